@@ -1,0 +1,1 @@
+"""What the training process and the coordinator share: no MPI in here, so every part imports and tests alone."""

@@ -1,0 +1,57 @@
+"""The exceptions a user can meet, each with the exit code its end gives.
+
+RankwiseError           1
++-- ConfigError         2   an option, a configuration file or the command line
++-- LaunchError         2   the MPI library or the launcher
++-- DataError           1   a data file or what is in it
++-- LogError            1   a log file: carries path and byte offset
++-- JobError            *   what all ranks agreed on; carries the exit code of its cause
+"""
+
+from pathlib import Path
+
+EXIT_OK = 0
+EXIT_ERROR = 1
+EXIT_USAGE = 2
+EXIT_STOPPED = 75
+"""EX_TEMPFAIL of sysexits.h: stopped on request, can go on."""
+
+
+class RankwiseError(Exception):
+    """A fault that is the user's to mend: shown as one message, never as a traceback."""
+
+    exit_code = EXIT_ERROR
+
+
+class ConfigError(RankwiseError):
+    """An option or a configuration file says something that is not allowed."""
+
+    exit_code = EXIT_USAGE
+
+
+class LaunchError(RankwiseError):
+    """No MPI library, or a launcher that belongs to another one."""
+
+    exit_code = EXIT_USAGE
+
+
+class DataError(RankwiseError):
+    """A data file that is missing, broken or holds something training cannot use."""
+
+
+class LogError(RankwiseError):
+    """A log that cannot be trusted from ``offset`` (bytes from the start of ``path``) on."""
+
+    def __init__(self, path: Path | str, offset: int, reason: str) -> None:
+        self.path = Path(path)
+        self.offset = offset
+        self.reason = reason
+        super().__init__(f"{path}: byte {offset}: {reason}")
+
+
+class JobError(RankwiseError):
+    """The same fault raised on every rank, after they agreed on it; rank 0 prints it once."""
+
+    def __init__(self, message: str, exit_code: int = EXIT_ERROR) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

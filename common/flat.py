@@ -1,0 +1,71 @@
+"""One contiguous vector each for parameters and for what a step exchanges, with named views into both."""
+
+from collections.abc import Iterator, Mapping
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Views = Mapping[str, Array]
+
+
+class Slot(IntEnum):
+    """What stands in the status slots at the head of a packet, summed over the ranks like the gradient."""
+
+    LOSS_SUM = 0
+    ROWS = 1
+    ROWS_SQUARED = 2
+    """The ranks' row counts are equal exactly if size * sum(rows^2) == (sum rows)^2 (Cauchy-Schwarz)."""
+    STOP = 3
+
+
+N_SLOTS = 16
+"""Status slots in front of the gradient: 16 keep the gradient on a 64-byte boundary in float32 and float64."""
+
+
+class Flat:
+    """Parameters and gradient packet of a model.
+
+    ``params``: (n,) vector, ``packet``: (16 + n,) = [status | gradient], both of ``dtype``, owned here.
+    ``p`` and ``g``: views of the parameters and of the gradient by name, in the model's order; no copies.
+    The status stands in front because backward frees the gradient from its end: a mode that sends
+    pieces early starts at the end and has the status, complete last, in its last piece.
+    """
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], dtype: np.dtype[Any]) -> None:
+        self.shapes = dict(shapes)
+        self.dtype = np.dtype(dtype)
+        self.slices = dict(_slices(self.shapes))
+        self.n = sum(int(np.prod(shape)) for shape in self.shapes.values())
+        self.params = _aligned(self.n, self.dtype)
+        self.packet = _aligned(N_SLOTS + self.n, self.dtype)
+        self.status = self.packet[:N_SLOTS]
+        self.grad = self.packet[N_SLOTS:]
+        self.p = self.views(self.params)
+        self.g = self.views(self.grad)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the parameters, in forward order."""
+        return list(self.shapes)
+
+    def views(self, vector: Array) -> dict[str, Array]:
+        """Return named views into any (n,) vector that is laid out like the parameters."""
+        return {name: vector[self.slices[name]].reshape(shape) for name, shape in self.shapes.items()}
+
+
+def _slices(shapes: Mapping[str, tuple[int, ...]]) -> Iterator[tuple[str, slice]]:
+    start = 0
+    for name, shape in shapes.items():
+        stop = start + int(np.prod(shape))
+        yield name, slice(start, stop)
+        start = stop
+
+
+def _aligned(n: int, dtype: np.dtype[Any]) -> Array:
+    """Return n zeros that start on a cache line (64 bytes)."""
+    raw = np.zeros(n * dtype.itemsize + 64, dtype=np.uint8)
+    shift = -raw.ctypes.data % 64
+    return raw[shift : shift + n * dtype.itemsize].view(dtype)

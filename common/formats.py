@@ -1,0 +1,102 @@
+"""Readers of data: built-in sets, .npz and .csv files; each returns arrays and checks nothing but the file."""
+
+import csv
+import zipfile
+import zlib
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+
+from common.config import BUILT_IN_DATA, RunConfig, nearest
+from common.dataset import Raw
+from common.errors import DataError
+from common.reference import draw_ranks
+
+
+def read(config: RunConfig, rank: int, size: int) -> Raw:
+    """Read the configured data on this rank.
+
+    Raises DataError if the file is missing, broken or of no known kind.
+    """
+    if config.data == "digits":
+        return _digits()
+    if config.data == "reference":
+        return draw_ranks(rank, size)
+    path = Path(config.data).expanduser()
+    readers = {".npz": _npz, ".csv": _csv}
+    if path.suffix.lower() not in readers:
+        raise DataError(
+            f"data: unknown set {config.data!r} {nearest(config.data, BUILT_IN_DATA)}; "
+            f"choose {' or '.join(BUILT_IN_DATA)}, or give the path of an .npz or .csv file".replace(" ;", ";")
+        )
+    if not path.is_file():
+        raise DataError(f"data: no file {path}; the path is taken from where the job was started")
+    return readers[path.suffix.lower()](path, config.target)
+
+
+def _digits() -> Raw:
+    """1,797 handwritten digits, 8x8 pixels of 0 to 16 (UCI optical digits, CC BY 4.0: see NOTICE)."""
+    with resources.files("common").joinpath("data/digits.npz").open("rb") as file, np.load(file) as arrays:
+        return Raw("digits", arrays["X"].astype(np.float32), arrays["y"])
+
+
+def _npz(path: Path, target: str) -> Raw:
+    """Read arrays ``X``, ``y`` and, if there, ``X_test``, ``y_test``."""
+    if target:
+        raise DataError(f"target: got {target!r}, but an .npz file names its target y; leave --target out")
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            have = set(arrays.files)
+            missing = {"X", "y"} - have
+            if missing or ("X_test" in have) != ("y_test" in have):
+                raise DataError(
+                    f"{path}: holds {', '.join(sorted(have)) or 'nothing'}; it takes X and y, and X_test with y_test"
+                )
+            x, y = arrays["X"], arrays["y"]
+            if "X_test" not in have:
+                return Raw(path.name, x, y)
+            x_test, y_test = arrays["X_test"], arrays["y_test"]
+    except DataError:
+        raise
+    except (OSError, ValueError, EOFError, KeyError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path}: not a readable .npz file of plain arrays ({error})") from error
+    try:
+        return Raw(path.name, np.concatenate([x, x_test]), np.concatenate([y, y_test]), n_test=len(y_test))
+    except ValueError as error:
+        raise DataError(f"{path}: X {x.shape}, y {y.shape} and X_test {x_test.shape}, y_test {y_test.shape} do not "
+                        "fit together") from error  # fmt: skip
+
+
+def _csv(path: Path, target: str) -> Raw:
+    """Read a table of numbers under one line of column names."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            names = [name.strip() for name in next(csv.reader(file), [])]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: not a readable .csv file ({error})") from error
+    if not target:
+        raise DataError(f"target: {path} needs one; name the column with --target: {', '.join(names[:20])}")
+    if target not in names:
+        raise DataError(
+            f"target: no column {target!r} in {path} {nearest(target, names)}; it has {', '.join(names[:20])}".replace(
+                " ;", ";"
+            )
+        )
+    if len(set(names)) < len(names):
+        raise DataError(f"{path}: two columns have the same name; the first line takes one name a column")
+    try:
+        table = np.loadtxt(
+            path, delimiter=",", skiprows=1, ndmin=2, quotechar='"', comments=None, encoding="utf-8-sig"
+        )
+    except (OSError, ValueError, MemoryError) as error:
+        raise DataError(f"{path}: not a table of numbers ({error})") from error
+    if table.size == 0:
+        raise DataError(f"{path}: no rows")
+    if table.shape[1] != len(names):
+        raise DataError(f"{path}: {len(names)} column names, but rows of {table.shape[1]} numbers")
+    column = names.index(target)
+    y = table[:, column]
+    if np.array_equal(y, np.round(y)) and np.abs(y).max() < 2**53:  # a whole-number column is class numbers by default
+        y = y.astype(np.int64)
+    return Raw(path.name, np.delete(table, column, axis=1), y, feature_names=names[:column] + names[column + 1 :])

@@ -1,0 +1,1 @@
+"""The coordinator's side: collecting gradients, the central log and its readers."""

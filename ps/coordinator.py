@@ -1,0 +1,234 @@
+"""Rank 0's duties beside training: the run folder, the log, progress lines and the decision to stop early."""
+
+import math
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.config import RunConfig, to_toml
+from common.errors import JobError, RankwiseError
+from common.files import write_atomic
+from common.flat import Array
+from ps.guard import odd_ranks
+from ps.log import FORMAT, LOG_NAME, VERSION, RunLog
+from ps.verdicts import Verdict, local_loss_misleads
+
+
+def say(line: str) -> None:
+    """Print one line in one write: a launcher's stdout is a pipe, where halves of lines interleave."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def warn(line: str) -> None:
+    """Print one warning line to stderr in one write."""
+    sys.stderr.write(f"rankwise: warning: {line}\n")
+    sys.stderr.flush()
+
+
+def make_folder(output: str, mode: str, n_ranks: int) -> Path:
+    """Make the run folder, ``runs/<time>-<mode>-<ranks>`` unless named, and point ``runs/latest`` to it.
+
+    Raises RankwiseError if it cannot be written or holds a run already.
+    """
+    folder = Path(output).expanduser()
+    if not output:
+        stem = f"runs/{time.strftime('%Y%m%d-%H%M%S')}-{mode}-{n_ranks}"
+        folder = next(p for p in (Path(stem + s) for s in ("", *(f"-{i}" for i in range(2, 1000)))) if not p.exists())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise RankwiseError(f"output: cannot write to {folder} ({error.strerror}); choose another --output") from error
+    if (folder / LOG_NAME).exists():
+        raise RankwiseError(f"output: {folder} holds a run already; choose another --output")
+    if folder.absolute().parent == Path("runs").absolute():
+        _point_latest(folder)
+    return folder
+
+
+def _point_latest(folder: Path) -> None:
+    link = folder.parent / "latest"
+    temporary = folder.parent / f".latest-{os.getpid()}"
+    try:
+        if link.exists() and not link.is_symlink():
+            raise FileExistsError("there is a file or folder of that name")
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(folder.name)
+        temporary.replace(link)
+    except OSError as error:
+        warn(f"{link} does not point to this run ({error})")
+
+
+class Coordinator:
+    """Writes the log and prints; exists on rank 0 only.
+
+    ``names``: the model's parameters. ``spread``: sum of squared deviations of the validation target over its
+    columns' number, by split, for R2; empty for classes.
+    """
+
+    def __init__(self, folder: Path, config: RunConfig, names: list[str], spread: dict[str, float]) -> None:
+        self.folder = folder
+        self.config = config
+        self.names = names
+        self.metric = "r2" if spread else "accuracy"
+        self.spread = spread
+        self.started = time.perf_counter()
+        self.losses: list[float] = []
+        self.rank0_losses: list[float] = []
+        self.sync_lines: list[str] = []
+        self.best_loss = math.inf
+        self.best_epoch = 0
+        self.last: dict[str, Any] = {}
+        saved = {k: v for k, v in config.as_dict().items() if k != "output"}
+        write_atomic(folder / "config.toml", lambda file: file.write(to_toml(saved).encode()))
+        self.log = RunLog(folder / LOG_NAME)
+
+    def header(self, **facts: Any) -> None:
+        """Write the first record."""
+        self.log.append("header", format=FORMAT, v=VERSION, config=self.config.as_dict(), **facts)
+
+    def event(self, what: str, **fields: Any) -> None:
+        """Write an event."""
+        self.log.append("event", what=what, **fields)
+
+    def verdict(self, verdict: Verdict) -> None:
+        """Write a finding and print it."""
+        self.log.append("verdict", **verdict.fields())
+        say(f"Verdict ({verdict.severity}): {verdict.text}. Remedy: {verdict.remedy}.")
+
+    def epoch(self, epoch: int, table: Array, facts: dict[str, Any], n_validation: int) -> dict[str, bool]:
+        """Write and print an epoch from all ranks' rows; return whether to stop and whether it is the best so far.
+
+        ``facts``: what is the same on all ranks (steps, learning rate, sampled steps).
+        Raises JobError if replicas that started equal are not any more.
+        """
+        record = self._record(epoch, table, facts, n_validation)
+        self.log.append("epoch", **record)
+        self.last = record
+        self.losses.append(record["loss"])
+        self.rank0_losses.append(record["loss_by_rank"][0])
+        self._print(epoch, record)
+        if self.config.init == "broadcast":
+            self._check_replicas(epoch, table)
+        improved = record["validation_loss"] is not None and record["validation_loss"] < self.best_loss
+        if improved:
+            self.best_loss, self.best_epoch = record["validation_loss"], epoch
+        patience = self.config.patience
+        stop = bool(patience) and epoch - self.best_epoch >= patience
+        if stop:
+            self.event("early-stop", epoch=epoch, best_epoch=self.best_epoch, best_validation_loss=self.best_loss)
+            say(f"Stopping early: no lower validation loss since epoch {self.best_epoch}, whose parameters are kept.")
+        return {"stop": stop, "improved": improved}
+
+    def _record(self, epoch: int, table: Array, facts: dict[str, Any], n_validation: int) -> dict[str, Any]:
+        rows = table["rows"]
+        loss_by_rank = [s / n if n else None for s, n in zip(table["loss_sum"].tolist(), rows.tolist(), strict=True)]
+        steps = max(facts["steps"], 1)
+        record: dict[str, Any] = {
+            "epoch": epoch,
+            **facts,
+            "elapsed_s": time.perf_counter() - self.started,
+            "loss": float(table["loss_sum"].sum() / rows.sum()),
+            "loss_by_rank": loss_by_rank,
+            "validation_loss": None,
+            "validation_metric": None,
+            "rows": rows.astype(int).tolist(),
+            "gradient_mean": {n: table["mean"][:, i].tolist() for i, n in enumerate(self.names)},
+            "norm_ratio": {n: _ratio(np.sqrt(table["own_sq"][:, i]), np.sqrt(table["plain_sq"][:, i]))
+                           for i, n in enumerate(self.names)},
+            "share": {n: _ratio(table["own_dot"][:, i], table["all_sq"][:, i]) for i, n in enumerate(self.names)},
+            "share_all": _ratio(table["own_dot"].sum(axis=1), table["all_sq"].sum(axis=1)),
+        }  # fmt: skip
+        for name in ("compute_s", "wait_s", "transfer_s", "sync_s", "evaluation_s", "sampling_s"):
+            record[name] = table[name].tolist()
+        for name in ("sync_median_s", "wait_median_s", "transfer_median_s"):
+            record[name] = table[name].tolist()
+        record["sent_bytes"] = (table["sent_bytes"] * steps).astype(int).tolist()
+        record["fingerprint"] = [f"{int(f):012x}" for f in table["fingerprint"]]
+        if n_validation:
+            losses, correct = table["validation_loss_sum"].sum(), table["validation_correct"].sum()
+            record["validation_loss"] = float(losses / n_validation)
+            record["validation_metric"] = self.metric_of("validation", losses, correct, n_validation)
+        return record
+
+    def metric_of(self, split: str, loss_sum: float, correct: float, n: int) -> float | None:
+        """Return accuracy, or R2 = 1 - squared error / spread (None where the target does not vary)."""
+        if self.metric == "accuracy":
+            return float(correct / n)
+        return float(1 - loss_sum / self.spread[split]) if self.spread[split] > 0 else None
+
+    def show_metric(self, value: float | None) -> str:
+        """Return the metric as people read it."""
+        if value is None:
+            return f"{self.metric} undefined"
+        return f"accuracy {100 * value:.2f} %" if self.metric == "accuracy" else f"R2 {value:.4f}"
+
+    def _print(self, epoch: int, record: dict[str, Any]) -> None:
+        sync, wait, transfer = (float(np.mean(record[k])) for k in ("sync_s", "wait_s", "transfer_s"))
+        if self.config.verbose:
+            for rank in range(len(record["rows"])):
+                head = f"Process {rank}, Epoch {epoch}: "
+                means = (f"grad_{n} mean = {record['gradient_mean'][n][rank]:.4f}" for n in self.names)
+                say(head + ", ".join(means))
+                parts = (f"{n} = {_percent(record['norm_ratio'][n][rank])}" for n in self.names)
+                say(head + "Contribution to " + ", ".join(parts))
+                say(head + f"Sync time = {record['sync_s'][rank]:.6f} seconds")
+        busy = float(np.mean(record["compute_s"])) + sync
+        line = f"Epoch {epoch}/{self.config.epochs}: loss {record['loss']:.4g}"
+        if record["validation_loss"] is not None:
+            metric = self.show_metric(record["validation_metric"])
+            line += f", validation loss {record['validation_loss']:.4g}, {metric}"
+        say(f"{line}, rate {record['learning_rate']:.3g}, {busy:.3f} s")
+        self.sync_lines.append(f"{epoch:5d}  {sync:10.6f}  {wait:10.6f}  {transfer:10.6f}  {sync / busy:8.1%}")
+
+    def _check_replicas(self, epoch: int, table: Array) -> None:
+        prints = [int(f) for f in table["fingerprint"]]
+        odd = odd_ranks(prints)
+        if odd:
+            named = ", ".join(str(r) for r in odd)
+            raise JobError(
+                f"parameters: differ between ranks after epoch {epoch}; odd ones: rank {named}; replicas that start "
+                "equal and apply equal updates stay equal, so look for a faulty node or mixed library versions"
+            )
+
+    def finish(self, status: str, **facts: Any) -> None:
+        """Write the last verdict and the end record."""
+        misleading = local_loss_misleads(self.losses, self.rank0_losses) if None not in self.rank0_losses else None
+        if status == "ok" and misleading:
+            self.verdict(misleading)
+        self.log.append(
+            "end",
+            status=status,
+            wall_s=time.perf_counter() - self.started,
+            epochs=len(self.losses),
+            best_epoch=self.best_epoch or None,
+            loss=self.losses[-1] if self.losses else None,
+            validation_loss=self.last.get("validation_loss"),
+            validation_metric=self.last.get("validation_metric"),
+            metric=self.metric,
+            **facts,
+        )
+
+    def fail(self, message: str) -> None:
+        """Close the log of a run that all ranks agreed to end; a full disk must not hide the message."""
+        try:
+            self.event("error", message=message)
+            self.finish("failed")
+        except OSError as error:
+            warn(f"{self.log.path}: the error is not in the log ({error.strerror})")
+
+
+def _ratio(top: Array, bottom: Array) -> list[float | None]:
+    """Return top / bottom per rank; None where undefined: JSON and other languages have no common NaN."""
+    return [float(t / b) if b > 0 and math.isfinite(t / b) else None for t, b in zip(top, bottom, strict=True)]
+
+
+def _percent(ratio: float | None) -> str:
+    return "undefined" if ratio is None else f"{100 * ratio:.2f}%"

@@ -1,0 +1,156 @@
+"""What keeps ranks together: agreed errors, agreed state, and the end of the whole job when one rank fails."""
+
+import contextlib
+import hashlib
+import os
+import socket
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from mpi4py import MPI
+
+from common.errors import EXIT_ERROR, JobError, RankwiseError
+from common.flat import Array
+from ps.messages import allgather, bcast
+
+T = TypeVar("T")
+
+FAILURE_FILE = "failure.txt"
+
+
+def host() -> str:
+    """Return the node's name: Slurm's, where it runs several nodes on one host, else the system's."""
+    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+
+
+@dataclass(slots=True)
+class Position:
+    """Where this rank is, for the message when it fails; ``step`` counts from 1 within the epoch, 0 is outside."""
+
+    phase: str = "start"
+    epoch: int = 0
+    step: int = 0
+    folder: Path | None = None
+    """The run folder, once there is one."""
+    debug: bool = False
+
+    def __str__(self) -> str:
+        where = self.phase if not self.epoch else f"epoch {self.epoch}"
+        return f"{where}, step {self.step}" if self.step else where
+
+
+@contextlib.contextmanager
+def abort_on_error(comm: MPI.Comm, position: Position) -> Iterator[None]:
+    """End the whole job if this rank raises what the others cannot know of.
+
+    Errors that all ranks agreed on (JobError) and ordinary exits pass through. ``MPI_Abort`` may return to its
+    caller (it does in MPICH 5.0.2), so the process ends itself behind it.
+    """
+    try:
+        yield
+    except JobError:
+        raise
+    except BaseException as error:
+        if isinstance(error, SystemExit) and not error.code:
+            raise
+        cause = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        message = f"rankwise: rank {comm.rank} on {host()}, {position}: {cause}"
+        if not isinstance(error, RankwiseError) or position.debug:
+            message = f"{traceback.format_exc()}{message}"
+        if _first_to_fail(position, message):
+            sys.stderr.write(message + "\n")
+        sys.stdout.flush()
+        sys.stderr.flush()
+        comm.Abort(EXIT_ERROR)
+        os._exit(EXIT_ERROR)
+
+
+def _first_to_fail(position: Position, message: str) -> bool:
+    """Keep the message in the run folder; only the rank that creates the file also prints it."""
+    if position.folder is None:
+        return True
+    try:
+        with (position.folder / FAILURE_FILE).open("x", encoding="utf-8") as file:
+            file.write(message + "\n")
+    except FileExistsError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def together(comm: MPI.Comm, act: Callable[[], T]) -> T:
+    """Do something that may fail on any rank; if it does on one, raise the same JobError on all.
+
+    ``act`` must not communicate. Expected faults are RankwiseError, OSError and MemoryError; others are bugs
+    and pass to ``abort_on_error``.
+    """
+    result: T
+    fault: tuple[str, int] | None = None
+    try:
+        result = act()
+    except RankwiseError as error:
+        fault = (str(error), error.exit_code)
+    except (OSError, MemoryError) as error:
+        fault = (f"{type(error).__name__}: {error}", EXIT_ERROR)
+    faults = [(rank, f) for rank, f in enumerate(allgather(comm, [host(), fault])) if f[1] is not None]
+    if not faults:
+        return result
+    messages = {f[1][0] for _, f in faults}
+    first_rank, (first_host, (message, code)) = faults[0]
+    if len(faults) == comm.size and len(messages) == 1:
+        raise JobError(message, code)
+    others = f" (and rank {', '.join(str(r) for r, _ in faults[1:])})" if len(faults) > 1 else ""
+    raise JobError(f"rank {first_rank} on {first_host}{others}: {message}", code)
+
+
+def odd_ranks(digests: list[bytes] | list[int]) -> list[int]:
+    """Return the ranks that differ from the majority; from rank 0's group on a tie."""
+    counts = {d: digests.count(d) for d in digests}  # type: ignore[arg-type]
+    most = max(counts.values())
+    usual = digests[0] if counts[digests[0]] == most else next(d for d in digests if counts[d] == most)
+    return [rank for rank, d in enumerate(digests) if d != usual]
+
+
+def same_everywhere(comm: MPI.Comm, content: bytes, what: str, remedy: str) -> None:
+    """Raise JobError on all ranks, naming the odd ones, unless ``content`` is the same on every rank."""
+    own = np.frombuffer(hashlib.sha256(content).digest(), np.uint8)
+    table = np.empty((comm.size, own.size), np.uint8)
+    comm.Allgather(own, table)
+    odd = odd_ranks([row.tobytes() for row in table])
+    if odd:
+        hosts = allgather(comm, host())
+        named = ", ".join(f"{rank} on {hosts[rank]}" for rank in odd)
+        raise JobError(f"{what}: differs between ranks; odd ones: rank {named}; {remedy}")
+
+
+def fingerprint(vector: Array) -> str:
+    """Return the SHA-256 of a vector's bytes, as hexadecimal digits."""
+    return hashlib.sha256(vector.view(np.uint8).data).hexdigest()
+
+
+def short_fingerprint(vector: Array) -> int:
+    """Return the first 48 bits of the fingerprint as a number that a float64 holds exactly."""
+    return int(fingerprint(vector)[:12], 16)
+
+
+def at_root(comm: MPI.Comm, act: Callable[[], Any]) -> Any:
+    """Do something at rank 0 and give its result (plain values) to all ranks; if it fails there, raise JobError on all."""
+    outcome: dict[str, Any] = {}
+    if comm.rank == 0:
+        try:
+            outcome = {"value": act()}
+        except RankwiseError as error:
+            outcome = {"fault": [str(error), error.exit_code]}
+        except OSError as error:
+            outcome = {"fault": [f"rank 0 on {host()}: {error}", EXIT_ERROR]}
+    outcome = bcast(comm, outcome)
+    if "fault" in outcome:
+        message, code = outcome["fault"]
+        raise JobError(message, code)
+    return outcome["value"]

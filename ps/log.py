@@ -1,0 +1,241 @@
+"""The central log: a file of msgpack maps, each with its own checksum, written by rank 0 and read by anyone.
+
+Run as ``python -m ps.log show | watch | export | compare``. The format is told in docs/log-format.md.
+"""
+
+import os
+import struct
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgpack
+
+from common.errors import LogError
+
+Record = dict[str, Any]
+
+FORMAT = "rankwise-log"
+VERSION = 1
+LOG_NAME = "coordinator.msgpack"
+MAX_RECORD_BYTES = 64 << 20
+READ_BYTES = 1 << 18
+CRC_KEY = b"\xa3crc"
+CRC_BYTES = len(CRC_KEY) + 5  # the key, the marker 0xce and four bytes
+FIRST_KEY = b"\xa4kind"
+
+
+def encode(record: Record) -> bytes:
+    """Pack a record as one map with ``crc`` behind its own keys: CRC-32 of all bytes before the 0xce marker."""
+    packer = msgpack.Packer(autoreset=False)
+    packer.pack_map_header(len(record) + 1)
+    for key, value in record.items():
+        packer.pack(key)
+        packer.pack(value)
+    packer.pack("crc")
+    body: bytes = packer.bytes()
+    return body + b"\xce" + struct.pack(">I", zlib.crc32(body))
+
+
+class RunLog:
+    """The writer, on rank 0 only: ``append`` is one write, so a kill at any moment leaves whole records."""
+
+    SYNC_EVERY_S = 5.0
+
+    def __init__(self, path: Path) -> None:
+        """Create the file, which must not exist. Raises OSError."""
+        self.path = path
+        self.seq = 0
+        self.size = 0
+        self._synced = time.monotonic()
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
+
+    def append(self, kind: str, **fields: Any) -> None:
+        """Write a record of plain values.
+
+        Raises OSError if it does not fit (disk full): the part that was written is cut off again.
+        """
+        data = encode({"kind": kind, "seq": self.seq, "t": time.time(), **fields})
+        try:
+            written = os.write(self._fd, data)
+            if written < len(data):  # a full disk takes a part first; the next write names the reason
+                written += os.write(self._fd, data[written:])
+            if written < len(data):
+                raise OSError(f"only {written} of {len(data)} bytes were written")
+        except OSError:
+            os.ftruncate(self._fd, self.size)
+            raise
+        self.size += len(data)
+        self.seq += 1
+        if kind in ("header", "end") or time.monotonic() - self._synced > self.SYNC_EVERY_S:
+            os.fsync(self._fd)
+            self._synced = time.monotonic()
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._fd)
+
+
+class LogReader:
+    """Reads records one by one and remembers where it is, so a growing file can be read on.
+
+    ``offset``: bytes up to the end of the last good record. ``torn``: bytes of an unfinished record behind it,
+    known once ``records`` has come to the end.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.offset = 0
+        self.torn = 0
+        self._seq = 0
+
+    def records(self) -> Iterator[Record]:
+        """Yield the records from where the last call ended, up to the last whole one in the file.
+
+        Memory is bounded by the largest record. Raises LogError.
+        """
+        try:
+            with self.path.open("rb") as file:
+                yield from self._read(file)
+        except OSError as error:
+            raise LogError(self.path, self.offset, f"cannot be read ({error.strerror})") from error
+
+    def _read(self, file: BinaryIO) -> Iterator[Record]:
+        self.torn = 0
+        file.seek(self.offset)
+        rest = b""
+        while more := file.read(max(READ_BYTES, len(rest))):
+            window = rest + more
+            if self._seq == 0 and not _could_be_log(window):
+                raise LogError(self.path, self.offset, "not a rankwise log (another program's file?)")
+            start, unpacker = 0, _unpacker(window)
+            while (found := self._next(unpacker, window, start)) is not None:
+                record, end = found
+                self.offset += end - start
+                self._seq += 1
+                start = end
+                yield record
+            rest = window[start:]
+            if len(rest) > MAX_RECORD_BYTES:
+                raise LogError(self.path, self.offset, f"no whole record within {MAX_RECORD_BYTES >> 20} MiB")
+        self._check_tail(rest)
+        self.torn = len(rest)
+
+    def _next(self, unpacker: msgpack.Unpacker, window: bytes, start: int) -> tuple[Record, int] | None:
+        """Return the record that begins at ``start`` and where it ends, or None if it is not all there."""
+        try:
+            record = unpacker.unpack()
+        except msgpack.OutOfData:
+            return None
+        except Exception as error:  # msgpack's own errors share no base class
+            raise LogError(self.path, self.offset, f"damaged record ({_reason(error)})") from error
+        end = unpacker.tell()
+        if not isinstance(record, dict) or next(reversed(record), None) != "crc":
+            raise LogError(self.path, self.offset, "damaged record (not a map that ends with its checksum)")
+        if window[end - CRC_BYTES : end - 4] != CRC_KEY + b"\xce":
+            raise LogError(self.path, self.offset, "damaged record (checksum not where it belongs)")
+        if record["crc"] != zlib.crc32(memoryview(window)[start : end - 5]):
+            raise LogError(self.path, self.offset, "damaged record (checksum does not match)")
+        self._check_fields(record)
+        return record, end
+
+    def _check_fields(self, record: Record) -> None:
+        kind, seq, t = record.get("kind"), record.get("seq"), record.get("t")
+        if not isinstance(kind, str) or not isinstance(seq, int) or not isinstance(t, float):
+            raise LogError(self.path, self.offset, "record without kind, seq and t")
+        if seq != self._seq:
+            raise LogError(self.path, self.offset, f"record {seq} where {self._seq} belongs: records are missing")
+        if seq == 0 and (kind != "header" or record.get("format") != FORMAT):
+            raise LogError(self.path, self.offset, "not a rankwise log (no header)")
+        if seq == 0 and record.get("v") != VERSION:
+            raise LogError(self.path, self.offset, f"format version {record.get('v')}; this reader knows {VERSION}")
+
+    def _check_tail(self, tail: bytes) -> None:
+        """Raise LogError unless ``tail``, which does not decode, is just the beginning of a record.
+
+        A flipped length also makes a record look unfinished. But then its end stands in the file: the last
+        record's checksum key, or a whole later record.
+        """
+        complete = tail[-CRC_BYTES:-5] == CRC_KEY or tail[-CRC_BYTES + 1 : -4] == CRC_KEY[1:] + b"\xce"
+        if complete or _later_record(tail):
+            raise LogError(self.path, self.offset, "damaged record (its length is wrong)")
+
+
+def _unpacker(window: bytes) -> msgpack.Unpacker:
+    """Return an unpacker over ``window`` whose limits keep a hostile file from claiming memory."""
+    unpacker = msgpack.Unpacker(
+        max_buffer_size=3 * MAX_RECORD_BYTES,
+        max_array_len=1 << 20,
+        max_map_len=1 << 16,
+        max_str_len=1 << 20,
+        max_bin_len=1 << 20,
+        max_ext_len=0,
+    )
+    unpacker.feed(window)
+    return unpacker
+
+
+def _could_be_log(window: bytes) -> bool:
+    """Say whether a file that starts like this may be a log: a map whose first key is ``kind``."""
+    start = 1 if window[0] & 0xF0 == 0x80 else 3 if window[0] == 0xDE else 0
+    return start > 0 and FIRST_KEY.startswith(window[start : start + len(FIRST_KEY)])
+
+
+def _later_record(tail: bytes) -> bool:
+    """Say whether a whole record stands somewhere behind the first bytes of ``tail``."""
+    at = tail.find(FIRST_KEY, len(FIRST_KEY) + 3)
+    for _ in range(1000):  # more such places than records would show: a hostile file need not cost hours
+        if at < 0:
+            return False
+        for header in (1, 3):
+            try:
+                record = _unpacker(tail[at - header :]).unpack()
+            except Exception:  # noqa: S112, BLE001, PERF203 - not a record: look on
+                continue
+            if isinstance(record, dict) and "crc" in record:
+                return True
+        at = tail.find(FIRST_KEY, at + 1)
+    return False
+
+
+def _reason(error: Exception) -> str:
+    return str(error).split("\n")[0] or type(error).__name__
+
+
+def log_path(run: Path) -> Path:
+    """Return the log of a run given as its folder or as the log itself.
+
+    Raises LogError if there is none.
+    """
+    path = run / LOG_NAME if run.is_dir() else run
+    if not path.is_file():
+        raise LogError(path, 0, "no log here; give a run folder (they are under runs/) or a coordinator.msgpack")
+    return path
+
+
+def read(path: Path) -> Iterator[Record]:
+    """Yield the whole records of a log file."""
+    return LogReader(path).records()
+
+
+def follow(path: Path, poll_s: float = 0.5) -> Iterator[Record | None]:
+    """Yield records as they are written, and None after each look that found no new one; ends with ``end``."""
+    reader = LogReader(path)
+    while True:
+        found = False
+        for record in reader.records():
+            found = True
+            yield record
+            if record["kind"] == "end":
+                return
+        if not found:
+            yield None
+            time.sleep(poll_s)
+
+
+if __name__ == "__main__":
+    from ps.reader.cli import main
+
+    main()

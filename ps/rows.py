@@ -1,0 +1,40 @@
+"""The row every rank hands to the coordinator at an epoch's end, gathered in one call."""
+
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+
+from common.flat import Array
+from ps.contribution import ContributionMeter
+
+NUMBERS = (
+    "rows",
+    "loss_sum",
+    "validation_loss_sum",
+    "validation_correct",
+    "compute_s",
+    "wait_s",
+    "transfer_s",
+    "sync_s",
+    "sync_median_s",
+    "wait_median_s",
+    "transfer_median_s",
+    "sampling_s",
+    "evaluation_s",
+    "sent_bytes",
+    "fingerprint",
+    "signal",
+)
+
+
+def row_type(n_parameters: int) -> np.dtype[Any]:
+    """Return the structured dtype of a row: one float64 a number, one a parameter for each contribution field."""
+    return np.dtype([(n, "f8") for n in NUMBERS] + [(f, "f8", (n_parameters,)) for f in ContributionMeter.FIELDS])
+
+
+def gather(comm: MPI.Comm, row: Array) -> Array | None:
+    """Return all ranks' rows at rank 0, (size,) in rank order; None elsewhere. ``row``: (1,) of ``row_type``."""
+    table = np.zeros(comm.size, row.dtype) if comm.rank == 0 else None
+    comm.Gather(row.view("f8"), None if table is None else table.view("f8"))
+    return table

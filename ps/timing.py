@@ -1,0 +1,70 @@
+"""Wait and transfer told apart for every step, from arrival times that are compared once an epoch."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from mpi4py import MPI
+
+from ps.nodes import Nodes, clock_offset
+
+Clock = Callable[[], float]
+
+
+@dataclass(slots=True)
+class SyncTimes:
+    """Seconds of one rank in an epoch's synchronisations; ``sync = wait + transfer``."""
+
+    wait_s: float = 0.0
+    transfer_s: float = 0.0
+    sync_s: float = 0.0
+    sync_median_s: float = 0.0
+    wait_median_s: float = 0.0
+    transfer_median_s: float = 0.0
+
+
+class SyncTimer:
+    """Keeps when this rank came to and left each synchronisation of an epoch.
+
+    With a_i the arrival of rank i, A the last arrival and E_i the end on rank i:
+    wait_i = A - a_i, transfer_i = E_i - A. A needs no message in the step: one MPI_Allreduce(MAX) of the
+    arrivals per epoch gives it for every step. Clocks of several nodes are compared at both ends of the
+    epoch, and the offset is interpolated between them, so a steady drift cancels.
+    """
+
+    def __init__(self, nodes: Nodes, max_steps: int, clock: Clock = time.perf_counter) -> None:
+        self.nodes = nodes
+        self.clock = clock
+        self.arrived = np.zeros(max_steps)
+        self.left = np.zeros(max_steps)
+        self.steps = 0
+        self.offset, self.offset_error_s = self._offset()
+        self.offset_at = clock()
+
+    def _offset(self) -> tuple[float, float]:
+        return clock_offset(self.nodes, self.clock) if self.nodes.count > 1 else (0.0, 0.0)
+
+    def add(self, arrived: float, left: float) -> None:
+        """Keep the times of one synchronisation."""
+        self.arrived[self.steps] = arrived
+        self.left[self.steps] = left
+        self.steps += 1
+
+    def close_epoch(self) -> SyncTimes:
+        """Compare arrivals with the other ranks, return this rank's sums and start anew. Collective."""
+        arrived, left = self.arrived[: self.steps], self.left[: self.steps]
+        offset, self.offset_error_s = self._offset()
+        now = self.clock()
+        slope = (offset - self.offset) / max(now - self.offset_at, 1e-9)
+        aligned = arrived + self.offset + slope * (arrived - self.offset_at)
+        last = aligned.copy()
+        self.nodes.comm.Allreduce(MPI.IN_PLACE, last, MPI.MAX)
+        sync = left - arrived
+        wait = np.clip(last - aligned, 0, sync)
+        transfer = sync - wait
+        self.offset, self.offset_at, self.steps = offset, now, 0
+        if not len(sync):
+            return SyncTimes()
+        medians = (float(np.median(t)) for t in (sync, wait, transfer))
+        return SyncTimes(float(wait.sum()), float(transfer.sum()), float(sync.sum()), *medians)

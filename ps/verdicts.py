@@ -1,0 +1,113 @@
+"""Findings in plain words with their numbers: each is one record of kind ``verdict``."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+
+from common.flat import Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """A finding; ``evidence`` holds the numbers that ``text`` speaks of."""
+
+    code: str
+    severity: str
+    ranks: list[int]
+    text: str
+    remedy: str
+    evidence: dict[str, Any]
+
+    def fields(self) -> dict[str, Any]:
+        """Return the log record's fields."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def replicas_differ(comm: MPI.Comm, params: Array) -> Verdict | None:
+    """Compare every rank's parameters with rank 0's. Collective; the same verdict on every rank."""
+    root = params.copy()
+    comm.Bcast(root)
+    largest = np.empty(comm.size)
+    comm.Allgather(np.array([np.abs(params - root).max()]), largest)
+    odd = np.flatnonzero(largest)
+    if not len(odd):
+        return None
+    return Verdict(
+        code="replicas-differ",
+        severity="error",
+        ranks=[int(r) for r in odd],
+        text=f"replicas differ from the start: the initial parameters were not broadcast; those of rank "
+        f"{', '.join(str(r) for r in odd)} are up to {largest.max():.3g} away from rank 0's, and equal updates never "
+        "close the gap",
+        remedy='start with init = "broadcast"',
+        evidence={"max_abs_difference": largest.tolist()},
+    )
+
+
+MIN_F = 10.0
+"""F of the test below from which ranks are said to follow different relations. Chance gives about 1."""
+MAX_FEATURES = 256
+"""The test solves dense systems of this size on every rank; wider data are not tested."""
+
+
+def targets_differ(comm: MPI.Comm, x: Array, y: Array) -> Verdict | None:
+    """Ask whether one linear relation explains all ranks' own rows as well as one per rank does.
+
+    ``x``: (n_i, features), ``y``: (n_i, targets), this rank's fixed rows. Chow's test (Chow 1960, Econometrica
+    28(3)) over P groups with k = features + 1 coefficients each and n rows in all:
+    F = ((RSS - sum RSS_i) / (k (P - 1))) / (sum RSS_i / (n - P k)). Collective; the same verdict on every rank.
+    None where it cannot be told: too few rows or too many features for it.
+    """
+    n_i, k = len(x), x.shape[1] + 1
+    counts = np.empty(comm.size, np.int64)
+    comm.Allgather(np.array([n_i], np.int64), counts)
+    if comm.size < 2 or k > MAX_FEATURES or counts.min() <= k:
+        return None
+    a = np.concatenate([x, np.ones((n_i, 1))], axis=1).astype(np.float64)
+    y = y.astype(np.float64)
+    ata, aty = a.T @ a, a.T @ y
+    weights = np.linalg.lstsq(a, y, rcond=None)[0]
+    own_rss = np.array([np.square(y - a @ weights).sum()])
+    comm.Allreduce(MPI.IN_PLACE, ata)
+    comm.Allreduce(MPI.IN_PLACE, aty)
+    comm.Allreduce(MPI.IN_PLACE, own_rss)
+    pooled_weights = np.linalg.lstsq(ata, aty, rcond=None)[0]
+    rss = np.array([np.square(y - a @ pooled_weights).sum()])
+    comm.Allreduce(MPI.IN_PLACE, rss)
+    n, targets = int(counts.sum()), y.shape[1]
+    unexplained = float(own_rss[0]) / ((n - comm.size * k) * targets)
+    f = (float(rss[0] - own_rss[0]) / (k * (comm.size - 1) * targets)) / max(unexplained, np.finfo(float).tiny)
+    if f < MIN_F:
+        return None
+    rms_own, rms_pooled = float(np.sqrt(own_rss[0] / (n * targets))), float(np.sqrt(rss[0] / (n * targets)))
+    return Verdict(
+        code="targets-differ",
+        severity="error",
+        ranks=list(range(comm.size)),
+        text=f"every rank was given other true weights: a linear fit of its own for each rank leaves an error of "
+        f"{rms_own:.3g}, one fit for all ranks {rms_pooled:.3g} (Chow F = {f:.3g}); no single model fits these rows",
+        remedy="make the target the same way on every rank; it is not a matter of data imbalance",
+        evidence={"f": f, "rms_one_fit_per_rank": rms_own, "rms_one_fit": rms_pooled, "rows": counts.tolist()},
+    )
+
+
+def local_loss_misleads(loss: list[float], rank0_loss: list[float]) -> Verdict | None:
+    """Say so if over the epochs rank 0's own loss went the other way than the loss over all ranks."""
+    if len(loss) < 2:
+        return None
+    change, local = loss[-1] - loss[0], rank0_loss[-1] - rank0_loss[0]
+    if change * local >= 0:
+        return None
+    ways = ("falls", "rises")
+    return Verdict(
+        code="local-loss-misleads",
+        severity="warning",
+        ranks=[0],
+        text=f"the loss of rank 0's rows alone {ways[local > 0]} from {rank0_loss[0]:.4g} to {rank0_loss[-1]:.4g} "
+        f"while the loss over all ranks {ways[change > 0]} from {loss[0]:.4g} to {loss[-1]:.4g}; a program that "
+        "prints rank 0's loss shows the wrong trend",
+        remedy="read the loss over all ranks (field loss), not that of one rank",
+        evidence={"loss": [loss[0], loss[-1]], "rank_0_loss": [rank0_loss[0], rank0_loss[-1]]},
+    )

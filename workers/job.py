@@ -1,0 +1,170 @@
+"""One training job as every rank runs it: epoch by epoch, then leave together."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+
+from common.config import RunConfig
+from common.dataset import Dataset, Rows
+from common.errors import EXIT_OK, EXIT_STOPPED, JobError
+from common.flat import Array, Flat
+from common.models import Mlp
+from ps import outputs, rows
+from ps.contribution import ContributionMeter
+from ps.coordinator import Coordinator, say
+from ps.guard import Position, at_root, fingerprint, short_fingerprint
+from ps.log import LOG_NAME
+from ps.messages import allgather
+from ps.sync import EveryStep, NotFiniteError
+from ps.timing import SyncTimer
+from workers import signals
+from workers.train import EpochSums, Trainer
+
+
+@dataclass(slots=True)
+class Job:
+    """What a rank holds during training.
+
+    ``scaling``: what was taken off the features and what they were divided by. ``coordinator``: rank 0 only.
+    """
+
+    comm: MPI.Comm
+    config: RunConfig
+    data: Dataset
+    scaling: tuple[Array, Array]
+    model: Mlp
+    flat: Flat
+    trainer: Trainer
+    sync: EveryStep
+    timer: SyncTimer
+    meter: ContributionMeter
+    stop: signals.StopFlag
+    position: Position
+    coordinator: Coordinator | None = None
+
+    def own(self, part: Rows) -> Rows:
+        """Return this rank's share of the rows of an evaluation."""
+        return part[self.comm.rank :: self.comm.size]
+
+    def lead(self) -> Coordinator:
+        """Return the coordinator; only for what runs at rank 0."""
+        assert self.coordinator is not None
+        return self.coordinator
+
+    def train(self) -> int:
+        """Run all epochs; return the exit code. Raises JobError."""
+        best: Array | None = None
+        for epoch in range(1, self.config.epochs + 1):
+            self.position.epoch = epoch
+            sums = self._epoch(epoch)
+            if sums.stopped:
+                return self._stopped(epoch, sums.steps)
+            decision = self._close_epoch(epoch, sums)
+            if self.config.patience and decision["improved"]:
+                best = self.flat.params.copy()
+            if decision["signalled"]:
+                return self._stopped(epoch, sums.steps)
+            if decision["stop"]:
+                break
+        if best is not None:
+            np.copyto(self.flat.params, best)
+        self.position.phase, self.position.epoch = "final test", 0
+        self._finish("ok", self._test())
+        return EXIT_OK
+
+    def _epoch(self, epoch: int) -> EpochSums:
+        try:
+            return self.trainer.run_epoch(epoch)
+        except NotFiniteError:
+            found = allgather(self.comm, self.trainer.not_finite())
+            step = self.trainer.progress.step
+        ranks = [f"rank {rank}: {', '.join(names)}" for rank, names in enumerate(found) if names]
+        where = "; ".join(ranks) or "the sum over the ranks, though each rank's part is finite"
+        raise JobError(
+            f"not finite at epoch {epoch}, step {step}: {where}; all ranks stopped before the update; lower "
+            "--learning-rate, set --clip, or look at the data of that rank"
+        )
+
+    def _close_epoch(self, epoch: int, sums: EpochSums) -> dict[str, bool]:
+        self.position.phase = "end of epoch"
+        start = self.timer.clock()
+        validation_loss, correct = self.trainer.evaluate(self.own(self.data.validation))
+        evaluation_s = self.timer.clock() - start
+        times = self.timer.close_epoch()
+        row = np.zeros(1, rows.row_type(len(self.flat.shapes)))
+        values: dict[str, Any] = {
+            "rows": sums.rows,
+            "loss_sum": sums.loss_sum,
+            "validation_loss_sum": validation_loss,
+            "validation_correct": correct,
+            "compute_s": sums.loop_s - times.sync_s - self.sync.sampling_s,
+            "wait_s": times.wait_s,
+            "transfer_s": times.transfer_s,
+            "sync_s": times.sync_s,
+            "sync_median_s": times.sync_median_s,
+            "wait_median_s": times.wait_median_s,
+            "transfer_median_s": times.transfer_median_s,
+            "sampling_s": self.sync.sampling_s,
+            "evaluation_s": evaluation_s,
+            "sent_bytes": self.sync.reducer.sent_bytes,
+            "fingerprint": short_fingerprint(self.flat.params),
+            "signal": self.stop.signal,
+            **self.meter.close_epoch(),
+        }
+        for name, value in values.items():
+            row[name] = value
+        self.sync.sampling_s = 0.0
+        table = rows.gather(self.comm, row)
+        facts = {"steps": sums.steps, "sampled_steps": sums.sampled, "learning_rate": sums.learning_rate}
+
+        def close() -> dict[str, bool]:
+            assert table is not None
+            decision = self.lead().epoch(epoch, table, facts, len(self.data.validation))
+            return {**decision, "signalled": bool(table["signal"].any())}
+
+        decision: dict[str, bool] = at_root(self.comm, close)
+        self.position.phase = "training"
+        return decision
+
+    def _stopped(self, epoch: int, steps: int) -> int:
+        signalled = allgather(self.comm, self.stop.signal)
+        asked = {str(rank): signals.name(number) for rank, number in enumerate(signalled) if number}
+
+        def note() -> None:
+            self.lead().event("stop", epoch=epoch, step=steps, signals=asked)
+            who = ", ".join(f"{name} on rank {rank}" for rank, name in asked.items())
+            say(f"Stopped on request after epoch {epoch}, step {steps} ({who}); all ranks stopped after the same step.")
+
+        at_root(self.comm, note)
+        self._finish("stopped", {"stopped_epoch": epoch, "stopped_step": steps})
+        return EXIT_STOPPED
+
+    def _test(self) -> dict[str, Any]:
+        """Return loss and metric over the test rows."""
+        n = len(self.data.test)
+        sums = np.array(self.trainer.evaluate(self.own(self.data.test)), np.float64)
+        self.comm.Allreduce(MPI.IN_PLACE, sums)
+        if not n or self.coordinator is None:
+            return {"test_loss": None, "test_metric": None}
+        metric = self.coordinator.metric_of("test", float(sums[0]), float(sums[1]), n)
+        say(f"Test: loss {sums[0] / n:.4g}, {self.coordinator.show_metric(metric)} ({n} rows)")
+        return {"test_loss": float(sums[0] / n), "test_metric": metric}
+
+    def _finish(self, status: str, facts: dict[str, Any]) -> None:
+        """Save what the run leaves behind, at rank 0."""
+
+        def save() -> None:
+            lead = self.lead()
+            standard = {"x_mean": self.scaling[0], "x_scale": self.scaling[1]}
+            outputs.save_model(lead.folder, self.flat.p, standard)
+            lead.finish(status, fingerprint=fingerprint(self.flat.params), **facts)
+            outputs.save_tables(lead.folder, lead.log.path)
+            say("Sync time per epoch, mean over the ranks (sync = wait for the last rank + transfer):")
+            say("epoch      sync s      wait s  transfer s   of epoch")
+            for line in lead.sync_lines:
+                say(line)
+            say(f"Saved in {lead.folder}: {LOG_NAME}, model.npz and text files; read with: python -m ps.log show {lead.folder}")
+
+        at_root(self.comm, save)

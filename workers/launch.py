@@ -1,0 +1,69 @@
+"""Starting MPI, with one clear message where the library is missing or the launcher belongs to another one."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from common.errors import LaunchError
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+LOCAL_RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
+
+
+def launcher_rank() -> int:
+    """Return the rank the launcher gave this process, which is known without MPI; 0 without a launcher."""
+    return int(next((os.environ[v] for v in LOCAL_RANKS if os.environ.get(v, "").isdigit()), "0"))
+
+
+def start_mpi() -> "MPI.Intracomm":
+    """Initialise MPI and return COMM_WORLD.
+
+    Raises LaunchError if no MPI library loads or each process would be rank 0 of 1.
+    """
+    os.environ.setdefault("MPI4PY_CHECK_MPIEXEC", "0")  # our message is enough, and comes once
+    import mpi4py
+
+    mpi4py.rc.initialize = False
+    mpi4py.rc.finalize = True  # else Open MPI calls the exit improper
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        raise LaunchError(
+            "no MPI library found; pip install 'rankwise[mpich]', or load your site's MPI module "
+            f"and set MPI4PY_LIBMPI to its libmpi.so ({str(error).splitlines()[0]})"
+        ) from error
+    vendor = MPI.get_vendor()[0]
+    own_mpirun = Path(sys.prefix) / "bin" / "mpirun"
+    use = str(own_mpirun) if own_mpirun.exists() else shutil.which("mpirun") or "mpirun"
+    if "OMPI_COMM_WORLD_SIZE" in os.environ and vendor != "Open MPI":
+        raise LaunchError(f"started by Open MPI's mpirun, but the MPI library is {vendor}'s; start with {use}")
+    # Not for threads of ours: at this level MPICH's waiting gives way to other processes. Without it, 4 ranks on
+    # 2 cores took 24 ms instead of 0.3 ms for a sum of 5,000 floats.
+    MPI.Init_thread(MPI.THREAD_MULTIPLE)
+    expected = _expected_size()
+    if MPI.COMM_WORLD.size == 1 and expected > 1:
+        MPI.Finalize()
+        srun = "SLURM_STEP_NUM_TASKS" in os.environ
+        remedy = "srun --mpi=pmi2 (see srun --mpi=list), or mpirun inside sbatch" if srun else use
+        raise LaunchError(
+            f"the launcher started {expected} processes, but to the MPI library ({vendor}) each is rank 0 of 1; "
+            f"start with {remedy}"
+        )
+    return MPI.COMM_WORLD
+
+
+def _expected_size() -> int:
+    """Return how many processes the launcher says it started, 1 if it says nothing.
+
+    SLURM_NTASKS is no help: under mpirun inside sbatch it is the number of nodes.
+    """
+    for variable in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE"):
+        if os.environ.get(variable, "").isdigit():
+            return int(os.environ[variable])
+    if not any(name.startswith("PMI") for name in os.environ) and os.environ.get("SLURM_STEP_NUM_TASKS", "").isdigit():
+        return int(os.environ["SLURM_STEP_NUM_TASKS"])
+    return 1

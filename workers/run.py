@@ -1,0 +1,54 @@
+"""Entry of a training process: ``mpirun -np 4 python -m workers.run --mode allreduce``."""
+
+import sys
+import traceback
+
+from common.errors import LaunchError
+from workers.launch import launcher_rank, start_mpi
+
+
+def main() -> int:
+    """Run one job on this rank; return its exit code."""
+    try:
+        world = start_mpi()
+    except LaunchError as error:
+        if launcher_rank() == 0:
+            sys.stderr.write(f"rankwise: {error}\n")
+        return error.exit_code
+    comm = world.Dup()
+
+    # only now: everything below needs MPI to be there
+    from common.errors import JobError
+    from ps.guard import Position, abort_on_error
+    from ps.nodes import Nodes
+    from workers.setup import configure, prepare
+    from workers.signals import StopFlag
+
+    position = Position()
+    with abort_on_error(comm, position):
+        stop = StopFlag()
+        job = None
+        try:
+            config = configure(comm, sys.argv[1:])
+            if isinstance(config, int):
+                return config
+            position.debug = config.debug
+            nodes = Nodes(comm)
+            job = prepare(comm, nodes, config, stop, position)
+            code = job.train()
+            job.sync.reducer.close()
+            nodes.close()
+        except JobError as error:
+            if comm.rank == 0:
+                if job is not None and job.coordinator is not None:
+                    job.coordinator.fail(str(error))
+                sys.stderr.write(f"rankwise: {error}\n")
+                sys.stderr.flush()
+                if position.debug:
+                    traceback.print_exc()
+            return error.exit_code
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

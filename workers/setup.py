@@ -1,0 +1,197 @@
+"""From the command line to a job that is ready to train, agreed on by all ranks."""
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import numpy as np
+import threadpoolctl
+from mpi4py import MPI
+
+from common import formats, models, optim
+from common.batches import Batches
+from common.config import RunConfig
+from common.dataset import Dataset, check
+from common.errors import DataError
+from common.flat import Array, Flat
+from common.functional import MeanSquaredError
+from common.streams import Stream, generator
+from ps import verdicts
+from ps.contribution import ContributionMeter
+from ps.coordinator import Coordinator, make_folder
+from ps.guard import Position, at_root, fingerprint, host, same_everywhere, together
+from ps.messages import allgather
+from ps.modes import DESCRIPTIONS, MODES
+from ps.nodes import Nodes
+from ps.sync import EveryStep
+from ps.timing import SyncTimer
+from workers import options
+from workers.job import Job
+from workers.signals import StopFlag
+from workers.threads import affinity, limit_threads
+from workers.train import Trainer
+
+
+def configure(comm: MPI.Comm, arguments: list[str]) -> RunConfig | int:
+    """Return the configuration all ranks agree on, or the exit code after ``--help``. Raises JobError."""
+    environment = sorted(f"{k}={v}" for k, v in os.environ.items() if k.startswith(options.PREFIX))
+    given = msgpack.packb([arguments, environment])
+    same_everywhere(comm, given, "command line or RANKWISE_ environment", "start all ranks with the same one")
+
+    def parse() -> Any:
+        parsed = options.parse(arguments, DESCRIPTIONS)
+        return parsed if isinstance(parsed, int) else parsed.as_dict()
+
+    agreed = at_root(comm, parse)
+    return agreed if isinstance(agreed, int) else RunConfig.from_dict(agreed)
+
+
+def load(comm: MPI.Comm, config: RunConfig) -> tuple[Dataset, Array, Array]:
+    """Read and check the data on every rank; return it with the features' mean and scale. Raises JobError."""
+    data = together(comm, lambda: check(formats.read(config, comm.rank, comm.size), config))
+    same_everywhere(comm, data.sha256.encode(), f"data {data.name}", "give every node the same file")
+
+    def enough() -> None:
+        if comm.size > len(data.train):
+            raise DataError(f"{data.name}: {comm.size} ranks for {len(data.train)} training rows; start fewer ranks")
+
+    together(comm, enough)
+    mean = np.zeros(data.x.shape[1], data.x.dtype)
+    scale = np.ones(data.x.shape[1], data.x.dtype)
+    if config.standardize:
+        if comm.rank == 0:
+            training = data.x[data.train]
+            mean[:] = training.mean(axis=0, dtype=np.float64)
+            deviation = training.std(axis=0, dtype=np.float64)
+            scale[:] = np.where(deviation > 0, deviation, 1)
+        comm.Bcast(mean)
+        comm.Bcast(scale)
+        np.subtract(data.x, mean, out=data.x)
+        np.divide(data.x, scale, out=data.x)
+    return data, mean, scale
+
+
+def initialise(comm: MPI.Comm, config: RunConfig, data: Dataset, model: models.Model, flat: Flat) -> None:
+    """Fill the parameters: rank 0's everywhere, or with ``init = "per-rank"`` each rank's own."""
+    own = comm.rank if config.init == "per-rank" else 0
+    if data.initial is not None and {k: v.shape for k, v in data.initial.items()} == flat.shapes:
+        for name, value in data.initial.items():
+            flat.p[name][...] = value
+    else:
+        model.init(flat.p, generator(config.seed, Stream.INIT, own))
+    if config.init == "broadcast":
+        comm.Bcast(flat.params)
+        digest = fingerprint(flat.params).encode()
+        same_everywhere(comm, digest, "initial parameters", "they were just broadcast: look for faulty memory or network")
+
+
+def prepare(comm: MPI.Comm, nodes: Nodes, config: RunConfig, stop: StopFlag, position: Position) -> Job:
+    """Build everything a job needs and write the log's header. Raises JobError."""
+    threads = limit_threads(nodes)
+    position.phase = "reading data"
+    data, mean, scale = load(comm, config)
+    model = together(comm, lambda: models.build(config, data.x.shape[1], data.n_classes, data.n_targets))
+    flat = together(comm, lambda: Flat(model.shapes(), np.dtype(config.dtype)))
+    initialise(comm, config, data, model, flat)
+    batches = Batches(len(data.train), config.batch_size, config.seed, config.rows, comm.rank, comm.size)
+    reducer = together(comm, lambda: MODES[config.mode](comm, flat.packet))
+    timer = SyncTimer(nodes, batches.steps_per_epoch)
+    meter = ContributionMeter(comm, flat)
+    sync = EveryStep(flat, optim.build(config, flat.n), reducer, timer, meter, comm.size, config.clip)
+    trainer = Trainer(config, data, model, flat, batches, sync, stop)
+    job = Job(comm, config, data, (mean, scale), model, flat, trainer, sync, timer, meter, stop, position)
+    position.phase = "opening the log"
+    _open_log(job, nodes, threads)
+    position.phase = "training"
+    return job
+
+
+def _open_log(job: Job, nodes: Nodes, threads: tuple[int, str]) -> None:
+    """Make the run folder and the coordinator, write the header, then what was found out about the start."""
+    comm, config, data = job.comm, job.config, job.data
+    ranks = allgather(
+        comm, {"host": host(), "pid": os.getpid(), "cores": affinity(), "threads": threads[0], "threads_by": threads[1]}
+    )
+
+    def open_log() -> str:
+        folder = make_folder(config.output, config.mode, comm.size)
+        coordinator = Coordinator(folder, config, job.flat.names, _spread(data, job.model))
+        coordinator.header(**_header(job, nodes, ranks))
+        job.coordinator = coordinator
+        return str(folder)
+
+    job.position.folder = Path(at_root(comm, open_log))
+    findings = [verdicts.replicas_differ(comm, job.flat.params)] if config.init == "per-rank" else []
+    if config.rows == "shard" and not data.n_classes:
+        low, high = len(data.train) * comm.rank // comm.size, len(data.train) * (comm.rank + 1) // comm.size
+        own = data.train[low:high]
+        findings.append(verdicts.targets_differ(comm, data.x[own], data.y[own]))
+
+    def note() -> None:
+        for finding in filter(None, findings):
+            job.lead().verdict(finding)
+
+    at_root(comm, note)
+
+
+def _spread(data: Dataset, model: models.Mlp) -> dict[str, float]:
+    """Return the summed squared deviation of the target by split, over the number of targets; empty for classes."""
+    if not isinstance(model.loss, MeanSquaredError):
+        return {}
+    parts = {"validation": data.y[data.validation], "test": data.y[data.test]}
+    return {k: float(np.square(y - y.mean(axis=0)).sum()) / data.n_targets if len(y) else 0.0 for k, y in parts.items()}
+
+
+def _header(job: Job, nodes: Nodes, ranks: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the header's facts about job, machine and libraries."""
+    comm, data, flat = job.comm, job.data, job.flat
+    members: dict[int, list[int]] = {}
+    for rank, leader in enumerate(nodes.leaders):
+        members.setdefault(leader, []).append(rank)
+    blas = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+    return {
+        "world": comm.size,
+        "nodes": [{"host": ranks[leader]["host"], "ranks": own} for leader, own in members.items()],
+        "pid": os.getpid(),
+        "cores": [rank["cores"] for rank in ranks],
+        "threads": {"per_rank": [rank["threads"] for rank in ranks], "set_by": ranks[0]["threads_by"]},
+        "blas": {k: blas[0].get(k) for k in ("internal_api", "version", "architecture")} if blas else None,
+        "mpi": {
+            "vendor": " ".join([MPI.get_vendor()[0], ".".join(str(v) for v in MPI.get_vendor()[1])]),
+            "library": MPI.Get_library_version().split("\n")[0].strip("\0 "),
+            "standard": ".".join(str(v) for v in MPI.Get_version()),
+        },
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in ("rankwise", "mpi4py", "numpy", "msgpack")},
+        },
+        "system": platform.platform(),
+        "data": {
+            "name": data.name,
+            "rows": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
+            "features": data.x.shape[1],
+            "classes": data.n_classes or None,
+            "targets": data.n_targets,
+            "sha256": data.sha256,
+        },
+        "model": {
+            "kind": job.config.model,
+            "sizes": list(job.model.sizes),
+            "loss": type(job.model.loss).__name__,
+            "parameters": {name: list(shape) for name, shape in flat.shapes.items()},
+            "n_parameters": flat.n,
+            "initial_fingerprint": fingerprint(flat.params),
+        },
+        "steps_per_epoch": job.trainer.batches.steps_per_epoch,
+        "packet_bytes": flat.packet.nbytes,
+        "timing": {
+            "method": "arrival times of every step, compared once an epoch; no barrier",
+            "clock": "monotonic, shared within a node"
+            + ("; node offsets by round trips with rank 0 at both ends of an epoch" if nodes.count > 1 else ""),
+            "offset_error_s": job.timer.offset_error_s,
+        },
+        "contribution": {"method": "measured on the sampled_steps of each epoch, before and after the sum"},
+    }
