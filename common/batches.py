@@ -8,7 +8,6 @@ import numpy as np
 from common.dataset import Rows
 from common.streams import Stream, generator
 
-
 SAMPLE_ONE_IN = 32
 SAMPLE_MOST = 8
 

@@ -19,7 +19,7 @@ BUILT_IN_DATA = ("digits", "reference")
 
 def nearest(got: str, known: Iterable[str]) -> str:
     """Return ``(did you mean 'x'?) `` for the closest of ``known``, or nothing."""
-    close = difflib.get_close_matches(got, list(known), n=2, cutoff=0.5)
+    close = difflib.get_close_matches(got, list(known), n=2, cutoff=0.6)
     return f"(did you mean {' or '.join(repr(c) for c in close)}?) " if close else ""
 
 
@@ -65,7 +65,9 @@ class RunConfig:
     clip: float = _opt(0.0, "largest norm of the global gradient; 0: no clipping", low=0.0)
     patience: int = _opt(0, "stop after so many epochs without a lower validation loss; 0: never", low=0)
     init: str = _opt(
-        "broadcast", "broadcast: every rank starts as rank 0; per-rank: each on its own", choices=("broadcast", "per-rank")
+        "broadcast",
+        "broadcast: every rank starts as rank 0; per-rank: each on its own",
+        choices=("broadcast", "per-rank"),
     )
     seed: int = _opt(0, "of initial weights, split and order", low=0, high=2**32 - 1)
     dtype: str = _opt("float32", "of parameters, gradients and data", choices=("float32", "float64"))

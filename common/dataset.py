@@ -81,7 +81,8 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
     if len(train) == 0:
         raise DataError(f"{name}: no rows left to train on; lower --test-fraction or --validation-fraction")
     # A copy of its own: the features are scaled in place.
-    features = np.array(x, dtype, order="C")
+    with np.errstate(over="ignore"):  # checked in the next line
+        features = np.array(x, dtype, order="C")
     if not np.isfinite(features).all():
         raise DataError(f"{name}: X holds numbers too large for {config.dtype}; use --dtype float64 or scale them")
     return Dataset(name, features, y, n_classes, sha256, train, validation, test, raw.initial)
@@ -104,7 +105,9 @@ def _check_finite(raw: Raw, x: Array, y: Array) -> None:
             named = label == "X" and column < len(raw.feature_names)
             where = f"column {raw.feature_names[column]!r}" if named else f"column {column}"
             value = array[tuple(place)]
-            raise DataError(f"{raw.name}: {label}, row {row}, {where}: got {value}; only finite numbers, clean the file")
+            raise DataError(
+                f"{raw.name}: {label}, row {row}, {where}: got {value}; only finite numbers, clean the file"
+            )
 
 
 def _as_classes(name: str, y: Array, n_train: int) -> tuple[Array, int]:

@@ -13,6 +13,12 @@ from common.dataset import Raw
 from common.errors import DataError
 from common.reference import draw_ranks
 
+_BROKEN = (
+    OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, RuntimeError, MemoryError,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What NumPy and zipfile are seen to raise on files that are no .npz (a lone .npy has no ``with``: TypeError)."""
+
 
 def read(config: RunConfig, rank: int, size: int) -> Raw:
     """Read the configured data on this rank.
@@ -46,7 +52,8 @@ def _npz(path: Path, target: str) -> Raw:
     if target:
         raise DataError(f"target: got {target!r}, but an .npz file names its target y; leave --target out")
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # opened here: np.load leaves the file open when it is broken
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             have = set(arrays.files)
             missing = {"X", "y"} - have
             if missing or ("X_test" in have) != ("y_test" in have):
@@ -59,7 +66,7 @@ def _npz(path: Path, target: str) -> Raw:
             x_test, y_test = arrays["X_test"], arrays["y_test"]
     except DataError:
         raise
-    except (OSError, ValueError, EOFError, KeyError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+    except _BROKEN as error:
         raise DataError(f"{path}: not a readable .npz file of plain arrays ({error})") from error
     try:
         return Raw(path.name, np.concatenate([x, x_test]), np.concatenate([y, y_test]), n_test=len(y_test))
@@ -86,9 +93,7 @@ def _csv(path: Path, target: str) -> Raw:
     if len(set(names)) < len(names):
         raise DataError(f"{path}: two columns have the same name; the first line takes one name a column")
     try:
-        table = np.loadtxt(
-            path, delimiter=",", skiprows=1, ndmin=2, quotechar='"', comments=None, encoding="utf-8-sig"
-        )
+        table = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2, quotechar='"', comments=None, encoding="utf-8-sig")
     except (OSError, ValueError, MemoryError) as error:
         raise DataError(f"{path}: not a table of numbers ({error})") from error
     if table.size == 0:

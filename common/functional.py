@@ -132,13 +132,13 @@ class MeanSquaredError:
 
     def sum(self, out: Array, y: Array) -> float:
         """Return sum_rows mean_outputs (out - y)^2."""
-        return float(np.square(out - y).sum(dtype=np.float64)) / out.shape[1]
+        return float(np.square(out - y).sum(dtype=np.float64)) / int(out.shape[1])
 
     def sum_grad(self, out: Array, y: Array) -> float:
         """Overwrite ``out`` with 2 (out - y) / n_out."""
         np.subtract(out, y, out=out)
         flat = out.reshape(-1)
-        total = float(np.dot(flat, flat)) / out.shape[1]
+        total = float(np.dot(flat, flat)) / int(out.shape[1])
         np.multiply(out, 2 / out.shape[1], out=out)
         return total
 

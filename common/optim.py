@@ -91,7 +91,7 @@ class Adam(Sgd):
         self.t = np.zeros(1, np.int64)
 
     def step(self, params: Array, grad: Array, lr: float) -> None:
-        """m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2; p -= lr m^ / (sqrt(v^) + eps), ^ bias-corrected."""
+        """M = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2; p -= lr m^ / (sqrt(v^) + eps), ^ bias-corrected."""
         if self.decoupled:
             np.multiply(params, 1 - lr * self.weight_decay, out=params)
         else:

@@ -1,4 +1,4 @@
-"""The data and starting weights of the reference experiment, drawn as its authors did (docs/reference-experiment.md)."""
+"""Data and starting weights of the reference experiment, drawn as its authors did (docs/reference-experiment.md)."""
 
 import numpy as np
 

@@ -5,6 +5,7 @@ from mpi4py import MPI
 
 from common.flat import Flat
 
+
 class ContributionMeter:
     """Sums, over an epoch's sampled steps, what share and norm ratio are made of.
 

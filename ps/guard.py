@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import os
-import socket
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -16,16 +15,11 @@ from mpi4py import MPI
 
 from common.errors import EXIT_ERROR, JobError, RankwiseError
 from common.flat import Array
+from common.host import host
+from ps.log import FAILURE_NAME
 from ps.messages import allgather, bcast
 
 T = TypeVar("T")
-
-FAILURE_FILE = "failure.txt"
-
-
-def host() -> str:
-    """Return the node's name: Slurm's, where it runs several nodes on one host, else the system's."""
-    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
 
 
 @dataclass(slots=True)
@@ -75,7 +69,7 @@ def _first_to_fail(position: Position, message: str) -> bool:
     if position.folder is None:
         return True
     try:
-        with (position.folder / FAILURE_FILE).open("x", encoding="utf-8") as file:
+        with (position.folder / FAILURE_NAME).open("x", encoding="utf-8") as file:
             file.write(message + "\n")
     except FileExistsError:
         return False
@@ -140,7 +134,7 @@ def short_fingerprint(vector: Array) -> int:
 
 
 def at_root(comm: MPI.Comm, act: Callable[[], Any]) -> Any:
-    """Do something at rank 0 and give its result (plain values) to all ranks; if it fails there, raise JobError on all."""
+    """Do something at rank 0 and give all ranks its result (plain values); if it fails, raise JobError on all."""
     outcome: dict[str, Any] = {}
     if comm.rank == 0:
         try:

@@ -13,14 +13,17 @@ from typing import Any, BinaryIO
 
 import msgpack
 
-from common.errors import LogError
+from common.errors import LogError, RankwiseError
 
 Record = dict[str, Any]
 
 FORMAT = "rankwise-log"
 VERSION = 1
 LOG_NAME = "coordinator.msgpack"
+FAILURE_NAME = "failure.txt"
+"""What a rank that brings down the job leaves beside the log."""
 MAX_RECORD_BYTES = 64 << 20
+MAX_TEXT_BYTES = 1 << 20
 READ_BYTES = 1 << 18
 CRC_KEY = b"\xa3crc"
 CRC_BYTES = len(CRC_KEY) + 5  # the key, the marker 0xce and four bytes
@@ -158,6 +161,8 @@ class LogReader:
         A flipped length also makes a record look unfinished. But then its end stands in the file: the last
         record's checksum key, or a whole later record.
         """
+        if _claims_too_much(tail):
+            raise LogError(self.path, self.offset, "damaged record (a text in it claims to be longer than any is)")
         complete = tail[-CRC_BYTES:-5] == CRC_KEY or tail[-CRC_BYTES + 1 : -4] == CRC_KEY[1:] + b"\xce"
         if complete or _later_record(tail):
             raise LogError(self.path, self.offset, "damaged record (its length is wrong)")
@@ -169,12 +174,34 @@ def _unpacker(window: bytes) -> msgpack.Unpacker:
         max_buffer_size=3 * MAX_RECORD_BYTES,
         max_array_len=1 << 20,
         max_map_len=1 << 16,
-        max_str_len=1 << 20,
-        max_bin_len=1 << 20,
+        max_str_len=MAX_TEXT_BYTES,
+        max_bin_len=MAX_TEXT_BYTES,
         max_ext_len=0,
     )
     unpacker.feed(window)
     return unpacker
+
+
+_LENGTH_BYTES = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}  # bin 8, 16, 32 and str 8, 16, 32
+_FIXED_BYTES = {0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8,
+                0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4}  # fmt: skip
+
+
+def _claims_too_much(tail: bytes) -> bool:
+    """Say whether an unfinished record holds a text or bytes over the limit, which no writer of ours began.
+
+    msgpack itself looks at such a length only once the bytes are there. Values follow each other without
+    padding, so their headers can be walked without regard to nesting.
+    """
+    at = 0
+    while at < len(tail):
+        code = tail[at]
+        size = _LENGTH_BYTES.get(code, 0)
+        length = int.from_bytes(tail[at + 1 : at + 1 + size]) if size else code & 0x1F if 0xA0 <= code <= 0xBF else 0
+        if length > MAX_TEXT_BYTES:
+            return True
+        at += 1 + size + length + _FIXED_BYTES.get(code, 0)
+    return False
 
 
 def _could_be_log(window: bytes) -> bool:
@@ -192,7 +219,7 @@ def _later_record(tail: bytes) -> bool:
         for header in (1, 3):
             try:
                 record = _unpacker(tail[at - header :]).unpack()
-            except Exception:  # noqa: S112, BLE001, PERF203 - not a record: look on
+            except Exception:
                 continue
             if isinstance(record, dict) and "crc" in record:
                 return True
@@ -207,11 +234,11 @@ def _reason(error: Exception) -> str:
 def log_path(run: Path) -> Path:
     """Return the log of a run given as its folder or as the log itself.
 
-    Raises LogError if there is none.
+    Raises RankwiseError if there is none.
     """
     path = run / LOG_NAME if run.is_dir() else run
     if not path.is_file():
-        raise LogError(path, 0, "no log here; give a run folder (they are under runs/) or a coordinator.msgpack")
+        raise RankwiseError(f"no log at {path}; give a run folder (they are under runs/) or a coordinator.msgpack")
     return path
 
 

@@ -1,6 +1,6 @@
 """The table of sync modes: a new mode is a class in a file of its own and a line here."""
 
-from ps.reduce import Allreduce, Reducer, ReduceBcast, SendRecv
+from ps.reduce import Allreduce, ReduceBcast, Reducer, SendRecv
 
 MODES: dict[str, type[Reducer]] = {
     "allreduce": Allreduce,

@@ -10,9 +10,13 @@ from mpi4py import MPI
 class Nodes:
     """The ranks grouped by node: ``leaders[rank]`` is the lowest rank on that rank's node."""
 
-    def __init__(self, comm: MPI.Comm) -> None:
+    def __init__(self, comm: MPI.Comm, ranks_per_node: int = 0) -> None:
+        """``ranks_per_node`` splits one machine into pretended nodes, for tests; 0 asks MPI."""
         self.comm = comm
-        local = comm.Split_type(MPI.COMM_TYPE_SHARED, comm.rank)
+        if ranks_per_node:
+            local = comm.Split(comm.rank // ranks_per_node, comm.rank)
+        else:
+            local = comm.Split_type(MPI.COMM_TYPE_SHARED, comm.rank)
         leader = np.array([comm.rank], np.int64)
         local.Bcast(leader)
         table = np.empty(comm.size, np.int64)

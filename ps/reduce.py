@@ -88,6 +88,7 @@ class SendRecv:
     """
 
     CHUNK_BYTES = 1 << 20
+    REPLIES_UNDER_WAY = 8
     PUSH, REPLY = 1, 2  # tags; chunks of one tag keep their order
 
     def __init__(self, comm: MPI.Comm, packet: Array, chunk_bytes: int = CHUNK_BYTES) -> None:
@@ -151,8 +152,23 @@ class SendRecv:
         for worker in self.workers:
             self.receives[worker, place] = self.comm.Irecv(self.inbox[worker, place, :length], worker, self.PUSH)
 
+    def _room(self, *, wait: bool) -> bool:
+        """Keep the replies under way few: MPICH 5 shelves the receipts of many, until the worker's next MPI call."""
+        most = self.REPLIES_UNDER_WAY * len(self.workers)
+        if len(self.sends) < most:
+            return True
+        oldest = self.sends[: len(self.workers)]
+        if wait:
+            MPI.Request.Waitall(oldest)
+        elif not MPI.Request.Testall(oldest):
+            return False
+        del self.sends[: len(self.workers)]
+        return True
+
     def _serve(self, start: int, *, wait: bool) -> None:
         while self.done < len(self.chunks) and self.starts[self.done] >= start:
+            if not self._room(wait=wait):
+                return
             chunk = self.chunks[self.done]
             place = self.summed % self.in_flight
             while self.worker < self.comm.size:

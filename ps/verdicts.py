@@ -89,7 +89,12 @@ def targets_differ(comm: MPI.Comm, x: Array, y: Array) -> Verdict | None:
         text=f"every rank was given other true weights: a linear fit of its own for each rank leaves an error of "
         f"{rms_own:.3g}, one fit for all ranks {rms_pooled:.3g} (Chow F = {f:.3g}); no single model fits these rows",
         remedy="make the target the same way on every rank; it is not a matter of data imbalance",
-        evidence={"f": f, "rms_one_fit_per_rank": rms_own, "rms_one_fit": rms_pooled, "rows": counts.tolist()},
+        evidence={
+            "f": f,
+            "rms_one_fit_per_rank": rms_own,
+            "rms_one_fit": rms_pooled,
+            "rows": counts.tolist(),
+        },
     )
 
 

@@ -165,6 +165,6 @@ class Job:
             say("epoch      sync s      wait s  transfer s   of epoch")
             for line in lead.sync_lines:
                 say(line)
-            say(f"Saved in {lead.folder}: {LOG_NAME}, model.npz and text files; read with: python -m ps.log show {lead.folder}")
+            say(f"Saved in {lead.folder}: {LOG_NAME}, model.npz, text files. Read: python -m ps.log show {lead.folder}")
 
         at_root(self.comm, save)

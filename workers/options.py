@@ -83,7 +83,9 @@ def _help_lines(modes: dict[str, str]) -> dict[str, str]:
     """Return the help of each option, with its choices."""
     lines = {}
     for f in dataclasses.fields(RunConfig):
-        choices = [f"{name} ({text})" for name, text in modes.items()] if f.name == "mode" else f.metadata.get("choices")
+        choices = (
+            [f"{name} ({text})" for name, text in modes.items()] if f.name == "mode" else f.metadata.get("choices")
+        )
         lines[f.name] = f.metadata["help"] + (f": {', '.join(choices)}" if choices else "")
     return lines
 

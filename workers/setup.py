@@ -18,11 +18,12 @@ from common.dataset import Dataset, check
 from common.errors import DataError
 from common.flat import Array, Flat
 from common.functional import MeanSquaredError
+from common.host import host
 from common.streams import Stream, generator
 from ps import verdicts
 from ps.contribution import ContributionMeter
 from ps.coordinator import Coordinator, make_folder
-from ps.guard import Position, at_root, fingerprint, host, same_everywhere, together
+from ps.guard import Position, at_root, fingerprint, same_everywhere, together
 from ps.messages import allgather
 from ps.modes import DESCRIPTIONS, MODES
 from ps.nodes import Nodes
@@ -85,7 +86,9 @@ def initialise(comm: MPI.Comm, config: RunConfig, data: Dataset, model: models.M
     if config.init == "broadcast":
         comm.Bcast(flat.params)
         digest = fingerprint(flat.params).encode()
-        same_everywhere(comm, digest, "initial parameters", "they were just broadcast: look for faulty memory or network")
+        same_everywhere(
+            comm, digest, "initial parameters", "they were just broadcast: look for faulty memory or network"
+        )
 
 
 def prepare(comm: MPI.Comm, nodes: Nodes, config: RunConfig, stop: StopFlag, position: Position) -> Job:
@@ -113,7 +116,14 @@ def _open_log(job: Job, nodes: Nodes, threads: tuple[int, str]) -> None:
     """Make the run folder and the coordinator, write the header, then what was found out about the start."""
     comm, config, data = job.comm, job.config, job.data
     ranks = allgather(
-        comm, {"host": host(), "pid": os.getpid(), "cores": affinity(), "threads": threads[0], "threads_by": threads[1]}
+        comm,
+        {
+            "host": host(),
+            "pid": os.getpid(),
+            "cores": affinity(),
+            "threads": threads[0],
+            "threads_by": threads[1],
+        },
     )
 
     def open_log() -> str:

@@ -1,0 +1,106 @@
+"""``python -m ps.log compare``: several runs side by side."""
+
+import statistics
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ps.log import Record
+from ps.reader import console
+from ps.reader.run import RunView, load, mean, metric, number, percent
+
+
+@dataclass(slots=True)
+class Summary:
+    """What is compared of one run; one entry an epoch."""
+
+    view: RunView = field(default_factory=lambda: RunView(Path()))
+    losses: list[float] = field(default_factory=list)
+    elapsed_s: list[float] = field(default_factory=list)
+    medians: dict[str, list[float]] = field(default_factory=lambda: {k: [] for k in ("sync", "wait", "transfer")})
+    compute_s: float = 0.0
+    sync_s: float = 0.0
+    sent_bytes: int = 0
+
+    def add(self, record: Record) -> None:
+        """Take an epoch in."""
+        self.losses.append(record["loss"])
+        self.elapsed_s.append(record["elapsed_s"])
+        for name, values in self.medians.items():
+            values.append(mean(record[f"{name}_median_s"]))
+        self.compute_s += mean(record["compute_s"])
+        self.sync_s += mean(record["sync_s"])
+        self.sent_bytes += max(record["sent_bytes"])
+
+    def time_to(self, loss: float) -> float | None:
+        """Return the seconds until the training loss was at most ``loss``."""
+        return next((t for t, own in zip(self.elapsed_s, self.losses, strict=True) if own <= loss), None)
+
+
+def compare(runs: list[Path]) -> int:
+    """Print the runs as columns; return the exit code. Raises LogError."""
+    summaries = []
+    for run in runs:
+        summary = Summary()
+        summary.view = load(run, summary.add)
+        summaries.append(summary)
+    known = [min(s.losses) for s in summaries if s.losses]
+    goal = max(known) if known else float("nan")
+    first = _parameters(summaries[0].view)
+    columns = ["", *(str(s.view.folder) for s in summaries)]
+    lines: list[list[str]] = [
+        ["mode", *(str(s.view.header.get("config", {}).get("mode", "-")) for s in summaries)],
+        ["ranks", *(str(s.view.header.get("world", "-")) for s in summaries)],
+        ["state", *(s.view.state for s in summaries)],
+        ["epochs", *(str(len(s.losses)) for s in summaries)],
+        ["final loss", *(number(s.losses[-1] if s.losses else None, 6) for s in summaries)],
+        ["final validation loss", *(number(s.view.last.get("validation_loss"), 6) for s in summaries)],
+        [
+            "final validation metric",
+            *(metric(s.view, s.view.last.get("validation_metric")) for s in summaries),
+        ],
+        ["test metric", *(metric(s.view, s.view.end.get("test_metric")) for s in summaries)],
+        [f"seconds to loss {goal:.4g}", *(number(s.time_to(goal)) for s in summaries)],
+        *(
+            [f"median {name} per step, us", *(_median_us(s.medians[name]) for s in summaries)]
+            for name in ("sync", "wait", "transfer")
+        ),
+        ["share of communication", *(_share(s) for s in summaries)],
+        ["most bytes sent by a rank, MB", *(number(s.sent_bytes / 1e6) for s in summaries)],
+        [
+            "largest parameter difference to the first",
+            *(_difference(first, _parameters(s.view)) for s in summaries),
+        ],
+    ]
+    console.make().print(
+        console.table("Runs side by side; medians are of steps, then of ranks and epochs", columns, lines)
+    )
+    return 0
+
+
+def _median_us(values: list[float]) -> str:
+    return number(1e6 * statistics.median(values)) if values else "-"
+
+
+def _share(summary: Summary) -> str:
+    total = summary.compute_s + summary.sync_s
+    return percent(summary.sync_s / total) if total else "-"
+
+
+def _parameters(view: RunView) -> dict[str, np.ndarray]:
+    """Return the saved parameters; none if the run saved no model."""
+    try:
+        with np.load(view.folder / "model.npz", allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in view.header.get("model", {}).get("parameters", {})}
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return {}
+
+
+def _difference(first: dict[str, np.ndarray], own: dict[str, np.ndarray]) -> str:
+    if not first or not own:
+        return "no model"
+    if {k: v.shape for k, v in first.items()} != {k: v.shape for k, v in own.items()}:
+        return "other shapes"
+    return number(max(float(np.abs(first[k].astype(float) - own[k].astype(float)).max()) for k in first), 3)

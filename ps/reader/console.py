@@ -1,0 +1,24 @@
+"""Tables and lines for a terminal or a file."""
+
+import sys
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+WIDTH_IN_A_FILE = 200
+
+
+def make() -> Console:
+    """Return a console that does not fold tables when the output is no terminal."""
+    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDTH_IN_A_FILE)
+
+
+def table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
+    """Return a table with right-aligned columns but the first."""
+    result = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for i, column in enumerate(columns):
+        result.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
+    for row in rows:
+        result.add_row(*row)
+    return result

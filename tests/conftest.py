@@ -1,0 +1,43 @@
+"""What all tests share: pytest itself stays out of MPI and starts ranks with mpirun."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mpi4py
+import pytest
+
+from tests.ranks import Result, mpirun
+
+mpi4py.rc.initialize = False
+ROOT = Path(__file__).parent.parent
+
+
+def pytest_report_header() -> str:
+    """Name the MPI library that the ranks will load."""
+    asked = [sys.executable, "-m", "mpi4py", "--mpi-library"]
+    library = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+    return f"MPI: {library}, {os.cpu_count()} cores"
+
+
+def need(condition: object, what: str) -> None:
+    """Skip without an outside tool; with RANKWISE_TEST_EVERYTHING, as in CI, fail instead."""
+    if condition:
+        return
+    if os.environ.get("TEST_EVERYTHING"):
+        pytest.fail(f"needs {what}")
+    pytest.skip(f"needs {what}")
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Callable[..., Result]:
+    """Run a training job of n ranks in a folder of its own; its run folder is ``tmp_path / "run"``."""
+
+    def start(n: int, *arguments: str, **options: Any) -> Result:
+        output = () if "--output" in arguments else ("--output", str(tmp_path / "run"))
+        return mpirun(n, "-m", "workers.run", *arguments, *output, cwd=tmp_path, **options)
+
+    return start

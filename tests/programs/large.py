@@ -1,0 +1,20 @@
+"""A packet beyond 2^31 bytes through the mode named first."""
+
+import sys
+
+import numpy as np
+from mpi4py import MPI
+
+from ps.modes import MODES
+
+comm = MPI.COMM_WORLD.Dup()
+n = (2**31 + 2**20) // 4
+packet = np.full(n, comm.rank + 1, np.float32)
+packet[-1] = 10 * (comm.rank + 1)
+reducer = MODES[sys.argv[1]](comm, packet)
+reducer.sum()
+total = comm.size * (comm.size + 1) // 2
+assert packet.nbytes > 2**31
+assert packet[0] == packet[n // 2] == packet[-2] == total
+assert packet[-1] == 10 * total
+reducer.close()

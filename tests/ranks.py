@@ -1,0 +1,78 @@
+"""Starts ranks for a test: mpirun of the environment the tests run in, with a time-out that leaves nothing behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ps.log import Record, read
+
+MPIRUN = str(Path(sys.prefix) / "bin" / "mpirun")
+PROGRAMS = Path(__file__).parent / "programs"
+ENVIRONMENT = {
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+}
+
+
+@dataclass(slots=True)
+class Result:
+    """How a command ended: exit code, output, seconds."""
+
+    code: int
+    out: str
+    err: str
+    seconds: float
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """Return the environment of a started job: no thread limits and no options left over from ours."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("RANKWISE_", "OMP_", "OPENBLAS_NUM", "MKL_"))}
+    return {**kept, **ENVIRONMENT, "PYTHONPATH": str(PROGRAMS.parent.parent), **changes}
+
+
+def popen(command: list[str], **options: Any) -> "subprocess.Popen[str]":
+    """Start a command in a process group of its own."""
+    options.setdefault("env", environment())
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, **options
+    )
+
+
+def finish(process: "subprocess.Popen[str]", timeout: float = 60) -> Result:
+    """Wait for a started command; on time-out kill its group and fail."""
+    start = time.monotonic()
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        out, err = process.communicate()
+        raise AssertionError(f"still running after {timeout} s\n{out}\n{err}") from None
+    return Result(process.returncode, out, err, time.monotonic() - start)
+
+
+def mpirun(n: int, *arguments: str, timeout: float = 60, **options: Any) -> Result:
+    """Run ``python <arguments>`` on n ranks and wait for its end."""
+    return finish(popen([MPIRUN, "-np", str(n), sys.executable, *arguments], **options), timeout)
+
+
+def program(n: int, name: str, *arguments: str, timeout: float = 60) -> Result:
+    """Run one of tests/programs on n ranks; it must succeed."""
+    result = mpirun(n, str(PROGRAMS / name), *arguments, timeout=timeout)
+    assert result.code == 0, result.out + result.err
+    return result
+
+
+def records(run: Path) -> list[Record]:
+    """Return all records of a run's log."""
+    return list(read(run / "coordinator.msgpack"))
+
+
+def epochs(run: Path) -> list[Record]:
+    """Return the epoch records of a run's log."""
+    return [r for r in records(run) if r["kind"] == "epoch"]

@@ -1,0 +1,163 @@
+"""Data: what is accepted, how it is split, and what is said of what is not."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from common.config import RunConfig
+from common.dataset import Dataset, check
+from common.errors import DataError
+from common.formats import read
+
+RNG = np.random.default_rng(0)
+X, Y = RNG.standard_normal((60, 3)), RNG.integers(0, 3, 60)
+
+
+def load(path: Path | str, **options: Any) -> Dataset:
+    config = RunConfig(data=str(path), **options)
+    return check(read(config, 0, 1), config)
+
+
+def npz(path: Path, **arrays: Any) -> Path:
+    np.savez(path / "data.npz", **arrays)
+    return path / "data.npz"
+
+
+def csv(path: Path, text: str) -> Path:
+    (path / "data.csv").write_text(text, encoding="utf-8")
+    return path / "data.csv"
+
+
+def test_digits_are_the_real_ones() -> None:
+    from sklearn.datasets import load_digits
+
+    data = load("digits", dtype="float64")
+    theirs = load_digits()
+    np.testing.assert_array_equal(data.x, theirs.data)
+    np.testing.assert_array_equal(data.y, theirs.target)
+    assert data.n_classes == 10
+
+
+def test_split_is_complete_disjoint_and_stratified() -> None:
+    data = load("digits")
+    parts = (data.train, data.validation, data.test)
+    assert sorted(np.concatenate(parts)) == list(range(1797))
+    for part, fraction in zip(parts, (0.7, 0.1, 0.2), strict=True):
+        counts = np.bincount(data.y[part], minlength=10)
+        np.testing.assert_allclose(counts, np.bincount(data.y) * fraction, atol=1.01)
+    assert not np.array_equal(load("digits", seed=1).test, data.test)
+    np.testing.assert_array_equal(load("digits").test, data.test)
+
+
+def test_own_npz_with_and_without_test_rows(tmp_path: Path) -> None:
+    data = load(npz(tmp_path, X=X, y=Y))
+    assert (data.n_classes, len(data.test)) == (3, 12)
+    data = load(npz(tmp_path, X=X, y=Y, X_test=X[:7], y_test=Y[:7]))
+    assert data.test.tolist() == list(range(60, 67))
+    assert len(data.train) + len(data.validation) == 60
+    numbers = load(npz(tmp_path, X=X, y=X @ RNG.standard_normal((3, 2))))
+    assert (numbers.n_classes, numbers.n_targets) == (0, 2)
+
+
+def test_own_csv(tmp_path: Path) -> None:
+    rows = "".join(f"{a},{b},{a + b}\n" for a, b in zip(range(20), range(20, 40), strict=True))
+    path = csv(tmp_path, '\ufeffsize,"the price",kind\n' + rows)
+    data = load(path, target="the price", loss="mse", dtype="float64")
+    np.testing.assert_array_equal(data.x[:, 0], np.arange(20))
+    np.testing.assert_array_equal(data.y[:, 0], np.arange(20, 40))
+
+
+def test_same_content_same_fingerprint(tmp_path: Path) -> None:
+    one = load(npz(tmp_path, X=X, y=Y)).sha256
+    other = X.copy()
+    other[0, 0] += 1e-12
+    assert load(npz(tmp_path, X=other, y=Y)).sha256 != one
+    assert load(npz(tmp_path, X=X, y=Y)).sha256 == one
+
+
+@pytest.mark.parametrize(
+    ("arrays", "options", "message"),
+    [
+        ({"X": X}, {}, "holds X; it takes X and y"),
+        ({"X": X, "y": Y, "X_test": X}, {}, "X_test with y_test"),
+        ({"X": X, "y": Y[:5]}, {}, r"y has shape \(5,\); it takes \(60,\)"),
+        ({"X": X[:, 0], "y": Y}, {}, r"X has shape \(60,\); it takes \(rows, features\)"),
+        ({"X": X[:0], "y": Y[:0]}, {}, "no rows"),
+        ({"X": np.where(X == X[4, 1], np.nan, X), "y": Y}, {}, "X, row 4, column 1: got nan"),
+        ({"X": X, "y": X[:, 0] * np.inf}, {"loss": "mse"}, "y, row 0, column 0: got"),
+        ({"X": X, "y": Y - 1}, {}, "label -1 of row .* outside the classes; labels are whole numbers from 0"),
+        ({"X": X, "y": Y + 0.5}, {"loss": "cross-entropy"}, "label .* outside the classes"),
+        ({"X": X, "y": Y * 1000}, {}, "label 2000 asks for 2001 classes, more than the 60 rows"),
+        ({"X": X, "y": Y, "X_test": X[:1], "y_test": [3]}, {}, "label 3 of test row 0 is outside the classes 0 to 2"),
+        ({"X": X, "y": Y, "X_test": X[:, :2], "y_test": Y}, {}, "do not fit together"),
+        ({"X": X.astype(str), "y": Y}, {}, "X holds <U.*; it takes numbers"),
+        ({"X": X * 1e300, "y": Y}, {}, "too large for float32; use --dtype float64"),
+        ({"X": X, "y": Y}, {"target": "price"}, "an .npz file names its target y"),
+        ({"X": X, "y": np.array([None] * 60)}, {}, "not a readable .npz file of plain arrays"),
+    ],
+)
+def test_wrong_arrays_are_named(tmp_path: Path, arrays: Any, options: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load(npz(tmp_path, **arrays), **options)
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "message"),
+    [
+        ("a,b\n1,2\n", "", "name the column with --target: a, b"),
+        ("apple,pear\n1,2\n", "aple", r"no column 'aple' .*\(did you mean 'apple'\?\)"),
+        ("a,b\n1,Paris\n", "a", "not a table of numbers .*Paris"),
+        ("a,b\n1,2\n3\n", "a", "not a table of numbers"),
+        ("a,b\n1,\n", "a", "not a table of numbers"),
+        ("a,b\n", "a", "no rows"),
+        ("", "a", "no column 'a'"),
+        ("a,a\n1,2\n", "a", "two columns have the same name"),
+        ("a,b\n1,2,3\n", "a", "2 column names, but rows of 3 numbers"),
+        ("a,b\n1,2\nnan,4\n", "b", "X, row 1, column 'a': got nan"),
+        ("a,b\n\x001,2\n", "b", "not a"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:loadtxt")
+def test_wrong_tables_are_named(tmp_path: Path, text: str, target: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load(csv(tmp_path, text), target=target)
+
+
+LONE_NPY = b"\x93NUMPY\x01\x00v\x00{'descr': '<f8', 'fortran_order': False, 'shape': (1,), }".ljust(127) + b"\n" + bytes(8)
+
+
+@pytest.mark.parametrize("junk", [b"", b"PK\x03\x04junk", b"\x93NUMPY", bytes(100), LONE_NPY])
+def test_broken_files_are_no_tracebacks(tmp_path: Path, junk: bytes) -> None:
+    for name in ("data.npz", "data.csv"):
+        (tmp_path / name).write_bytes(junk)
+        with pytest.raises(DataError):
+            load(tmp_path / name, target="a" if name.endswith("csv") else "")
+
+
+def test_every_truncated_npz_is_refused(tmp_path: Path) -> None:
+    whole = npz(tmp_path, X=X, y=Y).read_bytes()
+    for cut in range(0, len(whole), 37):
+        (tmp_path / "cut.npz").write_bytes(whole[:cut])
+        with pytest.raises(DataError):
+            load(tmp_path / "cut.npz")
+
+
+def test_missing_and_unknown_data_are_told_apart() -> None:
+    with pytest.raises(DataError, match="no file nowhere.npz"):
+        load("nowhere.npz")
+    with pytest.raises(DataError, match=r"unknown set 'digit' \(did you mean 'digits'\?\)"):
+        load("digit")
+
+
+def test_a_pickle_in_an_npz_is_never_run(tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+
+    class Bomb:
+        def __reduce__(self) -> Any:
+            return Path.touch, (marker,)
+
+    with pytest.raises(DataError, match="plain arrays"):
+        load(npz(tmp_path, X=np.array([[Bomb()]], dtype=object), y=Y[:1]))
+    assert not marker.exists()

@@ -1,0 +1,94 @@
+"""Gradients against central differences, and parts of models on their own."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from common.config import ACTIVATIONS
+from common.flat import Flat
+from common.functional import Gelu, LogisticCrossEntropy, Loss, MeanSquaredError, Sigmoid, SoftmaxCrossEntropy
+from common.models import Mlp
+from tests.gradcheck import assert_gradient
+
+RNG = np.random.default_rng(5)
+ROWS = 7
+LOSSES: dict[str, tuple[Loss, int, Any]] = {
+    "mse": (MeanSquaredError(), 3, RNG.standard_normal((ROWS, 3))),
+    "softmax": (SoftmaxCrossEntropy(), 4, RNG.integers(0, 4, ROWS)),
+    "logistic": (LogisticCrossEntropy(), 1, RNG.integers(0, 2, ROWS)),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("hidden", [(), (6,), (5, 4, 3)])
+def test_gradient_is_numeric(hidden: tuple[int, ...], activation: str, loss: str) -> None:
+    function, n_out, y = LOSSES[loss]
+    assert_gradient(Mlp((5, *hidden, n_out), activation, function), RNG.standard_normal((ROWS, 5)), y)
+
+
+def test_gradient_check_finds_a_wrong_gradient() -> None:
+    class Wrong(MeanSquaredError):
+        def sum_grad(self, out: Any, y: Any) -> float:
+            total = super().sum_grad(out, y)
+            out *= 1.001
+            return total
+
+    with pytest.raises(AssertionError):
+        assert_gradient(Mlp((5, 3), "relu", Wrong()), RNG.standard_normal((ROWS, 5)), LOSSES["mse"][2])
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_no_rows_give_zero_gradient(loss: str) -> None:
+    function, n_out, y = LOSSES[loss]
+    model = Mlp((5, 4, n_out), "gelu", function)
+    flat = Flat(model.shapes(), np.dtype(np.float64))
+    model.init(flat.p, RNG)
+    flat.grad[:] = np.nan
+    assert model.loss_grad(flat.p, np.zeros((0, 5)), y[:0], flat.g, lambda name: None) == 0
+    assert not flat.grad.any()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_losses_stay_finite_at_extreme_outputs(dtype: str) -> None:
+    out = np.array([[1e4, -1e4, 0], [-200, 0, 0], [3e4, 3e4, 3e4]], dtype)
+    y = np.array([1, 0, 2])
+    expected = 2e4 + (200 + math.log(2)) + math.log(3)
+    assert SoftmaxCrossEntropy().sum(out.copy(), y) == pytest.approx(expected, rel=1e-6)
+    work = out.copy()
+    assert SoftmaxCrossEntropy().sum_grad(work, y) == pytest.approx(expected, rel=1e-6)
+    np.testing.assert_allclose(work, [[1, -1, 0], [-1, 0.5, 0.5], [1 / 3, 1 / 3, -2 / 3]], atol=1e-6)
+    z = np.array([[1e4], [-1e4], [0]], dtype)
+    assert LogisticCrossEntropy().sum(z, np.array([0, 1, 1])) == pytest.approx(2e4 + math.log(2), rel=1e-6)
+    big = np.array([-1e30, 0, 1e30], dtype)
+    Sigmoid().forward(big, big)
+    assert big.tolist() == [0, 0.5, 1]
+
+
+def test_gelu_is_close_to_its_exact_form() -> None:
+    z = np.linspace(-6, 6, 101)
+    out = np.empty_like(z)
+    Gelu().forward(z, out)
+    exact = [v * 0.5 * (1 + math.erf(v / math.sqrt(2))) for v in z]
+    np.testing.assert_allclose(out, exact, atol=5e-4)  # the tanh form's own error, Hendrycks & Gimpel 2016
+
+
+@pytest.mark.parametrize(("activation", "deviation"), [("relu", math.sqrt(2 / 400)), ("tanh", math.sqrt(2 / 700))])
+def test_initial_weights_have_the_published_spread(activation: str, deviation: float) -> None:
+    model = Mlp((400, 300, 2), activation, MeanSquaredError())
+    flat = Flat(model.shapes(), np.dtype(np.float32))
+    model.init(flat.p, np.random.default_rng(0))
+    assert flat.p["W1"].std() == pytest.approx(deviation, rel=0.01)
+    assert not flat.p["b1"].any()
+
+
+def test_parameters_and_gradients_are_views_of_one_vector() -> None:
+    flat = Flat(Mlp((5, 4, 3), "relu", MeanSquaredError()).shapes(), np.dtype(np.float32))
+    assert flat.names == ["W1", "b1", "W2", "b2"]
+    for views, vector in ((flat.p, flat.params), (flat.g, flat.packet)):
+        assert all(np.shares_memory(view, vector) for view in views.values())
+    assert flat.grad.ctypes.data % 64 == 0
+    flat.params[:] = np.arange(flat.n)
+    np.testing.assert_array_equal(np.concatenate([v.ravel() for v in flat.p.values()]), np.arange(flat.n))

@@ -1,0 +1,77 @@
+"""What the outside oracle does not cover of update rules and schedules."""
+
+import math
+
+import numpy as np
+import pytest
+
+from common import optim, schedules
+from common.config import OPTIMIZERS, RunConfig
+
+PARAMS, GRAD = np.array([1.0, -2.0, 3.0]), np.array([0.5, 0.25, -4.0])
+
+
+def after(steps: int, **options: object) -> np.ndarray:
+    update = optim.build(RunConfig(dtype="float64", **options), 3)  # type: ignore[arg-type]
+    params = PARAMS.copy()
+    for _ in range(steps):
+        update.step(params, GRAD.copy(), 0.1)
+    return params
+
+
+@pytest.mark.parametrize("name", [n for n in OPTIMIZERS if n != "adamw"])
+def test_weight_decay_is_l2_in_the_gradient(name: str) -> None:
+    update = optim.build(RunConfig(dtype="float64", optimizer=name, weight_decay=0.3), 3)
+    plain = optim.build(RunConfig(dtype="float64", optimizer=name), 3)
+    a, b = PARAMS.copy(), PARAMS.copy()
+    for _ in range(3):
+        update.step(a, GRAD.copy(), 0.1)
+        plain.step(b, GRAD + 0.3 * b, 0.1)
+    np.testing.assert_allclose(a, b, rtol=1e-14)
+
+
+def test_adamw_decays_beside_the_gradient() -> None:
+    # first step of Adam moves every entry by the rate against the gradient's sign
+    expected = PARAMS * (1 - 0.1 * 0.3) - 0.1 * np.sign(GRAD)
+    np.testing.assert_allclose(after(1, optimizer="adamw", weight_decay=0.3), expected, rtol=1e-7)
+
+
+def test_momentum_and_nesterov_by_hand() -> None:
+    momentum = PARAMS - 0.1 * GRAD - 0.1 * (0.9 + 1) * GRAD
+    np.testing.assert_allclose(after(2, optimizer="momentum"), momentum, rtol=1e-14)
+    nesterov = PARAMS - 0.1 * (1 + 0.9) * GRAD - 0.1 * (1 + 0.9 * 1.9) * GRAD
+    np.testing.assert_allclose(after(2, optimizer="nesterov"), nesterov, rtol=1e-14)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_update_of_slices_equals_update_of_the_whole(name: str) -> None:
+    config = RunConfig(dtype="float64", optimizer=name, weight_decay=0.1)
+    whole, parts = PARAMS.copy(), PARAMS.copy()
+    one, two, three = (optim.build(config, n) for n in (3, 1, 2))
+    for _ in range(4):
+        one.step(whole, GRAD.copy(), 0.1)
+        two.step(parts[:1], GRAD[:1].copy(), 0.1)
+        three.step(parts[1:], GRAD[1:].copy(), 0.1)
+    np.testing.assert_array_equal(whole, parts)
+
+
+def rates(**options: object) -> list[float]:
+    config = RunConfig(learning_rate=1.0, epochs=4, **options)  # type: ignore[arg-type]
+    return [schedules.learning_rate(config, step, 5) for step in range(20)]
+
+
+def test_schedules() -> None:
+    assert rates(schedule="constant") == [1.0] * 20
+    steps = rates(schedule="step", step_epochs=2, step_factor=0.5)
+    assert steps == [1.0] * 10 + [0.5] * 10
+    cosine = rates(schedule="cosine")
+    assert cosine[0] == 1
+    assert cosine[10] == pytest.approx(0.5)
+    assert 0 < cosine[-1] < 0.01
+    assert cosine == sorted(cosine, reverse=True)
+    warm = rates(schedule="warmup")
+    assert warm[:6] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1, 1])
+    both = rates(schedule="warmup-cosine")
+    assert both[4:6] == [1, 1]
+    assert both[5 + 7] == pytest.approx(0.5 * (1 + math.cos(math.pi * 7 / 15)))
+    assert rates(schedule="warmup-step", step_epochs=2, step_factor=0.5)[4:11:3] == [1.0, 1.0, 0.5]

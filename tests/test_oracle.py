@@ -1,0 +1,67 @@
+"""Whole training steps against scikit-learn's MLP, which shares no line with ours."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+
+from common import models, optim
+from common.config import RunConfig
+from common.flat import Flat
+
+RNG = np.random.default_rng(3)
+X = RNG.standard_normal((40, 6))
+TARGETS = {"classes": RNG.integers(0, 3, 40), "binary": RNG.integers(0, 2, 40), "numbers": RNG.standard_normal((40, 1))}
+STEPS = 5
+TINY = 1e-30
+"""For eps of Adam: scikit-learn adds it before the bias correction, we add it after, as the paper's Algorithm 1."""
+SKLEARN_ACTIVATION = {"relu": "relu", "tanh": "tanh", "sigmoid": "logistic"}
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "sgd": {"solver": "sgd", "momentum": 0.0},
+    "momentum": {"solver": "sgd", "momentum": 0.9, "nesterovs_momentum": False},
+    "nesterov": {"solver": "sgd", "momentum": 0.9, "nesterovs_momentum": True},
+    "adam": {"solver": "adam", "epsilon": TINY},
+}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("activation", SKLEARN_ACTIVATION)
+@pytest.mark.parametrize("target", TARGETS)
+def test_full_batch_steps_equal_scikit_learn(target: str, activation: str, optimizer: str) -> None:
+    y = TARGETS[target]
+    rate = 0.01
+    kind = MLPRegressor if target == "numbers" else MLPClassifier
+    theirs = kind(
+        hidden_layer_sizes=(5, 4), activation=SKLEARN_ACTIVATION[activation], alpha=0.0, batch_size=len(X),
+        learning_rate_init=rate, shuffle=False, random_state=1, max_iter=1, **OPTIMIZERS[optimizer],
+    )  # fmt: skip
+    flat_y = y.ravel()
+    config = RunConfig(model="mlp", activation=activation, hidden=(5, 4), optimizer=optimizer, dtype="float64")
+    n_classes = 0 if target == "numbers" else int(y.max()) + 1
+    ours = models.build(config, 6, n_classes, 1)
+    if target == "binary":  # scikit-learn uses one output for two classes
+        ours = models.Mlp((6, 5, 4, 1), activation, models.LogisticCrossEntropy())
+    flat = Flat(ours.shapes(), np.dtype(np.float64))
+    ours.init(flat.p, np.random.default_rng(0))
+    start = {name: value.copy() for name, value in flat.p.items()}
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs.fit(X, flat_y)  # makes the arrays; then start from ours, with a fresh optimizer
+    theirs.coefs_ = [start["W1"], start["W2"], start["W3"]]
+    theirs.intercepts_ = [start["b1"], start["b2"], start["b3"]]
+    del theirs._optimizer
+    update = optim.build(config, flat.n)
+    if isinstance(update, optim.Adam):
+        update.eps = TINY
+    for _ in range(STEPS):
+        theirs.partial_fit(X, flat_y)
+        # scikit-learn's regression loss is half the squared error, so its gradient is half of ours
+        ours.loss_grad(flat.p, X, y, flat.g, lambda name: None)
+        flat.grad /= len(X) * (2 if target == "numbers" else 1)
+        update.step(flat.params, flat.grad, rate)
+    for i in range(3):
+        np.testing.assert_allclose(flat.p[f"W{i + 1}"], theirs.coefs_[i], rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(flat.p[f"b{i + 1}"], theirs.intercepts_[i], rtol=1e-9, atol=1e-12)
