@@ -26,7 +26,7 @@ class Reducer(Protocol):
         """Sum the packet, which is now final as a whole."""
 
     def close(self) -> None:
-        """Give back what MPI holds; nothing may be under way."""
+        """Give back what MPI holds; nothing may be under way. Collective, as is making one."""
 
 
 def pieces(vector: Array, most: int) -> list[Array]:
@@ -92,7 +92,7 @@ class SendRecv:
     PUSH, REPLY = 1, 2  # tags; chunks of one tag keep their order
 
     def __init__(self, comm: MPI.Comm, packet: Array, chunk_bytes: int = CHUNK_BYTES) -> None:
-        self.comm = comm
+        self.comm = comm.Dup()  # its own: receives wait here for a next step, and must catch nothing else
         length = max(1, chunk_bytes // packet.itemsize)
         self.starts = list(range(0, len(packet), length))[::-1]
         self.chunks = pieces(packet, length)[::-1]
@@ -139,6 +139,7 @@ class SendRecv:
                 request.Cancel()
                 request.Wait()
             self.receives.clear()
+        self.comm.Free()
 
     def _push(self, start: int) -> None:
         while self.done < len(self.chunks) and self.starts[self.done] >= start:
