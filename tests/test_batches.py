@@ -42,7 +42,9 @@ def test_a_shard_stays_with_its_rank(n: int, batch: int, size: int) -> None:
 
 
 def test_order_changes_with_epoch_and_seed_only() -> None:
-    rows = [epoch(50, 10, "shuffle", 1, number, seed)[0][0].tolist() for number, seed in ((1, 0), (2, 0), (1, 1), (1, 0))]
+    rows = [
+        epoch(50, 10, "shuffle", 1, number, seed)[0][0].tolist() for number, seed in ((1, 0), (2, 0), (1, 1), (1, 0))
+    ]
     assert rows[0] == rows[3]
     assert rows[0] not in rows[1:3]
 

@@ -125,7 +125,9 @@ def test_wrong_tables_are_named(tmp_path: Path, text: str, target: str, message:
         load(csv(tmp_path, text), target=target)
 
 
-LONE_NPY = b"\x93NUMPY\x01\x00v\x00{'descr': '<f8', 'fortran_order': False, 'shape': (1,), }".ljust(127) + b"\n" + bytes(8)
+LONE_NPY = (
+    b"\x93NUMPY\x01\x00v\x00{'descr': '<f8', 'fortran_order': False, 'shape': (1,), }".ljust(127) + b"\n" + bytes(8)
+)
 
 
 @pytest.mark.parametrize("junk", [b"", b"PK\x03\x04junk", b"\x93NUMPY", bytes(100), LONE_NPY])

@@ -55,9 +55,13 @@ class Job:
 
     def train(self) -> int:
         """Run all epochs; return the exit code. Raises JobError."""
+        # an overflow is found in the sums and reported once, with its place: NumPy need not warn on every rank
+        with np.errstate(all="ignore"):
+            return self._train()
+
+    def _train(self) -> int:
         best: Array | None = None
         for epoch in range(1, self.config.epochs + 1):
-            self.position.epoch = epoch
             sums = self._epoch(epoch)
             if sums.stopped:
                 return self._stopped(epoch, sums.steps)
@@ -79,7 +83,7 @@ class Job:
             return self.trainer.run_epoch(epoch)
         except NotFiniteError:
             found = allgather(self.comm, self.trainer.not_finite())
-            step = self.trainer.progress.step
+            step = self.position.step
         ranks = [f"rank {rank}: {', '.join(names)}" for rank, names in enumerate(found) if names]
         where = "; ".join(ranks) or "the sum over the ranks, though each rank's part is finite"
         raise JobError(

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import sys
+import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,14 +57,21 @@ def parse(arguments: list[str], modes: dict[str, str]) -> RunConfig | int:
             return result or 0
         path = result[0]
         if path:
-            if not Path(path).is_file():
-                raise ConfigError(f"config: no file {path}")
+            _check_file(Path(path))
             result = run([env, Toml(path, must_exist=True)])
         return _checked(result[1], modes)
     except cyclopts.CycloptsError as error:
         raise ConfigError(" ".join(str(error).split())) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"config: cannot be read ({error})") from error
+
+
+def _check_file(path: Path) -> None:
+    """Raise ConfigError unless the file is there and is TOML; which options it holds is looked at later."""
+    if not path.is_file():
+        raise ConfigError(f"config: no file {path}")
+    try:
+        tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError(f"config: {path} is no TOML file ({error})") from error
 
 
 def _checked(options: Any, modes: dict[str, str]) -> RunConfig:

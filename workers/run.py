@@ -27,7 +27,7 @@ def main() -> int:
     position = Position()
     with abort_on_error(comm, position):
         stop = StopFlag()
-        job = None
+        job = nodes = None
         try:
             config = configure(comm, sys.argv[1:])
             if isinstance(config, int):
@@ -36,17 +36,20 @@ def main() -> int:
             nodes = Nodes(comm)
             job = prepare(comm, nodes, config, stop, position)
             code = job.train()
-            job.sync.reducer.close()
-            nodes.close()
         except JobError as error:
             if comm.rank == 0:
-                if job is not None and job.coordinator is not None:
-                    job.coordinator.fail(str(error))
+                if job is not None:
+                    job.lead().fail(str(error))
                 sys.stderr.write(f"rankwise: {error}\n")
-                sys.stderr.flush()
                 if position.debug:
                     traceback.print_exc()
-            return error.exit_code
+                sys.stderr.flush()
+            code = error.exit_code
+        # all ranks are here, so what is freed together can be
+        if job is not None:
+            job.sync.reducer.close()
+        if nodes is not None:
+            nodes.close()
     return code
 
 

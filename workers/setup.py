@@ -104,7 +104,7 @@ def prepare(comm: MPI.Comm, nodes: Nodes, config: RunConfig, stop: StopFlag, pos
     timer = SyncTimer(nodes, batches.steps_per_epoch)
     meter = ContributionMeter(comm, flat)
     sync = EveryStep(flat, optim.build(config, flat.n), reducer, timer, meter, comm.size, config.clip)
-    trainer = Trainer(config, data, model, flat, batches, sync, stop)
+    trainer = Trainer(config, data, model, flat, batches, sync, stop, position)
     job = Job(comm, config, data, (mean, scale), model, flat, trainer, sync, timer, meter, stop, position)
     position.phase = "opening the log"
     _open_log(job, nodes, threads)

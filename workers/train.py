@@ -35,12 +35,11 @@ class StopRequest(Protocol):
     signal: int
 
 
-@dataclass(slots=True)
-class Progress:
-    """Where training is; ``step`` counts from 1 within the epoch."""
+class Progress(Protocol):
+    """Where training is, kept up to date for messages; ``step`` counts from 1 within the epoch, 0 is outside."""
 
-    epoch: int = 0
-    step: int = 0
+    epoch: int
+    step: int
 
 
 @dataclass(slots=True)
@@ -68,6 +67,7 @@ class Trainer:
         batches: Batches,
         sync: Synchronizer,
         stop: StopRequest,
+        progress: Progress,
     ) -> None:
         self.config = config
         self.data = data
@@ -76,7 +76,7 @@ class Trainer:
         self.batches = batches
         self.sync = sync
         self.stop = stop
-        self.progress = Progress()
+        self.progress = progress
         self.batch: tuple[Array, Array] = (data.x[:0], data.y[:0])
         self._buffers: dict[int, tuple[Array, Array]] = {}
 

@@ -1,0 +1,71 @@
+"""A training job with a fault: ``faulty.py FAULT RANK EPOCH STEP [arguments of workers.run]``."""
+
+import os
+import signal
+import sys
+import time
+from typing import Any
+
+from common import formats
+from common.dataset import Raw
+from common.models import Mlp
+from workers import run, setup
+from workers.train import Trainer
+
+fault, rank, epoch, step = sys.argv[1], *(int(a) for a in sys.argv[2:5])
+sys.argv[1:] = sys.argv[5:]
+trainers: list[Trainer] = []
+gradient = Mlp.loss_grad
+prepare = setup.prepare
+
+
+def keep(*arguments: Any) -> Any:
+    job = prepare(*arguments)
+    trainers.append(job.trainer)
+    return job
+
+
+def here() -> bool:
+    from mpi4py import MPI
+
+    at = trainers[0].progress
+    return rank in (MPI.COMM_WORLD.rank, -1) and (at.epoch, at.step) == (epoch, step)
+
+
+def faulty(self: Mlp, params: Any, x: Any, y: Any, grads: Any, ready: Any) -> float:
+    loss = gradient(self, params, x, y, grads, ready)
+    if fault == "slow":
+        from mpi4py import MPI
+
+        time.sleep(0.02 if MPI.COMM_WORLD.rank == rank else 0)
+    elif here():
+        if fault == "raise":
+            raise ValueError("this is the cause")
+        if fault == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if fault == "exit":
+            sys.exit(3)
+        if fault == "term":
+            os.kill(os.getpid(), signal.SIGTERM)
+        if fault == "nan-gradient":
+            grads["W1"][0, 0] = float("nan")
+        if fault == "inf-loss":
+            return float("inf")
+        if fault == "drift":
+            params["W1"][0, 0] += 1
+    return loss
+
+
+def other_data(config: Any, own: int, size: int) -> Raw:
+    raw = read(config, own, size)
+    if own == rank:
+        raw.x[0, 0] += 1
+    return raw
+
+
+read = formats.read
+if fault == "other-data":
+    formats.read = other_data
+Mlp.loss_grad = faulty  # type: ignore[method-assign]
+setup.prepare = keep
+sys.exit(run.main())

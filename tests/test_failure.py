@@ -1,0 +1,278 @@
+"""What goes wrong ends the whole job, once, with a message, and harms nothing that was saved."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ps.log import LogReader
+from ps.modes import MODES
+from tests.ranks import MPIRUN, PROGRAMS, Result, environment, epochs, finish, mpirun, popen, records
+
+Job = Callable[..., Result]
+SHORT = ("--epochs", "3", "--hidden", "8")
+EVERY_RANK = -1
+
+
+@pytest.fixture
+def faulty(tmp_path: Path) -> Job:
+    """Run a job with a fault at (rank, epoch, step)."""
+
+    def start(n: int, fault: str, rank: int, epoch: int, step: int, *arguments: str) -> Result:
+        place = [fault, str(rank), str(epoch), str(step)]
+        output = ["--output", str(tmp_path / "run")]
+        return mpirun(n, str(PROGRAMS / "faulty.py"), *place, *SHORT, *arguments, *output, cwd=tmp_path)
+
+    return start
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("rank", [0, 2])
+def test_an_exception_ends_the_job_with_one_message(faulty: Job, tmp_path: Path, rank: int, mode: str) -> None:
+    result = faulty(4, "raise", rank, 2, 7, "--mode", mode)
+    assert result.code != 0
+    assert result.seconds < 15
+    message = f"rankwise: rank {rank} on {os.uname().nodename}, epoch 2, step 7: ValueError: this is the cause"
+    assert result.err.count("rankwise: rank") == 1
+    assert message in result.err
+    assert "Traceback" in result.err  # our own fault
+    assert message in (tmp_path / "run" / "failure.txt").read_text()
+    assert [e["epoch"] for e in epochs(tmp_path / "run")] == [1]
+    shown = finish(popen([sys.executable, "-m", "ps.log", "show", str(tmp_path / "run")]))
+    assert shown.code == 0
+    assert message.removeprefix("rankwise: ") in shown.out
+    assert "died" in shown.out
+
+
+def test_the_same_exception_on_every_rank_is_told_once(faulty: Job) -> None:
+    result = faulty(3, "raise", EVERY_RANK, 2, 1)
+    assert result.code != 0
+    assert result.err.count("ValueError: this is the cause") == 2  # the traceback's last line and our message
+
+
+@pytest.mark.parametrize("fault", ["kill", "exit"])
+def test_a_rank_that_vanishes_ends_the_job(faulty: Job, tmp_path: Path, fault: str) -> None:
+    result = faulty(3, fault, 1, 2, 5)
+    assert result.code != 0
+    assert result.seconds < 15
+    assert [e["epoch"] for e in epochs(tmp_path / "run")] == [1]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("fault", "what"), [("nan-gradient", "W1"), ("inf-loss", "loss")])
+def test_what_is_not_finite_stops_all_ranks_and_is_named(
+    faulty: Job, tmp_path: Path, fault: str, what: str, mode: str
+) -> None:
+    result = faulty(3, fault, 1, 2, 4, "--mode", mode)
+    assert result.code == 1
+    assert result.err.count("rankwise:") == 1
+    assert f"not finite at epoch 2, step 4: rank 1: {what};" in result.err
+    assert "Traceback" not in result.err
+    *_, event, end = records(tmp_path / "run")
+    assert (event["what"], end["status"]) == ("error", "failed")
+    assert "rank 1" in event["message"]
+
+
+def test_a_rate_that_is_too_high_is_explained(job: Job) -> None:
+    result = job(2, *SHORT, "--optimizer", "sgd", "--learning-rate", "1e30")
+    assert result.code == 1
+    assert "lower --learning-rate" in result.err
+    assert result.err.count("\n") == 1  # no warnings of NumPy
+
+
+def test_replicas_that_drift_are_named(faulty: Job, tmp_path: Path) -> None:
+    result = faulty(3, "drift", 2, 2, 4)
+    assert result.code == 1
+    assert "parameters: differ between ranks after epoch 2; odd ones: rank 2;" in result.err
+    assert records(tmp_path / "run")[-1]["status"] == "failed"
+
+
+def test_other_data_on_one_rank_is_refused(faulty: Job, tmp_path: Path) -> None:
+    result = faulty(3, "other-data", 1, 1, 1)
+    assert result.code == 1
+    assert "data digits: differs between ranks; odd ones: rank 1 on" in result.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_other_arguments_on_one_rank_are_refused(tmp_path: Path) -> None:
+    start = [sys.executable, "-m", "workers.run", *SHORT]
+    command = [MPIRUN, "-np", "2", *start, ":", "-np", "1", *start, "--seed", "1"]
+    result = finish(popen(command, cwd=tmp_path))
+    assert result.code == 1
+    assert "command line or RANKWISE_ environment: differs between ranks; odd ones: rank 2 on" in result.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def wait_for_epochs(process: "subprocess.Popen[str]", run: Path, n: int) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and process.poll() is None:
+        log = run / "coordinator.msgpack"
+        if log.exists() and sum(1 for r in LogReader(log).records() if r["kind"] == "epoch") >= n:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"no {n} epochs; {process.poll()}")
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("rank", [0, 2])
+def test_sigterm_on_any_rank_stops_all_after_the_same_step(faulty: Job, tmp_path: Path, rank: int, mode: str) -> None:
+    result = faulty(3, "term", rank, 2, 7, "--mode", mode)
+    assert result.code == 75, result.err
+    assert result.err == ""
+    *_, event, end = records(tmp_path / "run")
+    # the signal came after the flag of step 7 was read, or before: at most one step later
+    assert (event["what"], event["epoch"], event["signals"]) == ("stop", 2, {str(rank): "SIGTERM"})
+    assert event["step"] in (7, 8)
+    assert (end["status"], end["stopped_step"]) == ("stopped", event["step"])
+    assert (tmp_path / "run" / "model.npz").exists()
+    assert (tmp_path / "run" / "sync_times.txt").read_text().count("\n") == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_launcher_stops_the_job(tmp_path: Path, number: signal.Signals, mpi: str) -> None:
+    if mpi == "openmpi":
+        pytest.skip("Open MPI's mpirun ends the ranks itself before they can stop (docs/modes.md)")
+    run = tmp_path / "run"
+    command = [MPIRUN, "-np", "3", sys.executable, "-m", "workers.run", "--epochs", "100000", "--output", str(run)]
+    process = popen(command, cwd=tmp_path)
+    wait_for_epochs(process, run, 3)
+    process.send_signal(number)
+    result = finish(process, timeout=20)
+    assert result.code == 75, result.err
+    assert records(run)[-1]["status"] == "stopped"
+
+
+def test_ctrl_c_in_a_terminal_reaches_launcher_and_ranks(tmp_path: Path, mpi: str) -> None:
+    """A terminal sends SIGINT to the whole foreground group; the launcher's copy of it is not a second wish."""
+    if mpi == "openmpi":
+        pytest.skip("Open MPI's mpirun ends the ranks itself before they can stop (docs/modes.md)")
+    run = tmp_path / "run"
+    command = [MPIRUN, "-np", "2", sys.executable, "-m", "workers.run", "--epochs", "100000", "--output", str(run)]
+    process = popen(command, cwd=tmp_path)
+    wait_for_epochs(process, run, 2)
+    os.killpg(process.pid, signal.SIGINT)
+    assert finish(process, timeout=20).code == 75
+    assert records(run)[-1]["status"] == "stopped"
+
+
+def test_after_sigkill_all_whole_records_are_read(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "workers.run", "--epochs", "100000", "--output", str(run)]
+    process = popen(command, cwd=tmp_path)
+    wait_for_epochs(process, run, 5)
+    process.kill()
+    finish(process)
+    found = epochs(run)
+    assert [e["epoch"] for e in found] == list(range(1, len(found) + 1))
+    shown = finish(popen([sys.executable, "-m", "ps.log", "show", str(run)]))
+    assert shown.code == 0
+    assert "its process is gone and the log has no end" in shown.out
+
+
+def test_a_disk_that_fills_up_ends_the_job_and_keeps_the_log(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk: writes over it come back short, then fail."""
+    run = tmp_path / "run"
+    limit = 12_000
+
+    program = (  # the limit comes after MPI has made its own files
+        "import resource, sys; from workers import launch, run; launch.start_mpi()\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
+        "sys.exit(run.main())"
+    )
+    result = finish(popen([MPIRUN, "-np", "2", sys.executable, "-c", program, "--output", str(run)]))
+    assert result.code == 1
+    assert result.err.count("rankwise:") - result.err.count("warning:") == 1
+    assert "File too large" in result.err
+    assert "Traceback" not in result.err
+    found = epochs(run)
+    assert 3 < len(found) < 30
+    assert (run / "coordinator.msgpack").stat().st_size <= limit
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+def test_a_real_full_disk(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24k", "tmpfs", str(disk)], check=True)
+    try:
+        result = mpirun(2, "-m", "workers.run", "--output", str(disk / "run"))
+        assert result.code == 1
+        assert "No space left on device" in result.err
+        assert "Traceback" not in result.err
+        assert len(epochs(disk / "run")) > 3
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    for output in (str(tmp_path / "file"), str(tmp_path / "file" / "below"), "/proc/rankwise"):
+        result = mpirun(2, "-m", "workers.run", *SHORT, "--output", output, cwd=tmp_path)
+        assert result.code == 1
+        assert result.err.count("rankwise:") == 1
+        assert "output: cannot write to" in result.err
+
+
+def test_a_run_is_never_overwritten(job: Job, tmp_path: Path) -> None:
+    assert job(2, *SHORT).code == 0
+    before = (tmp_path / "run" / "coordinator.msgpack").read_bytes()
+    result = job(2, *SHORT)
+    assert result.code == 1
+    assert "holds a run already; choose another --output" in result.err
+    assert (tmp_path / "run" / "coordinator.msgpack").read_bytes() == before
+
+
+def test_more_ranks_than_rows(job: Job, tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", X=np.eye(3), y=np.arange(3.0))
+    result = job(4, "--data", "d.npz", "--test-fraction", "0", "--validation-fraction", "0")
+    assert result.code == 1
+    assert "4 ranks for 3 training rows; start fewer ranks" in result.err
+    assert result.err.count("rankwise:") == 1
+
+
+def test_bad_data_is_told_once_for_all_ranks(job: Job, tmp_path: Path) -> None:
+    result = job(3, "--data", "none.npz")
+    assert result.code == 1
+    assert result.err.count("rankwise:") == 1
+    assert "no file" in result.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_debug_adds_a_traceback(job: Job) -> None:
+    result = job(2, "--data", "none.npz", "--debug")
+    assert "Traceback" in result.err
+    assert result.err.count("rankwise: data: no file") == 1
+
+
+def test_no_mpi_library_is_one_message(tmp_path: Path) -> None:
+    env = environment(MPI4PY_LIBMPI=str(tmp_path / "libmpi.so"))
+    result = finish(popen([sys.executable, "-m", "workers.run", *SHORT], env=env, cwd=tmp_path))
+    assert result.code == 2
+    assert result.err.startswith("rankwise: no MPI library found; pip install 'rankwise[mpich]'")
+    assert "Traceback" not in result.err
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"PMI_SIZE": "4", "PMI_RANK": "0"}, "the launcher started 4 processes, but to the MPI library"),
+        ({"SLURM_STEP_NUM_TASKS": "8", "SLURM_PROCID": "0"}, "start with srun --mpi=pmi2"),
+        ({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0"}, ""),
+    ],
+)
+def test_a_foreign_launcher_is_named_once(tmp_path: Path, variables: dict[str, str], message: str, mpi: str) -> None:
+    """What another library's launcher leaves in the environment, and each rank finds itself alone."""
+    if mpi == "openmpi" and "PMI_SIZE" in variables:
+        pytest.skip("Open MPI's own start-up refuses here")
+    for rank, code_words in (("0", "rankwise:"), ("1", "")):
+        env = environment(**{k: (rank if k.endswith(("RANK", "PROCID")) else v) for k, v in variables.items()})
+        result = finish(popen([sys.executable, "-m", "workers.run", *SHORT], env=env, cwd=tmp_path))
+        assert result.code == 2, result.err
+        assert result.err.count("rankwise:") == (1 if code_words else 0)
+        assert message in result.err or not code_words

@@ -1,0 +1,284 @@
+"""The command as a user meets it: options, output, saved files, own data."""
+
+import os
+import re
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ps.modes import MODES
+from tests.ranks import MPIRUN, Result, environment, epochs, finish, mpirun, popen, records
+
+Job = Callable[..., Result]
+SHORT = ("--epochs", "2", "--hidden", "8")
+
+
+def saved(run: Path) -> dict[str, np.ndarray]:
+    with np.load(run / "model.npz", allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def test_default_job_reaches_97_percent_in_every_mode(tmp_path: Path) -> None:
+    found = {}
+    for mode in MODES:
+        result = mpirun(4, "-m", "workers.run", "--mode", mode, cwd=tmp_path)
+        assert result.code == 0, result.err
+        assert result.err == ""
+        accuracy = re.search(r"Test: loss [\d.e-]+, accuracy ([\d.]+) %", result.out)
+        assert accuracy
+        found[mode] = float(accuracy[1])
+        assert result.seconds < 30
+    assert min(found.values()) >= 97
+    assert len(set(found.values())) == 1
+    assert len(list((tmp_path / "runs").iterdir())) == 4
+    latest = tmp_path / "runs" / "latest"
+    assert latest.is_symlink()
+    assert records(latest)[0]["config"]["mode"] == list(MODES)[-1]
+
+
+def test_one_process_without_a_launcher(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "workers.run", *SHORT, "--output", str(tmp_path / "run")]
+    result = finish(popen(command, cwd=tmp_path))
+    assert result.code == 0, result.err
+    assert records(tmp_path / "run")[0]["world"] == 1
+
+
+def test_log_holds_what_every_rank_did(job: Job, tmp_path: Path) -> None:
+    assert job(3, *SHORT).code == 0
+    header, *rest = records(tmp_path / "run")
+    assert header["kind"] == "header"
+    assert [r["kind"] for r in rest] == ["epoch", "epoch", "end"]
+    assert header["world"] == 3
+    assert sorted(r for node in header["nodes"] for r in node["ranks"]) == [0, 1, 2]
+    assert header["data"]["rows"] == {"train": 1259, "validation": 179, "test": 359}
+    assert header["model"]["parameters"] == {"W1": [64, 8], "b1": [8], "W2": [8, 10], "b2": [10]}
+    for key in ("mpi", "versions", "blas", "threads", "cores", "system"):
+        assert header[key]
+    for epoch in epochs(tmp_path / "run"):
+        assert sum(epoch["rows"]) == 1259
+        for name in header["model"]["parameters"]:
+            assert sum(epoch["share"][name]) == pytest.approx(1, abs=1e-5)
+            assert len(epoch["norm_ratio"][name]) == len(epoch["gradient_mean"][name]) == 3
+        assert sum(epoch["share_all"]) == pytest.approx(1, abs=1e-5)
+        for sync, wait, transfer in zip(epoch["sync_s"], epoch["wait_s"], epoch["transfer_s"], strict=True):
+            assert sync == pytest.approx(wait + transfer)
+            assert min(wait, transfer) >= 0
+        assert min(epoch["compute_s"]) > 0
+        assert epoch["sent_bytes"] == [header["packet_bytes"] * epoch["steps"]] * 3
+        weights = np.array(epoch["rows"]) / 1259
+        assert epoch["loss"] == pytest.approx(float(weights @ epoch["loss_by_rank"]))
+        assert len(set(epoch["fingerprint"])) == 1
+    end = rest[-1]
+    assert (end["status"], end["epochs"]) == ("ok", 2)
+    assert end["test_metric"] > 0.2
+
+
+def test_contribution_is_what_the_formulas_say(job: Job, tmp_path: Path) -> None:
+    """Full batch on uneven shards: the gradients of each rank's rows can be computed here from the saved start."""
+    rng = np.random.default_rng(1)
+    x, y = rng.standard_normal((11, 3)), rng.standard_normal((11, 2))
+    np.savez(tmp_path / "d.npz", X=x, y=y)
+    options = ["--data", str(tmp_path / "d.npz"), "--model", "linear", "--rows", "shard", "--batch-size", "0",
+               "--test-fraction", "0", "--validation-fraction", "0", "--no-standardize", "--dtype", "float64",
+               "--epochs", "1", "--optimizer", "sgd", "--learning-rate", "0.5"]  # fmt: skip
+    assert job(3, *options).code == 0
+    (epoch,) = epochs(tmp_path / "run")
+    parts = [(x[a:b], y[a:b]) for a, b in ((0, 3), (3, 7), (7, 11))]
+    after = saved(tmp_path / "run")
+    start = {"W": np.zeros((3, 2)), "b": np.zeros(2)}
+    # the update was p -= 0.5 g; with g a function of p, solve for the start by the same formula
+    from common.models import Mlp, MeanSquaredError  # noqa: I001
+    from common.streams import Stream, generator
+
+    Mlp((3, 2), "relu", MeanSquaredError()).init(start, generator(0, Stream.INIT, 0))
+    means = []
+    for px, py in parts:
+        error = px @ start["W"] + start["b"] - py
+        means.append({"W": px.T @ error / len(px), "b": error.mean(axis=0)})  # 2 / n_out = 1
+    weights = [len(px) / 11 for px, _ in parts]
+    for name in ("W", "b"):
+        g = sum(w * m[name] for w, m in zip(weights, means, strict=True))
+        np.testing.assert_allclose(after[name], start[name] - 0.5 * g, rtol=1e-12)
+        plain = np.linalg.norm(sum(m[name] for m in means))
+        for rank in range(3):
+            own = means[rank][name]
+            assert epoch["norm_ratio"][name][rank] == pytest.approx(np.linalg.norm(own) / plain)
+            assert epoch["share"][name][rank] == pytest.approx(weights[rank] * np.vdot(own, g) / np.vdot(g, g))
+            assert epoch["gradient_mean"][name][rank] == pytest.approx(own.mean())
+
+
+def test_saved_configuration_repeats_the_run(job: Job, tmp_path: Path) -> None:
+    assert job(2, *SHORT, "--seed", "5", "--activation", "gelu").code == 0
+    config = tmp_path / "run" / "config.toml"
+    assert tomllib.loads(config.read_text())["activation"] == "gelu"
+    assert job(2, "--config", str(config), "--output", str(tmp_path / "again")).code == 0
+    first, again = records(tmp_path / "run"), records(tmp_path / "again")
+    assert first[-1]["fingerprint"] == again[-1]["fingerprint"]
+    assert {**first[0]["config"], "output": ""} == {**again[0]["config"], "output": ""}
+
+
+def test_flags_win_over_environment_over_file_over_defaults(job: Job, tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text('epochs = 1\nseed = 1\nhidden = [4]\nactivation = "tanh"\n')
+    env = environment(RANKWISE_SEED="2", RANKWISE_ACTIVATION="sigmoid")
+    assert job(1, "--config", str(tmp_path / "run.toml"), "--activation", "gelu", env=env).code == 0
+    config = records(tmp_path / "run")[0]["config"]
+    assert [config[k] for k in ("epochs", "hidden", "seed", "activation", "optimizer")] == [1, [4], 2, "gelu", "adam"]
+
+
+def test_help_comes_once(tmp_path: Path) -> None:
+    result = mpirun(3, "-m", "workers.run", "--help", cwd=tmp_path)
+    assert result.code == 0
+    assert result.out.count("Usage:") == 1
+    for option in ("mode", "model", "hidden", "activation", "loss", "data", "target", "epochs", "batch-size", "optimizer",
+                   "learning-rate", "schedule", "weight-decay", "clip", "patience", "init", "seed", "dtype", "output",
+                   "verbose", "debug", "config"):  # fmt: skip
+        assert f"--{option} " in result.out
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--mode", "alreduce"], "mode: unknown value 'alreduce' (did you mean 'allreduce' or 'reduce-bcast'?)"),
+        (["--optimiser", "sgd"], "Did you mean --optimizer?"),
+        (["--epochs", "ten"], '"ten"'),
+        (["--epochs", "-1"], "epochs: got -1; allowed is at least 1"),
+        (["--config", "none.toml"], "config: no file none.toml"),
+        (["rows"], "rows"),
+    ],
+)
+def test_bad_options_are_answered_once_with_exit_code_2(tmp_path: Path, arguments: list[str], message: str) -> None:
+    result = mpirun(3, "-m", "workers.run", *arguments, cwd=tmp_path)
+    assert result.code == 2
+    assert result.err.count("rankwise:") == 1
+    assert message in result.err
+    assert "Traceback" not in result.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epoch = 3\n", "Did you mean --epochs?"),
+        ("epochs = 'x'\n", "epochs"),
+        ("epochs = \n", "run.toml is no TOML file"),
+        ("mode = 'x'\n", "mode: unknown value 'x'"),
+        ("\x00\xff", "run.toml is no TOML file"),
+        ("[epochs]\na = 1\n", "epochs"),
+    ],
+)
+def test_bad_files_are_answered_once(job: Job, tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "run.toml").write_text(text, encoding="latin-1")
+    result = job(2, "--config", "run.toml")
+    assert result.code == 2, result.err
+    assert result.err.count("rankwise:") == 1
+    assert message in result.err
+    assert "Traceback" not in result.err
+
+
+def test_unknown_environment_option_is_named(job: Job) -> None:
+    result = job(2, *SHORT, env=environment(RANKWISE_EPOCH="3"))
+    assert result.code == 2
+    assert "did you mean 'RANKWISE_EPOCHS'" in result.err
+
+
+def test_own_csv_regression(job: Job, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((203, 3))
+    table = np.column_stack([x, 100 + x @ [3.0, -2.0, 0.5] + 0.01 * rng.standard_normal(203)])
+    np.savetxt(tmp_path / "own.csv", table, delimiter=",", header="a,b,c,price", comments="")
+    result = job(3, "--data", "own.csv", "--target", "price", "--model", "linear", "--optimizer", "sgd",
+                 "--learning-rate", "0.1", "--schedule", "cosine")  # fmt: skip
+    assert result.code == 0, result.err
+    end = records(tmp_path / "run")[-1]
+    assert end["metric"] == "r2"
+    assert end["test_metric"] > 0.999
+
+
+def test_own_npz_binary_logistic(job: Job, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((150, 2))
+    np.savez(tmp_path / "own.npz", X=x, y=x[:, 0] > x[:, 1], X_test=x[:20], y_test=x[:20, 0] > x[:20, 1])
+    result = job(2, "--data", "own.npz", "--model", "logistic", "--learning-rate", "0.05")
+    assert result.code == 0, result.err
+    assert records(tmp_path / "run")[-1]["test_metric"] >= 0.95
+
+
+def test_early_stopping_is_agreed_and_keeps_the_best(job: Job, tmp_path: Path) -> None:
+    options = ["--patience", "2", "--epochs", "100", "--learning-rate", "0.05", "--hidden", "32"]
+    assert job(3, *options).code == 0
+    log = records(tmp_path / "run")
+    losses = [r["validation_loss"] for r in log if r["kind"] == "epoch"]
+    best = int(np.argmin(losses)) + 1
+    assert len(losses) == best + 2 < 100
+    assert (log[-1]["best_epoch"], log[-1]["status"]) == (best, "ok")
+    # the saved model is that of the best epoch: the same run cut off there ends with it
+    shorter = ["--epochs", str(best), "--learning-rate", "0.05", "--hidden", "32", "--output", str(tmp_path / "cut")]
+    assert job(3, *shorter).code == 0
+    assert records(tmp_path / "cut")[-1]["fingerprint"] == log[-1]["fingerprint"]
+
+
+def test_a_rank_may_have_no_rows_in_a_step(job: Job, tmp_path: Path) -> None:
+    assert job(4, *SHORT, "--batch-size", "3").code == 0
+    assert epochs(tmp_path / "run")[0]["rows"] == [420, 420, 419, 0]
+
+
+def test_workers_import_only_the_core(tmp_path: Path) -> None:
+    program = (
+        "import sys; from workers.run import main; code = main()\n"
+        "from mpi4py import MPI\n"
+        "names = sorted({m.split('.')[0] for m in sys.modules})\n"
+        "if MPI.COMM_WORLD.rank == 1: print('MODULES', *names)\n"
+        "sys.exit(code)"
+    )
+    result = finish(popen([MPIRUN, "-np", "2", sys.executable, "-c", program, *SHORT], cwd=tmp_path))
+    assert result.code == 0, result.err
+    loaded = set(next(line for line in result.out.splitlines() if line.startswith("MODULES")).split()[1:])
+    allowed = {"mpi4py", "numpy", "msgpack", "threadpoolctl", "common", "ps", "workers", "cython_runtime"}
+    outside = {m for m in loaded if m not in sys.stdlib_module_names and not m.startswith("_")}
+    bare = finish(popen([sys.executable, "-c", "import sys; print(*{m.split('.')[0] for m in sys.modules})"]))
+    assert outside - allowed - set(bare.out.split()) == set()
+    assert {"mpi4py", "numpy", "msgpack", "threadpoolctl"} <= loaded
+
+
+def test_threads_never_exceed_the_cores(job: Job, tmp_path: Path) -> None:
+    assert job(2, *SHORT).code == 0
+    header = records(tmp_path / "run")[0]
+    cores = {core for mask in header["cores"] for core in mask}
+    assert sum(header["threads"]["per_rank"]) <= max(len(cores), 2)
+    assert header["threads"]["set_by"] == "rankwise"
+    assert job(2, *SHORT, "--output", str(tmp_path / "set"), env=environment(OMP_NUM_THREADS="2")).code == 0
+    header = records(tmp_path / "set")[0]
+    assert header["threads"] == {"per_rank": [2, 2], "set_by": "OMP_NUM_THREADS"}
+
+
+def test_text_files(job: Job, tmp_path: Path) -> None:
+    assert job(2, *SHORT).code == 0
+    run = tmp_path / "run"
+    model = saved(run)
+    blocks = (run / "model_parameters.txt").read_text().split("\n\n")
+    assert [block.splitlines()[0] for block in blocks] == ["W1:", "b1:", "W2:", "b2:"]
+    for block, name in zip(blocks, ("W1", "b1", "W2", "b2"), strict=True):
+        lines = block.splitlines()[1:]
+        assert all(re.fullmatch(r"-?\d\.\d{18}e[+-]\d\d", line) for line in lines)
+        np.testing.assert_array_equal(np.array(lines, np.float32), model[name].ravel())
+    sync = (run / "sync_times.txt").read_text().splitlines()
+    assert sync[0] == "Epoch, Sync Time (s)"
+    assert [line.split(",")[0] for line in sync[1:]] == ["1", "2"]
+    contributions = (run / "contributions.txt").read_text().splitlines()
+    first = epochs(run)[0]["norm_ratio"]
+    assert contributions[0] == "Epoch 1, Process 0: " + ", ".join(f"{n} = {100 * v[0]:.2f}%" for n, v in first.items())
+    assert len(contributions) == 4
+
+
+@pytest.mark.skipif(not hasattr(os, "symlink"), reason="no symbolic links here")
+def test_latest_is_left_alone_when_it_is_somebodys_folder(tmp_path: Path) -> None:
+    (tmp_path / "runs" / "latest").mkdir(parents=True)
+    result = mpirun(1, "-m", "workers.run", *SHORT, cwd=tmp_path)
+    assert result.code == 0
+    assert "does not point to this run" in result.err
+    assert (tmp_path / "runs" / "latest").is_dir()
