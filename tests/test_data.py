@@ -85,7 +85,7 @@ def test_same_content_same_fingerprint(tmp_path: Path) -> None:
         ({"X": X, "y": Y[:5]}, {}, r"y has shape \(5,\); it takes \(60,\)"),
         ({"X": X[:, 0], "y": Y}, {}, r"X has shape \(60,\); it takes \(rows, features\)"),
         ({"X": X[:0], "y": Y[:0]}, {}, "no rows"),
-        ({"X": np.where(X == X[4, 1], np.nan, X), "y": Y}, {}, "X, row 4, column 1: got nan"),
+        ({"X": np.where(X[4, 1] == X, np.nan, X), "y": Y}, {}, "X, row 4, column 1: got nan"),
         ({"X": X, "y": X[:, 0] * np.inf}, {"loss": "mse"}, "y, row 0, column 0: got"),
         ({"X": X, "y": Y - 1}, {}, "label -1 of row .* outside the classes; labels are whole numbers from 0"),
         ({"X": X, "y": Y + 0.5}, {"loss": "cross-entropy"}, "label .* outside the classes"),
@@ -147,7 +147,7 @@ def test_every_truncated_npz_is_refused(tmp_path: Path) -> None:
 
 
 def test_missing_and_unknown_data_are_told_apart() -> None:
-    with pytest.raises(DataError, match="no file nowhere.npz"):
+    with pytest.raises(DataError, match=r"no file nowhere\.npz"):
         load("nowhere.npz")
     with pytest.raises(DataError, match=r"unknown set 'digit' \(did you mean 'digits'\?\)"):
         load("digit")

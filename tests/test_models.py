@@ -30,14 +30,14 @@ def test_gradient_is_numeric(hidden: tuple[int, ...], activation: str, loss: str
 
 
 def test_gradient_check_finds_a_wrong_gradient() -> None:
-    class Wrong(MeanSquaredError):
+    class WrongError(MeanSquaredError):
         def sum_grad(self, out: Any, y: Any) -> float:
             total = super().sum_grad(out, y)
             out *= 1.001
             return total
 
     with pytest.raises(AssertionError):
-        assert_gradient(Mlp((5, 3), "relu", Wrong()), RNG.standard_normal((ROWS, 5)), LOSSES["mse"][2])
+        assert_gradient(Mlp((5, 3), "relu", WrongError()), RNG.standard_normal((ROWS, 5)), LOSSES["mse"][2])
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -59,7 +59,8 @@ def test_losses_stay_finite_at_extreme_outputs(dtype: str) -> None:
     assert SoftmaxCrossEntropy().sum(out.copy(), y) == pytest.approx(expected, rel=1e-6)
     work = out.copy()
     assert SoftmaxCrossEntropy().sum_grad(work, y) == pytest.approx(expected, rel=1e-6)
-    np.testing.assert_allclose(work, [[1, -1, 0], [-1, 0.5, 0.5], [1 / 3, 1 / 3, -2 / 3]], atol=1e-6)
+    expected_gradient = np.array([[1, -1, 0], [-1, 0.5, 0.5], [1 / 3, 1 / 3, -2 / 3]])
+    np.testing.assert_allclose(work, expected_gradient, atol=1e-6)
     z = np.array([[1e4], [-1e4], [0]], dtype)
     assert LogisticCrossEntropy().sum(z, np.array([0, 1, 1])) == pytest.approx(2e4 + math.log(2), rel=1e-6)
     big = np.array([-1e30, 0, 1e30], dtype)

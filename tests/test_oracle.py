@@ -10,6 +10,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from common import models, optim
 from common.config import RunConfig
 from common.flat import Flat
+from common.functional import LogisticCrossEntropy
 
 RNG = np.random.default_rng(3)
 X = RNG.standard_normal((40, 6))
@@ -42,7 +43,7 @@ def test_full_batch_steps_equal_scikit_learn(target: str, activation: str, optim
     n_classes = 0 if target == "numbers" else int(y.max()) + 1
     ours = models.build(config, 6, n_classes, 1)
     if target == "binary":  # scikit-learn uses one output for two classes
-        ours = models.Mlp((6, 5, 4, 1), activation, models.LogisticCrossEntropy())
+        ours = models.Mlp((6, 5, 4, 1), activation, LogisticCrossEntropy())
     flat = Flat(ours.shapes(), np.dtype(np.float64))
     ours.init(flat.p, np.random.default_rng(0))
     start = {name: value.copy() for name, value in flat.p.items()}

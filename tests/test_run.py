@@ -10,6 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from common.functional import MeanSquaredError
+from common.models import Mlp
+from common.streams import Stream, generator
 from ps.modes import MODES
 from tests.ranks import MPIRUN, Result, environment, epochs, finish, mpirun, popen, records
 
@@ -91,9 +94,6 @@ def test_contribution_is_what_the_formulas_say(job: Job, tmp_path: Path) -> None
     after = saved(tmp_path / "run")
     start = {"W": np.zeros((3, 2)), "b": np.zeros(2)}
     # the update was p -= 0.5 g; with g a function of p, solve for the start by the same formula
-    from common.models import Mlp, MeanSquaredError  # noqa: I001
-    from common.streams import Stream, generator
-
     Mlp((3, 2), "relu", MeanSquaredError()).init(start, generator(0, Stream.INIT, 0))
     means = []
     for px, py in parts:
@@ -133,9 +133,9 @@ def test_help_comes_once(tmp_path: Path) -> None:
     result = mpirun(3, "-m", "workers.run", "--help", cwd=tmp_path)
     assert result.code == 0
     assert result.out.count("Usage:") == 1
-    for option in ("mode", "model", "hidden", "activation", "loss", "data", "target", "epochs", "batch-size", "optimizer",
-                   "learning-rate", "schedule", "weight-decay", "clip", "patience", "init", "seed", "dtype", "output",
-                   "verbose", "debug", "config"):  # fmt: skip
+    options = """mode model hidden activation loss data target epochs batch-size optimizer learning-rate schedule
+        weight-decay clip patience init seed dtype output verbose debug config"""
+    for option in options.split():
         assert f"--{option} " in result.out
     assert list(tmp_path.iterdir()) == []
 

@@ -65,7 +65,7 @@ def other_data(config: Any, own: int, size: int) -> Raw:
 
 read = formats.read
 if fault == "other-data":
-    formats.read = other_data
+    formats.read = other_data  # type: ignore[assignment]
 Mlp.loss_grad = faulty  # type: ignore[method-assign]
-setup.prepare = keep
+setup.prepare = keep  # type: ignore[assignment]
 sys.exit(run.main())

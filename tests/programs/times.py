@@ -1,0 +1,49 @@
+"""Rank 1 comes 20 ms late to every sum, on two pretended nodes whose clocks differ and drift."""
+
+import time
+
+import numpy as np
+from mpi4py import MPI
+
+from ps.nodes import Nodes, clock_offset
+from ps.timing import SyncTimer
+
+comm = MPI.COMM_WORLD.Dup()
+nodes = Nodes(comm, ranks_per_node=2)
+assert nodes.count == 2
+assert nodes.leaders == [0, 0, 2, 2]
+zero = time.perf_counter()
+
+
+def clock() -> float:
+    """The second node's clock is 1,000 s ahead and runs 0.1 % fast."""
+    now = time.perf_counter()
+    return now if comm.rank < 2 else zero + 1000 + 1.001 * (now - zero)
+
+
+offset, error = clock_offset(nodes, clock)
+assert error < 0.005, error
+assert abs(clock() + offset - time.perf_counter()) < 0.005
+
+timer = SyncTimer(nodes, 40, clock)
+packet = np.zeros(1000)
+for _ in range(2):  # the second epoch starts anew
+    for _ in range(20):
+        time.sleep(0.022 if comm.rank == 1 else 0.002)
+        arrived = clock()
+        comm.Allreduce(MPI.IN_PLACE, packet)
+        timer.add(arrived, clock())
+    times = timer.close_epoch()
+    assert abs(times.sync_s - times.wait_s - times.transfer_s) < 1e-12
+    table = np.zeros((4, 2))
+    comm.Allgather(np.array([times.wait_s, times.transfer_s]), table)
+    waits = table[:, 0]
+    assert waits[1] < 0.1, waits
+    assert (np.delete(waits, 1) > 0.28).all(), waits
+    assert (np.delete(waits, 1) < 0.6).all(), waits
+    assert (table[:, 1] < 0.2).all(), table
+empty = timer.close_epoch()
+assert empty.sync_s == 0
+nodes.close()
+if comm.rank == 0:
+    print("ok")

@@ -1,0 +1,76 @@
+"""The reference experiment to the printed digit, and what the log says about it."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ps.modes import MODES
+from tests.ranks import Result, epochs, records
+
+CONFIG = str(Path(__file__).parent.parent / "docs" / "examples" / "reference.toml")
+Job = Callable[..., Result]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_published_figures(job: Job, tmp_path: Path, mode: str) -> None:
+    result = job(4, "--config", CONFIG, "--verbose", "--mode", mode)
+    assert result.code == 0, result.err
+    lines = result.out.splitlines()
+    at = lines.index("Process 1, Epoch 1: grad_W mean = -0.0283, grad_b mean = -0.0010")
+    assert lines[at + 1] == "Process 1, Epoch 1: Contribution to W = 8.99%, b = 0.05%"
+    assert re.fullmatch(r"Process 1, Epoch 1: Sync time = \d\.\d{6} seconds", lines[at + 2])
+    assert "Process 0, Epoch 10: grad_W mean = -0.2028, grad_b mean = -0.3872" in lines
+    assert "Process 0, Epoch 10: Contribution to W = 23.67%, b = 20.40%" in lines
+    text = (tmp_path / "run" / "model_parameters.txt").read_text()
+    weights, bias = text.split("\n\n")
+    assert weights.splitlines()[:3] == ["W:", "9.505355511359944720e-02", "8.608506196416068068e-01"]
+    assert len(weights.splitlines()) == 11
+    assert bias == "b:\n1.276012244831889186e-01\n"
+    for epoch in epochs(tmp_path / "run"):
+        assert epoch["norm_ratio"]["W"][2] > 1.1
+        assert epoch["norm_ratio"]["b"][2] > 1.06  # 106.06 % in epoch 1 up to 110.92 % in epoch 10
+
+
+def test_verbose_lines_come_in_rank_order(job: Job) -> None:
+    lines = [line for line in job(4, "--config", CONFIG, "--verbose").out.splitlines() if line.startswith("Process")]
+    found = [re.match(r"Process (\d), Epoch (\d+)", line) for line in lines]
+    expected = [(str(r), str(e)) for e in range(1, 11) for r in range(4) for _ in range(3)]
+    assert [m.groups() for m in found if m] == expected
+
+
+def test_the_log_names_all_three_faults(job: Job, tmp_path: Path) -> None:
+    assert job(4, "--config", CONFIG).code == 0
+    verdicts = {r["code"]: r for r in records(tmp_path / "run") if r["kind"] == "verdict"}
+    assert list(verdicts) == ["replicas-differ", "targets-differ", "local-loss-misleads"]
+    assert "not broadcast" in verdicts["replicas-differ"]["text"]
+    assert verdicts["replicas-differ"]["ranks"] == [1, 2, 3]
+    assert max(verdicts["replicas-differ"]["evidence"]["max_abs_difference"]) == pytest.approx(0.958, abs=5e-4)
+    assert "other true weights" in verdicts["targets-differ"]["text"]
+    local = verdicts["local-loss-misleads"]
+    assert "loss of rank 0's rows alone rises" in local["text"]
+    assert local["evidence"]["loss"] == pytest.approx([0.443, 0.436], abs=5e-4)
+    assert local["evidence"]["rank_0_loss"] == pytest.approx([0.118, 0.124], abs=5e-4)
+    first = epochs(tmp_path / "run")[0]
+    assert first["share_all"] == pytest.approx([-0.193, -0.010, 1.091, 0.111], abs=6e-4)
+    assert first["loss_by_rank"] == pytest.approx([0.118, 0.177, 1.312, 0.166], abs=6e-4)
+
+
+def test_with_a_broadcast_the_replicas_are_equal(job: Job, tmp_path: Path) -> None:
+    assert job(4, "--config", CONFIG, "--init", "broadcast").code == 0
+    log = records(tmp_path / "run")
+    assert all(len(set(r["fingerprint"])) == 1 for r in log if r["kind"] == "epoch")
+    assert "replicas-differ" not in [r["code"] for r in log if r["kind"] == "verdict"]
+    ratios = [100 * r for r in epochs(tmp_path / "run")[0]["norm_ratio"]["W"]]
+    assert ratios == pytest.approx([18.1, 6.5, 113.7, 10.1], abs=0.06)
+
+
+def test_healthy_shards_get_no_verdict(job: Job, tmp_path: Path) -> None:
+    import numpy as np
+
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((100, 10))
+    np.savez(tmp_path / "d.npz", X=x, y=x @ rng.random(10) + 0.1 * rng.standard_normal(100))
+    assert job(4, "--config", CONFIG, "--data", "d.npz", "--init", "broadcast").code == 0
+    assert [r["kind"] for r in records(tmp_path / "run") if r["kind"] == "verdict"] == []
