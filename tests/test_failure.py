@@ -136,30 +136,27 @@ def test_sigterm_on_any_rank_stops_all_after_the_same_step(faulty: Job, tmp_path
     assert (tmp_path / "run" / "sync_times.txt").read_text().count("\n") == 2
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_to_the_launcher_stops_the_job(tmp_path: Path, number: signal.Signals, mpi: str) -> None:
-    if mpi == "openmpi":
-        pytest.skip("Open MPI's mpirun ends the ranks itself before they can stop (docs/slurm.md)")
     run = tmp_path / "run"
     command = [MPIRUN, "-np", "3", sys.executable, "-m", "workers.run", "--epochs", "100000", "--output", str(run)]
     process = popen(command, cwd=tmp_path)
     wait_for_epochs(process, run, 3)
     process.send_signal(number)
     result = finish(process, timeout=20)
-    assert result.code == 75, result.err
+    # Open MPI's mpirun gives the ranks a quarter of a second, then ends with a code of its own
+    assert result.code == (75 if mpi == "mpich" or number == signal.SIGUSR1 else 1), result.err
     assert records(run)[-1]["status"] == "stopped"
 
 
 def test_ctrl_c_in_a_terminal_reaches_launcher_and_ranks(tmp_path: Path, mpi: str) -> None:
     """A terminal sends SIGINT to the whole foreground group; the launcher's copy of it is not a second wish."""
-    if mpi == "openmpi":
-        pytest.skip("Open MPI's mpirun ends the ranks itself before they can stop (docs/slurm.md)")
     run = tmp_path / "run"
     command = [MPIRUN, "-np", "2", sys.executable, "-m", "workers.run", "--epochs", "100000", "--output", str(run)]
     process = popen(command, cwd=tmp_path)
     wait_for_epochs(process, run, 2)
     os.killpg(process.pid, signal.SIGINT)
-    assert finish(process, timeout=20).code == 75
+    assert finish(process, timeout=20).code == (75 if mpi == "mpich" else 1)
     assert records(run)[-1]["status"] == "stopped"
 
 

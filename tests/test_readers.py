@@ -34,8 +34,15 @@ def test_show_prints_header_epochs_ranks_and_end(runs: Path) -> None:
     result = log("show", runs / "allreduce")
     assert result.code == 0, result.err
     last = epochs(runs / "allreduce")[-1]
-    for text in ("allreduce: done", "mode allreduce, 3 ranks on 1 node(s)", "1259 rows train, 179 validate, 359 test",
-                 "64-8-10, 610 parameters", "End: ok after 4 epoch(s)", "Share of the update", "Norm ratio"):  # fmt: skip
+    for text in (
+        "allreduce: done",
+        "mode allreduce, 3 ranks on 1 node(s)",
+        "1259 rows train, 179 validate, 359 test",
+        "64-8-10, 610 parameters",
+        "End: ok after 4 epoch(s)",
+        "Share of the update",
+        "Norm ratio",
+    ):
         assert text in result.out
     lines = [line.split() for line in result.out.splitlines()]
     assert [line[0] for line in lines if len(line) == 11][-4:] == ["1", "2", "3", "4"]  # "97.77 %" is two words

@@ -5,7 +5,7 @@ import signal
 import time
 from types import FrameType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 ECHO_S = 1.0
 """A launcher forwards Ctrl-C while the terminal sends it too: the same wish, not a second one."""
 
