@@ -1,0 +1,65 @@
+"""The documentation says what is true: commands, links, fields."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ps.modes import MODES
+from tests.ranks import Result, environment, epochs, records
+
+ROOT = Path(__file__).parent.parent
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+Job = Callable[..., Result]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+    for code in re.findall(r"`((?:docs|tests|slurm|common|ps|workers)/[\w/.-]+)`", page.read_text()):
+        assert (ROOT / code).exists(), code
+
+
+def test_ci_runs_the_commands_of_the_readme() -> None:
+    commands = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("python3 -m venv")]
+    assert len(commands) == 2
+    script = (ROOT / ".ci" / "run").read_text()
+    assert commands[1] in script
+    set_up, main_job = commands[0].rsplit(" && ", 1)
+    assert main_job in script
+    assert set_up.replace("'.[mpich]'", "'.[mpich,test]'") in script
+
+
+def test_readme_has_every_mode() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert all(f"| `{mode}`" in readme for mode in MODES)
+
+
+def test_log_format_names_every_field(job: Job, tmp_path: Path) -> None:
+    config = str(ROOT / "docs" / "examples" / "reference.toml")
+    assert job(2, "--config", config, "--output", str(tmp_path / "reference")).code == 0
+    assert job(2, "--patience", "1", "--learning-rate", "0.1").code == 0
+    text = re.sub(r"```.*?```", "", (ROOT / "docs" / "log-format.md").read_text(), flags=re.DOTALL)
+    known = set(re.findall(r"`([^`]+)`", text))
+    for record in records(tmp_path / "reference") + records(tmp_path / "run"):
+        found = set(record)
+        if record["kind"] == "header":
+            found |= {k for part in ("threads", "blas", "mpi", "versions", "data", "model", "timing", "contribution")
+                      for k in record[part]} | set(record["nodes"][0]) | set(record["data"]["rows"])  # fmt: skip
+        assert found - known == set()
+        assert record["kind"] in known
+
+
+def test_the_reader_in_the_documentation_reads(job: Job, tmp_path: Path) -> None:
+    assert job(2, "--epochs", "2", "--hidden", "4", "--output", "runs/a").code == 0
+    code = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "log-format.md").read_text(), re.DOTALL)
+    assert code
+    result = subprocess.run([sys.executable, "-c", code[1]], cwd=tmp_path, env=environment(), capture_output=True,
+                            text=True, check=True)  # fmt: skip
+    expected = [f"{e['epoch']} {e['loss']} {e['share_all']} {e['wait_s']}" for e in epochs(tmp_path / "runs" / "a")]
+    assert result.stdout.splitlines() == expected
