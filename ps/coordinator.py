@@ -19,9 +19,15 @@ from ps.verdicts import Verdict, local_loss_misleads
 
 
 def say(line: str) -> None:
-    """Print one line in one write: a launcher's stdout is a pipe, where halves of lines interleave."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    """Print one line in one write: a launcher's stdout is a pipe, where halves of lines interleave.
+
+    Training goes on when nobody reads any more (``| head``, a closed terminal): the log has it all.
+    """
+    try:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # also for what Python flushes at its end
 
 
 def warn(line: str) -> None:

@@ -90,8 +90,10 @@ def together(comm: MPI.Comm, act: Callable[[], T]) -> T:
         result = act()
     except RankwiseError as error:
         fault = (str(error), error.exit_code)
-    except (OSError, MemoryError) as error:
-        fault = (f"{type(error).__name__}: {error}", EXIT_ERROR)
+    except OSError as error:
+        fault = (str(error), EXIT_ERROR)
+    except MemoryError as error:
+        fault = (f"out of memory: {error}", EXIT_ERROR)
     faults = [(rank, f) for rank, f in enumerate(allgather(comm, [host(), fault])) if f[1] is not None]
     if not faults:
         return result

@@ -209,6 +209,24 @@ def test_a_real_full_disk(tmp_path: Path) -> None:
         subprocess.run(["umount", str(disk)], check=True)
 
 
+def test_training_goes_on_when_nobody_reads_its_lines(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "workers.run", *SHORT, "--output", str(run)]
+    code = subprocess.run(command, stdout=writer, env=environment(), timeout=60, check=False).returncode
+    os.close(writer)
+    assert code == 0
+    assert records(run)[-1]["status"] == "ok"
+
+
+def test_a_model_beyond_the_memory_is_refused(job: Job) -> None:
+    result = job(2, "--hidden", "100000000000")
+    assert result.code == 1
+    assert result.err.count("rankwise:") == 1
+    assert "out of memory" in result.err
+
+
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     for output in (str(tmp_path / "file"), str(tmp_path / "file" / "below"), "/proc/rankwise"):

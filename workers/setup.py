@@ -97,13 +97,17 @@ def prepare(comm: MPI.Comm, nodes: Nodes, config: RunConfig, stop: StopFlag, pos
     position.phase = "reading data"
     data, mean, scale = load(comm, config)
     model = together(comm, lambda: models.build(config, data.x.shape[1], data.n_classes, data.n_targets))
-    flat = together(comm, lambda: Flat(model.shapes(), np.dtype(config.dtype)))
+
+    def allocate() -> tuple[Flat, optim.Optimizer, ContributionMeter]:
+        flat = Flat(model.shapes(), np.dtype(config.dtype))
+        return flat, optim.build(config, flat.n), ContributionMeter(comm, flat)
+
+    flat, optimizer, meter = together(comm, allocate)
     initialise(comm, config, data, model, flat)
     batches = Batches(len(data.train), config.batch_size, config.seed, config.rows, comm.rank, comm.size)
-    reducer = together(comm, lambda: MODES[config.mode](comm, flat.packet))
+    reducer = MODES[config.mode](comm, flat.packet)
     timer = SyncTimer(nodes, batches.steps_per_epoch)
-    meter = ContributionMeter(comm, flat)
-    sync = EveryStep(flat, optim.build(config, flat.n), reducer, timer, meter, comm.size, config.clip)
+    sync = EveryStep(flat, optimizer, reducer, timer, meter, comm.size, config.clip)
     trainer = Trainer(config, data, model, flat, batches, sync, stop, position)
     job = Job(comm, config, data, (mean, scale), model, flat, trainer, sync, timer, meter, stop, position)
     position.phase = "opening the log"

@@ -1,0 +1,175 @@
+"""A real Slurm of two nodes, s1 and s2, on this machine: ``python -m tests.slurm_cluster``; end of input stops it."""
+
+import ctypes
+import os
+import random
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+PR_SET_CHILD_SUBREAPER = 36
+START_S = 30
+SEARCH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"])
+"""Daemons are not on the PATH of a plain user."""
+
+CONFIGURATION = """\
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={ports[0]}
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.sock
+CredType=cred/munge
+SlurmUser={user}
+SlurmdUser={user}
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool-%n
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd-%n.log
+SlurmdParameters=config_overrides
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+SchedulerParameters=sched_interval=1,bf_interval=1
+MpiDefault=none
+FirstJobId={first_job}
+ReturnToService=2
+KillWait=5
+NodeName=s1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=2
+NodeName=s2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=2
+PartitionName=debug Nodes=s1,s2 Default=YES MaxTime=INFINITE State=UP
+"""
+
+
+def find(daemon: str) -> str | None:
+    """Return the path of a daemon."""
+    return shutil.which(daemon, path=SEARCH)
+
+
+def missing() -> list[str]:
+    """Return what has to be installed first."""
+    return [name for name in ("munged", "slurmctld", "slurmd", "sbatch", "srun") if not find(name)]
+
+
+def free_ports(n: int) -> list[int]:
+    """Return ports nobody listens on, below those the system hands out itself; random, so two runs do not meet."""
+    found: list[int] = []
+    for port in random.sample(range(20000, 32000), 200):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("", port))
+            except OSError:
+                continue
+        found.append(port)
+        if len(found) == n:
+            return found
+    raise OSError("no free ports")
+
+
+def start(folder: Path) -> None:
+    """Start all daemons with their files in ``folder``; return when both nodes take jobs. Raises RuntimeError."""
+    (folder / "state").mkdir()
+    for node in ("s1", "s2"):
+        (folder / f"spool-{node}").mkdir()
+    key = folder / "munge.key"
+    key.write_bytes(os.urandom(1024))
+    key.chmod(0o400)
+    # MPICH names shared memory after the job's number: the same one in two clusters at a time hung both jobs
+    first_job = random.randrange(1, 50_000_000)
+    names = {"host": socket.gethostname().split(".")[0], "user": os.getuid()}
+    text = CONFIGURATION.format(folder=folder, ports=free_ports(3), first_job=first_job, **names)
+    (folder / "slurm.conf").write_text(text)
+    environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf")}
+    munge = {"socket": "munge.sock", "key-file": key.name, "pid-file": "munged.pid", "log-file": "munged.log"}
+    options = [f"--{option}={folder / name}" for option, name in {**munge, "seed-file": "munge.seed"}.items()]
+    daemons = [["munged", "--force", *options], ["slurmctld", "-c"], ["slurmd", "-N", "s1"], ["slurmd", "-N", "s2"]]
+    with (folder / "start.log").open("w") as output:
+        for name, *arguments in daemons:
+            command = [find(name) or name, *arguments]
+            if subprocess.run(command, input="", env=environment, stdout=output, stderr=output, check=False).returncode:
+                raise RuntimeError(f"{name} does not start")
+    deadline = time.monotonic() + START_S
+    states: list[str] = []
+    while time.monotonic() < deadline:
+        asked = subprocess.run(
+            ["sinfo", "-hN", "-o%N %t"], env=environment, capture_output=True, text=True, check=False
+        )
+        states = sorted(set(asked.stdout.splitlines()))
+        if states == ["s1 idle", "s2 idle"]:
+            return
+        time.sleep(0.1)
+    raise RuntimeError(f"nodes not ready after {START_S} s: {states}")
+
+
+def descendants() -> list[int]:
+    """Return the processes that come from this one."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(stat.read_text(errors="replace").rpartition(")")[2].split()[1])
+        except OSError:  # gone meanwhile
+            continue
+        children.setdefault(parent, []).append(int(stat.parent.name))
+    found, new = [], children.get(os.getpid(), [])
+    while new:
+        found += new
+        new = [child for process in new for child in children.get(process, [])]
+    return found
+
+
+def reap() -> bool:
+    """Take notice of ended children; return whether there are any others."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return False
+    return True
+
+
+def stop() -> None:
+    """Kill all processes that come from this one: daemons, and jobs that still run."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    while reap():
+        for process in descendants():
+            try:
+                os.kill(process, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        time.sleep(0.01)
+
+
+def main() -> int:
+    """Run the cluster until standard input ends, which it also does when the process that started us dies."""
+    # daemons and job steps leave their parents; this makes them ours again, so that none can be forgotten
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
+    with tempfile.TemporaryDirectory(prefix="slurm-", ignore_cleanup_errors=True) as name:
+        try:
+            start(Path(name))
+            print(f"export SLURM_CONF={name}/slurm.conf", flush=True)
+            while not select.select([0], [], [], 0.5)[0] or os.read(0, 4096):
+                reap()
+        except KeyboardInterrupt:
+            pass
+        except RuntimeError as error:
+            for log in sorted(Path(name).glob("*.log")):
+                sys.stderr.write(f"--- {log.name}\n{log.read_text(errors='replace')[-2000:]}")
+            sys.stderr.write(f"slurm_cluster: {error}\n")
+            return 1
+        finally:
+            stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
