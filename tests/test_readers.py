@@ -190,12 +190,13 @@ def test_a_long_log_of_many_ranks_in_bounded_memory(tmp_path: Path, runs: Path) 
         log_file.append("epoch", **{**body, "epoch": number})
     log_file.close()
     program = (
-        "import resource, sys; from pathlib import Path; from ps.reader.show import show\n"
+        "from pathlib import Path; from ps.reader.show import show\n"
         f"show(Path({str(tmp_path)!r}), 0, every=False)\n"
-        "print('PEAK', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        # not getrusage: its peak includes pytest's, from before the exec
+        "print(*(line for line in open('/proc/self/status') if line.startswith('VmHWM')))"
     )
     result = finish(popen([sys.executable, "-c", program]))
     assert result.code == 0, result.err
     assert "Epochs (one in 256" in result.out
     assert "Ranks in epoch 10000" in result.out
-    assert int(result.out.split()[-1]) < 400_000  # KiB, for a log of 150 MB
+    assert int(result.out.split()[-2]) < 200_000  # KiB, for a log of 150 MB

@@ -1,10 +1,13 @@
 """Entry of a training process: ``mpirun -np 4 python -m workers.run --mode allreduce``."""
 
 import sys
+import time
 import traceback
 
 from common.errors import LaunchError
 from workers.launch import launcher_rank, start_mpi
+
+MESSAGE_FIRST_S = 2.0
 
 
 def main() -> int:
@@ -14,6 +17,8 @@ def main() -> int:
     except LaunchError as error:
         if launcher_rank() == 0:
             sys.stderr.write(f"rankwise: {error}\n")
+        else:  # a launcher may kill all at the first bad end, and that must not come before the message
+            time.sleep(MESSAGE_FIRST_S)
         return error.exit_code
     comm = world.Dup()
 
@@ -31,6 +36,7 @@ def main() -> int:
         try:
             config = configure(comm, sys.argv[1:])
             if isinstance(config, int):
+                stop.over()
                 return config
             position.debug = config.debug
             nodes = Nodes(comm)
@@ -45,6 +51,7 @@ def main() -> int:
                     traceback.print_exc()
                 sys.stderr.flush()
             code = error.exit_code
+        stop.over()
         # all ranks are here, so what is freed together can be
         if job is not None:
             job.sync.reducer.close()

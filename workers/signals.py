@@ -26,6 +26,11 @@ class StopFlag:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
+    def over(self) -> None:
+        """Ignore signals from here on: ``srun -K1`` ends all ranks at the first bad exit code, which must stay ours."""
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
 
 def name(number: int) -> str:
     """Return SIGTERM for 15, and so on."""
