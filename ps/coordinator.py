@@ -13,9 +13,12 @@ from common.config import RunConfig, to_toml
 from common.errors import JobError, RankwiseError
 from common.files import write_atomic
 from common.flat import Array
+from ps import outputs
 from ps.guard import odd_ranks
-from ps.log import FORMAT, LOG_NAME, VERSION, RunLog
+from ps.log import FAILURE_NAME, FORMAT, LOG_NAME, VERSION, RunLog
 from ps.verdicts import Verdict, local_loss_misleads
+
+CONFIG_NAME = "config.toml"
 
 
 def say(line: str) -> None:
@@ -23,6 +26,8 @@ def say(line: str) -> None:
 
     Training goes on when nobody reads any more (``| head``, a closed terminal): the log has it all.
     """
+    encoding = sys.stdout.encoding or "utf-8"
+    line = line.encode(encoding, "backslashreplace").decode(encoding)
     try:
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
@@ -54,6 +59,11 @@ def make_folder(output: str, mode: str, n_ranks: int) -> Path:
         raise RankwiseError(f"output: cannot write to {folder} ({error.strerror}); choose another --output") from error
     if (folder / LOG_NAME).exists():
         raise RankwiseError(f"output: {folder} holds a run already; choose another --output")
+    in_the_way = [name for name in (CONFIG_NAME, FAILURE_NAME, *outputs.NAMES) if (folder / name).exists()]
+    if in_the_way:
+        raise RankwiseError(
+            f"output: {folder} holds {', '.join(in_the_way)}, which the run would replace; choose another --output"
+        )
     if folder.absolute().parent == Path("runs").absolute():
         _point_latest(folder)
     return folder
@@ -92,9 +102,9 @@ class Coordinator:
         self.best_loss = math.inf
         self.best_epoch = 0
         self.last: dict[str, Any] = {}
+        self.log = RunLog(folder / LOG_NAME)  # first: it fails if another job has just taken this folder
         saved = {k: v for k, v in config.as_dict().items() if k != "output"}
-        write_atomic(folder / "config.toml", lambda file: file.write(to_toml(saved).encode()))
-        self.log = RunLog(folder / LOG_NAME)
+        write_atomic(folder / CONFIG_NAME, lambda file: file.write(to_toml(saved).encode()))
 
     def header(self, **facts: Any) -> None:
         """Write the first record."""
@@ -115,6 +125,7 @@ class Coordinator:
         ``facts``: what is the same on all ranks (steps, learning rate, sampled steps).
         Raises JobError if replicas that started equal are not any more.
         """
+        self._check_finite(epoch, table)
         record = self._record(epoch, table, facts, n_validation)
         self.log.append("epoch", **record)
         self.last = record
@@ -193,6 +204,18 @@ class Coordinator:
             line += f", validation loss {record['validation_loss']:.4g}, {metric}"
         say(f"{line}, rate {record['learning_rate']:.3g}, {busy:.3f} s")
         self.sync_lines.append(f"{epoch:5d}  {sync:10.6f}  {wait:10.6f}  {transfer:10.6f}  {sync / busy:8.1%}")
+
+    def _check_finite(self, epoch: int, table: Array) -> None:
+        for what, bad in (
+            ("parameters", table["finite"] == 0),
+            ("validation loss", ~np.isfinite(table["validation_loss_sum"])),
+        ):
+            if bad.any():
+                named = ", ".join(str(r) for r in np.flatnonzero(bad))
+                raise JobError(
+                    f"{what}: not finite after epoch {epoch} on rank {named}; no model is saved; lower "
+                    "--learning-rate, set --clip, or look at the data"
+                )
 
     def _check_replicas(self, epoch: int, table: Array) -> None:
         prints = [int(f) for f in table["fingerprint"]]

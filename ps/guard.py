@@ -42,16 +42,14 @@ class Position:
 def abort_on_error(comm: MPI.Comm, position: Position) -> Iterator[None]:
     """End the whole job if this rank raises what the others cannot know of.
 
-    Errors that all ranks agreed on (JobError) and ordinary exits pass through. ``MPI_Abort`` may return to its
-    caller (it does in MPICH 5.0.2), so the process ends itself behind it.
+    Errors that all ranks agreed on (JobError) pass through; an exit of one rank alone does not. ``MPI_Abort`` may
+    return to its caller (it does in MPICH 5.0.2), so the process ends itself behind it.
     """
     try:
         yield
     except JobError:
         raise
     except BaseException as error:
-        if isinstance(error, SystemExit) and not error.code:
-            raise
         cause = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         message = f"rankwise: rank {comm.rank} on {host()}, {position}: {cause}"
         if not isinstance(error, RankwiseError) or position.debug:

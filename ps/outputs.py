@@ -9,6 +9,7 @@ from common.files import write_atomic
 from common.flat import Array
 from ps.log import read
 
+NAMES = ("model.npz", "model_parameters.txt", "sync_times.txt", "contributions.txt")
 TEXT_PARAMETERS = 1_000_000
 """More parameters than this are not written as text (25 bytes each); model.npz holds them."""
 

@@ -25,6 +25,7 @@ NUMBERS = (
     "sent_bytes",
     "fingerprint",
     "signal",
+    "finite",
 )
 
 

@@ -1,10 +1,11 @@
 """When ranks exchange what: here, the whole packet in every step."""
 
+import math
 import time
 
 import numpy as np
 
-from common.flat import N_SLOTS, Flat, Slot
+from common.flat import N_SLOTS, Array, Flat, Slot
 from common.optim import Optimizer
 from ps.contribution import ContributionMeter
 from ps.reduce import Reducer
@@ -13,6 +14,12 @@ from ps.timing import SyncTimer
 
 class NotFiniteError(Exception):
     """The summed loss or gradient is not finite; raised on every rank in the same step, before the update."""
+
+
+def _long_norm(vector: Array) -> float:
+    """Return the Euclidean norm of a vector whose square overflows."""
+    largest = np.abs(vector).max()
+    return float(largest) * float(np.linalg.norm(vector / largest))
 
 
 class EveryStep:
@@ -83,7 +90,7 @@ class EveryStep:
             self.meter.measure(n_rows, round(rows), equal_rows=equal)
             sampling += time.perf_counter() - start
         self.sampling_s += sampling
-        norm = np.sqrt(norm_sq) / rows
+        norm = math.sqrt(norm_sq) / rows if math.isfinite(norm_sq) else _long_norm(flat.grad)
         if self.clip and norm > self.clip:
             np.multiply(flat.grad, self.clip / norm, out=flat.grad)
         self.optimizer.step(flat.params, flat.grad, lr)

@@ -57,38 +57,39 @@ def targets_differ(comm: MPI.Comm, x: Array, y: Array) -> Verdict | None:
 
     ``x``: (n_i, features), ``y``: (n_i, targets), this rank's fixed rows. Chow's test (Chow 1960, Econometrica
     28(3)) over P groups with k = features + 1 coefficients each and n rows in all:
-    F = ((RSS - sum RSS_i) / (k (P - 1))) / (sum RSS_i / (n - P k)). Collective; the same verdict on every rank.
-    None where it cannot be told: too few rows or too many features for it.
+    F = ((RSS - sum RSS_i) / (k (P - 1))) / (sum RSS_i / (n - P k)), from QR factors. Collective; the same
+    verdict on every rank. None where it cannot be told: too few rows or too many features for it.
     """
-    n_i, k = len(x), x.shape[1] + 1
+    n_i, k, targets = len(x), x.shape[1] + 1, y.shape[1]
     counts = np.empty(comm.size, np.int64)
     comm.Allgather(np.array([n_i], np.int64), counts)
     if comm.size < 2 or k > MAX_FEATURES or counts.min() <= k:
         return None
-    a = np.concatenate([x, np.ones((n_i, 1))], axis=1).astype(np.float64)
-    y = y.astype(np.float64)
-    ata, aty = a.T @ a, a.T @ y
-    weights = np.linalg.lstsq(a, y, rcond=None)[0]
-    own_rss = np.array([np.square(y - a @ weights).sum()])
-    comm.Allreduce(MPI.IN_PLACE, ata)
-    comm.Allreduce(MPI.IN_PLACE, aty)
-    comm.Allreduce(MPI.IN_PLACE, own_rss)
-    pooled_weights = np.linalg.lstsq(ata, aty, rcond=None)[0]
-    rss = np.array([np.square(y - a @ pooled_weights).sum()])
-    comm.Allreduce(MPI.IN_PLACE, rss)
-    n, targets = int(counts.sum()), y.shape[1]
-    unexplained = float(own_rss[0]) / ((n - comm.size * k) * targets)
-    f = (float(rss[0] - own_rss[0]) / (k * (comm.size - 1) * targets)) / max(unexplained, np.finfo(float).tiny)
+    n, rounding = int(counts.sum()), 100 * float(np.finfo(x.dtype).eps)
+    a = np.concatenate([x, np.ones((n_i, 1)), y], axis=1, dtype=np.float64)
+    r = np.asarray(np.linalg.qr(a, mode="r"))
+    sums = np.array([np.square(r[k:, k:]).sum(), np.square(r[:, k:]).sum()])
+    comm.Allreduce(MPI.IN_PLACE, sums)
+    tops = np.empty((comm.size, k, k + targets))
+    comm.Allgather(np.ascontiguousarray(r[:k]), tops)
+    # what the ranks' fits lose when they must share one: the residual of their stacked triangles (no squares taken)
+    stacked = tops.reshape(-1, k + targets)
+    shared = np.asarray(np.linalg.qr(stacked, mode="r"))
+    extra = float(np.square(shared[k:, k:]).sum())
+    own_rss = max(float(sums[0]), rounding**2 * float(sums[1]))  # an exact fit leaves rounding errors: no evidence
+    f = extra / (k * (comm.size - 1) * targets) / (own_rss / ((n - comm.size * k) * targets))
     if f < MIN_F:
         return None
-    rms_own, rms_pooled = float(np.sqrt(own_rss[0] / (n * targets))), float(np.sqrt(rss[0] / (n * targets)))
+    rms_own, rms_pooled = (float(np.sqrt(rss / (n * targets))) for rss in (sums[0], sums[0] + extra))
     return Verdict(
         code="targets-differ",
         severity="error",
         ranks=list(range(comm.size)),
-        text=f"every rank was given other true weights: a linear fit of its own for each rank leaves an error of "
-        f"{rms_own:.3g}, one fit for all ranks {rms_pooled:.3g} (Chow F = {f:.3g}); no single model fits these rows",
-        remedy="make the target the same way on every rank; it is not a matter of data imbalance",
+        text="every rank was given other true weights, or another region of a relation that is not linear: a linear "
+        f"fit of its own for each rank leaves an error of {rms_own:.3g}, one fit for all ranks {rms_pooled:.3g} "
+        f"(Chow F = {f:.3g}); no single linear model fits these rows",
+        remedy="make the target the same way on every rank, or shuffle the rows; it is not a matter of how many "
+        "rows a rank has",
         evidence={
             "f": f,
             "rms_one_fit_per_rank": rms_own,

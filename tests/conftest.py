@@ -24,7 +24,7 @@ def pytest_report_header() -> str:
 
 
 def need(condition: object, what: str) -> None:
-    """Skip without an outside tool; with RANKWISE_TEST_EVERYTHING, as in CI, fail instead."""
+    """Skip without an outside tool; with TEST_EVERYTHING, as in CI, fail instead."""
     if condition:
         return
     if os.environ.get("TEST_EVERYTHING"):

@@ -56,7 +56,7 @@ def test_the_same_exception_on_every_rank_is_told_once(faulty: Job) -> None:
     assert result.err.count("ValueError: this is the cause") == 2  # the traceback's last line and our message
 
 
-@pytest.mark.parametrize("fault", ["kill", "exit"])
+@pytest.mark.parametrize("fault", ["kill", "exit", "leave"])
 def test_a_rank_that_vanishes_ends_the_job(faulty: Job, tmp_path: Path, fault: str) -> None:
     result = faulty(3, fault, 1, 2, 5)
     assert result.code != 0
@@ -160,6 +160,20 @@ def test_ctrl_c_in_a_terminal_reaches_launcher_and_ranks(tmp_path: Path, mpi: st
     assert records(run)[-1]["status"] == "stopped"
 
 
+def test_a_second_signal_ends_a_rank_that_waits_in_mpi(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    fault = [str(PROGRAMS / "faulty.py"), "hang", "1", "2", "4", *SHORT, "--output", str(run)]
+    process = popen([MPIRUN, "-np", "2", sys.executable, *fault], cwd=tmp_path)
+    wait_for_epochs(process, run, 1)
+    time.sleep(1)  # rank 0 is at step 4 now, and waits for rank 1
+    coordinator = records(run)[0]["pid"]
+    os.kill(coordinator, signal.SIGTERM)
+    time.sleep(1.5)
+    assert process.poll() is None
+    os.kill(coordinator, signal.SIGTERM)
+    assert finish(process, timeout=20).code not in (0, 75)
+
+
 def test_after_sigkill_all_whole_records_are_read(tmp_path: Path) -> None:
     run = tmp_path / "run"
     command = [sys.executable, "-m", "workers.run", "--epochs", "100000", "--output", str(run)]
@@ -227,6 +241,26 @@ def test_a_model_beyond_the_memory_is_refused(job: Job) -> None:
     assert "out of memory" in result.err
 
 
+@pytest.mark.parametrize("name", ["model.npz", "config.toml", "failure.txt", "contributions.txt"])
+def test_files_of_others_are_not_replaced(job: Job, tmp_path: Path, name: str) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).write_text("mine")
+    result = job(2, *SHORT)
+    assert result.code == 1
+    assert f"holds {name}, which the run would replace" in result.err
+    assert (tmp_path / "run" / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize("rate", ["1e35", "1e39"])
+def test_parameters_that_overflow_in_the_last_step_are_no_result(job: Job, tmp_path: Path, rate: str) -> None:
+    result = job(3, "--epochs", "1", "--batch-size", "0", "--optimizer", "sgd", "--learning-rate", rate)
+    assert result.code == 1
+    assert result.err.count("rankwise:") == 1
+    assert "not finite after epoch 1 on rank" in result.err
+    assert not (tmp_path / "run" / "model.npz").exists()
+    assert records(tmp_path / "run")[-1]["status"] == "failed"
+
+
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     for output in (str(tmp_path / "file"), str(tmp_path / "file" / "below"), "/proc/rankwise"):
@@ -280,13 +314,15 @@ def test_no_mpi_library_is_one_message(tmp_path: Path) -> None:
     [
         ({"PMI_SIZE": "4", "PMI_RANK": "0"}, "the launcher started 4 processes, but to the MPI library"),
         ({"SLURM_STEP_NUM_TASKS": "8", "SLURM_PROCID": "0"}, "start with srun --mpi=pmi2"),
-        ({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0"}, ""),
+        ({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0"}, "started by Open MPI's mpirun"),
     ],
 )
 def test_a_foreign_launcher_is_named_once(tmp_path: Path, variables: dict[str, str], message: str, mpi: str) -> None:
     """What another library's launcher leaves in the environment, and each rank finds itself alone."""
     if mpi == "openmpi" and "PMI_SIZE" in variables:
         pytest.skip("Open MPI's own start-up refuses here")
+    if mpi == "openmpi" and "OMPI_COMM_WORLD_SIZE" in variables:
+        message = "each is rank 0 of 1"
     for rank, code_words in (("0", "rankwise:"), ("1", "")):
         env = environment(**{k: (rank if k.endswith(("RANK", "PROCID")) else v) for k, v in variables.items()})
         result = finish(popen([sys.executable, "-m", "workers.run", *SHORT], env=env, cwd=tmp_path))

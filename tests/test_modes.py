@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from common.config import RunConfig
 from ps.modes import DESCRIPTIONS, MODES
 from tests.ranks import mpirun, program, records
 
@@ -80,5 +81,7 @@ def test_beyond_two_gib(mode: str) -> None:
     program(2, "large.py", mode, timeout=240)
 
 
-def test_the_table_is_complete() -> None:
-    assert list(MODES) == list(DESCRIPTIONS) == ["allreduce", "reduce-bcast", "send-recv"]
+def test_allreduce_is_the_default_of_a_complete_table() -> None:
+    assert RunConfig().mode == next(iter(MODES)) == "allreduce"
+    assert {"reduce-bcast", "send-recv"} < set(MODES)
+    assert list(MODES) == list(DESCRIPTIONS)

@@ -80,14 +80,26 @@ def test_log_holds_what_every_rank_did(job: Job, tmp_path: Path) -> None:
     assert end["test_metric"] > 0.2
 
 
-def test_contribution_is_what_the_formulas_say(job: Job, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_shares_add_up_when_the_packet_goes_in_many_pieces(job: Job, tmp_path: Path, mode: str) -> None:
+    """A mode that sends early must not let others' gradients into what counts as this rank's own."""
+    assert job(2, "--mode", mode, "--epochs", "2", "--hidden", "1024", "600", "--batch-size", "256").code == 0
+    assert records(tmp_path / "run")[0]["packet_bytes"] > 2 << 20
+    for epoch in epochs(tmp_path / "run"):
+        assert sum(epoch["share_all"]) == pytest.approx(1, abs=1e-4)
+        for shares in epoch["share"].values():
+            assert sum(shares) == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_contribution_is_what_the_formulas_say(job: Job, tmp_path: Path, mode: str) -> None:
     """Full batch on uneven shards: the gradients of each rank's rows can be computed here from the saved start."""
     rng = np.random.default_rng(1)
     x, y = rng.standard_normal((11, 3)), rng.standard_normal((11, 2))
     np.savez(tmp_path / "d.npz", X=x, y=y)
     options = ["--data", str(tmp_path / "d.npz"), "--model", "linear", "--rows", "shard", "--batch-size", "0",
                "--test-fraction", "0", "--validation-fraction", "0", "--no-standardize", "--dtype", "float64",
-               "--epochs", "1", "--optimizer", "sgd", "--learning-rate", "0.5"]  # fmt: skip
+               "--epochs", "1", "--optimizer", "sgd", "--learning-rate", "0.5", "--mode", mode]  # fmt: skip
     assert job(3, *options).code == 0
     (epoch,) = epochs(tmp_path / "run")
     parts = [(x[a:b], y[a:b]) for a, b in ((0, 3), (3, 7), (7, 11))]

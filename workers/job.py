@@ -27,7 +27,8 @@ from workers.train import EpochSums, Trainer
 class Job:
     """What a rank holds during training.
 
-    ``scaling``: what was taken off the features and what they were divided by. ``coordinator``: rank 0 only.
+    ``scaling``: what was taken off the features and what they were divided by. ``threads``: BLAS threads
+    of this rank, and who set them. ``coordinator``: rank 0 only.
     """
 
     comm: MPI.Comm
@@ -42,6 +43,7 @@ class Job:
     meter: ContributionMeter
     stop: signals.StopFlag
     position: Position
+    threads: tuple[int, str]
     coordinator: Coordinator | None = None
 
     def own(self, part: Rows) -> Rows:
@@ -115,6 +117,7 @@ class Job:
             "sent_bytes": self.sync.reducer.sent_bytes,
             "fingerprint": short_fingerprint(self.flat.params),
             "signal": self.stop.signal,
+            "finite": bool(np.isfinite(self.flat.params).all()),
             **self.meter.close_epoch(),
         }
         for name, value in values.items():
@@ -152,6 +155,9 @@ class Job:
         self.comm.Allreduce(MPI.IN_PLACE, sums)
         if not n or self.coordinator is None:
             return {"test_loss": None, "test_metric": None}
+        if not np.isfinite(sums).all():
+            say(f"Test: the loss over the {n} rows is not finite.")
+            return {"test_loss": None, "test_metric": None}
         metric = self.coordinator.metric_of("test", float(sums[0]), float(sums[1]), n)
         say(f"Test: loss {sums[0] / n:.4g}, {self.coordinator.show_metric(metric)} ({n} rows)")
         return {"test_loss": float(sums[0] / n), "test_metric": metric}
@@ -163,8 +169,8 @@ class Job:
             lead = self.lead()
             standard = {"x_mean": self.scaling[0], "x_scale": self.scaling[1]}
             outputs.save_model(lead.folder, self.flat.p, standard)
-            lead.finish(status, fingerprint=fingerprint(self.flat.params), **facts)
             outputs.save_tables(lead.folder, lead.log.path)
+            lead.finish(status, fingerprint=fingerprint(self.flat.params), **facts)
             say("Sync time per epoch, mean over the ranks (sync = wait for the last rank + transfer):")
             say("epoch      sync s      wait s  transfer s   of epoch")
             for line in lead.sync_lines:

@@ -26,7 +26,7 @@ def main() -> int:
     from common.errors import JobError
     from ps.guard import Position, abort_on_error
     from ps.nodes import Nodes
-    from workers.setup import configure, prepare
+    from workers.setup import configure, open_log, prepare
     from workers.signals import StopFlag
 
     position = Position()
@@ -41,11 +41,12 @@ def main() -> int:
             position.debug = config.debug
             nodes = Nodes(comm)
             job = prepare(comm, nodes, config, stop, position)
+            open_log(job, nodes)
             code = job.train()
         except JobError as error:
             if comm.rank == 0:
-                if job is not None:
-                    job.lead().fail(str(error))
+                if job is not None and job.coordinator is not None:
+                    job.coordinator.fail(str(error))
                 sys.stderr.write(f"rankwise: {error}\n")
                 if position.debug:
                     traceback.print_exc()

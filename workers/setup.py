@@ -18,7 +18,7 @@ from common.dataset import Dataset, check
 from common.errors import DataError
 from common.flat import Array, Flat
 from common.functional import MeanSquaredError
-from common.host import host
+from common.host import boot_id, host, process_start
 from common.streams import Stream, generator
 from ps import verdicts
 from ps.contribution import ContributionMeter
@@ -109,37 +109,36 @@ def prepare(comm: MPI.Comm, nodes: Nodes, config: RunConfig, stop: StopFlag, pos
     timer = SyncTimer(nodes, batches.steps_per_epoch)
     sync = EveryStep(flat, optimizer, reducer, timer, meter, comm.size, config.clip)
     trainer = Trainer(config, data, model, flat, batches, sync, stop, position)
-    job = Job(comm, config, data, (mean, scale), model, flat, trainer, sync, timer, meter, stop, position)
-    position.phase = "opening the log"
-    _open_log(job, nodes, threads)
-    position.phase = "training"
-    return job
+    return Job(comm, config, data, (mean, scale), model, flat, trainer, sync, timer, meter, stop, position, threads)
 
 
-def _open_log(job: Job, nodes: Nodes, threads: tuple[int, str]) -> None:
-    """Make the run folder and the coordinator, write the header, then what was found out about the start."""
+def open_log(job: Job, nodes: Nodes) -> None:
+    """Make the run folder and the coordinator, write the header, then what was found out about the start.
+
+    Raises JobError; if there is a coordinator by then, its log is open.
+    """
     comm, config, data = job.comm, job.config, job.data
+    job.position.phase = "opening the log"
     ranks = allgather(
         comm,
         {
             "host": host(),
             "pid": os.getpid(),
             "cores": affinity(),
-            "threads": threads[0],
-            "threads_by": threads[1],
+            "threads": job.threads[0],
+            "threads_by": job.threads[1],
         },
     )
 
     def open_log() -> str:
         folder = make_folder(config.output, config.mode, comm.size)
-        coordinator = Coordinator(folder, config, job.flat.names, _spread(data, job.model))
-        coordinator.header(**_header(job, nodes, ranks))
-        job.coordinator = coordinator
+        job.coordinator = Coordinator(folder, config, job.flat.names, _spread(data, job.model))
+        job.coordinator.header(**_header(job, nodes, ranks))
         return str(folder)
 
     job.position.folder = Path(at_root(comm, open_log))
     findings = [verdicts.replicas_differ(comm, job.flat.params)] if config.init == "per-rank" else []
-    if config.rows == "shard" and not data.n_classes:
+    if config.rows == "shard" and config.model == "linear":
         low, high = len(data.train) * comm.rank // comm.size, len(data.train) * (comm.rank + 1) // comm.size
         own = data.train[low:high]
         findings.append(verdicts.targets_differ(comm, data.x[own], data.y[own]))
@@ -149,6 +148,7 @@ def _open_log(job: Job, nodes: Nodes, threads: tuple[int, str]) -> None:
             job.lead().verdict(finding)
 
     at_root(comm, note)
+    job.position.phase = "training"
 
 
 def _spread(data: Dataset, model: models.Mlp) -> dict[str, float]:
@@ -170,6 +170,8 @@ def _header(job: Job, nodes: Nodes, ranks: list[dict[str, Any]]) -> dict[str, An
         "world": comm.size,
         "nodes": [{"host": ranks[leader]["host"], "ranks": own} for leader, own in members.items()],
         "pid": os.getpid(),
+        "pid_start": process_start(os.getpid()),
+        "boot_id": boot_id(),
         "cores": [rank["cores"] for rank in ranks],
         "threads": {"per_rank": [rank["threads"] for rank in ranks], "set_by": ranks[0]["threads_by"]},
         "blas": {k: blas[0].get(k) for k in ("internal_api", "version", "architecture")} if blas else None,

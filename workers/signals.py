@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from types import FrameType
 
@@ -11,20 +12,33 @@ ECHO_S = 1.0
 
 
 class StopFlag:
-    """Remembers the first signal; a later one ends the process at once, as without us."""
+    """Remembers the first signal; a second one ends the process at once, with 128 + its number.
+
+    Python runs handlers between two of its own instructions, so not while this rank waits in MPI for one that
+    never comes. A thread that reads the interpreter's wake-up pipe hears of every signal at once.
+    """
 
     def __init__(self) -> None:
         self.signal = 0
-        self._at = 0.0
+        self._pipe, end = os.pipe()
+        os.set_blocking(end, False)
+        signal.set_wakeup_fd(end, warn_on_full_buffer=False)
         for number in SIGNALS:
             signal.signal(number, self._handle)
+        threading.Thread(target=self._watch, name="signals", daemon=True).start()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        if not self.signal:
-            self.signal, self._at = number, time.monotonic()
-        elif time.monotonic() - self._at > ECHO_S:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
+        self.signal = self.signal or number
+
+    def _watch(self) -> None:
+        first = 0.0
+        while True:
+            number = os.read(self._pipe, 1)[0]
+            if number not in SIGNALS:
+                continue
+            first = first or time.monotonic()
+            if time.monotonic() - first > ECHO_S:
+                os._exit(128 + number)
 
     def over(self) -> None:
         """Ignore signals from here on: ``srun -K1`` ends all ranks at the first bad exit code, which must stay ours."""

@@ -26,9 +26,7 @@ def share_cores(masks: list[list[int]], own: int) -> int:
 def limit_threads(nodes: Nodes) -> tuple[int, str]:
     """Set this rank's BLAS threads, unless the user did; return (threads, who set them). Collective on the node."""
     masks = allgather(nodes.local, affinity())
-    if THREADS_SET_BY_USER:
-        blas = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
-        return max((int(pool["num_threads"]) for pool in blas), default=1), THREADS_SET_BY_USER
-    threads = share_cores(masks, nodes.local.rank)
-    threadpoolctl.threadpool_limits(threads, "blas")
-    return threads, "rankwise"
+    if not THREADS_SET_BY_USER:
+        threadpoolctl.threadpool_limits(share_cores(masks, nodes.local.rank), "blas")
+    blas = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+    return max((int(pool["num_threads"]) for pool in blas), default=1), THREADS_SET_BY_USER or "rankwise"

@@ -55,6 +55,10 @@ class EpochSums:
     stopped: bool = False
 
 
+def _ignore(name: str) -> None:
+    """Take no notice of a finished gradient."""
+
+
 class Trainer:
     """Runs epochs and evaluations on this rank's rows."""
 
@@ -90,7 +94,9 @@ class Trainer:
         for k, positions in enumerate(self.batches.epoch(epoch)):
             self.progress.step = k + 1
             self.batch = self.take(self.data.train[positions])
-            loss_sum = self.model.loss_grad(flat.p, *self.batch, flat.g, sync.ready)
+            # a sampled step measures this rank's own gradient first, so nothing of it may go out early
+            ready = _ignore if k in sample else sync.ready
+            loss_sum = self.model.loss_grad(flat.p, *self.batch, flat.g, ready)
             sums.learning_rate = schedules.learning_rate(self.config, (epoch - 1) * n_steps + k, n_steps)
             sums.stopped = sync.step(
                 sums.learning_rate, loss_sum, len(positions), stop=bool(self.stop.signal), sample=k in sample
@@ -118,7 +124,7 @@ class Trainer:
 
     def not_finite(self) -> list[str]:
         """Repeat the last step's gradient on this rank's batch; return what is not finite: ``loss`` and parameters."""
-        loss_sum = self.model.loss_grad(self.flat.p, *self.batch, self.flat.g, lambda name: None)  # noqa: ARG005
+        loss_sum = self.model.loss_grad(self.flat.p, *self.batch, self.flat.g, _ignore)
         names = ["loss"] if not np.isfinite(loss_sum) else []
         return names + [name for name, gradient in self.flat.g.items() if not np.isfinite(gradient).all()]
 

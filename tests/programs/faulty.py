@@ -45,6 +45,10 @@ def faulty(self: Mlp, params: Any, x: Any, y: Any, grads: Any, ready: Any) -> fl
             os.kill(os.getpid(), signal.SIGKILL)
         if fault == "exit":
             sys.exit(3)
+        if fault == "hang":
+            time.sleep(1000)
+        if fault == "leave":
+            sys.exit(0)
         if fault == "term":
             os.kill(os.getpid(), signal.SIGTERM)
         if fault == "nan-gradient":
