@@ -1,4 +1,4 @@
-"""Which node this is, and which process."""
+"""The name of this node, and what tells its processes from those of another time."""
 
 import os
 import socket
@@ -11,19 +11,21 @@ def host() -> str:
 
 
 def process_start(pid: int) -> int | None:
-    """Return when a process began, in clock ticks since boot; with its number this names it for good.
+    """Return when a process started, in clock ticks since boot; None if it is gone or the system does not tell.
 
-    None if there is no such process, or no /proc (not Linux).
+    Process ids are used again; id, start and boot together are not.
     """
     try:
-        return int(Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[19])
-    except (OSError, IndexError, ValueError):
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        # proc(5): field 22; the second is the program's name in brackets, which may hold anything
+        return int(stat.rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
         return None
 
 
 def boot_id() -> str | None:
-    """Return what is drawn anew at each start of this machine; None if it has none (not Linux)."""
+    """Return what Linux drew at random when this machine started; None elsewhere."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip() or None
+    except (OSError, ValueError):
         return None

@@ -7,7 +7,7 @@ import os
 import struct
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,9 +16,12 @@ import msgpack
 from common.errors import LogError, RankwiseError
 
 Record = dict[str, Any]
+Fault = Callable[[Record], str]
+"""Says what is wrong with a record's fields; nothing if all is well."""
 
 FORMAT = "rankwise-log"
 VERSION = 1
+RUNS = Path("runs")
 LOG_NAME = "coordinator.msgpack"
 FAILURE_NAME = "failure.txt"
 """What a rank that brings down the job leaves beside the log."""
@@ -28,6 +31,9 @@ READ_BYTES = 1 << 18
 CRC_KEY = b"\xa3crc"
 CRC_BYTES = len(CRC_KEY) + 5  # the key, the marker 0xce and four bytes
 FIRST_KEY = b"\xa4kind"
+MAX_TAIL_VALUES = 1 << 20
+MAX_TAIL_BYTES = 4 * MAX_RECORD_BYTES
+"""What is looked at in a tail that does not decode: a hostile file need not cost minutes."""
 
 
 def encode(record: Record) -> bytes:
@@ -85,11 +91,12 @@ class LogReader:
     """Reads records one by one and remembers where it is, so a growing file can be read on.
 
     ``offset``: bytes up to the end of the last good record. ``torn``: bytes of an unfinished record behind it,
-    known once ``records`` has come to the end.
+    known once ``records`` has come to the end. ``fault`` judges the fields of each whole record.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, fault: Fault | None = None) -> None:
         self.path = path
+        self._fault = fault
         self.offset = 0
         self.torn = 0
         self._seq = 0
@@ -109,7 +116,7 @@ class LogReader:
         self.torn = 0
         file.seek(self.offset)
         rest = b""
-        while more := file.read(max(READ_BYTES, len(rest))):
+        while more := file.read(max(READ_BYTES, min(len(rest), MAX_RECORD_BYTES - len(rest)))):
             window = rest + more
             if self._seq == 0 and not _could_be_log(window):
                 raise LogError(self.path, self.offset, "not a rankwise log (another program's file?)")
@@ -133,7 +140,7 @@ class LogReader:
         except msgpack.OutOfData:
             return None
         except Exception as error:  # msgpack's own errors share no base class
-            raise LogError(self.path, self.offset, f"damaged record ({_reason(error)})") from error
+            raise LogError(self.path, self.offset, f"damaged record ({reason(error)})") from error
         end = unpacker.tell()
         if not isinstance(record, dict) or next(reversed(record), None) != "crc":
             raise LogError(self.path, self.offset, "damaged record (not a map that ends with its checksum)")
@@ -154,6 +161,8 @@ class LogReader:
             raise LogError(self.path, self.offset, "not a rankwise log (no header)")
         if seq == 0 and record.get("v") != VERSION:
             raise LogError(self.path, self.offset, f"format version {record.get('v')}; this reader knows {VERSION}")
+        if self._fault and (found := self._fault(record)):
+            raise LogError(self.path, self.offset, found)
 
     def _check_tail(self, tail: bytes) -> None:
         """Raise LogError unless ``tail``, which does not decode, is just the beginning of a record.
@@ -194,7 +203,9 @@ def _claims_too_much(tail: bytes) -> bool:
     padding, so their headers can be walked without regard to nesting.
     """
     at = 0
-    while at < len(tail):
+    for _ in range(MAX_TAIL_VALUES):
+        if at >= len(tail):
+            break
         code = tail[at]
         size = _LENGTH_BYTES.get(code, 0)
         length = int.from_bytes(tail[at + 1 : at + 1 + size]) if size else code & 0x1F if 0xA0 <= code <= 0xBF else 0
@@ -211,31 +222,35 @@ def _could_be_log(window: bytes) -> bool:
 
 
 def _later_record(tail: bytes) -> bool:
-    """Say whether a whole record stands somewhere behind the first bytes of ``tail``."""
+    """Say whether a whole record stands somewhere behind the first bytes of ``tail``: its checksum tells."""
+    view, left, crc_at = memoryview(tail), MAX_TAIL_BYTES, 0
     at = tail.find(FIRST_KEY, len(FIRST_KEY) + 3)
-    for _ in range(1000):  # more such places than records would show: a hostile file need not cost hours
-        if at < 0:
-            return False
+    while at >= 0 and left > 0:
+        if crc_at < at:
+            crc_at = tail.find(CRC_KEY + b"\xce", at)
+        if crc_at < 0:
+            break
+        end = crc_at + len(CRC_KEY)
         for header in (1, 3):
-            try:
-                record = _unpacker(tail[at - header :]).unpack()
-            except Exception:
-                continue
-            if isinstance(record, dict) and "crc" in record:
+            if tail[end + 1 : end + 5] == struct.pack(">I", zlib.crc32(view[at - header : end])):
                 return True
+            left -= end - at + 1000  # looking costs as much time as that many bytes
         at = tail.find(FIRST_KEY, at + 1)
     return False
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Return what a library's error says, on one line."""
     return str(error).split("\n")[0] or type(error).__name__
 
 
 def log_path(run: Path) -> Path:
-    """Return the log of a run given as its folder or as the log itself.
+    """Return the log of a run given as its folder, that folder's name under runs/, or the log itself.
 
     Raises RankwiseError if there is none.
     """
+    if not run.exists() and (RUNS / run.name).exists() and run.name == str(run):
+        run = RUNS / run
     path = run / LOG_NAME if run.is_dir() else run
     if not path.is_file():
         raise RankwiseError(f"no log at {path}; give a run folder (they are under runs/) or a coordinator.msgpack")
@@ -247,9 +262,9 @@ def read(path: Path) -> Iterator[Record]:
     return LogReader(path).records()
 
 
-def follow(path: Path, poll_s: float = 0.5) -> Iterator[Record | None]:
+def follow(path: Path, poll_s: float = 0.5, fault: Fault | None = None) -> Iterator[Record | None]:
     """Yield records as they are written, and None after each look that found no new one; ends with ``end``."""
-    reader = LogReader(path)
+    reader = LogReader(path, fault)
     while True:
         found = False
         for record in reader.records():

@@ -1,15 +1,17 @@
 """The command line of ``python -m ps.log``."""
 
+import io
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
-from common.errors import EXIT_USAGE, RankwiseError
+from common.errors import EXIT_ERROR, EXIT_USAGE, RankwiseError
 
 LATEST = Path("runs/latest")
-Run = Annotated[Path, Parameter(help="a run folder or its coordinator.msgpack")]
+Run = Annotated[Path, Parameter(help="a run folder, its name under runs/, or its coordinator.msgpack")]
 
 app = App(
     name="python -m ps.log",
@@ -62,17 +64,38 @@ def compare(first: Path, second: Path, /, *more: Path) -> int:
 
 
 def main() -> None:
-    """Run a command; bad usage and a damaged log end with one message each."""
+    """Run a command; bad usage, a damaged log and a full disk end with one message each."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a folder's name need not be of the terminal's characters
     try:
-        code = app(exit_on_error=False, print_error=False)
-    except CycloptsError as error:
-        sys.stderr.write(f"rankwise: {' '.join(str(error).split())}\n")
-        sys.exit(EXIT_USAGE)
-    except RankwiseError as error:
+        code = _run()
         sys.stdout.flush()
-        sys.stderr.write(f"rankwise: {error}\n")
-        sys.exit(error.exit_code)
     except BrokenPipeError:  # the reader of our output has seen enough
-        sys.stderr.close()
-        sys.exit(0)
-    sys.exit(code or 0)
+        _drop_output()
+        code = 0
+    except OSError as error:
+        _drop_output()
+        code = _complain(f"output: cannot be written ({error.strerror})", EXIT_ERROR)
+    sys.exit(code)
+
+
+def _run() -> int:
+    try:
+        return app(exit_on_error=False, print_error=False) or 0
+    except CycloptsError as error:
+        return _complain(" ".join(str(error).split()), EXIT_USAGE)
+    except RankwiseError as error:
+        return _complain(str(error), error.exit_code)
+    except RecursionError:
+        return _complain("a record of this log is nested too deeply", EXIT_ERROR)
+
+
+def _complain(message: str, code: int) -> int:
+    sys.stdout.flush()  # what was found before the fault comes first
+    sys.stderr.write(f"rankwise: {message}\n")
+    return code
+
+
+def _drop_output() -> None:
+    """Send nowhere what is still to be written, so that Python's flush at its end does not fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

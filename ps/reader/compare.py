@@ -1,15 +1,17 @@
 """``python -m ps.log compare``: several runs side by side."""
 
 import statistics
+import sys
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from ps.log import Record
+from ps.log import Record, reason
 from ps.reader import console
-from ps.reader.run import RunView, load, mean, metric, number, percent
+from ps.reader.run import RunView, load, mean
+from ps.text import metric, number, percent
 
 
 @dataclass(slots=True)
@@ -55,13 +57,10 @@ def compare(runs: list[Path]) -> int:
         ["ranks", *(str(s.view.header.get("world", "-")) for s in summaries)],
         ["state", *(s.view.state for s in summaries)],
         ["epochs", *(str(len(s.losses)) for s in summaries)],
-        ["final loss", *(number(s.losses[-1] if s.losses else None, 6) for s in summaries)],
-        ["final validation loss", *(number(s.view.last.get("validation_loss"), 6) for s in summaries)],
-        [
-            "final validation metric",
-            *(metric(s.view, s.view.last.get("validation_metric")) for s in summaries),
-        ],
-        ["test metric", *(metric(s.view, s.view.end.get("test_metric")) for s in summaries)],
+        ["loss of the last epoch", *(number(s.losses[-1] if s.losses else None, 6) for s in summaries)],
+        ["its validation loss", *(number(s.view.last.get("validation_loss"), 6) for s in summaries)],
+        ["its validation metric", *(metric(s.view.metric, s.view.last.get("validation_metric")) for s in summaries)],
+        ["test metric of the saved model", *(metric(s.view.metric, s.view.end.get("test_metric")) for s in summaries)],
         [f"seconds to loss {goal:.4g}", *(number(s.time_to(goal)) for s in summaries)],
         *(
             [f"median {name} per step, us", *(_median_us(s.medians[name]) for s in summaries)]
@@ -90,11 +89,17 @@ def _share(summary: Summary) -> str:
 
 
 def _parameters(view: RunView) -> dict[str, np.ndarray]:
-    """Return the saved parameters; none if the run saved no model."""
+    """Return the saved parameters; none, and a warning if there is a file, where they cannot be read."""
+    path = view.folder / "model.npz"
+    if not view.header or not path.exists():
+        return {}
     try:
-        with np.load(view.folder / "model.npz", allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in view.header.get("model", {}).get("parameters", {})}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        if not zipfile.is_zipfile(path):
+            raise ValueError("not an npz file")
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name].astype(float) for name in view.header["model"]["parameters"]}
+    except Exception as error:  # of a dozen kinds, from NumPy, zipfile and zlib, depending on what is broken
+        sys.stderr.write(f"rankwise: warning: {path} cannot be read as a model ({reason(error)})\n")
         return {}
 
 
@@ -103,4 +108,5 @@ def _difference(first: dict[str, np.ndarray], own: dict[str, np.ndarray]) -> str
         return "no model"
     if {k: v.shape for k, v in first.items()} != {k: v.shape for k, v in own.items()}:
         return "other shapes"
-    return number(max(float(np.abs(first[k].astype(float) - own[k].astype(float)).max()) for k in first), 3)
+    with np.errstate(all="ignore"):  # a file may hold infinities
+        return number(max(float(np.abs(first[k] - own[k]).max(initial=0)) for k in first), 3)

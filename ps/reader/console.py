@@ -6,12 +6,19 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-WIDTH_IN_A_FILE = 200
+WIDTH_IN_A_FILE = 10_000
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to the command line; rich would exit with 1."""
+        raise BrokenPipeError
 
 
 def make() -> Console:
-    """Return a console that does not fold tables when the output is no terminal."""
-    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDTH_IN_A_FILE)
+    """Return a console that prints texts as they are and does not fold tables when the output is no terminal."""
+    width = None if sys.stdout.isatty() else WIDTH_IN_A_FILE
+    return _Console(markup=False, emoji=False, highlight=False, soft_wrap=True, width=width)
 
 
 def table(title: str, columns: list[str], rows: list[list[str]]) -> Table:

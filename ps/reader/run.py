@@ -5,11 +5,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean
-from typing import Any
 
-from common.host import host
+from common.host import boot_id, host, process_start
 from ps.log import FAILURE_NAME, LogReader, Record, log_path
+from ps.reader.schema import Check
 
 
 @dataclass(slots=True)
@@ -38,6 +37,11 @@ class RunView:
         except OSError:
             return ""
 
+    @property
+    def metric(self) -> str:
+        """The name of the run's metric, from the header: only the end record tells it."""
+        return "accuracy" if self.header and self.header["data"]["classes"] is not None else "r2"
+
     def add(self, record: Record) -> None:
         """Keep a record where it belongs; kinds and events of later versions are ignored."""
         kind = record["kind"]
@@ -56,18 +60,23 @@ class RunView:
     def state(self) -> str:
         """Done, stopped, failed, died, running, or what can be said from another host."""
         if self.end:
-            return {"ok": "done"}.get(self.end["status"], str(self.end["status"]))
+            return "done" if self.end["status"] == "ok" else str(self.end["status"])
         if self.failure:
             return "died"
         if not self.header:
             return "empty"
-        where = self.header["nodes"][0]["host"]
+        where = next((node["host"] for node in self.header["nodes"]), "an unknown host")
         if where == host():
-            return "running" if _alive(self.header["pid"]) else "died"
+            return "running" if _alive(self.header) else "died"
         return f"no end yet; last written {time.time() - self.path.stat().st_mtime:.0f} s ago, on {where}"
 
 
-def _alive(pid: int) -> bool:
+def _alive(header: Record) -> bool:
+    """Say whether the header's process runs on this host; another one may have its id by now."""
+    pid = header["pid"]
+    for noted, now in ((header.get("boot_id"), boot_id()), (header.get("pid_start"), process_start(pid))):
+        if None not in (noted, now) and noted != now:
+            return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -80,7 +89,7 @@ def _alive(pid: int) -> bool:
 def load(run: Path, on_epoch: Callable[[Record], None] | None = None) -> RunView:
     """Read a whole log; ``on_epoch`` gets every epoch record. Raises LogError."""
     view = RunView(log_path(run))
-    reader = LogReader(view.path)
+    reader = LogReader(view.path, Check())
     for record in reader.records():
         view.add(record)
         if record["kind"] == "epoch" and on_epoch:
@@ -89,31 +98,14 @@ def load(run: Path, on_epoch: Callable[[Record], None] | None = None) -> RunView
     return view
 
 
-def mean(values: list[Any]) -> float:
-    """Return the mean over the ranks that have a value."""
-    known = [v for v in values if v is not None]
-    return fmean(known) if known else float("nan")
+def mean(values: list[float]) -> float:
+    """Return the mean over the ranks."""
+    return sum(values) / len(values)
 
 
-def number(value: float | None, digits: int = 4) -> str:
-    """Return a figure for a table; a dash for none."""
-    return "-" if value is None else f"{value:.{digits}g}"
-
-
-def percent(value: float | None) -> str:
-    """Return a share for a table; a dash for none."""
-    return "-" if value is None else f"{100 * value:.2f} %"
-
-
-def metric(view: RunView, value: float | None) -> str:
-    """Return the run's metric as people read it."""
-    is_class = view.header.get("data", {}).get("classes") is not None
-    return percent(value) if is_class else number(value)
-
-
-def verdict_line(record: Record) -> str:
-    """Return a finding as one line."""
-    return f"Verdict ({record['severity']}): {record['text']}. Remedy: {record['remedy']}."
+def end_line(record: Record) -> str:
+    """Say how a run ended."""
+    return f"End: {record['status']} after {record['epochs']} epoch(s) and {record['wall_s']:.2f} s"
 
 
 def death(view: RunView) -> str:

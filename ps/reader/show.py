@@ -4,11 +4,13 @@ import time
 from pathlib import Path
 
 from rich.table import Table
+from rich.text import Text
 
 from common.errors import RankwiseError
 from ps.log import Record
 from ps.reader import console
-from ps.reader.run import RunView, death, load, mean, metric, number, percent, verdict_line
+from ps.reader.run import RunView, death, end_line, load, mean
+from ps.text import metric, named_metric, number, percent, verdict_line
 
 MOST_EPOCHS = 40
 MOST_PARAMETERS = 8
@@ -42,14 +44,11 @@ def show(run: Path, epoch: int, *, every: bool) -> int:
     epochs = Epochs(every=every, wanted=epoch)
     view = load(run, epochs.add)
     out = console.make()
-    out.print(f"[bold]{view.folder}[/bold]: {view.state}")
-    if not view.header:
-        out.print("No record yet.")
-        return 0
-    for line in _facts(view.header):
-        out.print(line, markup=False)
+    out.print(Text.assemble((str(view.folder), "bold"), f": {view.state}"))
+    for line in _facts(view.header) if view.header else ["No record yet."]:
+        out.print(line)
     for verdict in view.verdicts:
-        out.print(verdict_line(verdict), markup=False)
+        out.print(verdict_line(verdict))
     if epochs.kept:
         out.print()
         out.print(_epoch_table(view, epochs))
@@ -60,7 +59,7 @@ def show(run: Path, epoch: int, *, every: bool) -> int:
         for part in _contribution_tables(shown):
             out.print(part)
     for line in _ending(view):
-        out.print(line, markup=False)
+        out.print(line)
     return 0
 
 
@@ -109,7 +108,7 @@ def _epoch_table(view: RunView, epochs: Epochs) -> Table:
             str(e["epoch"]),
             number(e["loss"]),
             number(e["validation_loss"]),
-            metric(view, e["validation_metric"]),
+            metric(view.metric, e["validation_metric"]),
             number(e["learning_rate"], 3),
             *(f"{e[k]:.6f}" for k in ("elapsed_s", "compute_s", "sync_s", "wait_s", "transfer_s")),
         ]
@@ -135,7 +134,7 @@ def _rank_table(header: Record, record: Record) -> Table:
     rows = [
         [
             str(rank),
-            hosts[rank],
+            hosts.get(rank, "-"),
             str(record["rows"][rank]),
             number(record["loss_by_rank"][rank]),
             percent(record["share_all"][rank]),
@@ -174,13 +173,7 @@ def _ending(view: RunView) -> list[str]:
         facts = ", ".join(f"{k} {v}" for k, v in event.items() if k not in ("kind", "seq", "t", "crc", "what"))
         lines.append(f"Event {event['what']}: {facts}")
     if view.end:
-        end, name = view.end, view.end["metric"]
-        lines += [
-            f"End: {end['status']} after {end['epochs']} epoch(s) and {end['wall_s']:.2f} s",
-            f"Final: loss {number(end['loss'])}, validation loss {number(end['validation_loss'])}, "
-            f"{name} {metric(view, end['validation_metric'])}; "
-            f"test loss {number(end.get('test_loss'))}, {name} {metric(view, end.get('test_metric'))}",
-        ]
+        lines += [end_line(view.end), _result(view)]
     elif view.state == "died":
         lines.append(death(view))
     if view.torn:
@@ -189,3 +182,16 @@ def _ending(view: RunView) -> list[str]:
             "killed while writing, or writes it now. All records before it are whole."
         )
     return lines
+
+
+def _result(view: RunView) -> str:
+    """Tell the last epoch's losses from those of the saved parameters, which patience takes from the best epoch."""
+    end, best = view.end, view.end["best_epoch"]
+    line = f"Last epoch: loss {number(end['loss'])}"
+    if end["validation_loss"] is not None:
+        line += f", validation loss {number(end['validation_loss'])}, "
+        line += named_metric(end["metric"], end["validation_metric"])
+    if end.get("test_loss") is None:
+        return line
+    kept = f" with the parameters of epoch {best}, the best" if best and view.header["config"]["patience"] else ""
+    return f"{line}. Test{kept}: loss {number(end['test_loss'])}, {named_metric(end['metric'], end.get('test_metric'))}"

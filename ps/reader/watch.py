@@ -5,7 +5,9 @@ import time
 from pathlib import Path
 
 from ps.log import Record, follow, log_path
-from ps.reader.run import RunView, death, mean, metric, number, verdict_line
+from ps.reader.run import RunView, death, end_line, mean
+from ps.reader.schema import Check
+from ps.text import epoch_line, verdict_line
 
 SILENCE_S = 60.0
 """After so long without a record from another host, say so."""
@@ -16,7 +18,7 @@ def watch(run: Path) -> int:
     view = RunView(log_path(run))
     heard, quiet = time.monotonic(), False
     try:
-        for record in follow(view.path):
+        for record in follow(view.path, fault=Check()):
             if record is not None:
                 heard, quiet = time.monotonic(), False
                 view.add(record)
@@ -48,13 +50,12 @@ def _line(view: RunView, record: Record) -> str:
         waits = record["wait_s"]
         longest = max(range(len(waits)), key=waits.__getitem__)
         return (
-            f"Epoch {record['epoch']}/{header['config']['epochs']}: loss {number(record['loss'])}, "
-            f"validation loss {number(record['validation_loss'])}, metric {metric(view, record['validation_metric'])}, "
+            f"{epoch_line(record, header['config']['epochs'], view.metric)}, "
             f"compute {mean(record['compute_s']):.3f} s, sync {mean(record['sync_s']):.3f} s, "
             f"longest wait {waits[longest]:.3f} s (rank {longest})"
         )
     if kind == "verdict":
         return verdict_line(record)
     if kind == "end":
-        return f"End: {record['status']} after {record['epochs']} epoch(s) and {record['wall_s']:.2f} s"
+        return end_line(record)
     return f"{kind} {record.get('what', '')}".strip()

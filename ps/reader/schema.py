@@ -1,0 +1,246 @@
+"""What each kind of record holds, as docs/log-format.md tells: one line a field, checked on every record that is read.
+
+A checksum says that a record is as it was written, not that its writer kept to the format. Readers rely on these
+tables instead of asking at every use. Unknown fields and kinds pass: later versions add some.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from reprlib import repr as brief
+from types import NoneType
+from typing import Any
+
+from ps.log import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a value may be: of one of ``types``, a number finite and from ``low`` to ``high``.
+
+    ``of``: the rule of every entry of a list or map. ``per``: what there must be one entry for each of, ``rank`` or
+    ``parameter``. ``fields``: the rules of a map's known keys. ``absent``: the field may be missing.
+    """
+
+    what: str
+    types: frozenset[type]
+    low: float = -math.inf
+    high: float = math.inf
+    of: "Rule | None" = None
+    per: str = ""
+    fields: Mapping[str, "Rule"] = field(default_factory=dict)
+    absent: bool = False
+
+
+def nil(rule: Rule) -> Rule:
+    """Allow nil too."""
+    return replace(rule, what=f"{rule.what} or nil", types=rule.types | {NoneType})
+
+
+def absent(rule: Rule) -> Rule:
+    """Allow the field to be missing: from some records of its kind, or from logs of an earlier version."""
+    return replace(rule, absent=True)
+
+
+def listing(of: Rule) -> Rule:
+    """Return the rule of a list of any length."""
+    return Rule("a list", frozenset({list}), of=of)
+
+
+def by_rank(of: Rule) -> Rule:
+    """Return the rule of a list with one entry a rank."""
+    return replace(listing(of), per="rank")
+
+
+def by_parameter(of: Rule) -> Rule:
+    """Return the rule of a map from each of the model's parameters."""
+    return Rule("a map", frozenset({dict}), of=of, per="parameter")
+
+
+def table(**fields: Rule) -> Rule:
+    """Return the rule of a map with known keys."""
+    return Rule("a map", frozenset({dict}), fields=fields)
+
+
+TEXT = Rule("a text", frozenset({str}))
+WHOLE = Rule("a whole number", frozenset({int}))
+NUMBER = Rule("a finite number", frozenset({int, float}))
+TIME = Rule("a Unix time", frozenset({float}), low=0, high=1e11)
+PID = Rule("a process id", frozenset({int}), low=1, high=2**31 - 1)
+RANKS = Rule("a number of ranks", frozenset({int}), low=1)
+MAP = table()
+
+RECORDS = {
+    "header": table(
+        t=TIME,
+        world=RANKS,
+        config=table(
+            mode=TEXT,
+            model=TEXT,
+            epochs=WHOLE,
+            batch_size=WHOLE,
+            optimizer=TEXT,
+            dtype=TEXT,
+            patience=WHOLE,
+        ),
+        nodes=listing(table(host=TEXT, ranks=listing(WHOLE))),
+        pid=PID,
+        pid_start=absent(nil(WHOLE)),
+        boot_id=absent(nil(TEXT)),
+        cores=by_rank(listing(WHOLE)),
+        threads=table(per_rank=by_rank(WHOLE), set_by=TEXT),
+        blas=nil(table(internal_api=nil(TEXT), version=nil(TEXT), architecture=nil(TEXT))),
+        mpi=table(vendor=TEXT, library=TEXT, standard=TEXT),
+        versions=table(python=TEXT, rankwise=TEXT, mpi4py=TEXT, numpy=TEXT, msgpack=TEXT),
+        system=TEXT,
+        data=table(
+            name=TEXT,
+            rows=table(train=WHOLE, validation=WHOLE, test=WHOLE),
+            features=WHOLE,
+            classes=nil(WHOLE),
+            targets=WHOLE,
+            sha256=TEXT,
+        ),
+        model=table(
+            kind=TEXT,
+            sizes=listing(WHOLE),
+            loss=TEXT,
+            parameters=Rule("a map", frozenset({dict}), of=listing(WHOLE)),
+            n_parameters=WHOLE,
+            initial_fingerprint=TEXT,
+        ),
+        steps_per_epoch=WHOLE,
+        packet_bytes=WHOLE,
+        timing=table(method=TEXT, clock=TEXT, offset_error_s=NUMBER),
+        contribution=table(method=TEXT),
+    ),
+    "epoch": table(
+        t=TIME,
+        epoch=WHOLE,
+        steps=WHOLE,
+        sampled_steps=listing(WHOLE),
+        learning_rate=NUMBER,
+        elapsed_s=NUMBER,
+        loss=NUMBER,
+        loss_by_rank=by_rank(nil(NUMBER)),
+        validation_loss=nil(NUMBER),
+        validation_metric=nil(NUMBER),
+        rows=by_rank(WHOLE),
+        gradient_mean=by_parameter(by_rank(NUMBER)),
+        norm_ratio=by_parameter(by_rank(nil(NUMBER))),
+        share=by_parameter(by_rank(nil(NUMBER))),
+        share_all=by_rank(nil(NUMBER)),
+        compute_s=by_rank(NUMBER),
+        wait_s=by_rank(NUMBER),
+        transfer_s=by_rank(NUMBER),
+        sync_s=by_rank(NUMBER),
+        sync_median_s=by_rank(NUMBER),
+        wait_median_s=by_rank(NUMBER),
+        transfer_median_s=by_rank(NUMBER),
+        sampling_s=by_rank(NUMBER),
+        evaluation_s=by_rank(NUMBER),
+        sent_bytes=by_rank(WHOLE),
+        fingerprint=by_rank(TEXT),
+    ),
+    "verdict": table(
+        t=TIME,
+        code=TEXT,
+        severity=TEXT,
+        ranks=listing(WHOLE),
+        text=TEXT,
+        remedy=TEXT,
+        evidence=MAP,
+    ),
+    "event": table(
+        t=TIME,
+        what=TEXT,
+    ),
+    "end": table(
+        t=TIME,
+        status=TEXT,
+        wall_s=NUMBER,
+        epochs=WHOLE,
+        best_epoch=nil(WHOLE),
+        loss=nil(NUMBER),
+        validation_loss=nil(NUMBER),
+        validation_metric=nil(NUMBER),
+        metric=TEXT,
+        test_loss=absent(nil(NUMBER)),
+        test_metric=absent(nil(NUMBER)),
+        stopped_epoch=absent(WHOLE),
+        stopped_step=absent(WHOLE),
+        fingerprint=absent(TEXT),
+    ),
+}
+
+
+class Check:
+    """Says what is wrong with each record of a log, in their order: later ones depend on the header."""
+
+    def __init__(self) -> None:
+        self.world: Any = None
+        self.parameters: Any = None
+
+    def __call__(self, record: Record) -> str:
+        """Return the first fault, or nothing."""
+        kind = record["kind"]
+        if kind not in RECORDS:
+            return ""
+        if kind == "header":
+            if self.world is not None:
+                return "a second header"
+            self.world = record.get("world")
+        if found := self._fault(record, RECORDS[kind]):
+            return f"{kind}{found}"
+        if kind == "header":
+            self.parameters = record["model"]["parameters"].keys()
+        return ""
+
+    def _fault(self, value: Any, rule: Rule) -> str:
+        """Return the path to what breaks the rule, and how; nothing if all is well."""
+        if type(value) not in rule.types or (type(value) in NUMBER.types and not _within(value, rule)):
+            return f" is {brief(value)}, not {rule.what}"
+        if type(value) is list:
+            return self._list_fault(value, rule)
+        if type(value) is dict:
+            return self._map_fault(value, rule)
+        return ""
+
+    def _list_fault(self, values: list[Any], rule: Rule) -> str:
+        if rule.per and len(values) != self.world:
+            return f" has {len(values)} entries for {self.world} ranks"
+        if rule.of is None or _plainly_right(values, rule.of):
+            return ""
+        faults = ((i, self._fault(value, rule.of)) for i, value in enumerate(values))
+        return next((f"[{i}]{found}" for i, found in faults if found), "")
+
+    def _map_fault(self, values: dict[Any, Any], rule: Rule) -> str:
+        if rule.per and values.keys() != self.parameters:
+            return " has other parameters than the header"
+        for name, sub in rule.fields.items():
+            if name in values:
+                if found := self._fault(values[name], sub):
+                    return f".{name}{found}"
+            elif not sub.absent:
+                return f".{name} is missing"
+        if rule.of is not None:
+            for name, value in values.items():
+                if found := self._fault(name, TEXT) or self._fault(value, rule.of):
+                    return f".{brief(name)}{found}"
+        return ""
+
+
+def _within(value: float, rule: Rule) -> bool:
+    return rule.low <= value <= rule.high and math.isfinite(value)
+
+
+def _plainly_right(values: list[Any], rule: Rule) -> bool:
+    """Say at the speed of C that all is well with the numbers or texts that most of a log is; False is no verdict.
+
+    Numbers that are not finite, or a few that are too large to add, make the sum so.
+    """
+    if rule.types & {list, dict} or (rule.low, rule.high) != (-math.inf, math.inf):
+        return False
+    if not set(map(type, values)) <= rule.types:
+        return False
+    return str in rule.types or math.isfinite(sum(filter(None, values)))

@@ -1,0 +1,40 @@
+"""Numbers and findings in the words that training and the log's readers share."""
+
+from typing import Any
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Return a figure for a line or a table; a dash for none."""
+    return "-" if value is None else f"{value:.{digits}g}"
+
+
+def percent(value: float | None, undefined: str = "-", unit: str = " %") -> str:
+    """Return a share in percent."""
+    return undefined if value is None else f"{100 * value:.2f}{unit}"
+
+
+def metric(name: str, value: float | None) -> str:
+    """Return the metric's value as people read it; ``name`` is ``accuracy`` or ``r2``."""
+    return percent(value) if name == "accuracy" else number(value)
+
+
+def named_metric(name: str, value: float | None) -> str:
+    """Return the metric with its name."""
+    label = "accuracy" if name == "accuracy" else "R2"
+    return f"{label} undefined" if value is None else f"{label} {metric(name, value)}"
+
+
+def epoch_line(record: dict[str, Any], epochs: int, metric_name: str) -> str:
+    """Return an epoch's losses, and its metric if there are validation rows."""
+    line = f"Epoch {record['epoch']}/{epochs}: loss {number(record['loss'])}"
+    if record["validation_loss"] is None:
+        return line
+    return (
+        f"{line}, validation loss {number(record['validation_loss'])}, "
+        f"{named_metric(metric_name, record['validation_metric'])}"
+    )
+
+
+def verdict_line(fields: dict[str, Any]) -> str:
+    """Return a finding as one line."""
+    return f"Verdict ({fields['severity']}): {fields['text']}. Remedy: {fields['remedy']}."
