@@ -5,6 +5,7 @@ import difflib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from common.errors import ConfigError
@@ -15,6 +16,9 @@ LOSSES = ("auto", "mse", "cross-entropy")
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw")
 SCHEDULES = ("constant", "step", "cosine", "warmup", "warmup-step", "warmup-cosine")
 BUILT_IN_DATA = ("digits", "reference")
+DATA_FILES = (".npz", ".csv")
+MANY = 10**9
+"""A bound far above what anyone trains, far below what overflows in a step count or a message."""
 
 
 def nearest(got: str, known: Iterable[str]) -> str:
@@ -29,8 +33,19 @@ def unknown_value(name: str, got: str, known: Iterable[str]) -> str:
     return f"{name}: unknown value {got!r} {nearest(got, known)}; choose one of {', '.join(known)}".replace(" ;", ";")
 
 
+def file_kind(data: str) -> str:
+    """Return ``.npz`` or ``.csv`` if ``data`` is the path of such a file, nothing if it is the name of a set."""
+    suffix = Path(data).suffix.lower()
+    return suffix if suffix in DATA_FILES else ""
+
+
+def is_text(value: str) -> bool:
+    """Say whether messages, the log and paths can hold ``value``: no NUL, and no surrogates (bytes not UTF-8)."""
+    return not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value)
+
+
 def _opt(default: Any, text: str, **limits: Any) -> Any:
-    """Declare an option; ``limits``: choices, low, high, low_open (a bound that is itself not allowed)."""
+    """Declare an option; ``limits``: choices, low, high, low_open and high_open (the bound itself is out), longest."""
     return field(default=default, metadata={"help": text, **limits})
 
 
@@ -43,7 +58,7 @@ class RunConfig:
 
     mode: str = _opt("allreduce", "how gradients are collected")
     model: str = _opt("mlp", "what is trained", choices=MODELS)
-    hidden: tuple[int, ...] = _opt((256,), "sizes of the hidden layers of an mlp", low=1)
+    hidden: tuple[int, ...] = _opt((256,), "sizes of the hidden layers of an mlp", low=1, high=10**6, longest=1000)
     activation: str = _opt("relu", "activation of the hidden layers", choices=ACTIVATIONS)
     loss: str = _opt("auto", "auto follows the model and, for an mlp, the type of the target", choices=LOSSES)
     data: str = _opt("digits", "digits, reference, or the path of an .npz or .csv file")
@@ -52,18 +67,18 @@ class RunConfig:
     test_fraction: float = _opt(0.2, "rows kept for the final test (not used when X_test is given)", low=0.0, high=0.9)
     validation_fraction: float = _opt(0.1, "rows kept for the loss after each epoch", low=0.0, high=0.9)
     rows: str = _opt("shuffle", "shuffle: dealt anew each epoch; shard: fixed per rank", choices=("shuffle", "shard"))
-    epochs: int = _opt(30, "passes over the training rows", low=1)
-    batch_size: int = _opt(64, "rows of all ranks together in a step; 0: all rows", low=0)
+    epochs: int = _opt(30, "passes over the training rows", low=1, high=MANY)
+    batch_size: int = _opt(64, "rows of all ranks together in a step; 0: all rows", low=0, high=MANY)
     optimizer: str = _opt("adam", "update rule", choices=OPTIMIZERS)
-    learning_rate: float = _opt(0.002, "step size before the schedule", low=0.0, low_open=True)
+    learning_rate: float = _opt(0.002, "step size before the schedule", low=0.0, low_open=True, high=1e6)
     momentum: float = _opt(0.9, "for momentum and nesterov", low=0.0, high=1.0, high_open=True)
     schedule: str = _opt("constant", "learning rate over time", choices=SCHEDULES)
-    warmup_epochs: float = _opt(1.0, "length of the linear warm-up of the warmup schedules", low=0.0)
-    step_epochs: int = _opt(10, "the step schedules multiply the rate every so many epochs", low=1)
+    warmup_epochs: float = _opt(1.0, "length of the linear warm-up of the warmup schedules", low=0.0, high=float(MANY))
+    step_epochs: int = _opt(10, "the step schedules multiply the rate every so many epochs", low=1, high=MANY)
     step_factor: float = _opt(0.1, "what they multiply it with", low=0.0, low_open=True, high=1.0)
-    weight_decay: float = _opt(0.0, "L2 penalty on all parameters (decoupled in adamw)", low=0.0)
-    clip: float = _opt(0.0, "largest norm of the global gradient; 0: no clipping", low=0.0)
-    patience: int = _opt(0, "stop after so many epochs without a lower validation loss; 0: never", low=0)
+    weight_decay: float = _opt(0.0, "L2 penalty on all parameters (decoupled in adamw)", low=0.0, high=1e6)
+    clip: float = _opt(0.0, "largest norm of the global gradient; 0: no clipping", low=0.0, high=1e30)
+    patience: int = _opt(0, "stop after so many epochs without a lower validation loss; 0: never", low=0, high=MANY)
     init: str = _opt(
         "broadcast",
         "broadcast: every rank starts as rank 0; per-rank: each on its own",
@@ -77,7 +92,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):
-            _check(f, getattr(self, f.name))
+            check_option(f, getattr(self, f.name))
         if self.test_fraction + self.validation_fraction > 0.95:
             raise ConfigError(
                 f"test_fraction + validation_fraction: got {self.test_fraction + self.validation_fraction:g}; "
@@ -85,6 +100,8 @@ class RunConfig:
             )
         if self.patience and self.validation_fraction == 0:
             raise ConfigError("patience: needs validation rows, but validation_fraction is 0; set it above 0")
+        if self.target and (self.data in BUILT_IN_DATA or file_kind(self.data) == ".npz"):
+            raise ConfigError(f"target: got {self.target!r}, but {self.data} has no named columns; leave --target out")
         allowed_losses = {"linear": "mse", "logistic": "cross-entropy", "softmax": "cross-entropy"}
         fixed = allowed_losses.get(self.model)
         if fixed and self.loss not in ("auto", fixed):
@@ -100,27 +117,45 @@ class RunConfig:
         return cls(**{**values, "hidden": tuple(values["hidden"])})
 
 
-def _check(option: "dataclasses.Field[Any]", value: Any) -> None:
+_ALLOWED: dict[Any, str] = {
+    str: "a text of valid characters other than NUL",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    tuple[int, ...]: "a list of whole numbers",
+}
+
+
+def check_option(option: "dataclasses.Field[Any]", value: Any) -> None:
     """Raise ConfigError unless ``value`` keeps the option's type and limits."""
     name, limits = option.name, option.metadata
-    is_bool = isinstance(value, bool)
-    good = {
-        str: isinstance(value, str),
-        bool: is_bool,
-        int: isinstance(value, int) and not is_bool,
-        float: isinstance(value, int | float) and not is_bool,
-    }
-    kind: Any = option.type
-    if kind in good and not good[kind]:
-        raise ConfigError(f"{name}: got {value!r}; allowed is {_article(kind)}")
+    if not _has_type(option.type, value):
+        raise ConfigError(f"{name}: got {_shown(value)}; allowed is {_ALLOWED[option.type]}")
     if "choices" in limits and value not in limits["choices"]:
         raise ConfigError(unknown_value(name, value, limits["choices"]))
+    if isinstance(value, tuple) and len(value) > limits["longest"]:
+        raise ConfigError(f"{name}: got {len(value)} numbers; allowed is at most {limits['longest']}")
     for number in value if isinstance(value, tuple) else (value,):
         _check_range(name, number, limits)
 
 
-def _article(kind: type) -> str:
-    return {str: "a text", bool: "true or false", int: "a whole number", float: "a number"}[kind]
+def _has_type(kind: Any, value: Any) -> bool:
+    if kind is str:
+        return isinstance(value, str) and is_text(value)
+    if kind is bool or isinstance(value, bool):
+        return kind is bool and isinstance(value, bool)
+    if kind in (int, float):
+        return isinstance(value, int) or (kind is float and isinstance(value, float))
+    return isinstance(value, tuple) and all(_has_type(int, part) for part in value)
+
+
+def _shown(value: Any) -> str:
+    """Return ``value`` for a message, shortened."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python refuses to write out whole numbers of more than 4300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 80 else f"{text[:80]}..."
 
 
 def _check_range(name: str, number: Any, limits: Any) -> None:
@@ -132,7 +167,7 @@ def _check_range(name: str, number: Any, limits: Any) -> None:
     if bad_low or bad_high or not math.isfinite(number):
         lower = "" if low is None else f"above {low}" if limits.get("low_open") else f"at least {low}"
         upper = "" if high is None else f"below {high}" if limits.get("high_open") else f"at most {high}"
-        raise ConfigError(f"{name}: got {number!r}; allowed is {' and '.join(filter(None, (lower, upper)))}")
+        raise ConfigError(f"{name}: got {_shown(number)}; allowed is {' and '.join(filter(None, (lower, upper)))}")
 
 
 def to_toml(values: dict[str, Any]) -> str:

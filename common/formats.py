@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.config import BUILT_IN_DATA, RunConfig, nearest
+from common.config import BUILT_IN_DATA, RunConfig, file_kind, nearest
 from common.dataset import Raw
 from common.errors import DataError
 from common.reference import draw_ranks
@@ -29,16 +29,15 @@ def read(config: RunConfig, rank: int, size: int) -> Raw:
         return _digits()
     if config.data == "reference":
         return draw_ranks(rank, size)
-    path = Path(config.data).expanduser()
-    readers = {".npz": _npz, ".csv": _csv}
-    if path.suffix.lower() not in readers:
+    path, kind = Path(config.data), file_kind(config.data)
+    if not kind:
         raise DataError(
             f"data: unknown set {config.data!r} {nearest(config.data, BUILT_IN_DATA)}; "
             f"choose {' or '.join(BUILT_IN_DATA)}, or give the path of an .npz or .csv file".replace(" ;", ";")
         )
     if not path.is_file():
         raise DataError(f"data: no file {path}; the path is taken from where the job was started")
-    return readers[path.suffix.lower()](path, config.target)
+    return _npz(path) if kind == ".npz" else _csv(path, config.target)
 
 
 def _digits() -> Raw:
@@ -47,10 +46,8 @@ def _digits() -> Raw:
         return Raw("digits", arrays["X"].astype(np.float32), arrays["y"])
 
 
-def _npz(path: Path, target: str) -> Raw:
+def _npz(path: Path) -> Raw:
     """Read arrays ``X``, ``y`` and, if there, ``X_test``, ``y_test``."""
-    if target:
-        raise DataError(f"target: got {target!r}, but an .npz file names its target y; leave --target out")
     try:
         # opened here: np.load leaves the file open when it is broken
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
@@ -60,26 +57,21 @@ def _npz(path: Path, target: str) -> Raw:
                 raise DataError(
                     f"{path}: holds {', '.join(sorted(have)) or 'nothing'}; it takes X and y, and X_test with y_test"
                 )
-            x, y = arrays["X"], arrays["y"]
-            if "X_test" not in have:
-                return Raw(path.name, x, y)
-            x_test, y_test = arrays["X_test"], arrays["y_test"]
+            test = {"x_test": arrays["X_test"], "y_test": arrays["y_test"]} if "X_test" in have else {}
+            return Raw(path.name, arrays["X"], arrays["y"], **test)
     except DataError:
         raise
     except _BROKEN as error:
         raise DataError(f"{path}: not a readable .npz file of plain arrays ({error})") from error
-    try:
-        return Raw(path.name, np.concatenate([x, x_test]), np.concatenate([y, y_test]), n_test=len(y_test))
-    except ValueError as error:
-        raise DataError(f"{path}: X {x.shape}, y {y.shape} and X_test {x_test.shape}, y_test {y_test.shape} do not "
-                        "fit together") from error  # fmt: skip
 
 
 def _csv(path: Path, target: str) -> Raw:
     """Read a table of numbers under one line of column names."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            names = [name.strip() for name in next(csv.reader(file), [])]
+            header = csv.reader(file)
+            names = [name.strip() for name in next(header, [])]
+            empty = not any(line.strip() for line in file)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: not a readable .csv file ({error})") from error
     if not target:
@@ -92,12 +84,14 @@ def _csv(path: Path, target: str) -> Raw:
         )
     if len(set(names)) < len(names):
         raise DataError(f"{path}: two columns have the same name; the first line takes one name a column")
+    if empty:
+        raise DataError(f"{path}: no rows")
     try:
-        table = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2, quotechar='"', comments=None, encoding="utf-8-sig")
+        table = np.loadtxt(
+            path, delimiter=",", skiprows=header.line_num, ndmin=2, quotechar='"', comments=None, encoding="utf-8-sig"
+        )
     except (OSError, ValueError, MemoryError) as error:
         raise DataError(f"{path}: not a table of numbers ({error})") from error
-    if table.size == 0:
-        raise DataError(f"{path}: no rows")
     if table.shape[1] != len(names):
         raise DataError(f"{path}: {len(names)} column names, but rows of {table.shape[1]} numbers")
     column = names.index(target)

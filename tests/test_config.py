@@ -1,6 +1,9 @@
 """Options: types, limits, and texts that come back unchanged from a file."""
 
+import dataclasses
 import tomllib
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -8,6 +11,9 @@ from hypothesis import strategies as st
 
 from common.config import RunConfig, to_toml
 from common.errors import ConfigError
+from ps.modes import DESCRIPTIONS
+from tests.ranks import mpirun
+from workers.options import parse
 
 
 @given(
@@ -48,8 +54,107 @@ def test_defaults_survive_the_round_trip() -> None:
         ({"patience": 3, "validation_fraction": 0.0}, "patience: needs validation rows"),
         ({"model": "linear", "loss": "cross-entropy"}, "does not go with model 'linear'; use mse or auto"),
         ({"verbose": "yes"}, "verbose: got 'yes'; allowed is true or false"),
+        ({"hidden": "12"}, "hidden: got '12'; allowed is a list of whole numbers"),
+        ({"hidden": ((1, 2),)}, r"hidden: got \(\(1, 2\),\); allowed is a list of whole numbers"),
+        ({"hidden": (2**62, 4)}, "hidden: got 4611686018427387904; allowed is at least 1 and at most 1000000"),
+        ({"hidden": (1,) * 2000}, "hidden: got 2000 numbers; allowed is at most 1000"),
+        ({"epochs": 10**400}, r"epochs: got 10{79}\.\.\.; allowed is at least 1 and at most"),
+        ({"epochs": 16**5000}, "epochs: got a number of thousands of digits; allowed is"),
+        ({"learning_rate": 10**400}, "learning_rate: got 10*"),
+        (
+            {"schedule": "warmup", "warmup_epochs": 1e308},
+            r"warmup_epochs: got 1e\+308; allowed is at least 0.0 and at most",
+        ),
+        ({"output": "a\0b"}, r"output: got 'a\\x00b'; allowed is a text of valid characters"),
+        ({"output": "\udcff"}, r"output: got '\\udcff'; allowed is a text of valid characters"),
+        ({"target": "price"}, "target: got 'price', but digits has no named columns; leave --target out"),
+        ({"target": "price", "data": "A.NPZ"}, "target: got 'price', but A.NPZ has no named columns"),
     ],
 )
 def test_wrong_options_say_what_is_allowed(options: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         RunConfig(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "option",
+    [f for f in dataclasses.fields(RunConfig) if f.type in (int, float, tuple[int, ...])],
+    ids=lambda option: option.name,
+)
+def test_every_number_is_bounded(option: "dataclasses.Field[Any]") -> None:
+    """Whatever is allowed must not overflow later."""
+    huge = (10**30,) if option.name == "hidden" else 10**31
+    with pytest.raises(ConfigError, match=f"{option.name}: got 1"):
+        RunConfig(**{option.name: huge})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--epochs", "3.7"], 'epochs: got "3.7"; allowed is a whole number'),
+        (["--epochs", "3.0"], 'epochs: got "3.0"; allowed is a whole number'),
+        (["--epochs", "9" * 5000], r'epochs: got "9{80}"; allowed is a whole number'),
+        (["--epochs", "1" + "0" * 400], "epochs: got 10*"),
+        (["--batch-size", "0.4"], 'batch_size: got "0.4"'),
+        (["--seed", "1.5"], 'seed: got "1.5"'),
+        (["--hidden", "8", "4.5"], 'hidden: got "4.5"; allowed is a whole number'),
+        (["--hidden", "10000000000000000000"], "hidden: got 1"),
+        (["--output", "~nosuchuser/x"], "output: got '~nosuchuser/x', but that user has no home folder"),
+        (["--data", "~nosuchuser/x.NPZ"], "data: got '~nosuchuser/x.NPZ', but that user has no home folder"),
+        (["--config", "~nosuchuser/x"], "config: got '~nosuchuser/x', but that user has no home folder"),
+        (["--output", "\udcff"], r"got '\\udcff'; allowed is UTF-8"),
+        (["--target", "foo"], "target: got 'foo', but digits has no named columns"),
+    ],
+)
+def test_wrong_flags_say_what_is_allowed(arguments: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse(arguments, DESCRIPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epochs = 3.7", "epochs: got 3.7; allowed is a whole number"),
+        ("batch_size = 100.5", "batch_size: got 100.5; allowed is a whole number"),
+        ("epochs = '3'", "epochs: got '3'; allowed is a whole number"),
+        ("epochs = [3]", r"epochs: got \(3,\); allowed is a whole number"),
+        ("hidden = [[1, 2]]", "hidden: got .*; allowed is a list of whole numbers"),
+        ("hidden = '12'", "hidden: got '12'; allowed is a list of whole numbers"),
+        ("hidden = 12", "hidden: got 12; allowed is a list of whole numbers"),
+        ("verbose = 1", "verbose: got 1; allowed is true or false"),
+        ("learning_rate = true", "learning_rate: got True; allowed is a number"),
+        (f"epochs = {'9' * 5000}", "run.toml is no TOML file"),
+        (f"hidden = [[0x{'f' * 5000}]]", "hidden: got a number of thousands of digits"),
+        ('output = "a\\u0000b"', r"output: got 'a\\x00b'"),
+        ("config = 'other.toml'", "unknown option 'config' in .*run.toml"),
+    ],
+)
+def test_wrong_files_say_what_is_allowed(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "run.toml").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        parse(["--config", str(tmp_path / "run.toml")], DESCRIPTIONS)
+
+
+@pytest.mark.parametrize("value", ["3.7", "\udcff"])
+def test_the_environment_is_checked_alike(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("RANKWISE_EPOCHS", value)
+    with pytest.raises(ConfigError, match="got"):
+        parse([], DESCRIPTIONS)
+
+
+def test_files_keep_their_values_and_flags_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text("hidden = []\nlearning_rate = 1\nstandardize = false\nseed = 1\nepochs = 2\nmomentum = 0.5\n")
+    monkeypatch.setenv("RANKWISE_SEED", "2")
+    monkeypatch.setenv("RANKWISE_EPOCHS", "3")
+    config = parse(["--config", str(path), "--epochs", "4", "--data", "OWN.NPZ"], DESCRIPTIONS)
+    assert config == RunConfig(hidden=(), learning_rate=1, standardize=False, seed=2, epochs=4, momentum=0.5,
+                               data=str(Path("OWN.NPZ").absolute()))  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", [["--output", "\udcff"], ["--hidden", "4611686018427387904", "4"]])
+def test_a_job_says_it_once(tmp_path: Path, arguments: list[str]) -> None:
+    result = mpirun(3, "-m", "workers.run", *arguments, cwd=tmp_path)
+    assert result.code == 2
+    assert result.err.startswith("rankwise: ")
+    assert result.err.count("\n") == 1

@@ -6,18 +6,24 @@ from typing import Any
 import numpy as np
 import pytest
 
+from common import dataset
 from common.config import RunConfig
 from common.dataset import Dataset, check
 from common.errors import DataError
 from common.formats import read
+from tests.ranks import mpirun
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.standard_normal((60, 3)), RNG.integers(0, 3, 60)
 
 
 def load(path: Path | str, **options: Any) -> Dataset:
-    config = RunConfig(data=str(path), **options)
-    return check(read(config, 0, 1), config)
+    """Read, check and bring to the final dtype, as a job does."""
+    config = RunConfig(data=str(path), **{"standardize": False, **options})
+    data = check(read(config, 0, 1), config)
+    mean, deviation = data.scaling() if config.standardize else (np.zeros(1), np.ones(1))
+    data.scale(mean, deviation, config.dtype)
+    return data
 
 
 def npz(path: Path, **arrays: Any) -> Path:
@@ -69,6 +75,39 @@ def test_own_csv(tmp_path: Path) -> None:
     np.testing.assert_array_equal(data.y[:, 0], np.arange(20, 40))
 
 
+def test_names_in_quotes_may_hold_line_ends(tmp_path: Path) -> None:
+    data = load(csv(tmp_path, '"a\nb",c\n' + "1,2\n2,1\n" * 15), target="c", loss="mse")
+    np.testing.assert_array_equal(data.x[:2, 0], [1, 2])
+
+
+def test_type_of_the_training_target_decides(tmp_path: Path) -> None:
+    """Unsigned and signed numbers joined would be float64, and so a regression."""
+    data = load(npz(tmp_path, X=X, y=Y.astype(np.uint64), X_test=X[:7], y_test=Y[:7]))
+    assert (data.n_classes, data.y.dtype.name) == (3, "int64")
+
+
+@pytest.mark.parametrize("parts", [1 << 20, 8])
+def test_features_are_scaled_before_they_are_cast(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: int) -> None:
+    """Seconds since 1970 have no digits left in float32; whether the work is done in parts makes no difference."""
+    monkeypatch.setattr(dataset, "PART_NUMBERS", parts)
+    data = load(npz(tmp_path, X=1.7e9 + 50 * X, y=Y), standardize=True)
+    training = X[data.train]
+    expected = (X - training.mean(axis=0)) / training.std(axis=0)
+    assert data.x.dtype == np.float32
+    np.testing.assert_allclose(data.x, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.1, -1e30, 0.0, 2**60])
+def test_a_constant_column_is_only_shifted(tmp_path: Path, value: float) -> None:
+    noise = np.where(np.arange(60) % 2, value, np.nextafter(value, np.inf))
+    x = np.column_stack([np.full(60, value), noise if value else np.zeros(60), X])
+    x_test = np.column_stack([np.full(2, 2 * value), np.full(2, 2 * value), X[:2]])
+    data = load(npz(tmp_path, X=x, y=Y, X_test=x_test, y_test=Y[:2]), standardize=True)
+    np.testing.assert_array_equal(data.x[:60, 0], 0)
+    np.testing.assert_allclose(data.x[60:, :2], value, rtol=1e-6)
+    assert np.abs(data.x[:60, 1]).max() <= 1e-12 * abs(value)
+
+
 def test_same_content_same_fingerprint(tmp_path: Path) -> None:
     one = load(npz(tmp_path, X=X, y=Y)).sha256
     other = X.copy()
@@ -94,7 +133,30 @@ def test_same_content_same_fingerprint(tmp_path: Path) -> None:
         ({"X": X, "y": Y, "X_test": X[:, :2], "y_test": Y}, {}, "do not fit together"),
         ({"X": X.astype(str), "y": Y}, {}, "X holds <U.*; it takes numbers"),
         ({"X": X * 1e300, "y": Y}, {}, "too large for float32; use --dtype float64"),
-        ({"X": X, "y": Y}, {"target": "price"}, "an .npz file names its target y"),
+        ({"X": X * 1e300, "y": Y}, {"standardize": True}, "column 0: its deviation is too large for float64"),
+        ({"X": X * 1e300, "y": Y}, {"standardize": True, "dtype": "float64"}, "column 0: its deviation is too large"),
+        ({"X": X.astype(np.longdouble) * np.longdouble("1e400"), "y": Y}, {}, "too large for float32"),
+        ({"X": X.astype(np.longdouble) * np.longdouble("1e400"), "y": Y}, {"standardize": True}, "for float64"),
+        ({"X": X, "y": Y, "X_test": X[:5] * 1e300, "y_test": Y[:5]}, {"standardize": True}, "too large for float32"),
+        ({"X": X, "y": X[:, 0] * 1e300}, {}, "y holds numbers too large for float32; use --dtype float64"),
+        ({"X": X, "y": Y[:50], "X_test": X[:10], "y_test": Y[:20]}, {}, r"y has shape \(50,\); it takes \(60,\)"),
+        ({"X": X, "y": Y, "X_test": X[:10], "y_test": Y[:20]}, {}, r"y_test has shape \(20,\); it takes \(10,\)"),
+        ({"X": X, "y": Y, "X_test": X[:5], "y_test": Y[:5, None]}, {}, "do not fit together"),
+        ({"X": X[:0], "y": Y[:0], "X_test": X, "y_test": Y}, {}, "no rows"),
+        ({"X": X[:, :0], "y": Y}, {}, r"X has shape \(60, 0\); it takes \(rows, features\)"),
+        ({"X": X[:, :, None], "y": Y}, {}, r"X has shape \(60, 3, 1\)"),
+        ({"X": np.array(3.0), "y": np.array(3)}, {}, r"X has shape \(\)"),
+        ({"X": X, "y": np.array(3)}, {}, r"y has shape \(\)"),
+        ({"X": X, "y": Y[:, None, None]}, {}, r"y has shape \(60, 1, 1\)"),
+        ({"X": X, "y": np.zeros((60, 0))}, {}, r"y has shape \(60, 0\)"),
+        ({"X": X, "y": Y, "X_test": X[:5].astype("datetime64[s]"), "y_test": Y[:5]}, {}, "X_test holds datetime64"),
+        ({"X": X, "y": Y, "X_test": X[:5] * np.nan, "y_test": Y[:5]}, {}, "X_test, row 0, column 0: got nan"),
+        ({"X": X.astype(complex), "y": Y}, {}, "X holds complex128; it takes numbers"),
+        ({"X": X, "y": Y.astype(complex)}, {}, "y holds complex128; it takes numbers"),
+        ({"X": np.zeros((60, 2), [("a", "f8")]), "y": Y}, {}, "X holds .*; it takes numbers"),
+        ({"X": X, "y": np.where(Y > 0, 1e300, 0)}, {"loss": "cross-entropy"}, r"label 1e\+300 of row .* outside"),
+        ({"X": X, "y": np.full(60, 2**64 - 1, np.uint64)}, {}, "label 18446744073709551615 of row 0 is outside"),
+        ({"X": X[:6], "y": Y[:6]}, {"patience": 2}, "patience: needs validation rows; raise --validation-fraction"),
         ({"X": X, "y": np.array([None] * 60)}, {}, "not a readable .npz file of plain arrays"),
     ],
 )
@@ -112,6 +174,7 @@ def test_wrong_arrays_are_named(tmp_path: Path, arrays: Any, options: Any, messa
         ("a,b\n1,2\n3\n", "a", "not a table of numbers"),
         ("a,b\n1,\n", "a", "not a table of numbers"),
         ("a,b\n", "a", "no rows"),
+        ("a,b\n\n \n", "a", "no rows"),
         ("", "a", "no column 'a'"),
         ("a,a\n1,2\n", "a", "two columns have the same name"),
         ("a,b\n1,2,3\n", "a", "2 column names, but rows of 3 numbers"),
@@ -119,7 +182,6 @@ def test_wrong_arrays_are_named(tmp_path: Path, arrays: Any, options: Any, messa
         ("a,b\n\x001,2\n", "b", "not a"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:loadtxt")
 def test_wrong_tables_are_named(tmp_path: Path, text: str, target: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         load(csv(tmp_path, text), target=target)
@@ -163,3 +225,18 @@ def test_a_pickle_in_an_npz_is_never_run(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="plain arrays"):
         load(npz(tmp_path, X=np.array([[Bomb()]], dtype=object), y=Y[:1]))
     assert not marker.exists()
+
+
+@pytest.mark.parametrize("fault", ["found by rank 0", "found by all", "found when reading"])
+def test_a_job_says_it_once(tmp_path: Path, fault: str) -> None:
+    path = {
+        "found by rank 0": lambda: npz(tmp_path, X=X * 1e300, y=Y),
+        "found by all": lambda: npz(tmp_path, X=X, y=Y, X_test=X[:5] * 1e300, y_test=Y[:5]),
+        "found when reading": lambda: csv(tmp_path, "a,b\n"),
+    }[fault]()
+    target = ["--target", "a"] if path.suffix == ".csv" else []
+    result = mpirun(3, "-m", "workers.run", "--data", str(path), *target, cwd=tmp_path)
+    assert result.code == 1
+    assert result.err.startswith("rankwise: ")
+    assert result.err.count("\n") == 1
+    assert not (tmp_path / "runs").exists()

@@ -39,7 +39,8 @@ from workers.train import Trainer
 def configure(comm: MPI.Comm, arguments: list[str]) -> RunConfig | int:
     """Return the configuration all ranks agree on, or the exit code after ``--help``. Raises JobError."""
     environment = sorted(f"{k}={v}" for k, v in os.environ.items() if k.startswith(options.PREFIX))
-    given = msgpack.packb([arguments, environment])
+    # as bytes, for they need not be UTF-8; parsing will say so
+    given = msgpack.packb([[os.fsencode(text) for text in texts] for texts in (arguments, environment)])
     same_everywhere(comm, given, "command line or RANKWISE_ environment", "start all ranks with the same one")
 
     def parse() -> Any:
@@ -60,18 +61,10 @@ def load(comm: MPI.Comm, config: RunConfig) -> tuple[Dataset, Array, Array]:
             raise DataError(f"{data.name}: {comm.size} ranks for {len(data.train)} training rows; start fewer ranks")
 
     together(comm, enough)
-    mean = np.zeros(data.x.shape[1], data.x.dtype)
-    scale = np.ones(data.x.shape[1], data.x.dtype)
+    mean, scale = np.zeros(data.x.shape[1]), np.ones(data.x.shape[1])
     if config.standardize:
-        if comm.rank == 0:
-            training = data.x[data.train]
-            mean[:] = training.mean(axis=0, dtype=np.float64)
-            deviation = training.std(axis=0, dtype=np.float64)
-            scale[:] = np.where(deviation > 0, deviation, 1)
-        comm.Bcast(mean)
-        comm.Bcast(scale)
-        np.subtract(data.x, mean, out=data.x)
-        np.divide(data.x, scale, out=data.x)
+        mean, scale = (np.array(v) for v in at_root(comm, lambda: [v.tolist() for v in data.scaling()]))
+    together(comm, lambda: data.scale(mean, scale, config.dtype))
     return data, mean, scale
 
 
