@@ -70,7 +70,7 @@ class RunConfig:
     epochs: int = _opt(30, "passes over the training rows", low=1, high=MANY)
     batch_size: int = _opt(64, "rows of all ranks together in a step; 0: all rows", low=0, high=MANY)
     optimizer: str = _opt("adam", "update rule", choices=OPTIMIZERS)
-    learning_rate: float = _opt(0.002, "step size before the schedule", low=0.0, low_open=True, high=1e6)
+    learning_rate: float = _opt(0.002, "step size before the schedule", low=0.0, low_open=True, high=1e30)
     momentum: float = _opt(0.9, "for momentum and nesterov", low=0.0, high=1.0, high_open=True)
     schedule: str = _opt("constant", "learning rate over time", choices=SCHEDULES)
     warmup_epochs: float = _opt(1.0, "length of the linear warm-up of the warmup schedules", low=0.0, high=float(MANY))

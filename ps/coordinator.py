@@ -16,6 +16,7 @@ from common.flat import Array
 from ps import outputs
 from ps.guard import odd_ranks
 from ps.log import FAILURE_NAME, FORMAT, LOG_NAME, VERSION, RunLog
+from ps.text import epoch_line, percent, verdict_line
 from ps.verdicts import Verdict, local_loss_misleads
 
 CONFIG_NAME = "config.toml"
@@ -117,7 +118,7 @@ class Coordinator:
     def verdict(self, verdict: Verdict) -> None:
         """Write a finding and print it."""
         self.log.append("verdict", **verdict.fields())
-        say(f"Verdict ({verdict.severity}): {verdict.text}. Remedy: {verdict.remedy}.")
+        say(verdict_line(verdict.fields()))
 
     def epoch(self, epoch: int, table: Array, facts: dict[str, Any], n_validation: int) -> dict[str, bool]:
         """Write and print an epoch from all ranks' rows; return whether to stop and whether it is the best so far.
@@ -179,13 +180,8 @@ class Coordinator:
         """Return accuracy, or R2 = 1 - squared error / spread (None where the target does not vary)."""
         if self.metric == "accuracy":
             return float(correct / n)
-        return float(1 - loss_sum / self.spread[split]) if self.spread[split] > 0 else None
-
-    def show_metric(self, value: float | None) -> str:
-        """Return the metric as people read it."""
-        if value is None:
-            return f"{self.metric} undefined"
-        return f"accuracy {100 * value:.2f} %" if self.metric == "accuracy" else f"R2 {value:.4f}"
+        value = 1 - loss_sum / self.spread[split] if self.spread[split] > 0 else -math.inf
+        return float(value) if math.isfinite(value) else None
 
     def _print(self, epoch: int, record: dict[str, Any]) -> None:
         sync, wait, transfer = (float(np.mean(record[k])) for k in ("sync_s", "wait_s", "transfer_s"))
@@ -194,14 +190,11 @@ class Coordinator:
                 head = f"Process {rank}, Epoch {epoch}: "
                 means = (f"grad_{n} mean = {record['gradient_mean'][n][rank]:.4f}" for n in self.names)
                 say(head + ", ".join(means))
-                parts = (f"{n} = {_percent(record['norm_ratio'][n][rank])}" for n in self.names)
+                parts = (f"{n} = {percent(record['norm_ratio'][n][rank], 'undefined', '%')}" for n in self.names)
                 say(head + "Contribution to " + ", ".join(parts))
                 say(head + f"Sync time = {record['sync_s'][rank]:.6f} seconds")
         busy = float(np.mean(record["compute_s"])) + sync
-        line = f"Epoch {epoch}/{self.config.epochs}: loss {record['loss']:.4g}"
-        if record["validation_loss"] is not None:
-            metric = self.show_metric(record["validation_metric"])
-            line += f", validation loss {record['validation_loss']:.4g}, {metric}"
+        line = epoch_line(record, self.config.epochs, self.metric)
         say(f"{line}, rate {record['learning_rate']:.3g}, {busy:.3f} s")
         self.sync_lines.append(f"{epoch:5d}  {sync:10.6f}  {wait:10.6f}  {transfer:10.6f}  {sync / busy:8.1%}")
 
@@ -257,7 +250,3 @@ class Coordinator:
 def _ratio(top: Array, bottom: Array) -> list[float | None]:
     """Return top / bottom per rank; None where undefined: JSON and other languages have no common NaN."""
     return [float(t / b) if b > 0 and math.isfinite(t / b) else None for t, b in zip(top, bottom, strict=True)]
-
-
-def _percent(ratio: float | None) -> str:
-    return "undefined" if ratio is None else f"{100 * ratio:.2f}%"

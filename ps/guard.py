@@ -143,6 +143,8 @@ def at_root(comm: MPI.Comm, act: Callable[[], Any]) -> Any:
             outcome = {"fault": [str(error), error.exit_code]}
         except OSError as error:
             outcome = {"fault": [f"rank 0 on {host()}: {error}", EXIT_ERROR]}
+        except MemoryError as error:
+            outcome = {"fault": [f"rank 0 on {host()}: out of memory: {error}", EXIT_ERROR]}
     outcome = bcast(comm, outcome)
     if "fault" in outcome:
         message, code = outcome["fault"]

@@ -8,6 +8,7 @@ import numpy as np
 from common.files import write_atomic
 from common.flat import Array
 from ps.log import read
+from ps.text import percent
 
 NAMES = ("model.npz", "model_parameters.txt", "sync_times.txt", "contributions.txt")
 TEXT_PARAMETERS = 1_000_000
@@ -36,8 +37,7 @@ def save_tables(folder: Path, log: Path) -> None:
         sync.append(f"{record['epoch']}, {float(np.mean(record['sync_s'])):.6f}")
         for rank in range(len(record["rows"])):
             parts = (
-                f"{name} = {'undefined' if ratios[rank] is None else f'{100 * ratios[rank]:.2f}%'}"
-                for name, ratios in record["norm_ratio"].items()
+                f"{name} = {percent(ratios[rank], 'undefined', '%')}" for name, ratios in record["norm_ratio"].items()
             )
             contributions.append(f"Epoch {record['epoch']}, Process {rank}: {', '.join(parts)}")
     for name, lines in (("sync_times.txt", sync), ("contributions.txt", contributions)):

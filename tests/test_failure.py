@@ -251,12 +251,15 @@ def test_files_of_others_are_not_replaced(job: Job, tmp_path: Path, name: str) -
     assert (tmp_path / "run" / name).read_text() == "mine"
 
 
-@pytest.mark.parametrize("rate", ["1e35", "1e39"])
-def test_parameters_that_overflow_in_the_last_step_are_no_result(job: Job, tmp_path: Path, rate: str) -> None:
-    result = job(3, "--epochs", "1", "--batch-size", "0", "--optimizer", "sgd", "--learning-rate", rate)
+@pytest.mark.parametrize(("size", "what"), [(1e15, "parameters"), (1e3, "validation loss")])
+def test_an_overflow_in_the_last_step_is_no_result(job: Job, tmp_path: Path, size: float, what: str) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "d.npz", X=rng.standard_normal((60, 3)), y=size * rng.standard_normal(60))
+    options = ["--data", "d.npz", "--model", "linear", "--optimizer", "sgd", "--learning-rate", "1e30"]
+    result = job(3, *options, "--epochs", "1", "--batch-size", "0")
     assert result.code == 1
     assert result.err.count("rankwise:") == 1
-    assert "not finite after epoch 1 on rank" in result.err
+    assert f"{what}: not finite after epoch 1 on rank" in result.err
     assert not (tmp_path / "run" / "model.npz").exists()
     assert records(tmp_path / "run")[-1]["status"] == "failed"
 

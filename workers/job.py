@@ -18,6 +18,7 @@ from ps.guard import Position, at_root, fingerprint, short_fingerprint
 from ps.log import LOG_NAME
 from ps.messages import allgather
 from ps.sync import EveryStep, NotFiniteError
+from ps.text import named_metric
 from ps.timing import SyncTimer
 from workers import signals
 from workers.train import EpochSums, Trainer
@@ -159,7 +160,7 @@ class Job:
             say(f"Test: the loss over the {n} rows is not finite.")
             return {"test_loss": None, "test_metric": None}
         metric = self.coordinator.metric_of("test", float(sums[0]), float(sums[1]), n)
-        say(f"Test: loss {sums[0] / n:.4g}, {self.coordinator.show_metric(metric)} ({n} rows)")
+        say(f"Test: loss {sums[0] / n:.4g}, {named_metric(self.coordinator.metric, metric)} ({n} rows)")
         return {"test_loss": float(sums[0] / n), "test_metric": metric}
 
     def _finish(self, status: str, facts: dict[str, Any]) -> None:
