@@ -235,7 +235,7 @@ def test_training_goes_on_when_nobody_reads_its_lines(tmp_path: Path) -> None:
 
 
 def test_a_model_beyond_the_memory_is_refused(job: Job) -> None:
-    result = job(2, "--hidden", "100000000000")
+    result = job(2, "--hidden", "1000000", "1000000")
     assert result.code == 1
     assert result.err.count("rankwise:") == 1
     assert "out of memory" in result.err
