@@ -1,9 +1,9 @@
 """Which training rows a rank takes in which step: a pure function of (seed, epoch, step, rank, size)."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from common.dataset import Rows
 from common.streams import Stream, generator
@@ -26,31 +26,47 @@ class Batches:
     batch_size: int
     seed: int
     kind: str
-    rank: int
     size: int
 
     @property
     def steps_per_epoch(self) -> int:
         """Steps of an epoch, the same on every rank."""
-        return -(-self.n // (self.batch_size or self.n))
+        return -(-self.n // self._batch)
 
-    def epoch(self, epoch: int) -> Iterator[Rows]:
-        """Yield this rank's positions in the training rows, one (possibly empty) array a step."""
+    @property
+    def fixed(self) -> bool:
+        """Whether all epochs take the same rows in the same order."""
+        return self.steps_per_epoch == 1
+
+    @property
+    def _batch(self) -> int:
+        return self.batch_size or self.n
+
+    def counts(self, rank: int) -> NDArray[np.int64]:
+        """Return how many rows a rank takes in each step of an epoch, (steps,); the same in every epoch."""
         steps = self.steps_per_epoch
         if self.kind == "shard":
-            low, high = self.n * self.rank // self.size, self.n * (self.rank + 1) // self.size
+            low, high = self._shard(rank)
+            edges: Rows = (high - low) * np.arange(steps + 1) // steps
+            return np.diff(edges)
+        in_step = np.full(steps, self._batch)
+        in_step[-1] = self.n - (steps - 1) * self._batch
+        dealt: Rows = np.maximum(0, in_step - rank + self.size - 1) // self.size
+        return dealt
+
+    def order(self, epoch: int, rank: int) -> Rows:
+        """Return a rank's positions in the training rows, those of all steps of an epoch one after the other."""
+        if self.kind == "shard":
+            low, high = self._shard(rank)
             own = np.arange(low, high)
-            if steps > 1:
-                own = generator(self.seed, Stream.ORDER, epoch, self.rank).permutation(own)
-            for k in range(steps):
-                yield own[len(own) * k // steps : len(own) * (k + 1) // steps]
-            return
-        order = np.arange(self.n)
-        if steps > 1:
-            order = generator(self.seed, Stream.ORDER, epoch).permutation(self.n)
-        batch = self.batch_size or self.n
-        for k in range(steps):
-            yield order[k * batch : (k + 1) * batch][self.rank :: self.size]
+            return own if self.fixed else generator(self.seed, Stream.ORDER, epoch, rank).permutation(own)
+        order = np.arange(self.n) if self.fixed else generator(self.seed, Stream.ORDER, epoch).permutation(self.n)
+        whole = self.n // self._batch * self._batch
+        dealt = order[:whole].reshape(-1, self._batch)[:, rank :: self.size]
+        return np.concatenate([dealt.reshape(-1), order[whole:][rank :: self.size]])
+
+    def _shard(self, rank: int) -> tuple[int, int]:
+        return self.n * rank // self.size, self.n * (rank + 1) // self.size
 
 
 def sampled_steps(n_steps: int) -> list[int]:

@@ -87,6 +87,7 @@ class RunConfig:
     seed: int = _opt(0, "of initial weights, split and order", low=0, high=2**32 - 1)
     dtype: str = _opt("float32", "of parameters, gradients and data", choices=("float32", "float64"))
     output: str = _opt("", "the run folder (default runs/<time>-<mode>-<ranks>)")
+    ranks_per_node: int = _opt(0, "pretend that so many ranks share a node (for tests); 0: as it is", low=0, high=MANY)
     verbose: bool = _opt(False, "print gradient, contribution and sync time of every process and epoch")
     debug: bool = _opt(False, "print a traceback with every error")
 

@@ -53,6 +53,8 @@ class Dataset:
     validation: Rows
     test: Rows
     initial: dict[str, Array] | None
+    rows: Array = field(default_factory=lambda: np.empty((0, 1)))
+    """(n, n_features + 1), once scaled: ``x``, which then is a view of it, and a column of ones for the biases."""
 
     @property
     def n_targets(self) -> int:
@@ -88,7 +90,8 @@ class Dataset:
 
         Raises DataError if a number is too large for it.
         """
-        scaled = np.empty(self.x.shape, dtype)
+        self.rows = np.ones((len(self.x), self.x.shape[1] + 1), dtype)
+        scaled = self.rows[:, :-1]
         with np.errstate(over="ignore", invalid="ignore"):  # checked below
             for part in _parts(*self.x.shape):
                 scaled[part] = (self.x[part].astype(np.float64) - mean) / deviation

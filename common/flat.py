@@ -15,32 +15,37 @@ class Slot(IntEnum):
     """What stands in the status slots at the head of a packet, summed over the ranks like the gradient."""
 
     LOSS_SUM = 0
-    ROWS = 1
-    ROWS_SQUARED = 2
-    """The ranks' row counts are equal exactly if size * sum(rows^2) == (sum rows)^2 (Cauchy-Schwarz)."""
-    STOP = 3
+    STOP = 1
 
 
 N_SLOTS = 16
 """Status slots in front of the gradient: 16 keep the gradient on a 64-byte boundary in float32 and float64."""
+BLOCK = 1 << 14
+"""Elements worked on at a time where a vector is passed through several operations: they stay in the core's cache."""
 
 
 class Flat:
     """Parameters and gradient packet of a model.
 
-    ``params``: (n,) vector, ``packet``: (16 + n,) = [status | gradient], both of ``dtype``, owned here.
-    ``p`` and ``g``: views of the parameters and of the gradient by name, in the model's order; no copies.
-    The status stands in front because backward frees the gradient from its end: a mode that sends
-    pieces early starts at the end and has the status, complete last, in its last piece.
+    ``params``: (n,) vector, ``packet``: (16 + n,) = [status | gradient], both of ``dtype``. They are made here, or
+    given: zeros in memory that ranks of a node share. ``p`` and ``g``: views of the parameters and of the gradient
+    by name, in the model's order; no copies. The status stands in front because backward frees the gradient from
+    its end: a mode that sends pieces early starts at the end and has the status, complete last, in its last piece.
     """
 
-    def __init__(self, shapes: Mapping[str, tuple[int, ...]], dtype: np.dtype[Any]) -> None:
+    def __init__(
+        self,
+        shapes: Mapping[str, tuple[int, ...]],
+        dtype: np.dtype[Any],
+        params: Array | None = None,
+        packet: Array | None = None,
+    ) -> None:
         self.shapes = dict(shapes)
         self.dtype = np.dtype(dtype)
         self.slices = dict(_slices(self.shapes))
         self.n = sum(int(np.prod(shape)) for shape in self.shapes.values())
-        self.params = _aligned(self.n, self.dtype)
-        self.packet = _aligned(N_SLOTS + self.n, self.dtype)
+        self.params = _aligned(self.n, self.dtype) if params is None else params
+        self.packet = _aligned(N_SLOTS + self.n, self.dtype) if packet is None else packet
         self.status = self.packet[:N_SLOTS]
         self.grad = self.packet[N_SLOTS:]
         self.p = self.views(self.params)
@@ -54,6 +59,11 @@ class Flat:
     def views(self, vector: Array) -> dict[str, Array]:
         """Return named views into any (n,) vector that is laid out like the parameters."""
         return {name: vector[self.slices[name]].reshape(shape) for name, shape in self.shapes.items()}
+
+    def joined(self, vector: Array, w: str, b: str) -> Array:
+        """Return weights (n_in, n_out) and the bias (n_out,) behind them as one view (n_in + 1, n_out)."""
+        n_out = self.shapes[b][0]
+        return vector[self.slices[w].start : self.slices[b].stop].reshape(-1, n_out)
 
 
 def _slices(shapes: Mapping[str, tuple[int, ...]]) -> Iterator[tuple[str, slice]]:
@@ -69,3 +79,8 @@ def _aligned(n: int, dtype: np.dtype[Any]) -> Array:
     raw = np.zeros(n * dtype.itemsize + 64, dtype=np.uint8)
     shift = -raw.ctypes.data % 64
     return raw[shift : shift + n * dtype.itemsize].view(dtype)
+
+
+def blocks(vector: Array, most: int = BLOCK) -> list[Array]:
+    """Cut a vector into views of at most ``most`` elements."""
+    return [vector[i : i + most] for i in range(0, len(vector), most)]

@@ -1,5 +1,6 @@
 """Activations and losses, each beside its gradient; losses are sums over rows, so ranks can add them up."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -8,66 +9,90 @@ from common.flat import Array
 
 
 class Activation(Protocol):
-    """An elementwise function that works in place."""
+    """An elementwise function, tied to the memory of one layer so that no call allocates.
 
+    Made with ``z``, ``a``: pre-activation and activation, which are the same memory unless ``needs_input``, and ``d``:
+    gradient by ``a``. All are contiguous, of the same shape.
+    """
+
+    a: Array
     needs_input: bool
-    """Whether ``backward`` reads the pre-activation; if not, the caller may overwrite it."""
+    """Whether ``backward`` reads the pre-activation; if not, ``a`` overwrites it."""
+    keeps_one: bool
+    """Whether f(1) = 1: then a column of ones stays one."""
 
-    def forward(self, z: Array, out: Array) -> None:
-        """Write f(z) into ``out``; both (rows, units), ``out`` may be ``z`` unless ``needs_input``."""
+    def __init__(self, z: Array, a: Array, d: Array) -> None: ...
 
-    def backward(self, z: Array, a: Array, d: Array, scratch: Array) -> None:
-        """Multiply ``d`` in place by f'(z), given a = f(z); ``scratch`` is overwritten."""
+    def forward(self) -> None:
+        """Write f(z) into ``a``."""
+
+    def backward(self) -> None:
+        """Multiply ``d`` by f'(z); ``z`` and ``a`` are done with and may be overwritten."""
 
 
 class Relu:
     """max(z, 0); the gradient at 0 is 0."""
 
     needs_input = False
+    keeps_one = True
 
-    def forward(self, z: Array, out: Array) -> None:
+    def __init__(self, z: Array, a: Array, d: Array) -> None:
+        self.z, self.a, self.d = z, a, d
+        self.zeros = np.zeros(z.shape, z.dtype)  # NumPy compares two arrays 2.5 times as fast as array and number
+        self.mask = np.empty(z.shape, np.bool_)
+
+    def forward(self) -> None:
         """Write max(z, 0)."""
-        np.maximum(z, 0, out=out)
+        np.maximum(self.z, self.zeros, out=self.a)
 
-    def backward(self, z: Array, a: Array, d: Array, scratch: Array) -> None:  # noqa: ARG002
+    def backward(self) -> None:
         """Keep d where a > 0; compare and multiply, since a masked assignment is many times slower."""
-        np.greater(a, 0, out=scratch)
-        np.multiply(d, scratch, out=d)
+        np.greater(self.a, self.zeros, out=self.mask)
+        np.multiply(self.d, self.mask, out=self.d)
 
 
 class Tanh:
     """tanh(z), f' = 1 - a^2."""
 
     needs_input = False
+    keeps_one = False
 
-    def forward(self, z: Array, out: Array) -> None:
+    def __init__(self, z: Array, a: Array, d: Array) -> None:
+        self.z, self.a, self.d = z, a, d
+
+    def forward(self) -> None:
         """Write tanh(z)."""
-        np.tanh(z, out=out)
+        np.tanh(self.z, out=self.a)
 
-    def backward(self, z: Array, a: Array, d: Array, scratch: Array) -> None:  # noqa: ARG002
+    def backward(self) -> None:
         """Multiply d by 1 - a^2."""
-        np.multiply(a, a, out=scratch)
-        np.subtract(1, scratch, out=scratch)
-        np.multiply(d, scratch, out=d)
+        np.multiply(self.a, self.a, out=self.a)
+        np.subtract(1, self.a, out=self.a)
+        np.multiply(self.d, self.a, out=self.d)
 
 
 class Sigmoid:
     """1 / (1 + exp(-z)), computed as (1 + tanh(z/2)) / 2, which cannot overflow; f' = a (1 - a)."""
 
     needs_input = False
+    keeps_one = False
 
-    def forward(self, z: Array, out: Array) -> None:
+    def __init__(self, z: Array, a: Array, d: Array) -> None:
+        self.z, self.a, self.d = z, a, d
+        self.tmp = np.empty(z.shape, z.dtype)
+
+    def forward(self) -> None:
         """Write the logistic function of z."""
-        np.multiply(z, 0.5, out=out)
-        np.tanh(out, out=out)
-        np.multiply(out, 0.5, out=out)
-        np.add(out, 0.5, out=out)
+        np.multiply(self.z, 0.5, out=self.a)
+        np.tanh(self.a, out=self.a)
+        np.multiply(self.a, 0.5, out=self.a)
+        np.add(self.a, 0.5, out=self.a)
 
-    def backward(self, z: Array, a: Array, d: Array, scratch: Array) -> None:  # noqa: ARG002
+    def backward(self) -> None:
         """Multiply d by a (1 - a)."""
-        np.subtract(1, a, out=scratch)
-        np.multiply(scratch, a, out=scratch)
-        np.multiply(d, scratch, out=d)
+        np.subtract(1, self.a, out=self.tmp)
+        np.multiply(self.tmp, self.a, out=self.tmp)
+        np.multiply(self.d, self.tmp, out=self.d)
 
 
 class Gelu:
@@ -77,81 +102,157 @@ class Gelu:
     """
 
     needs_input = True
+    keeps_one = False
     C = float(np.sqrt(2 / np.pi))
     K = 0.044715
 
-    def _t(self, z: Array, out: Array) -> None:
-        np.multiply(z, z, out=out)
+    def __init__(self, z: Array, a: Array, d: Array) -> None:
+        self.z, self.a, self.d = z, a, d
+        self.tmp = np.empty(z.shape, z.dtype)
+
+    def _t(self, out: Array) -> None:
+        np.multiply(self.z, self.z, out=out)
         np.multiply(out, self.C * self.K, out=out)
         np.add(out, self.C, out=out)
-        np.multiply(out, z, out=out)
+        np.multiply(out, self.z, out=out)
         np.tanh(out, out=out)
 
-    def forward(self, z: Array, out: Array) -> None:
-        """Write z/2 (1 + t); ``out`` is not ``z``."""
-        self._t(z, out)
-        np.add(out, 1, out=out)
-        np.multiply(out, z, out=out)
-        np.multiply(out, 0.5, out=out)
+    def forward(self) -> None:
+        """Write z/2 (1 + t)."""
+        self._t(self.a)
+        np.add(self.a, 1, out=self.a)
+        np.multiply(self.a, self.z, out=self.a)
+        np.multiply(self.a, 0.5, out=self.a)
 
-    def backward(self, z: Array, a: Array, d: Array, scratch: Array) -> None:
-        """Multiply d by (1 + t)/2 + z/2 (1 - t^2) c (1 + 3 k z^2); overwrites ``a``, which is done with."""
-        self._t(z, scratch)
+    def backward(self) -> None:
+        """Multiply d by (1 + t)/2 + z/2 (1 - t^2) c (1 + 3 k z^2)."""
+        z, a, tmp = self.z, self.a, self.tmp
+        self._t(tmp)
         np.multiply(z, z, out=a)
         np.multiply(a, 3 * self.K * self.C, out=a)
         np.add(a, self.C, out=a)
         np.multiply(a, z, out=a)  # a = c z (1 + 3 k z^2)
         np.multiply(a, 0.5, out=a)
-        np.add(scratch, 1, out=scratch)  # scratch = 1 + t
-        np.multiply(a, scratch, out=a)
-        np.subtract(2, scratch, out=z)  # z = 1 - t, so that a = z/2 (1 - t^2) c (...) after the next line
+        np.add(tmp, 1, out=tmp)  # tmp = 1 + t
+        np.multiply(a, tmp, out=a)
+        np.subtract(2, tmp, out=z)  # z = 1 - t, so that a = z/2 (1 - t^2) c (...) after the next line
         np.multiply(a, z, out=a)
-        np.multiply(scratch, 0.5, out=scratch)
-        np.add(a, scratch, out=a)
-        np.multiply(d, a, out=d)
+        np.multiply(tmp, 0.5, out=tmp)
+        np.add(a, tmp, out=a)
+        np.multiply(self.d, a, out=self.d)
 
 
 ACTIVATIONS: dict[str, type[Activation]] = {"relu": Relu, "tanh": Tanh, "sigmoid": Sigmoid, "gelu": Gelu}
 
 
+class LossGradient(Protocol):
+    """A loss tied to the memory of one pass: ``out``, (n_out, rows), the model's raw outputs.
+
+    Transposed, because then a softmax adds along the long axis.
+    """
+
+    def __init__(self, out: Array) -> None: ...
+
+    def step(self, target: Array, scale: float) -> float:
+        """Return the sum of the rows' losses and overwrite ``out`` with ``scale`` times its gradient.
+
+        ``target``: (n_out, rows), as ``Loss.encode`` wrote it.
+        """
+
+
 class Loss(Protocol):
     """A loss over the model's raw outputs, as the sum over rows."""
 
+    gradient: Callable[[Array], LossGradient]
+
+    def encode(self, y: Array, out: Array) -> None:
+        """Write the rows' targets as ``LossGradient.step`` takes them: ``out`` (n_out, rows)."""
+
     def sum(self, out: Array, y: Array) -> float:
         """Return the sum of the rows' losses in float64; ``out``: (rows, n_out), not changed."""
-
-    def sum_grad(self, out: Array, y: Array) -> float:
-        """Return the same sum and overwrite ``out`` with its gradient."""
 
     def correct(self, out: Array, y: Array) -> int:
         """Return how many rows are classified right; 0 for a regression."""
 
 
+class _MeanSquaredErrorGradient:
+    """2 (out - y) / n_out."""
+
+    def __init__(self, out: Array) -> None:
+        self.out = out
+        self.flat = out.reshape(-1)
+        self.factor = np.empty((), out.dtype)  # a multiplication by an array without axes takes half as long
+
+    def step(self, target: Array, scale: float) -> float:
+        """See LossGradient."""
+        n_out = int(self.out.shape[0])
+        np.subtract(self.out, target, out=self.out)
+        total = float(self.flat.dot(self.flat)) / n_out
+        self.factor[()] = 2 * scale / n_out
+        np.multiply(self.out, self.factor, out=self.out)
+        return total
+
+
 class MeanSquaredError:
     """Mean over the outputs of (out - y)^2, summed over rows; y: (rows, n_out) float."""
+
+    gradient: Callable[[Array], LossGradient] = _MeanSquaredErrorGradient
+
+    def encode(self, y: Array, out: Array) -> None:
+        """Transpose."""
+        np.copyto(out, y.T)
 
     def sum(self, out: Array, y: Array) -> float:
         """Return sum_rows mean_outputs (out - y)^2."""
         return float(np.square(out - y).sum(dtype=np.float64)) / int(out.shape[1])
-
-    def sum_grad(self, out: Array, y: Array) -> float:
-        """Overwrite ``out`` with 2 (out - y) / n_out."""
-        np.subtract(out, y, out=out)
-        flat = out.reshape(-1)
-        total = float(np.dot(flat, flat)) / int(out.shape[1])
-        np.multiply(out, 2 / out.shape[1], out=out)
-        return total
 
     def correct(self, out: Array, y: Array) -> int:  # noqa: ARG002
         """Return 0: a regression has no right or wrong."""
         return 0
 
 
-class SoftmaxCrossEntropy:
-    """log(sum_k exp(out_k)) - out_y per row; y: (rows,) int64 class numbers, n_out classes.
+class _SoftmaxCrossEntropyGradient:
+    """softmax(out) - onehot(y).
 
     Each row's own maximum is taken off first, so no exponential overflows and no row underflows to log 0.
     """
+
+    def __init__(self, out: Array) -> None:
+        self.out = out
+        self.flat = out.reshape(-1)
+        self.by_row = np.empty(out.shape[1], out.dtype)
+        self.logs = np.empty(out.shape[1], out.dtype)
+        self.one = np.ones((), out.dtype)
+        self.factor = np.empty((), out.dtype)
+
+    def step(self, target: Array, scale: float) -> float:
+        """See LossGradient."""
+        out, by_row, logs = self.out, self.by_row, self.logs
+        np.maximum.reduce(out, axis=0, out=by_row)
+        np.subtract(out, by_row, out=out)
+        of_class = float(self.flat.dot(target.reshape(-1)))
+        np.exp(out, out=out)
+        np.add.reduce(out, axis=0, out=by_row)
+        np.log(by_row, out=logs)
+        total: float = float(np.add.reduce(logs)) - of_class
+        np.divide(self.one, by_row, out=by_row)
+        np.multiply(out, by_row, out=out)
+        np.subtract(out, target, out=out)
+        if scale != 1:
+            self.factor[()] = scale
+            np.multiply(out, self.factor, out=out)
+        return total
+
+
+class SoftmaxCrossEntropy:
+    """log(sum_k exp(out_k)) - out_y per row; y: (rows,) int64 class numbers, n_out classes."""
+
+    gradient: Callable[[Array], LossGradient] = _SoftmaxCrossEntropyGradient
+
+    def encode(self, y: Array, out: Array) -> None:
+        """Write 1 at each row's class and 0 elsewhere."""
+        out.fill(0)
+        out[y, np.arange(len(y))] = 1
 
     def sum(self, out: Array, y: Array) -> float:
         """Return the sum of the rows' cross-entropies."""
@@ -159,36 +260,51 @@ class SoftmaxCrossEntropy:
         log_sum = np.log(np.exp(shifted).sum(axis=1))
         return float((log_sum - shifted[np.arange(len(y)), y]).sum(dtype=np.float64))
 
-    def sum_grad(self, out: Array, y: Array) -> float:
-        """Overwrite ``out`` with softmax(out) - onehot(y)."""
-        rows = np.arange(len(y))
-        np.subtract(out, out.max(axis=1, keepdims=True), out=out)
-        of_class = out[rows, y]
-        np.exp(out, out=out)
-        sums = out.sum(axis=1, keepdims=True)
-        np.divide(out, sums, out=out)
-        out[rows, y] -= 1
-        return float((np.log(sums[:, 0]) - of_class).sum(dtype=np.float64))
-
     def correct(self, out: Array, y: Array) -> int:
         """Count rows whose largest output is their class."""
         return int(np.count_nonzero(out.argmax(axis=1) == y))
 
 
+class _LogisticCrossEntropyGradient:
+    """sigmoid(out) - y."""
+
+    def __init__(self, out: Array) -> None:
+        self.out = out
+        self.flat = out.reshape(-1)
+        self.zeros, self.tmp, self.ones = np.zeros_like(out), np.empty_like(out), np.ones(out.size, out.dtype)
+        self.sigmoid = Sigmoid(out, out, out)
+
+    def step(self, target: Array, scale: float) -> float:
+        """See LossGradient."""
+        out, tmp = self.out, self.tmp
+        by_row = tmp.reshape(-1)
+        np.maximum(out, self.zeros, out=tmp)
+        total = float(by_row.dot(self.ones)) - float(self.flat.dot(target.reshape(-1)))
+        np.absolute(out, out=tmp)
+        np.negative(tmp, out=tmp)
+        np.exp(tmp, out=tmp)
+        np.log1p(tmp, out=tmp)
+        total += float(by_row.dot(self.ones))
+        self.sigmoid.forward()
+        np.subtract(out, target, out=out)
+        if scale != 1:
+            np.multiply(out, scale, out=out)
+        return total
+
+
 class LogisticCrossEntropy:
     """max(z, 0) - z y + log(1 + exp(-|z|)) per row, for one output z and y: (rows,) in {0, 1}."""
+
+    gradient: Callable[[Array], LossGradient] = _LogisticCrossEntropyGradient
+
+    def encode(self, y: Array, out: Array) -> None:
+        """Copy."""
+        out[0] = y
 
     def sum(self, out: Array, y: Array) -> float:
         """Return the sum of the rows' cross-entropies."""
         z = out[:, 0]
         return float((np.maximum(z, 0) - z * y + np.log1p(np.exp(-np.abs(z)))).sum(dtype=np.float64))
-
-    def sum_grad(self, out: Array, y: Array) -> float:
-        """Overwrite ``out`` with sigmoid(out) - y."""
-        total = self.sum(out, y)
-        Sigmoid().forward(out, out)
-        out[:, 0] -= y
-        return total
 
     def correct(self, out: Array, y: Array) -> int:
         """Count rows on the right side of z = 0."""

@@ -1,5 +1,6 @@
-"""Update rules: each changes a parameter vector (or any slice of it) in place, given its mean gradient."""
+"""Update rules: each changes blocks of parameters in place, given their mean gradient."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -9,64 +10,97 @@ from common.flat import Array
 
 
 class Optimizer(Protocol):
-    """An update rule with its state; the vectors given to ``step`` always have the length it was made for."""
+    """An update rule with its state for the blocks of parameters it was made with: all of them, or a rank's share.
 
-    def step(self, params: Array, grad: Array, lr: float) -> None:
-        """Change ``params`` in place; ``grad`` is the mean gradient and may be overwritten."""
+    Per step: ``begin`` once, then ``update`` for every block.
+    """
 
-    def state(self) -> dict[str, Array]:
-        """Return the live state arrays by name."""
+    def begin(self, lr: float) -> float:
+        """Start a step; return what the mean gradient comes multiplied by (SGD: the rate, which spares it a pass)."""
+
+    def update(self, block: int, grad: Array) -> None:
+        """Change a block in place; ``grad`` has its shape and may be overwritten."""
+
+    def state(self) -> dict[str, list[Array]]:
+        """Return the live state arrays by name, one a block."""
 
 
 class Sgd:
-    """p -= lr (g + wd p)."""
+    """p -= lr (g + wd p), as p = (1 - lr wd) p - lr g."""
 
-    def __init__(self, n: int, dtype: np.dtype[np.floating], weight_decay: float) -> None:
+    def __init__(self, blocks: Sequence[Array], weight_decay: float) -> None:
+        self.params = list(blocks)
         self.weight_decay = weight_decay
-        self.tmp = np.zeros(n if weight_decay else 0, dtype)
+        self.decay = 1.0
 
-    def _decayed(self, params: Array, grad: Array) -> None:
-        """Add the gradient of wd/2 |p|^2 (L2)."""
-        if self.weight_decay:
-            np.multiply(params, self.weight_decay, out=self.tmp)
-            np.add(grad, self.tmp, out=grad)
+    def begin(self, lr: float) -> float:
+        """See Optimizer."""
+        self.decay = 1 - lr * self.weight_decay
+        return lr
 
-    def step(self, params: Array, grad: Array, lr: float) -> None:
+    def update(self, block: int, grad: Array) -> None:
         """Take one step against the gradient."""
-        self._decayed(params, grad)
-        np.multiply(grad, lr, out=grad)
+        params = self.params[block]
+        if self.weight_decay:
+            np.multiply(params, self.decay, out=params)
         np.subtract(params, grad, out=params)
 
-    def state(self) -> dict[str, Array]:
+    def state(self) -> dict[str, list[Array]]:
         """Return nothing: plain SGD has no state."""
         return {}
 
 
-class Momentum(Sgd):
+class _Stateful:
+    """What the rules with state share: L2 in the gradient, room for one block."""
+
+    def __init__(self, blocks: Sequence[Array], weight_decay: float) -> None:
+        self.params = list(blocks)
+        self.weight_decay = weight_decay
+        room = np.empty(max((p.size for p in self.params), default=0), self.params[0].dtype if self.params else None)
+        self.tmp = [room[: p.size].reshape(p.shape) for p in self.params]
+        self.lr = 0.0
+
+    def zeros(self) -> list[Array]:
+        """Return a new state array for every block."""
+        return [np.zeros_like(p) for p in self.params]
+
+    def begin(self, lr: float) -> float:
+        """See Optimizer."""
+        self.lr = lr
+        return 1.0
+
+    def _decayed(self, block: int, grad: Array) -> None:
+        """Add the gradient of wd/2 |p|^2 (L2)."""
+        if self.weight_decay:
+            np.multiply(self.params[block], self.weight_decay, out=self.tmp[block])
+            np.add(grad, self.tmp[block], out=grad)
+
+
+class Momentum(_Stateful):
     """v = m v + g; p -= lr v (Polyak 1964, with the rate outside v: it may change on the way)."""
 
     nesterov = False
 
-    def __init__(self, n: int, dtype: np.dtype[np.floating], weight_decay: float, momentum: float) -> None:
-        super().__init__(n, dtype, weight_decay)
+    def __init__(self, blocks: Sequence[Array], weight_decay: float, momentum: float) -> None:
+        super().__init__(blocks, weight_decay)
         self.momentum = momentum
-        self.velocity = np.zeros(n, dtype)
-        self.tmp = np.zeros(n, dtype)
+        self.velocity = self.zeros()
 
-    def step(self, params: Array, grad: Array, lr: float) -> None:
+    def update(self, block: int, grad: Array) -> None:
         """Update the velocity, then the parameters."""
-        self._decayed(params, grad)
-        np.multiply(self.velocity, self.momentum, out=self.velocity)
-        np.add(self.velocity, grad, out=self.velocity)
+        self._decayed(block, grad)
+        velocity, tmp, params = self.velocity[block], self.tmp[block], self.params[block]
+        np.multiply(velocity, self.momentum, out=velocity)
+        np.add(velocity, grad, out=velocity)
         if self.nesterov:
-            np.multiply(self.velocity, self.momentum, out=self.tmp)
-            np.add(self.tmp, grad, out=self.tmp)
-            np.multiply(self.tmp, lr, out=self.tmp)
+            np.multiply(velocity, self.momentum, out=tmp)
+            np.add(tmp, grad, out=tmp)
+            np.multiply(tmp, self.lr, out=tmp)
         else:
-            np.multiply(self.velocity, lr, out=self.tmp)
-        np.subtract(params, self.tmp, out=params)
+            np.multiply(velocity, self.lr, out=tmp)
+        np.subtract(params, tmp, out=params)
 
-    def state(self) -> dict[str, Array]:
+    def state(self) -> dict[str, list[Array]]:
         """Return the velocity."""
         return {"velocity": self.velocity}
 
@@ -77,44 +111,46 @@ class Nesterov(Momentum):
     nesterov = True
 
 
-class Adam(Sgd):
+class Adam(_Stateful):
     """Kingma & Ba 2015, Algorithm 1, eps outside the root; b1 0.9, b2 0.999, eps 1e-8; L2 enters the gradient."""
 
     b1, b2, eps = 0.9, 0.999, 1e-8
     decoupled = False
 
-    def __init__(self, n: int, dtype: np.dtype[np.floating], weight_decay: float) -> None:
-        super().__init__(n, dtype, weight_decay)
-        self.m = np.zeros(n, dtype)
-        self.v = np.zeros(n, dtype)
-        self.tmp = np.zeros(n, dtype)
+    def __init__(self, blocks: Sequence[Array], weight_decay: float) -> None:
+        super().__init__(blocks, weight_decay)
+        self.m, self.v = self.zeros(), self.zeros()
         self.t = np.zeros(1, np.int64)
 
-    def step(self, params: Array, grad: Array, lr: float) -> None:
-        """M = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2; p -= lr m^ / (sqrt(v^) + eps), ^ bias-corrected."""
-        if self.decoupled:
-            np.multiply(params, 1 - lr * self.weight_decay, out=params)
-        else:
-            self._decayed(params, grad)
+    def begin(self, lr: float) -> float:
+        """See Optimizer."""
         self.t += 1
-        t = int(self.t[0])
-        np.multiply(self.m, self.b1, out=self.m)
-        np.multiply(grad, 1 - self.b1, out=self.tmp)
-        np.add(self.m, self.tmp, out=self.m)
-        np.multiply(self.v, self.b2, out=self.v)
-        np.multiply(grad, grad, out=self.tmp)
-        np.multiply(self.tmp, 1 - self.b2, out=self.tmp)
-        np.add(self.v, self.tmp, out=self.v)
-        np.divide(self.v, 1 - self.b2**t, out=self.tmp)
-        np.sqrt(self.tmp, out=self.tmp)
-        np.add(self.tmp, self.eps, out=self.tmp)
-        np.divide(self.m, self.tmp, out=self.tmp)
-        np.multiply(self.tmp, lr / (1 - self.b1**t), out=self.tmp)
-        np.subtract(params, self.tmp, out=params)
+        return super().begin(lr)
 
-    def state(self) -> dict[str, Array]:
+    def update(self, block: int, grad: Array) -> None:
+        """M = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2; p -= lr m^ / (sqrt(v^) + eps), ^ bias-corrected."""
+        params, m, v, tmp, t = self.params[block], self.m[block], self.v[block], self.tmp[block], int(self.t[0])
+        if self.decoupled:
+            np.multiply(params, 1 - self.lr * self.weight_decay, out=params)
+        else:
+            self._decayed(block, grad)
+        np.multiply(m, self.b1, out=m)
+        np.multiply(grad, 1 - self.b1, out=tmp)
+        np.add(m, tmp, out=m)
+        np.multiply(v, self.b2, out=v)
+        np.multiply(grad, grad, out=tmp)
+        np.multiply(tmp, 1 - self.b2, out=tmp)
+        np.add(v, tmp, out=v)
+        np.divide(v, 1 - self.b2**t, out=tmp)
+        np.sqrt(tmp, out=tmp)
+        np.add(tmp, self.eps, out=tmp)
+        np.divide(m, tmp, out=tmp)
+        np.multiply(tmp, self.lr / (1 - self.b1**t), out=tmp)
+        np.subtract(params, tmp, out=params)
+
+    def state(self) -> dict[str, list[Array]]:
         """Return both moments and the step count."""
-        return {"m": self.m, "v": self.v, "t": self.t}
+        return {"m": self.m, "v": self.v, "t": [self.t]}
 
 
 class AdamW(Adam):
@@ -123,11 +159,10 @@ class AdamW(Adam):
     decoupled = True
 
 
-def build(config: RunConfig, n: int) -> Optimizer:
-    """Make the configured optimizer for n parameters."""
-    dtype = np.dtype(config.dtype)
+def build(config: RunConfig, blocks: Sequence[Array]) -> Optimizer:
+    """Make the configured optimizer for these blocks of parameters."""
     if config.optimizer in ("momentum", "nesterov"):
         kind = Momentum if config.optimizer == "momentum" else Nesterov
-        return kind(n, dtype, config.weight_decay, config.momentum)
-    plain = {"sgd": Sgd, "adam": Adam, "adamw": AdamW}
-    return plain[config.optimizer](n, dtype, config.weight_decay)
+        return kind(blocks, config.weight_decay, config.momentum)
+    plain: dict[str, type[Sgd | Adam]] = {"sgd": Sgd, "adam": Adam, "adamw": AdamW}
+    return plain[config.optimizer](blocks, config.weight_decay)

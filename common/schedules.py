@@ -25,3 +25,11 @@ def learning_rate(config: RunConfig, step: int, steps_per_epoch: int) -> float:
         length = max(1, config.epochs * steps_per_epoch - warmup_steps)
         return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / length))
     return config.learning_rate
+
+
+def learning_rates(config: RunConfig, epoch: int, steps_per_epoch: int) -> list[float]:
+    """Return the rates of all steps of an epoch (from 1)."""
+    first = (epoch - 1) * steps_per_epoch
+    if config.schedule == "constant":
+        return [config.learning_rate] * steps_per_epoch
+    return [learning_rate(config, first + k, steps_per_epoch) for k in range(steps_per_epoch)]

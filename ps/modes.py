@@ -1,14 +1,36 @@
-"""The table of sync modes: a new mode is a class in a file of its own and a line here."""
+"""The table of sync modes: a new mode is a class, in a file of its own where it is large, and a line here."""
 
-from ps.reduce import Allreduce, ReduceBcast, Reducer, SendRecv
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
-MODES: dict[str, type[Reducer]] = {
-    "allreduce": Allreduce,
-    "reduce-bcast": ReduceBcast,
-    "send-recv": SendRecv,
-}
-DESCRIPTIONS: dict[str, str] = {
-    "allreduce": "one MPI_Allreduce, all ranks alike",
-    "reduce-bcast": "MPI_Reduce to rank 0, MPI_Bcast back",
-    "send-recv": "point to point through rank 0, in pipelined chunks",
+from common.config import RunConfig
+from common.flat import Array
+from common.mlp import Mlp
+from common.models import Model
+from ps.factors import factors
+from ps.nodes import Nodes
+from ps.reduce import Allreduce, ReduceBcast, SendRecv
+from ps.shared import SharedStep
+from ps.sync import EveryStep, Synchronizer
+from ps.timing import SyncTimer
+
+Build = Callable[[Nodes, Model | Mlp, RunConfig, SyncTimer, Array], Synchronizer]
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """How a mode is made, what it is, and whether each rank has parameters of its own."""
+
+    build: Build
+    help: str
+    replicas: bool = True
+
+
+MODES: dict[str, Mode] = {
+    "allreduce": Mode(partial(EveryStep, Allreduce), "one MPI_Allreduce, all ranks alike"),
+    "reduce-bcast": Mode(partial(EveryStep, ReduceBcast), "MPI_Reduce to rank 0, MPI_Bcast back"),
+    "send-recv": Mode(partial(EveryStep, SendRecv), "point to point through rank 0, in pipelined chunks"),
+    "shared": Mode(SharedStep, "one copy of the parameters a node, each rank updates its slice", replicas=False),
+    "factors": Mode(factors, "as shared; large layers' gradients are formed from inputs and deltas", replicas=False),
 }

@@ -2,21 +2,30 @@
 
 import time
 from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 from mpi4py import MPI
 
+from common.host import affinity
+from ps.messages import allgather
+
 
 class Nodes:
-    """The ranks grouped by node: ``leaders[rank]`` is the lowest rank on that rank's node."""
+    """The ranks grouped by node.
 
-    def __init__(self, comm: MPI.Comm, ranks_per_node: int = 0) -> None:
+    ``local``: those of this node; ``leaders[rank]``: the lowest rank on that rank's node; ``largest``: most ranks on
+    one node; ``crowded``: whether this machine has fewer cores for its ranks than ranks.
+    """
+
+    def __init__(self, comm: MPI.Intracomm, ranks_per_node: int = 0) -> None:
         """``ranks_per_node`` splits one machine into pretended nodes, for tests; 0 asks MPI."""
         self.comm = comm
+        local = cast("MPI.Intracomm", comm.Split_type(MPI.COMM_TYPE_SHARED, comm.rank))
+        self.crowded = local.size > len({core for own in allgather(local, affinity()) for core in own})
         if ranks_per_node:
-            local = comm.Split(comm.rank // ranks_per_node, comm.rank)
-        else:
-            local = comm.Split_type(MPI.COMM_TYPE_SHARED, comm.rank)
+            machine, local = local, cast("MPI.Intracomm", local.Split(local.rank // ranks_per_node, comm.rank))
+            machine.Free()
         leader = np.array([comm.rank], np.int64)
         local.Bcast(leader)
         table = np.empty(comm.size, np.int64)
@@ -24,6 +33,7 @@ class Nodes:
         self.local = local
         self.leaders: list[int] = table.tolist()
         self.count = len(set(self.leaders))
+        self.largest = max(self.leaders.count(leader) for leader in self.leaders)
 
     def close(self) -> None:
         """Free the node communicator."""

@@ -5,7 +5,7 @@ from typing import Protocol
 import numpy as np
 from mpi4py import MPI
 
-from common.flat import Array
+from common.flat import Array, blocks
 
 MAX_ELEMENTS = 1 << 28
 """Elements of one MPI call: counts are 32-bit in MPI before version 4, and so is a size in bytes inside some."""
@@ -14,6 +14,8 @@ MAX_ELEMENTS = 1 << 28
 class Reducer(Protocol):
     """Sums one packet in place; all ranks end with the same values. Made once per run, with the packet."""
 
+    early: bool
+    """Whether ``ready`` does anything."""
     sent_bytes: int
     """Payload bytes this rank hands to MPI in one step."""
 
@@ -29,17 +31,14 @@ class Reducer(Protocol):
         """Give back what MPI holds; nothing may be under way. Collective, as is making one."""
 
 
-def pieces(vector: Array, most: int) -> list[Array]:
-    """Cut a vector into views of at most ``most`` elements."""
-    return [vector[i : i + most] for i in range(0, len(vector), most)]
-
-
 class Allreduce:
     """One in-place MPI_Allreduce (several for a packet beyond what one call can count)."""
 
+    early = False
+
     def __init__(self, comm: MPI.Comm, packet: Array) -> None:
         self.comm = comm
-        self.pieces = pieces(packet, MAX_ELEMENTS)
+        self.pieces = blocks(packet, MAX_ELEMENTS)
         self.sent_bytes = packet.nbytes
 
     def ready(self, start: int) -> None:
@@ -57,9 +56,11 @@ class Allreduce:
 class ReduceBcast:
     """MPI_Reduce to the coordinator, then MPI_Bcast of the result."""
 
+    early = False
+
     def __init__(self, comm: MPI.Comm, packet: Array) -> None:
         self.comm = comm
-        self.pieces = pieces(packet, MAX_ELEMENTS)
+        self.pieces = blocks(packet, MAX_ELEMENTS)
         self.sent_bytes = packet.nbytes
 
     def ready(self, start: int) -> None:
@@ -87,6 +88,7 @@ class SendRecv:
     packet may be of any length.
     """
 
+    early = True
     CHUNK_BYTES = 1 << 20
     REPLIES_UNDER_WAY = 8
     PUSH, REPLY = 1, 2  # tags; chunks of one tag keep their order
@@ -95,7 +97,7 @@ class SendRecv:
         self.comm = comm.Dup()  # its own: receives wait here for a next step, and must catch nothing else
         length = max(1, chunk_bytes // packet.itemsize)
         self.starts = list(range(0, len(packet), length))[::-1]
-        self.chunks = pieces(packet, length)[::-1]
+        self.chunks = blocks(packet, length)[::-1]
         self.workers = range(1, comm.size)
         self.sends: list[MPI.Request] = []
         self.done = 0  # chunks sent (worker) or summed (coordinator) in this step

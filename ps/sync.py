@@ -1,97 +1,208 @@
-"""When ranks exchange what: here, the whole packet in every step."""
+"""When ranks exchange what: here, the whole packet in every step, after which every rank updates all parameters."""
 
 import math
 import time
+from typing import Protocol
 
 import numpy as np
+from mpi4py import MPI
 
-from common.flat import N_SLOTS, Array, Flat, Slot
-from common.optim import Optimizer
+from common import models, optim
+from common.config import RunConfig
+from common.feed import Batch, Plan
+from common.flat import N_SLOTS, Array, Flat, Slot, blocks
+from common.mlp import Mlp
+from common.models import Gradient, Model
 from ps.contribution import ContributionMeter
+from ps.guard import together
+from ps.nodes import Nodes
 from ps.reduce import Reducer
 from ps.timing import SyncTimer
 
+LOSS_SUM, STOP = int(Slot.LOSS_SUM), int(Slot.STOP)  # an IntEnum as an index takes three times as long
+
 
 class NotFiniteError(Exception):
-    """The summed loss or gradient is not finite; raised on every rank in the same step, before the update."""
+    """A loss or the summed gradient is not finite; raised on every rank in the same step."""
 
 
-def _long_norm(vector: Array) -> float:
-    """Return the Euclidean norm of a vector whose square overflows."""
-    largest = np.abs(vector).max()
-    return float(largest) * float(np.linalg.norm(vector / largest))
+class Synchronizer(Protocol):
+    """How a mode makes one training out of many: made once per run, with the memory training happens in."""
+
+    flat: Flat
+    sampling_s: float
+    """Seconds spent on measuring contributions in this epoch, apart from synchronising."""
+    meter: ContributionMeter
+    sent_bytes: int
+    """Payload bytes this rank hands to MPI, or writes to memory for others, in one step."""
+
+    def plan(self) -> Plan:
+        """Say where the rows of each step lie."""
+
+    def allocate_rows(self, rows: int, columns: int) -> Array:
+        """Return memory for the features."""
+
+    def broadcast(self) -> None:
+        """Give every rank rank 0's parameters."""
+
+    def backward(self, batch: Batch, lr: float, *, sample: bool) -> float:
+        """Compute this rank's gradient; return its sum of losses."""
+
+    def step(self, batch: Batch, loss_sum: float, *, stop: bool, sample: bool) -> bool:
+        """Exchange and update; return whether any rank asked to stop. Raises NotFiniteError on all ranks."""
+
+    def own_gradient(self, batch: Batch) -> float:
+        """Compute this rank's whole gradient again, into ``flat.g``; return its sum of losses."""
+
+    def close(self) -> None:
+        """Give back what MPI holds; nothing may be under way. Collective."""
 
 
-class EveryStep:
-    """Sums the packet over the ranks in each step, divides once by the global row count, and updates."""
+def long_norm(vector: Array) -> float:
+    """Return the Euclidean norm of a finite vector, also if its square overflows; NaN if it is not finite."""
+    square = float(vector.dot(vector))
+    if math.isfinite(square):
+        return math.sqrt(square)
+    largest = float(np.abs(vector).max())
+    return largest * float(np.linalg.norm(vector / largest)) if math.isfinite(largest) else math.nan
+
+
+def is_finite(block: Array) -> bool:
+    """Say whether all numbers are finite: by their sum of squares, and only if that overflows one by one."""
+    square = block.dot(block) if block.ndim == 1 else np.vdot(block, block)
+    return math.isfinite(square) or bool(np.isfinite(block).all())
+
+
+class OwnGradient:
+    """What the modes share: this rank's own gradient, in memory the mode gives.
+
+    ``counts``: (ranks, steps), the rows of each rank in each step of an epoch.
+    """
 
     def __init__(
-        self,
-        flat: Flat,
-        optimizer: Optimizer,
-        reducer: Reducer,
-        timer: SyncTimer,
-        meter: ContributionMeter,
-        size: int,
-        clip: float,
+        self, nodes: Nodes, model: Model | Mlp, config: RunConfig, timer: SyncTimer, counts: Array, flat: Flat
     ) -> None:
-        self.flat = flat
-        self.optimizer = optimizer
-        self.reducer = reducer
+        self.counts = counts
+        self.comm = nodes.comm
+        self.model = model
         self.timer = timer
-        self.meter = meter
-        self.size = size
-        self.clip = clip
+        self.flat = flat
+        self.clip = config.clip
+        self.meter = ContributionMeter([view.size for view in flat.p.values()])
         self.sampling_s = 0.0
-        self._names = flat.names
-        self._final: set[str] = set()
-        self._open = len(self._names)  # parameters from here to the end are final
+        self._factor, self._scale = 1.0, 1.0
+        self._gradients: dict[int, Gradient] = {}
 
-    def ready(self, name: str) -> None:
-        """Take notice that a parameter's gradient is final; passed on as far as everything behind is too."""
-        self._final.add(name)
-        before = self._open
-        while self._open and self._names[self._open - 1] in self._final:
-            self._open -= 1
-        if self._open < before:
-            self.reducer.ready(N_SLOTS + self.flat.slices[self._names[self._open]].start)
+    def plan(self) -> Plan:
+        """Keep this rank's rows to itself."""
+        own = self.counts[self.comm.rank]
+        return Plan(own, self.counts.sum(axis=0), own, np.zeros_like(own), (self.counts == own).all(axis=0))
 
-    def step(self, lr: float, loss_sum: float, n_rows: int, *, stop: bool, sample: bool) -> bool:
-        """Exchange and update; return whether any rank asked to stop.
+    def allocate_rows(self, rows: int, columns: int) -> Array:
+        """Return private memory."""
+        return np.empty((rows, columns), self.flat.dtype)
 
-        ``loss_sum`` and ``n_rows`` are this rank's. Raises NotFiniteError on all ranks.
-        """
-        flat, status = self.flat, self.flat.status
-        self._final.clear()
-        self._open = len(self._names)
-        status[Slot.LOSS_SUM] = loss_sum
-        status[Slot.ROWS] = n_rows
-        status[Slot.ROWS_SQUARED] = n_rows * n_rows
-        status[Slot.STOP] = stop
-        sampling = 0.0
+    def own_gradient(self, batch: Batch) -> float:
+        """See Synchronizer."""
+        return self._gradient(batch.n).loss_grad(batch, 1.0, None)
+
+    def _gradient(self, n: int) -> Gradient:
+        if n not in self._gradients:
+            self._gradients[n] = models.gradient(self.model, self.flat, n)
+        return self._gradients[n]
+
+
+class EveryStep(OwnGradient):
+    """Sums the packet over the ranks by a reducer in each step; every rank then applies the same update.
+
+    What travels is the gradient of the sum of losses, already divided by the rows of all ranks, which each knows,
+    and multiplied by what the optimizer asks for.
+    """
+
+    def __init__(
+        self, kind: type[Reducer], nodes: Nodes, model: Model | Mlp, config: RunConfig, timer: SyncTimer, counts: Array
+    ) -> None:
+        def allocate() -> tuple[Flat, optim.Optimizer]:
+            flat = Flat(model.shapes(), np.dtype(config.dtype))
+            return flat, optim.build(config, blocks(flat.params))
+
+        flat, self.optimizer = together(nodes.comm, allocate)
+        super().__init__(nodes, model, config, timer, counts, flat)
+        self._grads = blocks(flat.grad)
+        self._own = np.empty(0, flat.dtype)
+        self._reducer = kind(self.comm, flat.packet)
+        self._ready = self._tell if kind.early else None
+        self.sent_bytes = self._reducer.sent_bytes
+
+    def broadcast(self) -> None:
+        """Send rank 0's parameters."""
+        self.comm.Bcast(self.flat.params)
+
+    def backward(self, batch: Batch, lr: float, *, sample: bool) -> float:
+        """See Synchronizer. On a sampled step nothing is sent early: the gradient is measured first."""
+        self._factor = self.optimizer.begin(lr)
+        self._scale = self._factor / batch.total
+        run = batch.run
+        if run is None:
+            run = batch.run = self._gradient(batch.n)
+        loss_sum: float = run.loss_grad(batch, self._scale, None if sample else self._ready)
+        return loss_sum
+
+    def step(self, batch: Batch, loss_sum: float, *, stop: bool, sample: bool) -> bool:
+        """See Synchronizer."""
+        status = self.flat.status
+        status[LOSS_SUM] = loss_sum
+        status[STOP] = stop
         if sample:
-            start = time.perf_counter()
-            self.meter.capture()
-            sampling = time.perf_counter() - start
-
+            self._capture()
         arrived = time.perf_counter()
-        self.reducer.sum()
-        left = time.perf_counter()
-        self.timer.add(arrived, left)
-
-        norm_sq = float(np.dot(flat.grad, flat.grad))
-        if not np.isfinite(status[Slot.LOSS_SUM]) or (not np.isfinite(norm_sq) and not np.isfinite(flat.grad).all()):
+        self._reducer.sum()
+        self.timer.add(arrived, time.perf_counter())
+        if not math.isfinite(status[LOSS_SUM]):
             raise NotFiniteError
-        rows = float(status[Slot.ROWS])
-        np.multiply(flat.grad, 1 / rows, out=flat.grad)
         if sample:
-            start = time.perf_counter()
-            equal = self.size * float(status[Slot.ROWS_SQUARED]) == rows * rows
-            self.meter.measure(n_rows, round(rows), equal_rows=equal)
-            sampling += time.perf_counter() - start
-        self.sampling_s += sampling
-        norm = math.sqrt(norm_sq) / rows if math.isfinite(norm_sq) else _long_norm(flat.grad)
-        if self.clip and norm > self.clip:
-            np.multiply(flat.grad, self.clip / norm, out=flat.grad)
-        self.optimizer.step(flat.params, flat.grad, lr)
-        return bool(status[Slot.STOP] > 0)
+            self._measure(batch)
+        if self.clip:
+            self._clip()
+        update = self.optimizer.update
+        for i, grad in enumerate(self._grads):
+            if not is_finite(grad):
+                raise NotFiniteError
+            update(i, grad)
+        return bool(status[STOP])
+
+    def close(self) -> None:
+        """See Synchronizer."""
+        self._reducer.close()
+
+    def _tell(self, start: int) -> None:
+        self._reducer.ready(N_SLOTS + start)
+
+    def _clip(self) -> None:
+        """Scale the gradient down to the norm allowed."""
+        norm, most = long_norm(self.flat.grad), self.clip * self._factor
+        if not math.isfinite(norm):
+            raise NotFiniteError
+        if norm > most:
+            np.multiply(self.flat.grad, most / norm, out=self.flat.grad)
+
+    def _capture(self) -> None:
+        """Keep this rank's gradient before it is summed in place."""
+        start = time.perf_counter()
+        if not len(self._own):
+            self._own = np.empty_like(self.flat.grad)
+        np.copyto(self._own, self.flat.grad)
+        self.sampling_s += time.perf_counter() - start
+
+    def _measure(self, batch: Batch) -> None:
+        """Compare it with the sum. Collective where ranks had unequal rows: S then takes a sum of its own."""
+        start = time.perf_counter()
+        own, flat = self._own, self.flat
+        where = list(flat.slices.values())
+        parts = ((i, own[s], flat.grad[s]) for i, s in enumerate(where))
+        self.meter.measure(parts, (batch.n, batch.total), self._scale, self.comm.size if batch.equal else 0)
+        if not batch.equal:
+            np.multiply(own, 1 / (self._scale * batch.n) if batch.n and self._scale else 0, out=own)
+            self.comm.Allreduce(MPI.IN_PLACE, own)
+            self.meter.measure_plain((i, own[s]) for i, s in enumerate(where))
+        self.sampling_s += time.perf_counter() - start

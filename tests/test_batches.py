@@ -11,9 +11,10 @@ SIZES = st.integers(1, 9)
 
 def epoch(n: int, batch: int, kind: str, size: int, number: int = 1, seed: int = 0) -> list[list[np.ndarray]]:
     """Return the rows by step and rank."""
-    ranks = [list(Batches(n, batch, seed, kind, rank, size).epoch(number)) for rank in range(size)]
-    assert len({len(steps) for steps in ranks}) == 1
-    return [[steps[k] for steps in ranks] for k in range(len(ranks[0]))]
+    batches = Batches(n, batch, seed, kind, size)
+    ranks = [np.split(batches.order(number, r), np.cumsum(batches.counts(r))[:-1]) for r in range(size)]
+    assert all(len(steps) == batches.steps_per_epoch for steps in ranks)
+    return [[steps[k] for steps in ranks] for k in range(batches.steps_per_epoch)]
 
 
 @given(n=st.integers(1, 200), batch=st.integers(0, 250), kind=st.sampled_from(["shuffle", "shard"]), size=SIZES)

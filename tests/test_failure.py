@@ -251,7 +251,7 @@ def test_files_of_others_are_not_replaced(job: Job, tmp_path: Path, name: str) -
     assert (tmp_path / "run" / name).read_text() == "mine"
 
 
-@pytest.mark.parametrize(("size", "what"), [(1e15, "parameters"), (1e3, "validation loss")])
+@pytest.mark.parametrize(("size", "what"), [(1e15, "at epoch 1, step 1: the sum"), (1e3, "after epoch 1 on")])
 def test_an_overflow_in_the_last_step_is_no_result(job: Job, tmp_path: Path, size: float, what: str) -> None:
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "d.npz", X=rng.standard_normal((60, 3)), y=size * rng.standard_normal(60))
@@ -259,7 +259,7 @@ def test_an_overflow_in_the_last_step_is_no_result(job: Job, tmp_path: Path, siz
     result = job(3, *options, "--epochs", "1", "--batch-size", "0")
     assert result.code == 1
     assert result.err.count("rankwise:") == 1
-    assert f"{what}: not finite after epoch 1 on rank" in result.err
+    assert f"not finite {what}" in result.err
     assert not (tmp_path / "run" / "model.npz").exists()
     assert records(tmp_path / "run")[-1]["status"] == "failed"
 

@@ -1,16 +1,18 @@
 """Gradients against central differences, and parts of models on their own."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from common import models
 from common.config import ACTIVATIONS
-from common.flat import Flat
+from common.flat import Array, Flat, Views
 from common.functional import Gelu, LogisticCrossEntropy, Loss, MeanSquaredError, Sigmoid, SoftmaxCrossEntropy
-from common.models import Mlp
-from tests.gradcheck import assert_gradient
+from common.mlp import Mlp
+from tests.gradcheck import assert_gradient, make_batch
 
 RNG = np.random.default_rng(5)
 ROWS = 7
@@ -29,15 +31,36 @@ def test_gradient_is_numeric(hidden: tuple[int, ...], activation: str, loss: str
     assert_gradient(Mlp((5, *hidden, n_out), activation, function), RNG.standard_normal((ROWS, 5)), y)
 
 
-def test_gradient_check_finds_a_wrong_gradient() -> None:
-    class WrongError(MeanSquaredError):
-        def sum_grad(self, out: Any, y: Any) -> float:
-            total = super().sum_grad(out, y)
-            out *= 1.001
-            return total
+class OwnModel:
+    """A user's model, with the four plain methods: y = w x, squared error."""
 
+    def __init__(self, factor: float = 2.0) -> None:
+        self.loss: Loss = MeanSquaredError()
+        self.factor = factor
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"w": (5, 3)}
+
+    def init(self, params: Views, rng: np.random.Generator) -> None:
+        params["w"][...] = rng.standard_normal((5, 3))
+
+    def predict(self, params: Views, x: Array) -> Array:
+        return x @ params["w"]
+
+    def loss_grad(self, params: Views, x: Array, y: Array, grads: Views, ready: Any) -> float:
+        error = self.predict(params, x) - y
+        grads["w"][...] = self.factor / 3 * x.T @ error
+        ready("w")
+        return float(np.vdot(error, error)) / 3
+
+
+def test_a_model_of_ones_own() -> None:
+    assert_gradient(OwnModel(), RNG.standard_normal((ROWS, 5)), LOSSES["mse"][2])
+
+
+def test_gradient_check_finds_a_wrong_gradient() -> None:
     with pytest.raises(AssertionError):
-        assert_gradient(Mlp((5, 3), "relu", WrongError()), RNG.standard_normal((ROWS, 5)), LOSSES["mse"][2])
+        assert_gradient(OwnModel(factor=2.002), RNG.standard_normal((ROWS, 5)), LOSSES["mse"][2])
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -47,7 +70,9 @@ def test_no_rows_give_zero_gradient(loss: str) -> None:
     flat = Flat(model.shapes(), np.dtype(np.float64))
     model.init(flat.p, RNG)
     flat.grad[:] = np.nan
-    assert model.loss_grad(flat.p, np.zeros((0, 5)), y[:0], flat.g, lambda name: None) == 0
+    batch = make_batch(model, np.zeros((1, 5)), y[:1])
+    empty = replace(batch, x=batch.x[:0], x_t=batch.x_t[:, :0], y=y[:0], target=np.empty((n_out, 0)))
+    assert models.gradient(model, flat, 0).loss_grad(empty, 1.0, None) == 0
     assert not flat.grad.any()
 
 
@@ -56,22 +81,30 @@ def test_losses_stay_finite_at_extreme_outputs(dtype: str) -> None:
     out = np.array([[1e4, -1e4, 0], [-200, 0, 0], [3e4, 3e4, 3e4]], dtype)
     y = np.array([1, 0, 2])
     expected = 2e4 + (200 + math.log(2)) + math.log(3)
-    assert SoftmaxCrossEntropy().sum(out.copy(), y) == pytest.approx(expected, rel=1e-6)
-    work = out.copy()
-    assert SoftmaxCrossEntropy().sum_grad(work, y) == pytest.approx(expected, rel=1e-6)
+    assert SoftmaxCrossEntropy().sum(out, y) == pytest.approx(expected, rel=1e-6)
+    work, target = np.ascontiguousarray(out.T), np.empty((3, 3), dtype)
+    SoftmaxCrossEntropy().encode(y, target)
+    assert SoftmaxCrossEntropy().gradient(work).step(target, 1.0) == pytest.approx(expected, rel=1e-6)
     expected_gradient = np.array([[1, -1, 0], [-1, 0.5, 0.5], [1 / 3, 1 / 3, -2 / 3]])
-    np.testing.assert_allclose(work, expected_gradient, atol=1e-6)
+    np.testing.assert_allclose(work.T, expected_gradient, atol=1e-6)
     z = np.array([[1e4], [-1e4], [0]], dtype)
-    assert LogisticCrossEntropy().sum(z, np.array([0, 1, 1])) == pytest.approx(2e4 + math.log(2), rel=1e-6)
+    labels = np.array([0, 1, 1])
+    expected = 2e4 + math.log(2)
+    assert LogisticCrossEntropy().sum(z, labels) == pytest.approx(expected, rel=1e-6)
+    work = np.ascontiguousarray(z.T)
+    assert LogisticCrossEntropy().gradient(work).step(labels[None].astype(dtype), 1.0) == pytest.approx(
+        expected, rel=1e-6
+    )
+    np.testing.assert_allclose(work, [[1, -1, -0.5]], atol=1e-6)
     big = np.array([-1e30, 0, 1e30], dtype)
-    Sigmoid().forward(big, big)
+    Sigmoid(big, big, big).forward()
     assert big.tolist() == [0, 0.5, 1]
 
 
 def test_gelu_is_close_to_its_exact_form() -> None:
     z = np.linspace(-6, 6, 101)
     out = np.empty_like(z)
-    Gelu().forward(z, out)
+    Gelu(z, out, out).forward()
     exact = [v * 0.5 * (1 + math.erf(v / math.sqrt(2))) for v in z]
     np.testing.assert_allclose(out, exact, atol=5e-4)  # the tanh form's own error, Hendrycks & Gimpel 2016
 

@@ -12,21 +12,26 @@ PARAMS, GRAD = np.array([1.0, -2.0, 3.0]), np.array([0.5, 0.25, -4.0])
 
 
 def after(steps: int, **options: object) -> np.ndarray:
-    update = optim.build(RunConfig(dtype="float64", **options), 3)  # type: ignore[arg-type]
     params = PARAMS.copy()
+    update = optim.build(RunConfig(dtype="float64", **options), [params])  # type: ignore[arg-type]
     for _ in range(steps):
-        update.step(params, GRAD.copy(), 0.1)
+        step(update, GRAD, 0.1)
     return params
+
+
+def step(update: optim.Optimizer, grad: np.ndarray, lr: float, block: int = 0) -> None:
+    """Take a step with one block, given the mean gradient."""
+    update.update(block, update.begin(lr) * grad)
 
 
 @pytest.mark.parametrize("name", [n for n in OPTIMIZERS if n != "adamw"])
 def test_weight_decay_is_l2_in_the_gradient(name: str) -> None:
-    update = optim.build(RunConfig(dtype="float64", optimizer=name, weight_decay=0.3), 3)
-    plain = optim.build(RunConfig(dtype="float64", optimizer=name), 3)
     a, b = PARAMS.copy(), PARAMS.copy()
+    update = optim.build(RunConfig(dtype="float64", optimizer=name, weight_decay=0.3), [a])
+    plain = optim.build(RunConfig(dtype="float64", optimizer=name), [b])
     for _ in range(3):
-        update.step(a, GRAD.copy(), 0.1)
-        plain.step(b, GRAD + 0.3 * b, 0.1)
+        step(update, GRAD, 0.1)
+        step(plain, GRAD + 0.3 * b, 0.1)
     np.testing.assert_allclose(a, b, rtol=1e-14)
 
 
@@ -44,20 +49,24 @@ def test_momentum_and_nesterov_by_hand() -> None:
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_update_of_slices_equals_update_of_the_whole(name: str) -> None:
+def test_update_of_blocks_equals_update_of_the_whole(name: str) -> None:
     config = RunConfig(dtype="float64", optimizer=name, weight_decay=0.1)
     whole, parts = PARAMS.copy(), PARAMS.copy()
-    one, two, three = (optim.build(config, n) for n in (3, 1, 2))
+    one = optim.build(config, [whole])
+    two = optim.build(config, [parts[:1], parts[1:].reshape(2, 1)])
     for _ in range(4):
-        one.step(whole, GRAD.copy(), 0.1)
-        two.step(parts[:1], GRAD[:1].copy(), 0.1)
-        three.step(parts[1:], GRAD[1:].copy(), 0.1)
+        step(one, GRAD, 0.1)
+        scaled = two.begin(0.1) * GRAD
+        two.update(1, scaled[1:].reshape(2, 1))
+        two.update(0, scaled[:1])
     np.testing.assert_array_equal(whole, parts)
 
 
 def rates(**options: object) -> list[float]:
     config = RunConfig(learning_rate=1.0, epochs=4, **options)  # type: ignore[arg-type]
-    return [schedules.learning_rate(config, step, 5) for step in range(20)]
+    each = [schedules.learning_rate(config, step, 5) for step in range(20)]
+    assert each == [rate for epoch in range(1, 5) for rate in schedules.learning_rates(config, epoch, 5)]
+    return each
 
 
 def test_schedules() -> None:

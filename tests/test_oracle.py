@@ -9,8 +9,10 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from common import models, optim
 from common.config import RunConfig
-from common.flat import Flat
+from common.flat import Flat, blocks
 from common.functional import LogisticCrossEntropy
+from common.mlp import Mlp
+from tests.gradcheck import loss_grad
 
 RNG = np.random.default_rng(3)
 X = RNG.standard_normal((40, 6))
@@ -43,7 +45,7 @@ def test_full_batch_steps_equal_scikit_learn(target: str, activation: str, optim
     n_classes = 0 if target == "numbers" else int(y.max()) + 1
     ours = models.build(config, 6, n_classes, 1)
     if target == "binary":  # scikit-learn uses one output for two classes
-        ours = models.Mlp((6, 5, 4, 1), activation, LogisticCrossEntropy())
+        ours = Mlp((6, 5, 4, 1), activation, LogisticCrossEntropy())
     flat = Flat(ours.shapes(), np.dtype(np.float64))
     ours.init(flat.p, np.random.default_rng(0))
     start = {name: value.copy() for name, value in flat.p.items()}
@@ -54,15 +56,15 @@ def test_full_batch_steps_equal_scikit_learn(target: str, activation: str, optim
     theirs.coefs_ = [start["W1"], start["W2"], start["W3"]]
     theirs.intercepts_ = [start["b1"], start["b2"], start["b3"]]
     del theirs._optimizer
-    update = optim.build(config, flat.n)
+    update = optim.build(config, blocks(flat.params, 7))
     if isinstance(update, optim.Adam):
         update.eps = TINY
     for _ in range(STEPS):
         theirs.partial_fit(X, flat_y)
         # scikit-learn's regression loss is half the squared error, so its gradient is half of ours
-        ours.loss_grad(flat.p, X, y, flat.g, lambda name: None)
-        flat.grad /= len(X) * (2 if target == "numbers" else 1)
-        update.step(flat.params, flat.grad, rate)
+        loss_grad(ours, flat, X, y, update.begin(rate) / (len(X) * (2 if target == "numbers" else 1)))
+        for i, grad in enumerate(blocks(flat.grad, 7)):
+            update.update(i, grad)
     for i in range(3):
         np.testing.assert_allclose(flat.p[f"W{i + 1}"], theirs.coefs_[i], rtol=1e-9, atol=1e-12)
         np.testing.assert_allclose(flat.p[f"b{i + 1}"], theirs.intercepts_[i], rtol=1e-9, atol=1e-12)

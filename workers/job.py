@@ -9,15 +9,14 @@ from mpi4py import MPI
 from common.config import RunConfig
 from common.dataset import Dataset, Rows
 from common.errors import EXIT_OK, EXIT_STOPPED, JobError
-from common.flat import Array, Flat
-from common.models import Mlp
+from common.flat import Array
+from common.mlp import Mlp
 from ps import outputs, rows
-from ps.contribution import ContributionMeter
 from ps.coordinator import Coordinator, say
 from ps.guard import Position, at_root, fingerprint, short_fingerprint
 from ps.log import LOG_NAME
 from ps.messages import allgather
-from ps.sync import EveryStep, NotFiniteError
+from ps.sync import NotFiniteError, Synchronizer
 from ps.text import named_metric
 from ps.timing import SyncTimer
 from workers import signals
@@ -37,11 +36,9 @@ class Job:
     data: Dataset
     scaling: tuple[Array, Array]
     model: Mlp
-    flat: Flat
     trainer: Trainer
-    sync: EveryStep
+    sync: Synchronizer
     timer: SyncTimer
-    meter: ContributionMeter
     stop: signals.StopFlag
     position: Position
     threads: tuple[int, str]
@@ -70,13 +67,13 @@ class Job:
                 return self._stopped(epoch, sums.steps)
             decision = self._close_epoch(epoch, sums)
             if self.config.patience and decision["improved"]:
-                best = self.flat.params.copy()
+                best = self.sync.flat.params.copy()
             if decision["signalled"]:
                 return self._stopped(epoch, sums.steps)
             if decision["stop"]:
                 break
         if best is not None:
-            np.copyto(self.flat.params, best)
+            np.copyto(self.sync.flat.params, best)
         self.position.phase, self.position.epoch = "final test", 0
         self._finish("ok", self._test())
         return EXIT_OK
@@ -88,9 +85,9 @@ class Job:
             found = allgather(self.comm, self.trainer.not_finite())
             step = self.position.step
         ranks = [f"rank {rank}: {', '.join(names)}" for rank, names in enumerate(found) if names]
-        where = "; ".join(ranks) or "the sum over the ranks, though each rank's part is finite"
+        where = "; ".join(ranks) or "the sum over the ranks, or rate times gradient, though each rank's part is finite"
         raise JobError(
-            f"not finite at epoch {epoch}, step {step}: {where}; all ranks stopped before the update; lower "
+            f"not finite at epoch {epoch}, step {step}: {where}; all ranks stopped at this step; lower "
             "--learning-rate, set --clip, or look at the data of that rank"
         )
 
@@ -100,7 +97,7 @@ class Job:
         validation_loss, correct = self.trainer.evaluate(self.own(self.data.validation))
         evaluation_s = self.timer.clock() - start
         times = self.timer.close_epoch()
-        row = np.zeros(1, rows.row_type(len(self.flat.shapes)))
+        row = np.zeros(1, rows.row_type(len(self.sync.flat.shapes)))
         values: dict[str, Any] = {
             "rows": sums.rows,
             "loss_sum": sums.loss_sum,
@@ -115,11 +112,11 @@ class Job:
             "transfer_median_s": times.transfer_median_s,
             "sampling_s": self.sync.sampling_s,
             "evaluation_s": evaluation_s,
-            "sent_bytes": self.sync.reducer.sent_bytes,
-            "fingerprint": short_fingerprint(self.flat.params),
+            "sent_bytes": self.sync.sent_bytes,
+            "fingerprint": short_fingerprint(self.sync.flat.params),
             "signal": self.stop.signal,
-            "finite": bool(np.isfinite(self.flat.params).all()),
-            **self.meter.close_epoch(),
+            "finite": bool(np.isfinite(self.sync.flat.params).all()),
+            **self.sync.meter.close_epoch(),
         }
         for name, value in values.items():
             row[name] = value
@@ -169,9 +166,9 @@ class Job:
         def save() -> None:
             lead = self.lead()
             standard = {"x_mean": self.scaling[0], "x_scale": self.scaling[1]}
-            outputs.save_model(lead.folder, self.flat.p, standard)
+            outputs.save_model(lead.folder, self.sync.flat.p, standard)
             outputs.save_tables(lead.folder, lead.log.path)
-            lead.finish(status, fingerprint=fingerprint(self.flat.params), **facts)
+            lead.finish(status, fingerprint=fingerprint(self.sync.flat.params), **facts)
             say("Sync time per epoch, mean over the ranks (sync = wait for the last rank + transfer):")
             say("epoch      sync s      wait s  transfer s   of epoch")
             for line in lead.sync_lines:

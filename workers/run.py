@@ -39,7 +39,7 @@ def main() -> int:
                 stop.over()
                 return config
             position.debug = config.debug
-            nodes = Nodes(comm)
+            nodes = Nodes(comm, config.ranks_per_node)
             job = prepare(comm, nodes, config, stop, position)
             open_log(job, nodes)
             code = job.train()
@@ -55,7 +55,7 @@ def main() -> int:
         stop.over()
         # all ranks are here, so what is freed together can be
         if job is not None:
-            job.sync.reducer.close()
+            job.sync.close()
         if nodes is not None:
             nodes.close()
     return code

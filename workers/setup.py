@@ -11,28 +11,29 @@ import numpy as np
 import threadpoolctl
 from mpi4py import MPI
 
-from common import formats, models, optim
+from common import formats, models
 from common.batches import Batches
 from common.config import RunConfig
 from common.dataset import Dataset, check
-from common.errors import DataError
-from common.flat import Array, Flat
+from common.errors import EXIT_USAGE, DataError, JobError
+from common.feed import Feed
+from common.flat import Array
 from common.functional import MeanSquaredError
-from common.host import boot_id, host, process_start
+from common.host import affinity, boot_id, host, process_start
+from common.mlp import Mlp
 from common.streams import Stream, generator
 from ps import verdicts
-from ps.contribution import ContributionMeter
 from ps.coordinator import Coordinator, make_folder
 from ps.guard import Position, at_root, fingerprint, same_everywhere, together
 from ps.messages import allgather
-from ps.modes import DESCRIPTIONS, MODES
+from ps.modes import MODES
 from ps.nodes import Nodes
-from ps.sync import EveryStep
+from ps.sync import Synchronizer
 from ps.timing import SyncTimer
 from workers import options
 from workers.job import Job
 from workers.signals import StopFlag
-from workers.threads import affinity, limit_threads
+from workers.threads import limit_threads
 from workers.train import Trainer
 
 
@@ -44,7 +45,7 @@ def configure(comm: MPI.Comm, arguments: list[str]) -> RunConfig | int:
     same_everywhere(comm, given, "command line or RANKWISE_ environment", "start all ranks with the same one")
 
     def parse() -> Any:
-        parsed = options.parse(arguments, DESCRIPTIONS)
+        parsed = options.parse(arguments, {name: mode.help for name, mode in MODES.items()})
         return parsed if isinstance(parsed, int) else parsed.as_dict()
 
     agreed = at_root(comm, parse)
@@ -68,16 +69,17 @@ def load(comm: MPI.Comm, config: RunConfig) -> tuple[Dataset, Array, Array]:
     return data, mean, scale
 
 
-def initialise(comm: MPI.Comm, config: RunConfig, data: Dataset, model: models.Model, flat: Flat) -> None:
+def initialise(comm: MPI.Comm, config: RunConfig, data: Dataset, model: Mlp, sync: Synchronizer) -> None:
     """Fill the parameters: rank 0's everywhere, or with ``init = "per-rank"`` each rank's own."""
-    own = comm.rank if config.init == "per-rank" else 0
-    if data.initial is not None and {k: v.shape for k, v in data.initial.items()} == flat.shapes:
-        for name, value in data.initial.items():
-            flat.p[name][...] = value
-    else:
-        model.init(flat.p, generator(config.seed, Stream.INIT, own))
+    flat = sync.flat
+    if comm.rank == 0 or config.init == "per-rank":
+        if data.initial is not None and {k: v.shape for k, v in data.initial.items()} == flat.shapes:
+            for name, value in data.initial.items():
+                flat.p[name][...] = value
+        else:
+            model.init(flat.p, generator(config.seed, Stream.INIT, comm.rank))
     if config.init == "broadcast":
-        comm.Bcast(flat.params)
+        sync.broadcast()
         digest = fingerprint(flat.params).encode()
         same_everywhere(
             comm, digest, "initial parameters", "they were just broadcast: look for faulty memory or network"
@@ -91,18 +93,33 @@ def prepare(comm: MPI.Comm, nodes: Nodes, config: RunConfig, stop: StopFlag, pos
     data, mean, scale = load(comm, config)
     model = together(comm, lambda: models.build(config, data.x.shape[1], data.n_classes, data.n_targets))
 
-    def allocate() -> tuple[Flat, optim.Optimizer, ContributionMeter]:
-        flat = Flat(model.shapes(), np.dtype(config.dtype))
-        return flat, optim.build(config, flat.n), ContributionMeter(comm, flat)
-
-    flat, optimizer, meter = together(comm, allocate)
-    initialise(comm, config, data, model, flat)
-    batches = Batches(len(data.train), config.batch_size, config.seed, config.rows, comm.rank, comm.size)
-    reducer = MODES[config.mode](comm, flat.packet)
+    batches = Batches(len(data.train), config.batch_size, config.seed, config.rows, comm.size)
+    counts = np.array([batches.counts(rank) for rank in range(comm.size)])
     timer = SyncTimer(nodes, batches.steps_per_epoch)
-    sync = EveryStep(flat, optimizer, reducer, timer, meter, comm.size, config.clip)
-    trainer = Trainer(config, data, model, flat, batches, sync, stop, position)
-    return Job(comm, config, data, (mean, scale), model, flat, trainer, sync, timer, meter, stop, position, threads)
+    mode = MODES[config.mode]
+    if config.init == "per-rank" and not mode.replicas:
+        raise JobError(
+            f'init = "per-rank": mode {config.mode} keeps one copy of the parameters a node, so ranks cannot start '
+            "apart; use --init broadcast or --mode allreduce",
+            EXIT_USAGE,
+        )
+    sync = mode.build(nodes, model, config, timer, counts)
+    initialise(comm, config, data, model, sync)
+
+    def make_feed() -> Feed:
+        return Feed(
+            data.rows,
+            data.y,
+            model.loss,
+            model.sizes[-1],
+            sync.plan(),
+            lambda epoch: data.train[batches.order(epoch, comm.rank)],
+            fixed=batches.fixed,
+            allocate=sync.allocate_rows,
+        )
+
+    trainer = Trainer(config, data, model, make_feed(), sync, stop, position)
+    return Job(comm, config, data, (mean, scale), model, trainer, sync, timer, stop, position, threads)
 
 
 def open_log(job: Job, nodes: Nodes) -> None:
@@ -125,12 +142,12 @@ def open_log(job: Job, nodes: Nodes) -> None:
 
     def open_log() -> str:
         folder = make_folder(config.output, config.mode, comm.size)
-        job.coordinator = Coordinator(folder, config, job.flat.names, _spread(data, job.model))
+        job.coordinator = Coordinator(folder, config, job.sync.flat.names, _spread(data, job.model))
         job.coordinator.header(**_header(job, nodes, ranks))
         return str(folder)
 
     job.position.folder = Path(at_root(comm, open_log))
-    findings = [verdicts.replicas_differ(comm, job.flat.params)] if config.init == "per-rank" else []
+    findings = [verdicts.replicas_differ(comm, job.sync.flat.params)] if config.init == "per-rank" else []
     if config.rows == "shard" and config.model == "linear":
         low, high = len(data.train) * comm.rank // comm.size, len(data.train) * (comm.rank + 1) // comm.size
         own = data.train[low:high]
@@ -144,7 +161,7 @@ def open_log(job: Job, nodes: Nodes) -> None:
     job.position.phase = "training"
 
 
-def _spread(data: Dataset, model: models.Mlp) -> dict[str, float]:
+def _spread(data: Dataset, model: Mlp) -> dict[str, float]:
     """Return the summed squared deviation of the target by split, over the number of targets; empty for classes."""
     if not isinstance(model.loss, MeanSquaredError):
         return {}
@@ -154,7 +171,7 @@ def _spread(data: Dataset, model: models.Mlp) -> dict[str, float]:
 
 def _header(job: Job, nodes: Nodes, ranks: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the header's facts about job, machine and libraries."""
-    comm, data, flat = job.comm, job.data, job.flat
+    comm, data, flat = job.comm, job.data, job.sync.flat
     members: dict[int, list[int]] = {}
     for rank, leader in enumerate(nodes.leaders):
         members.setdefault(leader, []).append(rank)
@@ -194,7 +211,7 @@ def _header(job: Job, nodes: Nodes, ranks: list[dict[str, Any]]) -> dict[str, An
             "n_parameters": flat.n,
             "initial_fingerprint": fingerprint(flat.params),
         },
-        "steps_per_epoch": job.trainer.batches.steps_per_epoch,
+        "steps_per_epoch": job.trainer.feed.steps,
         "packet_bytes": flat.packet.nbytes,
         "timing": {
             "method": "arrival times of every step, compared once an epoch; no barrier",

@@ -1,19 +1,11 @@
 """BLAS threads per rank: the cores a rank may use, shared with the ranks that may use the same ones."""
 
-import os
-
 import threadpoolctl
 
+from common.host import affinity
 from ps.messages import allgather
 from ps.nodes import Nodes
 from workers import THREADS_SET_BY_USER
-
-
-def affinity() -> list[int]:
-    """Return the numbers of the cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
 
 
 def share_cores(masks: list[list[int]], own: int) -> int:

@@ -8,14 +8,15 @@ from typing import Any
 
 from common import formats
 from common.dataset import Raw
-from common.models import Mlp
+from common.feed import Batch
+from common.mlp import Pass
 from workers import run, setup
 from workers.train import Trainer
 
 fault, rank, epoch, step = sys.argv[1], *(int(a) for a in sys.argv[2:5])
 sys.argv[1:] = sys.argv[5:]
 trainers: list[Trainer] = []
-gradient = Mlp.loss_grad
+gradient = Pass.loss_grad
 prepare = setup.prepare
 
 
@@ -32,8 +33,8 @@ def here() -> bool:
     return rank in (MPI.COMM_WORLD.rank, -1) and (at.epoch, at.step) == (epoch, step)
 
 
-def faulty(self: Mlp, params: Any, x: Any, y: Any, grads: Any, ready: Any) -> float:
-    loss = gradient(self, params, x, y, grads, ready)
+def faulty(self: Pass, batch: Batch, scale: float, ready: Any) -> float:
+    loss = gradient(self, batch, scale, ready)
     if fault == "slow":
         from mpi4py import MPI
 
@@ -52,11 +53,12 @@ def faulty(self: Mlp, params: Any, x: Any, y: Any, grads: Any, ready: Any) -> fl
         if fault == "term":
             os.kill(os.getpid(), signal.SIGTERM)
         if fault == "nan-gradient":
-            grads["W1"][0, 0] = float("nan")
+            place = self.outputs[0] if self.outputs[0] is not None else self.deltas[0]
+            place[0, 0] = float("nan")
         if fault == "inf-loss":
             return float("inf")
         if fault == "drift":
-            params["W1"][0, 0] += 1
+            self.weights[0][0, 0] += 1
     return loss
 
 
@@ -70,6 +72,6 @@ def other_data(config: Any, own: int, size: int) -> Raw:
 read = formats.read
 if fault == "other-data":
     formats.read = other_data  # type: ignore[assignment]
-Mlp.loss_grad = faulty  # type: ignore[method-assign]
+Pass.loss_grad = faulty  # type: ignore[method-assign]
 setup.prepare = keep  # type: ignore[assignment]
 sys.exit(run.main())

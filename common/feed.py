@@ -1,0 +1,139 @@
+"""This rank's rows, copied ahead for many steps at a time into memory that the steps then only look at."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.flat import Array
+from common.functional import Loss
+
+AHEAD_BYTES = 16 << 20
+"""Features copied ahead: many steps of a small batch, whose copies cost a call each otherwise."""
+Allocate = Callable[[int, int], Array]
+
+
+@dataclass(slots=True)
+class Batch:
+    """One step's rows of this rank; all views, made once.
+
+    ``x``: (rows, n_in + 1), the last column ones; ``x_t``: its transpose; ``y``: the target as in the data;
+    ``target``: (n_out, rows), as the loss takes it; ``total``: rows of all ranks in this step;
+    ``equal``: whether each has as many.
+    ``around``: (node's rows, n_in + 1), the rows of all ranks of the node if they lie in shared memory, else ``x``;
+    this rank's begin at ``offset``.
+    ``run``: what the synchroniser keeps with it.
+    """
+
+    x: Array
+    x_t: Array
+    y: Array
+    target: Array
+    encoded: bool
+    total: int
+    equal: bool
+    around: Array
+    offset: int
+    start: int
+    run: Any = None
+
+    @property
+    def n(self) -> int:
+        """This rank's rows."""
+        return len(self.x)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Rows of each step of an epoch, (steps,) each, the same in every epoch.
+
+    ``own``: this rank's; ``total``: all ranks'; ``room``: those the memory holds together (``own``, or those of all
+    ranks of the node), of which this rank's begin at ``offset``.
+    """
+
+    own: NDArray[np.int64]
+    total: NDArray[np.int64]
+    room: NDArray[np.int64]
+    offset: NDArray[np.int64]
+    equal: NDArray[np.bool_]
+    """Whether all ranks have equally many."""
+
+
+class Feed:
+    """Deals batches, epoch by epoch.
+
+    ``rows``: (n, n_in + 1) features and ones, ``y``: the target. ``order(epoch)`` gives this rank's row numbers of all
+    steps, one after the other; ``fixed`` says that it is the same in each epoch. ``allocate(rows, columns)`` gives the
+    memory the features are copied to.
+    """
+
+    def __init__(
+        self,
+        rows: Array,
+        y: Array,
+        loss: Loss,
+        n_out: int,
+        plan: Plan,
+        order: Callable[[int], NDArray[np.int64]],
+        *,
+        fixed: bool,
+        allocate: Allocate,
+    ) -> None:
+        self.rows, self.y, self.loss, self.n_out = rows, y, loss, n_out
+        self.order = order
+        self.steps = len(plan.own)
+        self.plan = plan
+        self.input_s = 0.0
+        widest = max(1, int(plan.room.max()) * rows.shape[1] * rows.itemsize)
+        self.ahead = min(self.steps, max(1, AHEAD_BYTES // widest))
+        firsts = range(0, self.steps, self.ahead)
+        self.buffer = allocate(max(int(plan.room[f : f + self.ahead].sum()) for f in firsts), rows.shape[1])
+        most = max(int(plan.own[f : f + self.ahead].sum()) for f in firsts)
+        self.y_buffer = np.empty((most, *y.shape[1:]), y.dtype)
+        self.together = bool((plan.room == plan.own).all())
+        self.stays = fixed and self.ahead == self.steps
+        self.ends, self.room_ends = (np.concatenate([[0], np.cumsum(n)]) for n in (plan.own, plan.room))
+        self._batches: dict[tuple[int, ...], Batch] = {}
+        self._now: Sequence[Batch] = ()
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """Yield the batches of an epoch; each is good until the next is asked for."""
+        order = None
+        for first in range(0, self.steps, self.ahead):
+            if not (self.stays and self._now):
+                start = time.perf_counter()
+                order = self.order(epoch) if order is None else order
+                self._now = self._fill(order, first, min(first + self.ahead, self.steps))
+                self.input_s += time.perf_counter() - start
+            yield from self._now
+
+    def _fill(self, order: NDArray[np.int64], first: int, last: int) -> list[Batch]:
+        numbers = order[self.ends[first] : self.ends[last]]
+        batches = [self._batch(k, first) for k in range(first, last)]
+        # mode clip writes straight into the buffer; the default takes a detour over a copy
+        np.take(self.y, numbers, axis=0, out=self.y_buffer[: len(numbers)], mode="clip")
+        if self.together:
+            np.take(self.rows, numbers, axis=0, out=self.buffer[: len(numbers)], mode="clip")
+        for batch in batches:
+            if not self.together:
+                np.take(self.rows, numbers[batch.start : batch.start + batch.n], axis=0, out=batch.x, mode="clip")
+            if batch.encoded:
+                self.loss.encode(batch.y, batch.target)
+        return batches
+
+    def _batch(self, k: int, first: int) -> Batch:
+        own, total, equal = int(self.plan.own[k]), int(self.plan.total[k]), bool(self.plan.equal[k])
+        start, room_start = int(self.ends[k] - self.ends[first]), int(self.room_ends[k] - self.room_ends[first])
+        key = (start, room_start, own, total, equal)
+        if key not in self._batches:
+            offset = int(self.plan.offset[k])
+            around = self.buffer[room_start : room_start + int(self.plan.room[k])]
+            x = around[offset : offset + own]
+            y = self.y_buffer[start : start + own]
+            encoded = y.ndim == 1 or y.shape[1] > 1  # one number a row is a row of targets as it lies
+            target = np.empty((self.n_out, own), self.rows.dtype) if encoded else y.T
+            self._batches[key] = Batch(x, x.T, y, target, encoded, total, equal, around, offset, start)
+        return self._batches[key]

@@ -1,0 +1,145 @@
+"""Mode ``factors``: ranks of a node share layers' inputs and deltas, and each forms its rows of the gradient itself."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from common.config import RunConfig
+from common.feed import Batch, Plan
+from common.flat import Array
+from common.mlp import Mlp, Pass
+from common.models import Model
+from ps.nodes import Nodes
+from ps.shared import LINE, Block, Run, SharedStep, Slice, cache_blocks, cut
+from ps.sync import Synchronizer
+from ps.timing import SyncTimer
+
+WORTH = 0.75
+"""A layer's gradient is formed from factors if these have at most so many times its numbers (docs/modes.md)."""
+PRODUCT = 1 << 21
+"""Numbers of a gradient that one matrix product forms: less would pay for packing its factors again and again."""
+
+
+class Product:
+    """Some rows of a layer's gradient over the whole batch of the node: input^T delta."""
+
+    def __init__(self, inputs_t: Array, deltas: Array, room: Array) -> None:
+        """``inputs_t``: (rows of the gradient, batch); ``deltas``: (batch, n_out); ``room``: (rows, n_out)."""
+        self.inputs_t, self.deltas, self.room = inputs_t, deltas, room
+
+    def total(self) -> Array:
+        """Return the rows."""
+        np.dot(self.inputs_t, self.deltas, self.room)
+        return self.room
+
+
+class FactorStep(SharedStep):
+    """Mode ``shared``, but the gradient of large layers is never summed, nor exists as a whole.
+
+    Sufficient factors: Xie et al. 2015 (arXiv 1512.06216), Zhang et al. 2017, "Poseidon" (arXiv 1706.03292). The
+    gradient of a dense layer over the node's batch is X^T D, with X the inputs and D the deltas of all its ranks. They
+    lie in shared memory, and each rank forms its own rows of the product, whole, and updates with them at once. On
+    sampled steps, where every rank needs its own gradient, the step is one of mode ``shared``.
+    """
+
+    model: Mlp
+
+    def __init__(self, nodes: Nodes, model: Mlp, config: RunConfig, timer: SyncTimer, counts: Array) -> None:
+        here = [rank for rank in range(nodes.comm.size) if nodes.leaders[rank] == nodes.leaders[nodes.comm.rank]]
+        self._room = counts[here].sum(axis=0)
+        self._offset = counts[here[: nodes.local.rank]].sum(axis=0)
+        # the node with most rows decides for all: they must cut alike
+        by_node = [counts[[r for r, other in enumerate(nodes.leaders) if other == own]] for own in set(nodes.leaders)]
+        self._rule_rows = max(int(node.sum(axis=0).max()) for node in by_node)
+        self._factored: list[bool] = []
+        self._passes: dict[tuple[int, int], tuple[Pass, Pass]] = {}
+        self._layers = model.layers
+        super().__init__(nodes, model, config, timer, counts)
+        shapes = [(int(self._room.max()), n + 1) for n in model.sizes[1:-1]]
+        self._inputs = [self._matrix(*shape) for shape in shapes]
+        self._deltas = [self._matrix(*shape) for shape in shapes]
+
+    def _matrix(self, rows: int, columns: int) -> Array:
+        """Return a matrix that all ranks of the node see. Collective."""
+        return self.windows.allocate(rows * columns if self.me == 0 else 0, self.flat.dtype)[0].reshape(rows, columns)
+
+    def deal(self) -> list[Slice]:
+        """Cut factored layers by rows, the others by numbers."""
+        largest, size = self.nodes.largest, self.nodes.local.size
+        slices: list[Slice] = []
+        for i, (w, b) in enumerate(self._layers):
+            n_in, n_out = self.flat.shapes[w]
+            pays = self._rule_rows * (n_in + n_out) <= WORTH * n_in * n_out
+            self._factored.append(pays and i < len(self._layers) - 1)
+            unit = n_out if self._factored[i] else LINE
+            slices += cut(self.flat.slices[w].start, self.flat.slices[b].stop, unit, largest, size)
+        return slices
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield the blocks of this rank's slices; those of factored layers are whole rows."""
+        for i, s in self.own:
+            layer = i // self.nodes.largest
+            if not self._factored[layer]:
+                yield from cache_blocks(s)
+                continue
+            n_out = self.flat.shapes[self._layers[layer][1]][0]
+            step = max(1, PRODUCT // n_out) * n_out
+            for a in range(s.start, s.stop, step):
+                b = min(a + step, s.stop)
+                yield a, b, ((b - a) // n_out, n_out)
+
+    def plan(self) -> Plan:
+        """Lay the rows of all ranks of the node side by side."""
+        own = self.counts[self.comm.rank]
+        equal = (self.counts == own).all(axis=0)
+        return Plan(own, self.counts.sum(axis=0), self._room, self._offset, equal)
+
+    def allocate_rows(self, rows: int, columns: int) -> Array:
+        """Return memory that all ranks of the node see. Collective."""
+        return self._matrix(rows, columns)
+
+    def prepare(self, batch: Batch, *, sample: bool) -> Run:
+        """Return how this batch is run: by factors, or on sampled steps as in mode ``shared``."""
+        if batch.run is None:
+            whole, lean = self._pass(batch)
+            batch.run = Run(lean, self._products(batch)), Run(whole, self.sums)
+        runs: tuple[Run, Run] = batch.run
+        return runs[sample]
+
+    def own_gradient(self, batch: Batch) -> float:
+        """See Synchronizer."""
+        return self._pass(batch)[0].loss_grad(batch, 1.0, None)
+
+    def _pass(self, batch: Batch) -> tuple[Pass, Pass]:
+        """Return forward and backward with all products, and without those formed from factors."""
+        key = batch.n, batch.offset
+        if key not in self._passes:
+            rows = slice(batch.offset, batch.offset + batch.n)
+            every: list[Array | None] = [self.flat.joined(self.flat.grad, w, b) for w, b in self._layers]
+            rest = [None if factored else out for out, factored in zip(every, self._factored, strict=True)]
+            memory = (lambda i: self._inputs[i][rows]), (lambda i: self._deltas[i][rows])
+            whole, lean = (Pass(self.model, self.flat, batch.n, *memory, outputs) for outputs in (every, rest))
+            self._passes[key] = whole, lean
+        return self._passes[key]
+
+    def _products(self, batch: Batch) -> list[Callable[[], Array]]:
+        """Return what forms each block: a product over the rows of all ranks, or their sum."""
+        rows = len(batch.around)
+        totals: list[Callable[[], Array]] = []
+        for (start, _, shape), piece in zip(self.where, self.pieces, strict=True):
+            if len(shape) == 1:
+                totals.append(piece.total)
+                continue
+            layer = next(i for i, (_, b) in enumerate(self._layers) if start < self.flat.slices[b].stop)
+            first = (start - self.flat.slices[self._layers[layer][0]].start) // shape[1]
+            inputs = batch.around if layer == 0 else self._inputs[layer - 1][:rows]
+            deltas = self._deltas[layer][:rows, : shape[1]]
+            totals.append(Product(inputs.T[first : first + shape[0]], deltas, piece.room.reshape(shape)).total)
+        return totals
+
+
+def factors(nodes: Nodes, model: Model | Mlp, config: RunConfig, timer: SyncTimer, counts: Array) -> Synchronizer:
+    """Make the mode; a model of one's own, which hands out no factors, gets mode ``shared``."""
+    if isinstance(model, Mlp):
+        return FactorStep(nodes, model, config, timer, counts)
+    return SharedStep(nodes, model, config, timer, counts)

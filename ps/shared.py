@@ -1,0 +1,268 @@
+"""Mode ``shared``: one copy of the parameters a node; each rank sums and updates its own slices of them."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from mpi4py import MPI
+
+from common import optim
+from common.config import RunConfig
+from common.feed import Batch
+from common.flat import BLOCK, N_SLOTS, Array, Flat
+from common.mlp import Mlp
+from common.models import Gradient, Model
+from ps.guard import together
+from ps.nodes import Nodes
+from ps.reduce import MAX_ELEMENTS
+from ps.sync import NotFiniteError, OwnGradient, is_finite, long_norm
+from ps.timing import SyncTimer
+from ps.window import FlagBarrier, Windows
+
+LINE = 16
+"""Slices begin at multiples of this many numbers, so no two ranks write to one cache line."""
+STOP, NOT_FINITE = 1, 2
+Block = tuple[int, int, tuple[int, ...]]
+"""Start and stop in the vector, and the shape the optimizer sees."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A part of the vector, from ``start`` to ``stop``, that one rank of a node sums and updates.
+
+    ``number``: which of a node's equal shares it belongs to; those with one number are reduced between the nodes
+    by the same ranks. ``owner``: the rank within this node.
+    """
+
+    start: int
+    stop: int
+    number: int
+    owner: int
+
+
+def cut(start: int, stop: int, unit: int, n_slices: int, n_local: int) -> list[Slice]:
+    """Cut a part of the vector into slices of whole units and deal them to the ranks of a node.
+
+    All nodes cut alike, into as many slices as the largest node has ranks; a smaller node's ranks take several, which
+    lie side by side.
+    """
+    n_units = -(-(stop - start) // unit)
+    edges = [min(stop, start + n_units * j // n_slices * unit) for j in range(n_slices + 1)]
+    return [Slice(edges[j], edges[j + 1], j, j * n_local // n_slices) for j in range(n_slices)]
+
+
+def cache_blocks(s: Slice) -> Iterator[Block]:
+    """Yield the blocks of a slice that is summed."""
+    for a in range(s.start, s.stop, BLOCK):
+        b = min(a + BLOCK, s.stop)
+        yield a, b, (b - a,)
+
+
+class Piece:
+    """A block of this rank's slices, small enough for its cache, summed over the ranks of the node in rank order."""
+
+    def __init__(self, grads: list[Array], me: int, start: int, stop: int, room: Array) -> None:
+        """``grads``: every local rank's gradient; ``room``: for the sum, at least ``stop - start`` numbers."""
+        self.parts = [grad[start:stop] for grad in grads]
+        self.own = self.parts[me]
+        self.room = room[: stop - start]
+
+    def total(self) -> Array:
+        """Return the sum; it is this rank's own part where there is no other."""
+        parts, room = self.parts, self.room
+        if len(parts) == 1:
+            return parts[0]
+        np.add(parts[0], parts[1], room)
+        for i in range(2, len(parts)):
+            np.add(room, parts[i], room)
+        return room
+
+
+@dataclass(slots=True)
+class Run:
+    """What is kept with a batch: how this rank computes its gradient, and how it gets the sums of its blocks."""
+
+    gradient: Gradient
+    totals: list[Callable[[], Array]]
+
+
+class SharedStep(OwnGradient):
+    """Ranks keep their gradients where all ranks of the node can read them, and the parameters lie there once.
+
+    A step: everyone writes its gradient; barrier; each rank sums its slices over all ranks in cache-sized blocks, and
+    updates them in the parameters (the optimizer's state exists once a node); barrier. Between nodes, slice j is
+    summed by the ranks that own it on each node, all slices at the same time.
+
+    Where the update needs to know the whole gradient first (clipping, sampled steps, several nodes), sums stay in the
+    owner's packet, and the update is a second phase.
+    """
+
+    def __init__(self, nodes: Nodes, model: Model | Mlp, config: RunConfig, timer: SyncTimer, counts: Array) -> None:
+        shapes, dtype = model.shapes(), np.dtype(config.dtype)
+        n = sum(int(np.prod(shape)) for shape in shapes.values())
+        self.nodes = nodes
+        self.me = me = nodes.local.rank
+        self.windows = Windows(nodes)
+        self.barrier = FlagBarrier(self.windows)
+        params = self.windows.allocate(n if me == 0 else 0, dtype)[0]
+        packets = self.windows.allocate(N_SLOTS + n, dtype)
+        super().__init__(nodes, model, config, timer, counts, Flat(shapes, dtype, params, packets[me]))
+        self.grads = [packet[N_SLOTS:] for packet in packets]
+        self.slices = self.deal()
+        self.own = [(i, s) for i, s in enumerate(self.slices) if s.owner == me]
+        self.between = self._connect()
+
+        self.where = list(self.blocks())
+
+        def allocate() -> tuple[list[Piece], optim.Optimizer]:
+            room = np.empty(max((b - a for a, b, _ in self.where), default=0), dtype)
+            pieces = [Piece(self.grads, me, a, b, room) for a, b, _ in self.where]
+            return pieces, optim.build(config, [params[a:b].reshape(shape) for a, b, shape in self.where])
+
+        self.pieces, self.optimizer = together(nodes.comm, allocate)
+        self.sums: list[Callable[[], Array]] = [piece.total for piece in self.pieces]
+        self._open_notes()
+        own = sum(s.stop - s.start for _, s in self.own)
+        self.sent_bytes = ((n - own) + (own if self.between else 0)) * dtype.itemsize
+        self._two_phases = bool(self.clip) or bool(self.between)
+
+    def deal(self) -> list[Slice]:
+        """Return the slices of all ranks, in the order they are reduced in."""
+        return cut(0, self.flat.n, LINE, self.nodes.largest, self.nodes.local.size)
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield the blocks of this rank's slices."""
+        for _, s in self.own:
+            yield from cache_blocks(s)
+
+    def _connect(self) -> dict[int, MPI.Comm]:
+        """Return a communicator for each of this rank's slice numbers, with their owners on all nodes, if several."""
+        if self.nodes.count == 1:
+            return {}
+        mine = {s.number for _, s in self.own}
+        comms = [self.comm.Split(0 if j in mine else MPI.UNDEFINED, self.comm.rank) for j in range(self.nodes.largest)]
+        return {j: comms[j] for j in sorted(mine)}
+
+    def _open_notes(self) -> None:
+        """Make room for what ranks tell each other in a step; two of each, used in turn: ranks may be a step apart.
+
+        ``before`` is written before a step's first barrier, ``after`` before its last. ``norms``: one a slice.
+        """
+        size = self.nodes.local.size
+        notes = self.windows.allocate(4 * size if self.me == 0 else 0, np.dtype(np.uint8))[0]
+        views = [notes[i * size : (i + 1) * size].data for i in range(4)]
+        self._before, self._after = views[:2], views[2:]
+        self._nothing = memoryview(bytes(size))
+        self._parity = 0
+        self.norms = self.windows.allocate(len(self.slices) if self.me == 0 else 0, np.dtype(np.float64))[0]
+
+    def broadcast(self) -> None:
+        """Send rank 0's parameters to the other nodes, whose leaders own slice 0 as it does."""
+        if 0 in self.between:
+            self.between[0].Bcast(self.flat.params)
+        self.barrier.wait()
+
+    def prepare(self, batch: Batch, *, sample: bool) -> Run:  # noqa: ARG002
+        """Return how this batch is run, made once."""
+        if batch.run is None:
+            batch.run = Run(self._gradient(batch.n), self.sums)
+        run: Run = batch.run
+        return run
+
+    def backward(self, batch: Batch, lr: float, *, sample: bool) -> float:
+        """See Synchronizer."""
+        self._factor = self.optimizer.begin(lr)
+        self._scale = self._factor / batch.total
+        return self.prepare(batch, sample=sample).gradient.loss_grad(batch, self._scale, None)
+
+    def step(self, batch: Batch, loss_sum: float, *, stop: bool, sample: bool) -> bool:
+        """See Synchronizer."""
+        self._parity = parity = 1 - self._parity
+        before, after = self._before[parity], self._after[parity]
+        before[self.me] = (STOP if stop else 0) | (0 if math.isfinite(loss_sum) else NOT_FINITE)
+        after[self.me] = 0
+        sampling_s = self.sampling_s
+        arrived = time.perf_counter()
+        self.barrier.wait()
+        notes = 0 if before == self._nothing and not self.between else self._all_notes(before)
+        if notes & NOT_FINITE:
+            raise NotFiniteError
+        totals = self.prepare(batch, sample=sample).totals
+        if sample or self._two_phases:
+            self._sum_then_update(batch, totals, sample=sample)
+        elif not self._sum_and_update(totals):
+            after[self.me] = NOT_FINITE
+        self.barrier.wait()
+        self.timer.add(arrived, time.perf_counter() - (self.sampling_s - sampling_s))
+        if after != self._nothing:
+            raise NotFiniteError
+        return bool(notes & STOP)
+
+    def close(self) -> None:
+        """See Synchronizer."""
+        for comm in self.between.values():
+            comm.Free()
+        self.windows.close()
+
+    def _all_notes(self, notes: memoryview) -> int:
+        """Return all ranks' notes in one."""
+        both = np.bitwise_or.reduce(np.frombuffer(notes, np.uint8), keepdims=True)
+        for comm in list(self.between.values())[:1]:
+            comm.Allreduce(MPI.IN_PLACE, both, MPI.BOR)
+        return int(both[0])
+
+    def _sum_and_update(self, totals: list[Callable[[], Array]]) -> bool:
+        """Sum and update block by block; return False, and leave the rest, if a sum is not finite."""
+        update = self.optimizer.update
+        for i, total in enumerate(totals):
+            grad = total()
+            if not is_finite(grad):
+                return False
+            update(i, grad)
+        return True
+
+    def _sum_then_update(self, batch: Batch, totals: list[Callable[[], Array]], *, sample: bool) -> None:
+        """Sum into this rank's packet, look at the whole, then update. Raises NotFiniteError on all ranks."""
+        mine = self.grads[self.me]
+        captured = {i: mine[s.start : s.stop].copy() for i, s in self.own} if sample else {}
+        for piece, total in zip(self.pieces, totals, strict=True):
+            grad = total()
+            if grad is not piece.own:
+                np.copyto(piece.own, grad.reshape(-1))
+        for i, s in self.own:
+            for start in range(s.start, s.stop if self.between else s.start, MAX_ELEMENTS):
+                self.between[s.number].Allreduce(MPI.IN_PLACE, mine[start : min(start + MAX_ELEMENTS, s.stop)])
+            self.norms[i] = long_norm(mine[s.start : s.stop])
+        self.barrier.wait()
+        norm = math.hypot(*self.norms)
+        if not math.isfinite(norm):
+            raise NotFiniteError
+        if sample:
+            start_s = time.perf_counter()
+            self._measure(batch, captured)
+            self.barrier.wait()
+            self.sampling_s += time.perf_counter() - start_s
+        most = self.clip * self._factor if self.clip else math.inf
+        for i, piece in enumerate(self.pieces):
+            if norm > most:
+                np.multiply(piece.own, most / norm, out=piece.own)
+            self.optimizer.update(i, piece.own.reshape(self.where[i][2]))
+
+    def _measure(self, batch: Batch, captured: dict[int, Array]) -> None:
+        """Compare this rank's gradient with the sums in their owners' packets; ``captured``: its own slices, before."""
+        mine = self.grads[self.me]
+        parts = []
+        for i, where in enumerate(self.flat.slices.values()):
+            for j, s in enumerate(self.slices):
+                a, b = max(where.start, s.start), min(where.stop, s.stop)
+                if a < b:
+                    own = captured[j][a - s.start : b - s.start] if j in captured else mine[a:b]
+                    parts.append((i, own, self.grads[s.owner][a:b]))
+        self.meter.measure(parts, (batch.n, batch.total), self._scale, self.comm.size if batch.equal else 0)
+        if not batch.equal:
+            plain = np.concatenate([own for _, own, _ in parts])
+            np.multiply(plain, 1 / (self._scale * batch.n) if batch.n and self._scale else 0, out=plain)
+            self.comm.Allreduce(MPI.IN_PLACE, plain)
+            self.meter.measure_plain((i, plain[s]) for i, s in enumerate(self.flat.slices.values()))
