@@ -1,0 +1,131 @@
+"""The project's own side: the ordinary training loop of a mode, on rows and weights that all peers get."""
+
+from dataclasses import fields
+from typing import Any
+
+import workers  # noqa: F401  # before NumPy, as the training process imports it
+from workers.launch import start_mpi
+
+comm = start_mpi().Dup()
+
+import numpy as np  # noqa: E402
+
+from common.config import RunConfig  # noqa: E402
+from common.feed import Batch, Feed, Plan  # noqa: E402
+from common.functional import MeanSquaredError, SoftmaxCrossEntropy  # noqa: E402
+from common.mlp import Mlp  # noqa: E402
+from ps.modes import MODES  # noqa: E402
+from ps.nodes import Nodes  # noqa: E402
+from ps.shared import Run, SharedStep  # noqa: E402
+from ps.timing import SyncTimer  # noqa: E402
+from tests.benchmarks.work import SUMS, Layers, Task, measure, time_sums  # noqa: E402
+from workers.threads import limit_threads  # noqa: E402
+from workers.train import Trainer  # noqa: E402
+
+NOTHING: Any = None
+
+
+class State:
+    """Nobody asks to stop; nobody asks where training is."""
+
+    signal = 0
+    epoch = 0
+    step = 0
+
+
+class Training:
+    """One mode on one workload."""
+
+    def __init__(self, task: Task, nodes: Nodes) -> None:
+        work = self.work = task.work
+        self.config = RunConfig(
+            mode=task.variant, optimizer="sgd", learning_rate=work.rate, batch_size=work.batch, dtype="float32"
+        )
+        self.model = Mlp(work.sizes, "relu", MeanSquaredError() if work.linear else SoftmaxCrossEntropy())
+        self.timer = SyncTimer(nodes, work.epoch)
+        share = work.batch // comm.size
+        counts = np.full((comm.size, work.epoch), share)
+        self.sync = MODES[task.variant].build(nodes, self.model, self.config, self.timer, counts)
+        if comm.rank == 0:
+            for (w, b), (weights, bias) in zip(self.model.layers, task.layers(), strict=True):
+                self.sync.flat.p[w][...] = weights
+                self.sync.flat.p[b][...] = bias
+        self.sync.broadcast()
+        x, y = task.rows(comm.rank, comm.size)
+        self.rows = np.ones((x.shape[0] * share, x.shape[2] + 1), np.float32)
+        self.rows[:, :-1] = x.reshape(-1, x.shape[2])
+        self.y = y.reshape(-1, *y.shape[2:])
+        # A feed's number of steps is fixed, so the warm-up has one of its own.
+        self.trainers = {n: self._trainer(n, share) for n in {work.warmup, work.epoch}}
+
+    def _trainer(self, steps: int, share: int) -> Trainer:
+        plan = self.sync.plan()
+        plan = Plan(*(getattr(plan, field.name)[:steps] for field in fields(plan)))
+        order = np.resize(np.arange(len(self.rows)), steps * share)
+        feed = Feed(
+            self.rows, self.y, self.model.loss, self.work.sizes[-1], plan, lambda epoch: order, fixed=True,
+            allocate=self.sync.allocate_rows,
+        )  # fmt: skip
+        return Trainer(self.config, NOTHING, self.model, feed, self.sync, State(), State())
+
+    def run(self, steps: int) -> None:
+        """Take steps by whole epochs; fewer, at the start, one by one, none of them sampled, as in a long epoch."""
+        if steps not in self.trainers and steps % self.work.epoch:
+            for _, batch in zip(range(steps), self.trainers[self.work.epoch].feed.epoch(1), strict=False):
+                loss_sum = self.sync.backward(batch, self.work.rate, sample=False)
+                self.sync.step(batch, loss_sum, stop=False, sample=False)
+            self.timer.steps = 0
+            return
+        length = steps if steps in self.trainers else self.work.epoch
+        for _ in range(steps // length):
+            self.trainers[length].run_epoch(1)
+            self.timer.steps = 0  # what closing an epoch does, without its messages and log
+
+    def layers(self) -> Layers:
+        """Return the parameters now."""
+        p = self.sync.flat.p
+        return [(p[w], p[b]) for w, b in self.model.layers]
+
+
+def sums(task: Task, nodes: Nodes) -> None:
+    """Time the sum of a vector in mode ``shared``, which there includes the update of parameters by it."""
+    results = {}
+    for n, count in SUMS.items():
+        model = Mlp((n - 1, 1), "relu", MeanSquaredError())
+        timer = SyncTimer(nodes, count)
+        config = RunConfig(mode="shared", optimizer="sgd", learning_rate=1.0, batch_size=comm.size, dtype="float32")
+        sync = SharedStep(nodes, model, config, timer, np.ones((comm.size, 1), np.int64))
+        sync.flat.grad[:] = 1
+        sync.optimizer.begin(1.0)
+        one = np.ones((1, 1), np.float32)
+        run = Run(NOTHING, sync.sums)
+        batch = Batch(one, one, one, one, False, comm.size, True, one, 0, 0, run)
+
+        def add(sync: SharedStep = sync, batch: Batch = batch, timer: SyncTimer = timer) -> None:
+            sync.step(batch, 0.0, stop=False, sample=False)
+            timer.steps = 0
+
+        results[str(n)] = time_sums(add, count, comm.Barrier)
+        assert (sync.flat.params % comm.size == 0).all(), "a sum is wrong"
+        sync.close()
+    task.report(comm.rank, us=results)
+
+
+def main() -> None:
+    """Do what the runner asks for."""
+    task = Task.given()
+    nodes = Nodes(comm)
+    limit_threads(nodes)
+    if task.name == "sums":
+        sums(task, nodes)
+        return
+    training = Training(task, nodes)
+    measure(
+        task, training.run, training.layers, versions={"numpy": np.__version__}, rank=comm.rank, barrier=comm.Barrier
+    )
+    comm.Barrier()  # rank 0 reads the parameters for the loss until here
+    training.sync.close()
+
+
+if __name__ == "__main__":
+    main()
