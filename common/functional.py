@@ -27,11 +27,16 @@ class Activation(Protocol):
         """Write f(z) into ``a``."""
 
     def backward(self) -> None:
-        """Multiply ``d`` by f'(z); ``z`` and ``a`` are done with and may be overwritten."""
+        """Multiply ``d`` by f'(z). ``z`` may be overwritten, ``a`` may not: others may still read it."""
 
 
 class Relu:
-    """max(z, 0); the gradient at 0 is 0."""
+    """max(z, 0); the gradient at 0 is 0.
+
+    Its gradient is a matter of bits: seen as a whole number, a float above 0 is above 0, and -number shifted right by
+    all its bits but one is a mask of ones, or of zeros where the number is 0. Comparing makes a bool array, whose
+    product with ``d`` NumPy converts through a buffer of its own in every call.
+    """
 
     needs_input = False
     keeps_one = True
@@ -39,16 +44,19 @@ class Relu:
     def __init__(self, z: Array, a: Array, d: Array) -> None:
         self.z, self.a, self.d = z, a, d
         self.zeros = np.zeros(z.shape, z.dtype)  # NumPy compares two arrays 2.5 times as fast as array and number
-        self.mask = np.empty(z.shape, np.bool_)
+        whole = np.dtype(f"i{z.itemsize}")
+        self.a_bits, self.d_bits, self.mask = a.view(whole), d.view(whole), np.empty(z.shape, whole)
+        self.shift = np.array(8 * z.itemsize - 1, whole)
 
     def forward(self) -> None:
         """Write max(z, 0)."""
         np.maximum(self.z, self.zeros, out=self.a)
 
     def backward(self) -> None:
-        """Keep d where a > 0; compare and multiply, since a masked assignment is many times slower."""
-        np.greater(self.a, self.zeros, out=self.mask)
-        np.multiply(self.d, self.mask, out=self.d)
+        """Keep d where a > 0."""
+        np.negative(self.a_bits, out=self.mask)
+        np.right_shift(self.mask, self.shift, out=self.mask)
+        np.bitwise_and(self.d_bits, self.mask, out=self.d_bits)
 
 
 class Tanh:
@@ -59,6 +67,7 @@ class Tanh:
 
     def __init__(self, z: Array, a: Array, d: Array) -> None:
         self.z, self.a, self.d = z, a, d
+        self.tmp = np.empty(z.shape, z.dtype)
 
     def forward(self) -> None:
         """Write tanh(z)."""
@@ -66,9 +75,9 @@ class Tanh:
 
     def backward(self) -> None:
         """Multiply d by 1 - a^2."""
-        np.multiply(self.a, self.a, out=self.a)
-        np.subtract(1, self.a, out=self.a)
-        np.multiply(self.d, self.a, out=self.d)
+        np.multiply(self.a, self.a, out=self.tmp)
+        np.subtract(1, self.tmp, out=self.tmp)
+        np.multiply(self.d, self.tmp, out=self.d)
 
 
 class Sigmoid:
@@ -108,7 +117,7 @@ class Gelu:
 
     def __init__(self, z: Array, a: Array, d: Array) -> None:
         self.z, self.a, self.d = z, a, d
-        self.tmp = np.empty(z.shape, z.dtype)
+        self.t, self.slope = np.empty(z.shape, z.dtype), np.empty(z.shape, z.dtype)
 
     def _t(self, out: Array) -> None:
         np.multiply(self.z, self.z, out=out)
@@ -126,20 +135,20 @@ class Gelu:
 
     def backward(self) -> None:
         """Multiply d by (1 + t)/2 + z/2 (1 - t^2) c (1 + 3 k z^2)."""
-        z, a, tmp = self.z, self.a, self.tmp
-        self._t(tmp)
-        np.multiply(z, z, out=a)
-        np.multiply(a, 3 * self.K * self.C, out=a)
-        np.add(a, self.C, out=a)
-        np.multiply(a, z, out=a)  # a = c z (1 + 3 k z^2)
-        np.multiply(a, 0.5, out=a)
-        np.add(tmp, 1, out=tmp)  # tmp = 1 + t
-        np.multiply(a, tmp, out=a)
-        np.subtract(2, tmp, out=z)  # z = 1 - t, so that a = z/2 (1 - t^2) c (...) after the next line
-        np.multiply(a, z, out=a)
-        np.multiply(tmp, 0.5, out=tmp)
-        np.add(a, tmp, out=a)
-        np.multiply(self.d, a, out=self.d)
+        z, t, slope = self.z, self.t, self.slope
+        self._t(t)
+        np.multiply(z, z, out=slope)
+        np.multiply(slope, 3 * self.K * self.C, out=slope)
+        np.add(slope, self.C, out=slope)
+        np.multiply(slope, z, out=slope)  # c z (1 + 3 k z^2)
+        np.multiply(slope, 0.5, out=slope)
+        np.add(t, 1, out=t)  # 1 + t
+        np.multiply(slope, t, out=slope)
+        np.subtract(2, t, out=z)  # 1 - t, so that slope = z/2 (1 - t^2) c (...) after the next line
+        np.multiply(slope, z, out=slope)
+        np.multiply(t, 0.5, out=t)
+        np.add(slope, t, out=slope)
+        np.multiply(self.d, slope, out=self.d)
 
 
 ACTIVATIONS: dict[str, type[Activation]] = {"relu": Relu, "tanh": Tanh, "sigmoid": Sigmoid, "gelu": Gelu}

@@ -164,7 +164,7 @@ class Coordinator:
             "share": {n: _ratio(table["own_dot"][:, i], table["all_sq"][:, i]) for i, n in enumerate(self.names)},
             "share_all": _ratio(table["own_dot"].sum(axis=1), table["all_sq"].sum(axis=1)),
         }  # fmt: skip
-        for name in ("compute_s", "wait_s", "transfer_s", "sync_s", "evaluation_s", "sampling_s"):
+        for name in ("input_s", "compute_s", "wait_s", "transfer_s", "sync_s", "evaluation_s", "sampling_s"):
             record[name] = table[name].tolist()
         for name in ("sync_median_s", "wait_median_s", "transfer_median_s"):
             record[name] = table[name].tolist()
@@ -193,7 +193,7 @@ class Coordinator:
                 parts = (f"{n} = {percent(record['norm_ratio'][n][rank], 'undefined', '%')}" for n in self.names)
                 say(head + "Contribution to " + ", ".join(parts))
                 say(head + f"Sync time = {record['sync_s'][rank]:.6f} seconds")
-        busy = float(np.mean(record["compute_s"])) + sync
+        busy = float(np.mean(record["compute_s"])) + float(np.mean(record["input_s"])) + sync
         line = epoch_line(record, self.config.epochs, self.metric)
         say(f"{line}, rate {record['learning_rate']:.3g}, {busy:.3f} s")
         self.sync_lines.append(f"{epoch:5d}  {sync:10.6f}  {wait:10.6f}  {transfer:10.6f}  {sync / busy:8.1%}")

@@ -1,6 +1,7 @@
 """Mode ``factors``: ranks of a node share layers' inputs and deltas, and each forms its rows of the gradient itself."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,7 @@ class Product:
 
     def total(self) -> Array:
         """Return the rows."""
-        np.dot(self.inputs_t, self.deltas, self.room)
+        np.matmul(self.inputs_t, self.deltas, out=self.room)  # np.dot would copy what does not lie in one piece
         return self.room
 
 
@@ -105,6 +106,11 @@ class FactorStep(SharedStep):
             batch.run = Run(lean, self._products(batch)), Run(whole, self.sums)
         runs: tuple[Run, Run] = batch.run
         return runs[sample]
+
+    def facts(self) -> dict[str, Any]:
+        """See Synchronizer."""
+        names = [w for (w, _), factored in zip(self._layers, self._factored, strict=True) if factored]
+        return {**super().facts(), "factored": names}
 
     def own_gradient(self, batch: Batch) -> float:
         """See Synchronizer."""

@@ -34,3 +34,6 @@ MODES: dict[str, Mode] = {
     "shared": Mode(SharedStep, "one copy of the parameters a node, each rank updates its slice", replicas=False),
     "factors": Mode(factors, "as shared; large layers' gradients are formed from inputs and deltas", replicas=False),
 }
+AUTO = "auto"
+"""Stands for the fastest of the table, tried at the start (workers/choose.py)."""
+HELP = {**{name: mode.help for name, mode in MODES.items()}, AUTO: "tries them at the start and takes the fastest"}

@@ -13,6 +13,7 @@ NUMBERS = (
     "loss_sum",
     "validation_loss_sum",
     "validation_correct",
+    "input_s",
     "compute_s",
     "wait_s",
     "transfer_s",

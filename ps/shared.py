@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from mpi4py import MPI
@@ -200,6 +201,10 @@ class SharedStep(OwnGradient):
             raise NotFiniteError
         return bool(notes & STOP)
 
+    def facts(self) -> dict[str, Any]:
+        """See Synchronizer."""
+        return {"phases": 2 if self._two_phases else 1, "factored": []}
+
     def close(self) -> None:
         """See Synchronizer."""
         for comm in self.between.values():
@@ -209,7 +214,7 @@ class SharedStep(OwnGradient):
     def _all_notes(self, notes: memoryview) -> int:
         """Return all ranks' notes in one."""
         both = np.bitwise_or.reduce(np.frombuffer(notes, np.uint8), keepdims=True)
-        for comm in list(self.between.values())[:1]:
+        for comm in self.between.values():
             comm.Allreduce(MPI.IN_PLACE, both, MPI.BOR)
         return int(both[0])
 

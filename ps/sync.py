@@ -2,7 +2,7 @@
 
 import math
 import time
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from mpi4py import MPI
@@ -53,6 +53,9 @@ class Synchronizer(Protocol):
 
     def own_gradient(self, batch: Batch) -> float:
         """Compute this rank's whole gradient again, into ``flat.g``; return its sum of losses."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the log says of it: phases of an update, and layers whose gradient is formed from factors."""
 
     def close(self) -> None:
         """Give back what MPI holds; nothing may be under way. Collective."""
@@ -105,6 +108,10 @@ class OwnGradient:
     def own_gradient(self, batch: Batch) -> float:
         """See Synchronizer."""
         return self._gradient(batch.n).loss_grad(batch, 1.0, None)
+
+    def facts(self) -> dict[str, Any]:
+        """See Synchronizer."""
+        return {"phases": 1, "factored": []}
 
     def _gradient(self, n: int) -> Gradient:
         if n not in self._gradients:

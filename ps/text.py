@@ -38,3 +38,9 @@ def epoch_line(record: dict[str, Any], epochs: int, metric_name: str) -> str:
 def verdict_line(fields: dict[str, Any]) -> str:
     """Return a finding as one line."""
     return f"Verdict ({fields['severity']}): {fields['text']}. Remedy: {fields['remedy']}."
+
+
+def mode_name(header: dict[str, Any]) -> str:
+    """Return the mode of a run: what was asked for, and what mode auto chose."""
+    asked, used = header["config"]["mode"], header["sync"]["mode"]
+    return str(asked) if asked == used else f"{asked} ({used})"

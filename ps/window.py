@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from common.errors import RankwiseError
+from common.errors import JobError, RankwiseError
 from common.flat import Array
 from ps.guard import together
 from ps.nodes import Nodes
@@ -31,12 +31,17 @@ class Windows:
     def allocate(self, own: int, dtype: np.dtype[Any]) -> list[Array]:
         """Return every local rank's vector of zeros, in rank order; ``own``: numbers in this rank's.
 
-        Collective over all nodes. Raises JobError if /dev/shm has no room on one, naming what is needed.
+        Collective over all nodes. Raises JobError if /dev/shm has no room on one, naming what is needed, and then
+        frees what was allocated before.
         """
         n_bytes = -(-own * dtype.itemsize // PAGE) * PAGE
         lengths = np.empty((self.local.size, 2), np.int64)
         self.local.Allgather(np.array([own, n_bytes], np.int64), lengths)
-        together(self.nodes.comm, lambda: self._check_room(int(lengths[:, 1].sum())))
+        try:
+            together(self.nodes.comm, lambda: self._check_room(int(lengths[:, 1].sum())))
+        except JobError:
+            self.close()  # mode auto goes on with another mode
+            raise
         window = MPI.Win.Allocate_shared(n_bytes, 1, MPI.INFO_NULL, self.local)
         self._windows.append(window)
         window.Lock_all(MPI.MODE_NOCHECK)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.config import RunConfig
+from common.config import OPTIMIZERS, RunConfig
 from ps.modes import MODES
 from tests.ranks import mpirun, program, records
 
@@ -57,6 +57,67 @@ def test_equals_one_rank(tmp_path: Path, data: str, oracle: Path, mode: str, n: 
     assert ours[0]["config"]["mode"] == mode
     assert ours[0]["world"] == n
     assert sum(ours[1]["rows"]) == 97
+
+
+@pytest.mark.parametrize(("n", "per_node"), [(3, 2), (4, 2), (7, 3)])
+@pytest.mark.parametrize("mode", ["shared", "factors"])
+def test_several_nodes_equal_one_rank(
+    tmp_path: Path, data: str, oracle: Path, mode: str, n: int, per_node: int
+) -> None:
+    """One machine split into nodes, of unequal size where n is odd: slices are summed within them, then between."""
+    folder = tmp_path / "run"
+    options = ["--mode", mode, "--ranks-per-node", str(per_node), "--data", data, "--output", str(folder)]
+    result = mpirun(n, "-m", "workers.run", *options, *ORACLE)
+    assert result.code == 0, result.err
+    assert [len(node["ranks"]) for node in records(folder)[0]["nodes"]] == [
+        min(per_node, n - first) for first in range(0, n, per_node)
+    ]
+    expected = parameters(oracle)
+    for name, value in parameters(folder).items():
+        np.testing.assert_allclose(value, expected[name], rtol=1e-10, atol=1e-13, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "activation"), list(zip(OPTIMIZERS, ["tanh", "relu", "sigmoid", "gelu", "tanh"], strict=True))
+)
+def test_updates_of_slices_equal_updates_of_the_whole(
+    tmp_path: Path, data: str, optimizer: str, activation: str
+) -> None:
+    """Layers that are large beside the batch, no clipping: sums and products are used at once, block by block."""
+    options = ["--data", data, "--dtype", "float64", "--epochs", "2", "--hidden", "64", "48", "--batch-size", "4",
+               "--activation", activation, "--optimizer", optimizer, "--learning-rate", "0.01",
+               "--weight-decay", "0.01", "--schedule", "cosine", "--test-fraction", "0"]  # fmt: skip
+    runs = [("allreduce", 1, ()), ("shared", 3, ()), ("factors", 3, ()), ("factors", 4, ("--ranks-per-node", "2"))]
+    for mode, n, more in runs:
+        folder = tmp_path / f"{mode}-{n}"
+        result = mpirun(n, "-m", "workers.run", "--mode", mode, "--output", str(folder), *options, *more)
+        assert result.code == 0, result.err
+        facts = records(folder)[0]["sync"]
+        assert facts["mode"] == mode
+        assert facts["factored"] == (["W1", "W2"] if mode == "factors" else [])
+        assert facts["phases"] == (2 if more else 1)
+        expected = parameters(tmp_path / "allreduce-1")
+        for name, value in parameters(folder).items():
+            np.testing.assert_allclose(value, expected[name], rtol=1e-10, atol=1e-13, err_msg=f"{mode} {n} {name}")
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_a_step_does_not_allocate_and_takes_any_model(n: int) -> None:
+    assert program(n, "steps.py").out == f"ok {n}\n"
+
+
+def test_auto_takes_the_fastest_and_leaves_no_trace(tmp_path: Path, data: str) -> None:
+    options = ["--data", data, "--dtype", "float64", "--epochs", "2", "--output"]
+    assert mpirun(2, "-m", "workers.run", "--mode", "auto", *options, str(tmp_path / "auto")).code == 0
+    facts = records(tmp_path / "auto")[0]["sync"]
+    assert {trial["mode"] for trial in facts["trials"]} == set(MODES)
+    medians = [trial["median_s"] for trial in facts["trials"]]
+    assert medians == sorted(medians)
+    assert facts["mode"] == facts["trials"][0]["mode"]
+    assert mpirun(2, "-m", "workers.run", "--mode", "allreduce", *options, str(tmp_path / "plain")).code == 0
+    expected = parameters(tmp_path / "plain")
+    for name, value in parameters(tmp_path / "auto").items():
+        np.testing.assert_allclose(value, expected[name], rtol=1e-10, atol=1e-13, err_msg=name)
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -28,7 +28,7 @@ class Job:
     """What a rank holds during training.
 
     ``scaling``: what was taken off the features and what they were divided by. ``threads``: BLAS threads
-    of this rank, and who set them. ``coordinator``: rank 0 only.
+    of this rank, and who set them. ``sync_facts``: what the log says of the mode. ``coordinator``: rank 0 only.
     """
 
     comm: MPI.Comm
@@ -42,6 +42,7 @@ class Job:
     stop: signals.StopFlag
     position: Position
     threads: tuple[int, str]
+    sync_facts: dict[str, Any]
     coordinator: Coordinator | None = None
 
     def own(self, part: Rows) -> Rows:
@@ -103,7 +104,8 @@ class Job:
             "loss_sum": sums.loss_sum,
             "validation_loss_sum": validation_loss,
             "validation_correct": correct,
-            "compute_s": sums.loop_s - times.sync_s - self.sync.sampling_s,
+            "input_s": self.trainer.feed.input_s,
+            "compute_s": sums.loop_s - times.sync_s - self.sync.sampling_s - self.trainer.feed.input_s,
             "wait_s": times.wait_s,
             "transfer_s": times.transfer_s,
             "sync_s": times.sync_s,
@@ -120,7 +122,7 @@ class Job:
         }
         for name, value in values.items():
             row[name] = value
-        self.sync.sampling_s = 0.0
+        self.sync.sampling_s = self.trainer.feed.input_s = 0.0
         table = rows.gather(self.comm, row)
         facts = {"steps": sums.steps, "sampled_steps": sums.sampled, "learning_rate": sums.learning_rate}
 

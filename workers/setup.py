@@ -12,25 +12,22 @@ import threadpoolctl
 from mpi4py import MPI
 
 from common import formats, models
-from common.batches import Batches
 from common.config import RunConfig
 from common.dataset import Dataset, check
 from common.errors import EXIT_USAGE, DataError, JobError
-from common.feed import Feed
 from common.flat import Array
 from common.functional import MeanSquaredError
 from common.host import affinity, boot_id, host, process_start
 from common.mlp import Mlp
-from common.streams import Stream, generator
 from ps import verdicts
 from ps.coordinator import Coordinator, make_folder
 from ps.guard import Position, at_root, fingerprint, same_everywhere, together
 from ps.messages import allgather
-from ps.modes import MODES
+from ps.modes import AUTO, HELP, MODES
 from ps.nodes import Nodes
-from ps.sync import Synchronizer
-from ps.timing import SyncTimer
 from workers import options
+from workers.assembly import assemble
+from workers.choose import choose
 from workers.job import Job
 from workers.signals import StopFlag
 from workers.threads import limit_threads
@@ -45,7 +42,7 @@ def configure(comm: MPI.Comm, arguments: list[str]) -> RunConfig | int:
     same_everywhere(comm, given, "command line or RANKWISE_ environment", "start all ranks with the same one")
 
     def parse() -> Any:
-        parsed = options.parse(arguments, {name: mode.help for name, mode in MODES.items()})
+        parsed = options.parse(arguments, HELP)
         return parsed if isinstance(parsed, int) else parsed.as_dict()
 
     agreed = at_root(comm, parse)
@@ -69,23 +66,6 @@ def load(comm: MPI.Comm, config: RunConfig) -> tuple[Dataset, Array, Array]:
     return data, mean, scale
 
 
-def initialise(comm: MPI.Comm, config: RunConfig, data: Dataset, model: Mlp, sync: Synchronizer) -> None:
-    """Fill the parameters: rank 0's everywhere, or with ``init = "per-rank"`` each rank's own."""
-    flat = sync.flat
-    if comm.rank == 0 or config.init == "per-rank":
-        if data.initial is not None and {k: v.shape for k, v in data.initial.items()} == flat.shapes:
-            for name, value in data.initial.items():
-                flat.p[name][...] = value
-        else:
-            model.init(flat.p, generator(config.seed, Stream.INIT, comm.rank))
-    if config.init == "broadcast":
-        sync.broadcast()
-        digest = fingerprint(flat.params).encode()
-        same_everywhere(
-            comm, digest, "initial parameters", "they were just broadcast: look for faulty memory or network"
-        )
-
-
 def prepare(comm: MPI.Comm, nodes: Nodes, config: RunConfig, stop: StopFlag, position: Position) -> Job:
     """Build everything a job needs and write the log's header. Raises JobError."""
     threads = limit_threads(nodes)
@@ -93,33 +73,22 @@ def prepare(comm: MPI.Comm, nodes: Nodes, config: RunConfig, stop: StopFlag, pos
     data, mean, scale = load(comm, config)
     model = together(comm, lambda: models.build(config, data.x.shape[1], data.n_classes, data.n_targets))
 
-    batches = Batches(len(data.train), config.batch_size, config.seed, config.rows, comm.size)
-    counts = np.array([batches.counts(rank) for rank in range(comm.size)])
-    timer = SyncTimer(nodes, batches.steps_per_epoch)
-    mode = MODES[config.mode]
-    if config.init == "per-rank" and not mode.replicas:
+    if config.init == "per-rank" and config.mode != AUTO and not MODES[config.mode].replicas:
         raise JobError(
             f'init = "per-rank": mode {config.mode} keeps one copy of the parameters a node, so ranks cannot start '
             "apart; use --init broadcast or --mode allreduce",
             EXIT_USAGE,
         )
-    sync = mode.build(nodes, model, config, timer, counts)
-    initialise(comm, config, data, model, sync)
-
-    def make_feed() -> Feed:
-        return Feed(
-            data.rows,
-            data.y,
-            model.loss,
-            model.sizes[-1],
-            sync.plan(),
-            lambda epoch: data.train[batches.order(epoch, comm.rank)],
-            fixed=batches.fixed,
-            allocate=sync.allocate_rows,
-        )
-
-    trainer = Trainer(config, data, model, make_feed(), sync, stop, position)
-    return Job(comm, config, data, (mean, scale), model, trainer, sync, timer, stop, position, threads)
+    mode, trials = config.mode, None
+    if mode == AUTO:
+        position.phase = "choosing a mode"
+        mode, trials = choose(nodes, config, data, model)
+    parts = assemble(mode, nodes, config, data, model)
+    trainer = Trainer(config, data, model, parts.feed, parts.sync, stop, position)
+    facts = {"mode": mode, **parts.sync.facts(), "trials": trials}
+    return Job(
+        comm, config, data, (mean, scale), model, trainer, parts.sync, parts.timer, stop, position, threads, facts
+    )
 
 
 def open_log(job: Job, nodes: Nodes) -> None:
@@ -213,6 +182,7 @@ def _header(job: Job, nodes: Nodes, ranks: list[dict[str, Any]]) -> dict[str, An
         },
         "steps_per_epoch": job.trainer.feed.steps,
         "packet_bytes": flat.packet.nbytes,
+        "sync": job.sync_facts,
         "timing": {
             "method": "arrival times of every step, compared once an epoch; no barrier",
             "clock": "monotonic, shared within a node"

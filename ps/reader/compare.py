@@ -11,7 +11,7 @@ import numpy as np
 from ps.log import Record, reason
 from ps.reader import console
 from ps.reader.run import RunView, load, mean
-from ps.text import metric, number, percent
+from ps.text import metric, mode_name, number, percent
 
 
 @dataclass(slots=True)
@@ -53,7 +53,7 @@ def compare(runs: list[Path]) -> int:
     first = _parameters(summaries[0].view)
     columns = ["", *(str(s.view.folder) for s in summaries)]
     lines: list[list[str]] = [
-        ["mode", *(str(s.view.header.get("config", {}).get("mode", "-")) for s in summaries)],
+        ["mode", *(mode_name(s.view.header) if s.view.header else "-" for s in summaries)],
         ["ranks", *(str(s.view.header.get("world", "-")) for s in summaries)],
         ["state", *(s.view.state for s in summaries)],
         ["epochs", *(str(len(s.losses)) for s in summaries)],

@@ -10,7 +10,7 @@ from common.errors import RankwiseError
 from ps.log import Record
 from ps.reader import console
 from ps.reader.run import RunView, death, end_line, load, mean
-from ps.text import metric, named_metric, number, percent, verdict_line
+from ps.text import metric, mode_name, named_metric, number, percent, verdict_line
 
 MOST_EPOCHS = 40
 MOST_PARAMETERS = 8
@@ -70,7 +70,7 @@ def _facts(header: Record) -> list[str]:
     threads = sorted(set(header["threads"]["per_rank"]))
     kind = f"{data['classes']} classes" if data["classes"] else f"{data['targets']} target(s)"
     return [
-        f"Started {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(header['t']))}, mode {config['mode']}, "
+        f"Started {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(header['t']))}, mode {mode_name(header)}, "
         f"{header['world']} ranks on {len(header['nodes'])} node(s): {nodes}",
         f"Data {data['name']}: {rows['train']} rows train, {rows['validation']} validate, {rows['test']} test, "
         f"{data['features']} features, {kind}",

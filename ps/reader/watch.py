@@ -7,7 +7,7 @@ from pathlib import Path
 from ps.log import Record, follow, log_path
 from ps.reader.run import RunView, death, end_line, mean
 from ps.reader.schema import Check
-from ps.text import epoch_line, verdict_line
+from ps.text import epoch_line, mode_name, verdict_line
 
 SILENCE_S = 60.0
 """After so long without a record from another host, say so."""
@@ -45,7 +45,7 @@ def _line(view: RunView, record: Record) -> str:
     kind, header = record["kind"], view.header
     if kind == "header":
         config = header["config"]
-        return f"{view.folder}: mode {config['mode']}, {header['world']} ranks, {config['epochs']} epochs"
+        return f"{view.folder}: mode {mode_name(header)}, {header['world']} ranks, {config['epochs']} epochs"
     if kind == "epoch":
         waits = record["wait_s"]
         longest = max(range(len(waits)), key=waits.__getitem__)

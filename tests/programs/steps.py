@@ -1,0 +1,115 @@
+"""On every rank, in every mode: a steady step makes no array, and a model of one's own trains as by hand."""
+
+import dataclasses
+import tracemalloc
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+
+from common.batches import Batches
+from common.config import RunConfig
+from common.feed import Feed
+from common.flat import Array, Views
+from common.functional import LogisticCrossEntropy, Loss, MeanSquaredError, SoftmaxCrossEntropy
+from common.mlp import Mlp
+from common.models import Model
+from ps.modes import MODES
+from ps.nodes import Nodes
+from ps.sync import Synchronizer
+from ps.timing import SyncTimer
+
+comm = MPI.COMM_WORLD.Dup()
+nodes = Nodes(comm)
+rng = np.random.default_rng(0)
+ROWS, FEATURES, STEPS = 40_000, 9, 5
+LARGEST = 36_000
+"""Bytes: NumPy broadcasts through a buffer of 8192 numbers. One number for each row of a rank takes more."""
+x = np.concatenate([rng.standard_normal((ROWS, FEATURES)), np.ones((ROWS, 1))], axis=1)
+
+
+class OwnModel:
+    """y = x w by the four plain methods."""
+
+    loss: Loss = MeanSquaredError()
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"w": (FEATURES, 2)}
+
+    def init(self, params: Views, rng: np.random.Generator) -> None:
+        params["w"][...] = 0
+
+    def predict(self, params: Views, x: Array) -> Array:
+        return x @ params["w"]
+
+    def loss_grad(self, params: Views, x: Array, y: Array, grads: Views, ready: Any) -> float:
+        error = self.predict(params, x) - y
+        grads["w"][...] = x.T @ error
+        ready("w")
+        return float(np.vdot(error, error)) / 2
+
+
+LOSSES: dict[str, tuple[Loss, Array, int]] = {
+    "sgd": (SoftmaxCrossEntropy(), rng.integers(0, 3, ROWS), 3),
+    "adam": (MeanSquaredError(), rng.standard_normal((ROWS, 2)).astype(np.float32), 2),
+    "momentum": (LogisticCrossEntropy(), rng.integers(0, 2, ROWS), 1),
+}
+
+
+def assemble(mode: str, model: Model | Mlp, config: RunConfig, y: Array, n_out: int) -> tuple[Synchronizer, Feed]:
+    batches = Batches(ROWS, config.batch_size, 0, "shuffle", comm.size)
+    counts = np.array([batches.counts(rank) for rank in range(comm.size)])
+    sync = MODES[mode].build(nodes, model, config, SyncTimer(nodes, 1000), counts)
+    if comm.rank == 0:
+        model.init(sync.flat.p, np.random.default_rng(1))
+    sync.broadcast()
+    rows = x.astype(config.dtype)
+    feed = Feed(rows, y, model.loss, n_out, sync.plan(), lambda epoch: batches.order(epoch, comm.rank),
+                fixed=False, allocate=sync.allocate_rows)  # fmt: skip
+    return sync, feed
+
+
+def check_allocation(mode: str, optimizer: str, activation: str) -> None:
+    config = RunConfig(optimizer=optimizer, batch_size=0, learning_rate=0.01)
+    loss, y, n_out = LOSSES[optimizer]
+    sync, feed = assemble(mode, Mlp((FEATURES, 20, 12, n_out), activation, loss), config, y, n_out)
+    batches = list(feed.epoch(1))
+
+    def steps(count: int) -> None:
+        for k in range(count):
+            batch = batches[k % len(batches)]
+            sync.step(batch, sync.backward(batch, 0.01, sample=False), stop=False, sample=False)
+
+    steps(2 * len(batches))
+    comm.Barrier()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    steps(STEPS)
+    peak = tracemalloc.get_traced_memory()[1] - before
+    tracemalloc.stop()
+    assert peak < LARGEST, f"{mode} {optimizer} {activation}: {peak} bytes"
+    sync.close()
+
+
+def check_own_model(mode: str) -> None:
+    y = rng.standard_normal((ROWS, 2))
+    config = RunConfig(optimizer="sgd", batch_size=3700, dtype="float64", model="linear")
+    sync, feed = assemble(mode, OwnModel(), config, y, 2)
+    w = np.zeros((FEATURES, 2))
+    order = dataclasses.replace(Batches(ROWS, 3700, 0, "shuffle", 1)).order(1, 0)
+    for k, batch in enumerate(feed.epoch(1)):
+        rows = order[k * 3700 : (k + 1) * 3700]
+        w -= 0.05 * x[rows, :-1].T @ (x[rows, :-1] @ w - y[rows]) / len(rows)
+        sync.step(batch, sync.backward(batch, 0.05, sample=k == 3), stop=False, sample=k == 3)
+    np.testing.assert_allclose(sync.flat.p["w"], w, rtol=1e-10)
+    sync.close()
+
+
+for mode in MODES:
+    check_allocation(mode, "sgd", "relu")
+    check_allocation(mode, "adam", "gelu")
+    check_allocation(mode, "momentum", "tanh")
+    check_own_model(mode)
+nodes.close()
+if comm.rank == 0:
+    print("ok", comm.size)

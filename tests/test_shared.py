@@ -1,0 +1,69 @@
+"""Shared memory: how slices are dealt, what is left behind, and what happens when there is no room."""
+
+import itertools
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ps.shared import cut
+from tests.ranks import Result
+
+Job = Callable[..., Result]
+SHORT = ("--epochs", "2", "--hidden", "8")
+SHM = Path("/dev/shm")
+
+
+@given(start=st.integers(0, 100), n=st.integers(0, 5000), unit=st.integers(1, 300), largest=st.integers(1, 9),
+       smaller=st.integers(1, 9))  # fmt: skip
+def test_slices_cover_the_vector_and_all_nodes_cut_alike(
+    start: int, n: int, unit: int, largest: int, smaller: int
+) -> None:
+    size = min(smaller, largest)
+    large, small = cut(start, start + n, unit, largest, largest), cut(start, start + n, unit, largest, size)
+    assert [s.owner for s in large] == list(range(largest))
+    assert [(s.start, s.stop, s.number) for s in large] == [(s.start, s.stop, s.number) for s in small]
+    assert large[0].start == start
+    assert large[-1].stop == start + n
+    for before, after in itertools.pairwise(large):
+        assert before.stop == after.start
+        assert (after.start - start) % unit == 0 or after.start == start + n
+    owners = [s.owner for s in small]
+    assert owners == sorted(owners)
+    assert set(owners) == set(range(size))
+    lengths = [s.stop - s.start for s in large]
+    assert max(lengths) - min(lengths) < 2 * unit
+
+
+@pytest.mark.parametrize("mode", ["shared", "factors"])
+def test_ranks_cannot_start_apart_in_one_memory(job: Job, tmp_path: Path, mode: str) -> None:
+    result = job(2, *SHORT, "--mode", mode, "--init", "per-rank")
+    assert result.code == 2
+    assert result.err.count("rankwise:") == 1
+    assert "keeps one copy of the parameters a node" in result.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_too_little_shared_memory_is_told_with_the_size(job: Job) -> None:
+    if not SHM.is_dir():
+        pytest.skip("no /dev/shm here")
+    numbers = shutil.disk_usage(SHM).free // 4  # float32: as much as there is, and the gradients on top
+    width = int(numbers**0.5)
+    result = job(2, "--mode", "shared", "--hidden", str(width), str(width))
+    assert result.code == 1
+    assert result.err.count("rankwise:") == 1
+    assert "shared memory: this node needs" in result.err
+    assert "MB in /dev/shm" in result.err
+
+
+@pytest.mark.parametrize("mode", ["shared", "factors"])
+@pytest.mark.parametrize("end", ["good", "bad"])
+def test_nothing_is_left_in_shared_memory(job: Job, mode: str, end: str) -> None:
+    before = set(SHM.iterdir())
+    rate = ["--optimizer", "sgd", "--learning-rate", "1e30"] if end == "bad" else []
+    result = job(3, *SHORT, "--mode", mode, "--ranks-per-node", "2", *rate)
+    assert result.code == (1 if rate else 0), result.err
+    assert set(SHM.iterdir()) - before == set()

@@ -1,0 +1,64 @@
+"""A mode with the memory, rows and clock it trains with; for a run, and for the trials that choose its mode."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from common.batches import Batches
+from common.config import RunConfig
+from common.dataset import Dataset
+from common.feed import Feed
+from common.mlp import Mlp
+from common.streams import Stream, generator
+from ps.guard import fingerprint, same_everywhere
+from ps.modes import MODES
+from ps.nodes import Nodes
+from ps.sync import Synchronizer
+from ps.timing import SyncTimer
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a mode needs to train: the synchroniser, its clock, and the rows of each step."""
+
+    sync: Synchronizer
+    timer: SyncTimer
+    feed: Feed
+
+
+def assemble(mode: str, nodes: Nodes, config: RunConfig, data: Dataset, model: Mlp) -> Parts:
+    """Build a mode and fill its parameters. Collective; raises JobError."""
+    comm = nodes.comm
+    batches = Batches(len(data.train), config.batch_size, config.seed, config.rows, comm.size)
+    counts = np.array([batches.counts(rank) for rank in range(comm.size)])
+    timer = SyncTimer(nodes, batches.steps_per_epoch)
+    sync = MODES[mode].build(nodes, model, config, timer, counts)
+    initialise(nodes, config, data, model, sync)
+    feed = Feed(
+        data.rows,
+        data.y,
+        model.loss,
+        model.sizes[-1],
+        sync.plan(),
+        lambda epoch: data.train[batches.order(epoch, comm.rank)],
+        fixed=batches.fixed,
+        allocate=sync.allocate_rows,
+    )
+    return Parts(sync, timer, feed)
+
+
+def initialise(nodes: Nodes, config: RunConfig, data: Dataset, model: Mlp, sync: Synchronizer) -> None:
+    """Fill the parameters: rank 0's everywhere, or with ``init = "per-rank"`` each rank's own."""
+    comm, flat = nodes.comm, sync.flat
+    if comm.rank == 0 or config.init == "per-rank":
+        if data.initial is not None and {k: v.shape for k, v in data.initial.items()} == flat.shapes:
+            for name, value in data.initial.items():
+                flat.p[name][...] = value
+        else:
+            model.init(flat.p, generator(config.seed, Stream.INIT, comm.rank))
+    if config.init == "broadcast":
+        sync.broadcast()
+        digest = fingerprint(flat.params).encode()
+        same_everywhere(
+            comm, digest, "initial parameters", "they were just broadcast: look for faulty memory or network"
+        )
