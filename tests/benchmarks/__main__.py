@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.launch import PEERS, RANKS, SUM_PEERS, PeerError, Runner
+from tests.benchmarks.launch import MEMORY_PEERS, PEERS, RANKS, SUM_PEERS, PeerError, Runner
 from tests.benchmarks.report import Results, markdown, tables, text
 from tests.benchmarks.work import WORKS, prepare
 
@@ -28,6 +28,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--markdown", action="store_true", help="draw the tables for a page")
     parser.add_argument("--cache", type=Path, default=CACHE, help="folder for environments and data")
     parser.add_argument("--torch-index", default="", help="for instance https://download.pytorch.org/whl/cpu")
+    parser.add_argument(
+        "--realtime", action="store_true", help="ahead of all other programs of the machine; needs root"
+    )
     return parser.parse_args()
 
 
@@ -37,7 +40,7 @@ def plan(workloads: list[str], peers: list[str]) -> list[tuple[str, str, bool]]:
     if "sums" in workloads:
         launches += [("sums", p, False) for p in SUM_PEERS if p in peers]
     if "memory" in workloads:
-        launches += [("W5", p, True) for p in peers if PEERS[p].start != "one" and p != "products"]
+        launches += [("W5", p, True) for p in MEMORY_PEERS if p in peers]
     return launches
 
 
@@ -47,7 +50,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if len(cores) < RANKS:
         sys.exit(f"needs {RANKS} cores, may use {len(cores)}")
     os.sched_setaffinity(0, cores[:RANKS])  # everyone gets as many, those that would start a thread on each as well
-    runner = Runner(options.cache.resolve(), options.torch_index)
+    runner = Runner(options.cache.resolve(), options.torch_index, options.realtime)
     launches = plan(options.workloads, options.peers)
     for name in sorted({name for name, _, _ in launches} & set(WORKS)):
         prepare(name, runner.cache / "data")

@@ -71,14 +71,19 @@ PEERS = {
 }  # fmt: skip
 SUM_PEERS = ("shared", "loop", "ddp")
 """Whose libraries' sums of a vector are measured."""
+MEMORY_PEERS = ("allreduce", "shared", "factors", "ddp", "loop")
 
 
 @dataclass(slots=True)
 class Runner:
-    """Launches peers; ``cache`` keeps environments, data and compiled code between runs."""
+    """Launches peers; ``cache`` keeps environments, data and compiled code between runs.
+
+    ``realtime``: put all of them under a real-time scheduling class, not only the peer that is listed with it.
+    """
 
     cache: Path
     torch_index: str
+    realtime: bool
     homes: dict[str, str] = field(default_factory=dict)
 
     def interpreter(self, home: str) -> str:
@@ -102,8 +107,15 @@ class Runner:
         python = self.interpreter(peer.home)
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "out"
-            task = {"variant": peer.variant, "name": name, "folder": str(self.cache / "data"), "out": str(out),
-                    "started": time.monotonic(), "watch": watch, "realtime": peer.realtime}  # fmt: skip
+            task = {
+                "variant": peer.variant,
+                "name": name,
+                "folder": str(self.cache / "data"),
+                "out": str(out),
+                "started": time.monotonic(),
+                "watch": watch,
+                "realtime": self.realtime or peer.realtime,
+            }
             command = [python, "-m", f"tests.benchmarks.{peer.module}", json.dumps(task)]
             common = environment(
                 PYTHONPATH=str(ROOT),

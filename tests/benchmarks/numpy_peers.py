@@ -141,7 +141,7 @@ if __name__ == "__main__":
     rank, barrier = (comm.rank, comm.Barrier) if comm else (0, nothing)
     versions = {"numpy": np.__version__}
     if comm:
-        versions["mpi"] = MPI.Get_library_version().split("\n")[0].strip("\0 ")
+        versions["mpi"] = " ".join(MPI.Get_library_version().split("\n")[0].strip("\0 ").split())
     if task.name == "sums":
         sums(task, comm)
     elif task.variant == "sklearn":

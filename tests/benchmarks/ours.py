@@ -88,7 +88,10 @@ class Training:
 
 
 def sums(task: Task, nodes: Nodes) -> None:
-    """Time the sum of a vector in mode ``shared``, which there includes the update of parameters by it."""
+    """Time the sum of a vector in mode ``shared``: with the update of parameters that belongs to it there, and alone.
+
+    Alone, slices of the sum stay in their owners' packets, as where an update needs the whole gradient first.
+    """
     results = {}
     for n, count in SUMS.items():
         model = Mlp((n - 1, 1), "relu", MeanSquaredError())
@@ -105,8 +108,16 @@ def sums(task: Task, nodes: Nodes) -> None:
             sync.step(batch, 0.0, stop=False, sample=False)
             timer.steps = 0
 
+        def alone(sync: SharedStep = sync) -> None:
+            sync.barrier.wait()
+            for piece in sync.pieces:
+                np.copyto(piece.own, piece.total())
+            sync.barrier.wait()
+
         results[str(n)] = time_sums(add, count, comm.Barrier)
         assert (sync.flat.params % comm.size == 0).all(), "a sum is wrong"
+        sync.flat.grad[:] = 0  # which summing again and again in place leaves as it is
+        results[f"alone {n}"] = time_sums(alone, count, comm.Barrier)
         sync.close()
     task.report(comm.rank, us=results)
 

@@ -76,14 +76,36 @@ class Results:
             ))  # fmt: skip
         return rows
 
+    def summary(self) -> list[Row]:
+        """Return a line a workload: our fastest mode against the fastest others, and allreduce against the loop."""
+        rows: list[Row] = []
+        for name in WORKS:
+            base = self.best(name)
+            run = [p for p in PEERS if not PEERS[p].ours and p != "products" and self.of(name, p)]
+            if not base or not run:
+                continue
+            by_time = sorted(run, key=lambda p: statistics.median(self.ms(name, p)))
+            ddp = next((p for p in by_time if p.startswith("ddp")), "")
+            other = next((p for p in by_time if not p.startswith("ddp")), "")
+            cells = [f"{spread(self.ratios(name, p, base))} {p}" if p else "-" for p in (ddp, other)]
+            products = [1 / r for r in self.ratios(name, "products", base)]
+            pair = self.ratios(name, "loop", "allreduce")
+            rows.append((name, base, *cells, spread(products) if products else "-", spread(pair) if pair else "-"))
+        return rows
+
     def sums(self) -> list[Row]:
         """Return a line a library: microseconds for each length."""
-        labels = {"shared": "rankwise, shared, with the update", "loop": "MPI_Allreduce", "ddp": "gloo"}
+        labels = {
+            "rankwise, shared, sum alone": ("shared", "alone "),
+            "rankwise, shared, with the update": ("shared", ""),
+            "MPI_Allreduce": ("loop", ""),
+            "gloo": ("ddp", ""),
+        }
         rows: list[Row] = []
-        for p, label in labels.items():
+        for label, (p, kind) in labels.items():
             found = [x["us"] for x in self.of("sums", p)]
             if found:
-                rows.append((label, *(spread([us for each in found for us in each[str(n)]]) for n in SUMS)))
+                rows.append((label, *(spread([us for each in found for us in each[f"{kind}{n}"]]) for n in SUMS)))
         return rows
 
     def memory(self) -> list[Row]:
@@ -105,9 +127,12 @@ def tables(launches: Launches, draw: Callable[[str, Row, list[Row]], str]) -> st
             kind = "linear" if work.linear else "MLP"
             title = f"{name}: {kind} {'-'.join(map(str, work.sizes))}, batch {work.batch}"
             parts.append(draw(title, ("", "ms a step", "times slower", "of peak", "start, s", "loss"), rows))
+    if rows := results.summary():
+        titles = ("", "fastest mode", "fastest DDP / it", "fastest other / it", "it / products", "loop / allreduce")
+        parts.append(draw("How many times slower others are", titles, rows))
     if rows := results.sums():
-        head = ("", *(f"{n:,} floats" for n in SUMS))
-        parts.append(draw("Sum of a vector over 2 processes, microseconds", head, rows))
+        lengths = ("", *(f"{n:,} floats" for n in SUMS))
+        parts.append(draw("Sum of a vector over 2 processes, microseconds", lengths, rows))
     if rows := results.memory():
         parts.append(draw("Memory of all processes on W5", ("", "MB"), rows))
     return "\n\n".join(parts)

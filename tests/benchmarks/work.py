@@ -56,7 +56,7 @@ class Work:
 
 # Epochs of at least 32 steps: our loop measures its contributions on one step in 32, and on one at least.
 WORKS = {
-    "W1": Work((10, 1), 50, 0.01, 64, 64, 1024, 2048, 3),
+    "W1": Work((10, 1), 50, 0.01, 64, 64, 1024, 1024, 3),
     "W2": Work((784, 128, 10), 128, 0.05, 32, 16, 32, 192, 3),
     "W3": Work((784, 512, 512, 10), 512, 0.05, 32, 4, 32, 32, 3),
     "W4": Work((784, 1024, 1024, 1024, 10), 2048, 0.05, 8, 2, 32, 32, 1),
@@ -106,6 +106,8 @@ class Task:
         task = cls(**json.loads(sys.argv[1]))
         if task.realtime:
             os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+        if task.watch:
+            WATCH.start()
         return task
 
     @property
@@ -165,17 +167,16 @@ def measure(
 ) -> None:
     """Time a peer and report. ``run(n)`` takes n steps from the first batch on and returns when they are done."""
     work, ms = task.work, []
-    watch = Watch() if task.watch else None
     run(1)
     first_s = time.monotonic() - task.started
-    run(MEMORY_STEPS if watch else work.warmup)
-    for _ in range(0 if watch else work.repeats):
+    run(MEMORY_STEPS if task.watch else work.warmup)
+    for _ in range(0 if task.watch else work.repeats):
         barrier()
         start = time.perf_counter()
         run(work.steps)
         ms.append((time.perf_counter() - start) / work.steps * 1e3)
-    memory = watch.end() if watch else []
-    loss = task.loss(layers()) if rank == 0 and layers and not watch else None
+    memory = WATCH.end() if task.watch else []
+    loss = task.loss(layers()) if rank == 0 and layers and not task.watch else None
     task.report(rank, ms=ms, first_s=first_s, loss=loss, memory=memory, versions=versions, **more)
 
 
@@ -198,7 +199,10 @@ class Watch:
     def __init__(self) -> None:
         self.samples: list[tuple[float, int]] = []
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._look)
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
         self._thread.start()
 
     def end(self) -> list[tuple[float, int]]:
@@ -212,3 +216,6 @@ class Watch:
             lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
             kib = next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
             self.samples.append((time.monotonic(), kib * 1024))
+
+
+WATCH = Watch()
