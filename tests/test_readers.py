@@ -167,7 +167,8 @@ def test_a_torn_tail_is_told_and_left_out(runs: Path, tmp_path: Path) -> None:
 def test_watch_follows_a_running_job_to_its_end(tmp_path: Path) -> None:
     job = popen([MPIRUN, "-np", "2", sys.executable, "-m", "workers.run", "--epochs", "60"], cwd=tmp_path)
     deadline = time.monotonic() + 20
-    while not (tmp_path / "runs" / "latest" / "coordinator.msgpack").exists():
+    file = tmp_path / "runs" / "latest" / "coordinator.msgpack"
+    while not file.exists() or not file.stat().st_size:  # it is there before its first record
         assert time.monotonic() < deadline
         time.sleep(0.02)
     running = log("show", cwd=tmp_path)
