@@ -1,0 +1,202 @@
+"""Sums of one vector by every mode, without a model's computation, beside MPI_Allreduce."""
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from common.config import RunConfig
+from common.errors import EXIT_STOPPED, JobError, RankwiseError
+from common.feed import Batch, Feed
+from common.flat import Array, Views
+from common.functional import Loss, MeanSquaredError
+from ps.guard import together
+from ps.modes import MODES
+from ps.nodes import Nodes
+from ps.reduce import Allreduce
+from ps.shared import SharedStep
+from ps.sync import EveryStep
+from ps.timing import SyncTimer
+from workers.bench import machine
+from workers.bench.intervals import median_interval
+from workers.bench.options import BenchConfig
+from workers.signals import StopFlag
+
+ROUND_S, MOST = 0.03, 1000
+"""Seconds of a round, and the most sums in it if --steps does not say."""
+RATE = 2.0**-10
+RAW = "MPI_Allreduce"
+
+
+class OneVector:
+    """A model of one vector, whose gradient is 1 everywhere for each row."""
+
+    loss: Loss = MeanSquaredError()
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """See Model."""
+        return {"v": (self.n,)}
+
+    def init(self, params: Views, rng: np.random.Generator) -> None:  # noqa: ARG002
+        """See Model."""
+        params["v"][...] = 0
+
+    def predict(self, params: Views, x: Array) -> Array:  # noqa: ARG002
+        """Return zeros."""
+        return np.zeros((len(x), 1), x.dtype)
+
+    def loss_grad(self, params: Views, x: Array, y: Array, grads: Views, ready: Callable[[str], None]) -> float:  # noqa: ARG002
+        """See Model."""
+        grads["v"].fill(len(x))
+        return 0.0
+
+
+class NoUpdate:
+    """An optimizer that leaves the parameters alone: what is left of a step is the sum."""
+
+    def begin(self, lr: float) -> float:
+        """See Optimizer."""
+        return lr
+
+    def update(self, block: int, grad: Array) -> None:
+        """Do nothing."""
+
+    def state(self) -> dict[str, list[Array]]:
+        """Return nothing."""
+        return {}
+
+
+class ModeSum:
+    """Steps of a mode on one vector; each rank has one row."""
+
+    def __init__(self, nodes: Nodes, mode: str, n: int, bench: BenchConfig, stop: StopFlag) -> None:
+        size = nodes.comm.size
+        self.nodes, self.mode, self.stop = nodes, mode, stop
+        self.timer = SyncTimer(nodes, max(MOST, bench.steps))
+        config = RunConfig(mode=mode, optimizer="sgd", dtype=bench.dtype, batch_size=size)
+        sync = MODES[mode].build(nodes, OneVector(n), config, self.timer, np.ones((size, 1), np.int64))
+        assert isinstance(sync, EveryStep | SharedStep)
+        self.sync = sync
+        self.update = sync.optimizer
+        sync.flat.params[:1] = 0
+        sync.broadcast()
+        rows, none = np.ones((1, 2), bench.dtype), np.zeros(1, np.int64)
+        self.feed = Feed(
+            rows, rows[:, :1], MeanSquaredError(), 1, sync.plan(), lambda epoch: none, fixed=True,  # noqa: ARG005
+            allocate=sync.allocate_rows,
+        )  # fmt: skip
+        self.batch: Batch = next(self.feed.epoch(1))
+        self.updates = 0
+
+    def run(self, count: int, *, update: bool) -> tuple[float, float]:
+        """Take steps; return seconds from the last rank's arrival, of the sum and of all but the gradient. Collective.
+
+        Medians of the slowest rank.
+        """
+        sync, batch, comm = self.sync, self.batch, self.nodes.comm
+        sync.optimizer = self.update if update else NoUpdate()
+        self.updates += count if update else 0
+        seconds = []
+        comm.Barrier()
+        self.timer.steps = 0
+        for _ in range(count):
+            loss_sum = sync.backward(batch, RATE, sample=False)
+            start = time.perf_counter()
+            if sync.step(batch, loss_sum, stop=self.stop.signal != 0, sample=False):
+                raise JobError("stopped by a signal; nothing was saved", EXIT_STOPPED)
+            seconds.append(time.perf_counter() - start)
+        times = self.timer.close_epoch()
+        whole = statistics.median(seconds) - times.wait_median_s
+        return machine.slowest(comm, times.transfer_median_s), machine.slowest(comm, whole)
+
+    def check(self) -> None:
+        """Raise RankwiseError if sums were wrong: each update takes the rate off every parameter."""
+        params, expected = self.sync.flat.params, -RATE * self.updates
+        if max(abs(params.max() - expected), abs(params.min() - expected)) > 1e-3 * abs(expected):
+            raise RankwiseError(
+                f"mode {self.mode}, sum of {len(params)}: got parameters from {params.min()} to {params.max()}, "
+                f"expected {expected}; a fault of rankwise or of the MPI library, please report it"
+            )
+
+
+class RawSum:
+    """MPI_Allreduce of a vector, in place, as written by hand."""
+
+    def __init__(self, nodes: Nodes, n: int, dtype: str, count: int) -> None:
+        self.nodes = nodes
+        self.timer = SyncTimer(nodes, max(MOST, count))
+        self.vector = np.ones(n, dtype)
+        self.reducer = Allreduce(nodes.comm, self.vector)
+
+    def run(self, count: int) -> float:
+        """Take sums, each of a vector just written as a gradient is; return seconds as ModeSum does. Collective."""
+        self.nodes.comm.Barrier()
+        self.timer.steps = 0
+        for _ in range(count):
+            self.vector.fill(1)
+            np.multiply(self.vector, 0.5, out=self.vector)
+            start = time.perf_counter()
+            self.reducer.sum()
+            self.timer.add(start, time.perf_counter())
+        return machine.slowest(self.nodes.comm, self.timer.close_epoch().transfer_median_s)
+
+
+def measure(nodes: Nodes, bench: BenchConfig, stop: StopFlag) -> dict[str, Any]:
+    """Sum vectors of every length. Collective."""
+    return {"sizes": [_one_size(nodes, bench, n, stop) for n in bench.vector_sizes]}
+
+
+def _one_size(nodes: Nodes, bench: BenchConfig, n: int, stop: StopFlag) -> dict[str, Any]:
+    """Sum vectors of one length. Collective; what was opened is closed also if all ranks raise a JobError."""
+    sums: dict[str, ModeSum] = {}
+    ended: JobError | None = None
+    result: dict[str, Any] = {}
+    try:
+        raw = RawSum(nodes, n, bench.dtype, bench.steps)
+        for mode in bench.chosen:
+            sums[mode] = ModeSum(nodes, mode, n, bench, stop)
+        result = _in_turn(nodes, bench, raw, sums)
+        for one in sums.values():
+            together(nodes.comm, one.check)
+    except JobError as error:
+        ended = error
+    for one in sums.values():
+        one.sync.close()
+    if ended:
+        raise ended
+    return {"n": n, **result}
+
+
+def _in_turn(nodes: Nodes, bench: BenchConfig, raw: RawSum, sums: dict[str, ModeSum]) -> dict[str, Any]:
+    """Let MPI_Allreduce and the modes take turns."""
+    nodes.comm.Barrier()
+    start = time.perf_counter()
+    raw.run(2)
+    for one in sums.values():
+        one.run(2, update=False)
+        one.run(2, update=True)
+    once = machine.slowest(nodes.comm, time.perf_counter() - start) / (4 * len(sums) + 2)
+    count = bench.steps or max(3, min(MOST, int(ROUND_S / once)))
+    raw_s: list[float] = []
+    sum_s: dict[str, list[float]] = {mode: [] for mode in sums}
+    step_s: dict[str, list[float]] = {mode: [] for mode in sums}
+    for k in range(bench.rounds):
+        raw_s.append(raw.run(count))
+        for i in range(len(sums)):
+            mode = list(sums)[(i + k) % len(sums)]
+            sum_s[mode].append(sums[mode].run(count, update=False)[0])
+            step_s[mode].append(sums[mode].run(count, update=True)[1])
+    modes = {
+        mode: {
+            **median_interval(sum_s[mode]),
+            "ratio": statistics.median(raw_s) / statistics.median(sum_s[mode]),
+            "step_s": statistics.median(step_s[mode]),
+        }
+        for mode in sums
+    }
+    return {"count": count, "raw": median_interval(raw_s), "modes": modes}
