@@ -44,6 +44,18 @@ def plan(workloads: list[str], peers: list[str]) -> list[tuple[str, str, bool]]:
     return launches
 
 
+def unprepared(runner: Runner, peers: list[str]) -> set[str]:
+    """Make the environments before anything is measured; return the peers that stay without one."""
+    failed = set()
+    for p in peers:
+        try:
+            runner.interpreter(PEERS[p].home)
+        except PeerError as error:
+            failed.add(p)
+            print(f"{p} is left out: {error}", file=sys.stderr)
+    return failed
+
+
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Measure; a peer that fails is named and left out from then on."""
     cores = sorted(os.sched_getaffinity(0))
@@ -55,7 +67,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     for name in sorted({name for name, _, _ in launches} & set(WORKS)):
         prepare(name, runner.cache / "data")
     results: dict[str, Any] = {"machine": machine(), "versions": {}, "launches": []}
-    failed: set[str] = set()
+    failed = unprepared(runner, options.peers)
     for number in range(options.rounds):
         for name, p, watch in launches:
             if p in failed:
