@@ -10,6 +10,8 @@ from common.functional import ACTIVATIONS, Activation, Loss
 
 Ready = Callable[[int], None]
 Rows = Callable[[int], Array]
+DRAWN = 1 << 20
+"""Initial weights drawn at a time."""
 
 
 class Mlp:
@@ -45,11 +47,13 @@ class Mlp:
         for i, (w, b) in enumerate(self.layers):
             n_in, n_out = params[w].shape
             last = i == len(self.layers) - 1
-            if self.activation_name in ("relu", "gelu") and not last:
-                params[w][...] = rng.standard_normal((n_in, n_out)) * np.sqrt(2 / n_in)
-            else:
-                bound = np.sqrt(6 / (n_in + n_out))
-                params[w][...] = rng.uniform(-bound, bound, (n_in, n_out))
+            rows = max(1, DRAWN // n_out)  # at a time: float64 is twice float32, for the largest matrix there is
+            for part in (params[w][start : start + rows] for start in range(0, n_in, rows)):
+                if self.activation_name in ("relu", "gelu") and not last:
+                    part[...] = rng.standard_normal(part.shape) * np.sqrt(2 / n_in)
+                else:
+                    bound = np.sqrt(6 / (n_in + n_out))
+                    part[...] = rng.uniform(-bound, bound, part.shape)
             params[b][...] = 0
 
     def predict(self, params: Views, x: Array) -> Array:

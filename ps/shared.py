@@ -105,7 +105,7 @@ class SharedStep(OwnGradient):
         n = sum(int(np.prod(shape)) for shape in shapes.values())
         self.nodes = nodes
         self.me = me = nodes.local.rank
-        self.windows = Windows(nodes)
+        self.windows = Windows(nodes, (n if me else 2 * n) * dtype.itemsize)
         self.barrier = FlagBarrier(self.windows)
         params = self.windows.allocate(n if me == 0 else 0, dtype)[0]
         packets = self.windows.allocate(N_SLOTS + n, dtype)

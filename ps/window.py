@@ -24,9 +24,13 @@ SPINS = 2000
 class Windows:
     """Shared memory of one node, freed together: each ``allocate`` is one MPI window."""
 
-    def __init__(self, nodes: Nodes) -> None:
+    def __init__(self, nodes: Nodes, expected: int) -> None:
+        """``expected``: bytes this rank will ask for, checked before any is touched. Collective; raises JobError."""
         self.nodes, self.local = nodes, nodes.local
         self._windows: list[MPI.Win] = []
+        total = np.array([expected], np.int64)
+        self.local.Allreduce(MPI.IN_PLACE, total)
+        together(nodes.comm, lambda: self._check_room(int(total[0])))
 
     def allocate(self, own: int, dtype: np.dtype[Any]) -> list[Array]:
         """Return every local rank's vector of zeros, in rank order; ``own``: numbers in this rank's.

@@ -1,7 +1,7 @@
 """Shared memory: how slices are dealt, what is left behind, and what happens when there is no room."""
 
+import contextlib
 import itertools
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -51,7 +51,7 @@ def test_ranks_cannot_start_apart_in_one_memory(job: Job, tmp_path: Path, mode: 
 def test_too_little_shared_memory_is_told_with_the_size(job: Job) -> None:
     if not SHM.is_dir():
         pytest.skip("no /dev/shm here")
-    numbers = shutil.disk_usage(SHM).free // 4  # float32: as much as there is, and the gradients on top
+    numbers = shutil.disk_usage(SHM).free // 4  # float32: as many as there is room for, and the gradients on top
     width = int(numbers**0.5)
     result = job(2, "--mode", "shared", "--hidden", str(width), str(width))
     assert result.code == 1
@@ -62,7 +62,10 @@ def test_too_little_shared_memory_is_told_with_the_size(job: Job) -> None:
 
 def left_over() -> set[Path]:
     """Return the files in shared memory that no process uses; those of other jobs on this machine are in use."""
-    maps = "".join(path.read_text() for path in Path("/proc").glob("[0-9]*/maps") if os.access(path, os.R_OK))
+    maps = ""
+    for path in Path("/proc").glob("[0-9]*/maps"):
+        with contextlib.suppress(OSError):  # gone, or somebody else's
+            maps += path.read_text()
     return {path for path in SHM.iterdir() if str(path) not in maps}
 
 

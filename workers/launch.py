@@ -25,6 +25,7 @@ def start_mpi() -> "MPI.Intracomm":
     Raises LaunchError if no MPI library loads or each process would be rank 0 of 1.
     """
     os.environ.setdefault("MPI4PY_CHECK_MPIEXEC", "0")  # our message is enough, and comes once
+    os.environ.setdefault("OMPI_MCA_osc", "^ucx")  # the wheel's complains on every rank when memory is shared
     import mpi4py
 
     mpi4py.rc.initialize = False
