@@ -32,7 +32,6 @@ class Batch:
     x_t: Array
     y: Array
     target: Array
-    encoded: bool
     total: int
     equal: bool
     around: Array
@@ -87,12 +86,14 @@ class Feed:
         self.steps = len(plan.own)
         self.plan = plan
         self.input_s = 0.0
-        widest = max(1, int(plan.room.max()) * rows.shape[1] * rows.itemsize)
+        widest = max(1, int(plan.room.max()) * (rows.shape[1] + n_out) * rows.itemsize)
         self.ahead = min(self.steps, max(1, AHEAD_BYTES // widest))
         firsts = range(0, self.steps, self.ahead)
         self.buffer = allocate(max(int(plan.room[f : f + self.ahead].sum()) for f in firsts), rows.shape[1])
         most = max(int(plan.own[f : f + self.ahead].sum()) for f in firsts)
         self.y_buffer = np.empty((most, *y.shape[1:]), y.dtype)
+        self.encoded = y.ndim == 1 or y.shape[1] > 1  # one number a row is a row of targets as it lies
+        self.targets = np.empty(most * n_out if self.encoded else 0, rows.dtype)
         self.together = bool((plan.room == plan.own).all())
         self.stays = fixed and self.ahead == self.steps
         self.ends, self.room_ends = (np.concatenate([[0], np.cumsum(n)]) for n in (plan.own, plan.room))
@@ -120,20 +121,20 @@ class Feed:
         for batch in batches:
             if not self.together:
                 np.take(self.rows, numbers[batch.start : batch.start + batch.n], axis=0, out=batch.x, mode="clip")
-            if batch.encoded:
+            if self.encoded:
                 self.loss.encode(batch.y, batch.target)
         return batches
 
     def _batch(self, k: int, first: int) -> Batch:
         own, total, equal = int(self.plan.own[k]), int(self.plan.total[k]), bool(self.plan.equal[k])
         start, room_start = int(self.ends[k] - self.ends[first]), int(self.room_ends[k] - self.room_ends[first])
-        key = (start, room_start, own, total, equal)
+        offset, room = int(self.plan.offset[k]), int(self.plan.room[k])
+        key = (start, room_start, own, total, equal, offset, room)
         if key not in self._batches:
-            offset = int(self.plan.offset[k])
-            around = self.buffer[room_start : room_start + int(self.plan.room[k])]
+            around = self.buffer[room_start : room_start + room]
             x = around[offset : offset + own]
             y = self.y_buffer[start : start + own]
-            encoded = y.ndim == 1 or y.shape[1] > 1  # one number a row is a row of targets as it lies
-            target = np.empty((self.n_out, own), self.rows.dtype) if encoded else y.T
-            self._batches[key] = Batch(x, x.T, y, target, encoded, total, equal, around, offset, start)
+            places = self.targets[start * self.n_out : (start + own) * self.n_out]
+            target = places.reshape(self.n_out, own) if self.encoded else y.T
+            self._batches[key] = Batch(x, x.T, y, target, total, equal, around, offset, start)
         return self._batches[key]

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from common.config import RunConfig
-from common.feed import Batch, Plan
+from common.feed import AHEAD_BYTES, Batch, Plan
 from common.flat import Array
 from common.mlp import Mlp, Pass
 from common.models import Model
@@ -55,10 +55,10 @@ class FactorStep(SharedStep):
         self._factored: list[bool] = []
         self._passes: dict[tuple[int, int], tuple[Pass, Pass]] = {}
         self._layers = model.layers
+        self._shapes = [(int(self._room.max()), n + 1) for n in model.sizes[1:-1]]
         super().__init__(nodes, model, config, timer, counts)
-        shapes = [(int(self._room.max()), n + 1) for n in model.sizes[1:-1]]
-        self._inputs = [self._matrix(*shape) for shape in shapes]
-        self._deltas = [self._matrix(*shape) for shape in shapes]
+        self._inputs = [self._matrix(*shape) for shape in self._shapes]
+        self._deltas = [self._matrix(*shape) for shape in self._shapes]
 
     def _matrix(self, rows: int, columns: int) -> Array:
         """Return a matrix that all ranks of the node see. Collective."""
@@ -112,9 +112,20 @@ class FactorStep(SharedStep):
         names = [w for (w, _), factored in zip(self._layers, self._factored, strict=True) if factored]
         return {**super().facts(), "factored": names}
 
-    def own_gradient(self, batch: Batch) -> float:
-        """See Synchronizer."""
-        return self._pass(batch)[0].loss_grad(batch, 1.0, None)
+    def more_numbers(self) -> int:
+        """Return inputs and deltas of the hidden layers, and rows that are copied ahead."""
+        return 2 * sum(rows * columns for rows, columns in self._shapes) + AHEAD_BYTES // 4
+
+    def not_finite(self, batch: Batch) -> list[str]:
+        """See Synchronizer. What this rank wrote is still there: gradients of some layers, factors of the others."""
+        whole, _ = self._pass(batch)
+        if not self._changed:
+            whole.loss_grad(batch, self._scale, None)
+        for i, factored in enumerate(self._factored):
+            output = whole.outputs[i]
+            if factored and self._changed and output is not None:
+                np.matmul(whole.inputs_t[i - 1] if i else batch.x_t, whole.delta_views[i], out=output)
+        return self._not_finite()
 
     def _pass(self, batch: Batch) -> tuple[Pass, Pass]:
         """Return forward and backward with all products, and without those formed from factors."""

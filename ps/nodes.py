@@ -21,6 +21,7 @@ class Nodes:
     def __init__(self, comm: MPI.Intracomm, ranks_per_node: int = 0) -> None:
         """``ranks_per_node`` splits one machine into pretended nodes, for tests; 0 asks MPI."""
         self.comm = comm
+        self._on_free: list[Callable[[], object]] = []
         local = cast("MPI.Intracomm", comm.Split_type(MPI.COMM_TYPE_SHARED, comm.rank))
         self.crowded = local.size > len({core for own in allgather(local, affinity()) for core in own})
         if ranks_per_node:
@@ -35,8 +36,18 @@ class Nodes:
         self.count = len(set(self.leaders))
         self.largest = max(self.leaders.count(leader) for leader in self.leaders)
 
+    def on_free(self, act: Callable[[], object]) -> None:
+        """Remember what a mode must give back together with all ranks, be it finished or built in part."""
+        self._on_free.append(act)
+
+    def free(self) -> None:
+        """Give back what modes hold, last first. Collective."""
+        while self._on_free:
+            self._on_free.pop()()
+
     def close(self) -> None:
-        """Free the node communicator."""
+        """Give back everything. Collective."""
+        self.free()
         self.local.Free()
 
 

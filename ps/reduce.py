@@ -7,8 +7,8 @@ from mpi4py import MPI
 
 from common.flat import Array, blocks
 
-MAX_ELEMENTS = 1 << 28
-"""Elements of one MPI call: counts are 32-bit in MPI before version 4, and so is a size in bytes inside some."""
+MAX_BYTES = 1 << 30
+"""Of one MPI call: counts are 32-bit in MPI before version 4, and so is a size in bytes inside some libraries."""
 
 
 class Reducer(Protocol):
@@ -38,7 +38,7 @@ class Allreduce:
 
     def __init__(self, comm: MPI.Comm, packet: Array) -> None:
         self.comm = comm
-        self.pieces = blocks(packet, MAX_ELEMENTS)
+        self.pieces = blocks(packet, MAX_BYTES // packet.itemsize)
         self.sent_bytes = packet.nbytes
 
     def ready(self, start: int) -> None:
@@ -60,7 +60,7 @@ class ReduceBcast:
 
     def __init__(self, comm: MPI.Comm, packet: Array) -> None:
         self.comm = comm
-        self.pieces = blocks(packet, MAX_ELEMENTS)
+        self.pieces = blocks(packet, MAX_BYTES // packet.itemsize)
         self.sent_bytes = packet.nbytes
 
     def ready(self, start: int) -> None:

@@ -12,18 +12,18 @@ from mpi4py import MPI
 from common import optim
 from common.config import RunConfig
 from common.feed import Batch
-from common.flat import BLOCK, N_SLOTS, Array, Flat
+from common.flat import BLOCK, N_SLOTS, Array, Flat, blocks
 from common.mlp import Mlp
 from common.models import Gradient, Model
-from ps.guard import together
+from ps.guard import short_fingerprint, together
 from ps.nodes import Nodes
-from ps.reduce import MAX_ELEMENTS
+from ps.reduce import MAX_BYTES
 from ps.sync import NotFiniteError, OwnGradient, is_finite, long_norm
 from ps.timing import SyncTimer
 from ps.window import FlagBarrier, Windows
 
 LINE = 16
-"""Slices begin at multiples of this many numbers, so no two ranks write to one cache line."""
+"""Slices of summed layers have a multiple of this many numbers: ranks seldom write to the same cache line."""
 STOP, NOT_FINITE = 1, 2
 Block = tuple[int, int, tuple[int, ...]]
 """Start and stop in the vector, and the shape the optimizer sees."""
@@ -105,7 +105,7 @@ class SharedStep(OwnGradient):
         n = sum(int(np.prod(shape)) for shape in shapes.values())
         self.nodes = nodes
         self.me = me = nodes.local.rank
-        self.windows = Windows(nodes, (n if me else 2 * n) * dtype.itemsize)
+        self.windows = Windows(nodes, (n + (0 if me else n + self.more_numbers())) * dtype.itemsize)
         self.barrier = FlagBarrier(self.windows)
         params = self.windows.allocate(n if me == 0 else 0, dtype)[0]
         packets = self.windows.allocate(N_SLOTS + n, dtype)
@@ -128,6 +128,12 @@ class SharedStep(OwnGradient):
         own = sum(s.stop - s.start for _, s in self.own)
         self.sent_bytes = ((n - own) + (own if self.between else 0)) * dtype.itemsize
         self._two_phases = bool(self.clip) or bool(self.between)
+        self._captured: dict[int, Array] = {}
+        self._changed = False
+
+    def more_numbers(self) -> int:
+        """Return what the node shares beside parameters and gradients."""
+        return 0
 
     def deal(self) -> list[Slice]:
         """Return the slices of all ranks, in the order they are reduced in."""
@@ -144,6 +150,8 @@ class SharedStep(OwnGradient):
             return {}
         mine = {s.number for _, s in self.own}
         comms = [self.comm.Split(0 if j in mine else MPI.UNDEFINED, self.comm.rank) for j in range(self.nodes.largest)]
+        for j in mine:
+            self.nodes.on_free(comms[j].Free)
         return {j: comms[j] for j in sorted(mine)}
 
     def _open_notes(self) -> None:
@@ -184,19 +192,24 @@ class SharedStep(OwnGradient):
         before, after = self._before[parity], self._after[parity]
         before[self.me] = (STOP if stop else 0) | (0 if math.isfinite(loss_sum) else NOT_FINITE)
         after[self.me] = 0
-        sampling_s = self.sampling_s
+        self._changed = False
         arrived = time.perf_counter()
         self.barrier.wait()
+        met = time.perf_counter()
         notes = 0 if before == self._nothing and not self.between else self._all_notes(before)
         if notes & NOT_FINITE:
             raise NotFiniteError
         totals = self.prepare(batch, sample=sample).totals
         if sample or self._two_phases:
             self._sum_then_update(batch, totals, sample=sample)
-        elif not self._sum_and_update(totals):
-            after[self.me] = NOT_FINITE
+        else:
+            self._changed = True
+            if not self._sum_and_update(totals):
+                after[self.me] = NOT_FINITE
+        done = time.perf_counter()
         self.barrier.wait()
-        self.timer.add(arrived, time.perf_counter() - (self.sampling_s - sampling_s))
+        # summing and updating is computing: what is left is the two barriers
+        self.timer.add(arrived, time.perf_counter() - (done - met))
         if after != self._nothing:
             raise NotFiniteError
         return bool(notes & STOP)
@@ -205,11 +218,21 @@ class SharedStep(OwnGradient):
         """See Synchronizer."""
         return {"phases": 2 if self._two_phases else 1, "factored": []}
 
+    def not_finite(self, batch: Batch) -> list[str]:
+        """See Synchronizer. Unless sums have taken its place, this rank's gradient is still where it wrote it."""
+        return self._not_finite() if self._changed else super().not_finite(batch)
+
+    def check_parameters(self) -> tuple[int, bool]:
+        """See Synchronizer. One rank of the node reads them all; each looks at its own slices."""
+        value = np.zeros(1, np.int64)
+        if self.me == 0:
+            value[0] = short_fingerprint(self.flat.params)
+        self.nodes.local.Bcast(value)
+        return int(value[0]), all(is_finite(self.flat.params[a:b]) for a, b, _ in self.where)
+
     def close(self) -> None:
         """See Synchronizer."""
-        for comm in self.between.values():
-            comm.Free()
-        self.windows.close()
+        self.nodes.free()
 
     def _all_notes(self, notes: memoryview) -> int:
         """Return all ranks' notes in one."""
@@ -231,14 +254,15 @@ class SharedStep(OwnGradient):
     def _sum_then_update(self, batch: Batch, totals: list[Callable[[], Array]], *, sample: bool) -> None:
         """Sum into this rank's packet, look at the whole, then update. Raises NotFiniteError on all ranks."""
         mine = self.grads[self.me]
-        captured = {i: mine[s.start : s.stop].copy() for i, s in self.own} if sample else {}
+        if sample:
+            self._capture()
         for piece, total in zip(self.pieces, totals, strict=True):
             grad = total()
             if grad is not piece.own:
                 np.copyto(piece.own, grad.reshape(-1))
         for i, s in self.own:
-            for start in range(s.start, s.stop if self.between else s.start, MAX_ELEMENTS):
-                self.between[s.number].Allreduce(MPI.IN_PLACE, mine[start : min(start + MAX_ELEMENTS, s.stop)])
+            for part in blocks(mine[s.start : s.stop], MAX_BYTES // mine.itemsize) if self.between else ():
+                self.between[s.number].Allreduce(MPI.IN_PLACE, part)
             self.norms[i] = long_norm(mine[s.start : s.stop])
         self.barrier.wait()
         norm = math.hypot(*self.norms)
@@ -246,7 +270,7 @@ class SharedStep(OwnGradient):
             raise NotFiniteError
         if sample:
             start_s = time.perf_counter()
-            self._measure(batch, captured)
+            self._measure(batch)
             self.barrier.wait()
             self.sampling_s += time.perf_counter() - start_s
         most = self.clip * self._factor if self.clip else math.inf
@@ -255,9 +279,16 @@ class SharedStep(OwnGradient):
                 np.multiply(piece.own, most / norm, out=piece.own)
             self.optimizer.update(i, piece.own.reshape(self.where[i][2]))
 
-    def _measure(self, batch: Batch, captured: dict[int, Array]) -> None:
-        """Compare this rank's gradient with the sums in their owners' packets; ``captured``: its own slices, before."""
-        mine = self.grads[self.me]
+    def _capture(self) -> None:
+        """Keep this rank's part of its own slices before the sums take their place."""
+        if not self._captured:
+            self._captured = {i: np.empty(s.stop - s.start, self.flat.dtype) for i, s in self.own}
+        for i, s in self.own:
+            np.copyto(self._captured[i], self.grads[self.me][s.start : s.stop])
+
+    def _measure(self, batch: Batch) -> None:
+        """Compare this rank's gradient with the sums in their owners' packets."""
+        mine, captured = self.grads[self.me], self._captured
         parts = []
         for i, where in enumerate(self.flat.slices.values()):
             for j, s in enumerate(self.slices):

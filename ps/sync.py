@@ -14,7 +14,7 @@ from common.flat import N_SLOTS, Array, Flat, Slot, blocks
 from common.mlp import Mlp
 from common.models import Gradient, Model
 from ps.contribution import ContributionMeter
-from ps.guard import together
+from ps.guard import short_fingerprint, together
 from ps.nodes import Nodes
 from ps.reduce import Reducer
 from ps.timing import SyncTimer
@@ -51,8 +51,11 @@ class Synchronizer(Protocol):
     def step(self, batch: Batch, loss_sum: float, *, stop: bool, sample: bool) -> bool:
         """Exchange and update; return whether any rank asked to stop. Raises NotFiniteError on all ranks."""
 
-    def own_gradient(self, batch: Batch) -> float:
-        """Compute this rank's whole gradient again, into ``flat.g``; return its sum of losses."""
+    def not_finite(self, batch: Batch) -> list[str]:
+        """Return the parameters whose gradient on this rank, in the step that has just failed, is not finite."""
+
+    def check_parameters(self) -> tuple[int, bool]:
+        """Return the fingerprint of this rank's copy of the parameters, and whether those it updates are finite."""
 
     def facts(self) -> dict[str, Any]:
         """Return what the log says of it: phases of an update, and layers whose gradient is formed from factors."""
@@ -105,9 +108,13 @@ class OwnGradient:
         """Return private memory."""
         return np.empty((rows, columns), self.flat.dtype)
 
-    def own_gradient(self, batch: Batch) -> float:
-        """See Synchronizer."""
-        return self._gradient(batch.n).loss_grad(batch, 1.0, None)
+    def not_finite(self, batch: Batch) -> list[str]:
+        """See Synchronizer. The parameters have not changed, so the gradient can be had again."""
+        self._gradient(batch.n).loss_grad(batch, self._scale, None)
+        return self._not_finite()
+
+    def _not_finite(self) -> list[str]:
+        return [name for name, gradient in self.flat.g.items() if not np.isfinite(gradient).all()]
 
     def facts(self) -> dict[str, Any]:
         """See Synchronizer."""
@@ -171,12 +178,18 @@ class EveryStep(OwnGradient):
             self._measure(batch)
         if self.clip:
             self._clip()
-        update = self.optimizer.update
-        for i, grad in enumerate(self._grads):
+        for grad in self._grads:  # all before the first update: ranks can then look for what is wrong in their own
             if not is_finite(grad):
                 raise NotFiniteError
+        update = self.optimizer.update
+        for i, grad in enumerate(self._grads):
             update(i, grad)
         return bool(status[STOP])
+
+    def check_parameters(self) -> tuple[int, bool]:
+        """See Synchronizer."""
+        params = self.flat.params
+        return short_fingerprint(params), all(is_finite(block) for block in blocks(params))
 
     def close(self) -> None:
         """See Synchronizer."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from common.errors import JobError, RankwiseError
+from common.errors import RankwiseError
 from common.flat import Array
 from ps.guard import together
 from ps.nodes import Nodes
@@ -31,21 +31,17 @@ class Windows:
         total = np.array([expected], np.int64)
         self.local.Allreduce(MPI.IN_PLACE, total)
         together(nodes.comm, lambda: self._check_room(int(total[0])))
+        nodes.on_free(self.close)
 
     def allocate(self, own: int, dtype: np.dtype[Any]) -> list[Array]:
         """Return every local rank's vector of zeros, in rank order; ``own``: numbers in this rank's.
 
-        Collective over all nodes. Raises JobError if /dev/shm has no room on one, naming what is needed, and then
-        frees what was allocated before.
+        Collective over all nodes. Raises JobError if /dev/shm has no room on one, naming what is needed.
         """
         n_bytes = -(-own * dtype.itemsize // PAGE) * PAGE
         lengths = np.empty((self.local.size, 2), np.int64)
         self.local.Allgather(np.array([own, n_bytes], np.int64), lengths)
-        try:
-            together(self.nodes.comm, lambda: self._check_room(int(lengths[:, 1].sum())))
-        except JobError:
-            self.close()  # mode auto goes on with another mode
-            raise
+        together(self.nodes.comm, lambda: self._check_room(int(lengths[:, 1].sum())))
         window = MPI.Win.Allocate_shared(n_bytes, 1, MPI.INFO_NULL, self.local)
         self._windows.append(window)
         window.Lock_all(MPI.MODE_NOCHECK)
@@ -53,7 +49,7 @@ class Windows:
         for rank, (n, _) in enumerate(lengths.tolist()):
             memory, _ = window.Shared_query(rank)
             vectors.append(np.asarray(memory, np.uint8)[: n * dtype.itemsize].view(dtype))
-        vectors[self.local.rank][:] = 0  # touched first by its owner, so it lies in the owner's part of the memory
+        vectors[self.local.rank][:] = 0
         window.Sync()
         self.local.Barrier()
         return vectors
@@ -70,7 +66,7 @@ class Windows:
         self._windows.clear()
 
     def _check_room(self, n_bytes: int) -> None:
-        if not SHM.is_dir():
+        if not SHM.is_dir() or self.local.size == 1:  # alone, a rank gets private memory
             return
         free = shutil.disk_usage(SHM).free
         if n_bytes > free:

@@ -18,7 +18,7 @@ def make_batch(model: Model | Mlp, x: Array, y: Array, dtype: str = "float64") -
     target = np.empty((n_out, len(x)), dtype)
     model.loss.encode(y, target)
     n = len(x)
-    return Batch(rows, rows.T, y, target, encoded=True, total=n, equal=True, around=rows, offset=0, start=0)
+    return Batch(rows, rows.T, y, target, total=n, equal=True, around=rows, offset=0, start=0)
 
 
 def loss_grad(model: Model | Mlp, flat: Flat, x: Array, y: Array, scale: float = 1.0) -> float:

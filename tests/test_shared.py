@@ -2,7 +2,11 @@
 
 import contextlib
 import itertools
+import os
 import shutil
+import signal
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ps.shared import cut
-from tests.ranks import Result
+from tests.ranks import MPIRUN, Result, finish, popen, records
 
 Job = Callable[..., Result]
 SHORT = ("--epochs", "2", "--hidden", "8")
@@ -77,3 +81,18 @@ def test_nothing_is_left_in_shared_memory(job: Job, mode: str, end: str) -> None
     result = job(3, *SHORT, "--mode", mode, "--ranks-per-node", "2", *rate)
     assert result.code == (1 if rate else 0), result.err
     assert left_over() - before == set()
+
+
+def test_a_killed_rank_leaves_no_window(tmp_path: Path) -> None:
+    """MPICH's own few megabytes stay behind; the windows would be 20 MB and more."""
+    before, run = left_over(), tmp_path / "run"
+    options = ["--mode", "shared", "--hidden", "2000", "2000", "--epochs", "1000", "--output", str(run)]
+    process = popen([MPIRUN, "-np", "2", sys.executable, "-m", "workers.run", *options], cwd=tmp_path)
+    deadline = time.monotonic() + 30
+    while not (run / "config.toml").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1)
+    os.kill(records(run)[0]["pid"], signal.SIGKILL)
+    assert finish(process, timeout=20).code != 0
+    time.sleep(0.5)
+    assert [path for path in left_over() - before if path.stat().st_size > 17 << 20] == []

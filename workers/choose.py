@@ -38,6 +38,7 @@ def choose(nodes: Nodes, config: RunConfig, data: Dataset, model: Mlp) -> tuple[
             parts = assemble(name, nodes, config, data, model)
         except JobError as error:
             measured.append({"mode": name, "steps": 0, "median_s": None, "reason": str(error)})
+            nodes.free()
             continue
         trial: dict[str, Any] = {"mode": name, "steps": 0, "median_s": None, "reason": None}
         try:
@@ -47,6 +48,7 @@ def choose(nodes: Nodes, config: RunConfig, data: Dataset, model: Mlp) -> tuple[
             trial["reason"] = "not finite"
         measured.append(trial)
         parts.sync.close()
+        del parts  # before the next one needs memory
     measured.sort(key=lambda m: m["median_s"] or math.inf)
     return str(measured[0]["mode"]), measured
 
@@ -54,7 +56,9 @@ def choose(nodes: Nodes, config: RunConfig, data: Dataset, model: Mlp) -> tuple[
 def _try(comm: MPI.Comm, parts: Parts, config: RunConfig) -> list[float]:
     """Return the seconds of each step, the same on all ranks: those of the slowest."""
     rate = learning_rates(config, 1, parts.feed.steps)[0]
-    batches = list(itertools.islice(parts.feed.epoch(1), parts.feed.ahead))
+    ahead = np.array([parts.feed.ahead])  # batches that lie in memory at the same time, on every rank
+    comm.Allreduce(MPI.IN_PLACE, ahead, MPI.MIN)
+    batches = list(itertools.islice(parts.feed.epoch(1), int(ahead[0])))
     _steps(parts, batches, rate, 1)
     first = np.array(_steps(parts, batches, rate, 1))
     comm.Allreduce(MPI.IN_PLACE, first, MPI.MAX)

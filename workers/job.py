@@ -13,7 +13,7 @@ from common.flat import Array
 from common.mlp import Mlp
 from ps import outputs, rows
 from ps.coordinator import Coordinator, say
-from ps.guard import Position, at_root, fingerprint, short_fingerprint
+from ps.guard import Position, at_root, fingerprint
 from ps.log import LOG_NAME
 from ps.messages import allgather
 from ps.sync import NotFiniteError, Synchronizer
@@ -98,6 +98,7 @@ class Job:
         validation_loss, correct = self.trainer.evaluate(self.own(self.data.validation))
         evaluation_s = self.timer.clock() - start
         times = self.timer.close_epoch()
+        own_fingerprint, finite = self.sync.check_parameters()
         row = np.zeros(1, rows.row_type(len(self.sync.flat.shapes)))
         values: dict[str, Any] = {
             "rows": sums.rows,
@@ -115,9 +116,9 @@ class Job:
             "sampling_s": self.sync.sampling_s,
             "evaluation_s": evaluation_s,
             "sent_bytes": self.sync.sent_bytes,
-            "fingerprint": short_fingerprint(self.sync.flat.params),
+            "fingerprint": own_fingerprint,
             "signal": self.stop.signal,
-            "finite": bool(np.isfinite(self.sync.flat.params).all()),
+            "finite": finite,
             **self.sync.meter.close_epoch(),
         }
         for name, value in values.items():

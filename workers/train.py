@@ -1,10 +1,9 @@
 """The training loop of a rank; knows the protocols of model and synchroniser, no MPI."""
 
+import math
 import time
 from dataclasses import dataclass, field
 from typing import Protocol
-
-import numpy as np
 
 from common import schedules
 from common.batches import sampled_steps
@@ -30,8 +29,8 @@ class Synchronizer(Protocol):
     def step(self, batch: Batch, loss_sum: float, *, stop: bool, sample: bool) -> bool:
         """Exchange and update; return whether all ranks stop now."""
 
-    def own_gradient(self, batch: Batch) -> float:
-        """Compute this rank's whole gradient into ``flat.g``; return its sum of losses."""
+    def not_finite(self, batch: Batch) -> list[str]:
+        """Return the parameters whose gradient on this rank, in the step that has just failed, is not finite."""
 
 
 class StopRequest(Protocol):
@@ -81,6 +80,7 @@ class Trainer:
         self.stop = stop
         self.progress = progress
         self.batch: Batch | None = None
+        self.loss_sum = 0.0
 
     def run_epoch(self, epoch: int) -> EpochSums:
         """Train one epoch. Raises what the synchroniser raises; ``batch`` is then the one it happened on."""
@@ -96,7 +96,7 @@ class Trainer:
             progress.step = k + 1
             self.batch = batch
             sample = k in sampled
-            loss = backward(batch, rates[k], sample=sample)
+            self.loss_sum = loss = backward(batch, rates[k], sample=sample)
             loss_sum += loss
             rows += batch.n
             if step(batch, loss, stop=stop.signal != 0, sample=sample):
@@ -121,8 +121,6 @@ class Trainer:
         return loss_sum, correct
 
     def not_finite(self) -> list[str]:
-        """Repeat the last step's gradient on this rank's batch; return what is not finite: ``loss`` and parameters."""
+        """Return what was not finite on this rank in the last step: ``loss`` and parameters."""
         assert self.batch is not None
-        loss_sum = self.sync.own_gradient(self.batch)
-        names = [] if np.isfinite(loss_sum) else ["loss"]
-        return names + [name for name, gradient in self.sync.flat.g.items() if not np.isfinite(gradient).all()]
+        return ([] if math.isfinite(self.loss_sum) else ["loss"]) + self.sync.not_finite(self.batch)

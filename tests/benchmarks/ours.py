@@ -102,7 +102,7 @@ def sums(task: Task, nodes: Nodes) -> None:
         sync.optimizer.begin(1.0)
         one = np.ones((1, 1), np.float32)
         run = Run(NOTHING, sync.sums)
-        batch = Batch(one, one, one, one, False, comm.size, True, one, 0, 0, run)
+        batch = Batch(one, one, one, one, comm.size, True, one, 0, 0, run)
 
         def add(sync: SharedStep = sync, batch: Batch = batch, timer: SyncTimer = timer) -> None:
             sync.step(batch, 0.0, stop=False, sample=False)

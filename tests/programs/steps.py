@@ -22,7 +22,7 @@ from ps.timing import SyncTimer
 comm = MPI.COMM_WORLD.Dup()
 nodes = Nodes(comm)
 rng = np.random.default_rng(0)
-ROWS, FEATURES, STEPS = 40_000, 9, 5
+ROWS, FEATURES, STEPS = 40_000, 9, 3
 LARGEST = 36_000
 """Bytes: NumPy broadcasts through a buffer of 8192 numbers. One number for each row of a rank takes more."""
 x = np.concatenate([rng.standard_normal((ROWS, FEATURES)), np.ones((ROWS, 1))], axis=1)
@@ -70,9 +70,11 @@ def assemble(mode: str, model: Model | Mlp, config: RunConfig, y: Array, n_out: 
 
 
 def check_allocation(mode: str, optimizer: str, activation: str) -> None:
-    config = RunConfig(optimizer=optimizer, batch_size=0, learning_rate=0.01)
+    config = RunConfig(
+        optimizer=optimizer, batch_size=0, learning_rate=0.01, clip=1.0 if optimizer == "momentum" else 0
+    )
     loss, y, n_out = LOSSES[optimizer]
-    sync, feed = assemble(mode, Mlp((FEATURES, 20, 12, n_out), activation, loss), config, y, n_out)
+    sync, feed = assemble(mode, Mlp((FEATURES, 200, 150, n_out), activation, loss), config, y, n_out)
     batches = list(feed.epoch(1))
 
     def steps(count: int) -> None:
