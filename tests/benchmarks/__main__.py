@@ -24,6 +24,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
     parser.add_argument("--rounds", type=int, default=3, help="times that everything is launched afresh")
     parser.add_argument("--json", type=Path, help="where to keep all results")
+    parser.add_argument("--add", action="store_true", help="add rounds to those that --json holds already")
     parser.add_argument("--show", type=Path, help="print the tables of such a file instead of measuring")
     parser.add_argument("--markdown", action="store_true", help="draw the tables for a page")
     parser.add_argument("--cache", type=Path, default=CACHE, help="folder for environments and data")
@@ -68,7 +69,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         prepare(name, runner.cache / "data")
     results: dict[str, Any] = {"machine": machine(), "versions": {}, "launches": []}
     failed = unprepared(runner, options.peers)
-    for number in range(options.rounds):
+    if options.add and options.json:
+        results = json.loads(options.json.read_text())
+    first = 1 + max((launch["round"] for launch in results["launches"]), default=-1)
+    for number in range(first, first + options.rounds):
         for name, p, watch in launches:
             if p in failed:
                 continue
