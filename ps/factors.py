@@ -1,6 +1,7 @@
 """Mode ``factors``: ranks of a node share layers' inputs and deltas, and each forms its rows of the gradient itself."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -91,9 +92,7 @@ class FactorStep(SharedStep):
 
     def plan(self) -> Plan:
         """Lay the rows of all ranks of the node side by side."""
-        own = self.counts[self.comm.rank]
-        equal = (self.counts == own).all(axis=0)
-        return Plan(own, self.counts.sum(axis=0), self._room, self._offset, equal)
+        return replace(super().plan(), room=self._room, offset=self._offset)
 
     def allocate_rows(self, rows: int, columns: int) -> Array:
         """Return memory that all ranks of the node see. Collective."""

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from common.errors import LaunchError
 if TYPE_CHECKING:
     from mpi4py import MPI
 
+MESSAGE_FIRST_S = 2.0
 LOCAL_RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
 
 
@@ -56,6 +58,18 @@ def start_mpi() -> "MPI.Intracomm":
             f"start with {remedy}"
         )
     return MPI.COMM_WORLD
+
+
+def connect() -> "MPI.Intracomm | int":
+    """Return a communicator of all ranks of our own, or, once rank 0 has said why there is none, the exit code."""
+    try:
+        return start_mpi().Dup()
+    except LaunchError as error:
+        if launcher_rank() == 0:
+            sys.stderr.write(f"rankwise: {error}\n")
+        else:  # a launcher may kill all at the first bad end, and that must not come before the message
+            time.sleep(MESSAGE_FIRST_S)
+        return error.exit_code
 
 
 def _expected_size() -> int:

@@ -1,26 +1,16 @@
 """Entry of a training process: ``mpirun -np 4 python -m workers.run --mode allreduce``."""
 
 import sys
-import time
 import traceback
 
-from common.errors import LaunchError
-from workers.launch import launcher_rank, start_mpi
-
-MESSAGE_FIRST_S = 2.0
+from workers.launch import connect
 
 
 def main() -> int:
     """Run one job on this rank; return its exit code."""
-    try:
-        world = start_mpi()
-    except LaunchError as error:
-        if launcher_rank() == 0:
-            sys.stderr.write(f"rankwise: {error}\n")
-        else:  # a launcher may kill all at the first bad end, and that must not come before the message
-            time.sleep(MESSAGE_FIRST_S)
-        return error.exit_code
-    comm = world.Dup()
+    comm = connect()
+    if isinstance(comm, int):
+        return comm
 
     # only now: everything below needs MPI to be there
     from common.errors import JobError

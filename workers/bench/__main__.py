@@ -2,12 +2,10 @@
 
 import os
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
-from common.errors import EXIT_OK, LaunchError
-from workers.launch import launcher_rank, start_mpi
-from workers.run import MESSAGE_FIRST_S
+from common.errors import EXIT_OK
+from workers.launch import connect
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -17,15 +15,9 @@ if TYPE_CHECKING:
 
 def main() -> int:
     """Measure on this rank; return its exit code."""
-    try:
-        world = start_mpi()
-    except LaunchError as error:
-        if launcher_rank() == 0:
-            sys.stderr.write(f"rankwise: {error}\n")
-        else:  # a launcher may kill all at the first bad end, and that must not come before the message
-            time.sleep(MESSAGE_FIRST_S)
-        return error.exit_code
-    comm = world.Dup()
+    comm = connect()
+    if isinstance(comm, int):
+        return comm
 
     # only now: everything below needs MPI to be there
     from common.errors import JobError
