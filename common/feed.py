@@ -22,7 +22,7 @@ class Batch:
 
     ``x``: (rows, n_in + 1), the last column ones; ``x_t``: its transpose; ``y``: the target as in the data;
     ``target``: (n_out, rows), as the loss takes it; ``total``: rows of all ranks in this step;
-    ``equal``: whether each has as many.
+    ``equal``: whether each has as many; ``active``: how many ranks have any.
     ``around``: (node's rows, n_in + 1), the rows of all ranks of the node if they lie in shared memory, else ``x``;
     this rank's begin at ``offset``.
     ``run``: what the synchroniser keeps with it.
@@ -38,6 +38,7 @@ class Batch:
     offset: int
     start: int
     run: Any = None
+    active: int = 1
 
     @property
     def n(self) -> int:
@@ -59,6 +60,8 @@ class Plan:
     offset: NDArray[np.int64]
     equal: NDArray[np.bool_]
     """Whether all ranks have equally many."""
+    active: NDArray[np.int64]
+    """How many ranks have any."""
 
 
 class Feed:
@@ -86,6 +89,8 @@ class Feed:
         self.steps = len(plan.own)
         self.plan = plan
         self.input_s = 0.0
+        self.filled = 0.0
+        """When rows were last begun to be copied ahead, on the clock of ``time.perf_counter``."""
         widest = max(1, int(plan.room.max()) * (rows.shape[1] + n_out) * rows.itemsize)
         self.ahead = min(self.steps, max(1, AHEAD_BYTES // widest))
         firsts = range(0, self.steps, self.ahead)
@@ -105,7 +110,7 @@ class Feed:
         order = None
         for first in range(0, self.steps, self.ahead):
             if not (self.stays and self._now):
-                start = time.perf_counter()
+                self.filled = start = time.perf_counter()
                 order = self.order(epoch) if order is None else order
                 self._now = self._fill(order, first, min(first + self.ahead, self.steps))
                 self.input_s += time.perf_counter() - start
@@ -127,14 +132,15 @@ class Feed:
 
     def _batch(self, k: int, first: int) -> Batch:
         own, total, equal = int(self.plan.own[k]), int(self.plan.total[k]), bool(self.plan.equal[k])
+        active = int(self.plan.active[k])
         start, room_start = int(self.ends[k] - self.ends[first]), int(self.room_ends[k] - self.room_ends[first])
         offset, room = int(self.plan.offset[k]), int(self.plan.room[k])
-        key = (start, room_start, own, total, equal, offset, room)
+        key = (start, room_start, own, total, equal, active, offset, room)
         if key not in self._batches:
             around = self.buffer[room_start : room_start + room]
             x = around[offset : offset + own]
             y = self.y_buffer[start : start + own]
             places = self.targets[start * self.n_out : (start + own) * self.n_out]
             target = places.reshape(self.n_out, own) if self.encoded else y.T
-            self._batches[key] = Batch(x, x.T, y, target, total, equal, around, offset, start)
+            self._batches[key] = Batch(x, x.T, y, target, total, equal, around, offset, start, active=active)
         return self._batches[key]

@@ -43,6 +43,12 @@ class Gradient(Protocol):
         ``ready(start)`` is told when the flat gradient is final from ``start`` on.
         """
 
+    def forward(self, batch: Batch, scale: float) -> float:
+        """Do the first half of ``loss_grad``; return the sum of losses."""
+
+    def backward(self, batch: Batch, ready: Ready | None) -> None:
+        """Do the second half."""
+
 
 class PlainGradient:
     """A model of one's own: its gradient is scaled when it is complete."""
@@ -53,6 +59,13 @@ class PlainGradient:
 
     def loss_grad(self, batch: Batch, scale: float, ready: Ready | None) -> float:  # noqa: ARG002
         """See Gradient."""
+        return self.forward(batch, scale)
+
+    def backward(self, batch: Batch, ready: Ready | None) -> None:
+        """Do nothing: such a model does both in one."""
+
+    def forward(self, batch: Batch, scale: float) -> float:
+        """Compute loss and gradient."""
         flat = self.flat
         loss_sum = self.model.loss_grad(flat.p, batch.x[:, :-1], batch.y, flat.g, lambda name: None)  # noqa: ARG005
         np.multiply(flat.grad, scale, out=flat.grad)

@@ -9,17 +9,33 @@ from typing import Any
 
 import numpy as np
 
+from common import marks
 from common.config import RunConfig, to_toml
 from common.errors import JobError, RankwiseError
 from common.files import write_atomic
-from common.flat import Array
-from ps import outputs
+from common.flat import Array, Flat
+from ps import analytics, outputs
 from ps.guard import odd_ranks
 from ps.log import FAILURE_NAME, FORMAT, LOG_NAME, VERSION, RunLog
 from ps.text import epoch_line, percent, verdict_line
 from ps.verdicts import Verdict, local_loss_misleads
 
 CONFIG_NAME = "config.toml"
+SECONDS = (
+    "loop_s",
+    "input_s",
+    "compute_s",
+    "reduce_s",
+    "wait_s",
+    "transfer_s",
+    "sync_s",
+    "sync_median_s",
+    "wait_median_s",
+    "transfer_median_s",
+    "sampling_s",
+    "evaluation_s",
+)
+"""By rank in an epoch's record, as the ranks hand them in."""
 
 
 def say(line: str) -> None:
@@ -86,14 +102,16 @@ def _point_latest(folder: Path) -> None:
 class Coordinator:
     """Writes the log and prints; exists on rank 0 only.
 
-    ``names``: the model's parameters. ``spread``: sum of squared deviations of the validation target over its
-    columns' number, by split, for R2; empty for classes.
+    ``flat``: the model's parameters and their gradient. ``spread``: sum of squared deviations of the validation target
+    over its columns' number, by split, for R2; empty for classes.
     """
 
-    def __init__(self, folder: Path, config: RunConfig, names: list[str], spread: dict[str, float]) -> None:
+    def __init__(self, folder: Path, config: RunConfig, flat: Flat, spread: dict[str, float]) -> None:
         self.folder = folder
         self.config = config
-        self.names = names
+        self.names = flat.names
+        self.gradient_bytes = flat.grad.nbytes
+        self.noise = analytics.NoiseScale()
         self.metric = "r2" if spread else "accuracy"
         self.spread = spread
         self.started = time.perf_counter()
@@ -120,15 +138,19 @@ class Coordinator:
         self.log.append("verdict", **verdict.fields())
         say(verdict_line(verdict.fields()))
 
-    def epoch(self, epoch: int, table: Array, facts: dict[str, Any], n_validation: int) -> dict[str, bool]:
+    def epoch(
+        self, epoch: int, table: Array, facts: dict[str, Any], n_validation: int, begin_s: float
+    ) -> dict[str, bool]:
         """Write and print an epoch from all ranks' rows; return whether to stop and whether it is the best so far.
 
-        ``facts``: what is the same on all ranks (steps, learning rate, sampled steps).
+        ``facts``: what is the same on all ranks (steps, learning rate, sampled steps). ``begin_s``: when the epoch's
+        first step began, on rank 0's clock.
         Raises JobError if replicas that started equal are not any more.
         """
         self._check_finite(epoch, table)
         record = self._record(epoch, table, facts, n_validation)
         self.log.append("epoch", **record)
+        self.log.append("steps", **self._steps(epoch, table, facts["sampled_steps"], begin_s))
         self.last = record
         self.losses.append(record["loss"])
         self.rank0_losses.append(record["loss_by_rank"][0])
@@ -158,16 +180,16 @@ class Coordinator:
             "validation_loss": None,
             "validation_metric": None,
             "rows": rows.astype(int).tolist(),
-            "gradient_mean": {n: table["mean"][:, i].tolist() for i, n in enumerate(self.names)},
-            "norm_ratio": {n: _ratio(np.sqrt(table["own_sq"][:, i]), np.sqrt(table["plain_sq"][:, i]))
-                           for i, n in enumerate(self.names)},
-            "share": {n: _ratio(table["own_dot"][:, i], table["all_sq"][:, i]) for i, n in enumerate(self.names)},
-            "share_all": _ratio(table["own_dot"].sum(axis=1), table["all_sq"].sum(axis=1)),
-        }  # fmt: skip
-        for name in ("input_s", "compute_s", "wait_s", "transfer_s", "sync_s", "evaluation_s", "sampling_s"):
+            **analytics.contribution(table, self.names),
+            "efficiency": analytics.efficiency(table["compute_s"] + table["input_s"], table["loop_s"]),
+        }
+        record["noise_scale"] = self.noise.update(
+            sum(record["noise_trace"].values()), sum(record["noise_gradient_sq"].values())
+        )
+        for name in SECONDS:
             record[name] = table[name].tolist()
-        for name in ("sync_median_s", "wait_median_s", "transfer_median_s"):
-            record[name] = table[name].tolist()
+        exchange_s = float(np.mean(table["transfer_s"] + table["reduce_s"])) / steps
+        record["bus_bytes_per_s"] = analytics.bus_bandwidth(self.gradient_bytes, len(table), exchange_s)
         record["sent_bytes"] = (table["sent_bytes"] * steps).astype(int).tolist()
         record["fingerprint"] = [f"{int(f):012x}" for f in table["fingerprint"]]
         if n_validation:
@@ -175,6 +197,17 @@ class Coordinator:
             record["validation_loss"] = float(losses / n_validation)
             record["validation_metric"] = self.metric_of("validation", losses, correct, n_validation)
         return record
+
+    def _steps(self, epoch: int, table: Array, sampled: list[int], begin_s: float) -> dict[str, Any]:
+        """Return when the phases of the sampled steps ended: whole microseconds since the epoch's first step."""
+        moments = table["moments"][:, : len(sampled)]  # ranks, steps, moments
+        whole = np.rint((moments - begin_s) * 1e6).astype(np.int64).transpose(2, 1, 0).tolist()
+        return {
+            "epoch": epoch,
+            "steps": sampled,
+            "begin_s": begin_s - self.started,
+            "moments_us": dict(zip((*marks.NAMES, "last"), whole, strict=True)),
+        }
 
     def metric_of(self, split: str, loss_sum: float, correct: float, n: int) -> float | None:
         """Return accuracy, or R2 = 1 - squared error / spread (None where the target does not vary)."""
@@ -245,8 +278,3 @@ class Coordinator:
             self.finish("failed")
         except OSError as error:
             warn(f"{self.log.path}: the error is not in the log ({error.strerror})")
-
-
-def _ratio(top: Array, bottom: Array) -> list[float | None]:
-    """Return top / bottom per rank; None where undefined: JSON and other languages have no common NaN."""
-    return [float(t / b) if b > 0 and math.isfinite(t / b) else None for t, b in zip(top, bottom, strict=True)]

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
+from common import marks
+from common.batches import SAMPLE_MOST
 from common.flat import Array
 from ps.contribution import ContributionMeter
 
@@ -13,8 +15,10 @@ NUMBERS = (
     "loss_sum",
     "validation_loss_sum",
     "validation_correct",
+    "loop_s",
     "input_s",
     "compute_s",
+    "reduce_s",
     "wait_s",
     "transfer_s",
     "sync_s",
@@ -31,8 +35,14 @@ NUMBERS = (
 
 
 def row_type(n_parameters: int) -> np.dtype[Any]:
-    """Return the structured dtype of a row: one float64 a number, one a parameter for each contribution field."""
-    return np.dtype([(n, "f8") for n in NUMBERS] + [(f, "f8", (n_parameters,)) for f in ContributionMeter.FIELDS])
+    """Return the structured dtype of a row, all of it float64.
+
+    One number a name, one a parameter for each contribution field, and for each sampled step the moments of its
+    phases and the last rank's arrival, in seconds on rank 0's clock.
+    """
+    numbers = [(n, "f8") for n in NUMBERS]
+    contributions = [(f, "f8", (n_parameters,)) for f in ContributionMeter.FIELDS]
+    return np.dtype([*numbers, *contributions, ("moments", "f8", (SAMPLE_MOST, len(marks.NAMES) + 1))])
 
 
 def gather(comm: MPI.Comm, row: Array) -> Array | None:

@@ -13,6 +13,7 @@ from common import optim
 from common.config import RunConfig
 from common.feed import Batch
 from common.flat import BLOCK, N_SLOTS, Array, Flat, blocks
+from common.marks import ARRIVED, LEFT, MEASURED, UPDATED
 from common.mlp import Mlp
 from common.models import Gradient, Model
 from ps.guard import short_fingerprint, together
@@ -184,7 +185,8 @@ class SharedStep(OwnGradient):
         """See Synchronizer."""
         self._factor = self.optimizer.begin(lr)
         self._scale = self._factor / batch.total
-        return self.prepare(batch, sample=sample).gradient.loss_grad(batch, self._scale, None)
+        run = self.prepare(batch, sample=sample).gradient
+        return self._marked(run, batch) if sample else run.loss_grad(batch, self._scale, None)
 
     def step(self, batch: Batch, loss_sum: float, *, stop: bool, sample: bool) -> bool:
         """See Synchronizer."""
@@ -210,6 +212,9 @@ class SharedStep(OwnGradient):
         self.barrier.wait()
         # summing and updating is computing: what is left is the two barriers
         self.timer.add(arrived, time.perf_counter() - (done - met))
+        self.reduce_s += done - met
+        if sample:
+            self.marks.now[ARRIVED], self.marks.now[UPDATED] = arrived, done
         if after != self._nothing:
             raise NotFiniteError
         return bool(notes & STOP)
@@ -269,10 +274,13 @@ class SharedStep(OwnGradient):
         if not math.isfinite(norm):
             raise NotFiniteError
         if sample:
-            start_s = time.perf_counter()
+            marks = self.marks.now
+            marks[LEFT] = time.perf_counter()
             self._measure(batch)
             self.barrier.wait()
-            self.sampling_s += time.perf_counter() - start_s
+            marks[MEASURED] = time.perf_counter()
+            self.sampling_s += marks[MEASURED] - marks[LEFT]
+            self.reduce_s -= marks[MEASURED] - marks[LEFT]  # which step adds with the rest
         most = self.clip * self._factor if self.clip else math.inf
         for i, piece in enumerate(self.pieces):
             if norm > most:
@@ -296,7 +304,7 @@ class SharedStep(OwnGradient):
                 if a < b:
                     own = captured[j][a - s.start : b - s.start] if j in captured else mine[a:b]
                     parts.append((i, own, self.grads[s.owner][a:b]))
-        self.meter.measure(parts, (batch.n, batch.total), self._scale, self.comm.size if batch.equal else 0)
+        self.meter.measure(parts, self._rows(batch), self._scale, self.comm.size if batch.equal else 0)
         if not batch.equal:
             plain = np.concatenate([own for _, own, _ in parts])
             np.multiply(plain, 1 / (self._scale * batch.n) if batch.n and self._scale else 0, out=plain)

@@ -11,9 +11,10 @@ from common import models, optim
 from common.config import RunConfig
 from common.feed import Batch, Plan
 from common.flat import N_SLOTS, Array, Flat, Slot, blocks
+from common.marks import ARRIVED, BACKWARD, FORWARD, MEASURED, UPDATED, Marks
 from common.mlp import Mlp
 from common.models import Gradient, Model
-from ps.contribution import ContributionMeter
+from ps.contribution import ContributionMeter, Rows
 from ps.guard import short_fingerprint, together
 from ps.nodes import Nodes
 from ps.reduce import Reducer
@@ -33,6 +34,9 @@ class Synchronizer(Protocol):
     sampling_s: float
     """Seconds spent on measuring contributions in this epoch, apart from synchronising."""
     meter: ContributionMeter
+    marks: Marks
+    reduce_s: float
+    """Seconds spent on summing and updating this rank's slices in this epoch, where that is not a call of MPI."""
     sent_bytes: int
     """Payload bytes this rank hands to MPI, or writes to memory for others, in one step."""
 
@@ -95,14 +99,16 @@ class OwnGradient:
         self.flat = flat
         self.clip = config.clip
         self.meter = ContributionMeter([view.size for view in flat.p.values()])
-        self.sampling_s = 0.0
+        self.marks = Marks()
+        self.sampling_s = self.reduce_s = 0.0
         self._factor, self._scale = 1.0, 1.0
         self._gradients: dict[int, Gradient] = {}
 
     def plan(self) -> Plan:
         """Keep this rank's rows to itself."""
         own = self.counts[self.comm.rank]
-        return Plan(own, self.counts.sum(axis=0), own, np.zeros_like(own), (self.counts == own).all(axis=0))
+        return Plan(own, self.counts.sum(axis=0), own, np.zeros_like(own), (self.counts == own).all(axis=0),
+                    (self.counts > 0).sum(axis=0))  # fmt: skip
 
     def allocate_rows(self, rows: int, columns: int) -> Array:
         """Return private memory."""
@@ -119,6 +125,18 @@ class OwnGradient:
     def facts(self) -> dict[str, Any]:
         """See Synchronizer."""
         return {"phases": 1, "factored": []}
+
+    def _marked(self, run: Gradient, batch: Batch) -> float:
+        """Compute the gradient with the clock between its halves."""
+        marks = self.marks.now
+        loss_sum = run.forward(batch, self._scale)
+        marks[FORWARD] = time.perf_counter()
+        run.backward(batch, None)
+        marks[BACKWARD] = time.perf_counter()
+        return loss_sum
+
+    def _rows(self, batch: Batch) -> Rows:
+        return Rows(batch.n, batch.total, batch.active)
 
     def _gradient(self, n: int) -> Gradient:
         if n not in self._gradients:
@@ -156,11 +174,10 @@ class EveryStep(OwnGradient):
         """See Synchronizer. On a sampled step nothing is sent early: the gradient is measured first."""
         self._factor = self.optimizer.begin(lr)
         self._scale = self._factor / batch.total
-        run = batch.run
+        run: Gradient = batch.run
         if run is None:
             run = batch.run = self._gradient(batch.n)
-        loss_sum: float = run.loss_grad(batch, self._scale, None if sample else self._ready)
-        return loss_sum
+        return self._marked(run, batch) if sample else run.loss_grad(batch, self._scale, self._ready)
 
     def step(self, batch: Batch, loss_sum: float, *, stop: bool, sample: bool) -> bool:
         """See Synchronizer."""
@@ -171,11 +188,13 @@ class EveryStep(OwnGradient):
             self._capture()
         arrived = time.perf_counter()
         self._reducer.sum()
-        self.timer.add(arrived, time.perf_counter())
+        left = time.perf_counter()
+        self.timer.add(arrived, left)
         if not math.isfinite(status[LOSS_SUM]):
             raise NotFiniteError
         if sample:
             self._measure(batch)
+            self.marks.now[ARRIVED : MEASURED + 1] = arrived, left, time.perf_counter()
         if self.clip:
             self._clip()
         for grad in self._grads:  # all before the first update: ranks can then look for what is wrong in their own
@@ -184,6 +203,8 @@ class EveryStep(OwnGradient):
         update = self.optimizer.update
         for i, grad in enumerate(self._grads):
             update(i, grad)
+        if sample:
+            self.marks.now[UPDATED] = time.perf_counter()
         return bool(status[STOP])
 
     def check_parameters(self) -> tuple[int, bool]:
@@ -220,7 +241,7 @@ class EveryStep(OwnGradient):
         own, flat = self._own, self.flat
         where = list(flat.slices.values())
         parts = ((i, own[s], flat.grad[s]) for i, s in enumerate(where))
-        self.meter.measure(parts, (batch.n, batch.total), self._scale, self.comm.size if batch.equal else 0)
+        self.meter.measure(parts, self._rows(batch), self._scale, self.comm.size if batch.equal else 0)
         if not batch.equal:
             np.multiply(own, 1 / (self._scale * batch.n) if batch.n and self._scale else 0, out=own)
             self.comm.Allreduce(MPI.IN_PLACE, own)

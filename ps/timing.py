@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from mpi4py import MPI
 
+from common.flat import Array
 from ps.nodes import Nodes, clock_offset
 
 Clock = Callable[[], float]
@@ -22,6 +23,10 @@ class SyncTimes:
     sync_median_s: float = 0.0
     wait_median_s: float = 0.0
     transfer_median_s: float = 0.0
+    last: Array = field(default_factory=lambda: np.empty(0))
+    """Of each step, when the last rank arrived, on rank 0's clock."""
+    align: Callable[[Array], Array] = lambda times: times
+    """Turns times of this rank's clock in the epoch into those of rank 0's."""
 
 
 class SyncTimer:
@@ -57,7 +62,12 @@ class SyncTimer:
         offset, self.offset_error_s = self._offset()
         now = self.clock()
         slope = (offset - self.offset) / max(now - self.offset_at, 1e-9)
-        aligned = arrived + self.offset + slope * (arrived - self.offset_at)
+        begin, begin_at = self.offset, self.offset_at
+
+        def align(times: Array) -> Array:
+            return times + begin + slope * (times - begin_at)
+
+        aligned = align(arrived)
         last = aligned.copy()
         self.nodes.comm.Allreduce(MPI.IN_PLACE, last, MPI.MAX)
         sync = left - arrived
@@ -66,5 +76,13 @@ class SyncTimer:
         self.offset, self.offset_at, self.steps = offset, now, 0
         if not len(sync):
             return SyncTimes()
-        medians = (float(np.median(t)) for t in (sync, wait, transfer))
-        return SyncTimes(float(wait.sum()), float(transfer.sum()), float(sync.sum()), *medians)
+        return SyncTimes(
+            wait_s=float(wait.sum()),
+            transfer_s=float(transfer.sum()),
+            sync_s=float(sync.sum()),
+            sync_median_s=float(np.median(sync)),
+            wait_median_s=float(np.median(wait)),
+            transfer_median_s=float(np.median(transfer)),
+            last=last,
+            align=align,
+        )

@@ -99,14 +99,19 @@ class Job:
         evaluation_s = self.timer.clock() - start
         times = self.timer.close_epoch()
         own_fingerprint, finite = self.sync.check_parameters()
+        sampled, lines = self.sync.marks.close_epoch()
         row = np.zeros(1, rows.row_type(len(self.sync.flat.shapes)))
+        row["moments"][0, : len(sampled), :-1] = times.align(lines)
+        row["moments"][0, : len(sampled), -1] = times.last[sampled]
         values: dict[str, Any] = {
             "rows": sums.rows,
             "loss_sum": sums.loss_sum,
             "validation_loss_sum": validation_loss,
             "validation_correct": correct,
+            "loop_s": sums.loop_s,
             "input_s": self.trainer.feed.input_s,
             "compute_s": sums.loop_s - times.sync_s - self.sync.sampling_s - self.trainer.feed.input_s,
+            "reduce_s": self.sync.reduce_s,
             "wait_s": times.wait_s,
             "transfer_s": times.transfer_s,
             "sync_s": times.sync_s,
@@ -123,13 +128,14 @@ class Job:
         }
         for name, value in values.items():
             row[name] = value
-        self.sync.sampling_s = self.trainer.feed.input_s = 0.0
+        self.sync.sampling_s = self.sync.reduce_s = self.trainer.feed.input_s = 0.0
         table = rows.gather(self.comm, row)
         facts = {"steps": sums.steps, "sampled_steps": sums.sampled, "learning_rate": sums.learning_rate}
+        begin_s = float(times.align(np.array([sums.begin_s]))[0])
 
         def close() -> dict[str, bool]:
             assert table is not None
-            decision = self.lead().epoch(epoch, table, facts, len(self.data.validation))
+            decision = self.lead().epoch(epoch, table, facts, len(self.data.validation), begin_s)
             return {**decision, "signalled": bool(table["signal"].any())}
 
         decision: dict[str, bool] = at_root(self.comm, close)

@@ -111,7 +111,7 @@ def open_log(job: Job, nodes: Nodes) -> None:
 
     def open_log() -> str:
         folder = make_folder(config.output, config.mode, comm.size)
-        job.coordinator = Coordinator(folder, config, job.sync.flat.names, _spread(data, job.model))
+        job.coordinator = Coordinator(folder, config, job.sync.flat, _spread(data, job.model))
         job.coordinator.header(**_header(job, nodes, ranks))
         return str(folder)
 

@@ -11,6 +11,7 @@ from common.config import RunConfig
 from common.dataset import Dataset, Rows
 from common.feed import Batch, Feed
 from common.flat import Flat
+from common.marks import BEGIN, END, INPUT, Marks
 from common.mlp import Mlp
 from common.models import Model
 
@@ -22,6 +23,7 @@ class Synchronizer(Protocol):
     """What the loop needs of a sync mode."""
 
     flat: Flat
+    marks: Marks
 
     def backward(self, batch: Batch, lr: float, *, sample: bool) -> float:
         """Compute this rank's gradient; return its sum of losses."""
@@ -52,6 +54,8 @@ class EpochSums:
 
     rows: int = 0
     loss_sum: float = 0.0
+    begin_s: float = 0.0
+    """On the clock of ``time.perf_counter``."""
     loop_s: float = 0.0
     steps: int = 0
     learning_rate: float = 0.0
@@ -96,18 +100,31 @@ class Trainer:
             progress.step = k + 1
             self.batch = batch
             sample = k in sampled
+            if sample:
+                self._begin_marks(k, start)
             self.loss_sum = loss = backward(batch, rates[k], sample=sample)
             loss_sum += loss
             rows += batch.n
             if step(batch, loss, stop=stop.signal != 0, sample=sample):
                 sums.stopped = True
                 break
-        sums.loop_s = time.perf_counter() - start
+            if sample:
+                self._close_marks(k)
+        sums.begin_s, sums.loop_s = start, time.perf_counter() - start
         sums.loss_sum, sums.rows, sums.steps = loss_sum, rows, progress.step
         sums.learning_rate = rates[sums.steps - 1]
         sums.sampled = [s + 1 for s in samples if s < sums.steps]
         progress.step = 0
         return sums
+
+    def _begin_marks(self, k: int, epoch_start: float) -> None:
+        marks, feed, now = self.sync.marks.now, self.feed, time.perf_counter()
+        marks[BEGIN] = now
+        marks[INPUT] = feed.filled if k % feed.ahead == 0 and feed.filled >= epoch_start else now
+
+    def _close_marks(self, k: int) -> None:
+        self.sync.marks.now[END] = time.perf_counter()
+        self.sync.marks.close_step(k)
 
     def evaluate(self, rows: Rows) -> tuple[float, int]:
         """Return (sum of losses, rows classified right) over the given rows of the data."""

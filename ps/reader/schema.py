@@ -11,6 +11,7 @@ from reprlib import repr as brief
 from types import NoneType
 from typing import Any
 
+from common import marks
 from ps.log import Record
 
 
@@ -69,6 +70,8 @@ TIME = Rule("a Unix time", frozenset({float}), low=0, high=1e11)
 PID = Rule("a process id", frozenset({int}), low=1, high=2**31 - 1)
 RANKS = Rule("a number of ranks", frozenset({int}), low=1)
 MAP = table()
+MOMENTS = (*marks.NAMES, "last")
+"""Of a sampled step, in ``steps`` records: each a list by step of lists by rank."""
 
 RECORDS = {
     "header": table(
@@ -134,8 +137,23 @@ RECORDS = {
         rows=by_rank(WHOLE),
         gradient_mean=by_parameter(by_rank(NUMBER)),
         norm_ratio=by_parameter(by_rank(nil(NUMBER))),
+        norm_ratio_all=by_rank(nil(NUMBER)),
         share=by_parameter(by_rank(nil(NUMBER))),
         share_all=by_rank(nil(NUMBER)),
+        cosine=by_parameter(by_rank(nil(NUMBER))),
+        cosine_all=by_rank(nil(NUMBER)),
+        leave_one_out=by_parameter(by_rank(nil(NUMBER))),
+        leave_one_out_all=by_rank(nil(NUMBER)),
+        diversity=by_parameter(nil(NUMBER)),
+        diversity_all=nil(NUMBER),
+        effective_ranks=nil(NUMBER),
+        noise_trace=by_parameter(NUMBER),
+        noise_gradient_sq=by_parameter(NUMBER),
+        noise_scale=nil(NUMBER),
+        efficiency=table(load_balance=nil(NUMBER), communication=nil(NUMBER), parallel=nil(NUMBER)),
+        bus_bytes_per_s=nil(NUMBER),
+        loop_s=by_rank(NUMBER),
+        reduce_s=by_rank(NUMBER),
         compute_s=by_rank(NUMBER),
         wait_s=by_rank(NUMBER),
         transfer_s=by_rank(NUMBER),
@@ -148,6 +166,13 @@ RECORDS = {
         evaluation_s=by_rank(NUMBER),
         sent_bytes=by_rank(WHOLE),
         fingerprint=by_rank(TEXT),
+    ),
+    "steps": table(
+        t=TIME,
+        epoch=WHOLE,
+        steps=listing(WHOLE),
+        begin_s=NUMBER,
+        moments_us=table(**{name: listing(by_rank(WHOLE)) for name in MOMENTS}),
     ),
     "verdict": table(
         t=TIME,

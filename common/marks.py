@@ -1,0 +1,34 @@
+"""When the phases of a sampled step began and ended on this rank, for a timeline."""
+
+import numpy as np
+
+from common.batches import SAMPLE_MOST
+from common.flat import Array
+
+NAMES = ("input", "begin", "forward", "backward", "arrived", "left", "measured", "updated", "end")
+"""Moments of a sampled step in their order: copying rows ahead began (where it did, else as ``begin``); the step began;
+forward, backward ended; this rank came to the exchange and left it; contributions were measured; parameters were
+updated; the step ended."""
+INPUT, BEGIN, FORWARD, BACKWARD, ARRIVED, LEFT, MEASURED, UPDATED, END = range(len(NAMES))
+
+
+class Marks:
+    """One line of clock readings (seconds of ``time.perf_counter``) a sampled step of the epoch.
+
+    ``now``: the line being written; the loop writes the outer moments, the synchroniser those within.
+    """
+
+    def __init__(self) -> None:
+        self.now = [0.0] * len(NAMES)
+        self.steps: list[int] = []
+        self._lines = np.zeros((SAMPLE_MOST, len(NAMES)))
+
+    def close_step(self, step: int) -> None:
+        """Keep the line as that of ``step`` (from 0)."""
+        self._lines[len(self.steps)] = self.now
+        self.steps.append(step)
+
+    def close_epoch(self) -> tuple[list[int], Array]:
+        """Return the sampled steps and their lines, (steps, moments); start anew."""
+        steps, self.steps = self.steps, []
+        return steps, self._lines[: len(steps)].copy()
