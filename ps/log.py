@@ -1,6 +1,6 @@
 """The central log: a file of msgpack maps, each with its own checksum, written by rank 0 and read by anyone.
 
-Run as ``python -m ps.log show | watch | export | compare``. The format is told in docs/log-format.md.
+Run as ``python -m ps.log show | watch | report | ...``. The format is told in docs/log-format.md.
 """
 
 import os

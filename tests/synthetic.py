@@ -1,5 +1,6 @@
 """Logs of runs that never were: any length, any number of ranks, written by the log's own writer."""
 
+import itertools
 import random
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,7 +15,7 @@ STEPS = 20
 
 def header(ranks: int, *, nodes: int = 1, mode: str = "allreduce", sizes: tuple[int, ...] = (64, 16, 10)) -> Record:
     """Return the fields of a header; two parameters a layer; ``nodes`` hosts ``node0``, ... with equal shares."""
-    layers = list(zip(sizes, sizes[1:], strict=False))
+    layers = list(itertools.pairwise(sizes))
     parameters: dict[str, list[int]] = {}
     for i, (n_in, n_out) in enumerate(layers, 1):
         parameters |= {f"W{i}": [n_in, n_out], f"b{i}": [n_out]}
@@ -34,7 +35,7 @@ def header(ranks: int, *, nodes: int = 1, mode: str = "allreduce", sizes: tuple[
         "threads": {"per_rank": [1] * ranks, "set_by": "rankwise"},
         "blas": {"internal_api": "openblas", "version": "0.3.31", "architecture": "Zen"},
         "mpi": {"vendor": "MPICH 5.0.2", "library": "MPICH Version: 5.0.2", "standard": "4.1"},
-        "versions": {name: "1.0" for name in ("python", "rankwise", "mpi4py", "numpy", "msgpack")},
+        "versions": dict.fromkeys(("python", "rankwise", "mpi4py", "numpy", "msgpack"), "1.0"),
         "system": "Linux",
         "data": {
             "name": "synthetic",
@@ -88,11 +89,11 @@ def epoch(head: Record, number: int, rng: random.Random, slow: dict[int, float])
         "gradient_mean": ratios(),
         **{key: ratios() for key in ("norm_ratio", "share", "cosine", "leave_one_out")},
         **{f"{key}_all": all_of() for key in ("norm_ratio", "share", "cosine", "leave_one_out")},
-        "diversity": {name: 0.5 for name in names},
+        "diversity": dict.fromkeys(names, 0.5),
         "diversity_all": 0.5,
         "effective_ranks": 0.5 * ranks,
-        "noise_trace": {name: 10.0 for name in names},
-        "noise_gradient_sq": {name: 0.05 for name in names},
+        "noise_trace": dict.fromkeys(names, 10.0),
+        "noise_gradient_sq": dict.fromkeys(names, 0.05),
         "noise_scale": 200.0,
         "efficiency": {
             "load_balance": sum(compute) / ranks / max(compute),

@@ -12,7 +12,7 @@ ALLOWED = {"common": {"common"}, "ps": {"ps", "common"}, "workers": {"workers", 
 LIBRARIES = {
     "common": {"numpy"},
     "ps": {"numpy", "msgpack", "mpi4py"},
-    "ps/reader": {"numpy", "rich", "cyclopts"},
+    "ps/reader": {"numpy", "msgpack", "rich", "cyclopts", "jinja2", "plotly", "matplotlib", "tensorboardX"},
     "workers": {"numpy", "msgpack", "mpi4py", "threadpoolctl", "cyclopts"},
 }
 WITHOUT_MPI = ["ps/log.py", "ps/outputs.py", "ps/coordinator.py", "workers/__init__.py", "workers/train.py",

@@ -1,14 +1,11 @@
 """From the command line to a job that is ready to train, agreed on by all ranks."""
 
-import importlib.metadata
 import os
-import platform
 from pathlib import Path
 from typing import Any
 
 import msgpack
 import numpy as np
-import threadpoolctl
 from mpi4py import MPI
 
 from common import formats, models
@@ -17,17 +14,16 @@ from common.dataset import Dataset, check
 from common.errors import EXIT_USAGE, DataError, JobError
 from common.flat import Array
 from common.functional import MeanSquaredError
-from common.host import affinity, boot_id, host, process_start
 from common.mlp import Mlp
 from ps import verdicts
 from ps.coordinator import Coordinator, make_folder
 from ps.guard import Position, at_root, fingerprint, same_everywhere, together
-from ps.messages import allgather
 from ps.modes import AUTO, HELP, MODES
 from ps.nodes import Nodes
 from workers import options
 from workers.assembly import assemble
 from workers.choose import choose
+from workers.describe import describe, timing
 from workers.job import Job
 from workers.signals import StopFlag
 from workers.threads import limit_threads
@@ -98,21 +94,18 @@ def open_log(job: Job, nodes: Nodes) -> None:
     """
     comm, config, data = job.comm, job.config, job.data
     job.position.phase = "opening the log"
-    ranks = allgather(
-        comm,
-        {
-            "host": host(),
-            "pid": os.getpid(),
-            "cores": affinity(),
-            "threads": job.threads[0],
-            "threads_by": job.threads[1],
-        },
-    )
+    facts = describe(nodes, config, data, job.model, job.sync.flat, job.threads)
 
     def open_log() -> str:
         folder = make_folder(config.output, config.mode, comm.size)
         job.coordinator = Coordinator(folder, config, job.sync.flat, _spread(data, job.model))
-        job.coordinator.header(**_header(job, nodes, ranks))
+        job.coordinator.header(
+            **facts,
+            steps_per_epoch=job.trainer.feed.steps,
+            sync=job.sync_facts,
+            timing=timing(nodes, job.timer),
+            contribution={"method": "measured on the sampled_steps of each epoch, before and after the sum"},
+        )
         return str(folder)
 
     job.position.folder = Path(at_root(comm, open_log))
@@ -136,58 +129,3 @@ def _spread(data: Dataset, model: Mlp) -> dict[str, float]:
         return {}
     parts = {"validation": data.y[data.validation], "test": data.y[data.test]}
     return {k: float(np.square(y - y.mean(axis=0)).sum()) / data.n_targets if len(y) else 0.0 for k, y in parts.items()}
-
-
-def _header(job: Job, nodes: Nodes, ranks: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the header's facts about job, machine and libraries."""
-    comm, data, flat = job.comm, job.data, job.sync.flat
-    members: dict[int, list[int]] = {}
-    for rank, leader in enumerate(nodes.leaders):
-        members.setdefault(leader, []).append(rank)
-    blas = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
-    return {
-        "world": comm.size,
-        "nodes": [{"host": ranks[leader]["host"], "ranks": own} for leader, own in members.items()],
-        "pid": os.getpid(),
-        "pid_start": process_start(os.getpid()),
-        "boot_id": boot_id(),
-        "cores": [rank["cores"] for rank in ranks],
-        "threads": {"per_rank": [rank["threads"] for rank in ranks], "set_by": ranks[0]["threads_by"]},
-        "blas": {k: blas[0].get(k) for k in ("internal_api", "version", "architecture")} if blas else None,
-        "mpi": {
-            "vendor": " ".join([MPI.get_vendor()[0], ".".join(str(v) for v in MPI.get_vendor()[1])]),
-            "library": MPI.Get_library_version().split("\n")[0].strip("\0 "),
-            "standard": ".".join(str(v) for v in MPI.Get_version()),
-        },
-        "versions": {
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in ("rankwise", "mpi4py", "numpy", "msgpack")},
-        },
-        "system": platform.platform(),
-        "data": {
-            "name": data.name,
-            "rows": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
-            "features": data.x.shape[1],
-            "classes": data.n_classes or None,
-            "targets": data.n_targets,
-            "sha256": data.sha256,
-        },
-        "model": {
-            "kind": job.config.model,
-            "sizes": list(job.model.sizes),
-            "loss": type(job.model.loss).__name__,
-            "parameters": {name: list(shape) for name, shape in flat.shapes.items()},
-            "n_parameters": flat.n,
-            "initial_fingerprint": fingerprint(flat.params),
-        },
-        "steps_per_epoch": job.trainer.feed.steps,
-        "packet_bytes": flat.packet.nbytes,
-        "sync": job.sync_facts,
-        "timing": {
-            "method": "arrival times of every step, compared once an epoch; no barrier",
-            "clock": "monotonic, shared within a node"
-            + ("; node offsets by round trips with rank 0 at both ends of an epoch" if nodes.count > 1 else ""),
-            "offset_error_s": job.timer.offset_error_s,
-        },
-        "contribution": {"method": "measured on the sampled_steps of each epoch, before and after the sum"},
-    }

@@ -1,1 +1,1 @@
-"""Commands that read a log: ``python -m ps.log show | watch | export | compare``; no MPI, none of it on a rank."""
+"""Commands that read a log: ``python -m ps.log show | watch | report | ...``; no MPI, none of it on a rank."""

@@ -43,16 +43,91 @@ def watch(run: Run = LATEST, /) -> int:
 
 
 @app.command
-def export(run: Run = LATEST, /, *, csv: bool = False, jsonl: bool = False, output: Path | None = None) -> int:
-    """Write the log as text: --csv one line per epoch and rank, --jsonl one object per record.
+def export(
+    run: Run = LATEST,
+    /,
+    *,
+    csv: bool = False,
+    jsonl: bool = False,
+    markdown: bool = False,
+    tensorboard: Path | None = None,
+    output: Path | None = None,
+) -> int:
+    """Write the log in another format: choose one.
 
     Parameters
     ----------
+    csv: one line per epoch and rank.
+    jsonl: one JSON object per record.
+    markdown: tables for a report.
+    tensorboard: event files in this folder, which `tensorboard --logdir` shows (extra tensorboard).
     output: the file to write; standard output if not given.
     """
     from ps.reader.export import export as command
 
-    return command(run, csv=csv, jsonl=jsonl, output=output)
+    return command(run, csv=csv, jsonl=jsonl, markdown=markdown, tensorboard=tensorboard, output=output)
+
+
+@app.command
+def report(
+    run: Run = LATEST, /, *more: Run, output: Annotated[Path, Parameter(alias="-o")] = Path("report.html")
+) -> int:
+    """Write one page with charts and verdicts that opens without a network (extra report); several runs side by side.
+
+    Parameters
+    ----------
+    output: the file to write.
+    """
+    from ps.reader.report import report as command
+
+    return command([run, *more], output)
+
+
+@app.command
+def plot(run: Run = LATEST, /, *, output: Path | None = None) -> int:
+    """Write PNG pictures of loss, sync time and each rank's contribution (extra report).
+
+    Parameters
+    ----------
+    output: the folder to write to; the run folder if not given.
+    """
+    from ps.reader.plot import plot as command
+
+    return command(run, output)
+
+
+@app.command
+def trace(run: Run = LATEST, /, *, output: Annotated[Path, Parameter(alias="-o")] = Path("trace.json")) -> int:
+    """Write a Chrome trace of the sampled steps, which ui.perfetto.dev opens: one row a rank, grouped by node.
+
+    Parameters
+    ----------
+    output: the file to write.
+    """
+    from ps.reader.trace import trace as command
+
+    return command(run, output)
+
+
+@app.command(name="list")
+def list_runs(folder: Annotated[Path, Parameter(help="a folder of runs")] = Path("runs"), /) -> int:
+    """List the runs of a folder: when, mode, ranks, state, best metric."""
+    from ps.reader.listing import list_runs as command
+
+    return command(folder)
+
+
+@app.command
+def whatif(run: Run = LATEST, /, *, other: Path | None = None) -> int:
+    """Say what an epoch would take without its straggler, with rows dealt by speed, or with another mode.
+
+    Parameters
+    ----------
+    other: a run of another mode, or a comparison, whose measured transfer is put in the place of this run's.
+    """
+    from ps.reader.whatif import whatif as command
+
+    return command(run, other)
 
 
 @app.command
