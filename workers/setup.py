@@ -17,7 +17,7 @@ from common.functional import MeanSquaredError
 from common.mlp import Mlp
 from ps import verdicts
 from ps.coordinator import Coordinator, make_folder
-from ps.guard import Position, at_root, fingerprint, same_everywhere, together
+from ps.guard import Position, at_root, same_everywhere, together
 from ps.modes import AUTO, HELP, MODES
 from ps.nodes import Nodes
 from workers import options
