@@ -72,7 +72,7 @@ class NoiseScale:
     KEEP = 0.8
 
     def __init__(self) -> None:
-        self.trace = self.gradient_sq = self.weight = 0.0
+        self.trace = self.gradient_sq = 0.0
 
     def update(self, trace: float, gradient_sq: float) -> Ratio:
         """Return the rows a step beyond which more ranks stop paying; None while it cannot be told."""
