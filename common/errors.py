@@ -5,6 +5,7 @@ RankwiseError           1
 +-- LaunchError         2   the MPI library or the launcher
 +-- DataError           1   a data file or what is in it
 +-- LogError            1   a log file: carries path and byte offset
++-- CheckpointError     1   a checkpoint: carries its path
 +-- JobError            *   what all ranks agreed on; carries the exit code of its cause
 """
 
@@ -47,6 +48,15 @@ class LogError(RankwiseError):
         self.offset = offset
         self.reason = reason
         super().__init__(f"{path}: byte {offset}: {reason}")
+
+
+class CheckpointError(RankwiseError):
+    """A file that is no whole checkpoint."""
+
+    def __init__(self, path: Path | str, reason: str) -> None:
+        self.path = Path(path)
+        self.reason = reason
+        super().__init__(f"{path}: {reason}")
 
 
 class JobError(RankwiseError):

@@ -105,16 +105,16 @@ class Feed:
         self._batches: dict[tuple[int, ...], Batch] = {}
         self._now: Sequence[Batch] = ()
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Yield the batches of an epoch; each is good until the next is asked for."""
+    def epoch(self, epoch: int, done: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch but the first ``done``; each is good until the next is asked for."""
         order = None
-        for first in range(0, self.steps, self.ahead):
+        for first in range(done // self.ahead * self.ahead, self.steps, self.ahead):
             if not (self.stays and self._now):
                 self.filled = start = time.perf_counter()
                 order = self.order(epoch) if order is None else order
                 self._now = self._fill(order, first, min(first + self.ahead, self.steps))
                 self.input_s += time.perf_counter() - start
-            yield from self._now
+            yield from self._now[max(0, done - first) :]
 
     def _fill(self, order: NDArray[np.int64], first: int, last: int) -> list[Batch]:
         numbers = order[self.ends[first] : self.ends[last]]

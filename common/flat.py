@@ -16,8 +16,11 @@ class Slot(IntEnum):
 
     LOSS_SUM = 0
     STOP = 1
+    SAVE = 2
 
 
+ASK_STOP, ASK_SAVE = 1, 2
+"""What a rank may ask all ranks for in a step, as bits."""
 N_SLOTS = 16
 """Status slots in front of the gradient: 16 keep the gradient on a 64-byte boundary in float32 and float64."""
 BLOCK = 1 << 14

@@ -22,7 +22,13 @@ class Optimizer(Protocol):
         """Change a block in place; ``grad`` has its shape and may be overwritten."""
 
     def state(self) -> dict[str, list[Array]]:
-        """Return the live state arrays by name, one a block."""
+        """Return the live state arrays by name, one a block, of its shape."""
+
+    def counts(self) -> dict[str, int]:
+        """Return what the state has beside: whole numbers by name."""
+
+    def restore(self, counts: dict[str, int]) -> None:
+        """Set these numbers; the arrays of ``state`` are filled in place."""
 
 
 class Sgd:
@@ -49,6 +55,13 @@ class Sgd:
         """Return nothing: plain SGD has no state."""
         return {}
 
+    def counts(self) -> dict[str, int]:
+        """Return nothing."""
+        return {}
+
+    def restore(self, counts: dict[str, int]) -> None:
+        """Do nothing."""
+
 
 class _Stateful:
     """What the rules with state share: L2 in the gradient, room for one block."""
@@ -68,6 +81,13 @@ class _Stateful:
         """See Optimizer."""
         self.lr = lr
         return 1.0
+
+    def counts(self) -> dict[str, int]:
+        """Return nothing but what a rule adds."""
+        return {}
+
+    def restore(self, counts: dict[str, int]) -> None:
+        """Do nothing but what a rule adds."""
 
     def _decayed(self, block: int, grad: Array) -> None:
         """Add the gradient of wd/2 |p|^2 (L2)."""
@@ -120,7 +140,7 @@ class Adam(_Stateful):
     def __init__(self, blocks: Sequence[Array], weight_decay: float) -> None:
         super().__init__(blocks, weight_decay)
         self.m, self.v = self.zeros(), self.zeros()
-        self.t = np.zeros(1, np.int64)
+        self.t = 0
 
     def begin(self, lr: float) -> float:
         """See Optimizer."""
@@ -129,7 +149,7 @@ class Adam(_Stateful):
 
     def update(self, block: int, grad: Array) -> None:
         """M = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2; p -= lr m^ / (sqrt(v^) + eps), ^ bias-corrected."""
-        params, m, v, tmp, t = self.params[block], self.m[block], self.v[block], self.tmp[block], int(self.t[0])
+        params, m, v, tmp, t = self.params[block], self.m[block], self.v[block], self.tmp[block], self.t
         if self.decoupled:
             np.multiply(params, 1 - self.lr * self.weight_decay, out=params)
         else:
@@ -149,8 +169,16 @@ class Adam(_Stateful):
         np.subtract(params, tmp, out=params)
 
     def state(self) -> dict[str, list[Array]]:
-        """Return both moments and the step count."""
-        return {"m": self.m, "v": self.v, "t": [self.t]}
+        """Return both moments."""
+        return {"m": self.m, "v": self.v}
+
+    def counts(self) -> dict[str, int]:
+        """Return the steps done."""
+        return {"t": self.t}
+
+    def restore(self, counts: dict[str, int]) -> None:
+        """Go on after so many steps."""
+        self.t = counts["t"]
 
 
 class AdamW(Adam):

@@ -34,6 +34,7 @@ SECONDS = (
     "transfer_median_s",
     "sampling_s",
     "evaluation_s",
+    "checkpoint_s",
 )
 """By rank in an epoch's record, as the ranks hand them in."""
 
@@ -106,7 +107,9 @@ class Coordinator:
     over its columns' number, by split, for R2; empty for classes.
     """
 
-    def __init__(self, folder: Path, config: RunConfig, flat: Flat, spread: dict[str, float]) -> None:
+    def __init__(
+        self, folder: Path, config: RunConfig, flat: Flat, spread: dict[str, float], *, resumed: bool = False
+    ) -> None:
         self.folder = folder
         self.config = config
         self.names = flat.names
@@ -121,9 +124,40 @@ class Coordinator:
         self.best_loss = math.inf
         self.best_epoch = 0
         self.last: dict[str, Any] = {}
-        self.log = RunLog(folder / LOG_NAME)  # first: it fails if another job has just taken this folder
-        saved = {k: v for k, v in config.as_dict().items() if k != "output"}
+        # first: it fails if another job has just taken this folder
+        self.log = RunLog.reopen(folder / LOG_NAME) if resumed else RunLog(folder / LOG_NAME)
+        saved = {k: v for k, v in config.as_dict().items() if k not in ("output", "resume")}
         write_atomic(folder / CONFIG_NAME, lambda file: file.write(to_toml(saved).encode()))
+
+    def memory(self) -> dict[str, Any]:
+        """Return what a later job must know to go on as this one would, as plain values."""
+        return {
+            "losses": self.losses,
+            "rank0_losses": self.rank0_losses,
+            "best_loss": self.best_loss if math.isfinite(self.best_loss) else None,
+            "best_epoch": self.best_epoch,
+            "noise": [self.noise.trace, self.noise.gradient_sq],
+            "elapsed_s": time.perf_counter() - self.started,
+        }
+
+    def recall(self, memory: dict[str, Any]) -> None:
+        """Take up what an earlier job's coordinator knew."""
+        if not memory:
+            return
+        self.losses, self.rank0_losses = list(memory["losses"]), list(memory["rank0_losses"])
+        self.best_loss = math.inf if memory["best_loss"] is None else memory["best_loss"]
+        self.best_epoch = memory["best_epoch"]
+        self.noise.trace, self.noise.gradient_sq = memory["noise"]
+        self.started -= memory["elapsed_s"]
+
+    def checkpointed(self, outcome: Path | Exception) -> None:
+        """Note a checkpoint that is written, or warn of one that could not be."""
+        if isinstance(outcome, Path):
+            self.event("checkpoint", file=outcome.name)
+            return
+        reason = getattr(outcome, "strerror", None) or str(outcome)
+        warn(f"a checkpoint could not be written ({reason}); training goes on, the one before is as it was")
+        self.event("checkpoint-failed", reason=reason)
 
     def header(self, **facts: Any) -> None:
         """Write the first record."""
@@ -170,12 +204,12 @@ class Coordinator:
     def _record(self, epoch: int, table: Array, facts: dict[str, Any], n_validation: int) -> dict[str, Any]:
         rows = table["rows"]
         loss_by_rank = [s / n if n else None for s, n in zip(table["loss_sum"].tolist(), rows.tolist(), strict=True)]
-        steps = max(facts["steps"], 1)
+        steps, before = max(facts["steps"], 1), facts["before"] or {"rows": 0, "loss_sum": 0.0}
         record: dict[str, Any] = {
             "epoch": epoch,
             **facts,
             "elapsed_s": time.perf_counter() - self.started,
-            "loss": float(table["loss_sum"].sum() / rows.sum()),
+            "loss": float((before["loss_sum"] + table["loss_sum"].sum()) / (before["rows"] + rows.sum())),
             "loss_by_rank": loss_by_rank,
             "validation_loss": None,
             "validation_metric": None,

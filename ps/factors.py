@@ -77,9 +77,11 @@ class FactorStep(SharedStep):
             slices += cut(self.flat.slices[w].start, self.flat.slices[b].stop, unit, largest, size)
         return slices
 
-    def blocks(self) -> Iterator[Block]:
-        """Yield the blocks of this rank's slices; those of factored layers are whole rows."""
-        for i, s in self.own:
+    def blocks(self, owner: int) -> Iterator[Block]:
+        """Yield the blocks of a local rank's slices; those of factored layers are whole rows."""
+        for i, s in enumerate(self.slices):
+            if s.owner != owner:
+                continue
             layer = i // self.nodes.largest
             if not self._factored[layer]:
                 yield from cache_blocks(s)

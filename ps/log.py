@@ -3,6 +3,7 @@
 Run as ``python -m ps.log show | watch | report | ...``. The format is told in docs/log-format.md.
 """
 
+import fcntl
 import os
 import struct
 import time
@@ -53,13 +54,36 @@ class RunLog:
 
     SYNC_EVERY_S = 5.0
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, new: bool = True) -> None:
         """Create the file, which must not exist. Raises OSError."""
         self.path = path
         self.seq = 0
         self.size = 0
         self._synced = time.monotonic()
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
+        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | (os.O_CREAT | os.O_EXCL if new else 0), 0o644)
+        self._lock()
+        if not new:
+            self._find_end()
+
+    @classmethod
+    def reopen(cls, path: Path) -> "RunLog":
+        """Go on with a log behind its last whole record; what is torn is cut off. Raises OSError or LogError."""
+        return cls(path, new=False)
+
+    def _find_end(self) -> None:
+        reader = LogReader(self.path)
+        self.seq = sum(1 for _ in reader.records())
+        self.size = reader.offset
+        os.ftruncate(self._fd, self.size)
+
+    def _lock(self) -> None:
+        """Keep a second job out, where the file system can. Raises OSError."""
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OSError(error.errno, "another job writes to it") from error
+        except OSError:
+            return
 
     def append(self, kind: str, **fields: Any) -> None:
         """Write a record of plain values.

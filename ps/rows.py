@@ -27,6 +27,7 @@ NUMBERS = (
     "transfer_median_s",
     "sampling_s",
     "evaluation_s",
+    "checkpoint_s",
     "sent_bytes",
     "fingerprint",
     "signal",

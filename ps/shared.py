@@ -12,20 +12,20 @@ from mpi4py import MPI
 from common import optim
 from common.config import RunConfig
 from common.feed import Batch
-from common.flat import BLOCK, N_SLOTS, Array, Flat, blocks
+from common.flat import ASK_SAVE, ASK_STOP, BLOCK, N_SLOTS, Array, Flat, blocks
 from common.marks import ARRIVED, LEFT, MEASURED, UPDATED
 from common.mlp import Mlp
 from common.models import Gradient, Model
 from ps.guard import short_fingerprint, together
 from ps.nodes import Nodes
 from ps.reduce import MAX_BYTES
-from ps.sync import NotFiniteError, OwnGradient, is_finite, long_norm
+from ps.sync import NotFiniteError, OwnGradient, State, is_finite, long_norm
 from ps.timing import SyncTimer
 from ps.window import FlagBarrier, Windows
 
 LINE = 16
 """Slices of summed layers have a multiple of this many numbers: ranks seldom write to the same cache line."""
-STOP, NOT_FINITE = 1, 2
+NOT_FINITE = 4
 Block = tuple[int, int, tuple[int, ...]]
 """Start and stop in the vector, and the shape the optimizer sees."""
 
@@ -116,7 +116,7 @@ class SharedStep(OwnGradient):
         self.own = [(i, s) for i, s in enumerate(self.slices) if s.owner == me]
         self.between = self._connect()
 
-        self.where = list(self.blocks())
+        self.where = list(self.blocks(me))
 
         def allocate() -> tuple[list[Piece], optim.Optimizer]:
             room = np.empty(max((b - a for a, b, _ in self.where), default=0), dtype)
@@ -140,10 +140,11 @@ class SharedStep(OwnGradient):
         """Return the slices of all ranks, in the order they are reduced in."""
         return cut(0, self.flat.n, LINE, self.nodes.largest, self.nodes.local.size)
 
-    def blocks(self) -> Iterator[Block]:
-        """Yield the blocks of this rank's slices."""
-        for _, s in self.own:
-            yield from cache_blocks(s)
+    def blocks(self, owner: int) -> Iterator[Block]:
+        """Yield the blocks of a local rank's slices."""
+        for s in self.slices:
+            if s.owner == owner:
+                yield from cache_blocks(s)
 
     def _connect(self) -> dict[int, MPI.Comm]:
         """Return a communicator for each of this rank's slice numbers, with their owners on all nodes, if several."""
@@ -188,11 +189,12 @@ class SharedStep(OwnGradient):
         run = self.prepare(batch, sample=sample).gradient
         return self._marked(run, batch) if sample else run.loss_grad(batch, self._scale, None)
 
-    def step(self, batch: Batch, loss_sum: float, *, stop: bool, sample: bool) -> bool:
+    def step(self, batch: Batch, loss_sum: float, *, stop: bool, sample: bool, save: bool = False) -> int:
         """See Synchronizer."""
         self._parity = parity = 1 - self._parity
         before, after = self._before[parity], self._after[parity]
-        before[self.me] = (STOP if stop else 0) | (0 if math.isfinite(loss_sum) else NOT_FINITE)
+        asked = (ASK_STOP if stop else 0) | (ASK_SAVE if save else 0)
+        before[self.me] = asked | (0 if math.isfinite(loss_sum) else NOT_FINITE)
         after[self.me] = 0
         self._changed = False
         arrived = time.perf_counter()
@@ -217,7 +219,7 @@ class SharedStep(OwnGradient):
             self.marks.now[ARRIVED], self.marks.now[UPDATED] = arrived, done
         if after != self._nothing:
             raise NotFiniteError
-        return bool(notes & STOP)
+        return notes
 
     def facts(self) -> dict[str, Any]:
         """See Synchronizer."""
@@ -234,6 +236,32 @@ class SharedStep(OwnGradient):
             value[0] = short_fingerprint(self.flat.params)
         self.nodes.local.Bcast(value)
         return int(value[0]), all(is_finite(self.flat.params[a:b]) for a, b, _ in self.where)
+
+    def capture(self) -> State | None:
+        """See Synchronizer. The optimizer's state lies with the ranks of rank 0's node, each its slices."""
+        local, here = self.nodes.local, self.nodes.leaders[self.comm.rank] == 0
+        state = {}
+        for name, parts in sorted(self.optimizer.state().items()) if here else ():
+            if self.me:
+                for part in parts:  # blocks: none is near what one message may hold
+                    local.Send(part.reshape(-1), 0)
+                continue
+            whole = state[name] = np.empty(self.flat.n, self.flat.dtype)
+            for part, (a, b, _) in zip(parts, self.where, strict=True):
+                whole[a:b] = part.reshape(-1)
+            for rank in range(1, local.size):
+                for a, b, _ in self.blocks(rank):
+                    local.Recv(whole[a:b], rank)
+        if self.comm.rank:
+            return None
+        return State(self.flat.params.copy(), state, self.optimizer.counts())
+
+    def load(self, state: State | None) -> None:
+        """See Synchronizer."""
+        if state is not None:
+            np.copyto(self.flat.params, state.params)
+        self.broadcast()
+        self._load_optimizer(state, [slice(a, b) for a, b, _ in self.where])
 
     def close(self) -> None:
         """See Synchronizer."""

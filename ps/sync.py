@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,17 +11,31 @@ from mpi4py import MPI
 from common import models, optim
 from common.config import RunConfig
 from common.feed import Batch, Plan
-from common.flat import N_SLOTS, Array, Flat, Slot, blocks
+from common.flat import ASK_SAVE, ASK_STOP, N_SLOTS, Array, Flat, Slot, blocks
 from common.marks import ARRIVED, BACKWARD, FORWARD, MEASURED, UPDATED, Marks
 from common.mlp import Mlp
 from common.models import Gradient, Model
 from ps.contribution import ContributionMeter, Rows
 from ps.guard import short_fingerprint, together
+from ps.messages import bcast
 from ps.nodes import Nodes
-from ps.reduce import Reducer
+from ps.reduce import MAX_BYTES, Reducer
 from ps.timing import SyncTimer
 
-LOSS_SUM, STOP = int(Slot.LOSS_SUM), int(Slot.STOP)  # an IntEnum as an index takes three times as long
+LOSS_SUM, STOP, SAVE = (
+    int(Slot.LOSS_SUM),
+    int(Slot.STOP),
+    int(Slot.SAVE),
+)  # an IntEnum as an index takes three times as long
+
+
+@dataclass(slots=True)
+class State:
+    """Parameters and what the optimizer keeps, whole: (n,) vectors laid out like the parameters, and whole numbers."""
+
+    params: Array
+    optimizer: dict[str, Array]
+    counts: dict[str, int]
 
 
 class NotFiniteError(Exception):
@@ -52,14 +67,20 @@ class Synchronizer(Protocol):
     def backward(self, batch: Batch, lr: float, *, sample: bool) -> float:
         """Compute this rank's gradient; return its sum of losses."""
 
-    def step(self, batch: Batch, loss_sum: float, *, stop: bool, sample: bool) -> bool:
-        """Exchange and update; return whether any rank asked to stop. Raises NotFiniteError on all ranks."""
+    def step(self, batch: Batch, loss_sum: float, *, stop: bool, sample: bool, save: bool = False) -> int:
+        """Exchange and update; return what any rank asked for, as bits. Raises NotFiniteError on all ranks."""
 
     def not_finite(self, batch: Batch) -> list[str]:
         """Return the parameters whose gradient on this rank, in the step that has just failed, is not finite."""
 
     def check_parameters(self) -> tuple[int, bool]:
         """Return the fingerprint of this rank's copy of the parameters, and whether those it updates are finite."""
+
+    def capture(self) -> State | None:
+        """Return a copy of the state of training at rank 0, None elsewhere. Collective."""
+
+    def load(self, state: State | None) -> None:
+        """Take a state up, which rank 0 has. Collective."""
 
     def facts(self) -> dict[str, Any]:
         """Return what the log says of it: phases of an update, and layers whose gradient is formed from factors."""
@@ -88,6 +109,8 @@ class OwnGradient:
 
     ``counts``: (ranks, steps), the rows of each rank in each step of an epoch.
     """
+
+    optimizer: optim.Optimizer
 
     def __init__(
         self, nodes: Nodes, model: Model | Mlp, config: RunConfig, timer: SyncTimer, counts: Array, flat: Flat
@@ -125,6 +148,16 @@ class OwnGradient:
     def facts(self) -> dict[str, Any]:
         """See Synchronizer."""
         return {"phases": 1, "factored": []}
+
+    def _load_optimizer(self, state: State | None, own: list[slice]) -> None:
+        """Fill the optimizer's blocks, which lie at ``own`` in the whole vectors that rank 0 has. Collective."""
+        for name, parts in sorted(self.optimizer.state().items()):
+            whole = np.empty(self.flat.n, self.flat.dtype) if state is None else state.optimizer[name]
+            for piece in blocks(whole, MAX_BYTES // whole.itemsize):
+                self.comm.Bcast(piece)
+            for part, where in zip(parts, own, strict=True):
+                np.copyto(part, whole[where].reshape(part.shape))
+        self.optimizer.restore(bcast(self.comm, None if state is None else state.counts))
 
     def _marked(self, run: Gradient, batch: Batch) -> float:
         """Compute the gradient with the clock between its halves."""
@@ -179,11 +212,12 @@ class EveryStep(OwnGradient):
             run = batch.run = self._gradient(batch.n)
         return self._marked(run, batch) if sample else run.loss_grad(batch, self._scale, self._ready)
 
-    def step(self, batch: Batch, loss_sum: float, *, stop: bool, sample: bool) -> bool:
+    def step(self, batch: Batch, loss_sum: float, *, stop: bool, sample: bool, save: bool = False) -> int:
         """See Synchronizer."""
         status = self.flat.status
         status[LOSS_SUM] = loss_sum
         status[STOP] = stop
+        status[SAVE] = save
         if sample:
             self._capture()
         arrived = time.perf_counter()
@@ -205,12 +239,30 @@ class EveryStep(OwnGradient):
             update(i, grad)
         if sample:
             self.marks.now[UPDATED] = time.perf_counter()
-        return bool(status[STOP])
+        return (ASK_STOP if status[STOP] else 0) | (ASK_SAVE if status[SAVE] else 0)
 
     def check_parameters(self) -> tuple[int, bool]:
         """See Synchronizer."""
         params = self.flat.params
         return short_fingerprint(params), all(is_finite(block) for block in blocks(params))
+
+    def capture(self) -> State | None:
+        """See Synchronizer."""
+        if self.comm.rank:
+            return None
+        state = {name: np.concatenate(parts) for name, parts in self.optimizer.state().items()}
+        return State(self.flat.params.copy(), state, self.optimizer.counts())
+
+    def load(self, state: State | None) -> None:
+        """See Synchronizer."""
+        if state is not None:
+            np.copyto(self.flat.params, state.params)
+        self.broadcast()
+        own, start = [], 0
+        for grad in self._grads:
+            own.append(slice(start, start + len(grad)))
+            start += len(grad)
+        self._load_optimizer(state, own)
 
     def close(self) -> None:
         """See Synchronizer."""

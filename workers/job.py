@@ -1,5 +1,6 @@
 """One training job as every rank runs it: epoch by epoch, then leave together."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,8 @@ from ps.sync import NotFiniteError, Synchronizer
 from ps.text import named_metric
 from ps.timing import SyncTimer
 from workers import signals
+from workers.resume import Origin
+from workers.saving import Before, Saving
 from workers.train import EpochSums, Trainer
 
 
@@ -43,6 +46,8 @@ class Job:
     position: Position
     threads: tuple[int, str]
     sync_facts: dict[str, Any]
+    origin: Origin
+    saving: Saving
     coordinator: Coordinator | None = None
 
     def own(self, part: Rows) -> Rows:
@@ -62,15 +67,16 @@ class Job:
 
     def _train(self) -> int:
         best: Array | None = None
-        for epoch in range(1, self.config.epochs + 1):
+        for epoch in range(self.origin.epoch, self.config.epochs + 1):
             sums = self._epoch(epoch)
             if sums.stopped:
-                return self._stopped(epoch, sums.steps)
+                return self._stopped(epoch, sums)
             decision = self._close_epoch(epoch, sums)
             if self.config.patience and decision["improved"]:
                 best = self.sync.flat.params.copy()
+            self.saving.after_epoch(epoch, sums)
             if decision["signalled"]:
-                return self._stopped(epoch, sums.steps)
+                return self._stopped(epoch, sums)
             if decision["stop"]:
                 break
         if best is not None:
@@ -81,7 +87,7 @@ class Job:
 
     def _epoch(self, epoch: int) -> EpochSums:
         try:
-            return self.trainer.run_epoch(epoch)
+            return self.trainer.run_epoch(epoch, self.saving.before.steps)
         except NotFiniteError:
             found = allgather(self.comm, self.trainer.not_finite())
             step = self.position.step
@@ -110,7 +116,11 @@ class Job:
             "validation_correct": correct,
             "loop_s": sums.loop_s,
             "input_s": self.trainer.feed.input_s,
-            "compute_s": sums.loop_s - times.sync_s - self.sync.sampling_s - self.trainer.feed.input_s,
+            "compute_s": sums.loop_s
+            - times.sync_s
+            - self.sync.sampling_s
+            - self.trainer.feed.input_s
+            - self.saving.seconds,
             "reduce_s": self.sync.reduce_s,
             "wait_s": times.wait_s,
             "transfer_s": times.transfer_s,
@@ -120,6 +130,7 @@ class Job:
             "transfer_median_s": times.transfer_median_s,
             "sampling_s": self.sync.sampling_s,
             "evaluation_s": evaluation_s,
+            "checkpoint_s": self.saving.seconds,
             "sent_bytes": self.sync.sent_bytes,
             "fingerprint": own_fingerprint,
             "signal": self.stop.signal,
@@ -128,13 +139,21 @@ class Job:
         }
         for name, value in values.items():
             row[name] = value
-        self.sync.sampling_s = self.sync.reduce_s = self.trainer.feed.input_s = 0.0
+        self.saving.seconds = self.sync.sampling_s = self.sync.reduce_s = self.trainer.feed.input_s = 0.0
         table = rows.gather(self.comm, row)
-        facts = {"steps": sums.steps, "sampled_steps": sums.sampled, "learning_rate": sums.learning_rate}
+        before = self.saving.before
+        facts = {
+            "steps": sums.steps - sums.first,
+            "before": dataclasses.asdict(before) if before.steps else None,
+            "sampled_steps": sums.sampled,
+            "learning_rate": sums.learning_rate,
+        }
+        self.saving.before = Before()
         begin_s = float(times.align(np.array([sums.begin_s]))[0])
 
         def close() -> dict[str, bool]:
             assert table is not None
+            self.saving.look()
             decision = self.lead().epoch(epoch, table, facts, len(self.data.validation), begin_s)
             return {**decision, "signalled": bool(table["signal"].any())}
 
@@ -142,7 +161,9 @@ class Job:
         self.position.phase = "training"
         return decision
 
-    def _stopped(self, epoch: int, steps: int) -> int:
+    def _stopped(self, epoch: int, sums: EpochSums) -> int:
+        steps = sums.steps
+        self.saving.save(epoch, sums, wait=True)
         signalled = allgather(self.comm, self.stop.signal)
         asked = {str(rank): signals.name(number) for rank, number in enumerate(signalled) if number}
 

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 from common.config import RunConfig, check_option, file_kind, is_text, unknown_value
 from common.errors import ConfigError
+from ps import runs
+from workers import resume
 
 PROGRAM = "python -m workers.run"
 HELP = "Train a model on all ranks of an MPI job: mpirun -np 4 python -m workers.run --mode allreduce"
@@ -31,7 +33,22 @@ def parse(arguments: list[str], modes: dict[str, str]) -> RunConfig | int:
         result = _run(arguments, modes, _read_file(_expanded("config", path)))
         assert not isinstance(result, int)
         options = result[1]
-    return _checked(options, modes)
+    config = _checked(options, modes)
+    return _resumed(arguments, modes, config) if config.resume else config
+
+
+def _resumed(arguments: list[str], modes: dict[str, str], config: RunConfig) -> RunConfig:
+    """Take what is not given from the run that is gone on with. Raises RankwiseError."""
+    folder = runs.find(config.resume, config.output)
+    if folder is None:
+        return config
+    saved = resume.saved_config(folder)
+    defaults = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.items() if k not in ("resume", "output")}
+    result = _run(arguments, modes, defaults)
+    assert not isinstance(result, int)
+    config = _checked(result[1], modes)
+    resume.check_same(saved, config)
+    return config
 
 
 def _check_texts(arguments: list[str]) -> None:

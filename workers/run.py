@@ -24,13 +24,14 @@ def main() -> int:
         stop = StopFlag()
         job = nodes = None
         try:
-            config = configure(comm, sys.argv[1:])
-            if isinstance(config, int):
+            configured = configure(comm, sys.argv[1:])
+            if isinstance(configured, int):
                 stop.over()
-                return config
+                return configured
+            config, origin = configured
             position.debug = config.debug
             nodes = Nodes(comm, config.ranks_per_node)
-            job = prepare(comm, nodes, config, stop, position)
+            job = prepare(comm, nodes, config, origin, stop, position)
             open_log(job, nodes)
             code = job.train()
         except JobError as error:
@@ -45,6 +46,7 @@ def main() -> int:
         stop.over()
         # all ranks are here, so what is freed together can be
         if job is not None:
+            job.saving.close()
             job.sync.close()
         if nodes is not None:
             nodes.close()

@@ -15,8 +15,8 @@ from common.errors import EXIT_USAGE, DataError, JobError
 from common.flat import Array
 from common.functional import MeanSquaredError
 from common.mlp import Mlp
-from ps import verdicts
-from ps.coordinator import Coordinator, make_folder
+from ps import runs, verdicts
+from ps.coordinator import Coordinator, make_folder, warn
 from ps.guard import Position, at_root, same_everywhere, together
 from ps.modes import AUTO, HELP, MODES
 from ps.nodes import Nodes
@@ -25,13 +25,18 @@ from workers.assembly import assemble
 from workers.choose import choose
 from workers.describe import describe, timing
 from workers.job import Job
+from workers.resume import Origin, open_origin, state_of
+from workers.saving import Saving
 from workers.signals import StopFlag
 from workers.threads import limit_threads
 from workers.train import Trainer
 
 
-def configure(comm: MPI.Comm, arguments: list[str]) -> RunConfig | int:
-    """Return the configuration all ranks agree on, or the exit code after ``--help``. Raises JobError."""
+def configure(comm: MPI.Comm, arguments: list[str]) -> tuple[RunConfig, Origin] | int:
+    """Return the configuration all ranks agree on and where training begins, or the exit code after ``--help``.
+
+    Raises JobError.
+    """
     environment = sorted(f"{k}={v}" for k, v in os.environ.items() if k.startswith(options.PREFIX))
     # as bytes, for they need not be UTF-8; parsing will say so
     given = msgpack.packb([[os.fsencode(text) for text in texts] for texts in (arguments, environment)])
@@ -42,7 +47,25 @@ def configure(comm: MPI.Comm, arguments: list[str]) -> RunConfig | int:
         return parsed if isinstance(parsed, int) else parsed.as_dict()
 
     agreed = at_root(comm, parse)
-    return agreed if isinstance(agreed, int) else RunConfig.from_dict(agreed)
+    if isinstance(agreed, int):
+        return agreed
+    config = RunConfig.from_dict(agreed)
+    return config, _origin(comm, config)
+
+
+def _origin(comm: MPI.Comm, config: RunConfig) -> Origin:
+    """Return where training begins; rank 0's has the checkpoint. Raises JobError."""
+    read: list[Origin] = []
+
+    def look() -> dict[str, Any] | None:
+        folder = runs.find(config.resume, config.output) if config.resume else None
+        if folder is None:
+            return None
+        read.append(open_origin(folder))
+        return read[0].facts()
+
+    facts = at_root(comm, look)
+    return Origin() if facts is None else Origin.from_facts(facts, read[0].snapshot if read else None)
 
 
 def load(comm: MPI.Comm, config: RunConfig) -> tuple[Dataset, Array, Array]:
@@ -62,7 +85,7 @@ def load(comm: MPI.Comm, config: RunConfig) -> tuple[Dataset, Array, Array]:
     return data, mean, scale
 
 
-def prepare(comm: MPI.Comm, nodes: Nodes, config: RunConfig, stop: StopFlag, position: Position) -> Job:
+def prepare(comm: MPI.Comm, nodes: Nodes, config: RunConfig, origin: Origin, stop: StopFlag, position: Position) -> Job:
     """Build everything a job needs and write the log's header. Raises JobError."""
     threads = limit_threads(nodes)
     position.phase = "reading data"
@@ -75,16 +98,30 @@ def prepare(comm: MPI.Comm, nodes: Nodes, config: RunConfig, stop: StopFlag, pos
             "apart; use --init broadcast or --mode allreduce",
             EXIT_USAGE,
         )
+    if origin.data_sha256 not in ("", data.sha256):
+        raise JobError(
+            f"resume: data {data.name} is not what the run was trained on; give the same data, or start anew"
+        )
     mode, trials = config.mode, None
-    if mode == AUTO:
+    if mode == AUTO and origin.mode:
+        mode = origin.mode
+    elif mode == AUTO:
         position.phase = "choosing a mode"
         mode, trials = choose(nodes, config, data, model)
     parts = assemble(mode, nodes, config, data, model)
-    trainer = Trainer(config, data, model, parts.feed, parts.sync, stop, position)
+    if origin.world:
+        position.phase = "loading the checkpoint"
+        snapshot, flat = origin.snapshot, parts.sync.flat
+        parts.sync.load(together(comm, lambda: None if snapshot is None else state_of(snapshot, flat)))
+        origin.snapshot = None
+    saving = Saving(comm, config, parts.sync, parts.feed.steps)
+    saving.before = origin.before
+    trainer = Trainer(config, data, model, parts.feed, parts.sync, stop, position, saving)
     facts = {"mode": mode, **parts.sync.facts(), "trials": trials}
     return Job(
-        comm, config, data, (mean, scale), model, trainer, parts.sync, parts.timer, stop, position, threads, facts
-    )
+        comm, config, data, (mean, scale), model, trainer, parts.sync, parts.timer, stop, position, threads, facts,
+        origin, saving,
+    )  # fmt: skip
 
 
 def open_log(job: Job, nodes: Nodes) -> None:
@@ -97,8 +134,26 @@ def open_log(job: Job, nodes: Nodes) -> None:
     facts = describe(nodes, config, data, job.model, job.sync.flat, job.threads)
 
     def open_log() -> str:
-        folder = make_folder(config.output, config.mode, comm.size)
-        job.coordinator = Coordinator(folder, config, job.sync.flat, _spread(data, job.model))
+        origin, resumed = job.origin, bool(job.origin.folder)
+        folder = Path(origin.folder) if resumed else make_folder(config.output, config.mode, comm.size)
+        lead = job.coordinator = Coordinator(folder, config, job.sync.flat, _spread(data, job.model), resumed=resumed)
+        job.saving.outcome = lead.checkpointed
+        job.saving.about = lambda: {
+            "config": config.as_dict(),
+            "mode": job.sync_facts["mode"],
+            "data_sha256": data.sha256,
+            "coordinator": lead.memory(),
+        }
+        job.saving.open(folder)
+        if resumed:
+            lead.recall(origin.memory)
+            lead.event(
+                "resume", epoch=origin.epoch, step=origin.before.steps, ranks_before=origin.world, ranks=comm.size,
+                passed_over=origin.faults, **facts,
+            )  # fmt: skip
+            for fault in origin.faults:
+                warn(f"passed over: {fault}")
+            return str(folder)
         job.coordinator.header(
             **facts,
             steps_per_epoch=job.trainer.feed.steps,

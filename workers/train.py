@@ -10,7 +10,7 @@ from common.batches import sampled_steps
 from common.config import RunConfig
 from common.dataset import Dataset, Rows
 from common.feed import Batch, Feed
-from common.flat import Flat
+from common.flat import ASK_STOP, Flat
 from common.marks import BEGIN, END, INPUT, Marks
 from common.mlp import Mlp
 from common.models import Model
@@ -28,8 +28,8 @@ class Synchronizer(Protocol):
     def backward(self, batch: Batch, lr: float, *, sample: bool) -> float:
         """Compute this rank's gradient; return its sum of losses."""
 
-    def step(self, batch: Batch, loss_sum: float, *, stop: bool, sample: bool) -> bool:
-        """Exchange and update; return whether all ranks stop now."""
+    def step(self, batch: Batch, loss_sum: float, *, stop: bool, sample: bool, save: bool) -> int:
+        """Exchange and update; return what any rank asked for, as bits."""
 
     def not_finite(self, batch: Batch) -> list[str]:
         """Return the parameters whose gradient on this rank, in the step that has just failed, is not finite."""
@@ -39,6 +39,15 @@ class StopRequest(Protocol):
     """Whether this rank was asked to stop: ``signal`` is not 0."""
 
     signal: int
+
+
+class Saver(Protocol):
+    """Keeps the state of training; ``due``: this rank asks for it."""
+
+    due: bool
+
+    def save(self, epoch: int, sums: "EpochSums") -> None:
+        """Save what there is after ``sums.steps`` steps of an epoch; all ranks call it there."""
 
 
 class Progress(Protocol):
@@ -52,12 +61,15 @@ class Progress(Protocol):
 class EpochSums:
     """This rank's part of an epoch."""
 
+    first: int = 0
+    """Steps of the epoch that were done before, by the job this one goes on with."""
     rows: int = 0
     loss_sum: float = 0.0
     begin_s: float = 0.0
     """On the clock of ``time.perf_counter``."""
     loop_s: float = 0.0
     steps: int = 0
+    """Of the epoch, those done before included."""
     learning_rate: float = 0.0
     sampled: list[int] = field(default_factory=list)
     stopped: bool = False
@@ -75,6 +87,7 @@ class Trainer:
         sync: Synchronizer,
         stop: StopRequest,
         progress: Progress,
+        saver: Saver,
     ) -> None:
         self.config = config
         self.data = data
@@ -83,12 +96,17 @@ class Trainer:
         self.sync = sync
         self.stop = stop
         self.progress = progress
+        self.saver = saver
         self.batch: Batch | None = None
         self.loss_sum = 0.0
 
-    def run_epoch(self, epoch: int) -> EpochSums:
-        """Train one epoch. Raises what the synchroniser raises; ``batch`` is then the one it happened on."""
-        sums, feed, progress, stop = EpochSums(), self.feed, self.progress, self.stop
+    def run_epoch(self, epoch: int, done: int = 0) -> EpochSums:
+        """Train one epoch, but for the steps that are done already.
+
+        Raises what the synchroniser raises; ``batch`` is then the one it happened on.
+        """
+        sums, feed, progress, stop = EpochSums(first=done, steps=done), self.feed, self.progress, self.stop
+        saver = self.saver
         backward, step = self.sync.backward, self.sync.step
         rates = schedules.learning_rates(self.config, epoch, feed.steps)
         samples = sampled_steps(feed.steps)
@@ -96,7 +114,7 @@ class Trainer:
         loss_sum, rows = 0.0, 0
         progress.epoch = epoch
         start = time.perf_counter()
-        for k, batch in enumerate(feed.epoch(epoch)):
+        for k, batch in enumerate(feed.epoch(epoch, done), done):
             progress.step = k + 1
             self.batch = batch
             sample = k in sampled
@@ -105,15 +123,19 @@ class Trainer:
             self.loss_sum = loss = backward(batch, rates[k], sample=sample)
             loss_sum += loss
             rows += batch.n
-            if step(batch, loss, stop=stop.signal != 0, sample=sample):
-                sums.stopped = True
-                break
+            asked = step(batch, loss, stop=stop.signal != 0, save=saver.due, sample=sample)
             if sample:
                 self._close_marks(k)
+            if asked:
+                sums.rows, sums.loss_sum, sums.steps = rows, loss_sum, k + 1
+                if asked & ASK_STOP:
+                    sums.stopped = True
+                    break
+                saver.save(epoch, sums)
         sums.begin_s, sums.loop_s = start, time.perf_counter() - start
         sums.loss_sum, sums.rows, sums.steps = loss_sum, rows, progress.step
         sums.learning_rate = rates[sums.steps - 1]
-        sums.sampled = [s + 1 for s in samples if s < sums.steps]
+        sums.sampled = [s + 1 for s in samples if done <= s < sums.steps]
         progress.step = 0
         return sums
 

@@ -70,6 +70,13 @@ class NoUpdate:
         """Return nothing."""
         return {}
 
+    def counts(self) -> dict[str, int]:
+        """Return nothing."""
+        return {}
+
+    def restore(self, counts: dict[str, int]) -> None:
+        """Do nothing."""
+
 
 class ModeSum:
     """Steps of a mode on one vector; each rank has one row."""

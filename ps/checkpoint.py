@@ -1,0 +1,227 @@
+"""Checkpoints: one file a state of training, whole or not there, readable at any number of ranks.
+
+A checkpoint is an ``.npz`` (uncompressed, no pickle): every array under its name, and ``about``, the bytes of a msgpack
+map with all plain values and the CRC-32 of each array.
+"""
+
+import re
+import threading
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import msgpack
+import numpy as np
+
+from common.errors import CheckpointError
+from common.files import replacing
+from common.flat import Array
+
+FORMAT = "rankwise-checkpoint"
+VERSION = 1
+ABOUT = "about"
+PIECE_BYTES = 1 << 20
+"""Written at a time: while a piece is written or its checksum formed, other threads run."""
+MOST_ABOUT_BYTES = 64 << 20
+MOST_ARRAYS = 100_000
+NAME = re.compile(r"checkpoint-(\d{1,18})\.npz")
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """A state of training after ``step`` steps in all: arrays by name, and plain values."""
+
+    step: int
+    arrays: dict[str, Array] = field(default_factory=dict)
+    about: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The file it belongs in."""
+        return f"checkpoint-{self.step}.npz"
+
+
+def save(folder: Path, snapshot: Snapshot, keep: int) -> Path:
+    """Write a checkpoint, read it back, and only then remove all but the newest ``keep``; return its path.
+
+    Raises OSError or CheckpointError; older ones are then as they were.
+    """
+    path = folder / snapshot.name
+    with replacing(path) as (file, temporary):
+        _write(file, snapshot)
+        file.flush()
+        verify(temporary)
+    for old in all_in(folder)[keep:]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def _write(file: IO[bytes], snapshot: Snapshot) -> None:
+    crcs = {}
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        for name, array in snapshot.arrays.items():
+            crcs[name] = _write_array(archive, name, array)
+        about = {"format": FORMAT, "v": VERSION, "step": snapshot.step, "crc": crcs, **snapshot.about}
+        _write_array(archive, ABOUT, np.frombuffer(msgpack.packb(about), np.uint8))
+
+
+def _write_array(archive: zipfile.ZipFile, name: str, array: Array) -> int:
+    """Write one member in pieces; return the CRC-32 of the array's bytes."""
+    crc, data = 0, np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+        header = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False, "shape": array.shape}
+        np.lib.format.write_array_header_1_0(member, header)
+        for start in range(0, len(data), PIECE_BYTES):
+            piece = data[start : start + PIECE_BYTES]
+            member.write(piece)
+            crc = zlib.crc32(piece, crc)
+    return crc
+
+
+def all_in(folder: Path) -> list[Path]:
+    """Return a run's checkpoints, the newest first. Raises OSError."""
+    found = [(int(match[1]), path) for path in folder.iterdir() if (match := NAME.fullmatch(path.name))]
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+def newest(folder: Path) -> tuple[Snapshot | None, list[str]]:
+    """Return the newest checkpoint that is whole, and what is wrong with newer ones."""
+    faults: list[str] = []
+    try:
+        paths = all_in(folder)
+    except OSError as error:
+        return None, [f"{folder}: cannot be listed ({error.strerror})"]
+    for path in paths:
+        try:
+            return load(path), faults
+        except CheckpointError as error:
+            faults.append(str(error))
+    return None, faults
+
+
+def verify(path: Path) -> None:
+    """Read a checkpoint array by array. Raises CheckpointError."""
+    for _ in _arrays(path):
+        pass
+
+
+def load(path: Path) -> Snapshot:
+    """Read a checkpoint. Raises CheckpointError, whatever is in the file; memory is bounded by the file's size."""
+    about: dict[str, Any] = {}
+    arrays: dict[str, Array] = {}
+    for name, value in _arrays(path):
+        if isinstance(value, dict):
+            about = value
+        else:
+            arrays[name] = value
+    return Snapshot(about.pop("step"), arrays, about)
+
+
+def _arrays(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield the plain values, then one array after the other, checked."""
+    try:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            size = path.stat().st_size
+            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            if len(members) > MOST_ARRAYS or sum(info.file_size for info in members.values()) > size:
+                raise CheckpointError(path, "claims to hold more than it does")
+            if any(info.compress_type != zipfile.ZIP_STORED for info in members.values()):
+                raise CheckpointError(path, "is compressed, which no checkpoint is")
+            about = _about(path, archive, members)
+            yield ABOUT, about
+            if members.keys() - {ABOUT} != about["crc"].keys():
+                raise CheckpointError(path, "does not hold the arrays that it names")
+            for name, crc in about["crc"].items():
+                array = _read_array(path, archive, members[name])
+                if zlib.crc32(array.reshape(-1).view(np.uint8).data) != crc:
+                    raise CheckpointError(path, f"array {name}: checksum does not match")
+                yield name, array
+    except (CheckpointError, GeneratorExit):
+        raise
+    except MemoryError as error:
+        raise CheckpointError(path, "does not fit into memory") from error
+    except Exception as error:  # of a dozen kinds, from NumPy, zipfile and msgpack, depending on what is broken
+        raise CheckpointError(path, f"not a whole checkpoint ({_reason(error)})") from error
+
+
+def _about(path: Path, archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]) -> dict[str, Any]:
+    if ABOUT not in members or members[ABOUT].file_size > MOST_ABOUT_BYTES:
+        raise CheckpointError(path, "not a checkpoint of rankwise")
+    about = msgpack.unpackb(_read_array(path, archive, members[ABOUT]).tobytes())
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise CheckpointError(path, "not a checkpoint of rankwise")
+    if about.get("v") != VERSION:
+        raise CheckpointError(path, f"format version {about.get('v')}; this program knows {VERSION}")
+    whole = type(about.get("step")) is int and isinstance(about.get("crc"), dict)
+    if not whole or not all(isinstance(name, str) and type(crc) is int for name, crc in about["crc"].items()):
+        raise CheckpointError(path, "does not say what it holds")
+    return about
+
+
+def _read_array(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
+    """Read an array, but not before it is clear that the file holds as many bytes as its header claims."""
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        if version != (1, 0):
+            raise CheckpointError(path, f"{member.filename}: header version {version}")
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        n_bytes = dtype.itemsize
+        for length in shape:
+            n_bytes *= length
+        if fortran or dtype.hasobject or dtype.kind not in "fiu" or n_bytes > member.file_size:
+            raise CheckpointError(path, f"{member.filename}: not a plain array of the length it claims")
+        array = np.empty(shape, dtype)
+        data = array.reshape(-1).view(np.uint8).data
+        at = 0
+        while at < n_bytes:
+            got = file.readinto(data[at : at + PIECE_BYTES])  # type: ignore[attr-defined]
+            if not got:
+                raise CheckpointError(path, f"{member.filename}: ends early")
+            at += got
+        if file.read(1):
+            raise CheckpointError(path, f"{member.filename}: goes on behind its end")
+    return array
+
+
+def _reason(error: Exception) -> str:
+    return str(error).split("\n")[0][:200] or type(error).__name__
+
+
+class Writer:
+    """Saves snapshots in a thread, one at a time, while training goes on; on rank 0.
+
+    ``report`` is told of each that ended, in the training thread: the path, or the error.
+    """
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self.folder, self.keep = folder, keep
+        self._thread: threading.Thread | None = None
+        self._outcome: Path | Exception | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether one is being written."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self, snapshot: Snapshot) -> None:
+        """Begin to save; the one before must have ended."""
+        assert not self.busy
+        self._thread = threading.Thread(target=self._save, args=(snapshot,), name="checkpoint")
+        self._thread.start()
+
+    def ended(self, *, wait: bool = False) -> Path | Exception | None:
+        """Return the outcome of a save that has ended, once; None if there is none."""
+        if self._thread is None or (self.busy and not wait):
+            return None
+        self._thread.join()
+        self._thread, outcome, self._outcome = None, self._outcome, None
+        return outcome
+
+    def _save(self, snapshot: Snapshot) -> None:
+        try:
+            self._outcome = save(self.folder, snapshot, self.keep)
+        except (OSError, CheckpointError, MemoryError) as error:
+            self._outcome = error

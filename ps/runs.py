@@ -1,0 +1,53 @@
+"""Folders of runs: which one to go on with, and what its log says of it."""
+
+from pathlib import Path
+
+from common.errors import LogError, RankwiseError
+from ps.checkpoint import all_in
+from ps.log import LOG_NAME, RUNS, LogReader, Record, log_path
+
+
+def header_of(log: Path) -> Record:
+    """Return the first record of a log. Raises LogError."""
+    for record in LogReader(log).records():
+        return record
+    raise LogError(log, 0, "holds no record yet")
+
+
+def is_done(log: Path) -> bool:
+    """Say whether a run came to its end. Raises LogError."""
+    last: Record = {}
+    for record in LogReader(log).records():
+        last = record
+    return last.get("kind") == "end" and last.get("status") == "ok"
+
+
+def find(resume: str, output: str) -> Path | None:
+    """Return the folder of the run to go on with.
+
+    ``auto`` takes ``output``, or else the newest run under runs/ that has a checkpoint and is not done; None if there
+    is none. Raises RankwiseError where a run is named that is not there.
+    """
+    if resume != "auto":
+        return log_path(Path(resume).expanduser()).parent
+    if output:
+        folder = Path(output).expanduser()
+        return folder if (folder / LOG_NAME).is_file() else None
+    return newest(RUNS)
+
+
+def newest(folder: Path) -> Path | None:
+    """Return the run written to last of those that can go on."""
+    try:
+        runs = [run for run in folder.iterdir() if not run.is_symlink() and (run / LOG_NAME).is_file() and all_in(run)]
+        runs.sort(key=lambda run: (run / LOG_NAME).stat().st_mtime, reverse=True)
+    except OSError:
+        return None
+    return next((run for run in runs if _can_go_on(run / LOG_NAME)), None)
+
+
+def _can_go_on(log: Path) -> bool:
+    try:
+        return not is_done(log)
+    except RankwiseError:
+        return False

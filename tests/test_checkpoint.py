@@ -1,0 +1,155 @@
+"""Checkpoints: whole or not there, and never anything but their own error from a file of any content."""
+
+import io
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from common.errors import CheckpointError
+from common.flat import Array
+from ps import checkpoint
+from ps.checkpoint import Snapshot, Writer
+
+
+def snapshot(step: int = 5, n: int = 1000) -> Snapshot:
+    rng = np.random.default_rng(step)
+    arrays: dict[str, Array] = {
+        "parameters/W": rng.standard_normal((n, 3)).astype(np.float32),
+        "parameters/b": rng.standard_normal(3),
+        "optimizer/m/W": np.zeros((n, 3), np.float32),
+        "empty": np.empty((0, 2)),
+    }
+    return Snapshot(step, arrays, {"position": {"epoch": 2}, "counts": {"t": step}})
+
+
+def same(one: Snapshot, other: Snapshot) -> bool:
+    return one.arrays.keys() == other.arrays.keys() and all(
+        a.dtype == other.arrays[k].dtype
+        and a.shape == other.arrays[k].shape
+        and a.tobytes() == other.arrays[k].tobytes()
+        for k, a in one.arrays.items()
+    )
+
+
+def test_what_is_saved_comes_back_bit_by_bit(tmp_path: Path) -> None:
+    saved = snapshot()
+    path = checkpoint.save(tmp_path, saved, keep=2)
+    loaded = checkpoint.load(path)
+    assert path.name == "checkpoint-5.npz"
+    assert same(saved, loaded)
+    assert loaded.step == 5
+    assert loaded.about["position"] == {"epoch": 2}
+    with np.load(path, allow_pickle=False) as arrays:  # any NumPy reads it
+        assert np.array_equal(arrays["parameters/W"], saved.arrays["parameters/W"])
+
+
+def test_the_newest_are_kept_and_other_files_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint-old.npz").write_text("not ours")
+    for step in (1, 9, 10, 200):
+        checkpoint.save(tmp_path, snapshot(step), keep=2)
+    assert [path.name for path in checkpoint.all_in(tmp_path)] == ["checkpoint-200.npz", "checkpoint-10.npz"]
+    assert sorted(os.listdir(tmp_path)) == ["checkpoint-10.npz", "checkpoint-200.npz", "checkpoint-old.npz"]
+
+
+def test_a_damaged_newest_is_told_and_the_one_before_taken(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, snapshot(1), keep=2)
+    path = checkpoint.save(tmp_path, snapshot(2), keep=2)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    found, faults = checkpoint.newest(tmp_path)
+    assert found is not None
+    assert found.step == 1
+    assert len(faults) == 1
+    assert str(path) in faults[0]
+    assert checkpoint.newest(tmp_path / "nowhere")[0] is None
+
+
+def test_no_older_one_goes_before_the_new_one_is_readable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint.save(tmp_path, snapshot(1), keep=1)
+    write = checkpoint._write_array
+
+    def torn(archive: zipfile.ZipFile, name: str, array: Any) -> int:
+        return write(archive, name, array) ^ 1  # another checksum than that of what lies on the disk
+
+    monkeypatch.setattr(checkpoint, "_write_array", torn)
+    with pytest.raises(CheckpointError):
+        checkpoint.save(tmp_path, snapshot(2), keep=1)
+    assert os.listdir(tmp_path) == ["checkpoint-1.npz"]
+
+
+def test_a_disk_that_fills_up_leaves_the_older_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint.save(tmp_path, snapshot(1), keep=1)
+
+    def full(archive: zipfile.ZipFile, name: str, array: Any) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "_write_array", full)
+    writer = Writer(tmp_path, keep=1)
+    writer.start(snapshot(2))
+    outcome = writer.ended(wait=True)
+    assert isinstance(outcome, OSError)
+    assert os.listdir(tmp_path) == ["checkpoint-1.npz"]
+    assert writer.ended() is None
+
+
+def test_a_writer_saves_beside_the_training(tmp_path: Path) -> None:
+    writer = Writer(tmp_path, keep=2)
+    assert writer.ended() is None
+    writer.start(snapshot(3))
+    assert writer.ended(wait=True) == tmp_path / "checkpoint-3.npz"
+
+
+WHOLE = io.BytesIO()
+checkpoint._write(WHOLE, snapshot(5, n=20))
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    cut=st.integers(0, len(WHOLE.getvalue())), flips=st.lists(st.integers(0, 8 * len(WHOLE.getvalue()) - 1), max_size=4)
+)
+def test_damage_is_never_taken_for_a_checkpoint(tmp_path: Path, cut: int, flips: list[int]) -> None:
+    data = bytearray(WHOLE.getvalue())
+    for bit in flips:
+        data[bit // 8] ^= 1 << bit % 8
+    path = tmp_path / "checkpoint-5.npz"
+    path.write_bytes(data[:cut])
+    with pytest.raises(CheckpointError):
+        checkpoint.load(path)
+    path.write_bytes(data)
+    try:
+        loaded = checkpoint.load(path)
+    except CheckpointError:
+        return
+    assert same(loaded, snapshot(5, n=20))  # bits that do not matter: a date, say
+
+
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(data=st.binary(max_size=2000))
+def test_other_files_are_refused(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "checkpoint-1.npz"
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError):
+        checkpoint.load(path)
+
+
+def test_hostile_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint-1.npz"
+    np.savez_compressed(path, allow_pickle=False, about=np.zeros(10**7, np.uint8))
+    with pytest.raises(CheckpointError, match=r"claims to hold more|compressed"):
+        checkpoint.load(path)
+    huge = io.BytesIO()
+    np.lib.format.write_array_header_1_0(huge, {"descr": "<f8", "fortran_order": False, "shape": (2**40,)})
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("about.npy", huge.getvalue())
+    with pytest.raises(CheckpointError, match="length it claims"):
+        checkpoint.load(path)
+    path.unlink()
+    with pytest.raises(CheckpointError):
+        checkpoint.load(path)

@@ -1,0 +1,114 @@
+"""Going on with a run: from which checkpoint, and whether configuration and data are still the same."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.config import RunConfig
+from common.errors import ConfigError, JobError, RankwiseError
+from common.flat import Flat
+from ps import checkpoint, runs
+from ps.checkpoint import Snapshot
+from ps.log import LOG_NAME
+from ps.sync import State
+from workers.saving import Before
+
+MAY_CHANGE = ("epochs", "checkpoint_every", "checkpoint_minutes", "keep", "resume", "output", "verbose", "debug")
+"""Options that need not be those of the run that is gone on with."""
+
+
+@dataclass(slots=True)
+class Origin:
+    """Where a job begins: at the start, or where an earlier one was.
+
+    ``epoch``: the one to train next, of which ``before`` tells what is done. ``mode``: what mode auto chose then.
+    ``world``: ranks then. ``memory``: the coordinator's. ``snapshot``: rank 0 only. ``faults``: checkpoints that were
+    passed over.
+    """
+
+    folder: str = ""
+    epoch: int = 1
+    before: Before = field(default_factory=Before)
+    mode: str = ""
+    world: int = 0
+    data_sha256: str = ""
+    memory: dict[str, Any] = field(default_factory=dict)
+    snapshot: Snapshot | None = None
+    faults: list[str] = field(default_factory=list)
+
+    def facts(self) -> dict[str, Any]:
+        """Return plain values of all but the snapshot."""
+        names = ("folder", "epoch", "mode", "world", "data_sha256", "memory", "faults")
+        before = [self.before.steps, self.before.rows, self.before.loss_sum]
+        return {**{name: getattr(self, name) for name in names}, "before": before}
+
+    @classmethod
+    def from_facts(cls, facts: dict[str, Any], snapshot: Snapshot | None) -> "Origin":
+        """Make an origin from ``facts``."""
+        return cls(**{**facts, "before": Before(*facts["before"])}, snapshot=snapshot)
+
+
+def saved_config(folder: Path) -> dict[str, Any]:
+    """Return the configuration of a run, as its log's header has it. Raises RankwiseError."""
+    values = runs.header_of(folder / LOG_NAME).get("config")
+    known = set(RunConfig.__dataclass_fields__)
+    if not isinstance(values, dict) or not values.keys() <= known or not isinstance(values.get("hidden"), list):
+        raise RankwiseError(f"resume: the log of {folder} holds no configuration that this version knows")
+    return RunConfig.from_dict({**values, "resume": ""}).as_dict()  # which checks every value
+
+
+def check_same(saved: dict[str, Any], config: RunConfig) -> None:
+    """Raise ConfigError if an option differs that must not."""
+    now = config.as_dict()
+    changed = [name for name in saved if name not in MAY_CHANGE and saved[name] != now[name]]
+    if changed:
+        listed = "; ".join(f"{name}: {saved[name]!r} then, {now[name]!r} now" for name in changed)
+        raise ConfigError(
+            f"resume: other options than the run's ({listed}); leave them out, or start a new run; what may change is "
+            f"{', '.join(MAY_CHANGE)}"
+        )
+
+
+def open_origin(folder: Path) -> Origin:
+    """Read the newest whole checkpoint of a run; without any, training begins anew. Raises RankwiseError."""
+    if runs.is_done(folder / LOG_NAME):
+        raise RankwiseError(f"resume: {folder} came to its end already; give a larger --epochs in a new run")
+    snapshot, faults = checkpoint.newest(folder)
+    if snapshot is None:
+        return Origin(str(folder), faults=faults)
+    about = snapshot.about
+    try:
+        position = about["position"]
+        whole = position["rows"] == 0 and position["steps"] > 0 and position["loss_sum"] == 0
+        return Origin(
+            folder=str(folder),
+            epoch=position["epoch"] + (1 if whole else 0),
+            before=Before() if whole else Before(position["steps"], position["rows"], position["loss_sum"]),
+            mode=about["mode"],
+            world=about["world"],
+            data_sha256=about["data_sha256"],
+            memory=about["coordinator"],
+            snapshot=snapshot,
+            faults=faults,
+        )
+    except (KeyError, TypeError) as error:
+        raise RankwiseError(f"resume: {folder / snapshot.name} lacks {error}; written by another version?") from error
+
+
+def state_of(snapshot: Snapshot, flat: Flat) -> State:
+    """Return a snapshot's parameters and optimizer state as vectors. Raises JobError if they are of another model."""
+
+    def vector(kind: str) -> Any:
+        whole = np.empty(flat.n, flat.dtype)
+        for name, view in flat.views(whole).items():
+            array = snapshot.arrays.get(f"{kind}/{name}")
+            if array is None or array.shape != view.shape or array.dtype != view.dtype:
+                raise JobError(f"resume: {snapshot.name} does not hold {kind} {name} as the model has it")
+            view[...] = array
+        return whole
+
+    kinds = sorted({name.split("/")[1] for name in snapshot.arrays if name.startswith("optimizer/")})
+    counts = snapshot.about.get("counts", {})
+    return State(vector("parameters"), {kind: vector(f"optimizer/{kind}") for kind in kinds}, counts)
