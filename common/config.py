@@ -89,6 +89,11 @@ class RunConfig:
     checkpoint_every: int = _opt(0, "save the state of training after so many epochs; 0: not", low=0, high=MANY)
     checkpoint_minutes: float = _opt(10.0, "and after so many minutes; 0: not", low=0.0, high=1e6)
     keep: int = _opt(2, "how many checkpoints are kept", low=1, high=1000)
+    nonfinite: str = _opt(
+        "stop", "a loss or gradient that is not finite: stop, or skip the step", choices=("stop", "skip")
+    )
+    nonfinite_most: int = _opt(10, "stop after so many skipped steps in a row", low=1, high=MANY)
+    heal: bool = _opt(False, "repair ranks whose parameters differ from those of most, instead of stopping")
     resume: str = _opt("", "go on with a run: its folder, its name under runs/, or auto for the newest that can")
     output: str = _opt("", "the run folder (default runs/<time>-<mode>-<ranks>)")
     ranks_per_node: int = _opt(0, "pretend that so many ranks share a node (for tests); 0: as it is", low=0, high=MANY)
@@ -105,6 +110,8 @@ class RunConfig:
             )
         if self.patience and self.validation_fraction == 0:
             raise ConfigError("patience: needs validation rows, but validation_fraction is 0; set it above 0")
+        if self.heal and self.init == "per-rank":
+            raise ConfigError('heal: replicas that start apart (init = "per-rank") have no majority; leave --heal out')
         if self.target and (self.data in BUILT_IN_DATA or file_kind(self.data) == ".npz"):
             raise ConfigError(f"target: got {self.target!r}, but {self.data} has no named columns; leave --target out")
         allowed_losses = {"linear": "mse", "logistic": "cross-entropy", "softmax": "cross-entropy"}

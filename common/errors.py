@@ -59,6 +59,18 @@ class CheckpointError(RankwiseError):
         super().__init__(f"{path}: {reason}")
 
 
+class StepError(Exception):
+    """What is wrong with a step; raised on every rank in the same one, before it changed anything."""
+
+
+class NotFiniteError(StepError):
+    """A loss or the summed gradient is not finite."""
+
+
+class ReplicasDivergedError(StepError):
+    """Not all ranks have the same parameters."""
+
+
 class JobError(RankwiseError):
     """The same fault raised on every rank, after they agreed on it; rank 0 prints it once."""
 

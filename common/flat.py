@@ -17,6 +17,8 @@ class Slot(IntEnum):
     LOSS_SUM = 0
     STOP = 1
     SAVE = 2
+    PRINT = 3
+    """The first of three: ps/replicas.py."""
 
 
 ASK_STOP, ASK_SAVE = 1, 2

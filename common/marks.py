@@ -15,20 +15,24 @@ INPUT, BEGIN, FORWARD, BACKWARD, ARRIVED, LEFT, MEASURED, UPDATED, END = range(l
 class Marks:
     """One line of clock readings (seconds of ``time.perf_counter``) a sampled step of the epoch.
 
-    ``now``: the line being written; the loop writes the outer moments, the synchroniser those within.
+    ``now``: the line being written; the loop writes the outer moments, the synchroniser those within. ``number``: which
+    of the epoch's exchanges it is of, from 0.
     """
 
     def __init__(self) -> None:
         self.now = [0.0] * len(NAMES)
+        self.number = 0
         self.steps: list[int] = []
+        self.numbers: list[int] = []
         self._lines = np.zeros((SAMPLE_MOST, len(NAMES)))
 
     def close_step(self, step: int) -> None:
         """Keep the line as that of ``step`` (from 0)."""
         self._lines[len(self.steps)] = self.now
         self.steps.append(step)
+        self.numbers.append(self.number)
 
-    def close_epoch(self) -> tuple[list[int], Array]:
-        """Return the sampled steps and their lines, (steps, moments); start anew."""
-        steps, self.steps = self.steps, []
-        return steps, self._lines[: len(steps)].copy()
+    def close_epoch(self) -> tuple[list[int], list[int], Array]:
+        """Return the sampled steps, the numbers of their exchanges, and the lines, (steps, moments); start anew."""
+        steps, numbers, self.steps, self.numbers = self.steps, self.numbers, [], []
+        return steps, numbers, self._lines[: len(steps)].copy()

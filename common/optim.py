@@ -24,6 +24,9 @@ class Optimizer(Protocol):
     def state(self) -> dict[str, list[Array]]:
         """Return the live state arrays by name, one a block, of its shape."""
 
+    def withdraw(self) -> None:
+        """Take back the last ``begin``, whose step updates nothing."""
+
     def counts(self) -> dict[str, int]:
         """Return what the state has beside: whole numbers by name."""
 
@@ -55,6 +58,9 @@ class Sgd:
         """Return nothing: plain SGD has no state."""
         return {}
 
+    def withdraw(self) -> None:
+        """Do nothing."""
+
     def counts(self) -> dict[str, int]:
         """Return nothing."""
         return {}
@@ -81,6 +87,9 @@ class _Stateful:
         """See Optimizer."""
         self.lr = lr
         return 1.0
+
+    def withdraw(self) -> None:
+        """Do nothing but what a rule adds."""
 
     def counts(self) -> dict[str, int]:
         """Return nothing but what a rule adds."""
@@ -171,6 +180,10 @@ class Adam(_Stateful):
     def state(self) -> dict[str, list[Array]]:
         """Return both moments."""
         return {"m": self.m, "v": self.v}
+
+    def withdraw(self) -> None:
+        """Count one step less."""
+        self.t -= 1
 
     def counts(self) -> dict[str, int]:
         """Return the steps done."""

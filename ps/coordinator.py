@@ -189,8 +189,7 @@ class Coordinator:
         self.losses.append(record["loss"])
         self.rank0_losses.append(record["loss_by_rank"][0])
         self._print(epoch, record)
-        if self.config.init == "broadcast":
-            self._check_replicas(epoch, table)
+        diverged = self.config.init == "broadcast" and self._replicas_differ(epoch, table)
         improved = record["validation_loss"] is not None and record["validation_loss"] < self.best_loss
         if improved:
             self.best_loss, self.best_epoch = record["validation_loss"], epoch
@@ -199,7 +198,7 @@ class Coordinator:
         if stop:
             self.event("early-stop", epoch=epoch, best_epoch=self.best_epoch, best_validation_loss=self.best_loss)
             say(f"Stopping early: no lower validation loss since epoch {self.best_epoch}, whose parameters are kept.")
-        return {"stop": stop, "improved": improved}
+        return {"stop": stop, "improved": improved, "diverged": diverged}
 
     def _record(self, epoch: int, table: Array, facts: dict[str, Any], n_validation: int) -> dict[str, Any]:
         rows = table["rows"]
@@ -277,15 +276,17 @@ class Coordinator:
                     "--learning-rate, set --clip, or look at the data"
                 )
 
-    def _check_replicas(self, epoch: int, table: Array) -> None:
+    def _replicas_differ(self, epoch: int, table: Array) -> bool:
+        """Return whether they are to be repaired. Raises JobError if they differ and are not."""
         prints = [int(f) for f in table["fingerprint"]]
         odd = odd_ranks(prints)
-        if odd:
+        if odd and not self.config.heal:
             named = ", ".join(str(r) for r in odd)
             raise JobError(
                 f"parameters: differ between ranks after epoch {epoch}; odd ones: rank {named}; replicas that start "
                 "equal and apply equal updates stay equal, so look for a faulty node or mixed library versions"
             )
+        return bool(odd)
 
     def finish(self, status: str, **facts: Any) -> None:
         """Write the last verdict and the end record."""

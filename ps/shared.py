@@ -11,6 +11,7 @@ from mpi4py import MPI
 
 from common import optim
 from common.config import RunConfig
+from common.errors import NotFiniteError
 from common.feed import Batch
 from common.flat import ASK_SAVE, ASK_STOP, BLOCK, N_SLOTS, Array, Flat, blocks
 from common.marks import ARRIVED, LEFT, MEASURED, UPDATED
@@ -19,7 +20,7 @@ from common.models import Gradient, Model
 from ps.guard import short_fingerprint, together
 from ps.nodes import Nodes
 from ps.reduce import MAX_BYTES
-from ps.sync import NotFiniteError, OwnGradient, State, is_finite, long_norm
+from ps.sync import OwnGradient, State, is_finite, long_norm
 from ps.timing import SyncTimer
 from ps.window import FlagBarrier, Windows
 
@@ -128,7 +129,7 @@ class SharedStep(OwnGradient):
         self._open_notes()
         own = sum(s.stop - s.start for _, s in self.own)
         self.sent_bytes = ((n - own) + (own if self.between else 0)) * dtype.itemsize
-        self._two_phases = bool(self.clip) or bool(self.between)
+        self._two_phases = bool(self.clip) or bool(self.between) or config.nonfinite == "skip"
         self._captured: dict[int, Array] = {}
         self._changed = False
 
@@ -213,12 +214,13 @@ class SharedStep(OwnGradient):
         done = time.perf_counter()
         self.barrier.wait()
         # summing and updating is computing: what is left is the two barriers
+        if after != self._nothing:
+            raise NotFiniteError
         self.timer.add(arrived, time.perf_counter() - (done - met))
         self.reduce_s += done - met
         if sample:
             self.marks.now[ARRIVED], self.marks.now[UPDATED] = arrived, done
-        if after != self._nothing:
-            raise NotFiniteError
+            self.marks.number = self.timer.steps - 1
         return notes
 
     def facts(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from mpi4py import MPI
 
 from common import models, optim
 from common.config import RunConfig
+from common.errors import NotFiniteError, ReplicasDivergedError
 from common.feed import Batch, Plan
 from common.flat import ASK_SAVE, ASK_STOP, N_SLOTS, Array, Flat, Slot, blocks
 from common.marks import ARRIVED, BACKWARD, FORWARD, MEASURED, UPDATED, Marks
@@ -20,6 +21,7 @@ from ps.guard import short_fingerprint, together
 from ps.messages import bcast
 from ps.nodes import Nodes
 from ps.reduce import MAX_BYTES, Reducer
+from ps.replicas import Rotation, agree
 from ps.timing import SyncTimer
 
 LOSS_SUM, STOP, SAVE = (
@@ -36,10 +38,6 @@ class State:
     params: Array
     optimizer: dict[str, Array]
     counts: dict[str, int]
-
-
-class NotFiniteError(Exception):
-    """A loss or the summed gradient is not finite; raised on every rank in the same step."""
 
 
 class Synchronizer(Protocol):
@@ -81,6 +79,15 @@ class Synchronizer(Protocol):
 
     def load(self, state: State | None) -> None:
         """Take a state up, which rank 0 has. Collective."""
+
+    def withdraw(self) -> None:
+        """Take back the beginning of a step that changed nothing."""
+
+    def heal(self, odd: list[int]) -> None:
+        """Give some ranks the parameters and the optimizer's state of the others. Collective."""
+
+    def go_on_at(self, step: int) -> None:
+        """Begin an epoch at a step of it."""
 
     def facts(self) -> dict[str, Any]:
         """Return what the log says of it: phases of an update, and layers whose gradient is formed from factors."""
@@ -149,6 +156,17 @@ class OwnGradient:
         """See Synchronizer."""
         return {"phases": 1, "factored": []}
 
+    def withdraw(self) -> None:
+        """See Synchronizer."""
+        self.optimizer.withdraw()
+
+    def go_on_at(self, step: int) -> None:
+        """See Synchronizer."""
+
+    def heal(self, odd: list[int]) -> None:
+        """See Synchronizer."""
+        raise NotImplementedError
+
     def _load_optimizer(self, state: State | None, own: list[slice]) -> None:
         """Fill the optimizer's blocks, which lie at ``own`` in the whole vectors that rank 0 has. Collective."""
         for name, parts in sorted(self.optimizer.state().items()):
@@ -195,6 +213,9 @@ class EveryStep(OwnGradient):
         super().__init__(nodes, model, config, timer, counts, flat)
         self._grads = blocks(flat.grad)
         self._own = np.empty(0, flat.dtype)
+        watched = self.comm.size > 1 and config.init == "broadcast"
+        steps = counts.shape[1]
+        self._rotation = Rotation(flat.params, self.comm.rank, self.comm.size, steps) if watched else None
         self._reducer = kind(self.comm, flat.packet)
         self._ready = self._tell if kind.early else None
         self.sent_bytes = self._reducer.sent_bytes
@@ -218,12 +239,15 @@ class EveryStep(OwnGradient):
         status[LOSS_SUM] = loss_sum
         status[STOP] = stop
         status[SAVE] = save
+        if self._rotation:
+            self._rotation.stamp(status)
         if sample:
             self._capture()
         arrived = time.perf_counter()
         self._reducer.sum()
         left = time.perf_counter()
-        self.timer.add(arrived, left)
+        if self._rotation and not agree(status):
+            raise ReplicasDivergedError
         if not math.isfinite(status[LOSS_SUM]):
             raise NotFiniteError
         if sample:
@@ -234,11 +258,13 @@ class EveryStep(OwnGradient):
         for grad in self._grads:  # all before the first update: ranks can then look for what is wrong in their own
             if not is_finite(grad):
                 raise NotFiniteError
+        self.timer.add(arrived, left)
         update = self.optimizer.update
         for i, grad in enumerate(self._grads):
             update(i, grad)
         if sample:
             self.marks.now[UPDATED] = time.perf_counter()
+            self.marks.number = self.timer.steps - 1
         return (ASK_STOP if status[STOP] else 0) | (ASK_SAVE if status[SAVE] else 0)
 
     def check_parameters(self) -> tuple[int, bool]:
@@ -263,6 +289,18 @@ class EveryStep(OwnGradient):
             own.append(slice(start, start + len(grad)))
             start += len(grad)
         self._load_optimizer(state, own)
+
+    def heal(self, odd: list[int]) -> None:
+        """See Synchronizer."""
+        root = next(rank for rank in range(self.comm.size) if rank not in odd)
+        for vector in (self.flat.params, *(part for parts in self.optimizer.state().values() for part in parts)):
+            for piece in blocks(vector, MAX_BYTES // vector.itemsize):
+                self.comm.Bcast(piece, root)
+
+    def go_on_at(self, step: int) -> None:
+        """See Synchronizer."""
+        if self._rotation:
+            self._rotation.go_on_at(step)
 
     def close(self) -> None:
         """See Synchronizer."""

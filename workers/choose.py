@@ -11,13 +11,12 @@ from mpi4py import MPI
 
 from common.config import RunConfig
 from common.dataset import Dataset
-from common.errors import JobError
+from common.errors import JobError, NotFiniteError
 from common.feed import Batch
 from common.mlp import Mlp
 from common.schedules import learning_rates
 from ps.modes import MODES
 from ps.nodes import Nodes
-from ps.sync import NotFiniteError
 from workers.assembly import Parts, assemble
 
 TRIAL_S = 0.2

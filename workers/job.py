@@ -9,7 +9,7 @@ from mpi4py import MPI
 
 from common.config import RunConfig
 from common.dataset import Dataset, Rows
-from common.errors import EXIT_OK, EXIT_STOPPED, JobError
+from common.errors import EXIT_OK, EXIT_STOPPED
 from common.flat import Array
 from common.mlp import Mlp
 from ps import outputs, rows
@@ -17,10 +17,11 @@ from ps.coordinator import Coordinator, say
 from ps.guard import Position, at_root, fingerprint
 from ps.log import LOG_NAME
 from ps.messages import allgather
-from ps.sync import NotFiniteError, Synchronizer
+from ps.sync import Synchronizer
 from ps.text import named_metric
 from ps.timing import SyncTimer
 from workers import signals
+from workers.duties import Duties
 from workers.resume import Origin
 from workers.saving import Before, Saving
 from workers.train import EpochSums, Trainer
@@ -48,6 +49,7 @@ class Job:
     sync_facts: dict[str, Any]
     origin: Origin
     saving: Saving
+    duties: Duties
     coordinator: Coordinator | None = None
 
     def own(self, part: Rows) -> Rows:
@@ -68,10 +70,12 @@ class Job:
     def _train(self) -> int:
         best: Array | None = None
         for epoch in range(self.origin.epoch, self.config.epochs + 1):
-            sums = self._epoch(epoch)
+            sums = self.trainer.run_epoch(epoch, self.saving.before.steps)
             if sums.stopped:
                 return self._stopped(epoch, sums)
             decision = self._close_epoch(epoch, sums)
+            if decision["diverged"]:
+                self.duties.heal()
             if self.config.patience and decision["improved"]:
                 best = self.sync.flat.params.copy()
             self.saving.after_epoch(epoch, sums)
@@ -85,19 +89,6 @@ class Job:
         self._finish("ok", self._test())
         return EXIT_OK
 
-    def _epoch(self, epoch: int) -> EpochSums:
-        try:
-            return self.trainer.run_epoch(epoch, self.saving.before.steps)
-        except NotFiniteError:
-            found = allgather(self.comm, self.trainer.not_finite())
-            step = self.position.step
-        ranks = [f"rank {rank}: {', '.join(names)}" for rank, names in enumerate(found) if names]
-        where = "; ".join(ranks) or "the sum over the ranks, or rate times gradient, though each rank's part is finite"
-        raise JobError(
-            f"not finite at epoch {epoch}, step {step}: {where}; all ranks stopped at this step; lower "
-            "--learning-rate, set --clip, or look at the data of that rank"
-        )
-
     def _close_epoch(self, epoch: int, sums: EpochSums) -> dict[str, bool]:
         self.position.phase = "end of epoch"
         start = self.timer.clock()
@@ -105,10 +96,10 @@ class Job:
         evaluation_s = self.timer.clock() - start
         times = self.timer.close_epoch()
         own_fingerprint, finite = self.sync.check_parameters()
-        sampled, lines = self.sync.marks.close_epoch()
+        sampled, numbers, lines = self.sync.marks.close_epoch()
         row = np.zeros(1, rows.row_type(len(self.sync.flat.shapes)))
         row["moments"][0, : len(sampled), :-1] = times.align(lines)
-        row["moments"][0, : len(sampled), -1] = times.last[sampled]
+        row["moments"][0, : len(sampled), -1] = times.last[numbers]
         values: dict[str, Any] = {
             "rows": sums.rows,
             "loss_sum": sums.loss_sum,
@@ -145,7 +136,8 @@ class Job:
         facts = {
             "steps": sums.steps - sums.first,
             "before": dataclasses.asdict(before) if before.steps else None,
-            "sampled_steps": sums.sampled,
+            "skipped": sums.skipped,
+            "sampled_steps": [k + 1 for k in sampled],
             "learning_rate": sums.learning_rate,
         }
         self.saving.before = Before()

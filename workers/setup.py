@@ -24,6 +24,7 @@ from workers import options
 from workers.assembly import assemble
 from workers.choose import choose
 from workers.describe import describe, timing
+from workers.duties import Duties
 from workers.job import Job
 from workers.resume import Origin, open_origin, state_of
 from workers.saving import Saving
@@ -116,11 +117,14 @@ def prepare(comm: MPI.Comm, nodes: Nodes, config: RunConfig, origin: Origin, sto
         origin.snapshot = None
     saving = Saving(comm, config, parts.sync, parts.feed.steps)
     saving.before = origin.before
-    trainer = Trainer(config, data, model, parts.feed, parts.sync, stop, position, saving)
+    duties = Duties(comm, config, parts.sync, saving, position)
+    parts.sync.go_on_at(origin.before.steps)
+    trainer = Trainer(config, data, model, parts.feed, parts.sync, stop, position, duties)
+    duties.not_finite = trainer.not_finite
     facts = {"mode": mode, **parts.sync.facts(), "trials": trials}
     return Job(
         comm, config, data, (mean, scale), model, trainer, parts.sync, parts.timer, stop, position, threads, facts,
-        origin, saving,
+        origin, saving, duties,
     )  # fmt: skip
 
 
@@ -137,7 +141,7 @@ def open_log(job: Job, nodes: Nodes) -> None:
         origin, resumed = job.origin, bool(job.origin.folder)
         folder = Path(origin.folder) if resumed else make_folder(config.output, config.mode, comm.size)
         lead = job.coordinator = Coordinator(folder, config, job.sync.flat, _spread(data, job.model), resumed=resumed)
-        job.saving.outcome = lead.checkpointed
+        job.saving.outcome, job.duties.event = lead.checkpointed, lead.event
         job.saving.about = lambda: {
             "config": config.as_dict(),
             "mode": job.sync_facts["mode"],

@@ -2,13 +2,14 @@
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from common import schedules
 from common.batches import sampled_steps
 from common.config import RunConfig
 from common.dataset import Dataset, Rows
+from common.errors import StepError
 from common.feed import Batch, Feed
 from common.flat import ASK_STOP, Flat
 from common.marks import BEGIN, END, INPUT, Marks
@@ -41,13 +42,17 @@ class StopRequest(Protocol):
     signal: int
 
 
-class Saver(Protocol):
-    """Keeps the state of training; ``due``: this rank asks for it."""
+class Duties(Protocol):
+    """What the loop hands to the job; ``due``: this rank asks for the state of training to be saved."""
 
-    due: bool
+    @property
+    def due(self) -> bool: ...
 
     def save(self, epoch: int, sums: "EpochSums") -> None:
         """Save what there is after ``sums.steps`` steps of an epoch; all ranks call it there."""
+
+    def mend(self, fault: StepError) -> bool:
+        """Say whether to take the step again, or else to leave it out. Raises JobError where training must end."""
 
 
 class Progress(Protocol):
@@ -71,8 +76,9 @@ class EpochSums:
     steps: int = 0
     """Of the epoch, those done before included."""
     learning_rate: float = 0.0
-    sampled: list[int] = field(default_factory=list)
     stopped: bool = False
+    skipped: int = 0
+    """Steps that were left out."""
 
 
 class Trainer:
@@ -87,7 +93,7 @@ class Trainer:
         sync: Synchronizer,
         stop: StopRequest,
         progress: Progress,
-        saver: Saver,
+        duties: Duties,
     ) -> None:
         self.config = config
         self.data = data
@@ -96,7 +102,7 @@ class Trainer:
         self.sync = sync
         self.stop = stop
         self.progress = progress
-        self.saver = saver
+        self.duties = duties
         self.batch: Batch | None = None
         self.loss_sum = 0.0
 
@@ -106,11 +112,10 @@ class Trainer:
         Raises what the synchroniser raises; ``batch`` is then the one it happened on.
         """
         sums, feed, progress, stop = EpochSums(first=done, steps=done), self.feed, self.progress, self.stop
-        saver = self.saver
+        duties = self.duties
         backward, step = self.sync.backward, self.sync.step
         rates = schedules.learning_rates(self.config, epoch, feed.steps)
-        samples = sampled_steps(feed.steps)
-        sampled = frozenset(samples)
+        sampled = frozenset(sampled_steps(feed.steps))
         loss_sum, rows = 0.0, 0
         progress.epoch = epoch
         start = time.perf_counter()
@@ -120,33 +125,49 @@ class Trainer:
             sample = k in sampled
             if sample:
                 self._begin_marks(k, start)
-            self.loss_sum = loss = backward(batch, rates[k], sample=sample)
+            try:
+                self.loss_sum = loss = backward(batch, rates[k], sample=sample)
+                asked = step(batch, loss, stop=stop.signal != 0, save=duties.due, sample=sample)
+            except StepError as fault:
+                outcome = self._mended(fault, batch, rates[k])
+                if outcome is None:
+                    sums.skipped += 1
+                    continue
+                loss, asked = outcome
+                sample = False
             loss_sum += loss
             rows += batch.n
-            asked = step(batch, loss, stop=stop.signal != 0, save=saver.due, sample=sample)
             if sample:
-                self._close_marks(k)
+                self.sync.marks.now[END] = time.perf_counter()
+                self.sync.marks.close_step(k)
             if asked:
                 sums.rows, sums.loss_sum, sums.steps = rows, loss_sum, k + 1
                 if asked & ASK_STOP:
                     sums.stopped = True
                     break
-                saver.save(epoch, sums)
+                duties.save(epoch, sums)
         sums.begin_s, sums.loop_s = start, time.perf_counter() - start
         sums.loss_sum, sums.rows, sums.steps = loss_sum, rows, progress.step
         sums.learning_rate = rates[sums.steps - 1]
-        sums.sampled = [s + 1 for s in samples if done <= s < sums.steps]
         progress.step = 0
         return sums
+
+    def _mended(self, fault: StepError, batch: Batch, rate: float) -> tuple[float, int] | None:
+        """Take a step again until it is right; return loss and what was asked for, None if it is left out."""
+        while self.duties.mend(fault):
+            try:
+                self.loss_sum = self.sync.backward(batch, rate, sample=False)
+                return self.loss_sum, self.sync.step(
+                    batch, self.loss_sum, stop=self.stop.signal != 0, save=self.duties.due, sample=False
+                )
+            except StepError as again:
+                fault = again
+        return None
 
     def _begin_marks(self, k: int, epoch_start: float) -> None:
         marks, feed, now = self.sync.marks.now, self.feed, time.perf_counter()
         marks[BEGIN] = now
         marks[INPUT] = feed.filled if k % feed.ahead == 0 and feed.filled >= epoch_start else now
-
-    def _close_marks(self, k: int) -> None:
-        self.sync.marks.now[END] = time.perf_counter()
-        self.sync.marks.close_step(k)
 
     def evaluate(self, rows: Rows) -> tuple[float, int]:
         """Return (sum of losses, rows classified right) over the given rows of the data."""

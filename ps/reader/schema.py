@@ -127,6 +127,7 @@ RECORDS = {
         t=TIME,
         epoch=WHOLE,
         steps=WHOLE,
+        skipped=absent(WHOLE),
         before=absent(nil(table(steps=WHOLE, rows=WHOLE, loss_sum=NUMBER))),
         sampled_steps=listing(WHOLE),
         learning_rate=NUMBER,

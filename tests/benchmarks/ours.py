@@ -11,6 +11,7 @@ comm = start_mpi().Dup()
 import numpy as np  # noqa: E402
 
 from common.config import RunConfig  # noqa: E402
+from common.errors import StepError  # noqa: E402
 from common.feed import Batch, Feed, Plan  # noqa: E402
 from common.functional import MeanSquaredError, SoftmaxCrossEntropy  # noqa: E402
 from common.mlp import Mlp  # noqa: E402
@@ -20,7 +21,7 @@ from ps.shared import Run, SharedStep  # noqa: E402
 from ps.timing import SyncTimer  # noqa: E402
 from tests.benchmarks.work import SUMS, Layers, Task, measure, time_sums  # noqa: E402
 from workers.threads import limit_threads  # noqa: E402
-from workers.train import Trainer  # noqa: E402
+from workers.train import EpochSums, Trainer  # noqa: E402
 
 NOTHING: Any = None
 
@@ -29,8 +30,16 @@ class State:
     """Nobody asks to stop; nobody asks where training is."""
 
     signal = 0
+    due = False
     epoch = 0
     step = 0
+
+    def save(self, epoch: int, sums: EpochSums) -> None:
+        """Never asked for."""
+
+    def mend(self, fault: StepError) -> bool:
+        """End."""
+        raise fault
 
 
 class Training:
@@ -66,7 +75,7 @@ class Training:
             self.rows, self.y, self.model.loss, self.work.sizes[-1], plan, lambda epoch: order, fixed=True,
             allocate=self.sync.allocate_rows,
         )  # fmt: skip
-        return Trainer(self.config, NOTHING, self.model, feed, self.sync, State(), State())
+        return Trainer(self.config, NOTHING, self.model, feed, self.sync, State(), State(), State())
 
     def run(self, steps: int) -> None:
         """Take steps by whole epochs; fewer, at the start, one by one, none of them sampled, as in a long epoch."""

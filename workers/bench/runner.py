@@ -10,13 +10,12 @@ import numpy as np
 from mpi4py import MPI
 
 from common.dataset import Dataset
-from common.errors import EXIT_STOPPED, JobError
+from common.errors import EXIT_STOPPED, JobError, NotFiniteError
 from common.feed import Batch
 from common.flat import Array
 from common.functional import LossGradient
 from common.mlp import Mlp
 from ps.nodes import Nodes
-from ps.sync import NotFiniteError
 from workers import signals
 from workers.assembly import Parts, assemble
 from workers.bench import machine

@@ -70,6 +70,9 @@ class NoUpdate:
         """Return nothing."""
         return {}
 
+    def withdraw(self) -> None:
+        """Do nothing."""
+
     def counts(self) -> dict[str, int]:
         """Return nothing."""
         return {}
