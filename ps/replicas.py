@@ -1,4 +1,4 @@
-"""Whether all ranks' parameters are still the same: a checksum of another part in every step, in the step's own message."""
+"""Whether all ranks' parameters are still the same: in every step a checksum of another part rides in its message."""
 
 import zlib
 from itertools import pairwise
@@ -43,6 +43,27 @@ class Rotation:
     def go_on_at(self, step: int) -> None:
         """Take the part that belongs to a step of the epoch next."""
         self._next = step % len(self._parts)
+
+
+class NodeRotation:
+    """The same between nodes, each of which has one copy: checksums of parts of one slice, told by bitwise or.
+
+    ``numbers``: [notes, h, ~h]; once all nodes' are combined by bitwise or, a bit that is set in both of the last two
+    is one that the nodes' checksums differ in.
+    """
+
+    def __init__(self, slice_: Array, steps: int) -> None:
+        edges = [len(slice_) * i // steps for i in range(steps + 1)]
+        self._parts = [slice_[a:b].view(np.uint8).data for a, b in pairwise(edges)]
+        self.numbers = np.zeros(3, np.uint64)
+
+    def exchange(self, comm: MPI.Comm, step: int, notes: int) -> tuple[int, bool]:
+        """Return all nodes' notes, and whether they have the same part. Collective among its owners."""
+        value = zlib.crc32(self._parts[step % len(self._parts)])
+        numbers = self.numbers
+        numbers[:] = notes, value, ~value & 0xFFFFFFFF
+        comm.Allreduce(MPI.IN_PLACE, numbers, MPI.BOR)
+        return int(numbers[0]), not int(numbers[1]) & int(numbers[2])
 
 
 def weight(rank: int, size: int) -> int:

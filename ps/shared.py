@@ -11,7 +11,7 @@ from mpi4py import MPI
 
 from common import optim
 from common.config import RunConfig
-from common.errors import NotFiniteError
+from common.errors import NotFiniteError, ReplicasDivergedError
 from common.feed import Batch
 from common.flat import ASK_SAVE, ASK_STOP, BLOCK, N_SLOTS, Array, Flat, blocks
 from common.marks import ARRIVED, LEFT, MEASURED, UPDATED
@@ -20,6 +20,7 @@ from common.models import Gradient, Model
 from ps.guard import short_fingerprint, together
 from ps.nodes import Nodes
 from ps.reduce import MAX_BYTES
+from ps.replicas import NodeRotation
 from ps.sync import OwnGradient, State, is_finite, long_norm
 from ps.timing import SyncTimer
 from ps.window import FlagBarrier, Windows
@@ -131,6 +132,10 @@ class SharedStep(OwnGradient):
         self.sent_bytes = ((n - own) + (own if self.between else 0)) * dtype.itemsize
         self._two_phases = bool(self.clip) or bool(self.between) or config.nonfinite == "skip"
         self._captured: dict[int, Array] = {}
+        watched = {s.number: params[s.start : s.stop] for _, s in self.own} if self.between else {}
+        self._rotations = {j: NodeRotation(own, counts.shape[1]) for j, own in watched.items()}
+        self._step = 0
+        self._apart: list[int] = []
         self._changed = False
 
     def more_numbers(self) -> int:
@@ -239,6 +244,23 @@ class SharedStep(OwnGradient):
         self.nodes.local.Bcast(value)
         return int(value[0]), all(is_finite(self.flat.params[a:b]) for a, b, _ in self.where)
 
+    def go_on_at(self, step: int) -> None:
+        """See Synchronizer."""
+        self._step = step
+
+    def heal(self, odd: list[int]) -> None:
+        """See Synchronizer. Between nodes, the owners of each slice repair each other's."""
+        for number, comm in self.between.items():
+            wrong = np.empty(comm.size, np.bool_)
+            comm.Allgather(np.array([self.comm.rank in odd]), wrong)
+            root = int(np.flatnonzero(~wrong)[0])
+            for i, (a, b, _) in enumerate(self.where):
+                if not any(s.number == number and s.start <= a < s.stop for _, s in self.own):
+                    continue
+                for vector in (self.flat.params[a:b], *(parts[i] for parts in self.optimizer.state().values())):
+                    comm.Bcast(vector.reshape(-1), root)
+        self.barrier.wait()
+
     def capture(self) -> State | None:
         """See Synchronizer. The optimizer's state lies with the ranks of rank 0's node, each its slices."""
         local, here = self.nodes.local, self.nodes.leaders[self.comm.rank] == 0
@@ -270,11 +292,15 @@ class SharedStep(OwnGradient):
         self.nodes.free()
 
     def _all_notes(self, notes: memoryview) -> int:
-        """Return all ranks' notes in one."""
-        both = np.bitwise_or.reduce(np.frombuffer(notes, np.uint8), keepdims=True)
-        for comm in self.between.values():
-            comm.Allreduce(MPI.IN_PLACE, both, MPI.BOR)
-        return int(both[0])
+        """Return all ranks' notes in one, and keep which of this rank's slices nodes differ in."""
+        together = int(np.bitwise_or.reduce(np.frombuffer(notes, np.uint8)))
+        self._apart.clear()
+        for j, comm in self.between.items():
+            together, alike = self._rotations[j].exchange(comm, self._step, together)
+            if not alike:
+                self._apart.append(j)
+        self._step += 1
+        return together
 
     def _sum_and_update(self, totals: list[Callable[[], Array]]) -> bool:
         """Sum and update block by block; return False, and leave the rest, if a sum is not finite."""
@@ -298,8 +324,10 @@ class SharedStep(OwnGradient):
         for i, s in self.own:
             for part in blocks(mine[s.start : s.stop], MAX_BYTES // mine.itemsize) if self.between else ():
                 self.between[s.number].Allreduce(MPI.IN_PLACE, part)
-            self.norms[i] = long_norm(mine[s.start : s.stop])
+            self.norms[i] = -1 if s.number in self._apart else long_norm(mine[s.start : s.stop])
         self.barrier.wait()
+        if self.between and (self.norms < 0).any():
+            raise ReplicasDivergedError
         norm = math.hypot(*self.norms)
         if not math.isfinite(norm):
             raise NotFiniteError

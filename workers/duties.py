@@ -72,7 +72,8 @@ class Duties:
         )  # fmt: skip
         raise JobError(
             f"parameters: differ between ranks at {at}; odd ones: {text or 'not to be told any more'}; replicas that "
-            f"start equal and apply equal updates stay equal, so look for a faulty node or mixed library versions ({remedy})"
+            "start equal and apply equal updates stay equal, so look for a faulty node or mixed library versions; "
+            f"{remedy}"
         )
 
     def _leave_out(self) -> None:
@@ -83,8 +84,8 @@ class Duties:
         remedy = "lower --learning-rate, set --clip, or look at the data of that rank"
         if self.config.nonfinite == "stop":
             raise JobError(
-                f"not finite at epoch {at.epoch}, step {at.step}: {where}; all ranks stopped at this step; {remedy}, or "
-                "leave such steps out with --nonfinite skip"
+                f"not finite at epoch {at.epoch}, step {at.step}: {where}; all ranks stopped at this step; {remedy}, "
+                "or leave such steps out with --nonfinite skip"
             )
         epoch, step, in_a_row = self.skipped
         follows = (at.epoch, at.step) == (epoch, step + 1) or (at.step == 1 and at.epoch == epoch + 1)

@@ -43,10 +43,11 @@ class StopRequest(Protocol):
 
 
 class Duties(Protocol):
-    """What the loop hands to the job; ``due``: this rank asks for the state of training to be saved."""
+    """What the loop hands to the job."""
 
     @property
-    def due(self) -> bool: ...
+    def due(self) -> bool:
+        """Whether this rank asks for the state of training to be saved."""
 
     def save(self, epoch: int, sums: "EpochSums") -> None:
         """Save what there is after ``sums.steps`` steps of an epoch; all ranks call it there."""
