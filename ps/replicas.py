@@ -27,8 +27,7 @@ class Rotation:
     """
 
     def __init__(self, params: Array, rank: int, size: int, steps: int) -> None:
-        edges = [len(params) * i // steps for i in range(steps + 1)]
-        self._parts = [params[a:b].view(np.uint8).data for a, b in pairwise(edges)]
+        self._parts = _parts(params, steps)
         self._weight = weight(rank, size)
         self._next = 0
 
@@ -45,21 +44,28 @@ class Rotation:
         self._next = step % len(self._parts)
 
 
+def _parts(vector: Array, steps: int) -> list[memoryview]:
+    """Cut a vector into as many parts as there are steps, of nearly the same length, some of none."""
+    edges = [len(vector) * i // steps for i in range(steps + 1)]
+    return [vector[a:b].view(np.uint8).data for a, b in pairwise(edges)]
+
+
 class NodeRotation:
-    """The same between nodes, each of which has one copy: checksums of parts of one slice, told by bitwise or.
+    """The same between nodes, each of which has one copy: checksums of parts of some slices, told by bitwise or.
 
     ``numbers``: [notes, h, ~h]; once all nodes' are combined by bitwise or, a bit that is set in both of the last two
     is one that the nodes' checksums differ in.
     """
 
-    def __init__(self, slice_: Array, steps: int) -> None:
-        edges = [len(slice_) * i // steps for i in range(steps + 1)]
-        self._parts = [slice_[a:b].view(np.uint8).data for a, b in pairwise(edges)]
+    def __init__(self, slices: list[Array], steps: int) -> None:
+        self._parts = list(zip(*(_parts(own, steps) for own in slices), strict=True))
         self.numbers = np.zeros(3, np.uint64)
 
     def exchange(self, comm: MPI.Comm, step: int, notes: int) -> tuple[int, bool]:
         """Return all nodes' notes, and whether they have the same part. Collective among its owners."""
-        value = zlib.crc32(self._parts[step % len(self._parts)])
+        value = 0
+        for part in self._parts[step % len(self._parts)]:
+            value = zlib.crc32(part, value)
         numbers = self.numbers
         numbers[:] = notes, value, ~value & 0xFFFFFFFF
         comm.Allreduce(MPI.IN_PLACE, numbers, MPI.BOR)

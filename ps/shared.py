@@ -132,8 +132,10 @@ class SharedStep(OwnGradient):
         self.sent_bytes = ((n - own) + (own if self.between else 0)) * dtype.itemsize
         self._two_phases = bool(self.clip) or bool(self.between) or config.nonfinite == "skip"
         self._captured: dict[int, Array] = {}
-        watched = {s.number: params[s.start : s.stop] for _, s in self.own} if self.between else {}
-        self._rotations = {j: NodeRotation(own, counts.shape[1]) for j, own in watched.items()}
+        self._rotations = {
+            j: NodeRotation([params[s.start : s.stop] for _, s in self.own if s.number == j], counts.shape[1])
+            for j in self.between
+        }
         self._step = 0
         self._apart: list[int] = []
         self._changed = False

@@ -46,18 +46,22 @@ class Duties:
     def mend(self, fault: StepError) -> bool:
         """See Duties in workers/train.py. Collective; the same on all ranks."""
         self.sync.withdraw()
-        if isinstance(fault, NotFiniteError):
+        # a flipped bit can also make a number that is not finite
+        if isinstance(fault, NotFiniteError) and not self._differing()[0]:
             self._leave_out()
             return False
         self.heal()
         return True
+
+    def _differing(self) -> tuple[dict[int, list[str]], bool]:
+        return compare(self.comm, self.sync.flat) if self.config.init == "broadcast" else ({}, True)
 
     def heal(self) -> None:
         """Repair the ranks whose parameters differ from most. Collective; raises JobError where that may not be."""
         at = self.position
         tries = self._tries[2] if self._tries[:2] == (at.epoch, at.step) else 0
         self._tries = (at.epoch, at.step, tries + 1)
-        named, majority = compare(self.comm, self.sync.flat)
+        named, majority = self._differing()
         hosts = allgather(self.comm, host())
         text = "; ".join(f"rank {rank} on {hosts[rank]} in {', '.join(names)}" for rank, names in named.items())
         if self.config.heal and majority and tries < MOST_TRIES:

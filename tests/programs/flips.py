@@ -1,0 +1,86 @@
+"""On every rank: any single flipped bit of a rank's parameters is found within one rotation, and can be repaired.
+
+``flips.py FLIPS``: how many, over all modes.
+"""
+
+import sys
+
+import numpy as np
+from mpi4py import MPI
+
+from common.batches import Batches
+from common.config import RunConfig
+from common.errors import StepError
+from common.feed import Feed
+from common.functional import SoftmaxCrossEntropy
+from common.mlp import Mlp
+from ps.modes import MODES
+from ps.nodes import Nodes
+from ps.replicas import compare
+from ps.shared import SharedStep
+from ps.sync import EveryStep
+from ps.timing import SyncTimer
+
+comm = MPI.COMM_WORLD.Dup()
+flips = int(sys.argv[1])
+ROWS, FEATURES, CLASSES, BATCH = 60, 12, 3, 10
+STEPS = ROWS // BATCH
+rng = np.random.default_rng(3)  # the same on all ranks: all know whose bit is flipped
+x = np.concatenate([rng.standard_normal((ROWS, FEATURES)), np.ones((ROWS, 1))], axis=1).astype(np.float32)
+y = rng.integers(0, CLASSES, ROWS)
+
+
+def check(mode: str, count: int) -> int:
+    """Return how many of ``count`` flips were found, and repaired."""
+    replicas = MODES[mode].replicas
+    nodes = Nodes(comm, 0 if replicas else 1)  # in shared memory each node has a copy: then each rank is one
+    model = Mlp((FEATURES, 20, CLASSES), "tanh", SoftmaxCrossEntropy())
+    config = RunConfig(optimizer="adam", batch_size=BATCH, learning_rate=1e-3)
+    batches = Batches(ROWS, BATCH, 0, "shuffle", comm.size)
+    counts = np.array([batches.counts(rank) for rank in range(comm.size)])
+    sync = MODES[mode].build(nodes, model, config, SyncTimer(nodes, 10 * STEPS), counts)
+    if comm.rank == 0:
+        model.init(sync.flat.p, np.random.default_rng(1))
+    sync.broadcast()
+    feed = Feed(x, y, model.loss, CLASSES, sync.plan(), lambda epoch: batches.order(epoch, comm.rank),
+                fixed=True, allocate=sync.allocate_rows)  # fmt: skip
+    assert isinstance(sync, EveryStep | SharedStep)
+    params = sync.flat.params
+    found = 0
+    start = params.copy()
+    for _ in range(count):
+        rank, place, bit = (int(rng.integers(n)) for n in (comm.size, params.nbytes, 8))
+        if comm.rank == rank:
+            params.view(np.uint8)[place] ^= 1 << bit
+        with np.errstate(all="ignore"):
+            for batch in feed.epoch(1):
+                try:
+                    sync.step(batch, sync.backward(batch, 1e-3, sample=False), stop=False, sample=False)
+                except StepError:
+                    found += 1
+                    break
+        sync.timer.steps = 0
+        sync.withdraw()
+        named, majority = compare(comm, sync.flat)
+        assert majority == (comm.size > 2)
+        assert list(named) == [rank] or not majority, f"{mode}: rank {rank} was hit, {named} is named"
+        before = params.copy()
+        sync.heal([rank])
+        assert not compare(comm, sync.flat)[0], mode
+        assert comm.rank == rank or params.tobytes() == before.tobytes(), f"{mode}: the majority was changed"
+        if not np.isfinite(params).all() or np.abs(params).max() > 1e3:  # what the hit rank's gradient did to all
+            np.copyto(params, start)
+            for parts in sync.optimizer.state().values():
+                for part in parts:
+                    part.fill(0)
+        comm.Barrier()
+    sync.close()
+    nodes.close()
+    return found
+
+
+total = 0
+for name in MODES:
+    total += check(name, flips // len(MODES))
+if comm.rank == 0:
+    print(f"{total} of {flips // len(MODES) * len(MODES)}")
