@@ -25,6 +25,7 @@ comm = MPI.COMM_WORLD.Dup()
 flips = int(sys.argv[1])
 ROWS, FEATURES, CLASSES, BATCH = 60, 12, 3, 10
 STEPS = ROWS // BATCH
+RATE = 1e-12  # else rounding may take a last bit's difference away before its turn has come
 rng = np.random.default_rng(3)  # the same on all ranks: all know whose bit is flipped
 x = np.concatenate([rng.standard_normal((ROWS, FEATURES)), np.ones((ROWS, 1))], axis=1).astype(np.float32)
 y = rng.integers(0, CLASSES, ROWS)
@@ -35,7 +36,7 @@ def check(mode: str, count: int) -> int:
     replicas = MODES[mode].replicas
     nodes = Nodes(comm, 0 if replicas else 1)  # in shared memory each node has a copy: then each rank is one
     model = Mlp((FEATURES, 20, CLASSES), "tanh", SoftmaxCrossEntropy())
-    config = RunConfig(optimizer="adam", batch_size=BATCH, learning_rate=1e-3)
+    config = RunConfig(optimizer="adam", batch_size=BATCH, learning_rate=RATE)
     batches = Batches(ROWS, BATCH, 0, "shuffle", comm.size)
     counts = np.array([batches.counts(rank) for rank in range(comm.size)])
     sync = MODES[mode].build(nodes, model, config, SyncTimer(nodes, 10 * STEPS), counts)
@@ -55,7 +56,7 @@ def check(mode: str, count: int) -> int:
         with np.errstate(all="ignore"):
             for batch in feed.epoch(1):
                 try:
-                    sync.step(batch, sync.backward(batch, 1e-3, sample=False), stop=False, sample=False)
+                    sync.step(batch, sync.backward(batch, RATE, sample=False), stop=False, sample=False)
                 except StepError:
                     found += 1
                     break
