@@ -25,7 +25,7 @@ comm = MPI.COMM_WORLD.Dup()
 flips = int(sys.argv[1])
 ROWS, FEATURES, CLASSES, BATCH = 60, 12, 3, 10
 STEPS = ROWS // BATCH
-RATE = 1e-12  # else rounding may take a last bit's difference away before its turn has come
+RATE = 1e-12  # no update shows: rounding could take a last bit's difference away before its turn has come
 rng = np.random.default_rng(3)  # the same on all ranks: all know whose bit is flipped
 x = np.concatenate([rng.standard_normal((ROWS, FEATURES)), np.ones((ROWS, 1))], axis=1).astype(np.float32)
 y = rng.integers(0, CLASSES, ROWS)
@@ -41,7 +41,7 @@ def check(mode: str, count: int) -> int:
     counts = np.array([batches.counts(rank) for rank in range(comm.size)])
     sync = MODES[mode].build(nodes, model, config, SyncTimer(nodes, 10 * STEPS), counts)
     if comm.rank == 0:
-        model.init(sync.flat.p, np.random.default_rng(1))
+        sync.flat.params[:] = np.random.default_rng(1).uniform(0.1, 1, sync.flat.n)
     sync.broadcast()
     feed = Feed(x, y, model.loss, CLASSES, sync.plan(), lambda epoch: batches.order(epoch, comm.rank),
                 fixed=True, allocate=sync.allocate_rows)  # fmt: skip
