@@ -16,7 +16,8 @@ from common.files import write_atomic
 from common.flat import Array, Flat
 from ps import analytics, outputs
 from ps.guard import odd_ranks
-from ps.log import FAILURE_NAME, FORMAT, LOG_NAME, VERSION, RunLog
+from ps.log import FAILURE_NAME, FORMAT, LOG_NAME, VERSION
+from ps.log_writer import RunLog, Spool
 from ps.text import epoch_line, percent, verdict_line
 from ps.verdicts import Verdict, local_loss_misleads
 
@@ -125,7 +126,8 @@ class Coordinator:
         self.best_epoch = 0
         self.last: dict[str, Any] = {}
         # first: it fails if another job has just taken this folder
-        self.log = RunLog.reopen(folder / LOG_NAME) if resumed else RunLog(folder / LOG_NAME)
+        self.log = RunLog(folder / LOG_NAME, new=not resumed)
+        self.spool = Spool(self.log, warn)
         saved = {k: v for k, v in config.as_dict().items() if k not in ("output", "resume")}
         write_atomic(folder / CONFIG_NAME, lambda file: file.write(to_toml(saved).encode()))
 
@@ -165,11 +167,11 @@ class Coordinator:
 
     def event(self, what: str, **fields: Any) -> None:
         """Write an event."""
-        self.log.append("event", what=what, **fields)
+        self.spool.append("event", what=what, **fields)
 
     def verdict(self, verdict: Verdict) -> None:
         """Write a finding and print it."""
-        self.log.append("verdict", **verdict.fields())
+        self.spool.append("verdict", **verdict.fields())
         say(verdict_line(verdict.fields()))
 
     def epoch(
@@ -183,8 +185,8 @@ class Coordinator:
         """
         self._check_finite(epoch, table)
         record = self._record(epoch, table, facts, n_validation)
-        self.log.append("epoch", **record)
-        self.log.append("steps", **self._steps(epoch, table, facts["sampled_steps"], begin_s))
+        self.spool.append("epoch", **record)
+        self.spool.append("steps", **self._steps(epoch, table, facts["sampled_steps"], begin_s))
         self.last = record
         self.losses.append(record["loss"])
         self.rank0_losses.append(record["loss_by_rank"][0])
@@ -293,7 +295,7 @@ class Coordinator:
         misleading = local_loss_misleads(self.losses, self.rank0_losses) if None not in self.rank0_losses else None
         if status == "ok" and misleading:
             self.verdict(misleading)
-        self.log.append(
+        self.spool.append(
             "end",
             status=status,
             wall_s=time.perf_counter() - self.started,
@@ -307,9 +309,8 @@ class Coordinator:
         )
 
     def fail(self, message: str) -> None:
-        """Close the log of a run that all ranks agreed to end; a full disk must not hide the message."""
-        try:
-            self.event("error", message=message)
-            self.finish("failed")
-        except OSError as error:
-            warn(f"{self.log.path}: the error is not in the log ({error.strerror})")
+        """Close the log of a run that all ranks agreed to end."""
+        self.event("error", message=message)
+        self.finish("failed")
+        if missing := self.spool.missing():
+            warn(missing)

@@ -3,8 +3,6 @@
 Run as ``python -m ps.log show | watch | report | ...``. The format is told in docs/log-format.md.
 """
 
-import fcntl
-import os
 import struct
 import time
 import zlib
@@ -47,68 +45,6 @@ def encode(record: Record) -> bytes:
     packer.pack("crc")
     body: bytes = packer.bytes()
     return body + b"\xce" + struct.pack(">I", zlib.crc32(body))
-
-
-class RunLog:
-    """The writer, on rank 0 only: ``append`` is one write, so a kill at any moment leaves whole records."""
-
-    SYNC_EVERY_S = 5.0
-
-    def __init__(self, path: Path, *, new: bool = True) -> None:
-        """Create the file, which must not exist. Raises OSError."""
-        self.path = path
-        self.seq = 0
-        self.size = 0
-        self._synced = time.monotonic()
-        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | (os.O_CREAT | os.O_EXCL if new else 0), 0o644)
-        self._lock()
-        if not new:
-            self._find_end()
-
-    @classmethod
-    def reopen(cls, path: Path) -> "RunLog":
-        """Go on with a log behind its last whole record; what is torn is cut off. Raises OSError or LogError."""
-        return cls(path, new=False)
-
-    def _find_end(self) -> None:
-        reader = LogReader(self.path)
-        self.seq = sum(1 for _ in reader.records())
-        self.size = reader.offset
-        os.ftruncate(self._fd, self.size)
-
-    def _lock(self) -> None:
-        """Keep a second job out, where the file system can. Raises OSError."""
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise OSError(error.errno, "another job writes to it") from error
-        except OSError:
-            return
-
-    def append(self, kind: str, **fields: Any) -> None:
-        """Write a record of plain values.
-
-        Raises OSError if it does not fit (disk full): the part that was written is cut off again.
-        """
-        data = encode({"kind": kind, "seq": self.seq, "t": time.time(), **fields})
-        try:
-            written = os.write(self._fd, data)
-            if written < len(data):  # a full disk takes a part first; the next write names the reason
-                written += os.write(self._fd, data[written:])
-            if written < len(data):
-                raise OSError(f"only {written} of {len(data)} bytes were written")
-        except OSError:
-            os.ftruncate(self._fd, self.size)
-            raise
-        self.size += len(data)
-        self.seq += 1
-        if kind in ("header", "end") or time.monotonic() - self._synced > self.SYNC_EVERY_S:
-            os.fsync(self._fd)
-            self._synced = time.monotonic()
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self._fd)
 
 
 class LogReader:

@@ -8,7 +8,8 @@ from typing import Any
 
 from common import marks
 from common.config import RunConfig
-from ps.log import FORMAT, LOG_NAME, VERSION, Record, RunLog
+from ps.log import FORMAT, LOG_NAME, VERSION, Record
+from ps.log_writer import RunLog
 
 STEPS = 20
 

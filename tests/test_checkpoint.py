@@ -112,7 +112,8 @@ checkpoint._write(WHOLE, snapshot(5, n=20))
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
-    cut=st.integers(0, len(WHOLE.getvalue())), flips=st.lists(st.integers(0, 8 * len(WHOLE.getvalue()) - 1), max_size=4)
+    cut=st.integers(0, len(WHOLE.getvalue()) - 1),
+    flips=st.lists(st.integers(0, 8 * len(WHOLE.getvalue()) - 1), max_size=4),
 )
 def test_damage_is_never_taken_for_a_checkpoint(tmp_path: Path, cut: int, flips: list[int]) -> None:
     data = bytearray(WHOLE.getvalue())

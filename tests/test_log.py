@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.errors import LogError
-from ps.log import LogReader, Record, RunLog, encode, follow, read
+from ps.log import LogReader, Record, encode, follow, read
+from ps.log_writer import RunLog
 from tests.ranks import finish, popen
 
 N_EPOCHS = 12

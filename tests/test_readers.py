@@ -17,7 +17,8 @@ import pytest
 
 from common.errors import RankwiseError
 from common.host import boot_id, host, process_start
-from ps.log import Record, RunLog, encode
+from ps.log import Record, encode
+from ps.log_writer import RunLog
 from ps.reader.compare import compare
 from ps.reader.export import export
 from ps.reader.show import show

@@ -41,7 +41,9 @@ class Duties:
 
     def save(self, epoch: int, sums: EpochSums) -> None:
         """See Duties in workers/train.py."""
+        before = self.saving.seconds
         self.saving.save(epoch, sums)
+        self.saving.in_loop_s += self.saving.seconds - before
 
     def mend(self, fault: StepError) -> bool:
         """See Duties in workers/train.py. Collective; the same on all ranks."""

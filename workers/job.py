@@ -1,6 +1,7 @@
 """One training job as every rank runs it: epoch by epoch, then leave together."""
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ from mpi4py import MPI
 
 from common.config import RunConfig
 from common.dataset import Dataset, Rows
-from common.errors import EXIT_OK, EXIT_STOPPED
+from common.errors import EXIT_OK, EXIT_STOPPED, RankwiseError
 from common.flat import Array
 from common.mlp import Mlp
 from ps import outputs, rows
@@ -111,7 +112,7 @@ class Job:
             - times.sync_s
             - self.sync.sampling_s
             - self.trainer.feed.input_s
-            - self.saving.seconds,
+            - self.saving.in_loop_s,
             "reduce_s": self.sync.reduce_s,
             "wait_s": times.wait_s,
             "transfer_s": times.transfer_s,
@@ -130,7 +131,9 @@ class Job:
         }
         for name, value in values.items():
             row[name] = value
-        self.saving.seconds = self.sync.sampling_s = self.sync.reduce_s = self.trainer.feed.input_s = 0.0
+        self.saving.seconds = self.saving.in_loop_s = self.sync.sampling_s = self.sync.reduce_s = (
+            self.trainer.feed.input_s
+        ) = 0.0
         table = rows.gather(self.comm, row)
         before = self.saving.before
         facts = {
@@ -184,13 +187,21 @@ class Job:
 
     def _finish(self, status: str, facts: dict[str, Any]) -> None:
         """Save what the run leaves behind, at rank 0."""
+        self.saving.close()
 
         def save() -> None:
             lead = self.lead()
             standard = {"x_mean": self.scaling[0], "x_scale": self.scaling[1]}
-            outputs.save_model(lead.folder, self.sync.flat.p, standard)
-            outputs.save_tables(lead.folder, lead.log.path)
-            lead.finish(status, fingerprint=fingerprint(self.sync.flat.params), **facts)
+            missing = [
+                *_attempt("the model", lambda: outputs.save_model(lead.folder, self.sync.flat.p, standard)),
+                *_attempt("text files", lambda: outputs.save_tables(lead.folder, lead.log.path)),
+            ]
+            lead.finish("failed" if missing else status, fingerprint=fingerprint(self.sync.flat.params), **facts)
+            missing += [lead.spool.missing()] if lead.spool.missing() else []
+            if missing:
+                raise RankwiseError(
+                    f"output: {'; '.join(missing)}; make room in {lead.folder} and go on with --resume {lead.folder}"
+                )
             say("Sync time per epoch, mean over the ranks (sync = wait for the last rank + transfer):")
             say("epoch      sync s      wait s  transfer s   of epoch")
             for line in lead.sync_lines:
@@ -198,3 +209,12 @@ class Job:
             say(f"Saved in {lead.folder}: {LOG_NAME}, model.npz, text files. Read: python -m ps.log show {lead.folder}")
 
         at_root(self.comm, save)
+
+
+def _attempt(what: str, save: Callable[[], object]) -> list[str]:
+    """Save something; return what is to be said if that fails."""
+    try:
+        save()
+    except OSError as error:
+        return [f"{what} could not be written ({error.strerror or error})"]
+    return []

@@ -36,11 +36,13 @@ class Origin:
     data_sha256: str = ""
     memory: dict[str, Any] = field(default_factory=dict)
     snapshot: Snapshot | None = None
+    loads: bool = False
+    """Whether there is a snapshot, at rank 0."""
     faults: list[str] = field(default_factory=list)
 
     def facts(self) -> dict[str, Any]:
         """Return plain values of all but the snapshot."""
-        names = ("folder", "epoch", "mode", "world", "data_sha256", "memory", "faults")
+        names = ("folder", "epoch", "mode", "world", "data_sha256", "memory", "loads", "faults")
         before = [self.before.steps, self.before.rows, self.before.loss_sum]
         return {**{name: getattr(self, name) for name in names}, "before": before}
 
@@ -76,8 +78,10 @@ def open_origin(folder: Path) -> Origin:
     if runs.is_done(folder / LOG_NAME):
         raise RankwiseError(f"resume: {folder} came to its end already; give a larger --epochs in a new run")
     snapshot, faults = checkpoint.newest(folder)
+    header = runs.header_of(folder / LOG_NAME)
+    sha256, world = header.get("data", {}).get("sha256", ""), header.get("world", 0)
     if snapshot is None:
-        return Origin(str(folder), faults=faults)
+        return Origin(str(folder), data_sha256=sha256, world=world, faults=faults)
     about = snapshot.about
     try:
         position = about["position"]
@@ -88,9 +92,10 @@ def open_origin(folder: Path) -> Origin:
             before=Before() if whole else Before(position["steps"], position["rows"], position["loss_sum"]),
             mode=about["mode"],
             world=about["world"],
-            data_sha256=about["data_sha256"],
+            data_sha256=sha256,
             memory=about["coordinator"],
             snapshot=snapshot,
+            loads=True,
             faults=faults,
         )
     except (KeyError, TypeError) as error:

@@ -35,6 +35,8 @@ def main() -> int:
             open_log(job, nodes)
             code = job.train()
         except JobError as error:
+            if job is not None:
+                job.saving.close()
             if comm.rank == 0:
                 if job is not None and job.coordinator is not None:
                     job.coordinator.fail(str(error))
@@ -46,7 +48,6 @@ def main() -> int:
         stop.over()
         # all ranks are here, so what is freed together can be
         if job is not None:
-            job.saving.close()
             job.sync.close()
         if nodes is not None:
             nodes.close()

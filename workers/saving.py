@@ -28,8 +28,8 @@ class Before:
 class Saving:
     """Saves checkpoints: from a copy of the state, which rank 0 writes in a thread while training goes on.
 
-    ``due``: whether this rank asks for a checkpoint, which only rank 0 does. ``seconds``: spent in this epoch, by
-    this rank. ``about``: returns what rank 0 keeps beside the arrays. ``outcome``: is told of each checkpoint that is
+    ``due``: whether this rank asks for a checkpoint, which only rank 0 does. ``seconds``: spent since the last
+    epoch's record by this rank, ``in_loop_s`` of it within the training loop. ``about``: returns what rank 0 keeps beside the arrays. ``outcome``: is told of each checkpoint that is
     written, or could not be.
     """
 
@@ -37,7 +37,7 @@ class Saving:
         self.comm, self.sync, self.config = comm, sync, config
         self.steps_per_epoch = steps_per_epoch
         self.due = False
-        self.seconds = 0.0
+        self.seconds = self.in_loop_s = 0.0
         self.before = Before()
         self.about: Callable[[], dict[str, Any]] = dict
         self.outcome: Callable[[Path | Exception], object] = str

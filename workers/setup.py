@@ -110,7 +110,7 @@ def prepare(comm: MPI.Comm, nodes: Nodes, config: RunConfig, origin: Origin, sto
         position.phase = "choosing a mode"
         mode, trials = choose(nodes, config, data, model)
     parts = assemble(mode, nodes, config, data, model)
-    if origin.world:
+    if origin.loads:
         position.phase = "loading the checkpoint"
         snapshot, flat = origin.snapshot, parts.sync.flat
         parts.sync.load(together(comm, lambda: None if snapshot is None else state_of(snapshot, flat)))
@@ -145,7 +145,6 @@ def open_log(job: Job, nodes: Nodes) -> None:
         job.saving.about = lambda: {
             "config": config.as_dict(),
             "mode": job.sync_facts["mode"],
-            "data_sha256": data.sha256,
             "coordinator": lead.memory(),
         }
         job.saving.open(folder)

@@ -1,0 +1,220 @@
+"""A job that was stopped or killed goes on as if nothing had happened."""
+
+import contextlib
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ps.log import LogReader
+from ps.modes import MODES
+from tests.ranks import MPIRUN, PROGRAMS, Result, epochs, finish, mpirun, popen, records
+
+SMALL = ("--hidden", "16", "--batch-size", "50", "--epochs", "4", "--dtype", "float64")
+
+
+def run(n: int, folder: Path, *arguments: str) -> Result:
+    result = mpirun(n, "-m", "workers.run", *arguments, *(() if "--resume" in arguments else ("--output", str(folder))))
+    assert result.code == 0, result.err
+    return result
+
+
+def parameters(folder: Path) -> dict[str, np.ndarray]:
+    with np.load(folder / "model.npz", allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def same_bits(one: Path, other: Path) -> bool:
+    a, b = parameters(one), parameters(other)
+    return a.keys() == b.keys() and all(a[name].tobytes() == b[name].tobytes() for name in a)
+
+
+def close(one: Path, other: Path) -> None:
+    a, b = parameters(one), parameters(other)
+    for name in a:
+        np.testing.assert_allclose(a[name], b[name], rtol=1e-10, atol=1e-13)
+
+
+def kill_all(text: str) -> None:
+    """Send SIGKILL to every process with a text in its command line: the launcher and its ranks, but not this one."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        pid = int(path.parent.name)
+        with contextlib.suppress(OSError):
+            if text.encode() in path.read_bytes() and pid != os.getpid():
+                os.kill(pid, signal.SIGKILL)
+
+
+def killed_copy(done: Path, copy: Path, epoch: int, checkpoint: str) -> Path:
+    """Make of a run what SIGKILL would have left: a log torn behind an epoch, and a checkpoint from before."""
+    shutil.copytree(done, copy)
+    for path in copy.iterdir():
+        if path.name not in ("coordinator.msgpack", "config.toml", checkpoint):
+            path.unlink()
+    log = copy / "coordinator.msgpack"
+    reader = LogReader(log)
+    for record in reader.records():
+        if record["kind"] == "epoch" and record["epoch"] == epoch:
+            break
+    log.write_bytes(log.read_bytes()[: reader.offset + 7])
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("mode", "optimizer"),
+    [
+        *((mode, "adam") for mode in MODES),
+        ("allreduce", "sgd"),
+        ("shared", "nesterov"),
+        ("factors", "adamw"),
+        ("send-recv", "momentum"),
+    ],
+)
+def test_the_same_number_of_ranks_ends_with_the_same_bits(tmp_path: Path, mode: str, optimizer: str) -> None:
+    whole = tmp_path / "whole"
+    options = ("--hidden", "64", "--batch-size", "300", "--epochs", "4", "--dtype", "float64", "--keep", "9")
+    options += ("--schedule", "warmup-cosine", "--checkpoint-every", "1", "--mode", mode, "--optimizer", optimizer)
+    run(3, whole, *options)
+    killed = killed_copy(whole, tmp_path / "killed", epoch=3, checkpoint="checkpoint-10.npz")
+    run(3, killed, "--resume", str(killed))
+    assert same_bits(whole, killed)
+    resumed = [r for r in records(killed) if r["kind"] == "event" and r["what"] == "resume"]
+    assert [(r["epoch"], r["ranks_before"], r["ranks"]) for r in resumed] == [(3, 3, 3)]
+    assert [r["epoch"] for r in epochs(killed)] == [1, 2, 3, 3, 4]
+    assert [r["loss"] for r in epochs(killed)][-1] == epochs(whole)[-1]["loss"]
+
+
+@pytest.mark.parametrize(("mode", "n"), [("allreduce", 1), ("allreduce", 2), ("shared", 4), ("factors", 1)])
+def test_another_number_of_ranks_ends_within_rounding(tmp_path: Path, mode: str, n: int) -> None:
+    whole = tmp_path / "whole"
+    run(3, whole, *SMALL, "--mode", mode, "--checkpoint-every", "2")
+    killed = killed_copy(whole, tmp_path / "killed", epoch=2, checkpoint="checkpoint-52.npz")
+    run(n, killed, "--resume", str(killed))
+    close(whole, killed)
+    assert [len(r["rows"]) for r in epochs(killed)] == [3, 3, n, n]
+
+
+@pytest.mark.parametrize("mode", ["allreduce", "shared"])
+def test_a_signal_in_the_middle_of_an_epoch(tmp_path: Path, mode: str) -> None:
+    """The stop is anywhere in an epoch; what is left of it is trained, and every row is used exactly once."""
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    run(2, whole, *SMALL, "--mode", mode)
+    command = [str(PROGRAMS / "faulty.py"), "term", "1", "2", "9", *SMALL, "--mode", mode, "--output", str(stopped)]
+    assert mpirun(2, *command).code == 75
+    assert (stopped / "checkpoint-35.npz").exists()  # 26 steps of the first epoch, 9 of the second
+    assert records(stopped)[-1]["status"] == "stopped"
+    run(2, stopped, "--resume", str(stopped))
+    assert same_bits(whole, stopped)
+    found = epochs(stopped)
+    assert [r["epoch"] for r in found] == [1, 2, 3, 4]
+    assert found[1]["before"]["steps"] == 9
+    assert [sum(r["rows"]) + (r["before"] or {"rows": 0})["rows"] for r in found] == [sum(found[0]["rows"])] * 4
+    assert found[1]["loss"] == pytest.approx(epochs(whole)[1]["loss"], rel=1e-12)
+
+
+def test_a_kill_in_the_middle_of_training(tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    options = ("--hidden", "300", "--epochs", "60", "--checkpoint-every", "1", "--dtype", "float64")
+    run(2, whole, *options)
+    process = popen([MPIRUN, "-np", "2", "python", "-m", "workers.run", *options, "--output", str(killed)])
+    while not list(killed.glob("checkpoint-*.npz")):
+        time.sleep(0.01)
+    kill_all(str(killed))
+    finish(process)
+    run(2, killed, "--resume", str(killed))
+    assert same_bits(whole, killed)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("done") / "run"
+    run(2, folder, *SMALL, "--checkpoint-every", "1", "--keep", "3")
+    return folder
+
+
+def test_the_best_parameters_are_kept_across_a_resume(tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    options = (
+        "--hidden",
+        "16",
+        "--epochs",
+        "12",
+        "--patience",
+        "3",
+        "--learning-rate",
+        "0.05",
+        "--checkpoint-every",
+        "1",
+        "--keep",
+        "20",
+    )
+    run(2, whole, *options)
+    last = epochs(whole)[-1]["epoch"]
+    killed = killed_copy(whole, tmp_path / "killed", epoch=last - 1, checkpoint=f"checkpoint-{20 * (last - 1)}.npz")
+    run(2, killed, "--resume", str(killed))
+    assert same_bits(whole, killed)
+    assert records(killed)[-1]["best_epoch"] == records(whole)[-1]["best_epoch"]
+
+
+def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, done: Path) -> None:
+    killed = killed_copy(done, tmp_path / "killed", epoch=4, checkpoint="checkpoint-78.npz")
+    (killed / "checkpoint-104.npz").write_bytes((done / "checkpoint-104.npz").read_bytes()[:-100])
+    result = run(2, killed, "--resume", str(killed))
+    assert "checkpoint-104.npz" in result.err
+    assert same_bits(done, killed)
+
+
+def refused(n: int, *arguments: str, cwd: Path) -> str:
+    result = mpirun(n, "-m", "workers.run", *arguments, cwd=cwd)
+    assert result.code in (1, 2), result.out
+    assert result.err.count("rankwise:") == 1
+    assert "Traceback" not in result.err
+    return result.err
+
+
+def test_other_options_and_data_are_refused(tmp_path: Path, done: Path) -> None:
+    killed = killed_copy(done, tmp_path / "killed", epoch=2, checkpoint="checkpoint-52.npz")
+    before = (killed / "coordinator.msgpack").read_bytes()
+    said = refused(2, "--resume", str(killed), "--batch-size", "32", cwd=tmp_path)
+    assert "batch_size: 50 then, 32 now" in said
+    assert "epochs" in said
+    assert "came to its end already" in refused(2, "--resume", str(done), cwd=tmp_path)
+    assert "no log at" in refused(2, "--resume", "nowhere", cwd=tmp_path)
+    assert (killed / "coordinator.msgpack").read_bytes() == before
+
+
+def test_changed_data_are_refused(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((60, 3)), rng.integers(0, 2, 60)
+    data, folder = tmp_path / "own.npz", tmp_path / "run"
+    np.savez(data, allow_pickle=False, X=x, y=y)
+    run(2, folder, "--data", str(data), *SMALL, "--checkpoint-every", "1")
+    killed = killed_copy(folder, tmp_path / "killed", epoch=2, checkpoint="checkpoint-2.npz")
+    x[0, 0] += 1
+    np.savez(data, allow_pickle=False, X=x, y=y)
+    assert "not what the run was trained on" in refused(2, "--resume", str(killed), cwd=tmp_path)
+
+
+def test_more_epochs_may_be_asked_for(tmp_path: Path, done: Path) -> None:
+    killed = killed_copy(done, tmp_path / "killed", epoch=4, checkpoint="checkpoint-104.npz")
+    run(2, killed, "--resume", str(killed), "--epochs", "6")
+    whole = tmp_path / "whole"
+    run(2, whole, *SMALL[:4], "--epochs", "6", *SMALL[6:])
+    assert same_bits(whole, killed)
+
+
+def test_auto_takes_the_newest_that_can_go_on_or_begins(tmp_path: Path, job: Callable[..., Result]) -> None:
+    result = mpirun(2, "-m", "workers.run", *SMALL, "--resume", "auto", "--checkpoint-every", "1", cwd=tmp_path)
+    assert result.code == 0, result.err
+    (first,) = (path for path in (tmp_path / "runs").iterdir() if not path.is_symlink())
+    killed = killed_copy(first, tmp_path / "runs" / "killed", epoch=2, checkpoint="checkpoint-104.npz")
+    assert not list(killed.glob("model.npz"))
+    result = mpirun(2, "-m", "workers.run", *SMALL, "--resume", "auto", "--checkpoint-every", "1", cwd=tmp_path)
+    assert result.code == 0, result.err
+    assert same_bits(first, killed)
+    result = mpirun(2, "-m", "workers.run", *SMALL, "--resume", "auto", "--output", str(killed), cwd=tmp_path)
+    assert "came to its end already" in result.err
