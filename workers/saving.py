@@ -28,9 +28,9 @@ class Before:
 class Saving:
     """Saves checkpoints: from a copy of the state, which rank 0 writes in a thread while training goes on.
 
-    ``due``: whether this rank asks for a checkpoint, which only rank 0 does. ``seconds``: spent since the last
-    epoch's record by this rank, ``in_loop_s`` of it within the training loop. ``about``: returns what rank 0 keeps beside the arrays. ``outcome``: is told of each checkpoint that is
-    written, or could not be.
+    ``due``: whether this rank asks for a checkpoint, which only rank 0 does. ``seconds``: spent by this rank since the
+    last epoch's record, ``in_loop_s`` of it within the training loop. ``about``: returns what rank 0 keeps beside the
+    arrays. ``outcome``: is told of each checkpoint that is written, or could not be.
     """
 
     def __init__(self, comm: MPI.Comm, config: RunConfig, sync: Synchronizer, steps_per_epoch: int) -> None:
@@ -53,13 +53,11 @@ class Saving:
     def save(self, epoch: int, sums: EpochSums, *, wait: bool = False) -> None:
         """Take a copy after ``sums.steps`` steps of an epoch, and begin to write it. Collective.
 
-        ``wait``: until it is written. One that has not ended yet leaves out the next, unless that must be.
+        ``wait``: until it is written. If the one before is not, that is waited for first.
         """
         start = time.perf_counter()
         done = (epoch - 1) * self.steps_per_epoch + sums.steps
-        busy = np.array([self._writer is not None and self._writer.busy and not wait])
-        self.comm.Bcast(busy)
-        if not busy[0] and done != self._saved:
+        if done != self._saved:
             self._saved = done
             self._take(epoch, sums, done)
         if wait:
