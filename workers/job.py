@@ -1,6 +1,6 @@
 """One training job as every rank runs it: epoch by epoch, then leave together."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from common.dataset import Dataset, Rows
 from common.errors import EXIT_OK, EXIT_STOPPED, JobError
 from common.flat import Array
 from common.mlp import Mlp
+from common.models import Model
 from ps import outputs, rows
 from ps.coordinator import Coordinator, say
 from ps.guard import Position, at_root, fingerprint
@@ -18,7 +19,7 @@ from ps.log import LOG_NAME
 from ps.messages import allgather
 from ps.sync import NotFiniteError, Synchronizer
 from ps.text import named_metric
-from ps.timing import SyncTimer
+from ps.timing import SyncTimer, SyncTimes
 from workers import signals
 from workers.train import EpochSums, Trainer
 
@@ -35,7 +36,7 @@ class Job:
     config: RunConfig
     data: Dataset
     scaling: tuple[Array, Array]
-    model: Mlp
+    model: Model | Mlp
     trainer: Trainer
     sync: Synchronizer
     timer: SyncTimer
@@ -44,6 +45,11 @@ class Job:
     threads: tuple[int, str]
     sync_facts: dict[str, Any]
     coordinator: Coordinator | None = None
+    row: Array = field(init=False)
+    """What this rank hands to the coordinator at an epoch's end."""
+
+    def __post_init__(self) -> None:
+        self.row = np.zeros(1, rows.row_type(len(self.sync.flat.shapes)))
 
     def own(self, part: Rows) -> Rows:
         """Return this rank's share of the rows of an evaluation."""
@@ -61,20 +67,21 @@ class Job:
             return self._train()
 
     def _train(self) -> int:
-        best: Array | None = None
+        kept = False
         for epoch in range(1, self.config.epochs + 1):
             sums = self._epoch(epoch)
             if sums.stopped:
                 return self._stopped(epoch, sums.steps)
             decision = self._close_epoch(epoch, sums)
             if self.config.patience and decision["improved"]:
-                best = self.sync.flat.params.copy()
+                self.sync.keep()
+                kept = True
             if decision["signalled"]:
                 return self._stopped(epoch, sums.steps)
             if decision["stop"]:
                 break
-        if best is not None:
-            np.copyto(self.sync.flat.params, best)
+        if kept:
+            self.sync.restore()
         self.position.phase, self.position.epoch = "final test", 0
         self._finish("ok", self._test())
         return EXIT_OK
@@ -95,41 +102,11 @@ class Job:
     def _close_epoch(self, epoch: int, sums: EpochSums) -> dict[str, bool]:
         self.position.phase = "end of epoch"
         start = self.timer.clock()
-        validation_loss, correct = self.trainer.evaluate(self.own(self.data.validation))
+        validation = self.trainer.evaluate(self.own(self.data.validation))
         evaluation_s = self.timer.clock() - start
         times = self.timer.close_epoch()
-        own_fingerprint, finite = self.sync.check_parameters()
-        sampled, lines = self.sync.marks.close_epoch()
-        row = np.zeros(1, rows.row_type(len(self.sync.flat.shapes)))
-        row["moments"][0, : len(sampled), :-1] = times.align(lines)
-        row["moments"][0, : len(sampled), -1] = times.last[sampled]
-        values: dict[str, Any] = {
-            "rows": sums.rows,
-            "loss_sum": sums.loss_sum,
-            "validation_loss_sum": validation_loss,
-            "validation_correct": correct,
-            "loop_s": sums.loop_s,
-            "input_s": self.trainer.feed.input_s,
-            "compute_s": sums.loop_s - times.sync_s - self.sync.sampling_s - self.trainer.feed.input_s,
-            "reduce_s": self.sync.reduce_s,
-            "wait_s": times.wait_s,
-            "transfer_s": times.transfer_s,
-            "sync_s": times.sync_s,
-            "sync_median_s": times.sync_median_s,
-            "wait_median_s": times.wait_median_s,
-            "transfer_median_s": times.transfer_median_s,
-            "sampling_s": self.sync.sampling_s,
-            "evaluation_s": evaluation_s,
-            "sent_bytes": self.sync.sent_bytes,
-            "fingerprint": own_fingerprint,
-            "signal": self.stop.signal,
-            "finite": finite,
-            **self.sync.meter.close_epoch(),
-        }
-        for name, value in values.items():
-            row[name] = value
-        self.sync.sampling_s = self.sync.reduce_s = self.trainer.feed.input_s = 0.0
-        table = rows.gather(self.comm, row)
+        self._fill_row(sums, times, (*validation, evaluation_s))
+        table = rows.gather(self.comm, self.row)
         facts = {"steps": sums.steps, "sampled_steps": sums.sampled, "learning_rate": sums.learning_rate}
         begin_s = float(times.align(np.array([sums.begin_s]))[0])
 
@@ -141,6 +118,43 @@ class Job:
         decision: dict[str, bool] = at_root(self.comm, close)
         self.position.phase = "training"
         return decision
+
+    def _fill_row(self, sums: EpochSums, times: SyncTimes, evaluation: tuple[float, int, float]) -> None:
+        """Bring an epoch's figures together and begin those of the next. Collective.
+
+        ``evaluation``: sum of losses, rows classified right and seconds of the validation.
+        """
+        sync, feed, row = self.sync, self.trainer.feed, self.row
+        checksum, finite = sync.check_parameters()
+        sampled, lines = sync.marks.close_epoch()
+        row["moments"][0, : len(sampled), :-1] = times.align(lines)
+        row["moments"][0, : len(sampled), -1] = times.last[sampled]
+        values: dict[str, Any] = {
+            "rows": sums.rows,
+            "loss_sum": sums.loss_sum,
+            "validation_loss_sum": evaluation[0],
+            "validation_correct": evaluation[1],
+            "loop_s": sums.loop_s,
+            "input_s": feed.input_s,
+            "compute_s": sums.loop_s - times.sync_s - sync.sampling_s - feed.input_s,
+            "reduce_s": sync.reduce_s,
+            "wait_s": times.wait_s,
+            "transfer_s": times.transfer_s,
+            "sync_s": times.sync_s,
+            "sync_median_s": times.sync_median_s,
+            "wait_median_s": times.wait_median_s,
+            "transfer_median_s": times.transfer_median_s,
+            "sampling_s": sync.sampling_s,
+            "evaluation_s": evaluation[2],
+            "sent_bytes": sync.sent_bytes,
+            "fingerprint": checksum,
+            "signal": self.stop.signal,
+            "finite": finite,
+            **sync.meter.close_epoch(),
+        }
+        for name, value in values.items():
+            row[name] = value
+        sync.sampling_s = sync.reduce_s = feed.input_s = 0.0
 
     def _stopped(self, epoch: int, steps: int) -> int:
         signalled = allgather(self.comm, self.stop.signal)
