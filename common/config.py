@@ -11,6 +11,8 @@ from typing import Any
 from common.errors import ConfigError
 
 MODELS = ("linear", "logistic", "softmax", "mlp")
+OWN_MODEL = "package.module:Class"
+"""How a model class of one's own is named."""
 ACTIVATIONS = ("relu", "tanh", "sigmoid", "gelu")
 LOSSES = ("auto", "mse", "cross-entropy")
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw")
@@ -19,6 +21,8 @@ BUILT_IN_DATA = ("digits", "reference")
 DATA_FILES = (".npz", ".csv")
 MANY = 10**9
 """A bound far above what anyone trains, far below what overflows in a step count or a message."""
+ONLY_ON_COMMAND_LINE = ("inject", "resume")
+"""Options that no file and no environment may set: nobody is to get them without naming them."""
 
 
 def nearest(got: str, known: Iterable[str]) -> str:
@@ -39,6 +43,11 @@ def file_kind(data: str) -> str:
     return suffix if suffix in DATA_FILES else ""
 
 
+def is_own_model(model: str) -> bool:
+    """Say whether ``model`` names a class of one's own."""
+    return ":" in model
+
+
 def is_text(value: str) -> bool:
     """Say whether messages, the log and paths can hold ``value``: no NUL, and no surrogates (bytes not UTF-8)."""
     return not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value)
@@ -57,10 +66,10 @@ class RunConfig:
     """
 
     mode: str = _opt("allreduce", "how gradients are collected")
-    model: str = _opt("mlp", "what is trained", choices=MODELS)
+    model: str = _opt("mlp", "what is trained", choices=(*MODELS, OWN_MODEL))
     hidden: tuple[int, ...] = _opt((256,), "sizes of the hidden layers of an mlp", low=1, high=10**6, longest=1000)
     activation: str = _opt("relu", "activation of the hidden layers", choices=ACTIVATIONS)
-    loss: str = _opt("auto", "auto follows the model and, for an mlp, the type of the target", choices=LOSSES)
+    loss: str = _opt("auto", "auto follows the model and, where it takes both, the type of the target", choices=LOSSES)
     data: str = _opt("digits", "digits, reference, or the path of an .npz or .csv file")
     target: str = _opt("", "the column of a .csv file to predict")
     standardize: bool = _opt(True, "scale features to mean 0 and deviation 1 of the training rows")
@@ -97,6 +106,11 @@ class RunConfig:
     resume: str = _opt("", "go on with a run: its folder, its name under runs/, or auto for the newest that can")
     output: str = _opt("", "the run folder (default runs/<time>-<mode>-<ranks>)")
     ranks_per_node: int = _opt(0, "pretend that so many ranks share a node (for tests); 0: as it is", low=0, high=MANY)
+    inject: str = _opt(
+        "",
+        "faults on purpose, for demonstrations and tests, with ; between them: slow:rank=2,x=3 or skew (makes rows "
+        "shard) or nan:rank=1,step=50 or diverge:, hang: or die:rank=1,step=50; not from a file or the environment",
+    )
     verbose: bool = _opt(False, "print gradient, contribution and sync time of every process and epoch")
     debug: bool = _opt(False, "print a traceback with every error")
 
@@ -114,6 +128,9 @@ class RunConfig:
             raise ConfigError('heal: replicas that start apart (init = "per-rank") have no majority; leave --heal out')
         if self.target and (self.data in BUILT_IN_DATA or file_kind(self.data) == ".npz"):
             raise ConfigError(f"target: got {self.target!r}, but {self.data} has no named columns; leave --target out")
+        module, _, name = self.model.partition(":")
+        if is_own_model(self.model) and not all(part.isidentifier() for part in (*module.split("."), name)):
+            raise ConfigError(f"model: got {_shown(self.model)}; a class of one's own is named {OWN_MODEL}")
         allowed_losses = {"linear": "mse", "logistic": "cross-entropy", "softmax": "cross-entropy"}
         fixed = allowed_losses.get(self.model)
         if fixed and self.loss not in ("auto", fixed):
@@ -143,8 +160,9 @@ def check_option(option: "dataclasses.Field[Any]", value: Any) -> None:
     name, limits = option.name, option.metadata
     if not _has_type(option.type, value):
         raise ConfigError(f"{name}: got {_shown(value)}; allowed is {_ALLOWED[option.type]}")
-    if "choices" in limits and value not in limits["choices"]:
-        raise ConfigError(unknown_value(name, value, limits["choices"]))
+    choices = limits.get("choices", (value,))
+    if value not in choices and not (OWN_MODEL in choices and is_own_model(value)):
+        raise ConfigError(unknown_value(name, value, choices))
     if isinstance(value, tuple) and len(value) > limits["longest"]:
         raise ConfigError(f"{name}: got {len(value)} numbers; allowed is at most {limits['longest']}")
     for number in value if isinstance(value, tuple) else (value,):

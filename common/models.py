@@ -14,9 +14,11 @@ from common.mlp import Mlp, Pass, Ready
 
 
 class Model(Protocol):
-    """A model of one's own: these methods; it keeps scratch memory at most, no parameters, between calls."""
+    """A model of one's own: a loss and these methods; it keeps scratch memory at most, no parameters, between calls."""
 
-    loss: Loss
+    @property
+    def loss(self) -> Loss:
+        """The loss; an attribute will do. Its ``gradient`` is not used: ``loss_grad`` has that in it."""
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return name and shape of every parameter, in forward order."""

@@ -12,8 +12,7 @@ Ratio = float | None
 
 def ratio(top: float, bottom: float) -> Ratio:
     """Return top / bottom; None where undefined: JSON and other languages have no common NaN."""
-    with np.errstate(all="ignore"):
-        value = float(top) / float(bottom) if bottom > 0 else math.nan
+    value = float(top) / float(bottom) if bottom > 0 else math.nan
     return value if math.isfinite(value) else None
 
 

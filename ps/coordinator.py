@@ -10,16 +10,17 @@ from typing import Any
 import numpy as np
 
 from common import marks
-from common.config import RunConfig, to_toml
+from common.config import ONLY_ON_COMMAND_LINE, RunConfig, to_toml
 from common.errors import JobError, RankwiseError
 from common.files import write_atomic
 from common.flat import Array, Flat
 from ps import analytics, outputs
+from ps.findings import Findings
 from ps.guard import odd_ranks
-from ps.log import FAILURE_NAME, FORMAT, LOG_NAME, VERSION
+from ps.log import FAILURE_NAME, FORMAT, LOG_NAME, VERSION, LogReader
 from ps.log_writer import RunLog, Spool
 from ps.text import epoch_line, percent, verdict_line
-from ps.verdicts import Verdict, local_loss_misleads
+from ps.verdicts import Verdict
 
 CONFIG_NAME = "config.toml"
 SECONDS = (
@@ -119,8 +120,8 @@ class Coordinator:
         self.metric = "r2" if spread else "accuracy"
         self.spread = spread
         self.started = time.perf_counter()
-        self.losses: list[float] = []
-        self.rank0_losses: list[float] = []
+        self.findings: Findings  # once there is a header
+        self.epochs = 0
         self.sync_lines: list[str] = []
         self.best_loss = math.inf
         self.best_epoch = 0
@@ -128,25 +129,32 @@ class Coordinator:
         # first: it fails if another job has just taken this folder
         self.log = RunLog(folder / LOG_NAME, new=not resumed)
         self.spool = Spool(self.log, warn)
-        saved = {k: v for k, v in config.as_dict().items() if k not in ("output", "resume")}
+        saved = {k: v for k, v in config.as_dict().items() if k not in ("output", *ONLY_ON_COMMAND_LINE)}
         write_atomic(folder / CONFIG_NAME, lambda file: file.write(to_toml(saved).encode()))
 
     def memory(self) -> dict[str, Any]:
         """Return what a later job must know to go on as this one would, as plain values."""
         return {
-            "losses": self.losses,
-            "rank0_losses": self.rank0_losses,
+            "epochs": self.epochs,
             "best_loss": self.best_loss if math.isfinite(self.best_loss) else None,
             "best_epoch": self.best_epoch,
             "noise": [self.noise.trace, self.noise.gradient_sq],
             "elapsed_s": time.perf_counter() - self.started,
         }
 
-    def recall(self, memory: dict[str, Any]) -> None:
-        """Take up what an earlier job's coordinator knew."""
+    def recall(self, memory: dict[str, Any], job: dict[str, Any]) -> None:
+        """Take up what an earlier job's coordinator knew; ``job``: what the header would say of this one.
+
+        Findings that the log has already are not said again.
+        """
+        self.findings = Findings(job)
+        for entry in LogReader(self.log.path).entries():
+            if entry.kind == "verdict":
+                verdict = entry.record()
+                self.findings.note(verdict["code"], verdict["ranks"])
         if not memory:
             return
-        self.losses, self.rank0_losses = list(memory["losses"]), list(memory["rank0_losses"])
+        self.epochs = memory["epochs"]
         self.best_loss = math.inf if memory["best_loss"] is None else memory["best_loss"]
         self.best_epoch = memory["best_epoch"]
         self.noise.trace, self.noise.gradient_sq = memory["noise"]
@@ -163,7 +171,9 @@ class Coordinator:
 
     def header(self, **facts: Any) -> None:
         """Write the first record."""
-        self.log.append("header", format=FORMAT, v=VERSION, config=self.config.as_dict(), **facts)
+        record = {"format": FORMAT, "v": VERSION, "config": self.config.as_dict(), **facts}
+        self.log.append("header", **record)
+        self.findings = Findings(record)
 
     def event(self, what: str, **fields: Any) -> None:
         """Write an event."""
@@ -171,6 +181,7 @@ class Coordinator:
 
     def verdict(self, verdict: Verdict) -> None:
         """Write a finding and print it."""
+        self.findings.note(verdict.code, verdict.ranks)
         self.spool.append("verdict", **verdict.fields())
         say(verdict_line(verdict.fields()))
 
@@ -188,9 +199,10 @@ class Coordinator:
         self.spool.append("epoch", **record)
         self.spool.append("steps", **self._steps(epoch, table, facts["sampled_steps"], begin_s))
         self.last = record
-        self.losses.append(record["loss"])
-        self.rank0_losses.append(record["loss_by_rank"][0])
+        self.epochs += 1
         self._print(epoch, record)
+        for verdict in self.findings.add(record):
+            self.verdict(verdict)
         diverged = self.config.init == "broadcast" and self._replicas_differ(epoch, table)
         improved = record["validation_loss"] is not None and record["validation_loss"] < self.best_loss
         if improved:
@@ -291,17 +303,16 @@ class Coordinator:
         return bool(odd)
 
     def finish(self, status: str, **facts: Any) -> None:
-        """Write the last verdict and the end record."""
-        misleading = local_loss_misleads(self.losses, self.rank0_losses) if None not in self.rank0_losses else None
-        if status == "ok" and misleading:
-            self.verdict(misleading)
+        """Write the last verdicts and the end record."""
+        for verdict in self.findings.finish() if status == "ok" else ():
+            self.verdict(verdict)
         self.spool.append(
             "end",
             status=status,
             wall_s=time.perf_counter() - self.started,
-            epochs=len(self.losses),
+            epochs=self.epochs,
             best_epoch=self.best_epoch or None,
-            loss=self.losses[-1] if self.losses else None,
+            loss=self.last.get("loss"),
             validation_loss=self.last.get("validation_loss"),
             validation_metric=self.last.get("validation_metric"),
             metric=self.metric,

@@ -12,11 +12,12 @@ from common.flat import Array
 from common.mlp import Mlp, Pass
 from common.models import Model
 from ps.nodes import Nodes
-from ps.shared import LINE, Block, Run, SharedStep, Slice, cache_blocks, cut
+from ps.shared import Run, SharedStep
+from ps.slices import LINE, Block, Slice, cache_blocks, cut
 from ps.sync import Synchronizer
 from ps.timing import SyncTimer
 
-WORTH = 0.75
+WORTH = 1.0
 """A layer's gradient is formed from factors if these have at most so many times its numbers (docs/modes.md)."""
 PRODUCT = 1 << 21
 """Numbers of a gradient that one matrix product forms: less would pay for packing its factors again and again."""
@@ -70,12 +71,15 @@ class FactorStep(SharedStep):
         largest, size = self.nodes.largest, self.nodes.local.size
         slices: list[Slice] = []
         for i, (w, b) in enumerate(self._layers):
-            n_in, n_out = self.flat.shapes[w]
-            pays = self._rule_rows * (n_in + n_out) <= WORTH * n_in * n_out
-            self._factored.append(pays and i < len(self._layers) - 1)
-            unit = n_out if self._factored[i] else LINE
+            self._factored.append(i < len(self._layers) - 1 and self.pays(i))
+            unit = self.flat.shapes[w][1] if self._factored[i] else LINE
             slices += cut(self.flat.slices[w].start, self.flat.slices[b].stop, unit, largest, size)
         return slices
+
+    def pays(self, layer: int) -> bool:
+        """Say whether forming a layer's gradient from factors takes less time than summing it."""
+        n_in, n_out = self.flat.shapes[self._layers[layer][0]]
+        return self._rule_rows * (n_in + n_out) <= WORTH * n_in * n_out
 
     def blocks(self, owner: int) -> Iterator[Block]:
         """Yield the blocks of a local rank's slices; those of factored layers are whole rows."""

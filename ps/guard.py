@@ -128,11 +128,6 @@ def fingerprint(vector: Array) -> str:
     return hashlib.sha256(vector.view(np.uint8).data).hexdigest()
 
 
-def short_fingerprint(vector: Array) -> int:
-    """Return the first 48 bits of the fingerprint as a number that a float64 holds exactly."""
-    return int(fingerprint(vector)[:12], 16)
-
-
 def at_root(comm: MPI.Comm, act: Callable[[], Any]) -> Any:
     """Do something at rank 0 and give all ranks its result (plain values); if it fails, raise JobError on all."""
     outcome: dict[str, Any] = {}

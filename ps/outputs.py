@@ -7,7 +7,7 @@ import numpy as np
 
 from common.files import write_atomic
 from common.flat import Array
-from ps.log import read
+from ps.log import LogReader
 from ps.text import percent
 
 NAMES = ("model.npz", "model_parameters.txt", "sync_times.txt", "contributions.txt")
@@ -31,9 +31,10 @@ def save_tables(folder: Path, log: Path) -> None:
     """Write ``sync_times.txt`` and ``contributions.txt`` from the log, whose numbers they thus are."""
     sync = ["Epoch, Sync Time (s)"]
     contributions = []
-    for record in read(log):
-        if record["kind"] != "epoch":
+    for entry in LogReader(log).entries():
+        if entry.kind != "epoch":
             continue
+        record = entry.record()
         sync.append(f"{record['epoch']}, {float(np.mean(record['sync_s'])):.6f}")
         for rank in range(len(record["rows"])):
             parts = (

@@ -13,75 +13,22 @@ from common import optim
 from common.config import RunConfig
 from common.errors import NotFiniteError, ReplicasDivergedError
 from common.feed import Batch
-from common.flat import ASK_SAVE, ASK_STOP, BLOCK, N_SLOTS, Array, Flat, blocks
+from common.flat import ASK_SAVE, ASK_STOP, N_SLOTS, Array, Flat, blocks
 from common.marks import ARRIVED, LEFT, MEASURED, UPDATED
 from common.mlp import Mlp
 from common.models import Gradient, Model
-from ps.guard import short_fingerprint, together
+from ps.checks import check, is_finite, long_norm
+from ps.contribution import PIECE, Part
+from ps.guard import together
 from ps.nodes import Nodes
 from ps.reduce import MAX_BYTES
 from ps.replicas import NodeRotation
-from ps.sync import OwnGradient, State, is_finite, long_norm
+from ps.slices import LINE, Block, Piece, Slice, cache_blocks, cut
+from ps.sync import OwnGradient, State
 from ps.timing import SyncTimer
 from ps.window import FlagBarrier, Windows
 
-LINE = 16
-"""Slices of summed layers have a multiple of this many numbers: ranks seldom write to the same cache line."""
 NOT_FINITE = 4
-Block = tuple[int, int, tuple[int, ...]]
-"""Start and stop in the vector, and the shape the optimizer sees."""
-
-
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """A part of the vector, from ``start`` to ``stop``, that one rank of a node sums and updates.
-
-    ``number``: which of a node's equal shares it belongs to; those with one number are reduced between the nodes
-    by the same ranks. ``owner``: the rank within this node.
-    """
-
-    start: int
-    stop: int
-    number: int
-    owner: int
-
-
-def cut(start: int, stop: int, unit: int, n_slices: int, n_local: int) -> list[Slice]:
-    """Cut a part of the vector into slices of whole units and deal them to the ranks of a node.
-
-    All nodes cut alike, into as many slices as the largest node has ranks; a smaller node's ranks take several, which
-    lie side by side.
-    """
-    n_units = -(-(stop - start) // unit)
-    edges = [min(stop, start + n_units * j // n_slices * unit) for j in range(n_slices + 1)]
-    return [Slice(edges[j], edges[j + 1], j, j * n_local // n_slices) for j in range(n_slices)]
-
-
-def cache_blocks(s: Slice) -> Iterator[Block]:
-    """Yield the blocks of a slice that is summed."""
-    for a in range(s.start, s.stop, BLOCK):
-        b = min(a + BLOCK, s.stop)
-        yield a, b, (b - a,)
-
-
-class Piece:
-    """A block of this rank's slices, small enough for its cache, summed over the ranks of the node in rank order."""
-
-    def __init__(self, grads: list[Array], me: int, start: int, stop: int, room: Array) -> None:
-        """``grads``: every local rank's gradient; ``room``: for the sum, at least ``stop - start`` numbers."""
-        self.parts = [grad[start:stop] for grad in grads]
-        self.own = self.parts[me]
-        self.room = room[: stop - start]
-
-    def total(self) -> Array:
-        """Return the sum; it is this rank's own part where there is no other."""
-        parts, room = self.parts, self.room
-        if len(parts) == 1:
-            return parts[0]
-        np.add(parts[0], parts[1], room)
-        for i in range(2, len(parts)):
-            np.add(room, parts[i], room)
-        return room
 
 
 @dataclass(slots=True)
@@ -138,6 +85,8 @@ class SharedStep(OwnGradient):
         }
         self._step = 0
         self._apart: list[int] = []
+        self._parts: list[Part] = []
+        self._plain = np.empty(0, dtype)
         self._changed = False
 
     def more_numbers(self) -> int:
@@ -230,6 +179,15 @@ class SharedStep(OwnGradient):
             self.marks.number = self.timer.steps - 1
         return notes
 
+    def restore(self) -> None:
+        """See Synchronizer. When it returns, the other ranks' slices are back too."""
+        super().restore()
+        self.barrier.wait()
+
+    def own_parameters(self) -> list[Array]:
+        """Return this rank's slices of the parameters: a node remembers them once, like the optimizer's state."""
+        return [self.flat.params[s.start : s.stop] for _, s in self.own]
+
     def facts(self) -> dict[str, Any]:
         """See Synchronizer."""
         return {"phases": 2 if self._two_phases else 1, "factored": []}
@@ -239,12 +197,11 @@ class SharedStep(OwnGradient):
         return self._not_finite() if self._changed else super().not_finite(batch)
 
     def check_parameters(self) -> tuple[int, bool]:
-        """See Synchronizer. One rank of the node reads them all; each looks at its own slices."""
-        value = np.zeros(1, np.int64)
-        if self.me == 0:
-            value[0] = short_fingerprint(self.flat.params)
-        self.nodes.local.Bcast(value)
-        return int(value[0]), all(is_finite(self.flat.params[a:b]) for a, b, _ in self.where)
+        """See Synchronizer. Each rank of the node looks at its own slices. Collective."""
+        found = [check(part, s.start) for part, (_, s) in zip(self.own_parameters(), self.own, strict=True)]
+        total = np.array([sum(part for part, _ in found) % 2**64], np.uint64)
+        self.nodes.local.Allreduce(MPI.IN_PLACE, total)
+        return int(total[0]) >> 16, all(finite for _, finite in found)
 
     def go_on_at(self, step: int) -> None:
         """See Synchronizer."""
@@ -351,22 +308,30 @@ class SharedStep(OwnGradient):
         """Keep this rank's part of its own slices before the sums take their place."""
         if not self._captured:
             self._captured = {i: np.empty(s.stop - s.start, self.flat.dtype) for i, s in self.own}
+            self._parts = list(self._pair())
         for i, s in self.own:
             np.copyto(self._captured[i], self.grads[self.me][s.start : s.stop])
 
-    def _measure(self, batch: Batch) -> None:
-        """Compare this rank's gradient with the sums in their owners' packets."""
+    def _pair(self) -> Iterator[Part]:
+        """Yield this rank's gradient beside the sums in their owners' packets, in the order of the vector."""
         mine, captured = self.grads[self.me], self._captured
-        parts = []
         for i, where in enumerate(self.flat.slices.values()):
             for j, s in enumerate(self.slices):
                 a, b = max(where.start, s.start), min(where.stop, s.stop)
-                if a < b:
-                    own = captured[j][a - s.start : b - s.start] if j in captured else mine[a:b]
-                    parts.append((i, own, self.grads[s.owner][a:b]))
-        self.meter.measure(parts, self._rows(batch), self._scale, self.comm.size if batch.equal else 0)
+                if a >= b:
+                    continue
+                own = captured[j][a - s.start : b - s.start] if j in captured else mine[a:b]
+                pairs = zip(blocks(own, PIECE), blocks(self.grads[s.owner][a:b], PIECE), strict=True)
+                yield from ((i, *pair) for pair in pairs)
+
+    def _measure(self, batch: Batch) -> None:
+        """Compare the two. Collective where ranks had unequal rows: S then takes a sum of its own."""
+        self.meter.measure(self._parts, self._rows(batch), self._scale, self.comm.size if batch.equal else 0)
         if not batch.equal:
-            plain = np.concatenate([own for _, own, _ in parts])
+            if not len(self._plain):
+                self._plain = np.empty(self.flat.n, self.flat.dtype)
+            plain = np.concatenate([own for _, own, _ in self._parts], out=self._plain)
             np.multiply(plain, 1 / (self._scale * batch.n) if batch.n and self._scale else 0, out=plain)
             self.comm.Allreduce(MPI.IN_PLACE, plain)
-            self.meter.measure_plain((i, plain[s]) for i, s in enumerate(self.flat.slices.values()))
+            for i, where in enumerate(self.flat.slices.values()):
+                self.meter.measure_plain((i, part) for part in blocks(plain[where], PIECE))

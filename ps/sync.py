@@ -16,8 +16,9 @@ from common.flat import ASK_SAVE, ASK_STOP, N_SLOTS, Array, Flat, Slot, blocks
 from common.marks import ARRIVED, BACKWARD, FORWARD, MEASURED, UPDATED, Marks
 from common.mlp import Mlp
 from common.models import Gradient, Model
-from ps.contribution import ContributionMeter, Rows
-from ps.guard import short_fingerprint, together
+from ps.checks import check, is_finite, long_norm
+from ps.contribution import PIECE, ContributionMeter, Part, Rows
+from ps.guard import together
 from ps.messages import bcast
 from ps.nodes import Nodes
 from ps.reduce import MAX_BYTES, Reducer
@@ -72,7 +73,13 @@ class Synchronizer(Protocol):
         """Return the parameters whose gradient on this rank, in the step that has just failed, is not finite."""
 
     def check_parameters(self) -> tuple[int, bool]:
-        """Return the fingerprint of this rank's copy of the parameters, and whether those it updates are finite."""
+        """Return a 48-bit checksum of this rank's copy of the parameters, and whether those it updates are finite."""
+
+    def keep(self) -> None:
+        """Remember the parameters as they are now, in place of those remembered before."""
+
+    def restore(self) -> None:
+        """Put back what ``keep`` remembered. Collective."""
 
     def capture(self) -> State | None:
         """Return a copy of the state of training at rank 0, None elsewhere. Collective."""
@@ -94,21 +101,6 @@ class Synchronizer(Protocol):
 
     def close(self) -> None:
         """Give back what MPI holds; nothing may be under way. Collective."""
-
-
-def long_norm(vector: Array) -> float:
-    """Return the Euclidean norm of a finite vector, also if its square overflows; NaN if it is not finite."""
-    square = float(vector.dot(vector))
-    if math.isfinite(square):
-        return math.sqrt(square)
-    largest = float(np.abs(vector).max())
-    return largest * float(np.linalg.norm(vector / largest)) if math.isfinite(largest) else math.nan
-
-
-def is_finite(block: Array) -> bool:
-    """Say whether all numbers are finite: by their sum of squares, and only if that overflows one by one."""
-    square = block.dot(block) if block.ndim == 1 else np.vdot(block, block)
-    return math.isfinite(square) or bool(np.isfinite(block).all())
 
 
 class OwnGradient:
@@ -133,6 +125,7 @@ class OwnGradient:
         self.sampling_s = self.reduce_s = 0.0
         self._factor, self._scale = 1.0, 1.0
         self._gradients: dict[int, Gradient] = {}
+        self._kept: list[Array] = []
 
     def plan(self) -> Plan:
         """Keep this rank's rows to itself."""
@@ -151,6 +144,23 @@ class OwnGradient:
 
     def _not_finite(self) -> list[str]:
         return [name for name, gradient in self.flat.g.items() if not np.isfinite(gradient).all()]
+
+    def keep(self) -> None:
+        """See Synchronizer. The memory is taken when it is first needed."""
+        parts = self.own_parameters()
+        if not self._kept:
+            self._kept = [np.empty_like(part) for part in parts]
+        for kept, part in zip(self._kept, parts, strict=True):
+            np.copyto(kept, part)
+
+    def restore(self) -> None:
+        """See Synchronizer."""
+        for kept, part in zip(self._kept, self.own_parameters(), strict=True):
+            np.copyto(part, kept)
+
+    def own_parameters(self) -> list[Array]:
+        """Return views of the parameters that this rank updates: all of them."""
+        return [self.flat.params]
 
     def facts(self) -> dict[str, Any]:
         """See Synchronizer."""
@@ -213,6 +223,7 @@ class EveryStep(OwnGradient):
         super().__init__(nodes, model, config, timer, counts, flat)
         self._grads = blocks(flat.grad)
         self._own = np.empty(0, flat.dtype)
+        self._parts: list[Part] = []
         watched = self.comm.size > 1 and config.init == "broadcast"
         steps = counts.shape[1]
         self._rotation = Rotation(flat.params, self.comm.rank, self.comm.size, steps) if watched else None
@@ -269,8 +280,8 @@ class EveryStep(OwnGradient):
 
     def check_parameters(self) -> tuple[int, bool]:
         """See Synchronizer."""
-        params = self.flat.params
-        return short_fingerprint(params), all(is_finite(block) for block in blocks(params))
+        total, finite = check(self.flat.params, 0)
+        return total >> 16, finite
 
     def capture(self) -> State | None:
         """See Synchronizer."""
@@ -322,18 +333,20 @@ class EveryStep(OwnGradient):
         start = time.perf_counter()
         if not len(self._own):
             self._own = np.empty_like(self.flat.grad)
+            own, grad = self.flat.views(self._own), self.flat.g
+            for i, name in enumerate(self.flat.names):
+                pairs = zip(*(blocks(views[name].reshape(-1), PIECE) for views in (own, grad)), strict=True)
+                self._parts += [(i, *pair) for pair in pairs]
         np.copyto(self._own, self.flat.grad)
         self.sampling_s += time.perf_counter() - start
 
     def _measure(self, batch: Batch) -> None:
         """Compare it with the sum. Collective where ranks had unequal rows: S then takes a sum of its own."""
         start = time.perf_counter()
-        own, flat = self._own, self.flat
-        where = list(flat.slices.values())
-        parts = ((i, own[s], flat.grad[s]) for i, s in enumerate(where))
-        self.meter.measure(parts, self._rows(batch), self._scale, self.comm.size if batch.equal else 0)
+        self.meter.measure(self._parts, self._rows(batch), self._scale, self.comm.size if batch.equal else 0)
         if not batch.equal:
+            own = self._own
             np.multiply(own, 1 / (self._scale * batch.n) if batch.n and self._scale else 0, out=own)
             self.comm.Allreduce(MPI.IN_PLACE, own)
-            self.meter.measure_plain((i, own[s]) for i, s in enumerate(where))
+            self.meter.measure_plain((i, part) for i, part, _ in self._parts)
         self.sampling_s += time.perf_counter() - start

@@ -44,3 +44,9 @@ def mode_name(header: dict[str, Any]) -> str:
     """Return the mode of a run: what was asked for, and what mode auto chose."""
     asked, used = header["config"]["mode"], header["sync"]["mode"]
     return str(asked) if asked == used else f"{asked} ({used})"
+
+
+def model_name(header: dict[str, Any]) -> str:
+    """Return what is trained: the kind of model, and its layers' sizes where it has layers."""
+    model = header["model"]
+    return " ".join(filter(None, (model["kind"], "-".join(str(size) for size in model["sizes"][:20]))))

@@ -9,7 +9,6 @@ import pytest
 
 from ps.modes import MODES
 from tests.ranks import Result, finish, mpirun, popen
-from workers.bench.intervals import median_interval
 from workers.bench.scaling import counts, karp_flatt
 
 QUICK = ("--rounds", "3", "--steps", "20", "--batch", "24", "--layers", "12,16,3")
@@ -116,13 +115,6 @@ def test_without_mpirun() -> None:
     result = finish(popen([sys.executable, "-m", "workers.bench", *QUICK, "--mode", "shared"]))
     assert result.code == 0, result.err
     assert "Start of the process" in result.out
-
-
-def test_interval_of_a_median() -> None:
-    found = median_interval([float(k) for k in range(9, 0, -1)])
-    assert (found["median_s"], found["low_s"], found["high_s"]) == (5, 2, 8)
-    assert found["confidence"] == pytest.approx(1 - 2 * (1 + 9) / 2**9)
-    assert median_interval([3.0])["confidence"] == 0
 
 
 def test_scaling_arithmetic() -> None:

@@ -15,8 +15,8 @@ LIBRARIES = {
     "ps/reader": {"numpy", "msgpack", "rich", "cyclopts", "jinja2", "plotly", "matplotlib", "tensorboardX"},
     "workers": {"numpy", "msgpack", "mpi4py", "threadpoolctl", "cyclopts"},
 }
-WITHOUT_MPI = ["ps/log.py", "ps/outputs.py", "ps/coordinator.py", "workers/__init__.py", "workers/train.py",
-               "workers/options.py", "workers/signals.py"]  # fmt: skip
+WITHOUT_MPI = ["ps/log.py", "ps/scan.py", "ps/outputs.py", "ps/coordinator.py", "workers/__init__.py",
+               "workers/train.py", "workers/options.py", "workers/signals.py"]  # fmt: skip
 
 
 def imports(path: Path) -> Iterator[str]:

@@ -11,9 +11,12 @@ from tests.ranks import mpirun, program, records
 
 RANKS = (1, 2, 3, 4, 7)
 # 97 rows to train: a prime, so that no number of ranks and no batch divides them
-ORACLE = ["--dtype", "float64", "--epochs", "2", "--hidden", "9", "5", "--batch-size", "10", "--optimizer", "momentum",
-          "--learning-rate", "0.05", "--weight-decay", "0.001", "--clip", "1.0", "--schedule", "warmup-cosine",
-          "--test-fraction", "0", "--validation-fraction", "0.1"]  # fmt: skip
+COMMON = ["--dtype", "float64", "--hidden", "9", "5", "--batch-size", "10", "--optimizer", "momentum",
+          "--weight-decay", "0.001", "--clip", "1.0", "--schedule", "warmup-cosine", "--test-fraction", "0",
+          "--validation-fraction", "0.1"]  # fmt: skip
+ORACLE = [*COMMON, "--epochs", "2", "--learning-rate", "0.05"]
+EARLY = [*COMMON, "--epochs", "8", "--learning-rate", "0.3", "--patience", "1"]
+"""So high a rate that the first epoch stays the best."""
 
 
 def parameters(folder: Path) -> dict[str, np.ndarray]:
@@ -38,6 +41,15 @@ def oracle(tmp_path_factory: pytest.TempPathFactory, data: str) -> Path:
     result = mpirun(1, "-m", "workers.run", "--data", data, "--output", str(folder), *ORACLE)
     assert result.code == 0, result.err
     assert records(folder)[0]["data"]["rows"]["train"] == 97
+    return folder
+
+
+@pytest.fixture(scope="module")
+def best(tmp_path_factory: pytest.TempPathFactory, data: str) -> Path:
+    """A run of one rank, stopped after the second epoch, with the parameters of the first."""
+    folder = tmp_path_factory.mktemp("best") / "run"
+    result = mpirun(1, "-m", "workers.run", "--data", data, "--output", str(folder), *EARLY)
+    assert result.code == 0, result.err
     return folder
 
 
@@ -73,6 +85,24 @@ def test_several_nodes_equal_one_rank(
         min(per_node, n - first) for first in range(0, n, per_node)
     ]
     expected = parameters(oracle)
+    for name, value in parameters(folder).items():
+        np.testing.assert_allclose(value, expected[name], rtol=1e-10, atol=1e-13, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("mode", "n", "per_node"),
+    [(mode, 2, 0) for mode in MODES]
+    + [(mode, *at) for mode in ("shared", "factors") for at in ((1, 0), (3, 0), (3, 2))],
+)
+def test_early_stopping_saves_the_best_epoch(
+    tmp_path: Path, data: str, best: Path, mode: str, n: int, per_node: int
+) -> None:
+    folder = tmp_path / "run"
+    options = ["--mode", mode, "--ranks-per-node", str(per_node), "--data", data, "--output", str(folder)]
+    result = mpirun(n, "-m", "workers.run", *options, *EARLY)
+    assert result.code == 0, result.err
+    assert (records(folder)[-1]["epochs"], records(folder)[-1]["best_epoch"]) == (2, 1)
+    expected = parameters(best)
     for name, value in parameters(folder).items():
         np.testing.assert_allclose(value, expected[name], rtol=1e-10, atol=1e-13, err_msg=name)
 

@@ -76,8 +76,8 @@ def killed_copy(done: Path, copy: Path, epoch: int, checkpoint: str) -> Path:
 )
 def test_the_same_number_of_ranks_ends_with_the_same_bits(tmp_path: Path, mode: str, optimizer: str) -> None:
     whole = tmp_path / "whole"
-    options = ("--hidden", "64", "--batch-size", "300", "--epochs", "4", "--dtype", "float64", "--keep", "9")
-    options += ("--schedule", "warmup-cosine", "--checkpoint-every", "1", "--mode", mode, "--optimizer", optimizer)
+    options = ["--hidden", "64", "--batch-size", "300", "--epochs", "4", "--dtype", "float64", "--keep", "9"]
+    options += ["--schedule", "warmup-cosine", "--checkpoint-every", "1", "--mode", mode, "--optimizer", optimizer]
     run(3, whole, *options)
     killed = killed_copy(whole, tmp_path / "killed", epoch=3, checkpoint="checkpoint-10.npz")
     run(3, killed, "--resume", str(killed))

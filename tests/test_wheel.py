@@ -20,10 +20,12 @@ def test_wheel_works_outside_the_checkout(tmp_path: Path) -> None:
     subprocess.run([*pip, "wheel", "--no-deps", "-q", "-w", wheels, str(ROOT)], check=True, timeout=200)
     (wheel,) = (tmp_path / "wheels").iterdir()
     with zipfile.ZipFile(wheel) as archive:
-        tops = {name.split("/")[0] for name in archive.namelist()}
-        licences = [name for name in archive.namelist() if name.endswith(("LICENSE", "NOTICE"))]
+        names = set(archive.namelist())
+        tops = {name.split("/")[0] for name in names}
+        licences = [name for name in names if name.endswith(("LICENSE", "NOTICE"))]
     assert tops == {"common", "ps", "workers", f"{wheel.name.split('-py3')[0]}.dist-info"}
     assert len(licences) == 2
+    assert {f"ps/reader/report/page.{ending}" for ending in ("html", "css", "js")} <= names
     target = tmp_path / "site"
     subprocess.run([*pip, "install", "--no-deps", "-q", "--target", str(target), str(wheel)], check=True, timeout=100)
     env = environment(PYTHONPATH=str(target))

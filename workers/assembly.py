@@ -9,6 +9,7 @@ from common.config import RunConfig
 from common.dataset import Dataset
 from common.feed import Feed
 from common.mlp import Mlp
+from common.models import Model
 from common.streams import Stream, generator
 from ps.guard import fingerprint, same_everywhere
 from ps.modes import MODES
@@ -26,10 +27,15 @@ class Parts:
     feed: Feed
 
 
-def assemble(mode: str, nodes: Nodes, config: RunConfig, data: Dataset, model: Mlp) -> Parts:
+def deal(config: RunConfig, data: Dataset, n_ranks: int) -> Batches:
+    """Return how the training rows are dealt to steps and ranks."""
+    return Batches(len(data.train), config.batch_size, config.seed, config.rows, n_ranks)
+
+
+def assemble(mode: str, nodes: Nodes, config: RunConfig, data: Dataset, model: Model | Mlp) -> Parts:
     """Build a mode and fill its parameters. Collective; raises JobError."""
     comm = nodes.comm
-    batches = Batches(len(data.train), config.batch_size, config.seed, config.rows, comm.size)
+    batches = deal(config, data, comm.size)
     counts = np.array([batches.counts(rank) for rank in range(comm.size)])
     timer = SyncTimer(nodes, batches.steps_per_epoch)
     sync = MODES[mode].build(nodes, model, config, timer, counts)
@@ -38,7 +44,7 @@ def assemble(mode: str, nodes: Nodes, config: RunConfig, data: Dataset, model: M
         data.rows,
         data.y,
         model.loss,
-        model.sizes[-1],
+        model.sizes[-1] if isinstance(model, Mlp) else data.n_classes or data.n_targets,
         sync.plan(),
         lambda epoch: data.train[batches.order(epoch, comm.rank)],
         fixed=batches.fixed,
@@ -47,7 +53,7 @@ def assemble(mode: str, nodes: Nodes, config: RunConfig, data: Dataset, model: M
     return Parts(sync, timer, feed)
 
 
-def initialise(nodes: Nodes, config: RunConfig, data: Dataset, model: Mlp, sync: Synchronizer) -> None:
+def initialise(nodes: Nodes, config: RunConfig, data: Dataset, model: Model | Mlp, sync: Synchronizer) -> None:
     """Fill the parameters: rank 0's everywhere, or with ``init = "per-rank"`` each rank's own."""
     comm, flat = nodes.comm, sync.flat
     if comm.rank == 0 or config.init == "per-rank":

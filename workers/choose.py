@@ -14,6 +14,7 @@ from common.dataset import Dataset
 from common.errors import JobError, NotFiniteError
 from common.feed import Batch
 from common.mlp import Mlp
+from common.models import Model
 from common.schedules import learning_rates
 from ps.modes import MODES
 from ps.nodes import Nodes
@@ -23,7 +24,7 @@ TRIAL_S = 0.2
 FEWEST, MOST = 3, 100
 
 
-def choose(nodes: Nodes, config: RunConfig, data: Dataset, model: Mlp) -> tuple[str, list[dict[str, Any]]]:
+def choose(nodes: Nodes, config: RunConfig, data: Dataset, model: Model | Mlp) -> tuple[str, list[dict[str, Any]]]:
     """Return the fastest mode here, and what was measured, fastest first. Collective.
 
     A trial has parameters of its own, so nothing of it is left. Its figure is the median over the steps of the

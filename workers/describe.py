@@ -13,6 +13,7 @@ from common.dataset import Dataset
 from common.flat import Flat
 from common.host import affinity, boot_id, host, process_start
 from common.mlp import Mlp
+from common.models import Model
 from ps.guard import fingerprint
 from ps.messages import allgather
 from ps.nodes import Nodes
@@ -20,7 +21,7 @@ from ps.timing import SyncTimer
 
 
 def describe(
-    nodes: Nodes, config: RunConfig, data: Dataset, model: Mlp, flat: Flat, threads: tuple[int, str]
+    nodes: Nodes, config: RunConfig, data: Dataset, model: Model | Mlp, flat: Flat, threads: tuple[int, str]
 ) -> dict[str, Any]:
     """Return the facts, the same on every rank but for the process. Collective.
 
@@ -62,7 +63,7 @@ def describe(
         },
         "model": {
             "kind": config.model,
-            "sizes": list(model.sizes),
+            "sizes": list(model.sizes) if isinstance(model, Mlp) else [],
             "loss": type(model.loss).__name__,
             "parameters": {name: list(shape) for name, shape in flat.shapes.items()},
             "n_parameters": flat.n,

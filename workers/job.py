@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from common.dataset import Dataset, Rows
 from common.errors import EXIT_OK, EXIT_STOPPED, RankwiseError
 from common.flat import Array
 from common.mlp import Mlp
+from common.models import Model
 from ps import outputs, rows
 from ps.coordinator import Coordinator, say
 from ps.guard import Position, at_root, fingerprint
@@ -20,7 +21,7 @@ from ps.log import LOG_NAME
 from ps.messages import allgather
 from ps.sync import Synchronizer
 from ps.text import named_metric
-from ps.timing import SyncTimer
+from ps.timing import SyncTimer, SyncTimes
 from workers import signals
 from workers.duties import Duties
 from workers.resume import Origin
@@ -40,7 +41,7 @@ class Job:
     config: RunConfig
     data: Dataset
     scaling: tuple[Array, Array]
-    model: Mlp
+    model: Model | Mlp
     trainer: Trainer
     sync: Synchronizer
     timer: SyncTimer
@@ -52,6 +53,11 @@ class Job:
     saving: Saving
     duties: Duties
     coordinator: Coordinator | None = None
+    row: Array = field(init=False)
+    """What this rank hands to the coordinator at an epoch's end."""
+
+    def __post_init__(self) -> None:
+        self.row = np.zeros(1, rows.row_type(len(self.sync.flat.shapes)))
 
     def own(self, part: Rows) -> Rows:
         """Return this rank's share of the rows of an evaluation."""
@@ -69,7 +75,7 @@ class Job:
             return self._train()
 
     def _train(self) -> int:
-        best: Array | None = None
+        kept = False
         for epoch in range(self.origin.epoch, self.config.epochs + 1):
             sums = self.trainer.run_epoch(epoch, self.saving.before.steps)
             if sums.stopped:
@@ -78,14 +84,15 @@ class Job:
             if decision["diverged"]:
                 self.duties.heal()
             if self.config.patience and decision["improved"]:
-                best = self.sync.flat.params.copy()
+                self.sync.keep()
+                kept = True
             self.saving.after_epoch(epoch, sums)
             if decision["signalled"]:
                 return self._stopped(epoch, sums)
             if decision["stop"]:
                 break
-        if best is not None:
-            np.copyto(self.sync.flat.params, best)
+        if kept:
+            self.sync.restore()
         self.position.phase, self.position.epoch = "final test", 0
         self._finish("ok", self._test())
         return EXIT_OK
@@ -93,48 +100,11 @@ class Job:
     def _close_epoch(self, epoch: int, sums: EpochSums) -> dict[str, bool]:
         self.position.phase = "end of epoch"
         start = self.timer.clock()
-        validation_loss, correct = self.trainer.evaluate(self.own(self.data.validation))
+        validation = self.trainer.evaluate(self.own(self.data.validation))
         evaluation_s = self.timer.clock() - start
         times = self.timer.close_epoch()
-        own_fingerprint, finite = self.sync.check_parameters()
-        sampled, numbers, lines = self.sync.marks.close_epoch()
-        row = np.zeros(1, rows.row_type(len(self.sync.flat.shapes)))
-        row["moments"][0, : len(sampled), :-1] = times.align(lines)
-        row["moments"][0, : len(sampled), -1] = times.last[numbers]
-        values: dict[str, Any] = {
-            "rows": sums.rows,
-            "loss_sum": sums.loss_sum,
-            "validation_loss_sum": validation_loss,
-            "validation_correct": correct,
-            "loop_s": sums.loop_s,
-            "input_s": self.trainer.feed.input_s,
-            "compute_s": sums.loop_s
-            - times.sync_s
-            - self.sync.sampling_s
-            - self.trainer.feed.input_s
-            - self.saving.in_loop_s,
-            "reduce_s": self.sync.reduce_s,
-            "wait_s": times.wait_s,
-            "transfer_s": times.transfer_s,
-            "sync_s": times.sync_s,
-            "sync_median_s": times.sync_median_s,
-            "wait_median_s": times.wait_median_s,
-            "transfer_median_s": times.transfer_median_s,
-            "sampling_s": self.sync.sampling_s,
-            "evaluation_s": evaluation_s,
-            "checkpoint_s": self.saving.seconds,
-            "sent_bytes": self.sync.sent_bytes,
-            "fingerprint": own_fingerprint,
-            "signal": self.stop.signal,
-            "finite": finite,
-            **self.sync.meter.close_epoch(),
-        }
-        for name, value in values.items():
-            row[name] = value
-        self.saving.seconds = self.saving.in_loop_s = self.sync.sampling_s = self.sync.reduce_s = (
-            self.trainer.feed.input_s
-        ) = 0.0
-        table = rows.gather(self.comm, row)
+        sampled = self._fill_row(sums, times, (*validation, evaluation_s))
+        table = rows.gather(self.comm, self.row)
         before = self.saving.before
         facts = {
             "steps": sums.steps - sums.first,
@@ -155,6 +125,45 @@ class Job:
         decision: dict[str, bool] = at_root(self.comm, close)
         self.position.phase = "training"
         return decision
+
+    def _fill_row(self, sums: EpochSums, times: SyncTimes, evaluation: tuple[float, int, float]) -> list[int]:
+        """Bring an epoch's figures together and begin those of the next; return the sampled steps. Collective.
+
+        ``evaluation``: sum of losses, rows classified right and seconds of the validation.
+        """
+        sync, feed, saving, row = self.sync, self.trainer.feed, self.saving, self.row
+        checksum, finite = sync.check_parameters()
+        sampled, numbers, lines = sync.marks.close_epoch()
+        row["moments"][0, : len(sampled), :-1] = times.align(lines)
+        row["moments"][0, : len(sampled), -1] = times.last[numbers]
+        values: dict[str, Any] = {
+            "rows": sums.rows,
+            "loss_sum": sums.loss_sum,
+            "validation_loss_sum": evaluation[0],
+            "validation_correct": evaluation[1],
+            "loop_s": sums.loop_s,
+            "input_s": feed.input_s,
+            "compute_s": sums.loop_s - times.sync_s - sync.sampling_s - feed.input_s - saving.in_loop_s,
+            "reduce_s": sync.reduce_s,
+            "wait_s": times.wait_s,
+            "transfer_s": times.transfer_s,
+            "sync_s": times.sync_s,
+            "sync_median_s": times.sync_median_s,
+            "wait_median_s": times.wait_median_s,
+            "transfer_median_s": times.transfer_median_s,
+            "sampling_s": sync.sampling_s,
+            "evaluation_s": evaluation[2],
+            "checkpoint_s": saving.seconds,
+            "sent_bytes": sync.sent_bytes,
+            "fingerprint": checksum,
+            "signal": self.stop.signal,
+            "finite": finite,
+            **sync.meter.close_epoch(),
+        }
+        for name, value in values.items():
+            row[name] = value
+        sync.sampling_s = sync.reduce_s = feed.input_s = saving.seconds = saving.in_loop_s = 0.0
+        return sampled
 
     def _stopped(self, epoch: int, sums: EpochSums) -> int:
         steps = sums.steps

@@ -4,13 +4,14 @@ import dataclasses
 import difflib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from common.config import RunConfig, check_option, file_kind, is_text, unknown_value
+from common import faults
+from common.config import ONLY_ON_COMMAND_LINE, RunConfig, check_option, file_kind, is_text, unknown_value
 from common.errors import ConfigError
-from ps import runs
 from workers import resume
 
 PROGRAM = "python -m workers.run"
@@ -19,36 +20,48 @@ PREFIX = "RANKWISE_"
 FIELDS = {f.name: f for f in dataclasses.fields(RunConfig)}
 
 
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command with the options of a run, of which its help leaves out ``hidden`` ones, and ``more`` of its own."""
+
+    program: str = PROGRAM
+    help: str = HELP
+    more: Mapping[str, "dataclasses.Field[Any]"] = field(default_factory=dict)
+    hidden: tuple[str, ...] = ()
+
+
 def parse(arguments: list[str], modes: dict[str, str]) -> RunConfig | int:
     """Return the configuration, or the exit code after printing help or version.
 
     ``modes``: name and help line of every sync mode. Raises ConfigError.
     """
+    parsed = parse_command(arguments, modes, Command())
+    return parsed if isinstance(parsed, int) else parsed[0]
+
+
+def parse_command(
+    arguments: list[str], modes: dict[str, str], command: Command
+) -> tuple[RunConfig, dict[str, Any]] | int:
+    """Return the configuration and the command's own options, or the exit code after printing help or version.
+
+    Raises ConfigError.
+    """
     _check_texts(arguments)
-    result = _run(arguments, modes, {})
+    result = _run(arguments, modes, {}, command)
     if isinstance(result, int):
         return result
     path, options = result
-    if path:
-        result = _run(arguments, modes, _read_file(_expanded("config", path)))
+    defaults: dict[str, Any] = {}
+    saved = resume.saved_config(options.resume, options.output) if options.resume else {}
+    for values in (saved, _read_file(_expanded("config", path)) if path else {}):
+        defaults |= {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    if defaults:
+        result = _run(arguments, modes, defaults, command)
         assert not isinstance(result, int)
         options = result[1]
-    config = _checked(options, modes)
-    return _resumed(arguments, modes, config) if config.resume else config
-
-
-def _resumed(arguments: list[str], modes: dict[str, str], config: RunConfig) -> RunConfig:
-    """Take what is not given from the run that is gone on with. Raises RankwiseError."""
-    folder = runs.find(config.resume, config.output)
-    if folder is None:
-        return config
-    saved = resume.saved_config(folder)
-    defaults = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.items() if k not in ("resume", "output")}
-    result = _run(arguments, modes, defaults)
-    assert not isinstance(result, int)
-    config = _checked(result[1], modes)
+    config = _checked(options, modes, command)
     resume.check_same(saved, config)
-    return config
+    return config, {name: getattr(options, name) for name in command.more}
 
 
 def _check_texts(arguments: list[str]) -> None:
@@ -59,7 +72,9 @@ def _check_texts(arguments: list[str]) -> None:
             raise ConfigError(f"command line or environment: got {text!r}; allowed is UTF-8")
 
 
-def _run(arguments: list[str], modes: dict[str, str], defaults: dict[str, Any]) -> tuple[str, Any] | int:
+def _run(
+    arguments: list[str], modes: dict[str, str], defaults: dict[str, Any], command: Command
+) -> tuple[str, Any] | int:
     """Return the path of a configuration file and all options, or the exit code after printing help or version.
 
     ``defaults``: checked values that stand in for the options' own defaults.
@@ -68,10 +83,16 @@ def _run(arguments: list[str], modes: dict[str, str], defaults: dict[str, Any]) 
     from cyclopts import App, Parameter
     from cyclopts.config import Env
 
-    hints = _help_lines(modes)
+    fields = {**FIELDS, **command.more}
+    hints = _help_lines(fields, modes)
     described = []
-    for name, f in FIELDS.items():
-        parameter = Parameter(help=hints[name], converter=_converter(f))
+    for name, f in fields.items():
+        parameter = Parameter(
+            help=hints[name],
+            converter=_converter(f),
+            show=name not in command.hidden,
+            show_env_var=name not in ONLY_ON_COMMAND_LINE,
+        )
         default = dataclasses.field(default=defaults.get(name, f.default))
         described.append((name, Annotated[f.type, parameter], default))
     options: Any = dataclasses.make_dataclass("Options", described, frozen=True, kw_only=True)
@@ -85,8 +106,8 @@ def _run(arguments: list[str], modes: dict[str, str], defaults: dict[str, Any]) 
         return config, chosen
 
     app = App(
-        name=PROGRAM,
-        help=HELP,
+        name=command.program,
+        help=command.help,
         version=_version,
         config=Env(PREFIX, command=False),
         result_action="return_value",
@@ -132,6 +153,7 @@ def _read_file(path: Path) -> dict[str, Any]:
             near = difflib.get_close_matches(name, FIELDS, n=1)
             hint = f"Did you mean --{near[0]}?" if near else f"The options are {', '.join(FIELDS)}."
             raise ConfigError(f"config: unknown option {name!r} in {path}. {hint}")
+        _refuse_elsewhere(name, f"in {path}")
         values[name] = tuple(value) if isinstance(value, list) else value
         check_option(FIELDS[name], values[name])
     return values
@@ -144,11 +166,12 @@ def _expanded(name: str, text: str) -> Path:
         raise ConfigError(f"{name}: got {text!r}, but that user has no home folder; write the whole path") from error
 
 
-def _checked(options: Any, modes: dict[str, str]) -> RunConfig:
-    known = {PREFIX + name.upper() for name in (*FIELDS, "config")}
-    for name in os.environ:
-        if name.startswith(PREFIX) and name not in known:
+def _checked(options: Any, modes: dict[str, str], command: Command) -> RunConfig:
+    known = {PREFIX + name.upper() for name in (*FIELDS, *command.more, "config")}
+    for name in filter(lambda name: name.startswith(PREFIX), os.environ):
+        if name not in known:
             raise ConfigError(unknown_value("environment", name, sorted(known)))
+        _refuse_elsewhere(name.removeprefix(PREFIX).lower(), f"as {name} in the environment")
     values = {name: getattr(options, name) for name in FIELDS}
     if values["mode"] not in modes:
         raise ConfigError(unknown_value("mode", values["mode"], modes))
@@ -156,13 +179,21 @@ def _checked(options: Any, modes: dict[str, str]) -> RunConfig:
         values["data"] = str(_expanded("data", values["data"]).absolute())
     if values["output"].startswith("~"):
         values["output"] = str(_expanded("output", values["output"]))
+    if any(fault.kind == faults.SKEW for fault in faults.parse(values["inject"])):
+        values["rows"] = "shard"
     return RunConfig(**values)
 
 
-def _help_lines(modes: dict[str, str]) -> dict[str, str]:
+def _refuse_elsewhere(name: str, place: str) -> None:
+    """Raise ConfigError for an option that stands in a file or the environment, but may not."""
+    if name in ONLY_ON_COMMAND_LINE:
+        raise ConfigError(f"{name}: got it {place}; allowed is the command line only, give --{name}")
+
+
+def _help_lines(fields: Mapping[str, "dataclasses.Field[Any]"], modes: dict[str, str]) -> dict[str, str]:
     """Return the help of each option, with its choices."""
     lines = {}
-    for name, f in FIELDS.items():
+    for name, f in fields.items():
         choices = [f"{mode} ({text})" for mode, text in modes.items()] if name == "mode" else f.metadata.get("choices")
         lines[name] = f.metadata["help"] + (f": {', '.join(choices)}" if choices else "")
     return lines

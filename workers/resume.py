@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from common.config import RunConfig
+from common.config import ONLY_ON_COMMAND_LINE, RunConfig
 from common.errors import ConfigError, JobError, RankwiseError
 from common.flat import Flat
 from ps import checkpoint, runs
@@ -15,7 +15,8 @@ from ps.log import LOG_NAME
 from ps.sync import State
 from workers.saving import Before
 
-MAY_CHANGE = ("epochs", "checkpoint_every", "checkpoint_minutes", "keep", "resume", "output", "verbose", "debug")
+SAVING = ("checkpoint_every", "checkpoint_minutes", "keep")
+MAY_CHANGE = ("epochs", *SAVING, "output", "verbose", "debug", *ONLY_ON_COMMAND_LINE)
 """Options that need not be those of the run that is gone on with."""
 
 
@@ -52,13 +53,20 @@ class Origin:
         return cls(**{**facts, "before": Before(*facts["before"])}, snapshot=snapshot)
 
 
-def saved_config(folder: Path) -> dict[str, Any]:
-    """Return the configuration of a run, as its log's header has it. Raises RankwiseError."""
+def saved_config(resume: str, output: str) -> dict[str, Any]:
+    """Return the options of the run to go on with, as its log's header has them, but for those of that job alone.
+
+    Nothing if there is no such run. Raises RankwiseError.
+    """
+    folder = runs.find(resume, output)
+    if folder is None:
+        return {}
     values = runs.header_of(folder / LOG_NAME).get("config")
     known = set(RunConfig.__dataclass_fields__)
     if not isinstance(values, dict) or not values.keys() <= known or not isinstance(values.get("hidden"), list):
         raise RankwiseError(f"resume: the log of {folder} holds no configuration that this version knows")
-    return RunConfig.from_dict({**values, "resume": ""}).as_dict()  # which checks every value
+    checked = RunConfig.from_dict({**values, "resume": ""}).as_dict()
+    return {name: value for name, value in checked.items() if name not in ("output", *ONLY_ON_COMMAND_LINE)}
 
 
 def check_same(saved: dict[str, Any], config: RunConfig) -> None:

@@ -8,20 +8,22 @@ import msgpack
 import numpy as np
 from mpi4py import MPI
 
-from common import formats, models
-from common.config import RunConfig
+from common import faults, formats, models, own_model
+from common.config import RunConfig, is_own_model
 from common.dataset import Dataset, check
 from common.errors import EXIT_USAGE, DataError, JobError
 from common.flat import Array
 from common.functional import MeanSquaredError
 from common.mlp import Mlp
-from ps import runs, verdicts
+from common.models import Model
+from ps import balance, runs, skew, start_checks
 from ps.coordinator import Coordinator, make_folder, warn
 from ps.guard import Position, at_root, same_everywhere, together
 from ps.modes import AUTO, HELP, MODES
 from ps.nodes import Nodes
-from workers import options
-from workers.assembly import assemble
+from ps.verdicts import Verdict
+from workers import inject, options
+from workers.assembly import assemble, deal
 from workers.choose import choose
 from workers.describe import describe, timing
 from workers.duties import Duties
@@ -86,13 +88,25 @@ def load(comm: MPI.Comm, config: RunConfig) -> tuple[Dataset, Array, Array]:
     return data, mean, scale
 
 
+def make_model(comm: MPI.Comm, config: RunConfig, data: Dataset) -> Model | Mlp:
+    """Make the configured model for the data, on every rank. Raises JobError."""
+    facts = data.x.shape[1], data.n_classes, data.n_targets
+    if not is_own_model(config.model):
+        return together(comm, lambda: models.build(config, *facts))
+    model = together(comm, lambda: own_model.load(config.model, *facts))
+    shapes = msgpack.packb(list(model.shapes().items()))
+    same_everywhere(comm, shapes, f"model {config.model}, its shapes", "give every node the same file")
+    return model
+
+
 def prepare(comm: MPI.Comm, nodes: Nodes, config: RunConfig, origin: Origin, stop: StopFlag, position: Position) -> Job:
     """Build everything a job needs and write the log's header. Raises JobError."""
     threads = limit_threads(nodes)
+    asked = together(comm, lambda: faults.of_job(config.inject, comm.size))
     position.phase = "reading data"
     data, mean, scale = load(comm, config)
-    model = together(comm, lambda: models.build(config, data.x.shape[1], data.n_classes, data.n_targets))
-
+    data.train = inject.order(asked, data)
+    model = make_model(comm, config, data)
     if config.init == "per-rank" and config.mode != AUTO and not MODES[config.mode].replicas:
         raise JobError(
             f'init = "per-rank": mode {config.mode} keeps one copy of the parameters a node, so ranks cannot start '
@@ -109,7 +123,11 @@ def prepare(comm: MPI.Comm, nodes: Nodes, config: RunConfig, origin: Origin, sto
     elif mode == AUTO:
         position.phase = "choosing a mode"
         mode, trials = choose(nodes, config, data, model)
+    copies = comm.size if MODES[mode].replicas else nodes.count
+    together(comm, lambda: inject.check(asked, config, deal(config, data, comm.size), copies))
     parts = assemble(mode, nodes, config, data, model)
+    done = (origin.epoch - 1) * parts.feed.steps + origin.before.steps
+    sync = inject.place(asked, parts.sync, parts.timer, comm.rank, done)
     if origin.loads:
         position.phase = "loading the checkpoint"
         snapshot, flat = origin.snapshot, parts.sync.flat
@@ -119,7 +137,7 @@ def prepare(comm: MPI.Comm, nodes: Nodes, config: RunConfig, origin: Origin, sto
     saving.before = origin.before
     duties = Duties(comm, config, parts.sync, saving, position)
     parts.sync.go_on_at(origin.before.steps)
-    trainer = Trainer(config, data, model, parts.feed, parts.sync, stop, position, duties)
+    trainer = Trainer(config, data, model, parts.feed, sync, stop, position, duties)
     duties.not_finite = trainer.not_finite
     facts = {"mode": mode, **parts.sync.facts(), "trials": trials}
     return Job(
@@ -149,7 +167,7 @@ def open_log(job: Job, nodes: Nodes) -> None:
         }
         job.saving.open(folder)
         if resumed:
-            lead.recall(origin.memory)
+            lead.recall(origin.memory, facts)
             lead.event(
                 "resume", epoch=origin.epoch, step=origin.before.steps, ranks_before=origin.world, ranks=comm.size,
                 passed_over=origin.faults, **facts,
@@ -167,21 +185,36 @@ def open_log(job: Job, nodes: Nodes) -> None:
         return str(folder)
 
     job.position.folder = Path(at_root(comm, open_log))
-    findings = [verdicts.replicas_differ(comm, job.sync.flat.params)] if config.init == "per-rank" else []
-    if config.rows == "shard" and config.model == "linear":
-        low, high = len(data.train) * comm.rank // comm.size, len(data.train) * (comm.rank + 1) // comm.size
-        own = data.train[low:high]
-        findings.append(verdicts.targets_differ(comm, data.x[own], data.y[own]))
+    spread = balance.measure(comm, data, deal(config, data, comm.size))
+    findings = _compare(job)
+    if "targets-differ" not in [finding.code for finding in findings]:
+        findings += filter(None, (skew.skewed_labels(spread), skew.skewed_targets(spread)))
 
     def note() -> None:
-        for finding in filter(None, findings):
-            job.lead().verdict(finding)
+        lead = job.lead()
+        inject.announce(lead)
+        lead.log.append("balance", **spread)
+        for finding in (*findings, *lead.findings.start()):
+            lead.verdict(finding)
 
     at_root(comm, note)
     job.position.phase = "training"
 
 
-def _spread(data: Dataset, model: Mlp) -> dict[str, float]:
+def _compare(job: Job) -> list[Verdict]:
+    """Return what ranks find when they compare what they start from. Collective."""
+    comm, config, data = job.comm, job.config, job.data
+    found = []
+    if config.init == "per-rank":
+        found.append(start_checks.replicas_differ(comm, job.sync.flat.params))
+    if config.rows == "shard" and config.model == "linear":
+        low, high = len(data.train) * comm.rank // comm.size, len(data.train) * (comm.rank + 1) // comm.size
+        own = data.train[low:high]
+        found.append(start_checks.targets_differ(comm, data.x[own], data.y[own]))
+    return [finding for finding in found if finding]
+
+
+def _spread(data: Dataset, model: Model | Mlp) -> dict[str, float]:
     """Return the summed squared deviation of the target by split, over the number of targets; empty for classes."""
     if not isinstance(model.loss, MeanSquaredError):
         return {}

@@ -36,7 +36,7 @@ def show(run: Run = LATEST, /, *, epoch: int = 0, every: bool = False) -> int:
 
 @app.command
 def watch(run: Run = LATEST, /) -> int:
-    """Follow a running job until it ends or dies."""
+    """Follow a running job until it ends or dies: a live picture in a terminal, else a line for each record."""
     from ps.reader.watch import watch as command
 
     return command(run)

@@ -1,10 +1,12 @@
 """Tables and lines for a terminal or a file."""
 
 import sys
+from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 WIDTH_IN_A_FILE = 10_000
 
@@ -15,13 +17,16 @@ class _Console(Console):
         raise BrokenPipeError
 
 
-def make() -> Console:
-    """Return a console that prints texts as they are and does not fold tables when the output is no terminal."""
+def make(*, live: bool = False) -> Console:
+    """Return a console that prints texts as they are and does not fold tables when the output is no terminal.
+
+    ``live``: for a picture that is drawn again and again, whose lines must not run over the terminal's width.
+    """
     width = None if sys.stdout.isatty() else WIDTH_IN_A_FILE
-    return _Console(markup=False, emoji=False, highlight=False, soft_wrap=True, width=width)
+    return _Console(markup=False, emoji=False, highlight=False, soft_wrap=not live, width=width)
 
 
-def table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
+def table(title: str, columns: list[str], rows: Sequence[Sequence[str | Text]]) -> Table:
     """Return a table with right-aligned columns but the first."""
     result = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for i, column in enumerate(columns):

@@ -1,91 +1,57 @@
-"""``python -m ps.log export``: the log as CSV or as JSON lines."""
+"""``python -m ps.log export``: the log in another format."""
 
-import csv as csv_module
-import json
-import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from common.errors import ConfigError
-from common.files import write_atomic
-from ps.log import LogReader, Record, log_path
+from ps.log import LogReader, log_path
+from ps.reader.csv_lines import csv_lines
+from ps.reader.json_lines import json_lines
+from ps.reader.markdown import markdown_lines
+from ps.reader.output import save, tell_torn
 from ps.reader.schema import Check
+from ps.reader.tensorboard import write_events
 
-SHARED = ("epoch", "steps", "learning_rate", "elapsed_s", "loss", "validation_loss", "validation_metric")
-BY_RANK = ("rows", "compute_s", "wait_s", "transfer_s", "sync_s", "sent_bytes", "share_all")
-BY_PARAMETER = ("gradient_mean", "norm_ratio", "share")
+FORMATS: dict[str, Callable[[LogReader], Iterator[str]]] = {
+    "csv": csv_lines,
+    "jsonl": json_lines,
+    "markdown": markdown_lines,
+}
 
 
-def export(run: Path, *, csv: bool, jsonl: bool, output: Path | None) -> int:
-    """Write the log as text; return the exit code. Raises ConfigError or LogError."""
-    if csv == jsonl:
-        raise ConfigError("export: choose one of --csv and --jsonl")
+def export(
+    run: Path,
+    *,
+    csv: bool = False,
+    jsonl: bool = False,
+    markdown: bool = False,
+    tensorboard: Path | None = None,
+    output: Path | None = None,
+) -> int:
+    """Write the log in the one format chosen; return the exit code.
+
+    Raises ConfigError, LogError, and RankwiseError where a library is missing.
+    """
+    formats = [name for name, chosen in (("csv", csv), ("jsonl", jsonl), ("markdown", markdown)) if chosen]
+    if len(formats) + (tensorboard is not None) != 1:
+        raise ConfigError("export: choose one of --csv, --jsonl, --markdown and --tensorboard")
+    if tensorboard is not None and output is not None:
+        raise ConfigError("output: not with --tensorboard, which is given its folder; leave --output out")
     # JSON takes any intact record as it is: the way to see what is in a log that the tables refuse
-    reader = LogReader(log_path(run), Check() if csv else None)
-    lines = _csv(reader) if csv else (_json(record) + "\n" for record in reader.records())
-    if output is None:
-        for line in lines:
-            sys.stdout.write(line)
+    reader = LogReader(log_path(run), None if jsonl else Check())
+    if tensorboard is not None:
+        write_events(reader, tensorboard)
     else:
-        try:
-            write_atomic(output, lambda file: file.writelines(line.encode() for line in lines))
-        except OSError as error:
-            raise ConfigError(f"output: cannot write {output} ({error.strerror})") from error
-    if reader.torn:
-        sys.stderr.write(f"rankwise: the last {reader.torn} bytes are an unfinished record, left out\n")
+        _write(FORMATS[formats[0]](reader), output)
+    tell_torn(reader.torn)
     return 0
 
 
-def _csv(reader: LogReader) -> Iterator[str]:
-    """Yield one line per epoch and rank: what is the same for all ranks, then the rank's own."""
-    line = _Line()
-    names: list[str] = []
-    for record in reader.records():
-        if record["kind"] == "header":
-            names = list(record["model"]["parameters"])
-            columns = [f"{key}_{name}" for name in names for key in BY_PARAMETER]
-            yield line.of([*SHARED, "rank", "rank_loss", *BY_RANK, *columns])
-        elif record["kind"] == "epoch":
-            for rank in range(len(record["rows"])):
-                yield line.of(_values(record, rank, names))
-
-
-def _values(record: Record, rank: int, names: list[str]) -> list[Any]:
-    shared = [record[key] for key in SHARED]
-    own = [rank, record["loss_by_rank"][rank], *(record[key][rank] for key in BY_RANK)]
-    return shared + own + [record[key][name][rank] for name in names for key in BY_PARAMETER]
-
-
-def _json(record: Record) -> str:
-    try:
-        return json.dumps(record, allow_nan=False)
-    except (TypeError, ValueError):  # rare, so that only then every value is looked at
-        return json.dumps(_plain(record), allow_nan=False)
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as JSON can hold it: null for numbers that are not finite, bytes in hexadecimal."""
-    if isinstance(value, dict):
-        return {str(_plain(key)): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_plain(entry) for entry in value]
-    if isinstance(value, bytes):
-        return value.hex()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-class _Line:
-    """A csv writer that returns its lines."""
-
-    def __init__(self) -> None:
-        self.text = ""
-        self.writer = csv_module.writer(self, lineterminator="\n")
-
-    def write(self, text: str) -> None:
-        self.text = text
-
-    def of(self, values: list[Any]) -> str:
-        self.writer.writerow(values)
-        return self.text
+def _write(lines: Iterator[str], output: Path | None) -> None:
+    """Write to standard output as the lines come, or to a file once all are there."""
+    if output is not None:
+        save(output, lambda file: file.writelines(line.encode() for line in lines))
+        return
+    for line in lines:
+        sys.stdout.write(line)

@@ -1,5 +1,6 @@
 """A run as its readers see it: the parts of the log in bounded memory, and whether the job still lives."""
 
+import itertools
 import os
 import time
 from collections.abc import Callable
@@ -7,20 +8,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.host import boot_id, host, process_start
-from ps.log import FAILURE_NAME, LogReader, Record, log_path
+from ps.log import FAILURE_NAME, Entry, LogReader, Record, log_path
 from ps.reader.schema import Check
+
+KEPT = ("header", "verdict", "event", "balance", "end")
+"""Kinds that a view decodes as it meets them; there are few records of each."""
 
 
 @dataclass(slots=True)
 class RunView:
-    """Header, findings and end of a run; epochs are handed to a callback one by one, only the last is kept."""
+    """Header, findings and end of a run, and the last epoch, whose record may wait in ``latest`` to be decoded."""
 
     path: Path
     header: Record = field(default_factory=dict)
     verdicts: list[Record] = field(default_factory=list)
     events: list[Record] = field(default_factory=list)
     last: Record = field(default_factory=dict)
+    balance: Record = field(default_factory=dict)
     end: Record = field(default_factory=dict)
+    latest: Entry | None = None
     torn: int = 0
     offset: int = 0
 
@@ -53,8 +59,23 @@ class RunView:
             self.events.append(record)
         elif kind == "epoch":
             self.last = record
+        elif kind == "balance":
+            self.balance = record
         elif kind == "end":
             self.end = record
+
+    def take(self, entry: Entry) -> None:
+        """Keep a record that is not decoded yet; of epochs only the last one will be, by ``settle``."""
+        if entry.kind == "epoch":
+            self.latest = entry
+        elif entry.kind in KEPT:
+            self.add(entry.record())
+
+    def settle(self) -> None:
+        """Decode the last epoch that was taken. Raises LogError."""
+        if self.latest is not None:
+            self.last = self.latest.record()
+            self.latest = None
 
     @property
     def state(self) -> str:
@@ -68,7 +89,11 @@ class RunView:
         where = next((node["host"] for node in self.header["nodes"]), "an unknown host")
         if where == host():
             return "running" if _alive(self.header) else "died"
-        return f"no end yet; last written {time.time() - self.path.stat().st_mtime:.0f} s ago, on {where}"
+        try:
+            silent_s = time.time() - self.path.stat().st_mtime
+        except OSError:
+            return f"no end yet, on {where}"
+        return f"no end yet; last written {silent_s:.0f} s ago, on {where}"
 
 
 def _alive(header: Record) -> bool:
@@ -86,21 +111,52 @@ def _alive(header: Record) -> bool:
     return True
 
 
-def load(run: Path, on_epoch: Callable[[Record], None] | None = None) -> RunView:
-    """Read a whole log; ``on_epoch`` gets every epoch record. Raises LogError."""
+def skim(run: Path, passed: Callable[[Entry], None]) -> RunView:
+    """Read a whole log and decode little of it; ``passed`` gets every record undecoded. Raises LogError.
+
+    The fields of epochs and of sampled steps are judged only where they are decoded.
+    """
     view = RunView(log_path(run))
     reader = LogReader(view.path, Check())
-    for record in reader.records():
-        view.add(record)
-        if record["kind"] == "epoch" and on_epoch:
-            on_epoch(record)
+    for entry in reader.entries():
+        view.take(entry)
+        passed(entry)
+    view.settle()
     view.torn, view.offset = reader.torn, reader.offset
     return view
+
+
+def load(run: Path, on_epoch: Callable[[Record], None]) -> RunView:
+    """Read a whole log; ``on_epoch`` gets every epoch record. Raises LogError."""
+    return skim(run, lambda entry: on_epoch(entry.record()) if entry.kind == "epoch" else None)
 
 
 def mean(values: list[float]) -> float:
     """Return the mean over the ranks."""
     return sum(values) / len(values)
+
+
+def extremes(record: Record, most: int) -> list[int]:
+    """Return the ranks to show of an epoch, in order: all of up to ``most``, else those that stand out.
+
+    In turn the ranks with the most and the least compute, wait and share of the update.
+    """
+    world = len(record["rows"])
+    if world <= most:
+        return list(range(world))
+    orders = [
+        sorted(range(world), key=lambda rank, values=record[key]: values[rank] or 0.0, reverse=backwards)
+        for key in ("compute_s", "wait_s", "share_all")
+        for backwards in (True, False)
+    ]
+    in_turn = dict.fromkeys(rank for place in zip(*orders, strict=True) for rank in place)
+    return sorted(itertools.islice(in_turn, most))
+
+
+def event_line(record: Record) -> str:
+    """Say what happened, with the event's own fields."""
+    facts = ", ".join(f"{k} {v}" for k, v in record.items() if k not in ("kind", "seq", "t", "crc", "what"))
+    return f"Event {record['what']}: {facts}" if facts else f"Event {record['what']}"
 
 
 def end_line(record: Record) -> str:

@@ -12,6 +12,7 @@ from types import NoneType
 from typing import Any
 
 from common import marks
+from ps.comparison import TRIAL_SECONDS
 from ps.log import Record
 
 
@@ -69,7 +70,10 @@ NUMBER = Rule("a finite number", frozenset({int, float}))
 TIME = Rule("a Unix time", frozenset({float}), low=0, high=1e11)
 PID = Rule("a process id", frozenset({int}), low=1, high=2**31 - 1)
 RANKS = Rule("a number of ranks", frozenset({int}), low=1)
+EPOCH = Rule("the number of an epoch", frozenset({int}), low=0, high=2**53)
 MAP = table()
+FLAG = Rule("true or false", frozenset({bool}))
+INTERVAL = table(median=NUMBER, low=NUMBER, high=NUMBER)
 MOMENTS = (*marks.NAMES, "last")
 """Of a sampled step, in ``steps`` records: each a list by step of lists by rank."""
 
@@ -122,10 +126,35 @@ RECORDS = {
         ),
         timing=table(method=TEXT, clock=TEXT, offset_error_s=NUMBER),
         contribution=table(method=TEXT),
+        purpose=absent(TEXT),
+        comparison=absent(
+            table(
+                modes=listing(TEXT),
+                trials=WHOLE,
+                steps=WHOLE,
+                dropped_steps=WHOLE,
+                sizes=listing(WHOLE),
+                left_out=listing(table(mode=TEXT, reason=TEXT)),
+            )
+        ),
+    ),
+    "balance": table(
+        t=TIME,
+        of=TEXT,
+        rows=by_rank(WHOLE),
+        labels=nil(by_rank(listing(WHOLE))),
+        label_z=nil(by_rank(nil(NUMBER))),
+        label_distance=nil(by_rank(nil(NUMBER))),
+        target_mean=nil(by_rank(nil(listing(nil(NUMBER))))),
+        target_variance=nil(by_rank(nil(listing(nil(NUMBER))))),
+        target_z=nil(by_rank(nil(NUMBER))),
+        target_distance=nil(by_rank(nil(NUMBER))),
+        feature_mean=nil(by_rank(nil(listing(nil(NUMBER))))),
+        feature_distance=nil(by_rank(nil(NUMBER))),
     ),
     "epoch": table(
         t=TIME,
-        epoch=WHOLE,
+        epoch=EPOCH,
         steps=WHOLE,
         skipped=absent(WHOLE),
         before=absent(nil(table(steps=WHOLE, rows=WHOLE, loss_sum=NUMBER))),
@@ -154,6 +183,7 @@ RECORDS = {
         noise_scale=nil(NUMBER),
         efficiency=table(load_balance=nil(NUMBER), communication=nil(NUMBER), parallel=nil(NUMBER)),
         bus_bytes_per_s=nil(NUMBER),
+        preemptions=absent(by_rank(WHOLE)),
         loop_s=by_rank(NUMBER),
         reduce_s=by_rank(NUMBER),
         compute_s=by_rank(NUMBER),
@@ -172,10 +202,79 @@ RECORDS = {
     ),
     "steps": table(
         t=TIME,
-        epoch=WHOLE,
+        epoch=EPOCH,
         steps=listing(WHOLE),
         begin_s=NUMBER,
         moments_us=table(**{name: listing(by_rank(WHOLE)) for name in MOMENTS}),
+    ),
+    "trial": table(
+        t=TIME,
+        round=WHOLE,
+        place=WHOLE,
+        mode=TEXT,
+        steps=WHOLE,
+        **dict.fromkeys(TRIAL_SECONDS, NUMBER),
+        bus_bytes_per_s=nil(NUMBER),
+        sent_bytes=by_rank(WHOLE),
+        rank_peak_bytes=WHOLE,
+        node_bytes=WHOLE,
+        loss=NUMBER,
+        curve_s=listing(NUMBER),
+        curve_loss=listing(NUMBER),
+        parameter_difference=NUMBER,
+        parameter_scale=NUMBER,
+        replicas_equal=nil(FLAG),
+    ),
+    "comparison": table(
+        t=TIME,
+        trials=WHOLE,
+        confidence=NUMBER,
+        method=TEXT,
+        loss=NUMBER,
+        tolerance=NUMBER,
+        fastest=TEXT,
+        modes=listing(
+            table(
+                mode=TEXT,
+                **dict.fromkeys((*TRIAL_SECONDS, "time_to_loss_s"), INTERVAL),
+                bus_bytes_per_s=nil(INTERVAL),
+                sent_bytes_most=WHOLE,
+                sent_bytes_all=WHOLE,
+                rank_peak_bytes=WHOLE,
+                node_bytes=WHOLE,
+                loss=NUMBER,
+                parameter_difference=NUMBER,
+                agrees=FLAG,
+                outcome=TEXT,
+                ratio=NUMBER,
+                p=nil(NUMBER),
+            )
+        ),
+        sentences=listing(TEXT),
+    ),
+    "sweep": table(
+        t=TIME,
+        n=WHOLE,
+        rounds=WHOLE,
+        sums=WHOLE,
+        modes=listing(table(mode=TEXT, bytes=WHOLE, **dict.fromkeys(("median_s", "low_s", "high_s"), NUMBER))),
+    ),
+    "fit": table(
+        t=TIME,
+        packet_bytes=WHOLE,
+        warning=TEXT,
+        modes=listing(
+            table(
+                mode=TEXT,
+                formula=TEXT,
+                alpha_s=nil(NUMBER),
+                beta_s_per_byte=nil(NUMBER),
+                largest_error=nil(NUMBER),
+                note=TEXT,
+                points=listing(table(bytes=WHOLE, measured_s=NUMBER, predicted_s=nil(NUMBER), error=nil(NUMBER))),
+                predicted=listing(table(ranks=WHOLE, nodes=WHOLE, seconds=NUMBER)),
+            )
+        ),
     ),
     "verdict": table(
         t=TIME,

@@ -3,64 +3,86 @@
 import time
 from pathlib import Path
 
-from rich.table import Table
+from rich.console import Console
 from rich.text import Text
 
 from common.errors import RankwiseError
-from ps.log import Record
-from ps.reader import console
-from ps.reader.run import RunView, death, end_line, load, mean
-from ps.text import metric, mode_name, named_metric, number, percent, verdict_line
+from ps.log import Entry, Record
+from ps.reader import console, tables
+from ps.reader.run import RunView, death, end_line, event_line, extremes, skim
+from ps.reader.thin import Thin
+from ps.text import mode_name, model_name, named_metric, number, verdict_line
 
 MOST_EPOCHS = 40
-MOST_PARAMETERS = 8
+MOST_RANKS = 16
 
 
 class Epochs:
-    """The lines of the epoch table; once there are too many, every second one goes, and then every fourth."""
+    """The epochs to show, most of which are never decoded: all or evenly thinned, and the one that was asked for."""
 
     def __init__(self, *, every: bool, wanted: int) -> None:
         self.every = every
         self.wanted = wanted
-        self.stride = 1
-        self.kept: list[Record] = []
         self.chosen: Record = {}
+        self.thin: Thin[Entry] = Thin(MOST_EPOCHS)
+        self._records: list[Record] = []
 
-    def add(self, record: Record) -> None:
-        """Keep what the table shows of an epoch, and the whole one that was asked for."""
-        if record["epoch"] == self.wanted:
-            self.chosen = record
-        if (record["epoch"] - 1) % self.stride == 0:
-            short = {k: record[k] for k in ("epoch", "loss", "validation_loss", "validation_metric", "elapsed_s")}
-            short.update({k: mean(record[k]) for k in ("compute_s", "sync_s", "wait_s", "transfer_s")})
-            self.kept.append({**short, "learning_rate": record["learning_rate"]})
-        if not self.every and len(self.kept) > MOST_EPOCHS:
-            self.stride *= 2
-            self.kept = self.kept[::2]
+    def add(self, entry: Entry) -> None:
+        """Take the next record in, of whatever kind."""
+        if entry.kind != "epoch":
+            return
+        if self.wanted and self.wanted == (entry.epoch or entry.record()["epoch"]):
+            self.chosen = entry.record()
+        if self.every:
+            self._records.append(tables.epoch_figures(entry.record()))
+        else:
+            self.thin.add(entry)
+
+    def records(self) -> list[Record]:
+        """Return what ``tables.epoch_row`` needs of the epochs to show. Raises LogError."""
+        return self._records or [tables.epoch_figures(entry.record()) for entry in self.thin.kept()]
 
 
 def show(run: Path, epoch: int, *, every: bool) -> int:
     """Print the run; return the exit code. Raises LogError."""
     epochs = Epochs(every=every, wanted=epoch)
-    view = load(run, epochs.add)
+    view = skim(run, epochs.add)
+    if view.header.get("purpose") == "comparison":
+        from ps.reader.comparison import show_comparison
+
+        return show_comparison(view)
     out = console.make()
     out.print(Text.assemble((str(view.folder), "bold"), f": {view.state}"))
     for line in _facts(view.header) if view.header else ["No record yet."]:
         out.print(line)
     for verdict in view.verdicts:
         out.print(verdict_line(verdict))
-    if epochs.kept:
-        out.print()
-        out.print(_epoch_table(view, epochs))
-        shown = epochs.chosen or view.last
+    if view.balance:
+        out.print(tables.balance_table(view.balance, len(view.balance["rows"]) if every else MOST_RANKS))
+    if view.last:
         if epoch and not epochs.chosen:
             raise RankwiseError(f"epoch: no epoch {epoch} in this log; it has 1 to {view.last['epoch']}")
-        out.print(_rank_table(view.header, shown))
-        for part in _contribution_tables(shown):
-            out.print(part)
+        _print_epochs(out, view, epochs)
     for line in _ending(view):
         out.print(line)
     return 0
+
+
+def _print_epochs(out: Console, view: RunView, epochs: Epochs) -> None:
+    """Print the table of epochs, then what the ranks did in the last one or the one that was asked for."""
+    out.print()
+    stride = epochs.thin.stride
+    title = "Epochs" if stride == 1 else f"Epochs (one in {stride}; all with --every)"
+    out.print(tables.epoch_table(title, [tables.epoch_row(view.metric, record) for record in epochs.records()]))
+    shown = epochs.chosen or view.last
+    for line in tables.scaling_lines(view.header, shown):
+        out.print(line)
+    out.print()
+    ranks = extremes(shown, len(shown["rows"]) if epochs.every else MOST_RANKS)
+    out.print(tables.time_table(view.header, shown, ranks))
+    out.print(tables.contribution_table(view.header, shown, ranks))
+    for table in tables.parameter_tables(shown, ranks):
+        out.print(table)
 
 
 def _facts(header: Record) -> list[str]:
@@ -74,7 +96,7 @@ def _facts(header: Record) -> list[str]:
         f"{header['world']} ranks on {len(header['nodes'])} node(s): {nodes}",
         f"Data {data['name']}: {rows['train']} rows train, {rows['validation']} validate, {rows['test']} test, "
         f"{data['features']} features, {kind}",
-        f"Model {config['model']} {'-'.join(str(s) for s in model['sizes'])}, {model['n_parameters']:,} parameters, "
+        f"Model {model_name(header)}, {model['n_parameters']:,} parameters, "
         f"{model['loss']}, {config['dtype']}; {config['optimizer']}, batch {config['batch_size'] or 'all rows'}, "
         f"{header['steps_per_epoch']} step(s) an epoch",
         f"{header['mpi']['vendor']}, NumPy {header['versions']['numpy']}, {blas.get('internal_api')} "
@@ -89,89 +111,8 @@ def _ranges(ranks: list[int]) -> str:
     return ", ".join(str(r) for r in ranks)
 
 
-def _epoch_table(view: RunView, epochs: Epochs) -> Table:
-    title = "Epochs" if epochs.stride == 1 else f"Epochs (one in {epochs.stride}; all with --every)"
-    columns = [
-        "epoch",
-        "loss",
-        "validation loss",
-        "metric",
-        "rate",
-        "elapsed s",
-        "compute s",
-        "sync s",
-        "wait s",
-        "transfer s",
-    ]
-    rows = [
-        [
-            str(e["epoch"]),
-            number(e["loss"]),
-            number(e["validation_loss"]),
-            metric(view.metric, e["validation_metric"]),
-            number(e["learning_rate"], 3),
-            *(f"{e[k]:.6f}" for k in ("elapsed_s", "compute_s", "sync_s", "wait_s", "transfer_s")),
-        ]
-        for e in epochs.kept
-    ]
-    return console.table(f"{title}; times are means over the ranks, sync = wait + transfer", columns, rows)
-
-
-def _rank_table(header: Record, record: Record) -> Table:
-    hosts = {rank: node["host"] for node in header["nodes"] for rank in node["ranks"]}
-    columns = [
-        "rank",
-        "host",
-        "rows",
-        "loss",
-        "contribution",
-        "compute s",
-        "wait s",
-        "transfer s",
-        "sync s",
-        "sent",
-    ]
-    rows = [
-        [
-            str(rank),
-            hosts.get(rank, "-"),
-            str(record["rows"][rank]),
-            number(record["loss_by_rank"][rank]),
-            percent(record["share_all"][rank]),
-            *(f"{record[k][rank]:.6f}" for k in ("compute_s", "wait_s", "transfer_s", "sync_s")),
-            f"{record['sent_bytes'][rank] / 1e6:.2f} MB",
-        ]
-        for rank in range(header["world"])
-    ]
-    return console.table(
-        f"Ranks in epoch {record['epoch']}; contribution is the signed share of the update, below 0 pulls against it",
-        columns,
-        rows,
-    )
-
-
-def _contribution_tables(record: Record) -> list[Table]:
-    names = list(record["share"])[:MOST_PARAMETERS]
-    left_out = len(record["share"]) - len(names)
-    more = f"; first {len(names)} parameters, {left_out} more in the log" if left_out else ""
-    tables = []
-    for key, title in (
-        ("share", "Share of the update by parameter"),
-        ("norm_ratio", "Norm ratio by parameter"),
-    ):
-        rows = [
-            [str(rank), *(percent(record[key][name][rank]) for name in names)] for rank in range(len(record["rows"]))
-        ]
-        steps = ", ".join(str(s) for s in record["sampled_steps"])
-        tables.append(console.table(f"{title}, measured on step {steps}{more}", ["rank", *names], rows))
-    return tables
-
-
 def _ending(view: RunView) -> list[str]:
-    lines = []
-    for event in view.events:
-        facts = ", ".join(f"{k} {v}" for k, v in event.items() if k not in ("kind", "seq", "t", "crc", "what"))
-        lines.append(f"Event {event['what']}: {facts}")
+    lines = [event_line(event) for event in view.events]
     if view.end:
         lines += [end_line(view.end), _result(view)]
     elif view.state == "died":

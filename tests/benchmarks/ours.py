@@ -89,6 +89,8 @@ class Training:
         for _ in range(steps // length):
             self.trainers[length].run_epoch(1)
             self.timer.steps = 0  # what closing an epoch does, without its messages and log
+            self.sync.marks.close_epoch()
+            self.sync.meter.close_epoch()
 
     def layers(self) -> Layers:
         """Return the parameters now."""

@@ -1,4 +1,4 @@
-"""On every rank, in every mode: a steady step makes no array, and a model of one's own trains as by hand."""
+"""On every rank, in every mode: a steady step makes no array, a model of one's own trains, parameters are kept."""
 
 import dataclasses
 import tracemalloc
@@ -21,6 +21,7 @@ from ps.timing import SyncTimer
 
 comm = MPI.COMM_WORLD.Dup()
 nodes = Nodes(comm)
+pairs = Nodes(comm, ranks_per_node=2)
 rng = np.random.default_rng(0)
 ROWS, FEATURES, STEPS = 40_000, 9, 3
 LARGEST = 36_000
@@ -56,7 +57,9 @@ LOSSES: dict[str, tuple[Loss, Array, int]] = {
 }
 
 
-def assemble(mode: str, model: Model | Mlp, config: RunConfig, y: Array, n_out: int) -> tuple[Synchronizer, Feed]:
+def assemble(
+    mode: str, model: Model | Mlp, config: RunConfig, y: Array, n_out: int, nodes: Nodes = nodes
+) -> tuple[Synchronizer, Feed]:
     batches = Batches(ROWS, config.batch_size, 0, "shuffle", comm.size)
     counts = np.array([batches.counts(rank) for rank in range(comm.size)])
     sync = MODES[mode].build(nodes, model, config, SyncTimer(nodes, 1000), counts)
@@ -93,6 +96,36 @@ def check_allocation(mode: str, optimizer: str, activation: str) -> None:
     sync.close()
 
 
+def check_kept(mode: str, nodes: Nodes) -> None:
+    """A node remembers one copy of the parameters in the shared modes, else each rank its own; then no more."""
+    loss, y, n_out = LOSSES["sgd"]
+    sync, feed = assemble(
+        mode, Mlp((FEATURES, 200, 150, n_out), "relu", loss), RunConfig(batch_size=500), y, n_out, nodes
+    )
+    taken = []
+    for _ in range(2):
+        tracemalloc.start()
+        sync.keep()
+        taken.append(tracemalloc.get_traced_memory()[0])
+        tracemalloc.stop()
+    total = np.array([taken[0]])
+    nodes.local.Allreduce(MPI.IN_PLACE, total)
+    node = int(total[0])
+    copies = nodes.local.size if MODES[mode].replicas else 1
+    allowed = 4000 * nodes.local.size  # what Python itself takes
+    assert 0 <= node - copies * sync.flat.params.nbytes < allowed, f"{mode}: {node} bytes"
+    assert taken[1] < 2000, f"{mode}: {taken[1]} bytes again"
+    before = sync.flat.params.copy()
+    batch = next(feed.epoch(1))
+    sync.step(batch, sync.backward(batch, 0.05, sample=False), stop=False, sample=False)
+    assert not np.array_equal(sync.flat.params, before)
+    comm.Barrier()
+    sync.restore()
+    np.testing.assert_array_equal(sync.flat.params, before)
+    comm.Barrier()
+    sync.close()
+
+
 def check_own_model(mode: str) -> None:
     y = rng.standard_normal((ROWS, 2))
     config = RunConfig(optimizer="sgd", batch_size=3700, dtype="float64", model="linear")
@@ -112,6 +145,9 @@ for mode in MODES:
     check_allocation(mode, "adam", "gelu")
     check_allocation(mode, "momentum", "tanh")
     check_own_model(mode)
+    check_kept(mode, nodes)
+    check_kept(mode, pairs)
+pairs.close()
 nodes.close()
 if comm.rank == 0:
     print("ok", comm.size)

@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from common.config import ACTIVATIONS, MANY, OPTIMIZERS, RunConfig, check_option, is_text, unknown_value
+from common.config import ACTIVATIONS, MANY, OPTIMIZERS, RunConfig, check_option, is_text
 from common.errors import ConfigError
+from workers.measure import lists
 
 PROGRAM = "python -m workers.bench"
 HELP = "Measure a model and sync modes on this cluster: mpirun -np 4 python -m workers.bench --layers 784,128,10"
 KINDS = ("sync-only", "strong", "weak")
 SIZES = (10, 1000, 100_000, 10_000_000)
 LARGEST = 10**6
-LONGEST_VECTOR = 10**10
 
 
 def _opt(default: Any, text: str, **limits: Any) -> Any:
@@ -78,23 +78,12 @@ class BenchConfig:
     @property
     def vector_sizes(self) -> tuple[int, ...]:
         """``sizes`` as numbers. Raises ConfigError."""
-        if not self.sizes:
-            return SIZES
-        first, dots, last = self.sizes.partition("..")
-        sizes = [_length(text) for text in ((first, last) if dots else self.sizes.split(","))]
-        if dots:
-            sizes = [sizes[0] * 10**k for k in range(12) if sizes[0] * 10**k <= sizes[1]]
-        if not sizes or not all(1 <= n <= LONGEST_VECTOR for n in sizes):
-            raise ConfigError(
-                f"sizes: got {self.sizes[:80]!r}; allowed are whole numbers from 1 to 1e10 with commas between "
-                "them, such as 1e1,1e3, or all powers of ten between two, such as 1e1..1e7"
-            )
-        return tuple(sizes)
+        return lists.lengths("sizes", self.sizes) if self.sizes else SIZES
 
     @property
     def chosen(self) -> list[str]:
         """``mode`` as a list, each once."""
-        return list(dict.fromkeys(self.mode.split(",")))
+        return lists.names(self.mode)
 
     def run_config(self, batch: int) -> RunConfig:
         """Return the configuration of a run that trains like this."""
@@ -119,15 +108,6 @@ class BenchConfig:
     def from_dict(cls, values: dict[str, Any]) -> "BenchConfig":
         """Make a configuration from ``as_dict`` values."""
         return cls(**values)
-
-
-def _length(text: str) -> int:
-    """Return a vector's length, 0 for what is none."""
-    try:
-        value = float(text)
-    except ValueError:
-        return 0
-    return int(value) if 1 <= value <= LONGEST_VECTOR and value == int(value) else 0
 
 
 def parse(arguments: list[str], modes: list[str]) -> BenchConfig | int:
@@ -165,9 +145,7 @@ def parse(arguments: list[str], modes: list[str]) -> BenchConfig | int:
 def _checked(config: BenchConfig, modes: list[str]) -> BenchConfig:
     """Raise ConfigError now for what would else be found out after minutes."""
     config = dataclasses.replace(config, mode=config.mode or ",".join(modes))
-    for name in config.chosen:
-        if name not in modes:
-            raise ConfigError(unknown_value("mode", name, modes))
+    lists.check_names("mode", config.chosen, modes)
     _ = config.vector_sizes
     config.run_config(config.batch)
     path = Path(config.json).absolute() if config.json else None

@@ -2,15 +2,16 @@
 
 import json
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from common.files import write_atomic
 from ps.text import number, percent
-from workers.bench.machine import PRODUCT
+from ps.units import megabytes, microseconds, milliseconds, span
 from workers.bench.runner import PARTS
-from workers.bench.vectors import RAW
+from workers.measure.machine import PRODUCT, job_line
+from workers.measure.output import table
+from workers.measure.vectors import RAW
 
 Result = dict[str, Any]
 
@@ -29,41 +30,12 @@ def publish(result: Result, path: str) -> None:
 def _head(result: Result) -> list[str]:
     """Say what the figures depend on."""
     job, asked = result["job"], result["options"]
-    threads = sorted(set(job["threads"]))
     model = f"Model {asked['layers'].replace(',', '-')}, {asked['activation']}, {asked['optimizer']}, {asked['dtype']}"
     rows = f"{asked['batch']} rows{' a rank' if asked['weak'] else ''} a step"
     return [
         f"Vectors of {asked['dtype']}" if result["kind"] == "sync-only" else f"{model}, {rows}",
-        f"{job['ranks']} rank(s) on {job['nodes']} node(s), {job['cores']} core(s), "
-        f"{' or '.join(map(str, threads))} BLAS thread(s) a rank; {job['mpi']}, NumPy {job['numpy']}, {job['blas']}",
+        job_line(job),
     ]
-
-
-def _table(columns: list[str], rows: Iterable[list[str]]) -> list[str]:
-    """Return lines of columns, the first to the left, the others to the right."""
-    lines = [columns, *rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
-    return [
-        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]).rstrip()
-        for line in lines
-    ]
-
-
-def _ms(seconds: float) -> str:
-    return number(1e3 * seconds)
-
-
-def _us(seconds: float) -> str:
-    us = 1e6 * seconds
-    return number(us, 3) if us < 1000 else f"{us:,.0f}"
-
-
-def _mb(n_bytes: float) -> str:
-    return f"{n_bytes / 1e6:.3g}" if n_bytes < 1e8 else f"{n_bytes / 1e6:.0f}"
-
-
-def _interval(figures: Result, unit: float = 1e3) -> str:
-    return f"{number(unit * figures['low_s'])} to {number(unit * figures['high_s'])}"
 
 
 def _steps(result: Result) -> list[str]:
@@ -74,12 +46,12 @@ def _steps(result: Result) -> list[str]:
     for mode, m in modes.items():
         rate = n_flops / m["median_s"]
         timed.append(
-            [mode, _ms(m["median_s"]), _interval(m), f"{m['rows_per_s']:,.0f}", number(rate / 1e9, 3),
-             percent(rate / peak), _mb(m["sent_bytes_most"]), _mb(m["sent_bytes_all"]), _mb(m["rank_peak_bytes"]),
-             _mb(m["node_bytes"])]
+            [mode, milliseconds(m["median_s"]), span(m["low_s"], m["high_s"]), f"{m['rows_per_s']:,.0f}",
+             number(rate / 1e9, 3), percent(rate / peak), megabytes(m["sent_bytes_most"]),
+             megabytes(m["sent_bytes_all"]), megabytes(m["rank_peak_bytes"]), megabytes(m["node_bytes"])]
         )  # fmt: skip
         split = [m["input_s"], *(m["split_s"][name] for name in PARTS)]
-        parts.append([mode, *(_ms(s) for s in split), _ms(sum(split))])
+        parts.append([mode, *(milliseconds(s) for s in split), milliseconds(sum(split))])
     columns = [
         "mode",
         "ms a step",
@@ -99,11 +71,11 @@ def _steps(result: Result) -> list[str]:
         f"{asked['rounds']} rounds of {result['steps']} steps, modes in turn: median and its {100 * confidence:.0f} % "
         f"interval by order statistics; {result['rows']} rows of random data",
         "",
-        *_table(columns, timed),
+        *table(columns, timed),
         "",
         "Parts of a step in ms, medians of separate steps with clocks in them (input: of the timed), mean of ranks",
-        *_table(["mode", "input", *PARTS, "together"], parts),
-        "In modes shared and factors, transfer is summing and updating.",
+        *table(["mode", "input", *PARTS, "together"], parts),
+        "In modes shared and factors, update is summing and updating, transfer two barriers.",
         "",
         f"Peak: matrix products of {PRODUCT} x {PRODUCT}, all ranks at once, {peak / 1e9:.4g} GFLOP/s; "
         f"a step's take {n_flops / 1e9:.4g} GFLOP",
@@ -118,30 +90,30 @@ def _sums(result: Result) -> list[str]:
     sums, steps = [], []
     for size in sizes:
         each = [size["modes"][mode] for mode in modes]
-        cells = (f"{_us(m['median_s'])} ({number(m['ratio'], 3)}x)" for m in each)
-        sums.append([f"{size['n']:,}", _us(size["raw"]["median_s"]), *cells])
-        steps.append([f"{size['n']:,}", *(_us(m["step_s"]) for m in each)])
+        cells = (f"{microseconds(m['median_s'])} ({number(m['ratio'], 3)}x)" for m in each)
+        sums.append([f"{size['n']:,}", microseconds(size["raw"]["median_s"]), *cells])
+        steps.append([f"{size['n']:,}", *(microseconds(m["step_s"]) for m in each)])
     return [
         f"Medians of {asked['rounds']} rounds, in turn; microseconds from the last rank's arrival to the slowest's end",
         "",
         f"The sum, and how many times as fast as {RAW}",
-        *_table(["numbers", RAW, *modes], sums),
+        *table(["numbers", RAW, *modes], sums),
         "",
         "The sum, a look for numbers that are not finite, and the update by sgd",
-        *_table(["numbers", *modes], steps),
+        *table(["numbers", *modes], steps),
     ]
 
 
 def _scaling(result: Result) -> list[str]:
     asked = result["options"]
     rows = [
-        [mode, str(row["ranks"]), str(row["batch"]), _ms(m["median_s"]), _interval(m), f"{m['speed_up']:.2f}",
-         percent(m["efficiency"]), number(m["karp_flatt"], 3)]
+        [mode, str(row["ranks"]), str(row["batch"]), milliseconds(m["median_s"]), span(m["low_s"], m["high_s"]),
+         f"{m['speed_up']:.2f}", percent(m["efficiency"]), number(m["karp_flatt"], 3)]
         for mode in result["table"][0]["modes"] for row in result["table"] for m in [row["modes"][mode]]
     ]  # fmt: skip
     same = "rank: speed-up is of the work done in a second" if asked["weak"] else "step"
     return [
         f"{asked['rounds']} rounds, modes in turn, numbers of ranks one after the other; the same batch a {same}",
         "",
-        *_table(["mode", "ranks", "batch", "ms a step", "interval", "speed-up", "efficiency", "Karp-Flatt"], rows),
+        *table(["mode", "ranks", "batch", "ms a step", "interval", "speed-up", "efficiency", "Karp-Flatt"], rows),
     ]

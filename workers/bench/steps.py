@@ -12,12 +12,13 @@ from common.dataset import Dataset
 from common.errors import JobError
 from common.mlp import Mlp
 from ps.guard import together
+from ps.intervals import interval
 from ps.nodes import Nodes
 from workers import signals
-from workers.bench import machine
-from workers.bench.intervals import median_interval
 from workers.bench.options import BenchConfig
-from workers.bench.runner import Runner, opened, stamped
+from workers.bench.runner import SplitRunner, stamped
+from workers.measure import machine
+from workers.measure.runner import Runner, opened
 from workers.train import EVALUATION_ROWS
 
 DATA_BYTES, DATA_BATCHES = 32 << 20, 32
@@ -85,7 +86,8 @@ def _alone(
     """Measure what needs a mode of its own: nothing else in memory, clocks within the step."""
     stamps: list[float] = []
     machine.reset_peak()
-    with opened(nodes, lambda: Runner(nodes, mode, bench, bench.batch, data, stamped(model, stamps))) as (runner,):
+    config = bench.run_config(bench.batch)
+    with opened(nodes, lambda: SplitRunner(nodes, mode, config, data, stamped(model, stamps))) as (runner,):
         runner.run(1, stop)
         seconds, by = machine.since_launch()
         start = {"seconds": machine.slowest(nodes.comm, seconds), "from": by}
@@ -111,7 +113,8 @@ def in_turn(
 ) -> dict[str, Any]:
     """Time all modes round by round from the same start, each round in another order. Collective."""
     comm, (data, model) = nodes.comm, work
-    make = [lambda mode=mode: Runner(nodes, mode, bench, batch, data, model) for mode in bench.chosen]
+    config = bench.run_config(batch)
+    make = [lambda mode=mode: Runner(nodes, mode, config, data, model) for mode in bench.chosen]
     with opened(nodes, *make) as runners:
         losses = {"start": mean_loss(comm, data, model, runners[0].parts.sync.flat.p)}
         warm = [runner.run(3, stop) / 3 for runner in runners]
@@ -132,7 +135,7 @@ def in_turn(
             input_s = np.array([runner.parts.feed.input_s / (steps * bench.rounds)])
             comm.Allreduce(MPI.IN_PLACE, input_s)
             found[runner.mode] = {
-                **median_interval(times[runner.mode]),
+                **interval(times[runner.mode]).seconds(),
                 "rounds_s": times[runner.mode],
                 "rows_per_s": batch / statistics.median(times[runner.mode]),
                 "input_s": float(input_s[0]) / comm.size,

@@ -1,5 +1,6 @@
 """What a benchmark asks of the machine: memory, matrix products, the time since the launcher started."""
 
+import gc
 import os
 import time
 from pathlib import Path
@@ -35,6 +36,15 @@ def describe(nodes: Nodes, threads: tuple[int, str]) -> dict[str, Any]:
     }
 
 
+def job_line(job: dict[str, Any]) -> str:
+    """Return the facts of ``describe`` as a line."""
+    threads = " or ".join(map(str, sorted(set(job["threads"]))))
+    return (
+        f"{job['ranks']} rank(s) on {job['nodes']} node(s), {job['cores']} core(s), {threads} BLAS thread(s) a rank; "
+        f"{job['mpi']}, NumPy {job['numpy']}, {job['blas']}"
+    )
+
+
 class Products:
     """The matrix product of all ranks at once, each with its threads: the most a step could get."""
 
@@ -63,7 +73,8 @@ def slowest(comm: MPI.Comm, seconds: float) -> float:
 
 
 def reset_peak() -> None:
-    """Let the peak of this process's memory start anew, where Linux allows it."""
+    """Let the peak of this process's memory start anew, where Linux allows it, without what nobody uses any more."""
+    gc.collect()
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:
@@ -75,18 +86,23 @@ def memory(nodes: Nodes) -> dict[str, int]:
 
     A rank's peak counts the shared memory it touched; the node's sum, of proportional shares, counts that once.
     """
-    peaks = np.array([_kilobytes("status", "VmHWM")])
+    peaks = np.array([_kilobytes("self/status", "VmHWM")])
     nodes.comm.Allreduce(MPI.IN_PLACE, peaks, MPI.MAX)
-    shares = np.array([_kilobytes("smaps_rollup", "Pss")])
+    shares = np.array([_kilobytes("self/smaps_rollup", "Pss")])
     nodes.local.Allreduce(MPI.IN_PLACE, shares)
     nodes.comm.Allreduce(MPI.IN_PLACE, shares, MPI.MAX)
     return {"rank_peak_bytes": 1024 * int(peaks[0]), "node_bytes": 1024 * int(shares[0])}
 
 
-def _kilobytes(name: str, key: str) -> int:
-    """Return a line of one of this process's files in /proc; 0 where the system has none."""
+def available_bytes() -> int:
+    """Return how much memory this node could give away without swapping; 0 where the system does not say."""
+    return 1024 * _kilobytes("meminfo", "MemAvailable")
+
+
+def _kilobytes(place: str, key: str) -> int:
+    """Return a line of a file in /proc; 0 where the system has none."""
     try:
-        lines = Path(f"/proc/self/{name}").read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = Path("/proc", place).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return 0
     return next((int(line.split()[1]) for line in lines if line.startswith(f"{key}:")), 0)

@@ -2,7 +2,8 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,21 +14,35 @@ from common.feed import Batch, Feed
 from common.flat import Array, Views
 from common.functional import Loss, MeanSquaredError
 from ps.guard import together
+from ps.intervals import interval
 from ps.modes import MODES
 from ps.nodes import Nodes
 from ps.reduce import Allreduce
 from ps.shared import SharedStep
 from ps.sync import EveryStep
 from ps.timing import SyncTimer
-from workers.bench import machine
-from workers.bench.intervals import median_interval
-from workers.bench.options import BenchConfig
+from workers.measure import machine
 from workers.signals import StopFlag
 
 ROUND_S, MOST = 0.03, 1000
-"""Seconds of a round, and the most sums in it if --steps does not say."""
+"""Seconds of a round, and the most sums in it if nobody says."""
 RATE = 2.0**-10
 RAW = "MPI_Allreduce"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Which modes sum, in which type, in how many rounds of how many sums (0: as many as take 0.03 s)."""
+
+    modes: Sequence[str]
+    dtype: str
+    rounds: int
+    sums: int = 0
+
+    @property
+    def most(self) -> int:
+        """The most sums of a round."""
+        return max(MOST, self.sums)
 
 
 class OneVector:
@@ -84,18 +99,20 @@ class NoUpdate:
 class ModeSum:
     """Steps of a mode on one vector; each rank has one row."""
 
-    def __init__(self, nodes: Nodes, mode: str, n: int, bench: BenchConfig, stop: StopFlag) -> None:
+    def __init__(self, nodes: Nodes, mode: str, n: int, task: Task, stop: StopFlag) -> None:
         size = nodes.comm.size
         self.nodes, self.mode, self.stop = nodes, mode, stop
-        self.timer = SyncTimer(nodes, max(MOST, bench.steps))
-        config = RunConfig(mode=mode, optimizer="sgd", dtype=bench.dtype, batch_size=size)
+        self.timer = SyncTimer(nodes, task.most)
+        config = RunConfig(mode=mode, optimizer="sgd", dtype=task.dtype, batch_size=size)
         sync = MODES[mode].build(nodes, OneVector(n), config, self.timer, np.ones((size, 1), np.int64))
         assert isinstance(sync, EveryStep | SharedStep)
         self.sync = sync
+        self.bytes = (sync.flat.packet if MODES[mode].replicas else sync.flat.grad).nbytes
+        """What travels of a vector: with the status slots where these are summed with it."""
         self.update = sync.optimizer
         sync.flat.params[:1] = 0
         sync.broadcast()
-        rows, none = np.ones((1, 2), bench.dtype), np.zeros(1, np.int64)
+        rows, none = np.ones((1, 2), task.dtype), np.zeros(1, np.int64)
         self.feed = Feed(
             rows, rows[:, :1], MeanSquaredError(), 1, sync.plan(), lambda epoch: none, fixed=True,  # noqa: ARG005
             allocate=sync.allocate_rows,
@@ -106,23 +123,26 @@ class ModeSum:
     def run(self, count: int, *, update: bool) -> tuple[float, float]:
         """Take steps; return seconds from the last rank's arrival, of the sum and of all but the gradient. Collective.
 
-        Medians of the slowest rank.
+        Medians of the slowest rank. Modes that sum in shared memory count it as computing; here it is the sum.
         """
         sync, batch, comm = self.sync, self.batch, self.nodes.comm
         sync.optimizer = self.update if update else NoUpdate()
         self.updates += count if update else 0
-        seconds = []
+        seconds, summing = [], []
         comm.Barrier()
         self.timer.steps = 0
         for _ in range(count):
+            before = sync.reduce_s
             loss_sum = sync.backward(batch, RATE, sample=False)
             start = time.perf_counter()
             if sync.step(batch, loss_sum, stop=self.stop.signal != 0, sample=False):
                 raise JobError("stopped by a signal; nothing was saved", EXIT_STOPPED)
             seconds.append(time.perf_counter() - start)
+            summing.append(sync.reduce_s - before)
         times = self.timer.close_epoch()
         whole = statistics.median(seconds) - times.wait_median_s
-        return machine.slowest(comm, times.transfer_median_s), machine.slowest(comm, whole)
+        summed = times.transfer_median_s + statistics.median(summing)
+        return machine.slowest(comm, summed), machine.slowest(comm, whole)
 
     def check(self) -> None:
         """Raise RankwiseError if sums were wrong: each update takes the rate off every parameter."""
@@ -137,10 +157,10 @@ class ModeSum:
 class RawSum:
     """MPI_Allreduce of a vector, in place, as written by hand."""
 
-    def __init__(self, nodes: Nodes, n: int, dtype: str, count: int) -> None:
+    def __init__(self, nodes: Nodes, n: int, task: Task) -> None:
         self.nodes = nodes
-        self.timer = SyncTimer(nodes, max(MOST, count))
-        self.vector = np.ones(n, dtype)
+        self.timer = SyncTimer(nodes, task.most)
+        self.vector = np.ones(n, task.dtype)
         self.reducer = Allreduce(nodes.comm, self.vector)
 
     def run(self, count: int) -> float:
@@ -156,21 +176,17 @@ class RawSum:
         return machine.slowest(self.nodes.comm, self.timer.close_epoch().transfer_median_s)
 
 
-def measure(nodes: Nodes, bench: BenchConfig, stop: StopFlag) -> dict[str, Any]:
-    """Sum vectors of every length. Collective."""
-    return {"sizes": [_one_size(nodes, bench, n, stop) for n in bench.vector_sizes]}
-
-
-def _one_size(nodes: Nodes, bench: BenchConfig, n: int, stop: StopFlag) -> dict[str, Any]:
+def one_size(nodes: Nodes, task: Task, n: int, stop: StopFlag) -> dict[str, Any]:
     """Sum vectors of one length. Collective; what was opened is closed also if all ranks raise a JobError."""
+    together(nodes.comm, lambda: _check_room(nodes, task, n))
     sums: dict[str, ModeSum] = {}
     ended: JobError | None = None
     result: dict[str, Any] = {}
     try:
-        raw = RawSum(nodes, n, bench.dtype, bench.steps)
-        for mode in bench.chosen:
-            sums[mode] = ModeSum(nodes, mode, n, bench, stop)
-        result = _in_turn(nodes, bench, raw, sums)
+        raw = RawSum(nodes, n, task)
+        for mode in task.modes:
+            sums[mode] = ModeSum(nodes, mode, n, task, stop)
+        result = _in_turn(nodes, task, raw, sums)
         for one in sums.values():
             together(nodes.comm, one.check)
     except JobError as error:
@@ -182,7 +198,23 @@ def _one_size(nodes: Nodes, bench: BenchConfig, n: int, stop: StopFlag) -> dict[
     return {"n": n, **result}
 
 
-def _in_turn(nodes: Nodes, bench: BenchConfig, raw: RawSum, sums: dict[str, ModeSum]) -> dict[str, Any]:
+def _check_room(nodes: Nodes, task: Task, n: int) -> None:
+    """Raise RankwiseError before memory is touched that is not there: the system would kill some process for it.
+
+    One rank of the node looks, for no two would see the same.
+    """
+    if nodes.local.rank:
+        return
+    vectors = 1 + 2 * len(task.modes)  # each mode has parameters and a gradient
+    needed, there = nodes.local.size * vectors * n * np.dtype(task.dtype).itemsize, machine.available_bytes()
+    if 0 < there < needed:
+        raise RankwiseError(
+            f"this node needs {needed / 1e9:.4g} GB for sums of {n:,} numbers, {there / 1e9:.4g} GB are available; "
+            "give smaller --sizes or fewer modes"
+        )
+
+
+def _in_turn(nodes: Nodes, task: Task, raw: RawSum, sums: dict[str, ModeSum]) -> dict[str, Any]:
     """Let MPI_Allreduce and the modes take turns."""
     nodes.comm.Barrier()
     start = time.perf_counter()
@@ -191,11 +223,11 @@ def _in_turn(nodes: Nodes, bench: BenchConfig, raw: RawSum, sums: dict[str, Mode
         one.run(2, update=False)
         one.run(2, update=True)
     once = machine.slowest(nodes.comm, time.perf_counter() - start) / (4 * len(sums) + 2)
-    count = bench.steps or max(3, min(MOST, int(ROUND_S / once)))
+    count = task.sums or max(3, min(MOST, int(ROUND_S / once)))
     raw_s: list[float] = []
     sum_s: dict[str, list[float]] = {mode: [] for mode in sums}
     step_s: dict[str, list[float]] = {mode: [] for mode in sums}
-    for k in range(bench.rounds):
+    for k in range(task.rounds):
         raw_s.append(raw.run(count))
         for i in range(len(sums)):
             mode = list(sums)[(i + k) % len(sums)]
@@ -203,10 +235,11 @@ def _in_turn(nodes: Nodes, bench: BenchConfig, raw: RawSum, sums: dict[str, Mode
             step_s[mode].append(sums[mode].run(count, update=True)[1])
     modes = {
         mode: {
-            **median_interval(sum_s[mode]),
+            **interval(sum_s[mode]).seconds(),
+            "bytes": sums[mode].bytes,
             "ratio": statistics.median(raw_s) / statistics.median(sum_s[mode]),
             "step_s": statistics.median(step_s[mode]),
         }
         for mode in sums
     }
-    return {"count": count, "raw": median_interval(raw_s), "modes": modes}
+    return {"count": count, "raw": interval(raw_s).seconds(), "modes": modes}

@@ -1,0 +1,61 @@
+"""All verdicts that the records of a run's log give rise to, as they come; no MPI, so readers can ask too."""
+
+from collections.abc import Iterable
+
+from ps.cores import hosts, oversubscribed_threads, shared_core
+from ps.course import LocalLossMisleads, LossStalled, NoiseScaleExceeded, PullsAgainst
+from ps.log import Record
+from ps.pace import CommunicationBound, Straggler
+from ps.verdicts import Rule, Verdict
+
+BIASED = frozenset({"skewed-labels", "skewed-targets", "targets-differ"})
+"""Where ranks hold different rows the noise scale counts the difference as noise."""
+
+
+class Findings:
+    """Watches a run; says each finding on the same ranks once. Memory grows with the ranks, not with the epochs.
+
+    Feed it the fields of the header and of each epoch's record, as they are written to the log.
+    """
+
+    def __init__(self, header: Record) -> None:
+        self.machines, n_ranks = hosts(header), header["world"]
+        self.threads_set_by: str = header["threads"]["set_by"]
+        self.rules: list[Rule] = [
+            Straggler(self.machines, n_ranks),
+            CommunicationBound(self.machines, n_ranks),
+            PullsAgainst(n_ranks),
+            LossStalled(),
+            NoiseScaleExceeded(),
+            LocalLossMisleads(),
+        ]
+        self.said: set[tuple[str, tuple[int, ...]]] = set()
+        self.codes: set[str] = set()
+
+    def note(self, code: str, ranks: list[int]) -> None:
+        """Take down a finding that somebody else has made, or that the log has already."""
+        self.said.add((code, tuple(ranks)))
+        self.codes.add(code)
+
+    def start(self) -> list[Verdict]:
+        """Return what the header tells."""
+        return self._new((oversubscribed_threads(self.machines, self.threads_set_by), shared_core(self.machines)))
+
+    def add(self, epoch: Record) -> list[Verdict]:
+        """Return what an epoch has made certain."""
+        return self._new([rule.add(epoch) for rule in self.rules])
+
+    def finish(self) -> list[Verdict]:
+        """Return what the end of the run makes certain."""
+        return self._new([rule.finish() for rule in self.rules])
+
+    def _new(self, found: Iterable[Verdict | None]) -> list[Verdict]:
+        new = []
+        for verdict in found:
+            if verdict is None or (verdict.code, tuple(verdict.ranks)) in self.said:
+                continue
+            if verdict.code == "noise-scale-exceeded" and self.codes & BIASED:
+                continue
+            self.note(verdict.code, verdict.ranks)
+            new.append(verdict)
+        return new

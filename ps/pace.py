@@ -1,0 +1,219 @@
+"""Findings on the time of the epochs: a rank that holds the others up, and summing that takes longer than computing."""
+
+from collections import Counter, deque
+from dataclasses import dataclass
+from statistics import fmean, median
+
+import numpy as np
+
+from common.flat import Array
+from ps.cores import Host
+from ps.log import Record
+from ps.verdicts import Rule, Verdict, named
+
+EPOCHS = 5
+ENOUGH = 3
+"""A finding counts in so many of the last ``EPOCHS`` epochs."""
+LONG = 10
+"""Epochs of which the shortest is looked at."""
+MIN_Z = 3.5
+MIN_SLOWDOWN = 1.5
+MIN_SLOWDOWN_CROWDED = 2.0
+"""Where ranks take turns on cores, chance alone makes some slower."""
+SURE_S = 0.05
+"""Seconds that one epoch must be longer to count by itself: a few turns of other processes do not add up to it."""
+MIN_EXCESS_S = 0.002
+"""The same of the shortest of several epochs, which such turns hardly touch."""
+LEAST_SPREAD = 0.05
+"""Of the median: ranks that are equal to the microsecond must not make every other one an outlier."""
+PREEMPTION_S = 0.004
+"""About what it costs when the system gives a core to another process for a while: a time slice."""
+EFFICIENT = 0.8
+"""Parallel efficiency below which POP calls for a look (co-design.pop-coe.eu/metrics)."""
+
+
+def slowness(busy_s: Array, rows: Array, rank: int) -> tuple[float, float, float]:
+    """Return robust z, slowdown and excess seconds of a rank against the median of the other ranks.
+
+    ``busy_s``, ``rows``: (ranks,) of an epoch. z = (c_i - median) / (1.4826 MAD), both over the others, so that one
+    slow rank of few does not widen the spread it is measured with; MAD is at least ``LEAST_SPREAD`` of the median, for
+    two ranks leave no MAD. Having more rows is not being slow: the others' times are first scaled up to as many.
+    """
+    others, their_rows = np.delete(busy_s, rank), float(np.median(np.delete(rows, rank)))
+    if their_rows <= 0 or rows[rank] <= 0:
+        return 0.0, 0.0, 0.0
+    others = others * max(1.0, rows[rank] / their_rows)
+    middle = float(np.median(others))
+    if middle <= 0:
+        return 0.0, 0.0, 0.0
+    spread = max(float(np.median(np.abs(others - middle))), LEAST_SPREAD * middle)
+    excess = float(busy_s[rank]) - middle
+    return excess / (1.4826 * spread), float(busy_s[rank]) / middle, excess
+
+
+def outliers(busy_s: Array, rows: Array, least: Array, least_s: float) -> list[int]:
+    """Return the ranks with robust z > 3.5, slowed down at least as ``least`` (ranks,) says, by ``least_s`` seconds."""
+    if len(busy_s) < 2:
+        return []
+    # without itself the median of a rank in the upper half is not below this; most ranks need no closer look
+    lowest = np.sort(busy_s)[(len(busy_s) - 2) // 2]
+    found = []
+    for rank in np.flatnonzero(busy_s >= least * lowest).tolist():
+        z, slowdown, excess = slowness(busy_s, rows, rank)
+        if z > MIN_Z and slowdown >= least[rank] and excess >= least_s:
+            found.append(rank)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """An epoch's seconds of work and of waiting, and its rows, (ranks,) each; and who was too slow in it."""
+
+    epoch: int
+    busy_s: Array
+    wait_s: Array
+    rows: Array
+    slow: list[int]
+
+
+class Straggler(Rule):
+    """A rank that takes longer to compute than the others, epoch after epoch, so that they wait for it.
+
+    Robust z > 3.5 (Iglewicz & Hoaglin 1993) in 3 of the last 5 epochs. Beyond that it must be 1.5 times as slow as the
+    others' median (2 times where ranks share cores), since z alone calls a rank an outlier that is 2 % slower among
+    equals, and by 50 ms, since in short epochs a process that gets a core for a while makes any rank look slow. What is
+    slow by less is asked of the shortest of the last 10 epochs of every rank (of 5 or more in a shorter run): other
+    processes only ever add time, so one that is slow there is slow in all of them. Work is compute + input without
+    summing, which in the shared modes goes by memory that all ranks are at.
+    """
+
+    def __init__(self, machines: list[Host], n_ranks: int) -> None:
+        self.host = {rank: machine.name for machine in machines for rank in machine.ranks}
+        self.least = np.full(n_ranks, MIN_SLOWDOWN)
+        self.least_alone = self.least.copy()
+        for machine in machines:
+            if machine.crowded:
+                self.least_alone[machine.ranks] = MIN_SLOWDOWN_CROWDED
+        self.recent: deque[Pace] = deque(maxlen=LONG)
+        self.said: set[int] = set()
+
+    def add(self, epoch: Record) -> Verdict | None:
+        """See Rule."""
+        busy = np.add(epoch["compute_s"], epoch["input_s"]) - np.array(epoch["reduce_s"])
+        rows = np.array(epoch["rows"], np.float64)
+        slow = outliers(busy, rows, self.least_alone, SURE_S)
+        self.recent.append(Pace(epoch["epoch"], busy, np.array(epoch["wait_s"], np.float64), rows, slow))
+        last = list(self.recent)[-EPOCHS:]
+        counts = Counter(rank for pace in last for rank in pace.slow)
+        found = self._verdict({rank for rank, count in counts.items() if count >= ENOUGH}, last)
+        return found or (self._always_slow() if len(self.recent) == LONG else None)
+
+    def finish(self) -> Verdict | None:
+        """See Rule."""
+        return self._always_slow() if EPOCHS <= len(self.recent) < LONG else None
+
+    def _always_slow(self) -> Verdict | None:
+        shortest = np.min([pace.busy_s for pace in self.recent], axis=0)
+        return self._verdict(set(outliers(shortest, self.recent[-1].rows, self.least, MIN_EXCESS_S)), list(self.recent))
+
+    def _verdict(self, found: set[int], over: list[Pace]) -> Verdict | None:
+        """Return what is new of these ranks, with medians over these epochs."""
+        facts = {
+            rank: np.median([slowness(pace.busy_s, pace.rows, rank) for pace in over], axis=0).tolist()
+            for rank in sorted(found - self.said)
+        }
+        ranks = [rank for rank, (_, slowdown, _) in facts.items() if slowdown >= self.least[rank]]
+        if not ranks:
+            return None
+        self.said.update(ranks)
+        z, slowdowns = ([facts[rank][i] for rank in ranks] for i in (0, 1))
+        waits = np.mean([pace.wait_s for pace in over], axis=0)
+        rest = np.delete(waits, ranks)
+        own, others = float(waits[ranks].mean()), float(rest.mean()) if len(rest) else 0.0
+        names, many = sorted({self.host.get(rank, "an unknown host") for rank in ranks}), len(ranks) > 1
+        first, last = over[0].epoch, over[-1].epoch
+        return Verdict(
+            code="straggler",
+            severity="warning",
+            ranks=ranks,
+            text=f"{named(ranks)} on {', '.join(names)} compute{'s' * (not many)} {'at least ' * many}"
+            f"{min(slowdowns):.3g} times as long as the other ranks in epochs {first} to {last} (medians; robust z "
+            f"{min(z):.3g}); the others wait {others:.3g} s an epoch for the last rank, {named(ranks)} {own:.3g} s",
+            remedy="look for other load, throttling or slow memory on that host and leave it out, or start all ranks "
+            "on hosts that are alike",
+            evidence={
+                "hosts": [self.host.get(rank) for rank in ranks],
+                "epochs": [first, last],
+                "z": z,
+                "slowdown": slowdowns,
+                "wait_s": waits[ranks].tolist(),
+                "others_wait_s": others,
+            },
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """Seconds of an epoch's typical step: transfer, what preemptions explain of it, computing; and of one row."""
+
+    epoch: int
+    transfer_s: float
+    stolen_s: float
+    busy_s: float
+    row_s: float
+
+
+class CommunicationBound(Rule):
+    """Transfer takes longer than computing, so larger batches pay, or fewer ranks.
+
+    With T the seconds of transfer a step and t those that a rank computes on a row, P ranks take T + B t / P for a
+    batch of B rows and one rank B t, so they are even at B = T / (t (1 - 1/P)); efficiency 1 / (1 + T P / (B t)) is
+    80 % at B = 4 P T / t. A stall of a few steps is no cost of every step, so T is not more than the median step's.
+    While another process has a core, ranks wait for it in the middle of a sum; so epochs count whose transfer is longer
+    than computing without what the preemptions of a rank may have cost.
+    """
+
+    def __init__(self, machines: list[Host], n_ranks: int) -> None:
+        self.ranks = n_ranks
+        self.quiet = n_ranks < 2 or any(machine.crowded for machine in machines)
+        self.recent: deque[Exchange] = deque(maxlen=EPOCHS)
+
+    def add(self, epoch: Record) -> Verdict | None:
+        """See Rule."""
+        steps, rows = max(epoch["steps"], 1), sum(epoch["rows"])
+        if self.quiet or not rows:
+            return None
+        busy = sum(epoch["compute_s"]) + sum(epoch["input_s"])
+        transfer = min(fmean(epoch["transfer_s"]) / steps, fmean(epoch["transfer_median_s"]))
+        stolen = PREEMPTION_S * max(epoch.get("preemptions", (0,))) / steps
+        self.recent.append(Exchange(epoch["epoch"], transfer, stolen, busy / self.ranks / steps, busy / rows))
+        bound = [e for e in self.recent if e.transfer_s - e.stolen_s > e.busy_s > 0]
+        if len(bound) < ENOUGH:
+            return None
+        self.quiet = True  # said
+        return self._verdict(bound, rows / steps)
+
+    def _verdict(self, bound: list[Exchange], batch: float) -> Verdict:
+        transfer, busy, row = (
+            median(values) for values in zip(*((e.transfer_s, e.busy_s, e.row_s) for e in bound), strict=True)
+        )
+        even = transfer / (row * (1 - 1 / self.ranks))
+        efficient = self.ranks * EFFICIENT / (1 - EFFICIENT) * transfer / row
+        return Verdict(
+            code="communication-bound",
+            severity="warning",
+            ranks=list(range(self.ranks)),
+            text=f"summing takes {1e3 * transfer:.3g} ms of a step and computing {1e3 * busy:.3g} ms, at a batch of "
+            f"{batch:.4g} rows: {self.ranks} ranks are as fast as one at a batch of about {even:.3g} rows, and 80 % "
+            f"efficient at about {efficient:.3g}",
+            remedy="raise --batch-size, start fewer ranks, or try another --mode (auto tries them all)",
+            evidence={
+                "epochs": [e.epoch for e in bound],
+                "transfer_s_per_step": transfer,
+                "busy_s_per_step": busy,
+                "busy_s_per_row": row,
+                "batch": batch,
+                "break_even_batch": even,
+                "efficient_batch": efficient,
+            },
+        )

@@ -1,0 +1,81 @@
+"""A log as CSV: one line per epoch and rank."""
+
+import csv
+from collections.abc import Iterator
+from typing import Any
+
+from ps.log import LogReader, Record
+
+OF_EPOCH = (
+    "epoch",
+    "steps",
+    "learning_rate",
+    "elapsed_s",
+    "loss",
+    "validation_loss",
+    "validation_metric",
+    "diversity_all",
+    "effective_ranks",
+    "noise_scale",
+    "bus_bytes_per_s",
+)
+EFFICIENCY = ("load_balance", "communication", "parallel")
+BY_RANK = (
+    "rows",
+    "loop_s",
+    "input_s",
+    "compute_s",
+    "reduce_s",
+    "wait_s",
+    "transfer_s",
+    "sync_s",
+    "sampling_s",
+    "evaluation_s",
+    "sent_bytes",
+    "share_all",
+    "norm_ratio_all",
+    "cosine_all",
+    "leave_one_out_all",
+)
+BY_PARAMETER = ("gradient_mean", "norm_ratio", "share", "cosine", "leave_one_out")
+
+
+def csv_lines(reader: LogReader) -> Iterator[str]:
+    """Yield a line of names, then the lines of each epoch: what is the same for all ranks, then the rank's own.
+
+    What is undefined is left empty. Raises LogError.
+    """
+    line = _Line()
+    names: list[str] = []
+    hosts: dict[int, str] = {}
+    for record in reader.records():
+        if record["kind"] == "header":
+            names = list(record["model"]["parameters"])
+            hosts = {rank: node["host"] for node in record["nodes"] for rank in node["ranks"]}
+            efficiency = [f"efficiency_{key}" for key in EFFICIENCY]
+            columns = [f"{key}_{name}" for name in names for key in BY_PARAMETER]
+            yield line.of([*OF_EPOCH, *efficiency, "rank", "host", "rank_loss", *BY_RANK, *columns])
+        elif record["kind"] == "epoch":
+            shared = [record[key] for key in OF_EPOCH] + [record["efficiency"][key] for key in EFFICIENCY]
+            for rank in range(len(record["rows"])):
+                yield line.of([*shared, rank, hosts.get(rank, ""), *_own(record, rank, names)])
+
+
+def _own(record: Record, rank: int, names: list[str]) -> list[Any]:
+    together = [record["loss_by_rank"][rank], *(record[key][rank] for key in BY_RANK)]
+    return together + [record[key][name][rank] for name in names for key in BY_PARAMETER]
+
+
+class _Line:
+    """A csv writer that returns its lines."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.writer = csv.writer(self, lineterminator="\n")
+
+    def write(self, text: str) -> None:
+        self.text = text
+
+    def of(self, values: list[Any]) -> str:
+        self.writer.writerow(values)
+        return self.text

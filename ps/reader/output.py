@@ -1,0 +1,23 @@
+"""What reader commands write beside the terminal's tables: whole files, and a word on what a log lacks."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from common.errors import ConfigError
+from common.files import write_atomic
+
+
+def save(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file whole or not at all. Raises ConfigError if it cannot be written, and what ``write`` raises."""
+    try:
+        write_atomic(path, write)
+    except OSError as error:
+        raise ConfigError(f"output: cannot write {path} ({error.strerror})") from error
+
+
+def tell_torn(torn: int) -> None:
+    """Say on stderr that the log's last bytes were left out; nothing if there are none."""
+    if torn:
+        sys.stderr.write(f"rankwise: the last {torn} bytes are an unfinished record, left out\n")

@@ -1,0 +1,229 @@
+"""The parts that charts are made of, as plotly's JavaScript library takes them: plain maps and lists."""
+
+import html
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from common.flat import Array
+
+Trace = dict[str, Any]
+
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#c46a9d", "#8a6d00", "#7f7f7f")
+"""After Okabe and Ito (2008), told apart without red-green vision; each in contrast with a white and a dark page."""
+DASHES = ("solid", "dash", "dot", "dashdot")
+PATTERNS = ("", "/", "x", ".")
+MANY_RANKS = 16
+"""Above this, ranks are not drawn one by one but as bands and the ones that stand out."""
+MOST_MARKERS = 60
+MOST_TABLE_ROWS = 12
+MOST_CELLS = 25_000
+MOST_LABEL = 80
+ONLY = ""
+"""The label of a chart's traces where there is nothing to choose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table as texts; ``numbers``: all columns but the first are aligned to the right."""
+
+    caption: str
+    columns: list[str]
+    rows: list[list[str]]
+    numbers: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A chart with what it shows in words. ``choices``: its traces by label; with several, the reader chooses one."""
+
+    title: str
+    summary: str
+    choices: dict[str, list[Trace]]
+    layout: dict[str, Any]
+    table: Table | None = None
+    choice_of: str = ""
+
+    @property
+    def drawing(self) -> dict[str, Any]:
+        """What the page's script draws."""
+        return {"choices": list(self.choices.values()), "layout": self.layout}
+
+
+@dataclass(slots=True)
+class Section:
+    """Part of the page with a heading of its own; ``lead``: the table to begin with, the others are folded up."""
+
+    title: str
+    notes: list[str] = field(default_factory=list)
+    lead: Table | None = None
+    charts: list[Chart] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+
+
+def clip(text: object, most: int = MOST_LABEL) -> str:
+    """Return a text of the log that is no longer than the page can show."""
+    text = str(text)
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def label(text: object) -> str:
+    """Return a text of the log for a chart: plotly reads some HTML in its texts, which this keeps it from."""
+    return html.escape(clip(text), quote=False)
+
+
+def compact(values: Array) -> Any:
+    """Return an array as nested lists of four digits, undefined values None: most of a page's bytes are these."""
+    if values.ndim > 1:
+        return [compact(row) for row in values]
+    return [float(f"{v:.4g}") if math.isfinite(v) else None for v in values.tolist()]
+
+
+def axis(title: str, **more: Any) -> dict[str, Any]:
+    """Return an axis with a title."""
+    return {"title": {"text": title}, "automargin": True, **more}
+
+
+def epoch_axis(epochs: Array) -> dict[str, Any]:
+    """Return the axis of epochs: whole numbers, however few."""
+    few = {"dtick": 1} if len(epochs) and epochs[-1] - epochs[0] < 10 else {}
+    return axis("epoch", tickformat=",d", **few)
+
+
+def rank_axis(ranks: int) -> dict[str, Any]:
+    """Return the axis of ranks: whole numbers, rank 0 on top."""
+    return axis("rank", autorange="reversed", tickformat="d", dtick=max(1, math.ceil(ranks / 16)))
+
+
+def line(name: str, x: Array, y: Array, style: int = 0, *, width: float = 2, value: str = ".4g") -> Trace:
+    """Return a line; every sixth has the same colour, with other dashes. ``value``: d3's format of hover labels."""
+    known = y[np.isfinite(y)]
+    return {
+        "type": "scatter",
+        "mode": "lines+markers" if len(known) <= MOST_MARKERS else "lines",
+        "name": label(name),
+        "x": x.tolist(),
+        "y": compact(y),
+        "line": {"color": PALETTE[style % len(PALETTE)], "dash": _of(DASHES, style), "width": width},
+        "marker": {"size": 5},
+        "hovertemplate": f"%{{fullData.name}}: %{{y:{value}}}<extra>%{{x:.6~g}}</extra>",
+    }
+
+
+def level(name: str, x: Array, value: float) -> Trace:
+    """Return a thin horizontal line to compare with."""
+    grey = {"color": PALETTE[-1], "dash": "dash", "width": 1.5}
+    return {**line(name, x, np.full(len(x), value)), "mode": "lines", "line": grey}
+
+
+def bar(name: str, x: list[Any], y: Array, style: int, *, value: str = ".4g") -> Trace:
+    """Return bars; every sixth has the same colour, with another pattern."""
+    return {
+        "type": "bar",
+        "name": label(name),
+        "x": x,
+        "y": compact(y),
+        "marker": {
+            "color": PALETTE[style % len(PALETTE)],
+            "pattern": {"shape": _of(PATTERNS, style), "fillmode": "overlay", "fgopacity": 0.5, "size": 6},
+            "line": {"width": 0},
+        },
+        "hovertemplate": f"%{{fullData.name}}: %{{y:{value}}}<extra>%{{x}}</extra>",
+    }
+
+
+def _of(kinds: tuple[str, ...], style: int) -> str:
+    return kinds[style // len(PALETTE) % len(kinds)]
+
+
+def band(name: str, x: Array, low: Array, high: Array) -> list[Trace]:
+    """Return an area between two lines, which has one entry in the legend."""
+    edge = {"type": "scatter", "mode": "lines", "x": x.tolist(), "line": {"width": 0}, "hoverinfo": "skip"}
+    filled = {"fill": "tonexty", "fillcolor": "rgba(127,127,127,0.3)", "name": label(name), "legendgroup": "band"}
+    return [
+        {**edge, "y": compact(low), "showlegend": False, "legendgroup": "band", "name": label(f"{name}, lower edge")},
+        {**edge, "y": compact(high), **filled},
+    ]
+
+
+def heat_map(epochs: Array, values: Array, unit: str, **more: Any) -> Trace:
+    """Return ``values``, (epochs, ranks), as colours; too many cells become means over blocks of them."""
+    by_epoch = max(1, math.ceil(values.size / MOST_CELLS))
+    by_rank = max(1, math.ceil(values.shape[1] / MOST_CELLS))
+    blocks = block_means(block_means(values, by_epoch).T, by_rank)
+    return {
+        "type": "heatmap",
+        "x": block_means(epochs, by_epoch).tolist(),
+        "y": block_means(np.arange(values.shape[1], dtype=float), by_rank).tolist(),
+        "z": compact(blocks),
+        "colorscale": "Cividis",
+        "colorbar": {"title": {"text": unit, "side": "right"}, "thickness": 12},
+        "hovertemplate": f"epoch %{{x}}, rank %{{y}}: %{{z:.4g}} {unit}<extra></extra>",
+        **more,
+    }
+
+
+def block_means(values: Array, size: int) -> Array:
+    """Return the means over so many neighbours along the first axis; the last block may be smaller."""
+    starts = np.arange(0, len(values), size)
+    counts = np.diff([*starts, len(values)])
+    sums = np.add.reduceat(values, starts, axis=0)
+    return np.asarray(sums / counts.reshape(-1, *[1] * (values.ndim - 1)))
+
+
+def rank_lines(names: list[str], x: Array, values: Array, *, value: str, highest: bool) -> list[Trace]:
+    """Return ``values``, (epochs, ranks), as a line a rank; of many ranks the median, a band and the extreme ones.
+
+    ``highest``: whether the ranks that stand out are those with the highest or the lowest mean.
+    """
+    ranks = values.shape[1]
+    if ranks <= MANY_RANKS:
+        return [line(names[r], x, values[:, r], r, value=value) for r in range(ranks)]
+    order = np.argsort(column_means(values))
+    low, middle, high = quantiles(values, (0.1, 0.5, 0.9))
+    chosen = (order[::-1] if highest else order)[:4].tolist()
+    return [
+        *band("middle 80 % of ranks", x, low, high),
+        line("median", x, middle, 5, width=3, value=value),
+        *(line(names[r], x, values[:, r], i, value=value) for i, r in enumerate(chosen)),
+    ]
+
+
+def rank_stack(names: list[str], x: Array, values: Array, *, value: str) -> list[Trace]:
+    """Return signed ``values``, (epochs, ranks), as stacked bars, negative ones downwards.
+
+    Of many ranks, those that are farthest from the median on average, and the sums of the others above and below 0.
+    """
+    ranks, epochs = values.shape[1], x.tolist()
+    if ranks <= MANY_RANKS:
+        return [bar(names[r], epochs, values[:, r], r, value=value) for r in range(ranks)]
+    means = np.nan_to_num(column_means(values))
+    chosen = np.sort(np.argsort(-np.abs(means - np.median(means)), kind="stable")[:8])
+    rest = np.nan_to_num(np.delete(values, chosen, axis=1))
+    traces = [bar(names[r], epochs, values[:, r], i, value=value) for i, r in enumerate(chosen.tolist())]
+    return [
+        *traces,
+        bar("all others above 0", epochs, rest.clip(min=0).sum(axis=1), len(chosen), value=value),
+        bar("all others below 0", epochs, rest.clip(max=0).sum(axis=1), len(chosen) + 1, value=value),
+    ]
+
+
+def column_means(values: Array) -> Array:
+    """Return the mean of each column over what is known of it; NaN for nothing."""
+    known = np.isfinite(values)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.where(known, values, 0).sum(axis=0) / known.sum(axis=0))
+
+
+def quantiles(values: Array, levels: tuple[float, ...]) -> list[Array]:
+    """Return quantiles of each row over what is known of it; NaN for nothing."""
+    empty = np.asarray(np.isnan(values).all(axis=1))
+    filled = np.where(empty[:, None], 0.0, values)
+    return [np.where(empty, np.nan, np.nanquantile(filled, level, axis=1)) for level in levels]
+
+
+def spread(n: int, most: int = MOST_TABLE_ROWS) -> list[int]:
+    """Return at most so many of n positions, evenly spread, the first and the last among them."""
+    return sorted({round(i * (n - 1) / (most - 1)) for i in range(most)}) if n > most else list(range(n))

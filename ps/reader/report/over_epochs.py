@@ -1,0 +1,35 @@
+"""What charts and tables over a run's epochs share."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from common.flat import Array
+from ps.reader.report.data import RunData
+from ps.reader.report.figures import MANY_RANKS, Table, spread
+
+
+def epoch_table(data: RunData, title: str, columns: dict[str, Array], text: Callable[[float | None], str]) -> Table:
+    """Return values over epochs, (epochs,) each, as a short table."""
+    epochs = data.series("epoch")
+    chosen = spread(len(epochs))
+    more = "" if len(chosen) == data.n_epochs else f", {len(chosen)} of {data.n_epochs} epochs"
+    rows = [
+        [f"{epochs[i]:.0f}", *(text(float(v[i]) if np.isfinite(v[i]) else None) for v in columns.values())]
+        for i in chosen
+    ]
+    return Table(title + more, ["epoch", *columns], rows)
+
+
+def rank_table(data: RunData, title: str, values: Array, text: Callable[[float | None], str]) -> Table | None:
+    """Return (epochs, ranks) values as a short table; None for many ranks."""
+    if data.ranks > MANY_RANKS:
+        return None
+    return epoch_table(data, title, {f"rank {r}": values[:, r] for r in range(data.ranks)}, text)
+
+
+def rank_names(data: RunData) -> list[str]:
+    """Return what the ranks are called in a legend: with their host if there are several."""
+    hosts = data.hosts
+    several = len(data.header["nodes"]) > 1
+    return [f"rank {r}, {hosts[r]}" if several and r in hosts else f"rank {r}" for r in range(data.ranks)]

@@ -1,0 +1,81 @@
+"""What all ranks find out together before training: whether their parameters and their targets fit together."""
+
+import numpy as np
+from mpi4py import MPI
+
+from common.flat import Array
+from ps.verdicts import Verdict
+
+
+def replicas_differ(comm: MPI.Comm, params: Array) -> Verdict | None:
+    """Compare every rank's parameters with rank 0's. Collective; the same verdict on every rank."""
+    root = params.copy()
+    comm.Bcast(root)
+    largest = np.empty(comm.size)
+    comm.Allgather(np.array([np.abs(params - root).max()]), largest)
+    odd = np.flatnonzero(largest)
+    if not len(odd):
+        return None
+    return Verdict(
+        code="replicas-differ",
+        severity="error",
+        ranks=[int(r) for r in odd],
+        text=f"replicas differ from the start: the initial parameters were not broadcast; those of rank "
+        f"{', '.join(str(r) for r in odd)} are up to {largest.max():.3g} away from rank 0's, and equal updates never "
+        "close the gap",
+        remedy='start with init = "broadcast"',
+        evidence={"max_abs_difference": largest.tolist()},
+    )
+
+
+MIN_F = 10.0
+"""F of the test below from which ranks are said to follow different relations. Chance gives about 1."""
+MAX_FEATURES = 256
+"""The test solves dense systems of this size on every rank; wider data are not tested."""
+
+
+def targets_differ(comm: MPI.Comm, x: Array, y: Array) -> Verdict | None:
+    """Ask whether one linear relation explains all ranks' own rows as well as one per rank does.
+
+    ``x``: (n_i, features), ``y``: (n_i, targets), this rank's fixed rows. Chow's test (Chow 1960, Econometrica
+    28(3)) over P groups with k = features + 1 coefficients each and n rows in all:
+    F = ((RSS - sum RSS_i) / (k (P - 1))) / (sum RSS_i / (n - P k)), from QR factors. Collective; the same
+    verdict on every rank. None where it cannot be told: too few rows or too many features for it.
+    """
+    n_i, k, targets = len(x), x.shape[1] + 1, y.shape[1]
+    counts = np.empty(comm.size, np.int64)
+    comm.Allgather(np.array([n_i], np.int64), counts)
+    if comm.size < 2 or k > MAX_FEATURES or counts.min() <= k:
+        return None
+    n, rounding = int(counts.sum()), 100 * float(np.finfo(x.dtype).eps)
+    a = np.concatenate([x, np.ones((n_i, 1)), y], axis=1, dtype=np.float64)
+    r = np.asarray(np.linalg.qr(a, mode="r"))
+    sums = np.array([np.square(r[k:, k:]).sum(), np.square(r[:, k:]).sum()])
+    comm.Allreduce(MPI.IN_PLACE, sums)
+    tops = np.empty((comm.size, k, k + targets))
+    comm.Allgather(np.ascontiguousarray(r[:k]), tops)
+    # what the ranks' fits lose when they must share one: the residual of their stacked triangles (no squares taken)
+    stacked = tops.reshape(-1, k + targets)
+    shared = np.asarray(np.linalg.qr(stacked, mode="r"))
+    extra = float(np.square(shared[k:, k:]).sum())
+    own_rss = max(float(sums[0]), rounding**2 * float(sums[1]))  # an exact fit leaves rounding errors: no evidence
+    f = extra / (k * (comm.size - 1) * targets) / (own_rss / ((n - comm.size * k) * targets))
+    if f < MIN_F:
+        return None
+    rms_own, rms_pooled = (float(np.sqrt(rss / (n * targets))) for rss in (sums[0], sums[0] + extra))
+    return Verdict(
+        code="targets-differ",
+        severity="error",
+        ranks=list(range(comm.size)),
+        text="every rank was given other true weights, or another region of a relation that is not linear: a linear "
+        f"fit of its own for each rank leaves an error of {rms_own:.3g}, one fit for all ranks {rms_pooled:.3g} "
+        f"(Chow F = {f:.3g}); no single linear model fits these rows",
+        remedy="make the target the same way on every rank, or shuffle the rows; it is not a matter of how many "
+        "rows a rank has",
+        evidence={
+            "f": f,
+            "rms_one_fit_per_rank": rms_own,
+            "rms_one_fit": rms_pooled,
+            "rows": counts.tolist(),
+        },
+    )

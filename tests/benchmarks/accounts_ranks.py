@@ -1,0 +1,177 @@
+"""What a rank does to find the cost of all accounts: a run's epochs beside bare steps of the same job, taking turns."""
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import workers  # noqa: F401  # before NumPy, as the training process imports it
+from workers.launch import start_mpi
+
+comm = start_mpi().Dup()
+
+import dataclasses  # noqa: E402
+
+import numpy as np  # noqa: E402
+from mpi4py import MPI  # noqa: E402
+
+from common.batches import sampled_steps  # noqa: E402
+from common.config import MANY  # noqa: E402
+from common.feed import Batch  # noqa: E402
+from ps.checks import is_finite  # noqa: E402
+from ps.guard import Position  # noqa: E402
+from ps.nodes import Nodes  # noqa: E402
+from ps.shared import SharedStep  # noqa: E402
+from ps.sync import EveryStep  # noqa: E402
+from workers import train  # noqa: E402
+from workers.assembly import assemble  # noqa: E402
+from workers.bench.options import BenchConfig  # noqa: E402
+from workers.bench.steps import prepare  # noqa: E402
+from workers.job import Job  # noqa: E402
+from workers.setup import open_log  # noqa: E402
+from workers.signals import StopFlag  # noqa: E402
+from workers.threads import limit_threads  # noqa: E402
+
+TURN_S = 0.15
+"""Whole epochs that fill so much make a turn."""
+
+
+class Loops:
+    """Four ways to train an epoch of one job, each with less beside the training than the one before."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.epoch = 0
+        self.sampling = True
+        self.end_s: list[float] = []
+        self.measuring_s: list[float] = []
+
+    def sampled_steps(self, n_steps: int) -> list[int]:
+        """Return the steps to sample."""
+        return sampled_steps(n_steps) if self.sampling else []
+
+    def everything(self) -> None:
+        """Train as a run does and close the epoch: clocks, flags, sampled steps, gathered figures, log."""
+        sums = self.job.trainer.run_epoch(self.epoch)
+        self.measuring_s.append(self.job.sync.sampling_s)
+        start = time.perf_counter()
+        self.job._close_epoch(self.epoch, sums)
+        self.end_s.append(time.perf_counter() - start)
+
+    def no_analytics(self) -> None:
+        """Train as a run does, but sample no step and forget the epoch."""
+        self.sampling = False
+        self.job.trainer.run_epoch(self.epoch)
+        self.sampling = True
+        self.job.timer.steps = 0
+
+    def bare(self) -> None:
+        """Only compute, sum, look for what is not finite, and update."""
+        self._steps(is_finite)
+
+    def unchecked(self) -> None:
+        """Only compute, sum and update."""
+        self._steps(None)
+
+    def _steps(self, check: Callable[[Any], bool] | None) -> None:
+        sync, rate = self.job.sync, self.job.config.learning_rate
+        assert isinstance(sync, EveryStep | SharedStep)
+        step = _shared_step if isinstance(sync, SharedStep) else _packet_step
+        loss_sum = 0.0
+        for batch in self.job.trainer.feed.epoch(self.epoch):
+            loss_sum += sync.backward(batch, rate, sample=False)
+            step(sync, batch, check)
+
+
+def _packet_step(sync: Any, batch: Batch, check: Callable[[Any], bool] | None) -> None:
+    sync._reducer.sum()
+    for grad in sync._grads if check else ():
+        assert is_finite(grad)
+    update = sync.optimizer.update
+    for i, grad in enumerate(sync._grads):
+        update(i, grad)
+
+
+def _shared_step(sync: Any, batch: Batch, check: Callable[[Any], bool] | None) -> None:
+    update = sync.optimizer.update
+    sync.barrier.wait()
+    for i, total in enumerate(sync.prepare(batch, sample=False).totals):
+        grad = total()
+        assert check is None or check(grad)
+        update(i, grad)
+    sync.barrier.wait()
+
+
+def slowest(seconds: float) -> float:
+    """Return the slowest rank's seconds."""
+    value = np.array([seconds])
+    comm.Allreduce(MPI.IN_PLACE, value, MPI.MAX)
+    return float(value[0])
+
+
+def turn(loops: Loops, loop: Callable[[], None], epochs: int) -> float:
+    """Train some epochs; return the slowest rank's seconds."""
+    comm.Barrier()
+    start = time.perf_counter()
+    for _ in range(epochs):
+        loops.epoch += 1
+        loop()
+    return slowest(time.perf_counter() - start)
+
+
+def measure(loops: Loops, rounds: int) -> dict[str, Any]:
+    """Return each loop's microseconds a step in each round, and what of ``everything`` was at the epochs' ends."""
+    ways = [loops.everything, loops.no_analytics, loops.bare, loops.unchecked]
+    once_s = max([turn(loops, way, 1) for _ in range(2) for way in ways][len(ways) :])
+    epochs, steps = max(1, round(TURN_S / once_s)), loops.job.trainer.feed.steps
+    loops.end_s.clear()
+    loops.measuring_s.clear()
+    times: dict[str, list[float]] = {way.__name__: [] for way in ways}
+    for k in range(rounds):
+        for i in range(len(ways)):
+            way = ways[(i + k) % len(ways)]
+            times[way.__name__].append(turn(loops, way, epochs) / (epochs * steps) * 1e6)
+    parts = {"end": loops.end_s, "measuring": loops.measuring_s}
+    return {"times": times, "parts": {k: slowest(statistics.median(s)) / steps * 1e6 for k, s in parts.items()}}
+
+
+def main() -> None:
+    """Measure one mode on one model."""
+    task = json.loads(sys.argv[1])
+    nodes = Nodes(comm)
+    threads = limit_threads(nodes)
+    bench = BenchConfig(
+        layers=task["layers"], batch=task["batch"], rows=task["batch"] * task["steps"], learning_rate=1e-4
+    )
+    data, model = prepare(bench, bench.batch)
+    config = dataclasses.replace(
+        bench.run_config(bench.batch), mode=task["mode"], epochs=MANY, output=f"{task['folder']}/run"
+    )
+    stop, position = StopFlag(), Position()
+    parts = assemble(config.mode, nodes, config, data, model)
+    saving = Saving(comm, config, parts.sync, parts.feed.steps)
+    duties = Duties(comm, config, parts.sync, saving, position)
+    trainer = train.Trainer(config, data, model, parts.feed, parts.sync, stop, position, duties)
+    scaling = np.zeros(data.x.shape[1]), np.ones(data.x.shape[1])
+    facts = {"mode": config.mode, **parts.sync.facts(), "trials": None}
+    job = Job(
+        comm, config, data, scaling, model, trainer, parts.sync, parts.timer, stop, position, threads, facts,
+        Origin(), saving, duties,
+    )  # fmt: skip
+    open_log(job, nodes)
+    loops = Loops(job)
+    with mock.patch.object(train, "sampled_steps", loops.sampled_steps):
+        found = measure(loops, task["rounds"])
+    if comm.rank == 0:
+        Path(task["folder"], "result.json").write_text(json.dumps({**found, "parameters": parts.sync.flat.n}))
+    stop.over()
+    parts.sync.close()
+    nodes.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""``mpirun -np 2 python -m tests.benchmarks.worth``: where forming a layer's gradient from factors beats summing it."""
+
+import argparse
+import statistics
+from functools import partial
+from typing import Any
+from unittest import mock
+
+import workers  # noqa: F401  # before NumPy, as the training process imports it
+from workers.launch import start_mpi
+
+comm = start_mpi().Dup()
+
+from ps.factors import FactorStep  # noqa: E402
+from ps.intervals import interval  # noqa: E402
+from ps.modes import MODES, Mode  # noqa: E402
+from ps.nodes import Nodes  # noqa: E402
+from workers.bench.options import BenchConfig  # noqa: E402
+from workers.bench.steps import in_turn, prepare  # noqa: E402
+from workers.signals import StopFlag  # noqa: E402
+from workers.threads import limit_threads  # noqa: E402
+
+CASES = ("1024:256", "1024:512", "1024:1024", "1536:512", "1536:1024", "2048:256", "2048:512", "2048:1024",
+         "3072:512", "3072:1024", "3072:2048", "4096:512", "4096:1024", "4096:2048")  # fmt: skip
+CHOICES: dict[str, tuple[int, ...]] = {"summed": (), "first": (0,), "second": (1,), "both": (0, 1)}
+
+
+class Forced(FactorStep):
+    """Mode ``factors`` with the layers chosen that are formed from factors."""
+
+    def __init__(self, layers: tuple[int, ...], *arguments: Any) -> None:
+        self.chosen = layers
+        super().__init__(*arguments)
+
+    def pays(self, layer: int) -> bool:
+        return layer in self.chosen
+
+
+def measure(nodes: Nodes, stop: StopFlag, width: int, batch: int, rounds: int) -> list[str]:
+    """Return a line a choice of layers: factors over gradient, milliseconds a step, what the choice gains."""
+    bench = BenchConfig(
+        layers=f"784,{width},{width},10", batch=batch, mode=",".join(CHOICES), rounds=rounds, learning_rate=1e-5
+    )
+    modes = {name: Mode(partial(Forced, layers), "") for name, layers in CHOICES.items()}
+    with mock.patch.dict(MODES, modes):
+        found = in_turn(nodes, bench, batch, prepare(bench, batch), stop)["modes"]
+    summed = found["summed"]["rounds_s"]
+    lines = []
+    for name, layers in CHOICES.items():
+        shapes = [((784, width), (width, width))[layer] for layer in layers]
+        ratios = ", ".join(f"{batch * (a + b) / (a * b):.2f}" for a, b in shapes)
+        gain = interval([(s - t) / s * 100 for s, t in zip(summed, found[name]["rounds_s"], strict=True)])
+        ms = statistics.median(found[name]["rounds_s"]) * 1e3
+        lines.append(
+            f"{width:5d}  {batch:5d}  {name:7}  {ratios:>10}  {ms:8.1f}  "
+            f"{gain.median:+6.1f} % ({gain.low:+.1f} to {gain.high:+.1f})"
+        )
+    return lines
+
+
+def main() -> None:
+    """Measure all cases on networks 784-width-width-10."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.worth", description=__doc__)
+    parser.add_argument("--cases", nargs="+", default=CASES, metavar="WIDTH:ROWS")
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+    nodes, stop = Nodes(comm), StopFlag()
+    limit_threads(nodes)
+    if comm.rank == 0:
+        print("width   rows  factors   of gradient  ms a step  gained, its interval")
+    for case in options.cases:
+        width, batch = map(int, case.split(":"))
+        lines = measure(nodes, stop, width, batch, options.rounds)
+        if comm.rank == 0:
+            print("\n".join(lines), flush=True)
+    stop.over()
+    nodes.close()
+
+
+if __name__ == "__main__":
+    main()

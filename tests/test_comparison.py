@@ -1,0 +1,296 @@
+"""What a comparison makes of its figures: intervals, tests, fits. Numbers in, numbers out."""
+
+import itertools
+import math
+import random
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+
+from common.errors import ConfigError
+from ps.comparison import FASTEST, SLOWER, UNDECIDED, summarise
+from ps.comparison_tables import of_fit, of_modes, of_sizes
+from ps.intervals import holm, interval, rank_sum_p, smallest_p
+from ps.log import Record
+from ps.modes import HELP, MODES
+from workers.compare import costs
+from workers.compare.options import parse
+from workers.compare.trials import curve, order
+
+BYTES = [4e3, 4e5, 4e7]
+ALPHA_S, BETA_S = 2e-6, 3e-10
+
+
+def test_interval_of_a_median() -> None:
+    found = interval([float(k) for k in range(9, 0, -1)])
+    assert (found.median, found.low, found.high) == (5, 2, 8)
+    assert found.confidence == pytest.approx(1 - 2 * (1 + 9) / 2**9)
+    assert interval([3.0]).confidence == 0
+
+
+def test_rank_sum_by_hand() -> None:
+    assert rank_sum_p([1, 2, 3, 4, 5], [6, 7, 8, 9, 10]) == pytest.approx(2 / 252)
+    assert smallest_p(5, 1) == pytest.approx(2 / 252)
+    # ranks 1, 2, 4, 7 of 9: the sum is 14 where 20 is usual; 24 of 126 choices are as far away (scipy.stats agrees)
+    assert rank_sum_p([1, 2, 4.5, 7], [3, 5, 6, 8, 9]) == pytest.approx(24 / 126)
+    assert rank_sum_p([1, 1, 1], [1, 1, 1]) == 1
+
+
+def test_rank_sum_of_many_is_nearly_that_of_all_orders(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(3)
+    a, b = [rng.gauss(0, 1) for _ in range(20)], [rng.gauss(0.6, 1) for _ in range(20)]
+    exact = rank_sum_p(a, b)
+    monkeypatch.setattr("ps.intervals.EXACT_UP_TO", 0)
+    assert rank_sum_p(a, b) == pytest.approx(exact, rel=0.2)
+    assert rank_sum_p([1.0] * 3, [1.0] * 3) == 1
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([]) == []
+
+
+@pytest.mark.parametrize("n", range(1, 7))
+def test_orders_of_rounds_are_balanced(n: int) -> None:
+    rounds = [order(n, k) for k in range(n if n % 2 == 0 else 2 * n)]
+    for row in rounds:
+        assert sorted(row) == list(range(n))
+    for place in range(n):
+        assert set(Counter(row[place] for row in rounds).values()) == {len(rounds) // n}
+    after = Counter(pair for row in rounds for pair in itertools.pairwise(row))
+    assert len(after) == n * (n - 1)
+    assert len(set(after.values())) <= 1
+
+
+def test_the_curve_is_a_trailing_mean_over_rows() -> None:
+    rows = np.array([2.0, 1.0] * 10)
+    losses = rows * np.arange(20, 0, -1)
+    found = curve(losses, rows, np.arange(1, 21) / 10)
+    assert found["curve_s"] == pytest.approx(np.arange(2, 21) / 10)
+    assert found["curve_loss"][0] == pytest.approx((2 * 20 + 19) / 3)
+    assert found["loss"] == found["curve_loss"][-1] == pytest.approx((2 * 2 + 1) / 3)
+    assert curve(losses[:1], rows[:1], np.array([0.5])) == {"curve_s": [0.5], "curve_loss": [20.0], "loss": 20.0}
+    assert len(curve(np.ones(5000), np.ones(5000), np.ones(5000))["curve_s"]) == 100
+
+
+def trials(seconds: dict[str, list[float]], **changes: Any) -> list[Record]:
+    """Return trials of 10 steps, in which the loss falls from 2 to 1."""
+    return [
+        {
+            "round": number,
+            "place": 1,
+            "mode": mode,
+            "steps": 10,
+            "seconds": 10 * step_s,
+            "step_s": step_s,
+            **dict.fromkeys(("compute_s", "reduce_s", "input_s", "wait_s", "transfer_s"), step_s / 4),
+            "bus_bytes_per_s": 1e9,
+            "sent_bytes": [100, 50],
+            "rank_peak_bytes": 10**7,
+            "node_bytes": 2 * 10**7,
+            "loss": 1.0,
+            "curve_s": [5 * step_s, 10 * step_s],
+            "curve_loss": [2.0, 1.0],
+            "parameter_difference": 0.0,
+            "parameter_scale": 1.0,
+            "replicas_equal": True,
+            **changes,
+        }
+        for mode, own in seconds.items()
+        for number, step_s in enumerate(own, 1)
+    ]
+
+
+FAST, LIKE, SLOW = [1.0, 1.1, 1.2, 1.3, 1.4], [1.05, 1.15, 1.25, 1.35, 1.45], [2.0, 2.1, 2.2, 2.3, 2.4]
+
+
+def test_a_slower_mode_is_told_from_one_that_may_be_as_fast() -> None:
+    found = summarise(trials({"slow": SLOW, "fast": FAST, "like": LIKE}), "float64")
+    assert [(m["mode"], m["outcome"]) for m in found["modes"]] == [
+        ("fast", FASTEST),
+        ("like", UNDECIDED),
+        ("slow", SLOWER),
+    ]
+    assert found["modes"][2]["p"] == pytest.approx(2 * 2 / 252)
+    assert found["modes"][2]["ratio"] == pytest.approx(2.2 / 1.2)
+    assert found["modes"][0]["step_s"] == {"median": 1.2, "low": 1.0, "high": 1.4}
+    assert found["modes"][0]["time_to_loss_s"]["median"] == pytest.approx(12)
+    assert found["confidence"] == pytest.approx(1 - 2 / 32)
+    text = " ".join(found["sentences"])
+    assert "Slower than fast: slow 1.83 times" in text
+    assert "No difference to fast shown: like 1.04 times" in text
+    assert "same parameters" in text
+
+
+def test_time_to_the_loss_that_all_reach() -> None:
+    late = trials({"late": FAST}, curve_loss=[2.0, 1.5])
+    found = {m["mode"]: m for m in summarise(trials({"early": FAST}) + late, "float64")["modes"]}
+    assert found["early"]["time_to_loss_s"] == found["late"]["time_to_loss_s"]
+    sooner = trials({"sooner": FAST}, curve_loss=[1.4, 1.0])
+    found = {m["mode"]: m for m in summarise(sooner + late, "float64")["modes"]}
+    assert found["sooner"]["time_to_loss_s"]["median"] == pytest.approx(6)
+    assert found["late"]["time_to_loss_s"]["median"] == pytest.approx(12)
+
+
+def test_too_few_trials_show_nothing_and_say_so() -> None:
+    found = summarise(trials({"fast": FAST[:2], "slow": SLOW[:2]}), "float64")
+    assert found["modes"][1]["outcome"] == UNDECIDED
+    assert "needs at least --trials 4" in " ".join(found["sentences"])
+    alone = summarise(trials({"fast": FAST}), "float64")
+    assert alone["sentences"] == ["One mode alone: nothing to compare."]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "changes", "agrees", "word"),
+    [
+        ("float64", {"parameter_difference": 1e-11}, True, "same parameters"),
+        ("float64", {"parameter_difference": 1e-9}, False, "a fault"),
+        ("float64", {"parameter_difference": 1e-9, "parameter_scale": 100.0}, True, "same parameters"),
+        ("float64", {"replicas_equal": False}, False, "a fault"),
+        ("float64", {"replicas_equal": None}, True, "same parameters"),
+        ("float32", {"parameter_difference": 1e-5}, True, "same parameters"),
+        ("float32", {"parameter_difference": 1e-2}, False, "float64"),
+    ],
+)
+def test_parameters_that_differ(dtype: str, changes: Record, agrees: bool, word: str) -> None:
+    found = summarise(trials({"a": FAST}) + trials({"b": LIKE}, **changes), dtype)
+    assert {m["mode"]: m["agrees"] for m in found["modes"]} == {"a": True, "b": agrees}
+    assert word in found["sentences"][-1]
+
+
+def test_there_is_a_formula_for_every_mode() -> None:
+    assert list(costs.FORMULAS) == list(MODES)
+
+
+@pytest.mark.parametrize(("ranks", "nodes"), [(2, 1), (5, 1), (8, 2)])
+@pytest.mark.parametrize("mode", MODES)
+def test_latency_and_bandwidth_come_back_from_made_up_times(mode: str, ranks: int, nodes: int) -> None:
+    shape = costs.FORMULAS[mode][0](ranks, nodes)
+    noise = [1.05, 0.95, 1.05]
+    times = [(shape[0] * ALPHA_S + shape[1] * m * BETA_S) * e for m, e in zip(BYTES, noise, strict=True)]
+    found = costs.fit(shape, BYTES, times)
+    assert found.alpha_s == pytest.approx(ALPHA_S, rel=0.1)
+    assert found.beta_s_per_byte == pytest.approx(BETA_S, rel=0.1)
+    assert found.largest_error is not None
+    assert 0 < found.largest_error < 0.1
+    assert found.note == ""
+    exact = costs.fit(shape, BYTES, [t / e for t, e in zip(times, noise, strict=True)])
+    assert exact.alpha_s == pytest.approx(ALPHA_S)
+    assert exact.largest_error == pytest.approx(0, abs=1e-9)
+
+
+def test_formulas_by_hand() -> None:
+    assert costs.allreduce(8, 1) == (6, 2 * 7 / 8)
+    assert costs.reduce_bcast(8, 1) == (3 * 3 + 7, 4 * 7 / 8)
+    assert costs.star(8, 1) == (14, 14)
+    assert costs.shared(8, 1) == (6, 9 / 8)
+    assert costs.shared(8, 2) == (2 * 2 + 2 * 1, 5 / 4 + 2 * (1 / 2) / 4)
+    assert costs.shared(3, 3) == (4, 4 / 3)
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "seconds", "word"),
+    [
+        ([4e3], [1e-5], "one size"),
+        ([4e3, 4e3], [1e-5, 2e-5], "one size"),
+        ([4e3, 4e5, 4e7], [1e-5, 1e-5, 1e-6], "bandwidth cannot be told"),
+        ([4e3, 4e5, 4e7], [1e-9, 4e-5, 1e-1], "latency cannot be told"),
+    ],
+)
+def test_what_cannot_be_told_is_said(n_bytes: list[float], seconds: list[float], word: str) -> None:
+    found = costs.fit(costs.allreduce(4, 1), n_bytes, seconds)
+    assert word in found.note
+    assert found.alpha_s is None
+    assert found.seconds((1, 1), 1) is None
+
+
+def test_a_poor_fit_is_called_poor() -> None:
+    found = costs.fit(costs.allreduce(4, 1), [4e3, 4e4, 4e5, 4e6], [1e-5, 4e-4, 4e-5, 1e-3])
+    assert found.note.startswith("poor fit, off by up to")
+    assert found.largest_error is not None
+    assert found.largest_error > 0.5
+
+
+def test_two_sizes_have_no_error_to_tell() -> None:
+    found = costs.fit(costs.allreduce(4, 1), [4e3, 4e6], [1e-5, 1e-2])
+    assert found.largest_error is None
+    assert "a third" in found.note
+
+
+def test_predictions_follow_the_formula() -> None:
+    times = [(int(m), 2 * ALPHA_S + m * BETA_S) for m in BYTES]  # allreduce on 2 ranks
+    found = costs.report("allreduce", 2, 1, times, 10**6)
+    assert [p["ranks"] for p in found["predicted"]] == [16, 256, 4096]
+    assert found["predicted"][0]["seconds"] == pytest.approx(8 * ALPHA_S + 2 * 15 / 16 * 1e6 * BETA_S)
+    assert all(abs(p["error"]) < 1e-6 for p in found["points"])
+    assert "within one node" in costs.warning(1)
+    assert "within one node" not in costs.warning(2)
+    spread = costs.report("shared", 4, 2, [(int(m), 4 * ALPHA_S + 2 * m * BETA_S) for m in BYTES], 10**6)
+    assert [p["nodes"] for p in spread["predicted"]] == [8, 128, 2048]
+    alone = costs.report("allreduce", 1, 1, times, 10**6)
+    assert alone["predicted"] == []
+    assert "one rank" in alone["note"]
+
+
+def test_tables_have_a_cell_for_every_column() -> None:
+    found = summarise(trials({"fast": FAST}, bus_bytes_per_s=None) + trials({"slow": SLOW}), "float64")
+    sums = {"bytes": 8, "median_s": 1e-6, "low_s": 1e-7, "high_s": math.pi}
+    sweeps = [
+        {"n": 10, "rounds": 5, "modes": [{"mode": "fast", **sums}, {"mode": "slow", **sums}]},
+        {"n": 100, "rounds": 5, "modes": [{"mode": "slow", **sums}]},
+    ]
+    good = costs.report("allreduce", 2, 1, [(int(m), 2 * ALPHA_S + m * BETA_S) for m in BYTES], 10)
+    fit = {"packet_bytes": 10, "modes": [good, costs.report("shared", 1, 1, [(10, 1.0)], 10)]}
+    tables = [*of_modes(found, 10), *of_sizes(sweeps), *of_fit(fit)]
+    assert len(tables) == 7
+    for table in tables:
+        assert {len(row) for row in table.rows} == {len(table.columns)}
+    assert of_sizes([]) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--modes", "allreduce,sharde"], "modes: unknown value 'sharde' (did you mean 'shared'?); choose one of"),
+        (["--modes", "auto"], "modes: unknown value 'auto'"),
+        (["--mode", "shared"], "mode: is of a run; a comparison takes --modes"),
+        (["--mode=shared"], "mode: is of a run; a comparison takes --modes"),
+        (["--trials", "0"], "trials: got 0; allowed is at least 1"),
+        (["--trials", "2.5"], 'trials: got "2.5"; allowed is a whole number'),
+        (["--sizes", "1e3,-1"], "sizes: got '1e3,-1'; allowed are whole numbers"),
+        (["--inject", "slow:rank=1,x=3"], "inject: a comparison trains without faults"),
+        (["--stepz", "3"], "--steps"),
+    ],
+)
+def test_wrong_options(arguments: list[str], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(arguments, HELP, list(MODES))
+    assert message in str(caught.value)
+
+
+def test_the_environment_sets_its_options_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANKWISE_TRIALS", "3")
+    monkeypatch.setenv("RANKWISE_SEED", "4")
+    parsed = parse([], HELP, list(MODES))
+    assert not isinstance(parsed, int)
+    assert (parsed[0].seed, parsed[1].trials) == (4, 3)
+
+
+def test_help_has_its_options_and_not_those_it_refuses(capsys: pytest.CaptureFixture[str]) -> None:
+    assert parse(["--help"], HELP, list(MODES)) == 0
+    text = capsys.readouterr().out
+    assert "--modes" in text
+    assert "--mode " not in text
+    assert "--inject" not in text
+
+
+def test_options_of_a_run_and_its_own() -> None:
+    parsed = parse(["--hidden", "8", "--sizes", "1e3,10,1e3", "--trials", "7"], HELP, list(MODES))
+    assert not isinstance(parsed, int)
+    config, own = parsed
+    assert config.hidden == (8,)
+    assert config.mode == ",".join(MODES)
+    assert own.chosen == list(MODES)
+    assert (own.trials, own.vector_sizes) == (7, (10, 1000))

@@ -1,0 +1,225 @@
+"""Faults brought in on purpose: read, refused where they cannot be, and doing what they say."""
+
+import os
+import signal
+import statistics
+import sys
+import time
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from common.batches import Batches
+from common.config import RunConfig
+from common.errors import ConfigError
+from common.faults import Fault, of_job, parse
+from ps.modes import MODES
+from tests.ranks import MPIRUN, Result, epochs, finish, popen, records
+from workers.inject import FaultySync, check, place
+from workers.options import parse as parse_options
+
+Job = Callable[..., Result]
+SHORT = ("--epochs", "2", "--hidden", "8")
+HELP = dict.fromkeys(MODES, "")
+STEPS = 20
+"""Of an epoch of the digits' 1,259 training rows, 64 at a time."""
+
+
+def test_a_text_becomes_faults() -> None:
+    text = " slow : rank=2, x=3 ;skew; nan:step=50,rank=1;diverge:rank=3;hang:rank=0;die:rank=10,step=7;slow:rank=1"
+    assert parse(text) == (
+        Fault("slow", 2, x=3.0),
+        Fault("skew"),
+        Fault("nan", 1, step=50),
+        Fault("diverge", 3, step=1),
+        Fault("hang", 0, step=1),
+        Fault("die", 10, step=7),
+        Fault("slow", 1, x=2.0),
+    )
+    shown = "; ".join(str(fault) for fault in parse(text))
+    assert shown.startswith("slow:rank=2,x=3; skew; nan:rank=1,step=50; diverge:rank=3,step=1; ")
+    assert parse(shown) == parse(text)
+    assert parse("") == parse(" ") == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "slwo:rank=1",
+            r"unknown value 'slwo' \(did you mean 'slow'\?\); choose one of slow, skew, nan, diverge, hang",
+        ),
+        ("slow:rank=1;", "unknown value ''; choose one of slow"),
+        ("SKEW", "unknown value 'SKEW'; choose one of"),
+        ("slow", "slow: rank is missing; write slow:rank=1,x=3"),
+        ("slow:x=3", "slow: rank is missing; write slow:rank=1,x=3"),
+        ("nan:", "nan: got ''; allowed is name=value, as in nan:rank=1,step=50"),
+        ("slow:rank=1,3", "slow: got '3'; allowed is name=value, as in slow:rank=1,x=3"),
+        ("slow:rank=1,step=3", "slow: unknown value 'step'; choose one of rank, x"),
+        ("hang:rnk=1", r"hang: unknown value 'rnk' \(did you mean 'rank'\?\); choose one of rank, step"),
+        ("die:rank=1,rank=2", "die: rank stands there twice; give it once"),
+        ("skew:rank=1", "skew: got 'rank=1'; it takes no parameters, write skew"),
+        ("slow:rank=1,x=1", "slow: x: got '1'; allowed is a number above 1, at most 1000"),
+        ("slow:rank=1,x=nan", "slow: x: got 'nan'; allowed is a number above 1"),
+        ("slow:rank=1,x=inf", "slow: x: got 'inf'; allowed is a number above 1"),
+        ("slow:rank=1,x=fast", "slow: x: got 'fast'; allowed is a number above 1"),
+        ("slow:rank=-1", "slow: rank: got '-1'; allowed is a whole number from 0 to 1000000000"),
+        ("nan:rank=1,step=0", "nan: step: got '0'; allowed is a whole number from 1 to 1000000000"),
+        ("nan:rank=1,step=2.5", "nan: step: got '2.5'; allowed is a whole number from 1"),
+        ("nan:rank=" + "9" * 5000, "nan: rank: got '9{80}'; allowed is a whole number from 0"),
+        ("skew;skew", "skew stands there twice; ask for it once"),
+        ("nan:rank=1;nan:rank=1,step=2", "nan of rank 1 stands there twice; ask for it once"),
+    ],
+)
+def test_a_wrong_text_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^inject: {message}"):
+        parse_options(["--inject", text], HELP)
+
+
+def test_a_rank_outside_the_job_is_refused() -> None:
+    assert of_job("slow:rank=3", 4) == (Fault("slow", 3),)
+    with pytest.raises(ConfigError, match=r"^inject: slow:rank=3,x=2: there is no rank 3; .* ranks are 0 to 2"):
+        of_job("slow:rank=3", 3)
+
+
+def test_only_the_command_line_injects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text('inject = "skew"\n')
+    with pytest.raises(
+        ConfigError, match=r"^inject: got it in .*run.toml; allowed is the command line only, give --inj"
+    ):
+        parse_options(["--config", str(path), "--inject", "skew"], HELP)
+    monkeypatch.setenv("INJECT", "skew")  # somebody else's
+    config = parse_options(["--inject", "skew"], HELP)
+    assert isinstance(config, RunConfig)
+    assert (config.inject, config.rows) == ("skew", "shard")
+    monkeypatch.setenv("RANKWISE_INJECT", "")
+    with pytest.raises(
+        ConfigError, match=r"^inject: got it as RANKWISE_INJECT in the environment; allowed is the command"
+    ):
+        parse_options([], HELP)
+
+
+def test_ranks_without_a_fault_train_as_ever() -> None:
+    sync: Any = SimpleNamespace(flat=None, marks=None)
+    timer: Any = None
+    for text, rank in (("", 0), ("skew", 0), ("slow:rank=1;die:rank=2", 0)):
+        assert place(parse(text), sync, timer, rank, 0) is sync
+    assert isinstance(place(parse("slow:rank=1"), sync, timer, 1, 0), FaultySync)
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "copies", "message"),
+    [
+        ("hang:rank=1,step=61", {}, 2, "hang:rank=1,step=61: the run has 60 steps, counted over all epochs; take an"),
+        ("diverge:rank=1", {}, 1, "diverge:rank=1,step=1: needs copies .* here they exist once; use --mode"),
+        (
+            "diverge:rank=1",
+            {"init": "per-rank"},
+            2,
+            "diverge:rank=1,step=1: needs copies .* here they start different; ",
+        ),
+        ("nan:rank=1,step=40", {}, 2, "nan:rank=1,step=40: the rank has no rows in that step; take another one"),
+    ],
+)
+def test_what_cannot_happen_in_a_run_is_refused(text: str, options: dict[str, Any], copies: int, message: str) -> None:
+    """Two ranks, three epochs of 20 steps; the last of each has one row, rank 0's."""
+    batches = Batches(191, 10, 0, "shuffle", 2)
+    with pytest.raises(ConfigError, match=f"^inject: {message}"):
+        check(parse(text), RunConfig(epochs=3, **options), batches, copies)
+    check(parse("nan:rank=0,step=60;diverge:rank=1,step=60;skew"), RunConfig(epochs=3), batches, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("slow:rank=2", "slow:rank=2,x=2: there is no rank 2; this job's ranks are 0 to 1"),
+        ("diverge:rank=1", "diverge:rank=1,step=1: needs copies"),
+    ],
+)
+def test_what_the_job_does_not_allow_is_told_once(job: Job, tmp_path: Path, text: str, message: str) -> None:
+    result = job(2, *SHORT, "--mode", "shared", "--inject", text)
+    assert result.code == 2
+    assert result.err.startswith(f"rankwise: inject: {message}")
+    assert result.err.count("rankwise:") == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("mode", ["allreduce", "shared"])
+def test_a_slow_rank_computes_longer_and_the_others_wait(job: Job, tmp_path: Path, mode: str) -> None:
+    """Six times as slow and more than twice found: where other processes take turns on the cores, times are blurred."""
+    result = job(2, "--epochs", "4", "--batch-size", "300", "--mode", mode, "--inject", "slow:rank=1,x=6")
+    assert result.code == 0, result.err
+    assert "Injected on purpose: slow:rank=1,x=6\n" in result.out
+    header, event, *_ = records(tmp_path / "run")
+    assert (event["kind"], event["what"], event["faults"]) == ("event", "inject", "slow:rank=1,x=6")
+    assert header["config"]["inject"] == "slow:rank=1,x=6"
+    assert "inject" not in tomllib.loads((tmp_path / "run" / "config.toml").read_text())
+    compute, wait = (
+        [statistics.median(e[name][rank] for e in epochs(tmp_path / "run")) for rank in range(2)]
+        for name in ("compute_s", "wait_s")
+    )
+    assert compute[1] > 2 * compute[0]
+    assert wait[0] > 2 * wait[1]
+    steps = [r for r in records(tmp_path / "run") if r["kind"] == "steps"]
+    gradient = [np.subtract(s["moments_us"]["backward"][0], s["moments_us"]["begin"][0]) for s in steps]
+    fast, slow = np.median(gradient, axis=0)  # what a trace shows
+    assert slow > 2 * fast
+
+
+def test_skewed_shards_hold_parts_of_the_classes(job: Job, tmp_path: Path) -> None:
+    assert job(3, *SHORT, "--inject", "skew").code == 0
+    assert records(tmp_path / "run")[0]["config"]["rows"] == "shard"
+    skewed = [e["cosine_all"] for e in epochs(tmp_path / "run")]
+    assert job(3, *SHORT, "--rows", "shard", "--output", str(tmp_path / "even")).code == 0
+    even = [e["cosine_all"] for e in epochs(tmp_path / "even")]
+    assert "inject" not in [r.get("what") for r in records(tmp_path / "even")]
+    assert np.mean(skewed) < np.mean(even) - 0.1
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_nan_is_found_and_its_rank_named(job: Job, tmp_path: Path, mode: str) -> None:
+    result = job(3, *SHORT, "--mode", mode, "--inject", f"nan:rank=1,step={STEPS + 4}")
+    assert result.code == 1
+    assert "rankwise: not finite at epoch 2, step 4: rank 1: loss, W1, b1, W2, b2; all ranks stopped" in result.err
+    assert records(tmp_path / "run")[-1]["status"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("options", "odd"), [(("--mode", "send-recv"), "2"), (("--mode", "shared", "--ranks-per-node", "2"), "2, 3")]
+)
+def test_a_copy_that_diverges_is_found(job: Job, tmp_path: Path, options: tuple[str, ...], odd: str) -> None:
+    result = job(4, *SHORT, *options, "--inject", f"diverge:rank=2,step={STEPS + 3}")
+    assert result.code == 1
+    assert f"parameters: differ between ranks after epoch 2; odd ones: rank {odd};" in result.err
+    assert records(tmp_path / "run")[-1]["status"] == "failed"
+
+
+def test_a_rank_that_dies_ends_the_job(job: Job, tmp_path: Path) -> None:
+    result = job(3, *SHORT, "--inject", f"die:rank=1,step={STEPS + 5}")
+    assert result.code != 0
+    assert result.seconds < 15
+    assert [r["kind"] for r in records(tmp_path / "run") if r["kind"] in ("epoch", "end")] == ["epoch"]
+
+
+def test_a_rank_that_hangs_holds_the_others(tmp_path: Path) -> None:
+    run, fault = tmp_path / "run", f"hang:rank=1,step={STEPS + 1}"
+    command = [MPIRUN, "-np", "2", sys.executable, "-m", "workers.run", *SHORT, "--inject", fault, "--output", str(run)]
+    process = popen(command, cwd=tmp_path)
+    deadline = time.monotonic() + 60
+    while not ((run / "coordinator.msgpack").exists() and epochs(run)):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.1)
+    time.sleep(1)  # ten times what the other epoch takes
+    assert process.poll() is None
+    assert len(epochs(run)) == 1
+    for _ in range(2):  # the first signal is a wish that a rank waiting in MPI cannot fulfil
+        os.kill(records(run)[0]["pid"], signal.SIGTERM)
+        time.sleep(1.5)
+    assert finish(process, timeout=20).code not in (0, 75)

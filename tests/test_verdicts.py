@@ -1,0 +1,443 @@
+"""Every finding both ways: said where it is so, not said of a healthy run. Most records are made up."""
+
+import random
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ps.cores import confined
+from ps.findings import Findings
+from ps.log import Record
+from ps.verdicts import Verdict, named
+from tests import synthetic
+from tests.ranks import Result, environment, epochs, records
+
+ROOT = Path(__file__).parent.parent
+Job = Callable[..., Result]
+Change = Callable[[int, Record], None]
+
+
+def nothing(number: int, record: Record) -> None:
+    """Leave an epoch's record as it is."""
+
+
+def head(ranks: int = 4, *, cores: int = 8, **options: Any) -> Record:
+    """Return a header of ranks that may each run on all cores of their host."""
+    return {**synthetic.header(ranks, **options), "cores": [list(range(cores))] * ranks}
+
+
+def watch(header: Record, n: int, change: Change = nothing, **options: Any) -> list[Verdict]:
+    """Return what is found in n epochs, with what the end makes certain."""
+    findings, rng, found = Findings(header), random.Random(1), []
+    for number in range(1, n + 1):
+        record = synthetic.epoch(header, number, rng, options.get("slow", {}))
+        record["noise_scale"] = 200.0
+        change(number, record)
+        found += findings.add(record)
+    return found + findings.finish()
+
+
+def codes(found: list[Verdict]) -> list[str]:
+    return [verdict.code for verdict in found]
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 64])
+def test_a_healthy_run_has_no_verdict(ranks: int) -> None:
+    header = head(ranks, cores=64)
+    assert Findings(header).start() == []
+    assert watch(header, 60) == []
+
+
+def test_ranks_are_named_in_ranges() -> None:
+    assert [named([2]), named([0, 1, 2, 3, 7])] == ["rank 2", "ranks 0-3, 7"]
+
+
+# cores
+
+
+@pytest.mark.parametrize(
+    ("ranks", "cores", "threads", "said"),
+    [(4, 2, 1, "1 thread x 4 ranks on 2 cores of node0"), (4, 2, 2, "2 threads x 4 ranks on 2 cores of node0"),
+     (1, 4, 8, "8 threads x 1 rank on 4 cores of node0"), (2, 8, 4, ""), (4, 4, 1, ""), (1, 1, 1, "")],
+)  # fmt: skip
+def test_oversubscribed_threads(ranks: int, cores: int, threads: int, said: str) -> None:
+    header = head(ranks, cores=cores)
+    header["threads"] = {"per_rank": [threads] * ranks, "set_by": "OMP_NUM_THREADS"}
+    found = Findings(header).start()
+    assert codes(found) == ["oversubscribed-threads"] * bool(said)
+    if said:
+        assert found[0].text.startswith(said)
+        assert found[0].ranks == list(range(ranks))
+        assert ("start at most 2 ranks" if ranks > cores else "unset OMP_NUM_THREADS") in found[0].remedy
+
+
+def test_nodes_have_cores_of_their_own_unless_pretended() -> None:
+    header = head(6, cores=2, nodes=3)
+    for node in header["nodes"]:
+        node["host"] = "localhost"
+    assert Findings(header).start() == []
+    header["config"]["ranks_per_node"] = 2
+    assert Findings(header).start()[0].evidence["hosts"] == [
+        {"host": "localhost", "ranks": [0, 1, 2, 3, 4, 5], "threads": 6, "cores": 2}
+    ]
+
+
+def test_many_crowded_hosts_make_one_short_finding() -> None:
+    (found,) = Findings(head(200, cores=2, nodes=50)).start()
+    assert found.text.startswith(
+        "1 thread x 4 ranks on 2 cores of node0, 1 thread x 4 ranks on 2 cores of node1, 1 thread x 4 ranks on 2 cores "
+        "of node2 and on 47 more hosts"
+    )
+    assert len(found.evidence["hosts"]) == 50
+
+
+@pytest.mark.parametrize(
+    ("masks", "groups"),
+    [([[0], [0], [1, 2]], [([0, 1], [0])]), ([[0, 1], [0, 1], [0, 1], [2, 3]], [([0, 1, 2], [0, 1])]),
+     ([[0], [0], [1], [1], [2], [3, 4, 5]], [([0, 1], [0]), ([2, 3], [1])]),
+     ([[0], [0], [0], [1, 2, 3]], [([0, 1, 2], [0])]),
+     ([[0, 1], [0], [1, 2], [2, 3]], []), ([[0, 1, 2, 3]] * 4, []), ([[3], [2], [1], [0]], [])],
+)  # fmt: skip
+def test_shared_core(masks: list[list[int]], groups: list[Any]) -> None:
+    assert confined([frozenset(mask) for mask in masks]) == groups
+    header = {**head(len(masks)), "cores": masks}
+    found = Findings(header).start()
+    assert codes(found) == ["shared-core"] * bool(groups)
+    if groups:
+        assert found[0].ranks == sorted(rank for ranks, _ in groups for rank in ranks)
+        first = groups[0]
+        assert found[0].text.startswith(f"ranks 0-{first[0][-1]} may only run on core")
+        assert [(g["ranks"], g["cores"]) for g in found[0].evidence["groups"]] == groups
+
+
+def test_too_few_cores_for_all_are_not_called_a_shared_core() -> None:
+    assert codes(Findings({**head(4), "cores": [[0], [0], [1], [1]]}).start()) == ["oversubscribed-threads"]
+
+
+# straggler
+
+
+def test_straggler() -> None:
+    (found,) = watch(head(4, nodes=2), 20, slow={2: 3.0})
+    assert (found.code, found.severity, found.ranks) == ("straggler", "warning", [2])
+    assert found.evidence["hosts"] == ["node1"]
+    assert found.evidence["epochs"] == [1, 3]
+    assert found.evidence["slowdown"] == [pytest.approx(3, rel=0.05)]
+    assert found.evidence["others_wait_s"] > 0.15 > found.evidence["wait_s"][0]
+    assert "rank 2 on node1 computes" in found.text
+
+
+def test_straggler_of_two_ranks_and_two_stragglers() -> None:
+    assert [v.ranks for v in watch(head(2), 5, slow={1: 2.0})] == [[1]]
+    (found,) = watch(head(8), 5, slow={1: 2.0, 6: 4.0})
+    assert found.ranks == [1, 6]
+    assert found.text.startswith("ranks 1, 6 on node0 compute at least 1.97 times")
+
+
+@pytest.mark.parametrize(
+    ("factor", "cores", "since"), [(1.4, 8, 0), (1.7, 8, 3), (1.4, 2, 0), (1.7, 2, 10), (2.5, 2, 3)]
+)
+def test_how_slow_a_straggler_must_be(factor: float, cores: int, since: int) -> None:
+    """Where ranks share cores, less than twice as slow takes ten epochs that agree, or all of a run."""
+    found = watch(head(4, cores=cores), 10, slow={0: factor})
+    assert [verdict.evidence["epochs"][1] for verdict in found] == [since] * bool(since)
+    assert codes(watch(head(4, cores=cores), 5, slow={0: factor})) == ["straggler"] * bool(since)
+    assert watch(head(4, cores=cores), 2, slow={0: factor}) == []
+
+
+def test_a_rank_that_is_slow_now_and_then_is_no_straggler() -> None:
+    def change(number: int, record: Record) -> None:
+        if number % 5 in (0, 1):
+            record["compute_s"][3] *= 3
+
+    assert watch(head(4), 40, change) == []
+
+
+def short(number: int, record: Record) -> None:
+    """Make an epoch a twentieth as long, so that what others do on a core matters."""
+    for name in ("compute_s", "transfer_s", "transfer_median_s"):
+        record[name] = [s / 20 for s in record[name]]
+
+
+def test_in_short_epochs_a_straggler_is_slow_in_each() -> None:
+    def now_and_then(number: int, record: Record) -> None:
+        short(number, record)
+        record["compute_s"][(0, 2, 3)[number % 3]] += 0.03  # another process
+        if number % 5:
+            record["compute_s"][1] += 0.03
+
+    def all_slow(number: int, record: Record) -> None:
+        now_and_then(number, record)
+        record["compute_s"][2] += 0.005
+
+    assert watch(head(4), 40, now_and_then) == []
+    (found,) = watch(head(4), 40, all_slow)
+    assert found.ranks == [2]
+
+
+def test_half_of_the_ranks_can_straggle_but_most_cannot() -> None:
+    assert [v.ranks for v in watch(head(8, nodes=2), 10, slow=dict.fromkeys(range(4), 1.9))] == [[0, 1, 2, 3]]
+    assert watch(head(8, nodes=2), 10, slow=dict.fromkeys(range(5), 1.9)) == []
+    assert watch(head(8), 10, slow={rank: 1 + 0.3 * rank for rank in range(8)}) == []  # all differ: no outlier
+
+
+def test_more_rows_or_a_millisecond_make_no_straggler() -> None:
+    def rows(number: int, record: Record) -> None:
+        record["rows"] = [600, 200, 200, 200]
+
+    assert watch(head(4), 10, rows, slow={0: 2.9}) == []
+    assert watch(head(4), 10, short, slow={0: 1.3}) == []
+
+
+def test_each_straggler_is_said_once() -> None:
+    def change(number: int, record: Record) -> None:
+        if number > 10:
+            record["compute_s"][3] *= 4
+
+    found = watch(head(8), 40, change, slow={1: 4.0})
+    assert [(v.code, v.ranks) for v in found] == [("straggler", [1]), ("straggler", [3])]
+
+
+# communication
+
+
+def transferring(seconds: float, median: float | None = None) -> Change:
+    """Return what gives an epoch so many seconds of transfer, and so many for twenty median steps."""
+
+    def change(number: int, record: Record) -> None:
+        ranks = len(record["rows"])
+        record["transfer_s"] = [seconds] * ranks
+        record["transfer_median_s"] = [(seconds if median is None else median) / record["steps"]] * ranks
+
+    return change
+
+
+def test_communication_bound() -> None:
+    (found,) = watch(head(4), 10, transferring(0.4))
+    assert (found.code, found.severity, found.ranks) == ("communication-bound", "warning", [0, 1, 2, 3])
+    # T = 0.4 s / 20 steps, t = 0.101 s / 320 rows, P = 4
+    transfer, row = 0.4 / 20, 0.101 / 320
+    assert found.evidence["transfer_s_per_step"] == pytest.approx(transfer)
+    assert found.evidence["busy_s_per_row"] == pytest.approx(row, rel=0.02)
+    assert found.evidence["break_even_batch"] == pytest.approx(transfer / (row * 0.75), rel=0.02)
+    assert found.evidence["efficient_batch"] == pytest.approx(4 * 4 * transfer / row, rel=0.02)
+    assert "as fast as one at a batch of about 8" in found.text
+
+
+def test_the_break_even_batch_breaks_even() -> None:
+    found = watch(head(4), 5, transferring(0.4))[0].evidence
+    batch, t, transfer = found["break_even_batch"], found["busy_s_per_row"], found["transfer_s_per_step"]
+    assert batch * t == pytest.approx(transfer + batch * t / 4)
+    work = found["efficient_batch"] * t / 4
+    assert work / (work + transfer) == pytest.approx(0.8)
+
+
+def preempted(number: int, record: Record) -> None:
+    """Give an epoch a long transfer, and a rank with others on its core."""
+    transferring(0.4)(number, record)
+    record["preemptions"] = [0, 90, 3, 0]
+
+
+def test_not_communication_bound() -> None:
+    assert watch(head(4), 10, transferring(0.09)) == []
+    assert watch(head(4), 10, transferring(0.4, median=0.05)) == []  # a stall, not every step's cost
+    assert watch(head(4, cores=2), 10, transferring(0.4)) == []  # ranks take turns on cores
+    assert watch(head(4), 10, preempted) == []
+    assert watch(head(4), 2, transferring(0.4)) == []
+    assert watch(head(1), 10, transferring(0.4)) == []
+
+
+# contributions
+
+
+def pulling(share: float, *, diversity: float = 0.5, since: int = 1) -> Change:
+    """Return what gives rank 3 of 4 a share from an epoch on."""
+
+    def change(number: int, record: Record) -> None:
+        if number >= since:
+            record["share_all"] = [(1 - share) / 3] * 3 + [share]
+            record["diversity_all"] = diversity
+
+    return change
+
+
+def test_pulls_against() -> None:
+    (found,) = watch(head(4), 20, pulling(-0.2))
+    assert (found.code, found.severity, found.ranks) == ("pulls-against", "warning", [3])
+    assert found.evidence == {"epochs": [1, 8], "mean_share": [pytest.approx(-0.2)], "negative_epochs": [8]}
+    assert "is -20.0 % (of 100 % over all ranks), negative in 8 of these 8 epochs" in found.text
+    (late,) = watch(head(4), 40, pulling(-0.2, since=21))
+    assert late.evidence["epochs"] == [20, 27]
+
+
+def test_pulls_against_in_a_short_run() -> None:
+    assert codes(watch(head(4), 3, pulling(-0.2))) == ["pulls-against"]
+    assert watch(head(4), 2, pulling(-0.2)) == []
+    assert watch(head(4), 4, pulling(-0.2, since=2)) == []
+
+
+def test_not_pulling_against() -> None:
+    def now_and_then(number: int, record: Record) -> None:
+        record["share_all"] = [0.5, 0.3, 0.5, -0.3 if number % 4 else 0.1]
+
+    def unknown(number: int, record: Record) -> None:
+        record["share_all"], record["diversity_all"] = [None] * 4, None
+
+    assert watch(head(4), 30, now_and_then) == []
+    assert watch(head(4), 30, unknown) == []
+    assert watch(head(4), 20, pulling(-0.05)) == []  # above -0.25 / 4
+
+
+def test_shares_of_gradients_that_cancel_are_not_believed() -> None:
+    """As on fixed rows that have been learnt, unless the rank has never pulled along."""
+    assert watch(head(4), 30, pulling(-3.0, diversity=50.0, since=5)) == []
+    assert codes(watch(head(4), 30, pulling(-3.0, diversity=50.0))) == ["pulls-against"]
+
+
+# loss and noise
+
+
+def losses(of: Callable[[int], float]) -> Change:
+    def change(number: int, record: Record) -> None:
+        record["loss"] = of(number)
+
+    return change
+
+
+def test_loss_stalled() -> None:
+    (found,) = watch(head(4), 60, losses(lambda n: max(1.0, 3 - 0.1 * n)))
+    assert (found.code, found.severity, found.ranks) == ("loss-stalled", "info", [])
+    assert found.evidence["epoch"] == 30  # 1.0 first in epoch 20
+    assert "epochs 21 to 30 is 1" in found.text
+    assert codes(watch(head(4), 20, losses(lambda n: 1.0))) == ["loss-stalled"]
+
+
+def test_loss_that_falls_slowly_or_unsteadily_is_not_stalled() -> None:
+    assert watch(head(4), 200, losses(lambda n: 0.9995**n)) == []
+    assert watch(head(4), 100, losses(lambda n: 2 * 0.99**n + 0.5 * (n % 3))) == []
+    assert watch(head(4), 19, losses(lambda n: 1.0)) == []
+
+
+def noise(scale: float | None, last: float | None = None) -> Change:
+    def change(number: int, record: Record) -> None:
+        record["noise_scale"] = last if number % 5 == 0 and last else scale
+
+    return change
+
+
+def test_noise_scale_exceeded() -> None:
+    (found,) = watch(head(4), 30, noise(10.0))
+    assert (found.code, found.severity, found.ranks) == ("noise-scale-exceeded", "info", [])
+    assert found.evidence == {"epoch": 10, "batch": 64.0, "noise_scale": 10.0}
+    assert "beyond about 10 rows a step more ranks stop paying" in found.text
+
+
+def test_noise_scale_not_exceeded() -> None:
+    def all_rows(number: int, record: Record) -> None:
+        record["noise_scale"], record["steps"] = 1.0, 1
+
+    assert watch(head(4), 30, all_rows) == []
+    assert watch(head(4), 30, noise(17.0)) == []
+    assert watch(head(4), 30, noise(None)) == []
+    assert watch(head(4), 30, noise(10.0, last=17.0)) == []
+    assert watch(head(4), 9, noise(10.0)) == []
+
+
+@pytest.mark.parametrize("code", ["skewed-labels", "skewed-targets", "targets-differ"])
+def test_noise_of_ranks_that_hold_different_rows_is_not_judged(code: str) -> None:
+    findings, rng, header = Findings(head(4)), random.Random(1), head(4)
+    findings.note(code, [0, 1])
+    assert [
+        v for n in range(1, 30) for v in findings.add({**synthetic.epoch(header, n, rng, {}), "noise_scale": 5.0})
+    ] == []
+
+
+def test_local_loss_misleads() -> None:
+    def change(number: int, record: Record) -> None:
+        record["loss_by_rank"] = [0.1 * number, *record["loss_by_rank"][1:]]
+
+    def without_rows(number: int, record: Record) -> None:
+        record["loss_by_rank"] = [None if number == 2 else 0.1 * number, *record["loss_by_rank"][1:]]
+
+    (found,) = watch(head(4), 5, change)
+    assert (found.code, found.ranks) == ("local-loss-misleads", [0])
+    assert found.evidence["rank_0_loss"] == pytest.approx([0.1, 0.5])
+    assert "rank 0's rows alone rises from 0.1 to 0.5 while the loss over all ranks falls" in found.text
+    assert watch(head(4), 1, change) == []
+    assert watch(head(4), 5, without_rows) == []
+
+
+def test_memory_does_not_grow_with_the_epochs() -> None:
+    findings, header, rng = Findings(head(4)), head(4), random.Random(1)
+    for number in range(1, 300):
+        findings.add(synthetic.epoch(header, number, rng, {1: 3.0}))
+    kept = [len(value) for rule in findings.rules for value in vars(rule).values() if hasattr(value, "__len__")]
+    assert max(kept) <= 10
+
+
+# whole jobs
+
+
+def test_the_code_in_the_documentation_finds_the_straggler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synthetic.write_run(tmp_path / "runs" / "latest", ranks=4, epochs=5, slow={2: 3.0})
+    code = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "verdicts.md").read_text(), re.DOTALL)
+    assert code
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(code[1], names)
+    assert [(verdict.code, verdict.ranks) for verdict in names["found"]] == [("straggler", [2])]
+
+
+def test_the_documentation_has_every_code() -> None:
+    page = (ROOT / "docs" / "verdicts.md").read_text()
+    sources = "".join(path.read_text() for path in (ROOT / "ps").glob("*.py"))
+    said = set(re.findall(r'code="([a-z-]+)"', sources))
+    assert set(re.findall(r"^\| `([a-z-]+)` \|", page, re.MULTILINE)) == said
+    assert len(said) == 12
+
+
+def test_a_healthy_job_has_no_verdict(job: Job, tmp_path: Path) -> None:
+    result = job(2, timeout=110)
+    assert result.code == 0, result.err
+    assert len(epochs(tmp_path / "run")) == 30
+    assert "Verdict" not in result.out
+    assert [r["kind"] for r in records(tmp_path / "run") if r["kind"] in ("balance", "verdict")] == ["balance"]
+
+
+def test_a_slowed_rank_is_the_straggler_and_the_others_wait(job: Job, tmp_path: Path) -> None:
+    """In steps so long that what else runs on the machine hardly counts."""
+    result = job(4, "--inject", "slow:rank=2,x=6", "--epochs", "8", "--hidden", "2048", "--batch-size", "0")
+    assert result.code == 0, result.err
+    found = [r for r in records(tmp_path / "run") if r["kind"] == "verdict" and r["code"] == "straggler"]
+    assert [verdict["ranks"] for verdict in found] == [[2]]
+    assert "Verdict (warning): rank 2 on " in result.out
+    waits = [sum(epoch["wait_s"][rank] for epoch in epochs(tmp_path / "run")) for rank in range(4)]
+    assert min(waits[rank] for rank in (0, 1, 3)) > 2 * waits[2]
+
+
+def test_the_reference_experiment_pulls_four_ways(job: Job, tmp_path: Path) -> None:
+    assert job(4, "--config", str(ROOT / "docs" / "examples" / "reference.toml")).code == 0
+    found = {r["code"]: r for r in records(tmp_path / "run") if r["kind"] == "verdict"}
+    assert {"replicas-differ", "targets-differ", "local-loss-misleads", "pulls-against"} <= found.keys()
+    assert found["pulls-against"]["ranks"] == [0]
+    assert not found.keys() & {"skewed-targets", "noise-scale-exceeded", "communication-bound", "straggler"}
+    first = epochs(tmp_path / "run")[0]
+    assert f"{100 * first['norm_ratio']['W'][2]:.2f} %" == "110.98 %"
+    assert first["share_all"][0] == pytest.approx(-0.193, abs=6e-4)
+
+
+def test_pretended_nodes_share_their_cores(job: Job, tmp_path: Path) -> None:
+    """Three nodes on one machine: cores are counted once, and a straggler is named with its node's host."""
+    arguments = ["--ranks-per-node", "1", "--inject", "slow:rank=1,x=6", "--epochs", "8"]
+    one_thread = environment(OMP_NUM_THREADS="1")  # each node would think that all cores are its own
+    result = job(3, *arguments, "--hidden", "2048", "--batch-size", "0", env=one_thread)
+    assert result.code == 0, result.err
+    header, found = records(tmp_path / "run")[0], [r for r in records(tmp_path / "run") if r["kind"] == "verdict"]
+    crowded = len({core for mask in header["cores"] for core in mask}) < 3
+    assert ("oversubscribed-threads" in [v["code"] for v in found]) == crowded
+    (straggler,) = [v for v in found if v["code"] == "straggler"]
+    assert straggler["ranks"] == [1]
+    assert straggler["evidence"]["hosts"] == [header["nodes"][1]["host"]]

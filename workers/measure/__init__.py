@@ -1,0 +1,1 @@
+"""What benchmarks and comparisons of modes measure with."""
