@@ -31,7 +31,10 @@ from workers import train  # noqa: E402
 from workers.assembly import assemble  # noqa: E402
 from workers.bench.options import BenchConfig  # noqa: E402
 from workers.bench.steps import prepare  # noqa: E402
+from workers.duties import Duties  # noqa: E402
 from workers.job import Job  # noqa: E402
+from workers.resume import Origin  # noqa: E402
+from workers.saving import Saving  # noqa: E402
 from workers.setup import open_log  # noqa: E402
 from workers.signals import StopFlag  # noqa: E402
 from workers.threads import limit_threads  # noqa: E402
