@@ -233,6 +233,7 @@ class Coordinator:
         record["noise_scale"] = self.noise.update(
             sum(record["noise_trace"].values()), sum(record["noise_gradient_sq"].values())
         )
+        record["preemptions"] = table["preemptions"].astype(int).tolist()
         for name in SECONDS:
             record[name] = table[name].tolist()
         exchange_s = float(np.mean(table["transfer_s"] + table["reduce_s"])) / steps

@@ -15,6 +15,7 @@ NUMBERS = (
     "loss_sum",
     "validation_loss_sum",
     "validation_correct",
+    "preemptions",
     "loop_s",
     "input_s",
     "compute_s",

@@ -102,6 +102,7 @@ def epoch(head: Record, number: int, rng: random.Random, slow: dict[int, float])
             "parallel": sum(compute) / ranks / loop,
         },
         "bus_bytes_per_s": 1e9,
+        "preemptions": [0] * ranks,
         "loop_s": [loop] * ranks,
         "input_s": [0.001] * ranks,
         "compute_s": compute,

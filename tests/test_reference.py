@@ -14,6 +14,11 @@ CONFIG = str(Path(__file__).parent.parent / "docs" / "examples" / "reference.tom
 Job = Callable[..., Result]
 
 
+def verdicts(run: Path) -> list[str]:
+    """Return the codes of a run's verdicts."""
+    return [r["code"] for r in records(run) if r["kind"] == "verdict"]
+
+
 @pytest.mark.parametrize("mode", [name for name, mode in MODES.items() if mode.replicas])
 def test_published_figures(job: Job, tmp_path: Path, mode: str) -> None:
     result = job(4, "--config", CONFIG, "--verbose", "--mode", mode)
@@ -44,7 +49,9 @@ def test_verbose_lines_come_in_rank_order(job: Job) -> None:
 def test_the_log_names_all_three_faults(job: Job, tmp_path: Path) -> None:
     assert job(4, "--config", CONFIG).code == 0
     verdicts = {r["code"]: r for r in records(tmp_path / "run") if r["kind"] == "verdict"}
-    assert list(verdicts) == ["replicas-differ", "targets-differ", "local-loss-misleads"]
+    faults = [code for code in verdicts if code != "oversubscribed-threads"]  # this machine's
+    assert faults == ["replicas-differ", "targets-differ", "pulls-against", "local-loss-misleads"]
+    assert verdicts["pulls-against"]["ranks"] == [0]
     assert "not broadcast" in verdicts["replicas-differ"]["text"]
     assert verdicts["replicas-differ"]["ranks"] == [1, 2, 3]
     assert max(verdicts["replicas-differ"]["evidence"]["max_abs_difference"]) == pytest.approx(0.958, abs=5e-4)
@@ -74,7 +81,7 @@ def test_healthy_shards_get_no_verdict(job: Job, tmp_path: Path) -> None:
     x = rng.standard_normal((100, 10))
     np.savez(tmp_path / "d.npz", X=x, y=x @ rng.random(10) + 0.1 * rng.standard_normal(100))
     assert job(4, "--config", CONFIG, "--data", "d.npz", "--init", "broadcast").code == 0
-    assert [r["kind"] for r in records(tmp_path / "run") if r["kind"] == "verdict"] == []
+    assert [v for v in verdicts(tmp_path / "run") if v != "oversubscribed-threads"] == []
 
 
 def test_sound_rows_in_file_order_are_not_accused(job: Job, tmp_path: Path) -> None:
@@ -85,4 +92,4 @@ def test_sound_rows_in_file_order_are_not_accused(job: Job, tmp_path: Path) -> N
     for dtype in ("float64", "float32"):
         arguments = [*options, "--dtype", dtype, "--learning-rate", "1e-12", "--output", str(tmp_path / dtype)]
         assert job(4, *arguments).code == 0
-        assert [r for r in records(tmp_path / dtype) if r["kind"] == "verdict"] == []
+        assert [v for v in verdicts(tmp_path / dtype) if v != "oversubscribed-threads"] == []

@@ -205,7 +205,7 @@ def test_a_comparison_of_modes(page: Callable[..., Page], tmp_path: Path) -> Non
     assert "Nothing was trained" not in whole.text
     assert whole.headings[0] == (1, "Comparison whole")
     killed = page(log_of(tmp_path / "killed", ("header", head), *records[:3]))
-    assert "The comparison has no result" in killed.text
+    assert "No result was written; this is what the" in killed.text
     assert "No verdict yet" in killed.text
 
 

@@ -141,6 +141,7 @@ class Job:
             "loss_sum": sums.loss_sum,
             "validation_loss_sum": evaluation[0],
             "validation_correct": evaluation[1],
+            "preemptions": sums.preemptions,
             "loop_s": sums.loop_s,
             "input_s": feed.input_s,
             "compute_s": sums.loop_s - times.sync_s - sync.sampling_s - feed.input_s - saving.in_loop_s,

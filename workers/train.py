@@ -1,6 +1,7 @@
 """The training loop of a rank; knows the protocols of model and synchroniser, no MPI."""
 
 import math
+import resource
 import time
 from dataclasses import dataclass
 from typing import Protocol
@@ -74,6 +75,8 @@ class EpochSums:
     begin_s: float = 0.0
     """On the clock of ``time.perf_counter``."""
     loop_s: float = 0.0
+    preemptions: int = 0
+    """How often the system gave this process's core to another one in that time."""
     steps: int = 0
     """Of the epoch, those done before included."""
     learning_rate: float = 0.0
@@ -119,6 +122,7 @@ class Trainer:
         sampled = frozenset(sampled_steps(feed.steps))
         loss_sum, rows = 0.0, 0
         progress.epoch = epoch
+        preempted = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
         start = time.perf_counter()
         for k, batch in enumerate(feed.epoch(epoch, done), done):
             progress.step = k + 1
@@ -148,6 +152,7 @@ class Trainer:
                     break
                 duties.save(epoch, sums)
         sums.begin_s, sums.loop_s = start, time.perf_counter() - start
+        sums.preemptions = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw - preempted
         sums.loss_sum, sums.rows, sums.steps = loss_sum, rows, progress.step
         sums.learning_rate = rates[sums.steps - 1]
         progress.step = 0

@@ -54,6 +54,12 @@ class Contents:
         elif record["kind"] == "fit":
             self.fit = record
 
+    def result(self, dtype: str) -> Record:
+        """Return the comparison's record; of one that ended before it was written, what its trials say, or nothing."""
+        if self.comparison or not _can_be_summed_up(self.trials, dtype):
+            return self.comparison
+        return summarise(self.trials, dtype)
+
 
 def show_comparison(view: RunView) -> int:
     """Print a comparison, as far as it got; return the exit code. Raises LogError."""
@@ -66,9 +72,8 @@ def show_comparison(view: RunView) -> int:
         out.print(line)
     for verdict in view.verdicts:
         out.print(verdict_line(verdict))
-    found = contents.comparison
-    if not found and _can_be_summed_up(contents.trials, header["config"]["dtype"]):
-        found = summarise(contents.trials, header["config"]["dtype"])
+    found = contents.result(header["config"]["dtype"])
+    if found and not contents.comparison:
         out.print(f"No result was written; this is what the {len(contents.trials)} trials in the log say.")
     if found:
         _print(out, of_modes(found, header.get("comparison", {}).get("steps", 0)))

@@ -16,10 +16,14 @@ def comparison(data: RunData) -> Section:
     """Return the tables and charts of a comparison, as far as it got."""
     section = Section("Modes side by side")
     contents = data.measured
-    found = contents.comparison
+    found = contents.result(data.header["config"]["dtype"])
     if not found:
         section.notes.append("The comparison has no result: it was ended before all its trials were done.")
     else:
+        if not contents.comparison:
+            section.notes.append(
+                f"No result was written; this is what the {len(contents.trials)} trials in the log say."
+            )
         section.notes += [clip(sentence, 1000) for sentence in found["sentences"]]
         modes = found["modes"]
         parts = {key.removesuffix("_s"): np.array([m[key]["median"] for m in modes]) for key in PARTS}
