@@ -90,6 +90,10 @@ class RunConfig:
     checkpoint_minutes: float = _opt(10.0, "and after so many minutes; 0: not", low=0.0, high=1e6)
     keep: int = _opt(2, "how many checkpoints are kept", low=1, high=1000)
     resume: str = _opt("", "go on with a run: its folder, its name under runs/, or auto for the newest that can")
+    stall_seconds: float = _opt(60.0, "name the rank the others have waited for so long; 0: never", low=0.0, high=1e6)
+    abort_stall: float = _opt(
+        300.0, "and end the job after so many seconds without progress; 0: never", low=0.0, high=1e6
+    )
     output: str = _opt("", "the run folder (default runs/<time>-<mode>-<ranks>)")
     ranks_per_node: int = _opt(0, "pretend that so many ranks share a node (for tests); 0: as it is", low=0, high=MANY)
     verbose: bool = _opt(False, "print gradient, contribution and sync time of every process and epoch")

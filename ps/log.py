@@ -6,6 +6,7 @@ Run as ``python -m ps.log show | watch | report | ...``. The format is told in d
 import fcntl
 import os
 import struct
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -60,6 +61,7 @@ class RunLog:
         self.seq = 0
         self.size = 0
         self._synced = time.monotonic()
+        self._one_at_a_time = threading.Lock()
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | (os.O_CREAT | os.O_EXCL if new else 0), 0o644)
         self._lock()
         if not new:
@@ -86,10 +88,14 @@ class RunLog:
             return
 
     def append(self, kind: str, **fields: Any) -> None:
-        """Write a record of plain values.
+        """Write a record of plain values; any thread may.
 
         Raises OSError if it does not fit (disk full): the part that was written is cut off again.
         """
+        with self._one_at_a_time:
+            self._append(kind, fields)
+
+    def _append(self, kind: str, fields: Record) -> None:
         data = encode({"kind": kind, "seq": self.seq, "t": time.time(), **fields})
         try:
             written = os.write(self._fd, data)

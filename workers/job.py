@@ -74,6 +74,7 @@ class Job:
             decision = self._close_epoch(epoch, sums)
             if self.config.patience and decision["improved"]:
                 best = self.sync.flat.params.copy()
+            self.position.phase = "checkpoint"
             self.saving.after_epoch(epoch, sums)
             if decision["signalled"]:
                 return self._stopped(epoch, sums)
@@ -99,10 +100,11 @@ class Job:
         )
 
     def _close_epoch(self, epoch: int, sums: EpochSums) -> dict[str, bool]:
-        self.position.phase = "end of epoch"
+        self.position.phase = "evaluation"
         start = self.timer.clock()
         validation_loss, correct = self.trainer.evaluate(self.own(self.data.validation))
         evaluation_s = self.timer.clock() - start
+        self.position.phase = "end of epoch"
         times = self.timer.close_epoch()
         own_fingerprint, finite = self.sync.check_parameters()
         sampled, lines = self.sync.marks.close_epoch()
@@ -153,16 +155,17 @@ class Job:
 
         def close() -> dict[str, bool]:
             assert table is not None
+            self.position.phase = "writing the log"
             self.saving.look()
             decision = self.lead().epoch(epoch, table, facts, len(self.data.validation), begin_s)
             return {**decision, "signalled": bool(table["signal"].any())}
 
         decision: dict[str, bool] = at_root(self.comm, close)
-        self.position.phase = "training"
         return decision
 
     def _stopped(self, epoch: int, sums: EpochSums) -> int:
         steps = sums.steps
+        self.position.phase = "checkpoint"
         self.saving.save(epoch, sums, wait=True)
         signalled = allgather(self.comm, self.stop.signal)
         asked = {str(rank): signals.name(number) for rank, number in enumerate(signalled) if number}
@@ -192,8 +195,10 @@ class Job:
 
     def _finish(self, status: str, facts: dict[str, Any]) -> None:
         """Save what the run leaves behind, at rank 0."""
+        self.position.phase = "saving"
 
         def save() -> None:
+            self.position.phase = "writing the model"
             lead = self.lead()
             standard = {"x_mean": self.scaling[0], "x_scale": self.scaling[1]}
             outputs.save_model(lead.folder, self.sync.flat.p, standard)

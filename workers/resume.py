@@ -15,7 +15,8 @@ from ps.log import LOG_NAME
 from ps.sync import State
 from workers.saving import Before
 
-MAY_CHANGE = ("epochs", "checkpoint_every", "checkpoint_minutes", "keep", "resume", "output", "verbose", "debug")
+MAY_CHANGE = ("epochs", "checkpoint_every", "checkpoint_minutes", "keep", "stall_seconds", "abort_stall", "resume",
+              "output", "verbose", "debug")  # fmt: skip
 """Options that need not be those of the run that is gone on with."""
 
 

@@ -18,6 +18,7 @@ from common.mlp import Mlp
 from ps import runs, verdicts
 from ps.coordinator import Coordinator, make_folder, warn
 from ps.guard import Position, at_root, same_everywhere, together
+from ps.log import FAILURE_NAME
 from ps.modes import AUTO, HELP, MODES
 from ps.nodes import Nodes
 from workers import options
@@ -136,6 +137,7 @@ def open_log(job: Job, nodes: Nodes) -> None:
     def open_log() -> str:
         origin, resumed = job.origin, bool(job.origin.folder)
         folder = Path(origin.folder) if resumed else make_folder(config.output, config.mode, comm.size)
+        (folder / FAILURE_NAME).unlink(missing_ok=True)  # of the job before; its log has the event
         lead = job.coordinator = Coordinator(folder, config, job.sync.flat, _spread(data, job.model), resumed=resumed)
         job.saving.outcome = lead.checkpointed
         job.saving.about = lambda: {

@@ -14,6 +14,7 @@ from common.flat import ASK_STOP, Flat
 from common.marks import BEGIN, END, INPUT, Marks
 from common.mlp import Mlp
 from common.models import Model
+from common.progress import AT, COMPUTE, EXCHANGE, N_PARTS, TICK
 
 EVALUATION_ROWS = 512
 """Rows of one forward pass in an evaluation: bounds its memory."""
@@ -51,10 +52,11 @@ class Saver(Protocol):
 
 
 class Progress(Protocol):
-    """Where training is, kept up to date for messages; ``step`` counts from 1 within the epoch, 0 is outside."""
+    """Where training is, kept up to date for messages and for who watches; see common/progress.py."""
 
+    cells: "memoryview[int]"
     epoch: int
-    step: int
+    phase: str
 
 
 @dataclass(slots=True)
@@ -106,16 +108,17 @@ class Trainer:
         Raises what the synchroniser raises; ``batch`` is then the one it happened on.
         """
         sums, feed, progress, stop = EpochSums(first=done, steps=done), self.feed, self.progress, self.stop
-        saver = self.saver
+        saver, cells = self.saver, progress.cells
         backward, step = self.sync.backward, self.sync.step
         rates = schedules.learning_rates(self.config, epoch, feed.steps)
         samples = sampled_steps(feed.steps)
         sampled = frozenset(samples)
         loss_sum, rows = 0.0, 0
         progress.epoch = epoch
+        cells[AT] = at = N_PARTS * done
         start = time.perf_counter()
         for k, batch in enumerate(feed.epoch(epoch, done), done):
-            progress.step = k + 1
+            cells[AT] = at + COMPUTE
             self.batch = batch
             sample = k in sampled
             if sample:
@@ -123,7 +126,10 @@ class Trainer:
             self.loss_sum = loss = backward(batch, rates[k], sample=sample)
             loss_sum += loss
             rows += batch.n
+            cells[AT] = at + EXCHANGE
             asked = step(batch, loss, stop=stop.signal != 0, save=saver.due, sample=sample)
+            at += N_PARTS
+            cells[AT] = at
             if sample:
                 self._close_marks(k)
             if asked:
@@ -131,12 +137,14 @@ class Trainer:
                 if asked & ASK_STOP:
                     sums.stopped = True
                     break
+                progress.phase = "checkpoint"
                 saver.save(epoch, sums)
+                cells[AT] = at
         sums.begin_s, sums.loop_s = start, time.perf_counter() - start
-        sums.loss_sum, sums.rows, sums.steps = loss_sum, rows, progress.step
+        sums.loss_sum, sums.rows, sums.steps = loss_sum, rows, at // N_PARTS
         sums.learning_rate = rates[sums.steps - 1]
         sums.sampled = [s + 1 for s in samples if done <= s < sums.steps]
-        progress.step = 0
+        progress.phase = "end of epoch"
         return sums
 
     def _begin_marks(self, k: int, epoch_start: float) -> None:
@@ -157,6 +165,7 @@ class Trainer:
             out = self.model.predict(self.sync.flat.p, self.data.x[chosen])
             loss_sum += self.model.loss.sum(out, y)
             correct += self.model.loss.correct(out, y)
+            self.progress.cells[TICK] += 1
         return loss_sum, correct
 
     def not_finite(self) -> list[str]:
