@@ -61,13 +61,15 @@ class StallWatch:
         self.began, self.told = 0.0, {}
 
     def _write_stacks(self, stall: Stall) -> None:
-        """Leave the stacks of this node's late ranks in the run folder, where the speaker finds them."""
+        """Leave the stacks of this node's late ranks in the run folder, where the speaker finds them.
+
+        That of a process that is stopped or does not answer is empty.
+        """
         witness = self.witness
         for number in self._asked(stall):
             if number in witness.ranks:
-                text = witness.ranks[number].stack() or "no stack: the process is stopped or does not answer"
                 with contextlib.suppress(OSError):
-                    self._stack_file(number).write_text(f"{text}\n", encoding="utf-8")
+                    self._stack_file(number).write_text(witness.ranks[number].stack(), encoding="utf-8")
 
     def _asked(self, stall: Stall) -> list[int]:
         return list(stall.ranks or range(len(self.witness.rows)))[:MOST_STACKS]
@@ -85,7 +87,8 @@ class StallWatch:
         stacks = {}
         for number in self._asked(stall):
             with contextlib.suppress(OSError):
-                stacks[str(number)] = self._stack_file(number).read_text(encoding="utf-8", errors="replace").strip()
+                stacks[str(number)] = self._stack_file(number).read_text(encoding="utf-8", errors="replace")
+        stacks = {number: stack for number, stack in stacks.items() if stack}
         text = blame.tell(stall, witness.rows, witness.hosts, silent)
         late = [witness.rows[number] for number in stall.ranks]
         goal = stall.front or late[0]
@@ -99,5 +102,5 @@ class StallWatch:
             "seconds": stall.seconds,
             "message": text,
         }
-        say("\n".join([*(f"rank {number}: {stack}" for number, stack in stacks.items()), f"rankwise: {text}"]))
+        say("\n".join([f"rankwise: {text}", *(f"rank {number}: {stack}" for number, stack in stacks.items())]))
         witness.tell({**self.told, "stacks": stacks})

@@ -52,9 +52,11 @@ class Rank:
         """Read the row and add what is seen from outside. A step that ends a stall is no measure for others."""
         row = read_row(self.memory)
         if row.place != self.row.place:
-            if self.row.step and not stalled:  # looks are a second apart: the step took at least the rest
-                self.longest_ms = max(self.longest_ms, int(1000 * (now - self.changed - LOOK_S)), 1)
+            if self.row.step and not stalled:
+                self.longest_ms = max(self.longest_ms, int(1000 * step_time(self.row, row, now - self.changed)))
             self.changed = now
+        if row.step > 1:  # one has ended, be it between two looks
+            self.longest_ms = max(self.longest_ms, 1)
         state = ENDED if self.ended else STOPPED if is_stopped(self.pid) else 0
         self.row = replace(row, beat=beat, age_ms=int(1000 * (now - self.changed)), longest_ms=self.longest_ms,
                            state=state, aborting=aborting)  # fmt: skip
@@ -74,6 +76,13 @@ class Rank:
         time.sleep(wait_s)
         self.memory.seek(end)
         return self.memory.read().decode(errors="replace").strip()
+
+
+def step_time(before: Row, after: Row, seconds: float) -> float:
+    """Estimate how long the longest step between two looks took; between epochs, at least."""
+    if after.epoch == before.epoch and after.step:
+        return seconds / max(1, after.step - before.step)
+    return max(0.0, seconds - LOOK_S)
 
 
 def open_memory(pid: int, handle: int) -> BinaryIO:
@@ -185,6 +194,7 @@ class Witness:
         self._look(time.monotonic())
         for rank in self.live:
             rank.send(ABORT_SIGNAL)
+            rank.send(signal.SIGCONT)  # one that is stopped takes it up then
         self._end_soon()
 
     def _end_soon(self) -> None:

@@ -10,6 +10,9 @@ from common.host import boot_id, host, process_start
 from ps.log import FAILURE_NAME, LogReader, Record, log_path
 from ps.reader.schema import Check
 
+HIDDEN = ("kind", "seq", "t", "crc", "what", "noticed", "stacks")
+"""Fields of an event that its line leaves out."""
+
 
 @dataclass(slots=True)
 class RunView:
@@ -106,6 +109,15 @@ def mean(values: list[float]) -> float:
 def end_line(record: Record) -> str:
     """Say how a run ended."""
     return f"End: {record['status']} after {record['epochs']} epoch(s) and {record['wall_s']:.2f} s"
+
+
+def event_line(event: Record) -> str:
+    """Return an event as one line: its message, or whatever it holds."""
+    message = event.get("message")
+    if isinstance(message, str):
+        return f"Event {event['what']}: {message.splitlines()[0] if message else ''}"
+    facts = ", ".join(f"{k} {v}" for k, v in event.items() if k not in HIDDEN)
+    return f"Event {event['what']}: {facts}"
 
 
 def death(view: RunView) -> str:

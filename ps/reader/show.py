@@ -9,7 +9,7 @@ from rich.text import Text
 from common.errors import RankwiseError
 from ps.log import Record
 from ps.reader import console
-from ps.reader.run import RunView, death, end_line, load, mean
+from ps.reader.run import RunView, death, end_line, event_line, load, mean
 from ps.text import metric, mode_name, named_metric, number, percent, verdict_line
 
 MOST_EPOCHS = 40
@@ -170,8 +170,10 @@ def _contribution_tables(record: Record) -> list[Table]:
 def _ending(view: RunView) -> list[str]:
     lines = []
     for event in view.events:
-        facts = ", ".join(f"{k} {v}" for k, v in event.items() if k not in ("kind", "seq", "t", "crc", "what"))
-        lines.append(f"Event {event['what']}: {facts}")
+        lines.append(event_line(event))
+        stacks = event.get("stacks")
+        if isinstance(stacks, dict):
+            lines += [f"Stack of rank {rank}:\n{stack}" for rank, stack in stacks.items()]
     if view.end:
         lines += [end_line(view.end), _result(view)]
     elif view.state == "died":

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from ps.log import Record, follow, log_path
-from ps.reader.run import RunView, death, end_line, mean
+from ps.reader.run import RunView, death, end_line, event_line, mean
 from ps.reader.schema import Check
 from ps.text import epoch_line, mode_name, verdict_line
 
@@ -58,4 +58,4 @@ def _line(view: RunView, record: Record) -> str:
         return verdict_line(record)
     if kind == "end":
         return end_line(record)
-    return f"{kind} {record.get('what', '')}".strip()
+    return event_line(record) if kind == "event" else kind
