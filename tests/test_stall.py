@@ -13,16 +13,19 @@ from common.blame import OUTSIDE_FACTOR, find, tell
 from common.progress import COMPUTE, ENDED, EXCHANGE, INPUT, N_PARTS, STOPPED, Row
 from ps import checkpoint
 from tests.ranks import MPIRUN, PROGRAMS, environment, finish, popen, records
-from tests.watched import SHORT, events, processes, run_job, wait_until
+from tests.watched import events, processes, run_job, wait_until
 
 HOST = os.uname().nodename
 HOSTS = ["a", "a", "b", "b"]
+LONG = ("--epochs", "60", "--hidden", "8", "--output", "run", "--stall-seconds", "0.3")
+ERROR_CODES = {"mpich": (1, 9), "openmpi": (1,)}
+"""MPICH's launcher may give the code of a rank that it killed instead of that of MPI_Abort."""
 QUICK = ("--stall-seconds", "1", "--abort-stall", "3", "--checkpoint-every", "1")
 
 
-def at(step: int, part: int, seconds: float = 60, epoch: int = 3, **more: int) -> Row:
+def at(step: int, part: int, seconds: float = 60, epoch: int = 3) -> Row:
     """Return the row of a rank in the loop that has not gone on for so long."""
-    return Row(epoch=epoch, at=(step - 1) * N_PARTS + part, age_ms=int(1000 * seconds), longest_ms=10, **more)
+    return Row(epoch=epoch, at=(step - 1) * N_PARTS + part, age_ms=int(1000 * seconds), longest_ms=10)
 
 
 def outside(phase: str, seconds: float = 60, epoch: int = 3) -> Row:
@@ -112,9 +115,9 @@ def test_a_stall_in_words(rows: list[Row], text: str) -> None:
 
 
 @pytest.mark.parametrize(("rank", "more"), [(0, ()), (3, ("--ranks-per-node", "2"))])
-def test_a_stopped_rank_is_named_and_the_job_ended(tmp_path: Path, rank: int, more: tuple[str, ...]) -> None:
+def test_a_stopped_rank_is_named_and_the_job_ended(tmp_path: Path, rank: int, more: tuple[str, ...], mpi: str) -> None:
     result = run_job(tmp_path, 4 if more else 3, "faulty.py", "stop", rank, 3, 5, *QUICK, *more)
-    assert result.code == 1
+    assert result.code in ERROR_CODES[mpi], result
     assert result.seconds < 50
     words = f"rank {rank} on {HOST} has not arrived at step 5 of epoch 3, last phase: compute"
     assert result.err.count(words) == 2, result.err  # the alarm, and the end
@@ -129,9 +132,9 @@ def test_a_stopped_rank_is_named_and_the_job_ended(tmp_path: Path, rank: int, mo
     assert found.about["position"]["epoch"] == 2
 
 
-def test_the_stack_of_a_rank_that_hangs_is_shown(tmp_path: Path) -> None:
+def test_the_stack_of_a_rank_that_hangs_is_shown(tmp_path: Path, mpi: str) -> None:
     result = run_job(tmp_path, 3, "faulty.py", "hang", 1, 3, 5, *QUICK)
-    assert result.code == 1
+    assert result.code in ERROR_CODES[mpi], result
     (stall,) = events(tmp_path, "stall")
     assert "faulty.py" in stall["stacks"]["1"]
     assert "in faulty" in stall["stacks"]["1"]
@@ -140,7 +143,7 @@ def test_the_stack_of_a_rank_that_hangs_is_shown(tmp_path: Path) -> None:
 
 
 def test_a_stall_that_passes_is_told_and_training_goes_on(tmp_path: Path) -> None:
-    fault = [str(PROGRAMS / "at_phase.py"), "stop", "1", "2", "evaluation", *SHORT, "--stall-seconds", "0.3"]
+    fault = [str(PROGRAMS / "at_phase.py"), "stop", "1", "2", "evaluation", *LONG]
     env = environment(TEST_JOB=str(tmp_path))
     process = popen([MPIRUN, "-np", "3", sys.executable, *fault], cwd=tmp_path, env=env)
     wait_until((tmp_path / "run" / "coordinator.msgpack").exists, "no log")
@@ -159,8 +162,7 @@ def test_a_stall_that_passes_is_told_and_training_goes_on(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "fault", [("at_phase.py", "nap", 0, 2, "writing the log"), ("at_phase.py", "nap", 1, 2, "evaluation"),
-              ("faulty.py", "slow", 1, 1, 1)]
+    "fault", [("at_phase.py", "nap", 0, 2, "writing the log"), ("faulty.py", "slow", 1, 1, 1)]
 )  # fmt: skip
 def test_nobody_is_blamed_for_being_slow(tmp_path: Path, fault: tuple[object, ...]) -> None:
     result = run_job(tmp_path, 3, *fault, "--stall-seconds", "2")  # type: ignore[arg-type]

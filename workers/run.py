@@ -22,7 +22,7 @@ def main() -> int:
 
     position = Position()
     with abort_on_error(comm, position):
-        stop, watch = StopFlag(position.cells), Watch(position)
+        stop, watch = StopFlag(position.cells, comm.Abort), Watch(position)
         job = nodes = None
         try:
             configured = configure(comm, sys.argv[1:])

@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import MutableSequence
+from collections.abc import Callable
 from types import FrameType
 
 from common.errors import EXIT_ERROR
@@ -21,12 +21,12 @@ class StopFlag:
 
     Python runs handlers between two of its own instructions, so not while this rank waits in MPI for one that
     never comes. A thread that reads the interpreter's wake-up pipe hears of every signal at once. So it does when the
-    witness of this node ends the job. ``cells``: where the witness reads why this process ended.
+    witness of this node has it end the job, with ``abort``. ``cells``: where the witness reads why this process ended.
     """
 
-    def __init__(self, cells: MutableSequence[int]) -> None:
+    def __init__(self, cells: "memoryview[int]", abort: Callable[[int], object]) -> None:
         self.signal = 0
-        self._cells = cells
+        self._cells, self._abort = cells, abort
         self._pipe, end = os.pipe()
         os.set_blocking(end, False)
         signal.set_wakeup_fd(end, warn_on_full_buffer=False)
@@ -46,7 +46,8 @@ class StopFlag:
         while True:
             number = os.read(self._pipe, 1)[0]
             if number == ABORT_SIGNAL:
-                os._exit(EXIT_ERROR)
+                self._abort(EXIT_ERROR)
+                os._exit(EXIT_ERROR)  # abort may return
             if number not in SIGNALS:
                 continue
             first = first or time.monotonic()

@@ -58,6 +58,10 @@ class Progress(Protocol):
     epoch: int
     phase: str
 
+    @property
+    def step(self) -> int:
+        """The step within the epoch, from 1; 0 outside of the loop."""
+
 
 @dataclass(slots=True)
 class EpochSums:

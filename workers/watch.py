@@ -33,7 +33,6 @@ class Watch:
 
     def __init__(self, position: Position) -> None:
         self.position = position
-        self._process: subprocess.Popen[bytes] | None = None
 
     def open(self, nodes: Nodes, config: RunConfig, lead: Coordinator | None) -> None:
         """Start the witness of each node. Collective. Without one (no Linux, no process left), ranks go unwatched."""
@@ -47,9 +46,15 @@ class Watch:
                 file.truncate(nodes.comm.size * PAGE_BYTES)
         ranks = allgather(nodes.local, [nodes.comm.rank, os.getpid(), handle])
         hosts = allgather(nodes.comm, host())  # behind it, the file is there for all
-        if nodes.local.rank or not able:
-            return
-        folder = folder.absolute()
+        if nodes.local.rank == 0 and able:
+            self._start(nodes, config, ranks, hosts, lead)
+        nodes.local.Barrier()  # nobody goes on, and perhaps dies, unseen
+
+    def _start(
+        self, nodes: Nodes, config: RunConfig, ranks: list[list[int]], hosts: list[str], lead: Coordinator | None
+    ) -> None:
+        assert self.position.folder is not None
+        folder = self.position.folder.absolute()
         orders = {
             "ranks": ranks,
             "hosts": hosts,
@@ -61,27 +66,24 @@ class Watch:
             "abort_s": config.abort_stall,
             "path": [path for path in sys.path if path],
         }
-        try:
-            self._start(json.dumps(orders).encode(), lead)
-        except OSError as error:
-            warn(f"ranks on {host()} that die or hang will not be told of ({error})")
-
-    def _start(self, orders: bytes, lead: Coordinator | None) -> None:
         command = [sys.executable, "-I", "-S", "-c", PROGRAM, str(ROOT)]
         out = subprocess.DEVNULL if lead is None else subprocess.PIPE
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out)
-        assert self._process.stdin is not None
-        self._process.stdin.write(orders)
-        self._process.stdin.close()
+        try:
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out)
+            assert process.stdin is not None
+            with process.stdin:
+                process.stdin.write(json.dumps(orders).encode())
+            process.wait()  # it leaves a child that watches
+        except OSError as error:
+            warn(f"ranks on {host()} that die or hang will not be told of ({error})")
+            return
         if lead is not None:
-            threading.Thread(target=_note, args=(self._process.stdout, lead), name="events", daemon=True).start()
+            threading.Thread(target=_note, args=(process.stdout, lead), name="events", daemon=True).start()
 
     def close(self) -> None:
         """Leave MPI; only now may this process end."""
         MPI.Finalize()
         self.position.cells[OVER] = 1
-        if self._process is not None:
-            self._process.wait()
 
 
 def _note(events: IO[bytes], lead: Coordinator) -> None:

@@ -16,11 +16,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from common.blame import waits
 from common.progress import ENDED, PAGE_BYTES, STOPPED, Row, read_row
 from ps.failure import append_events, claim, say
 from workers.stalls import StallWatch
 
 LOOK_S = 1.0
+STALLED_LOOK_S = 0.2
 GRACE_S = 3.0
 """How long a launcher has to end the other ranks before the witness does."""
 KILLED_S = 5.0
@@ -28,7 +30,7 @@ KILLED_S = 5.0
 LOG_S = 8.0
 """How long to wait for rank 0, perhaps on another node, to be gone before the log is written to."""
 ABORT_SIGNAL = signal.SIGURG
-"""Ends a rank with the exit code of an error (``workers/signals.py``), if it still can; others ignore it."""
+"""Has a rank end the job with the exit code of an error (``workers/signals.py``); other programs ignore it."""
 STACK_SIGNAL = signal.SIGUSR2
 PIDFD_GET_INFO = 3 << 30 | 64 << 16 | 0xFF << 8 | 11
 PIDFD_INFO_EXIT = 1 << 3
@@ -163,7 +165,7 @@ class Witness:
                 self._note_end(next(rank for rank in self.ranks.values() if rank.process == process))
             now = time.monotonic()
             if now >= look_at:
-                look_at = now + LOOK_S
+                look_at = now + (STALLED_LOOK_S if self.stalls.began else LOOK_S)
                 self._look(now)
                 self._judge(now)
             if self.kill_at is not None and now > self.kill_at:
@@ -189,12 +191,12 @@ class Witness:
         self._abort()
 
     def _abort(self) -> None:
-        """End the ranks of this node; the other witnesses see it and do so too."""
+        """End the job through MPI in one rank of this node, if one still can; other witnesses see it and do so."""
         self.aborting = True
         self._look(time.monotonic())
-        for rank in self.live:
+        for rank in sorted(self.live, key=lambda rank: (waits(rank.row), rank.row.state != STOPPED, rank.rank))[-1:]:
             rank.send(ABORT_SIGNAL)
-            rank.send(signal.SIGCONT)  # one that is stopped takes it up then
+            rank.send(signal.SIGCONT)
         self._end_soon()
 
     def _end_soon(self) -> None:
@@ -291,19 +293,19 @@ class Witness:
 
 
 def main() -> None:
-    """Take orders from standard input, leave the session of the job, and watch."""
+    """Take orders from standard input, begin to see the ranks, let their job go on, and watch."""
     orders = json.load(sys.stdin)
-    if os.fork():  # the rank need not wait for the end of a child, nor has the launcher one more process to look after
-        os._exit(0)
-    os.setsid()
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.chdir("/")
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)
     sys.path += orders["path"]
     try:
         witness = Witness(orders)
     except OSError as error:
         say(f"rankwise: warning: ranks that die or hang are not told of on {os.uname().nodename} ({error})")
         return
+    if os.fork():  # who started this waits for its end, and has no child to look after then
+        os._exit(0)
+    os.setsid()  # a launcher that kills the job's processes must not find this one
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.chdir("/")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
     witness.run()

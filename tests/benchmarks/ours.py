@@ -14,6 +14,7 @@ from common.config import RunConfig  # noqa: E402
 from common.feed import Batch, Feed, Plan  # noqa: E402
 from common.functional import MeanSquaredError, SoftmaxCrossEntropy  # noqa: E402
 from common.mlp import Mlp  # noqa: E402
+from common.progress import Progress  # noqa: E402
 from ps.modes import MODES  # noqa: E402
 from ps.nodes import Nodes  # noqa: E402
 from ps.shared import Run, SharedStep  # noqa: E402
@@ -26,11 +27,13 @@ NOTHING: Any = None
 
 
 class State:
-    """Nobody asks to stop; nobody asks where training is."""
+    """Nobody asks to stop, or for a checkpoint."""
 
     signal = 0
-    epoch = 0
-    step = 0
+    due = False
+
+    def save(self, epoch: int, sums: object) -> None:
+        raise AssertionError
 
 
 class Training:
@@ -66,7 +69,7 @@ class Training:
             self.rows, self.y, self.model.loss, self.work.sizes[-1], plan, lambda epoch: order, fixed=True,
             allocate=self.sync.allocate_rows,
         )  # fmt: skip
-        return Trainer(self.config, NOTHING, self.model, feed, self.sync, State(), State())
+        return Trainer(self.config, NOTHING, self.model, feed, self.sync, State(), Progress(), State())
 
     def run(self, steps: int) -> None:
         """Take steps by whole epochs; fewer, at the start, one by one, none of them sampled, as in a long epoch."""

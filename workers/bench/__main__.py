@@ -26,7 +26,7 @@ def main() -> int:
 
     position = Position()
     with abort_on_error(comm, position):
-        stop = StopFlag()
+        stop = StopFlag(position.cells, comm.Abort)
         try:
             config = _configure(comm, sys.argv[1:])
             code = config if isinstance(config, int) else _measure(comm, config, stop, position)
