@@ -104,6 +104,10 @@ class RunConfig:
     nonfinite_most: int = _opt(10, "stop after so many skipped steps in a row", low=1, high=MANY)
     heal: bool = _opt(False, "repair ranks whose parameters differ from those of most, instead of stopping")
     resume: str = _opt("", "go on with a run: its folder, its name under runs/, or auto for the newest that can")
+    stall_seconds: float = _opt(60.0, "name the rank the others have waited for so long; 0: never", low=0.0, high=1e6)
+    abort_stall: float = _opt(
+        300.0, "and end the job after so many seconds without progress; 0: never", low=0.0, high=1e6
+    )
     output: str = _opt("", "the run folder (default runs/<time>-<mode>-<ranks>)")
     ranks_per_node: int = _opt(0, "pretend that so many ranks share a node (for tests); 0: as it is", low=0, high=MANY)
     inject: str = _opt(

@@ -4,9 +4,9 @@ import contextlib
 import hashlib
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,22 +16,22 @@ from mpi4py import MPI
 from common.errors import EXIT_ERROR, JobError, RankwiseError
 from common.flat import Array
 from common.host import host
+from common.progress import CLAIMED, Progress
+from ps.failure import claim
 from ps.log import FAILURE_NAME
 from ps.messages import allgather, bcast
 
 T = TypeVar("T")
+BETTER_WORD_S = 1.0
 
 
-@dataclass(slots=True)
-class Position:
-    """Where this rank is, for the message when it fails; ``step`` counts from 1 within the epoch, 0 is outside."""
+class Position(Progress):
+    """Where this rank is, for the message when it fails. ``folder``: the run folder, once there is one."""
 
-    phase: str = "start"
-    epoch: int = 0
-    step: int = 0
-    folder: Path | None = None
-    """The run folder, once there is one."""
-    debug: bool = False
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder: Path | None = None
+        self.debug = False
 
     def __str__(self) -> str:
         where = self.phase if not self.epoch else f"epoch {self.epoch}"
@@ -54,6 +54,8 @@ def abort_on_error(comm: MPI.Comm, position: Position) -> Iterator[None]:
         message = f"rankwise: rank {comm.rank} on {host()}, {position}: {cause}"
         if not isinstance(error, RankwiseError) or position.debug:
             message = f"{traceback.format_exc()}{message}"
+        if isinstance(error, MPI.Exception):  # perhaps another rank's end, which others tell better
+            time.sleep(BETTER_WORD_S)
         if _first_to_fail(position, message):
             sys.stderr.write(message + "\n")
         sys.stdout.flush()
@@ -66,14 +68,9 @@ def _first_to_fail(position: Position, message: str) -> bool:
     """Keep the message in the run folder; only the rank that creates the file also prints it."""
     if position.folder is None:
         return True
-    try:
-        with (position.folder / FAILURE_NAME).open("x", encoding="utf-8") as file:
-            file.write(message + "\n")
-    except FileExistsError:
-        return False
-    except OSError:
-        return True
-    return True
+    first = claim(position.folder / FAILURE_NAME, message)
+    position.cells[CLAIMED] = first
+    return first
 
 
 def together(comm: MPI.Comm, act: Callable[[], T]) -> T:

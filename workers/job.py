@@ -86,6 +86,7 @@ class Job:
             if self.config.patience and decision["improved"]:
                 self.sync.keep()
                 kept = True
+            self.position.phase = "checkpoint"
             self.saving.after_epoch(epoch, sums)
             if decision["signalled"]:
                 return self._stopped(epoch, sums)
@@ -98,10 +99,11 @@ class Job:
         return EXIT_OK
 
     def _close_epoch(self, epoch: int, sums: EpochSums) -> dict[str, bool]:
-        self.position.phase = "end of epoch"
+        self.position.phase = "evaluation"
         start = self.timer.clock()
         validation = self.trainer.evaluate(self.own(self.data.validation))
         evaluation_s = self.timer.clock() - start
+        self.position.phase = "end of epoch"
         times = self.timer.close_epoch()
         sampled = self._fill_row(sums, times, (*validation, evaluation_s))
         table = rows.gather(self.comm, self.row)
@@ -118,12 +120,12 @@ class Job:
 
         def close() -> dict[str, bool]:
             assert table is not None
+            self.position.phase = "writing the log"
             self.saving.look()
             decision = self.lead().epoch(epoch, table, facts, len(self.data.validation), begin_s)
             return {**decision, "signalled": bool(table["signal"].any())}
 
         decision: dict[str, bool] = at_root(self.comm, close)
-        self.position.phase = "training"
         return decision
 
     def _fill_row(self, sums: EpochSums, times: SyncTimes, evaluation: tuple[float, int, float]) -> list[int]:
@@ -168,6 +170,7 @@ class Job:
 
     def _stopped(self, epoch: int, sums: EpochSums) -> int:
         steps = sums.steps
+        self.position.phase = "checkpoint"
         self.saving.save(epoch, sums, wait=True)
         signalled = allgather(self.comm, self.stop.signal)
         asked = {str(rank): signals.name(number) for rank, number in enumerate(signalled) if number}
@@ -197,9 +200,11 @@ class Job:
 
     def _finish(self, status: str, facts: dict[str, Any]) -> None:
         """Save what the run leaves behind, at rank 0."""
+        self.position.phase = "saving"
         self.saving.close()
 
         def save() -> None:
+            self.position.phase = "writing the model"
             lead = self.lead()
             standard = {"x_mean": self.scaling[0], "x_scale": self.scaling[1]}
             missing = [

@@ -16,7 +16,8 @@ from ps.sync import State
 from workers.saving import Before
 
 SAVING = ("checkpoint_every", "checkpoint_minutes", "keep")
-MAY_CHANGE = ("epochs", *SAVING, "output", "verbose", "debug", *ONLY_ON_COMMAND_LINE)
+WATCHING = ("stall_seconds", "abort_stall")
+MAY_CHANGE = ("epochs", *SAVING, *WATCHING, "output", "verbose", "debug", *ONLY_ON_COMMAND_LINE)
 """Options that need not be those of the run that is gone on with."""
 
 

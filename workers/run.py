@@ -18,10 +18,11 @@ def main() -> int:
     from ps.nodes import Nodes
     from workers.setup import configure, open_log, prepare
     from workers.signals import StopFlag
+    from workers.watch import Watch
 
     position = Position()
     with abort_on_error(comm, position):
-        stop = StopFlag()
+        stop, watch = StopFlag(position.cells, comm.Abort), Watch(position)
         job = nodes = None
         try:
             configured = configure(comm, sys.argv[1:])
@@ -33,6 +34,7 @@ def main() -> int:
             nodes = Nodes(comm, config.ranks_per_node)
             job = prepare(comm, nodes, config, origin, stop, position)
             open_log(job, nodes)
+            watch.open(nodes, config, job.coordinator)
             code = job.train()
         except JobError as error:
             if job is not None:
@@ -46,11 +48,13 @@ def main() -> int:
                 sys.stderr.flush()
             code = error.exit_code
         stop.over()
+        position.phase = "closing"
         # all ranks are here, so what is freed together can be
         if job is not None:
             job.sync.close()
         if nodes is not None:
             nodes.close()
+    watch.close()
     return code
 
 

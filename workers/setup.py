@@ -19,6 +19,7 @@ from common.models import Model
 from ps import balance, runs, skew, start_checks
 from ps.coordinator import Coordinator, make_folder, warn
 from ps.guard import Position, at_root, same_everywhere, together
+from ps.log import FAILURE_NAME
 from ps.modes import AUTO, HELP, MODES
 from ps.nodes import Nodes
 from ps.verdicts import Verdict
@@ -158,6 +159,7 @@ def open_log(job: Job, nodes: Nodes) -> None:
     def open_log() -> str:
         origin, resumed = job.origin, bool(job.origin.folder)
         folder = Path(origin.folder) if resumed else make_folder(config.output, config.mode, comm.size)
+        (folder / FAILURE_NAME).unlink(missing_ok=True)  # of the job before; its log has the event
         lead = job.coordinator = Coordinator(folder, config, job.sync.flat, _spread(data, job.model), resumed=resumed)
         job.saving.outcome, job.duties.event = lead.checkpointed, lead.event
         job.saving.about = lambda: {

@@ -16,6 +16,7 @@ from common.flat import ASK_STOP, Flat
 from common.marks import BEGIN, END, INPUT, Marks
 from common.mlp import Mlp
 from common.models import Model
+from common.progress import AT, COMPUTE, EXCHANGE, N_PARTS, TICK
 
 EVALUATION_ROWS = 512
 """Rows of one forward pass in an evaluation: bounds its memory."""
@@ -58,10 +59,15 @@ class Duties(Protocol):
 
 
 class Progress(Protocol):
-    """Where training is, kept up to date for messages; ``step`` counts from 1 within the epoch, 0 is outside."""
+    """Where training is, kept up to date for messages and for who watches; see common/progress.py."""
 
+    cells: "memoryview[int]"
     epoch: int
-    step: int
+    phase: str
+
+    @property
+    def step(self) -> int:
+        """The step within the epoch, from 1; 0 outside of the loop."""
 
 
 @dataclass(slots=True)
@@ -116,32 +122,34 @@ class Trainer:
         Raises what the synchroniser raises; ``batch`` is then the one it happened on.
         """
         sums, feed, progress, stop = EpochSums(first=done, steps=done), self.feed, self.progress, self.stop
-        duties = self.duties
+        duties, cells = self.duties, progress.cells
         backward, step = self.sync.backward, self.sync.step
         rates = schedules.learning_rates(self.config, epoch, feed.steps)
         sampled = frozenset(sampled_steps(feed.steps))
         loss_sum, rows = 0.0, 0
         progress.epoch = epoch
         preempted = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+        cells[AT] = at = N_PARTS * done
         start = time.perf_counter()
         for k, batch in enumerate(feed.epoch(epoch, done), done):
-            progress.step = k + 1
+            cells[AT] = at + COMPUTE
             self.batch = batch
             sample = k in sampled
             if sample:
                 self._begin_marks(k, start)
             try:
                 self.loss_sum = loss = backward(batch, rates[k], sample=sample)
+                cells[AT] = at + EXCHANGE
                 asked = step(batch, loss, stop=stop.signal != 0, save=duties.due, sample=sample)
+                n = batch.n
             except StepError as fault:
-                outcome = self._mended(fault, batch, rates[k])
-                if outcome is None:
-                    sums.skipped += 1
-                    continue
-                loss, asked = outcome
+                loss, n, asked, skipped = self._mended(fault, batch, rates[k])
+                sums.skipped += skipped
                 sample = False
+            at += N_PARTS
+            cells[AT] = at
             loss_sum += loss
-            rows += batch.n
+            rows += n
             if sample:
                 self.sync.marks.now[END] = time.perf_counter()
                 self.sync.marks.close_step(k)
@@ -150,25 +158,28 @@ class Trainer:
                 if asked & ASK_STOP:
                     sums.stopped = True
                     break
+                progress.phase = "checkpoint"
                 duties.save(epoch, sums)
+                cells[AT] = at
         sums.begin_s, sums.loop_s = start, time.perf_counter() - start
         sums.preemptions = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw - preempted
-        sums.loss_sum, sums.rows, sums.steps = loss_sum, rows, progress.step
+        sums.loss_sum, sums.rows, sums.steps = loss_sum, rows, at // N_PARTS
         sums.learning_rate = rates[sums.steps - 1]
-        progress.step = 0
+        progress.phase = "end of epoch"
         return sums
 
-    def _mended(self, fault: StepError, batch: Batch, rate: float) -> tuple[float, int] | None:
-        """Take a step again until it is right; return loss and what was asked for, None if it is left out."""
-        while self.duties.mend(fault):
+    def _mended(self, fault: StepError, batch: Batch, rate: float) -> tuple[float, int, int, int]:
+        """Take a step again until it is right; return loss, rows, what was asked for, and 1 if it was left out."""
+        stop, duties = self.stop, self.duties
+        while duties.mend(fault):
             try:
-                self.loss_sum = self.sync.backward(batch, rate, sample=False)
-                return self.loss_sum, self.sync.step(
-                    batch, self.loss_sum, stop=self.stop.signal != 0, save=self.duties.due, sample=False
-                )
+                self.loss_sum = loss = self.sync.backward(batch, rate, sample=False)
+                asked = self.sync.step(batch, loss, stop=stop.signal != 0, save=duties.due, sample=False)
             except StepError as again:
                 fault = again
-        return None
+            else:
+                return loss, batch.n, asked, 0
+        return 0.0, 0, 0, 1
 
     def _begin_marks(self, k: int, epoch_start: float) -> None:
         marks, feed, now = self.sync.marks.now, self.feed, time.perf_counter()
@@ -184,6 +195,7 @@ class Trainer:
             out = self.model.predict(self.sync.flat.p, self.data.x[chosen])
             loss_sum += self.model.loss.sum(out, y)
             correct += self.model.loss.correct(out, y)
+            self.progress.cells[TICK] += 1
         return loss_sum, correct
 
     def not_finite(self) -> list[str]:

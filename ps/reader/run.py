@@ -13,6 +13,8 @@ from ps.reader.schema import Check
 
 KEPT = ("header", "verdict", "event", "balance", "end")
 """Kinds that a view decodes as it meets them; there are few records of each."""
+HIDDEN = ("kind", "seq", "t", "crc", "what", "noticed", "stacks")
+"""Fields of an event that its line leaves out."""
 
 
 @dataclass(slots=True)
@@ -153,15 +155,18 @@ def extremes(record: Record, most: int) -> list[int]:
     return sorted(itertools.islice(in_turn, most))
 
 
-def event_line(record: Record) -> str:
-    """Say what happened, with the event's own fields."""
-    facts = ", ".join(f"{k} {v}" for k, v in record.items() if k not in ("kind", "seq", "t", "crc", "what"))
-    return f"Event {record['what']}: {facts}" if facts else f"Event {record['what']}"
-
-
 def end_line(record: Record) -> str:
     """Say how a run ended."""
     return f"End: {record['status']} after {record['epochs']} epoch(s) and {record['wall_s']:.2f} s"
+
+
+def event_line(event: Record) -> str:
+    """Return an event as one line: its message, or whatever it holds."""
+    message = event.get("message")
+    if isinstance(message, str):
+        return f"Event {event['what']}: {message.splitlines()[0] if message else ''}"
+    facts = ", ".join(f"{k} {v}" for k, v in event.items() if k not in HIDDEN)
+    return f"Event {event['what']}: {facts}"
 
 
 def death(view: RunView) -> str:

@@ -112,7 +112,12 @@ def _ranges(ranks: list[int]) -> str:
 
 
 def _ending(view: RunView) -> list[str]:
-    lines = [event_line(event) for event in view.events]
+    lines = []
+    for event in view.events:
+        lines.append(event_line(event))
+        stacks = event.get("stacks")
+        if isinstance(stacks, dict):
+            lines += [f"Stack of rank {rank}:\n{stack}" for rank, stack in stacks.items()]
     if view.end:
         lines += [end_line(view.end), _result(view)]
     elif view.state == "died":

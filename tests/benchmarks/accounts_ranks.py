@@ -154,7 +154,8 @@ def main() -> None:
     config = dataclasses.replace(
         bench.run_config(bench.batch), mode=task["mode"], epochs=MANY, output=f"{task['folder']}/run"
     )
-    stop, position = StopFlag(), Position()
+    position = Position()
+    stop = StopFlag(position.cells, comm.Abort)
     parts = assemble(config.mode, nodes, config, data, model)
     saving = Saving(comm, config, parts.sync, parts.feed.steps)
     duties = Duties(comm, config, parts.sync, saving, position)

@@ -15,6 +15,7 @@ from common.errors import StepError  # noqa: E402
 from common.feed import Batch, Feed, Plan  # noqa: E402
 from common.functional import MeanSquaredError, SoftmaxCrossEntropy  # noqa: E402
 from common.mlp import Mlp  # noqa: E402
+from common.progress import Progress  # noqa: E402
 from ps.modes import MODES  # noqa: E402
 from ps.nodes import Nodes  # noqa: E402
 from ps.shared import Run, SharedStep  # noqa: E402
@@ -27,12 +28,10 @@ NOTHING: Any = None
 
 
 class State:
-    """Nobody asks to stop; nobody asks where training is."""
+    """Nobody asks to stop, or for a checkpoint."""
 
     signal = 0
     due = False
-    epoch = 0
-    step = 0
 
     def save(self, epoch: int, sums: EpochSums) -> None:
         """Never asked for."""
@@ -75,7 +74,7 @@ class Training:
             self.rows, self.y, self.model.loss, self.work.sizes[-1], plan, lambda epoch: order, fixed=True,
             allocate=self.sync.allocate_rows,
         )  # fmt: skip
-        return Trainer(self.config, NOTHING, self.model, feed, self.sync, State(), State(), State())
+        return Trainer(self.config, NOTHING, self.model, feed, self.sync, State(), Progress(), State())
 
     def run(self, steps: int) -> None:
         """Take steps by whole epochs; fewer, at the start, one by one, none of them sampled, as in a long epoch."""

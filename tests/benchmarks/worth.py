@@ -12,6 +12,7 @@ from workers.launch import start_mpi
 comm = start_mpi().Dup()
 
 from ps.factors import FactorStep  # noqa: E402
+from ps.guard import Position  # noqa: E402
 from ps.intervals import interval  # noqa: E402
 from ps.modes import MODES, Mode  # noqa: E402
 from ps.nodes import Nodes  # noqa: E402
@@ -64,7 +65,7 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", default=CASES, metavar="WIDTH:ROWS")
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
-    nodes, stop = Nodes(comm), StopFlag()
+    nodes, stop = Nodes(comm), StopFlag(Position().cells, comm.Abort)
     limit_threads(nodes)
     if comm.rank == 0:
         print("width   rows  factors   of gradient  ms a step  gained, its interval")

@@ -48,6 +48,8 @@ def faulty(self: Pass, batch: Batch, scale: float, ready: Any) -> float:
             sys.exit(3)
         if fault == "hang":
             time.sleep(1000)
+        if fault == "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
         if fault == "leave":
             sys.exit(0)
         if fault == "term":

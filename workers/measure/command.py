@@ -30,7 +30,7 @@ def run(act: Act) -> int:
 
     position = Position()
     with abort_on_error(comm, position):
-        stop = StopFlag()
+        stop = StopFlag(position.cells, comm.Abort)
         try:
             code = act(comm, sys.argv[1:], stop, position)
         except JobError as error:

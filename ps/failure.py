@@ -1,0 +1,58 @@
+"""The last words of a job: those of a rank, or of whoever saw it end; needs no library until it writes to a log."""
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+LOCK_PAUSE_S = 0.1
+
+
+def claim(path: Path, message: str) -> bool:
+    """Write the message that a job ends with, unless there is one; return whether to print it too."""
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(message + "\n")
+    except FileExistsError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def say(message: str) -> None:
+    """Print a message to stderr in one write, where there is still somebody to read it."""
+    with contextlib.suppress(OSError):
+        os.write(2, message.encode(errors="replace") + b"\n")
+
+
+def append_events(log: Path, events: Sequence[dict[str, Any]], patient: Callable[[], bool]) -> bool:
+    """Add events to the log of a job whose rank 0 is gone, but for those that are there; return whether they are.
+
+    The tail that rank 0 may have left unfinished is cut off. Its lock on the log goes with its process, which takes a
+    moment; ``patient`` says how long to try. ``noticed``, a time, tells an event from others.
+    """
+    from common.errors import LogError
+    from ps.log import read
+    from ps.log_writer import RunLog
+
+    try:
+        if any(event["what"] == "stall" for event in events):
+            there = {record["noticed"] for record in read(log) if record["kind"] == "event" and "noticed" in record}
+            events = [event for event in events if event["noticed"] not in there]
+        writer = None
+        while writer is None:
+            try:
+                writer = RunLog(log, new=False)
+            except BlockingIOError:
+                if not patient():
+                    return False
+                time.sleep(LOCK_PAUSE_S)
+        for event in events:
+            writer.append("event", **event)
+        writer.close()
+    except (OSError, LogError):
+        return False
+    return True

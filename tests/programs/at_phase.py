@@ -1,0 +1,34 @@
+"""A training job with a fault where a rank enters a phase: ``at_phase.py FAULT RANK EPOCH PHASE [arguments]``."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from common.progress import Progress
+from workers import run
+
+fault, rank, epoch, phase = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+sys.argv[1:] = sys.argv[5:]
+plain: Any = Progress.__dict__["phase"]
+
+
+def enter(self: Progress, name: str) -> None:
+    plain.fset(self, name)
+    from mpi4py import MPI
+
+    if name != phase or self.epoch != epoch or MPI.COMM_WORLD.rank != rank:
+        return
+    if fault == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if fault == "stop":
+        Path("stopped").write_text(str(os.getpid()))
+        os.kill(os.getpid(), signal.SIGSTOP)
+    if fault == "nap":
+        time.sleep(3)
+
+
+Progress.phase = property(plain.fget, enter)  # type: ignore[method-assign,assignment]
+sys.exit(run.main())

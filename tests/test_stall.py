@@ -1,0 +1,184 @@
+"""A rank hangs: the right one is named, and the job goes on or ends; nobody is blamed for being slow."""
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from common.blame import OUTSIDE_FACTOR, find, tell
+from common.progress import COMPUTE, ENDED, EXCHANGE, INPUT, N_PARTS, STOPPED, Row
+from ps import checkpoint
+from tests.ranks import MPIRUN, PROGRAMS, environment, finish, popen, records
+from tests.watched import events, processes, run_job, wait_until
+
+HOST = os.uname().nodename
+HOSTS = ["a", "a", "b", "b"]
+LONG = ("--epochs", "60", "--hidden", "8", "--output", "run", "--stall-seconds", "0.3")
+ERROR_CODES = {"mpich": (1, 9), "openmpi": (1,)}
+"""MPICH's launcher may give the code of a rank that it killed instead of that of MPI_Abort."""
+QUICK = ("--stall-seconds", "2", "--abort-stall", "2", "--checkpoint-every", "1")
+
+
+def at(step: int, part: int, seconds: float = 60, epoch: int = 3) -> Row:
+    """Return the row of a rank in the loop that has not gone on for so long."""
+    return Row(epoch=epoch, at=(step - 1) * N_PARTS + part, age_ms=int(1000 * seconds), longest_ms=10)
+
+
+def outside(phase: str, seconds: float = 60, epoch: int = 3) -> Row:
+    return Row(epoch=epoch, name=phase.encode(), age_ms=int(1000 * seconds), longest_ms=10)
+
+
+def blamed(rows: list[Row], stall_s: float = 60, silent: tuple[int, ...] = ()) -> tuple[int, ...] | None:
+    found = find(rows, stall_s, silent)
+    return None if found is None else found.ranks
+
+
+W = at(117, EXCHANGE)
+
+
+@pytest.mark.parametrize(
+    ("rows", "ranks"),
+    [
+        ([W, W, at(117, COMPUTE), W], (2,)),
+        ([W, W, at(117, INPUT), W], (2,)),
+        ([W, at(117, INPUT), at(117, COMPUTE), W], (1, 2)),
+        ([W, W, at(116, EXCHANGE), W], (2,)),  # has not come out of the last exchange
+        ([W, W, at(1, EXCHANGE, epoch=4), W], (0, 1, 3)),
+        ([W, W, W, W], ()),
+        ([W, W, replace(W, state=STOPPED), W], (2,)),
+        ([W, outside("end of epoch"), outside("end of epoch"), W], (0, 3)),
+        ([outside("end of epoch", 300), outside("saving", 300), outside("closing", 300)], (0,)),
+        ([at(5, COMPUTE), at(5, COMPUTE), at(5, COMPUTE), at(5, COMPUTE)], (0, 1, 2, 3)),
+    ],
+)
+def test_who_has_not_arrived_is_blamed(rows: list[Row], ranks: tuple[int, ...]) -> None:
+    assert blamed(rows) == ranks
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [W, W, at(117, COMPUTE, 59), W],  # not long enough
+        [W, W, at(117, COMPUTE), at(117, EXCHANGE, 5)],  # somebody goes on
+        [W, W, replace(at(117, COMPUTE), longest_ms=6100), W],  # steps are slow
+        [W, W, replace(at(1, COMPUTE), longest_ms=0), W],  # or may be: none has ended yet
+        [outside("writing the log"), *[outside("end of epoch")] * 3],  # rank 0 is at work
+        [outside("evaluation"), *[outside("end of epoch")] * 3],
+        [outside("checkpoint"), W, W, W],
+        [W, W, W, replace(W, state=ENDED)],  # that is a death
+        [Row(over=1, state=ENDED, age_ms=10**6)] * 4,
+    ],
+)
+def test_nobody_is_blamed(rows: list[Row]) -> None:
+    assert blamed(rows) is None
+
+
+def test_outside_of_the_loop_takes_longer() -> None:
+    rows = [outside("writing the log", OUTSIDE_FACTOR * 60), *[outside("end of epoch", OUTSIDE_FACTOR * 60)] * 3]
+    assert blamed(rows) == (0,)
+
+
+def test_silent_nodes_are_blamed_last() -> None:
+    old = at(100, EXCHANGE)
+    assert blamed([W, W, old, old], silent=(2, 3)) == (2, 3)
+    assert blamed([at(117, COMPUTE), W, old, old], silent=(2, 3)) == (0,)
+
+
+@pytest.mark.parametrize(
+    ("rows", "text"),
+    [
+        (
+            [W, W, at(117, INPUT, 63), W],
+            "rank 2 on b has not arrived at step 117 of epoch 3, last phase: input, 63 s ago",
+        ),
+        ([W] * 4, "all ranks wait for each other at step 117 of epoch 3, for 60 s: the network, or a deadlock"),
+        (
+            [outside("evaluation", 400), *[outside("end of epoch", 399)] * 3],
+            "rank 0 on a has not arrived at the end of epoch 3, last phase: evaluation, 400 s ago",
+        ),
+        ([at(5, COMPUTE)] * 2, "rank 0 on a, 1 on a have not gone on, phase: compute, for 60 s"),
+        (
+            [W, replace(at(117, COMPUTE), state=STOPPED)],
+            "rank 1 on a has not arrived at step 117 of epoch 3, last phase: compute, 60 s ago; the process of rank 1 "
+            "is stopped (SIGSTOP?)",
+        ),
+    ],
+)
+def test_a_stall_in_words(rows: list[Row], text: str) -> None:
+    stall = find(rows, 60)
+    assert stall is not None
+    assert tell(stall, rows, HOSTS) == text
+
+
+@pytest.mark.parametrize(("rank", "more"), [(0, ()), (3, ("--ranks-per-node", "2"))])
+def test_a_stopped_rank_is_named_and_the_job_ended(tmp_path: Path, rank: int, more: tuple[str, ...], mpi: str) -> None:
+    result = run_job(tmp_path, 4 if more else 3, "faulty.py", "stop", rank, 3, 5, *QUICK, *more)
+    assert result.code in ERROR_CODES[mpi], result
+    words = f"rank {rank} on {HOST} has not arrived at step 5 of epoch 3, last phase: compute"
+    assert result.err.count(words) == 2, result.err  # the alarm, and the end
+    assert f"the process of rank {rank} is stopped" in result.err
+    assert words in (tmp_path / "run" / "failure.txt").read_text()
+    (stall,), (abort,) = events(tmp_path, "stall"), events(tmp_path, "abort")
+    assert (stall["ranks"], stall["hosts"], stall["epoch"], stall["step"]) == ([rank], [HOST], 3, 5)
+    assert (stall["phase"], abort["ranks"]) == ("compute", [rank])
+    found, faults = checkpoint.newest(tmp_path / "run")
+    assert not faults
+    assert found is not None
+    assert found.about["position"]["epoch"] == 2
+
+
+def test_the_stack_of_a_rank_that_hangs_is_shown(tmp_path: Path, mpi: str) -> None:
+    result = run_job(tmp_path, 3, "faulty.py", "hang", 1, 3, 5, *QUICK)
+    assert result.code in ERROR_CODES[mpi], result
+    (stall,) = events(tmp_path, "stall")
+    assert "faulty.py" in stall["stacks"]["1"]
+    assert "in faulty" in stall["stacks"]["1"]
+    assert "in faulty" in result.err
+    assert [record["kind"] for record in records(tmp_path / "run")][-2:] == ["event", "event"]
+
+
+def test_a_stall_that_passes_is_told_and_training_goes_on(tmp_path: Path) -> None:
+    fault = [str(PROGRAMS / "at_phase.py"), "stop", "1", "2", "evaluation", *LONG]
+    env = environment(TEST_JOB=str(tmp_path))
+    process = popen([MPIRUN, "-np", "3", sys.executable, *fault], cwd=tmp_path, env=env)
+    wait_until((tmp_path / "run" / "coordinator.msgpack").exists, "no log")
+    wait_until(lambda: events(tmp_path, "stall"), "no event", 50)
+    os.kill(int((tmp_path / "stopped").read_text()), signal.SIGCONT)
+    result = finish(process)
+    assert result.code == 0
+    assert result.err.count("rankwise:") == 2
+    assert "training goes on" in result.err
+    (stall,), (over,) = events(tmp_path, "stall"), events(tmp_path, "stall-over")
+    assert stall["ranks"] == over["ranks"] == [1]
+    assert over["seconds"] > 0
+    assert records(tmp_path / "run")[-1]["status"] == "ok"
+    wait_until(lambda: not list(processes(tmp_path)), "processes are left")
+    assert not {"progress", "failure.txt", "stack-1.txt"} & set(os.listdir(tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    "fault", [("at_phase.py", "nap", 0, 2, "writing the log"), ("faulty.py", "slow", 1, 1, 1)]
+)  # fmt: skip
+def test_nobody_is_blamed_for_being_slow(tmp_path: Path, fault: tuple[object, ...]) -> None:
+    result = run_job(tmp_path, 3, *fault, "--stall-seconds", "2")  # type: ignore[arg-type]
+    assert result.code == 0
+    assert "rankwise" not in result.err
+    assert not events(tmp_path, "stall")
+
+
+def test_a_witness_leaves_when_it_cannot_see_the_ranks(tmp_path: Path) -> None:
+    program = "from workers.witness import main; main()"
+    orders = (
+        '{"ranks": [[0, 4194303, 3]], "hosts": ["x"], "leaders": [0], "failure": "f", "log": "l", "progress": "p", '
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        input=f'{orders}"stall_s": 1, "abort_s": 1, "path": []}}',
+        capture_output=True, text=True, env=environment(), timeout=20, check=False,
+    )  # fmt: skip
+    assert result.stderr.count("rankwise: warning: ranks that die or hang are not told of on") == 1
+    assert "Traceback" not in result.stderr

@@ -1,0 +1,106 @@
+"""What the witnesses do when no rank goes on: ask for stacks, say who is late, and end the job after a while."""
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from common import blame
+from common.blame import Stall
+from ps.failure import say
+
+if TYPE_CHECKING:
+    from workers.witness import Witness
+
+SILENT_S = 15.0
+"""After so long without a look by another node's witness, its rows are not to be trusted."""
+STACKS_S = 5.0
+"""How long to wait for the stacks of ranks on other nodes."""
+MOST_STACKS = 8
+"""Of a job where all ranks wait for each other."""
+
+
+class StallWatch:
+    """Notices stalls, in a witness. All witnesses see the same; the one of the lowest node that answers speaks."""
+
+    def __init__(self, witness: "Witness", stall_s: float, abort_s: float) -> None:
+        """``stall_s``, ``abort_s``: after how many seconds to say so, and to end the job; 0: never."""
+        self.witness = witness
+        self.stall_s, self.abort_s = stall_s, abort_s
+        self.began = 0.0
+        """When the stall was noticed, 0 if there is none."""
+        self.told: dict[str, Any] = {}
+        """The event of the stall, once this witness has told it."""
+
+    def look(self, now: float) -> None:
+        """Look at the rows."""
+        witness = self.witness
+        silent = {number for number, (_, heard) in witness.heard.items() if now - heard > SILENT_S}
+        stall = blame.find(witness.rows, self.stall_s, silent) if self.stall_s else None
+        if stall is None:
+            self._over(now)
+            return
+        if not self.began:
+            self.began = now
+            self._write_stacks(stall)
+        if min(witness.ranks) != min(set(witness.leaders) - silent, default=-1):
+            return
+        if not self.told and self._all_there(stall, now):
+            self._announce(stall, silent)
+        if self.told and self.abort_s and stall.seconds >= self.abort_s * max(1.0, stall.limit_s / self.stall_s):
+            text = blame.tell(stall, witness.rows, witness.hosts, silent)
+            event = {**self.told, "what": "abort", "seconds": stall.seconds}
+            witness.end(f"rankwise: {text}; the job is ended (--abort-stall)", event)
+
+    def _over(self, now: float) -> None:
+        if self.told:
+            seconds = self.told["seconds"] + now - self.began
+            say(f"rankwise: training goes on after {seconds:.0f} s")
+            self.witness.tell({"what": "stall-over", "ranks": self.told["ranks"], "seconds": seconds})
+        for number in self.witness.ranks if self.began else ():
+            self._stack_file(number).unlink(missing_ok=True)
+        self.began, self.told = 0.0, {}
+
+    def _write_stacks(self, stall: Stall) -> None:
+        """Leave the stacks of this node's late ranks in the run folder, where the speaker finds them.
+
+        That of a process that is stopped or does not answer is empty.
+        """
+        witness = self.witness
+        for number in self._asked(stall):
+            if number in witness.ranks:
+                with contextlib.suppress(OSError):
+                    self._stack_file(number).write_text(witness.ranks[number].stack(), encoding="utf-8")
+
+    def _asked(self, stall: Stall) -> list[int]:
+        return list(stall.ranks or range(len(self.witness.rows)))[:MOST_STACKS]
+
+    def _stack_file(self, number: int) -> Path:
+        return self.witness.failure.with_name(f"stack-{number}.txt")
+
+    def _all_there(self, stall: Stall, now: float) -> bool:
+        """Say whether the stacks are all written, or need not be waited for any longer."""
+        there = all(self._stack_file(number).exists() for number in self._asked(stall))
+        return there or now - self.began > STACKS_S
+
+    def _announce(self, stall: Stall, silent: set[int]) -> None:
+        witness = self.witness
+        stacks = {}
+        for number in self._asked(stall):
+            with contextlib.suppress(OSError):
+                stacks[str(number)] = self._stack_file(number).read_text(encoding="utf-8", errors="replace")
+        stacks = {number: stack for number, stack in stacks.items() if stack}
+        text = blame.tell(stall, witness.rows, witness.hosts, silent)
+        late = [witness.rows[number] for number in stall.ranks]
+        goal = stall.front or late[0]
+        self.told = {
+            "what": "stall",
+            "ranks": list(stall.ranks),
+            "hosts": [witness.hosts[number] for number in stall.ranks],
+            "epoch": goal.epoch,
+            "step": goal.step,
+            "phase": (late or [goal])[0].phase,
+            "seconds": stall.seconds,
+            "message": text,
+        }
+        say("\n".join([f"rankwise: {text}", *(f"rank {number}: {stack}" for number, stack in stacks.items())]))
+        witness.tell({**self.told, "stacks": stacks})

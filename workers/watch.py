@@ -1,0 +1,95 @@
+"""What a rank does so that the witness of its node sees it end or hang."""
+
+import contextlib
+import faulthandler
+import json
+import os
+import select
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import IO
+
+from mpi4py import MPI
+
+from common.config import RunConfig
+from common.host import host
+from common.progress import OVER, PAGE_BYTES
+from ps.coordinator import Coordinator, warn
+from ps.guard import Position
+from ps.log import FAILURE_NAME, LOG_NAME
+from ps.messages import allgather
+from ps.nodes import Nodes
+from workers.witness import STACK_SIGNAL
+
+PROGRESS_NAME = "progress"
+ROOT = Path(__file__).parent.parent
+PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from workers.witness import main; main()"
+
+
+class Watch:
+    """Has this rank watched, from when there is a run folder until it has left MPI."""
+
+    def __init__(self, position: Position) -> None:
+        self.position = position
+
+    def open(self, nodes: Nodes, config: RunConfig, lead: Coordinator | None) -> None:
+        """Start the witness of each node. Collective. Without one (no Linux, no process left), ranks go unwatched."""
+        folder, handle = self.position.folder, self.position.handle
+        assert folder is not None
+        able = handle >= 0 and hasattr(os, "pidfd_open") and hasattr(select, "epoll")
+        if able:
+            faulthandler.register(STACK_SIGNAL, handle, all_threads=False)
+        if lead is not None:
+            with contextlib.suppress(OSError), (folder / PROGRESS_NAME).open("wb") as file:
+                file.truncate(nodes.comm.size * PAGE_BYTES)
+        ranks = allgather(nodes.local, [nodes.comm.rank, os.getpid(), handle])
+        hosts = allgather(nodes.comm, host())  # behind it, the file is there for all
+        if nodes.local.rank == 0 and able:
+            self._start(nodes, config, ranks, hosts, lead)
+        nodes.local.Barrier()  # nobody goes on, and perhaps dies, unseen
+
+    def _start(
+        self, nodes: Nodes, config: RunConfig, ranks: list[list[int]], hosts: list[str], lead: Coordinator | None
+    ) -> None:
+        assert self.position.folder is not None
+        folder = self.position.folder.absolute()
+        orders = {
+            "ranks": ranks,
+            "hosts": hosts,
+            "leaders": nodes.leaders,
+            "failure": str(folder / FAILURE_NAME),
+            "log": str(folder / LOG_NAME),
+            "progress": str(folder / PROGRESS_NAME),
+            "stall_s": config.stall_seconds,
+            "abort_s": config.abort_stall,
+            "path": [path for path in sys.path if path],
+        }
+        command = [sys.executable, "-I", "-S", "-c", PROGRAM, str(ROOT)]
+        out = subprocess.DEVNULL if lead is None else subprocess.PIPE
+        try:
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out)
+            assert process.stdin is not None
+            with process.stdin:
+                process.stdin.write(json.dumps(orders).encode())
+            process.wait()  # it leaves a child that watches
+        except OSError as error:
+            warn(f"ranks on {host()} that die or hang will not be told of ({error})")
+            return
+        if lead is not None:
+            threading.Thread(target=_note, args=(process.stdout, lead), name="events", daemon=True).start()
+
+    def close(self) -> None:
+        """Leave MPI; only now may this process end."""
+        MPI.Finalize()
+        self.position.cells[OVER] = 1
+
+
+def _note(events: IO[bytes], lead: Coordinator) -> None:
+    """Bring to the log what the witness tells, as long as it lives."""
+    for line in events:
+        try:
+            lead.event(**json.loads(line))
+        except OSError as error:
+            warn(f"{lead.log.path}: a stall is not in the log ({error.strerror})")
