@@ -147,7 +147,7 @@ class Coordinator:
 
         Findings that the log has already are not said again.
         """
-        self.findings = Findings(job)
+        self.findings = Findings({"config": self.config.as_dict(), **job})
         for entry in LogReader(self.log.path).entries():
             if entry.kind == "verdict":
                 verdict = entry.record()

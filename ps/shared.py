@@ -186,7 +186,7 @@ class SharedStep(OwnGradient):
 
     def own_parameters(self) -> list[Array]:
         """Return this rank's slices of the parameters: a node remembers them once, like the optimizer's state."""
-        return [self.flat.params[s.start : s.stop] for _, s in self.own]
+        return [self.flat.params[a:b] for a, b, _ in self.where]
 
     def facts(self) -> dict[str, Any]:
         """See Synchronizer."""
@@ -198,7 +198,7 @@ class SharedStep(OwnGradient):
 
     def check_parameters(self) -> tuple[int, bool]:
         """See Synchronizer. Each rank of the node looks at its own slices. Collective."""
-        found = [check(part, s.start) for part, (_, s) in zip(self.own_parameters(), self.own, strict=True)]
+        found = [check(self.flat.params[s.start : s.stop], s.start) for _, s in self.own]
         total = np.array([sum(part for part, _ in found) % 2**64], np.uint64)
         self.nodes.local.Allreduce(MPI.IN_PLACE, total)
         return int(total[0]) >> 16, all(finite for _, finite in found)
@@ -221,10 +221,10 @@ class SharedStep(OwnGradient):
         self.barrier.wait()
 
     def capture(self) -> State | None:
-        """See Synchronizer. The optimizer's state lies with the ranks of rank 0's node, each its slices."""
+        """See Synchronizer. What goes with the parameters lies with the ranks of rank 0's node, each its slices."""
         local, here = self.nodes.local, self.nodes.leaders[self.comm.rank] == 0
         state = {}
-        for name, parts in sorted(self.optimizer.state().items()) if here else ():
+        for name, parts in self.vectors() if here else ():
             if self.me:
                 for part in parts:  # blocks: none is near what one message may hold
                     local.Send(part.reshape(-1), 0)
@@ -244,7 +244,7 @@ class SharedStep(OwnGradient):
         if state is not None:
             np.copyto(self.flat.params, state.params)
         self.broadcast()
-        self._load_optimizer(state, [slice(a, b) for a, b, _ in self.where])
+        self._load_vectors(state, [slice(a, b) for a, b, _ in self.where])
 
     def close(self) -> None:
         """See Synchronizer."""

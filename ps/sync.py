@@ -12,7 +12,7 @@ from common import models, optim
 from common.config import RunConfig
 from common.errors import NotFiniteError, ReplicasDivergedError
 from common.feed import Batch, Plan
-from common.flat import ASK_SAVE, ASK_STOP, N_SLOTS, Array, Flat, Slot, blocks
+from common.flat import ASK_SAVE, ASK_STOP, BLOCK, N_SLOTS, Array, Flat, Slot, blocks
 from common.marks import ARRIVED, BACKWARD, FORWARD, MEASURED, UPDATED, Marks
 from common.mlp import Mlp
 from common.models import Gradient, Model
@@ -32,12 +32,18 @@ LOSS_SUM, STOP, SAVE = (
 )  # an IntEnum as an index takes three times as long
 
 
+KEPT = "kept"
+
+
 @dataclass(slots=True)
 class State:
-    """Parameters and what the optimizer keeps, whole: (n,) vectors laid out like the parameters, and whole numbers."""
+    """Parameters and what goes with them, whole: (n,) vectors laid out like the parameters, and whole numbers.
+
+    ``vectors``: the optimizer's by name, and ``kept``, the parameters that ``Synchronizer.keep`` remembers, if any.
+    """
 
     params: Array
-    optimizer: dict[str, Array]
+    vectors: dict[str, Array]
     counts: dict[str, int]
 
 
@@ -159,8 +165,8 @@ class OwnGradient:
             np.copyto(part, kept)
 
     def own_parameters(self) -> list[Array]:
-        """Return views of the parameters that this rank updates: all of them."""
-        return [self.flat.params]
+        """Return views of the parameters that this rank updates, in the optimizer's blocks: all of them."""
+        return blocks(self.flat.params)
 
     def facts(self) -> dict[str, Any]:
         """See Synchronizer."""
@@ -177,10 +183,16 @@ class OwnGradient:
         """See Synchronizer."""
         raise NotImplementedError
 
-    def _load_optimizer(self, state: State | None, own: list[slice]) -> None:
-        """Fill the optimizer's blocks, which lie at ``own`` in the whole vectors that rank 0 has. Collective."""
-        for name, parts in sorted(self.optimizer.state().items()):
-            whole = np.empty(self.flat.n, self.flat.dtype) if state is None else state.optimizer[name]
+    def vectors(self) -> list[tuple[str, list[Array]]]:
+        """Return this rank's blocks of what goes with the parameters, by name, the same on all ranks."""
+        return [*sorted(self.optimizer.state().items()), *([(KEPT, self._kept)] if self._kept else [])]
+
+    def _load_vectors(self, state: State | None, own: list[slice]) -> None:
+        """Fill the blocks of ``vectors``, which lie at ``own`` in the whole vectors that rank 0 has. Collective."""
+        if bcast(self.comm, state is not None and KEPT in state.vectors):
+            self.keep()
+        for name, parts in self.vectors():
+            whole = np.empty(self.flat.n, self.flat.dtype) if state is None else state.vectors[name]
             for piece in blocks(whole, MAX_BYTES // whole.itemsize):
                 self.comm.Bcast(piece)
             for part, where in zip(parts, own, strict=True):
@@ -287,19 +299,16 @@ class EveryStep(OwnGradient):
         """See Synchronizer."""
         if self.comm.rank:
             return None
-        state = {name: np.concatenate(parts) for name, parts in self.optimizer.state().items()}
-        return State(self.flat.params.copy(), state, self.optimizer.counts())
+        vectors = {name: np.concatenate(parts) for name, parts in self.vectors()}
+        return State(self.flat.params.copy(), vectors, self.optimizer.counts())
 
     def load(self, state: State | None) -> None:
         """See Synchronizer."""
         if state is not None:
             np.copyto(self.flat.params, state.params)
         self.broadcast()
-        own, start = [], 0
-        for grad in self._grads:
-            own.append(slice(start, start + len(grad)))
-            start += len(grad)
-        self._load_optimizer(state, own)
+        starts = range(0, self.flat.n, BLOCK)
+        self._load_vectors(state, [slice(start, start + BLOCK) for start in starts])
 
     def heal(self, odd: list[int]) -> None:
         """See Synchronizer."""

@@ -125,7 +125,7 @@ def test_events_are_added_behind_the_last_whole_record(tmp_path: Path) -> None:
     assert append_events(log, [stall, death], lambda: False)
     added = records(log.parent)[len(before) :]
     assert [(e["seq"] - len(before), e["what"]) for e in added] == [(0, "stall"), (1, "death")]
-    writer = RunLog.reopen(log)  # as rank 0 has it while it lives
+    writer = RunLog(log, new=False)  # as rank 0 has it while it lives
     assert not append_events(log, [death], lambda: False)
     writer.close()
     assert not append_events(tmp_path / "none", [death], lambda: False)

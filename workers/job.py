@@ -75,7 +75,7 @@ class Job:
             return self._train()
 
     def _train(self) -> int:
-        kept = False
+        kept = self.origin.kept
         for epoch in range(self.origin.epoch, self.config.epochs + 1):
             sums = self.trainer.run_epoch(epoch, self.saving.before.steps)
             if sums.stopped:

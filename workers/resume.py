@@ -12,8 +12,8 @@ from common.flat import Flat
 from ps import checkpoint, runs
 from ps.checkpoint import Snapshot
 from ps.log import LOG_NAME
-from ps.sync import State
-from workers.saving import Before
+from ps.sync import KEPT, State
+from workers.saving import PARAMETERS, Before
 
 SAVING = ("checkpoint_every", "checkpoint_minutes", "keep")
 WATCHING = ("stall_seconds", "abort_stall")
@@ -40,11 +40,13 @@ class Origin:
     snapshot: Snapshot | None = None
     loads: bool = False
     """Whether there is a snapshot, at rank 0."""
+    kept: bool = False
+    """Whether it holds the best parameters so far."""
     faults: list[str] = field(default_factory=list)
 
     def facts(self) -> dict[str, Any]:
         """Return plain values of all but the snapshot."""
-        names = ("folder", "epoch", "mode", "world", "data_sha256", "memory", "loads", "faults")
+        names = ("folder", "epoch", "mode", "world", "data_sha256", "memory", "loads", "kept", "faults")
         before = [self.before.steps, self.before.rows, self.before.loss_sum]
         return {**{name: getattr(self, name) for name in names}, "before": before}
 
@@ -105,6 +107,7 @@ def open_origin(folder: Path) -> Origin:
             memory=about["coordinator"],
             snapshot=snapshot,
             loads=True,
+            kept=any(name.startswith(f"{KEPT}/") for name in snapshot.arrays),
             faults=faults,
         )
     except (KeyError, TypeError) as error:
@@ -123,6 +126,5 @@ def state_of(snapshot: Snapshot, flat: Flat) -> State:
             view[...] = array
         return whole
 
-    kinds = sorted({name.split("/")[1] for name in snapshot.arrays if name.startswith("optimizer/")})
-    counts = snapshot.about.get("counts", {})
-    return State(vector("parameters"), {kind: vector(f"optimizer/{kind}") for kind in kinds}, counts)
+    kinds = {name.split("/")[0] for name in snapshot.arrays} - {PARAMETERS}
+    return State(vector(PARAMETERS), {kind: vector(kind) for kind in sorted(kinds)}, snapshot.about.get("counts", {}))

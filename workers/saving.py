@@ -15,6 +15,9 @@ from ps.checkpoint import Snapshot, Writer
 from ps.sync import Synchronizer
 from workers.train import EpochSums
 
+PARAMETERS = "parameters"
+"""What their names begin with in a checkpoint; those of other vectors begin with the vector's."""
+
 
 @dataclass(frozen=True, slots=True)
 class Before:
@@ -90,9 +93,9 @@ class Saving:
             return
         self.look(wait=True)
         views = self.sync.flat.views
-        arrays = {f"parameters/{name}": view for name, view in views(state.params).items()}
-        for kind, vector in state.optimizer.items():
-            arrays |= {f"optimizer/{kind}/{name}": view for name, view in views(vector).items()}
+        arrays = {f"{PARAMETERS}/{name}": view for name, view in views(state.params).items()}
+        for kind, vector in state.vectors.items():
+            arrays |= {f"{kind}/{name}": view for name, view in views(vector).items()}
         whole = sums.steps == self.steps_per_epoch
         position = {
             "epoch": epoch,
