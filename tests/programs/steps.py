@@ -14,6 +14,7 @@ from common.flat import Array, Views
 from common.functional import LogisticCrossEntropy, Loss, MeanSquaredError, SoftmaxCrossEntropy
 from common.mlp import Mlp
 from common.models import Model
+from ps import factors
 from ps.modes import MODES
 from ps.nodes import Nodes
 from ps.sync import Synchronizer
@@ -77,7 +78,7 @@ def check_allocation(mode: str, optimizer: str, activation: str) -> None:
         optimizer=optimizer, batch_size=0, learning_rate=0.01, clip=1.0 if optimizer == "momentum" else 0
     )
     loss, y, n_out = LOSSES[optimizer]
-    sync, feed = assemble(mode, Mlp((FEATURES, 200, 150, n_out), activation, loss), config, y, n_out)
+    sync, feed = assemble(mode, Mlp((FEATURES, 20, 15, n_out), activation, loss), config, y, n_out)
     batches = list(feed.epoch(1))
 
     def steps(count: int) -> None:
@@ -100,7 +101,7 @@ def check_kept(mode: str, nodes: Nodes) -> None:
     """A node remembers one copy of the parameters in the shared modes, else each rank its own; then no more."""
     loss, y, n_out = LOSSES["sgd"]
     sync, feed = assemble(
-        mode, Mlp((FEATURES, 200, 150, n_out), "relu", loss), RunConfig(batch_size=500), y, n_out, nodes
+        mode, Mlp((FEATURES, 20, 15, n_out), "relu", loss), RunConfig(batch_size=500), y, n_out, nodes
     )
     taken = []
     for _ in range(2):
@@ -140,6 +141,7 @@ def check_own_model(mode: str) -> None:
     sync.close()
 
 
+factors.WORTH = float("inf")  # so that layers are formed from factors, however many rows there are
 for mode in MODES:
     check_allocation(mode, "sgd", "relu")
     check_allocation(mode, "adam", "gelu")
