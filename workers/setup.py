@@ -137,6 +137,7 @@ def prepare(comm: MPI.Comm, nodes: Nodes, config: RunConfig, origin: Origin, sto
     saving = Saving(comm, config, parts.sync, parts.feed.steps)
     saving.before = origin.before
     duties = Duties(comm, config, parts.sync, saving, position)
+    duties.skipped = origin.skipped
     parts.sync.go_on_at(origin.before.steps)
     trainer = Trainer(config, data, model, parts.feed, sync, stop, position, duties)
     duties.not_finite = trainer.not_finite
@@ -166,6 +167,7 @@ def open_log(job: Job, nodes: Nodes) -> None:
             "config": config.as_dict(),
             "mode": job.sync_facts["mode"],
             "coordinator": lead.memory(),
+            "skipped": list(job.duties.skipped),
         }
         job.saving.open(folder)
         if resumed:
