@@ -26,8 +26,8 @@ class Origin:
     """Where a job begins: at the start, or where an earlier one was.
 
     ``epoch``: the one to train next, of which ``before`` tells what is done. ``mode``: what mode auto chose then.
-    ``world``: ranks then. ``memory``: the coordinator's. ``skipped``: see Duties. ``snapshot``: rank 0 only. ``faults``: checkpoints that were
-    passed over.
+    ``world``: ranks then. ``memory``: the coordinator's. ``skipped``: see Duties. ``snapshot``: rank 0 only.
+    ``faults``: checkpoints that were passed over.
     """
 
     folder: str = ""
