@@ -39,15 +39,17 @@ PIDFD_INFO_EXIT = 1 << 3
 
 @dataclass(slots=True)
 class Rank:
-    """A rank of this node: its process, the memory with its row, and what was seen of it."""
+    """A rank of this node: its process, the memory with its row, a pipe it holds, and what was seen of it."""
 
     rank: int
     pid: int
     process: int
     memory: BinaryIO
+    line: BinaryIO
     row: Row = field(default_factory=Row)
     changed: float = field(default_factory=time.monotonic)
     longest_ms: int = 0
+    noted: bool = False
     ended: bool = False
 
     def look(self, now: float, beat: int, *, aborting: bool, stalled: bool) -> Row:
@@ -87,8 +89,8 @@ def step_time(before: Row, after: Row, seconds: float) -> float:
     return max(0.0, seconds - LOOK_S)
 
 
-def open_memory(pid: int, handle: int) -> BinaryIO:
-    """Open a file that another process holds in memory, for the rest of this one's life. Raises OSError."""
+def open_file(pid: int, handle: int) -> BinaryIO:
+    """Open what another process holds open, for the rest of this one's life. Raises OSError."""
     return Path(f"/proc/{pid}/fd/{handle}").open("rb", buffering=0)
 
 
@@ -105,7 +107,7 @@ def killed_by(process: int) -> str:
     """Return the name of the signal that ended a process, where the system tells: once its parent has asked."""
     import fcntl
 
-    for _ in range(10):
+    for _ in range(20):
         info = bytearray(64)
         struct.pack_into("Q", info, 0, PIDFD_INFO_EXIT)
         try:
@@ -137,11 +139,14 @@ class Witness:
         self.leaders: list[int] = orders["leaders"]
         self.failure, self.log, self.file = (Path(orders[k]) for k in ("failure", "log", "progress"))
         self.ranks = {
-            rank: Rank(rank, pid, os.pidfd_open(pid), open_memory(pid, handle)) for rank, pid, handle in orders["ranks"]
+            rank: Rank(rank, pid, os.pidfd_open(pid), open_file(pid, handle), open_file(pid, line))
+            for rank, pid, handle, line in orders["ranks"]
         }
+        # The kernel hands out what is ready in the order in which it came about. A process that ends closes its files
+        # first, and a launcher that sees that may have another one dead before the first is: pipes tell who was first.
         self.epoll = select.epoll()
         for rank in self.ranks.values():
-            # the kernel hands out what is ready in the order in which it came about: who ended first is known
+            self.epoll.register(rank.line, select.EPOLLONESHOT)  # which hears of the other end's closing
             self.epoll.register(rank.process, select.EPOLLIN | select.EPOLLONESHOT)
         self.stalls = StallWatch(self, float(orders["stall_s"]), float(orders["abort_s"]))
         self.rows = [Row() for _ in self.hosts]
@@ -161,8 +166,8 @@ class Witness:
         """Watch until the last rank of this node is gone, or cannot be killed."""
         look_at = 0.0
         while self.live:
-            for process, _ in self.epoll.poll(max(0.0, look_at - time.monotonic())):
-                self._note_end(next(rank for rank in self.ranks.values() if rank.process == process))
+            for source, _ in self.epoll.poll(max(0.0, look_at - time.monotonic())):
+                self._note_end(source)
             now = time.monotonic()
             if now >= look_at:
                 look_at = now + (STALLED_LOOK_S if self.stalls.began else LOOK_S)
@@ -202,11 +207,13 @@ class Witness:
     def _end_soon(self) -> None:
         self.kill_at = self.kill_at or time.monotonic() + GRACE_S
 
-    def _note_end(self, rank: Rank) -> None:
-        rank.ended = True
+    def _note_end(self, source: int) -> None:
+        rank = next(rank for rank in self.ranks.values() if source in (rank.process, rank.line.fileno()))
+        rank.ended = rank.ended or source == rank.process
         row = read_row(rank.memory)
-        if row.over:
+        if row.over or rank.noted:
             return
+        rank.noted = True
         if row.claimed or self.kill_at is None:
             self._note_death(rank, row)
         self._end_soon()
