@@ -14,7 +14,7 @@ from ps.log import RunLog, encode
 from tests.ranks import Result, epochs, finish, popen, records
 from tests.synthetic import write_run
 from tests.watched import events, run_job
-from workers.witness import open_file
+from workers.seen import open_file
 
 HOST = os.uname().nodename
 GONE_S = 10

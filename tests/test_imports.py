@@ -16,7 +16,7 @@ LIBRARIES = {
     "workers": {"numpy", "msgpack", "mpi4py", "threadpoolctl", "cyclopts"},
 }
 WITHOUT_MPI = ["ps/log.py", "ps/outputs.py", "ps/coordinator.py", "workers/__init__.py", "workers/train.py",
-               "workers/options.py", "workers/signals.py", "workers/witness.py", "workers/stalls.py",
+               "workers/options.py", "workers/signals.py", "workers/witness.py", "workers/stalls.py", "workers/seen.py",
                "ps/failure.py"]  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from ps.guard import Position
 from ps.log import FAILURE_NAME, LOG_NAME
 from ps.messages import allgather
 from ps.nodes import Nodes
-from workers.witness import STACK_SIGNAL
+from workers.seen import STACK_SIGNAL
 
 PROGRESS_NAME = "progress"
 ROOT = Path(__file__).parent.parent
