@@ -16,7 +16,8 @@ LIBRARIES = {
     "workers": {"numpy", "msgpack", "mpi4py", "threadpoolctl", "cyclopts"},
 }
 WITHOUT_MPI = ["ps/log.py", "ps/outputs.py", "ps/coordinator.py", "workers/__init__.py", "workers/train.py",
-               "workers/options.py", "workers/signals.py"]  # fmt: skip
+               "workers/options.py", "workers/signals.py",
+               *(f"workers/supervise/{p.name}" for p in (ROOT / "workers" / "supervise").glob("*.py"))]  # fmt: skip
 
 
 def imports(path: Path) -> Iterator[str]:

@@ -18,6 +18,7 @@ from common.mlp import Mlp
 from ps import runs, verdicts
 from ps.coordinator import Coordinator, make_folder, warn
 from ps.guard import Position, at_root, same_everywhere, together
+from ps.log import FAILURE_NAME
 from ps.modes import AUTO, HELP, MODES
 from ps.nodes import Nodes
 from workers import options
@@ -140,6 +141,8 @@ def open_log(job: Job, nodes: Nodes) -> None:
     def open_log() -> str:
         origin, resumed = job.origin, bool(job.origin.folder)
         folder = Path(origin.folder) if resumed else make_folder(config.output, config.mode, comm.size)
+        if (folder / FAILURE_NAME).exists():
+            runs.put_failure_aside(folder)
         lead = job.coordinator = Coordinator(folder, config, job.sync.flat, _spread(data, job.model), resumed=resumed)
         job.saving.outcome, job.duties.event = lead.checkpointed, lead.event
         job.saving.about = lambda: {
