@@ -160,7 +160,8 @@ def open_log(job: Job, nodes: Nodes) -> None:
     def open_log() -> str:
         origin, resumed = job.origin, bool(job.origin.folder)
         folder = Path(origin.folder) if resumed else make_folder(config.output, config.mode, comm.size)
-        (folder / FAILURE_NAME).unlink(missing_ok=True)  # of the job before; its log has the event
+        if (folder / FAILURE_NAME).exists():
+            runs.put_failure_aside(folder)
         lead = job.coordinator = Coordinator(folder, config, job.sync.flat, _spread(data, job.model), resumed=resumed)
         job.saving.outcome, job.duties.event = lead.checkpointed, lead.event
         job.saving.about = lambda: {
