@@ -54,7 +54,8 @@ def test_log_holds_what_every_rank_did(job: Job, tmp_path: Path) -> None:
     assert job(3, *SHORT).code == 0
     header, *rest = records(tmp_path / "run")
     assert header["kind"] == "header"
-    assert [r["kind"] for r in rest] == ["epoch", "epoch", "end"]
+    kinds = [r["kind"] for r in rest if r["kind"] != "verdict"]  # of 3 ranks on fewer cores
+    assert kinds == ["balance", "epoch", "steps", "epoch", "steps", "end"]
     assert header["world"] == 3
     assert sorted(r for node in header["nodes"] for r in node["ranks"]) == [0, 1, 2]
     assert header["data"]["rows"] == {"train": 1259, "validation": 179, "test": 359}
