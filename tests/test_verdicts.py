@@ -400,7 +400,7 @@ def test_the_documentation_has_every_code() -> None:
 
 
 def test_a_healthy_job_has_no_verdict(job: Job, tmp_path: Path) -> None:
-    """In one of three runs at least: where other programs keep a core busy, a rank of some run is a straggler indeed."""
+    """In one of three runs at least: where other programs keep a core busy, a rank may be a straggler indeed."""
     said = []
     for attempt in ("first", "second", "third"):
         result = job(2, "--output", str(tmp_path / attempt), timeout=110)
