@@ -47,14 +47,17 @@ class Snapshot:
 def save(folder: Path, snapshot: Snapshot, keep: int) -> Path:
     """Write a checkpoint, read it back, and only then remove all but the newest ``keep``; return its path.
 
-    Raises OSError or CheckpointError; older ones are then as they were.
+    Those of later steps go, too: training went back behind them. Raises OSError or CheckpointError; all others are
+    then as they were.
     """
     path = folder / snapshot.name
     with replacing(path) as (file, temporary):
         _write(file, snapshot)
         file.flush()
         verify(temporary)
-    for old in all_in(folder)[keep:]:
+    others = all_in(folder)
+    at = others.index(path)
+    for old in (*others[:at], *others[at + keep :]):
         old.unlink(missing_ok=True)
     return path
 
@@ -103,8 +106,8 @@ def newest(folder: Path) -> tuple[Snapshot | None, list[str]]:
 
 
 def verify(path: Path) -> None:
-    """Read a checkpoint array by array. Raises CheckpointError."""
-    for _ in _arrays(path):
+    """Read a checkpoint piece by piece, which takes no memory to speak of. Raises CheckpointError."""
+    for _ in _arrays(path, keep=False):
         pass
 
 
@@ -120,8 +123,8 @@ def load(path: Path) -> Snapshot:
     return Snapshot(about.pop("step"), arrays, about)
 
 
-def _arrays(path: Path) -> Iterator[tuple[str, Any]]:
-    """Yield the plain values, then one array after the other, checked."""
+def _arrays(path: Path, *, keep: bool = True) -> Iterator[tuple[str, Any]]:
+    """Yield the plain values, then one array after the other, checked; without ``keep``, empty ones."""
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             size = path.stat().st_size
@@ -135,8 +138,8 @@ def _arrays(path: Path) -> Iterator[tuple[str, Any]]:
             if members.keys() - {ABOUT} != about["crc"].keys():
                 raise CheckpointError(path, "does not hold the arrays that it names")
             for name, crc in about["crc"].items():
-                array = _read_array(path, archive, members[name])
-                if zlib.crc32(array.reshape(-1).view(np.uint8).data) != crc:
+                array, found = _read_array(path, archive, members[name], keep=keep)
+                if found != crc:
                     raise CheckpointError(path, f"array {name}: checksum does not match")
                 yield name, array
     except (CheckpointError, GeneratorExit):
@@ -150,7 +153,7 @@ def _arrays(path: Path) -> Iterator[tuple[str, Any]]:
 def _about(path: Path, archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]) -> dict[str, Any]:
     if ABOUT not in members or members[ABOUT].file_size > MOST_ABOUT_BYTES:
         raise CheckpointError(path, "not a checkpoint of rankwise")
-    about = msgpack.unpackb(_read_array(path, archive, members[ABOUT]).tobytes())
+    about = msgpack.unpackb(_read_array(path, archive, members[ABOUT], keep=True)[0].tobytes())
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise CheckpointError(path, "not a checkpoint of rankwise")
     if about.get("v") != VERSION:
@@ -161,8 +164,8 @@ def _about(path: Path, archive: zipfile.ZipFile, members: dict[str, zipfile.ZipI
     return about
 
 
-def _read_array(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
-    """Read an array, but not before it is clear that the file holds as many bytes as its header claims."""
+def _read_array(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo, *, keep: bool) -> tuple[Array, int]:
+    """Return an array and its CRC-32; memory is taken once it is clear that the file holds what its header claims."""
     with archive.open(member) as file:
         version = np.lib.format.read_magic(file)
         if version != (1, 0):
@@ -173,17 +176,20 @@ def _read_array(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -
             n_bytes *= length
         if fortran or dtype.hasobject or dtype.kind not in "fiu" or n_bytes > member.file_size:
             raise CheckpointError(path, f"{member.filename}: not a plain array of the length it claims")
-        array = np.empty(shape, dtype)
+        array = np.empty(shape if keep else 0, dtype)
         data = array.reshape(-1).view(np.uint8).data
-        at = 0
+        at = crc = 0
         while at < n_bytes:
-            got = file.readinto(data[at : at + PIECE_BYTES])  # type: ignore[attr-defined]
-            if not got:
+            piece = file.read(min(PIECE_BYTES, n_bytes - at))
+            if not piece:
                 raise CheckpointError(path, f"{member.filename}: ends early")
-            at += got
+            if keep:
+                data[at : at + len(piece)] = piece
+            crc = zlib.crc32(piece, crc)
+            at += len(piece)
         if file.read(1):
             raise CheckpointError(path, f"{member.filename}: goes on behind its end")
-    return array
+    return array, crc
 
 
 def _reason(error: Exception) -> str:

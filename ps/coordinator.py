@@ -1,5 +1,6 @@
 """Rank 0's duties beside training: the run folder, the log, progress lines and the decision to stop early."""
 
+import contextlib
 import math
 import os
 import sys
@@ -50,14 +51,17 @@ def say(line: str) -> None:
     try:
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
-    except OSError:
+    except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # also for what Python flushes at its end
+    except OSError:
+        return  # a full disk may have room again
 
 
 def warn(line: str) -> None:
-    """Print one warning line to stderr in one write."""
-    sys.stderr.write(f"rankwise: warning: {line}\n")
-    sys.stderr.flush()
+    """Print one warning line to stderr in one write, if it can be written: it may be on the disk that is full."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"rankwise: warning: {line}\n")
+        sys.stderr.flush()
 
 
 def make_folder(output: str, mode: str, n_ranks: int) -> Path:
@@ -193,6 +197,10 @@ class Coordinator:
         first step began, on rank 0's clock.
         """
         self._check_finite(epoch, table)
+        diverged = self.config.init == "broadcast" and len(set(table["fingerprint"].tolist())) > 1
+        if not table["rows"].sum() + (facts["before"] or {"rows": 0})["rows"]:
+            say(f"Epoch {epoch}: every step was left out")  # the log has them as events; an epoch it was not
+            return {"stop": False, "improved": False, "diverged": diverged}
         record = self._record(epoch, table, facts, n_validation)
         self.spool.append("epoch", **record)
         self.spool.append("steps", **self._steps(epoch, table, facts["sampled_steps"], begin_s))
@@ -201,7 +209,6 @@ class Coordinator:
         self._print(epoch, record)
         for verdict in self.findings.add(record):
             self.verdict(verdict)
-        diverged = self.config.init == "broadcast" and len(set(table["fingerprint"].tolist())) > 1
         improved = record["validation_loss"] is not None and record["validation_loss"] < self.best_loss
         if improved:
             self.best_loss, self.best_epoch = record["validation_loss"], epoch

@@ -1,5 +1,6 @@
 """The central log's writer, on rank 0 only: whole records, and none lost to a disk that is full for a while."""
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -50,6 +51,8 @@ class RunLog:
         with self._mutex:
             if not self._in_place():
                 self._bring_back()
+            if os.fstat(self._fd).st_size != self.size:  # what an earlier failure left
+                os.ftruncate(self._fd, self.size)
             data = encode({"kind": kind, "seq": self.seq, "t": time.time(), **fields})
             try:
                 written = os.write(self._fd, data)
@@ -57,14 +60,15 @@ class RunLog:
                     written += os.write(self._fd, data[written:])
                 if written < len(data):
                     raise OSError(errno.ENOSPC, f"only {written} of {len(data)} bytes were written")
+                if kind in ("header", "end") or time.monotonic() - self._synced > self.SYNC_EVERY_S:
+                    os.fsync(self._fd)
+                    self._synced = time.monotonic()
             except OSError:
-                os.ftruncate(self._fd, self.size)
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._fd, self.size)
                 raise
             self.size += len(data)
             self.seq += 1
-            if kind in ("header", "end") or time.monotonic() - self._synced > self.SYNC_EVERY_S:
-                os.fsync(self._fd)
-                self._synced = time.monotonic()
 
     def close(self) -> None:
         """Close the file."""
@@ -109,22 +113,28 @@ def _lock(handle: int) -> None:
 class Spool:
     """Writes records, or keeps those that cannot be written now and tries again with the next.
 
-    ``warn`` is told once for each new reason, and when all is well again.
+    ``warn`` is told once for each new reason, and when all is well again. May be used by several threads.
     """
 
     def __init__(self, log: RunLog, warn: Callable[[str], object]) -> None:
         self.log, self._warn = log, warn
+        self._mutex = threading.RLock()
         self._waiting: list[tuple[str, dict[str, Any]]] = []
         self._lost = 0
         self._reason = ""
 
     def append(self, kind: str, **fields: Any) -> None:
         """Write a record, and before it those that wait."""
-        self._waiting.append((kind, fields))
-        self.flush()
+        with self._mutex:
+            self._waiting.append((kind, fields))
+            self.flush()
 
     def flush(self) -> None:
         """Try to write all that wait."""
+        with self._mutex:
+            self._flush()
+
+    def _flush(self) -> None:
         while self._waiting:
             kind, fields = self._waiting[0]
             try:

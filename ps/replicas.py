@@ -86,15 +86,20 @@ def agree(status: Array) -> bool:
     return not (status[FIRST] or status[FIRST + 1] or status[FIRST + 2])
 
 
-def compare(comm: MPI.Comm, flat: Flat) -> tuple[dict[int, list[str]], bool]:
-    """Return the ranks that differ from most, with the parameters they differ in, and whether there is such a majority.
+def compare(comm: MPI.Comm, flat: Flat, copies: list[int]) -> tuple[dict[int, list[str]], bool]:
+    """Return the ranks whose copy differs from most, with the parameters it differs in, and whether most agree.
 
-    Collective; the same on all ranks.
+    ``copies``: by rank, the rank whose copy it has; a copy is one voice, however many ranks have it. Collective; the
+    same on all ranks.
     """
     own = [zlib.crc32(flat.params[s].view(np.uint8).data) for s in flat.slices.values()]
     table = allgather(comm, own)
-    whole = [hash(tuple(row)) for row in table]
-    odd = odd_ranks(whole)
-    usual = next(rank for rank in range(comm.size) if rank not in odd)
-    named = {rank: [name for i, name in enumerate(flat.slices) if table[rank][i] != table[usual][i]] for rank in odd}
-    return named, 2 * len(odd) < comm.size
+    voices = sorted(set(copies))
+    odd = [voices[i] for i in odd_ranks([hash(tuple(table[voice])) for voice in voices])]
+    usual = table[next(voice for voice in voices if voice not in odd)]
+    named = {
+        rank: [name for name, crc, other in zip(flat.slices, table[rank], usual, strict=True) if crc != other]
+        for rank, voice in enumerate(copies)
+        if voice in odd
+    }
+    return named, 2 * len(odd) < len(voices)

@@ -1,7 +1,9 @@
 """Folders of runs: which one to go on with, and what its log says of it."""
 
+import contextlib
 import re
 from pathlib import Path
+from typing import Any
 
 from common.errors import LogError, RankwiseError
 from ps.checkpoint import all_in
@@ -26,6 +28,15 @@ def header_of(log: Path) -> Record:
     raise LogError(log, 0, "holds no record yet")
 
 
+def last_config(log: Path) -> Any:
+    """Return the configuration of the last job that wrote to a log. Raises LogError."""
+    config = header_of(log).get("config")
+    for entry in LogReader(log).entries():
+        if entry.kind == "event" and entry.record().get("what") == "resume":
+            config = entry.record().get("config", config)
+    return config
+
+
 def is_done(log: Path) -> bool:
     """Say whether a run came to its end. Raises LogError."""
     done = False
@@ -33,6 +44,16 @@ def is_done(log: Path) -> bool:
         if entry.kind == "end":
             done = entry.record().get("status") == "ok"
     return done
+
+
+def tidy(folder: Path) -> None:
+    """Put away what an earlier job of the folder left: its last word, and files it was writing when it ended."""
+    if (folder / FAILURE_NAME).exists():
+        put_failure_aside(folder)
+    for pattern in (".checkpoint-*.npz.*", "progress-*", "stack-*.txt"):
+        for left in folder.glob(pattern):
+            with contextlib.suppress(OSError):
+                left.unlink()
 
 
 def find(resume: str, output: str) -> Path | None:

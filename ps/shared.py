@@ -60,6 +60,7 @@ class SharedStep(OwnGradient):
         params = self.windows.allocate(n if me == 0 else 0, dtype)[0]
         packets = self.windows.allocate(N_SLOTS + n, dtype)
         super().__init__(nodes, model, config, timer, counts, Flat(shapes, dtype, params, packets[me]))
+        self.copies = nodes.leaders
         self.grads = [packet[N_SLOTS:] for packet in packets]
         self.slices = self.deal()
         self.own = [(i, s) for i, s in enumerate(self.slices) if s.owner == me]

@@ -55,6 +55,8 @@ class Synchronizer(Protocol):
     """Seconds spent on measuring contributions in this epoch, apart from synchronising."""
     meter: ContributionMeter
     marks: Marks
+    copies: list[int]
+    """By rank: which rank's copy of the parameters it has; its own, or that of its node."""
     reduce_s: float
     """Seconds spent on summing and updating this rank's slices in this epoch, where that is not a call of MPI."""
     sent_bytes: int
@@ -131,6 +133,7 @@ class OwnGradient:
         self.clip = config.clip
         self.meter = ContributionMeter([view.size for view in flat.p.values()])
         self.marks = Marks()
+        self.copies = list(range(nodes.comm.size))
         self.sampling_s = self.reduce_s = 0.0
         self._factor, self._scale = 1.0, 1.0
         self._gradients: dict[int, Gradient] = {}
@@ -181,10 +184,6 @@ class OwnGradient:
 
     def go_on_at(self, step: int) -> None:
         """See Synchronizer."""
-
-    def heal(self, odd: list[int]) -> None:
-        """See Synchronizer."""
-        raise NotImplementedError
 
     def vectors(self) -> list[tuple[str, list[Array]]]:
         """See Synchronizer."""
@@ -276,14 +275,14 @@ class EveryStep(OwnGradient):
             raise ReplicasDivergedError
         if not math.isfinite(status[LOSS_SUM]):
             raise NotFiniteError
+        for grad in self._grads:  # all before the first update: ranks can then look for what is wrong in their own
+            if not is_finite(grad):
+                raise NotFiniteError
         if sample:
             self._measure(batch)
             self.marks.now[ARRIVED : MEASURED + 1] = arrived, left, time.perf_counter()
         if self.clip:
             self._clip()
-        for grad in self._grads:  # all before the first update: ranks can then look for what is wrong in their own
-            if not is_finite(grad):
-                raise NotFiniteError
         self.timer.add(arrived, left)
         update = self.optimizer.update
         for i, grad in enumerate(self._grads):

@@ -11,7 +11,7 @@ from mpi4py import MPI
 
 from common.config import RunConfig
 from common.dataset import Dataset
-from common.errors import JobError, NotFiniteError
+from common.errors import JobError, NotFiniteError, StepError
 from common.feed import Batch
 from common.mlp import Mlp
 from common.models import Model
@@ -44,8 +44,8 @@ def choose(nodes: Nodes, config: RunConfig, data: Dataset, model: Model | Mlp) -
         try:
             times = _try(nodes.comm, parts, config)
             trial.update(steps=len(times), median_s=statistics.median(times))
-        except NotFiniteError:  # on all ranks; the run itself will say more
-            trial["reason"] = "not finite"
+        except StepError as fault:  # on all ranks; the run itself will say more
+            trial["reason"] = "not finite" if isinstance(fault, NotFiniteError) else "replicas differ"
         measured.append(trial)
         parts.sync.close()
         del parts  # before the next one needs memory

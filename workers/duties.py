@@ -60,7 +60,7 @@ class Duties:
         return True
 
     def _differing(self) -> tuple[dict[int, list[str]], bool]:
-        return compare(self.comm, self.sync.flat) if self.config.init == "broadcast" else ({}, True)
+        return compare(self.comm, self.sync.flat, self.sync.copies) if self.config.init == "broadcast" else ({}, True)
 
     def heal(self) -> None:
         """Repair the ranks whose parameters differ from most. Collective; raises JobError where that may not be."""
@@ -98,7 +98,8 @@ class Duties:
                 "or leave such steps out with --nonfinite skip"
             )
         epoch, step, in_a_row = self.skipped
-        follows = (at.epoch, at.step) == (epoch, step + 1) or (at.step == 1 and at.epoch == epoch + 1)
+        last = step == self.saving.steps_per_epoch
+        follows = (at.epoch, at.step) in ((epoch, step + 1), *([(epoch + 1, 1)] if last else []))
         self.skipped = (at.epoch, at.step, in_a_row + 1 if follows else 1)
         self._note("skip", epoch=at.epoch, step=at.step, not_finite=ranks or {"": [where]})
         if self.skipped[2] >= self.config.nonfinite_most:

@@ -15,7 +15,7 @@ from common.flat import Array
 from common.mlp import Mlp
 from common.models import Model
 from ps import outputs, rows
-from ps.coordinator import Coordinator, say
+from ps.coordinator import Coordinator, say, warn
 from ps.guard import Position, at_root, fingerprint
 from ps.log import LOG_NAME
 from ps.messages import allgather
@@ -76,7 +76,7 @@ class Job:
 
     def _train(self) -> int:
         kept = self.origin.kept
-        for epoch in range(self.origin.epoch, self.config.epochs + 1):
+        for epoch in () if self.origin.stopped_early(self.config) else range(self.origin.epoch, self.config.epochs + 1):
             sums = self.trainer.run_epoch(epoch, self.saving.before.steps)
             if sums.stopped:
                 return self._stopped(epoch, sums)
@@ -88,10 +88,10 @@ class Job:
                 kept = True
             self.position.phase = "checkpoint"
             self.saving.after_epoch(epoch, sums)
-            if decision["signalled"]:
-                return self._stopped(epoch, sums)
             if decision["stop"]:
                 break
+            if decision["signalled"]:
+                return self._stopped(epoch, sums, closed=True)
         if kept:
             self.sync.restore()
         self.position.phase, self.position.epoch = "final test", 0
@@ -168,10 +168,10 @@ class Job:
         sync.sampling_s = sync.reduce_s = feed.input_s = saving.seconds = saving.in_loop_s = 0.0
         return sampled
 
-    def _stopped(self, epoch: int, sums: EpochSums) -> int:
+    def _stopped(self, epoch: int, sums: EpochSums, *, closed: bool = False) -> int:
         steps = sums.steps
         self.position.phase = "checkpoint"
-        self.saving.save(epoch, sums, wait=True)
+        self.saving.save(epoch, sums, closed=closed, wait=True)
         signalled = allgather(self.comm, self.stop.signal)
         asked = {str(rank): signals.name(number) for rank, number in enumerate(signalled) if number}
 
@@ -211,12 +211,17 @@ class Job:
                 *_attempt("the model", lambda: outputs.save_model(lead.folder, self.sync.flat.p, standard)),
                 *_attempt("text files", lambda: outputs.save_tables(lead.folder, lead.log.path)),
             ]
-            lead.finish("failed" if missing else status, fingerprint=fingerprint(self.sync.flat.params), **facts)
-            missing += [lead.spool.missing()] if lead.spool.missing() else []
+            if self.saving.failed and status == "stopped":
+                missing.append(f"the checkpoint could not be written ({self.saving.failed})")
+            lead.spool.flush()
+            missing += filter(None, [lead.spool.missing()])
             if missing:
                 raise RankwiseError(
                     f"output: {'; '.join(missing)}; make room in {lead.folder} and go on with --resume {lead.folder}"
                 )
+            lead.finish(status, fingerprint=fingerprint(self.sync.flat.params), **facts)
+            if self.saving.failed:
+                warn(f"the last checkpoint could not be written ({self.saving.failed})")
             say("Sync time per epoch, mean over the ranks (sync = wait for the last rank + transfer):")
             say("epoch      sync s      wait s  transfer s   of epoch")
             for line in lead.sync_lines:

@@ -52,8 +52,10 @@ def parse_command(
         return result
     path, options = result
     defaults: dict[str, Any] = {}
-    saved = resume.saved_config(options.resume, options.output) if options.resume else {}
-    for values in (saved, _read_file(_expanded("config", path)) if path else {}):
+    given = _read_file(_expanded("config", path)) if path else {}
+    output = options.output or str(given.get("output", ""))
+    saved = resume.saved_config(options.resume, output) if options.resume else {}
+    for values in (saved, given):
         defaults |= {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     if defaults:
         result = _run(arguments, modes, defaults, command)

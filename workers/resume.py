@@ -17,7 +17,8 @@ from workers.saving import PARAMETERS, Before
 
 SAVING = ("checkpoint_every", "checkpoint_minutes", "keep")
 WATCHING = ("stall_seconds", "abort_stall")
-MAY_CHANGE = ("epochs", *SAVING, *WATCHING, "output", "verbose", "debug", *ONLY_ON_COMMAND_LINE)
+MENDING = ("heal", "nonfinite", "nonfinite_most")
+MAY_CHANGE = ("epochs", *SAVING, *WATCHING, *MENDING, "output", "verbose", "debug", *ONLY_ON_COMMAND_LINE)
 """Options that need not be those of the run that is gone on with."""
 
 
@@ -45,6 +46,12 @@ class Origin:
     """Whether it holds the best parameters so far."""
     faults: list[str] = field(default_factory=list)
 
+    def stopped_early(self, config: RunConfig) -> bool:
+        """Say whether the job before had come to its end for want of a lower validation loss."""
+        if not config.patience or not self.memory or self.before.steps:
+            return False
+        return bool(self.epoch - 1 - self.memory["best_epoch"] >= config.patience)
+
     def facts(self) -> dict[str, Any]:
         """Return plain values of all but the snapshot."""
         names = ("folder", "epoch", "mode", "world", "data_sha256", "memory", "loads", "kept", "faults")
@@ -66,7 +73,7 @@ def saved_config(resume: str, output: str) -> dict[str, Any]:
     folder = runs.find(resume, output)
     if folder is None:
         return {}
-    values = runs.header_of(folder / LOG_NAME).get("config")
+    values = runs.last_config(folder / LOG_NAME)
     known = set(RunConfig.__dataclass_fields__)
     if not isinstance(values, dict) or not values.keys() <= known or not isinstance(values.get("hidden"), list):
         raise RankwiseError(f"resume: the log of {folder} holds no configuration that this version knows")
@@ -98,7 +105,7 @@ def open_origin(folder: Path) -> Origin:
     about = snapshot.about
     try:
         position = about["position"]
-        whole = position["rows"] == 0 and position["steps"] > 0 and position["loss_sum"] == 0
+        whole = position["closed"]
         return Origin(
             folder=str(folder),
             epoch=position["epoch"] + (1 if whole else 0),

@@ -16,6 +16,8 @@ from ps.messages import bcast
 from ps.sync import Synchronizer
 from workers.train import EpochSums
 
+RETRY_S = 60.0
+"""After a checkpoint that could not be written."""
 PARAMETERS = "parameters"
 """What their names begin with in a checkpoint; those of other vectors begin with the vector's."""
 
@@ -47,23 +49,26 @@ class Saving:
         self.outcome: Callable[[Path | Exception], object] = str
         self._writer: Writer | None = None
         self._timer: threading.Timer | None = None
-        self._saved = -1
+        self.failed = ""
+        """Why the last checkpoint could not be written; rank 0 only."""
+        self._saved = (-1, False)
 
     def open(self, folder: Path) -> None:
         """Begin to count the minutes, at rank 0."""
         self._writer = Writer(folder, self.config.keep)
-        self._set_timer()
+        self._set_timer(60 * self.config.checkpoint_minutes)
 
-    def save(self, epoch: int, sums: EpochSums, *, wait: bool = False) -> None:
+    def save(self, epoch: int, sums: EpochSums, *, closed: bool = False, wait: bool = False) -> None:
         """Take a copy after ``sums.steps`` steps of an epoch, and begin to write it. Collective.
 
-        ``wait``: until it is written. If the one before is not, that is waited for first.
+        ``closed``: the epoch was evaluated and recorded, too. ``wait``: until it is written. If the one before is not,
+        that is waited for first.
         """
         start = time.perf_counter()
-        done = (epoch - 1) * self.steps_per_epoch + sums.steps
-        if done != self._saved:
-            self._saved = done
-            self._take(epoch, sums, done)
+        place = (epoch - 1) * self.steps_per_epoch + sums.steps, closed
+        if bcast(self.comm, place != self._saved or bool(self.failed)):
+            self._saved = place
+            self._take(epoch, sums, *place)
         if wait:
             self.look(wait=True)
         self.seconds += time.perf_counter() - start
@@ -72,12 +77,18 @@ class Saving:
         """Save where the epochs say so. Collective."""
         every = self.config.checkpoint_every
         if every and epoch % every == 0:
-            self.save(epoch, sums)
+            self.save(epoch, sums, closed=True)
 
     def look(self, *, wait: bool = False) -> None:
         """Report a checkpoint that has been written, at rank 0."""
         if self._writer is not None and (outcome := self._writer.ended(wait=wait)) is not None:
-            self.outcome(outcome)
+            self._tell(outcome)
+
+    def _tell(self, outcome: Path | Exception) -> None:
+        self.failed = "" if isinstance(outcome, Path) else str(getattr(outcome, "strerror", None) or outcome)
+        if self.failed:
+            self._set_timer(RETRY_S)
+        self.outcome(outcome)
 
     def close(self) -> None:
         """Stop counting and wait for what is being written."""
@@ -85,11 +96,11 @@ class Saving:
             self._timer.cancel()
         self.look(wait=True)
 
-    def _take(self, epoch: int, sums: EpochSums, done: int) -> None:
+    def _take(self, epoch: int, sums: EpochSums, done: int, closed: bool) -> None:
         self.due = False
         if not bcast(self.comm, self._has_room()):
-            self.outcome(MemoryError("no memory for a copy of the state"))
-            self._set_timer()
+            if self._writer is not None:
+                self._tell(MemoryError("no memory for a copy of the state"))
             return
         state = self.sync.capture()
         part = np.array([sums.rows, sums.loss_sum])
@@ -100,16 +111,16 @@ class Saving:
         arrays = {f"{PARAMETERS}/{name}": view for name, view in views(state.params).items()}
         for kind, vector in state.vectors.items():
             arrays |= {f"{kind}/{name}": view for name, view in views(vector).items()}
-        whole = sums.steps == self.steps_per_epoch
         position = {
             "epoch": epoch,
             "steps": sums.steps,
-            "rows": 0 if whole else self.before.rows + int(part[0]),
-            "loss_sum": 0.0 if whole else self.before.loss_sum + float(part[1]),
+            "closed": closed,
+            "rows": self.before.rows + int(part[0]),
+            "loss_sum": self.before.loss_sum + float(part[1]),
         }
         about = {"position": position, "counts": state.counts, "world": self.comm.size, **self.about()}
         self._writer.start(Snapshot(done, arrays, about))
-        self._set_timer()
+        self._set_timer(60 * self.config.checkpoint_minutes)
 
     def _has_room(self) -> bool:
         """Say whether rank 0 gets the memory, while nobody waits for it yet."""
@@ -122,13 +133,11 @@ class Saving:
             return False
         return True
 
-    def _set_timer(self) -> None:
-        if self._writer is None:
-            return
+    def _set_timer(self, seconds: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        if self.config.checkpoint_minutes:
-            self._timer = threading.Timer(60 * self.config.checkpoint_minutes, self._ask)
+        if seconds:
+            self._timer = threading.Timer(seconds, self._ask)
             self._timer.daemon = True
             self._timer.start()
 

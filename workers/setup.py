@@ -19,7 +19,6 @@ from common.models import Model
 from ps import balance, runs, skew, start_checks
 from ps.coordinator import Coordinator, make_folder, warn
 from ps.guard import Position, at_root, same_everywhere, together
-from ps.log import FAILURE_NAME
 from ps.modes import AUTO, HELP, MODES
 from ps.nodes import Nodes
 from ps.verdicts import Verdict
@@ -118,6 +117,11 @@ def prepare(comm: MPI.Comm, nodes: Nodes, config: RunConfig, origin: Origin, sto
         raise JobError(
             f"resume: data {data.name} is not what the run was trained on; give the same data, or start anew"
         )
+    if origin.loads and config.rows == "shard" and origin.world != comm.size:
+        raise JobError(
+            f"resume: with --rows shard each rank has rows of its own, so that {comm.size} ranks cannot go on for "
+            f"{origin.world}; start {origin.world} ranks"
+        )
     mode, trials = config.mode, None
     if mode == AUTO and origin.mode:
         mode = origin.mode
@@ -160,22 +164,23 @@ def open_log(job: Job, nodes: Nodes) -> None:
     def open_log() -> str:
         origin, resumed = job.origin, bool(job.origin.folder)
         folder = Path(origin.folder) if resumed else make_folder(config.output, config.mode, comm.size)
-        if (folder / FAILURE_NAME).exists():
-            runs.put_failure_aside(folder)
         lead = job.coordinator = Coordinator(folder, config, job.sync.flat, _spread(data, job.model), resumed=resumed)
+        runs.tidy(folder)  # behind the lock on the log: no other job writes here
         job.saving.outcome, job.duties.event = lead.checkpointed, lead.event
         job.saving.about = lambda: {
             "config": config.as_dict(),
             "mode": job.sync_facts["mode"],
+            "data_sha256": data.sha256,
             "coordinator": lead.memory(),
             "skipped": list(job.duties.skipped),
         }
-        job.saving.open(folder)
+        if config.init == "broadcast":  # else each rank has parameters of its own, and one file does not hold them
+            job.saving.open(folder)
         if resumed:
             lead.recall(origin.memory, facts)
             lead.event(
                 "resume", epoch=origin.epoch, step=origin.before.steps, ranks_before=origin.world, ranks=comm.size,
-                passed_over=origin.faults, **facts,
+                passed_over=origin.faults, config=config.as_dict(), **facts,
             )  # fmt: skip
             for fault in origin.faults:
                 warn(f"passed over: {fault}")
@@ -198,7 +203,7 @@ def open_log(job: Job, nodes: Nodes) -> None:
     def note() -> None:
         lead = job.lead()
         inject.announce(lead)
-        lead.log.append("balance", **spread)
+        lead.spool.append("balance", **spread)
         for finding in (*findings, *lead.findings.start()):
             lead.verdict(finding)
 

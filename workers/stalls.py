@@ -57,7 +57,8 @@ class StallWatch:
             say(f"rankwise: training goes on after {seconds:.0f} s")
             self.witness.tell({"what": "stall-over", "ranks": self.told["ranks"], "seconds": seconds})
         for number in self.witness.ranks if self.began else ():
-            self._stack_file(number).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self._stack_file(number).unlink()
         self.began, self.told = 0.0, {}
 
     def _write_stacks(self, stall: Stall) -> None:

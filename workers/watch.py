@@ -4,6 +4,7 @@ import contextlib
 import faulthandler
 import json
 import os
+import secrets
 import select
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from common.progress import OVER, PAGE_BYTES
 from ps.coordinator import Coordinator, warn
 from ps.guard import Position
 from ps.log import FAILURE_NAME, LOG_NAME
-from ps.messages import allgather
+from ps.messages import allgather, bcast
 from ps.nodes import Nodes
 from workers.seen import STACK_SIGNAL
 
@@ -41,8 +42,10 @@ class Watch:
         able = handle >= 0 and hasattr(os, "pidfd_open") and hasattr(select, "epoll")
         if able:
             faulthandler.register(STACK_SIGNAL, handle, all_threads=False)
+        # a name of its own: witnesses of a job before may still write theirs
+        self.progress = folder.absolute() / f"{PROGRESS_NAME}-{bcast(nodes.comm, secrets.token_hex(4))}"
         if lead is not None:
-            with contextlib.suppress(OSError), (folder / PROGRESS_NAME).open("wb") as file:
+            with contextlib.suppress(OSError), self.progress.open("wb") as file:
                 file.truncate(nodes.comm.size * PAGE_BYTES)
         ranks = allgather(nodes.local, [nodes.comm.rank, os.getpid(), handle, self.position.line])
         hosts = allgather(nodes.comm, host())  # behind it, the file is there for all
@@ -61,7 +64,7 @@ class Watch:
             "leaders": nodes.leaders,
             "failure": str(folder / FAILURE_NAME),
             "log": str(folder / LOG_NAME),
-            "progress": str(folder / PROGRESS_NAME),
+            "progress": str(self.progress),
             "stall_s": config.stall_seconds,
             "abort_s": config.abort_stall,
             "path": [path for path in sys.path if path],

@@ -10,7 +10,7 @@ import numpy as np
 
 from common.config import RunConfig
 from common.dataset import Dataset
-from common.errors import EXIT_STOPPED, JobError, NotFiniteError
+from common.errors import EXIT_STOPPED, JobError, NotFiniteError, StepError
 from common.feed import Batch, Feed
 from common.mlp import Mlp
 from common.models import Model
@@ -57,7 +57,9 @@ class Runner:
         try:
             with np.errstate(all="ignore"):  # found out, and told, by the synchroniser
                 yield
-        except NotFiniteError:
+        except StepError as fault:
+            if not isinstance(fault, NotFiniteError):
+                raise JobError(f"mode {self.mode}: parameters differ between ranks; look for a faulty node") from None
             raise JobError(
                 f"mode {self.mode}: loss or gradient is not finite; give a smaller --learning-rate than "
                 f"{self.config.learning_rate:g}"
