@@ -54,8 +54,8 @@ def _resume(event: Record) -> str:
 def _shrink(event: Record) -> str:
     dead = ", ".join(str(rank) for rank in event["dead"])
     return (
-        f"rank {dead} on {', '.join(event['hosts'])} died; {event['ranks']} of {event['ranks_before']} ranks went on at "
-        f"{place(event)}, {number(event['seconds'])} s later"
+        f"rank {dead} on {', '.join(event['hosts'])} died; {event['ranks']} of {event['ranks_before']} ranks went on "
+        f"at {place(event)}, {number(event['seconds'])} s later"
     )
 
 

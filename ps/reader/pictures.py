@@ -49,9 +49,9 @@ Picture = Callable[[BinaryIO], None]
 class Point:
     """What is drawn of an epoch; NaN where undefined.
 
-    ``world``: its number of ranks. ``losses``: (3,) training loss, validation loss and metric. ``times``: (4,) seconds, the ranks' mean transfer and
-    mean wait, the least and the most sync. ``shares``: (1 + parameters, ranks) of all parameters together and of the
-    first ones.
+    ``world``: its number of ranks. ``losses``: (3,) training loss, validation loss and metric. ``times``: (4,) seconds,
+    the ranks' mean transfer and mean wait, the least and the most sync. ``shares``: (1 + parameters, ranks) of all
+    parameters together and of the first ones.
     """
 
     epoch: int

@@ -12,6 +12,9 @@ GOING_ON = ("resume", "shrink")
 """Events after which a run goes on as other processes, from the epoch and the step they name."""
 OF_EPOCHS = ("epoch", "steps")
 """Kinds of records that are replaced."""
+KEY = b"what"
+MOST_HEADER = 5
+"""Bytes of msgpack between a key and the text that is its value."""
 
 
 class Rewinds:
@@ -56,17 +59,20 @@ def find(path: Path) -> Rewinds:
 
 
 def _mentions(path: Path, start: int) -> bool:
-    """Say whether one of the events' names stands anywhere behind a byte. Raises OSError."""
+    """Say whether such an event may stand anywhere behind a byte: its name follows the key. Raises OSError."""
     words = [word.encode() for word in GOING_ON]
-    keep = max(map(len, words)) - 1
+    reach = len(KEY) + MOST_HEADER + max(map(len, words))
     rest = b""
     with path.open("rb") as file:
         file.seek(start)
         while more := file.read(READ_BYTES):
             window = rest + more
-            if any(word in window for word in words):
-                return True
-            rest = window[-keep:]
+            at = window.find(KEY)
+            while at >= 0:
+                if any(word in window[at : at + reach] for word in words):
+                    return True
+                at = window.find(KEY, at + 1)
+            rest = window[-reach:]
     return False
 
 

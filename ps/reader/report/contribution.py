@@ -134,8 +134,8 @@ def _effective_ranks(data: RunData) -> Chart:
     return Chart(
         "Effective number of ranks",
         f"The gradients were as diverse as those of {number(data.first['effective_ranks'], 3)} unrelated ranks in the "
-        f"first epoch and {number(data.view.last['effective_ranks'], 3)} in the last, of {data.view.ranks} ranks. 1 means "
-        "that all ranks found the same gradient.",
+        f"first epoch and {number(data.view.last['effective_ranks'], 3)} in the last, of {data.view.ranks} ranks. 1 "
+        "means that all ranks found the same gradient.",
         {ONLY: [line("effective ranks", epochs, values), level("ranks", epochs, data.series("world"))]},
         layout(data, axis("ranks", rangemode="tozero")),
         epoch_table(data, "Effective number of ranks", {"effective ranks": values}, number),

@@ -35,7 +35,8 @@ class RunData:
     ``epochs``: of evenly spread epochs, arrays by name, undefined values NaN: () for what is the same on all ranks,
     (ranks,) by rank, and (1 + parameters, ranks) for ``BY_PARAMETER``, all parameters together first. Where the number
     of ranks changed, ``series`` has NaN for those that an epoch did not have.
-    ``rank_steps``: steps times ranks. ``seconds``: sums over all epochs, (ranks,); ``counts``: epochs that each rank had. ``first``: the record of the first epoch.
+    ``seconds``: sums over all epochs, (ranks,); ``counts``: epochs that each rank had; ``rank_steps``: steps times
+    ranks. ``first``: the record of the first epoch.
     ``measured``: what a comparison's log holds instead of epochs.
     """
 
