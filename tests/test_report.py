@@ -69,7 +69,8 @@ def test_page_is_accessible_and_asks_for_nothing(page: Callable[..., Page]) -> N
 def test_findings_come_first_and_the_gravest_on_top(page: Callable[..., Page]) -> None:
     made = page(ranks=4, more=MORE)
     assert [text for level, text in made.headings if level == 2] == [
-        "Findings", "Summary", "Learning", "Contribution", "Time", "Configuration and environment",
+        "Findings", "Summary", "Learning", "Contribution", "Time", "History",
+        "Configuration and environment",
     ]  # fmt: skip
     order = [made.text.index(part) for part in ("Error replicas-differ, rank 1", "Warning straggler, rank 2", "Loss")]
     assert order == sorted(order)
