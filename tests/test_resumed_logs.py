@@ -4,7 +4,10 @@ import csv
 import io
 import json
 import random
+import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,6 +32,7 @@ from ps.reader.show import show
 from ps.reader.trace import trace
 from ps.reader.watch import watch
 from ps.reader.whatif import whatif
+from tests.conftest import ROOT
 from tests.ranks import epochs, mpirun, records
 from tests.report_page import Page
 from tests.synthetic import STEPS, Again, epoch, header, write_run
@@ -234,6 +238,34 @@ def test_an_end_that_was_gone_on_from_is_none(tmp_path: Path) -> None:
     next(r for r in found if r.get("what") == "resume").update(alive, pid=2**22 + 1)
     rewrite(run, found)
     assert load(run, lambda _: None).state == "died"
+
+
+def test_a_rank_that_the_others_went_on_without_is_not_the_end(shrunk: Path) -> None:
+    found = records(shrunk)[:-1]
+    alive = {"pid_start": process_start(1), "boot_id": boot_id(), "pid": 1, "nodes": [{"host": host(), "ranks": [0]}]}
+    next(r for r in found if r.get("what") == "shrink").update(alive)
+    rewrite(shrunk, found)
+    (shrunk / "failure.txt").write_text("rankwise: rank 3 died")
+    assert load(shrunk, lambda _: None).state == "running"
+
+
+def test_who_died_first_is_in_the_history(grown: Path, capsys: Print) -> None:
+    found = records(grown)
+    at = next(i for i, r in enumerate(found) if r.get("what") == "resume")
+    found.insert(at, {"kind": "event", "what": "death", "rank": 1, "host": "node7", "message": "rank 1 died"})
+    rewrite(grown, found)
+    assert show(grown, 0, every=False) == 0
+    assert "died, first rank 1 on node7; 3 epoch(s) done again" in capsys.readouterr().out
+
+
+def test_the_reader_in_the_documentation_counts_each_epoch_once(grown: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "log-format.md").read_text(), re.DOTALL)
+    code = blocks[1].replace("runs/latest", str(grown))
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert [(int(n), int(world), int(rows)) for n, _, world, rows in lines] == [
+        (n, world, 1280) for n, world in zip(ALL, WORLDS, strict=True)
+    ]
 
 
 def test_exports_hold_each_epoch_once(grown: Path, tmp_path: Path, capsys: Print) -> None:

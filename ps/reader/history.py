@@ -53,7 +53,14 @@ def _ended(view: RunView, job: Job, later: Job | None) -> str:
     more = f"; {again} epoch(s) done again" if again else ""
     if later.began["what"] == "shrink":
         return f"lost rank {', '.join(str(rank) for rank in later.began['dead'])}{more}"
-    return (_end(job.end) if job.end else "died") + more
+    return (_end(job.end) if job.end else _death(view, job, later)) + more
+
+
+def _death(view: RunView, job: Job, later: Job) -> str:
+    """Say that a job died, and of which rank if the log tells."""
+    told = (e for e in view.events if e["what"] == "death" and job.seq < e["seq"] < later.seq)
+    event = next(told, {})
+    return f"died, first rank {event.get('rank')} on {event.get('host')}" if event else "died"
 
 
 def _end(end: Record) -> str:

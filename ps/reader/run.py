@@ -163,7 +163,8 @@ class RunView:
         """Done, stopped, failed, died, running, or what can be said from another host."""
         if self.end:
             return "done" if self.end["status"] == "ok" else str(self.end["status"])
-        if self.failure:
+        shrunk = bool(self.jobs) and self.jobs[-1].began.get("what") == "shrink"
+        if self.failure and not shrunk:  # else it is of a rank that the others went on without
             return "died"
         if not self.header:
             return "empty"
