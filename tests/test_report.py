@@ -99,7 +99,7 @@ def test_charts_hold_the_numbers_of_the_log(page: Callable[..., Page], tmp_path:
     (heat,) = made.chart("Waiting for the last rank")["choices"][0]
     assert np.array(heat["z"]) == pytest.approx(np.array([e["wait_s"] for e in log]).T, rel=1e-3)
     split = {trace["name"]: trace["y"] for trace in made.chart("Time by rank")["choices"][0]}
-    assert list(split) == ["input", "compute", "wait", "transfer", "sampling", "evaluation"]
+    assert list(split) == ["input", "compute", "wait", "transfer", "sampling", "evaluation", "checkpoint"]
     compute = np.mean([e["compute_s"] for e in log], axis=0)
     assert split["compute"] == pytest.approx([compute.mean(), *compute], rel=1e-3)
     assert re.search(r"Longest computed rank 1, 0\.\d+ s an epoch, (1\.9|2\.0)\d times the median", made.text)

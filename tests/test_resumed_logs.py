@@ -156,6 +156,14 @@ def test_an_event_without_the_facts_of_the_job(grown: Path, capsys: Print) -> No
     assert "2, then 4, then 3 ranks" in capsys.readouterr().out
 
 
+def test_another_number_of_epochs(grown: Path, capsys: Print) -> None:
+    found = records(grown)
+    next(r for r in found if r.get("what") == "resume")["epochs"] = 9
+    rewrite(grown, found)
+    assert list_runs(grown.parent) == 0
+    assert " 8/9 " in capsys.readouterr().out
+
+
 def test_show_tells_jobs_and_that_each_row_was_used_once(grown: Path, shrunk: Path, capsys: Print) -> None:
     assert show(grown, 0, every=True) == 0
     out = capsys.readouterr().out

@@ -2,17 +2,15 @@
 
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import NDArray
 
 from common.errors import RankwiseError
-from ps.log import Record
-from ps.reader.run import RunView, mean
+from ps.reader.points import Point, Values, padded
+from ps.reader.run import RunView
 from ps.text import mode_name
 
 FEW_POINTS = 40
@@ -23,8 +21,6 @@ WINDOWS = 25
 """A moving median is of this part of the points."""
 FAR = 8
 """A range more than so many times as wide as that of 98 % of its values is cut down to theirs."""
-LARGEST = 1e30
-"""Larger values are drawn as this one: arithmetic on axes overflows with them."""
 INCHES, DPI = (9.0, 4.5), 120
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7f7f7f")
 """Okabe and Ito's, which colour-blind readers can tell apart, without yellow and black, and two more."""
@@ -41,45 +37,7 @@ MOST_JOBS = 20
 MANY_FOLD = 50
 """A loss that falls to less than this part is drawn on a logarithmic axis."""
 
-Values = NDArray[np.float64]
 Picture = Callable[[BinaryIO], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """What is drawn of an epoch; NaN where undefined.
-
-    ``world``: its number of ranks. ``losses``: (3,) training loss, validation loss and metric. ``times``: (4,) seconds,
-    the ranks' mean transfer and mean wait, the least and the most sync. ``shares``: (1 + parameters, ranks) of all
-    parameters together and of the first ones.
-    """
-
-    epoch: int
-    world: int
-    losses: Values
-    times: Values
-    shares: Values
-
-    @classmethod
-    def of(cls, record: Record, names: list[str], ranks: int) -> "Point":
-        """Take from an epoch's record what is drawn; shares of the parameters ``names`` and the first ``ranks``."""
-        times = [mean(record["transfer_s"]), mean(record["wait_s"]), min(record["sync_s"]), max(record["sync_s"])]
-        shares = [values[:ranks] for values in (record["share_all"], *(record["share"][name] for name in names))]
-        losses = [record["loss"], record["validation_loss"], record["validation_metric"]]
-        return cls(record["epoch"], len(record["rows"]), _values(losses), _values(times), _values(shares))
-
-
-def _padded(shares: list[Values]) -> Values:
-    """Return (parameters, ranks) arrays as one over the epochs; NaN for ranks that an epoch did not have."""
-    most = max(values.shape[1] for values in shares)
-    return np.array(
-        [np.pad(values, ((0, 0), (0, most - values.shape[1])), constant_values=np.nan) for values in shares]
-    )
-
-
-def _values(numbers: list[Any]) -> Values:
-    """Return numbers as an array with NaN for None."""
-    return np.clip(np.array(numbers, np.float64), -LARGEST, LARGEST)
 
 
 class Pictures:
@@ -103,7 +61,7 @@ class Pictures:
         self.epochs = np.array([point.epoch for point in points], np.float64)
         self.losses = np.array([point.losses for point in points])
         self.times = np.array([point.times for point in points])
-        self.shares = _padded([point.shares for point in points])
+        self.shares = padded([point.shares for point in points])
         self.equal = np.array([1 / point.world for point in points])
         self.marker = "o" if len(points) <= FEW_POINTS else ""
         self.epoch_label = "epoch" if stride == 1 else f"epoch (one in {stride} drawn)"

@@ -6,7 +6,8 @@ from pathlib import Path
 from common.errors import ConfigError, RankwiseError
 from ps.log import Record, log_path
 from ps.reader.output import save, tell_torn
-from ps.reader.pictures import COLOURS, Pictures, Point
+from ps.reader.pictures import COLOURS, Pictures
+from ps.reader.points import Point
 from ps.reader.rewinds import CountedReader
 from ps.reader.run import RunView
 from ps.reader.schema import Check

@@ -54,7 +54,7 @@ class RunData:
 
     @property
     def header(self) -> Record:
-        """The first record; empty if the log is."""
+        """The first record with the facts of the newest job; empty if the log is."""
         return self.view.header
 
     @property

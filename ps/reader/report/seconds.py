@@ -32,7 +32,12 @@ def timing(data: RunData) -> Section:
     charts = [_split(data), _waiting(data), _sync(data)]
     if np.isfinite(data.series("parallel")).any():
         charts.append(_efficiency(data))
-    return Section("Time", charts=charts)
+    return Section("Time", _parts(data), charts=charts)
+
+
+def _parts(data: RunData) -> list[str]:
+    n = data.summary.parts
+    return [f"{n} epoch(s) were trained by several jobs; their times are those of the last one's part."] if n else []
 
 
 def _split(data: RunData) -> Chart:
