@@ -105,7 +105,8 @@ class Progress:
     """This rank's own row.
 
     ``cells``: the numbers, in place. ``handle``: a file in memory, without a name, whose first page is the row; what
-    is written to it stands behind the page. -1 where the system has none: nobody else sees the row then.
+    is written to it stands behind the page. -1 where the system has none: nobody else sees the row then. ``line``: a
+    pipe that says nothing; its other end, which is never closed, hangs up when the process begins to end.
     """
 
     def __init__(self) -> None:
@@ -113,6 +114,7 @@ class Progress:
         if self.handle >= 0:
             os.ftruncate(self.handle, PAGE_BYTES)
             os.lseek(self.handle, PAGE_BYTES, os.SEEK_SET)
+        self.line, self._end = os.pipe()
         self._page = memoryview(mmap.mmap(self.handle, PAGE_BYTES))
         self.cells = self._page[CELLS].cast("q")
         self.phase = "start"

@@ -16,7 +16,6 @@ from common.files import write_atomic
 from common.flat import Array, Flat
 from ps import analytics, outputs
 from ps.findings import Findings
-from ps.guard import odd_ranks
 from ps.log import FAILURE_NAME, FORMAT, LOG_NAME, VERSION, LogReader
 from ps.log_writer import RunLog, Spool
 from ps.text import epoch_line, percent, verdict_line
@@ -192,7 +191,6 @@ class Coordinator:
 
         ``facts``: what is the same on all ranks (steps, learning rate, sampled steps). ``begin_s``: when the epoch's
         first step began, on rank 0's clock.
-        Raises JobError if replicas that started equal are not any more.
         """
         self._check_finite(epoch, table)
         record = self._record(epoch, table, facts, n_validation)
@@ -203,7 +201,7 @@ class Coordinator:
         self._print(epoch, record)
         for verdict in self.findings.add(record):
             self.verdict(verdict)
-        diverged = self.config.init == "broadcast" and self._replicas_differ(epoch, table)
+        diverged = self.config.init == "broadcast" and len(set(table["fingerprint"].tolist())) > 1
         improved = record["validation_loss"] is not None and record["validation_loss"] < self.best_loss
         if improved:
             self.best_loss, self.best_epoch = record["validation_loss"], epoch
@@ -290,18 +288,6 @@ class Coordinator:
                     f"{what}: not finite after epoch {epoch} on rank {named}; no model is saved; lower "
                     "--learning-rate, set --clip, or look at the data"
                 )
-
-    def _replicas_differ(self, epoch: int, table: Array) -> bool:
-        """Return whether they are to be repaired. Raises JobError if they differ and are not."""
-        prints = [int(f) for f in table["fingerprint"]]
-        odd = odd_ranks(prints)
-        if odd and not self.config.heal:
-            named = ", ".join(str(r) for r in odd)
-            raise JobError(
-                f"parameters: differ between ranks after epoch {epoch}; odd ones: rank {named}; replicas that start "
-                "equal and apply equal updates stay equal, so look for a faulty node or mixed library versions"
-            )
-        return bool(odd)
 
     def finish(self, status: str, **facts: Any) -> None:
         """Write the last verdicts and the end record."""

@@ -1,10 +1,22 @@
 """Folders of runs: which one to go on with, and what its log says of it."""
 
+import re
 from pathlib import Path
 
 from common.errors import LogError, RankwiseError
 from ps.checkpoint import all_in
-from ps.log import LOG_NAME, RUNS, LogReader, Record, log_path
+from ps.log import FAILURE_NAME, LOG_NAME, RUNS, LogReader, Record, log_path
+
+NUMBERED = re.compile(r"failure-(\d{1,9})\.txt")
+
+
+def put_failure_aside(folder: Path) -> None:
+    """Give the message a job failed with a number, the next one free, so that a later job can leave its own.
+
+    Raises OSError, also if there is none.
+    """
+    taken = [int(match[1]) for path in folder.iterdir() if (match := NUMBERED.fullmatch(path.name))]
+    (folder / FAILURE_NAME).rename(folder / f"failure-{max(taken, default=0) + 1}.txt")
 
 
 def header_of(log: Path) -> Record:
@@ -16,10 +28,11 @@ def header_of(log: Path) -> Record:
 
 def is_done(log: Path) -> bool:
     """Say whether a run came to its end. Raises LogError."""
-    last: Record = {}
-    for record in LogReader(log).records():
-        last = record
-    return last.get("kind") == "end" and last.get("status") == "ok"
+    done = False
+    for entry in LogReader(log).entries():
+        if entry.kind == "end":
+            done = entry.record().get("status") == "ok"
+    return done
 
 
 def find(resume: str, output: str) -> Path | None:

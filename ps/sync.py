@@ -87,6 +87,9 @@ class Synchronizer(Protocol):
     def restore(self) -> None:
         """Put back what ``keep`` remembered. Collective."""
 
+    def vectors(self) -> list[tuple[str, list[Array]]]:
+        """Return this rank's blocks of what goes with the parameters, by name, the same on all ranks."""
+
     def capture(self) -> State | None:
         """Return a copy of the state of training at rank 0, None elsewhere. Collective."""
 
@@ -184,7 +187,7 @@ class OwnGradient:
         raise NotImplementedError
 
     def vectors(self) -> list[tuple[str, list[Array]]]:
-        """Return this rank's blocks of what goes with the parameters, by name, the same on all ranks."""
+        """See Synchronizer."""
         return [*sorted(self.optimizer.state().items()), *([(KEPT, self._kept)] if self._kept else [])]
 
     def _load_vectors(self, state: State | None, own: list[slice]) -> None:

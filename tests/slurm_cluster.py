@@ -18,12 +18,13 @@ START_S = 30
 SEARCH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 """Daemons are not on the PATH of a plain user."""
 
+# cred_expire: a requeued job waits so many seconds, 120 if nothing is said
 CONFIGURATION = """\
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={ports[0]}
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.sock
+AuthInfo=socket={folder}/munge.sock,cred_expire=5
 CredType=cred/munge
 SlurmUser={user}
 SlurmdUser={user}

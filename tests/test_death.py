@@ -15,7 +15,7 @@ from ps.log_writer import RunLog
 from tests.ranks import Result, epochs, finish, popen, records
 from tests.synthetic import write_run
 from tests.watched import events, run_job
-from workers.witness import open_memory
+from workers.seen import open_file
 
 HOST = os.uname().nodename
 GONE_S = 10
@@ -89,7 +89,7 @@ def test_a_good_end_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_another_process_reads_where_a_rank_is(tmp_path: Path) -> None:
     progress = Progress()
-    memory = open_memory(os.getpid(), progress.handle)
+    memory = open_file(os.getpid(), progress.handle)
     assert (read_row(memory).phase, read_row(memory).where) == ("start", "in phase: start")
     progress.epoch = 3
     progress.phase = "Auswertung \N{GREEK SMALL LETTER ALPHA}" + "x" * 100

@@ -17,7 +17,8 @@ LIBRARIES = {
 }
 WITHOUT_MPI = ["ps/log.py", "ps/scan.py", "ps/outputs.py", "ps/coordinator.py", "workers/__init__.py",
                "workers/train.py", "workers/options.py", "workers/signals.py", "workers/witness.py",
-               "workers/stalls.py", "ps/failure.py"]  # fmt: skip
+               "workers/stalls.py", "workers/seen.py", "ps/failure.py",
+               *(f"workers/supervise/{p.name}" for p in (ROOT / "workers" / "supervise").glob("*.py"))]  # fmt: skip
 
 
 def imports(path: Path) -> Iterator[str]:

@@ -54,7 +54,8 @@ def test_log_holds_what_every_rank_did(job: Job, tmp_path: Path) -> None:
     assert job(3, *SHORT).code == 0
     header, *rest = records(tmp_path / "run")
     assert header["kind"] == "header"
-    assert [r["kind"] for r in rest] == ["epoch", "epoch", "end"]
+    kinds = [r["kind"] for r in rest if r["kind"] != "verdict"]  # of 3 ranks on fewer cores
+    assert kinds == ["balance", "epoch", "steps", "epoch", "steps", "end"]
     assert header["world"] == 3
     assert sorted(r for node in header["nodes"] for r in node["ranks"]) == [0, 1, 2]
     assert header["data"]["rows"] == {"train": 1259, "validation": 179, "test": 359}
@@ -242,9 +243,9 @@ def test_a_rank_may_have_no_rows_in_a_step(job: Job, tmp_path: Path) -> None:
 def test_workers_import_only_the_core(tmp_path: Path) -> None:
     program = (
         "import sys; from workers.run import main; code = main()\n"
-        "from mpi4py import MPI\n"
+        "from workers.launch import launcher_rank\n"
         "names = sorted({m.split('.')[0] for m in sys.modules})\n"
-        "if MPI.COMM_WORLD.rank == 1: print('MODULES', *names)\n"
+        "if launcher_rank() == 1: print('MODULES', *names)\n"
         "sys.exit(code)"
     )
     result = finish(popen([MPIRUN, "-np", "2", sys.executable, "-c", program, *SHORT], cwd=tmp_path))

@@ -16,8 +16,10 @@ from ps.log import Record
 from tests.conftest import ROOT, need
 from tests.ranks import Result, environment, epochs, finish, popen, records
 from tests.slurm_cluster import missing
+from tests.test_resume import same_bits
 
 SCRIPT = ROOT / "slurm" / "train.sbatch"
+SUPERVISED = ROOT / "slurm" / "supervise.sbatch"
 SHORT = ("--mode", "send-recv", "--epochs", "2", "--hidden", "8")
 LONG = ("--mode", "send-recv", "--epochs", "100000", "--hidden", "8")
 OVER = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE")
@@ -37,9 +39,9 @@ class Cluster:
         """Run one of Slurm's commands."""
         return finish(popen(list(command), env=self.environment, cwd=folder))
 
-    def submit(self, folder: Path, *arguments: str, options: tuple[str, ...] = ()) -> "Batch":
-        """Submit the batch script from ``folder`` with ``options`` of sbatch; the run folder is ``folder / "run"``."""
-        command = ["sbatch", "--parsable", *options, str(SCRIPT), *arguments, "--output", "run"]
+    def submit(self, folder: Path, *arguments: str, options: tuple[str, ...] = (), script: Path = SCRIPT) -> "Batch":
+        """Submit a batch script from ``folder`` with ``options`` of sbatch; the run folder is ``folder / "run"``."""
+        command = ["sbatch", "--parsable", *options, str(script), *arguments, "--output", "run"]
         result = self.run(*command, folder=folder)
         assert result.code == 0, result.err
         return Batch(self, result.out.strip(), folder)
@@ -141,7 +143,7 @@ def test_send_recv_over_two_nodes(cluster: Cluster, tmp_path: Path) -> None:
     assert header["world"] == 4
     assert header["config"]["mode"] == "send-recv"
     assert header["threads"] == {"per_rank": [1, 1, 1, 1], "set_by": "OMP_NUM_THREADS"}
-    assert [r["kind"] for r in rest] == ["epoch", "epoch", "end"]
+    assert [r["kind"] for r in rest] == ["epoch", "steps", "epoch", "steps", "end"]
     assert rest[-1]["status"] == "ok"
 
 
@@ -183,7 +185,36 @@ def test_a_killed_rank_ends_the_job(cluster: Cluster, tmp_path: Path) -> None:
     header = batch.wait_for_epochs(1)
     os.kill(header["pid"], signal.SIGKILL)
     assert batch.wait() == ("FAILED", 128 + signal.SIGKILL, 0)
-    assert records(batch.run)[-1]["kind"] == "epoch"
+    assert records(batch.run)[-1]["kind"] in ("epoch", "steps")
+
+
+def resumes(run: Path) -> list[Record]:
+    return [r for r in records(run) if r["kind"] == "event" and r["what"] == "resume"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("script", [SCRIPT, SUPERVISED], ids=["train", "supervise"])
+def test_a_job_near_its_time_limit_is_queued_again(any_mpi: Cluster, mpi: str, tmp_path: Path, script: Path) -> None:
+    """What Slurm sends to the script two minutes before, ``scancel --batch`` sends at once."""
+    if script == SCRIPT and mpi != "mpich":
+        pytest.skip("srun starts Open MPI's ranks through PMIx, which Debian's Slurm lacks")
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    whole.mkdir()
+    cut.mkdir()
+    # one rank a core: Open MPI's wait busily; and more work a message
+    arguments, size = ("--epochs", "80", "--hidden", "300", "--dtype", "float64"), ("--ntasks-per-node=1",)
+    undisturbed = any_mpi.submit(whole, *arguments, script=script, options=size)
+    assert undisturbed.wait(120) == ("COMPLETED", 0, 0), undisturbed.output()
+    batch = any_mpi.submit(cut, *arguments, script=script, options=size)
+    batch.wait_for_epochs(2)
+    assert any_mpi.run("scancel", "--batch", "--signal=USR1", batch.number).code == 0
+    assert batch.wait(180) == ("COMPLETED", 0, 0), batch.output()
+    assert sorted(node["host"] for node in records(batch.run)[0]["nodes"]) == ["s1", "s2"]
+    assert len(resumes(batch.run)) == 1
+    assert [r["status"] for r in records(batch.run) if r["kind"] == "end"] == ["stopped", "ok"]
+    assert sorted(r["epoch"] for r in epochs(batch.run)) == list(range(1, 81))
+    assert same_bits(undisturbed.run, batch.run)
 
 
 def test_ranks_that_do_not_find_each_other_are_told_once(cluster: Cluster, tmp_path: Path) -> None:

@@ -31,7 +31,11 @@ class Duties:
         self.comm, self.config, self.sync, self.saving, self.position = comm, config, sync, saving, position
         self.not_finite: Callable[[], list[str]] = list
         self.event: Callable[..., None] = lambda what, **fields: None  # noqa: ARG005
-        self.skipped = (0, 0, 0)  # epoch and step of the last one left out, and how many in a row that makes
+        self.skipped: tuple[int, int, int] = (
+            0,
+            0,
+            0,
+        )  # epoch and step of the last one left out, and how many in a row that makes
         self._tries = (0, 0, 0)
 
     @property

@@ -26,8 +26,8 @@ class Origin:
     """Where a job begins: at the start, or where an earlier one was.
 
     ``epoch``: the one to train next, of which ``before`` tells what is done. ``mode``: what mode auto chose then.
-    ``world``: ranks then. ``memory``: the coordinator's. ``snapshot``: rank 0 only. ``faults``: checkpoints that were
-    passed over.
+    ``world``: ranks then. ``memory``: the coordinator's. ``skipped``: see Duties. ``snapshot``: rank 0 only.
+    ``faults``: checkpoints that were passed over.
     """
 
     folder: str = ""
@@ -37,6 +37,7 @@ class Origin:
     world: int = 0
     data_sha256: str = ""
     memory: dict[str, Any] = field(default_factory=dict)
+    skipped: tuple[int, int, int] = (0, 0, 0)
     snapshot: Snapshot | None = None
     loads: bool = False
     """Whether there is a snapshot, at rank 0."""
@@ -48,12 +49,13 @@ class Origin:
         """Return plain values of all but the snapshot."""
         names = ("folder", "epoch", "mode", "world", "data_sha256", "memory", "loads", "kept", "faults")
         before = [self.before.steps, self.before.rows, self.before.loss_sum]
-        return {**{name: getattr(self, name) for name in names}, "before": before}
+        return {**{name: getattr(self, name) for name in names}, "before": before, "skipped": list(self.skipped)}
 
     @classmethod
     def from_facts(cls, facts: dict[str, Any], snapshot: Snapshot | None) -> "Origin":
         """Make an origin from ``facts``."""
-        return cls(**{**facts, "before": Before(*facts["before"])}, snapshot=snapshot)
+        known = {**facts, "before": Before(*facts["before"]), "skipped": tuple(facts["skipped"])}
+        return cls(**known, snapshot=snapshot)
 
 
 def saved_config(resume: str, output: str) -> dict[str, Any]:
@@ -105,6 +107,7 @@ def open_origin(folder: Path) -> Origin:
             world=about["world"],
             data_sha256=sha256,
             memory=about["coordinator"],
+            skipped=tuple(about["skipped"]),
             snapshot=snapshot,
             loads=True,
             kept=any(name.startswith(f"{KEPT}/") for name in snapshot.arrays),

@@ -48,6 +48,9 @@ def main() -> int:
                 sys.stderr.flush()
             code = error.exit_code
         stop.over()
+        position.phase = "checkpoint"
+        if job is not None:
+            job.saving.close()
         position.phase = "closing"
         # all ranks are here, so what is freed together can be
         if job is not None:

@@ -12,6 +12,7 @@ from mpi4py import MPI
 
 from common.config import RunConfig
 from ps.checkpoint import Snapshot, Writer
+from ps.messages import bcast
 from ps.sync import Synchronizer
 from workers.train import EpochSums
 
@@ -85,13 +86,16 @@ class Saving:
         self.look(wait=True)
 
     def _take(self, epoch: int, sums: EpochSums, done: int) -> None:
+        self.due = False
+        if not bcast(self.comm, self._has_room()):
+            self.outcome(MemoryError("no memory for a copy of the state"))
+            self._set_timer()
+            return
         state = self.sync.capture()
         part = np.array([sums.rows, sums.loss_sum])
         self.comm.Allreduce(MPI.IN_PLACE, part)
-        self.due = False
         if state is None or self._writer is None:
             return
-        self.look(wait=True)
         views = self.sync.flat.views
         arrays = {f"{PARAMETERS}/{name}": view for name, view in views(state.params).items()}
         for kind, vector in state.vectors.items():
@@ -107,7 +111,20 @@ class Saving:
         self._writer.start(Snapshot(done, arrays, about))
         self._set_timer()
 
+    def _has_room(self) -> bool:
+        """Say whether rank 0 gets the memory, while nobody waits for it yet."""
+        if self._writer is None:
+            return True
+        self.look(wait=True)  # whose copy is then free
+        try:
+            np.empty((1 + len(self.sync.vectors()), self.sync.flat.n), self.sync.flat.dtype)
+        except MemoryError:
+            return False
+        return True
+
     def _set_timer(self) -> None:
+        if self._writer is None:
+            return
         if self._timer is not None:
             self._timer.cancel()
         if self.config.checkpoint_minutes:

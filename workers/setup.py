@@ -137,6 +137,7 @@ def prepare(comm: MPI.Comm, nodes: Nodes, config: RunConfig, origin: Origin, sto
     saving = Saving(comm, config, parts.sync, parts.feed.steps)
     saving.before = origin.before
     duties = Duties(comm, config, parts.sync, saving, position)
+    duties.skipped = origin.skipped
     parts.sync.go_on_at(origin.before.steps)
     trainer = Trainer(config, data, model, parts.feed, sync, stop, position, duties)
     duties.not_finite = trainer.not_finite
@@ -159,13 +160,15 @@ def open_log(job: Job, nodes: Nodes) -> None:
     def open_log() -> str:
         origin, resumed = job.origin, bool(job.origin.folder)
         folder = Path(origin.folder) if resumed else make_folder(config.output, config.mode, comm.size)
-        (folder / FAILURE_NAME).unlink(missing_ok=True)  # of the job before; its log has the event
+        if (folder / FAILURE_NAME).exists():
+            runs.put_failure_aside(folder)
         lead = job.coordinator = Coordinator(folder, config, job.sync.flat, _spread(data, job.model), resumed=resumed)
         job.saving.outcome, job.duties.event = lead.checkpointed, lead.event
         job.saving.about = lambda: {
             "config": config.as_dict(),
             "mode": job.sync_facts["mode"],
             "coordinator": lead.memory(),
+            "skipped": list(job.duties.skipped),
         }
         job.saving.open(folder)
         if resumed:

@@ -9,7 +9,7 @@ from types import FrameType
 
 from common.errors import EXIT_ERROR
 from common.progress import SIGNAL
-from workers.witness import ABORT_SIGNAL
+from workers.seen import ABORT_SIGNAL
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 ECHO_S = 1.0

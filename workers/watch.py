@@ -21,7 +21,7 @@ from ps.guard import Position
 from ps.log import FAILURE_NAME, LOG_NAME
 from ps.messages import allgather
 from ps.nodes import Nodes
-from workers.witness import STACK_SIGNAL
+from workers.seen import STACK_SIGNAL
 
 PROGRESS_NAME = "progress"
 ROOT = Path(__file__).parent.parent
@@ -44,7 +44,7 @@ class Watch:
         if lead is not None:
             with contextlib.suppress(OSError), (folder / PROGRESS_NAME).open("wb") as file:
                 file.truncate(nodes.comm.size * PAGE_BYTES)
-        ranks = allgather(nodes.local, [nodes.comm.rank, os.getpid(), handle])
+        ranks = allgather(nodes.local, [nodes.comm.rank, os.getpid(), handle, self.position.line])
         hosts = allgather(nodes.comm, host())  # behind it, the file is there for all
         if nodes.local.rank == 0 and able:
             self._start(nodes, config, ranks, hosts, lead)

@@ -9,19 +9,18 @@ import json
 import os
 import select
 import signal
-import struct
 import sys
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from common.blame import waits
 from common.progress import ENDED, PAGE_BYTES, STOPPED, Row, read_row
 from ps.failure import append_events, claim, say
+from workers.seen import ABORT_SIGNAL, LOOK_S, Rank, killed_by, memory_kills, open_file
 from workers.stalls import StallWatch
 
-LOOK_S = 1.0
 STALLED_LOOK_S = 0.2
 GRACE_S = 3.0
 """How long a launcher has to end the other ranks before the witness does."""
@@ -29,103 +28,6 @@ KILLED_S = 5.0
 """How long a killed process may take to be gone; longer takes only one that waits for a dead disk."""
 LOG_S = 8.0
 """How long to wait for rank 0, perhaps on another node, to be gone before the log is written to."""
-ABORT_SIGNAL = signal.SIGURG
-"""Has a rank end the job with the exit code of an error (``workers/signals.py``); other programs ignore it."""
-STACK_SIGNAL = signal.SIGUSR2
-PIDFD_GET_INFO = 3 << 30 | 64 << 16 | 0xFF << 8 | 11
-PIDFD_INFO_EXIT = 1 << 3
-"""Of linux/pidfd.h, since Linux 6.15: how a process ended, also for others than its parent."""
-
-
-@dataclass(slots=True)
-class Rank:
-    """A rank of this node: its process, the memory with its row, and what was seen of it."""
-
-    rank: int
-    pid: int
-    process: int
-    memory: BinaryIO
-    row: Row = field(default_factory=Row)
-    changed: float = field(default_factory=time.monotonic)
-    longest_ms: int = 0
-    ended: bool = False
-
-    def look(self, now: float, beat: int, *, aborting: bool, stalled: bool) -> Row:
-        """Read the row and add what is seen from outside. A step that ends a stall is no measure for others."""
-        row = read_row(self.memory)
-        if row.place != self.row.place:
-            if self.row.step and not stalled:
-                self.longest_ms = max(self.longest_ms, int(1000 * step_time(self.row, row, now - self.changed)))
-            self.changed = now
-        if row.step > 1:  # one has ended, be it between two looks
-            self.longest_ms = max(self.longest_ms, 1)
-        state = ENDED if self.ended else STOPPED if is_stopped(self.pid) else 0
-        self.row = replace(row, beat=beat, age_ms=int(1000 * (now - self.changed)), longest_ms=self.longest_ms,
-                           state=state, aborting=aborting)  # fmt: skip
-        return self.row
-
-    def send(self, number: int) -> None:
-        """Send a signal, unless the process is gone."""
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self.process, number)
-
-    def stack(self, wait_s: float = 0.5) -> str:
-        """Return where the main thread's Python code is, which the rank itself writes down, in C."""
-        if self.ended or is_stopped(self.pid):
-            return ""
-        end = self.memory.seek(0, os.SEEK_END)
-        self.send(STACK_SIGNAL)
-        time.sleep(wait_s)
-        self.memory.seek(end)
-        return self.memory.read().decode(errors="replace").strip()
-
-
-def step_time(before: Row, after: Row, seconds: float) -> float:
-    """Estimate how long the longest step between two looks took; between epochs, at least."""
-    if after.epoch == before.epoch and after.step:
-        return seconds / max(1, after.step - before.step)
-    return max(0.0, seconds - LOOK_S)
-
-
-def open_memory(pid: int, handle: int) -> BinaryIO:
-    """Open a file that another process holds in memory, for the rest of this one's life. Raises OSError."""
-    return Path(f"/proc/{pid}/fd/{handle}").open("rb", buffering=0)
-
-
-def is_stopped(pid: int) -> bool:
-    """Say whether a process is stopped by a signal or a debugger."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2][:1]
-    except OSError:
-        return False
-    return state in (b"T", b"t")
-
-
-def killed_by(process: int) -> str:
-    """Return the name of the signal that ended a process, where the system tells: once its parent has asked."""
-    import fcntl
-
-    for _ in range(10):
-        info = bytearray(64)
-        struct.pack_into("Q", info, 0, PIDFD_INFO_EXIT)
-        try:
-            fcntl.ioctl(process, PIDFD_GET_INFO, info)
-        except OSError:
-            return ""
-        (mask,), (code,) = struct.unpack_from("Q", info), struct.unpack_from("i", info, 60)
-        if mask & PIDFD_INFO_EXIT:
-            return signal.Signals(os.WTERMSIG(code)).name if os.WIFSIGNALED(code) else ""
-        time.sleep(0.005)
-    return ""
-
-
-def memory_kills() -> int:
-    """Return how many processes this machine's kernel has killed for want of memory."""
-    with contextlib.suppress(OSError, ValueError):
-        for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
-            if line.startswith("oom_kill "):
-                return int(line.split()[1])
-    return 0
 
 
 class Witness:
@@ -137,11 +39,14 @@ class Witness:
         self.leaders: list[int] = orders["leaders"]
         self.failure, self.log, self.file = (Path(orders[k]) for k in ("failure", "log", "progress"))
         self.ranks = {
-            rank: Rank(rank, pid, os.pidfd_open(pid), open_memory(pid, handle)) for rank, pid, handle in orders["ranks"]
+            rank: Rank(rank, pid, os.pidfd_open(pid), open_file(pid, handle), open_file(pid, line))
+            for rank, pid, handle, line in orders["ranks"]
         }
+        # The kernel hands out what is ready in the order in which it came about. A process that ends closes its files
+        # first, and a launcher that sees that may have another one dead before the first is: pipes tell who was first.
         self.epoll = select.epoll()
         for rank in self.ranks.values():
-            # the kernel hands out what is ready in the order in which it came about: who ended first is known
+            self.epoll.register(rank.line, select.EPOLLONESHOT)  # which hears of the other end's closing
             self.epoll.register(rank.process, select.EPOLLIN | select.EPOLLONESHOT)
         self.stalls = StallWatch(self, float(orders["stall_s"]), float(orders["abort_s"]))
         self.rows = [Row() for _ in self.hosts]
@@ -161,8 +66,8 @@ class Witness:
         """Watch until the last rank of this node is gone, or cannot be killed."""
         look_at = 0.0
         while self.live:
-            for process, _ in self.epoll.poll(max(0.0, look_at - time.monotonic())):
-                self._note_end(next(rank for rank in self.ranks.values() if rank.process == process))
+            for source, _ in self.epoll.poll(max(0.0, look_at - time.monotonic())):
+                self._note_end(source)
             now = time.monotonic()
             if now >= look_at:
                 look_at = now + (STALLED_LOOK_S if self.stalls.began else LOOK_S)
@@ -202,11 +107,13 @@ class Witness:
     def _end_soon(self) -> None:
         self.kill_at = self.kill_at or time.monotonic() + GRACE_S
 
-    def _note_end(self, rank: Rank) -> None:
-        rank.ended = True
+    def _note_end(self, source: int) -> None:
+        rank = next(rank for rank in self.ranks.values() if source in (rank.process, rank.line.fileno()))
+        rank.ended = rank.ended or source == rank.process
         row = read_row(rank.memory)
-        if row.over:
+        if row.over or rank.noted:
             return
+        rank.noted = True
         if row.claimed or self.kill_at is None:
             self._note_death(rank, row)
         self._end_soon()

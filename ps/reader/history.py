@@ -58,7 +58,7 @@ def _ended(view: RunView, job: Job, later: Job | None) -> str:
 
 def _death(view: RunView, job: Job, later: Job) -> str:
     """Say that a job died, and of which rank if the log tells."""
-    told = (e for e in view.events if e["what"] == "death" and job.seq < e["seq"] < later.seq)
+    told = (e for e in view.events if e["what"] == "death" and "rank" in e and job.seq < e["seq"] < later.seq)
     event = next(told, {})
     return f"died, first rank {event.get('rank')} on {event.get('host')}" if event else "died"
 

@@ -23,6 +23,7 @@ class RowUse:
         """Steps, and rows of them."""
         self._rows = 0
         self._batch = 0
+        self._sharded = False
         self._names: tuple[str, ...] = ()
         self._skipped: set[tuple[int, int]] = set()
         """Epoch and step of those left out in the epoch that is not finished yet."""
@@ -33,6 +34,7 @@ class RowUse:
             header = entry.record()
             self._rows = header["data"]["rows"]["train"]
             self._batch = header["config"]["batch_size"] or self._rows
+            self._sharded = header["config"].get("rows") == "shard"
         elif entry.kind == "event":
             self._take_event(entry.record())
         elif entry.kind == "epoch":
@@ -68,14 +70,28 @@ class RowUse:
         if epoch != self.epochs:
             self._fault(f"epoch {epoch} stands where {self.epochs} belongs")
             self.epochs = epoch
-        skipped = sum(of == epoch for of, _ in self._skipped) or found.get("skipped") or 0
-        self._skipped = {place for place in self._skipped if place[0] > epoch}
-        if not isinstance(skipped, int) or used > self._rows or self._rows - used > skipped * self._batch:
-            off = used - self._rows
+        left_out, skipped = self._left_out(epoch, found.get("skipped"), self._rows - used, len(rows))
+        off = used + left_out - self._rows
+        if off:
             self._fault(f"epoch {epoch} used {used} of {self._rows}, {abs(off)} too {'many' if off > 0 else 'few'}")
         elif skipped:
             self.left_out[0] += skipped
-            self.left_out[1] += self._rows - used
+            self.left_out[1] += left_out
+
+    def _left_out(self, epoch: int, skipped: Any, missing: int, world: int) -> tuple[int, int]:
+        """Return how many rows of an epoch its steps without an update account for, and how many such steps there were.
+
+        The events tell which steps, and so how many rows these have. They do not where they are not all there, or where
+        rows do not change ranks, whose shares of a step are rounded one by one: then it is as many as are missing, up
+        to those of so many of the largest steps.
+        """
+        steps = [step for of, step in self._skipped if of == epoch]
+        self._skipped = {place for place in self._skipped if place[0] > epoch}
+        if steps and not self._sharded:
+            starts = [(step - 1) * self._batch for step in steps]
+            return sum(max(0, min(self._batch, self._rows - start)) for start in starts), len(steps)
+        n = len(steps) or (skipped if isinstance(skipped, int) else 0)
+        return max(0, min(missing, n * (self._batch + world))), n
 
     def _fault(self, text: str) -> None:
         self.n_faults += 1

@@ -64,6 +64,15 @@ def faulty(self: Pass, batch: Batch, scale: float, ready: Any) -> float:
     return loss
 
 
+def drifted(self: Trainer, rows: Any) -> Any:
+    """Evaluate, as after every epoch, but with a parameter changed by then."""
+    from mpi4py import MPI
+
+    if MPI.COMM_WORLD.rank == rank and self.progress.epoch == epoch:
+        self.sync.flat.params[0] += 1
+    return evaluate(self, rows)
+
+
 def other_data(config: Any, own: int, size: int) -> Raw:
     raw = read(config, own, size)
     if own == rank:
@@ -71,6 +80,9 @@ def other_data(config: Any, own: int, size: int) -> Raw:
     return raw
 
 
+evaluate = Trainer.evaluate
+if fault == "drift-after":
+    Trainer.evaluate = drifted  # type: ignore[method-assign]
 read = formats.read
 if fault == "other-data":
     formats.read = other_data  # type: ignore[assignment]

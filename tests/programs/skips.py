@@ -1,0 +1,64 @@
+"""On every rank, in every mode: a step that is left out leaves nothing behind, in parameters or optimizer."""
+
+import numpy as np
+from mpi4py import MPI
+
+from common.batches import Batches
+from common.config import OPTIMIZERS, RunConfig
+from common.errors import NotFiniteError
+from common.feed import Feed
+from common.functional import SoftmaxCrossEntropy
+from common.mlp import Mlp
+from ps.modes import MODES
+from ps.nodes import Nodes
+from ps.sync import Synchronizer
+from ps.timing import SyncTimer
+
+comm = MPI.COMM_WORLD.Dup()
+ROWS, FEATURES, CLASSES, BATCH = 40, 5, 3, 10
+rng = np.random.default_rng(0)
+good = np.concatenate([rng.standard_normal((ROWS, FEATURES)), np.ones((ROWS, 1))], axis=1)
+y = rng.integers(0, CLASSES, ROWS)
+
+
+def train(mode: str, optimizer: str, broken: set[int], left_out: set[int]) -> tuple[np.ndarray, int]:
+    """Return the parameters after an epoch and how many steps were left out, all ranks of one mind."""
+    nodes = Nodes(comm)
+    model = Mlp((FEATURES, 6, CLASSES), "relu", SoftmaxCrossEntropy())
+    config = RunConfig(optimizer=optimizer, batch_size=BATCH, dtype="float64", nonfinite="skip", learning_rate=0.01)
+    batches = Batches(ROWS, BATCH, 0, "shuffle", comm.size)
+    counts = np.array([batches.counts(rank) for rank in range(comm.size)])
+    sync: Synchronizer = MODES[mode].build(nodes, model, config, SyncTimer(nodes, 100), counts)
+    if comm.rank == 0:
+        model.init(sync.flat.p, np.random.default_rng(1))
+    sync.broadcast()
+    feed = Feed(good.copy(), y, model.loss, CLASSES, sync.plan(), lambda epoch: batches.order(epoch, comm.rank),
+                fixed=False, allocate=sync.allocate_rows)  # fmt: skip
+    skipped = 0
+    with np.errstate(all="ignore"):
+        for k, batch in enumerate(feed.epoch(1)):
+            if k in left_out:
+                continue
+            if k in broken and comm.rank == comm.size - 1:
+                batch.x[0, 0] = np.nan
+            try:
+                sync.step(batch, sync.backward(batch, 0.01, sample=k == 3), stop=False, sample=k == 3)
+            except NotFiniteError:
+                sync.withdraw()
+                skipped += 1
+    params = sync.flat.params.copy()
+    comm.Barrier()
+    sync.close()
+    nodes.close()
+    return params, skipped
+
+
+for name in MODES:
+    for rule in OPTIMIZERS:
+        expected, none = train(name, rule, set(), {1, 2})
+        found, two = train(name, rule, {1, 2}, set())
+        assert (none, two) == (0, 2), (name, rule, none, two)
+        assert np.isfinite(found).all()
+        assert found.tobytes() == expected.tobytes(), (name, rule)
+if comm.rank == 0:
+    print("ok", comm.size)

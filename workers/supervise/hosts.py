@@ -1,0 +1,110 @@
+"""The hosts of a job: read from a list or a file, asked whether they answer, and named to the launcher."""
+
+import errno
+import os
+import re
+import socket
+import subprocess
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.errors import ConfigError
+
+SSH_PORT = 22
+ANSWER_S = 5.0
+OPEN_MPI = ("Open MPI", "OpenRTE", "PRRTE")
+"""What its launcher calls itself."""
+LINE = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,255})(?::(?P<colon>\d{1,6})|\s+slots\s*=\s*(?P<slots>\d{1,6}).*)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A machine by the name the launcher knows, and how many ranks it takes."""
+
+    name: str
+    slots: int
+
+    def is_called(self, name: str) -> bool:
+        """Whether a rank that names its host so runs here: one may have the domain that the other lacks."""
+        if name == self.name or re.fullmatch(r"[\d.]+", self.name):  # a number and a dot are no domain
+            return name == self.name
+        return name.partition(".")[0] == self.name.partition(".")[0]
+
+
+def read_hosts(listed: str, file: str, ranks: int) -> tuple[Host, ...]:
+    """Return the hosts of ``listed`` (a,b:2) or of a file; without slots they share ``ranks`` evenly.
+
+    Raises ConfigError.
+    """
+    lines = listed.split(",") if listed else []
+    if file:
+        try:
+            lines = Path(file).expanduser().read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError, RuntimeError) as error:
+            raise ConfigError(f"hostfile: {file} cannot be read ({error})") from error
+        lines = [line for line in (line.partition("#")[0] for line in lines) if line.strip()]
+        if not lines:
+            raise ConfigError(f"hostfile: {file} names no host")
+    found: dict[str, int] = {}
+    even = -(-ranks // len(lines)) if lines and ranks else 1
+    for line in lines:
+        match = LINE.fullmatch(line.strip())
+        slots = int((match["colon"] or match["slots"] or even) if match else 0)
+        if match is None or slots == 0:
+            raise ConfigError(f"hosts: got {line.strip()[:80]!r}; allowed is a name, or a name with slots such as a:4")
+        found[match["name"]] = found.get(match["name"], 0) + slots  # launchers take a host named twice so, too
+    hosts = tuple(Host(name, slots) for name, slots in found.items())
+    total = sum(host.slots for host in hosts)
+    if hosts and ranks > total:
+        raise ConfigError(f"ranks: got {ranks}; the hosts have {total} slots in all; start fewer ranks, or add slots")
+    return hosts
+
+
+def answers(name: str) -> bool:
+    """Say whether a host can be reached: a port that refuses is an answer, too."""
+    try:
+        socket.create_connection((name, SSH_PORT), timeout=ANSWER_S).close()
+    except OSError as error:
+        return error.errno == errno.ECONNREFUSED
+    return True
+
+
+class Reach:
+    """Tells which hosts are lost: it knows which ones answered before the first attempt.
+
+    Silence alone says little, for a firewall may drop what is asked.
+    """
+
+    def __init__(self, hosts: Sequence[Host], ask: Callable[[str], bool] = answers) -> None:
+        self._ask = ask
+        self._known = self._ask_all(hosts) if len(hosts) > 1 else set()
+
+    def lost(self, hosts: Sequence[Host], *, never: bool) -> list[Host]:
+        """Return those that answered once and do not any more; with ``never`` also those that never did, if any does.
+
+        A batch system needs no answer from them to start ranks, so there only the first ones count.
+        """
+        never = never and "SLURM_JOB_ID" not in os.environ
+        left = self._ask_all(hosts) if len(hosts) > 1 else set(hosts)
+        return [host for host in hosts if left and host not in left and (never or host in self._known)]
+
+    def _ask_all(self, hosts: Iterable[Host]) -> set[Host]:
+        hosts = list(hosts)
+        if not hosts:
+            return set()
+        with ThreadPoolExecutor(min(len(hosts), 32)) as pool:
+            return {host for host, yes in zip(hosts, pool.map(self._ask, [h.name for h in hosts]), strict=True) if yes}
+
+
+def launcher_options(mpirun: str, hosts: Sequence[Host]) -> list[str]:
+    """Return what tells the launcher where to start ranks; Open MPI's and the others' differ. Raises ConfigError."""
+    if not hosts:
+        return []
+    try:
+        asked = subprocess.run([mpirun, "--version"], capture_output=True, text=True, check=False, timeout=60)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ConfigError(f"mpirun: {mpirun} cannot be run ({error}); give another with --mpirun") from error
+    option = "--host" if any(name in asked.stdout for name in OPEN_MPI) else "-hosts"
+    return [option, ",".join(f"{host.name}:{host.slots}" for host in hosts)]
