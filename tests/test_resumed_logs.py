@@ -190,7 +190,10 @@ def test_show_tells_jobs_and_that_each_row_was_used_once(grown: Path, shrunk: Pa
         ({"before": {"steps": 1, "rows": 64, "loss_sum": 1.0}}, "epoch 7 used 1344 of 1280, 64 too many"),
         ({"epoch": 9}, "epoch 9 stands where 7 belongs"),
         ({"rows": [427, 427, 362], "skipped": 1}, ""),
-        ({"rows": [427, 427, 358], "skipped": 1}, "epoch 7 used 1212 of 1280, 1 too few"),
+        (
+            {"rows": [427, 427, 358], "skipped": 1},
+            "epoch 7 used 1212 of 1280, 1 too few beside those of steps left out",
+        ),
     ],
 )
 def test_rows_that_were_lost_or_used_twice_are_told(grown: Path, change: Record, said: str, capsys: Print) -> None:
@@ -202,21 +205,25 @@ def test_rows_that_were_lost_or_used_twice_are_told(grown: Path, change: Record,
     if said:
         assert f"not every training row was used once in each epoch: {said}" in line
     else:
-        assert line.endswith("used once in each of 8 epochs, but for 64 of 1 step(s) left out.")
+        assert line.endswith("used once in each of 8 epochs, but for the 64 of 1 step(s) left out.")
 
 
-def test_steps_left_out_before_a_resume_are_counted(tmp_path: Path, capsys: Print) -> None:
+@pytest.mark.parametrize("lost", [0, 64])
+def test_steps_left_out_before_a_resume_are_counted(tmp_path: Path, lost: int, capsys: Print) -> None:
     """The finishing job's record does not tell of them; one that was done again was not left out."""
     head, rng = header(2), random.Random(0)
     again = write_run(tmp_path / "other", epochs=1, ranks=2, again=[Again(1, 2, step=9)], end="")
     resume = {k: v for k, v in records(again)[1].items() if k not in ("kind", "seq", "t", "crc")}
     last = epoch(head, 1, rng, {}, 9)
-    last["before"]["rows"] -= 64
+    last["before"]["rows"] -= 64 + lost
     skips = [("event", {"what": "skip", "epoch": 1, "step": step, "not_finite": {"1": ["W1"]}}) for step in (4, 12)]
     run = write_run(tmp_path / "run", epochs=0, ranks=2, more=[*skips, ("event", resume), ("epoch", last)], end="")
     assert show(run, 0, every=False) == 0
     out = capsys.readouterr().out
-    assert "used once in the one epoch, but for 64 of 1 step(s) left out" in out
+    if lost:
+        assert "epoch 1 used 1152 of 1280, 64 too few beside those of steps left out" in out
+    else:
+        assert "used once in the one epoch, but for the 64 of 1 step(s) left out" in out
     assert "Event skip: epoch 1, step 4 was left out; not finite: rank 1: W1" in out
 
 

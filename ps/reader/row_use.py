@@ -44,7 +44,7 @@ class RowUse:
         """Return what the numbers say; nothing without an epoch."""
         if not self.epochs:
             return []
-        but = "" if not self.left_out[0] else f", but for {self.left_out[1]} of {self.left_out[0]} step(s) left out"
+        but = "" if not self.left_out[0] else f", but for the {self.left_out[1]} of {self.left_out[0]} step(s) left out"
         if not self.n_faults:
             each = f"each of {self.epochs} epochs" if self.epochs > 1 else "the one epoch"
             return [f"Rows: every one of the {self._rows} training rows was used once in {each}{but}."]
@@ -73,7 +73,10 @@ class RowUse:
         left_out, skipped = self._left_out(epoch, found.get("skipped"), self._rows - used, len(rows))
         off = used + left_out - self._rows
         if off:
-            self._fault(f"epoch {epoch} used {used} of {self._rows}, {abs(off)} too {'many' if off > 0 else 'few'}")
+            beside = " beside those of steps left out" if left_out else ""
+            self._fault(
+                f"epoch {epoch} used {used} of {self._rows}, {abs(off)} too {'many' if off > 0 else 'few'}{beside}"
+            )
         elif skipped:
             self.left_out[0] += skipped
             self.left_out[1] += left_out
