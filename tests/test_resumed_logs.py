@@ -341,7 +341,7 @@ def test_whatif_takes_the_epochs_of_the_last_ranks_and_says_so(grown: Path, shru
     assert whatif(grown, shrunk) == 0
     out = capsys.readouterr().out
     assert "3 ranks, medians of 2 epoch(s)" in out
-    assert "Left out: 5 epoch(s) with other numbers of ranks and 1 epoch(s) that several jobs share." in out
+    assert "Left out: 5 epoch(s) before the number of ranks changed and 1 epoch(s) that several jobs share." in out
 
 
 def test_compare_and_list_tell_of_the_jobs(grown: Path, shrunk: Path, capsys: Print) -> None:

@@ -129,9 +129,9 @@ def whatif(run: Path, other: Path | None) -> int:
 
 
 class Epochs:
-    """The epochs to replay, evenly thinned: those with as many ranks as the last one, each trained by one job.
+    """The epochs to replay, evenly thinned: those since the number of ranks last changed, each trained by one job.
 
-    ``other``: how many there were with other numbers of ranks. ``parts``: those of which the log has only the times of
+    ``other``: how many there were before that. ``parts``: those of which the log has only the times of
     the last of several jobs; they are taken if there are no others.
     """
 
@@ -167,7 +167,7 @@ class Epochs:
 
     def note(self) -> str:
         """Say what was left out; nothing if nothing was."""
-        texts = [f"{self.other} epoch(s) with other numbers of ranks"] if self.other else []
+        texts = [f"{self.other} epoch(s) before the number of ranks changed"] if self.other else []
         if self.parts and self._n_whole:
             texts.append(f"{len(self.parts)} epoch(s) that several jobs share")
         if texts:
