@@ -7,7 +7,7 @@ import numpy as np
 
 from common.files import write_atomic
 from common.flat import Array
-from ps.log import LogReader
+from ps.reader.rewinds import CountedReader
 from ps.text import percent
 
 NAMES = ("model.npz", "model_parameters.txt", "sync_times.txt", "contributions.txt")
@@ -28,10 +28,10 @@ def save_model(folder: Path, params: dict[str, Array], extra: dict[str, Any]) ->
 
 
 def save_tables(folder: Path, log: Path) -> None:
-    """Write ``sync_times.txt`` and ``contributions.txt`` from the log, whose numbers they thus are."""
+    """Write ``sync_times.txt`` and ``contributions.txt`` from the log, whose numbers they thus are; each epoch once."""
     sync = ["Epoch, Sync Time (s)"]
     contributions = []
-    for entry in LogReader(log).entries():
+    for entry in CountedReader(log).entries():
         if entry.kind != "epoch":
             continue
         record = entry.record()

@@ -3,6 +3,7 @@
 import itertools
 import random
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,29 @@ from common import marks
 from common.config import RunConfig
 from ps.log import FORMAT, LOG_NAME, VERSION, Record
 from ps.log_writer import RunLog
+from ps.reader.schema import PROCESSES
 
 STEPS = 20
+ROWS = 64
+"""Of all ranks in a step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """A job that goes on with a run. ``epoch``, ``step``: where; ``ranks``: its number of ranks.
+
+    ``end``: the status that the job before ended with, none if it was killed. ``dead``: the ranks that died, if the
+    same job goes on without them. ``checkpoints``: of the job before.
+    """
+
+    epoch: int
+    ranks: int
+    step: int = 0
+    end: str = ""
+    dead: tuple[int, ...] = ()
+    checkpoints: int = 0
+    until: int = 0
+    """The last epoch that the job before wrote; the one before ``epoch`` if it is 0."""
 
 
 def header(ranks: int, *, nodes: int = 1, mode: str = "allreduce", sizes: tuple[int, ...] = (64, 16, 10)) -> Record:
@@ -40,7 +62,7 @@ def header(ranks: int, *, nodes: int = 1, mode: str = "allreduce", sizes: tuple[
         "system": "Linux",
         "data": {
             "name": "synthetic",
-            "rows": {"train": 64 * STEPS, "validation": 100, "test": 100},
+            "rows": {"train": ROWS * STEPS, "validation": 100, "test": 100},
             "features": sizes[0],
             "classes": sizes[-1],
             "targets": 1,
@@ -62,8 +84,11 @@ def header(ranks: int, *, nodes: int = 1, mode: str = "allreduce", sizes: tuple[
     }
 
 
-def epoch(head: Record, number: int, rng: random.Random, slow: dict[int, float]) -> Record:
-    """Return the fields of an epoch; ``slow``: factors of some ranks' compute time, for which the others wait."""
+def epoch(head: Record, number: int, rng: random.Random, slow: dict[int, float], done: int = 0) -> Record:
+    """Return the fields of an epoch; ``slow``: factors of some ranks' compute time, for which the others wait.
+
+    ``done``: steps that an earlier job did of it.
+    """
     ranks, names = head["world"], list(head["model"]["parameters"])
     compute = [0.1 * rng.uniform(0.98, 1.02) * slow.get(rank, 1.0) for rank in range(ranks)]
     wait = [max(compute) - own for own in compute]
@@ -78,7 +103,9 @@ def epoch(head: Record, number: int, rng: random.Random, slow: dict[int, float])
     loss = 2.3 * 0.9**number + 0.01
     return {
         "epoch": number,
-        "steps": STEPS,
+        "steps": STEPS - done,
+        "before": {"steps": done, "rows": ROWS * done, "loss_sum": loss * ROWS * done} if done else None,
+        "skipped": 0,
         "sampled_steps": [11],
         "learning_rate": 0.002,
         "elapsed_s": loop * number,
@@ -86,7 +113,7 @@ def epoch(head: Record, number: int, rng: random.Random, slow: dict[int, float])
         "loss_by_rank": [loss * rng.uniform(0.9, 1.1) for _ in range(ranks)],
         "validation_loss": loss * 1.1,
         "validation_metric": 1 - loss / 3,
-        "rows": [64 * STEPS // ranks] * ranks,
+        "rows": [ROWS * (STEPS - done) // ranks + (rank < ROWS * (STEPS - done) % ranks) for rank in range(ranks)],
         "gradient_mean": ratios(),
         **{key: ratios() for key in ("norm_ratio", "share", "cosine", "leave_one_out")},
         **{f"{key}_all": all_of() for key in ("norm_ratio", "share", "cosine", "leave_one_out")},
@@ -115,6 +142,7 @@ def epoch(head: Record, number: int, rng: random.Random, slow: dict[int, float])
         "transfer_median_s": [transfer / STEPS] * ranks,
         "sampling_s": [0.0005] * ranks,
         "evaluation_s": [0.002] * ranks,
+        "checkpoint_s": [0.001] * ranks,
         "sent_bytes": [head["packet_bytes"] * STEPS] * ranks,
         "fingerprint": [f"{number:012x}"] * ranks,
     }
@@ -147,6 +175,26 @@ def steps(head: Record, record: Record) -> Record:
     }
 
 
+def go_on(log: RunLog, head: Record, job: Again, of_header: Record) -> Record:
+    """Write how a job ended and that another one went on; return the header's facts of that one."""
+    for i in range(job.checkpoints):
+        log.append("event", what="checkpoint", file=f"checkpoint-{STEPS * (i + 1)}.npz")
+    if job.end:
+        log.append(
+            "end", status=job.end, wall_s=1.0, epochs=job.epoch - 1, best_epoch=None, loss=None, validation_loss=None,
+            validation_metric=None, metric="accuracy", stopped_epoch=job.epoch, stopped_step=job.step,
+        )  # fmt: skip
+    new = header(job.ranks, **of_header)
+    facts = {name: new[name] for name in PROCESSES}
+    place = {"epoch": job.epoch, "step": job.step, "ranks_before": head["world"], "ranks": job.ranks}
+    if job.dead:
+        hosts = ["node0"] * len(job.dead)
+        log.append("event", what="shrink", dead=list(job.dead), hosts=hosts, seconds=0.004, **place, **facts)
+    else:
+        log.append("event", what="resume", passed_over=[], **place, **facts, data=new["data"], model=new["model"])
+    return new
+
+
 def write_run(
     folder: Path,
     *,
@@ -155,23 +203,30 @@ def write_run(
     slow: dict[int, float] | None = None,
     end: str = "ok",
     more: Iterable[tuple[str, Record]] = (),
+    again: Iterable[Again] = (),
     seed: int = 0,
     **of_header: Any,
 ) -> Path:
     """Write a run's log into a folder, which is made, and return it.
 
     ``more``: kind and fields of records that follow the epochs. ``end``: status of the end record, none if empty.
-    ``of_header``: see ``header``.
+    ``again``: jobs that went on with it. ``of_header``: see ``header``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     log, rng = RunLog(folder / LOG_NAME), random.Random(seed)
     head = header(ranks, **of_header)
     log.append("header", **head)
     last: Record = {}
-    for number in range(1, epochs + 1):
-        last = epoch(head, number, rng, slow or {})
-        log.append("epoch", **last)
-        log.append("steps", **steps(head, last))
+    first, done = 1, 0
+    for job in (*again, None):
+        until = (job.until or job.epoch - 1) if job else epochs
+        for number in range(first, until + 1):
+            last = epoch(head, number, rng, slow or {}, done)
+            log.append("epoch", **last)
+            log.append("steps", **steps(head, last))
+            done = 0
+        if job:
+            head, first, done = go_on(log, head, job, of_header), job.epoch, job.step
     for kind, fields in more:
         log.append(kind, **fields)
     if end:

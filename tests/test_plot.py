@@ -13,8 +13,9 @@ from ps.log import LOG_NAME, Record
 from ps.log_writer import RunLog
 from ps.reader import pictures
 from ps.reader import plot as plot_module
-from ps.reader.pictures import Pictures, Point
+from ps.reader.pictures import Pictures
 from ps.reader.plot import plot
+from ps.reader.points import Point
 from ps.reader.run import RunView
 from tests.ranks import epochs, records
 from tests.synthetic import epoch, header, write_run

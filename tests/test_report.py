@@ -69,7 +69,8 @@ def test_page_is_accessible_and_asks_for_nothing(page: Callable[..., Page]) -> N
 def test_findings_come_first_and_the_gravest_on_top(page: Callable[..., Page]) -> None:
     made = page(ranks=4, more=MORE)
     assert [text for level, text in made.headings if level == 2] == [
-        "Findings", "Summary", "Learning", "Contribution", "Time", "Configuration and environment",
+        "Findings", "Summary", "Learning", "Contribution", "Time", "History",
+        "Configuration and environment",
     ]  # fmt: skip
     order = [made.text.index(part) for part in ("Error replicas-differ, rank 1", "Warning straggler, rank 2", "Loss")]
     assert order == sorted(order)
@@ -98,7 +99,7 @@ def test_charts_hold_the_numbers_of_the_log(page: Callable[..., Page], tmp_path:
     (heat,) = made.chart("Waiting for the last rank")["choices"][0]
     assert np.array(heat["z"]) == pytest.approx(np.array([e["wait_s"] for e in log]).T, rel=1e-3)
     split = {trace["name"]: trace["y"] for trace in made.chart("Time by rank")["choices"][0]}
-    assert list(split) == ["input", "compute", "wait", "transfer", "sampling", "evaluation"]
+    assert list(split) == ["input", "compute", "wait", "transfer", "sampling", "evaluation", "checkpoint"]
     compute = np.mean([e["compute_s"] for e in log], axis=0)
     assert split["compute"] == pytest.approx([compute.mean(), *compute], rel=1e-3)
     assert re.search(r"Longest computed rank 1, 0\.\d+ s an epoch, (1\.9|2\.0)\d times the median", made.text)

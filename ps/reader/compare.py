@@ -16,7 +16,7 @@ from ps.text import metric, mode_name, number, percent
 
 @dataclass(slots=True)
 class Summary:
-    """What is compared of one run; one entry an epoch."""
+    """What is compared of one run; one entry an epoch. ``parts``: epochs that were trained by several jobs."""
 
     view: RunView = field(default_factory=lambda: RunView(Path()))
     losses: list[float] = field(default_factory=list)
@@ -25,6 +25,7 @@ class Summary:
     compute_s: float = 0.0
     sync_s: float = 0.0
     sent_bytes: int = 0
+    parts: int = 0
 
     def add(self, record: Record) -> None:
         """Take an epoch in."""
@@ -35,6 +36,7 @@ class Summary:
         self.compute_s += mean(record["compute_s"])
         self.sync_s += mean(record["sync_s"])
         self.sent_bytes += max(record["sent_bytes"])
+        self.parts += record.get("before") is not None
 
     def time_to(self, loss: float) -> float | None:
         """Return the seconds until the training loss was at most ``loss``."""
@@ -54,7 +56,8 @@ def compare(runs: list[Path]) -> int:
     columns = ["", *(str(s.view.folder) for s in summaries)]
     lines: list[list[str]] = [
         ["mode", *(mode_name(s.view.header) if s.view.header else "-" for s in summaries)],
-        ["ranks", *(str(s.view.header.get("world", "-")) for s in summaries)],
+        ["ranks", *(s.view.ranks or "-" for s in summaries)],
+        *_jobs(summaries),
         ["state", *(s.view.state for s in summaries)],
         ["epochs", *(str(len(s.losses)) for s in summaries)],
         ["loss of the last epoch", *(number(s.losses[-1] if s.losses else None, 6) for s in summaries)],
@@ -77,6 +80,17 @@ def compare(runs: list[Path]) -> int:
         console.table("Runs side by side; medians are of steps, then of ranks and epochs", columns, lines)
     )
     return 0
+
+
+def _jobs(summaries: list[Summary]) -> list[list[str]]:
+    """Return lines on runs of several jobs; of an epoch that several share, times and bytes are the last one's."""
+    if all(len(s.view.jobs) < 2 for s in summaries):
+        return []
+    return [
+        ["jobs it was trained by", *(str(len(s.view.jobs)) for s in summaries)],
+        ["epochs done again, not counted", *(str(sum(s.view.redone.values())) for s in summaries)],
+        ["epochs whose times are of their last job only", *(str(s.parts) for s in summaries)],
+    ]
 
 
 def _median_us(values: list[float]) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ps.log import LogReader, Record
+from ps.reader.rewinds import GOING_ON
 
 OF_EPOCH = (
     "epoch",
@@ -31,6 +32,7 @@ BY_RANK = (
     "sync_s",
     "sampling_s",
     "evaluation_s",
+    "checkpoint_s",
     "sent_bytes",
     "share_all",
     "norm_ratio_all",
@@ -43,7 +45,7 @@ BY_PARAMETER = ("gradient_mean", "norm_ratio", "share", "cosine", "leave_one_out
 def csv_lines(reader: LogReader) -> Iterator[str]:
     """Yield a line of names, then the lines of each epoch: what is the same for all ranks, then the rank's own.
 
-    What is undefined is left empty. Raises LogError.
+    What is undefined is left empty. The hosts are those of the job that the epoch is of. Raises LogError.
     """
     line = _Line()
     names: list[str] = []
@@ -55,6 +57,8 @@ def csv_lines(reader: LogReader) -> Iterator[str]:
             efficiency = [f"efficiency_{key}" for key in EFFICIENCY]
             columns = [f"{key}_{name}" for name in names for key in BY_PARAMETER]
             yield line.of([*OF_EPOCH, *efficiency, "rank", "host", "rank_loss", *BY_RANK, *columns])
+        elif record["kind"] == "event" and record["what"] in GOING_ON and "nodes" in record:
+            hosts = {rank: node["host"] for node in record["nodes"] for rank in node["ranks"]}
         elif record["kind"] == "epoch":
             shared = [record[key] for key in OF_EPOCH] + [record["efficiency"][key] for key in EFFICIENCY]
             for rank in range(len(record["rows"])):
@@ -62,7 +66,7 @@ def csv_lines(reader: LogReader) -> Iterator[str]:
 
 
 def _own(record: Record, rank: int, names: list[str]) -> list[Any]:
-    together = [record["loss_by_rank"][rank], *(record[key][rank] for key in BY_RANK)]
+    together = [record["loss_by_rank"][rank], *(record[key][rank] if key in record else None for key in BY_RANK)]
     return together + [record[key][name][rank] for name in names for key in BY_PARAMETER]
 
 

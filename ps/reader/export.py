@@ -10,14 +10,12 @@ from ps.reader.csv_lines import csv_lines
 from ps.reader.json_lines import json_lines
 from ps.reader.markdown import markdown_lines
 from ps.reader.output import save, tell_torn
+from ps.reader.rewinds import CountedReader
 from ps.reader.schema import Check
 from ps.reader.tensorboard import write_events
 
-FORMATS: dict[str, Callable[[LogReader], Iterator[str]]] = {
-    "csv": csv_lines,
-    "jsonl": json_lines,
-    "markdown": markdown_lines,
-}
+FORMATS: dict[str, Callable[[CountedReader], Iterator[str]]] = {"csv": csv_lines, "markdown": markdown_lines}
+"""Of the run as it counts; JSON lines are of the log as it is."""
 
 
 def export(
@@ -38,8 +36,13 @@ def export(
         raise ConfigError("export: choose one of --csv, --jsonl, --markdown and --tensorboard")
     if tensorboard is not None and output is not None:
         raise ConfigError("output: not with --tensorboard, which is given its folder; leave --output out")
-    # JSON takes any intact record as it is: the way to see what is in a log that the tables refuse
-    reader = LogReader(log_path(run), None if jsonl else Check())
+    path = log_path(run)
+    if jsonl:  # takes any intact record as it is: the way to see what is in a log that the tables refuse or leave out
+        raw = LogReader(path)
+        _write(json_lines(raw), output)
+        tell_torn(raw.torn)
+        return 0
+    reader = CountedReader(path, Check())
     if tensorboard is not None:
         write_events(reader, tensorboard)
     else:

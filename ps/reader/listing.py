@@ -109,5 +109,5 @@ def _facts(view: RunView, best: Best) -> list[str]:
         return [f"comparison: {modes}", str(header["world"]), "-", "-", "-", "-", wall, view.state]
     done = end["epochs"] if end else best.last_epoch
     shown = [named_metric(view.metric, best.metric) if best.validated else "-", number(best.loss), str(best.epoch)]
-    cells = [mode_name(header), str(header["world"]), f"{done}/{header['config']['epochs']}"]
+    cells = [mode_name(header), view.ranks, f"{done}/{header['config']['epochs']}"]
     return [*cells, *(shown if best.epoch else ["-"] * 3), wall, view.state]

@@ -12,7 +12,9 @@ from rich.text import Text
 
 from ps.log import Entry, Record
 from ps.reader import console
-from ps.reader.run import RunView, end_line, event_line, extremes
+from ps.reader.events import event_line
+from ps.reader.rewinds import GOING_ON
+from ps.reader.run import RunView, end_line, extremes
 from ps.reader.thin import Thin
 from ps.text import mode_name, named_metric, number, percent, verdict_line
 
@@ -36,7 +38,7 @@ class Picture:
 
     def __init__(self, out: Console) -> None:
         self.out = out
-        self.losses: Thin[float] = Thin(MOST_LOSSES)
+        self.losses: Thin[tuple[int, float]] = Thin(MOST_LOSSES)
         self._live = Live(console=out, auto_refresh=False)
 
     def __enter__(self) -> Self:
@@ -53,13 +55,23 @@ class Picture:
     def add(self, view: RunView, entry: Entry) -> None:
         """Take a loss into the curve; print a finding or an event."""
         if entry.kind == "epoch":
-            loss = entry.pick("loss").get("loss")
-            if isinstance(loss, int | float) and math.isfinite(loss):
-                self.losses.add(loss)
+            found = entry.pick("epoch", "loss")
+            epoch, loss = found.get("epoch"), found.get("loss")
+            if isinstance(epoch, int) and isinstance(loss, int | float) and math.isfinite(loss):
+                self.losses.add((epoch, loss))
         elif entry.kind == "verdict":
             self.say(verdict_line(view.verdicts[-1]))
         elif entry.kind == "event":
             self.say(event_line(view.events[-1]))
+            if view.events[-1]["what"] in GOING_ON:
+                self._forget(view.events[-1]["epoch"])
+
+    def _forget(self, epoch: int) -> None:
+        """Drop the losses from an epoch on, which is done again."""
+        kept, self.losses = self.losses.kept(), Thin(MOST_LOSSES)
+        for point in kept:
+            if point[0] < epoch:
+                self.losses.add(point)
 
     def draw(self, view: RunView) -> None:
         """Draw the run as it is now. Raises LogError."""
@@ -76,16 +88,18 @@ class Picture:
             return [Text(f"{view.folder}: no record yet")]
         title = f": {view.state}, mode {mode_name(header)}, {header['world']} ranks on {len(header['nodes'])} node(s)"
         parts: list[RenderableType] = [Text.assemble((str(view.folder), "bold"), title)]
-        parts.append(_progress(header, record, view.end))
+        parts.append(_progress(header, record, view))
         if record:
-            parts += [self._loss_line(view), _time_line(record), self._ranks(header, record)]
+            parts += [self._loss_line(view), _time_line(record), self._ranks(view.header_at(record), record)]
         if view.end:
             parts.append(Text(end_line(view.end)))
         return parts
 
     def _loss_line(self, view: RunView) -> Text:
         record = view.last
-        curve = sparkline(self.losses.kept(), ASCII_SPARKS if self.out.options.ascii_only else SPARKS)
+        curve = sparkline(
+            [loss for _, loss in self.losses.kept()], ASCII_SPARKS if self.out.options.ascii_only else SPARKS
+        )
         text = f"loss {curve} {number(record['loss'])}"
         if record["validation_loss"] is not None:
             text += f", validation loss {number(record['validation_loss'])}, "
@@ -94,9 +108,9 @@ class Picture:
 
     def _ranks(self, header: Record, record: Record) -> Table:
         ranks = extremes(record, max(2, min(MOST_RANKS, self.out.height - OTHER_LINES)))
-        hosts = {rank: node["host"] for node in header["nodes"] for rank in node["ranks"]}
+        hosts, world = {rank: node["host"] for node in header["nodes"] for rank in node["ranks"]}, len(record["rows"])
         kinds = ASCII_BAR if self.out.options.ascii_only else BAR
-        few = "" if len(ranks) == header["world"] else f", {len(ranks)} of {header['world']} ranks that stand out"
+        few = "" if len(ranks) == world else f", {len(ranks)} of {world} ranks that stand out"
         names = ", ".join(f"{mark} {key[:-2]}" for key, mark, _ in kinds)
         cells = min(max(self.out.width - OTHER_CELLS, 8), MOST_BAR_CELLS)
         rows = [
@@ -130,10 +144,10 @@ def remaining_s(header: Record, record: Record) -> float:
     return float(max(0.0, (header["config"]["epochs"] - record["epoch"]) * an_epoch_s))
 
 
-def _progress(header: Record, record: Record, end: Record) -> Table:
-    total, done = max(1, header["config"]["epochs"]), record.get("epoch", 0)
+def _progress(header: Record, record: Record, view: RunView) -> Table:
+    total, done = max(1, header["config"]["epochs"]), record.get("epoch", view.jobs[-1].first - 1)
     left = ""
-    if record and not end:
+    if record and not view.end:
         seconds = min(remaining_s(header, record), 1e9)
         left = f"{int(seconds) // 3600}:{time.strftime('%M:%S', time.gmtime(seconds))} left"
     line = Table.grid(padding=(0, 1), expand=True)

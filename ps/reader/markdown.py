@@ -4,7 +4,9 @@ import re
 import time
 from collections.abc import Iterator
 
-from ps.log import LogReader, Record
+from ps.log import Record
+from ps.reader import history
+from ps.reader.rewinds import CountedReader
 from ps.reader.run import RunView, death, end_line, mean
 from ps.reader.thin import MOST_RANKS, Thin
 from ps.text import metric, mode_name, model_name, number, percent
@@ -17,21 +19,24 @@ SPECIAL = re.compile(r"[\\`*_\[\]<>|~$&#]")
 Rows = list[list[str]]
 
 
-def markdown_lines(reader: LogReader) -> Iterator[str]:
+def markdown_lines(reader: CountedReader) -> Iterator[str]:
     """Yield headings and GitHub-flavoured tables once the whole log is read. Raises LogError."""
     view, epochs = RunView(reader.path), Thin[list[str]](MOST_EPOCHS)
     for record in reader.records():
         view.add(record)
         if record["kind"] == "epoch":
             epochs.add(_epoch_row(view.metric, record))
+    view.close(reader)
     yield f"# Run {escape(view.folder.resolve().name)}: {escape(view.state)}\n"
     if not view.header:
         yield "\nNo record yet.\n"
         return
     yield from _table("Facts", ["", "Value"], _facts(view))
+    if len(view.jobs) > 1:
+        yield from _table(history.jobs_title(view), history.COLUMNS, history.job_rows(view))
     yield from _epochs(view, epochs)
     if view.last:
-        yield from _last_epoch(view.header, view.last)
+        yield from _last_epoch(view.header_at(view.last), view.last)
     yield from _verdicts(view.verdicts)
 
 
@@ -61,7 +66,7 @@ def _facts(view: RunView) -> Rows:
     facts = {
         "Started": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(header["t"])),
         "Mode": mode_name(header),
-        "Ranks": f"{header['world']} on {len(header['nodes'])} node(s)",
+        "Ranks": f"{view.ranks} on {len(header['nodes'])} node(s)",
         "Data": f"{data['name']}, {data['features']} features",
         "Rows": f"{rows['train']} train, {rows['validation']} validation, {rows['test']} test",
         "Model": f"{model_name(header)}, {model['n_parameters']:,} parameters",
@@ -128,8 +133,9 @@ def _epochs(view: RunView, epochs: Thin[list[str]]) -> Iterator[str]:
 def _last_epoch(header: Record, record: Record) -> Iterator[str]:
     """Yield the tables by rank, and what the last epoch says of more ranks."""
     hosts = {rank: node["host"] for node in header["nodes"] for rank in node["ranks"]}
-    ranks = range(min(header["world"], MOST_RANKS))
-    note = f"The first {MOST_RANKS} of {header['world']} ranks." if header["world"] > MOST_RANKS else ""
+    world = len(record["rows"])
+    ranks = range(min(world, MOST_RANKS))
+    note = f"The first {MOST_RANKS} of {world} ranks." if world > MOST_RANKS else ""
     seconds = ("compute_s", "wait_s", "transfer_s", "input_s", "sampling_s", "evaluation_s")
     columns = ["Rank", "Host", "Rows", "Loss", *(f"{key[:-2].capitalize()} s" for key in seconds), "Sent MB"]
     rows = [

@@ -2,17 +2,15 @@
 
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import NDArray
 
 from common.errors import RankwiseError
-from ps.log import Record
-from ps.reader.run import RunView, mean
+from ps.reader.points import Point, Values, padded
+from ps.reader.run import RunView
 from ps.text import mode_name
 
 FEW_POINTS = 40
@@ -23,8 +21,6 @@ WINDOWS = 25
 """A moving median is of this part of the points."""
 FAR = 8
 """A range more than so many times as wide as that of 98 % of its values is cut down to theirs."""
-LARGEST = 1e30
-"""Larger values are drawn as this one: arithmetic on axes overflows with them."""
 INCHES, DPI = (9.0, 4.5), 120
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7f7f7f")
 """Okabe and Ito's, which colour-blind readers can tell apart, without yellow and black, and two more."""
@@ -36,39 +32,12 @@ SYNC_LINES = [
     "of it transfer",
     "least of a rank",
 ]
+MOST_JOBS = 20
+"""Jobs of a run that are marked where they begin, the last ones."""
 MANY_FOLD = 50
 """A loss that falls to less than this part is drawn on a logarithmic axis."""
 
-Values = NDArray[np.float64]
 Picture = Callable[[BinaryIO], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """What is drawn of an epoch; NaN where undefined.
-
-    ``losses``: (3,) training loss, validation loss and metric. ``times``: (4,) seconds, the ranks' mean transfer and
-    mean wait, the least and the most sync. ``shares``: (1 + parameters, ranks) of all parameters together and of the
-    first ones.
-    """
-
-    epoch: int
-    losses: Values
-    times: Values
-    shares: Values
-
-    @classmethod
-    def of(cls, record: Record, names: list[str], ranks: int) -> "Point":
-        """Take from an epoch's record what is drawn; shares of the parameters ``names`` and the first ``ranks``."""
-        times = [mean(record["transfer_s"]), mean(record["wait_s"]), min(record["sync_s"]), max(record["sync_s"])]
-        shares = [values[:ranks] for values in (record["share_all"], *(record["share"][name] for name in names))]
-        losses = [record["loss"], record["validation_loss"], record["validation_metric"]]
-        return cls(record["epoch"], _values(losses), _values(times), _values(shares))
-
-
-def _values(numbers: list[Any]) -> Values:
-    """Return numbers as an array with NaN for None."""
-    return np.clip(np.array(numbers, np.float64), -LARGEST, LARGEST)
 
 
 class Pictures:
@@ -92,7 +61,8 @@ class Pictures:
         self.epochs = np.array([point.epoch for point in points], np.float64)
         self.losses = np.array([point.losses for point in points])
         self.times = np.array([point.times for point in points])
-        self.shares = np.array([point.shares for point in points])
+        self.shares = padded([point.shares for point in points])
+        self.equal = np.array([1 / point.world for point in points])
         self.marker = "o" if len(points) <= FEW_POINTS else ""
         self.epoch_label = "epoch" if stride == 1 else f"epoch (one in {stride} drawn)"
         calmed = "; lines are moving medians" if len(points) >= MANY_POINTS else ""
@@ -156,16 +126,14 @@ class Pictures:
         """
         known = self.shares[np.isfinite(self.shares)]
         usual = np.percentile(known, [5, 95]) if known.size else ()
-        return _limits(self.shares[:, 0], 0.0, 1 / self.view.header["world"], *usual)
+        return _limits(self.shares[:, 0], 0.0, self.equal.min(), self.equal.max(), *usual)
 
     def contribution(self, rank: int, limits: tuple[float, float]) -> Any:
         """Return the signed share of the update by parameter; ``limits`` are those of all ranks' pictures."""
         figure, (axes,) = self._axes(1)
-        header = self.view.header
-        host = next((node["host"] for node in header["nodes"] if rank in node["ranks"]), "an unknown host")
-        self._title(axes, f"Contribution of rank {rank} on {host}")
+        self._title(axes, f"Contribution of rank {rank} on {self._host(rank)}")
         axes.axhline(0, color=BLACK, linewidth=0.8)
-        lines = [axes.axhline(1 / header["world"], color=GREY, linestyle="--", linewidth=1)]
+        lines = [self._equal_share(axes)]
         for i, values in enumerate(self.shares[:, 1:, rank].T):
             lines.append(self._line(axes, values, COLOURS[i]))
         lines.append(self._line(axes, self.shares[:, 0, rank], BLACK, linewidth=2.2))
@@ -174,6 +142,26 @@ class Pictures:
         axes.yaxis.set_major_formatter(self._ticker.PercentFormatter(1.0, symbol=""))
         _legend(axes, lines, ["equal share", *self.names, "all parameters"])
         return figure
+
+    def _host(self, rank: int) -> str:
+        """Return where a rank was, in the last job that had it."""
+        nodes = (node for job in reversed(self.view.jobs) for node in job.header["nodes"])
+        return next((node["host"] for node in nodes if rank in node["ranks"]), "an unknown host")
+
+    def _equal_share(self, axes: Any) -> Any:
+        """Draw the share of each rank if all had the same; it changes with their number."""
+        style = {"color": GREY, "linestyle": "--", "linewidth": 1}
+        if self.equal.min() == self.equal.max():
+            return axes.axhline(self.equal[0], **style)
+        return axes.plot(self.epochs, self.equal, drawstyle="steps-mid", **style)[0]
+
+    def _mark_jobs(self, axes: Any, *, named: bool) -> None:
+        """Draw a thin line where another job went on with the run."""
+        for job in self.view.jobs[1:][-MOST_JOBS:]:
+            axes.axvline(job.first - 0.5, color=GREY, linewidth=0.8, linestyle=":")
+            if named:
+                text, place = f" {job.header['world']} ranks", (job.first - 0.5, 1.0)
+                axes.text(*place, text, transform=axes.get_xaxis_transform(), fontsize=7, color=GREY, va="top")
 
     def _axes(self, rows: int) -> tuple[Any, list[Any]]:
         """Return a figure of panels one above the other, over the epochs."""
@@ -185,13 +173,14 @@ class Pictures:
             axes.set_axisbelow(True)
             axes.margins(x=0.02)
             axes.spines[["top", "right"]].set_visible(False)
+            self._mark_jobs(axes, named=axes is panels[0])
         panels[-1].set_xlabel(self.epoch_label)
         panels[-1].xaxis.set_major_locator(self._ticker.MaxNLocator(integer=True))
         return figure, list(panels)
 
     def _title(self, axes: Any, what: str) -> None:
         header = self.view.header
-        of_run = f"run {self.view.folder.resolve().name}, mode {mode_name(header)}, {header['world']} ranks"
+        of_run = f"run {self.view.folder.resolve().name}, mode {mode_name(header)}, {self.view.ranks} ranks"
         axes.set_title(f"{what}: {of_run}", loc="left", fontsize=10, parse_math=False)
 
     def _line(self, axes: Any, values: Values, colour: str, linewidth: float = 1.4, linestyle: str = "-") -> Any:

@@ -4,9 +4,11 @@ import sys
 from pathlib import Path
 
 from common.errors import ConfigError, RankwiseError
-from ps.log import LogReader, Record, log_path
+from ps.log import Record, log_path
 from ps.reader.output import save, tell_torn
-from ps.reader.pictures import COLOURS, Pictures, Point
+from ps.reader.pictures import COLOURS, Pictures
+from ps.reader.points import Point
+from ps.reader.rewinds import CountedReader
 from ps.reader.run import RunView
 from ps.reader.schema import Check
 from ps.reader.thin import MOST_RANKS, Thin
@@ -20,7 +22,7 @@ def plot(run: Path, output: Path | None) -> int:
     Raises LogError, ConfigError, and RankwiseError without matplotlib or without an epoch.
     """
     points, names = Thin[Point](MOST_POINTS), list[str]()
-    reader = LogReader(log_path(run), Check())
+    reader = CountedReader(log_path(run), Check())
     view = RunView(reader.path)
     for record in reader.records():
         view.add(record)
@@ -38,14 +40,15 @@ def plot(run: Path, output: Path | None) -> int:
     for name, picture in Pictures(view, names, points.kept(), points.stride).all():
         save(folder / name, picture)
         sys.stdout.write(f"{folder / name}\n")
-    _tell_left_out(view.header)
+    most = max(job.header["world"] for job in view.jobs)
+    _tell_left_out(view.header, most)
     tell_torn(reader.torn)
     return 0
 
 
-def _tell_left_out(header: Record) -> None:
+def _tell_left_out(header: Record, ranks: int) -> None:
     for what, drawn, there in (
-        ("ranks", MOST_RANKS, header["world"]),
+        ("ranks", MOST_RANKS, ranks),
         ("parameters", len(COLOURS), len(header["model"]["parameters"])),
     ):
         if there > drawn:

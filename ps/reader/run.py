@@ -3,28 +3,58 @@
 import itertools
 import os
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.host import boot_id, host, process_start
-from ps.log import FAILURE_NAME, Entry, LogReader, Record, log_path
-from ps.reader.schema import Check
+from ps.log import FAILURE_NAME, Entry, Record, log_path
+from ps.reader.rewinds import GOING_ON, CountedReader
+from ps.reader.schema import PROCESSES, Check
 
 KEPT = ("header", "verdict", "event", "balance", "end")
 """Kinds that a view decodes as it meets them; there are few records of each."""
-HIDDEN = ("kind", "seq", "t", "crc", "what", "noticed", "stacks")
-"""Fields of an event that its line leaves out."""
+MOST_NUMBERS = 6
+"""Changes of the number of ranks that are told one by one."""
+MOST_EVENTS = 20
+"""Events of a kind that are kept, the last ones; of checkpoints only the last."""
+
+
+@dataclass(slots=True)
+class Job:
+    """One of the jobs that a run was trained by, or the part of one between two changes of its ranks.
+
+    ``header``: the facts that hold for it. ``seq``: number of the record that begins it, the header or the event
+    ``began``. ``first``: the epoch it began at, behind ``step`` steps of it that were done. ``last``: the last epoch of
+    it that counts; 0 for none. ``checkpoints``: how many it wrote. ``end``: its last record, if it had one.
+    """
+
+    header: Record
+    seq: int
+    began: Record = field(default_factory=dict)
+    first: int = 1
+    step: int = 0
+    last: int = 0
+    checkpoints: int = 0
+    end: Record = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class RunView:
-    """Header, findings and end of a run, and the last epoch, whose record may wait in ``latest`` to be decoded."""
+    """Header, findings and end of a run, and the last epoch, whose record may wait in ``latest`` to be decoded.
+
+    ``header``: as of the job that was the last to go on with the run, but for when the first one began. ``counts``: how
+    many events there were by kind. ``redone``: see CountedReader.
+    """
 
     path: Path
     header: Record = field(default_factory=dict)
     verdicts: list[Record] = field(default_factory=list)
     events: list[Record] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    jobs: list[Job] = field(default_factory=list)
+    redone: Counter[int] = field(default_factory=Counter)
     last: Record = field(default_factory=dict)
     balance: Record = field(default_factory=dict)
     end: Record = field(default_factory=dict)
@@ -50,17 +80,31 @@ class RunView:
         """The name of the run's metric, from the header: only the end record tells it."""
         return "accuracy" if self.header and self.header["data"]["classes"] is not None else "r2"
 
+    @property
+    def ranks(self) -> str:
+        """The number of ranks, and if it changed all of them in their order."""
+        numbers = [str(n) for n, _ in itertools.groupby(job.header["world"] for job in self.jobs)]
+        if len(numbers) > MOST_NUMBERS:
+            numbers = [numbers[0], "...", *numbers[-2:]]
+        return ", then ".join(numbers)
+
+    def header_at(self, record: Record) -> Record:
+        """Return the facts that hold for an epoch: those of the job that wrote it."""
+        return next((job.header for job in reversed(self.jobs) if job.seq <= record["seq"]), self.header)
+
     def add(self, record: Record) -> None:
         """Keep a record where it belongs; kinds and events of later versions are ignored."""
         kind = record["kind"]
         if kind == "header":
             self.header = record
+            self.jobs = [Job(record, record["seq"])]
         elif kind == "verdict":
             self.verdicts.append(record)
         elif kind == "event":
-            self.events.append(record)
+            self._add_event(record)
         elif kind == "epoch":
             self.last = record
+            self._count_epoch(record["epoch"])
         elif kind == "balance":
             self.balance = record
         elif kind == "end":
@@ -70,8 +114,43 @@ class RunView:
         """Keep a record that is not decoded yet; of epochs only the last one will be, by ``settle``."""
         if entry.kind == "epoch":
             self.latest = entry
+            self._count_epoch(_number(entry))
         elif entry.kind in KEPT:
             self.add(entry.record())
+
+    def close(self, reader: CountedReader) -> None:
+        """Decode the last epoch and note what the reader knows at the end of the log. Raises LogError."""
+        self.settle()
+        self.torn, self.offset, self.redone = reader.torn, reader.offset, reader.redone
+
+    def _count_epoch(self, epoch: int) -> None:
+        if self.jobs:
+            self.jobs[-1].last = epoch
+
+    def _add_event(self, record: Record) -> None:
+        what = record["what"]
+        most = 1 if what == "checkpoint" else MOST_EVENTS
+        self.counts[what] += 1
+        if self.counts[what] > most:
+            oldest = next(i for i, event in enumerate(self.events) if event["what"] == what)
+            del self.events[oldest]
+        self.events.append(record)
+        if not self.jobs:
+            return
+        if what == "checkpoint":
+            self.jobs[-1].checkpoints += 1
+        elif what in GOING_ON:
+            self._go_on(record)
+
+    def _go_on(self, record: Record) -> None:
+        """Begin another job: an end before is none, and epochs from its first one on are not done yet."""
+        self.jobs[-1].end, self.end = self.end, {}
+        self.header = going_on(self.header, record)
+        self.jobs.append(Job(self.header, record["seq"], record, record["epoch"], record["step"]))
+        if self.latest is not None and _number(self.latest) >= record["epoch"]:
+            self.latest = None
+        if self.last and self.last["epoch"] >= record["epoch"]:
+            self.last = {}
 
     def settle(self) -> None:
         """Decode the last epoch that was taken. Raises LogError."""
@@ -84,7 +163,8 @@ class RunView:
         """Done, stopped, failed, died, running, or what can be said from another host."""
         if self.end:
             return "done" if self.end["status"] == "ok" else str(self.end["status"])
-        if self.failure:
+        shrunk = bool(self.jobs) and self.jobs[-1].began.get("what") == "shrink"
+        if self.failure and not shrunk:  # else it is of a rank that the others went on without
             return "died"
         if not self.header:
             return "empty"
@@ -113,18 +193,28 @@ def _alive(header: Record) -> bool:
     return True
 
 
+def _number(entry: Entry) -> int:
+    return entry.epoch or int(entry.record()["epoch"])
+
+
+def going_on(header: Record, event: Record) -> Record:
+    """Return a run's header as it is after a ``resume`` or ``shrink`` event: with the facts of the new processes."""
+    facts = {name: event[name] for name in PROCESSES if name in event}
+    config = {**header["config"], "epochs": event.get("epochs", header["config"]["epochs"])}
+    return {**header, "world": event["ranks"], **facts, "config": config}
+
+
 def skim(run: Path, passed: Callable[[Entry], None]) -> RunView:
-    """Read a whole log and decode little of it; ``passed`` gets every record undecoded. Raises LogError.
+    """Read a whole log and decode little of it; ``passed`` gets every record that counts, undecoded. Raises LogError.
 
     The fields of epochs and of sampled steps are judged only where they are decoded.
     """
     view = RunView(log_path(run))
-    reader = LogReader(view.path, Check())
+    reader = CountedReader(view.path, Check())
     for entry in reader.entries():
         view.take(entry)
         passed(entry)
-    view.settle()
-    view.torn, view.offset = reader.torn, reader.offset
+    view.close(reader)
     return view
 
 
@@ -158,15 +248,6 @@ def extremes(record: Record, most: int) -> list[int]:
 def end_line(record: Record) -> str:
     """Say how a run ended."""
     return f"End: {record['status']} after {record['epochs']} epoch(s) and {record['wall_s']:.2f} s"
-
-
-def event_line(event: Record) -> str:
-    """Return an event as one line: its message, or whatever it holds."""
-    message = event.get("message")
-    if isinstance(message, str):
-        return f"Event {event['what']}: {message.splitlines()[0] if message else ''}"
-    facts = ", ".join(f"{k} {v}" for k, v in event.items() if k not in HIDDEN)
-    return f"Event {event['what']}: {facts}"
 
 
 def death(view: RunView) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from common import marks
 from ps.comparison import TRIAL_SECONDS
 from ps.log import Record
+from ps.reader.rewinds import GOING_ON
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +78,26 @@ INTERVAL = table(median=NUMBER, low=NUMBER, high=NUMBER)
 MOMENTS = (*marks.NAMES, "last")
 """Of a sampled step, in ``steps`` records: each a list by step of lists by rank."""
 
+PROCESSES = {
+    "world": RANKS,
+    "nodes": listing(table(host=TEXT, ranks=listing(WHOLE))),
+    "pid": PID,
+    "pid_start": absent(nil(WHOLE)),
+    "boot_id": absent(nil(TEXT)),
+    "cores": by_rank(listing(WHOLE)),
+    "threads": table(per_rank=by_rank(WHOLE), set_by=TEXT),
+    "blas": nil(table(internal_api=nil(TEXT), version=nil(TEXT), architecture=nil(TEXT))),
+    "mpi": table(vendor=TEXT, library=TEXT, standard=TEXT),
+    "versions": table(python=TEXT, rankwise=TEXT, mpi4py=TEXT, numpy=TEXT, msgpack=TEXT),
+    "system": TEXT,
+    "packet_bytes": WHOLE,
+}
+"""What the header says of the job's processes, and again each event after which other ones go on."""
+
 RECORDS = {
     "header": table(
         t=TIME,
-        world=RANKS,
+        **PROCESSES,
         config=table(
             mode=TEXT,
             model=TEXT,
@@ -90,16 +107,6 @@ RECORDS = {
             dtype=TEXT,
             patience=WHOLE,
         ),
-        nodes=listing(table(host=TEXT, ranks=listing(WHOLE))),
-        pid=PID,
-        pid_start=absent(nil(WHOLE)),
-        boot_id=absent(nil(TEXT)),
-        cores=by_rank(listing(WHOLE)),
-        threads=table(per_rank=by_rank(WHOLE), set_by=TEXT),
-        blas=nil(table(internal_api=nil(TEXT), version=nil(TEXT), architecture=nil(TEXT))),
-        mpi=table(vendor=TEXT, library=TEXT, standard=TEXT),
-        versions=table(python=TEXT, rankwise=TEXT, mpi4py=TEXT, numpy=TEXT, msgpack=TEXT),
-        system=TEXT,
         data=table(
             name=TEXT,
             rows=table(train=WHOLE, validation=WHOLE, test=WHOLE),
@@ -117,7 +124,6 @@ RECORDS = {
             initial_fingerprint=TEXT,
         ),
         steps_per_epoch=WHOLE,
-        packet_bytes=WHOLE,
         sync=table(
             mode=TEXT,
             phases=WHOLE,
@@ -308,23 +314,49 @@ RECORDS = {
 }
 
 
+AGAIN = {name: absent(rule) for name, rule in PROCESSES.items()}
+PLACE = {"epoch": EPOCH, "step": WHOLE}
+EVENTS = {
+    "resume": table(
+        **AGAIN, **PLACE, ranks_before=WHOLE, ranks=RANKS, passed_over=absent(listing(TEXT)), epochs=absent(WHOLE)
+    ),
+    "shrink": table(
+        **AGAIN, **PLACE, ranks_before=WHOLE, ranks=RANKS, dead=listing(WHOLE), hosts=listing(TEXT), seconds=NUMBER
+    ),
+    "checkpoint": table(file=TEXT),
+    "checkpoint-failed": table(reason=TEXT),
+    "skip": table(**PLACE, not_finite=MAP),
+    "heal": table(**PLACE, ranks=listing(WHOLE), parameters=MAP),
+    "stop": table(**PLACE, signals=MAP),
+}
+"""By ``what``, the events of which readers use more than they print as it is."""
+
+
 class Check:
-    """Says what is wrong with each record of a log, in their order: later ones depend on the header."""
+    """Says what is wrong with each record of a log, which depends on the header and on events that change the ranks.
+
+    So those are to come in their order; epochs may come later, since their number tells which ranks they are of.
+    """
 
     def __init__(self) -> None:
         self.world: Any = None
         self.parameters: Any = None
+        self._worlds: list[tuple[int, Any]] = []
 
     def __call__(self, record: Record) -> str:
         """Return the first fault, or nothing."""
         kind = record["kind"]
         if kind not in RECORDS:
             return ""
-        if kind == "header":
-            if self.world is not None:
-                return "a second header"
-            self.world = record.get("world")
-        if found := self._fault(record, RECORDS[kind]):
+        if kind == "header" and self._worlds:
+            return "a second header"
+        event = EVENTS.get(str(record.get("what"))) if kind == "event" else None
+        if kind == "header" or (kind == "event" and record.get("what") in GOING_ON):
+            if record.get("ranks", record.get("world")) != record.get("world", record.get("ranks")):
+                return f"{kind}.ranks is {brief(record['ranks'])}, but world {brief(record['world'])}"
+            self._worlds.append((record["seq"], record.get("world", record.get("ranks"))))
+        self.world = next((world for seq, world in reversed(self._worlds) if seq <= record["seq"]), None)
+        if found := self._fault(record, RECORDS[kind]) or (event and self._fault(record, event)):
             return f"{kind}{found}"
         if kind == "header":
             self.parameters = record["model"]["parameters"].keys()

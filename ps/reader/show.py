@@ -9,7 +9,10 @@ from rich.text import Text
 from common.errors import RankwiseError
 from ps.log import Entry, Record
 from ps.reader import console, tables
-from ps.reader.run import RunView, death, end_line, event_line, extremes, skim
+from ps.reader.events import event_lines
+from ps.reader.history import COLUMNS, job_rows, jobs_title
+from ps.reader.row_use import RowUse
+from ps.reader.run import RunView, death, end_line, extremes, skim
 from ps.reader.thin import Thin
 from ps.text import mode_name, model_name, named_metric, number, verdict_line
 
@@ -45,16 +48,23 @@ class Epochs:
 
 def show(run: Path, epoch: int, *, every: bool) -> int:
     """Print the run; return the exit code. Raises LogError."""
-    epochs = Epochs(every=every, wanted=epoch)
-    view = skim(run, epochs.add)
+    epochs, rows = Epochs(every=every, wanted=epoch), RowUse()
+
+    def passed(entry: Entry) -> None:
+        epochs.add(entry)
+        rows.take(entry)
+
+    view = skim(run, passed)
     if view.header.get("purpose") == "comparison":
         from ps.reader.comparison import show_comparison
 
         return show_comparison(view)
     out = console.make()
     out.print(Text.assemble((str(view.folder), "bold"), f": {view.state}"))
-    for line in _facts(view.header) if view.header else ["No record yet."]:
+    for line in _facts(view) if view.header else ["No record yet."]:
         out.print(line)
+    if len(view.jobs) > 1:
+        out.print(console.table(jobs_title(view), COLUMNS, job_rows(view)))
     for verdict in view.verdicts:
         out.print(verdict_line(verdict))
     if view.balance:
@@ -63,7 +73,7 @@ def show(run: Path, epoch: int, *, every: bool) -> int:
         if epoch and not epochs.chosen:
             raise RankwiseError(f"epoch: no epoch {epoch} in this log; it has 1 to {view.last['epoch']}")
         _print_epochs(out, view, epochs)
-    for line in _ending(view):
+    for line in (*rows.lines(), *_ending(view)):
         out.print(line)
     return 0
 
@@ -75,17 +85,19 @@ def _print_epochs(out: Console, view: RunView, epochs: Epochs) -> None:
     title = "Epochs" if stride == 1 else f"Epochs (one in {stride}; all with --every)"
     out.print(tables.epoch_table(title, [tables.epoch_row(view.metric, record) for record in epochs.records()]))
     shown = epochs.chosen or view.last
-    for line in tables.scaling_lines(view.header, shown):
+    header = view.header_at(shown)
+    for line in tables.scaling_lines(header, shown):
         out.print(line)
     out.print()
     ranks = extremes(shown, len(shown["rows"]) if epochs.every else MOST_RANKS)
-    out.print(tables.time_table(view.header, shown, ranks))
-    out.print(tables.contribution_table(view.header, shown, ranks))
+    out.print(tables.time_table(header, shown, ranks))
+    out.print(tables.contribution_table(shown, ranks))
     for table in tables.parameter_tables(shown, ranks):
         out.print(table)
 
 
-def _facts(header: Record) -> list[str]:
+def _facts(view: RunView) -> list[str]:
+    header = view.header
     config, data, model, rows = header["config"], header["data"], header["model"], header["data"]["rows"]
     nodes = "; ".join(f"{n['host']} (rank {_ranges(n['ranks'])})" for n in header["nodes"])
     blas = header["blas"] or {}
@@ -93,7 +105,7 @@ def _facts(header: Record) -> list[str]:
     kind = f"{data['classes']} classes" if data["classes"] else f"{data['targets']} target(s)"
     return [
         f"Started {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(header['t']))}, mode {mode_name(header)}, "
-        f"{header['world']} ranks on {len(header['nodes'])} node(s): {nodes}",
+        f"{view.ranks} ranks on {len(header['nodes'])} node(s): {nodes}",
         f"Data {data['name']}: {rows['train']} rows train, {rows['validation']} validate, {rows['test']} test, "
         f"{data['features']} features, {kind}",
         f"Model {model_name(header)}, {model['n_parameters']:,} parameters, "
@@ -112,12 +124,7 @@ def _ranges(ranks: list[int]) -> str:
 
 
 def _ending(view: RunView) -> list[str]:
-    lines = []
-    for event in view.events:
-        lines.append(event_line(event))
-        stacks = event.get("stacks")
-        if isinstance(stacks, dict):
-            lines += [f"Stack of rank {rank}:\n{stack}" for rank, stack in stacks.items()]
+    lines = event_lines(view)
     if view.end:
         lines += [end_line(view.end), _result(view)]
     elif view.state == "died":

@@ -76,11 +76,11 @@ def time_table(header: Record, record: Record, ranks: list[int]) -> Table:
         for rank in ranks
     ]
     columns = ["rank", "host", "rows", *(f"{k[:-2]} s" for k in seconds), "sent"]
-    title = f"Ranks in epoch {record['epoch']}{_some(ranks, header)}; seconds add up over its steps"
+    title = f"Ranks in epoch {record['epoch']}{_some(ranks, record)}; seconds add up over its steps"
     return console.table(title, columns, rows)
 
 
-def contribution_table(header: Record, record: Record, ranks: list[int]) -> Table:
+def contribution_table(record: Record, ranks: list[int]) -> Table:
     """Return what these ranks gave to the update, all parameters together."""
     rows = [
         [
@@ -93,7 +93,7 @@ def contribution_table(header: Record, record: Record, ranks: list[int]) -> Tabl
         ]
         for rank in ranks
     ]
-    title = f"Contribution in epoch {record['epoch']}{_some(ranks, header)}; the share is signed, below 0 pulls against"
+    title = f"Contribution in epoch {record['epoch']}{_some(ranks, record)}; the share is signed, below 0 pulls against"
     columns = ["rank", "loss", "contribution", "norm ratio", "cosine", "leave-one-out shift"]
     return console.table(title, columns, rows)
 
@@ -153,8 +153,9 @@ def scaling_lines(header: Record, record: Record) -> Iterable[str]:
         )
 
 
-def _some(ranks: list[int], header: Record) -> str:
+def _some(ranks: list[int], record: Record) -> str:
     """Say that not all ranks are in a table."""
-    if len(ranks) == header["world"]:
+    world = len(record["rows"])
+    if len(ranks) == world:
         return ""
-    return f" ({len(ranks)} of {header['world']}: most and least compute, wait and contribution; all with --every)"
+    return f" ({len(ranks)} of {world}: most and least compute, wait and contribution; all with --every)"

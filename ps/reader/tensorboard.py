@@ -36,16 +36,20 @@ def write_events(reader: LogReader, folder: Path) -> None:
     _make(folder, path.name)
     metric = RunView(reader.path, header).metric
 
+    most = header["world"]
+
     def chunks() -> Iterator[bytes]:
+        nonlocal most
         yield encoder.version(header["t"])
         for record in itertools.chain([first], records):
             if record["kind"] == "epoch":
+                most = max(most, len(record["rows"]))
                 yield encoder.scalars(record["t"], record["epoch"], _scalars(record, metric))
 
     save(path, lambda file: file.writelines(chunks()))
     sys.stdout.write(f"{path}\n")
-    if header["world"] > MOST_RANKS:
-        sys.stdout.write(f"Series by rank are those of the first {MOST_RANKS} of {header['world']} ranks.\n")
+    if most > MOST_RANKS:
+        sys.stdout.write(f"Series by rank are those of the first {MOST_RANKS} of {most} ranks.\n")
 
 
 def _make(folder: Path, name: str) -> None:

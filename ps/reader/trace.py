@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import RankwiseError
-from ps.log import LogReader, Record, log_path
+from ps.log import Record, log_path
 from ps.reader.output import save, tell_torn
+from ps.reader.rewinds import CountedReader
+from ps.reader.run import RunView
 from ps.reader.schema import Check
 from ps.reader.thin import Thin
 from ps.text import mode_name
@@ -35,8 +37,9 @@ Moments = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A sampled step; ``moments``: (moments, ranks), microseconds since the run began."""
+    """A sampled step; ``moments``: (moments, ranks), microseconds since the run began; ``job`` that did it, from 0."""
 
+    job: int
     epoch: int
     number: int
     moments: Moments
@@ -55,17 +58,17 @@ class Span:
 class Timeline:
     """What a trace shows of a log, in bounded memory."""
 
-    def __init__(self) -> None:
-        self.header: Record = {}
+    def __init__(self, path: Path) -> None:
+        self.view = RunView(path)
         self.steps: Thin[Step] = Thin(2)
         self.epochs: Thin[Span] = Thin(MOST_EPOCHS)
         self.n_steps = 0
         self._epoch: Record = {}
 
     def add(self, record: Record) -> None:
-        """Take a record in; only header, epochs and sampled steps matter."""
+        """Take a record in; only header, epochs, sampled steps and changes of the ranks matter."""
+        self.view.add(record)
         if record["kind"] == "header":
-            self.header = record
             self.steps = Thin(max(2, MOST_SLICES // (len(PHASES) * record["world"])))
         elif record["kind"] == "epoch":
             self._epoch = record
@@ -76,7 +79,9 @@ class Timeline:
         begin = _microseconds(record["begin_s"])
         of_moments = (record["moments_us"][name] for name in MOMENTS)
         for number, *moments in zip(record["steps"], *of_moments, strict=False):
-            self.steps.add(Step(record["epoch"], number, begin + np.array(moments, np.float64)))
+            self.steps.add(
+                Step(len(self.view.jobs) - 1, record["epoch"], number, begin + np.array(moments, np.float64))
+            )
             self.n_steps += 1
         if self._epoch.get("epoch") == record["epoch"]:
             end = begin + _microseconds(max(self._epoch["loop_s"]))
@@ -85,8 +90,8 @@ class Timeline:
 
 def trace(run: Path, output: Path) -> int:
     """Write the trace; return the exit code. Raises LogError, ConfigError, and RankwiseError without a sampled step."""
-    timeline = Timeline()
-    reader = LogReader(log_path(run), Check())
+    reader = CountedReader(log_path(run), Check())
+    timeline = Timeline(reader.path)
     for record in reader.records():
         timeline.add(record)
     n_steps = len(timeline.steps.kept())
@@ -94,7 +99,7 @@ def trace(run: Path, output: Path) -> int:
         raise RankwiseError(f"{reader.path}: no sampled step in this log, so there is nothing to trace")
     save(output, lambda file: _write(file, timeline))
     thinned = f" (one in {timeline.steps.stride} of {timeline.n_steps:,})" if timeline.steps.stride > 1 else ""
-    sys.stdout.write(f"{output}: {n_steps:,} sampled steps{thinned} of {timeline.header['world']} ranks\n")
+    sys.stdout.write(f"{output}: {n_steps:,} sampled steps{thinned} of {timeline.view.ranks} ranks\n")
     tell_torn(reader.torn)
     return 0
 
@@ -105,38 +110,52 @@ def _microseconds(seconds: float) -> int:
 
 def _write(file: BinaryIO, timeline: Timeline) -> None:
     """Write complete JSON, an event a line, sorted by time but for what follows late on a clock that is off."""
-    about = {"mode": mode_name(timeline.header), "ranks": timeline.header["world"]}
+    header = timeline.view.header
+    about = {"mode": mode_name(header), "ranks": header["world"]}
     file.write(f'{{"displayTimeUnit": "ms", "otherData": {json.dumps(about)}, "traceEvents": ['.encode())
-    places = _places(timeline.header)
-    streams = _epoch_events(timeline, places[-1]), _step_events(timeline, places)
+    rows = Rows([job.header for job in timeline.view.jobs])
+    streams = _epoch_events(timeline, rows.run), _step_events(timeline, rows.of_ranks)
     timed = heapq.merge(*streams, key=lambda event: int(event["ts"]))
     separator = "\n"
-    for events in (_names(timeline.header, places), timed):
+    for events in (rows.names(), timed):
         for event in events:
             file.write(f"{separator}{json.dumps(event)}".encode())
             separator = ",\n"
     file.write(b"\n]}\n")
 
 
-def _places(header: Record) -> list[dict[str, int]]:
-    """Return by rank, and last for the run as a whole, the numbers of group and row.
+class Rows:
+    """The rows of a trace in groups: the run as a whole, and nodes with their ranks, of all jobs of a run.
 
-    They count from 1: process 0 and thread 0 stand for the idle task in some viewers.
+    Nodes of later jobs are those before with the same host. ``of_ranks``: by job and rank the numbers of group and row;
+    ``run``: those of the run. They count from 1: process 0 and thread 0 stand for the idle task in some viewers.
     """
-    nodes = {rank: i for i, node in enumerate(header["nodes"], 1) for rank in node["ranks"]}
-    run = {"pid": len(header["nodes"]) + 1, "tid": header["world"] + 1}
-    return [{"pid": nodes.get(rank, 1), "tid": rank + 1} for rank in range(header["world"])] + [run]
 
+    def __init__(self, headers: list[Record]) -> None:
+        self.hosts: dict[int, str] = {}
+        self.of_ranks = [self._places(header) for header in headers]
+        widest = max(header["world"] for header in headers)
+        self.run = {"pid": len(self.hosts) + 1, "tid": widest + 1}
 
-def _names(header: Record, places: list[dict[str, int]]) -> Iterator[Event]:
-    """Yield the names of groups and rows, and their order: the run, then nodes with their ranks."""
-    *ranks, run = places
-    groups = {run["pid"]: "run"} | {i: f"node {node['host']}" for i, node in enumerate(header["nodes"], 1)}
-    for order, (pid, name) in enumerate(groups.items()):
-        yield from _about("process", {"pid": pid}, name, order)
-    yield from _about("thread", run, "epochs", 0)
-    for rank, place in enumerate(ranks):
-        yield from _about("thread", place, f"rank {rank}", rank)
+    def names(self) -> Iterator[Event]:
+        """Yield the names of groups and rows, and their order."""
+        groups = {self.run["pid"]: "run"} | {pid: f"node {host}" for pid, host in self.hosts.items()}
+        for order, (pid, name) in enumerate(groups.items()):
+            yield from _about("process", {"pid": pid}, name, order)
+        yield from _about("thread", self.run, "epochs", 0)
+        ranks = {(rank, place["pid"]): place for places in self.of_ranks for rank, place in enumerate(places)}
+        for (rank, _), place in sorted(ranks.items(), key=lambda item: item[0]):
+            yield from _about("thread", place, f"rank {rank}", rank)
+
+    def _places(self, header: Record) -> list[dict[str, int]]:
+        groups: dict[int, int] = {}
+        free = dict(self.hosts)
+        for node in header["nodes"]:
+            pid = next((pid for pid, host in free.items() if host == node["host"]), len(self.hosts) + 1)
+            free.pop(pid, None)
+            self.hosts[pid] = node["host"]
+            groups |= dict.fromkeys(node["ranks"], pid)
+        return [{"pid": groups.get(rank, 1), "tid": rank + 1} for rank in range(header["world"])]
 
 
 def _about(what: str, place: dict[str, int], name: str, order: int) -> Iterator[Event]:
@@ -155,25 +174,26 @@ def _epoch_events(timeline: Timeline, place: dict[str, int]) -> Iterator[Event]:
         yield {"ph": "C", **place, "name": "loss", "ts": free, "args": {"loss": span.loss}}
 
 
-def _step_events(timeline: Timeline, places: list[dict[str, int]]) -> Iterator[Event]:
+def _step_events(timeline: Timeline, places: list[list[dict[str, int]]]) -> Iterator[Event]:
     """Yield the phases of the sampled steps, those of a step sorted by time.
 
     Clocks of several nodes agree only up to an error, so moments are put in order: no phase of a rank begins before
     the one before it has ended, and no wait ends after the rank has left.
     """
-    n = len(PHASES) if timeline.header["sync"]["mode"] in SHARED_MODES else len(PHASES) - 1
+    n = len(PHASES) if timeline.view.header["sync"]["mode"] in SHARED_MODES else len(PHASES) - 1
     last, left = MOMENTS.index("last"), MOMENTS.index("left")
-    free = np.zeros((1, timeline.header["world"]))
+    free = np.zeros(max(map(len, places)))
     for step in timeline.steps.kept():
-        moments = np.concatenate([free, np.minimum(step.moments, MOST_US)])
+        ranks = len(places[step.job])
+        moments = np.concatenate([free[None, :ranks], np.minimum(step.moments, MOST_US)])
         moments[last + 1] = np.minimum(moments[last + 1], moments[left + 1])
         moments = np.maximum.accumulate(moments)[1:]
-        free = moments[-1:]
+        free[:ranks] = moments[-1]
         bounds = moments.astype(np.int64).T.tolist()
         slices = [(own[i], rank, i, own[i + 1]) for rank, own in enumerate(bounds) for i in range(n)]
         for begin, rank, i, end in sorted(slices):
             if end > begin:
-                yield _slice(places[rank], PHASES[i], begin, end, epoch=step.epoch, step=step.number)
+                yield _slice(places[step.job][rank], PHASES[i], begin, end, epoch=step.epoch, step=step.number)
 
 
 def _slice(place: dict[str, int], name: str, begin: int, end: int, **about: int) -> Event:

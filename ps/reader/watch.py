@@ -8,8 +8,9 @@ from typing import Protocol, Self
 from common.errors import RankwiseError
 from ps.log import LOG_NAME, RUNS, Entry, log_path
 from ps.reader import console
+from ps.reader.events import event_line
 from ps.reader.follow import Follower
-from ps.reader.run import RunView, death, end_line, event_line, mean
+from ps.reader.run import RunView, death, end_line, mean
 from ps.text import epoch_line, mode_name, verdict_line
 
 POLL_S = 0.5

@@ -11,6 +11,7 @@ from rich.table import Table
 from common.errors import RankwiseError
 from ps.log import Entry, Record
 from ps.reader import console
+from ps.reader.rewinds import GOING_ON
 from ps.reader.run import RunView, extremes, skim
 from ps.reader.thin import Thin
 from ps.text import mode_name, number, percent
@@ -110,14 +111,14 @@ def whatif(run: Path, other: Path | None) -> int:
 
     Raises LogError, and RankwiseError if there is no epoch or ``other`` tells no transfer.
     """
-    view, base = _measured(run)
+    view, base, note = _measured(run)
     exchanges = list(_exchanges(other, view.header)) if other else []
     out = console.make()
     out.print(
         f"{view.folder}: mode {mode_name(view.header)}, {view.header['world']} ranks, medians of {base.epochs} epoch(s)"
         f"{', the first left out' if base.skipped else ''}"
     )
-    for line in _model_error(base):
+    for line in (*filter(None, [note]), *_model_error(base)):
         out.print(line)
     out.print(
         console.table("What an epoch would take", ["", "epoch s", "saved s", "times as fast"], _rows(base, exchanges))
@@ -127,16 +128,67 @@ def whatif(run: Path, other: Path | None) -> int:
     return 0
 
 
-def _measured(run: Path) -> tuple[RunView, Replay]:
-    """Read a run's epochs, evenly thinned. Raises LogError, RankwiseError without any."""
-    epochs: Thin[Entry] = Thin(MOST_EPOCHS)
-    view = skim(run, lambda entry: epochs.add(entry) if entry.kind == "epoch" else None)
+class Epochs:
+    """The epochs to replay, evenly thinned: those since the number of ranks last changed, each trained by one job.
+
+    ``other``: how many there were before that. ``parts``: those of which the log has only the times of
+    the last of several jobs; they are taken if there are no others.
+    """
+
+    def __init__(self) -> None:
+        self.whole: Thin[Entry] = Thin(MOST_EPOCHS)
+        self.parts: list[Entry] = []
+        self.other = 0
+        self._n_whole = 0
+        self._world = self._world_of_epochs = 0
+        self._goes_on = False
+
+    def take(self, entry: Entry) -> None:
+        """Take the next record that counts, of whatever kind. Raises LogError."""
+        if entry.kind == "header":
+            self._world = self._world_of_epochs = entry.record()["world"]
+        elif entry.kind == "event" and entry.record()["what"] in GOING_ON:
+            self._world, self._goes_on = entry.record()["ranks"], True
+        elif entry.kind == "epoch":
+            if self._world != self._world_of_epochs:
+                self._world_of_epochs = self._world
+                self.other += self._n_whole + len(self.parts)
+                self.whole, self.parts, self._n_whole = Thin(MOST_EPOCHS), [], 0
+            if self._goes_on and entry.record().get("before") is not None:
+                self.parts.append(entry)
+            else:
+                self.whole.add(entry)
+                self._n_whole += 1
+            self._goes_on = False
+
+    def records(self) -> list[Record]:
+        """Return the epochs. Raises LogError."""
+        return [entry.record() for entry in self.whole.kept() or self.parts]
+
+    def note(self) -> str:
+        """Say what was left out; nothing if nothing was."""
+        texts = [f"{self.other} epoch(s) before the number of ranks changed"] if self.other else []
+        if self.parts and self._n_whole:
+            texts.append(f"{len(self.parts)} epoch(s) that several jobs share")
+        if texts:
+            return f"Left out: {' and '.join(texts)}."
+        return "The times are of parts of epochs: several jobs share each." if self.parts else ""
+
+
+def _measured(run: Path) -> tuple[RunView, Replay, str]:
+    """Read a run's epochs; return their times, and what is to be said of these.
+
+    The view's header is that of the job that the last epoch is of. Raises LogError, RankwiseError without an epoch.
+    """
+    epochs = Epochs()
+    view = skim(run, epochs.take)
     if not view.last:
         raise RankwiseError(
             f"{view.path}: no epoch in this log, so there are no times to replay; give a run with at least one"
             + (", and this comparison as --other" if view.header.get("purpose") == "comparison" else "")
         )
-    return view, replay([entry.record() for entry in epochs.kept()])
+    view.header = view.header_at(view.last)
+    return view, replay(epochs.records()), epochs.note()
 
 
 def _exchanges(other: Path, header: Record) -> Iterator[tuple[str, float]]:
@@ -156,7 +208,7 @@ def _exchanges(other: Path, header: Record) -> Iterator[tuple[str, float]]:
         for mode in record["modes"]:
             yield f"transfer of mode {mode['mode']}{note}", mode["transfer_s"]["median"] + mode["reduce_s"]["median"]
     if not found:
-        _, own = _measured(other)
+        view, own, _ = _measured(other)
         yield f"transfer of {view.folder}, mode {mode_name(theirs)}{note}", own.exchange_s / own.steps
 
 

@@ -12,7 +12,7 @@ from ps.reader.report.figures import (
     Table,
     axis,
     clip,
-    epoch_axis,
+    column_means,
     heat_map,
     level,
     line,
@@ -20,7 +20,7 @@ from ps.reader.report.figures import (
     rank_lines,
     rank_stack,
 )
-from ps.reader.report.over_epochs import epoch_table, rank_names, rank_table
+from ps.reader.report.over_epochs import epoch_table, layout, rank_names, rank_table
 from ps.text import number, percent
 
 ALL = "all parameters"
@@ -62,10 +62,10 @@ def _share(data: RunData) -> Chart:
     choices = {name: rank_stack(names, epochs, values[:, i], value=".2%") for i, name in enumerate(_labels(data))}
     return Chart(
         "Share of the update by rank",
-        f"{_extremes(data, 'share_all', 'share of the update')} Equal shares would be {percent(1 / data.ranks)}. "
+        f"{_extremes(data, 'share_all', 'share of the update')} Equal shares would be {data.equal_shares}. "
         "The shares of an epoch add up to 100 %; a share below 0 pulls against the update.",
         choices,
-        {"barmode": "relative", "xaxis": epoch_axis(epochs), "yaxis": axis("share", tickformat="~%")},
+        layout(data, axis("share", tickformat="~%"), barmode="relative"),
         rank_table(data, "Share of the update, all parameters", values[:, 0], percent),
         "parameter",
     )
@@ -87,13 +87,14 @@ def _extremes(data: RunData, key: str, what: str) -> str:
 
 def _share_map(data: RunData) -> Chart:
     epochs, values = data.series("epoch"), data.series("share")[:, 0]
-    means = np.nan_to_num(data.ranks * values.mean(axis=0))
+    values = values * data.series("world")[:, None]
+    means = np.nan_to_num(column_means(values))
     return Chart(
         "Share of every rank",
         f"Of {data.ranks} ranks, {int((means < 0).sum())} had a share below 0 on average and "
         f"{int((means < 0.5).sum())} less than half an equal share.",
-        {ONLY: [heat_map(epochs, data.ranks * values, "equal shares", colorscale="RdBu", zmid=1)]},
-        {"xaxis": epoch_axis(epochs), "yaxis": rank_axis(data.ranks)},
+        {ONLY: [heat_map(epochs, values, "equal shares", colorscale="RdBu", zmid=1)]},
+        layout(data, rank_axis(data.ranks)),
     )
 
 
@@ -107,7 +108,7 @@ def _norm_ratio(data: RunData) -> Chart:
         f"{_extremes(data, 'norm_ratio_all', 'norm ratio')} The norm ratio compares the length of a rank's gradient "
         "with that of the sum over the ranks; it does not see directions, and does not add up to 100 %.",
         choices,
-        {"xaxis": epoch_axis(epochs), "yaxis": axis("norm ratio", tickformat="~%")},
+        layout(data, axis("norm ratio", tickformat="~%")),
         rank_table(data, "Norm ratio, all parameters", values[:, 0], percent),
         "parameter",
     )
@@ -123,7 +124,7 @@ def _cosine(data: RunData) -> Chart:
         f"The cosine between a rank's gradient and the global one is {reach}; {below} of {data.ranks} ranks were below "
         "0 in an epoch. 1 is the same direction, below 0 the opposite side.",
         {ONLY: rank_lines(rank_names(data), epochs, values, value=".3f", highest=False)},
-        {"xaxis": epoch_axis(epochs), "yaxis": axis("cosine")},
+        layout(data, axis("cosine")),
         rank_table(data, "Cosine to the global gradient", values, number),
     )
 
@@ -133,10 +134,10 @@ def _effective_ranks(data: RunData) -> Chart:
     return Chart(
         "Effective number of ranks",
         f"The gradients were as diverse as those of {number(data.first['effective_ranks'], 3)} unrelated ranks in the "
-        f"first epoch and {number(data.view.last['effective_ranks'], 3)} in the last, of {data.ranks} ranks. 1 means "
-        "that all ranks found the same gradient.",
-        {ONLY: [line("effective ranks", epochs, values), level("ranks", epochs, data.ranks)]},
-        {"xaxis": epoch_axis(epochs), "yaxis": axis("ranks", rangemode="tozero")},
+        f"first epoch and {number(data.view.last['effective_ranks'], 3)} in the last, of {data.view.ranks} ranks. 1 "
+        "means that all ranks found the same gradient.",
+        {ONLY: [line("effective ranks", epochs, values), level("ranks", epochs, data.series("world"))]},
+        layout(data, axis("ranks", rangemode="tozero")),
         epoch_table(data, "Effective number of ranks", {"effective ranks": values}, number),
     )
 
@@ -150,7 +151,7 @@ def _noise_scale(data: RunData) -> Chart:
         f"The noise scale was last about {number(float(last))} rows, a step has {number(rows)}. Beyond "
         "about as many rows a step as the noise scale, more ranks with as many rows each stop paying.",
         {ONLY: [line("noise scale", epochs, values), level("rows a step", epochs, rows)]},
-        {"xaxis": epoch_axis(epochs), "yaxis": axis("rows", type="log")},
+        layout(data, axis("rows", type="log")),
         epoch_table(data, "Gradient noise scale", {"rows": values}, number),
     )
 
@@ -158,9 +159,10 @@ def _noise_scale(data: RunData) -> Chart:
 def _contribution_table(data: RunData, record: Record) -> Table:
     """Return share and norm ratio by rank and parameter in one epoch; of many ranks, those with the least share."""
     shares = record["share_all"]
-    order = sorted(range(data.ranks), key=lambda r: (shares[r] is None, shares[r] or 0.0))
+    ranks = len(record["rows"])
+    order = sorted(range(ranks), key=lambda r: (shares[r] is None, shares[r] or 0.0))
     chosen = sorted(order[:MOST_TABLE_RANKS])
-    more = f", the {len(chosen)} ranks with the smallest share" if len(chosen) < data.ranks else ""
+    more = f", the {len(chosen)} ranks with the smallest share" if len(chosen) < ranks else ""
     pairs = [(record[f"{key}_all"], f"{what}, all") for key, what in (("share", "share"), ("norm_ratio", "norm ratio"))]
     for name in data.names:
         pairs += [

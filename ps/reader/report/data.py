@@ -6,19 +6,22 @@ from pathlib import Path
 import numpy as np
 
 from common.flat import Array
-from ps.log import LogReader, Record, log_path
+from ps.log import Record, log_path
 from ps.reader.compare import Summary
 from ps.reader.comparison import Contents
+from ps.reader.rewinds import CountedReader
+from ps.reader.row_use import RowUse
 from ps.reader.run import RunView
 from ps.reader.schema import Check
 from ps.reader.thin import Thin
+from ps.text import percent
 
 MOST_EPOCHS = 200
 """Epochs in a chart; of a longer run, one in so many."""
 MOST_PARAMETERS = 12
 """Parameters whose contributions are shown one by one: the first."""
 
-SECONDS = ("input_s", "compute_s", "wait_s", "transfer_s", "sampling_s", "evaluation_s")
+SECONDS = ("input_s", "compute_s", "wait_s", "transfer_s", "sampling_s", "evaluation_s", "checkpoint_s")
 SINGLE = ("epoch", "elapsed_s", "loss", "validation_loss", "validation_metric", "effective_ranks", "noise_scale")
 EFFICIENCIES = ("load_balance", "communication", "parallel")
 BY_RANK = (*SECONDS, "cosine_all")
@@ -30,8 +33,10 @@ class RunData:
     """A run in bounded memory.
 
     ``epochs``: of evenly spread epochs, arrays by name, undefined values NaN: () for what is the same on all ranks,
-    (ranks,) by rank, and (1 + parameters, ranks) for ``BY_PARAMETER``, all parameters together first.
-    ``seconds``: sums over all epochs, (ranks,). ``first``: the record of the first epoch.
+    (ranks,) by rank, and (1 + parameters, ranks) for ``BY_PARAMETER``, all parameters together first. Where the number
+    of ranks changed, ``series`` has NaN for those that an epoch did not have.
+    ``seconds``: sums over all epochs, (ranks,); ``counts``: epochs that each rank had; ``rank_steps``: steps times
+    ranks. ``first``: the record of the first epoch.
     ``measured``: what a comparison's log holds instead of epochs.
     """
 
@@ -39,26 +44,37 @@ class RunData:
     names: list[str] = field(default_factory=list)
     epochs: Thin[dict[str, Array]] = field(default_factory=lambda: Thin(MOST_EPOCHS))
     seconds: dict[str, Array] = field(default_factory=dict)
+    counts: Array = field(default_factory=lambda: np.zeros(0))
     first: Record = field(default_factory=dict)
     n_epochs: int = 0
-    n_steps: int = 0
+    rank_steps: int = 0
+    rows: RowUse = field(default_factory=RowUse)
     summary: Summary = field(default_factory=Summary)
     measured: Contents = field(default_factory=Contents)
 
     @property
     def header(self) -> Record:
-        """The first record; empty if the log is."""
+        """The first record with the facts of the newest job; empty if the log is."""
         return self.view.header
 
     @property
     def ranks(self) -> int:
-        """The number of ranks."""
-        return int(self.header["world"])
+        """The number of ranks; if it changed, the most that an epoch had."""
+        return len(self.counts) or int(self.header["world"])
+
+    @property
+    def equal_shares(self) -> str:
+        """Return what the share of each rank would be if all had the same, in words."""
+        worlds = list(dict.fromkeys(job.header["world"] for job in self.view.jobs))
+        if len(worlds) == 1:
+            return percent(1 / worlds[0])
+        return ", ".join(f"{percent(1 / world)} with {world} ranks" for world in worlds[-4:])
 
     @property
     def hosts(self) -> dict[int, str]:
-        """The host of each rank."""
-        return {rank: node["host"] for node in self.header["nodes"] for rank in node["ranks"]}
+        """The host of each rank, in the last job that had it."""
+        nodes = (node for job in self.view.jobs for node in job.header["nodes"])
+        return {rank: node["host"] for node in nodes for rank in node["ranks"]}
 
     def add(self, record: Record) -> None:
         """Take a record in."""
@@ -71,34 +87,54 @@ class RunData:
             self.measured.add(record)
 
     def _add_epoch(self, record: Record) -> None:
-        values = {key: np.array(record[key], float) for key in (*SINGLE, *BY_RANK)}  # nil becomes NaN
+        world = len(record["rows"])
+        values = {key: np.array(record[key], float) for key in SINGLE}  # nil becomes NaN
+        values |= {key: np.array(record.get(key, [0.0] * world), float) for key in BY_RANK}
+        values["world"] = np.array(world, float)
         values |= {key: np.array(record["efficiency"][key], float) for key in EFFICIENCIES}
         for key in BY_PARAMETER:
             values[key] = np.array([record[f"{key}_all"], *(record[key][name] for name in self.names)], float)
         self.epochs.add(values)
+        self.counts = _sum(self.counts, np.ones(world))
         for key in SECONDS:
-            self.seconds[key] = self.seconds.get(key, 0.0) + values[key]
+            self.seconds[key] = _sum(self.seconds.get(key, np.zeros(0)), values[key])
         self.first = self.first or record
         self.n_epochs += 1
-        self.n_steps += record["steps"]
+        self.rank_steps += record["steps"] * world
         self.summary.add(record)
 
     def series(self, key: str) -> Array:
         """Return a value over the kept epochs, which are the first axis."""
-        return np.array([epoch[key] for epoch in self.epochs.kept()])
+        values = [epoch[key] for epoch in self.epochs.kept()]
+        if key in (*BY_RANK, *BY_PARAMETER):
+            values = [_widened(own, self.ranks, np.nan) for own in values]
+        return np.array(values)
 
     def mean_seconds(self, key: str) -> Array:
-        """Return seconds an epoch by rank, the mean over all epochs."""
-        return self.seconds[key] / self.n_epochs
+        """Return seconds an epoch by rank, the mean over all epochs that the rank had."""
+        return self.seconds[key] / self.counts
+
+
+def _widened(values: Array, ranks: int, filler: float) -> Array:
+    """Return (..., ranks) values with more ranks, whose values are the filler."""
+    more = ranks - values.shape[-1]
+    return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, more)], constant_values=filler) if more else values
+
+
+def _sum(one: Array, other: Array) -> Array:
+    """Add values by rank, of which there may be more in one of them."""
+    ranks = max(len(one), len(other))
+    return _widened(one, ranks, 0.0) + _widened(other, ranks, 0.0)
 
 
 def collect(run: Path) -> RunData:
     """Read a log. Raises LogError, or RankwiseError if there is none."""
     data = RunData(RunView(log_path(run)))
-    reader = LogReader(data.view.path, Check())
+    reader = CountedReader(data.view.path, Check())
     for entry in reader.entries():
         if entry.kind != "steps":  # large, and nothing for this page
             data.add(entry.record())
-    data.view.torn, data.view.offset = reader.torn, reader.offset
+            data.rows.take(entry)
+    data.view.close(reader)
     data.summary.view = data.view
     return data

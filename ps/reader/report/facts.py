@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ps.log import Record
+from ps.reader.events import event_line
+from ps.reader.history import COLUMNS, job_rows, jobs_title
 from ps.reader.report.data import RunData
 from ps.reader.report.figures import Section, Table, clip
 from ps.reader.run import death, end_line
@@ -103,7 +105,7 @@ def facts(data: RunData) -> Table:
         "Started": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(header["t"])),
         "State": clip(view.state),
         "Mode": clip(mode_name(header)),
-        "Ranks": str(data.ranks),
+        "Ranks": view.ranks,
         "Hosts (ranks)": ", ".join(hosts) + more,
         "Data": f"{clip(header['data']['name'])}: {rows['train']:,} rows train, {rows['validation']:,} validation, "
         f"{rows['test']:,} test; {header['data']['features']:,} features",
@@ -121,6 +123,21 @@ def facts(data: RunData) -> Table:
     return _pairs("The run at one look", table)
 
 
+def history(data: RunData) -> Section:
+    """Return the jobs that the run was trained by, and what else happened to it."""
+    view = data.view
+    rows = [[clip(cell) for cell in row] for row in job_rows(view)]
+    section = Section("History", lead=Table(jobs_title(view), COLUMNS, rows, numbers=False))
+    section.notes += [clip(line, MOST_TEXT) for line in data.rows.lines()]
+    if view.events:
+        lines = [
+            [clip(time.strftime("%H:%M:%S", time.localtime(e["t"]))), clip(event_line(e), MOST_TEXT)]
+            for e in view.events
+        ]
+        section.tables.append(Table("Events", ["at", "event"], lines, numbers=False))
+    return section
+
+
 def _pairs(caption: str, values: dict[str, str]) -> Table:
     return Table(caption, ["", "value"], [[key, value] for key, value in values.items()], numbers=False)
 
@@ -134,7 +151,7 @@ def set_up(data: RunData) -> Section:
         **{f"MPI {name}": value for name, value in header["mpi"].items()},
         **{f"BLAS {name}": value for name, value in (header["blas"] or {}).items()},
         "threads": header["threads"],
-        "cores by rank": header["cores"][:MOST_HOSTS] if data.ranks <= MOST_HOSTS else "in the log",
+        "cores by rank": header["cores"][:MOST_HOSTS] if header["world"] <= MOST_HOSTS else "in the log",
         "steps an epoch": header["steps_per_epoch"],
         "bytes summed in a step": header["packet_bytes"],
         "sync": header["sync"],

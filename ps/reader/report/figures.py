@@ -112,10 +112,10 @@ def line(name: str, x: Array, y: Array, style: int = 0, *, width: float = 2, val
     }
 
 
-def level(name: str, x: Array, value: float) -> Trace:
-    """Return a thin horizontal line to compare with."""
+def level(name: str, x: Array, value: float | Array) -> Trace:
+    """Return a thin line to compare with: horizontal, or with a value for each of ``x``."""
     grey = {"color": PALETTE[-1], "dash": "dash", "width": 1.5}
-    return {**line(name, x, np.full(len(x), value)), "mode": "lines", "line": grey}
+    return {**line(name, x, np.broadcast_to(value, len(x))), "mode": "lines", "line": grey}
 
 
 def bar(name: str, x: list[Any], y: Array, style: int, *, value: str = ".4g") -> Trace:
@@ -181,7 +181,8 @@ def rank_lines(names: list[str], x: Array, values: Array, *, value: str, highest
     ranks = values.shape[1]
     if ranks <= MANY_RANKS:
         return [line(names[r], x, values[:, r], r, value=value) for r in range(ranks)]
-    order = np.argsort(column_means(values))
+    means = column_means(values)
+    order = np.argsort(np.where(np.isnan(means), np.inf if not highest else -np.inf, means))
     low, middle, high = quantiles(values, (0.1, 0.5, 0.9))
     chosen = (order[::-1] if highest else order)[:4].tolist()
     return [

@@ -3,8 +3,8 @@
 import numpy as np
 
 from ps.reader.report.data import RunData
-from ps.reader.report.figures import ONLY, Chart, Section, axis, epoch_axis, line
-from ps.reader.report.over_epochs import epoch_table
+from ps.reader.report.figures import ONLY, Chart, Section, axis, line
+from ps.reader.report.over_epochs import epoch_table, layout
 from ps.text import metric, number
 
 
@@ -35,7 +35,7 @@ def _loss(data: RunData) -> Chart:
         "Loss",
         f"{summary}, over {data.n_epochs} epoch(s).",
         {ONLY: traces},
-        {"xaxis": epoch_axis(epochs), "yaxis": axis("loss")},
+        layout(data, axis("loss")),
         epoch_table(data, "Loss", columns, number),
     )
 
@@ -54,6 +54,6 @@ def _metric(data: RunData) -> Chart:
         f"The validation {name} went from {first} to {last}; the best shown is "
         f"{metric(data.view.metric, float(values[best]))} in epoch {epochs[best]:.0f}.",
         {ONLY: [line(name, epochs, values, 2, value=".2%" if accuracy else ".4g")]},
-        {"xaxis": epoch_axis(epochs), "yaxis": axis(name, tickformat="~%" if accuracy else "")},
+        layout(data, axis(name, tickformat="~%" if accuracy else "")),
         epoch_table(data, f"Validation {name}", {name: values}, lambda v: metric(data.view.metric, v)),
     )

@@ -107,6 +107,7 @@ def _sections(data: RunData) -> Iterator[Section]:
         yield learning(data)
         yield contribution(data)
         yield timing(data)
+        yield facts.history(data)
     if data.view.balance:
         yield balance(data)
     yield facts.set_up(data)

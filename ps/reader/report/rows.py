@@ -20,8 +20,9 @@ def balance(data: RunData) -> Section:
     record = data.view.balance
     section = Section("Rows of the ranks", [f"Rows are dealt by: {clip(record['of'])}."])
     ranks = _farthest(record)
-    if len(ranks) < data.ranks:
-        section.notes.append(f"Shown are the {len(ranks)} of {data.ranks} ranks whose rows are farthest from all rows.")
+    world = len(record["rows"])
+    if len(ranks) < world:
+        section.notes.append(f"Shown are the {len(ranks)} of {world} ranks whose rows are farthest from all rows.")
     distances = {name: _numbers(record[key]) for key, name in DISTANCES.items() if record[key] is not None}
     if distances:
         section.charts.append(_distances(distances, ranks))

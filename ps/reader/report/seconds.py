@@ -11,7 +11,7 @@ from ps.reader.report.figures import (
     axis,
     band,
     bar,
-    epoch_axis,
+    column_means,
     heat_map,
     label,
     level,
@@ -19,7 +19,7 @@ from ps.reader.report.figures import (
     quantiles,
     rank_axis,
 )
-from ps.reader.report.over_epochs import epoch_table, rank_names
+from ps.reader.report.over_epochs import epoch_table, layout, rank_names
 from ps.text import number, percent
 
 PARTS = {key: key.removesuffix("_s") for key in SECONDS}
@@ -32,7 +32,12 @@ def timing(data: RunData) -> Section:
     charts = [_split(data), _waiting(data), _sync(data)]
     if np.isfinite(data.series("parallel")).any():
         charts.append(_efficiency(data))
-    return Section("Time", charts=charts)
+    return Section("Time", _parts(data), charts=charts)
+
+
+def _parts(data: RunData) -> list[str]:
+    n = data.summary.parts
+    return [f"{n} epoch(s) were trained by several jobs; their times are those of the last one's part."] if n else []
 
 
 def _split(data: RunData) -> Chart:
@@ -80,13 +85,13 @@ def _waiting(data: RunData) -> Chart:
         f"Longest waited {names[most]}, {means[most]:.4g} s an epoch on average, shortest {names[least]}, "
         f"{means[least]:.4g} s. A rank that waits little while the others wait is the one that holds them up.",
         {ONLY: [heat_map(epochs, values, "s")]},
-        {"xaxis": epoch_axis(epochs), "yaxis": rank_axis(data.ranks)},
+        layout(data, rank_axis(data.ranks)),
     )
 
 
 def _sync(data: RunData) -> Chart:
     epochs, wait, transfer = (data.series(key) for key in ("epoch", "wait_s", "transfer_s"))
-    columns = {"wait": wait.mean(axis=1), "transfer": transfer.mean(axis=1)}
+    columns = {"wait": column_means(wait.T), "transfer": column_means(transfer.T)}
     low, high = quantiles(wait + transfer, (0.0, 1.0))
     total = sum(data.mean_seconds(key).mean() for key in SECONDS)
     own = {name: float(data.mean_seconds(f"{name}_s").mean()) for name in columns}
@@ -97,7 +102,7 @@ def _sync(data: RunData) -> Chart:
         f"On average over ranks and epochs, waiting took {own['wait']:.4g} s an epoch and transfer "
         f"{own['transfer']:.4g} s, together {percent(sum(own.values()) / total if total > 0 else None)} of the time.",
         {ONLY: traces},
-        {"xaxis": epoch_axis(epochs), "yaxis": axis("seconds an epoch", rangemode="tozero")},
+        layout(data, axis("seconds an epoch", rangemode="tozero")),
         epoch_table(data, "Seconds an epoch, mean over the ranks", columns, number),
     )
 
@@ -113,6 +118,6 @@ def _efficiency(data: RunData) -> Chart:
         f"{percent(last['communication'])} and parallel efficiency, their product, {percent(last['parallel'])}. Below "
         "80 % it pays to look for the reason.",
         {ONLY: [*traces, level("80 %", epochs, 0.8)]},
-        {"xaxis": epoch_axis(epochs), "yaxis": axis("efficiency", tickformat="~%", rangemode="tozero")},
+        layout(data, axis("efficiency", tickformat="~%", rangemode="tozero")),
         epoch_table(data, "Efficiency", columns, percent),
     )

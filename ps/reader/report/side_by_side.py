@@ -7,7 +7,7 @@ from ps.reader.report.data import SECONDS, RunData
 from ps.reader.report.figures import ONLY, Chart, Section, Table, axis, bar, clip, label, line
 from ps.text import metric, mode_name, number, percent
 
-STEP = tuple(key for key in SECONDS if key != "evaluation_s")
+STEP = tuple(key for key in SECONDS if key not in ("evaluation_s", "checkpoint_s"))
 """What a step is made of."""
 
 
@@ -22,7 +22,7 @@ def side_by_side(runs: list[RunData], names: list[str]) -> Section:
 
 def _step_s(run: RunData) -> dict[str, float]:
     """Return the mean seconds of a step by what they were spent on, over ranks and epochs."""
-    return {key.removesuffix("_s"): float(run.seconds[key].mean()) / max(run.n_steps, 1) for key in STEP}
+    return {key.removesuffix("_s"): float(run.seconds[key].sum()) / max(run.rank_steps, 1) for key in STEP}
 
 
 def _table(runs: list[RunData], names: list[str]) -> Table:
@@ -37,7 +37,7 @@ def _table(runs: list[RunData], names: list[str]) -> Table:
 
 def _row(run: RunData, name: str, goal: float) -> list[str]:
     view = run.view
-    cells = [name, clip(mode_name(run.header)) if run.header else "-", str(run.header.get("world", "-"))]
+    cells = [name, clip(mode_name(run.header)) if run.header else "-", run.view.ranks or "-"]
     cells += [clip(view.state), str(run.n_epochs), str(len(view.verdicts))]
     if not run.n_epochs:
         return cells + ["-"] * 7
