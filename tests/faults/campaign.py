@@ -76,7 +76,7 @@ def _detected(outcome: Outcome, records: list[Record]) -> float:
     """Return when the fault was first told of, on the console or in the log."""
     told = [t for t, line in outcome.lines if "rankwise:" in line]
     kinds = ("skip", "heal", "error", "stop", "checkpoint-failed", "stall", "death")
-    told += [event.get("noticed", event["t"]) for what in kinds for event in events(records, what)]
+    told += [float(event.get("noticed") or event["t"]) for what in kinds for event in events(records, what)]
     return min((t for t in told if t >= outcome.struck), default=outcome.ended)
 
 

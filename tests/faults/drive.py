@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from tests.faults.plan import Case, Fault
 from tests.ranks import MPIRUN, PROGRAMS, environment
@@ -92,33 +93,31 @@ class Folder:
 def watch(command: list[str], folder: Path) -> Outcome:
     """Run a command up to its end or the time limit, and end what is left of it then."""
     began = time.time()
-    process = subprocess.Popen(
-        command, cwd=folder, env=environment(TEST_JOB=str(folder)), start_new_session=True, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
     out: list[tuple[float, str]] = []
     err: list[tuple[float, str]] = []
-
-    def read(stream: object, into: list[tuple[float, str]]) -> None:
-        for line in stream:  # type: ignore[attr-defined]
-            into.append((time.time(), line))  # noqa: PERF401
-
-    readers = [threading.Thread(target=read, args=pair) for pair in ((process.stdout, out), (process.stderr, err))]
-    for reader in readers:
-        reader.start()
-    try:
-        process.wait(LIMIT_S)
-    except subprocess.TimeoutExpired:
-        in_time = False
-    else:
-        in_time = True
-    ended = time.time()
-    left = [] if not in_time else wait_gone(folder)
-    end_all(folder)
-    process.wait()
-    for reader in readers:
-        reader.join()
+    left: list[str] = []
+    with subprocess.Popen(
+        command, cwd=folder, env=environment(TEST_JOB=str(folder)), start_new_session=True, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        readers = [threading.Thread(target=_read, args=pair) for pair in ((process.stdout, out), (process.stderr, err))]
+        for reader in readers:
+            reader.start()
+        try:
+            process.wait(LIMIT_S)
+            ended, in_time = time.time(), True
+            left = wait_gone(folder)
+        except subprocess.TimeoutExpired:
+            ended, in_time = time.time(), False
+        end_all(folder)
+        for reader in readers:
+            reader.join()
     return Outcome(process.returncode, began, ended, in_time, "".join(line for _, line in out), err, left)
+
+
+def _read(stream: IO[str], into: list[tuple[float, str]]) -> None:
+    for line in stream:
+        into.append((time.time(), line))  # noqa: PERF401
 
 
 def wait_gone(folder: Path) -> list[str]:

@@ -180,8 +180,10 @@ def _flip_heal(judge: Judge, fault: Fault, outcome: Outcome, records: list[Recor
 
 
 def _equal_at_the_end(records: list[Record]) -> bool:
-    prints = [record["fingerprint"] for record in records if record["kind"] == "epoch"]
-    return bool(prints) and len(set(prints[-1])) == 1
+    """Say whether all ranks had the same parameters at the last epoch's end, or were repaired there."""
+    found = [record for record in records if record["kind"] == "epoch"]
+    repaired = {(event["epoch"], event["step"]) for event in events(records, "heal")}
+    return bool(found) and (len(set(found[-1]["fingerprint"])) == 1 or (found[-1]["epoch"], 0) in repaired)
 
 
 def _disk(judge: Judge, fault: Fault, outcome: Outcome, records: list[Record]) -> None:

@@ -155,7 +155,7 @@ def _disk(rng: random.Random, ranks: int, kind: str) -> Fault:
     phase = rng.choice(("writing the log", "checkpoint", "input"))
     epoch = rng.randint(1, EPOCHS - 1)
     nth = epoch if phase != "input" else rng.randint(1, (EPOCHS - 2) * STEPS)
-    while_steps = rng.randint(1, STEPS + 3) if kind == "disk-while" else 0
+    while_steps = rng.randint(1, STEPS - 1) if kind == "disk-while" else 0
     return Fault("disk", 0, phase, nth, stage=rng.choice(("full", "limit")), while_steps=while_steps)
 
 
