@@ -118,7 +118,8 @@ def _death(judge: Judge, fault: Fault, outcome: Outcome, records: list[Record]) 
         judge.need("struck on purpose" in words, f"failure.txt: {words!r}")
     if deaths and fault.phase and not fault.delay_s and judge.case.second is None:
         where = (deaths[0]["epoch"], deaths[0]["step"], deaths[0]["phase"])
-        judge.name(where == (fault.epoch, fault.step, fault.phase), f"event: at {where}")
+        epochs = {fault.epoch, EPOCHS} if fault.phase == "final test" else {fault.epoch}  # which is set just then
+        judge.name(where in {(epoch, fault.step, fault.phase) for epoch in epochs}, f"event: at {where}")
 
 
 def _failure(run: Path) -> str:

@@ -8,7 +8,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-TARGETS = ("log", "checkpoint", "config")
+NAMES = ("log", "checkpoint", "config")
 READERS = ["common", "ps", "workers", "zipfile", "tomllib"]
 """What is instrumented, for atheris to see which bytes lead where."""
 ROOM_BYTES = 512 << 20
@@ -19,7 +19,7 @@ MOST_BYTES = 20_000
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("target", choices=TARGETS)
+    parser.add_argument("target", choices=NAMES)
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--corpus", type=Path, help="a folder of inputs to begin with, which new ones are added to")
     parser.add_argument("--input", type=Path, help="read this one only, as a crash leaves it")
@@ -44,17 +44,17 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="rankwise-fuzz-"))
     without_checksums()
     if options.input:
-        from tests.fuzz.targets import TARGETS as targets
+        from tests.fuzz.targets import TARGETS
 
-        targets[options.target].run(options.input.read_bytes(), folder)
+        TARGETS[options.target].run(options.input.read_bytes(), folder)
         return
     try:
         import atheris
     except ImportError:
         sys.exit("needs atheris: pip install atheris")
     with atheris.instrument_imports(include=READERS):
-        from tests.fuzz.targets import TARGETS as targets
-    target = targets[options.target]
+        from tests.fuzz.targets import TARGETS
+    target = TARGETS[options.target]
     corpus = options.corpus or folder / "corpus"
     corpus.mkdir(parents=True, exist_ok=True)
     for number, seed in enumerate(target.seeds(folder)):
