@@ -106,6 +106,7 @@ class Progress:
 
     ``cells``: the numbers, in place. ``handle``: a file in memory, without a name, whose first page is the row; what
     is written to it stands behind the page. -1 where the system has none: nobody else sees the row then.
+    ``pipe``: an end of one whose other ends go with this process, a moment before it is gone.
     """
 
     def __init__(self) -> None:
@@ -113,6 +114,7 @@ class Progress:
         if self.handle >= 0:
             os.ftruncate(self.handle, PAGE_BYTES)
             os.lseek(self.handle, PAGE_BYTES, os.SEEK_SET)
+        self.pipe, self._end = os.pipe()
         self._page = memoryview(mmap.mmap(self.handle, PAGE_BYTES))
         self.cells = self._page[CELLS].cast("q")
         self.phase = "start"

@@ -1,6 +1,8 @@
 """A rank dies, anywhere: the job is gone soon, and console, file and log name the rank and its place, once."""
 
+import json
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,10 +14,10 @@ from ps import checkpoint
 from ps.failure import append_events, claim
 from ps.log import encode
 from ps.log_writer import RunLog
-from tests.ranks import Result, epochs, finish, popen, records
+from tests.ranks import Result, environment, epochs, finish, popen, records
 from tests.synthetic import write_run
-from tests.watched import events, run_job
-from workers.witness import open_memory
+from tests.watched import events, processes, run_job, wait_until
+from workers.witness import open_held
 
 HOST = os.uname().nodename
 GONE_S = 10
@@ -87,9 +89,40 @@ def test_a_good_end_leaves_nothing_behind(tmp_path: Path) -> None:
     assert records(tmp_path / "run")[-1]["kind"] == "end"
 
 
+DYING = """
+import os, sys, time
+from common.progress import Progress
+progress = Progress()
+print(os.getpid(), progress.handle, progress.pipe, flush=True)
+sys.stdin.readline()
+os.closerange(progress.handle, progress.handle + 9)  # as the kernel does, and then takes its time
+time.sleep(1)
+"""
+
+
+def test_the_first_to_die_is_named_although_it_is_gone_last(tmp_path: Path) -> None:
+    """A launcher that sees a rank's pipes close kills the others, who may be gone before the first is."""
+    env = environment(TEST_JOB=str(tmp_path))
+    ranks = [popen([sys.executable, "-c", DYING], stdin=subprocess.PIPE, env=env) for _ in range(2)]
+    assert all(rank.stdout and rank.stdin for rank in ranks)
+    held = [[number, *map(int, rank.stdout.readline().split())] for number, rank in enumerate(ranks)]  # type: ignore[union-attr]
+    orders = {"ranks": held, "hosts": ["x", "x"], "leaders": [0, 0], "stall_s": 0, "abort_s": 0, "path": []}
+    orders |= {name: str(tmp_path / name) for name in ("failure", "log", "progress")}
+    command = [sys.executable, "-c", "from workers.witness import main; main()"]
+    subprocess.run(command, input=json.dumps(orders), text=True, env=env, check=True, timeout=20)
+    ranks[1].stdin.write("\n")  # type: ignore[union-attr]
+    ranks[1].stdin.flush()  # type: ignore[union-attr]
+    time.sleep(0.3)
+    ranks[0].kill()
+    wait_until(lambda: not list(processes(tmp_path)), "processes are left")
+    assert (tmp_path / "failure").read_text().startswith("rankwise: rank 1 on x died")
+    for rank in ranks:
+        rank.communicate()
+
+
 def test_another_process_reads_where_a_rank_is(tmp_path: Path) -> None:
     progress = Progress()
-    memory = open_memory(os.getpid(), progress.handle)
+    memory = open_held(os.getpid(), progress.handle)
     assert (read_row(memory).phase, read_row(memory).where) == ("start", "in phase: start")
     progress.epoch = 3
     progress.phase = "Auswertung \N{GREEK SMALL LETTER ALPHA}" + "x" * 100

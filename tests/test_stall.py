@@ -175,7 +175,7 @@ def test_nobody_is_blamed_for_being_slow(tmp_path: Path, fault: tuple[object, ..
 def test_a_witness_leaves_when_it_cannot_see_the_ranks(tmp_path: Path) -> None:
     program = "from workers.witness import main; main()"
     orders = (
-        '{"ranks": [[0, 4194303, 3]], "hosts": ["x"], "leaders": [0], "failure": "f", "log": "l", "progress": "p", '
+        '{"ranks": [[0, 4194303, 3, 4]], "hosts": ["x"], "leaders": [0], "failure": "f", "log": "l", "progress": "p", '
     )
     result = subprocess.run(
         [sys.executable, "-c", program],

@@ -44,7 +44,7 @@ class Watch:
         if lead is not None:
             with contextlib.suppress(OSError), (folder / PROGRESS_NAME).open("wb") as file:
                 file.truncate(nodes.comm.size * PAGE_BYTES)
-        ranks = allgather(nodes.local, [nodes.comm.rank, os.getpid(), handle])
+        ranks = allgather(nodes.local, [nodes.comm.rank, os.getpid(), handle, self.position.pipe])
         hosts = allgather(nodes.comm, host())  # behind it, the file is there for all
         if nodes.local.rank == 0 and able:
             self._start(nodes, config, ranks, hosts, lead)

@@ -39,12 +39,13 @@ PIDFD_INFO_EXIT = 1 << 3
 
 @dataclass(slots=True)
 class Rank:
-    """A rank of this node: its process, the memory with its row, and what was seen of it."""
+    """A rank of this node: its process, the memory with its row, a pipe that it holds, and what was seen of it."""
 
     rank: int
     pid: int
     process: int
     memory: BinaryIO
+    pipe: BinaryIO
     row: Row = field(default_factory=Row)
     changed: float = field(default_factory=time.monotonic)
     longest_ms: int = 0
@@ -87,8 +88,8 @@ def step_time(before: Row, after: Row, seconds: float) -> float:
     return max(0.0, seconds - LOOK_S)
 
 
-def open_memory(pid: int, handle: int) -> BinaryIO:
-    """Open a file that another process holds in memory, for the rest of this one's life. Raises OSError."""
+def open_held(pid: int, handle: int) -> BinaryIO:
+    """Open a file in memory or a pipe that another process holds, for the rest of this one's life. Raises OSError."""
     return Path(f"/proc/{pid}/fd/{handle}").open("rb", buffering=0)
 
 
@@ -105,7 +106,7 @@ def killed_by(process: int) -> str:
     """Return the name of the signal that ended a process, where the system tells: once its parent has asked."""
     import fcntl
 
-    for _ in range(10):
+    for _ in range(40):
         info = bytearray(64)
         struct.pack_into("Q", info, 0, PIDFD_INFO_EXIT)
         try:
@@ -137,12 +138,17 @@ class Witness:
         self.leaders: list[int] = orders["leaders"]
         self.failure, self.log, self.file = (Path(orders[k]) for k in ("failure", "log", "progress"))
         self.ranks = {
-            rank: Rank(rank, pid, os.pidfd_open(pid), open_memory(pid, handle)) for rank, pid, handle in orders["ranks"]
+            rank: Rank(rank, pid, os.pidfd_open(pid), open_held(pid, handle), open_held(pid, pipe))
+            for rank, pid, handle, pipe in orders["ranks"]
         }
         self.epoll = select.epoll()
+        self.by_handle: dict[int, Rank] = {}
         for rank in self.ranks.values():
-            # the kernel hands out what is ready in the order in which it came about: who ended first is known
-            self.epoll.register(rank.process, select.EPOLLIN | select.EPOLLONESHOT)
+            # the kernel hands out what is ready in the order in which it came about: who ended first is known; a
+            # dying process first closes its pipes, by which a launcher sees it too, and kills others in no time
+            for handle, mask in ((rank.pipe.fileno(), select.EPOLLHUP), (rank.process, select.EPOLLIN)):
+                self.epoll.register(handle, mask | select.EPOLLONESHOT)
+                self.by_handle[handle] = rank
         self.stalls = StallWatch(self, float(orders["stall_s"]), float(orders["abort_s"]))
         self.rows = [Row() for _ in self.hosts]
         self.heard: dict[int, tuple[int, float]] = {}
@@ -161,8 +167,8 @@ class Witness:
         """Watch until the last rank of this node is gone, or cannot be killed."""
         look_at = 0.0
         while self.live:
-            for process, _ in self.epoll.poll(max(0.0, look_at - time.monotonic())):
-                self._note_end(next(rank for rank in self.ranks.values() if rank.process == process))
+            for handle, _ in self.epoll.poll(max(0.0, look_at - time.monotonic())):
+                self._note_end(self.by_handle[handle])
             now = time.monotonic()
             if now >= look_at:
                 look_at = now + (STALLED_LOOK_S if self.stalls.began else LOOK_S)
@@ -203,6 +209,8 @@ class Witness:
         self.kill_at = self.kill_at or time.monotonic() + GRACE_S
 
     def _note_end(self, rank: Rank) -> None:
+        if rank.ended:
+            return
         rank.ended = True
         row = read_row(rank.memory)
         if row.over:
