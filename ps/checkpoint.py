@@ -4,6 +4,8 @@ A checkpoint is an ``.npz`` (uncompressed, no pickle): every array under its nam
 map with all plain values and the CRC-32 of each array.
 """
 
+import contextlib
+import os
 import re
 import threading
 import zipfile
@@ -25,6 +27,8 @@ VERSION = 1
 ABOUT = "about"
 PIECE_BYTES = 1 << 20
 """Written at a time: while a piece is written or its checksum formed, other threads run."""
+NICE = 10
+"""Added to the writing thread's niceness: where ranks keep all cores busy, it takes a tenth of one."""
 MOST_ABOUT_BYTES = 64 << 20
 MOST_ARRAYS = 100_000
 NAME = re.compile(r"checkpoint-(\d{1,18})\.npz")
@@ -103,8 +107,8 @@ def newest(folder: Path) -> tuple[Snapshot | None, list[str]]:
 
 
 def verify(path: Path) -> None:
-    """Read a checkpoint array by array. Raises CheckpointError."""
-    for _ in _arrays(path):
+    """Read a checkpoint in pieces, which takes no memory to speak of. Raises CheckpointError."""
+    for _ in _arrays(path, keep=False):
         pass
 
 
@@ -112,7 +116,7 @@ def load(path: Path) -> Snapshot:
     """Read a checkpoint. Raises CheckpointError, whatever is in the file; memory is bounded by the file's size."""
     about: dict[str, Any] = {}
     arrays: dict[str, Array] = {}
-    for name, value in _arrays(path):
+    for name, value in _arrays(path, keep=True):
         if isinstance(value, dict):
             about = value
         else:
@@ -120,8 +124,8 @@ def load(path: Path) -> Snapshot:
     return Snapshot(about.pop("step"), arrays, about)
 
 
-def _arrays(path: Path) -> Iterator[tuple[str, Any]]:
-    """Yield the plain values, then one array after the other, checked."""
+def _arrays(path: Path, *, keep: bool) -> Iterator[tuple[str, Any]]:
+    """Yield the plain values, then one array after the other, checked; without ``keep``, nothing of its values."""
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             size = path.stat().st_size
@@ -135,8 +139,8 @@ def _arrays(path: Path) -> Iterator[tuple[str, Any]]:
             if members.keys() - {ABOUT} != about["crc"].keys():
                 raise CheckpointError(path, "does not hold the arrays that it names")
             for name, crc in about["crc"].items():
-                array = _read_array(path, archive, members[name])
-                if zlib.crc32(array.reshape(-1).view(np.uint8).data) != crc:
+                array, found = _read_array(path, archive, members[name], keep=keep)
+                if found != crc:
                     raise CheckpointError(path, f"array {name}: checksum does not match")
                 yield name, array
     except (CheckpointError, GeneratorExit):
@@ -150,7 +154,7 @@ def _arrays(path: Path) -> Iterator[tuple[str, Any]]:
 def _about(path: Path, archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]) -> dict[str, Any]:
     if ABOUT not in members or members[ABOUT].file_size > MOST_ABOUT_BYTES:
         raise CheckpointError(path, "not a checkpoint of rankwise")
-    about = msgpack.unpackb(_read_array(path, archive, members[ABOUT]).tobytes())
+    about = msgpack.unpackb(_read_array(path, archive, members[ABOUT], keep=True)[0].tobytes())
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise CheckpointError(path, "not a checkpoint of rankwise")
     if about.get("v") != VERSION:
@@ -161,29 +165,40 @@ def _about(path: Path, archive: zipfile.ZipFile, members: dict[str, zipfile.ZipI
     return about
 
 
-def _read_array(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
-    """Read an array, but not before it is clear that the file holds as many bytes as its header claims."""
+def _read_array(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo, *, keep: bool) -> tuple[Array, int]:
+    """Return an array, empty without ``keep``, and the CRC-32 of its bytes.
+
+    Memory is taken when it is clear that the file holds as many bytes as the array's header claims.
+    """
     with archive.open(member) as file:
-        version = np.lib.format.read_magic(file)
-        if version != (1, 0):
-            raise CheckpointError(path, f"{member.filename}: header version {version}")
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-        n_bytes = dtype.itemsize
-        for length in shape:
-            n_bytes *= length
-        if fortran or dtype.hasobject or dtype.kind not in "fiu" or n_bytes > member.file_size:
-            raise CheckpointError(path, f"{member.filename}: not a plain array of the length it claims")
-        array = np.empty(shape, dtype)
-        data = array.reshape(-1).view(np.uint8).data
-        at = 0
+        shape, dtype, n_bytes = _header(path, file, member)
+        room = np.empty(n_bytes if keep else min(n_bytes, PIECE_BYTES), np.uint8)
+        crc = at = 0
         while at < n_bytes:
-            got = file.readinto(data[at : at + PIECE_BYTES])  # type: ignore[attr-defined]
+            start = at if keep else 0
+            piece = room[start : start + min(PIECE_BYTES, n_bytes - at)].data
+            got = file.readinto(piece)  # type: ignore[attr-defined]
             if not got:
                 raise CheckpointError(path, f"{member.filename}: ends early")
+            crc = zlib.crc32(piece[:got], crc)
             at += got
         if file.read(1):
             raise CheckpointError(path, f"{member.filename}: goes on behind its end")
-    return array
+    return room.view(dtype).reshape(shape) if keep else np.empty(0, dtype), crc
+
+
+def _header(path: Path, file: IO[bytes], member: zipfile.ZipInfo) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    """Return shape, type and bytes of the array that a member holds."""
+    version = np.lib.format.read_magic(file)
+    if version != (1, 0):
+        raise CheckpointError(path, f"{member.filename}: header version {version}")
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    n_bytes = dtype.itemsize
+    for length in shape:
+        n_bytes *= length
+    if fortran or dtype.hasobject or dtype.kind not in "fiu" or not 0 <= n_bytes <= member.file_size:
+        raise CheckpointError(path, f"{member.filename}: not a plain array of the length it claims")
+    return shape, dtype, n_bytes
 
 
 def _reason(error: Exception) -> str:
@@ -221,6 +236,8 @@ class Writer:
         return outcome
 
     def _save(self, snapshot: Snapshot) -> None:
+        with contextlib.suppress(OSError, AttributeError):  # of this thread, as Linux has it
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + NICE)
         try:
             self._outcome = save(self.folder, snapshot, self.keep)
         except (OSError, CheckpointError, MemoryError) as error:
