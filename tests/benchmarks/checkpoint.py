@@ -49,13 +49,14 @@ def report(found: dict[str, Any]) -> str:
     pairs = [pair for pair in zip(found["quiet"], found["busy"], strict=True) if all(pair)][1:]
     if not pairs:
         raise SystemExit("no step fell between a checkpoint's beginning and end; take a smaller --batch")
-    ratios = [statistics.median(busy) / statistics.median(quiet) for quiet, busy in pairs]
+    ratio = interval([statistics.median(busy) / statistics.median(quiet) for quiet, busy in pairs])
     quiet, busy = (statistics.median(t for times in side for t in times) for side in zip(*pairs, strict=True))
     more = max(peak - before for before, peak in found["memory"][1:]) / found["vector_bytes"]
     return (
         f"parameters: {found['vector_bytes'] / 1e6:.0f} MB; turns: {len(pairs)}\n"
         f"step without a checkpoint: {quiet * 1e3:.1f} ms; while one is written: {busy * 1e3:.1f} ms "
-        f"({sum(len(times) for _, times in pairs)} steps); ratio: {interval(ratios)}\n"
+        f"({sum(len(times) for _, times in pairs)} steps)\n"
+        f"ratio: {ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})\n"
         f"copying and asking: {statistics.median(found['copy_s']) * 1e3:.0f} ms; "
         f"writing and reading back: {statistics.median(found['writing_s']):.2f} s\n"
         f"memory of rank 0 at most: {more:.2f} vectors more than before"

@@ -18,7 +18,7 @@ QUIET_STEPS = 8
 
 
 def memory(name: str) -> int:
-    """Return bytes of this process's own memory: RssAnon, or VmHWM, the most of all since the last ``reset_peak``."""
+    """Return bytes of this process's memory: VmRSS, now, or VmHWM, the most since the last ``reset_peak``."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith(f"{name}:"))
 
@@ -38,7 +38,7 @@ class TimedSync:
         self.memory: list[list[int]] = []
         self.copy_s: list[float] = []
         self.writing_s: list[float] = []
-        self.begin_s = self.asked_s = 0.0
+        self.begin_s = self.asked_s = self.written_from_s = 0.0
         self.was_busy = False
 
     def __getattr__(self, name: str) -> Any:
@@ -50,14 +50,12 @@ class TimedSync:
 
     def backward(self, batch: Batch, lr: float, *, sample: bool) -> float:
         """Begin a step; the checkpoint that the last one asked for is under way by now."""
-        if self.asked_s and not self.writing_s_began:
-            self.writing_s_began = time.perf_counter()
-            self.copy_s.append(self.writing_s_began - self.asked_s)
+        if self.asked_s and not self.written_from_s:
+            self.written_from_s = time.perf_counter()
+            self.copy_s.append(self.written_from_s - self.asked_s)
         self.was_busy, self.begin_s = self.writes(), time.perf_counter()
         loss: float = self.inner.backward(batch, lr, sample=sample)
         return loss
-
-    writing_s_began = 0.0
 
     def step(self, batch: Batch, loss_sum: float, *, stop: bool, sample: bool, save: bool) -> int:
         """End a step, and note how long it took."""
@@ -67,7 +65,7 @@ class TimedSync:
         if busy == self.was_busy and not sample:
             (self.busy if busy else self.quiet)[-1].append(now - self.begin_s)
         if save:
-            self.asked_s, self.writing_s_began = now, 0.0
+            self.asked_s, self.written_from_s = now, 0.0
         elif self.asked_s and not busy:
             self._close_turn(now)
         elif not self.asked_s and len(self.quiet[-1]) == QUIET_STEPS and not self.job.saving.due:
@@ -78,7 +76,7 @@ class TimedSync:
 
     def _close_turn(self, now: float) -> None:
         self.memory[-1].append(memory("VmHWM"))
-        self.writing_s.append(now - self.writing_s_began)
+        self.writing_s.append(now - self.written_from_s)
         self.asked_s = 0.0
         if len(self.quiet) <= self.turns:
             self.quiet.append([])
