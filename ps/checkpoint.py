@@ -32,6 +32,8 @@ NICE = 10
 MOST_ABOUT_BYTES = 64 << 20
 MOST_ARRAYS = 100_000
 NAME = re.compile(r"checkpoint-(\d{1,18})\.npz")
+TORN = re.compile(rf"\.{NAME.pattern}\.\d+")
+"""The temporary file of a job that was killed while it wrote."""
 
 
 @dataclass(slots=True)
@@ -89,6 +91,14 @@ def all_in(folder: Path) -> list[Path]:
     """Return a run's checkpoints, the newest first. Raises OSError."""
     found = [(int(match[1]), path) for path in folder.iterdir() if (match := NAME.fullmatch(path.name))]
     return [path for _, path in sorted(found, reverse=True)]
+
+
+def remove_torn(folder: Path) -> None:
+    """Remove what killed jobs have left of checkpoints; for the only job that writes to the folder."""
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if TORN.fullmatch(path.name):
+                path.unlink(missing_ok=True)
 
 
 def newest(folder: Path) -> tuple[Snapshot | None, list[str]]:
@@ -213,6 +223,7 @@ class Writer:
 
     def __init__(self, folder: Path, keep: int) -> None:
         self.folder, self.keep = folder, keep
+        remove_torn(folder)
         self._thread: threading.Thread | None = None
         self._outcome: Path | Exception | None = None
 

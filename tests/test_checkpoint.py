@@ -100,6 +100,13 @@ def test_a_disk_that_fills_up_leaves_the_older_one(tmp_path: Path, monkeypatch: 
     assert writer.ended() is None
 
 
+def test_what_a_killed_job_left_is_removed(tmp_path: Path) -> None:
+    for name in (".checkpoint-3.npz.4711", ".checkpoint-3.npz.mine", "checkpoint-2.npz"):
+        (tmp_path / name).touch()
+    Writer(tmp_path, keep=1)
+    assert sorted(os.listdir(tmp_path)) == [".checkpoint-3.npz.mine", "checkpoint-2.npz"]
+
+
 def test_reading_back_takes_hardly_any_memory(tmp_path: Path) -> None:
     array = np.zeros(8 << 20, np.uint8)
     path = checkpoint.save(tmp_path, Snapshot(1, {"a": array}), keep=1)
