@@ -59,7 +59,7 @@ def report(found: dict[str, Any]) -> str:
         f"ratio: {ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})\n"
         f"copying and asking: {statistics.median(found['copy_s']) * 1e3:.0f} ms; "
         f"writing and reading back: {statistics.median(found['writing_s']):.2f} s\n"
-        f"memory of rank 0 at most: {more:.2f} vectors more than before"
+        f"memory of rank 0 at most: {more:.2f} vectors more than without a checkpoint"
     )
 
 

@@ -17,10 +17,10 @@ QUIET_STEPS = 8
 """Without a checkpoint, in each turn."""
 
 
-def memory(name: str) -> int:
-    """Return bytes of this process's memory: VmRSS, now, or VmHWM, the most since the last ``reset_peak``."""
+def peak_memory() -> int:
+    """Return the most bytes of memory that this process had since the last ``reset_peak``."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(f"{name}:"))
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:"))
 
 
 def reset_peak() -> None:
@@ -69,13 +69,13 @@ class TimedSync:
         elif self.asked_s and not busy:
             self._close_turn(now)
         elif not self.asked_s and len(self.quiet[-1]) == QUIET_STEPS and not self.job.saving.due:
-            reset_peak()
-            self.memory.append([memory("VmRSS")])
+            self.memory.append([peak_memory()])
             self.job.saving.due = True
         return asked
 
     def _close_turn(self, now: float) -> None:
-        self.memory[-1].append(memory("VmHWM"))
+        self.memory[-1].append(peak_memory())
+        reset_peak()
         self.writing_s.append(now - self.written_from_s)
         self.asked_s = 0.0
         if len(self.quiet) <= self.turns:
