@@ -56,6 +56,8 @@ def find(rows: Sequence[Row], stall_s: float, silent: Container[int] = ()) -> St
         if rank not in waiting or place(rows[rank]) != front or rows[rank].state == STOPPED or rank in silent
     ]
     late = [rank for rank in late if rank not in silent] or late
+    # a stopped process is reason enough: others may wait for it where they do not say so, or in the step before
+    late = [rank for rank in late if rows[rank].state == STOPPED] or late
     judged = late or left
     limit_s = max(stall_s, LONGEST_STEPS * max(row.longest_ms for row in rows) / 1000)
     if any(rows[rank].at == OUTSIDE or not rows[rank].longest_ms for rank in judged):

@@ -4,6 +4,8 @@ A checkpoint is an ``.npz`` (uncompressed, no pickle): every array under its nam
 map with all plain values and the CRC-32 of each array.
 """
 
+import contextlib
+import os
 import re
 import threading
 import zipfile
@@ -25,9 +27,13 @@ VERSION = 1
 ABOUT = "about"
 PIECE_BYTES = 1 << 20
 """Written at a time: while a piece is written or its checksum formed, other threads run."""
+NICE = 10
+"""Added to the writing thread's niceness: where ranks keep all cores busy, it takes a tenth of one."""
 MOST_ABOUT_BYTES = 64 << 20
 MOST_ARRAYS = 100_000
 NAME = re.compile(r"checkpoint-(\d{1,18})\.npz")
+TORN = re.compile(rf"\.{NAME.pattern}\.\d+")
+"""The temporary file of a job that was killed while it wrote."""
 
 
 @dataclass(slots=True)
@@ -90,6 +96,14 @@ def all_in(folder: Path) -> list[Path]:
     return [path for _, path in sorted(found, reverse=True)]
 
 
+def remove_torn(folder: Path) -> None:
+    """Remove what killed jobs have left of checkpoints; for the only job that writes to the folder."""
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if TORN.fullmatch(path.name):
+                path.unlink(missing_ok=True)
+
+
 def newest(folder: Path) -> tuple[Snapshot | None, list[str]]:
     """Return the newest checkpoint that is whole, and what is wrong with newer ones."""
     faults: list[str] = []
@@ -115,7 +129,7 @@ def load(path: Path) -> Snapshot:
     """Read a checkpoint. Raises CheckpointError, whatever is in the file; memory is bounded by the file's size."""
     about: dict[str, Any] = {}
     arrays: dict[str, Array] = {}
-    for name, value in _arrays(path):
+    for name, value in _arrays(path, keep=True):
         if isinstance(value, dict):
             about = value
         else:
@@ -204,6 +218,7 @@ class Writer:
 
     def __init__(self, folder: Path, keep: int) -> None:
         self.folder, self.keep = folder, keep
+        remove_torn(folder)
         self._thread: threading.Thread | None = None
         self._outcome: Path | Exception | None = None
 
@@ -227,6 +242,8 @@ class Writer:
         return outcome
 
     def _save(self, snapshot: Snapshot) -> None:
+        with contextlib.suppress(OSError, AttributeError):  # of this thread, as Linux has it
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + NICE)
         try:
             self._outcome = save(self.folder, snapshot, self.keep)
         except (OSError, CheckpointError, MemoryError) as error:

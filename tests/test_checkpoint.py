@@ -2,6 +2,7 @@
 
 import io
 import os
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -99,11 +100,30 @@ def test_a_disk_that_fills_up_leaves_the_older_one(tmp_path: Path, monkeypatch: 
     assert writer.ended() is None
 
 
+def test_what_a_killed_job_left_is_removed(tmp_path: Path) -> None:
+    for name in (".checkpoint-3.npz.4711", ".checkpoint-3.npz.mine", "checkpoint-2.npz"):
+        (tmp_path / name).touch()
+    Writer(tmp_path, keep=1)
+    assert sorted(os.listdir(tmp_path)) == [".checkpoint-3.npz.mine", "checkpoint-2.npz"]
+
+
+def test_reading_back_takes_hardly_any_memory(tmp_path: Path) -> None:
+    array = np.zeros(8 << 20, np.uint8)
+    path = checkpoint.save(tmp_path, Snapshot(1, {"a": array}), keep=1)
+    tracemalloc.start()
+    checkpoint.verify(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < array.nbytes / 2
+
+
 def test_a_writer_saves_beside_the_training(tmp_path: Path) -> None:
+    before = os.getpriority(os.PRIO_PROCESS, 0)
     writer = Writer(tmp_path, keep=2)
     assert writer.ended() is None
     writer.start(snapshot(3))
     assert writer.ended(wait=True) == tmp_path / "checkpoint-3.npz"
+    assert os.getpriority(os.PRIO_PROCESS, 0) == before  # only the writing thread makes way
 
 
 WHOLE = io.BytesIO()

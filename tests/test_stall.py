@@ -53,6 +53,8 @@ W = at(117, EXCHANGE)
         ([W, outside("end of epoch"), outside("end of epoch"), W], (0, 3)),
         ([outside("end of epoch", 300), outside("saving", 300), outside("closing", 300)], (0,)),
         ([at(5, COMPUTE), at(5, COMPUTE), at(5, COMPUTE), at(5, COMPUTE)], (0, 1, 2, 3)),
+        ([*[outside("checkpoint", 300)] * 2, replace(outside("checkpoint", 300), state=STOPPED)], (2,)),
+        ([W, W, replace(at(116, EXCHANGE), state=STOPPED), at(116, EXCHANGE)], (2,)),  # a node of two, in a barrier
     ],
 )
 def test_who_has_not_arrived_is_blamed(rows: list[Row], ranks: tuple[int, ...]) -> None:

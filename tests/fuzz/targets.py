@@ -1,0 +1,179 @@
+"""What is fuzzed: each target takes any bytes, and lets nothing out that is not one of rankwise's own errors."""
+
+import contextlib
+import io
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import numpy as np
+
+from common.config import RunConfig, to_toml
+from common.errors import RankwiseError
+from common.flat import Flat
+from ps import checkpoint, runs
+from ps.log import LOG_NAME, LogReader, encode
+from ps.reader.show import show
+from tests.synthetic import write_run
+from workers import options, resume
+from workers.options import PREFIX, parse
+
+MODES = {"allreduce": "", "shared": ""}
+POSITION = {"epoch": 2, "steps": 3, "rows": 30, "loss_sum": 1.5}
+MEMORY = {"epochs": 1, "best_loss": None, "best_epoch": 0, "noise": [0.0, 0.0], "elapsed_s": 1.0}
+ABOUT = {"position": POSITION, "counts": {"t": 3}, "world": 2, "mode": "allreduce", "coordinator": MEMORY}
+SHAPES = {"W1": (3, 2), "b1": (2,)}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """``run(data, folder)`` reads ``data`` in every way there is.
+
+    ``seeds(folder)`` returns some data that are right, for which it needs a folder of its own.
+    """
+
+    run: Callable[[bytes, Path], None]
+    seeds: Callable[[Path], list[bytes]]
+
+
+@contextlib.contextmanager
+def own_errors_only() -> Iterator[None]:
+    """Let rankwise's own errors pass, but for those that hide that memory ran out."""
+    try:
+        yield
+    except RankwiseError as error:
+        if isinstance(error.__cause__, MemoryError):
+            raise error.__cause__ from error
+
+
+def values_in(data: bytes) -> list[Any]:
+    """Return the msgpack values that data begins with."""
+    unpacker = msgpack.Unpacker(io.BytesIO(data), strict_map_key=False)
+    found = []
+    with contextlib.suppress(Exception):  # msgpack's own errors share no base class
+        for value in unpacker:
+            found.append(value)  # noqa: PERF402
+    return found
+
+
+def _read_log(log: Path) -> None:
+    for act in (
+        lambda: [entry.pick("epoch", "loss") for entry in LogReader(log).entries()],
+        lambda: list(LogReader(log).records()),
+        lambda: runs.is_done(log),
+        lambda: runs.header_of(log),
+        lambda: show(log.parent, 0, every=True),
+    ):
+        with own_errors_only(), contextlib.redirect_stdout(io.StringIO()):
+            act()
+
+
+def fuzz_log(data: bytes, folder: Path) -> None:
+    """Read bytes as a log, and maps among them as records whose checksums are right."""
+    log = folder / LOG_NAME
+    log.write_bytes(data)
+    _read_log(log)
+    sealed = []
+    for seq, record in enumerate(value for value in values_in(data) if isinstance(value, dict)):
+        with contextlib.suppress(Exception):  # what the writer would not write either
+            sealed.append(encode({"kind": "epoch", **record, "seq": seq, "t": 1.0}))
+    log.write_bytes(b"".join(sealed))
+    _read_log(log)
+
+
+def _log_seeds(folder: Path) -> list[bytes]:
+    log = write_run(folder / "seed", epochs=2, ranks=2) / LOG_NAME
+    records = [dict(record) for record in LogReader(log).records()]
+    for record in records:
+        del record["crc"]
+    return [log.read_bytes(), b"".join(msgpack.packb(record) for record in records)]
+
+
+def _arrays(names: list[str]) -> dict[str, Any]:
+    return {f"{kind}/{name}": np.ones(SHAPES[name]) for kind in ("parameters", "m") for name in names}
+
+
+def _read_checkpoint(folder: Path) -> None:
+    flat = Flat(SHAPES, np.dtype(np.float64))
+    with own_errors_only():
+        checkpoint.load(folder / "checkpoint-5.npz")
+    with own_errors_only():
+        origin = resume.open_origin(folder)
+        if origin.snapshot is not None:
+            resume.state_of(origin.snapshot, flat)
+
+
+def fuzz_checkpoint(data: bytes, folder: Path) -> None:
+    """Read bytes as a checkpoint, and as the plain values of one whose checksums are right."""
+    path = folder / "checkpoint-5.npz"
+    log = folder / LOG_NAME
+    if not log.exists():
+        log.write_bytes(encode({"kind": "header", "seq": 0, "t": 1.0, "format": "rankwise-log", "v": 1}))
+    path.write_bytes(data)
+    _read_checkpoint(folder)
+    for about in values_in(data)[:1]:
+        if isinstance(about, dict) and all(isinstance(key, str) for key in about):
+            file = io.BytesIO()
+            with contextlib.suppress(TypeError, ValueError, OverflowError):  # msgpack cannot hold it
+                checkpoint._write(file, checkpoint.Snapshot(5, _arrays(list(SHAPES)), about))
+            path.write_bytes(file.getvalue())
+            _read_checkpoint(folder)
+
+
+def _checkpoint_seeds(folder: Path) -> list[bytes]:
+    file = io.BytesIO()
+    checkpoint._write(file, checkpoint.Snapshot(5, _arrays(list(SHAPES)), ABOUT))
+    return [file.getvalue(), msgpack.packb(ABOUT)]
+
+
+def fuzz_config(data: bytes, folder: Path) -> None:
+    """Read bytes as a TOML file, as environment variables, and as the configuration that a log's header holds.
+
+    The command line, which takes long to build, is only asked where their own readers find nothing wrong.
+    """
+    path, log = folder / "run.toml", folder / LOG_NAME
+    path.write_bytes(data)
+    with own_errors_only():
+        options._read_file(path)
+        parse(["--config", str(path)], MODES)
+    _read_environment(data.replace(b"\0", b"").splitlines()[:50])
+    for config in values_in(data)[:1]:
+        with contextlib.suppress(TypeError, ValueError, OverflowError):  # what the writer would not write either
+            header = {"kind": "header", "seq": 0, "t": 1.0, "format": "rankwise-log", "v": 1, "config": config}
+            log.write_bytes(encode(header))
+        with own_errors_only():
+            resume.saved_config(str(folder), "")
+            parse(["--resume", str(folder)], MODES)
+
+
+def _read_environment(lines: list[bytes]) -> None:
+    pairs = [(name.strip().upper(), value.strip()) for name, _, value in (line.partition(b"=") for line in lines)]
+    known = {name.upper().encode() for name in options.FIELDS}
+    if not pairs or pairs[0][0] not in known:
+        return
+    before = dict(os.environ)
+    try:
+        for name, value in pairs:
+            os.environb[PREFIX.encode() + name] = value
+        with own_errors_only(), contextlib.redirect_stdout(io.StringIO()):
+            parse([], MODES)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _config_seeds(folder: Path) -> list[bytes]:
+    values = RunConfig(data="own.npz").as_dict()
+    text = to_toml({name: value for name, value in values.items() if name not in ("inject", "resume")})
+    lines = "\n".join(f"{name}={value}" for name, value in values.items() if isinstance(value, int | float | str))
+    return [text.encode(), lines.encode(), msgpack.packb(values)]
+
+
+TARGETS = {
+    "log": Target(fuzz_log, _log_seeds),
+    "checkpoint": Target(fuzz_checkpoint, _checkpoint_seeds),
+    "config": Target(fuzz_config, _config_seeds),
+}
