@@ -17,7 +17,7 @@ from workers.saving import PARAMETERS, Before
 
 SAVING = ("checkpoint_every", "checkpoint_minutes", "keep")
 WATCHING = ("stall_seconds", "abort_stall")
-MAY_CHANGE = ("epochs", *SAVING, *WATCHING, "output", "verbose", "debug", *ONLY_ON_COMMAND_LINE)
+MAY_CHANGE = ("epochs", *SAVING, *WATCHING, "elastic", "output", "verbose", "debug", *ONLY_ON_COMMAND_LINE)
 """Options that need not be those of the run that is gone on with."""
 
 

@@ -61,8 +61,8 @@ class Saving:
         start = time.perf_counter()
         done = (epoch - 1) * self.steps_per_epoch + sums.steps
         if done != self._saved:
-            self._saved = done
             self._take(epoch, sums, done)
+            self._saved = done
         if wait:
             self.look(wait=True)
         self.seconds += time.perf_counter() - start
@@ -72,6 +72,11 @@ class Saving:
         every = self.config.checkpoint_every
         if every and epoch % every == 0:
             self.save(epoch, sums)
+
+    def move(self, comm: MPI.Comm) -> None:
+        """Go on among other ranks, who need not all have taken the last copy."""
+        self.comm, self._saved = comm, -1
+        self.seconds = self.in_loop_s = 0.0
 
     def look(self, *, wait: bool = False) -> None:
         """Report a checkpoint that has been written, at rank 0."""

@@ -29,6 +29,8 @@ KILLED_S = 5.0
 """How long a killed process may take to be gone; longer takes only one that waits for a dead disk."""
 LOG_S = 8.0
 """How long to wait for rank 0, perhaps on another node, to be gone before the log is written to."""
+LOST = 2
+"""In a row instead of having left MPI: it died, and the others go on without it."""
 ABORT_SIGNAL = signal.SIGURG
 """Has a rank end the job with the exit code of an error (``workers/signals.py``); other programs ignore it."""
 STACK_SIGNAL = signal.SIGUSR2
@@ -49,10 +51,14 @@ class Rank:
     changed: float = field(default_factory=time.monotonic)
     longest_ms: int = 0
     ended: bool = False
+    lost: bool = False
+    """Whether it died, and the others go on without it."""
 
     def look(self, now: float, beat: int, *, aborting: bool, stalled: bool) -> Row:
         """Read the row and add what is seen from outside. A step that ends a stall is no measure for others."""
         row = read_row(self.memory)
+        if self.lost:
+            row = replace(row, over=LOST)
         if row.place != self.row.place:
             if self.row.step and not stalled:
                 self.longest_ms = max(self.longest_ms, int(1000 * step_time(self.row, row, now - self.changed)))
@@ -151,6 +157,7 @@ class Witness:
         self.kill_at: float | None = None
         self.aborting = False
         self.memory_kills = memory_kills()
+        self.elastic: bool = orders["elastic"]
 
     @property
     def live(self) -> list[Rank]:
@@ -207,18 +214,31 @@ class Witness:
         row = read_row(rank.memory)
         if row.over:
             return
+        if self.elastic and self.kill_at is None and not (row.claimed or row.signal or self.failure.exists()):
+            rank.lost = True
+            message, event = self._death(rank, row)
+            say(message)
+            self.tell(event)
+            return
         if row.claimed or self.kill_at is None:
             self._note_death(rank, row)
         self._end_soon()
 
-    def _note_death(self, rank: Rank, row: Row) -> None:
-        """Say what a rank died of. What it told itself is there by now, and better."""
+    def _death(self, rank: Rank, row: Row) -> tuple[str, dict[str, Any]]:
+        """Return what a rank died of, as a message and as an event."""
         host = self.hosts[rank.rank]
         by = signal.Signals(row.signal).name if row.signal else killed_by(rank.process)
         cause = f"ended by a second {by}" if row.signal else f"killed by {by}" if by else "its process is gone"
         if by == "SIGKILL" and memory_kills() > self.memory_kills:
             cause += "; this machine has run out of memory"
         message = f"rankwise: rank {rank.rank} on {host} died ({cause}) {row.where}"
+        event = {"what": "death", "rank": rank.rank, "host": host, "epoch": row.epoch, "step": row.step,
+                 "phase": row.phase, "message": message.removeprefix("rankwise: ")}  # fmt: skip
+        return message, event
+
+    def _note_death(self, rank: Rank, row: Row) -> None:
+        """Say what a rank died of. What it told itself is there by now, and better."""
+        message, event = self._death(rank, row)
         first = not row.claimed and claim(self.failure, message)
         if first:
             say(message)
@@ -226,10 +246,7 @@ class Witness:
             with contextlib.suppress(OSError):
                 message = self.failure.read_text(encoding="utf-8").rstrip().rpartition("\n")[2]
         if first or row.claimed:
-            self.events.append(
-                {"what": "death", "rank": rank.rank, "host": host, "epoch": row.epoch, "step": row.step,
-                 "phase": row.phase, "message": message.removeprefix("rankwise: "), "noticed": time.time()}
-            )  # fmt: skip
+            self.events.append({**event, "message": message.removeprefix("rankwise: "), "noticed": time.time()})
 
     def _look(self, now: float) -> None:
         """Read all rows, and show those of this node to the others."""
@@ -272,7 +289,9 @@ class Witness:
 
     def _close(self) -> None:
         """Tidy up, or bring those events to the log that rank 0 did not live to write."""
-        if self.kill_at is None and all(rank.row.over for rank in self.ranks.values()):
+        if self.events and all(row.over == LOST for row in self.rows):  # nobody is left to go on
+            claim(self.failure, f"rankwise: {self.events[-1]['message']}")
+        elif self.kill_at is None and all(rank.row.over for rank in self.ranks.values()):
             if 0 in self.ranks:
                 self.file.unlink(missing_ok=True)
             return
@@ -288,7 +307,7 @@ class Witness:
             time.sleep(LOOK_S / 4)
             with contextlib.suppress(OSError):
                 self._exchange(time.monotonic())
-        if self.rows[0].state == ENDED and not self.rows[0].over:
+        if self.rows[0].state == ENDED and self.rows[0].over in (0, LOST):
             append_events(self.log, self.events, patient)
 
 

@@ -77,6 +77,9 @@ INTERVAL = table(median=NUMBER, low=NUMBER, high=NUMBER)
 MOMENTS = (*marks.NAMES, "last")
 """Of a sampled step, in ``steps`` records: each a list by step of lists by rank."""
 
+NEW_RANKS = ("resume", "shrink")
+"""Events behind which there may be another number of ranks."""
+
 RECORDS = {
     "header": table(
         t=TIME,
@@ -309,21 +312,26 @@ RECORDS = {
 
 
 class Check:
-    """Says what is wrong with each record of a log, in their order: later ones depend on the header."""
+    """Says what is wrong with each record of a log: others depend on the header, and on events that change the ranks.
+
+    So these come in their order; others may come later, for their number tells which ranks they are of.
+    """
 
     def __init__(self) -> None:
         self.world: Any = None
         self.parameters: Any = None
+        self._worlds: list[tuple[int, Any]] = []
 
     def __call__(self, record: Record) -> str:
         """Return the first fault, or nothing."""
         kind = record["kind"]
         if kind not in RECORDS:
             return ""
-        if kind == "header":
-            if self.world is not None:
-                return "a second header"
-            self.world = record.get("world")
+        if kind == "header" and self._worlds:
+            return "a second header"
+        if kind == "header" or (kind == "event" and record.get("what") in NEW_RANKS):
+            self._worlds.append((record["seq"], record.get("world")))
+        self.world = next((world for seq, world in reversed(self._worlds) if seq <= record["seq"]), None)
         if found := self._fault(record, RECORDS[kind]):
             return f"{kind}{found}"
         if kind == "header":
