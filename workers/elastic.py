@@ -4,26 +4,19 @@ Bland et al. 2013, "Post-failure recovery of MPI communication capability" (IJHP
 communicators, so that nobody waits in them any more, shrink them to those alive, agree on where they are, and go on.
 """
 
-import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 import numpy as np
 from mpi4py import MPI
 
-from common.config import RunConfig
-from common.errors import EXIT_ERROR, EXIT_OK, EXIT_STOPPED, EXIT_USAGE, JobError
 from common.flat import Array, blocks
 from common.host import host
-from common.progress import OVER
-from ps.coordinator import Coordinator, say
-from ps.guard import Position, at_root
-from ps.log import LogReader, Record
+from ps.coordinator import say
+from ps.guard import at_root
 from ps.messages import allgather, bcast
-from ps.modes import AUTO, MODES
 from ps.nodes import Nodes
 from ps.reduce import MAX_BYTES
 from ps.sync import EveryStep
@@ -31,35 +24,7 @@ from workers.assembly import deal, make_feed
 from workers.describe import describe
 from workers.job import Job
 from workers.saving import Before
-from workers.setup import appoint
-
-ENABLED = "OMPI_MCA_mpi_ft_enable"
-"""Set by ``mpirun --with-ft ulfm``."""
-LOCK_S = 10.0
-"""How long to wait for the lock on the log of a process that has died."""
-EXIT_CODES = {"ok": EXIT_OK, "stopped": EXIT_STOPPED}
-
-
-def check_support(config: RunConfig) -> None:
-    """Raise JobError, the same on all ranks, where a job cannot go on without a rank."""
-    reason = ""
-    if MPI.get_vendor()[0] != "Open MPI":
-        reason = f"needs Open MPI 5, started with mpirun --with-ft ulfm; this is {MPI.get_vendor()[0]}"
-    elif os.environ.get(ENABLED, "").lower() not in ("1", "true"):
-        reason = "needs mpirun --with-ft ulfm"
-    elif config.mode == AUTO or not MODES[config.mode].replicas:
-        modes = ", ".join(name for name, mode in MODES.items() if mode.replicas)
-        reason = f"goes with modes {modes}; in mode {config.mode} a dead rank may take parameters along"
-    elif config.rows == "shard":
-        reason = "goes with rows shuffle; with fixed shards the steps of fewer ranks would be others"
-    elif config.init == "per-rank":
-        reason = "goes with init broadcast; parameters must be the same on all ranks"
-    if reason:
-        raise JobError(
-            f"elastic: {reason}; on any MPI, and with any options, python -m workers.supervise -np N -- ... starts a "
-            "job again from its last checkpoint",
-            EXIT_USAGE,
-        )
+from workers.takeover import take_over
 
 
 def train(job: Job) -> int:
@@ -71,17 +36,6 @@ def train(job: Job) -> int:
         fine = all(crew.all_through(act) for act in (crew.shrink, crew.fetch, crew.rebuild, job.train))
     assert job.code is not None
     return job.code
-
-
-def leave(position: Position, code: int) -> NoReturn:
-    """End this process, whose work is done, without MPI_Finalize.
-
-    That waits for all processes of the job, and in Open MPI 5.0.11, now and then, for dead ones too.
-    """
-    position.cells[OVER] = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,55 +203,14 @@ class Crew:
         alive = [place.rank for place in self.places]
         dead = [rank for rank in self.ranks if rank not in alive]
         hosts = [self.hosts[rank] for rank in dead]
-        steps, seconds = job.saving.before.steps, time.perf_counter() - self.noticed
+        seconds = time.perf_counter() - self.noticed
+        closed = outcome[1] is not None  # the epoch is in the log, and must come before the one gone on with
+        epoch, step = (job.epoch + 1, 0) if closed else (job.epoch, job.saving.before.steps)
         lead.event(
-            "shrink", dead=dead, hosts=hosts, epoch=job.epoch, step=steps, ranks_before=len(self.ranks),
+            "shrink", dead=dead, hosts=hosts, epoch=epoch, step=step, ranks_before=len(self.ranks),
             ranks=len(alive), seconds=seconds, **facts,
         )  # fmt: skip
         named = ", ".join(f"{rank} on {name}" for rank, name in zip(dead, hosts, strict=True))
-        where = "the final test" if job.over else f"epoch {job.epoch}, after step {steps}"
+        where = "the final test" if job.over else f"epoch {epoch}, after step {step}"
         say(f"Going on without rank {named}: {len(alive)} ranks, at {where}; recovered in {1000 * seconds:.0f} ms.")
         return outcome
-
-
-def take_over(job: Job, facts: dict[str, Any], began: float) -> list[Any]:
-    """Become the coordinator in place of one that died; return what its last records say: exit code and decision.
-
-    ``facts``: what the header would say now. ``began``: when training began, as a Unix time.
-    """
-    lead = _open(job)
-    memory = (job.decision or job.last)["memory"]
-    lead.recall(memory, facts)
-    lead.started -= time.time() - memory.get("at", began)
-    record, status = _last_words(lead)
-    lead.last = record or {}
-    code, decision = EXIT_CODES.get(status, EXIT_ERROR) if status else None, job.decision
-    if decision is None and record is not None and record["epoch"] == job.epoch:  # nobody was told
-        lead.noise.update(sum(record["noise_trace"].values()), sum(record["noise_gradient_sq"].values()))
-        decision = {**lead.judge(record), "diverged": False, "signalled": False, "memory": lead.memory()}
-    return [code, decision]
-
-
-def _open(job: Job) -> Coordinator:
-    """Go on with the log, once the dead process's lock on it is gone."""
-    assert job.position.folder is not None
-    until = time.monotonic() + LOCK_S
-    while True:
-        try:
-            return appoint(job, job.position.folder, resumed=True)
-        except BlockingIOError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(LOCK_S / 100)
-
-
-def _last_words(lead: Coordinator) -> tuple[Record | None, str]:
-    """Return the last epoch's record of this job, and the status if the log has come to its end."""
-    last, status = None, ""
-    for entry in LogReader(lead.log.path).entries():
-        if entry.kind == "epoch":
-            last = entry
-        elif entry.kind == "event" and entry.record()["what"] == "resume":
-            last = None  # of what follows, nothing is there yet
-        status = str(entry.record()["status"]) if entry.kind == "end" else ""
-    return last.record() if last else None, status

@@ -69,7 +69,7 @@ def saved_config(resume: str, output: str) -> dict[str, Any]:
     if not isinstance(values, dict) or not values.keys() <= known or not isinstance(values.get("hidden"), list):
         raise RankwiseError(f"resume: the log of {folder} holds no configuration that this version knows")
     checked = RunConfig.from_dict({**values, "resume": ""}).as_dict()
-    return {name: value for name, value in checked.items() if name not in ("output", *ONLY_ON_COMMAND_LINE)}
+    return {name: value for name, value in checked.items() if name not in ("output", "elastic", *ONLY_ON_COMMAND_LINE)}
 
 
 def check_same(saved: dict[str, Any], config: RunConfig) -> None:

@@ -16,7 +16,7 @@ def main() -> int:
     from common.errors import JobError
     from ps.guard import Position, abort_on_error
     from ps.nodes import Nodes
-    from workers import elastic
+    from workers import elastic, fault_tolerance
     from workers.setup import configure, open_log, prepare
     from workers.signals import StopFlag
     from workers.watch import Watch
@@ -33,7 +33,7 @@ def main() -> int:
             config, origin = configured
             position.debug = config.debug
             if config.elastic:
-                elastic.check_support(config)
+                fault_tolerance.check_support(config)
             nodes = Nodes(comm, config.ranks_per_node)
             job = prepare(comm, nodes, config, origin, stop, position)
             open_log(job, nodes)
@@ -53,7 +53,7 @@ def main() -> int:
         stop.over()
         position.phase = "closing"
         if job is not None and job.config.elastic:
-            elastic.leave(position, code)
+            fault_tolerance.leave(position, code)
         # all ranks are here, so what is freed together can be
         if job is not None:
             job.sync.close()

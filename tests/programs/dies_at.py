@@ -1,14 +1,13 @@
 """A training job whose ranks die: ``dies_at.py RANK:EPOCH:STEP:PLACE[,...] [arguments of workers.run]``.
 
-Ranks are numbered as at the start. Places are phases of ``Progress`` with step 0, else parts of a step, below.
+Ranks are numbered as at the start. A place is a phase of ``Progress``, ``moving`` or ``deciding``, with step 0, or
+``compute`` or ``exchange``; with `` by TERM`` or `` by a bug`` behind it, the rank does not die but has that happen.
 """
 
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from common.feed import Batch
@@ -32,9 +31,6 @@ def die(place: str, epoch: int, step: int = 0) -> None:
     from mpi4py import MPI
 
     own = MPI.COMM_WORLD.rank
-    if (own, epoch, step, f"{place} slowly") in deaths:
-        Path(f"asleep-{own}").touch()
-        time.sleep(1000)
     if (own, epoch, step, f"{place} by TERM") in deaths:
         os.kill(os.getpid(), signal.SIGTERM)
     if (own, epoch, step, f"{place} by a bug") in deaths:
@@ -50,15 +46,18 @@ def here(place: str) -> None:
 
 
 def gradient(self: Pass, batch: Batch, scale: float, ready: Any) -> float:
+    """Die before the gradient is computed."""
     here("compute")
     return plain_gradient(self, batch, scale, ready)
 
 
 def reduced(self: reduce.ReduceBcast) -> None:
     """Sum as the mode does, and die when others may have the sum."""
+    from mpi4py import MPI
+
     for piece in self.pieces:
         if self.comm.rank == 0:
-            self.comm.Reduce(reduce.MPI.IN_PLACE, piece)
+            self.comm.Reduce(MPI.IN_PLACE, piece)
         else:
             self.comm.Reduce(piece, None)
         here("exchange")
@@ -85,11 +84,13 @@ def judged(self: Coordinator, record: Record) -> dict[str, bool]:
 
 
 def opened(self: Watch, *arguments: Any) -> None:
+    """Begin to look for the places, now that all ranks train."""
     plain_open(self, *arguments)
     positions.append(self.position)
 
 
 def enter(self: Progress, name: str) -> None:
+    """Die where a phase begins."""
     plain_phase.fset(self, name)
     if positions:
         die(name, self.epoch)
@@ -101,5 +102,5 @@ plain_judge: Callable[..., dict[str, bool]] = Coordinator.judge
 plain_open = Watch.open
 Progress.phase = property(plain_phase.fget, enter)  # type: ignore[method-assign,assignment]
 Pass.loss_grad, reduce.SendRecv.sum, SyncTimer.move = gradient, served, moved  # type: ignore[method-assign]
-reduce.ReduceBcast.sum, Coordinator.judge, Watch.open = reduced, judged, opened  # type: ignore[method-assign]
+reduce.ReduceBcast.sum, Coordinator.judge, Watch.open = reduced, judged, opened  # type: ignore[method-assign,assignment]
 sys.exit(run.main())
