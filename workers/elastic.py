@@ -212,5 +212,6 @@ class Crew:
         )  # fmt: skip
         named = ", ".join(f"{rank} on {name}" for rank, name in zip(dead, hosts, strict=True))
         where = "the final test" if job.over else f"epoch {epoch}, after step {step}"
-        say(f"Going on without rank {named}: {len(alive)} ranks, at {where}; recovered in {1000 * seconds:.0f} ms.")
+        left = f"{len(alive)} rank{'s' * (len(alive) > 1)} at {where}"
+        say(f"Going on without rank {named}: {left}; recovered in {1000 * seconds:.0f} ms.")
         return outcome
