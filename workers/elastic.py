@@ -56,11 +56,6 @@ class Place:
         """What is larger of a rank that is further."""
         return self.code is not None, self.over, self.epoch, self.before[0], self.decision is not None
 
-    @property
-    def update(self) -> tuple[bool, int, float]:
-        """What is larger of a rank that has made one more update."""
-        return self.over, self.epoch, self.before[0]
-
 
 class Crew:
     """The ranks of a job that are alive.
@@ -141,8 +136,9 @@ class Crew:
         comes is only put in its place once all have it, for the furthest may die meanwhile.
         """
         self.copies, comm, optimizer = [], self.job.comm, self.sync.optimizer
-        updates, root = [place.update for place in self.places], self.furthest
-        if self.job.over or min(updates) == updates[root]:
+        per_epoch, root = self.job.trainer.feed.steps, self.furthest
+        updates = [(place.epoch - 1) * per_epoch + place.before[0] for place in self.places]
+        if self.places[root].over or min(updates) == updates[root]:
             return
         behind = updates[comm.rank] < updates[root]
         vectors = [np.empty_like(vector) for vector in self._state()] if behind else self._state()
