@@ -16,6 +16,10 @@ def ratio(top: float, bottom: float) -> Ratio:
     return value if math.isfinite(value) else None
 
 
+def _finite(value: float) -> Ratio:
+    return value if math.isfinite(value) else None
+
+
 def _ratios(tops: Array, bottoms: Array) -> list[Ratio]:
     return [ratio(t, b) for t, b in zip(tops, bottoms, strict=True)]
 
@@ -46,7 +50,9 @@ def contribution(table: Array, names: list[str]) -> dict[str, Any]:
     columns = {f: table[f] for f in ("own_sq", "dot", "own_dot", "all_sq", "plain_sq", "without_sq")}
     single = [_by_rank({f: column[:, i] for f, column in columns.items()}) for i in range(len(names))]  # type: ignore[arg-type]
     together = _by_rank({f: column.sum(axis=1) for f, column in columns.items()})  # type: ignore[arg-type]
-    fields: dict[str, Any] = {"gradient_mean": {n: table["mean"][:, i].tolist() for i, n in enumerate(names)}}
+    fields: dict[str, Any] = {
+        "gradient_mean": {n: [_finite(v) for v in table["mean"][:, i].tolist()] for i, n in enumerate(names)}
+    }
     for key in ("norm_ratio", "share", "cosine", "leave_one_out"):
         fields[key] = {n: single[i][key] for i, n in enumerate(names)}
         fields[f"{key}_all"] = together[key]
@@ -56,8 +62,8 @@ def contribution(table: Array, names: list[str]) -> dict[str, Any]:
     fields["effective_ranks"] = None if diversity is None else len(table) * min(diversity, 1.0)
     trace, bias = table["noise"].sum(axis=0), table["noise_share"].sum(axis=0)
     squares = table["noise_sq"][0] - bias
-    fields["noise_trace"] = {n: float(trace[i]) for i, n in enumerate(names)}
-    fields["noise_gradient_sq"] = {n: float(squares[i]) for i, n in enumerate(names)}
+    fields["noise_trace"] = {n: _finite(float(trace[i])) for i, n in enumerate(names)}
+    fields["noise_gradient_sq"] = {n: _finite(float(squares[i])) for i, n in enumerate(names)}
     return fields
 
 
@@ -65,7 +71,7 @@ class NoiseScale:
     """B_simple = tr(Sigma) / |G|^2 (McCandlish et al. 2018, arXiv 1812.06162), from moving averages of both.
 
     Both estimates are unbiased and noisy, so each is averaged over the epochs before they are divided; their
-    appendix A.1 for equal shares, here for unequal ones too. ``update`` takes an epoch's estimates.
+    appendix A.1 for equal shares, here for unequal ones too.
     """
 
     KEEP = 0.8
@@ -73,8 +79,12 @@ class NoiseScale:
     def __init__(self) -> None:
         self.trace = self.gradient_sq = 0.0
 
-    def update(self, trace: float, gradient_sq: float) -> Ratio:
-        """Return the rows a step beyond which more ranks stop paying; None while it cannot be told."""
+    def update(self, traces: list[Ratio], gradient_sqs: list[Ratio]) -> Ratio:
+        """Return the rows a step beyond which more ranks stop paying; None while it cannot be told.
+
+        ``traces``, ``gradient_sqs``: the epoch's estimates by parameter.
+        """
+        trace, gradient_sq = (sum(math.nan if v is None else v for v in values) for values in (traces, gradient_sqs))
         if not (math.isfinite(trace) and math.isfinite(gradient_sq)) or (trace == 0 and gradient_sq == 0):
             return None
         self.trace = self.KEEP * self.trace + (1 - self.KEEP) * trace

@@ -1,5 +1,6 @@
 """What each rank contributed to the update, by parameter, in sums that the coordinator turns into ratios."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -95,12 +96,17 @@ class ContributionMeter:
         """Return, by parameter, the sum of entries, |own|^2, <own, g> and |g|^2 as they come scaled."""
         step = [[0.0] * 4 for _ in self.sizes]
         for i, own, g in parts:
+            found = self._products(own, g)
+            if not math.isfinite(sum(found)):  # squares leave float32 long before the numbers do
+                found = self._products(own.astype(np.float64), g.astype(np.float64))
             sums = step[i]
-            sums[0] += float(own.dot(self._one(own)))  # in half the time of a sum
-            sums[1] += float(own.dot(own))
-            sums[2] += float(own.dot(g))
-            sums[3] += float(g.dot(g))
+            for k, value in enumerate(found):
+                sums[k] += value
         return step
+
+    def _products(self, own: Array, g: Array) -> tuple[float, float, float, float]:
+        ones = self._one(own)  # a dot takes half the time of a sum
+        return float(own.dot(ones)), float(own.dot(own)), float(own.dot(g)), float(g.dot(g))
 
     def _one(self, piece: Array) -> Array:
         """Return ones to go with a piece."""
@@ -111,7 +117,8 @@ class ContributionMeter:
     def measure_plain(self, parts: Iterable[tuple[int, Array]]) -> None:
         """Add |S|^2, where ranks had unequal rows, from the pieces of S."""
         for i, s in parts:
-            self._plain_sq[i] += float(np.dot(s, s))
+            square = float(np.dot(s, s))
+            self._plain_sq[i] += square if math.isfinite(square) else float(np.square(s, dtype=np.float64).sum())
 
     def close_epoch(self) -> dict[str, np.ndarray]:
         """Return the sums by field, (n_parameters,) each, means for ``mean`` and what is of noise; start anew."""

@@ -236,7 +236,7 @@ class Coordinator:
             "efficiency": analytics.efficiency(table["compute_s"] + table["input_s"], table["loop_s"]),
         }
         record["noise_scale"] = self.noise.update(
-            sum(record["noise_trace"].values()), sum(record["noise_gradient_sq"].values())
+            list(record["noise_trace"].values()), list(record["noise_gradient_sq"].values())
         )
         record["preemptions"] = table["preemptions"].astype(int).tolist()
         for name in SECONDS:

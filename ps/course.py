@@ -144,8 +144,12 @@ class NoiseScaleExceeded(Rule):
         )
 
 
+SLIGHT = 0.01
+"""A change of a loss by less than this share of it is none."""
+
+
 class LocalLossMisleads(Rule):
-    """Rank 0's own loss went the other way than the loss over all ranks, from the first epoch to the last."""
+    """The loss of rank 0's fixed rows went the other way than that over all ranks, from first epoch to last."""
 
     def __init__(self) -> None:
         self.first: tuple[float, float] | None = None
@@ -168,7 +172,8 @@ class LocalLossMisleads(Rule):
             return None
         (loss, local), (end_loss, end_local) = self.first, self.last
         change, local_change = end_loss - loss, end_local - local
-        if change * local_change >= 0:
+        slight = abs(change) < SLIGHT * abs(loss) or abs(local_change) < SLIGHT * abs(local)
+        if change * local_change >= 0 or slight:
             return None
         ways = ("falls", "rises")
         return Verdict(

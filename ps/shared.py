@@ -276,7 +276,10 @@ class SharedStep(OwnGradient):
         """Sum into this rank's packet, look at the whole, then update. Raises NotFiniteError on all ranks."""
         mine = self.grads[self.me]
         if sample:
+            begin = time.perf_counter()
             self._capture()
+            self.sampling_s += time.perf_counter() - begin
+            self.reduce_s -= time.perf_counter() - begin  # which step adds with the rest
         for piece, total in zip(self.pieces, totals, strict=True):
             grad = total()
             if grad is not piece.own:

@@ -1,6 +1,14 @@
 """Numbers and findings in the words that training and the log's readers share."""
 
+import re
 from typing import Any
+
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def printable(text: str) -> str:
+    """Return a text with control characters written out: a log's words must not steer a terminal."""
+    return CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def number(value: float | None, digits: int = 4) -> str:

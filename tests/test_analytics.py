@@ -76,7 +76,7 @@ def test_the_only_rank_has_no_others() -> None:
     assert found["share_all"] == pytest.approx([1])
     assert found["cosine_all"] == pytest.approx([1])
     assert found["leave_one_out_all"] == [None]
-    assert analytics.NoiseScale().update(sum(found["noise_trace"].values()), 0.0) is None
+    assert analytics.NoiseScale().update(list(found["noise_trace"].values()), [0.0]) is None
     assert analytics.bus_bandwidth(8.0, 1, 1.0) is None
 
 
@@ -102,10 +102,22 @@ def test_noise_scale_is_unbiased_for_uneven_rows() -> None:
 
 def test_noise_scale_is_smoothed_before_it_is_divided() -> None:
     noise = analytics.NoiseScale()
-    assert noise.update(10.0, 0.5) == pytest.approx(20)
-    assert noise.update(20.0, 1.5) == pytest.approx((0.8 * 2 + 4) / (0.8 * 0.1 + 0.3))
-    assert noise.update(0.0, 0.0) is None
-    assert analytics.NoiseScale().update(1.0, -1.0) is None
+    assert noise.update([10.0], [0.5]) == pytest.approx(20)
+    assert noise.update([20.0], [1.5]) == pytest.approx((0.8 * 2 + 4) / (0.8 * 0.1 + 0.3))
+    assert noise.update([0.0], [0.0]) is None
+    assert analytics.NoiseScale().update([1.0], [-1.0]) is None
+
+
+def test_squares_beyond_float32_are_measured_all_the_same() -> None:
+    rng = np.random.default_rng(0)
+    for dtype, rtol in ((np.float32, 1e-4), (np.float64, 1e-9)):
+        own = (2e19 * rng.standard_normal(8)).astype(dtype)
+        meter = ContributionMeter(SIZES)
+        cuts = (slice(0, 6), slice(6, 8))
+        with np.errstate(over="ignore"):  # as in training
+            meter.measure([(i, own[s], own[s]) for i, s in enumerate(cuts)], Rows(2, 2, 1), 1.0, 1)
+        found = meter.close_epoch()
+        np.testing.assert_allclose(found["own_sq"], [np.square(own[s], dtype=np.float64).sum() / 4 for s in cuts], rtol)
 
 
 def test_efficiency_is_that_of_pop() -> None:

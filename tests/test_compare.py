@@ -49,7 +49,7 @@ def check_trials(found: list[Record], modes: list[str], ranks: int) -> None:
         parts = sum(trial[f"{part}_s"] for part in ("compute", "input", "wait", "transfer"))
         assert parts <= trial["step_s"] * (1 + 1e-9)  # the mean of ranks against the slowest
         assert 0 <= trial["reduce_s"] <= trial["compute_s"]
-        assert (trial["reduce_s"] > 0) == (trial["mode"] in ("shared", "factors"))
+        assert (trial["reduce_s"] > 0) == (trial["mode"] in ("shared", "factors", "send-recv"))
         assert len(trial["sent_bytes"]) == ranks
         assert trial["rank_peak_bytes"] > 10**6
         assert trial["loss"] == pytest.approx(trials[0]["loss"], rel=1e-10)

@@ -180,7 +180,7 @@ def open_log(job: Job, nodes: Nodes) -> None:
             lead.recall(origin.memory, facts)
             lead.event(
                 "resume", epoch=origin.epoch, step=origin.before.steps, ranks_before=origin.world, ranks=comm.size,
-                passed_over=origin.faults, config=config.as_dict(), **facts,
+                passed_over=origin.faults, epochs=config.epochs, config=config.as_dict(), **facts,
             )  # fmt: skip
             for fault in origin.faults:
                 warn(f"passed over: {fault}")

@@ -2,11 +2,14 @@
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from ps.text import printable
 
 WIDTH_IN_A_FILE = 10_000
 
@@ -15,6 +18,16 @@ class _Console(Console):
     def on_broken_pipe(self) -> None:
         """Leave it to the command line; rich would exit with 1."""
         raise BrokenPipeError
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print texts without the control characters that a log may hold."""
+        super().print(*(_plain(one) for one in objects), **options)
+
+
+def _plain(one: Any) -> Any:
+    if isinstance(one, Text):
+        one.plain = printable(one.plain)
+    return printable(one) if isinstance(one, str) else one
 
 
 def make(*, live: bool = False) -> Console:
@@ -32,5 +45,5 @@ def table(title: str, columns: list[str], rows: Sequence[Sequence[str | Text]]) 
     for i, column in enumerate(columns):
         result.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
     for row in rows:
-        result.add_row(*row)
+        result.add_row(*(printable(cell) if isinstance(cell, str) else cell for cell in row))
     return result

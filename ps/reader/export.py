@@ -39,22 +39,22 @@ def export(
     path = log_path(run)
     if jsonl:  # takes any intact record as it is: the way to see what is in a log that the tables refuse or leave out
         raw = LogReader(path)
-        _write(json_lines(raw), output)
+        _write(json_lines(raw), output, log_path(run))
         tell_torn(raw.torn)
         return 0
     reader = CountedReader(path, Check())
     if tensorboard is not None:
         write_events(reader, tensorboard)
     else:
-        _write(FORMATS[formats[0]](reader), output)
+        _write(FORMATS[formats[0]](reader), output, path)
     tell_torn(reader.torn)
     return 0
 
 
-def _write(lines: Iterator[str], output: Path | None) -> None:
+def _write(lines: Iterator[str], output: Path | None, log: Path) -> None:
     """Write to standard output as the lines come, or to a file once all are there."""
     if output is not None:
-        save(output, lambda file: file.writelines(line.encode() for line in lines))
+        save(output, lambda file: file.writelines(line.encode() for line in lines), log=log)
         return
     for line in lines:
         sys.stdout.write(line)

@@ -1,6 +1,7 @@
 """``python -m ps.log list``: the runs of a folder, a line each."""
 
 import math
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +69,7 @@ def list_runs(folder: Path) -> int:
 
 def _runs(folder: Path) -> list[Path]:
     """Return the run folders in a folder; one that a link like ``latest`` points to comes once. Raises OSError."""
-    found = [path for path in sorted(folder.iterdir()) if (path / LOG_NAME).is_file()]
+    found = [path for path in sorted(folder.iterdir()) if os.path.isfile(path / LOG_NAME)]
     by_place = {path.resolve(): path for path in sorted(found, key=Path.is_symlink, reverse=True)}
     return list(by_place.values())
 

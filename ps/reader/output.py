@@ -9,9 +9,14 @@ from common.errors import ConfigError
 from common.files import write_atomic
 
 
-def save(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file whole or not at all. Raises ConfigError if it cannot be written, and what ``write`` raises."""
+def save(path: Path, write: Callable[[BinaryIO], object], *, log: Path | None = None) -> None:
+    """Write a file whole or not at all, but not over the log it is made from.
+
+    Raises ConfigError if it cannot be written, and what ``write`` raises.
+    """
     try:
+        if log is not None and path.exists() and path.samefile(log):
+            raise ConfigError(f"output: {path} is the log itself; give another name")
         write_atomic(path, write)
     except OSError as error:
         raise ConfigError(f"output: cannot write {path} ({error.strerror})") from error

@@ -97,7 +97,7 @@ def trace(run: Path, output: Path) -> int:
     n_steps = len(timeline.steps.kept())
     if not n_steps:
         raise RankwiseError(f"{reader.path}: no sampled step in this log, so there is nothing to trace")
-    save(output, lambda file: _write(file, timeline))
+    save(output, lambda file: _write(file, timeline), log=reader.path)
     thinned = f" (one in {timeline.steps.stride} of {timeline.n_steps:,})" if timeline.steps.stride > 1 else ""
     sys.stdout.write(f"{output}: {n_steps:,} sampled steps{thinned} of {timeline.view.ranks} ranks\n")
     tell_torn(reader.torn)

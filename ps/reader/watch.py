@@ -11,7 +11,7 @@ from ps.reader import console
 from ps.reader.events import event_line
 from ps.reader.follow import Follower
 from ps.reader.run import RunView, death, end_line, mean
-from ps.text import epoch_line, mode_name, verdict_line
+from ps.text import epoch_line, mode_name, printable, verdict_line
 
 POLL_S = 0.5
 SILENCE_S = 60.0
@@ -61,7 +61,7 @@ class Lines:
 
     def say(self, line: str) -> None:
         """Print it at once, though a pipe would wait for more."""
-        sys.stdout.write(line + "\n")
+        sys.stdout.write(printable(line) + "\n")
         sys.stdout.flush()
 
 

@@ -28,7 +28,8 @@ def comparison(data: RunData) -> Section:
         modes = found["modes"]
         parts = {key.removesuffix("_s"): np.array([m[key]["median"] for m in modes]) for key in PARTS}
         names = [m["mode"] for m in modes]
-        section.charts.append(step_chart(names, parts, [m["step_s"]["median"] for m in modes]))
+        if modes:
+            section.charts.append(step_chart(names, parts, [m["step_s"]["median"] for m in modes]))
         steps = data.header.get("comparison", {}).get("steps", 0)
         section.lead, *section.tables = _tables(comparison_tables.of_modes(found, steps))
     if curves := _curves(contents.trials):
