@@ -39,7 +39,7 @@ def export(
     path = log_path(run)
     if jsonl:  # takes any intact record as it is: the way to see what is in a log that the tables refuse or leave out
         raw = LogReader(path)
-        _write(json_lines(raw), output, log_path(run))
+        _write(json_lines(raw), output, path)
         tell_torn(raw.torn)
         return 0
     reader = CountedReader(path, Check())
