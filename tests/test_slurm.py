@@ -76,6 +76,7 @@ class Batch:
                 return end
             time.sleep(0.1)
         shown = self.cluster.run("scontrol", "show", "job", self.number).out
+        self.cluster.run("scancel", self.number)  # the next one needs the nodes
         raise AssertionError(f"not over after {timeout} s\n{shown}\n{self.output()}")
 
     def wait_for_epochs(self, n: int, timeout: float = 60) -> Record:
@@ -87,6 +88,7 @@ class Batch:
                 return records(self.run)[0]
             assert not self.ended(), self.output()
             time.sleep(0.1)
+        self.cluster.run("scancel", self.number)
         raise AssertionError(f"no {n} epochs after {timeout} s\n{self.output()}")
 
 
