@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -120,8 +121,8 @@ def test_a_kill_in_the_middle_of_training(tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     options = ("--hidden", "300", "--epochs", "60", "--checkpoint-every", "1", "--dtype", "float64")
     run(2, whole, *options)
-    process = popen([MPIRUN, "-np", "2", "python", "-m", "workers.run", *options, "--output", str(killed)])
-    while not list(killed.glob("checkpoint-*.npz")):
+    process = popen([MPIRUN, "-np", "2", sys.executable, "-m", "workers.run", *options, "--output", str(killed)])
+    while not list(killed.glob("checkpoint-*.npz")) and process.poll() is None:
         time.sleep(0.01)
     kill_all(str(killed))
     finish(process)

@@ -70,6 +70,8 @@ def _heal(event: Record) -> str:
 
 
 def _stop(event: Record) -> str:
+    if not {"epoch", "step", "signals"} <= event.keys():  # of a comparison, which has no epochs
+        return str(event.get("message", "all ranks stopped on request"))
     who = ", ".join(f"{name} on rank {rank}" for rank, name in event["signals"].items())
     return f"all ranks stopped on request after epoch {event['epoch']}, step {event['step']} ({who})"
 

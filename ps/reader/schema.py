@@ -327,7 +327,7 @@ EVENTS = {
     "checkpoint-failed": table(reason=TEXT),
     "skip": table(**PLACE, not_finite=MAP),
     "heal": table(**PLACE, ranks=listing(WHOLE), parameters=MAP),
-    "stop": table(**PLACE, signals=MAP),
+    "stop": table(epoch=absent(EPOCH), step=absent(WHOLE), signals=absent(MAP)),  # without in a comparison
 }
 """By ``what``, the events of which readers use more than they print as it is."""
 
