@@ -362,12 +362,15 @@ def test_local_loss_misleads() -> None:
     def without_rows(number: int, record: Record) -> None:
         record["loss_by_rank"] = [None if number == 2 else 0.1 * number, *record["loss_by_rank"][1:]]
 
-    (found,) = watch(head(4), 5, change)
+    shards = head(4)
+    shards["config"]["rows"] = "shard"
+    (found,) = watch(shards, 5, change)
     assert (found.code, found.ranks) == ("local-loss-misleads", [0])
     assert found.evidence["rank_0_loss"] == pytest.approx([0.1, 0.5])
     assert "rank 0's rows alone rises from 0.1 to 0.5 while the loss over all ranks falls" in found.text
-    assert watch(head(4), 1, change) == []
-    assert watch(head(4), 5, without_rows) == []
+    assert watch(head(4), 5, change) == []  # other rows each epoch
+    assert watch(shards, 1, change) == []
+    assert watch(shards, 5, without_rows) == []
 
 
 def test_memory_does_not_grow_with_the_epochs() -> None:
