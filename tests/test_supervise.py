@@ -335,7 +335,7 @@ def ranks_of(text: str) -> list[int]:
             line = path.read_bytes().split(b"\0")
         except OSError:
             continue
-        if text.encode() in line and line[0].endswith(b"python") and b"workers.run" in line:
+        if text.encode() in line and b"python" in line[0] and b"workers.run" in line:
             found.append(int(path.parent.name))
     return found
 
