@@ -19,25 +19,12 @@ from ps import analytics, outputs
 from ps.findings import Findings
 from ps.log import FAILURE_NAME, FORMAT, LOG_NAME, VERSION, LogReader
 from ps.log_writer import RunLog, Spool
+from ps.rows import NUMBERS
 from ps.text import epoch_line, percent, verdict_line
 from ps.verdicts import Verdict
 
 CONFIG_NAME = "config.toml"
-SECONDS = (
-    "loop_s",
-    "input_s",
-    "compute_s",
-    "reduce_s",
-    "wait_s",
-    "transfer_s",
-    "sync_s",
-    "sync_median_s",
-    "wait_median_s",
-    "transfer_median_s",
-    "sampling_s",
-    "evaluation_s",
-    "checkpoint_s",
-)
+SECONDS = tuple(name for name in NUMBERS if name.endswith("_s"))
 """By rank in an epoch's record, as the ranks hand them in."""
 
 
