@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from common.dataset import Rows
 from common.streams import Stream, generator
 
-SAMPLE_ONE_IN = 32
+SAMPLE_ONE_IN = 64
 SAMPLE_MOST = 8
 
 
@@ -70,6 +70,6 @@ class Batches:
 
 
 def sampled_steps(n_steps: int) -> list[int]:
-    """Return which steps of an epoch (from 0) contributions are measured on: one in 32, 1 to 8, evenly spread."""
+    """Return which steps of an epoch (from 0) contributions are measured on: one in 64, 1 to 8, evenly spread."""
     count = min(max(1, n_steps // SAMPLE_ONE_IN), SAMPLE_MOST)
     return [(2 * j + 1) * n_steps // (2 * count) for j in range(count)]

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -39,11 +39,11 @@ class Batch:
     start: int
     run: Any = None
     active: int = 1
+    n: int = field(init=False)
+    """This rank's rows."""
 
-    @property
-    def n(self) -> int:
-        """This rank's rows."""
-        return len(self.x)
+    def __post_init__(self) -> None:
+        self.n = len(self.x)
 
 
 @dataclass(frozen=True, slots=True)

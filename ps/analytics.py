@@ -16,30 +16,33 @@ def ratio(top: float, bottom: float) -> Ratio:
     return value if math.isfinite(value) else None
 
 
-def _finite(value: float) -> Ratio:
-    return value if math.isfinite(value) else None
-
-
-def _ratios(tops: Array, bottoms: Array) -> list[Ratio]:
-    return [ratio(t, b) for t, b in zip(tops, bottoms, strict=True)]
-
-
-def _root(value: Ratio) -> Ratio:
-    return None if value is None else math.sqrt(max(value, 0.0))
-
-
-def _by_rank(table: Array) -> dict[str, list[Ratio]]:
-    """Return what one parameter, or all of them together, gives by rank; ``table``: sums by field, (ranks,) each.
+def _by_rank(sums: dict[str, Array]) -> dict[str, Array]:
+    """Return what parameters give by rank, NaN where undefined; ``sums``: by field, (parameters, ranks).
 
     Yin et al. 2018 for diversity, in ``diversity``; the others are told in docs/log-format.md.
     """
-    own_sq, dot, all_sq = table["own_sq"], table["dot"], table["all_sq"]
+    own_sq, all_sq = sums["own_sq"], sums["all_sq"]
+    tops = np.stack([own_sq, sums["own_dot"], sums["dot"], sums["without_sq"]])
+    bottoms = np.stack([sums["plain_sq"], all_sq, np.sqrt(own_sq * all_sq), all_sq])
+    ratios: Array = np.full(tops.shape, np.nan)
+    np.divide(tops, bottoms, out=ratios, where=bottoms > 0)
+    norm_ratio, share, cosine, leave_one_out = ratios
     return {
-        "norm_ratio": [_root(r) for r in _ratios(own_sq, table["plain_sq"])],
-        "share": _ratios(table["own_dot"], all_sq),
-        "cosine": _ratios(dot, np.sqrt(own_sq * all_sq)),
-        "leave_one_out": [_root(r) for r in _ratios(table["without_sq"], all_sq)],
+        "norm_ratio": np.sqrt(np.maximum(norm_ratio, 0)),
+        "share": share,
+        "cosine": cosine,
+        "leave_one_out": np.sqrt(np.maximum(leave_one_out, 0)),
     }
+
+
+def plain(values: Array) -> list[Any]:
+    """Return plain numbers, None for what is not finite."""
+    if np.isfinite(values).all():
+        listed: list[Any] = values.tolist()
+        return listed
+    if values.ndim > 1:
+        return [plain(row) for row in values]
+    return [value if math.isfinite(value) else None for value in values.tolist()]
 
 
 def contribution(table: Array, names: list[str]) -> dict[str, Any]:
@@ -47,23 +50,22 @@ def contribution(table: Array, names: list[str]) -> dict[str, Any]:
 
     ``table``: (ranks,) of ``ps.rows.row_type``, whose contribution fields are (ranks, parameters).
     """
-    columns = {f: table[f] for f in ("own_sq", "dot", "own_dot", "all_sq", "plain_sq", "without_sq")}
-    single = [_by_rank({f: column[:, i] for f, column in columns.items()}) for i in range(len(names))]  # type: ignore[arg-type]
-    together = _by_rank({f: column.sum(axis=1) for f, column in columns.items()})  # type: ignore[arg-type]
-    fields: dict[str, Any] = {
-        "gradient_mean": {n: [_finite(v) for v in table["mean"][:, i].tolist()] for i, n in enumerate(names)}
-    }
-    for key in ("norm_ratio", "share", "cosine", "leave_one_out"):
-        fields[key] = {n: single[i][key] for i, n in enumerate(names)}
-        fields[f"{key}_all"] = together[key]
-    own_sq, plain_sq = table["own_sq"].sum(axis=0), table["plain_sq"][0]
-    fields["diversity"] = {n: ratio(own_sq[i], plain_sq[i]) for i, n in enumerate(names)}
-    diversity = fields["diversity_all"] = ratio(own_sq.sum(), plain_sq.sum())
+    sums = {}
+    for field in ("own_sq", "dot", "own_dot", "all_sq", "plain_sq", "without_sq"):
+        each = table[field].T  # a line a parameter, and behind them all parameters together
+        sums[field] = np.concatenate([each, each.sum(axis=0, keepdims=True)])
+    fields: dict[str, Any] = {"gradient_mean": dict(zip(names, plain(table["mean"].T), strict=True))}
+    for key, values in _by_rank(sums).items():
+        *single, together = plain(values)
+        fields[key] = dict(zip(names, single, strict=True))
+        fields[f"{key}_all"] = together
+    own_sq, plain_sq = sums["own_sq"].sum(axis=1).tolist(), sums["plain_sq"][:, 0].tolist()
+    *single, diversity = map(ratio, own_sq, plain_sq)
+    fields["diversity"], fields["diversity_all"] = dict(zip(names, single, strict=True)), diversity
     fields["effective_ranks"] = None if diversity is None else len(table) * min(diversity, 1.0)
     trace, bias = table["noise"].sum(axis=0), table["noise_share"].sum(axis=0)
-    squares = table["noise_sq"][0] - bias
-    fields["noise_trace"] = {n: _finite(float(trace[i])) for i, n in enumerate(names)}
-    fields["noise_gradient_sq"] = {n: _finite(float(squares[i])) for i, n in enumerate(names)}
+    fields["noise_trace"] = dict(zip(names, plain(trace), strict=True))
+    fields["noise_gradient_sq"] = dict(zip(names, plain(table["noise_sq"][0] - bias), strict=True))
     return fields
 
 

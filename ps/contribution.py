@@ -63,14 +63,15 @@ class ContributionMeter:
         """
         self._steps.append((rows, scale, plain, self._reduce(parts)))
 
-    def _fields(self, rows: Rows, scale: float, plain: float, reduced: list[list[float]]) -> Array:
-        """Return what a step adds to the fields, (n_fields, n_parameters)."""
-        step: Array = self._coefficients(rows, scale, plain) @ np.array(reduced).T
+    def _fields(self, rows: Rows, scale: float, plain: float, reduced: Array) -> Array:
+        """Return what steps add to the fields, (steps, fields, parameters); ``reduced``: (steps, parameters, 4)."""
+        added: Array = self._coefficients(rows, scale, plain) @ reduced.transpose(0, 2, 1)
+        without = added[:, self.WITHOUT]
         if rows.own == rows.total:  # without this rank there is nothing
-            step[self.WITHOUT] = np.inf
+            without[:] = np.inf
         else:
-            np.maximum(step[self.WITHOUT], 0, out=step[self.WITHOUT])  # rounding may leave less than nothing
-        return step
+            np.maximum(without, 0, out=without)  # rounding may leave less than nothing
+        return added
 
     def _coefficients(self, rows: Rows, scale: float, plain: float) -> Array:
         """Return how much of what ``_reduce`` returns makes each field, (n_fields, 4)."""
@@ -123,8 +124,11 @@ class ContributionMeter:
     def close_epoch(self) -> dict[str, np.ndarray]:
         """Return the sums by field, (n_parameters,) each, means for ``mean`` and what is of noise; start anew."""
         total = np.zeros((len(self.FIELDS), len(self.sizes)))
-        for step in self._steps:
-            total += self._fields(*step)
+        alike: dict[tuple[Rows, float, float], list[list[list[float]]]] = {}
+        for rows, scale, plain, reduced in self._steps:
+            alike.setdefault((rows, scale, plain), []).append(reduced)
+        for how, steps in alike.items():
+            total += self._fields(*how, np.array(steps)).sum(axis=0)
         total[self.PLAIN] += self._plain_sq
         sums = dict(zip(self.FIELDS, total, strict=True))
         sums["mean"] /= self.sizes * max(len(self._steps), 1)

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -228,7 +229,7 @@ class Coordinator:
         record["preemptions"] = table["preemptions"].astype(int).tolist()
         for name in SECONDS:
             record[name] = table[name].tolist()
-        exchange_s = float(np.mean(table["transfer_s"] + table["reduce_s"])) / steps
+        exchange_s = (fmean(record["transfer_s"]) + fmean(record["reduce_s"])) / steps
         record["bus_bytes_per_s"] = analytics.bus_bandwidth(self.gradient_bytes, len(table), exchange_s)
         record["sent_bytes"] = (table["sent_bytes"] * steps).astype(int).tolist()
         record["fingerprint"] = [f"{int(f):012x}" for f in table["fingerprint"]]
@@ -257,7 +258,8 @@ class Coordinator:
         return float(value) if math.isfinite(value) else None
 
     def _print(self, epoch: int, record: dict[str, Any]) -> None:
-        sync, wait, transfer = (float(np.mean(record[k])) for k in ("sync_s", "wait_s", "transfer_s"))
+        fields = ("sync_s", "wait_s", "transfer_s", "compute_s", "input_s")
+        sync, wait, transfer, compute, copy = (fmean(record[field]) for field in fields)
         if self.config.verbose:
             for rank in range(len(record["rows"])):
                 head = f"Process {rank}, Epoch {epoch}: "
@@ -266,7 +268,7 @@ class Coordinator:
                 parts = (f"{n} = {percent(record['norm_ratio'][n][rank], 'undefined', '%')}" for n in self.names)
                 say(head + "Contribution to " + ", ".join(parts))
                 say(head + f"Sync time = {record['sync_s'][rank]:.6f} seconds")
-        busy = float(np.mean(record["compute_s"])) + float(np.mean(record["input_s"])) + sync
+        busy = compute + copy + sync
         line = epoch_line(record, self.config.epochs, self.metric)
         say(f"{line}, rate {record['learning_rate']:.3g}, {busy:.3f} s")
         self.sync_lines.append(f"{epoch:5d}  {sync:10.6f}  {wait:10.6f}  {transfer:10.6f}  {sync / busy:8.1%}")

@@ -31,7 +31,7 @@ class Rotation:
         self._weight = weight(rank, size)
         self._next = 0
 
-    def stamp(self, status: Array) -> None:
+    def stamp(self, status: "memoryview[float]") -> None:
         """Write this rank's numbers for the next part into the packet's status slots."""
         value, w = zlib.crc32(self._parts[self._next]), self._weight
         self._next = (self._next + 1) % len(self._parts)
@@ -81,7 +81,7 @@ def weight(rank: int, size: int) -> int:
     return -1 if rank % 2 else 1
 
 
-def agree(status: Array) -> bool:
+def agree(status: "memoryview[float]") -> bool:
     """Say of a summed packet whether all ranks had the same part."""
     return not (status[FIRST] or status[FIRST + 1] or status[FIRST + 2])
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from mpi4py import MPI
 
-from common.flat import Array
+from common.flat import Array, numbers
 from ps.nodes import Nodes, clock_offset
 
 Clock = Callable[[], float]
@@ -47,19 +47,23 @@ class SyncTimer:
     def __init__(self, nodes: Nodes, max_steps: int, clock: Clock = time.perf_counter) -> None:
         self.nodes = nodes
         self.clock = clock
-        self.arrived = np.zeros(max_steps)
-        self.left = np.zeros(max_steps)
         self.steps = 0
+        self.make_room(max_steps)
         self.offset, self.offset_error_s = self._offset()
         self.offset_at = clock()
 
     def _offset(self) -> tuple[float, float]:
         return clock_offset(self.nodes, self.clock) if self.nodes.count > 1 else (0.0, 0.0)
 
+    def make_room(self, max_steps: int) -> None:
+        """Keep the times of so many steps, none so far."""
+        self.arrived, self.left = np.zeros(max_steps), np.zeros(max_steps)
+        self._arrived, self._left = numbers(self.arrived), numbers(self.left)
+
     def add(self, arrived: float, left: float) -> None:
         """Keep the times of one synchronisation."""
-        self.arrived[self.steps] = arrived
-        self.left[self.steps] = left
+        self._arrived[self.steps] = arrived
+        self._left[self.steps] = left
         self.steps += 1
 
     def close_epoch(self) -> SyncTimes:

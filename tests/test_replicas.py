@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from common.flat import N_SLOTS as STATUS
+from common.flat import numbers
 from ps.replicas import Rotation, agree, weight
 from tests.ranks import program
 
@@ -23,8 +24,8 @@ def stamps(replicas: list[np.ndarray], steps: int) -> list[bool]:
     for _ in range(steps):
         packets = np.zeros((len(replicas), STATUS), np.float32)
         for rotation, packet in zip(rotations, packets, strict=True):
-            rotation.stamp(packet)
-        said.append(agree(packets.sum(axis=0, dtype=np.float32)))
+            rotation.stamp(numbers(packet))
+        said.append(agree(numbers(packets.sum(axis=0, dtype=np.float32))))
     return said
 
 
