@@ -71,8 +71,9 @@ class Place:
 class Crew:
     """The ranks of a job that are alive.
 
-    ``ranks``: those that are alive as far as the log knows, as they were numbered at the job's start. ``hosts``: by that
-    number. ``places``: where each survivor is. ``copies``: what this one lacks of the parameters and the optimizer's state.
+    ``ranks``: those that are alive as far as the log knows, as they were numbered at the job's start. ``hosts``: by
+    that number. ``places``: where each survivor is. ``copies``: what this one lacks of the parameters and the
+    optimizer's state.
     """
 
     def __init__(self, job: Job) -> None:
