@@ -11,9 +11,17 @@ import pytest
 from common.config import RunConfig
 from common.errors import JobError
 from ps.checkpoint import newest
+from ps.reader.export import export
+from ps.reader.listing import list_runs
+from ps.reader.report import report
+from ps.reader.row_use import RowUse
+from ps.reader.run import skim
 from ps.reader.schema import Check
+from ps.reader.show import show
+from ps.reader.trace import trace
+from ps.reader.watch import watch
 from tests.ranks import MPIRUN, PROGRAMS, Result, environment, epochs, finish, mpirun, popen, records
-from tests.watched import processes, wait_until
+from tests.watched import events, processes, wait_until
 from workers.fault_tolerance import ENABLED, check_support
 
 ROWS = 1259
@@ -47,12 +55,25 @@ def start(tmp_path: Path, mpi: str) -> Callable[..., Result]:
     return run
 
 
-def check(run: Path, undisturbed: Path, dead: list[list[int]]) -> None:
-    """Compare with what would have been, and prove from the log that no row was lost or used twice."""
+def same_model(run: Path, undisturbed: Path) -> None:
+    """Compare parameters with what they would have been."""
     with np.load(run / "model.npz") as ours, np.load(undisturbed / "model.npz") as theirs:
         assert ours.files == theirs.files
         for name in ours.files:
             np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-10, atol=1e-13)
+
+
+def rows_used(run: Path) -> str:
+    """Return what the log says of the use of rows."""
+    use = RowUse()
+    skim(run, use.take)
+    (line,) = use.lines()
+    return line
+
+
+def check(run: Path, undisturbed: Path, dead: list[list[int]]) -> None:
+    """Compare with what would have been, and prove from the log that no row was lost or used twice."""
+    same_model(run, undisturbed)
     check_record, world = Check(), 0
     for record in records(run):
         assert not check_record(record)
@@ -62,10 +83,14 @@ def check(run: Path, undisturbed: Path, dead: list[list[int]]) -> None:
             before = record["before"] or {"rows": 0}
             assert (len(record["rows"]), sum(record["rows"]) + before["rows"]) == (world, ROWS)
     whole = epochs(undisturbed)
+    assert (
+        rows_used(run) == f"Rows: every one of the {ROWS} training rows was used once in each of {len(whole)} epochs."
+    )
     assert [e["epoch"] for e in epochs(run)] == [e["epoch"] for e in whole]
     for field in ("loss", "validation_loss", "validation_metric"):
         np.testing.assert_allclose([e[field] for e in epochs(run)], [e[field] for e in whole], rtol=1e-10)
     assert [r["dead"] for r in records(run) if r.get("what") == "shrink"] == dead
+    assert [r["rank"] for r in records(run) if r.get("what") == "death"] == [rank for ranks in dead for rank in ranks]
     last, other = records(run)[-1], records(undisturbed)[-1]
     assert [r["kind"] for r in records(run)].count("end") == 1
     for field in ("kind", "status", "epochs", "best_epoch", "test_metric"):
@@ -108,11 +133,21 @@ def test_the_others_go_on(
     check(tmp_path / "run", undisturbed, dead)
     assert result.out.count("Going on without rank") == len(dead)
     assert result.err.count("died (killed by SIGKILL") == sum(map(len, dead))
-    assert not {"failure.txt", "progress"} & set(os.listdir(tmp_path / "run"))
+    left = [name for name in os.listdir(tmp_path / "run") if name.startswith(("failure", "progress", "death", "stack"))]
+    assert not left
+    told = [(d["rank"], d["host"], d["epoch"], d["step"], d["phase"]) for d in events(tmp_path, "death")]
+    assert sorted(told) == sorted(where(text) for text in deaths.split(","))
     snapshot, faults = newest(tmp_path / "run")
     assert snapshot is not None
     assert not faults
     assert snapshot.about["position"]["epoch"] == 7
+
+
+def where(death: str) -> tuple[int, str, int, int, str]:
+    """Return rank, host, epoch, step and phase of a death, as the log should have them."""
+    rank, epoch, step, place = death.split(":")
+    phase = {"moving": "going on without the dead", "deciding": "writing the log"}.get(place, place)
+    return int(rank), os.uname().nodename, int(epoch), int(step), phase
 
 
 def test_a_stop_ends_what_is_left_and_can_be_gone_on_with(
@@ -124,9 +159,9 @@ def test_a_stop_ends_what_is_left_and_can_be_gone_on_with(
     assert (end["status"], end["stopped_epoch"], end["stopped_step"]) == ("stopped", 4, 5)
     resumed = mpirun(2, "-m", "workers.run", "--resume", "run", cwd=tmp_path)
     assert resumed.code == 0, resumed.err
-    with np.load(tmp_path / "run" / "model.npz") as ours, np.load(undisturbed / "model.npz") as theirs:
-        for name in ours.files:
-            np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-10, atol=1e-13)
+    same_model(tmp_path / "run", undisturbed)
+    assert "used once in each of 7 epochs." in rows_used(tmp_path / "run")
+    assert [(e["ranks_before"], e["ranks"]) for e in events(tmp_path, "resume")] == [(2, 2)]
 
 
 def test_a_bug_ends_the_whole_job(tmp_path: Path, start: Callable[..., Result]) -> None:
@@ -137,10 +172,53 @@ def test_a_bug_ends_the_whole_job(tmp_path: Path, start: Callable[..., Result]) 
     assert not [r for r in records(tmp_path / "run") if r.get("what") == "shrink"]
 
 
-def test_if_all_die_that_is_told(tmp_path: Path, start: Callable[..., Result]) -> None:
-    start(2, "0:2:3:compute,1:2:3:compute")  # mpirun itself calls this a good end
+def test_if_all_die_that_is_told_and_can_be_gone_on_with(
+    tmp_path: Path, undisturbed: Path, start: Callable[..., Result]
+) -> None:
+    start(3, "1:1:3:compute,0:2:3:compute,2:2:3:compute", "--checkpoint-every", "1")  # a good end to mpirun
     assert "died (killed by SIGKILL" in (tmp_path / "run" / "failure.txt").read_text()
-    assert {r["rank"] for r in records(tmp_path / "run") if r.get("what") == "death"} == {0, 1}
+    assert events(tmp_path, "death")[0]["rank"] == 1
+    assert {e["rank"] for e in events(tmp_path, "death")} == {0, 1, 2}
+    resumed = mpirun(3, "-m", "workers.run", "--resume", "run", cwd=tmp_path)
+    assert resumed.code == 0, resumed.err
+    same_model(tmp_path / "run", undisturbed)
+    assert "used once in each of 7 epochs." in rows_used(tmp_path / "run")
+
+
+def test_steps_that_go_wrong_are_mended_by_those_who_are_left(tmp_path: Path, start: Callable[..., Result]) -> None:
+    """A rank dies when its last words on a step that is left out are in the log, and the others do it all again."""
+    faults = "nan:rank=0,step=16;diverge:rank=0,step=40;die:rank=2,step=55"
+    result = start(4, "1:2:3:noting", "--nonfinite", "skip", "--heal", "--inject", faults, "--checkpoint-every", "1")
+    assert result.code == 0, result.out + result.err
+    assert [e["dead"] for e in events(tmp_path, "shrink")] == [[1], [2]]
+    assert {(e["epoch"], e["step"]) for e in events(tmp_path, "skip")} == {(2, 3)}
+    assert [e["ranks"] for e in events(tmp_path, "heal")] == [[0]]
+    assert rows_used(tmp_path / "run").endswith("epochs, but for the 100 of 1 step(s) left out.")
+    snapshot, _ = newest(tmp_path / "run")
+    assert snapshot is not None
+    assert snapshot.about["skipped"] == [2, 3, 1]
+
+
+def test_the_log_can_be_read(tmp_path: Path, start: Callable[..., Result], capsys: pytest.CaptureFixture[str]) -> None:
+    """Also of a run whose nodes died, one rank of each or all of them."""
+    result = start(5, "0:1:5:compute,1:1:5:compute,3:3:9:compute", "--ranks-per-node", "2")
+    assert result.code == 0, result.out + result.err
+    run = tmp_path / "run"
+    assert not list(run.glob("progress*"))
+    assert [e["dead"] for e in events(tmp_path, "shrink")] == [[0, 1], [3]]
+    commands: dict[str, Callable[[], int]] = {
+        "5, then 3, then 2 ranks": lambda: show(run, 0, every=False),
+        "Event shrink: rank 0, 1 on": lambda: watch(run),
+        "5, then 3, then 2": lambda: list_runs(tmp_path),
+        "of 5, then 3, then 2 ranks": lambda: trace(run, run / "trace.json"),
+        "Wrote": lambda: report([run], run / "report.html"),
+        "norm_ratio": lambda: export(run, csv=True),
+        '"what": "shrink"': lambda: export(run, jsonl=True),
+        "| Rank": lambda: export(run, markdown=True),
+    }
+    for words, command in commands.items():
+        assert command() == 0
+        assert words in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("more", [(), ("--mode", "shared")])

@@ -15,8 +15,6 @@ from mpi4py import MPI
 from common.errors import JobError
 from common.flat import Array, blocks
 from common.host import host
-from ps.coordinator import say
-from ps.failure import death_path, take_word
 from ps.guard import at_root
 from ps.messages import allgather, bcast
 from ps.nodes import Nodes
@@ -28,10 +26,7 @@ from workers.describe import describe
 from workers.job import Job
 from workers.ledger import Ledger
 from workers.saving import Before
-from workers.takeover import take_over
-
-WORD_S = 1.0
-"""How long the coordinator waits for what the witnesses have seen of the dead."""
+from workers.takeover import Roll, lead_on
 
 
 def train(job: Job) -> int:
@@ -71,17 +66,13 @@ class Place:
 class Crew:
     """The ranks of a job that are alive.
 
-    ``ranks``: those that are alive as far as the log knows, as they were numbered at the job's start. ``hosts``: by
-    that number. ``places``: where each survivor is. ``copies``: what this one lacks of the parameters and the
-    optimizer's state.
+    ``places``: where each survivor is. ``copies``: what this one lacks of the parameters and the optimizer's state.
     """
 
     def __init__(self, job: Job) -> None:
         self.job = job
         self.own_rank = job.comm.rank
-        self.ranks = list(range(job.comm.size))
-        self.hosts: list[str] = allgather(job.comm, host())
-        self.began, self.noticed = time.time(), 0.0
+        self.roll = Roll(list(range(job.comm.size)), allgather(job.comm, host()), time.time())
         self.places: list[Place] = []
         self.copies: list[Array] = []
         self.counts: dict[str, int] = {}
@@ -145,7 +136,7 @@ class Crew:
     def shrink(self) -> None:
         """Leave the dead behind, and tell each other how far each is. Collective among the survivors."""
         job, ledger = self.job, self.ledger
-        self.noticed = time.perf_counter()
+        self.roll.noticed = time.perf_counter()
         job.trainer.sums.steps = job.trainer.done
         job.position.phase = "going on without the dead"
         job.comm = job.comm.Shrink()
@@ -200,8 +191,9 @@ class Crew:
         job.trainer.feed = make_feed(data, job.model, job.sync, batches, comm.rank)
         if job.code is None:
             facts = describe(nodes, config, data, job.model, job.sync.flat, job.threads)
-            job.code, job.decision = at_root(comm, lambda: self._lead(facts))
-        self.ranks = [place.rank for place in self.places]
+            alive = [place.rank for place in self.places]
+            job.code, job.decision = at_root(comm, lambda: lead_on(job, self.roll, alive, facts))
+            self.roll.ranks = alive
         if not job.over:  # else some have put the best parameters back
             job.duties.compare()
 
@@ -219,42 +211,3 @@ class Crew:
         job.over, job.decision, job.last, job.code = place.over, place.decision, place.last, place.code
         if job.decision is not None:
             job.decision = {**job.decision, "diverged": False}  # that is looked for anew
-
-    def _lead(self, facts: dict[str, Any]) -> list[Any]:
-        """At rank 0: note what happened, as the coordinator, which this rank may not have been.
-
-        Return the exit code and the epoch's decision, as far as they are known now.
-        """
-        job = self.job
-        code, decision = job.code, job.decision
-        if job.coordinator is None:
-            code, decision, told = take_over(job, facts, self.began)
-            self.ranks = [rank for rank in self.ranks if rank not in told]
-        lead = job.lead()
-        lead.recall({}, facts)
-        alive = [place.rank for place in self.places]
-        dead = [rank for rank in self.ranks if rank not in alive]
-        if code is None and dead:
-            closed = decision is not None  # the epoch is in the log, and must come before the one gone on with
-            self._note(dead, *((job.epoch + 1, 0) if closed else (job.epoch, job.saving.before.steps)), facts)
-        return [code, decision]
-
-    def _note(self, dead: list[int], epoch: int, step: int, facts: dict[str, Any]) -> None:
-        """Write and print who died, and where the others go on: behind ``step`` steps of an epoch."""
-        lead, before = self.job.lead(), len(self.ranks)
-        seconds = time.perf_counter() - self.noticed
-        until = time.monotonic() + WORD_S
-        for rank in dead:
-            if event := take_word(lead.folder, rank, until):
-                lead.event(**event)
-                death_path(lead.folder, rank).unlink(missing_ok=True)
-        self.ranks = [rank for rank in self.ranks if rank not in dead]
-        after, hosts = len(self.ranks), [self.hosts[rank] for rank in dead]
-        lead.event(
-            "shrink", dead=dead, hosts=hosts, epoch=epoch, step=step, ranks_before=before, ranks=after,
-            seconds=seconds, **facts,
-        )  # fmt: skip
-        named = ", ".join(f"{rank} on {name}" for rank, name in zip(dead, hosts, strict=True))
-        where = "the final test" if self.job.over else f"epoch {epoch}, after step {step}"
-        left = f"{after} rank{'s' * (after > 1)} at {where}"
-        say(f"Going on without rank {named}: {left}; recovered in {1000 * seconds:.0f} ms.")

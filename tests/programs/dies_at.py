@@ -1,7 +1,8 @@
 """A training job whose ranks die: ``dies_at.py RANK:EPOCH:STEP:PLACE[,...] [arguments of workers.run]``.
 
 Ranks are numbered as at the start. A place is a phase of ``Progress``, ``moving`` or ``deciding``, with step 0, or
-``compute`` or ``exchange``; with `` by TERM`` or `` by a bug`` behind it, the rank does not die but has that happen.
+``compute``, ``exchange`` or ``noting``, when what went wrong in a step comes to the log. With `` by TERM`` or
+`` by a bug`` behind it, the rank does not die but has that happen.
 """
 
 import os
@@ -19,6 +20,7 @@ from ps.log import Record
 from ps.nodes import Nodes
 from ps.timing import SyncTimer
 from workers import run
+from workers.duties import Duties
 from workers.watch import Watch
 
 deaths = [(int(r), int(e), int(s), place) for r, e, s, place in (text.split(":") for text in sys.argv[1].split(","))]
@@ -83,6 +85,12 @@ def judged(self: Coordinator, record: Record) -> dict[str, bool]:
     return plain_judge(self, record)
 
 
+def noted(self: Duties, what: str, **fields: Any) -> None:
+    """Die when some others have put a step that went wrong in order."""
+    here("noting")
+    plain_note(self, what, **fields)
+
+
 def opened(self: Watch, *arguments: Any) -> None:
     """Begin to look for the places, now that all ranks train."""
     plain_open(self, *arguments)
@@ -99,8 +107,9 @@ def enter(self: Progress, name: str) -> None:
 plain_phase: Any = Progress.__dict__["phase"]
 plain_gradient, plain_serve, plain_move = Pass.loss_grad, reduce.SendRecv.sum, SyncTimer.move
 plain_judge: Callable[..., dict[str, bool]] = Coordinator.judge
-plain_open = Watch.open
+plain_open, plain_note = Watch.open, Duties._note
 Progress.phase = property(plain_phase.fget, enter)  # type: ignore[method-assign,assignment]
 Pass.loss_grad, reduce.SendRecv.sum, SyncTimer.move = gradient, served, moved  # type: ignore[method-assign]
+Duties._note = noted  # type: ignore[method-assign]
 reduce.ReduceBcast.sum, Coordinator.judge, Watch.open = reduced, judged, opened  # type: ignore[method-assign,assignment]
 sys.exit(run.main())
