@@ -165,11 +165,12 @@ def test_a_stop_ends_what_is_left_and_can_be_gone_on_with(
 
 
 def test_a_bug_ends_the_whole_job(tmp_path: Path, start: Callable[..., Result]) -> None:
-    result = start(3, "1:2:3:compute by a bug")
+    result = start(4, "2:1:3:compute,1:2:3:compute by a bug")
     assert result.code != 0
     assert "ValueError: this is the cause" in result.err
     assert "rank 1" in (tmp_path / "run" / "failure.txt").read_text()
-    assert not [r for r in records(tmp_path / "run") if r.get("what") == "shrink"]
+    assert [e["dead"] for e in events(tmp_path, "shrink")] == [[2]]
+    assert [e["rank"] for e in events(tmp_path, "death")] == [2, 1]
 
 
 def test_if_all_die_that_is_told_and_can_be_gone_on_with(

@@ -63,8 +63,8 @@ def _note(job: Job, roll: Roll, dead: list[int], place: tuple[int, int], facts: 
     roll.ranks = [rank for rank in roll.ranks if rank not in dead]
     after, hosts = len(roll.ranks), [roll.hosts[rank] for rank in dead]
     lead.event(
-        "shrink", dead=dead, hosts=hosts, epoch=epoch, step=step, ranks_before=before, ranks=after, seconds=seconds,
-        **facts,
+        "shrink", dead=dead, hosts=hosts, alive=roll.ranks, epoch=epoch, step=step, ranks_before=before, ranks=after,
+        seconds=seconds, **facts,
     )  # fmt: skip
     named = ", ".join(f"{rank} on {name}" for rank, name in zip(dead, hosts, strict=True))
     where = "the final test" if job.over else f"epoch {epoch}, after step {step}"
