@@ -103,6 +103,7 @@ class RunConfig:
     )
     nonfinite_most: int = _opt(10, "stop after so many skipped steps in a row", low=1, high=MANY)
     heal: bool = _opt(False, "repair ranks whose parameters differ from those of most, instead of stopping")
+    elastic: bool = _opt(False, "go on without ranks that die (Open MPI started with mpirun --with-ft ulfm)")
     resume: str = _opt("", "go on with a run: its folder, its name under runs/, or auto for the newest that can")
     stall_seconds: float = _opt(60.0, "name the rank the others have waited for so long; 0: never", low=0.0, high=1e6)
     abort_stall: float = _opt(

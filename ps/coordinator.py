@@ -192,11 +192,16 @@ class Coordinator:
         record = self._record(epoch, table, facts, n_validation)
         self.spool.append("epoch", **record)
         self.spool.append("steps", **self._steps(epoch, table, facts["sampled_steps"], begin_s))
-        self.last = record
-        self.epochs += 1
         self._print(epoch, record)
         for verdict in self.findings.add(record):
             self.verdict(verdict)
+        return {**self.judge(record), "diverged": diverged}
+
+    def judge(self, record: dict[str, Any]) -> dict[str, bool]:
+        """Count an epoch by its record; return whether to stop and whether it is the best so far."""
+        self.last = record
+        self.epochs += 1
+        epoch: int = record["epoch"]
         improved = record["validation_loss"] is not None and record["validation_loss"] < self.best_loss
         if improved:
             self.best_loss, self.best_epoch = record["validation_loss"], epoch
@@ -205,7 +210,7 @@ class Coordinator:
         if stop:
             self.event("early-stop", epoch=epoch, best_epoch=self.best_epoch, best_validation_loss=self.best_loss)
             say(f"Stopping early: no lower validation loss since epoch {self.best_epoch}, whose parameters are kept.")
-        return {"stop": stop, "improved": improved, "diverged": diverged}
+        return {"stop": stop, "improved": improved}
 
     def _record(self, epoch: int, table: Array, facts: dict[str, Any], n_validation: int) -> dict[str, Any]:
         rows = table["rows"]

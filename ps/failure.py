@@ -1,6 +1,7 @@
 """The last words of a job: those of a rank, or of whoever saw it end; needs no library until it writes to a log."""
 
 import contextlib
+import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 LOCK_PAUSE_S = 0.1
+LOOK_PAUSE_S = 0.01
 
 
 def claim(path: Path, message: str) -> bool:
@@ -26,6 +28,32 @@ def say(message: str) -> None:
     """Print a message to stderr in one write, where there is still somebody to read it."""
     with contextlib.suppress(OSError):
         os.write(2, message.encode(errors="replace") + b"\n")
+
+
+def leave_word(folder: Path, event: dict[str, Any]) -> None:
+    """Leave the event of a rank's death for a coordinator that goes on without it, whoever that is."""
+    path = death_path(folder, event["rank"])
+    with contextlib.suppress(OSError):
+        unfinished = path.with_name(f".{path.name}")
+        unfinished.write_text(json.dumps(event), encoding="utf-8")
+        unfinished.replace(path)
+
+
+def take_word(folder: Path, rank: int, until: float) -> dict[str, Any] | None:
+    """Return the event of a rank's death, once somebody has left it; None if nobody has until then (monotonic)."""
+    path = death_path(folder, rank)
+    while not path.exists() and time.monotonic() < until:
+        time.sleep(LOOK_PAUSE_S)
+    try:
+        event: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return event
+
+
+def death_path(folder: Path, rank: int) -> Path:
+    """Return where the event of a rank's death waits to come to the log."""
+    return folder / f"death-{rank}.json"
 
 
 def append_events(log: Path, events: Sequence[dict[str, Any]], patient: Callable[[], bool]) -> bool:

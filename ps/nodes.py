@@ -23,16 +23,15 @@ class Nodes:
         self.comm = comm
         self._on_free: list[Callable[[], object]] = []
         local = cast("MPI.Intracomm", comm.Split_type(MPI.COMM_TYPE_SHARED, comm.rank))
-        self.crowded = local.size > len({core for own in allgather(local, affinity()) for core in own})
+        # nobody waits in the new communicator before all ranks have it: one of them may die meanwhile (--elastic)
+        facts = allgather(comm, [_lowest(local, comm), affinity()])
+        machine = [cores for lowest, cores in facts if lowest == facts[comm.rank][0]]
+        self.crowded = len(machine) > len({core for cores in machine for core in cores})
         if ranks_per_node:
-            machine, local = local, cast("MPI.Intracomm", local.Split(local.rank // ranks_per_node, comm.rank))
-            machine.Free()
-        leader = np.array([comm.rank], np.int64)
-        local.Bcast(leader)
-        table = np.empty(comm.size, np.int64)
-        comm.Allgather(leader, table)
+            whole, local = local, cast("MPI.Intracomm", local.Split(local.rank // ranks_per_node, comm.rank))
+            whole.Free()
         self.local = local
-        self.leaders: list[int] = table.tolist()
+        self.leaders: list[int] = allgather(comm, _lowest(local, comm)) if ranks_per_node else [f[0] for f in facts]
         self.count = len(set(self.leaders))
         self.largest = max(self.leaders.count(leader) for leader in self.leaders)
 
@@ -49,6 +48,11 @@ class Nodes:
         """Give back everything. Collective."""
         self.free()
         self.local.Free()
+
+
+def _lowest(part: MPI.Intracomm, comm: MPI.Intracomm) -> int:
+    """Return the rank in ``comm`` of the first rank of ``part``."""
+    return MPI.Group.Translate_ranks(part.Get_group(), [0], comm.Get_group())[0]
 
 
 def clock_offset(nodes: Nodes, clock: Callable[[], float] = time.perf_counter, rounds: int = 8) -> tuple[float, float]:

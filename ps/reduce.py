@@ -14,6 +14,8 @@ MAX_BYTES = 1 << 30
 class Reducer(Protocol):
     """Sums one packet in place; all ranks end with the same values. Made once per run, with the packet."""
 
+    comm: MPI.Comm
+    """Where it exchanges."""
     early: bool
     """Whether ``ready`` does anything."""
     sent_bytes: int

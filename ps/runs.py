@@ -50,7 +50,7 @@ def tidy(folder: Path) -> None:
     """Put away what an earlier job of the folder left: its last word, and files it was writing when it ended."""
     if (folder / FAILURE_NAME).exists():
         put_failure_aside(folder)
-    for pattern in (".checkpoint-*.npz.*", "progress-*", "stack-*.txt"):
+    for pattern in (".checkpoint-*.npz.*", "progress-*", "stack-*.txt", "death-*.json"):
         for left in folder.glob(pattern):
             with contextlib.suppress(OSError):
                 left.unlink()

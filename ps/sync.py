@@ -238,12 +238,33 @@ class EveryStep(OwnGradient):
         self._grads = blocks(flat.grad)
         self._own = np.empty(0, flat.dtype)
         self._parts: list[Part] = []
-        watched = self.comm.size > 1 and config.init == "broadcast"
-        steps = counts.shape[1]
-        self._rotation = Rotation(flat.params, self.comm.rank, self.comm.size, steps) if watched else None
-        self._reducer = kind(self.comm, flat.packet)
+        self._kind, self._watched = kind, config.init == "broadcast"
+        self._left: list[Reducer] = []
+        self._begin(nodes.comm, counts)
         self._ready = self._tell if kind.early else None
+
+    def _begin(self, comm: MPI.Intracomm, counts: Array) -> None:
+        self.comm, self.counts, self.copies = comm, counts, list(range(comm.size))
+        watched = comm.size > 1 and self._watched
+        self._rotation = Rotation(self.flat.params, comm.rank, comm.size, counts.shape[1]) if watched else None
+        self._reducer = self._kind(comm, self.flat.packet)
         self.sent_bytes = self._reducer.sent_bytes
+
+    @property
+    def exchanges_in(self) -> MPI.Comm:
+        """The communicator that steps are exchanged in."""
+        return self._reducer.comm
+
+    def move(self, comm: MPI.Intracomm, counts: Array) -> None:
+        """Go on among other ranks with the same parameters and optimizer. Collective.
+
+        What was under way in the old communicator, which must be revoked, is dropped, and so is what was measured.
+        """
+        self._left.append(self._reducer)  # MPI may still hold its receives, so their memory must stay
+        self._begin(comm, counts)
+        self.meter.close_epoch()
+        self.marks.close_epoch()
+        self.sampling_s = self.reduce_s = 0.0
 
     def broadcast(self) -> None:
         """Send rank 0's parameters."""

@@ -45,12 +45,16 @@ class SyncTimer:
     """
 
     def __init__(self, nodes: Nodes, max_steps: int, clock: Clock = time.perf_counter) -> None:
-        self.nodes = nodes
         self.clock = clock
-        self.steps = 0
         self.make_room(max_steps)
+        self.move(nodes)
+
+    def move(self, nodes: Nodes) -> None:
+        """Begin anew among other ranks. Collective."""
+        self.nodes = nodes
+        self.steps = 0
         self.offset, self.offset_error_s = self._offset()
-        self.offset_at = clock()
+        self.offset_at = self.clock()
 
     def _offset(self) -> tuple[float, float]:
         return clock_offset(self.nodes, self.clock) if self.nodes.count > 1 else (0.0, 0.0)

@@ -40,17 +40,21 @@ def assemble(mode: str, nodes: Nodes, config: RunConfig, data: Dataset, model: M
     timer = SyncTimer(nodes, batches.steps_per_epoch)
     sync = MODES[mode].build(nodes, model, config, timer, counts)
     initialise(nodes, config, data, model, sync)
-    feed = Feed(
+    return Parts(sync, timer, make_feed(data, model, sync, batches, comm.rank))
+
+
+def make_feed(data: Dataset, model: Model | Mlp, sync: Synchronizer, batches: Batches, rank: int) -> Feed:
+    """Return what deals a rank its batches."""
+    return Feed(
         data.rows,
         data.y,
         model.loss,
         model.sizes[-1] if isinstance(model, Mlp) else data.n_classes or data.n_targets,
         sync.plan(),
-        lambda epoch: data.train[batches.order(epoch, comm.rank)],
+        lambda epoch: data.train[batches.order(epoch, rank)],
         fixed=batches.fixed,
         allocate=sync.allocate_rows,
     )
-    return Parts(sync, timer, feed)
 
 
 def initialise(nodes: Nodes, config: RunConfig, data: Dataset, model: Model | Mlp, sync: Synchronizer) -> None:

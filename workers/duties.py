@@ -31,11 +31,8 @@ class Duties:
         self.comm, self.config, self.sync, self.saving, self.position = comm, config, sync, saving, position
         self.not_finite: Callable[[], list[str]] = list
         self.event: Callable[..., None] = lambda what, **fields: None  # noqa: ARG005
-        self.skipped: tuple[int, int, int] = (
-            0,
-            0,
-            0,
-        )  # epoch and step of the last one left out, and how many in a row that makes
+        self.skipped = (0, 0, 0)
+        """Epoch and step of the last one left out, and how many in a row that makes."""
         self._tries = (0, 0, 0)
 
     @property
@@ -58,6 +55,15 @@ class Duties:
             return False
         self.heal()
         return True
+
+    def move(self, comm: MPI.Comm, skipped: tuple[int, int, int]) -> None:
+        """Go on among other ranks, as if this rank had left out the same steps as they have."""
+        self.comm, self.skipped, self._tries = comm, skipped, (0, 0, 0)
+
+    def compare(self) -> None:
+        """See that all ranks have the same parameters, or repair those who have not, as ``heal`` does. Collective."""
+        if self._differing()[0]:
+            self.heal()
 
     def _differing(self) -> tuple[dict[int, list[str]], bool]:
         return compare(self.comm, self.sync.flat, self.sync.copies) if self.config.init == "broadcast" else ({}, True)
@@ -100,7 +106,8 @@ class Duties:
         epoch, step, in_a_row = self.skipped
         last = step == self.saving.steps_per_epoch
         follows = (at.epoch, at.step) in ((epoch, step + 1), *([(epoch + 1, 1)] if last else []))
-        self.skipped = (at.epoch, at.step, in_a_row + 1 if follows else 1)
+        again = (at.epoch, at.step) == (epoch, step)  # ranks died before all had left it out
+        self.skipped = (at.epoch, at.step, in_a_row if again else in_a_row + 1 if follows else 1)
         self._note("skip", epoch=at.epoch, step=at.step, not_finite=ranks or {"": [where]})
         if self.skipped[2] >= self.config.nonfinite_most:
             raise JobError(

@@ -1,7 +1,7 @@
 """One training job as every rank runs it: epoch by epoch, then leave together."""
 
 import dataclasses
-from collections.abc import Callable
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,20 +10,20 @@ from mpi4py import MPI
 
 from common.config import RunConfig
 from common.dataset import Dataset, Rows
-from common.errors import EXIT_OK, EXIT_STOPPED, RankwiseError
+from common.errors import EXIT_OK, EXIT_STOPPED
 from common.flat import Array
 from common.mlp import Mlp
 from common.models import Model
-from ps import outputs, rows
-from ps.coordinator import Coordinator, say, warn
-from ps.guard import Position, at_root, fingerprint
-from ps.log import LOG_NAME
+from ps import rows
+from ps.coordinator import Coordinator, say
+from ps.guard import Position, at_root
 from ps.messages import allgather
 from ps.sync import Synchronizer
 from ps.text import named_metric
 from ps.timing import SyncTimer, SyncTimes
-from workers import signals
+from workers import results, signals
 from workers.duties import Duties
+from workers.ledger import Ledger
 from workers.resume import Origin
 from workers.saving import Before, Saving
 from workers.train import EpochSums, Trainer
@@ -31,7 +31,7 @@ from workers.train import EpochSums, Trainer
 
 @dataclass(slots=True)
 class Job:
-    """What a rank holds during training.
+    """What a rank holds during training, and how far it is: ``train`` goes on from there.
 
     ``scaling``: what was taken off the features and what they were divided by. ``threads``: BLAS threads
     of this rank, and who set them. ``sync_facts``: what the log says of the mode. ``coordinator``: rank 0 only.
@@ -55,8 +55,24 @@ class Job:
     coordinator: Coordinator | None = None
     row: Array = field(init=False)
     """What this rank hands to the coordinator at an epoch's end."""
+    epoch: int = field(init=False)
+    decision: dict[str, Any] | None = None
+    """What was decided at the end of ``epoch``, if that has been reached."""
+    last: dict[str, Any] = field(init=False)
+    """What was decided at the end of the epoch before, and which that was."""
+    ledger: Ledger | None = None
+    """What all ranks did of the epoch; only where ranks may die and the others go on (workers/elastic.py)."""
+    kept: bool = field(init=False)
+    """Whether the best parameters are remembered."""
+    over: bool = field(init=False)
+    """Whether all epochs are done."""
+    code: int | None = None
+    """The exit code, once all is saved."""
 
     def __post_init__(self) -> None:
+        origin = self.origin
+        self.epoch, self.kept, self.over = origin.epoch, origin.kept, origin.stopped_early(self.config)
+        self.last = {"epoch": origin.epoch - 1, "improved": False, "memory": origin.memory}
         self.row = np.zeros(1, rows.row_type(len(self.sync.flat.shapes)))
 
     def own(self, part: Rows) -> Rows:
@@ -75,30 +91,53 @@ class Job:
             return self._train()
 
     def _train(self) -> int:
-        kept = self.origin.kept
-        for epoch in () if self.origin.stopped_early(self.config) else range(self.origin.epoch, self.config.epochs + 1):
-            sums = self.trainer.run_epoch(epoch, self.saving.before.steps)
-            if sums.stopped:
-                return self._stopped(epoch, sums)
-            decision = self._close_epoch(epoch, sums)
-            if decision["diverged"]:
-                self.duties.heal()
-            if self.config.patience and decision["improved"]:
-                self.sync.keep()
-                kept = True
-            self.position.phase = "checkpoint"
-            self.saving.after_epoch(epoch, sums)
-            if decision["stop"]:
-                break
-            if decision["signalled"]:
-                return self._stopped(epoch, sums, closed=True)
-        if kept:
-            self.sync.restore()
-        self.position.phase, self.position.epoch = "final test", 0
-        self._finish("ok", self._test())
-        return EXIT_OK
+        while self.code is None and not self.over and self.epoch <= self.config.epochs:
+            if self.decision is None:
+                sums = self.trainer.run_epoch(self.epoch, self.saving.before.steps)
+                if sums.stopped:
+                    self._stopped(sums)
+                    continue
+                self.decision = self._close_epoch(self.epoch, sums)
+            self._after_epoch(self.decision)
+        if self.code is None:
+            self.over = True
+            if self.kept:
+                self.sync.restore()
+            self.position.phase, self.position.epoch = "final test", 0
+            self._finish("ok", EXIT_OK, self._test())
+        assert self.code is not None
+        return self.code
 
-    def _close_epoch(self, epoch: int, sums: EpochSums) -> dict[str, bool]:
+    def _after_epoch(self, decision: dict[str, Any]) -> None:
+        if decision["diverged"]:
+            self.duties.heal()
+        self.keep(decision)
+        self.position.phase = "checkpoint"
+        sums = self.trainer.sums
+        self.saving.after_epoch(self.epoch, sums)
+        self.over = decision["stop"]
+        if decision["signalled"] and not self.over:
+            self._stopped(sums, closed=True)
+        else:
+            self.begin(self.epoch + 1)
+
+    def keep(self, decision: dict[str, Any]) -> None:
+        """Remember the parameters if they are the best so far and may be wanted."""
+        if self.config.patience and decision["improved"]:
+            self.sync.keep()
+            self.kept = True
+
+    def begin(self, epoch: int, before: Before | None = None) -> None:
+        """Be in an epoch, of which ``before`` is done."""
+        if self.decision is not None:
+            self.last = {**self.decision, "epoch": self.epoch}
+        self.epoch, self.decision = epoch, None
+        self.saving.before = before = before or Before()
+        self.trainer.sums = EpochSums(first=before.steps, steps=before.steps)
+        if self.ledger is not None:
+            self.ledger.begin()
+
+    def _close_epoch(self, epoch: int, sums: EpochSums) -> dict[str, Any]:
         self.position.phase = "evaluation"
         start = self.timer.clock()
         validation = self.trainer.evaluate(self.own(self.data.validation))
@@ -115,17 +154,19 @@ class Job:
             "sampled_steps": [k + 1 for k in sampled],
             "learning_rate": sums.learning_rate,
         }
-        self.saving.before = Before()
         begin_s = float(times.align(np.array([sums.begin_s]))[0])
 
-        def close() -> dict[str, bool]:
+        def close() -> dict[str, Any]:
             assert table is not None
             self.position.phase = "writing the log"
             self.saving.look()
             decision = self.lead().epoch(epoch, table, facts, len(self.data.validation), begin_s)
-            return {**decision, "signalled": bool(table["signal"].any())}
+            self.decision = {**decision, "signalled": bool(table["signal"].any())}
+            if self.ledger is not None:  # who becomes the coordinator needs what this one knows
+                self.decision["memory"] = {**self.lead().memory(), "at": time.time()}
+            return self.decision  # also kept at once: a rank may die while the others are told
 
-        decision: dict[str, bool] = at_root(self.comm, close)
+        decision: dict[str, Any] = at_root(self.comm, close)
         return decision
 
     def _fill_row(self, sums: EpochSums, times: SyncTimes, evaluation: tuple[float, int, float]) -> list[int]:
@@ -168,8 +209,8 @@ class Job:
         sync.sampling_s = sync.reduce_s = feed.input_s = saving.seconds = saving.in_loop_s = 0.0
         return sampled
 
-    def _stopped(self, epoch: int, sums: EpochSums, *, closed: bool = False) -> int:
-        steps = sums.steps
+    def _stopped(self, sums: EpochSums, *, closed: bool = False) -> None:
+        epoch, steps = self.epoch, sums.steps
         self.position.phase = "checkpoint"
         self.saving.save(epoch, sums, closed=closed, wait=True)
         signalled = allgather(self.comm, self.stop.signal)
@@ -181,8 +222,7 @@ class Job:
             say(f"Stopped on request after epoch {epoch}, step {steps} ({who}); all ranks stopped after the same step.")
 
         at_root(self.comm, note)
-        self._finish("stopped", {"stopped_epoch": epoch, "stopped_step": steps})
-        return EXIT_STOPPED
+        self._finish("stopped", EXIT_STOPPED, {"stopped_epoch": epoch, "stopped_step": steps})
 
     def _test(self) -> dict[str, Any]:
         """Return loss and metric over the test rows."""
@@ -198,43 +238,15 @@ class Job:
         say(f"Test: loss {sums[0] / n:.4g}, {named_metric(self.coordinator.metric, metric)} ({n} rows)")
         return {"test_loss": float(sums[0] / n), "test_metric": metric}
 
-    def _finish(self, status: str, facts: dict[str, Any]) -> None:
+    def _finish(self, status: str, code: int, facts: dict[str, Any]) -> None:
         """Save what the run leaves behind, at rank 0."""
         self.position.phase = "saving"
         self.saving.close()
 
         def save() -> None:
             self.position.phase = "writing the model"
-            lead = self.lead()
-            standard = {"x_mean": self.scaling[0], "x_scale": self.scaling[1]}
-            missing = [
-                *_attempt("the model", lambda: outputs.save_model(lead.folder, self.sync.flat.p, standard)),
-                *_attempt("text files", lambda: outputs.save_tables(lead.folder, lead.log.path)),
-            ]
-            if self.saving.failed and status == "stopped":
-                missing.append(f"the checkpoint could not be written ({self.saving.failed})")
-            lead.spool.flush()
-            missing += filter(None, [lead.spool.missing()])
-            if missing:
-                raise RankwiseError(
-                    f"output: {'; '.join(missing)}; make room in {lead.folder} and go on with --resume {lead.folder}"
-                )
-            lead.finish(status, fingerprint=fingerprint(self.sync.flat.params), **facts)
-            if self.saving.failed:
-                warn(f"the last checkpoint could not be written ({self.saving.failed})")
-            say("Sync time per epoch, mean over the ranks (sync = wait for the last rank + transfer):")
-            say("epoch      sync s      wait s  transfer s   of epoch")
-            for line in lead.sync_lines:
-                say(line)
-            say(f"Saved in {lead.folder}: {LOG_NAME}, model.npz, text files. Read: python -m ps.log show {lead.folder}")
+            results.save(self.lead(), self.sync.flat, self.scaling, status, self.saving.failed, facts)
+            self.code = code
 
         at_root(self.comm, save)
-
-
-def _attempt(what: str, save: Callable[[], object]) -> list[str]:
-    """Save something; return what is to be said if that fails."""
-    try:
-        save()
-    except OSError as error:
-        return [f"{what} could not be written ({error.strerror or error})"]
-    return []
+        self.code = code

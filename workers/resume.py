@@ -18,8 +18,10 @@ from workers.saving import PARAMETERS, Before
 SAVING = ("checkpoint_every", "checkpoint_minutes", "keep")
 WATCHING = ("stall_seconds", "abort_stall")
 MENDING = ("heal", "nonfinite", "nonfinite_most")
-MAY_CHANGE = ("epochs", *SAVING, *WATCHING, *MENDING, "output", "verbose", "debug", *ONLY_ON_COMMAND_LINE)
+MAY_CHANGE = ("epochs", *SAVING, *WATCHING, *MENDING, "elastic", "output", "verbose", "debug", *ONLY_ON_COMMAND_LINE)
 """Options that need not be those of the run that is gone on with."""
+OF_A_JOB = ("output", "elastic", *ONLY_ON_COMMAND_LINE)
+"""Those that a job does not take over from the one before."""
 
 
 @dataclass(slots=True)
@@ -78,7 +80,7 @@ def saved_config(resume: str, output: str) -> dict[str, Any]:
     if not isinstance(values, dict) or not values.keys() <= known or not isinstance(values.get("hidden"), list):
         raise RankwiseError(f"resume: the log of {folder} holds no configuration that this version knows")
     checked = RunConfig.from_dict({**values, "resume": ""}).as_dict()
-    return {name: value for name, value in checked.items() if name not in ("output", *ONLY_ON_COMMAND_LINE)}
+    return {name: value for name, value in checked.items() if name not in OF_A_JOB}
 
 
 def check_same(saved: dict[str, Any], config: RunConfig) -> None:

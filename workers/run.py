@@ -16,6 +16,7 @@ def main() -> int:
     from common.errors import JobError
     from ps.guard import Position, abort_on_error
     from ps.nodes import Nodes
+    from workers import elastic, fault_tolerance
     from workers.setup import configure, open_log, prepare
     from workers.signals import StopFlag
     from workers.watch import Watch
@@ -31,15 +32,17 @@ def main() -> int:
                 return configured
             config, origin = configured
             position.debug = config.debug
+            if config.elastic:
+                fault_tolerance.check_support(config, comm.size)
             nodes = Nodes(comm, config.ranks_per_node)
             job = prepare(comm, nodes, config, origin, stop, position)
             open_log(job, nodes)
             watch.open(nodes, config, job.coordinator)
-            code = job.train()
+            code = elastic.train(job) if config.elastic else job.train()
         except JobError as error:
             if job is not None:
                 job.saving.close()
-            if comm.rank == 0:
+            if (comm if job is None else job.comm).rank == 0:
                 if job is not None and job.coordinator is not None:
                     job.coordinator.fail(str(error))
                 sys.stderr.write(f"rankwise: {error}\n")
@@ -52,6 +55,8 @@ def main() -> int:
         if job is not None:
             job.saving.close()
         position.phase = "closing"
+        if job is not None and job.config.elastic:
+            fault_tolerance.leave(position, code)
         # all ranks are here, so what is freed together can be
         if job is not None:
             job.sync.close()

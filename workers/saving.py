@@ -79,6 +79,11 @@ class Saving:
         if every and epoch % every == 0:
             self.save(epoch, sums, closed=True)
 
+    def move(self, comm: MPI.Comm) -> None:
+        """Go on among other ranks, who need not all have taken the last copy."""
+        self.comm, self._saved = comm, (-1, False)
+        self.seconds = self.in_loop_s = 0.0
+
     def look(self, *, wait: bool = False) -> None:
         """Report a checkpoint that has been written, at rank 0."""
         if self._writer is not None and (outcome := self._writer.ended(wait=wait)) is not None:

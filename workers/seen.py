@@ -14,6 +14,8 @@ from common.progress import ENDED, STOPPED, Row, read_row
 
 LOOK_S = 1.0
 """Between two looks at a row."""
+LOST = 2
+"""In a row, instead of having left MPI: it died, and the others go on without it."""
 ABORT_SIGNAL = signal.SIGURG
 """Has a rank end the job with the exit code of an error (``workers/signals.py``); other programs ignore it."""
 STACK_SIGNAL = signal.SIGUSR2
@@ -36,10 +38,14 @@ class Rank:
     longest_ms: int = 0
     noted: bool = False
     ended: bool = False
+    lost: bool = False
+    """Whether it died, and the others go on without it."""
 
     def look(self, now: float, beat: int, *, aborting: bool, stalled: bool) -> Row:
         """Read the row and add what is seen from outside. A step that ends a stall is no measure for others."""
         row = read_row(self.memory)
+        if self.lost:
+            row = replace(row, over=LOST)
         if row.place != self.row.place:
             if self.row.step and not stalled:
                 self.longest_ms = max(self.longest_ms, int(1000 * step_time(self.row, row, now - self.changed)))

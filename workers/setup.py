@@ -28,6 +28,7 @@ from workers.choose import choose
 from workers.describe import describe, timing
 from workers.duties import Duties
 from workers.job import Job
+from workers.ledger import Ledger
 from workers.resume import Origin, open_origin, state_of
 from workers.saving import Saving
 from workers.signals import StopFlag
@@ -143,12 +144,13 @@ def prepare(comm: MPI.Comm, nodes: Nodes, config: RunConfig, origin: Origin, sto
     duties = Duties(comm, config, parts.sync, saving, position)
     duties.skipped = origin.skipped
     parts.sync.go_on_at(origin.before.steps)
-    trainer = Trainer(config, data, model, parts.feed, sync, stop, position, duties)
+    ledger = Ledger(sync) if config.elastic else None
+    trainer = Trainer(config, data, model, parts.feed, ledger or sync, stop, position, duties)
     duties.not_finite = trainer.not_finite
     facts = {"mode": mode, **parts.sync.facts(), "trials": trials}
     return Job(
         comm, config, data, (mean, scale), model, trainer, parts.sync, parts.timer, stop, position, threads, facts,
-        origin, saving, duties,
+        origin, saving, duties, ledger=ledger,
     )  # fmt: skip
 
 
@@ -164,18 +166,8 @@ def open_log(job: Job, nodes: Nodes) -> None:
     def open_log() -> str:
         origin, resumed = job.origin, bool(job.origin.folder)
         folder = Path(origin.folder) if resumed else make_folder(config.output, config.mode, comm.size)
-        lead = job.coordinator = Coordinator(folder, config, job.sync.flat, _spread(data, job.model), resumed=resumed)
+        lead = appoint(job, folder, resumed=resumed)
         runs.tidy(folder)  # behind the lock on the log: no other job writes here
-        job.saving.outcome, job.duties.event = lead.checkpointed, lead.event
-        job.saving.about = lambda: {
-            "config": config.as_dict(),
-            "mode": job.sync_facts["mode"],
-            "data_sha256": data.sha256,
-            "coordinator": lead.memory(),
-            "skipped": list(job.duties.skipped),
-        }
-        if config.init == "broadcast":  # else each rank has parameters of its own, and one file does not hold them
-            job.saving.open(folder)
         if resumed:
             lead.recall(origin.memory, facts)
             lead.event(
@@ -185,7 +177,7 @@ def open_log(job: Job, nodes: Nodes) -> None:
             for fault in origin.faults:
                 warn(f"passed over: {fault}")
             return str(folder)
-        job.coordinator.header(
+        lead.header(
             **facts,
             steps_per_epoch=job.trainer.feed.steps,
             sync=job.sync_facts,
@@ -209,6 +201,23 @@ def open_log(job: Job, nodes: Nodes) -> None:
 
     at_root(comm, note)
     job.position.phase = "training"
+
+
+def appoint(job: Job, folder: Path, *, resumed: bool) -> Coordinator:
+    """Make this rank the coordinator of a run in a folder, of a new one or of one that has a log; return it."""
+    config, spread = job.config, _spread(job.data, job.model)
+    lead = job.coordinator = Coordinator(folder, config, job.sync.flat, spread, resumed=resumed)
+    job.saving.outcome, job.duties.event = lead.checkpointed, lead.event
+    job.saving.about = lambda: {
+        "config": config.as_dict(),
+        "mode": job.sync_facts["mode"],
+        "data_sha256": job.data.sha256,
+        "coordinator": lead.memory(),
+        "skipped": list(job.duties.skipped),
+    }
+    if config.init == "broadcast":  # else each rank has parameters of its own, and one file does not hold them
+        job.saving.open(folder)
+    return lead
 
 
 def _compare(job: Job) -> list[Verdict]:

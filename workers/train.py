@@ -16,7 +16,7 @@ from common.flat import ASK_STOP, Flat
 from common.marks import BEGIN, END, INPUT, Marks
 from common.mlp import Mlp
 from common.models import Model
-from common.progress import AT, COMPUTE, EXCHANGE, N_PARTS, TICK
+from common.progress import AT, COMPUTE, EXCHANGE, N_PARTS, OUTSIDE, TICK
 
 EVALUATION_ROWS = 512
 """Rows of one forward pass in an evaluation: bounds its memory."""
@@ -115,6 +115,13 @@ class Trainer:
         self.duties = duties
         self.batch: Batch | None = None
         self.loss_sum = 0.0
+        self.sums = EpochSums()
+
+    @property
+    def done(self) -> int:
+        """Steps of the epoch that are done; not the one that an exception has come out of."""
+        at = self.progress.cells[AT]
+        return self.sums.steps if at == OUTSIDE else at // N_PARTS
 
     def run_epoch(self, epoch: int, done: int = 0) -> EpochSums:
         """Train one epoch, but for the steps that are done already.
@@ -122,7 +129,7 @@ class Trainer:
         Raises what the synchroniser raises; ``batch`` is then the one it happened on.
         """
         sums, feed, progress, stop = EpochSums(first=done, steps=done), self.feed, self.progress, self.stop
-        duties, cells = self.duties, progress.cells
+        duties, cells, self.sums = self.duties, progress.cells, sums
         backward, step = self.sync.backward, self.sync.step
         rates = schedules.learning_rates(self.config, epoch, feed.steps)
         sampled = frozenset(sampled_steps(feed.steps))

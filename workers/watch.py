@@ -67,6 +67,7 @@ class Watch:
             "progress": str(self.progress),
             "stall_s": config.stall_seconds,
             "abort_s": config.abort_stall,
+            "elastic": config.elastic,
             "path": [path for path in sys.path if path],
         }
         command = [sys.executable, "-I", "-S", "-c", PROGRAM, str(ROOT)]

@@ -17,8 +17,8 @@ from typing import Any
 
 from common.blame import waits
 from common.progress import ENDED, PAGE_BYTES, STOPPED, Row, read_row
-from ps.failure import append_events, claim, say
-from workers.seen import ABORT_SIGNAL, LOOK_S, Rank, killed_by, memory_kills, open_file
+from ps.failure import append_events, claim, death_path, leave_word, say
+from workers.seen import ABORT_SIGNAL, LOOK_S, LOST, Rank, killed_by, memory_kills, open_file
 from workers.stalls import StallWatch
 
 STALLED_LOOK_S = 0.2
@@ -56,6 +56,7 @@ class Witness:
         self.kill_at: float | None = None
         self.aborting = False
         self.memory_kills = memory_kills()
+        self.elastic: bool = orders["elastic"]
 
     @property
     def live(self) -> list[Rank]:
@@ -114,18 +115,32 @@ class Witness:
         if row.over or rank.noted:
             return
         rank.noted = True
+        if self.elastic and self.kill_at is None and not (row.claimed or row.signal or self.failure.exists()):
+            rank.lost = True
+            message, event = self._death(rank, row)
+            say(message)
+            self.events.append(event)
+            leave_word(self.failure.parent, event)
+            return
         if row.claimed or self.kill_at is None:
             self._note_death(rank, row)
         self._end_soon()
 
-    def _note_death(self, rank: Rank, row: Row) -> None:
-        """Say what a rank died of. What it told itself is there by now, and better."""
+    def _death(self, rank: Rank, row: Row) -> tuple[str, dict[str, Any]]:
+        """Return what a rank died of, as a message and as an event."""
         host = self.hosts[rank.rank]
         by = signal.Signals(row.signal).name if row.signal else killed_by(rank.process)
         cause = f"ended by a second {by}" if row.signal else f"killed by {by}" if by else "its process is gone"
         if by == "SIGKILL" and memory_kills() > self.memory_kills:
             cause += "; this machine has run out of memory"
         message = f"rankwise: rank {rank.rank} on {host} died ({cause}) {row.where}"
+        event = {"what": "death", "rank": rank.rank, "host": host, "epoch": row.epoch, "step": row.step,
+                 "phase": row.phase, "message": message.removeprefix("rankwise: "), "noticed": time.time()}  # fmt: skip
+        return message, event
+
+    def _note_death(self, rank: Rank, row: Row) -> None:
+        """Say what a rank died of. What it told itself is there by now, and better."""
+        message, event = self._death(rank, row)
         first = not row.claimed and claim(self.failure, message)
         if first:
             say(message)
@@ -133,10 +148,7 @@ class Witness:
             with contextlib.suppress(OSError):
                 message = self.failure.read_text(encoding="utf-8").rstrip().rpartition("\n")[2]
         if first or row.claimed:
-            self.events.append(
-                {"what": "death", "rank": rank.rank, "host": host, "epoch": row.epoch, "step": row.step,
-                 "phase": row.phase, "message": message.removeprefix("rankwise: "), "noticed": time.time()}
-            )  # fmt: skip
+            self.events.append({**event, "message": message.removeprefix("rankwise: ")})
 
     def _look(self, now: float) -> None:
         """Read all rows, and show those of this node to the others."""
@@ -179,8 +191,11 @@ class Witness:
 
     def _close(self) -> None:
         """Tidy up, or bring those events to the log that rank 0 did not live to write."""
-        if self.kill_at is None and all(rank.row.over for rank in self.ranks.values()):
-            if 0 in self.ranks:
+        self._drop_told()
+        if self.events and all(row.over == LOST for row in self.rows):  # nobody is left to go on
+            claim(self.failure, f"rankwise: {self.events[-1]['message']}")
+        elif self.kill_at is None and all(rank.row.over for rank in self.ranks.values()):
+            if all(row.over for row in self.rows) if self.elastic else 0 in self.ranks:
                 self.file.unlink(missing_ok=True)
             return
         if not self.events:
@@ -191,12 +206,26 @@ class Witness:
         def patient() -> bool:
             return time.monotonic() < until
 
-        while self.rows[0].state != ENDED and patient():
+        while not all(row.state == ENDED for row in self._writers()) and patient():
             time.sleep(LOOK_S / 4)
             with contextlib.suppress(OSError):
                 self._exchange(time.monotonic())
-        if self.rows[0].state == ENDED and not self.rows[0].over:
+        if all(row.state == ENDED and row.over in (0, LOST) for row in self._writers()):
             append_events(self.log, self.events, patient)
+
+    def _writers(self) -> list[Row]:
+        """Return the rows of those that may write to the log: rank 0, or any where the others go on without it."""
+        return self.rows if self.elastic else self.rows[:1]
+
+    def _drop_told(self) -> None:
+        """Leave out deaths that have come to the log meanwhile, and take back the word of the others."""
+        for rank in self.ranks.values():
+            word = death_path(self.failure.parent, rank.rank)
+            if rank.lost and not word.exists():
+                self.events = [e for e in self.events if (e["what"], e.get("rank")) != ("death", rank.rank)]
+            if rank.lost:
+                with contextlib.suppress(OSError):
+                    word.unlink(missing_ok=True)
 
 
 def main() -> None:

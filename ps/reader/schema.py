@@ -321,7 +321,14 @@ EVENTS = {
         **AGAIN, **PLACE, ranks_before=WHOLE, ranks=RANKS, passed_over=absent(listing(TEXT)), epochs=absent(WHOLE)
     ),
     "shrink": table(
-        **AGAIN, **PLACE, ranks_before=WHOLE, ranks=RANKS, dead=listing(WHOLE), hosts=listing(TEXT), seconds=NUMBER
+        **AGAIN,
+        **PLACE,
+        ranks_before=WHOLE,
+        ranks=RANKS,
+        dead=listing(WHOLE),
+        hosts=listing(TEXT),
+        seconds=NUMBER,
+        alive=absent(by_rank(WHOLE)),
     ),
     "checkpoint": table(file=TEXT),
     "checkpoint-failed": table(reason=TEXT),

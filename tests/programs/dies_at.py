@@ -1,0 +1,115 @@
+"""A training job whose ranks die: ``dies_at.py RANK:EPOCH:STEP:PLACE[,...] [arguments of workers.run]``.
+
+Ranks are numbered as at the start. A place is a phase of ``Progress``, ``moving`` or ``deciding``, with step 0, or
+``compute``, ``exchange`` or ``noting``, when what went wrong in a step comes to the log. With `` by TERM`` or
+`` by a bug`` behind it, the rank does not die but has that happen.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from common.feed import Batch
+from common.mlp import Pass
+from common.progress import Progress
+from ps import reduce
+from ps.coordinator import Coordinator
+from ps.log import Record
+from ps.nodes import Nodes
+from ps.timing import SyncTimer
+from workers import run
+from workers.duties import Duties
+from workers.watch import Watch
+
+deaths = [(int(r), int(e), int(s), place) for r, e, s, place in (text.split(":") for text in sys.argv[1].split(","))]
+del sys.argv[1]
+positions: list[Progress] = []
+
+
+def die(place: str, epoch: int, step: int = 0) -> None:
+    """Do so, if it is this rank's turn."""
+    from mpi4py import MPI
+
+    own = MPI.COMM_WORLD.rank
+    if (own, epoch, step, f"{place} by TERM") in deaths:
+        os.kill(os.getpid(), signal.SIGTERM)
+    if (own, epoch, step, f"{place} by a bug") in deaths:
+        raise ValueError("this is the cause")
+    if (own, epoch, step, place) in deaths:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def here(place: str) -> None:
+    """Die at a part of a step."""
+    if positions:
+        die(place, positions[0].epoch, positions[0].step)
+
+
+def gradient(self: Pass, batch: Batch, scale: float, ready: Any) -> float:
+    """Die before the gradient is computed."""
+    here("compute")
+    return plain_gradient(self, batch, scale, ready)
+
+
+def reduced(self: reduce.ReduceBcast) -> None:
+    """Sum as the mode does, and die when others may have the sum."""
+    from mpi4py import MPI
+
+    for piece in self.pieces:
+        if self.comm.rank == 0:
+            self.comm.Reduce(MPI.IN_PLACE, piece)
+        else:
+            self.comm.Reduce(piece, None)
+        here("exchange")
+        self.comm.Bcast(piece)
+
+
+def served(self: reduce.SendRecv) -> None:
+    """Die with receives and sends under way."""
+    here("exchange")
+    plain_serve(self)
+
+
+def moved(self: SyncTimer, nodes: Nodes) -> None:
+    """Die while the others put the job in order."""
+    if hasattr(self, "nodes"):
+        die("moving", positions[0].epoch)
+    plain_move(self, nodes)
+
+
+def judged(self: Coordinator, record: Record) -> dict[str, bool]:
+    """Die when the epoch is in the log, and nobody knows."""
+    die("deciding", record["epoch"])
+    return plain_judge(self, record)
+
+
+def noted(self: Duties, what: str, **fields: Any) -> None:
+    """Die when some others have put a step that went wrong in order."""
+    here("noting")
+    plain_note(self, what, **fields)
+
+
+def opened(self: Watch, *arguments: Any) -> None:
+    """Begin to look for the places, now that all ranks train."""
+    plain_open(self, *arguments)
+    positions.append(self.position)
+
+
+def enter(self: Progress, name: str) -> None:
+    """Die where a phase begins."""
+    plain_phase.fset(self, name)
+    if positions:
+        die(name, self.epoch)
+
+
+plain_phase: Any = Progress.__dict__["phase"]
+plain_gradient, plain_serve, plain_move = Pass.loss_grad, reduce.SendRecv.sum, SyncTimer.move
+plain_judge: Callable[..., dict[str, bool]] = Coordinator.judge
+plain_open, plain_note = Watch.open, Duties._note
+Progress.phase = property(plain_phase.fget, enter)  # type: ignore[method-assign,assignment]
+Pass.loss_grad, reduce.SendRecv.sum, SyncTimer.move = gradient, served, moved  # type: ignore[method-assign]
+Duties._note = noted  # type: ignore[method-assign]
+reduce.ReduceBcast.sum, Coordinator.judge, Watch.open = reduced, judged, opened  # type: ignore[method-assign,assignment]
+sys.exit(run.main())
