@@ -11,6 +11,7 @@ import pytest
 from ps.cores import confined
 from ps.findings import Findings
 from ps.log import Record
+from ps.pace import useful_s
 from ps.verdicts import Verdict, named
 from tests import synthetic
 from tests.ranks import Result, environment, epochs, records
@@ -220,7 +221,7 @@ def test_communication_bound() -> None:
     assert (found.code, found.severity, found.ranks) == ("communication-bound", "warning", [0, 1, 2, 3])
     # T = 0.4 s / 20 steps, t = 0.101 s / 320 rows, P = 4
     transfer, row = 0.4 / 20, 0.101 / 320
-    assert found.evidence["transfer_s_per_step"] == pytest.approx(transfer)
+    assert found.evidence["exchange_s_per_step"] == pytest.approx(transfer)
     assert found.evidence["busy_s_per_row"] == pytest.approx(row, rel=0.02)
     assert found.evidence["break_even_batch"] == pytest.approx(transfer / (row * 0.75), rel=0.02)
     assert found.evidence["efficient_batch"] == pytest.approx(4 * 4 * transfer / row, rel=0.02)
@@ -229,10 +230,23 @@ def test_communication_bound() -> None:
 
 def test_the_break_even_batch_breaks_even() -> None:
     found = watch(head(4), 5, transferring(0.4))[0].evidence
-    batch, t, transfer = found["break_even_batch"], found["busy_s_per_row"], found["transfer_s_per_step"]
+    batch, t, transfer = found["break_even_batch"], found["busy_s_per_row"], found["exchange_s_per_step"]
     assert batch * t == pytest.approx(transfer + batch * t / 4)
     work = found["efficient_batch"] * t / 4
     assert work / (work + transfer) == pytest.approx(0.8)
+
+
+def test_summing_slices_is_exchange_and_no_work() -> None:
+    def summing(number: int, record: Record) -> None:
+        transferring(0.03)(number, record)
+        record["reduce_s"] = [0.04] * 4  # of 0.1 s of computing
+
+    (found,) = watch(head(4), 10, summing)
+    assert found.code == "communication-bound"
+    assert found.evidence["exchange_s_per_step"] == pytest.approx(0.07 / 20)
+    assert found.evidence["busy_s_per_step"] == pytest.approx(0.061 / 20, rel=0.02)
+    epoch = {"compute_s": [0.5, 0.7], "input_s": [0.1, 0.1], "reduce_s": [0.2, 0.0]}
+    assert useful_s(epoch).tolist() == pytest.approx([0.4, 0.8])
 
 
 def preempted(number: int, record: Record) -> None:

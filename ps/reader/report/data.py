@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from common.flat import Array
+from ps.cores import host_names
 from ps.log import Record, log_path
 from ps.reader.compare import Summary
 from ps.reader.comparison import Contents
@@ -73,8 +74,7 @@ class RunData:
     @property
     def hosts(self) -> dict[int, str]:
         """The host of each rank, in the last job that had it."""
-        nodes = (node for job in self.view.jobs for node in job.header["nodes"])
-        return {rank: node["host"] for node in nodes for rank in node["ranks"]}
+        return {rank: name for job in self.view.jobs for rank, name in host_names(job.header).items()}
 
     def add(self, record: Record) -> None:
         """Take a record in."""

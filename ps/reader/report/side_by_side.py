@@ -26,7 +26,7 @@ def _step_s(run: RunData) -> dict[str, float]:
 
 
 def _table(runs: list[RunData], names: list[str]) -> Table:
-    known = [min(run.summary.losses) for run in runs if run.n_epochs]
+    known = [run.summary.least_loss for run in runs if run.n_epochs]
     goal = max(known) if known else float("nan")
     columns = ["run", "mode", "ranks", "state", "epochs", "findings", "last loss", "last validation metric",
                f"seconds to loss {goal:.4g}", "step, us", "wait, us", "transfer, us", "communication"]  # fmt: skip
@@ -38,7 +38,7 @@ def _table(runs: list[RunData], names: list[str]) -> Table:
 def _row(run: RunData, name: str, goal: float) -> list[str]:
     view = run.view
     cells = [name, clip(mode_name(run.header)) if run.header else "-", run.view.ranks or "-"]
-    cells += [clip(view.state), str(run.n_epochs), str(len(view.verdicts))]
+    cells += [clip(view.state), str(run.n_epochs), str(view.n_verdicts)]
     if not run.n_epochs:
         return cells + ["-"] * 7
     step = _step_s(run)
