@@ -59,7 +59,7 @@ def contribution(table: Array, names: list[str]) -> dict[str, Any]:
     own_sq, plain_sq = table["own_sq"].sum(axis=0), table["plain_sq"][0]
     fields["diversity"] = {n: ratio(own_sq[i], plain_sq[i]) for i, n in enumerate(names)}
     diversity = fields["diversity_all"] = ratio(own_sq.sum(), plain_sq.sum())
-    fields["effective_ranks"] = None if diversity is None else len(table) * min(diversity, 1.0)
+    fields["effective_ranks"] = None if diversity is None else int((table["rows"] > 0).sum()) * min(diversity, 1.0)
     trace, bias = table["noise"].sum(axis=0), table["noise_share"].sum(axis=0)
     squares = table["noise_sq"][0] - bias
     fields["noise_trace"] = {n: _finite(float(trace[i])) for i, n in enumerate(names)}
