@@ -36,6 +36,7 @@ class Summary:
     medians: Thin[dict[str, float]] = field(default_factory=lambda: Thin(MOST_EPOCHS))
     compute_s: float = 0.0
     sync_s: float = 0.0
+    reduce_s: float = 0.0
     sent_bytes: int = 0
     parts: int = 0
 
@@ -49,6 +50,7 @@ class Summary:
         self.medians.add({name: mean(record[f"{name}_median_s"]) for name in MEDIANS})
         self.compute_s += mean(record["compute_s"])
         self.sync_s += mean(record["sync_s"])
+        self.reduce_s += mean(record["reduce_s"])
         self.sent_bytes += max(record["sent_bytes"])
         self.parts += record.get("before") is not None
 
@@ -113,7 +115,7 @@ def _median_us(values: list[float]) -> str:
 
 def _share(summary: Summary) -> str:
     total = summary.compute_s + summary.sync_s
-    return percent(summary.sync_s / total) if total else "-"
+    return percent((summary.sync_s + summary.reduce_s) / total) if total else "-"  # summing is part of compute
 
 
 def _parameters(view: RunView) -> dict[str, np.ndarray]:
