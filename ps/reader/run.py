@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common.host import boot_id, host, process_start
+from common.host import boot_id, has_ended, host, process_start
 from ps.log import FAILURE_NAME, Entry, Record, log_path
 from ps.reader.rewinds import GOING_ON, CountedReader
 from ps.reader.schema import PROCESSES, Check
@@ -195,6 +195,8 @@ def _alive(header: Record) -> bool:
     for noted, now in ((header.get("boot_id"), boot_id()), (header.get("pid_start"), process_start(pid))):
         if None not in (noted, now) and noted != now:
             return False
+    if has_ended(pid):
+        return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
