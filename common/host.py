@@ -15,12 +15,22 @@ def process_start(pid: int) -> int | None:
 
     Process ids are used again; id, start and boot together are not.
     """
+    fields = _stat(pid)
+    return int(fields[19]) if len(fields) > 19 else None
+
+
+def has_ended(pid: int) -> bool:
+    """Say whether a process has ended of which its parent has not taken notice yet: its id is still there."""
+    return _stat(pid)[:1] in (["Z"], ["X"])
+
+
+def _stat(pid: int) -> list[str]:
+    """Return the fields of a process from the third on, its state; none if it is gone or the system does not tell."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-        # proc(5): field 22; the second is the program's name in brackets, which may hold anything
-        return int(stat.rpartition(")")[2].split()[19])
-    except (OSError, ValueError, IndexError):
-        return None
+    except OSError:
+        return []
+    return stat.rpartition(")")[2].split()  # proc(5): the second is the name in brackets, which may hold anything
 
 
 def boot_id() -> str | None:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from ps.intervals import LEVEL, holm, interval, rank_sum_p, smallest_p
+from ps.intervals import LEVEL, interval, slower_p, smallest_p
 from ps.log import Record
 from ps.text import number
 
@@ -13,8 +13,8 @@ TOLERANCE = {"float64": 1e-10, "float32": 1e-3}
 """Difference of final parameters that rounding explains, as a share of the largest parameter."""
 FASTEST, SLOWER, UNDECIDED = "fastest", "slower", "no difference shown"
 METHOD = (
-    f"rank-sum test of the trials' step times against the fastest mode's, exact, two-sided; p raised for the number of "
-    f"modes (Holm 1979); a difference is shown below {LEVEL:g}"
+    "rank-sum test of the trials' step times against the fastest mode's; p is that of chance which picks the fastest "
+    f"too, over all modes together (Westfall & Young 1993); a difference is shown below {LEVEL:g}"
 )
 
 
@@ -72,14 +72,13 @@ def _test(modes: list[Record], seconds: dict[str, list[float]]) -> None:
     """Set ``outcome``, ``ratio`` and ``p`` of all modes, of which the first is the fastest."""
     first, *others = modes
     first.update(outcome=FASTEST, ratio=1.0, p=None)
-    ps = holm([rank_sum_p(seconds[first["mode"]], seconds[m["mode"]]) for m in others])
-    for m, p in zip(others, ps, strict=True):
+    for m, p in zip(others, slower_p([seconds[m["mode"]] for m in modes]), strict=True):
         ratio = m["step_s"]["median"] / first["step_s"]["median"]
         m.update(outcome=SLOWER if p <= LEVEL else UNDECIDED, ratio=ratio, p=p)
 
 
 def _sentences(found: Record, dtype: str) -> list[str]:
-    first, *others = found["modes"]
+    modes = first, *others = found["modes"]
     if not others:
         return ["One mode alone: nothing to compare."]
     slower = [f"{m['mode']} {m['ratio']:.2f} times (p {number(m['p'], 2)})" for m in others if m["outcome"] == SLOWER]
@@ -89,8 +88,8 @@ def _sentences(found: Record, dtype: str) -> list[str]:
         said.append(f"Slower than {first['mode']}: {', '.join(slower)} its time.")
     if like:
         said.append(f"No difference to {first['mode']} shown: {', '.join(like)} its time.")
-    if smallest_p(found["trials"], len(others)) > LEVEL:
-        needed = next(n for n in range(2, 100) if smallest_p(n, len(others)) <= LEVEL)
+    if smallest_p(found["trials"], len(modes)) > LEVEL:
+        needed = next(n for n in range(2, 100) if smallest_p(n, len(modes)) <= LEVEL)
         said.append(f"With so few trials none can be shown: the test needs at least --trials {needed}.")
     return [*said, _agreement(found, dtype)]
 

@@ -20,6 +20,7 @@ from ps import analytics, outputs
 from ps.findings import Findings
 from ps.log import FAILURE_NAME, FORMAT, LOG_NAME, VERSION, LogReader
 from ps.log_writer import RunLog, Spool
+from ps.pace import RUN_TIME, useful_s
 from ps.rows import NUMBERS
 from ps.text import epoch_line, percent, verdict_line
 from ps.verdicts import Verdict
@@ -226,7 +227,7 @@ class Coordinator:
             "validation_metric": None,
             "rows": rows.astype(int).tolist(),
             **analytics.contribution(table, self.names),
-            "efficiency": analytics.efficiency(table["compute_s"] + table["input_s"], table["loop_s"]),
+            "efficiency": analytics.efficiency(useful_s(table), sum(table[k] for k in RUN_TIME)),
         }
         record["noise_scale"] = self.noise.update(
             list(record["noise_trace"].values()), list(record["noise_gradient_sq"].values())

@@ -28,6 +28,11 @@ class Host:
         return sum(self.threads) > len(self.cores)
 
 
+def host_names(header: Record) -> dict[int, str]:
+    """Return the host of each rank, from a header or an event after which other processes go on."""
+    return {rank: node["host"] for node in header["nodes"] for rank in node["ranks"]}
+
+
 def hosts(header: Record) -> list[Host]:
     """Return the machines of a job; nodes pretended with ``ranks_per_node`` lie on the same one."""
     pretended = header["config"].get("ranks_per_node", 0)

@@ -1,5 +1,6 @@
 """Mode ``factors``: ranks of a node share layers' inputs and deltas, and each forms its rows of the gradient itself."""
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -26,13 +27,18 @@ PRODUCT = 1 << 21
 class Product:
     """Some rows of a layer's gradient over the whole batch of the node: input^T delta."""
 
-    def __init__(self, inputs_t: Array, deltas: Array, room: Array) -> None:
-        """``inputs_t``: (rows of the gradient, batch); ``deltas``: (batch, n_out); ``room``: (rows, n_out)."""
-        self.inputs_t, self.deltas, self.room = inputs_t, deltas, room
+    def __init__(self, inputs_t: Array, deltas: Array, room: Array, spent: list[float]) -> None:
+        """``inputs_t``: (rows of the gradient, batch); ``deltas``: (batch, n_out); ``room``: (rows, n_out).
+
+        ``spent``: seconds of all products, one number.
+        """
+        self.inputs_t, self.deltas, self.room, self.spent = inputs_t, deltas, room, spent
 
     def total(self) -> Array:
         """Return the rows."""
+        begin = time.perf_counter()
         np.matmul(self.inputs_t, self.deltas, out=self.room)  # np.dot would copy what does not lie in one piece
+        self.spent[0] += time.perf_counter() - begin
         return self.room
 
 
@@ -55,6 +61,7 @@ class FactorStep(SharedStep):
         by_node = [counts[[r for r, other in enumerate(nodes.leaders) if other == own]] for own in set(nodes.leaders)]
         self._rule_rows = max(int(node.sum(axis=0).max()) for node in by_node)
         self._factored: list[bool] = []
+        self._forming_s = [0.0]
         self._passes: dict[tuple[int, int], tuple[Pass, Pass]] = {}
         self._layers = model.layers
         self._shapes = [(int(self._room.max()), n + 1) for n in model.sizes[1:-1]]
@@ -112,6 +119,13 @@ class FactorStep(SharedStep):
         runs: tuple[Run, Run] = batch.run
         return runs[sample]
 
+    def step(self, batch: Batch, loss_sum: float, *, stop: bool, sample: bool, save: bool = False) -> int:
+        """See Synchronizer. Forming a gradient is computing, as it is in backward."""
+        self._forming_s[0] = 0.0
+        asked = super().step(batch, loss_sum, stop=stop, sample=sample, save=save)
+        self.reduce_s -= self._forming_s[0]
+        return asked
+
     def facts(self) -> dict[str, Any]:
         """See Synchronizer."""
         names = [w for (w, _), factored in zip(self._layers, self._factored, strict=True) if factored]
@@ -156,7 +170,8 @@ class FactorStep(SharedStep):
             first = (start - self.flat.slices[self._layers[layer][0]].start) // shape[1]
             inputs = batch.around if layer == 0 else self._inputs[layer - 1][:rows]
             deltas = self._deltas[layer][:rows, : shape[1]]
-            totals.append(Product(inputs.T[first : first + shape[0]], deltas, piece.room.reshape(shape)).total)
+            room = piece.room.reshape(shape)
+            totals.append(Product(inputs.T[first : first + shape[0]], deltas, room, self._forming_s).total)
         return totals
 
 

@@ -4,16 +4,23 @@ Hoefler & Belli 2015, "Scientific Benchmarking of Parallel Computing Systems" (S
 intervals of medians, and a rank test before one is called faster.
 """
 
+import functools
+import itertools
 import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from common.flat import Array
+
 CONFIDENCE = 0.95
 LEVEL = 0.05
 """Of a test below which a difference is shown."""
 EXACT_UP_TO = 20
-"""Repeats of each of two up to which a rank test counts all orders."""
+"""Repeats up to which the values themselves are dealt anew."""
+DRAWS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,49 +58,63 @@ def _confidence(n: int, k: int) -> float:
     return max(0.0, 1 - outside)
 
 
-def rank_sum_p(a: Sequence[float], b: Sequence[float]) -> float:
-    """Return the two-sided p of the rank-sum test: how often chance alone sets two samples so far apart.
+def slower_p(samples: Sequence[Sequence[float]]) -> list[float]:
+    """Return, for each sample but the first, how often chance alone would make one look so much larger than the first.
 
-    Wilcoxon 1945; Mann & Whitney 1947. Equal values share their mean rank. Up to 20 values each, all ways to deal the
-    ranks are counted; above, the sum is taken as normal.
+    ``samples``: the least median first. That one was picked by these very figures, and so looks small by luck: a rank
+    test against it as if it had been named before finds a difference among five equal modes in up to 9 % of cases, not
+    5. So chance does the picking too: all values are dealt anew, the sample with the least median is picked, and what
+    counts is the largest U (Mann & Whitney 1947) of the others against it. Those farthest off are then set aside, and
+    the next is judged among the rest (Westfall & Young 1993, "Resampling-Based Multiple Testing": steps down). So with
+    equal modes none is called slower in 95 % of cases, and neither is one that is as fast as the fastest.
     """
-    ranks = _doubled_ranks([*a, *b])
-    total, n, m = sum(ranks[: len(a)]), len(a), len(b)
-    middle = n * (n + m + 1)
-    if max(n, m) <= EXACT_UP_TO:
-        ways = _ways(ranks, n)
-        far = sum(count for s, count in ways.items() if abs(s - middle) >= abs(total - middle))
-        return far / math.comb(n + m, n)
-    spread = math.sqrt(sum((rank - (n + m + 1)) ** 2 for rank in ranks) * n * m / ((n + m) * (n + m - 1)))
-    return math.erfc(abs(total - middle) / spread / math.sqrt(2)) if spread else 1.0
+    first, *others = samples
+    shares = [_share_above(other, first) for other in others]
+    found, largest = [0.0] * len(others), 0.0
+    left = sorted(range(len(others)), key=lambda i: -shares[i])
+    for place, i in enumerate(left):
+        sizes = (len(first), *(len(others[j]) for j in left[place:]))
+        largest = max(largest, _chance(sizes, shares[i]))
+        found[i] = largest
+    return found
 
 
-def _doubled_ranks(values: Sequence[float]) -> list[int]:
-    """Return twice the rank of each value, from 1, so that shared ranks are whole too."""
-    ordered = sorted(values)
-    first = {value: i for i, value in reversed(list(enumerate(ordered)))}
-    return [2 * first[value] + 1 + ordered.count(value) for value in values]
+def smallest_p(trials: int, samples: int) -> float:
+    """Return the least p that so many samples can give, of so many values each."""
+    return _chance((trials,) * samples, 1.0)
 
 
-def _ways(ranks: list[int], n: int) -> dict[int, int]:
-    """Return, for each sum of n of the ranks, how many choices give it."""
-    ways: list[dict[int, int]] = [{0: 1}, *({} for _ in range(n))]
-    for rank in ranks:
-        for size in range(n, 0, -1):
-            for s, count in ways[size - 1].items():
-                ways[size][s + rank] = ways[size].get(s + rank, 0) + count
-    return ways[n]
+def _share_above(one: Sequence[float], other: Sequence[float]) -> float:
+    """Return the share of pairs in which the value of the first is the larger; equal ones count half."""
+    differences = np.subtract.outer(np.asarray(one, float), np.asarray(other, float))
+    return float((np.sign(differences).mean() + 1) / 2)
 
 
-def holm(ps: Sequence[float]) -> list[float]:
-    """Return p values raised for how many there are: below 5 % none is by chance, in 95 % of cases (Holm 1979)."""
-    raised, largest = [0.0] * len(ps), 0.0
-    for place, i in enumerate(sorted(range(len(ps)), key=lambda i: ps[i])):
-        largest = max(largest, min(1.0, (len(ps) - place) * ps[i]))
-        raised[i] = largest
-    return raised
+def _chance(sizes: tuple[int, ...], share: float) -> float:
+    """Return how often the largest share of ``_share_above`` against the sample picked is at least this by chance."""
+    found = _drawn(sizes)
+    return float((found >= share - 1e-9).mean())
 
 
-def smallest_p(trials: int, tests: int) -> float:
-    """Return the least p that so many trials each and so many tests can give."""
-    return min(1.0, tests * 2 / math.comb(2 * trials, trials))
+@functools.lru_cache(maxsize=64)
+def _drawn(sizes: tuple[int, ...]) -> Array:
+    """Return the largest share in each of ``DRAWS`` deals of ranks to samples of these sizes.
+
+    Of large samples, mean ranks are drawn as normals, and the lowest is picked.
+    """
+    rng = np.random.default_rng(0)
+    if max(sizes) > EXACT_UP_TO:
+        means = rng.standard_normal((DRAWS, len(sizes)))
+        n = min(sizes)
+        return np.asarray(0.5 + np.ptp(means, axis=1) * math.sqrt((2 * n + 1) / 24) / n)
+    edges = np.cumsum((0, *sizes))
+    ranks = rng.permuted(np.tile(np.arange(edges[-1]), (DRAWS, 1)), axis=1)
+    parts = [ranks[:, a:b] for a, b in itertools.pairwise(edges.tolist())]
+    picked = np.argmin([np.median(part, axis=1) for part in parts], axis=0)
+    largest = np.zeros(DRAWS)
+    for i, part in enumerate(parts):
+        rows = picked == i
+        for other in parts[:i] + parts[i + 1 :]:
+            above = (other[rows, :, None] > part[rows, None, :]).mean(axis=(1, 2))
+            largest[rows] = np.maximum(largest[rows], above)
+    return largest

@@ -1,8 +1,10 @@
 """Findings on the time of the epochs: a rank that holds the others up, and summing that takes longer than computing."""
 
 from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean, median
+from typing import Any
 
 import numpy as np
 
@@ -28,8 +30,18 @@ LEAST_SPREAD = 0.05
 """Of the median: ranks that are equal to the microsecond must not make every other one an outlier."""
 PREEMPTION_S = 0.004
 """About what it costs when the system gives a core to another process for a while: a time slice."""
+RUN_TIME = ("compute_s", "input_s", "sync_s")
+"""What the steps of an epoch take on a rank, without measuring contributions and checkpoints."""
 EFFICIENT = 0.8
 """Parallel efficiency below which POP calls for a look (co-design.pop-coe.eu/metrics)."""
+
+
+def useful_s(times: Mapping[str, Any] | Array) -> Array:
+    """Return the seconds of useful work by rank, of an epoch's record or of a table with its fields.
+
+    Input and computing, without what ranks spend on summing and updating slices: that is part of the exchange.
+    """
+    return np.asarray(np.add(times["compute_s"], times["input_s"]) - np.asarray(times["reduce_s"]))
 
 
 def slowness(busy_s: Array, rows: Array, rank: int) -> tuple[float, float, float]:
@@ -99,7 +111,7 @@ class Straggler(Rule):
 
     def add(self, epoch: Record) -> Verdict | None:
         """See Rule."""
-        busy = np.add(epoch["compute_s"], epoch["input_s"]) - np.array(epoch["reduce_s"])
+        busy = useful_s(epoch)
         rows = np.array(epoch["rows"], np.float64)
         slow = outliers(busy, rows, self.least_alone, SURE_S)
         self.recent.append(Pace(epoch["epoch"], busy, np.array(epoch["wait_s"], np.float64), rows, slow))
@@ -154,23 +166,24 @@ class Straggler(Rule):
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """Seconds of an epoch's typical step: transfer, what preemptions explain of it, computing; and of one row."""
+    """Seconds of an epoch's typical step: exchange, what preemptions explain of it, computing; and of one row."""
 
     epoch: int
-    transfer_s: float
+    exchange_s: float
     stolen_s: float
     busy_s: float
     row_s: float
 
 
 class CommunicationBound(Rule):
-    """Transfer takes longer than computing, so larger batches pay, or fewer ranks.
+    """The exchange takes longer than computing, so larger batches pay, or fewer ranks.
 
-    With T the seconds of transfer a step and t those that a rank computes on a row, P ranks take T + B t / P for a
-    batch of B rows and one rank B t, so they are even at B = T / (t (1 - 1/P)); efficiency 1 / (1 + T P / (B t)) is
-    80 % at B = 4 P T / t. A stall of a few steps is no cost of every step, so T is not more than the median step's.
-    While another process has a core, ranks wait for it in the middle of a sum; so epochs count whose transfer is longer
-    than computing without what the preemptions of a rank may have cost.
+    The exchange is transfer, and what ranks spend on summing and updating slices themselves in modes that do so. With T
+    its seconds a step and t those that a rank computes on a row, P ranks take T + B t / P for a batch of B rows and one
+    rank B t, so they are even at B = T / (t (1 - 1/P)); efficiency 1 / (1 + T P / (B t)) is 80 % at B = 4 P T / t. A
+    stall of a few steps is no cost of every step, so the transfer is not more than the median step's. While another
+    process has a core, ranks wait for it in the middle of a sum; so epochs count whose exchange is longer than
+    computing without what the preemptions of a rank may have cost.
     """
 
     def __init__(self, machines: list[Host], n_ranks: int) -> None:
@@ -183,33 +196,34 @@ class CommunicationBound(Rule):
         steps, rows = max(epoch["steps"], 1), sum(epoch["rows"])
         if self.quiet or not rows:
             return None
-        busy = sum(epoch["compute_s"]) + sum(epoch["input_s"])
-        transfer = min(fmean(epoch["transfer_s"]) / steps, fmean(epoch["transfer_median_s"]))
+        busy = float(useful_s(epoch).sum())
+        exchange = min(fmean(epoch["transfer_s"]) / steps, fmean(epoch["transfer_median_s"]))
+        exchange += fmean(epoch["reduce_s"]) / steps
         stolen = PREEMPTION_S * max(epoch.get("preemptions", (0,))) / steps
-        self.recent.append(Exchange(epoch["epoch"], transfer, stolen, busy / self.ranks / steps, busy / rows))
-        bound = [e for e in self.recent if e.transfer_s - e.stolen_s > e.busy_s > 0]
+        self.recent.append(Exchange(epoch["epoch"], exchange, stolen, busy / self.ranks / steps, busy / rows))
+        bound = [e for e in self.recent if e.exchange_s - e.stolen_s > e.busy_s > 0]
         if len(bound) < ENOUGH:
             return None
         self.quiet = True  # said
         return self._verdict(bound, rows / steps)
 
     def _verdict(self, bound: list[Exchange], batch: float) -> Verdict:
-        transfer, busy, row = (
-            median(values) for values in zip(*((e.transfer_s, e.busy_s, e.row_s) for e in bound), strict=True)
+        exchange, busy, row = (
+            median(values) for values in zip(*((e.exchange_s, e.busy_s, e.row_s) for e in bound), strict=True)
         )
-        even = transfer / (row * (1 - 1 / self.ranks))
-        efficient = self.ranks * EFFICIENT / (1 - EFFICIENT) * transfer / row
+        even = exchange / (row * (1 - 1 / self.ranks))
+        efficient = self.ranks * EFFICIENT / (1 - EFFICIENT) * exchange / row
         return Verdict(
             code="communication-bound",
             severity="warning",
             ranks=list(range(self.ranks)),
-            text=f"summing takes {1e3 * transfer:.3g} ms of a step and computing {1e3 * busy:.3g} ms, at a batch of "
-            f"{batch:.4g} rows: {self.ranks} ranks are as fast as one at a batch of about {even:.3g} rows, and 80 % "
+            text=f"the exchange takes {1e3 * exchange:.3g} ms of a step and computing {1e3 * busy:.3g} ms, at a batch "
+            f"of {batch:.4g} rows: {self.ranks} ranks are as fast as one at a batch of about {even:.3g} rows, and 80 % "
             f"efficient at about {efficient:.3g}",
             remedy="raise --batch-size, start fewer ranks, or try another --mode (auto tries them all)",
             evidence={
                 "epochs": [e.epoch for e in bound],
-                "transfer_s_per_step": transfer,
+                "exchange_s_per_step": exchange,
                 "busy_s_per_step": busy,
                 "busy_s_per_row": row,
                 "batch": batch,

@@ -37,10 +37,15 @@ class Rule:
 
 def named(ranks: Sequence[int]) -> str:
     """Return ``rank 2``, ``ranks 0-3, 7``; the ranks in rising order."""
+    return f"{'rank' if len(ranks) == 1 else 'ranks'} {ranges(ranks)}"
+
+
+def ranges(ranks: Sequence[int]) -> str:
+    """Return ``2``, ``0-3, 7``; the ranks in rising order."""
     runs: list[list[int]] = []
     for rank in ranks:
         if runs and rank == runs[-1][-1] + 1:
             runs[-1][1:] = [rank]
         else:
             runs.append([rank])
-    return f"{'rank' if len(ranks) == 1 else 'ranks'} {', '.join('-'.join(map(str, run)) for run in runs)}"
+    return ", ".join("-".join(map(str, run)) for run in runs)

@@ -142,6 +142,23 @@ def test_skewed_targets_are_named_before_training(job: Job, tmp_path: Path, in_o
     assert (balance["feature_distance"][0] > 0.3) == in_order
 
 
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_sorted_rows_are_told_from_other_relations(ranks: int) -> None:
+    assert program(ranks, "targets.py").out == "ok\n"
+
+
+@pytest.mark.parametrize("targets", [1, 2])
+def test_rows_that_are_sorted_by_a_noisy_target_are_called_skewed(job: Job, tmp_path: Path, targets: int) -> None:
+    """Each shard's own fit is better than the one for all, since it sees part of the range; the relation is one."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((800, 3))
+    y = np.stack([x @ [3.0, 1.0, -1.0], x @ [0.0, 1.0, 1.0]], axis=1)[:, :targets] + rng.standard_normal((800, targets))
+    order = np.argsort(y[:, -1])
+    np.savez(tmp_path / "d.npz", X=x[order], y=y[order])
+    assert job(4, "--data", "d.npz", "--rows", "shard", "--model", "linear", "--epochs", "1").code == 0
+    assert findings(tmp_path / "run") == ["header", "balance", "skewed-targets"]
+
+
 def test_sorted_data_are_dealt_evenly_when_shuffled(job: Job, tmp_path: Path) -> None:
     y = np.sort(np.random.default_rng(0).integers(0, 5, 600))
     np.savez(tmp_path / "d.npz", X=y[:, None] + np.random.default_rng(1).standard_normal((600, 4)), y=y)

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from common.errors import RankwiseError
-from common.host import boot_id, host, process_start
+from common.host import boot_id, has_ended, host, process_start
 from ps.log import Record, encode
 from ps.reader.compare import compare
 from ps.reader.export import export
@@ -459,3 +459,15 @@ def test_compare_survives_a_model_that_is_none(runs: Path, tmp_path: Path) -> No
         assert "no model" in result.out
         assert result.err.count("\n") == 1
         assert "model.npz cannot be read as a model" in result.err
+
+
+def test_a_process_that_nobody_has_buried_is_dead(runs: Path, tmp_path: Path) -> None:
+    """As where a container's first process does not look after orphans."""
+    process, until = popen([sys.executable, "-c", ""]), time.monotonic() + 20
+    while not has_ended(process.pid):
+        assert time.monotonic() < until
+    facts = {"pid": process.pid, "pid_start": process_start(process.pid), "boot_id": boot_id()}
+    header = {**records(runs / "allreduce")[0], **facts}
+    header["nodes"][0]["host"] = host()
+    assert ": died\n" in log("show", write(tmp_path, [header])).out
+    process.communicate()

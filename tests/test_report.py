@@ -14,8 +14,8 @@ import pytest
 from ps.comparison import summarise
 from ps.reader.report import report
 from ps.reader.report.figures import PALETTE, block_means, quantiles, spread
-from tests.ranks import Result, epochs
-from tests.report_page import Page, log_of, make_page
+from tests.ranks import Result, epochs, records
+from tests.report_page import Page, fields_of, log_of, make_page
 from tests.synthetic import header, write_run
 
 CONFIG = str(Path(__file__).parent.parent / "docs" / "examples" / "reference.toml")
@@ -105,6 +105,23 @@ def test_charts_hold_the_numbers_of_the_log(page: Callable[..., Page], tmp_path:
     assert re.search(r"Longest computed rank 1, 0\.\d+ s an epoch, (1\.9|2\.0)\d times the median", made.text)
     low = min(range(3), key=lambda r: log[0]["share_all"][r])
     assert f"In epoch 1 the smallest share of the update was rank {low}'s" in made.text
+
+
+def test_summing_slices_is_shown_beside_computing(page: Callable[..., Page], tmp_path: Path) -> None:
+    run = write_run(tmp_path / "plain" / "run", epochs=2, ranks=2)
+    header = {k: v for k, v in records(run)[0].items() if k not in ("kind", "seq", "t", "crc")}
+    summing = [("epoch", fields | {"reduce_s": [0.03, 0.05]}) for fields in fields_of(run)]
+    made = page(log_of(tmp_path / "summing", ("header", header), *summing), run)
+    with_it, without = (
+        {trace["name"]: trace["y"] for trace in made.drawings[chart]["choices"][0]}
+        for chart in re.findall(r'id="(chart-[0-9]+)-title">Time by rank<', made.source)
+    )
+    assert with_it["summing"] == pytest.approx([0.04, 0.03, 0.05])
+    compute = np.mean([e["compute_s"] for e in epochs(run)], axis=0) - [0.03, 0.05]
+    assert with_it["compute"][1:] == pytest.approx(compute.tolist(), rel=1e-3)
+    assert "summing" not in without
+    bars = made.chart("Time of a step")["choices"][0]
+    assert [bar["name"] for bar in bars][:3] == ["input", "compute", "summing"]
 
 
 @pytest.mark.parametrize("ranks", [1, 4, 17, 40])

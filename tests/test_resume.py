@@ -1,9 +1,6 @@
 """A job that was stopped or killed goes on as if nothing had happened."""
 
-import contextlib
-import os
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -14,7 +11,7 @@ import pytest
 
 from ps.log import LogReader
 from ps.modes import MODES
-from tests.ranks import MPIRUN, PROGRAMS, Result, epochs, finish, mpirun, popen, records
+from tests.ranks import MPIRUN, PROGRAMS, Result, epochs, finish, kill_all, mpirun, popen, records
 
 SMALL = ("--hidden", "16", "--batch-size", "50", "--epochs", "4", "--dtype", "float64")
 
@@ -39,15 +36,6 @@ def close(one: Path, other: Path) -> None:
     a, b = parameters(one), parameters(other)
     for name in a:
         np.testing.assert_allclose(a[name], b[name], rtol=1e-10, atol=1e-13)
-
-
-def kill_all(text: str) -> None:
-    """Send SIGKILL to every process with a text in its command line: the launcher and its ranks, but not this one."""
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        pid = int(path.parent.name)
-        with contextlib.suppress(OSError):
-            if text.encode() in path.read_bytes() and pid != os.getpid():
-                os.kill(pid, signal.SIGKILL)
 
 
 def killed_copy(done: Path, copy: Path, epoch: int, checkpoint: str) -> Path:

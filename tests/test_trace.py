@@ -9,8 +9,9 @@ import pytest
 
 from common.errors import ConfigError, LogError, RankwiseError
 from ps.log import LOG_NAME, Record
+from ps.modes import MODES
 from ps.reader import trace as trace_module
-from ps.reader.trace import trace
+from ps.reader.trace import SHARED_MODES, trace
 from tests.ranks import Result, records
 from tests.synthetic import epoch, header, steps, write_run
 
@@ -116,9 +117,17 @@ def test_the_second_wait_of_modes_that_share_the_parameters(tmp_path: Path) -> N
     def delay(record: Record) -> None:
         record["moments_us"]["end"][0] = [t + 70 for t in record["moments_us"]["updated"][0]]
 
-    for mode, names in (("shared", ["update", "wait"]), ("allreduce", ["measure", "update"])):
+    for mode, names in (
+        ("shared", ["transfer and summing", "measure", "update", "wait"]),
+        ("allreduce", ["transfer", "measure", "update"]),
+    ):
         events = traced(changed(tmp_path / mode, delay, mode), tmp_path)
-        assert [event["name"] for event in of_rank(events, 0)][-2:] == names
+        assert [event["name"] for event in of_rank(events, 0)][-len(names) :] == names
+
+
+def test_modes_that_share_the_parameters_are_known() -> None:
+    """Readers do not load the table of modes, which loads MPI."""
+    assert set(SHARED_MODES) == {name for name, mode in MODES.items() if not mode.replicas}
 
 
 def test_clocks_that_are_off_make_no_overlap(tmp_path: Path) -> None:
@@ -191,13 +200,14 @@ def test_absurd_times_are_no_traceback(tmp_path: Path, value: float) -> None:
 def test_real_steps_follow_each_other(mode: str, job: Callable[..., Result], tmp_path: Path) -> None:
     assert job(3, "--mode", mode, "--epochs", "3", "--hidden", "64").code == 0
     events = traced(tmp_path / "run", tmp_path)
+    transfer = "transfer and summing" if mode == "shared" else "transfer"
     for rank in range(3):
         own = of_rank(events, rank)
-        assert {"forward", "backward", "transfer", "update"} <= {event["name"] for event in own}
+        assert {"forward", "backward", transfer, "update"} <= {event["name"] for event in own}
         assert {event["args"]["epoch"] for event in own} == {1, 2, 3}
     by_step: dict[int, set[int]] = {}
     for rank in range(3):
         for event in of_rank(events, rank):
-            if event["name"] == "transfer":
+            if event["name"] == transfer:
                 by_step.setdefault(event["args"]["epoch"], set()).add(event["ts"])
     assert all(len(begins) == 1 for begins in by_step.values())  # from the last rank's arrival on, on all ranks

@@ -33,7 +33,6 @@ def describe(
     members: dict[int, list[int]] = {}
     for rank, leader in enumerate(nodes.leaders):
         members.setdefault(leader, []).append(rank)
-    blas = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
     return {
         "world": comm.size,
         "nodes": [{"host": ranks[leader]["host"], "ranks": own} for leader, own in members.items()],
@@ -42,9 +41,9 @@ def describe(
         "boot_id": boot_id(),
         "cores": [rank["cores"] for rank in ranks],
         "threads": {"per_rank": [rank["threads"] for rank in ranks], "set_by": ranks[0]["threads_by"]},
-        "blas": {k: blas[0].get(k) for k in ("internal_api", "version", "architecture")} if blas else None,
+        "blas": blas(),
         "mpi": {
-            "vendor": " ".join([MPI.get_vendor()[0], ".".join(str(v) for v in MPI.get_vendor()[1])]),
+            "vendor": mpi_vendor(),
             "library": MPI.Get_library_version().split("\n")[0].strip("\0 "),
             "standard": ".".join(str(v) for v in MPI.Get_version()),
         },
@@ -71,6 +70,18 @@ def describe(
         },
         "packet_bytes": flat.packet.nbytes,
     }
+
+
+def mpi_vendor() -> str:
+    """Return who made the MPI library, with its version."""
+    name, version = MPI.get_vendor()
+    return f"{name} {'.'.join(map(str, version))}"
+
+
+def blas() -> dict[str, Any] | None:
+    """Return what is known of the BLAS library; None if there is none."""
+    pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+    return {k: pools[0].get(k) for k in ("internal_api", "version", "architecture")} if pools else None
 
 
 def timing(nodes: Nodes, timer: SyncTimer) -> dict[str, Any]:

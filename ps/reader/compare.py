@@ -1,5 +1,6 @@
 """``python -m ps.log compare``: several runs side by side."""
 
+import math
 import statistics
 import sys
 import zipfile
@@ -11,36 +12,51 @@ import numpy as np
 from ps.log import Record, reason
 from ps.reader import console
 from ps.reader.run import RunView, load, mean
+from ps.reader.thin import Thin
 from ps.text import metric, mode_name, number, percent
+
+MOST_EPOCHS = 5000
+"""Epochs of which figures are kept: of more, evenly spread ones."""
+MEDIANS = ("sync", "wait", "transfer")
 
 
 @dataclass(slots=True)
 class Summary:
-    """What is compared of one run; one entry an epoch. ``parts``: epochs that were trained by several jobs."""
+    """What is compared of one run, in memory that does not grow with its epochs.
+
+    ``lows``: elapsed seconds and loss of the epochs whose loss was the least so far, thinned out where there are very
+    many. ``parts``: epochs that were trained by several jobs.
+    """
 
     view: RunView = field(default_factory=lambda: RunView(Path()))
-    losses: list[float] = field(default_factory=list)
-    elapsed_s: list[float] = field(default_factory=list)
-    medians: dict[str, list[float]] = field(default_factory=lambda: {k: [] for k in ("sync", "wait", "transfer")})
+    epochs: int = 0
+    last_loss: float | None = None
+    least_loss: float = math.inf
+    lows: Thin[tuple[float, float]] = field(default_factory=lambda: Thin(MOST_EPOCHS))
+    medians: Thin[dict[str, float]] = field(default_factory=lambda: Thin(MOST_EPOCHS))
     compute_s: float = 0.0
     sync_s: float = 0.0
+    reduce_s: float = 0.0
     sent_bytes: int = 0
     parts: int = 0
 
     def add(self, record: Record) -> None:
         """Take an epoch in."""
-        self.losses.append(record["loss"])
-        self.elapsed_s.append(record["elapsed_s"])
-        for name, values in self.medians.items():
-            values.append(mean(record[f"{name}_median_s"]))
+        self.epochs += 1
+        self.last_loss = record["loss"]
+        if record["loss"] < self.least_loss:
+            self.least_loss = record["loss"]
+            self.lows.add((record["elapsed_s"], record["loss"]))
+        self.medians.add({name: mean(record[f"{name}_median_s"]) for name in MEDIANS})
         self.compute_s += mean(record["compute_s"])
         self.sync_s += mean(record["sync_s"])
+        self.reduce_s += mean(record["reduce_s"])
         self.sent_bytes += max(record["sent_bytes"])
         self.parts += record.get("before") is not None
 
     def time_to(self, loss: float) -> float | None:
         """Return the seconds until the training loss was at most ``loss``."""
-        return next((t for t, own in zip(self.elapsed_s, self.losses, strict=True) if own <= loss), None)
+        return next((elapsed_s for elapsed_s, own in self.lows.kept() if own <= loss), None)
 
 
 def compare(runs: list[Path]) -> int:
@@ -50,7 +66,7 @@ def compare(runs: list[Path]) -> int:
         summary = Summary()
         summary.view = load(run, summary.add)
         summaries.append(summary)
-    known = [min(s.losses) for s in summaries if s.losses]
+    known = [s.least_loss for s in summaries if s.epochs]
     goal = max(known) if known else float("nan")
     first = _parameters(summaries[0].view)
     columns = ["", *(str(s.view.folder) for s in summaries)]
@@ -59,15 +75,15 @@ def compare(runs: list[Path]) -> int:
         ["ranks", *(s.view.ranks or "-" for s in summaries)],
         *_jobs(summaries),
         ["state", *(s.view.state for s in summaries)],
-        ["epochs", *(str(len(s.losses)) for s in summaries)],
-        ["loss of the last epoch", *(number(s.losses[-1] if s.losses else None, 6) for s in summaries)],
+        ["epochs", *(str(s.epochs) for s in summaries)],
+        ["loss of the last epoch", *(number(s.last_loss, 6) for s in summaries)],
         ["its validation loss", *(number(s.view.last.get("validation_loss"), 6) for s in summaries)],
         ["its validation metric", *(metric(s.view.metric, s.view.last.get("validation_metric")) for s in summaries)],
         ["test metric of the saved model", *(metric(s.view.metric, s.view.end.get("test_metric")) for s in summaries)],
         [f"seconds to loss {goal:.4g}", *(number(s.time_to(goal)) for s in summaries)],
         *(
-            [f"median {name} per step, us", *(_median_us(s.medians[name]) for s in summaries)]
-            for name in ("sync", "wait", "transfer")
+            [f"median {name} per step, us", *(_median_us([own[name] for own in s.medians.kept()]) for s in summaries)]
+            for name in MEDIANS
         ),
         ["share of communication", *(_share(s) for s in summaries)],
         ["most bytes sent by a rank, MB", *(number(s.sent_bytes / 1e6) for s in summaries)],
@@ -99,7 +115,7 @@ def _median_us(values: list[float]) -> str:
 
 def _share(summary: Summary) -> str:
     total = summary.compute_s + summary.sync_s
-    return percent(summary.sync_s / total) if total else "-"
+    return percent((summary.sync_s + summary.reduce_s) / total) if total else "-"  # summing is part of compute
 
 
 def _parameters(view: RunView) -> dict[str, np.ndarray]:

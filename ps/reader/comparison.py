@@ -26,12 +26,14 @@ from ps.comparison import TOLERANCE, summarise
 from ps.comparison_tables import Table, of_fit, of_modes, of_sizes
 from ps.log import LogReader, Record
 from ps.reader import console
-from ps.reader.run import RunView, death
+from ps.reader.run import RunView, death, verdict_lines
 from ps.reader.schema import Check
-from ps.text import model_name, verdict_line
+from ps.text import model_name
 
 MOST_TRIALS = 10_000
 """Kept to sum up a comparison that was ended before it could do so itself."""
+MOST_SWEEPS = 1000
+"""Lengths of vectors that are shown."""
 
 
 @dataclass(slots=True)
@@ -47,7 +49,7 @@ class Contents:
         """Keep a record where it belongs."""
         if record["kind"] == "trial" and len(self.trials) < MOST_TRIALS:
             self.trials.append(record)
-        elif record["kind"] == "sweep":
+        elif record["kind"] == "sweep" and len(self.sweeps) < MOST_SWEEPS:
             self.sweeps.append(record)
         elif record["kind"] == "comparison":
             self.comparison = record
@@ -70,8 +72,8 @@ def show_comparison(view: RunView) -> int:
     out.print(Text.assemble((str(view.folder), "bold"), f": comparison of modes, {view.state}"))
     for line in _facts(header):
         out.print(line)
-    for verdict in view.verdicts:
-        out.print(verdict_line(verdict))
+    for line in verdict_lines(view):
+        out.print(line)
     found = contents.result(header["config"]["dtype"])
     if found and not contents.comparison:
         out.print(f"No result was written; this is what the {len(contents.trials)} trials in the log say.")

@@ -4,6 +4,7 @@ import csv
 from collections.abc import Iterator
 from typing import Any
 
+from ps.cores import host_names
 from ps.log import LogReader, Record
 from ps.reader.rewinds import GOING_ON
 
@@ -53,12 +54,12 @@ def csv_lines(reader: LogReader) -> Iterator[str]:
     for record in reader.records():
         if record["kind"] == "header":
             names = list(record["model"]["parameters"])
-            hosts = {rank: node["host"] for node in record["nodes"] for rank in node["ranks"]}
+            hosts = host_names(record)
             efficiency = [f"efficiency_{key}" for key in EFFICIENCY]
             columns = [f"{key}_{name}" for name in names for key in BY_PARAMETER]
             yield line.of([*OF_EPOCH, *efficiency, "rank", "host", "rank_loss", *BY_RANK, *columns])
         elif record["kind"] == "event" and record["what"] in GOING_ON and "nodes" in record:
-            hosts = {rank: node["host"] for node in record["nodes"] for rank in node["ranks"]}
+            hosts = host_names(record)
         elif record["kind"] == "epoch":
             shared = [record[key] for key in OF_EPOCH] + [record["efficiency"][key] for key in EFFICIENCY]
             for rank in range(len(record["rows"])):

@@ -10,6 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ps.cores import host_names
 from ps.log import Entry, Record
 from ps.reader import console
 from ps.reader.events import event_line
@@ -60,7 +61,7 @@ class Picture:
             if isinstance(epoch, int) and isinstance(loss, int | float) and math.isfinite(loss):
                 self.losses.add((epoch, loss))
         elif entry.kind == "verdict":
-            self.say(verdict_line(view.verdicts[-1]))
+            self.say(verdict_line(entry.record()))
         elif entry.kind == "event":
             self.say(event_line(view.events[-1]))
             if view.events[-1]["what"] in GOING_ON:
@@ -108,12 +109,12 @@ class Picture:
 
     def _ranks(self, header: Record, record: Record) -> Table:
         ranks = extremes(record, max(2, min(MOST_RANKS, self.out.height - OTHER_LINES)))
-        hosts, world = {rank: node["host"] for node in header["nodes"] for rank in node["ranks"]}, len(record["rows"])
+        hosts, world = host_names(header), len(record["rows"])
         kinds = ASCII_BAR if self.out.options.ascii_only else BAR
         few = "" if len(ranks) == world else f", {len(ranks)} of {world} ranks that stand out"
         names = ", ".join(f"{mark} {key[:-2]}" for key, mark, _ in kinds)
         cells = min(max(self.out.width - OTHER_CELLS, 8), MOST_BAR_CELLS)
-        rows = [
+        rows: list[list[str | Text]] = [
             [
                 str(rank),
                 hosts.get(rank, "-"),

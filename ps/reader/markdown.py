@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Iterator
 
+from ps.cores import host_names
 from ps.log import Record
 from ps.reader import history
 from ps.reader.rewinds import CountedReader
@@ -132,7 +133,7 @@ def _epochs(view: RunView, epochs: Thin[list[str]]) -> Iterator[str]:
 
 def _last_epoch(header: Record, record: Record) -> Iterator[str]:
     """Yield the tables by rank, and what the last epoch says of more ranks."""
-    hosts = {rank: node["host"] for node in header["nodes"] for rank in node["ranks"]}
+    hosts = host_names(header)
     world = len(record["rows"])
     ranks = range(min(world, MOST_RANKS))
     note = f"The first {MOST_RANKS} of {world} ranks." if world > MOST_RANKS else ""

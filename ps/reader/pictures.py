@@ -9,6 +9,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from common.errors import RankwiseError
+from ps.cores import host_names
 from ps.reader.points import Point, Values, padded
 from ps.reader.run import RunView
 from ps.text import mode_name
@@ -145,8 +146,8 @@ class Pictures:
 
     def _host(self, rank: int) -> str:
         """Return where a rank was, in the last job that had it."""
-        nodes = (node for job in reversed(self.view.jobs) for node in job.header["nodes"])
-        return next((node["host"] for node in nodes if rank in node["ranks"]), "an unknown host")
+        names = (host_names(job.header) for job in reversed(self.view.jobs))
+        return next((own[rank] for own in names if rank in own), "an unknown host")
 
     def _equal_share(self, axes: Any) -> Any:
         """Draw the share of each rank if all had the same; it changes with their number."""

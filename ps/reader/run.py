@@ -8,15 +8,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common.host import boot_id, host, process_start
+from common.host import boot_id, has_ended, host, process_start
 from ps.log import FAILURE_NAME, Entry, Record, log_path
 from ps.reader.rewinds import GOING_ON, CountedReader
 from ps.reader.schema import PROCESSES, Check
+from ps.text import verdict_line
 
 KEPT = ("header", "verdict", "event", "balance", "end")
 """Kinds that a view decodes as it meets them; there are few records of each."""
 MOST_NUMBERS = 6
 """Changes of the number of ranks that are told one by one."""
+MOST_VERDICTS = 200
+"""Findings that are kept, the first ones: each is said once, but a foreign log may hold any number."""
+MOST_KINDS = 64
+"""Kinds of events that are kept; there are a dozen."""
 MOST_EVENTS = 20
 """Events of a kind that are kept, the last ones; of checkpoints only the last."""
 
@@ -45,12 +50,14 @@ class RunView:
     """Header, findings and end of a run, and the last epoch, whose record may wait in ``latest`` to be decoded.
 
     ``header``: as of the job that was the last to go on with the run, but for when the first one began. ``counts``: how
-    many events there were by kind. ``redone``: see CountedReader.
+    many events there were by kind. ``n_verdicts``: how many there were, of which the first are kept. ``redone``: see
+    CountedReader.
     """
 
     path: Path
     header: Record = field(default_factory=dict)
     verdicts: list[Record] = field(default_factory=list)
+    n_verdicts: int = 0
     events: list[Record] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     jobs: list[Job] = field(default_factory=list)
@@ -99,7 +106,9 @@ class RunView:
             self.header = record
             self.jobs = [Job(record, record["seq"])]
         elif kind == "verdict":
-            self.verdicts.append(record)
+            self.n_verdicts += 1
+            if len(self.verdicts) < MOST_VERDICTS:
+                self.verdicts.append(record)
         elif kind == "event":
             self._add_event(record)
         elif kind == "epoch":
@@ -129,6 +138,8 @@ class RunView:
 
     def _add_event(self, record: Record) -> None:
         what = record["what"]
+        if what not in self.counts and len(self.counts) >= MOST_KINDS:
+            return
         most = 1 if what == "checkpoint" else MOST_EVENTS
         self.counts[what] += 1
         if self.counts[what] > most:
@@ -184,6 +195,8 @@ def _alive(header: Record) -> bool:
     for noted, now in ((header.get("boot_id"), boot_id()), (header.get("pid_start"), process_start(pid))):
         if None not in (noted, now) and noted != now:
             return False
+    if has_ended(pid):
+        return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -248,6 +261,12 @@ def extremes(record: Record, most: int) -> list[int]:
 def end_line(record: Record) -> str:
     """Say how a run ended."""
     return f"End: {record['status']} after {record['epochs']} epoch(s) and {record['wall_s']:.2f} s"
+
+
+def verdict_lines(view: RunView) -> list[str]:
+    """Return the findings as lines, and how many more there are."""
+    more = view.n_verdicts - len(view.verdicts)
+    return [verdict_line(record) for record in view.verdicts] + [f"{more} more verdicts are in the log"] * bool(more)
 
 
 def death(view: RunView) -> str:

@@ -12,9 +12,10 @@ from ps.reader import console, tables
 from ps.reader.events import event_lines
 from ps.reader.history import COLUMNS, job_rows, jobs_title
 from ps.reader.row_use import RowUse
-from ps.reader.run import RunView, death, end_line, extremes, skim
+from ps.reader.run import RunView, death, end_line, extremes, skim, verdict_lines
 from ps.reader.thin import Thin
-from ps.text import mode_name, model_name, named_metric, number, verdict_line
+from ps.text import mode_name, model_name, named_metric, number
+from ps.verdicts import ranges
 
 MOST_EPOCHS = 40
 MOST_RANKS = 16
@@ -65,8 +66,8 @@ def show(run: Path, epoch: int, *, every: bool) -> int:
         out.print(line)
     if len(view.jobs) > 1:
         out.print(console.table(jobs_title(view), COLUMNS, job_rows(view)))
-    for verdict in view.verdicts:
-        out.print(verdict_line(verdict))
+    for line in verdict_lines(view):
+        out.print(line)
     if view.balance:
         out.print(tables.balance_table(view.balance, len(view.balance["rows"]) if every else MOST_RANKS))
     if view.last:
@@ -99,7 +100,7 @@ def _print_epochs(out: Console, view: RunView, epochs: Epochs) -> None:
 def _facts(view: RunView) -> list[str]:
     header = view.header
     config, data, model, rows = header["config"], header["data"], header["model"], header["data"]["rows"]
-    nodes = "; ".join(f"{n['host']} (rank {_ranges(n['ranks'])})" for n in header["nodes"])
+    nodes = "; ".join(f"{n['host']} (rank {ranges(n['ranks'])})" for n in header["nodes"])
     blas = header["blas"] or {}
     threads = sorted(set(header["threads"]["per_rank"]))
     kind = f"{data['classes']} classes" if data["classes"] else f"{data['targets']} target(s)"
@@ -115,12 +116,6 @@ def _facts(view: RunView) -> list[str]:
         f"{blas.get('version')} with {' or '.join(str(t) for t in threads)} thread(s) a rank "
         f"(set by {header['threads']['set_by']})",
     ]
-
-
-def _ranges(ranks: list[int]) -> str:
-    if len(ranks) > 2 and ranks == list(range(ranks[0], ranks[-1] + 1)):
-        return f"{ranks[0]}-{ranks[-1]}"
-    return ", ".join(str(r) for r in ranks)
 
 
 def _ending(view: RunView) -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from rich.table import Table
 
+from ps.cores import host_names
 from ps.log import Record
 from ps.reader import console
 from ps.reader.run import mean
@@ -63,7 +64,7 @@ def epoch_table(title: str, rows: list[list[str]]) -> Table:
 
 def time_table(header: Record, record: Record, ranks: list[int]) -> Table:
     """Return what these ranks spent the epoch's time on."""
-    hosts = {rank: node["host"] for node in header["nodes"] for rank in node["ranks"]}
+    hosts = host_names(header)
     seconds = ("input_s", "compute_s", "wait_s", "transfer_s", "sync_s")
     rows = [
         [

@@ -29,7 +29,9 @@ MOMENTS = ("input", "begin", "forward", "backward", "arrived", "last", "left", "
 PHASES = ("input", "forward", "backward", "measure", "wait", "transfer", "measure", "update", "wait")
 """What a rank does between one moment and the next."""
 SHARED_MODES = ("shared", "factors")
-"""Modes with the second wait: all slices of the one copy of the parameters must be updated."""
+"""Modes with the second wait: all slices of the one copy of the parameters must be updated. Their ranks sum the slices
+themselves, before they have left the exchange."""
+SUMMING = "transfer and summing"
 
 Event = dict[str, Any]
 Moments = NDArray[np.float64]
@@ -180,7 +182,8 @@ def _step_events(timeline: Timeline, places: list[list[dict[str, int]]]) -> Iter
     Clocks of several nodes agree only up to an error, so moments are put in order: no phase of a rank begins before
     the one before it has ended, and no wait ends after the rank has left.
     """
-    n = len(PHASES) if timeline.view.header["sync"]["mode"] in SHARED_MODES else len(PHASES) - 1
+    shared = timeline.view.header["sync"]["mode"] in SHARED_MODES
+    names = [SUMMING if phase == "transfer" else phase for phase in PHASES] if shared else PHASES[:-1]
     last, left = MOMENTS.index("last"), MOMENTS.index("left")
     free = np.zeros(max(map(len, places)))
     for step in timeline.steps.kept():
@@ -190,10 +193,10 @@ def _step_events(timeline: Timeline, places: list[list[dict[str, int]]]) -> Iter
         moments = np.maximum.accumulate(moments)[1:]
         free[:ranks] = moments[-1]
         bounds = moments.astype(np.int64).T.tolist()
-        slices = [(own[i], rank, i, own[i + 1]) for rank, own in enumerate(bounds) for i in range(n)]
+        slices = [(own[i], rank, i, own[i + 1]) for rank, own in enumerate(bounds) for i in range(len(names))]
         for begin, rank, i, end in sorted(slices):
             if end > begin:
-                yield _slice(places[step.job][rank], PHASES[i], begin, end, epoch=step.epoch, step=step.number)
+                yield _slice(places[step.job][rank], names[i], begin, end, epoch=step.epoch, step=step.number)
 
 
 def _slice(place: dict[str, int], name: str, begin: int, end: int, **about: int) -> Event:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from common.errors import RankwiseError
+from ps.cores import host_names
 from ps.log import Entry, Record
 from ps.reader import console
 from ps.reader.rewinds import GOING_ON
@@ -17,7 +18,13 @@ from ps.reader.thin import Thin
 from ps.text import mode_name, number, percent
 
 MOST_EPOCHS = 200
+LEAST_EPOCHS = 8
+MOST_NUMBERS = 4_000_000
+"""In the epochs that are kept, as they stand in the log: of many ranks and parameters fewer epochs are."""
 MOST_RANKS = 16
+BY_RANK = ("input_s", "compute_s", "reduce_s", "sampling_s", "transfer_s", "loop_s", "rows")
+OTHER_FIELDS = 25
+"""About so many numbers a rank an epoch's record has beside those by parameter, of which there are five."""
 MOST = 1e12
 """Seconds and rows of an epoch; more is no record of a run, and overflows below."""
 CLOCK_TICK_S = 1e-9
@@ -59,9 +66,7 @@ def replay(records: list[Record]) -> Replay:
         values = np.array([[r[name] for r in kept] for name in names], np.float64)  # fields, epochs, ranks
         return values.clip(0, MOST)
 
-    inputs, compute, reduce, sampling, transfer, loop, rows = by_rank(
-        "input_s", "compute_s", "reduce_s", "sampling_s", "transfer_s", "loop_s", "rows"
-    )
+    inputs, compute, reduce, sampling, transfer, loop, rows = by_rank(*BY_RANK)
     return Replay(
         work_s=np.median(inputs + (compute - reduce).clip(0) + sampling, axis=0),
         rows=np.median(rows, axis=0),
@@ -137,42 +142,55 @@ class Epochs:
 
     def __init__(self) -> None:
         self.whole: Thin[Entry] = Thin(MOST_EPOCHS)
-        self.parts: list[Entry] = []
+        self.parts: Thin[Entry] = Thin(MOST_EPOCHS)
         self.other = 0
-        self._n_whole = 0
+        self._n_whole = self._n_parts = self._parameters = 0
         self._world = self._world_of_epochs = 0
         self._goes_on = False
 
     def take(self, entry: Entry) -> None:
         """Take the next record that counts, of whatever kind. Raises LogError."""
         if entry.kind == "header":
-            self._world = self._world_of_epochs = entry.record()["world"]
+            header = entry.record()
+            self._world, self._parameters = header["world"], len(header["model"]["parameters"])
+            self._begin()
         elif entry.kind == "event" and entry.record()["what"] in GOING_ON:
             self._world, self._goes_on = entry.record()["ranks"], True
         elif entry.kind == "epoch":
             if self._world != self._world_of_epochs:
-                self._world_of_epochs = self._world
-                self.other += self._n_whole + len(self.parts)
-                self.whole, self.parts, self._n_whole = Thin(MOST_EPOCHS), [], 0
-            if self._goes_on and entry.record().get("before") is not None:
-                self.parts.append(entry)
+                self.other += self._n_whole + self._n_parts
+                self._begin()
+            if self._goes_on and entry.pick("before").get("before") is not None:
+                self.parts.add(entry)
+                self._n_parts += 1
             else:
                 self.whole.add(entry)
                 self._n_whole += 1
             self._goes_on = False
 
+    def _begin(self) -> None:
+        numbers = self._world * (OTHER_FIELDS + 5 * self._parameters)
+        most = min(MOST_EPOCHS, max(LEAST_EPOCHS, MOST_NUMBERS // max(1, numbers)))
+        self.whole, self.parts, self._n_whole, self._n_parts = Thin(most), Thin(most), 0, 0
+        self._world_of_epochs = self._world
+
     def records(self) -> list[Record]:
-        """Return the epochs. Raises LogError."""
-        return [entry.record() for entry in self.whole.kept() or self.parts]
+        """Return what ``replay`` needs of the epochs, and forget the rest. Raises LogError."""
+        kept, found = self.whole.kept() or self.parts.kept(), []
+        self._begin()
+        while kept:  # one record at a time is decoded, and goes
+            record = kept.pop(0).record()
+            found.append({"steps": record["steps"]} | {name: np.array(record[name], np.float64) for name in BY_RANK})
+        return found
 
     def note(self) -> str:
         """Say what was left out; nothing if nothing was."""
         texts = [f"{self.other} epoch(s) before the number of ranks changed"] if self.other else []
-        if self.parts and self._n_whole:
-            texts.append(f"{len(self.parts)} epoch(s) that several jobs share")
+        if self._n_parts and self._n_whole:
+            texts.append(f"{self._n_parts} epoch(s) that several jobs share")
         if texts:
             return f"Left out: {' and '.join(texts)}."
-        return "The times are of parts of epochs: several jobs share each." if self.parts else ""
+        return "The times are of parts of epochs: several jobs share each." if self._n_parts else ""
 
 
 def _measured(run: Path) -> tuple[RunView, Replay, str]:
@@ -188,7 +206,8 @@ def _measured(run: Path) -> tuple[RunView, Replay, str]:
             + (", and this comparison as --other" if view.header.get("purpose") == "comparison" else "")
         )
     view.header = view.header_at(view.last)
-    return view, replay(epochs.records()), epochs.note()
+    note = epochs.note()
+    return view, replay(epochs.records()), note
 
 
 def _exchanges(other: Path, header: Record) -> Iterator[tuple[str, float]]:
@@ -244,7 +263,7 @@ def _rows(base: Replay, exchanges: list[tuple[str, float]]) -> list[list[str]]:
 
 def _speed_table(view: RunView, base: Replay) -> Table:
     dealt = rows_by_speed(base.work_s, base.rows)
-    hosts = {rank: node["host"] for node in view.header["nodes"] for rank in node["ranks"]}
+    hosts = host_names(view.header)
     ranks = extremes(view.last, MOST_RANKS)
     speed = _rows_per_s(base.work_s, base.rows)
     rows = [

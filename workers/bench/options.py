@@ -4,10 +4,11 @@ import dataclasses
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from common.config import ACTIVATIONS, MANY, OPTIMIZERS, RunConfig, check_option, is_text
+from common.config import ACTIVATIONS, MANY, OPTIMIZERS, RunConfig, check_option
 from common.errors import ConfigError
+from workers import few_options
 from workers.measure import lists
 
 PROGRAM = "python -m workers.bench"
@@ -112,33 +113,15 @@ class BenchConfig:
 
 def parse(arguments: list[str], modes: list[str]) -> BenchConfig | int:
     """Return the options, or the exit code after printing help. Raises ConfigError."""
-    import cyclopts
-    from cyclopts import App, Parameter
-
-    for text in arguments:
-        if not is_text(text):
-            raise ConfigError(f"command line: got {text!r}; allowed is UTF-8")
-    described = []
+    shown: dict[str, dict[str, Any]] = {f.name: {"negative": ""} for f in dataclasses.fields(BenchConfig)}
     for f in dataclasses.fields(BenchConfig):
         choices = modes if f.name == "mode" else f.metadata.get("choices")
-        text = f.metadata["help"] + (f": {', '.join(choices)}" if choices else "")
-        parameter = Parameter(help=text, converter=_whole(f.name) if f.type is int else None, negative="")
-        described.append((f.name, Annotated[f.type, parameter], dataclasses.field(default=f.default)))
-    options: Any = dataclasses.make_dataclass("Options", described, frozen=True, kw_only=True)
-    options.__module__ = __name__  # make_dataclass says "types", which cyclopts takes for a plain value's class
-
-    def read(*, chosen: Annotated[options, Parameter(name="*")] = options()) -> Any:  # noqa: B008
-        return chosen
-
-    app = App(name=PROGRAM, help=HELP, result_action="return_value", version_flags=[])
-    app.default(read)
-    try:
-        result = app(arguments, exit_on_error=False, print_error=False)
-    except cyclopts.CycloptsError as error:
-        raise ConfigError(" ".join(str(error).split())) from error
-    if result is None:
+        if choices:
+            shown[f.name]["help"] = f"{f.metadata['help']}: {', '.join(choices)}"
+    values = few_options.read(few_options.Program(PROGRAM, HELP), dataclasses.fields(BenchConfig), shown, arguments)
+    if values is None:
         return 0
-    config = BenchConfig(**{f.name: getattr(result, f.name) for f in dataclasses.fields(BenchConfig)})
+    config = BenchConfig(**values)
     return _checked(config, modes)
 
 
@@ -152,15 +135,3 @@ def _checked(config: BenchConfig, modes: list[str]) -> BenchConfig:
     if path and (path.is_dir() or not path.parent.is_dir()):
         raise ConfigError(f"json: got {config.json!r}; allowed is a file in a folder that exists")
     return dataclasses.replace(config, json=str(path or ""))
-
-
-def _whole(name: str) -> Any:
-    """Return what reads a whole number; cyclopts' own way rounds 3.7 to 4."""
-
-    def convert(kind: Any, tokens: Any) -> int:  # noqa: ARG001
-        try:
-            return int(tokens[0].value)
-        except ValueError:
-            raise ConfigError(f'{name}: got "{tokens[0].value[:80]}"; allowed is a whole number') from None
-
-    return convert

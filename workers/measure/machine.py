@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import threadpoolctl
 from mpi4py import MPI
 
 from common.host import affinity, host, process_start
 from ps.messages import allgather
 from ps.nodes import Nodes
+from workers.describe import blas, mpi_vendor
 
 PRODUCT = 1024
 """Rows and columns of the matrices whose product is the yardstick."""
@@ -21,18 +21,17 @@ LAUNCHERS = ("mpirun", "mpiexec", "hydra", "prte", "orted", "orterun", "srun", "
 
 def describe(nodes: Nodes, threads: tuple[int, str]) -> dict[str, Any]:
     """Return what the figures depend on. Collective."""
-    blas = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+    library = blas()
     ranks = allgather(nodes.comm, [host(), affinity(), threads[0]])
-    library, version = MPI.get_vendor()
     return {
         "ranks": nodes.comm.size,
         "nodes": nodes.count,
         "cores": len({(name, core) for name, cores, _ in ranks for core in cores}),
         "threads": [n for _, _, n in ranks],
         "threads_set_by": threads[1],
-        "mpi": f"{library} {'.'.join(str(v) for v in version)}",
+        "mpi": mpi_vendor(),
         "numpy": np.__version__,
-        "blas": f"{blas[0]['internal_api']} {blas[0]['version']} ({blas[0].get('architecture')})" if blas else None,
+        "blas": f"{library['internal_api']} {library['version']} ({library['architecture']})" if library else None,
     }
 
 

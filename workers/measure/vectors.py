@@ -13,6 +13,7 @@ from common.errors import EXIT_STOPPED, JobError, RankwiseError
 from common.feed import Batch, Feed
 from common.flat import Array, Views
 from common.functional import Loss, MeanSquaredError
+from common.optim import Sgd
 from ps.guard import together
 from ps.intervals import interval
 from ps.modes import MODES
@@ -71,28 +72,13 @@ class OneVector:
         return 0.0
 
 
-class NoUpdate:
+class NoUpdate(Sgd):
     """An optimizer that leaves the parameters alone: what is left of a step is the sum."""
 
-    def begin(self, lr: float) -> float:
-        """See Optimizer."""
-        return lr
+    def __init__(self) -> None:
+        super().__init__([], 0.0)
 
     def update(self, block: int, grad: Array) -> None:
-        """Do nothing."""
-
-    def state(self) -> dict[str, list[Array]]:
-        """Return nothing."""
-        return {}
-
-    def withdraw(self) -> None:
-        """Do nothing."""
-
-    def counts(self) -> dict[str, int]:
-        """Return nothing."""
-        return {}
-
-    def restore(self, counts: dict[str, int]) -> None:
         """Do nothing."""
 
 

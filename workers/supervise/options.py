@@ -5,10 +5,11 @@ import shutil
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from common.config import MANY, check_option, is_text
 from common.errors import ConfigError
+from workers import few_options
 from workers.supervise.hosts import Host, read_hosts
 
 PROGRAM = "python -m workers.supervise"
@@ -66,43 +67,12 @@ class SuperviseConfig:
 
 def parse(arguments: list[str]) -> SuperviseConfig | int:
     """Return the options, or the exit code after printing help. Raises ConfigError."""
-    import cyclopts
-    from cyclopts import App, Parameter
-
-    for text in arguments:
+    split = arguments.index("--") if "--" in arguments else len(arguments)
+    program = few_options.Program(PROGRAM, HELP, "(options of workers.run belong behind --)")
+    fields = dataclasses.fields(SuperviseConfig)[:-1]
+    for text in arguments[split:]:
         if not is_text(text):
             raise ConfigError(f"command line: got {text!r}; allowed is UTF-8")
-    split = arguments.index("--") if "--" in arguments else len(arguments)
-    described = []
-    for f in dataclasses.fields(SuperviseConfig)[:-1]:
-        names = SHORT.get(f.name, (f"--{f.name}",))
-        parameter = Parameter(name=names, help=f.metadata["help"], converter=_whole(f.name) if f.type is int else None)
-        described.append((f.name, Annotated[f.type, parameter], dataclasses.field(default=f.default)))
-    options: Any = dataclasses.make_dataclass("Options", described, frozen=True, kw_only=True)
-    options.__module__ = __name__  # make_dataclass says "types", which cyclopts takes for a plain value's class
-
-    def read(*, chosen: Annotated[options, Parameter(name="*")] = options()) -> Any:  # noqa: B008
-        return chosen
-
-    app = App(name=PROGRAM, help=HELP, result_action="return_value", version_flags=[])
-    app.default(read)
-    try:
-        result = app(arguments[:split], exit_on_error=False, print_error=False)
-    except cyclopts.CycloptsError as error:
-        text = " ".join(str(error).split())
-        raise ConfigError(f"{text} (options of workers.run belong behind --)") from error
-    if result is None:
-        return 0
-    return SuperviseConfig(**dataclasses.asdict(result), arguments=tuple(arguments[split + 1 :]))
-
-
-def _whole(name: str) -> Any:
-    """Return what reads a whole number; cyclopts' own way rounds 3.7 to 4."""
-
-    def convert(kind: Any, tokens: Any) -> int:  # noqa: ARG001
-        try:
-            return int(tokens[0].value)
-        except ValueError:
-            raise ConfigError(f'{name}: got "{tokens[0].value[:80]}"; allowed is a whole number') from None
-
-    return convert
+    shown = {name: {"name": names} for name, names in SHORT.items()}
+    values = few_options.read(program, fields, shown, arguments[:split])
+    return 0 if values is None else SuperviseConfig(**values, arguments=tuple(arguments[split + 1 :]))

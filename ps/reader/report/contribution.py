@@ -88,11 +88,13 @@ def _extremes(data: RunData, key: str, what: str) -> str:
 def _share_map(data: RunData) -> Chart:
     epochs, values = data.series("epoch"), data.series("share")[:, 0]
     values = values * data.series("world")[:, None]
-    means = np.nan_to_num(column_means(values))
+    means = column_means(values)
+    unknown = int(np.isnan(means).sum())
+    more = f" {unknown} had no share in any of these epochs." if unknown else ""
     return Chart(
         "Share of every rank",
         f"Of {data.ranks} ranks, {int((means < 0).sum())} had a share below 0 on average and "
-        f"{int((means < 0.5).sum())} less than half an equal share.",
+        f"{int((means < 0.5).sum())} less than half an equal share.{more}",
         {ONLY: [heat_map(epochs, values, "equal shares", colorscale="RdBu", zmid=1)]},
         layout(data, rank_axis(data.ranks)),
     )
@@ -116,7 +118,7 @@ def _norm_ratio(data: RunData) -> Chart:
 
 def _cosine(data: RunData) -> Chart:
     epochs, values = data.series("epoch"), data.series("cosine_all")
-    below = int((np.nan_to_num(values) < 0).any(axis=0).sum())
+    below = int((values < 0).any(axis=0).sum())
     known = values[np.isfinite(values)]
     reach = f"from {known.min():.3f} to {known.max():.3f}" if len(known) else "undefined"
     return Chart(

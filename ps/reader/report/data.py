@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from common.flat import Array
+from ps.cores import host_names
 from ps.log import Record, log_path
 from ps.reader.compare import Summary
 from ps.reader.comparison import Contents
@@ -21,7 +22,18 @@ MOST_EPOCHS = 200
 MOST_PARAMETERS = 12
 """Parameters whose contributions are shown one by one: the first."""
 
-SECONDS = ("input_s", "compute_s", "wait_s", "transfer_s", "sampling_s", "evaluation_s", "checkpoint_s")
+PARTS = {
+    "input_s": "input",
+    "compute_s": "compute",
+    "reduce_s": "summing",
+    "wait_s": "wait",
+    "transfer_s": "transfer",
+    "sampling_s": "sampling",
+    "evaluation_s": "evaluation",
+    "checkpoint_s": "checkpoint",
+}
+"""What an epoch's time goes to, in words; here compute is without summing, of which only some modes have any."""
+SECONDS = tuple(PARTS)
 SINGLE = ("epoch", "elapsed_s", "loss", "validation_loss", "validation_metric", "effective_ranks", "noise_scale")
 EFFICIENCIES = ("load_balance", "communication", "parallel")
 BY_RANK = (*SECONDS, "cosine_all")
@@ -73,8 +85,7 @@ class RunData:
     @property
     def hosts(self) -> dict[int, str]:
         """The host of each rank, in the last job that had it."""
-        nodes = (node for job in self.view.jobs for node in job.header["nodes"])
-        return {rank: node["host"] for node in nodes for rank in node["ranks"]}
+        return {rank: name for job in self.view.jobs for rank, name in host_names(job.header).items()}
 
     def add(self, record: Record) -> None:
         """Take a record in."""
@@ -90,6 +101,7 @@ class RunData:
         world = len(record["rows"])
         values = {key: np.array(record[key], float) for key in SINGLE}  # nil becomes NaN
         values |= {key: np.array(record.get(key, [0.0] * world), float) for key in BY_RANK}
+        values["compute_s"] -= values["reduce_s"]
         values["world"] = np.array(world, float)
         values |= {key: np.array(record["efficiency"][key], float) for key in EFFICIENCIES}
         for key in BY_PARAMETER:
@@ -109,6 +121,11 @@ class RunData:
         if key in (*BY_RANK, *BY_PARAMETER):
             values = [_widened(own, self.ranks, np.nan) for own in values]
         return np.array(values)
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """Return what this run's time went to: ``PARTS``, without summing where no rank did any."""
+        return {key: name for key, name in PARTS.items() if key != "reduce_s" or self.seconds[key].any()}
 
     def mean_seconds(self, key: str) -> Array:
         """Return seconds an epoch by rank, the mean over all epochs that the rank had."""

@@ -169,7 +169,7 @@ def block_means(values: Array, size: int) -> Array:
     """Return the means over so many neighbours along the first axis; the last block may be smaller."""
     starts = np.arange(0, len(values), size)
     counts = np.diff([*starts, len(values)])
-    sums = np.add.reduceat(values, starts, axis=0)
+    sums = np.add.reduceat(values, starts, axis=0)  # undefined if one is: a gap
     return np.asarray(sums / counts.reshape(-1, *[1] * (values.ndim - 1)))
 
 
@@ -202,7 +202,8 @@ def rank_stack(names: list[str], x: Array, values: Array, *, value: str) -> list
         return [bar(names[r], epochs, values[:, r], r, value=value) for r in range(ranks)]
     means = np.nan_to_num(column_means(values))
     chosen = np.sort(np.argsort(-np.abs(means - np.median(means)), kind="stable")[:8])
-    rest = np.nan_to_num(np.delete(values, chosen, axis=1))
+    others = np.delete(values, chosen, axis=1)
+    rest = np.where(np.isnan(others).all(axis=1, keepdims=True), np.nan, np.nan_to_num(others))
     traces = [bar(names[r], epochs, values[:, r], i, value=value) for i, r in enumerate(chosen.tolist())]
     return [
         *traces,

@@ -91,7 +91,7 @@ def _run(data: RunData, name: str) -> Run:
         name=name,
         state=facts.state(data),
         findings=findings,
-        left_out=len(data.view.verdicts) - len(findings),
+        left_out=data.view.n_verdicts - len(findings),
         no_verdict=facts.no_verdict(data),
         facts=facts.facts(data) if data.header else None,
         sections=list(_sections(data)),

@@ -22,7 +22,6 @@ from ps.reader.report.figures import (
 from ps.reader.report.over_epochs import epoch_table, layout, rank_names
 from ps.text import number, percent
 
-PARTS = {key: key.removesuffix("_s") for key in SECONDS}
 MOST_BARS = 32
 """Ranks whose time is shown one by one."""
 
@@ -42,7 +41,7 @@ def _parts(data: RunData) -> list[str]:
 
 def _split(data: RunData) -> Chart:
     names, more = rank_names(data), ""
-    means = {key: data.mean_seconds(key) for key in SECONDS}
+    means = {key: data.mean_seconds(key) for key in data.parts}
     compute = means["compute_s"]
     chosen = list(range(data.ranks))
     labels = ["mean", *(str(r) for r in chosen)]
@@ -52,7 +51,7 @@ def _split(data: RunData) -> Chart:
         chosen = order[:half] + order[-half:]
         labels = ["mean", *(str(r) for r in chosen)]
         more = f" Shown are the mean, the {half} ranks that computed longest and the {half} that computed shortest."
-    columns = {PARTS[key]: np.array([values.mean(), *values[chosen]]) for key, values in means.items()}
+    columns = {data.parts[key]: np.array([values.mean(), *values[chosen]]) for key, values in means.items()}
     slowest = int(compute.argmax())
     return Chart(
         "Time by rank",

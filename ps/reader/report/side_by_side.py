@@ -3,12 +3,13 @@
 import numpy as np
 
 from common.flat import Array
-from ps.reader.report.data import SECONDS, RunData
+from ps.reader.report.data import PARTS, RunData
 from ps.reader.report.figures import ONLY, Chart, Section, Table, axis, bar, clip, label, line
 from ps.text import metric, mode_name, number, percent
 
-STEP = tuple(key for key in SECONDS if key not in ("evaluation_s", "checkpoint_s"))
+STEP = {key: name for key, name in PARTS.items() if key not in ("evaluation_s", "checkpoint_s")}
 """What a step is made of."""
+EXCHANGE = ("summing", "wait", "transfer")
 
 
 def side_by_side(runs: list[RunData], names: list[str]) -> Section:
@@ -22,11 +23,11 @@ def side_by_side(runs: list[RunData], names: list[str]) -> Section:
 
 def _step_s(run: RunData) -> dict[str, float]:
     """Return the mean seconds of a step by what they were spent on, over ranks and epochs."""
-    return {key.removesuffix("_s"): float(run.seconds[key].sum()) / max(run.rank_steps, 1) for key in STEP}
+    return {name: float(run.seconds[key].sum()) / max(run.rank_steps, 1) for key, name in STEP.items()}
 
 
 def _table(runs: list[RunData], names: list[str]) -> Table:
-    known = [min(run.summary.losses) for run in runs if run.n_epochs]
+    known = [run.summary.least_loss for run in runs if run.n_epochs]
     goal = max(known) if known else float("nan")
     columns = ["run", "mode", "ranks", "state", "epochs", "findings", "last loss", "last validation metric",
                f"seconds to loss {goal:.4g}", "step, us", "wait, us", "transfer, us", "communication"]  # fmt: skip
@@ -38,22 +39,23 @@ def _table(runs: list[RunData], names: list[str]) -> Table:
 def _row(run: RunData, name: str, goal: float) -> list[str]:
     view = run.view
     cells = [name, clip(mode_name(run.header)) if run.header else "-", run.view.ranks or "-"]
-    cells += [clip(view.state), str(run.n_epochs), str(len(view.verdicts))]
+    cells += [clip(view.state), str(run.n_epochs), str(view.n_verdicts)]
     if not run.n_epochs:
         return cells + ["-"] * 7
     step = _step_s(run)
     total = sum(step.values())
     cells += [number(view.last["loss"], 6), metric(view.metric, view.last["validation_metric"])]
     cells += [number(run.summary.time_to(goal)), *(number(1e6 * s) for s in (total, step["wait"], step["transfer"]))]
-    return [*cells, percent((step["wait"] + step["transfer"]) / total if total > 0 else None)]
+    return [*cells, percent(sum(step[name] for name in EXCHANGE) / total if total > 0 else None)]
 
 
 def _step_chart(trained: list[tuple[RunData, str]]) -> Chart:
     steps = [_step_s(run) for run, _ in trained]
     totals = [sum(step.values()) for step in steps]
-    return step_chart(
-        [name for _, name in trained], {part: np.array([s[part] for s in steps]) for part in steps[0]}, totals
-    )
+    parts = {part: np.array([s[part] for s in steps]) for part in steps[0]}
+    if not parts["summing"].any():
+        del parts["summing"]
+    return step_chart([name for _, name in trained], parts, totals)
 
 
 def step_chart(names: list[str], parts: dict[str, Array], totals: list[float]) -> Chart:

@@ -1,0 +1,87 @@
+"""What a job leaves behind that SIGKILL ends in its middle, all of its processes at once: every reader reads it."""
+
+import csv
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ps.log import LOG_NAME
+from ps.reader.export import export
+from ps.reader.listing import list_runs
+from ps.reader.plot import plot
+from ps.reader.report import report
+from ps.reader.show import show
+from ps.reader.trace import trace
+from ps.reader.watch import watch
+from ps.reader.whatif import whatif
+from tests.ranks import MPIRUN, epochs, finish, kill_all, popen, records
+
+RANKS = 2
+Print = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Kill a job that is training, and return what it left."""
+    folder = tmp_path_factory.mktemp("killed") / "run"
+    command = [MPIRUN, "-np", str(RANKS), sys.executable, "-m", "workers.run", "--epochs", "100000", "--hidden", "16"]
+    process = popen([*command, "--output", str(folder)], cwd=folder.parent)
+    deadline = time.monotonic() + 60
+    while not ((folder / LOG_NAME).exists() and len(epochs(folder)) > 5):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.05)
+    assert kill_all(str(folder)) >= RANKS + 1
+    assert finish(process, 20).code != 0
+    return folder
+
+
+def test_the_log_ends_without_a_word(run: Path, capsys: Print) -> None:
+    assert records(run)[-1]["kind"] != "end"
+    assert show(run, 0, every=False) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "/run: died" in said
+    assert "The job died without a word: its process is gone and the log has no end" in said
+    assert watch(run) == 1
+    assert "The job died without a word" in capsys.readouterr().out
+    assert list_runs(run.parent) == 0
+    (line,) = [line.split() for line in capsys.readouterr().out.splitlines() if line.split()[:1] == ["run"]][1:]
+    assert line[-1] == "died"
+    assert f"{epochs(run)[-1]['epoch']}/100000" in line
+
+
+def test_report_trace_pictures_and_replay(run: Path, tmp_path: Path, capsys: Print) -> None:
+    assert report([run], tmp_path / "report.html") == 0
+    page = (tmp_path / "report.html").read_text()
+    assert "State: died." in page
+    assert f"{len(epochs(run)):,} of 100,000" in page
+    assert trace(run, tmp_path / "trace.json") == 0
+    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    assert {e["tid"] for e in events if e["name"] == "backward"} == {1, 2}
+    assert plot(run, tmp_path) == 0
+    assert (tmp_path / "loss_plot.png").stat().st_size > 1000
+    assert whatif(run, None) == 0
+    assert "as it was (replay)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "markdown"])
+def test_exports(run: Path, tmp_path: Path, kind: str) -> None:
+    output = tmp_path / "out"
+    whole: Callable[..., int] = export
+    assert whole(run, **{kind: True}, output=output) == 0
+    text = output.read_text()
+    if kind == "csv":
+        assert len(list(csv.reader(text.splitlines()))) == 1 + RANKS * len(epochs(run))
+    elif kind == "jsonl":
+        assert [json.loads(line)["seq"] for line in text.splitlines()] == [r["seq"] for r in records(run)]
+    else:
+        assert text.startswith("# Run run: died\n")
+
+
+def test_tensorboard(run: Path, tmp_path: Path) -> None:
+    assert export(run, tensorboard=tmp_path / "events") == 0
+    assert list((tmp_path / "events").rglob("*tfevents*"))
