@@ -140,7 +140,7 @@ def prepare(comm: MPI.Comm, nodes: Nodes, config: RunConfig, origin: Origin, sto
         parts.sync.load(together(comm, lambda: None if snapshot is None else state_of(snapshot, flat)))
         origin.snapshot = None
     saving = Saving(comm, config, parts.sync, parts.feed.steps)
-    saving.before = origin.before
+    saving.before, saving.tick = origin.before, position.tick
     duties = Duties(comm, config, parts.sync, saving, position)
     duties.skipped = origin.skipped
     parts.sync.go_on_at(origin.before.steps)
