@@ -136,8 +136,8 @@ def prepare(comm: MPI.Comm, nodes: Nodes, config: RunConfig, origin: Origin, sto
     sync = inject.place(asked, parts.sync, parts.timer, comm.rank, done)
     if origin.loads:
         position.phase = "loading the checkpoint"
-        snapshot, flat = origin.snapshot, parts.sync.flat
-        parts.sync.load(together(comm, lambda: None if snapshot is None else state_of(snapshot, flat)))
+        snapshot, into = origin.snapshot, (parts.sync, parts.feed.steps)
+        parts.sync.load(together(comm, lambda: None if snapshot is None else state_of(snapshot, *into)))
         origin.snapshot = None
     saving = Saving(comm, config, parts.sync, parts.feed.steps)
     saving.before, saving.tick = origin.before, position.tick
