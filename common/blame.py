@@ -4,7 +4,7 @@ import math
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
-from common.progress import ENDED, EXCHANGE, LAST, MEETINGS, N_PARTS, OUTSIDE, STOPPED, Row
+from common.progress import ENDED, EXCHANGE, LAST, MEETINGS, N_PARTS, OUTSIDE, STOPPED, WAITING, Row
 
 LONGEST_STEPS = 10
 """A stall is at least so many times the longest step so far."""
@@ -89,6 +89,8 @@ def tell(stall: Stall, rows: Sequence[Row], hosts: Sequence[str], silent: Contai
 def _goal(front: Row) -> str:
     if front.step:
         return f"step {front.step} of epoch {front.epoch}"
+    if front.phase == WAITING:
+        return "the start of training"
     if front.phase == "end of epoch":
         return f"the end of epoch {front.epoch}"
     return "the end of the run"

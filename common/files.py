@@ -4,7 +4,10 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+SYNC_BYTES = 8 << 20
+"""What a large file holds that is not on the disk yet: all of it at once would keep the disk and a core from others."""
 
 
 @contextlib.contextmanager
@@ -27,10 +30,36 @@ def replacing(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
     sync_folder(path.parent)
 
 
-def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file so that readers never see half of it. Raises OSError."""
+class Steady:
+    """A file that is brought to the disk while it is written, and tells ``pulse`` of each write."""
+
+    def __init__(self, file: BinaryIO, pulse: Callable[[], object]) -> None:
+        self._file, self._pulse = file, pulse
+        self._waiting = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def write(self, data: Any) -> int:
+        """Write all of ``data``. Raises OSError."""
+        n = self._file.write(data)
+        self._waiting += n
+        if self._waiting >= SYNC_BYTES:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._waiting = 0
+        self._pulse()
+        return n
+
+
+def quiet() -> None:
+    """Hear a pulse and do nothing."""
+
+
+def write_atomic(path: Path, write: Callable[[Any], object], pulse: Callable[[], object] = quiet) -> None:
+    """Write a file so that readers never see half of it; ``pulse``: see Steady. Raises OSError."""
     with replacing(path) as (file, _):
-        write(file)
+        write(Steady(file, pulse))
 
 
 def sync_folder(folder: Path) -> None:

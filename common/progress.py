@@ -8,6 +8,7 @@ import mmap
 import os
 import struct
 from dataclasses import astuple, dataclass
+from pathlib import Path
 from typing import BinaryIO
 
 PARTS = ("input", "compute", "exchange")
@@ -16,16 +17,22 @@ INPUT, COMPUTE, EXCHANGE = range(3)
 N_PARTS = len(PARTS)
 OUTSIDE = -1
 """Instead of the parts that are done: outside of the training loop."""
-MEETINGS = ("end of epoch", "saving", "closing")
+WAITING = "waiting for the others"
+MEETINGS = (WAITING, "end of epoch", "saving", "closing")
 """Phases outside of the loop in which a rank only waits for the others."""
 LAST = ("final test", "writing the model", "saving", "closing")
 """Phases behind the last epoch."""
+LOADING = ("reading the checkpoint", "reading data")
+"""Phases that may take very long without a sign: there, computing is one."""
 
 EPOCH, AT, TICK, CLAIMED, SIGNAL, OVER = range(6)
 """Places in a row of what the rank writes; see Row."""
 CELLS = slice(0, 48)
 NAME = slice(48, 112)
 NAME_BYTES = NAME.stop - NAME.start
+FOLDER = slice(256, 4096)
+"""Of a rank's own memory only: the run folder, behind the length of its name; none before there is one."""
+FOLDER_BYTES = struct.Struct("=q")
 PAGE_BYTES = 4096
 """A page a row: nodes never write to the same page of the file, which network file systems do not bear."""
 STOPPED, ENDED = 1, 2
@@ -130,6 +137,17 @@ class Progress:
         self.cells[AT] = OUTSIDE
         self.cells[TICK] += 1
 
+    def tick(self) -> None:
+        """Tell that this rank goes on, outside of the loop."""
+        self.cells[TICK] += 1
+
+    def show_folder(self, folder: Path) -> None:
+        """Tell the witness where the run folder is; not if its name is too long, and then it learns of none."""
+        name, room = os.fsencode(folder.absolute()), self._page[FOLDER]
+        if len(name) <= len(room) - FOLDER_BYTES.size:
+            room[FOLDER_BYTES.size : FOLDER_BYTES.size + len(name)] = name
+            FOLDER_BYTES.pack_into(room, 0, len(name))  # last: from here on it is read
+
     @property
     def epoch(self) -> int:
         """The epoch, from 1; 0 before the first and after the last."""
@@ -143,6 +161,15 @@ class Progress:
     def step(self) -> int:
         """The step within the epoch, from 1; 0 outside of the loop."""
         return step_of(self.cells[AT])
+
+
+def read_folder(file: BinaryIO) -> Path | None:
+    """Read the run folder from a rank's own memory, opened without a buffer; None if the rank has none yet."""
+    file.seek(FOLDER.start)
+    room = file.read(FOLDER.stop - FOLDER.start)
+    length = FOLDER_BYTES.unpack_from(room)[0] if len(room) >= FOLDER_BYTES.size else 0
+    name = room[FOLDER_BYTES.size : FOLDER_BYTES.size + length]
+    return Path(os.fsdecode(name)) if name else None
 
 
 def read_row(file: BinaryIO) -> Row:

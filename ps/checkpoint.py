@@ -5,12 +5,10 @@ map with all plain values and the CRC-32 of each array.
 """
 
 import contextlib
-import os
 import re
-import threading
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -19,7 +17,7 @@ import msgpack
 import numpy as np
 
 from common.errors import CheckpointError
-from common.files import replacing
+from common.files import Steady, quiet, replacing
 from common.flat import Array
 
 FORMAT = "rankwise-checkpoint"
@@ -27,8 +25,6 @@ VERSION = 1
 ABOUT = "about"
 PIECE_BYTES = 1 << 20
 """Written at a time: while a piece is written or its checksum formed, other threads run."""
-NICE = 10
-"""Added to the writing thread's niceness: where ranks keep all cores busy, it takes a tenth of one."""
 MOST_ABOUT_BYTES = 64 << 20
 MOST_ARRAYS = 100_000
 NAME = re.compile(r"checkpoint-(\d{1,18})\.npz")
@@ -50,17 +46,17 @@ class Snapshot:
         return f"checkpoint-{self.step}.npz"
 
 
-def save(folder: Path, snapshot: Snapshot, keep: int) -> Path:
+def save(folder: Path, snapshot: Snapshot, keep: int, pulse: Callable[[], object] = quiet) -> Path:
     """Write a checkpoint, read it back, and only then remove all but the newest ``keep``; return its path.
 
-    Those of later steps go, too: training went back behind them. Raises OSError or CheckpointError; all others are
-    then as they were.
+    Those of later steps go, too: training went back behind them. ``pulse`` is told of each piece written or read.
+    Raises OSError or CheckpointError; all others are then as they were.
     """
     path = folder / snapshot.name
     with replacing(path) as (file, temporary):
-        _write(file, snapshot)
+        _write(Steady(file, pulse), snapshot)
         file.flush()
-        verify(temporary)
+        verify(temporary, pulse)
     others = all_in(folder)
     at = others.index(path)
     for old in (*others[:at], *others[at + keep :]):
@@ -68,7 +64,7 @@ def save(folder: Path, snapshot: Snapshot, keep: int) -> Path:
     return path
 
 
-def _write(file: IO[bytes], snapshot: Snapshot) -> None:
+def _write(file: IO[bytes] | Any, snapshot: Snapshot) -> None:
     crcs = {}
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         for name, array in snapshot.arrays.items():
@@ -119,9 +115,9 @@ def newest(folder: Path) -> tuple[Snapshot | None, list[str]]:
     return None, faults
 
 
-def verify(path: Path) -> None:
+def verify(path: Path, pulse: Callable[[], object] = quiet) -> None:
     """Read a checkpoint piece by piece, which takes no memory to speak of. Raises CheckpointError."""
-    for _ in _arrays(path, keep=False):
+    for _ in _arrays(path, keep=False, pulse=pulse):
         pass
 
 
@@ -137,7 +133,7 @@ def load(path: Path) -> Snapshot:
     return Snapshot(about.pop("step"), arrays, about)
 
 
-def _arrays(path: Path, *, keep: bool = True) -> Iterator[tuple[str, Any]]:
+def _arrays(path: Path, *, keep: bool = True, pulse: Callable[[], object] = quiet) -> Iterator[tuple[str, Any]]:
     """Yield the plain values, then one array after the other, checked; without ``keep``, empty ones."""
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
@@ -152,7 +148,7 @@ def _arrays(path: Path, *, keep: bool = True) -> Iterator[tuple[str, Any]]:
             if members.keys() - {ABOUT} != about["crc"].keys():
                 raise CheckpointError(path, "does not hold the arrays that it names")
             for name, crc in about["crc"].items():
-                array, found = _read_array(path, archive, members[name], keep=keep)
+                array, found = _read_array(path, archive, members[name], keep=keep, pulse=pulse)
                 if found != crc:
                     raise CheckpointError(path, f"array {name}: checksum does not match")
                 yield name, array
@@ -178,7 +174,9 @@ def _about(path: Path, archive: zipfile.ZipFile, members: dict[str, zipfile.ZipI
     return about
 
 
-def _read_array(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo, *, keep: bool) -> tuple[Array, int]:
+def _read_array(
+    path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo, *, keep: bool, pulse: Callable[[], object] = quiet
+) -> tuple[Array, int]:
     """Return an array and its CRC-32; memory is taken once it is clear that the file holds what its header claims."""
     with archive.open(member) as file:
         version = np.lib.format.read_magic(file)
@@ -201,6 +199,7 @@ def _read_array(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo, *
                 data[at : at + len(piece)] = piece
             crc = zlib.crc32(piece, crc)
             at += len(piece)
+            pulse()
         if file.read(1):
             raise CheckpointError(path, f"{member.filename}: goes on behind its end")
     return array, crc
@@ -208,43 +207,3 @@ def _read_array(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo, *
 
 def _reason(error: Exception) -> str:
     return str(error).split("\n")[0][:200] or type(error).__name__
-
-
-class Writer:
-    """Saves snapshots in a thread, one at a time, while training goes on; on rank 0.
-
-    ``report`` is told of each that ended, in the training thread: the path, or the error.
-    """
-
-    def __init__(self, folder: Path, keep: int) -> None:
-        self.folder, self.keep = folder, keep
-        remove_torn(folder)
-        self._thread: threading.Thread | None = None
-        self._outcome: Path | Exception | None = None
-
-    @property
-    def busy(self) -> bool:
-        """Whether one is being written."""
-        return self._thread is not None and self._thread.is_alive()
-
-    def start(self, snapshot: Snapshot) -> None:
-        """Begin to save; the one before must have ended."""
-        assert not self.busy
-        self._thread = threading.Thread(target=self._save, args=(snapshot,), name="checkpoint")
-        self._thread.start()
-
-    def ended(self, *, wait: bool = False) -> Path | Exception | None:
-        """Return the outcome of a save that has ended, once; None if there is none."""
-        if self._thread is None or (self.busy and not wait):
-            return None
-        self._thread.join()
-        self._thread, outcome, self._outcome = None, self._outcome, None
-        return outcome
-
-    def _save(self, snapshot: Snapshot) -> None:
-        with contextlib.suppress(OSError, AttributeError):  # of this thread, as Linux has it
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + NICE)
-        try:
-            self._outcome = save(self.folder, snapshot, self.keep)
-        except (OSError, CheckpointError, MemoryError) as error:
-            self._outcome = error

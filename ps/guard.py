@@ -26,12 +26,22 @@ BETTER_WORD_S = 1.0
 
 
 class Position(Progress):
-    """Where this rank is, for the message when it fails. ``folder``: the run folder, once there is one."""
+    """Where this rank is, for the message when it fails."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder: Path | None = None
+        self._folder: Path | None = None
         self.debug = False
+
+    @property
+    def folder(self) -> Path | None:
+        """The run folder, once there is one; its witness learns of it."""
+        return self._folder
+
+    @folder.setter
+    def folder(self, folder: Path) -> None:
+        self._folder = folder
+        self.show_folder(folder)
 
     def __str__(self) -> str:
         where = self.phase if not self.epoch else f"epoch {self.epoch}"
@@ -67,6 +77,7 @@ def abort_on_error(comm: MPI.Comm, position: Position) -> Iterator[None]:
 def _first_to_fail(position: Position, message: str) -> bool:
     """Keep the message in the run folder; only the rank that creates the file also prints it."""
     if position.folder is None:
+        position.cells[CLAIMED] = True
         return True
     first = claim(position.folder / FAILURE_NAME, message)
     position.cells[CLAIMED] = first

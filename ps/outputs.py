@@ -1,11 +1,12 @@
 """What a run leaves beside its log: the model, and the text files that people plot from."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from common.files import write_atomic
+from common.files import quiet, write_atomic
 from common.flat import Array
 from ps.reader.rewinds import CountedReader
 from ps.text import percent
@@ -15,9 +16,14 @@ TEXT_PARAMETERS = 1_000_000
 """More parameters than this are not written as text (25 bytes each); model.npz holds them."""
 
 
-def save_model(folder: Path, params: dict[str, Array], extra: dict[str, Any]) -> None:
-    """Write ``model.npz`` (parameters by name, and ``extra`` arrays) and, up to 10^6 parameters, as text."""
-    write_atomic(folder / "model.npz", lambda file: np.savez(file, allow_pickle=False, **params, **extra))
+def save_model(
+    folder: Path, params: dict[str, Array], extra: dict[str, Any], pulse: Callable[[], object] = quiet
+) -> None:
+    """Write ``model.npz`` (parameters by name, and ``extra`` arrays) and, up to 10^6 parameters, as text.
+
+    ``pulse`` is told of each piece that is written.
+    """
+    write_atomic(folder / "model.npz", lambda file: np.savez(file, allow_pickle=False, **params, **extra), pulse)
     if sum(array.size for array in params.values()) <= TEXT_PARAMETERS:
         blocks = (
             f"{name}:\n" + "".join(f"{value:.18e}\n" for value in array.reshape(-1).tolist())

@@ -51,6 +51,7 @@ class Synchronizer(Protocol):
     """How a mode makes one training out of many: made once per run, with the memory training happens in."""
 
     flat: Flat
+    optimizer: optim.Optimizer
     sampling_s: float
     """Seconds spent on measuring contributions in this epoch, apart from synchronising."""
     meter: ContributionMeter

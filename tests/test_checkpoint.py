@@ -2,6 +2,7 @@
 
 import io
 import os
+import threading
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -14,8 +15,9 @@ from hypothesis import strategies as st
 
 from common.errors import CheckpointError
 from common.flat import Array
-from ps import checkpoint
-from ps.checkpoint import Snapshot, Writer
+from ps import checkpoint, checkpoint_writer
+from ps.checkpoint import Snapshot
+from ps.checkpoint_writer import Writer
 
 
 def snapshot(step: int = 5, n: int = 1000) -> Snapshot:
@@ -115,6 +117,37 @@ def test_reading_back_takes_hardly_any_memory(tmp_path: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < array.nbytes / 2
+
+
+def test_writing_takes_hardly_any_memory_beside_the_copy(tmp_path: Path) -> None:
+    array = np.zeros((4, 2 << 20), np.uint8)
+    tracemalloc.start()
+    checkpoint.save(tmp_path, Snapshot(1, {"a": array}), keep=1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < array.nbytes / 2
+
+
+def test_who_waits_hears_that_the_writing_goes_on_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks: list[int] = []
+    more, over = threading.Event(), threading.Event()
+
+    def slow(folder: Path, snapshot: Snapshot, keep: int, pulse: Any) -> Path:
+        pulse()
+        more.wait(20)
+        pulse()
+        over.wait(20)
+        return folder
+
+    def tick() -> None:
+        ticks.append(len(ticks))
+        (more if len(ticks) == 1 else over).set()
+
+    monkeypatch.setattr(checkpoint_writer, "save", slow)
+    writer = Writer(tmp_path, keep=1)
+    writer.start(snapshot(1))
+    assert writer.ended(wait=True, tick=tick) == tmp_path
+    assert 2 <= len(ticks) <= 3
 
 
 def test_a_writer_saves_beside_the_training(tmp_path: Path) -> None:

@@ -4,18 +4,21 @@ import os
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from common.progress import AT, CLAIMED, EXCHANGE, N_PARTS, OUTSIDE, Progress, Row, read_row
+from common.progress import AT, CLAIMED, EXCHANGE, N_PARTS, OUTSIDE, WAITING, Progress, Row, read_folder, read_row
 from ps import checkpoint
-from ps.failure import append_events, claim
+from ps.failure import append_events, claim, reserve
 from ps.log import encode
 from ps.log_writer import RunLog
-from tests.ranks import Result, epochs, finish, popen, records
+from tests.ranks import MPIRUN, PROGRAMS, Result, epochs, finish, popen, records
 from tests.synthetic import write_run
-from tests.watched import events, run_job
-from workers.seen import open_file
+from tests.watched import SHORT, events, run_job
+from workers import seen, witness
+from workers.place import Place
+from workers.seen import Rank, open_file
 
 HOST = os.uname().nodename
 GONE_S = 10
@@ -64,6 +67,65 @@ def test_so_is_one_killed_outside_of_the_loop(tmp_path: Path, rank: int, epoch: 
     assert found is not None
 
 
+@pytest.mark.parametrize(
+    ("rank", "phase"), [(0, "reading the checkpoint"), (1, "reading data"), (2, WAITING), (0, "opening the log")]
+)
+def test_one_that_dies_before_there_is_a_run_folder_is_named(tmp_path: Path, rank: int, phase: str) -> None:
+    result = run_job(tmp_path, 3, "at_phase.py", "kill", rank, 0, phase)
+    assert result.code not in (0, 75)
+    assert result.seconds < 2 * GONE_S  # the start-up included
+    assert result.err.count("rankwise:") == 1, result.err
+    assert f"rankwise: rank {rank} on {HOST} died (" in result.err
+    assert f") in phase: {phase}\n" in result.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_so_is_one_that_the_launcher_does_not_miss(tmp_path: Path, mpi: str) -> None:
+    if mpi != "mpich":
+        pytest.skip("Open MPI's launcher ends all ranks itself")
+    leaves = ("-disable-auto-cleanup",)
+    result = run_job(tmp_path, 3, "at_phase.py", "kill", 1, 0, "reading data", launcher=leaves)
+    assert result.code not in (0, 75)
+    assert result.seconds < 2 * GONE_S
+    assert result.err.startswith(f"rankwise: rank 1 on {HOST} died (")
+    assert result.err.endswith(") in phase: reading data\n")
+
+
+@pytest.mark.parametrize("early", [True, False], ids=["before MPI", "in MPI"])
+def test_a_death_before_anybody_watches_ends_the_job(tmp_path: Path, early: bool) -> None:
+    at = "1, 0, 'start'" if not early else "-1, 0, ''"
+    code = (
+        "import os, runpy, sys; from workers.launch import launcher_rank\n"
+        f"if {early} and launcher_rank() == 1: os.kill(os.getpid(), 9)\n"
+        f"sys.argv[1:1] = [str(a) for a in ('kill', {at})]\n"
+        f"runpy.run_path({str(PROGRAMS / 'at_phase.py')!r}, run_name='__main__')"
+    )
+    result = finish(popen([MPIRUN, "-np", "3", sys.executable, "-c", code, *SHORT], cwd=tmp_path))
+    assert result.code not in (0, 75)
+    assert result.seconds < 2 * GONE_S
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_first_of_several_is_named_though_others_are_looked_into_sooner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two nodes: the launcher kills the second one's rank, too, and the system tells of that one's signal first."""
+    words = tmp_path / "failure.txt"
+
+    def late(process: int) -> str:
+        assert not reserve(words), "who looks into a death has said before that there is one"
+        return "SIGKILL"
+
+    monkeypatch.setattr(seen, "killed_by", late)
+    first = object.__new__(witness.Witness)
+    place = Place({"failure": words.name, "log": "", "progress": ""})
+    place.folder = tmp_path
+    vars(first).update(hosts=["a", "b"], place=place, memory_kills=0, events=[])
+    first._note_death(SimpleNamespace(rank=0, process=-1), Row(epoch=3, at=0))  # type: ignore[arg-type]
+    assert words.read_text() == "rankwise: rank 0 on a died (killed by SIGKILL) at epoch 3, step 1, phase: input\n"
+    assert [event["rank"] for event in first.events] == [0]
+
+
 @pytest.mark.parametrize(("fault", "words"), [("raise", "ValueError: this is the cause"), ("leave", "SystemExit: 0")])
 def test_a_rank_that_tells_its_own_end_is_not_told_of_again(tmp_path: Path, fault: str, words: str) -> None:
     result = run_job(tmp_path, 3, "faulty.py", fault, 1, 2, 5)
@@ -105,7 +167,35 @@ def test_another_process_reads_where_a_rank_is(tmp_path: Path) -> None:
     assert row.claimed == 1
     assert Row.unpack(row.pack()) == row
     assert Row.unpack(b"") == Row.unpack(bytes(4096)) == Row()
+    assert read_folder(memory) is None
+    progress.show_folder(tmp_path)
+    assert read_folder(memory) == tmp_path
+    assert read_row(memory) == row
     memory.close()
+
+
+def test_computing_is_a_sign_of_life_while_data_are_read() -> None:
+    """Reading gives no other one, and may take long; elsewhere ranks compute while they wait."""
+    progress = Progress()
+    memory, line = (open_file(os.getpid(), handle) for handle in (progress.handle, progress.line))
+    rank = Rank(0, os.getpid(), -1, memory, line)
+
+    def age(now: float, busy_s: float) -> float:
+        until = time.process_time() + busy_s
+        while time.process_time() < until:
+            pass
+        return rank.look(now, 1, aborting=False, stalled=False).age_ms / 1000
+
+    for phase, expected in (("reading data", 0), ("evaluation", 50)):
+        progress.phase = phase
+        assert age(1000, 0.0) == 0
+        assert age(1050, 0.1) == expected
+    progress.phase = "reading data"
+    age(2000, 0.0)
+    time.sleep(0.01)
+    assert age(2050, 0.0) in (0, 50)  # a tick of the clock may fall into it
+    memory.close()
+    line.close()
 
 
 def test_the_first_word_counts(tmp_path: Path) -> None:
@@ -130,3 +220,6 @@ def test_events_are_added_behind_the_last_whole_record(tmp_path: Path) -> None:
     assert not append_events(log, [death], lambda: False)
     writer.close()
     assert not append_events(tmp_path / "none", [death], lambda: False)
+    (tmp_path / "empty").touch()
+    append_events(tmp_path / "empty", [death], lambda: False)
+    assert not (tmp_path / "empty").read_bytes()  # no header: no log yet

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ps import checkpoint
 from ps.log import LogReader
 from ps.modes import MODES
 from tests.ranks import MPIRUN, PROGRAMS, Batch, Result, environment, epochs, finish, mpirun, popen, records
@@ -235,6 +236,33 @@ def test_a_second_signal_ends_a_rank_that_waits_in_mpi(tmp_path: Path) -> None:
     assert finish(process, timeout=20).code not in (0, 75)
 
 
+def test_a_signal_to_a_rank_that_waits_in_mpi_stops_the_job(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    fault = [str(PROGRAMS / "faulty.py"), "nap", "1", "2", "4", *SHORT, "--output", str(run)]
+    process = popen([MPIRUN, "-np", "2", sys.executable, *fault], cwd=tmp_path)
+    wait_for_epochs(process, run, 1)
+    time.sleep(1)  # rank 0 is at step 4 now, and waits for rank 1, for two seconds more
+    os.kill(records(run)[0]["pid"], signal.SIGTERM)
+    result = finish(process, timeout=20)
+    assert result.code == 75, result.err
+    *_, event, end = records(run)
+    assert (event["epoch"], event["step"], event["signals"]) == (2, 5, {"0": "SIGTERM"})
+    assert end["status"] == "stopped"
+
+
+def test_a_second_signal_to_the_launcher_ends_a_job_that_cannot_stop(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    fault = [str(PROGRAMS / "faulty.py"), "hang", "1", "2", "4", *SHORT, "--output", str(run)]
+    process = popen([MPIRUN, "-np", "2", sys.executable, *fault], cwd=tmp_path)
+    wait_for_epochs(process, run, 1)
+    time.sleep(1)
+    process.send_signal(signal.SIGUSR1)
+    time.sleep(1.5)
+    assert process.poll() is None
+    process.send_signal(signal.SIGUSR1)
+    assert finish(process, timeout=20).code not in (0, 75)
+
+
 def test_after_sigkill_all_whole_records_are_read(tmp_path: Path) -> None:
     run = tmp_path / "run"
     command = [sys.executable, "-m", "workers.run", "--epochs", "100000", "--output", str(run)]
@@ -284,6 +312,26 @@ def test_a_real_full_disk(tmp_path: Path) -> None:
         assert len(epochs(disk / "run")) > 3
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_training_goes_on_when_the_run_folder_is_removed(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    options = ("--epochs", "100000", "--hidden", "8", "--checkpoint-every", "1", "--output", str(run))
+    process = popen([MPIRUN, "-np", "2", sys.executable, "-m", "workers.run", *options], cwd=tmp_path)
+    wait_for_epochs(process, run, 3)
+    run.rename(tmp_path / "away")  # in one go, as no job may write between two removals
+    before = len(epochs(tmp_path / "away"))
+    wait_for_epochs(process, run, before + 2)
+    process.send_signal(signal.SIGUSR1)
+    result = finish(process, timeout=20)
+    assert result.code == 75, result.err
+    assert "Traceback" not in result.err
+    found = [e["epoch"] for e in epochs(run)]
+    assert found == list(range(1, len(found) + 1))
+    assert records(run)[-1]["status"] == "stopped"
+    newest, faults = checkpoint.newest(run)
+    assert newest is not None
+    assert not faults
 
 
 def test_training_goes_on_when_nobody_reads_its_lines(tmp_path: Path) -> None:

@@ -31,14 +31,15 @@ def stamps(replicas: list[np.ndarray], steps: int) -> list[bool]:
 
 @pytest.mark.parametrize("size", [2, 3, 8])
 @pytest.mark.parametrize("n", [1, 3, 1000])  # fewer numbers than steps, too
-def test_each_of_many_single_bits_is_found_once_in_a_rotation(size: int, n: int) -> None:
+@pytest.mark.parametrize("steps", [1, 7])
+def test_each_of_many_single_bits_is_found_once_in_a_rotation(size: int, n: int, steps: int) -> None:
     rng = np.random.default_rng(n)
     original = rng.standard_normal(n).astype(np.float32)
     for _ in range(50):
         replicas = [original.copy() for _ in range(size)]
-        assert all(stamps(replicas, 7))
+        assert all(stamps(replicas, steps))
         replicas[rng.integers(size)].view(np.uint8)[rng.integers(4 * n)] ^= 1 << rng.integers(8)
-        assert stamps(replicas, 7).count(False) == 1
+        assert stamps(replicas, steps).count(False) == 1
 
 
 @pytest.mark.parametrize(("n", "flips"), [(2, 100), (3, 1000)])

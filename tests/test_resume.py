@@ -1,17 +1,28 @@
 """A job that was stopped or killed goes on as if nothing had happened."""
 
+import copy
 import shutil
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from ps.log import LogReader
+from common import optim
+from common.config import RunConfig
+from common.errors import RankwiseError
+from common.flat import Flat
+from ps import checkpoint
+from ps.checkpoint import Snapshot
+from ps.log import LOG_NAME, LogReader, encode
 from ps.modes import MODES
+from tests.fuzz.targets import ABOUT, HEADER
 from tests.ranks import MPIRUN, PROGRAMS, Result, epochs, finish, kill_all, mpirun, popen, records
+from workers.resume import open_origin, state_of
 
 SMALL = ("--hidden", "16", "--batch-size", "50", "--epochs", "4", "--dtype", "float64")
 
@@ -54,20 +65,22 @@ def killed_copy(done: Path, copy: Path, epoch: int, checkpoint: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("mode", "optimizer"),
+    ("mode", "optimizer", "more"),
     [
-        *((mode, "adam") for mode in MODES),
-        ("allreduce", "sgd"),
-        ("shared", "nesterov"),
-        ("factors", "adamw"),
-        ("send-recv", "momentum"),
+        *((mode, "adam", ()) for mode in (*MODES, "auto")),
+        ("allreduce", "sgd", ("--rows", "shard")),
+        ("shared", "nesterov", ("--ranks-per-node", "2", "--clip", "0.1")),
+        ("factors", "adamw", ("--ranks-per-node", "2")),
+        ("send-recv", "momentum", ("--clip", "0.1")),
     ],
 )
-def test_the_same_number_of_ranks_ends_with_the_same_bits(tmp_path: Path, mode: str, optimizer: str) -> None:
+def test_the_same_number_of_ranks_ends_with_the_same_bits(
+    tmp_path: Path, mode: str, optimizer: str, more: tuple[str, ...]
+) -> None:
     whole = tmp_path / "whole"
     options = ["--hidden", "64", "--batch-size", "300", "--epochs", "4", "--dtype", "float64", "--keep", "9"]
     options += ["--schedule", "warmup-cosine", "--checkpoint-every", "1", "--mode", mode, "--optimizer", optimizer]
-    run(3, whole, *options)
+    run(3, whole, *options, *more)
     killed = killed_copy(whole, tmp_path / "killed", epoch=3, checkpoint="checkpoint-10.npz")
     run(3, killed, "--resume", str(killed))
     assert same_bits(whole, killed)
@@ -107,7 +120,7 @@ def test_a_signal_in_the_middle_of_an_epoch(tmp_path: Path, mode: str) -> None:
 
 def test_a_kill_in_the_middle_of_training(tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    options = ("--hidden", "300", "--epochs", "60", "--checkpoint-every", "1", "--dtype", "float64")
+    options = ("--hidden", "300", "--epochs", "60", "--checkpoint-minutes", "0.003", "--dtype", "float64")
     run(2, whole, *options)
     process = popen([MPIRUN, "-np", "2", sys.executable, "-m", "workers.run", *options, "--output", str(killed)])
     while not list(killed.glob("checkpoint-*.npz")) and process.poll() is None:
@@ -125,7 +138,8 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_best_parameters_are_kept_across_a_resume(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("mode", "batch"), [("allreduce", "64"), ("shared", "64"), ("factors", "0")])
+def test_the_best_parameters_are_kept_across_a_resume(tmp_path: Path, mode: str, batch: str) -> None:
     whole = tmp_path / "whole"
     options = (
         "--hidden",
@@ -140,10 +154,16 @@ def test_the_best_parameters_are_kept_across_a_resume(tmp_path: Path) -> None:
         "1",
         "--keep",
         "20",
+        "--mode",
+        mode,
+        "--batch-size",
+        batch,
     )
     run(2, whole, *options)
-    last = epochs(whole)[-1]["epoch"]
-    killed = killed_copy(whole, tmp_path / "killed", epoch=last - 1, checkpoint=f"checkpoint-{20 * (last - 1)}.npz")
+    last, steps = (epochs(whole)[-1][name] for name in ("epoch", "steps"))
+    killed = killed_copy(whole, tmp_path / "killed", epoch=last - 1, checkpoint=f"checkpoint-{steps * (last - 1)}.npz")
+    with np.load(killed / f"checkpoint-{steps * (last - 1)}.npz") as arrays:
+        assert "kept/W1" in arrays.files
     run(2, killed, "--resume", str(killed))
     assert same_bits(whole, killed)
     assert records(killed)[-1]["best_epoch"] == records(whole)[-1]["best_epoch"]
@@ -174,6 +194,60 @@ def test_other_options_and_data_are_refused(tmp_path: Path, done: Path) -> None:
     assert "came to its end already" in refused(2, "--resume", str(done), cwd=tmp_path)
     assert "no log at" in refused(2, "--resume", "nowhere", cwd=tmp_path)
     assert (killed / "coordinator.msgpack").read_bytes() == before
+
+
+OTHER_KINDS: tuple[object, ...] = (None, 3, "x", [], {})
+FORGED: list[tuple[str, object]] = [
+    *((place, value) for place in ("position", "coordinator", "counts", "skipped") for value in OTHER_KINDS),
+    *((f"position.{name}", value) for name in ("epoch", "steps", "rows") for value in (None, 1.5, True, -1, 2**60)),
+    ("position.epoch", 0),
+    ("position.steps", 10_000),
+    ("position.closed", 1),
+    ("position.loss_sum", "1"),
+    ("mode", "alreduce"),
+    ("mode", ["allreduce"]),
+    ("world", 0),
+    ("world", "2"),
+    ("counts.t", 1.5),
+    ("skipped", [0, 0]),
+    ("skipped", [0, 0, None]),
+    *((f"coordinator.{name}", "x") for name in ("epochs", "best_loss", "best_epoch", "noise", "elapsed_s")),
+    ("coordinator.noise", [0.0, None]),
+]
+
+
+@pytest.mark.parametrize(("place", "value"), FORGED)
+def test_forged_values_are_refused(tmp_path: Path, place: str, value: object) -> None:
+    """Checksums are right, and what they cover is of a kind that no job writes."""
+    (tmp_path / LOG_NAME).write_bytes(encode(HEADER))
+    about: dict[str, Any] = copy.deepcopy(ABOUT)
+    *way, name = place.split(".")
+    inner = about
+    for key in way:
+        inner = inner[key]
+    inner[name] = value
+    shapes = {"W1": (3, 2), "b1": (2,)}
+    arrays: dict[str, Any] = {f"{kind}/{k}": np.ones(s) for kind in ("parameters", "m", "v") for k, s in shapes.items()}
+    checkpoint.save(tmp_path, Snapshot(5, arrays, about), keep=1)
+    flat = Flat(shapes, np.dtype(np.float64))
+    adam = optim.build(RunConfig(optimizer="adam"), [flat.params])
+    sync: Any = SimpleNamespace(flat=flat, optimizer=adam, vectors=lambda: list(adam.state().items()))
+    with pytest.raises(RankwiseError, match=r"^resume: .*checkpoint-5.npz"):
+        state_of(open_origin(tmp_path).snapshot, sync, 13)  # type: ignore[arg-type]
+
+
+def test_a_forged_checkpoint_is_one_message(tmp_path: Path, done: Path) -> None:
+    killed = killed_copy(done, tmp_path / "killed", epoch=2, checkpoint="checkpoint-52.npz")
+    snapshot = checkpoint.load(killed / "checkpoint-52.npz")
+    forged: dict[str, Any] = {
+        "position": {**snapshot.about["position"], "epoch": "2"},
+        "counts": {"t": 1, "u": 1},
+    }
+    for place, value in forged.items():
+        checkpoint.save(killed, Snapshot(52, snapshot.arrays, {**snapshot.about, place: value}), keep=1)
+        said = refused(2, "--resume", str(killed), cwd=tmp_path)
+        assert "checkpoint-52.npz" in said
+        assert "about.position.epoch" in said if place == "position" else "another optimizer's" in said
 
 
 def test_changed_data_are_refused(tmp_path: Path) -> None:

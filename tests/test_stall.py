@@ -143,6 +143,26 @@ def test_the_stack_of_a_rank_that_hangs_is_shown(tmp_path: Path, mpi: str) -> No
     assert [record["kind"] for record in records(tmp_path / "run")][-2:] == ["event", "event"]
 
 
+def test_a_rank_that_hangs_while_it_reads_data_is_named_and_the_job_ended(tmp_path: Path, mpi: str) -> None:
+    times = ("--stall-seconds", 0.3, "--abort-stall", 1)
+    result = run_job(tmp_path, 3, "at_phase.py", "hang", 1, 0, "reading data", *times)
+    assert result.code in ERROR_CODES[mpi], result
+    words = f"rank 1 on {HOST} has not arrived at the start of training, last phase: reading data"
+    assert result.err.count(f"rankwise: {words}") == 2, result.err  # and once more when the job is ended
+    assert "at_phase.py" in result.err
+    assert "in enter" in result.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_slow_disk_is_no_stall(tmp_path: Path) -> None:
+    """Rank 0 waits for a checkpoint and writes the model for longer than a stall takes, but goes on all the time."""
+    result = run_job(tmp_path, 3, "slow_disk.py", 0.06, "--stall-seconds", 0.3, "--checkpoint-every", 1)
+    assert result.code == 0, result.err
+    assert result.seconds > 2 * 2 * OUTSIDE_FACTOR * 0.3
+    assert [e["phase"] for e in events(tmp_path, "stall") if e["step"] == 0] == []
+    assert checkpoint.newest(tmp_path / "run")[0] is not None
+
+
 def test_a_stall_that_passes_is_told_and_training_goes_on(tmp_path: Path) -> None:
     fault = [str(PROGRAMS / "at_phase.py"), "stop", "1", "2", "evaluation", *LONG]
     env = environment(TEST_JOB=str(tmp_path))

@@ -70,6 +70,22 @@ def test_the_minority_is_repaired_from_the_majority(
         np.testing.assert_allclose(found[name], value, rtol=1e-10, atol=1e-13, err_msg=name)
 
 
+@pytest.mark.parametrize(("mode", "nodes"), [("allreduce", 0), ("send-recv", 0), ("shared", 1), ("factors", 1)])
+def test_a_bit_repaired_in_the_middle_of_an_epoch_leaves_no_trace(
+    tmp_path: Path, mode: str, nodes: int, job: Callable[..., Result]
+) -> None:
+    """It is found in the step in which it flipped, which is taken again."""
+    options = ("--mode", mode, "--ranks-per-node", str(nodes))
+    result = faulty(3, tmp_path / "healed", "flip", 1, 2, 12, *options, "--heal")
+    assert result.code == 0, result.err
+    (heal,) = events(tmp_path / "healed", "heal")
+    assert (heal["epoch"], heal["step"], heal["ranks"]) == (2, 12, [1])
+    whole = job(3, *SMALL, *options)
+    assert whole.code == 0, whole.err
+    expected, found = model(tmp_path / "run"), model(tmp_path / "healed")
+    assert {name: value.tobytes() for name, value in found.items()} == {n: v.tobytes() for n, v in expected.items()}
+
+
 def test_without_heal_the_job_ends_and_names_rank_parameter_and_step(tmp_path: Path) -> None:
     result = faulty(3, tmp_path / "run", "drift", 1, 1, 3)
     assert result.code == 1

@@ -245,7 +245,9 @@ class Job:
 
         def save() -> None:
             self.position.phase = "writing the model"
-            results.save(self.lead(), self.sync.flat, self.scaling, status, self.saving.failed, facts)
+            results.save(
+                self.lead(), self.sync.flat, self.scaling, status, self.saving.failed, facts, self.position.tick
+            )
             self.code = code
 
         at_root(self.comm, save)

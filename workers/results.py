@@ -12,15 +12,17 @@ from ps.log import LOG_NAME
 
 
 def save(
-    lead: Coordinator, flat: Flat, scaling: tuple[Array, Array], status: str, unsaved: str, facts: dict[str, Any]
-) -> None:
+    lead: Coordinator, flat: Flat, scaling: tuple[Array, Array], status: str, unsaved: str, facts: dict[str, Any],
+    tick: Callable[[], object],
+) -> None:  # fmt: skip
     """Write the model, the text files and the log's end. Raises RankwiseError if something is missing.
 
-    ``unsaved``: why the last checkpoint could not be written, if so. ``facts``: for the end record.
+    ``unsaved``: why the last checkpoint could not be written, if so. ``facts``: for the end record. ``tick``: is called
+    while the model is written.
     """
     standard = {"x_mean": scaling[0], "x_scale": scaling[1]}
     missing = [
-        *_attempt("the model", lambda: outputs.save_model(lead.folder, flat.p, standard)),
+        *_attempt("the model", lambda: outputs.save_model(lead.folder, flat.p, standard, tick)),
         *_attempt("text files", lambda: outputs.save_tables(lead.folder, lead.log.path)),
     ]
     if unsaved and status == "stopped":

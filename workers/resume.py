@@ -8,11 +8,11 @@ import numpy as np
 
 from common.config import ONLY_ON_COMMAND_LINE, RunConfig
 from common.errors import ConfigError, JobError, RankwiseError
-from common.flat import Flat
 from ps import checkpoint, runs
 from ps.checkpoint import Snapshot
 from ps.log import LOG_NAME
-from ps.sync import KEPT, State
+from ps.modes import MODES
+from ps.sync import KEPT, State, Synchronizer
 from workers.saving import PARAMETERS, Before
 
 SAVING = ("checkpoint_every", "checkpoint_minutes", "keep")
@@ -22,6 +22,8 @@ MAY_CHANGE = ("epochs", *SAVING, *WATCHING, *MENDING, "elastic", "output", "verb
 """Options that need not be those of the run that is gone on with."""
 OF_A_JOB = ("output", "elastic", *ONLY_ON_COMMAND_LINE)
 """Those that a job does not take over from the one before."""
+MOST = 2**53
+"""Counts beyond it are none: numbers of either kind hold smaller ones exactly."""
 
 
 @dataclass(slots=True)
@@ -95,39 +97,95 @@ def check_same(saved: dict[str, Any], config: RunConfig) -> None:
         )
 
 
+def wrong(value: Any, form: Any, name: str) -> str:
+    """Return the name of a value that is not of its form, be it within ``value``; nothing if all are.
+
+    A form is a map of forms, a list of forms, or a function that says whether a value is of it.
+    """
+    if isinstance(form, dict):
+        if not isinstance(value, dict) or not form.keys() <= value.keys():
+            return name
+        return next(filter(None, (wrong(value[key], form[key], f"{name}.{key}") for key in form)), "")
+    if isinstance(form, list):
+        if not isinstance(value, list) or len(value) != len(form):
+            return name
+        return next(filter(None, (wrong(v, f, name) for v, f in zip(value, form, strict=True))), "")
+    return "" if form(value) else name
+
+
+def _whole(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= MOST
+
+
+def _number(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
+FORM = {
+    "position": {
+        "epoch": lambda value: _whole(value) and value > 0,
+        "steps": _whole,
+        "closed": lambda value: type(value) is bool,
+        "rows": _whole,
+        "loss_sum": _number,
+    },
+    "mode": lambda value: isinstance(value, str) and value in MODES,
+    "world": lambda value: _whole(value) and value > 0,
+    "counts": lambda value: isinstance(value, dict) and all(isinstance(k, str) and _whole(n) for k, n in value.items()),
+    "coordinator": {
+        "epochs": _whole,
+        "best_loss": lambda value: value is None or _number(value),
+        "best_epoch": _whole,
+        "noise": [_number, _number],
+        "elapsed_s": _number,
+    },
+    "skipped": [_whole, _whole, _whole],
+}
+"""What a checkpoint says beside its arrays, as far as going on needs it."""
+
+
 def open_origin(folder: Path) -> Origin:
     """Read the newest whole checkpoint of a run; without any, training begins anew. Raises RankwiseError."""
     if runs.is_done(folder / LOG_NAME):
         raise RankwiseError(f"resume: {folder} came to its end already; give a larger --epochs in a new run")
     snapshot, faults = checkpoint.newest(folder)
     header = runs.header_of(folder / LOG_NAME)
-    sha256, world = header.get("data", {}).get("sha256", ""), header.get("world", 0)
+    if bad := wrong(header, {"data": {"sha256": lambda value: isinstance(value, str)}, "world": _whole}, "header"):
+        raise RankwiseError(f"resume: the log of {folder} lacks {bad}, or it is of another kind; start a new run")
+    sha256, world = header["data"]["sha256"], header["world"]
     if snapshot is None:
         return Origin(str(folder), data_sha256=sha256, world=world, faults=faults)
     about = snapshot.about
-    try:
-        position = about["position"]
-        whole = position["closed"]
-        return Origin(
-            folder=str(folder),
-            epoch=position["epoch"] + (1 if whole else 0),
-            before=Before() if whole else Before(position["steps"], position["rows"], position["loss_sum"]),
-            mode=about["mode"],
-            world=about["world"],
-            data_sha256=sha256,
-            memory=about["coordinator"],
-            skipped=tuple(about["skipped"]),
-            snapshot=snapshot,
-            loads=True,
-            kept=any(name.startswith(f"{KEPT}/") for name in snapshot.arrays),
-            faults=faults,
+    if bad := wrong(about, FORM, "about"):
+        raise RankwiseError(
+            f"resume: {folder / snapshot.name} lacks {bad}, or it is of another kind; written by another version? move "
+            "it away to go on from the one before"
         )
-    except (KeyError, TypeError) as error:
-        raise RankwiseError(f"resume: {folder / snapshot.name} lacks {error}; written by another version?") from error
+    position = about["position"]
+    whole = position["closed"]
+    return Origin(
+        folder=str(folder),
+        epoch=position["epoch"] + (1 if whole else 0),
+        before=Before() if whole else Before(position["steps"], position["rows"], float(position["loss_sum"])),
+        mode=about["mode"],
+        world=about["world"],
+        data_sha256=sha256,
+        memory=about["coordinator"],
+        skipped=tuple(about["skipped"]),
+        snapshot=snapshot,
+        loads=True,
+        kept=any(name.startswith(f"{KEPT}/") for name in snapshot.arrays),
+        faults=faults,
+    )
 
 
-def state_of(snapshot: Snapshot, flat: Flat) -> State:
-    """Return a snapshot's parameters and optimizer state as vectors. Raises JobError if they are of another model."""
+def state_of(snapshot: Snapshot, sync: Synchronizer, steps_per_epoch: int) -> State:
+    """Return a snapshot's parameters and optimizer state as vectors. Raises JobError if they are not this job's."""
+    flat, counts = sync.flat, snapshot.about["counts"]
+    if snapshot.about["position"]["steps"] > steps_per_epoch:
+        raise JobError(f"resume: {snapshot.name} is of an epoch of more than {steps_per_epoch} steps; start a new run")
+    if counts.keys() != sync.optimizer.counts().keys():
+        raise JobError(f"resume: {snapshot.name} holds the counts {sorted(counts)}, which are another optimizer's")
 
     def vector(kind: str) -> Any:
         whole = np.empty(flat.n, flat.dtype)
@@ -138,5 +196,5 @@ def state_of(snapshot: Snapshot, flat: Flat) -> State:
             view[...] = array
         return whole
 
-    kinds = {name.split("/")[0] for name in snapshot.arrays} - {PARAMETERS}
-    return State(vector(PARAMETERS), {kind: vector(kind) for kind in sorted(kinds)}, snapshot.about.get("counts", {}))
+    kinds = {name for name, _ in sync.vectors()} | {name.split("/")[0] for name in snapshot.arrays}
+    return State(vector(PARAMETERS), {kind: vector(kind) for kind in sorted(kinds - {PARAMETERS})}, counts)

@@ -17,7 +17,7 @@ def main() -> int:
     from ps.guard import Position, abort_on_error
     from ps.nodes import Nodes
     from workers import elastic, fault_tolerance
-    from workers.setup import configure, open_log, prepare
+    from workers.setup import configure, find_origin, open_log, prepare
     from workers.signals import StopFlag
     from workers.watch import Watch
 
@@ -30,14 +30,16 @@ def main() -> int:
             if isinstance(configured, int):
                 stop.over()
                 return configured
-            config, origin = configured
+            config = configured
             position.debug = config.debug
             if config.elastic:
                 fault_tolerance.check_support(config, comm.size)
             nodes = Nodes(comm, config.ranks_per_node)
+            watch.open(nodes, config)
+            origin = find_origin(comm, config, position)
             job = prepare(comm, nodes, config, origin, stop, position)
             open_log(job, nodes)
-            watch.open(nodes, config, job.coordinator)
+            watch.report_to(job.coordinator, comm.size)
             code = elastic.train(job) if config.elastic else job.train()
         except JobError as error:
             if job is not None:

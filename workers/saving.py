@@ -11,7 +11,9 @@ import numpy as np
 from mpi4py import MPI
 
 from common.config import RunConfig
-from ps.checkpoint import Snapshot, Writer
+from common.files import quiet
+from ps.checkpoint import Snapshot
+from ps.checkpoint_writer import Writer
 from ps.messages import bcast
 from ps.sync import Synchronizer
 from workers.train import EpochSums
@@ -47,6 +49,8 @@ class Saving:
         self.before = Before()
         self.about: Callable[[], dict[str, Any]] = dict
         self.outcome: Callable[[Path | Exception], object] = str
+        self.tick: Callable[[], object] = quiet
+        """Is called while a checkpoint is waited for, as long as its writing goes on."""
         self._writer: Writer | None = None
         self._timer: threading.Timer | None = None
         self.failed = ""
@@ -86,7 +90,7 @@ class Saving:
 
     def look(self, *, wait: bool = False) -> None:
         """Report a checkpoint that has been written, at rank 0."""
-        if self._writer is not None and (outcome := self._writer.ended(wait=wait)) is not None:
+        if self._writer is not None and (outcome := self._writer.ended(wait=wait, tick=self.tick)) is not None:
             self._tell(outcome)
 
     def _tell(self, outcome: Path | Exception) -> None:

@@ -8,9 +8,9 @@ import struct
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from common.progress import ENDED, STOPPED, Row, read_row
+from common.progress import ENDED, LOADING, STOPPED, Row, read_row
 
 LOOK_S = 1.0
 """Between two looks at a row."""
@@ -35,6 +35,7 @@ class Rank:
     line: BinaryIO
     row: Row = field(default_factory=Row)
     changed: float = field(default_factory=time.monotonic)
+    cpu: int = 0
     longest_ms: int = 0
     noted: bool = False
     ended: bool = False
@@ -50,6 +51,9 @@ class Rank:
             if self.row.step and not stalled:
                 self.longest_ms = max(self.longest_ms, int(1000 * step_time(self.row, row, now - self.changed)))
             self.changed = now
+        if row.phase in LOADING and not row.step:
+            before, self.cpu = self.cpu, cpu_ticks(self.pid)
+            self.changed = now if self.cpu > before else self.changed
         if row.step > 1:  # one has ended, be it between two looks
             self.longest_ms = max(self.longest_ms, 1)
         state = ENDED if self.ended else STOPPED if is_stopped(self.pid) else 0
@@ -73,6 +77,18 @@ class Rank:
         return self.memory.read().decode(errors="replace").strip()
 
 
+def death(rank: int, host: str, row: Row, process: int, memory_kills_before: int) -> tuple[str, dict[str, Any]]:
+    """Return what a rank died of, as a message and as an event."""
+    by = signal.Signals(row.signal).name if row.signal else killed_by(process)
+    cause = f"ended by a second {by}" if row.signal else f"killed by {by}" if by else "its process is gone"
+    if by == "SIGKILL" and memory_kills() > memory_kills_before:
+        cause += "; this machine has run out of memory"
+    message = f"rankwise: rank {rank} on {host} died ({cause}) {row.where}"
+    event = {"what": "death", "rank": rank, "host": host, "epoch": row.epoch, "step": row.step,
+             "phase": row.phase, "message": message.removeprefix("rankwise: "), "noticed": time.time()}  # fmt: skip
+    return message, event
+
+
 def step_time(before: Row, after: Row, seconds: float) -> float:
     """Estimate how long the longest step between two looks took; between epochs, at least."""
     if after.epoch == before.epoch and after.step:
@@ -92,6 +108,15 @@ def is_stopped(pid: int) -> bool:
     except OSError:
         return False
     return state in (b"T", b"t")
+
+
+def cpu_ticks(pid: int) -> int:
+    """Return how long a process has computed, in the system's ticks; 0 if it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()
+    except OSError:
+        return 0
+    return int(fields[11]) + int(fields[12])
 
 
 def killed_by(process: int) -> str:

@@ -16,6 +16,7 @@ from common.flat import Array
 from common.functional import MeanSquaredError
 from common.mlp import Mlp
 from common.models import Model
+from common.progress import WAITING
 from ps import balance, runs, skew, start_checks
 from ps.coordinator import Coordinator, make_folder, warn
 from ps.guard import Position, at_root, same_everywhere, together
@@ -36,11 +37,8 @@ from workers.threads import limit_threads
 from workers.train import Trainer
 
 
-def configure(comm: MPI.Comm, arguments: list[str]) -> tuple[RunConfig, Origin] | int:
-    """Return the configuration all ranks agree on and where training begins, or the exit code after ``--help``.
-
-    Raises JobError.
-    """
+def configure(comm: MPI.Comm, arguments: list[str]) -> RunConfig | int:
+    """Return the configuration all ranks agree on, or the exit code after ``--help``. Raises JobError."""
     environment = sorted(f"{k}={v}" for k, v in os.environ.items() if k.startswith(options.PREFIX))
     # as bytes, for they need not be UTF-8; parsing will say so
     given = msgpack.packb([[os.fsencode(text) for text in texts] for texts in (arguments, environment)])
@@ -53,12 +51,12 @@ def configure(comm: MPI.Comm, arguments: list[str]) -> tuple[RunConfig, Origin] 
     agreed = at_root(comm, parse)
     if isinstance(agreed, int):
         return agreed
-    config = RunConfig.from_dict(agreed)
-    return config, _origin(comm, config)
+    return RunConfig.from_dict(agreed)
 
 
-def _origin(comm: MPI.Comm, config: RunConfig) -> Origin:
+def find_origin(comm: MPI.Comm, config: RunConfig, position: Position) -> Origin:
     """Return where training begins; rank 0's has the checkpoint. Raises JobError."""
+    position.phase = WAITING if comm.rank else "reading the checkpoint"
     read: list[Origin] = []
 
     def look() -> dict[str, Any] | None:
@@ -72,9 +70,17 @@ def _origin(comm: MPI.Comm, config: RunConfig) -> Origin:
     return Origin() if facts is None else Origin.from_facts(facts, read[0].snapshot if read else None)
 
 
-def load(comm: MPI.Comm, config: RunConfig) -> tuple[Dataset, Array, Array]:
+def load(comm: MPI.Comm, config: RunConfig, position: Position) -> tuple[Dataset, Array, Array]:
     """Read and check the data on every rank; return it with the features' mean and scale. Raises JobError."""
-    data = together(comm, lambda: check(formats.read(config, comm.rank, comm.size), config))
+
+    def read() -> Dataset:
+        position.phase = "reading data"
+        data = check(formats.read(config, comm.rank, comm.size), config)
+        position.phase = WAITING
+        return data
+
+    data = together(comm, read)
+    position.phase = "preparing data"
     same_everywhere(comm, data.sha256.encode(), f"data {data.name}", "give every node the same file")
 
     def enough() -> None:
@@ -104,8 +110,7 @@ def prepare(comm: MPI.Comm, nodes: Nodes, config: RunConfig, origin: Origin, sto
     """Build everything a job needs and write the log's header. Raises JobError."""
     threads = limit_threads(nodes)
     asked = together(comm, lambda: faults.of_job(config.inject, comm.size))
-    position.phase = "reading data"
-    data, mean, scale = load(comm, config)
+    data, mean, scale = load(comm, config, position)
     data.train = inject.order(asked, data)
     model = make_model(comm, config, data)
     if config.init == "per-rank" and config.mode != AUTO and not MODES[config.mode].replicas:
@@ -136,11 +141,11 @@ def prepare(comm: MPI.Comm, nodes: Nodes, config: RunConfig, origin: Origin, sto
     sync = inject.place(asked, parts.sync, parts.timer, comm.rank, done)
     if origin.loads:
         position.phase = "loading the checkpoint"
-        snapshot, flat = origin.snapshot, parts.sync.flat
-        parts.sync.load(together(comm, lambda: None if snapshot is None else state_of(snapshot, flat)))
+        snapshot, into = origin.snapshot, (parts.sync, parts.feed.steps)
+        parts.sync.load(together(comm, lambda: None if snapshot is None else state_of(snapshot, *into)))
         origin.snapshot = None
     saving = Saving(comm, config, parts.sync, parts.feed.steps)
-    saving.before = origin.before
+    saving.before, saving.tick = origin.before, position.tick
     duties = Duties(comm, config, parts.sync, saving, position)
     duties.skipped = origin.skipped
     parts.sync.go_on_at(origin.before.steps)
@@ -168,6 +173,7 @@ def open_log(job: Job, nodes: Nodes) -> None:
         folder = Path(origin.folder) if resumed else make_folder(config.output, config.mode, comm.size)
         lead = appoint(job, folder, resumed=resumed)
         runs.tidy(folder)  # behind the lock on the log: no other job writes here
+        job.position.folder = folder
         if resumed:
             lead.recall(origin.memory, facts)
             lead.event(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from common import blame
 from common.blame import Stall
+from common.progress import Row
 from ps.failure import say
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ SILENT_S = 15.0
 """After so long without a look by another node's witness, its rows are not to be trusted."""
 STACKS_S = 5.0
 """How long to wait for the stacks of ranks on other nodes."""
+OVER = Row(over=1)
 MOST_STACKS = 8
 """Of a job where all ranks wait for each other."""
 
@@ -30,19 +32,24 @@ class StallWatch:
         """When the stall was noticed, 0 if there is none."""
         self.told: dict[str, Any] = {}
         """The event of the stall, once this witness has told it."""
+        self.stacks: dict[int, str] = {}
+        """Of this node's late ranks; the speaker finds those of other nodes in files."""
 
     def look(self, now: float) -> None:
         """Look at the rows."""
         witness = self.witness
         silent = {number for number, (_, heard) in witness.heard.items() if now - heard > SILENT_S}
-        stall = blame.find(witness.rows, self.stall_s, silent) if self.stall_s else None
-        if stall is None:
+        shared = witness.place.folder is not None
+        rows = witness.rows if shared else [row if i in witness.ranks else OVER for i, row in enumerate(witness.rows)]
+        stall = blame.find(rows, self.stall_s, silent) if self.stall_s else None
+        # before there is a folder nobody knows of other nodes, for which all ranks of this one may wait
+        if stall is None or not (shared or stall.ranks or len(witness.ranks) == len(rows)):
             self._over(now)
             return
         if not self.began:
             self.began = now
             self._write_stacks(stall)
-        if min(witness.ranks) != min(set(witness.leaders) - silent, default=-1):
+        if shared and min(witness.ranks) != min(set(witness.leaders) - silent, default=-1):
             return
         if not self.told and self._all_there(stall, now):
             self._announce(stall, silent)
@@ -56,40 +63,49 @@ class StallWatch:
             seconds = self.told["seconds"] + now - self.began
             say(f"rankwise: training goes on after {seconds:.0f} s")
             self.witness.tell({"what": "stall-over", "ranks": self.told["ranks"], "seconds": seconds})
-        for number in self.witness.ranks if self.began else ():
+        for number in self.stacks if self.witness.place.folder is not None else ():
             with contextlib.suppress(OSError):
                 self._stack_file(number).unlink()
-        self.began, self.told = 0.0, {}
+        self.began, self.told, self.stacks = 0.0, {}, {}
 
     def _write_stacks(self, stall: Stall) -> None:
-        """Leave the stacks of this node's late ranks in the run folder, where the speaker finds them.
+        """Ask for the stacks of this node's late ranks, and leave them in the run folder, where the speaker finds them.
 
         That of a process that is stopped or does not answer is empty.
         """
         witness = self.witness
-        for number in self._asked(stall):
-            if number in witness.ranks:
-                with contextlib.suppress(OSError):
-                    self._stack_file(number).write_text(witness.ranks[number].stack(), encoding="utf-8")
+        for number in set(self._asked(stall)) & witness.ranks.keys():
+            self.stacks[number] = stack = witness.ranks[number].stack()
+            with contextlib.suppress(OSError):
+                if witness.place.folder is not None:
+                    self._stack_file(number).write_text(stack, encoding="utf-8")
 
     def _asked(self, stall: Stall) -> list[int]:
         return list(stall.ranks or range(len(self.witness.rows)))[:MOST_STACKS]
 
     def _stack_file(self, number: int) -> Path:
-        return self.witness.failure.with_name(f"stack-{number}.txt")
+        return self.witness.place.path("failure").with_name(f"stack-{number}.txt")
 
     def _all_there(self, stall: Stall, now: float) -> bool:
         """Say whether the stacks are all written, or need not be waited for any longer."""
-        there = all(self._stack_file(number).exists() for number in self._asked(stall))
+        asked = set(self._asked(stall)) - self.stacks.keys()
+        there = not asked or (
+            self.witness.place.folder is not None and all(self._stack_file(n).exists() for n in asked)
+        )
         return there or now - self.began > STACKS_S
+
+    def _stack(self, number: int) -> str:
+        if number in self.stacks or self.witness.place.folder is None:
+            return self.stacks.get(number, "")
+        try:
+            return self._stack_file(number).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
 
     def _announce(self, stall: Stall, silent: set[int]) -> None:
         witness = self.witness
-        stacks = {}
-        for number in self._asked(stall):
-            with contextlib.suppress(OSError):
-                stacks[str(number)] = self._stack_file(number).read_text(encoding="utf-8", errors="replace")
-        stacks = {number: stack for number, stack in stacks.items() if stack}
+        found = {number: self._stack(number) for number in self._asked(stall)}
+        stacks = {str(number): stack for number, stack in found.items() if stack}
         text = blame.tell(stall, witness.rows, witness.hosts, silent)
         late = [witness.rows[number] for number in stall.ranks]
         goal = stall.front or late[0]

@@ -30,48 +30,54 @@ PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from workers.witness imp
 
 
 class Watch:
-    """Has this rank watched, from when there is a run folder until it has left MPI."""
+    """Has this rank watched, from when the options are known until it has left MPI."""
 
     def __init__(self, position: Position) -> None:
         self.position = position
+        self._name = PROGRESS_NAME
+        self._events: IO[bytes] | None = None
 
-    def open(self, nodes: Nodes, config: RunConfig, lead: Coordinator | None) -> None:
-        """Start the witness of each node. Collective. Without one (no Linux, no process left), ranks go unwatched."""
-        folder, handle = self.position.folder, self.position.handle
-        assert folder is not None
+    def open(self, nodes: Nodes, config: RunConfig) -> None:
+        """Start the witness of each node. Collective. Without one (no Linux, no process left), ranks go unwatched.
+
+        It learns of the run folder from the ranks' own memory, once there is one.
+        """
+        handle = self.position.handle
         able = handle >= 0 and hasattr(os, "pidfd_open") and hasattr(select, "epoll")
         if able:
             faulthandler.register(STACK_SIGNAL, handle, all_threads=False)
         # a name of its own: witnesses of a job before may still write theirs
-        self.progress = folder.absolute() / f"{PROGRESS_NAME}-{bcast(nodes.comm, secrets.token_hex(4))}"
-        if lead is not None:
-            with contextlib.suppress(OSError), self.progress.open("wb") as file:
-                file.truncate(nodes.comm.size * PAGE_BYTES)
+        self._name = f"{PROGRESS_NAME}-{bcast(nodes.comm, secrets.token_hex(4))}"
         ranks = allgather(nodes.local, [nodes.comm.rank, os.getpid(), handle, self.position.line])
-        hosts = allgather(nodes.comm, host())  # behind it, the file is there for all
+        hosts = allgather(nodes.comm, host())
         if nodes.local.rank == 0 and able:
-            self._start(nodes, config, ranks, hosts, lead)
+            self._start(nodes, config, ranks, hosts)
         nodes.local.Barrier()  # nobody goes on, and perhaps dies, unseen
 
-    def _start(
-        self, nodes: Nodes, config: RunConfig, ranks: list[list[int]], hosts: list[str], lead: Coordinator | None
-    ) -> None:
-        assert self.position.folder is not None
-        folder = self.position.folder.absolute()
+    def report_to(self, lead: Coordinator | None, n_ranks: int) -> None:
+        """Make the file by which the nodes' witnesses tell each other, and bring events to the log; at rank 0."""
+        if lead is None:
+            return
+        with contextlib.suppress(OSError), (lead.folder / self._name).open("wb") as file:
+            file.truncate(n_ranks * PAGE_BYTES)
+        if self._events is not None:
+            threading.Thread(target=_note, args=(self._events, lead), name="events", daemon=True).start()
+
+    def _start(self, nodes: Nodes, config: RunConfig, ranks: list[list[int]], hosts: list[str]) -> None:
         orders = {
             "ranks": ranks,
             "hosts": hosts,
             "leaders": nodes.leaders,
-            "failure": str(folder / FAILURE_NAME),
-            "log": str(folder / LOG_NAME),
-            "progress": str(self.progress),
+            "failure": FAILURE_NAME,
+            "log": LOG_NAME,
+            "progress": self._name,
             "stall_s": config.stall_seconds,
             "abort_s": config.abort_stall,
             "elastic": config.elastic,
             "path": [path for path in sys.path if path],
         }
         command = [sys.executable, "-I", "-S", "-c", PROGRAM, str(ROOT)]
-        out = subprocess.DEVNULL if lead is None else subprocess.PIPE
+        out = subprocess.DEVNULL if nodes.comm.rank else subprocess.PIPE
         try:
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out)
             assert process.stdin is not None
@@ -81,8 +87,7 @@ class Watch:
         except OSError as error:
             warn(f"ranks on {host()} that die or hang will not be told of ({error})")
             return
-        if lead is not None:
-            threading.Thread(target=_note, args=(process.stdout, lead), name="events", daemon=True).start()
+        self._events = process.stdout
 
     def close(self) -> None:
         """Leave MPI; only now may this process end."""

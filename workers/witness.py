@@ -12,13 +12,13 @@ import signal
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from common.blame import waits
 from common.progress import ENDED, PAGE_BYTES, STOPPED, Row, read_row
 from ps.failure import append_events, claim, death_path, leave_word, say
-from workers.seen import ABORT_SIGNAL, LOOK_S, LOST, Rank, killed_by, memory_kills, open_file
+from workers.place import Place
+from workers.seen import ABORT_SIGNAL, LOOK_S, LOST, Rank, death, memory_kills, open_file
 from workers.stalls import StallWatch
 
 STALLED_LOOK_S = 0.2
@@ -37,7 +37,7 @@ class Witness:
         """``orders``: see ``workers/watch.py``. Raises OSError if a rank's memory or process is not to be seen."""
         self.hosts: list[str] = orders["hosts"]
         self.leaders: list[int] = orders["leaders"]
-        self.failure, self.log, self.file = (Path(orders[k]) for k in ("failure", "log", "progress"))
+        self.place = Place(orders)
         self.ranks = {
             rank: Rank(rank, pid, os.pidfd_open(pid), open_file(pid, handle), open_file(pid, line))
             for rank, pid, handle, line in orders["ranks"]
@@ -91,8 +91,9 @@ class Witness:
 
     def end(self, message: str, event: dict[str, Any]) -> None:
         """End the job with an error, and say why if nobody has."""
-        if claim(self.failure, message):
-            say(message)
+        self.place.find(self.ranks.values())
+        if self.place.reserve():
+            self.place.say(message)
             self.events.append({**event, "message": message.removeprefix("rankwise: "), "noticed": time.time()})
         self._abort()
 
@@ -115,38 +116,32 @@ class Witness:
         if row.over or rank.noted:
             return
         rank.noted = True
-        if self.elastic and self.kill_at is None and not (row.claimed or row.signal or self.failure.exists()):
+        self.place.find(self.ranks.values())
+        if self._goes_on(row) and self.place.folder is not None:
             rank.lost = True
-            message, event = self._death(rank, row)
+            message, event = death(rank.rank, self.hosts[rank.rank], row, rank.process, self.memory_kills)
             say(message)
             self.events.append(event)
-            leave_word(self.failure.parent, event)
+            leave_word(self.place.folder, event)
             return
         if row.claimed or self.kill_at is None:
             self._note_death(rank, row)
         self._end_soon()
 
-    def _death(self, rank: Rank, row: Row) -> tuple[str, dict[str, Any]]:
-        """Return what a rank died of, as a message and as an event."""
-        host = self.hosts[rank.rank]
-        by = signal.Signals(row.signal).name if row.signal else killed_by(rank.process)
-        cause = f"ended by a second {by}" if row.signal else f"killed by {by}" if by else "its process is gone"
-        if by == "SIGKILL" and memory_kills() > self.memory_kills:
-            cause += "; this machine has run out of memory"
-        message = f"rankwise: rank {rank.rank} on {host} died ({cause}) {row.where}"
-        event = {"what": "death", "rank": rank.rank, "host": host, "epoch": row.epoch, "step": row.step,
-                 "phase": row.phase, "message": message.removeprefix("rankwise: "), "noticed": time.time()}  # fmt: skip
-        return message, event
+    def _goes_on(self, row: Row) -> bool:
+        """Say whether the others go on without a rank that died."""
+        ended = row.claimed or row.signal or self.kill_at is not None
+        return self.elastic and not ended and not (self.place.folder and self.place.path("failure").exists())
 
     def _note_death(self, rank: Rank, row: Row) -> None:
         """Say what a rank died of. What it told itself is there by now, and better."""
-        message, event = self._death(rank, row)
-        first = not row.claimed and claim(self.failure, message)
+        first = not row.claimed and self.place.reserve()  # before anything that takes time: others may end in it
+        message, event = death(rank.rank, self.hosts[rank.rank], row, rank.process, self.memory_kills)
         if first:
-            say(message)
-        elif row.claimed:
+            self.place.say(message)
+        elif row.claimed and self.place.folder is not None:
             with contextlib.suppress(OSError):
-                message = self.failure.read_text(encoding="utf-8").rstrip().rpartition("\n")[2]
+                message = self.place.path("failure").read_text(encoding="utf-8").rstrip().rpartition("\n")[2]
         if first or row.claimed:
             self.events.append({**event, "message": message.removeprefix("rankwise: ")})
 
@@ -155,8 +150,10 @@ class Witness:
         self.beat += 1
         for rank in self.ranks.values():
             self.rows[rank.rank] = rank.look(now, self.beat, aborting=self.aborting, stalled=self.stalls.began > 0)
+        self.place.find(self.ranks.values())
         with contextlib.suppress(OSError):  # a full disk or a folder that is gone: this node is watched on
-            self._exchange(now)
+            if self.place.folder is not None:
+                self._exchange(now)
 
     def _judge(self, now: float) -> None:
         """Act on what the rows say."""
@@ -175,12 +172,13 @@ class Witness:
 
         The file is opened anew each time: network file systems then look for what is new.
         """
-        with self.file.open("r+b", buffering=0) as file:
+        shared = self.place.path("progress")
+        with shared.open("r+b", buffering=0) as file:
             for number in self.ranks:
                 os.pwrite(file.fileno(), self.rows[number].pack(), number * PAGE_BYTES)
         if len(self.ranks) == len(self.rows):
             return
-        with self.file.open("rb", buffering=0) as file:
+        with shared.open("rb", buffering=0) as file:
             for number in set(range(len(self.rows))) - set(self.ranks):
                 row = Row.unpack(os.pread(file.fileno(), PAGE_BYTES, number * PAGE_BYTES))
                 beat, heard = self.heard.get(number, (-1, now))
@@ -193,12 +191,14 @@ class Witness:
         """Tidy up, or bring those events to the log that rank 0 did not live to write."""
         self._drop_told()
         if self.events and all(row.over == LOST for row in self.rows):  # nobody is left to go on
-            claim(self.failure, f"rankwise: {self.events[-1]['message']}")
+            claim(self.place.path("failure"), f"rankwise: {self.events[-1]['message']}")
         elif self.kill_at is None and all(rank.row.over for rank in self.ranks.values()):
-            if all(row.over for row in self.rows) if self.elastic else 0 in self.ranks:
-                self.file.unlink(missing_ok=True)
+            if self.place.folder is not None and (
+                all(row.over for row in self.rows) if self.elastic else 0 in self.ranks
+            ):
+                self.place.path("progress").unlink(missing_ok=True)
             return
-        if not self.events:
+        if not self.events or self.place.folder is None:
             return
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the launcher need not wait for this
         until = time.monotonic() + LOG_S
@@ -211,7 +211,7 @@ class Witness:
             with contextlib.suppress(OSError):
                 self._exchange(time.monotonic())
         if all(row.state == ENDED and row.over in (0, LOST) for row in self._writers()):
-            append_events(self.log, self.events, patient)
+            append_events(self.place.path("log"), self.events, patient)
 
     def _writers(self) -> list[Row]:
         """Return the rows of those that may write to the log: rank 0, or any where the others go on without it."""
@@ -220,12 +220,13 @@ class Witness:
     def _drop_told(self) -> None:
         """Leave out deaths that have come to the log meanwhile, and take back the word of the others."""
         for rank in self.ranks.values():
-            word = death_path(self.failure.parent, rank.rank)
-            if rank.lost and not word.exists():
+            if not rank.lost or self.place.folder is None:
+                continue
+            word = death_path(self.place.folder, rank.rank)
+            if not word.exists():
                 self.events = [e for e in self.events if (e["what"], e.get("rank")) != ("death", rank.rank)]
-            if rank.lost:
-                with contextlib.suppress(OSError):
-                    word.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                word.unlink(missing_ok=True)
 
 
 def main() -> None:

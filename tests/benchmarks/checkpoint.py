@@ -51,7 +51,8 @@ def report(found: dict[str, Any]) -> str:
         raise SystemExit("no step fell between a checkpoint's beginning and end; take a smaller --batch")
     ratio = interval([statistics.median(busy) / statistics.median(quiet) for quiet, busy in pairs])
     quiet, busy = (statistics.median(t for times in side for t in times) for side in zip(*pairs, strict=True))
-    more = max(peak - before for before, peak in found["memory"][1:]) / found["vector_bytes"]
+    before, peak = max(found["memory"][1:], key=lambda turn: turn[1] - turn[0])  # of this process, at its peaks
+    more = (peak - before) / found["vector_bytes"]
     return (
         f"parameters: {found['vector_bytes'] / 1e6:.0f} MB; turns: {len(pairs)}\n"
         f"step without a checkpoint: {quiet * 1e3:.1f} ms; while one is written: {busy * 1e3:.1f} ms "
@@ -59,7 +60,8 @@ def report(found: dict[str, Any]) -> str:
         f"ratio: {ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})\n"
         f"copying and asking: {statistics.median(found['copy_s']) * 1e3:.0f} ms; "
         f"writing and reading back: {statistics.median(found['writing_s']):.2f} s\n"
-        f"memory of rank 0 at most: {more:.2f} vectors more than without a checkpoint"
+        f"memory of rank 0: {before / 1e6:.0f} MB without a checkpoint, {peak / 1e6:.0f} MB with one: "
+        f"{more:.2f} vectors more, of {found['saved_bytes'] / found['vector_bytes']:.0f} that are saved"
     )
 
 

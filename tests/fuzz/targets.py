@@ -6,15 +6,18 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgpack
 import numpy as np
 
+from common import optim
 from common.config import RunConfig, to_toml
 from common.errors import RankwiseError
 from common.flat import Flat
-from ps import checkpoint, runs
+from ps import analytics, checkpoint, runs
+from ps.coordinator import Coordinator
 from ps.log import LOG_NAME, LogReader, encode
 from ps.reader.show import show
 from tests.synthetic import write_run
@@ -22,9 +25,11 @@ from workers import options, resume
 from workers.options import PREFIX, parse
 
 MODES = {"allreduce": "", "shared": ""}
-POSITION = {"epoch": 2, "steps": 3, "rows": 30, "loss_sum": 1.5}
+POSITION = {"epoch": 2, "steps": 3, "closed": False, "rows": 30, "loss_sum": 1.5}
 MEMORY = {"epochs": 1, "best_loss": None, "best_epoch": 0, "noise": [0.0, 0.0], "elapsed_s": 1.0}
-ABOUT = {"position": POSITION, "counts": {"t": 3}, "world": 2, "mode": "allreduce", "coordinator": MEMORY}
+ABOUT = {"position": POSITION, "counts": {"t": 3}, "world": 2, "mode": "allreduce", "coordinator": MEMORY,
+         "skipped": [0, 0, 0]}  # fmt: skip
+HEADER = {"kind": "header", "seq": 0, "t": 1.0, "format": "rankwise-log", "v": 1, "data": {"sha256": ""}, "world": 2}
 SHAPES = {"W1": (3, 2), "b1": (2,)}
 
 
@@ -93,17 +98,25 @@ def _log_seeds(folder: Path) -> list[bytes]:
 
 
 def _arrays(names: list[str]) -> dict[str, Any]:
-    return {f"{kind}/{name}": np.ones(SHAPES[name]) for kind in ("parameters", "m") for name in names}
+    return {f"{kind}/{name}": np.ones(SHAPES[name]) for kind in ("parameters", "m", "v") for name in names}
 
 
 def _read_checkpoint(folder: Path) -> None:
+    """Read it as a job does that goes on with it, on rank 0 and, by what that tells them, on the others."""
     flat = Flat(SHAPES, np.dtype(np.float64))
+    adam = optim.build(RunConfig(optimizer="adam"), [flat.params])
+    sync: Any = SimpleNamespace(flat=flat, optimizer=adam, vectors=lambda: list(adam.state().items()))
     with own_errors_only():
         checkpoint.load(folder / "checkpoint-5.npz")
     with own_errors_only():
-        origin = resume.open_origin(folder)
+        read = resume.open_origin(folder)
+        origin = resume.Origin.from_facts(msgpack.unpackb(msgpack.packb(read.facts())), read.snapshot)
+        origin.stopped_early(RunConfig(patience=2))
+        lead: Any = SimpleNamespace(config=RunConfig(), log=SimpleNamespace(path=folder / LOG_NAME), started=1.0)
+        lead.noise = analytics.NoiseScale()
+        Coordinator.recall(lead, origin.memory, {**HEADER, "nodes": [], "threads": {"set_by": ""}})
         if origin.snapshot is not None:
-            resume.state_of(origin.snapshot, flat)
+            adam.restore(resume.state_of(origin.snapshot, sync, 13).counts)
 
 
 def fuzz_checkpoint(data: bytes, folder: Path) -> None:
@@ -111,7 +124,7 @@ def fuzz_checkpoint(data: bytes, folder: Path) -> None:
     path = folder / "checkpoint-5.npz"
     log = folder / LOG_NAME
     if not log.exists():
-        log.write_bytes(encode({"kind": "header", "seq": 0, "t": 1.0, "format": "rankwise-log", "v": 1}))
+        log.write_bytes(encode(HEADER))
     path.write_bytes(data)
     _read_checkpoint(folder)
     for about in values_in(data)[:1]:

@@ -28,6 +28,8 @@ def enter(self: Progress, name: str) -> None:
         os.kill(os.getpid(), signal.SIGSTOP)
     if fault == "nap":
         time.sleep(3)
+    if fault == "hang":
+        time.sleep(1000)
 
 
 Progress.phase = property(plain.fget, enter)  # type: ignore[method-assign,assignment]

@@ -6,6 +6,8 @@ import sys
 import time
 from typing import Any
 
+import numpy as np
+
 from common import formats
 from common.dataset import Raw
 from common.feed import Batch
@@ -16,6 +18,7 @@ from workers.train import Trainer
 fault, rank, epoch, step = sys.argv[1], *(int(a) for a in sys.argv[2:5])
 sys.argv[1:] = sys.argv[5:]
 trainers: list[Trainer] = []
+flipped: list[int] = []
 gradient = Pass.loss_grad
 prepare = setup.prepare
 
@@ -48,6 +51,10 @@ def faulty(self: Pass, batch: Batch, scale: float, ready: Any) -> float:
             sys.exit(3)
         if fault == "hang":
             time.sleep(1000)
+        if fault == "nap":
+            time.sleep(3)
+        if fault == "flip":
+            flip()
         if fault == "stop":
             os.kill(os.getpid(), signal.SIGSTOP)
         if fault == "leave":
@@ -62,6 +69,17 @@ def faulty(self: Pass, batch: Batch, scale: float, ready: Any) -> float:
         if fault == "drift":
             self.weights[0][0, 0] += 1
     return loss
+
+
+def flip() -> None:
+    """Flip a bit, once, in what has its checksum looked at in this step."""
+    if flipped:
+        return
+    flipped.append(step)
+    trainer = trainers[0]
+    params = trainer.sync.flat.params
+    n = getattr(trainer.sync, "slices", [slice(len(params))])[0].stop
+    params.view(np.uint8)[params.itemsize * (n * (step - 1) // trainer.feed.steps) + 2] ^= 16
 
 
 def drifted(self: Trainer, rows: Any) -> Any:

@@ -1,5 +1,7 @@
 """On every rank: any single flipped bit of a rank's parameters is found within one rotation, and can be repaired.
 
+A rotation is an epoch: of several steps, or of one.
+
 ``flips.py FLIPS``: how many, over all modes.
 """
 
@@ -23,23 +25,23 @@ from ps.timing import SyncTimer
 
 comm = MPI.COMM_WORLD.Dup()
 flips = int(sys.argv[1])
-ROWS, FEATURES, CLASSES, BATCH = 60, 12, 3, 10
-STEPS = ROWS // BATCH
+ROWS, FEATURES, CLASSES = 60, 12, 3
+BATCHES = (10, ROWS)
 RATE = 1e-12  # no update shows: rounding could take a last bit's difference away before its turn has come
 rng = np.random.default_rng(3)  # the same on all ranks: all know whose bit is flipped
 x = np.concatenate([rng.standard_normal((ROWS, FEATURES)), np.ones((ROWS, 1))], axis=1).astype(np.float32)
 y = rng.integers(0, CLASSES, ROWS)
 
 
-def check(mode: str, count: int) -> int:
-    """Return how many of ``count`` flips were found, and repaired."""
+def check(mode: str, count: int, size: int) -> int:
+    """Train in batches of a size, and return how many of ``count`` flips were found, and repaired."""
     replicas = MODES[mode].replicas
     nodes = Nodes(comm, 0 if replicas else 1)  # in shared memory each node has a copy: then each rank is one
     model = Mlp((FEATURES, 20, CLASSES), "tanh", SoftmaxCrossEntropy())
-    config = RunConfig(optimizer="adam", batch_size=BATCH, learning_rate=RATE)
-    batches = Batches(ROWS, BATCH, 0, "shuffle", comm.size)
+    config = RunConfig(optimizer="adam", batch_size=size, learning_rate=RATE)
+    batches = Batches(ROWS, size, 0, "shuffle", comm.size)
     counts = np.array([batches.counts(rank) for rank in range(comm.size)])
-    sync = MODES[mode].build(nodes, model, config, SyncTimer(nodes, 10 * STEPS), counts)
+    sync = MODES[mode].build(nodes, model, config, SyncTimer(nodes, 10 * ROWS // size), counts)
     if comm.rank == 0:
         sync.flat.params[:] = np.random.default_rng(1).uniform(0.1, 1, sync.flat.n)
     sync.broadcast()
@@ -80,8 +82,7 @@ def check(mode: str, count: int) -> int:
     return found
 
 
-total = 0
-for name in MODES:
-    total += check(name, flips // len(MODES))
+cases = [(name, batch) for name in MODES for batch in BATCHES]
+total = sum(check(name, flips // len(cases), batch) for name, batch in cases)
 if comm.rank == 0:
-    print(f"{total} of {flips // len(MODES) * len(MODES)}")
+    print(f"{total} of {flips // len(cases) * len(cases)}")

@@ -187,8 +187,8 @@ def tear_checkpoints() -> None:
             torn = count == fault.nth and fault.stage == "bytes"
             yield TornFile(file, int(fault.share * 10_000)) if torn else file, temporary
 
-    def verified(path: Path) -> None:
-        verify(path)
+    def verified(path: Path, *more: Any) -> None:
+        verify(path, *more)
         if count == fault.nth and fault.stage == "verified":
             end_here()
 

@@ -45,8 +45,7 @@ class Comparison:
         """Measure everything; return the exit code. Collective; raises JobError."""
         config, position = self.config, self.position
         threads = limit_threads(self.nodes)
-        position.phase = "reading data"
-        data, _, _ = load(self.comm, config)
+        data, _, _ = load(self.comm, config, position)
         work = Work(self.nodes, config, data, make_model(self.comm, config, data), self.stop)
         position.phase = "warming up"
         found = warm_up(work, self.options.chosen, threads)
