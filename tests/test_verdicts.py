@@ -141,7 +141,8 @@ def test_straggler_of_two_ranks_and_two_stragglers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("factor", "cores", "since"), [(1.4, 8, 0), (1.7, 8, 3), (1.4, 2, 0), (1.7, 2, 10), (2.5, 2, 3)]
+    ("factor", "cores", "since"),
+    [(1.4, 8, 0), (1.7, 8, 4), (2.5, 8, 3), (1.4, 2, 0), (1.7, 2, 10), (2.5, 2, 4), (3.5, 2, 3)],
 )
 def test_how_slow_a_straggler_must_be(factor: float, cores: int, since: int) -> None:
     """Where ranks share cores, less than twice as slow takes ten epochs that agree, or all of a run."""
