@@ -135,9 +135,9 @@ def test_straggler() -> None:
 
 def test_straggler_of_two_ranks_and_two_stragglers() -> None:
     assert [v.ranks for v in watch(head(2), 5, slow={1: 2.0})] == [[1]]
-    (found,) = watch(head(8), 5, slow={1: 2.0, 6: 4.0})
+    (found,) = watch(head(8), 5, slow={1: 2.5, 6: 4.0})
     assert found.ranks == [1, 6]
-    assert found.text.startswith("ranks 1, 6 on node0 compute at least 1.97 times")
+    assert re.match(r"ranks 1, 6 on node0 compute at least 2\.[45]\d* times", found.text)
 
 
 @pytest.mark.parametrize(
