@@ -72,6 +72,7 @@ def targets_differ(comm: MPI.Comm, x: Array, y: Array) -> Verdict | None:
     own_rss = max(float(sums[0]), rounding**2 * float(sums[1]))  # an exact fit leaves rounding errors: no evidence
     f = extra / (k * (comm.size - 1) * targets) / (own_rss / ((n - comm.size * k) * targets))
     weights = np.linalg.lstsq(stacked[:, :k], stacked[:, k:], rcond=None)[0]
+    # asked on all ranks whatever f is, whose last digits another processor may round otherwise
     if _sorted_by_target(comm, a, weights) or f < MIN_F:
         return None
     rms_own, rms_pooled = (float(np.sqrt(rss / (n * targets))) for rss in (sums[0], sums[0] + extra))

@@ -8,7 +8,7 @@ import pytest
 
 from ps.log import LOG_NAME, LogReader
 from ps.log_writer import RunLog
-from ps.reader import compare, whatif
+from ps.reader import compare, replay
 from ps.reader.comparison import MOST_SWEEPS, Contents
 from ps.reader.run import MOST_EVENTS, MOST_KINDS, MOST_VERDICTS, RunView
 from ps.reader.show import show
@@ -38,20 +38,20 @@ def test_a_replay_keeps_seven_fields_of_so_many_epochs(tmp_path: Path, monkeypat
     run = write_run(tmp_path / "run", epochs=300, ranks=16)
 
     def kept() -> list[dict[str, Any]]:
-        epochs = whatif.Epochs()
+        epochs = replay.Epochs()
         for entry in LogReader(run / LOG_NAME).entries():
             epochs.take(entry)
-            assert len(epochs.whole.kept()) <= whatif.MOST_EPOCHS
+            assert len(epochs.whole.kept()) <= replay.MOST_EPOCHS
         found = epochs.records()
         assert not epochs.whole.kept()  # whose records would stay decoded
         return found
 
     assert 100 <= len(kept()) <= 200
-    assert set(kept()[0]) == {"steps", *whatif.BY_RANK}
-    monkeypatch.setattr(whatif, "MOST_NUMBERS", 20_000)  # of 16 ranks x (25 + 5 x 4) in an epoch
+    assert set(kept()[0]) == {"steps", *replay.BY_RANK}
+    monkeypatch.setattr(replay, "MOST_NUMBERS", 20_000)  # of 16 ranks x (25 + 5 x 4) in an epoch
     assert 14 <= len(kept()) <= 27
-    monkeypatch.setattr(whatif, "MOST_NUMBERS", 1)
-    assert 4 <= len(kept()) <= whatif.LEAST_EPOCHS
+    monkeypatch.setattr(replay, "MOST_NUMBERS", 1)
+    assert 4 <= len(kept()) <= replay.LEAST_EPOCHS
 
 
 def test_findings_events_and_sweeps_are_limited_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.flat import BLOCK
-from ps.checks import check, is_finite, long_norm
+from ps.checks import COLUMNS, WEIGHT, check, is_finite, long_norm
 
 N = 2 * BLOCK + 100
 
@@ -36,9 +36,30 @@ def test_one_bit_and_one_swap_show(dtype: str) -> None:
         other = vector.copy()
         other.view(np.uint8)[at * vector.itemsize] ^= 1
         assert check(other, 0)[0] >> 16 != whole
-    other = vector.copy()
-    other[[5, N - 5]] = other[[N - 5, 5]]
-    assert check(other, 0)[0] >> 16 != whole
+    for a, b in ((5, N - 5), (5, 6), (7, 7 + COLUMNS), (N - 2, N - 1)):
+        other = vector.copy()
+        other[[a, b]] = other[[b, a]]
+        assert check(other, 0)[0] >> 16 != whole
+
+
+def test_flips_that_cancel_in_a_sum_show() -> None:
+    """The same bit set in one word and cleared in another, of one block."""
+    vector = np.ones(N, np.float32)
+    words = vector.view(np.uint32)
+    for bit in (0, 15, 22, 31):
+        words[3] = np.uint32(0x3F800000) & ~np.uint32(1 << bit)
+        words[11] = np.uint32(0x3F800000) | np.uint32(1 << bit)
+        before = check(vector, 0)[0] >> 16
+        words[[3, 11]] = words[[11, 3]]
+        assert check(vector, 0)[0] >> 16 != before
+        words[:] = 0x3F800000
+
+
+def test_a_checksum_by_its_definition() -> None:
+    vector = np.random.default_rng(4).standard_normal(3 * COLUMNS + 5)
+    words = vector.view(np.uint32).tolist()
+    expected = sum((2 * (40 + p) + 1) * WEIGHT * word for p, word in enumerate(words)) % 2**64
+    assert check(vector, 20) == (expected, True)  # two words a number
 
 
 @np.errstate(all="ignore")  # as in training

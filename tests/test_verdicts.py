@@ -135,13 +135,14 @@ def test_straggler() -> None:
 
 def test_straggler_of_two_ranks_and_two_stragglers() -> None:
     assert [v.ranks for v in watch(head(2), 5, slow={1: 2.0})] == [[1]]
-    (found,) = watch(head(8), 5, slow={1: 2.0, 6: 4.0})
+    (found,) = watch(head(8), 5, slow={1: 2.5, 6: 4.0})
     assert found.ranks == [1, 6]
-    assert found.text.startswith("ranks 1, 6 on node0 compute at least 1.97 times")
+    assert re.match(r"ranks 1, 6 on node0 compute at least 2\.[45]\d* times", found.text)
 
 
 @pytest.mark.parametrize(
-    ("factor", "cores", "since"), [(1.4, 8, 0), (1.7, 8, 3), (1.4, 2, 0), (1.7, 2, 10), (2.5, 2, 3)]
+    ("factor", "cores", "since"),
+    [(1.4, 8, 0), (1.7, 8, 4), (2.5, 8, 3), (1.4, 2, 0), (1.7, 2, 10), (2.5, 2, 4), (3.5, 2, 3)],
 )
 def test_how_slow_a_straggler_must_be(factor: float, cores: int, since: int) -> None:
     """Where ranks share cores, less than twice as slow takes ten epochs that agree, or all of a run."""
@@ -466,14 +467,21 @@ def test_a_healthy_job_has_no_verdict(job: Job, tmp_path: Path, mode: str) -> No
 
 
 def test_a_slowed_rank_is_the_straggler_and_the_others_wait(job: Job, tmp_path: Path) -> None:
-    """In steps so long that what else runs on the machine hardly counts."""
-    result = job(4, "--inject", "slow:rank=2,x=6", "--epochs", "8", "--hidden", "2048", "--batch-size", "0")
+    """In steps so long that what else runs on the machine hardly counts; the wait of the others grows, not its own."""
+    options = ("--epochs", "8", "--hidden", "1024", "1024", "--batch-size", "0")
+    assert job(4, *options, "--output", str(tmp_path / "before")).code == 0
+    result = job(4, "--inject", "slow:rank=2,x=3", *options)
     assert result.code == 0, result.err
     found = [r for r in records(tmp_path / "run") if r["kind"] == "verdict" and r["code"] == "straggler"]
     assert [verdict["ranks"] for verdict in found] == [[2]]
     assert "Verdict (warning): rank 2 on " in result.out
-    waits = [sum(epoch["wait_s"][rank] for epoch in epochs(tmp_path / "run")) for rank in range(4)]
+    before, waits = (
+        [sum(epoch["wait_s"][rank] for epoch in epochs(tmp_path / run)) for rank in range(4)]
+        for run in ("before", "run")
+    )
     assert min(waits[rank] for rank in (0, 1, 3)) > 2 * waits[2]
+    assert sum(waits[rank] - before[rank] for rank in (0, 1, 3)) > 0
+    assert waits[2] < before[2] or waits[2] < 0.1 * min(waits[rank] for rank in (0, 1, 3))
 
 
 def test_the_reference_experiment_pulls_four_ways(job: Job, tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from common.errors import LogError, RankwiseError
 from ps.log import LOG_NAME, Record
 from ps.log_writer import RunLog
-from ps.reader.whatif import dealt_by_speed, replay, rows_by_speed, whatif, without_straggler
+from ps.reader.replay import dealt_by_speed, replay, rows_by_speed, without_straggler
+from ps.reader.whatif import whatif
 from tests.synthetic import epoch, header, write_run
 
 

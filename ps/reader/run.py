@@ -1,15 +1,15 @@
 """A run as its readers see it: the parts of the log in bounded memory, and whether the job still lives."""
 
 import itertools
-import os
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common.host import boot_id, has_ended, host, process_start
+from common.host import host
 from ps.log import FAILURE_NAME, Entry, Record, log_path
+from ps.reader.alive import alive
 from ps.reader.rewinds import GOING_ON, CountedReader
 from ps.reader.schema import PROCESSES, Check
 from ps.text import verdict_line
@@ -181,29 +181,12 @@ class RunView:
             return "empty"
         where = next((node["host"] for node in self.header["nodes"]), "an unknown host")
         if where == host():
-            return "running" if _alive(self.header) else "died"
+            return "running" if alive(self.header) else "died"
         try:
             silent_s = time.time() - self.path.stat().st_mtime
         except OSError:
             return f"no end yet, on {where}"
         return f"no end yet; last written {silent_s:.0f} s ago, on {where}"
-
-
-def _alive(header: Record) -> bool:
-    """Say whether the header's process runs on this host; another one may have its id by now."""
-    pid = header["pid"]
-    for noted, now in ((header.get("boot_id"), boot_id()), (header.get("pid_start"), process_start(pid))):
-        if None not in (noted, now) and noted != now:
-            return False
-    if has_ended(pid):
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 def _number(entry: Entry) -> int:
