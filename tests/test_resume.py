@@ -208,9 +208,11 @@ def test_other_options_and_data_are_refused(tmp_path: Path, done: Path) -> None:
     assert (killed / "coordinator.msgpack").read_bytes() == before
 
 
+OTHERS: tuple[object, ...] = (None, 3, "x", [], {})
+NO_COUNTS: tuple[object, ...] = (None, 1.5, True, -1, 2**60)
 FORGED: list[tuple[str, object]] = [
-    *((place, value) for place in ("position", "coordinator", "counts", "skipped") for value in (None, 3, "x", [], {})),
-    *((f"position.{name}", value) for name in ("epoch", "steps", "rows") for value in (None, 1.5, True, -1, 2**60)),
+    *((place, value) for place in ("position", "coordinator", "counts", "skipped") for value in OTHERS),
+    *((f"position.{name}", value) for name in ("epoch", "steps", "rows") for value in NO_COUNTS),
     ("position.epoch", 0),
     ("position.steps", 10_000),
     ("position.closed", 1),
