@@ -1,10 +1,12 @@
 """Starts ranks for a test: mpirun of the environment the tests run in, with a time-out that leaves nothing behind."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ ENVIRONMENT = {
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+    # it looks for a network for a second at each start, to find that there is none
+    "OMPI_MCA_btl": "^ofi",
 }
 
 
@@ -62,10 +66,60 @@ def mpirun(n: int, *arguments: str, timeout: float = 60, **options: Any) -> Resu
 
 
 def program(n: int, name: str, *arguments: str, timeout: float = 60) -> Result:
-    """Run one of tests/programs on n ranks; it must succeed."""
-    result = mpirun(n, str(PROGRAMS / name), *arguments, timeout=timeout)
+    """Run one of tests/programs on n ranks, with a BLAS thread each as in a job; it must succeed."""
+    env = environment(OMP_NUM_THREADS="1")
+    result = mpirun(n, str(PROGRAMS / name), *arguments, timeout=timeout, env=env)
     assert result.code == 0, result.out + result.err
     return result
+
+
+def jobs(n: int, folder: Path, named: Mapping[str, Sequence[str]], timeout: float = 100) -> dict[str, Result]:
+    """Run several jobs on the same n ranks, one after the other, and return how each of them ended.
+
+    A start costs more than most jobs. Each is given like the arguments of ``mpirun``. One of workers.run without
+    ``--output`` has its run folder ``folder / name``. A job that ends all ranks ends those behind it too: they get its
+    code and words.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    given = {}
+    for name, arguments in named.items():
+        output = () if {"--output", "--resume"} & set(arguments) else ("--output", str(folder / name))
+        given[name] = [*arguments, *output]
+    (folder / "jobs.json").write_text(json.dumps(given))
+    try:
+        whole = mpirun(n, str(PROGRAMS / "jobs.py"), str(folder), timeout=timeout, cwd=folder)
+    except AssertionError as error:
+        whole = Result(-1, "", str(error), timeout)
+    texts = {path.name: path.read_text() for path in folder.glob("*.*") if path.suffix in (".out", ".err", ".code")}
+    ended = {}
+    for name in named:
+        out, err, code = (texts.get(f"{name}.{ending}", "") for ending in ("out", "err", "code"))
+        if not code or (whole.code and name == list(named)[-1]):  # the last one: they could not leave MPI
+            code, err = str(whole.code or -1), f"{err}{whole.out}{whole.err}"
+        ended[name] = Result(int(code), out, err, whole.seconds)
+    return ended
+
+
+class Batch:
+    """Jobs of several tests, by name, with a start for each number of ranks, when the first of them is asked for."""
+
+    def __init__(self, folder: Path, named: Mapping[str, tuple[int, Sequence[str]]]) -> None:
+        self.folder, self.named = folder, named
+        self.ended: dict[str, Result] = {}
+
+    def __getitem__(self, name: str) -> Result:
+        """Return how a job ended."""
+        if name not in self.ended:
+            n = self.named[name][0]
+            same = {other: arguments for other, (ranks, arguments) in self.named.items() if ranks == n}
+            self.ended |= jobs(n, self.folder / str(n), same)
+        return self.ended[name]
+
+    def run(self, name: str) -> Path:
+        """Return the run folder of a job, which must have ended well."""
+        result = self[name]
+        assert result.code == 0, result.out + result.err
+        return self.folder / str(self.named[name][0]) / name
 
 
 def records(run: Path) -> list[Record]:

@@ -14,11 +14,15 @@ import pytest
 
 from ps.log import LogReader
 from ps.modes import MODES
-from tests.ranks import MPIRUN, PROGRAMS, Result, environment, epochs, finish, mpirun, popen, records
+from tests.ranks import MPIRUN, PROGRAMS, Batch, Result, environment, epochs, finish, mpirun, popen, records
 
 Job = Callable[..., Result]
 SHORT = ("--epochs", "3", "--hidden", "8")
 EVERY_RANK = -1
+NOT_FINITE = [("nan-gradient", "W1"), ("inf-loss", "loss")]
+STOPPED_RANKS = (0, 2)
+OVERFLOWS = [(1e15, "at epoch 1, step 1"), (1e3, "after epoch 1 on")]
+FILES = ["model.npz", "config.toml", "failure.txt", "contributions.txt"]
 
 
 @pytest.fixture
@@ -31,6 +35,56 @@ def faulty(tmp_path: Path) -> Job:
         return mpirun(n, str(PROGRAMS / "faulty.py"), *place, *SHORT, *arguments, *output, cwd=tmp_path)
 
     return start
+
+
+@pytest.fixture(scope="module")
+def batch(tmp_path_factory: pytest.TempPathFactory) -> Batch:
+    """Return jobs that end together, all ranks by themselves; those that end the launcher need one of their own."""
+    folder = tmp_path_factory.mktemp("failures")
+    return Batch(folder, {**_struck(), **_refused(folder)})
+
+
+def _struck() -> dict[str, tuple[int, list[str]]]:
+    jobs: dict[str, tuple[int, list[str]]] = {}
+    for mode in MODES:
+        for fault, _ in NOT_FINITE:
+            jobs[f"{fault}-{mode}"] = (3, [fault, "1", "2", "4", "--mode", mode])
+        for rank in STOPPED_RANKS:
+            jobs[f"term-{rank}-{mode}"] = (3, ["term", str(rank), "2", "7", "--mode", mode])
+    jobs["drift"] = (3, ["drift", "2", "2", "4"])
+    jobs["other-data"] = (3, ["other-data", "1", "1", "1"])
+    return {name: (n, [str(PROGRAMS / "faulty.py"), *place, *SHORT]) for name, (n, place) in jobs.items()}
+
+
+def _refused(folder: Path) -> dict[str, tuple[int, list[str]]]:
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((40, 20_000)).astype(np.float32)
+    x[1, 18_000] = 1e21  # rank 1's; its loss is finite, its gradient not
+    np.savez(folder / "bad.npz", X=x, y=rng.standard_normal(40))
+    np.savez(folder / "few.npz", X=np.eye(3), y=np.arange(3.0))
+    bad = ["--data", str(folder / "bad.npz"), "--loss", "mse", "--no-standardize", "--batch-size", "0", "--epochs", "2",
+           "--test-fraction", "0", "--validation-fraction", "0", "--optimizer", "sgd", "--learning-rate", "10",
+           "--hidden", "30"]  # fmt: skip
+    jobs = {f"bad-row-{mode}": (2, [*bad, "--mode", mode]) for mode in MODES}
+    jobs["rate"] = (2, [*SHORT, "--optimizer", "sgd", "--learning-rate", "1e30"])
+    for size, _ in OVERFLOWS:
+        data = str(folder / f"{size}.npz")
+        rng = np.random.default_rng(0)
+        np.savez(data, X=rng.standard_normal((60, 3)), y=size * rng.standard_normal(60))
+        options = ["--data", data, "--model", "linear", "--optimizer", "sgd", "--learning-rate", "1e30"]
+        jobs[f"overflow-{size}"] = (3, [*options, "--epochs", "1", "--batch-size", "0"])
+    for name in FILES:
+        (folder / "2" / f"others-{name}").mkdir(parents=True)
+        (folder / "2" / f"others-{name}" / name).write_text("mine")
+        jobs[f"others-{name}"] = (2, [*SHORT])
+    (folder / "file").write_text("in the way")
+    for k, output in enumerate((folder / "file", folder / "file" / "below", "/proc/rankwise")):
+        jobs[f"no-folder-{k}"] = (2, [*SHORT, "--output", str(output)])
+    jobs["memory"] = (2, ["--hidden", "1000000", "1000000"])
+    jobs["few-rows"] = (4, ["--data", str(folder / "few.npz"), "--test-fraction", "0", "--validation-fraction", "0"])
+    jobs["first"] = (2, [*SHORT])
+    jobs["again"] = (2, [*SHORT, "--output", str(folder / "2" / "first")])
+    return {name: (n, ["-m", "workers.run", *options]) for name, (n, options) in jobs.items()}
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -66,55 +120,46 @@ def test_a_rank_that_vanishes_ends_the_job(faulty: Job, tmp_path: Path, fault: s
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize(("fault", "what"), [("nan-gradient", "W1"), ("inf-loss", "loss")])
-def test_what_is_not_finite_stops_all_ranks_and_is_named(
-    faulty: Job, tmp_path: Path, fault: str, what: str, mode: str
-) -> None:
-    result = faulty(3, fault, 1, 2, 4, "--mode", mode)
+@pytest.mark.parametrize(("fault", "what"), NOT_FINITE)
+def test_what_is_not_finite_stops_all_ranks_and_is_named(batch: Batch, fault: str, what: str, mode: str) -> None:
+    result, run = batch[f"{fault}-{mode}"], batch.folder / "3" / f"{fault}-{mode}"
     assert result.code == 1
     assert result.err.count("rankwise:") == 1
     assert f"not finite at epoch 2, step 4: rank 1: {what};" in result.err
     assert "Traceback" not in result.err
-    *_, event, end = records(tmp_path / "run")
+    *_, event, end = records(run)
     assert (event["what"], end["status"]) == ("error", "failed")
     assert "rank 1" in event["message"]
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_rank_with_the_bad_row_is_blamed_and_no_other(job: Job, tmp_path: Path, mode: str) -> None:
+def test_the_rank_with_the_bad_row_is_blamed_and_no_other(batch: Batch, mode: str) -> None:
     """Many blocks: those before the bad one may be updated already when it is found."""
-    rng = np.random.default_rng(1)
-    x = rng.standard_normal((40, 20_000)).astype(np.float32)
-    x[1, 18_000] = 1e21  # rank 1's; its loss is finite, its gradient not
-    np.savez(tmp_path / "bad.npz", X=x, y=rng.standard_normal(40))
-    options = ["--data", "bad.npz", "--loss", "mse", "--no-standardize", "--batch-size", "0", "--epochs", "2",
-               "--test-fraction", "0", "--validation-fraction", "0", "--optimizer", "sgd", "--learning-rate", "10",
-               "--hidden", "30"]  # fmt: skip
-    result = job(2, *options, "--mode", mode)
+    result = batch[f"bad-row-{mode}"]
     assert result.code == 1
     assert re.search(r"not finite at epoch 1, step 1: rank 1: [\w, ]+; all ranks stopped", result.err), result.err
 
 
-def test_a_rate_that_is_too_high_is_explained(job: Job) -> None:
-    result = job(2, *SHORT, "--optimizer", "sgd", "--learning-rate", "1e30")
+def test_a_rate_that_is_too_high_is_explained(batch: Batch) -> None:
+    result = batch["rate"]
     assert result.code == 1
     assert "lower --learning-rate" in result.err
     assert result.err.count("rankwise:") == 1
     assert "Warning" not in result.err  # NumPy's, one a rank
 
 
-def test_replicas_that_drift_are_named(faulty: Job, tmp_path: Path) -> None:
-    result = faulty(3, "drift", 2, 2, 4)
+def test_replicas_that_drift_are_named(batch: Batch) -> None:
+    result = batch["drift"]
     assert result.code == 1
     assert "parameters: differ between ranks at epoch 2; odd ones: rank 2 on " in result.err
-    assert records(tmp_path / "run")[-1]["status"] == "failed"
+    assert records(batch.folder / "3" / "drift")[-1]["status"] == "failed"
 
 
-def test_other_data_on_one_rank_is_refused(faulty: Job, tmp_path: Path) -> None:
-    result = faulty(3, "other-data", 1, 1, 1)
+def test_other_data_on_one_rank_is_refused(batch: Batch) -> None:
+    result = batch["other-data"]
     assert result.code == 1
     assert "data digits: differs between ranks; odd ones: rank 1 on" in result.err
-    assert not (tmp_path / "run").exists()
+    assert not (batch.folder / "3" / "other-data").exists()
 
 
 def test_other_arguments_on_one_rank_are_refused(tmp_path: Path) -> None:
@@ -137,19 +182,19 @@ def wait_for_epochs(process: "subprocess.Popen[str]", run: Path, n: int) -> None
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("rank", [0, 2])
-def test_sigterm_on_any_rank_stops_all_after_the_same_step(faulty: Job, tmp_path: Path, rank: int, mode: str) -> None:
-    result = faulty(3, "term", rank, 2, 7, "--mode", mode)
+@pytest.mark.parametrize("rank", STOPPED_RANKS)
+def test_sigterm_on_any_rank_stops_all_after_the_same_step(batch: Batch, rank: int, mode: str) -> None:
+    result, run = batch[f"term-{rank}-{mode}"], batch.folder / "3" / f"term-{rank}-{mode}"
     assert result.code == 75, result.err
-    assert "rankwise" not in result.err  # Open MPI's launcher remarks on the code
+    assert "rankwise" not in result.err
     assert "Traceback" not in result.err
-    *_, event, end = records(tmp_path / "run")
+    *_, event, end = records(run)
     # the signal came after the flag of step 7 was read, or before: at most one step later
     assert (event["what"], event["epoch"], event["signals"]) == ("stop", 2, {str(rank): "SIGTERM"})
     assert event["step"] in (7, 8)
     assert (end["status"], end["stopped_step"]) == ("stopped", event["step"])
-    assert (tmp_path / "run" / "model.npz").exists()
-    assert (tmp_path / "run" / "sync_times.txt").read_text().count("\n") == 2
+    assert (run / "model.npz").exists()
+    assert (run / "sync_times.txt").read_text().count("\n") == 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
@@ -252,57 +297,51 @@ def test_training_goes_on_when_nobody_reads_its_lines(tmp_path: Path) -> None:
     assert records(run)[-1]["status"] == "ok"
 
 
-def test_a_model_beyond_the_memory_is_refused(job: Job) -> None:
-    result = job(2, "--hidden", "1000000", "1000000")
+def test_a_model_beyond_the_memory_is_refused(batch: Batch) -> None:
+    result = batch["memory"]
     assert result.code == 1
     assert result.err.count("rankwise:") == 1
     assert "out of memory" in result.err
 
 
-@pytest.mark.parametrize("name", ["model.npz", "config.toml", "failure.txt", "contributions.txt"])
-def test_files_of_others_are_not_replaced(job: Job, tmp_path: Path, name: str) -> None:
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / name).write_text("mine")
-    result = job(2, *SHORT)
+@pytest.mark.parametrize("name", FILES)
+def test_files_of_others_are_not_replaced(batch: Batch, name: str) -> None:
+    result = batch[f"others-{name}"]
     assert result.code == 1
     assert f"holds {name}, which the run would replace" in result.err
-    assert (tmp_path / "run" / name).read_text() == "mine"
+    assert (batch.folder / "2" / f"others-{name}" / name).read_text() == "mine"
 
 
-@pytest.mark.parametrize(("size", "what"), [(1e15, "at epoch 1, step 1"), (1e3, "after epoch 1 on")])
-def test_an_overflow_in_the_last_step_is_no_result(job: Job, tmp_path: Path, size: float, what: str) -> None:
-    rng = np.random.default_rng(0)
-    np.savez(tmp_path / "d.npz", X=rng.standard_normal((60, 3)), y=size * rng.standard_normal(60))
-    options = ["--data", "d.npz", "--model", "linear", "--optimizer", "sgd", "--learning-rate", "1e30"]
-    result = job(3, *options, "--epochs", "1", "--batch-size", "0")
+@pytest.mark.parametrize(("size", "what"), OVERFLOWS)
+def test_an_overflow_in_the_last_step_is_no_result(batch: Batch, size: float, what: str) -> None:
+    result, run = batch[f"overflow-{size}"], batch.folder / "3" / f"overflow-{size}"
     assert result.code == 1
     assert result.err.count("rankwise:") == 1
     assert f"not finite {what}" in result.err
-    assert not (tmp_path / "run" / "model.npz").exists()
-    assert records(tmp_path / "run")[-1]["status"] == "failed"
+    assert not (run / "model.npz").exists()
+    assert records(run)[-1]["status"] == "failed"
 
 
-def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way")
-    for output in (str(tmp_path / "file"), str(tmp_path / "file" / "below"), "/proc/rankwise"):
-        result = mpirun(2, "-m", "workers.run", *SHORT, "--output", output, cwd=tmp_path)
-        assert result.code == 1
-        assert result.err.count("rankwise:") == 1
-        assert "output: cannot write to" in result.err
+@pytest.mark.parametrize("k", range(3))
+def test_a_folder_that_cannot_be_written(batch: Batch, k: int) -> None:
+    result = batch[f"no-folder-{k}"]
+    assert result.code == 1
+    assert result.err.count("rankwise:") == 1
+    assert "output: cannot write to" in result.err
 
 
-def test_a_run_is_never_overwritten(job: Job, tmp_path: Path) -> None:
-    assert job(2, *SHORT).code == 0
-    before = (tmp_path / "run" / "coordinator.msgpack").read_bytes()
-    result = job(2, *SHORT)
+def test_a_run_is_never_overwritten(batch: Batch) -> None:
+    run = batch.run("first")
+    result = batch["again"]
     assert result.code == 1
     assert "holds a run already; choose another --output" in result.err
-    assert (tmp_path / "run" / "coordinator.msgpack").read_bytes() == before
+    over = (batch.folder / "2" / "first.code").stat().st_mtime_ns
+    files = [run / name for name in ("coordinator.msgpack", "config.toml", "model.npz", "sync_times.txt")]
+    assert all(file.stat().st_mtime_ns <= over for file in files)
 
 
-def test_more_ranks_than_rows(job: Job, tmp_path: Path) -> None:
-    np.savez(tmp_path / "d.npz", X=np.eye(3), y=np.arange(3.0))
-    result = job(4, "--data", "d.npz", "--test-fraction", "0", "--validation-fraction", "0")
+def test_more_ranks_than_rows(batch: Batch) -> None:
+    result = batch["few-rows"]
     assert result.code == 1
     assert "4 ranks for 3 training rows; start fewer ranks" in result.err
     assert result.err.count("rankwise:") == 1

@@ -7,7 +7,7 @@ import pytest
 
 from common.config import OPTIMIZERS, RunConfig
 from ps.modes import MODES
-from tests.ranks import mpirun, program, records
+from tests.ranks import Batch, mpirun, program, records
 
 RANKS = (1, 2, 3, 4, 7)
 # 97 rows to train: a prime, so that no number of ranks and no batch divides them
@@ -34,101 +34,94 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
-@pytest.fixture(scope="module")
-def oracle(tmp_path_factory: pytest.TempPathFactory, data: str) -> Path:
-    """The run of one rank."""
-    folder = tmp_path_factory.mktemp("oracle") / "run"
-    result = mpirun(1, "-m", "workers.run", "--data", data, "--output", str(folder), *ORACLE)
-    assert result.code == 0, result.err
-    assert records(folder)[0]["data"]["rows"]["train"] == 97
-    return folder
+NODES = [(mode, n, per_node) for mode in ("shared", "factors") for n, per_node in ((3, 2), (4, 2), (7, 3))]
+STOPPED = [(mode, 2, 0) for mode in MODES] + [
+    (mode, *at) for mode in ("shared", "factors") for at in ((1, 0), (3, 0), (3, 2))
+]
+SLICES = dict(zip(OPTIMIZERS, ["tanh", "relu", "sigmoid", "gelu", "tanh"], strict=True))
+SLICED = [("shared", 3, 0), ("factors", 3, 0), ("factors", 4, 2)]
+
+
+def slices(optimizer: str) -> list[str]:
+    """Return options for layers that are large beside the batch, and no clipping."""
+    return ["--dtype", "float64", "--epochs", "2", "--hidden", "64", "48", "--batch-size", "4",
+            "--activation", SLICES[optimizer], "--optimizer", optimizer, "--learning-rate", "0.01",
+            "--weight-decay", "0.01", "--schedule", "cosine", "--test-fraction", "0"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def best(tmp_path_factory: pytest.TempPathFactory, data: str) -> Path:
-    """A run of one rank, stopped after the second epoch, with the parameters of the first."""
-    folder = tmp_path_factory.mktemp("best") / "run"
-    result = mpirun(1, "-m", "workers.run", "--data", data, "--output", str(folder), *EARLY)
-    assert result.code == 0, result.err
-    return folder
+def batch(tmp_path_factory: pytest.TempPathFactory, data: str) -> Batch:
+    """Return all runs, those of one rank first: ``oracle``, ``best``, and one for each optimizer."""
+    wanted: list[tuple[str, int, int, str, list[str]]] = [
+        ("oracle", 1, 0, "allreduce", ORACLE),
+        ("best", 1, 0, "allreduce", EARLY),
+        *((f"whole-{optimizer}", 1, 0, "allreduce", slices(optimizer)) for optimizer in OPTIMIZERS),
+        *((f"equal-{mode}-{n}", n, 0, mode, ORACLE) for mode in MODES for n in RANKS),
+        *((f"nodes-{mode}-{n}", n, per_node, mode, ORACLE) for mode, n, per_node in NODES),
+        *((f"early-{mode}-{n}-{per_node}", n, per_node, mode, EARLY) for mode, n, per_node in STOPPED),
+        *((f"slices-{o}-{mode}-{n}", n, per_node, mode, slices(o)) for o in OPTIMIZERS for mode, n, per_node in SLICED),
+    ]
+    jobs = {}
+    for name, n, per_node, mode, options in wanted:
+        shape = ["--mode", mode, "--ranks-per-node", str(per_node), "--data", data]
+        jobs[name] = (n, ["-m", "workers.run", *shape, *options])
+    return Batch(tmp_path_factory.mktemp("modes"), jobs)
+
+
+def same_parameters(one: Path, other: Path) -> None:
+    expected, found = parameters(other), parameters(one)
+    assert expected.keys() == found.keys()
+    for name, value in found.items():
+        np.testing.assert_allclose(value, expected[name], rtol=1e-10, atol=1e-13, err_msg=name)
 
 
 @pytest.mark.parametrize("n", RANKS)
 @pytest.mark.parametrize("mode", MODES)
-def test_equals_one_rank(tmp_path: Path, data: str, oracle: Path, mode: str, n: int) -> None:
-    folder = tmp_path / "run"
-    result = mpirun(n, "-m", "workers.run", "--mode", mode, "--data", data, "--output", str(folder), *ORACLE)
-    assert result.code == 0, result.err
-    expected = parameters(oracle)
-    for name, value in parameters(folder).items():
-        np.testing.assert_allclose(value, expected[name], rtol=1e-10, atol=1e-13, err_msg=name)
-    ours, theirs = records(folder), records(oracle)
+def test_equals_one_rank(batch: Batch, mode: str, n: int) -> None:
+    oracle, run = batch.run("oracle"), batch.run(f"equal-{mode}-{n}")
+    same_parameters(run, oracle)
+    ours, theirs = records(run), records(oracle)
     assert [r["loss"] for r in ours if r["kind"] == "epoch"] == pytest.approx(
         [r["loss"] for r in theirs if r["kind"] == "epoch"], rel=1e-10
     )
     assert ours[0]["config"]["mode"] == mode
     assert ours[0]["world"] == n
     assert sum(ours[1]["rows"]) == 97
+    assert theirs[0]["data"]["rows"]["train"] == 97
 
 
-@pytest.mark.parametrize(("n", "per_node"), [(3, 2), (4, 2), (7, 3)])
-@pytest.mark.parametrize("mode", ["shared", "factors"])
-def test_several_nodes_equal_one_rank(
-    tmp_path: Path, data: str, oracle: Path, mode: str, n: int, per_node: int
-) -> None:
+@pytest.mark.parametrize(("mode", "n", "per_node"), NODES)
+def test_several_nodes_equal_one_rank(batch: Batch, mode: str, n: int, per_node: int) -> None:
     """One machine split into nodes, of unequal size where n is odd: slices are summed within them, then between."""
-    folder = tmp_path / "run"
-    options = ["--mode", mode, "--ranks-per-node", str(per_node), "--data", data, "--output", str(folder)]
-    result = mpirun(n, "-m", "workers.run", *options, *ORACLE)
-    assert result.code == 0, result.err
-    assert [len(node["ranks"]) for node in records(folder)[0]["nodes"]] == [
+    run = batch.run(f"nodes-{mode}-{n}")
+    assert [len(node["ranks"]) for node in records(run)[0]["nodes"]] == [
         min(per_node, n - first) for first in range(0, n, per_node)
     ]
-    expected = parameters(oracle)
-    for name, value in parameters(folder).items():
-        np.testing.assert_allclose(value, expected[name], rtol=1e-10, atol=1e-13, err_msg=name)
+    same_parameters(run, batch.run("oracle"))
 
 
-@pytest.mark.parametrize(
-    ("mode", "n", "per_node"),
-    [(mode, 2, 0) for mode in MODES]
-    + [(mode, *at) for mode in ("shared", "factors") for at in ((1, 0), (3, 0), (3, 2))],
-)
-def test_early_stopping_saves_the_best_epoch(
-    tmp_path: Path, data: str, best: Path, mode: str, n: int, per_node: int
-) -> None:
-    folder = tmp_path / "run"
-    options = ["--mode", mode, "--ranks-per-node", str(per_node), "--data", data, "--output", str(folder)]
-    result = mpirun(n, "-m", "workers.run", *options, *EARLY)
-    assert result.code == 0, result.err
-    assert (records(folder)[-1]["epochs"], records(folder)[-1]["best_epoch"]) == (2, 1)
-    expected = parameters(best)
-    for name, value in parameters(folder).items():
-        np.testing.assert_allclose(value, expected[name], rtol=1e-10, atol=1e-13, err_msg=name)
+@pytest.mark.parametrize(("mode", "n", "per_node"), STOPPED)
+def test_early_stopping_saves_the_best_epoch(batch: Batch, mode: str, n: int, per_node: int) -> None:
+    """The run of one rank is stopped after the second epoch, and ends with the parameters of the first."""
+    run = batch.run(f"early-{mode}-{n}-{per_node}")
+    assert (records(run)[-1]["epochs"], records(run)[-1]["best_epoch"]) == (2, 1)
+    same_parameters(run, batch.run("best"))
 
 
-@pytest.mark.parametrize(
-    ("optimizer", "activation"), list(zip(OPTIMIZERS, ["tanh", "relu", "sigmoid", "gelu", "tanh"], strict=True))
-)
+@pytest.mark.parametrize(("mode", "n", "per_node"), SLICED)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_updates_of_slices_equal_updates_of_the_whole(
-    tmp_path: Path, data: str, optimizer: str, activation: str
+    batch: Batch, optimizer: str, mode: str, n: int, per_node: int
 ) -> None:
     """Layers that are large beside the batch, no clipping: sums and products are used at once, block by block."""
-    options = ["--data", data, "--dtype", "float64", "--epochs", "2", "--hidden", "64", "48", "--batch-size", "4",
-               "--activation", activation, "--optimizer", optimizer, "--learning-rate", "0.01",
-               "--weight-decay", "0.01", "--schedule", "cosine", "--test-fraction", "0"]  # fmt: skip
-    runs = [("allreduce", 1, ()), ("shared", 3, ()), ("factors", 3, ()), ("factors", 4, ("--ranks-per-node", "2"))]
-    for mode, n, more in runs:
-        folder = tmp_path / f"{mode}-{n}"
-        result = mpirun(n, "-m", "workers.run", "--mode", mode, "--output", str(folder), *options, *more)
-        assert result.code == 0, result.err
-        facts = records(folder)[0]["sync"]
-        assert facts["mode"] == mode
-        assert facts["factored"] == (["W1", "W2"] if mode == "factors" else [])
-        assert facts["phases"] == (2 if more else 1)
-        expected = parameters(tmp_path / "allreduce-1")
-        for name, value in parameters(folder).items():
-            np.testing.assert_allclose(value, expected[name], rtol=1e-10, atol=1e-13, err_msg=f"{mode} {n} {name}")
+    whole, run = batch.run(f"whole-{optimizer}"), batch.run(f"slices-{optimizer}-{mode}-{n}")
+    facts = records(run)[0]["sync"]
+    assert facts["mode"] == mode
+    assert facts["factored"] == (["W1", "W2"] if mode == "factors" else [])
+    assert facts["phases"] == (2 if per_node else 1)
+    assert records(whole)[0]["sync"]["factored"] == []
+    assert records(whole)[0]["sync"]["phases"] == 1
+    same_parameters(run, whole)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
@@ -150,14 +143,18 @@ def test_auto_takes_the_fastest_and_leaves_no_trace(tmp_path: Path, data: str) -
         np.testing.assert_allclose(value, expected[name], rtol=1e-10, atol=1e-13, err_msg=name)
 
 
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory: pytest.TempPathFactory, data: str) -> list[Batch]:
+    """Return the same runs in all modes, from two starts of the ranks."""
+    options = ["--data", data, "--epochs", "2"]
+    named = {mode: (3, ["-m", "workers.run", "--mode", mode, *options]) for mode in MODES}
+    return [Batch(tmp_path_factory.mktemp("twin"), named) for _ in range(2)]
+
+
 @pytest.mark.parametrize("mode", MODES)
-def test_equal_runs_end_with_equal_bits(tmp_path: Path, data: str, mode: str) -> None:
-    prints = []
-    for name in ("a", "b"):
-        arguments = ["--mode", mode, "--data", data, "--epochs", "2", "--output", str(tmp_path / name)]
-        assert mpirun(3, "-m", "workers.run", *arguments).code == 0
-        prints.append(records(tmp_path / name)[-1]["fingerprint"])
-    assert prints[0] == prints[1]
+def test_equal_runs_end_with_equal_bits(twins: list[Batch], mode: str) -> None:
+    one, other = (records(twin.run(mode))[-1]["fingerprint"] for twin in twins)
+    assert one == other
 
 
 @pytest.mark.parametrize("n", RANKS)

@@ -1,17 +1,15 @@
 """The reference experiment to the printed digit, and what the log says about it."""
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ps.modes import MODES
-from tests.ranks import Result, epochs, records
+from tests.ranks import Batch, epochs, records
 
 CONFIG = str(Path(__file__).parent.parent / "docs" / "examples" / "reference.toml")
-Job = Callable[..., Result]
 
 
 def verdicts(run: Path) -> list[str]:
@@ -19,36 +17,60 @@ def verdicts(run: Path) -> list[str]:
     return [r["code"] for r in records(run) if r["kind"] == "verdict"]
 
 
-@pytest.mark.parametrize("mode", [name for name, mode in MODES.items() if mode.replicas])
-def test_published_figures(job: Job, tmp_path: Path, mode: str) -> None:
-    result = job(4, "--config", CONFIG, "--verbose", "--mode", mode)
-    assert result.code == 0, result.err
-    lines = result.out.splitlines()
+REPLICAS = [name for name, mode in MODES.items() if mode.replicas]
+
+
+@pytest.fixture(scope="module")
+def batch(tmp_path_factory: pytest.TempPathFactory) -> Batch:
+    """Return runs of the experiment: in its modes, with a broadcast, on rows that are sound."""
+    folder = tmp_path_factory.mktemp("reference")
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((100, 10))
+    healthy, exact = str(folder / "healthy.npz"), str(folder / "exact.npz")
+    np.savez(healthy, X=x, y=x @ rng.random(10) + 0.1 * rng.standard_normal(100))
+    # rows far from 0: what the fits leave is rounding, from which nothing follows
+    x = np.random.default_rng(2).standard_normal((400, 5)) + 1e4
+    np.savez(exact, X=x, y=x @ np.arange(1.0, 6.0))
+    sound = ["--data", exact, "--rows", "shard", "--model", "linear", "--no-standardize", "--epochs", "1",
+             "--learning-rate", "1e-12"]  # fmt: skip
+    jobs = {mode: ["--config", CONFIG, "--verbose", "--mode", mode] for mode in REPLICAS}
+    jobs["broadcast"] = ["--config", CONFIG, "--init", "broadcast"]
+    jobs["healthy"] = ["--config", CONFIG, "--data", healthy, "--init", "broadcast"]
+    jobs |= {dtype: [*sound, "--dtype", dtype] for dtype in ("float64", "float32")}
+    return Batch(folder, {name: (4, ["-m", "workers.run", *options]) for name, options in jobs.items()})
+
+
+@pytest.mark.parametrize("mode", REPLICAS)
+def test_published_figures(batch: Batch, mode: str) -> None:
+    run = batch.run(mode)
+    lines = batch[mode].out.splitlines()
     at = lines.index("Process 1, Epoch 1: grad_W mean = -0.0283, grad_b mean = -0.0010")
     assert lines[at + 1] == "Process 1, Epoch 1: Contribution to W = 8.99%, b = 0.05%"
     assert re.fullmatch(r"Process 1, Epoch 1: Sync time = \d\.\d{6} seconds", lines[at + 2])
     assert "Process 0, Epoch 10: grad_W mean = -0.2028, grad_b mean = -0.3872" in lines
     assert "Process 0, Epoch 10: Contribution to W = 23.67%, b = 20.40%" in lines
-    text = (tmp_path / "run" / "model_parameters.txt").read_text()
+    text = (run / "model_parameters.txt").read_text()
     weights, bias = text.split("\n\n")
     assert weights.splitlines()[:3] == ["W:", "9.505355511359944720e-02", "8.608506196416068068e-01"]
     assert len(weights.splitlines()) == 11
     assert bias == "b:\n1.276012244831889186e-01\n"
-    for epoch in epochs(tmp_path / "run"):
+    for epoch in epochs(run):
         assert epoch["norm_ratio"]["W"][2] > 1.1
         assert epoch["norm_ratio"]["b"][2] > 1.06  # 106.06 % in epoch 1 up to 110.92 % in epoch 10
 
 
-def test_verbose_lines_come_in_rank_order(job: Job) -> None:
-    lines = [line for line in job(4, "--config", CONFIG, "--verbose").out.splitlines() if line.startswith("Process")]
+@pytest.mark.parametrize("mode", REPLICAS)
+def test_verbose_lines_come_in_rank_order(batch: Batch, mode: str) -> None:
+    lines = [line for line in batch[mode].out.splitlines() if line.startswith("Process")]
     found = [re.match(r"Process (\d), Epoch (\d+)", line) for line in lines]
     expected = [(str(r), str(e)) for e in range(1, 11) for r in range(4) for _ in range(3)]
     assert [m.groups() for m in found if m] == expected
 
 
-def test_the_log_names_all_three_faults(job: Job, tmp_path: Path) -> None:
-    assert job(4, "--config", CONFIG).code == 0
-    verdicts = {r["code"]: r for r in records(tmp_path / "run") if r["kind"] == "verdict"}
+@pytest.mark.parametrize("mode", REPLICAS)
+def test_the_log_names_all_three_faults(batch: Batch, mode: str) -> None:
+    run = batch.run(mode)
+    verdicts = {r["code"]: r for r in records(run) if r["kind"] == "verdict"}
     faults = [code for code in verdicts if code != "oversubscribed-threads"]  # this machine's
     assert faults == ["replicas-differ", "targets-differ", "pulls-against", "local-loss-misleads"]
     assert verdicts["pulls-against"]["ranks"] == [0]
@@ -60,36 +82,21 @@ def test_the_log_names_all_three_faults(job: Job, tmp_path: Path) -> None:
     assert "loss of rank 0's rows alone rises" in local["text"]
     assert local["evidence"]["loss"] == pytest.approx([0.443, 0.436], abs=5e-4)
     assert local["evidence"]["rank_0_loss"] == pytest.approx([0.118, 0.124], abs=5e-4)
-    first = epochs(tmp_path / "run")[0]
+    first = epochs(run)[0]
     assert first["share_all"] == pytest.approx([-0.193, -0.010, 1.091, 0.111], abs=6e-4)
     assert first["loss_by_rank"] == pytest.approx([0.118, 0.177, 1.312, 0.166], abs=6e-4)
 
 
-def test_with_a_broadcast_the_replicas_are_equal(job: Job, tmp_path: Path) -> None:
-    assert job(4, "--config", CONFIG, "--init", "broadcast").code == 0
-    log = records(tmp_path / "run")
+def test_with_a_broadcast_the_replicas_are_equal(batch: Batch) -> None:
+    run = batch.run("broadcast")
+    log = records(run)
     assert all(len(set(r["fingerprint"])) == 1 for r in log if r["kind"] == "epoch")
     assert "replicas-differ" not in [r["code"] for r in log if r["kind"] == "verdict"]
-    ratios = [100 * r for r in epochs(tmp_path / "run")[0]["norm_ratio"]["W"]]
+    ratios = [100 * r for r in epochs(run)[0]["norm_ratio"]["W"]]
     assert ratios == pytest.approx([18.1, 6.5, 113.7, 10.1], abs=0.06)
 
 
-def test_healthy_shards_get_no_verdict(job: Job, tmp_path: Path) -> None:
-    import numpy as np
-
-    rng = np.random.default_rng(3)
-    x = rng.standard_normal((100, 10))
-    np.savez(tmp_path / "d.npz", X=x, y=x @ rng.random(10) + 0.1 * rng.standard_normal(100))
-    assert job(4, "--config", CONFIG, "--data", "d.npz", "--init", "broadcast").code == 0
-    assert [v for v in verdicts(tmp_path / "run") if v != "oversubscribed-threads"] == []
-
-
-def test_sound_rows_in_file_order_are_not_accused(job: Job, tmp_path: Path) -> None:
-    """Exact rows far from 0: what the fits leave is rounding, from which nothing follows."""
-    x = np.random.default_rng(2).standard_normal((400, 5)) + 1e4
-    np.savez(tmp_path / "exact.npz", X=x, y=x @ np.arange(1.0, 6.0))
-    options = ["--data", "exact.npz", "--rows", "shard", "--model", "linear", "--no-standardize", "--epochs", "1"]
-    for dtype in ("float64", "float32"):
-        arguments = [*options, "--dtype", dtype, "--learning-rate", "1e-12", "--output", str(tmp_path / dtype)]
-        assert job(4, *arguments).code == 0
-        assert [v for v in verdicts(tmp_path / dtype) if v != "oversubscribed-threads"] == []
+@pytest.mark.parametrize("name", ["healthy", "float64", "float32"])
+def test_sound_rows_get_no_verdict(batch: Batch, name: str) -> None:
+    """Healthy shards, and exact rows in the order of the file."""
+    assert [v for v in verdicts(batch.run(name)) if v != "oversubscribed-threads"] == []

@@ -88,4 +88,8 @@ if fault == "other-data":
     formats.read = other_data  # type: ignore[assignment]
 Pass.loss_grad = faulty  # type: ignore[method-assign]
 setup.prepare = keep  # type: ignore[assignment]
-sys.exit(run.main())
+try:
+    sys.exit(run.main())
+finally:  # for the next job on these ranks
+    Trainer.evaluate = evaluate  # type: ignore[method-assign]
+    formats.read, Pass.loss_grad, setup.prepare = read, gradient, prepare  # type: ignore[method-assign]
