@@ -14,10 +14,28 @@ from common.functional import MeanSquaredError
 from common.mlp import Mlp
 from common.streams import Stream, generator
 from ps.modes import MODES
-from tests.ranks import MPIRUN, Result, environment, epochs, finish, mpirun, popen, records
+from tests.ranks import MPIRUN, Batch, Result, environment, epochs, finish, mpirun, popen, records
 
 Job = Callable[..., Result]
 SHORT = ("--epochs", "2", "--hidden", "8")
+
+
+BAD_OPTIONS = [
+    (["--mode", "alreduce"], "mode: unknown value 'alreduce' (did you mean 'allreduce' or 'reduce-bcast'?)"),
+    (["--optimiser", "sgd"], "Did you mean --optimizer?"),
+    (["--epochs", "ten"], '"ten"'),
+    (["--epochs", "-1"], "epochs: got -1; allowed is at least 1"),
+    (["--config", "none.toml"], "config: no file none.toml"),
+    (["rows"], "rows"),
+]
+BAD_FILES = [
+    ("epoch = 3\n", "Did you mean --epochs?"),
+    ("epochs = 'x'\n", "epochs"),
+    ("epochs = \n", "{} is no TOML file"),
+    ("mode = 'x'\n", "mode: unknown value 'x'"),
+    ("\x00\xff", "{} is no TOML file"),
+    ("[epochs]\na = 1\n", "epochs"),
+]
 
 
 def saved(run: Path) -> dict[str, np.ndarray]:
@@ -25,10 +43,38 @@ def saved(run: Path) -> dict[str, np.ndarray]:
         return dict(arrays)
 
 
-def test_default_job_reaches_97_percent_in_every_mode(tmp_path: Path) -> None:
-    found = {}
+@pytest.fixture(scope="module")
+def batch(tmp_path_factory: pytest.TempPathFactory) -> Batch:
+    """Return jobs of which many share a start."""
+    folder = tmp_path_factory.mktemp("jobs")
+    jobs: dict[str, tuple[int, list[str]]] = {"plain": (3, [*SHORT]), "help": (3, ["--help"])}
+    jobs["again"] = (3, ["--config", str(folder / "3" / "gelu" / "config.toml")])
+    jobs = {"gelu": (3, [*SHORT, "--seed", "5", "--activation", "gelu"]), **jobs}
+    for k, (arguments, _) in enumerate(BAD_OPTIONS):
+        jobs[f"option-{k}"] = (3, arguments)
+    for k, (text, _) in enumerate(BAD_FILES):
+        (folder / f"{k}.toml").write_text(text, encoding="latin-1")
+        jobs[f"file-{k}"] = (3, ["--config", str(folder / f"{k}.toml")])
+    rng = np.random.default_rng(1)
+    rows = str(folder / "rows.npz")
+    np.savez(rows, X=rng.standard_normal((11, 3)), y=rng.standard_normal((11, 2)))
+    full = ["--data", rows, "--model", "linear", "--rows", "shard", "--batch-size", "0", "--test-fraction", "0",
+            "--validation-fraction", "0", "--no-standardize", "--dtype", "float64", "--epochs", "1",
+            "--optimizer", "sgd", "--learning-rate", "0.5"]  # fmt: skip
+    pieces = ["--epochs", "2", "--hidden", "1024", "600", "--batch-size", "256"]
     for mode in MODES:
-        result = mpirun(4, "-m", "workers.run", "--mode", mode, cwd=tmp_path)
+        jobs[f"full-{mode}"] = (3, ["--mode", mode, *full])
+        jobs[f"pieces-{mode}"] = (2, ["--mode", mode, *pieces])
+    jobs["few"] = (4, [*SHORT, "--batch-size", "3"])
+    return Batch(folder, {name: (n, ["-m", "workers.run", *options]) for name, (n, options) in jobs.items()})
+
+
+def test_default_job_reaches_97_percent_in_every_mode(tmp_path: Path) -> None:
+    """Started as users do it, each by itself."""
+    found = {}
+    env = {name: value for name, value in environment().items() if name != "OMPI_MCA_btl"}
+    for mode in MODES:
+        result = mpirun(4, "-m", "workers.run", "--mode", mode, cwd=tmp_path, env=env)
         assert result.code == 0, result.err
         assert result.err == ""
         accuracy = re.search(r"Test: loss [\d.e-]+, accuracy ([\d.]+) %", result.out)
@@ -50,9 +96,9 @@ def test_one_process_without_a_launcher(tmp_path: Path) -> None:
     assert records(tmp_path / "run")[0]["world"] == 1
 
 
-def test_log_holds_what_every_rank_did(job: Job, tmp_path: Path) -> None:
-    assert job(3, *SHORT).code == 0
-    header, *rest = records(tmp_path / "run")
+def test_log_holds_what_every_rank_did(batch: Batch) -> None:
+    run = batch.run("plain")
+    header, *rest = records(run)
     assert header["kind"] == "header"
     kinds = [r["kind"] for r in rest if r["kind"] != "verdict"]  # of 3 ranks on fewer cores
     assert kinds == ["balance", "epoch", "steps", "epoch", "steps", "end"]
@@ -62,7 +108,7 @@ def test_log_holds_what_every_rank_did(job: Job, tmp_path: Path) -> None:
     assert header["model"]["parameters"] == {"W1": [64, 8], "b1": [8], "W2": [8, 10], "b2": [10]}
     for key in ("mpi", "versions", "blas", "threads", "cores", "system"):
         assert header[key]
-    for epoch in epochs(tmp_path / "run"):
+    for epoch in epochs(run):
         assert sum(epoch["rows"]) == 1259
         for name in header["model"]["parameters"]:
             assert sum(epoch["share"][name]) == pytest.approx(1, abs=1e-5)
@@ -82,29 +128,25 @@ def test_log_holds_what_every_rank_did(job: Job, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_shares_add_up_when_the_packet_goes_in_many_pieces(job: Job, tmp_path: Path, mode: str) -> None:
+def test_shares_add_up_when_the_packet_goes_in_many_pieces(batch: Batch, mode: str) -> None:
     """A mode that sends early must not let others' gradients into what counts as this rank's own."""
-    assert job(2, "--mode", mode, "--epochs", "2", "--hidden", "1024", "600", "--batch-size", "256").code == 0
-    assert records(tmp_path / "run")[0]["packet_bytes"] > 2 << 20
-    for epoch in epochs(tmp_path / "run"):
+    run = batch.run(f"pieces-{mode}")
+    assert records(run)[0]["packet_bytes"] > 2 << 20
+    for epoch in epochs(run):
         assert sum(epoch["share_all"]) == pytest.approx(1, abs=1e-4)
         for shares in epoch["share"].values():
             assert sum(shares) == pytest.approx(1, abs=1e-4)
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_contribution_is_what_the_formulas_say(job: Job, tmp_path: Path, mode: str) -> None:
+def test_contribution_is_what_the_formulas_say(batch: Batch, mode: str) -> None:
     """Full batch on uneven shards: the gradients of each rank's rows can be computed here from the saved start."""
-    rng = np.random.default_rng(1)
-    x, y = rng.standard_normal((11, 3)), rng.standard_normal((11, 2))
-    np.savez(tmp_path / "d.npz", X=x, y=y)
-    options = ["--data", str(tmp_path / "d.npz"), "--model", "linear", "--rows", "shard", "--batch-size", "0",
-               "--test-fraction", "0", "--validation-fraction", "0", "--no-standardize", "--dtype", "float64",
-               "--epochs", "1", "--optimizer", "sgd", "--learning-rate", "0.5", "--mode", mode]  # fmt: skip
-    assert job(3, *options).code == 0
-    (epoch,) = epochs(tmp_path / "run")
+    run = batch.run(f"full-{mode}")
+    with np.load(batch.folder / "rows.npz") as arrays:
+        x, y = arrays["X"], arrays["y"]
+    (epoch,) = epochs(run)
     parts = [(x[a:b], y[a:b]) for a, b in ((0, 3), (3, 7), (7, 11))]
-    after = saved(tmp_path / "run")
+    after = saved(run)
     start = {"W": np.zeros((3, 2)), "b": np.zeros(2)}
     # the update was p -= 0.5 g; with g a function of p, solve for the start by the same formula
     Mlp((3, 2), "relu", MeanSquaredError()).init(start, generator(0, Stream.INIT, 0))
@@ -124,13 +166,10 @@ def test_contribution_is_what_the_formulas_say(job: Job, tmp_path: Path, mode: s
             assert epoch["gradient_mean"][name][rank] == pytest.approx(own.mean())
 
 
-def test_saved_configuration_repeats_the_run(job: Job, tmp_path: Path) -> None:
-    assert job(2, *SHORT, "--seed", "5", "--activation", "gelu").code == 0
-    config = tmp_path / "run" / "config.toml"
-    assert tomllib.loads(config.read_text())["activation"] == "gelu"
-    assert job(2, "--config", str(config), "--output", str(tmp_path / "again")).code == 0
-    first, again = records(tmp_path / "run"), records(tmp_path / "again")
-    assert first[-1]["fingerprint"] == again[-1]["fingerprint"]
+def test_saved_configuration_repeats_the_run(batch: Batch) -> None:
+    first, again = records(batch.run("gelu")), records(batch.run("again"))
+    assert tomllib.loads((batch.run("gelu") / "config.toml").read_text())["activation"] == "gelu"
+    assert first[-1]["fingerprint"] == again[-1]["fingerprint"] != records(batch.run("plain"))[-1]["fingerprint"]
     assert {**first[0]["config"], "output": ""} == {**again[0]["config"], "output": ""}
 
 
@@ -142,54 +181,41 @@ def test_flags_win_over_environment_over_file_over_defaults(job: Job, tmp_path: 
     assert [config[k] for k in ("epochs", "hidden", "seed", "activation", "optimizer")] == [1, [4], 2, "gelu", "adam"]
 
 
-def test_help_comes_once(tmp_path: Path) -> None:
-    result = mpirun(3, "-m", "workers.run", "--help", cwd=tmp_path)
+def test_help_comes_once(batch: Batch) -> None:
+    result = batch["help"]
     assert result.code == 0
     assert result.out.count("Usage:") == 1
     options = """mode model hidden activation loss data target epochs batch-size optimizer learning-rate schedule
         weight-decay clip patience init seed dtype output verbose debug config"""
     for option in options.split():
         assert f"--{option} " in result.out
-    assert list(tmp_path.iterdir()) == []
+    assert not (batch.folder / "3" / "help").exists()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--mode", "alreduce"], "mode: unknown value 'alreduce' (did you mean 'allreduce' or 'reduce-bcast'?)"),
-        (["--optimiser", "sgd"], "Did you mean --optimizer?"),
-        (["--epochs", "ten"], '"ten"'),
-        (["--epochs", "-1"], "epochs: got -1; allowed is at least 1"),
-        (["--config", "none.toml"], "config: no file none.toml"),
-        (["rows"], "rows"),
-    ],
-)
-def test_bad_options_are_answered_once_with_exit_code_2(tmp_path: Path, arguments: list[str], message: str) -> None:
-    result = mpirun(3, "-m", "workers.run", *arguments, cwd=tmp_path)
+def test_a_bad_option_is_answered_once_with_exit_code_2(tmp_path: Path) -> None:
+    """By the launcher, too."""
+    result = mpirun(3, "-m", "workers.run", *BAD_OPTIONS[0][0], cwd=tmp_path)
     assert result.code == 2
     assert result.err.count("rankwise:") == 1
-    assert message in result.err
-    assert "Traceback" not in result.err
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("epoch = 3\n", "Did you mean --epochs?"),
-        ("epochs = 'x'\n", "epochs"),
-        ("epochs = \n", "run.toml is no TOML file"),
-        ("mode = 'x'\n", "mode: unknown value 'x'"),
-        ("\x00\xff", "run.toml is no TOML file"),
-        ("[epochs]\na = 1\n", "epochs"),
-    ],
-)
-def test_bad_files_are_answered_once(job: Job, tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "run.toml").write_text(text, encoding="latin-1")
-    result = job(2, "--config", "run.toml")
+@pytest.mark.parametrize("k", range(len(BAD_OPTIONS)))
+def test_so_is_any(batch: Batch, k: int) -> None:
+    result = batch[f"option-{k}"]
+    assert result.code == 2
+    assert result.err.count("rankwise:") == 1
+    assert BAD_OPTIONS[k][1] in result.err
+    assert "Traceback" not in result.err
+    assert not (batch.folder / "3" / f"option-{k}").exists()
+
+
+@pytest.mark.parametrize("k", range(len(BAD_FILES)))
+def test_bad_files_are_answered_once(batch: Batch, k: int) -> None:
+    result = batch[f"file-{k}"]
     assert result.code == 2, result.err
     assert result.err.count("rankwise:") == 1
-    assert message in result.err
+    assert BAD_FILES[k][1].format(f"{k}.toml") in result.err
     assert "Traceback" not in result.err
 
 
@@ -235,9 +261,8 @@ def test_early_stopping_is_agreed_and_keeps_the_best(job: Job, tmp_path: Path) -
     assert records(tmp_path / "cut")[-1]["fingerprint"] == log[-1]["fingerprint"]
 
 
-def test_a_rank_may_have_no_rows_in_a_step(job: Job, tmp_path: Path) -> None:
-    assert job(4, *SHORT, "--batch-size", "3").code == 0
-    assert epochs(tmp_path / "run")[0]["rows"] == [420, 420, 419, 0]
+def test_a_rank_may_have_no_rows_in_a_step(batch: Batch) -> None:
+    assert epochs(batch.run("few"))[0]["rows"] == [420, 420, 419, 0]
 
 
 def test_workers_import_only_the_core(tmp_path: Path) -> None:
@@ -269,9 +294,8 @@ def test_threads_never_exceed_the_cores(job: Job, tmp_path: Path) -> None:
     assert header["threads"] == {"per_rank": [2, 2], "set_by": "OMP_NUM_THREADS"}
 
 
-def test_text_files(job: Job, tmp_path: Path) -> None:
-    assert job(2, *SHORT).code == 0
-    run = tmp_path / "run"
+def test_text_files(batch: Batch) -> None:
+    run = batch.run("plain")
     model = saved(run)
     blocks = (run / "model_parameters.txt").read_text().split("\n\n")
     assert [block.splitlines()[0] for block in blocks] == ["W1:", "b1:", "W2:", "b2:"]
@@ -285,7 +309,7 @@ def test_text_files(job: Job, tmp_path: Path) -> None:
     contributions = (run / "contributions.txt").read_text().splitlines()
     first = epochs(run)[0]["norm_ratio"]
     assert contributions[0] == "Epoch 1, Process 0: " + ", ".join(f"{n} = {100 * v[0]:.2f}%" for n, v in first.items())
-    assert len(contributions) == 4
+    assert len(contributions) == 6
 
 
 @pytest.mark.skipif(not hasattr(os, "symlink"), reason="no symbolic links here")
