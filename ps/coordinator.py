@@ -221,7 +221,7 @@ class Coordinator:
             "validation_metric": None,
             "rows": rows.astype(int).tolist(),
             **analytics.contribution(table, self.names),
-            "efficiency": analytics.efficiency(useful_s(table), sum(table[k] for k in RUN_TIME)),
+            "efficiency": analytics.efficiency(useful_s(table), np.sum([table[k] for k in RUN_TIME], axis=0)),
         }
         record["noise_scale"] = self.noise.update(
             list(record["noise_trace"].values()), list(record["noise_gradient_sq"].values())
