@@ -18,7 +18,7 @@ ENOUGH = 3
 """A finding counts in so many of the last ``EPOCHS`` epochs."""
 ENOUGH_IF_SLIGHT = 4
 CLEAR = 1.5
-"""Times what is slow: a rank slower than that is not so in 3 epochs by chance, where times scatter by 30 %."""
+"""Times what is slow: a rank slower than that is hardly so by chance in 3 epochs."""
 LONG = 10
 """Epochs of which the shortest is looked at."""
 MIN_Z = 3.5

@@ -1,4 +1,4 @@
-"""What a job leaves behind that SIGKILL ends in its middle, all of its processes at once: every reader reads it."""
+"""What a job leaves behind that SIGKILL ends in its middle, launcher and ranks at once: every reader reads it."""
 
 import csv
 import json
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ps.log import LOG_NAME
+from ps.log import FAILURE_NAME, LOG_NAME
 from ps.reader.export import export
 from ps.reader.listing import list_runs
 from ps.reader.plot import plot
@@ -37,17 +37,20 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         time.sleep(0.05)
     assert kill_all(str(folder)) >= RANKS + 1
     assert finish(process, 20).code != 0
+    while not (folder / FAILURE_NAME).exists():  # by the process that watches the ranks: it is the last to write
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     return folder
 
 
-def test_the_log_ends_without_a_word(run: Path, capsys: Print) -> None:
+def test_every_command_tells_the_death(run: Path, capsys: Print) -> None:
     assert records(run)[-1]["kind"] != "end"
     assert show(run, 0, every=False) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "/run: died" in said
-    assert "The job died without a word: its process is gone and the log has no end" in said
+    assert "The job died: rankwise: rank" in said
     assert watch(run) == 1
-    assert "The job died without a word" in capsys.readouterr().out
+    assert "The job died: rankwise: rank" in capsys.readouterr().out
     assert list_runs(run.parent) == 0
     (line,) = [line.split() for line in capsys.readouterr().out.splitlines() if line.split()[:1] == ["run"]][1:]
     assert line[-1] == "died"

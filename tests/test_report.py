@@ -64,7 +64,8 @@ def test_page_is_accessible_and_asks_for_nothing(page: Callable[..., Page]) -> N
         assert attrs["aria-describedby"] in made.ids
     labelled = [attrs["for"] for tag, attrs in made.tags if tag == "label"]
     assert labelled == [attrs["id"] for tag, attrs in made.tags if tag == "select"]
-    assert not [attrs for attrs in attributes if {"src", "href", "srcset", "action"} & set(attrs)]
+    assert not [attrs for attrs in attributes if {"src", "srcset", "action"} & set(attrs)]
+    assert all(str(attrs.get("href", "#")).startswith("#") for attrs in attributes)
     assert not re.search(r"@import|url\(|https?://", made.source)
     (policy,) = (attrs["content"] for attrs in attributes if attrs.get("http-equiv") == "Content-Security-Policy")
     assert str(policy).startswith("default-src 'none'; script-src 'sha256-")

@@ -184,7 +184,7 @@ def test_in_short_epochs_a_straggler_is_slow_in_each() -> None:
 
 @pytest.mark.parametrize(
     ("ranks", "cores", "seconds", "noise"),
-    [(4, 8, 0.1, 0.05), (64, 64, 1.0, 0.1), (4, 2, 0.5, 0.3), (16, 16, 0.02, 0.1), (2, 2, 0.3, 0.2)],
+    [(4, 8, 0.1, 0.05), (64, 64, 1.0, 0.1), (4, 2, 0.5, 0.3), (16, 16, 0.02, 0.1), (2, 2, 0.3, 0.15)],
 )
 def test_equal_ranks_seldom_have_a_straggler(ranks: int, cores: int, seconds: float, noise: float) -> None:
     """In less than 1 % of runs of 30 epochs whose times scatter, and of which other programs take turns on a core."""
