@@ -1,9 +1,6 @@
 """Rank 0's duties beside training: the run folder, the log, progress lines and the decision to stop early."""
 
-import contextlib
 import math
-import os
-import sys
 import time
 from pathlib import Path
 from statistics import fmean
@@ -13,85 +10,22 @@ import numpy as np
 
 from common import marks
 from common.config import ONLY_ON_COMMAND_LINE, RunConfig, to_toml
-from common.errors import JobError, RankwiseError
+from common.errors import JobError
 from common.files import write_atomic
 from common.flat import Array, Flat
-from ps import analytics, outputs
+from ps import analytics
+from ps.console import say, warn
 from ps.findings import Findings
-from ps.log import FAILURE_NAME, FORMAT, LOG_NAME, VERSION, LogReader
+from ps.log import FORMAT, LOG_NAME, VERSION, LogReader
 from ps.log_writer import RunLog, Spool
 from ps.pace import RUN_TIME, useful_s
 from ps.rows import NUMBERS
+from ps.run_folder import CONFIG_NAME
 from ps.text import epoch_line, percent, verdict_line
 from ps.verdicts import Verdict
 
-CONFIG_NAME = "config.toml"
 SECONDS = tuple(name for name in NUMBERS if name.endswith("_s"))
 """By rank in an epoch's record, as the ranks hand them in."""
-
-
-def say(line: str) -> None:
-    """Print one line in one write: a launcher's stdout is a pipe, where halves of lines interleave.
-
-    Training goes on when nobody reads any more (``| head``, a closed terminal): the log has it all.
-    """
-    encoding = sys.stdout.encoding or "utf-8"
-    line = line.encode(encoding, "backslashreplace").decode(encoding)
-    try:
-        sys.stdout.write(line + "\n")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # also for what Python flushes at its end
-    except OSError:
-        return  # a full disk may have room again
-
-
-def warn(line: str) -> None:
-    """Print one warning line to stderr in one write, if it can be written: it may be on the disk that is full."""
-    with contextlib.suppress(OSError):
-        sys.stderr.write(f"rankwise: warning: {line}\n")
-        sys.stderr.flush()
-
-
-def make_folder(output: str, mode: str, n_ranks: int) -> Path:
-    """Make the run folder, ``runs/<time>-<mode>-<ranks>`` unless named, and point ``runs/latest`` to it.
-
-    Raises RankwiseError if it cannot be written or holds a run already.
-    """
-    folder = Path(output).expanduser()
-    if not output:
-        stem = f"runs/{time.strftime('%Y%m%d-%H%M%S')}-{mode}-{n_ranks}"
-        folder = next(p for p in (Path(stem + s) for s in ("", *(f"-{i}" for i in range(2, 1000)))) if not p.exists())
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise RankwiseError(f"output: cannot write to {folder} ({error.strerror}); choose another --output") from error
-    if (folder / LOG_NAME).exists():
-        raise RankwiseError(f"output: {folder} holds a run already; choose another --output")
-    in_the_way = [name for name in (CONFIG_NAME, FAILURE_NAME, *outputs.NAMES) if (folder / name).exists()]
-    if in_the_way:
-        raise RankwiseError(
-            f"output: {folder} holds {', '.join(in_the_way)}, which the run would replace; choose another --output"
-        )
-    if folder.absolute().parent == Path("runs").absolute():
-        _point_latest(folder)
-    return folder
-
-
-def _point_latest(folder: Path) -> None:
-    link = folder.parent / "latest"
-    temporary = folder.parent / f".latest-{os.getpid()}"
-    try:
-        if link.exists() and not link.is_symlink():
-            raise FileExistsError("there is a file or folder of that name")
-        temporary.unlink(missing_ok=True)
-        temporary.symlink_to(folder.name)
-        temporary.replace(link)
-    except OSError as error:
-        warn(f"{link} does not point to this run ({error})")
 
 
 class Coordinator:

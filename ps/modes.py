@@ -8,11 +8,12 @@ from common.config import RunConfig
 from common.flat import Array
 from common.mlp import Mlp
 from common.models import Model
+from ps.every_step import EveryStep
 from ps.factors import factors
 from ps.nodes import Nodes
 from ps.reduce import Allreduce, ReduceBcast, SendRecv
 from ps.shared import SharedStep
-from ps.sync import EveryStep, Synchronizer
+from ps.sync import Synchronizer
 from ps.timing import SyncTimer
 
 Build = Callable[[Nodes, Model | Mlp, RunConfig, SyncTimer, Array], Synchronizer]

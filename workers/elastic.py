@@ -15,11 +15,11 @@ from mpi4py import MPI
 from common.errors import JobError
 from common.flat import Array, blocks
 from common.host import host
+from ps.every_step import EveryStep
 from ps.guard import at_root
 from ps.messages import allgather, bcast
 from ps.nodes import Nodes
 from ps.reduce import MAX_BYTES
-from ps.sync import EveryStep
 from workers import inject
 from workers.assembly import deal, make_feed
 from workers.describe import describe

@@ -14,7 +14,8 @@ from common.errors import ConfigError
 from common.faults import DIE, DIVERGE, HANG, NAN, SKEW, SLOW, Fault, check_steps, parse
 from common.feed import Batch
 from common.marks import BACKWARD
-from ps.coordinator import Coordinator, say
+from ps.console import say
+from ps.coordinator import Coordinator
 from ps.timing import SyncTimer
 from workers.train import Synchronizer
 

@@ -15,7 +15,8 @@ from common.flat import Array
 from common.mlp import Mlp
 from common.models import Model
 from ps import rows
-from ps.coordinator import Coordinator, say
+from ps.console import say
+from ps.coordinator import Coordinator
 from ps.guard import Position, at_root
 from ps.messages import allgather
 from ps.sync import Synchronizer

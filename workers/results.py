@@ -6,7 +6,8 @@ from typing import Any
 from common.errors import RankwiseError
 from common.flat import Array, Flat
 from ps import outputs
-from ps.coordinator import Coordinator, say, warn
+from ps.console import say, warn
+from ps.coordinator import Coordinator
 from ps.guard import fingerprint
 from ps.log import LOG_NAME
 

@@ -18,10 +18,12 @@ from common.mlp import Mlp
 from common.models import Model
 from common.progress import WAITING
 from ps import balance, runs, skew, start_checks
-from ps.coordinator import Coordinator, make_folder, warn
+from ps.console import warn
+from ps.coordinator import Coordinator
 from ps.guard import Position, at_root, same_everywhere, together
 from ps.modes import AUTO, HELP, MODES
 from ps.nodes import Nodes
+from ps.run_folder import make_folder
 from ps.verdicts import Verdict
 from workers import inject, options
 from workers.assembly import assemble, deal

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.errors import EXIT_ERROR, EXIT_OK, EXIT_STOPPED
-from ps.coordinator import Coordinator, say
+from ps.console import say
+from ps.coordinator import Coordinator
 from ps.failure import death_path, take_word
 from ps.log import LogReader, Record
 from workers.job import Job

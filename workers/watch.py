@@ -17,7 +17,8 @@ from mpi4py import MPI
 from common.config import RunConfig
 from common.host import host
 from common.progress import OVER, PAGE_BYTES
-from ps.coordinator import Coordinator, warn
+from ps.console import warn
+from ps.coordinator import Coordinator
 from ps.guard import Position
 from ps.log import FAILURE_NAME, LOG_NAME
 from ps.messages import allgather, bcast

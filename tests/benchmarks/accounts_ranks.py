@@ -23,10 +23,10 @@ from common.batches import sampled_steps  # noqa: E402
 from common.config import MANY  # noqa: E402
 from common.feed import Batch  # noqa: E402
 from ps.checks import is_finite  # noqa: E402
+from ps.every_step import EveryStep  # noqa: E402
 from ps.guard import Position  # noqa: E402
 from ps.nodes import Nodes  # noqa: E402
 from ps.shared import SharedStep  # noqa: E402
-from ps.sync import EveryStep  # noqa: E402
 from workers import train  # noqa: E402
 from workers.assembly import assemble  # noqa: E402
 from workers.bench.options import BenchConfig  # noqa: E402

@@ -16,11 +16,11 @@ from common.errors import StepError
 from common.feed import Feed
 from common.functional import SoftmaxCrossEntropy
 from common.mlp import Mlp
+from ps.every_step import EveryStep
 from ps.modes import MODES
 from ps.nodes import Nodes
 from ps.replicas import compare
 from ps.shared import SharedStep
-from ps.sync import EveryStep
 from ps.timing import SyncTimer
 
 comm = MPI.COMM_WORLD.Dup()

@@ -8,7 +8,7 @@ from common.config import RunConfig
 from common.errors import EXIT_OK, EXIT_STOPPED, JobError
 from ps.comparison import summarise
 from ps.comparison_tables import of_fit, of_modes, of_sizes
-from ps.coordinator import say
+from ps.console import say
 from ps.guard import Position, at_root
 from ps.log import Record
 from ps.nodes import Nodes

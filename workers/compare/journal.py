@@ -7,9 +7,10 @@ from typing import Any
 from common.config import RunConfig
 from common.errors import EXIT_STOPPED, JobError
 from ps.comparison_tables import Table
-from ps.coordinator import make_folder, say
+from ps.console import say
 from ps.log import FORMAT, LOG_NAME, VERSION
 from ps.log_writer import RunLog
+from ps.run_folder import make_folder
 from ps.text import number, verdict_line
 from ps.verdicts import Verdict
 from workers.measure.output import table

@@ -14,13 +14,13 @@ from common.feed import Batch, Feed
 from common.flat import Array, Views
 from common.functional import Loss, MeanSquaredError
 from common.optim import Sgd
+from ps.every_step import EveryStep
 from ps.guard import together
 from ps.intervals import interval
 from ps.modes import MODES
 from ps.nodes import Nodes
 from ps.reduce import Allreduce
 from ps.shared import SharedStep
-from ps.sync import EveryStep
 from ps.timing import SyncTimer
 from workers.measure import machine
 from workers.signals import StopFlag
