@@ -37,7 +37,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         time.sleep(0.05)
     assert kill_all(str(folder)) >= RANKS + 1
     assert finish(process, 20).code != 0
-    while not (folder / FAILURE_NAME).exists():  # by the process that watches the ranks: it is the last to write
+    last = folder / FAILURE_NAME  # written by the process that watches the ranks, in two steps
+    while not (last.exists() and last.read_text()):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     return folder
