@@ -207,6 +207,7 @@ def test_the_log_can_be_read(tmp_path: Path, start: Callable[..., Result], capsy
     run = tmp_path / "run"
     assert not list(run.glob("progress*"))
     assert [e["dead"] for e in events(tmp_path, "shrink")] == [[0, 1], [3]]
+    assert [e["rank"] for e in events(tmp_path, "death")] == [0, 1, 3]
     commands: dict[str, Callable[[], int]] = {
         "5, then 3, then 2 ranks": lambda: show(run, 0, every=False),
         "Event shrink: rank 0, 1 on": lambda: watch(run),

@@ -11,6 +11,7 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -197,6 +198,7 @@ class Witness:
         elif self.kill_at is None and all(rank.row.over for rank in self.ranks.values()):
             if all(row.over for row in self.rows) if self.elastic else 0 in self.ranks:
                 self.file.unlink(missing_ok=True)
+                self._remove_words(range(len(self.rows)))
             return
         if not self.events:
             return
@@ -212,20 +214,23 @@ class Witness:
                 self._exchange(time.monotonic())
         if all(row.state == ENDED and row.over in (0, LOST) for row in self._writers()):
             append_events(self.log, self.events, patient)
+            self._remove_words(self.ranks)
 
     def _writers(self) -> list[Row]:
         """Return the rows of those that may write to the log: rank 0, or any where the others go on without it."""
         return self.rows if self.elastic else self.rows[:1]
 
+    def _remove_words(self, ranks: Iterable[int]) -> None:
+        """Take back the words of deaths that nobody will bring to the log any more."""
+        for rank in ranks if self.elastic else ():
+            with contextlib.suppress(OSError):
+                death_path(self.failure.parent, rank).unlink(missing_ok=True)
+
     def _drop_told(self) -> None:
-        """Leave out deaths that have come to the log meanwhile, and take back the word of the others."""
-        for rank in self.ranks.values():
-            word = death_path(self.failure.parent, rank.rank)
-            if rank.lost and not word.exists():
-                self.events = [e for e in self.events if (e["what"], e.get("rank")) != ("death", rank.rank)]
-            if rank.lost:
-                with contextlib.suppress(OSError):
-                    word.unlink(missing_ok=True)
+        """Leave out deaths that have come to the log meanwhile."""
+        folder = self.failure.parent
+        told = {rank.rank for rank in self.ranks.values() if rank.lost and not death_path(folder, rank.rank).exists()}
+        self.events = [e for e in self.events if e["what"] != "death" or e["rank"] not in told]
 
 
 def main() -> None:
