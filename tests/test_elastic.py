@@ -22,7 +22,8 @@ from ps.reader.trace import trace
 from ps.reader.watch import watch
 from tests.ranks import MPIRUN, PROGRAMS, Result, environment, epochs, finish, mpirun, popen, records
 from tests.watched import events, processes, wait_until
-from workers.fault_tolerance import ENABLED, check_support
+from workers.fault_tolerance import check_support
+from workers.launch import FAULT_TOLERANT
 
 ROWS = 1259
 OPTIONS = ("--hidden", "8", "--batch-size", "100", "--epochs", "8", "--dtype", "float64", "--patience", "2",
@@ -251,7 +252,7 @@ def test_so_is_what_would_not_end_the_same(
 ) -> None:
     if mpi != "openmpi":
         pytest.skip("refused for its MPI before")
-    monkeypatch.setenv(ENABLED, "1")
+    monkeypatch.setenv(FAULT_TOLERANT, "1")
     check_support(RunConfig(elastic=True), 2)
     with pytest.raises(JobError, match=words):
         check_support(RunConfig(elastic=True, **options), 2)  # type: ignore[arg-type]
