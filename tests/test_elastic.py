@@ -22,7 +22,8 @@ from ps.reader.trace import trace
 from ps.reader.watch import watch
 from tests.ranks import MPIRUN, PROGRAMS, Result, environment, epochs, finish, mpirun, popen, records
 from tests.watched import events, processes, wait_until
-from workers.fault_tolerance import ENABLED, check_support
+from workers.fault_tolerance import check_support
+from workers.launch import FAULT_TOLERANT
 
 ROWS = 1259
 OPTIONS = ("--hidden", "8", "--batch-size", "100", "--epochs", "8", "--dtype", "float64", "--patience", "2",
@@ -207,6 +208,7 @@ def test_the_log_can_be_read(tmp_path: Path, start: Callable[..., Result], capsy
     run = tmp_path / "run"
     assert not list(run.glob("progress*"))
     assert [e["dead"] for e in events(tmp_path, "shrink")] == [[0, 1], [3]]
+    assert [e["rank"] for e in events(tmp_path, "death")] == [0, 1, 3]
     commands: dict[str, Callable[[], int]] = {
         "5, then 3, then 2 ranks": lambda: show(run, 0, every=False),
         "Event shrink: rank 0, 1 on": lambda: watch(run),
@@ -250,7 +252,7 @@ def test_so_is_what_would_not_end_the_same(
 ) -> None:
     if mpi != "openmpi":
         pytest.skip("refused for its MPI before")
-    monkeypatch.setenv(ENABLED, "1")
+    monkeypatch.setenv(FAULT_TOLERANT, "1")
     check_support(RunConfig(elastic=True), 2)
     with pytest.raises(JobError, match=words):
         check_support(RunConfig(elastic=True, **options), 2)  # type: ignore[arg-type]

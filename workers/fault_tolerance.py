@@ -12,9 +12,8 @@ from common.errors import EXIT_USAGE, JobError
 from common.progress import OVER
 from ps.guard import Position
 from ps.modes import AUTO, MODES
+from workers.launch import FAULT_TOLERANT
 
-ENABLED = "OMPI_MCA_mpi_ft_enable"
-"""Set by ``mpirun --with-ft ulfm``."""
 SEGMENTS = "/dev/shm/sm_segment."
 """How the paths begin of the memory that Open MPI's processes of a node share."""
 
@@ -24,7 +23,7 @@ def check_support(config: RunConfig, n_ranks: int) -> None:
     reason = ""
     if MPI.get_vendor()[0] != "Open MPI":
         reason = f"needs Open MPI 5, started with mpirun --with-ft ulfm; this is {MPI.get_vendor()[0]}"
-    elif os.environ.get(ENABLED, "").lower() not in ("1", "true"):
+    elif os.environ.get(FAULT_TOLERANT, "").lower() not in ("1", "true"):
         reason = "needs mpirun --with-ft ulfm"
     elif config.mode == AUTO or not MODES[config.mode].replicas:
         modes = ", ".join(name for name, mode in MODES.items() if mode.replicas)

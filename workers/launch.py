@@ -13,6 +13,16 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 MESSAGE_FIRST_S = 2.0
+FAULT_TOLERANT = "OMPI_MCA_mpi_ft_enable"
+"""Set by ``mpirun --with-ft ulfm``."""
+TELLS_OF_DEATHS = {
+    "OMPI_MCA_coll": "^han,cuda,hcoll,portals4",
+    "OMPI_MCA_coll_tuned_use_dynamic_rules": "1",
+    "OMPI_MCA_coll_tuned_allgather_algorithm": "4",
+    "OMPI_MCA_coll_tuned_allgatherv_algorithm": "3",
+}
+"""For Open MPI 5.0: the first two of these components, and what it gathers small messages by if not told to use rings
+(``sparbit``), return success when ranks have died and nothing came."""
 LOCAL_RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
 
 
@@ -28,6 +38,8 @@ def start_mpi() -> "MPI.Intracomm":
     """
     os.environ.setdefault("MPI4PY_CHECK_MPIEXEC", "0")  # our message is enough, and comes once
     os.environ.setdefault("OMPI_MCA_osc", "^ucx")  # the wheel's complains on every rank when memory is shared
+    for name, value in TELLS_OF_DEATHS.items() if FAULT_TOLERANT in os.environ else ():
+        os.environ.setdefault(name, value)
     import mpi4py
 
     mpi4py.rc.initialize = False

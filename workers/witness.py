@@ -11,6 +11,7 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -197,6 +198,7 @@ class Witness:
                 all(row.over for row in self.rows) if self.elastic else 0 in self.ranks
             ):
                 self.place.path("progress").unlink(missing_ok=True)
+                self._remove_words(range(len(self.rows)))
             return
         if not self.events or self.place.folder is None:
             return
@@ -212,21 +214,26 @@ class Witness:
                 self._exchange(time.monotonic())
         if all(row.state == ENDED and row.over in (0, LOST) for row in self._writers()):
             append_events(self.place.path("log"), self.events, patient)
+            self._remove_words(self.ranks)
 
     def _writers(self) -> list[Row]:
         """Return the rows of those that may write to the log: rank 0, or any where the others go on without it."""
         return self.rows if self.elastic else self.rows[:1]
 
-    def _drop_told(self) -> None:
-        """Leave out deaths that have come to the log meanwhile, and take back the word of the others."""
-        for rank in self.ranks.values():
-            if not rank.lost or self.place.folder is None:
-                continue
-            word = death_path(self.place.folder, rank.rank)
-            if not word.exists():
-                self.events = [e for e in self.events if (e["what"], e.get("rank")) != ("death", rank.rank)]
+    def _remove_words(self, ranks: Iterable[int]) -> None:
+        """Take back the words of deaths that nobody will bring to the log any more."""
+        if not self.elastic or (folder := self.place.folder) is None:
+            return
+        for rank in ranks:
             with contextlib.suppress(OSError):
-                word.unlink(missing_ok=True)
+                death_path(folder, rank).unlink(missing_ok=True)
+
+    def _drop_told(self) -> None:
+        """Leave out deaths that have come to the log meanwhile."""
+        if (folder := self.place.folder) is None:
+            return
+        told = {rank.rank for rank in self.ranks.values() if rank.lost and not death_path(folder, rank.rank).exists()}
+        self.events = [e for e in self.events if e["what"] != "death" or e["rank"] not in told]
 
 
 def main() -> None:
