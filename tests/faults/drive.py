@@ -85,8 +85,8 @@ class Folder:
 
     def _time(self, name: str) -> float:
         try:
-            return float((self.path / name).read_text())
-        except (OSError, ValueError):
+            return (self.path / name).stat().st_mtime
+        except OSError:
             return 0.0
 
 
