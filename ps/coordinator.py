@@ -1,4 +1,4 @@
-"""Rank 0's duties beside training: the run folder, the log, progress lines and the decision to stop early."""
+"""Rank 0's duties beside training: the log, progress lines and the decision to stop early."""
 
 import math
 import time
@@ -71,13 +71,15 @@ class Coordinator:
     def recall(self, memory: dict[str, Any], job: dict[str, Any]) -> None:
         """Take up what an earlier job's coordinator knew; ``job``: what the header would say of this one.
 
-        Findings that the log has already are not said again.
+        Findings that the log has already are not said again. Raises LogError.
         """
         self.findings = Findings({"config": self.config.as_dict(), **job})
         for entry in LogReader(self.log.path).entries():
             if entry.kind == "verdict":
-                verdict = entry.record()
-                self.findings.note(verdict["code"], verdict["ranks"])
+                code, ranks = (entry.record().get(name) for name in ("code", "ranks"))
+                if not isinstance(code, str) or not isinstance(ranks, list) or any(type(r) is not int for r in ranks):
+                    raise entry.error("verdict without code and ranks; start a new run")
+                self.findings.note(code, ranks)
         if not memory:
             return
         self.epochs = memory["epochs"]

@@ -1,6 +1,7 @@
 """A job that was stopped or killed goes on as if nothing had happened."""
 
 import copy
+import math
 import shutil
 import sys
 import time
@@ -213,6 +214,12 @@ FORGED: list[tuple[str, object]] = [
     ("skipped", [0, 0, None]),
     *((f"coordinator.{name}", "x") for name in ("epochs", "best_loss", "best_epoch", "noise", "elapsed_s")),
     ("coordinator.noise", [0.0, None]),
+    *(
+        (place, value)
+        for value in (math.nan, math.inf, -math.inf)
+        for place in ("position.loss_sum", "coordinator.best_loss", "coordinator.elapsed_s")
+    ),
+    *(("coordinator.noise", [0.0, value]) for value in (math.nan, math.inf)),
 ]
 
 

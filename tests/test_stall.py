@@ -163,6 +163,17 @@ def test_a_slow_disk_is_no_stall(tmp_path: Path) -> None:
     assert checkpoint.newest(tmp_path / "run")[0] is not None
 
 
+@pytest.mark.parametrize(("mode", "scaling_s", "step_s"), [("allreduce", 2, 0), ("auto", 0, 0.14)])
+def test_a_slow_start_is_no_stall(tmp_path: Path, mode: str, scaling_s: float, step_s: float) -> None:
+    """Data are prepared, or a mode is chosen, for longer than a stall takes, and ranks go on all the time."""
+    result = run_job(tmp_path, 2, "slow_start.py", scaling_s, step_s, "--mode", mode, "--stall-seconds", 0.3)
+    assert result.code == 0, result.err
+    assert "rankwise" not in result.err
+    assert not events(tmp_path, "stall")
+    trials = records(tmp_path / "run")[0]["sync"]["trials"] or ()
+    assert 2 * scaling_s + step_s * sum(trial["steps"] + 2 for trial in trials) > 2 * OUTSIDE_FACTOR * 0.3
+
+
 def test_a_stall_that_passes_is_told_and_training_goes_on(tmp_path: Path) -> None:
     fault = [str(PROGRAMS / "at_phase.py"), "stop", "1", "2", "evaluation", *LONG]
     env = environment(TEST_JOB=str(tmp_path))
