@@ -16,7 +16,7 @@ from common.flat import Array, Flat
 from ps import analytics
 from ps.console import say, warn
 from ps.findings import Findings
-from ps.log import FORMAT, LOG_NAME, VERSION, LogReader
+from ps.log import FORMAT, LOG_NAME, VERSION
 from ps.log_writer import RunLog, Spool
 from ps.pace import RUN_TIME, useful_s
 from ps.rows import NUMBERS
@@ -74,12 +74,7 @@ class Coordinator:
         Findings that the log has already are not said again. Raises LogError.
         """
         self.findings = Findings({"config": self.config.as_dict(), **job})
-        for entry in LogReader(self.log.path).entries():
-            if entry.kind == "verdict":
-                code, ranks = (entry.record().get(name) for name in ("code", "ranks"))
-                if not isinstance(code, str) or not isinstance(ranks, list) or any(type(r) is not int for r in ranks):
-                    raise entry.error("verdict without code and ranks; start a new run")
-                self.findings.note(code, ranks)
+        self.findings.recall(self.log.path)
         if not memory:
             return
         self.epochs = memory["epochs"]
