@@ -43,7 +43,7 @@ def assemble(*arguments: Any) -> Any:
     return parts
 
 
+rows: Any = Dataset
+rows.scaling, rows.scale = scaling, scale
 vars(choose).update(assemble=assemble)
-Dataset.scaling = scaling  # type: ignore[method-assign]
-Dataset.scale = scale  # type: ignore[method-assign]
 sys.exit(run.main())
