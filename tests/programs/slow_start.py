@@ -1,6 +1,6 @@
 """A training job that is slow before it trains: ``slow_start.py SCALING_S STEP_S [arguments]``.
 
-Preparing the data computes for so long, on the ranks that do it; each step that helps to choose a mode waits so long.
+Rank 0 computes for so long to prepare the data; each step that helps to choose a mode waits so long.
 """
 
 import sys
@@ -12,23 +12,15 @@ from workers import choose, run
 
 scaling_s, step_s = float(sys.argv[1]), float(sys.argv[2])
 sys.argv[1:] = sys.argv[3:]
-plain: dict[str, Any] = {"scaling": Dataset.scaling, "scale": Dataset.scale, "assemble": choose.assemble}
-
-
-def compute() -> None:
-    until = time.monotonic() + scaling_s
-    while time.monotonic() < until:
-        pass
+programs: Any = choose
+plain: dict[str, Any] = {"scaling": Dataset.scaling, "assemble": programs.assemble}
 
 
 def scaling(self: Dataset) -> Any:
-    compute()
+    until = time.monotonic() + scaling_s
+    while time.monotonic() < until:
+        pass
     return plain["scaling"](self)
-
-
-def scale(self: Dataset, *arguments: Any) -> None:
-    compute()
-    plain["scale"](self, *arguments)
 
 
 def assemble(*arguments: Any) -> Any:
@@ -43,7 +35,6 @@ def assemble(*arguments: Any) -> Any:
     return parts
 
 
-rows: Any = Dataset
-rows.scaling, rows.scale = scaling, scale
-vars(choose).update(assemble=assemble)
+programs.assemble = assemble
+Dataset.scaling = scaling  # type: ignore[method-assign]
 sys.exit(run.main())
