@@ -140,32 +140,7 @@ def open_log(job: Job, nodes: Nodes) -> None:
     comm, config, data = job.comm, job.config, job.data
     job.position.phase = "opening the log"
     facts = describe(nodes, config, data, job.model, job.sync.flat, job.threads)
-
-    def open_log() -> str:
-        origin, resumed = job.origin, bool(job.origin.folder)
-        folder = Path(origin.folder) if resumed else make_folder(config.output, config.mode, comm.size)
-        lead = appoint(job, folder, resumed=resumed)
-        runs.tidy(folder)  # behind the lock on the log: no other job writes here
-        job.position.folder = folder
-        if resumed:
-            lead.recall(origin.memory, facts)
-            lead.event(
-                "resume", epoch=origin.epoch, step=origin.before.steps, ranks_before=origin.world, ranks=comm.size,
-                passed_over=origin.faults, epochs=config.epochs, config=config.as_dict(), **facts,
-            )  # fmt: skip
-            for fault in origin.faults:
-                warn(f"passed over: {fault}")
-            return str(folder)
-        lead.header(
-            **facts,
-            steps_per_epoch=job.trainer.feed.steps,
-            sync=job.sync_facts,
-            timing=timing(nodes, job.timer),
-            contribution={"method": "measured on the sampled_steps of each epoch, before and after the sum"},
-        )
-        return str(folder)
-
-    job.position.folder = Path(at_root(comm, open_log))
+    job.position.folder = Path(at_root(comm, lambda: _begin_log(job, nodes, facts)))
     spread = balance.measure(comm, data, deal(config, data, comm.size))
     findings = _compare(job)
     if "targets-differ" not in [finding.code for finding in findings]:
@@ -180,6 +155,32 @@ def open_log(job: Job, nodes: Nodes) -> None:
 
     at_root(comm, note)
     job.position.phase = "training"
+
+
+def _begin_log(job: Job, nodes: Nodes, facts: dict[str, Any]) -> str:
+    """Make the run folder and the coordinator, and write the first record of this job; return the folder."""
+    config, origin, resumed = job.config, job.origin, bool(job.origin.folder)
+    folder = Path(origin.folder) if resumed else make_folder(config.output, config.mode, job.comm.size)
+    lead = appoint(job, folder, resumed=resumed)
+    runs.tidy(folder)  # behind the lock on the log: no other job writes here
+    job.position.folder = folder
+    if resumed:
+        lead.recall(origin.memory, facts)
+        lead.event(
+            "resume", epoch=origin.epoch, step=origin.before.steps, ranks_before=origin.world, ranks=job.comm.size,
+            passed_over=origin.faults, epochs=config.epochs, config=config.as_dict(), **facts,
+        )  # fmt: skip
+        for fault in origin.faults:
+            warn(f"passed over: {fault}")
+        return str(folder)
+    lead.header(
+        **facts,
+        steps_per_epoch=job.trainer.feed.steps,
+        sync=job.sync_facts,
+        timing=timing(nodes, job.timer),
+        contribution={"method": "measured on the sampled_steps of each epoch, before and after the sum"},
+    )
+    return str(folder)
 
 
 def appoint(job: Job, folder: Path, *, resumed: bool) -> Coordinator:
