@@ -22,7 +22,7 @@ MEETINGS = (WAITING, "end of epoch", "saving", "closing")
 """Phases outside of the loop in which a rank only waits for the others."""
 LAST = ("final test", "writing the model", "saving", "closing")
 """Phases behind the last epoch."""
-LOADING = ("reading the checkpoint", "reading data")
+LOADING = ("reading the checkpoint", "reading data", "preparing data")
 """Phases that may take very long without a sign: there, computing is one."""
 
 EPOCH, AT, TICK, CLAIMED, SIGNAL, OVER = range(6)

@@ -1,4 +1,4 @@
-"""Rank 0's duties beside training: the run folder, the log, progress lines and the decision to stop early."""
+"""Rank 0's duties beside training: the log, progress lines and the decision to stop early."""
 
 import math
 import time
@@ -16,7 +16,7 @@ from common.flat import Array, Flat
 from ps import analytics
 from ps.console import say, warn
 from ps.findings import Findings
-from ps.log import FORMAT, LOG_NAME, VERSION, LogReader
+from ps.log import FORMAT, LOG_NAME, VERSION
 from ps.log_writer import RunLog, Spool
 from ps.pace import RUN_TIME, useful_s
 from ps.rows import NUMBERS
@@ -71,13 +71,10 @@ class Coordinator:
     def recall(self, memory: dict[str, Any], job: dict[str, Any]) -> None:
         """Take up what an earlier job's coordinator knew; ``job``: what the header would say of this one.
 
-        Findings that the log has already are not said again.
+        Findings that the log has already are not said again. Raises LogError.
         """
         self.findings = Findings({"config": self.config.as_dict(), **job})
-        for entry in LogReader(self.log.path).entries():
-            if entry.kind == "verdict":
-                verdict = entry.record()
-                self.findings.note(verdict["code"], verdict["ranks"])
+        self.findings.recall(self.log.path)
         if not memory:
             return
         self.epochs = memory["epochs"]

@@ -1,10 +1,11 @@
 """All verdicts that the records of a run's log give rise to, as they come; no MPI, so readers can ask too."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from ps.cores import hosts, oversubscribed_threads, shared_core
 from ps.course import LocalLossMisleads, LossStalled, NoiseScaleExceeded, PullsAgainst
-from ps.log import Record
+from ps.log import LogReader, Record
 from ps.pace import CommunicationBound, Straggler
 from ps.verdicts import Rule, Verdict
 
@@ -36,6 +37,15 @@ class Findings:
         """Take down a finding that somebody else has made, or that the log has already."""
         self.said.add((code, tuple(ranks)))
         self.codes.add(code)
+
+    def recall(self, log: Path) -> None:
+        """Take down what the log of an earlier job says. Raises LogError."""
+        for entry in LogReader(log).entries():
+            if entry.kind == "verdict":
+                code, ranks = (entry.record().get(name) for name in ("code", "ranks"))
+                if not isinstance(code, str) or not isinstance(ranks, list) or any(type(r) is not int for r in ranks):
+                    raise entry.error("verdict without a code and ranks; by another program? start a new run")
+                self.note(code, ranks)
 
     def start(self) -> list[Verdict]:
         """Return what the header tells."""

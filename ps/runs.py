@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from common.errors import LogError, RankwiseError
+from common.errors import RankwiseError
 from ps.checkpoint import all_in
 from ps.log import FAILURE_NAME, LOG_NAME, RUNS, LogReader, Record, log_path
 
@@ -22,14 +22,17 @@ def put_failure_aside(folder: Path) -> None:
 
 
 def header_of(log: Path) -> Record:
-    """Return the first record of a log. Raises LogError."""
+    """Return the first record of a log. Raises RankwiseError."""
     for record in LogReader(log).records():
         return record
-    raise LogError(log, 0, "holds no record yet")
+    raise RankwiseError(
+        f"resume: {log} holds no record, for the job before ended while it made the log, and nothing was trained; "
+        f"start a new run, in the same folder once {log.name} and config.toml are removed"
+    )
 
 
 def last_config(log: Path) -> Any:
-    """Return the configuration of the last job that wrote to a log. Raises LogError."""
+    """Return the configuration of the last job that wrote to a log. Raises RankwiseError."""
     config = header_of(log).get("config")
     for entry in LogReader(log).entries():
         if entry.kind == "event" and entry.record().get("what") == "resume":

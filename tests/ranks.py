@@ -117,7 +117,7 @@ def jobs(n: int, folder: Path, named: Mapping[str, Sequence[str]], timeout: floa
     return ended
 
 
-class Batch:
+class SharedStart:
     """Jobs of several tests, by name, with a start for each number of ranks, when the first of them is asked for."""
 
     def __init__(self, folder: Path, named: Mapping[str, tuple[int, Sequence[str]]]) -> None:

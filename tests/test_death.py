@@ -174,28 +174,34 @@ def test_another_process_reads_where_a_rank_is(tmp_path: Path) -> None:
     memory.close()
 
 
-def test_computing_is_a_sign_of_life_while_data_are_read() -> None:
+def test_computing_is_a_sign_of_life_while_data_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading gives no other one, and may take long; elsewhere ranks compute while they wait."""
     progress = Progress()
     memory, line = (open_file(os.getpid(), handle) for handle in (progress.handle, progress.line))
     rank = Rank(0, os.getpid(), -1, memory, line)
+    ticks = 100
+    monkeypatch.setattr(seen, "cpu_ticks", lambda pid: ticks)
 
-    def age(now: float, busy_s: float) -> float:
-        until = time.process_time() + busy_s
-        while time.process_time() < until:
-            pass
+    def age(now: float) -> float:
         return rank.look(now, 1, aborting=False, stalled=False).age_ms / 1000
 
-    for phase, expected in (("reading data", 0), ("evaluation", 50)):
+    for phase, expected in (("reading data", 0), ("preparing data", 0), ("evaluation", 50)):
         progress.phase = phase
-        assert age(1000, 0.0) == 0
-        assert age(1050, 0.1) == expected
+        assert age(1000) == 0
+        ticks += 10
+        assert age(1050) == expected
     progress.phase = "reading data"
-    age(2000, 0.0)
-    time.sleep(0.01)
-    assert age(2050, 0.0) in (0, 50)  # a tick of the clock may fall into it
+    assert age(2000) == 0
+    assert age(2050) == 50
     memory.close()
     line.close()
+
+
+def test_a_process_that_computes_is_seen_to() -> None:
+    before, until = seen.cpu_ticks(os.getpid()), time.process_time() + 0.1
+    while time.process_time() < until:
+        pass
+    assert seen.cpu_ticks(os.getpid()) > before
 
 
 def test_the_first_word_counts(tmp_path: Path) -> None:

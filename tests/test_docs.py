@@ -35,6 +35,29 @@ def test_ci_runs_the_commands_of_the_readme() -> None:
     assert set_up.replace("'.[mpich]'", "'.[mpich,test]'") in script
 
 
+@pytest.mark.parametrize(
+    ("codes", "calls", "end"),
+    [((0,), 1, 0), ((1, 0), 2, 0), ((1, 1), 2, 1), ((2, 0), 1, 2), ((4, 0), 1, 4), ((5, 0), 1, 5)],
+)
+def test_ci_tries_again_only_when_all_tests_have_run(
+    tmp_path: Path, codes: tuple[int, ...], calls: int, end: int
+) -> None:
+    script = (ROOT / ".ci" / "run").read_text()
+    function = re.search(r"^pytest\(\) \{\n.*?^\}\n", script, re.DOTALL | re.MULTILINE)
+    assert function
+    fake = tmp_path / "pytest"
+    fake.write_text(f'#!/bin/sh\necho "$@" >>calls\nset -- {" ".join(map(str, codes))}\n'
+                    '[ "$(wc -l <calls)" = 1 ] || shift\nexit "$1"\n')  # fmt: skip
+    fake.chmod(0o755)
+    lines = ["set -euo pipefail", f'PATH="{tmp_path}:$PATH"', function[0], "true && pytest || exit", "echo went on"]
+    result = subprocess.run(["bash", "-c", "\n".join(lines)], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == end
+    assert (result.stdout == "went on\n") == (end == 0)
+    asked = (tmp_path / "calls").read_text().splitlines()
+    assert len(asked) == calls
+    assert ["--last-failed" in words for words in asked] == [False, True][:calls]
+
+
 def test_readme_has_every_mode() -> None:
     readme = (ROOT / "README.md").read_text()
     assert all(f"| `{mode}`" in readme for mode in MODES)

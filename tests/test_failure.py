@@ -15,7 +15,7 @@ import pytest
 from ps import checkpoint
 from ps.log import LogReader
 from ps.modes import MODES
-from tests.ranks import MPIRUN, PROGRAMS, Batch, Result, environment, epochs, finish, mpirun, popen, records
+from tests.ranks import MPIRUN, PROGRAMS, Result, SharedStart, environment, epochs, finish, mpirun, popen, records
 
 Job = Callable[..., Result]
 SHORT = ("--epochs", "3", "--hidden", "8")
@@ -39,10 +39,10 @@ def faulty(tmp_path: Path) -> Job:
 
 
 @pytest.fixture(scope="module")
-def batch(tmp_path_factory: pytest.TempPathFactory) -> Batch:
+def batch(tmp_path_factory: pytest.TempPathFactory) -> SharedStart:
     """Return jobs that end together, all ranks by themselves; those that end the launcher need one of their own."""
     folder = tmp_path_factory.mktemp("failures")
-    return Batch(folder, {**_struck(), **_refused(folder)})
+    return SharedStart(folder, {**_struck(), **_refused(folder)})
 
 
 def _struck() -> dict[str, tuple[int, list[str]]]:
@@ -122,7 +122,7 @@ def test_a_rank_that_vanishes_ends_the_job(faulty: Job, tmp_path: Path, fault: s
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("fault", "what"), NOT_FINITE)
-def test_what_is_not_finite_stops_all_ranks_and_is_named(batch: Batch, fault: str, what: str, mode: str) -> None:
+def test_what_is_not_finite_stops_all_ranks_and_is_named(batch: SharedStart, fault: str, what: str, mode: str) -> None:
     result, run = batch[f"{fault}-{mode}"], batch.folder / "3" / f"{fault}-{mode}"
     assert result.code == 1
     assert result.err.count("rankwise:") == 1
@@ -134,14 +134,14 @@ def test_what_is_not_finite_stops_all_ranks_and_is_named(batch: Batch, fault: st
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_rank_with_the_bad_row_is_blamed_and_no_other(batch: Batch, mode: str) -> None:
+def test_the_rank_with_the_bad_row_is_blamed_and_no_other(batch: SharedStart, mode: str) -> None:
     """Many blocks: those before the bad one may be updated already when it is found."""
     result = batch[f"bad-row-{mode}"]
     assert result.code == 1
     assert re.search(r"not finite at epoch 1, step 1: rank 1: [\w, ]+; all ranks stopped", result.err), result.err
 
 
-def test_a_rate_that_is_too_high_is_explained(batch: Batch) -> None:
+def test_a_rate_that_is_too_high_is_explained(batch: SharedStart) -> None:
     result = batch["rate"]
     assert result.code == 1
     assert "lower --learning-rate" in result.err
@@ -149,14 +149,14 @@ def test_a_rate_that_is_too_high_is_explained(batch: Batch) -> None:
     assert "Warning" not in result.err  # NumPy's, one a rank
 
 
-def test_replicas_that_drift_are_named(batch: Batch) -> None:
+def test_replicas_that_drift_are_named(batch: SharedStart) -> None:
     result = batch["drift"]
     assert result.code == 1
     assert "parameters: differ between ranks at epoch 2; odd ones: rank 2 on " in result.err
     assert records(batch.folder / "3" / "drift")[-1]["status"] == "failed"
 
 
-def test_other_data_on_one_rank_is_refused(batch: Batch) -> None:
+def test_other_data_on_one_rank_is_refused(batch: SharedStart) -> None:
     result = batch["other-data"]
     assert result.code == 1
     assert "data digits: differs between ranks; odd ones: rank 1 on" in result.err
@@ -184,7 +184,7 @@ def wait_for_epochs(process: "subprocess.Popen[str]", run: Path, n: int) -> None
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("rank", STOPPED_RANKS)
-def test_sigterm_on_any_rank_stops_all_after_the_same_step(batch: Batch, rank: int, mode: str) -> None:
+def test_sigterm_on_any_rank_stops_all_after_the_same_step(batch: SharedStart, rank: int, mode: str) -> None:
     result, run = batch[f"term-{rank}-{mode}"], batch.folder / "3" / f"term-{rank}-{mode}"
     assert result.code == 75, result.err
     assert "rankwise" not in result.err
@@ -345,7 +345,7 @@ def test_training_goes_on_when_nobody_reads_its_lines(tmp_path: Path) -> None:
     assert records(run)[-1]["status"] == "ok"
 
 
-def test_a_model_beyond_the_memory_is_refused(batch: Batch) -> None:
+def test_a_model_beyond_the_memory_is_refused(batch: SharedStart) -> None:
     result = batch["memory"]
     assert result.code == 1
     assert result.err.count("rankwise:") == 1
@@ -353,7 +353,7 @@ def test_a_model_beyond_the_memory_is_refused(batch: Batch) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_files_of_others_are_not_replaced(batch: Batch, name: str) -> None:
+def test_files_of_others_are_not_replaced(batch: SharedStart, name: str) -> None:
     result = batch[f"others-{name}"]
     assert result.code == 1
     assert f"holds {name}, which the run would replace" in result.err
@@ -361,7 +361,7 @@ def test_files_of_others_are_not_replaced(batch: Batch, name: str) -> None:
 
 
 @pytest.mark.parametrize(("size", "what"), OVERFLOWS)
-def test_an_overflow_in_the_last_step_is_no_result(batch: Batch, size: float, what: str) -> None:
+def test_an_overflow_in_the_last_step_is_no_result(batch: SharedStart, size: float, what: str) -> None:
     result, run = batch[f"overflow-{size}"], batch.folder / "3" / f"overflow-{size}"
     assert result.code == 1
     assert result.err.count("rankwise:") == 1
@@ -371,14 +371,14 @@ def test_an_overflow_in_the_last_step_is_no_result(batch: Batch, size: float, wh
 
 
 @pytest.mark.parametrize("k", range(3))
-def test_a_folder_that_cannot_be_written(batch: Batch, k: int) -> None:
+def test_a_folder_that_cannot_be_written(batch: SharedStart, k: int) -> None:
     result = batch[f"no-folder-{k}"]
     assert result.code == 1
     assert result.err.count("rankwise:") == 1
     assert "output: cannot write to" in result.err
 
 
-def test_a_run_is_never_overwritten(batch: Batch) -> None:
+def test_a_run_is_never_overwritten(batch: SharedStart) -> None:
     run = batch.run("first")
     result = batch["again"]
     assert result.code == 1
@@ -388,7 +388,7 @@ def test_a_run_is_never_overwritten(batch: Batch) -> None:
     assert all(file.stat().st_mtime_ns <= over for file in files)
 
 
-def test_more_ranks_than_rows(batch: Batch) -> None:
+def test_more_ranks_than_rows(batch: SharedStart) -> None:
     result = batch["few-rows"]
     assert result.code == 1
     assert "4 ranks for 3 training rows; start fewer ranks" in result.err

@@ -7,7 +7,7 @@ import pytest
 
 from common.config import OPTIMIZERS, RunConfig
 from ps.modes import MODES
-from tests.ranks import Batch, mpirun, program, records
+from tests.ranks import SharedStart, mpirun, program, records
 
 RANKS = (1, 2, 3, 4, 7)
 # 97 rows to train: a prime, so that no number of ranks and no batch divides them
@@ -50,7 +50,7 @@ def slices(optimizer: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def batch(tmp_path_factory: pytest.TempPathFactory, data: str) -> Batch:
+def batch(tmp_path_factory: pytest.TempPathFactory, data: str) -> SharedStart:
     """Return all runs, those of one rank first: ``oracle``, ``best``, and one for each optimizer."""
     wanted: list[tuple[str, int, int, str, list[str]]] = [
         ("oracle", 1, 0, "allreduce", ORACLE),
@@ -65,7 +65,7 @@ def batch(tmp_path_factory: pytest.TempPathFactory, data: str) -> Batch:
     for name, n, per_node, mode, options in wanted:
         shape = ["--mode", mode, "--ranks-per-node", str(per_node), "--data", data]
         jobs[name] = (n, ["-m", "workers.run", *shape, *options])
-    return Batch(tmp_path_factory.mktemp("modes"), jobs)
+    return SharedStart(tmp_path_factory.mktemp("modes"), jobs)
 
 
 def same_parameters(one: Path, other: Path) -> None:
@@ -77,7 +77,7 @@ def same_parameters(one: Path, other: Path) -> None:
 
 @pytest.mark.parametrize("n", RANKS)
 @pytest.mark.parametrize("mode", MODES)
-def test_equals_one_rank(batch: Batch, mode: str, n: int) -> None:
+def test_equals_one_rank(batch: SharedStart, mode: str, n: int) -> None:
     oracle, run = batch.run("oracle"), batch.run(f"equal-{mode}-{n}")
     same_parameters(run, oracle)
     ours, theirs = records(run), records(oracle)
@@ -91,7 +91,7 @@ def test_equals_one_rank(batch: Batch, mode: str, n: int) -> None:
 
 
 @pytest.mark.parametrize(("mode", "n", "per_node"), NODES)
-def test_several_nodes_equal_one_rank(batch: Batch, mode: str, n: int, per_node: int) -> None:
+def test_several_nodes_equal_one_rank(batch: SharedStart, mode: str, n: int, per_node: int) -> None:
     """One machine split into nodes, of unequal size where n is odd: slices are summed within them, then between."""
     run = batch.run(f"nodes-{mode}-{n}")
     assert [len(node["ranks"]) for node in records(run)[0]["nodes"]] == [
@@ -101,7 +101,7 @@ def test_several_nodes_equal_one_rank(batch: Batch, mode: str, n: int, per_node:
 
 
 @pytest.mark.parametrize(("mode", "n", "per_node"), STOPPED)
-def test_early_stopping_saves_the_best_epoch(batch: Batch, mode: str, n: int, per_node: int) -> None:
+def test_early_stopping_saves_the_best_epoch(batch: SharedStart, mode: str, n: int, per_node: int) -> None:
     """The run of one rank is stopped after the second epoch, and ends with the parameters of the first."""
     run = batch.run(f"early-{mode}-{n}-{per_node}")
     assert (records(run)[-1]["epochs"], records(run)[-1]["best_epoch"]) == (2, 1)
@@ -111,7 +111,7 @@ def test_early_stopping_saves_the_best_epoch(batch: Batch, mode: str, n: int, pe
 @pytest.mark.parametrize(("mode", "n", "per_node"), SLICED)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_updates_of_slices_equal_updates_of_the_whole(
-    batch: Batch, optimizer: str, mode: str, n: int, per_node: int
+    batch: SharedStart, optimizer: str, mode: str, n: int, per_node: int
 ) -> None:
     """Layers that are large beside the batch, no clipping: sums and products are used at once, block by block."""
     whole, run = batch.run(f"whole-{optimizer}"), batch.run(f"slices-{optimizer}-{mode}-{n}")
@@ -144,15 +144,15 @@ def test_auto_takes_the_fastest_and_leaves_no_trace(tmp_path: Path, data: str) -
 
 
 @pytest.fixture(scope="module")
-def twins(tmp_path_factory: pytest.TempPathFactory, data: str) -> list[Batch]:
+def twins(tmp_path_factory: pytest.TempPathFactory, data: str) -> list[SharedStart]:
     """Return the same runs in all modes, from two starts of the ranks."""
     options = ["--data", data, "--epochs", "2"]
     named = {mode: (3, ["-m", "workers.run", "--mode", mode, *options]) for mode in MODES}
-    return [Batch(tmp_path_factory.mktemp("twin"), named) for _ in range(2)]
+    return [SharedStart(tmp_path_factory.mktemp("twin"), named) for _ in range(2)]
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_equal_runs_end_with_equal_bits(twins: list[Batch], mode: str) -> None:
+def test_equal_runs_end_with_equal_bits(twins: list[SharedStart], mode: str) -> None:
     one, other = (records(twin.run(mode))[-1]["fingerprint"] for twin in twins)
     assert one == other
 

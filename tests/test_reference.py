@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ps.modes import MODES
-from tests.ranks import Batch, epochs, records
+from tests.ranks import SharedStart, epochs, records
 
 CONFIG = str(Path(__file__).parent.parent / "docs" / "examples" / "reference.toml")
 
@@ -21,7 +21,7 @@ REPLICAS = [name for name, mode in MODES.items() if mode.replicas]
 
 
 @pytest.fixture(scope="module")
-def batch(tmp_path_factory: pytest.TempPathFactory) -> Batch:
+def batch(tmp_path_factory: pytest.TempPathFactory) -> SharedStart:
     """Return runs of the experiment: in its modes, with a broadcast, on rows that are sound."""
     folder = tmp_path_factory.mktemp("reference")
     rng = np.random.default_rng(3)
@@ -37,11 +37,11 @@ def batch(tmp_path_factory: pytest.TempPathFactory) -> Batch:
     jobs["broadcast"] = ["--config", CONFIG, "--init", "broadcast"]
     jobs["healthy"] = ["--config", CONFIG, "--data", healthy, "--init", "broadcast"]
     jobs |= {dtype: [*sound, "--dtype", dtype] for dtype in ("float64", "float32")}
-    return Batch(folder, {name: (4, ["-m", "workers.run", *options]) for name, options in jobs.items()})
+    return SharedStart(folder, {name: (4, ["-m", "workers.run", *options]) for name, options in jobs.items()})
 
 
 @pytest.mark.parametrize("mode", REPLICAS)
-def test_published_figures(batch: Batch, mode: str) -> None:
+def test_published_figures(batch: SharedStart, mode: str) -> None:
     run = batch.run(mode)
     lines = batch[mode].out.splitlines()
     at = lines.index("Process 1, Epoch 1: grad_W mean = -0.0283, grad_b mean = -0.0010")
@@ -60,7 +60,7 @@ def test_published_figures(batch: Batch, mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", REPLICAS)
-def test_verbose_lines_come_in_rank_order(batch: Batch, mode: str) -> None:
+def test_verbose_lines_come_in_rank_order(batch: SharedStart, mode: str) -> None:
     lines = [line for line in batch[mode].out.splitlines() if line.startswith("Process")]
     found = [re.match(r"Process (\d), Epoch (\d+)", line) for line in lines]
     expected = [(str(r), str(e)) for e in range(1, 11) for r in range(4) for _ in range(3)]
@@ -68,7 +68,7 @@ def test_verbose_lines_come_in_rank_order(batch: Batch, mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", REPLICAS)
-def test_the_log_names_all_three_faults(batch: Batch, mode: str) -> None:
+def test_the_log_names_all_three_faults(batch: SharedStart, mode: str) -> None:
     run = batch.run(mode)
     verdicts = {r["code"]: r for r in records(run) if r["kind"] == "verdict"}
     faults = [code for code in verdicts if code != "oversubscribed-threads"]  # this machine's
@@ -87,7 +87,7 @@ def test_the_log_names_all_three_faults(batch: Batch, mode: str) -> None:
     assert first["loss_by_rank"] == pytest.approx([0.118, 0.177, 1.312, 0.166], abs=6e-4)
 
 
-def test_with_a_broadcast_the_replicas_are_equal(batch: Batch) -> None:
+def test_with_a_broadcast_the_replicas_are_equal(batch: SharedStart) -> None:
     run = batch.run("broadcast")
     log = records(run)
     assert all(len(set(r["fingerprint"])) == 1 for r in log if r["kind"] == "epoch")
@@ -97,6 +97,6 @@ def test_with_a_broadcast_the_replicas_are_equal(batch: Batch) -> None:
 
 
 @pytest.mark.parametrize("name", ["healthy", "float64", "float32"])
-def test_sound_rows_get_no_verdict(batch: Batch, name: str) -> None:
+def test_sound_rows_get_no_verdict(batch: SharedStart, name: str) -> None:
     """Healthy shards, and exact rows in the order of the file."""
     assert [v for v in verdicts(batch.run(name)) if v != "oversubscribed-threads"] == []

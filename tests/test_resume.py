@@ -1,6 +1,7 @@
 """A job that was stopped or killed goes on as if nothing had happened."""
 
 import copy
+import math
 import shutil
 import sys
 import time
@@ -14,15 +15,16 @@ import pytest
 
 from common import optim
 from common.config import RunConfig
-from common.errors import RankwiseError
+from common.errors import LogError, RankwiseError
 from common.flat import Flat
 from ps import checkpoint
 from ps.checkpoint import Snapshot
+from ps.findings import Findings
 from ps.log import LOG_NAME, LogReader, encode
 from ps.modes import MODES
 from tests.fuzz.targets import ABOUT, HEADER
 from tests.ranks import MPIRUN, PROGRAMS, Result, epochs, finish, kill_all, mpirun, popen, records
-from workers.resume import open_origin, state_of
+from workers.resume import open_origin, saved_config, state_of
 
 SMALL = ("--hidden", "16", "--batch-size", "50", "--epochs", "4", "--dtype", "float64")
 
@@ -213,6 +215,12 @@ FORGED: list[tuple[str, object]] = [
     ("skipped", [0, 0, None]),
     *((f"coordinator.{name}", "x") for name in ("epochs", "best_loss", "best_epoch", "noise", "elapsed_s")),
     ("coordinator.noise", [0.0, None]),
+    *(
+        (place, value)
+        for value in (math.nan, math.inf, -math.inf)
+        for place in ("position.loss_sum", "coordinator.best_loss", "coordinator.elapsed_s")
+    ),
+    *(("coordinator.noise", [0.0, value]) for value in (math.nan, math.inf)),
 ]
 
 
@@ -248,6 +256,32 @@ def test_a_forged_checkpoint_is_one_message(tmp_path: Path, done: Path) -> None:
         said = refused(2, "--resume", str(killed), cwd=tmp_path)
         assert "checkpoint-52.npz" in said
         assert "about.position.epoch" in said if place == "position" else "another optimizer's" in said
+
+
+@pytest.mark.parametrize("left", [b"", encode(HEADER)[:-9]])
+def test_a_log_that_was_not_begun_is_refused_with_what_to_do(tmp_path: Path, left: bytes) -> None:
+    """A kill between making the log and writing its first record leaves it."""
+    (tmp_path / LOG_NAME).write_bytes(left)
+    for read in (lambda: saved_config(str(tmp_path), ""), lambda: open_origin(tmp_path)):
+        with pytest.raises(RankwiseError, match=r"^resume: .* holds no record, .* start a new run") as caught:
+            read()
+        assert LOG_NAME in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "forged", [{}, {"code": "straggler"}, {"ranks": [1]}, {"code": 1, "ranks": [1]}, {"code": "x", "ranks": 3},
+               {"code": "x", "ranks": [[1]]}, {"code": "x", "ranks": ["1"]}]
+)  # fmt: skip
+def test_a_forged_verdict_is_an_error_of_the_log(tmp_path: Path, forged: dict[str, object]) -> None:
+    log = tmp_path / LOG_NAME
+    verdict = {"kind": "verdict", "seq": 1, "t": 1.0}
+    findings = Findings({**HEADER, "config": {}, "nodes": [], "threads": {"set_by": ""}})
+    log.write_bytes(encode(HEADER) + encode({**verdict, "code": "straggler", "ranks": [1]}))
+    findings.recall(log)
+    assert findings.said == {("straggler", (1,))}
+    log.write_bytes(encode(HEADER) + encode({**verdict, **forged}))
+    with pytest.raises(LogError, match="verdict without a code and ranks"):
+        findings.recall(log)
 
 
 def test_changed_data_are_refused(tmp_path: Path) -> None:

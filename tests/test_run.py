@@ -14,7 +14,7 @@ from common.functional import MeanSquaredError
 from common.mlp import Mlp
 from common.streams import Stream, generator
 from ps.modes import MODES
-from tests.ranks import MPIRUN, Batch, Result, environment, epochs, finish, mpirun, popen, records
+from tests.ranks import MPIRUN, Result, SharedStart, environment, epochs, finish, mpirun, popen, records
 
 Job = Callable[..., Result]
 SHORT = ("--epochs", "2", "--hidden", "8")
@@ -44,7 +44,7 @@ def saved(run: Path) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def batch(tmp_path_factory: pytest.TempPathFactory) -> Batch:
+def batch(tmp_path_factory: pytest.TempPathFactory) -> SharedStart:
     """Return jobs of which many share a start."""
     folder = tmp_path_factory.mktemp("jobs")
     jobs: dict[str, tuple[int, list[str]]] = {"plain": (3, [*SHORT]), "help": (3, ["--help"])}
@@ -66,7 +66,7 @@ def batch(tmp_path_factory: pytest.TempPathFactory) -> Batch:
         jobs[f"full-{mode}"] = (3, ["--mode", mode, *full])
         jobs[f"pieces-{mode}"] = (2, ["--mode", mode, *pieces])
     jobs["few"] = (4, [*SHORT, "--batch-size", "3"])
-    return Batch(folder, {name: (n, ["-m", "workers.run", *options]) for name, (n, options) in jobs.items()})
+    return SharedStart(folder, {name: (n, ["-m", "workers.run", *options]) for name, (n, options) in jobs.items()})
 
 
 def test_default_job_reaches_97_percent_in_every_mode(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_one_process_without_a_launcher(tmp_path: Path) -> None:
     assert records(tmp_path / "run")[0]["world"] == 1
 
 
-def test_log_holds_what_every_rank_did(batch: Batch) -> None:
+def test_log_holds_what_every_rank_did(batch: SharedStart) -> None:
     run = batch.run("plain")
     header, *rest = records(run)
     assert header["kind"] == "header"
@@ -128,7 +128,7 @@ def test_log_holds_what_every_rank_did(batch: Batch) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_shares_add_up_when_the_packet_goes_in_many_pieces(batch: Batch, mode: str) -> None:
+def test_shares_add_up_when_the_packet_goes_in_many_pieces(batch: SharedStart, mode: str) -> None:
     """A mode that sends early must not let others' gradients into what counts as this rank's own."""
     run = batch.run(f"pieces-{mode}")
     assert records(run)[0]["packet_bytes"] > 2 << 20
@@ -139,7 +139,7 @@ def test_shares_add_up_when_the_packet_goes_in_many_pieces(batch: Batch, mode: s
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_contribution_is_what_the_formulas_say(batch: Batch, mode: str) -> None:
+def test_contribution_is_what_the_formulas_say(batch: SharedStart, mode: str) -> None:
     """Full batch on uneven shards: the gradients of each rank's rows can be computed here from the saved start."""
     run = batch.run(f"full-{mode}")
     with np.load(batch.folder / "rows.npz") as arrays:
@@ -166,7 +166,7 @@ def test_contribution_is_what_the_formulas_say(batch: Batch, mode: str) -> None:
             assert epoch["gradient_mean"][name][rank] == pytest.approx(own.mean())
 
 
-def test_saved_configuration_repeats_the_run(batch: Batch) -> None:
+def test_saved_configuration_repeats_the_run(batch: SharedStart) -> None:
     first, again = records(batch.run("gelu")), records(batch.run("again"))
     assert tomllib.loads((batch.run("gelu") / "config.toml").read_text())["activation"] == "gelu"
     assert first[-1]["fingerprint"] == again[-1]["fingerprint"] != records(batch.run("plain"))[-1]["fingerprint"]
@@ -181,7 +181,7 @@ def test_flags_win_over_environment_over_file_over_defaults(job: Job, tmp_path: 
     assert [config[k] for k in ("epochs", "hidden", "seed", "activation", "optimizer")] == [1, [4], 2, "gelu", "adam"]
 
 
-def test_help_comes_once(batch: Batch) -> None:
+def test_help_comes_once(batch: SharedStart) -> None:
     result = batch["help"]
     assert result.code == 0
     assert result.out.count("Usage:") == 1
@@ -201,7 +201,7 @@ def test_a_bad_option_is_answered_once_with_exit_code_2(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("k", range(len(BAD_OPTIONS)))
-def test_so_is_any(batch: Batch, k: int) -> None:
+def test_so_is_any(batch: SharedStart, k: int) -> None:
     result = batch[f"option-{k}"]
     assert result.code == 2
     assert result.err.count("rankwise:") == 1
@@ -211,7 +211,7 @@ def test_so_is_any(batch: Batch, k: int) -> None:
 
 
 @pytest.mark.parametrize("k", range(len(BAD_FILES)))
-def test_bad_files_are_answered_once(batch: Batch, k: int) -> None:
+def test_bad_files_are_answered_once(batch: SharedStart, k: int) -> None:
     result = batch[f"file-{k}"]
     assert result.code == 2, result.err
     assert result.err.count("rankwise:") == 1
@@ -261,7 +261,7 @@ def test_early_stopping_is_agreed_and_keeps_the_best(job: Job, tmp_path: Path) -
     assert records(tmp_path / "cut")[-1]["fingerprint"] == log[-1]["fingerprint"]
 
 
-def test_a_rank_may_have_no_rows_in_a_step(batch: Batch) -> None:
+def test_a_rank_may_have_no_rows_in_a_step(batch: SharedStart) -> None:
     assert epochs(batch.run("few"))[0]["rows"] == [420, 420, 419, 0]
 
 
@@ -294,7 +294,7 @@ def test_threads_never_exceed_the_cores(job: Job, tmp_path: Path) -> None:
     assert header["threads"] == {"per_rank": [2, 2], "set_by": "OMP_NUM_THREADS"}
 
 
-def test_text_files(batch: Batch) -> None:
+def test_text_files(batch: SharedStart) -> None:
     run = batch.run("plain")
     model = saved(run)
     blocks = (run / "model_parameters.txt").read_text().split("\n\n")

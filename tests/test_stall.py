@@ -14,6 +14,7 @@ from common.progress import COMPUTE, ENDED, EXCHANGE, INPUT, N_PARTS, STOPPED, R
 from ps import checkpoint
 from tests.ranks import MPIRUN, PROGRAMS, environment, finish, popen, records
 from tests.watched import events, processes, run_job, wait_until
+from workers.seen import LOOK_S
 
 HOST = os.uname().nodename
 HOSTS = ["a", "a", "b", "b"]
@@ -161,6 +162,17 @@ def test_a_slow_disk_is_no_stall(tmp_path: Path) -> None:
     assert result.seconds > 2 * 2 * OUTSIDE_FACTOR * 0.3
     assert [e["phase"] for e in events(tmp_path, "stall") if e["step"] == 0] == []
     assert checkpoint.newest(tmp_path / "run")[0] is not None
+
+
+@pytest.mark.parametrize(("mode", "scaling_s", "step_s"), [("allreduce", 3.4, 0), ("auto", 0, 0.14)])
+def test_a_slow_start_is_no_stall(tmp_path: Path, mode: str, scaling_s: float, step_s: float) -> None:
+    """Data are prepared, or a mode is chosen, for longer than a stall takes, and ranks go on all the time."""
+    result = run_job(tmp_path, 2, "slow_start.py", scaling_s, step_s, "--mode", mode, "--stall-seconds", 0.3)
+    assert result.code == 0, result.err
+    assert "rankwise" not in result.err
+    assert not events(tmp_path, "stall")
+    trials = records(tmp_path / "run")[0]["sync"]["trials"] or ()
+    assert scaling_s + step_s * sum(trial["steps"] + 2 for trial in trials) > 3 * LOOK_S  # seen at the latest then
 
 
 def test_a_stall_that_passes_is_told_and_training_goes_on(tmp_path: Path) -> None:

@@ -38,8 +38,8 @@ def read(
     options: Any = dataclasses.make_dataclass("Options", described, frozen=True, kw_only=True)
     options.__module__ = __name__  # make_dataclass says "types", which cyclopts takes for a plain value's class
 
-    def chosen(*, chosen: Annotated[options, Parameter(name="*")] = options()) -> Any:  # noqa: B008
-        return chosen
+    def chosen(*, values: Annotated[options, Parameter(name="*")] = options()) -> Any:  # noqa: B008
+        return values
 
     app = App(name=program.name, help=program.help, result_action="return_value", version_flags=[])
     app.default(chosen)

@@ -8,11 +8,10 @@ import msgpack
 import numpy as np
 from mpi4py import MPI
 
-from common import faults, formats, models, own_model
-from common.config import RunConfig, is_own_model
-from common.dataset import Dataset, check
-from common.errors import EXIT_USAGE, DataError, JobError
-from common.flat import Array
+from common import faults
+from common.config import RunConfig
+from common.dataset import Dataset
+from common.errors import EXIT_USAGE, JobError
 from common.functional import MeanSquaredError
 from common.mlp import Mlp
 from common.models import Model
@@ -32,6 +31,7 @@ from workers.describe import describe, timing
 from workers.duties import Duties
 from workers.job import Job
 from workers.ledger import Ledger
+from workers.loading import load, make_model
 from workers.resume import Origin, open_origin, state_of
 from workers.saving import Saving
 from workers.signals import StopFlag
@@ -72,49 +72,8 @@ def find_origin(comm: MPI.Comm, config: RunConfig, position: Position) -> Origin
     return Origin() if facts is None else Origin.from_facts(facts, read[0].snapshot if read else None)
 
 
-def load(comm: MPI.Comm, config: RunConfig, position: Position) -> tuple[Dataset, Array, Array]:
-    """Read and check the data on every rank; return it with the features' mean and scale. Raises JobError."""
-
-    def read() -> Dataset:
-        position.phase = "reading data"
-        data = check(formats.read(config, comm.rank, comm.size), config)
-        position.phase = WAITING
-        return data
-
-    data = together(comm, read)
-    position.phase = "preparing data"
-    same_everywhere(comm, data.sha256.encode(), f"data {data.name}", "give every node the same file")
-
-    def enough() -> None:
-        if comm.size > len(data.train):
-            raise DataError(f"{data.name}: {comm.size} ranks for {len(data.train)} training rows; start fewer ranks")
-
-    together(comm, enough)
-    mean, scale = np.zeros(data.x.shape[1]), np.ones(data.x.shape[1])
-    if config.standardize:
-        mean, scale = (np.array(v) for v in at_root(comm, lambda: [v.tolist() for v in data.scaling()]))
-    together(comm, lambda: data.scale(mean, scale, config.dtype))
-    return data, mean, scale
-
-
-def make_model(comm: MPI.Comm, config: RunConfig, data: Dataset) -> Model | Mlp:
-    """Make the configured model for the data, on every rank. Raises JobError."""
-    facts = data.x.shape[1], data.n_classes, data.n_targets
-    if not is_own_model(config.model):
-        return together(comm, lambda: models.build(config, *facts))
-    model = together(comm, lambda: own_model.load(config.model, *facts))
-    shapes = msgpack.packb(list(model.shapes().items()))
-    same_everywhere(comm, shapes, f"model {config.model}, its shapes", "give every node the same file")
-    return model
-
-
-def prepare(comm: MPI.Comm, nodes: Nodes, config: RunConfig, origin: Origin, stop: StopFlag, position: Position) -> Job:
-    """Build everything a job needs and write the log's header. Raises JobError."""
-    threads = limit_threads(nodes)
-    asked = together(comm, lambda: faults.of_job(config.inject, comm.size))
-    data, mean, scale = load(comm, config, position)
-    data.train = inject.order(asked, data)
-    model = make_model(comm, config, data)
+def check_fit(config: RunConfig, origin: Origin, data: Dataset, n_ranks: int) -> None:
+    """Raise JobError, on all ranks, where options, data and the run that is gone on with do not fit together."""
     if config.init == "per-rank" and config.mode != AUTO and not MODES[config.mode].replicas:
         raise JobError(
             f'init = "per-rank": mode {config.mode} keeps one copy of the parameters a node, so ranks cannot start '
@@ -125,17 +84,29 @@ def prepare(comm: MPI.Comm, nodes: Nodes, config: RunConfig, origin: Origin, sto
         raise JobError(
             f"resume: data {data.name} is not what the run was trained on; give the same data, or start anew"
         )
-    if origin.loads and config.rows == "shard" and origin.world != comm.size:
+    if origin.loads and config.rows == "shard" and origin.world != n_ranks:
         raise JobError(
-            f"resume: with --rows shard each rank has rows of its own, so that {comm.size} ranks cannot go on for "
+            f"resume: with --rows shard each rank has rows of its own, so that {n_ranks} ranks cannot go on for "
             f"{origin.world}; start {origin.world} ranks"
         )
+
+
+def prepare(comm: MPI.Comm, nodes: Nodes, config: RunConfig, origin: Origin, stop: StopFlag, position: Position) -> Job:
+    """Build everything a job needs and write the log's header. Raises JobError."""
+    threads = limit_threads(nodes)
+    asked = together(comm, lambda: faults.of_job(config.inject, comm.size))
+    data, mean, scale = load(comm, config, position)
+    position.phase = "building the model"
+    data.train = inject.order(asked, data)
+    model = make_model(comm, config, data)
+    check_fit(config, origin, data, comm.size)
     mode, trials = config.mode, None
     if mode == AUTO and origin.mode:
         mode = origin.mode
     elif mode == AUTO:
         position.phase = "choosing a mode"
-        mode, trials = choose(nodes, config, data, model)
+        mode, trials = choose(nodes, config, data, model, position.tick)
+        position.phase = "building the model"
     copies = comm.size if MODES[mode].replicas else nodes.count
     together(comm, lambda: inject.check(asked, config, deal(config, data, comm.size), copies))
     parts = assemble(mode, nodes, config, data, model)
@@ -169,32 +140,7 @@ def open_log(job: Job, nodes: Nodes) -> None:
     comm, config, data = job.comm, job.config, job.data
     job.position.phase = "opening the log"
     facts = describe(nodes, config, data, job.model, job.sync.flat, job.threads)
-
-    def open_log() -> str:
-        origin, resumed = job.origin, bool(job.origin.folder)
-        folder = Path(origin.folder) if resumed else make_folder(config.output, config.mode, comm.size)
-        lead = appoint(job, folder, resumed=resumed)
-        runs.tidy(folder)  # behind the lock on the log: no other job writes here
-        job.position.folder = folder
-        if resumed:
-            lead.recall(origin.memory, facts)
-            lead.event(
-                "resume", epoch=origin.epoch, step=origin.before.steps, ranks_before=origin.world, ranks=comm.size,
-                passed_over=origin.faults, epochs=config.epochs, config=config.as_dict(), **facts,
-            )  # fmt: skip
-            for fault in origin.faults:
-                warn(f"passed over: {fault}")
-            return str(folder)
-        lead.header(
-            **facts,
-            steps_per_epoch=job.trainer.feed.steps,
-            sync=job.sync_facts,
-            timing=timing(nodes, job.timer),
-            contribution={"method": "measured on the sampled_steps of each epoch, before and after the sum"},
-        )
-        return str(folder)
-
-    job.position.folder = Path(at_root(comm, open_log))
+    job.position.folder = Path(at_root(comm, lambda: _begin_log(job, nodes, facts)))
     spread = balance.measure(comm, data, deal(config, data, comm.size))
     findings = _compare(job)
     if "targets-differ" not in [finding.code for finding in findings]:
@@ -209,6 +155,32 @@ def open_log(job: Job, nodes: Nodes) -> None:
 
     at_root(comm, note)
     job.position.phase = "training"
+
+
+def _begin_log(job: Job, nodes: Nodes, facts: dict[str, Any]) -> str:
+    """Make the run folder and the coordinator, and write the first record of this job; return the folder."""
+    config, origin, resumed = job.config, job.origin, bool(job.origin.folder)
+    folder = Path(origin.folder) if resumed else make_folder(config.output, config.mode, job.comm.size)
+    lead = appoint(job, folder, resumed=resumed)
+    runs.tidy(folder)  # behind the lock on the log: no other job writes here
+    job.position.folder = folder
+    if resumed:
+        lead.recall(origin.memory, facts)
+        lead.event(
+            "resume", epoch=origin.epoch, step=origin.before.steps, ranks_before=origin.world, ranks=job.comm.size,
+            passed_over=origin.faults, epochs=config.epochs, config=config.as_dict(), **facts,
+        )  # fmt: skip
+        for fault in origin.faults:
+            warn(f"passed over: {fault}")
+        return str(folder)
+    lead.header(
+        **facts,
+        steps_per_epoch=job.trainer.feed.steps,
+        sync=job.sync_facts,
+        timing=timing(nodes, job.timer),
+        contribution={"method": "measured on the sampled_steps of each epoch, before and after the sum"},
+    )
+    return str(folder)
 
 
 def appoint(job: Job, folder: Path, *, resumed: bool) -> Coordinator:

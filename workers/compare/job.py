@@ -18,9 +18,9 @@ from workers.compare.journal import Journal
 from workers.compare.options import CompareConfig
 from workers.compare.trials import DROPPED, Work, order, trial
 from workers.compare.warm_up import Found, warm_up
+from workers.loading import load, make_model
 from workers.measure import machine
 from workers.measure.vectors import Task, one_size
-from workers.setup import load, make_model
 from workers.signals import StopFlag
 from workers.threads import limit_threads
 
