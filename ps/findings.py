@@ -4,12 +4,32 @@ from collections.abc import Iterable
 
 from ps.cores import hosts, oversubscribed_threads, shared_core
 from ps.course import LocalLossMisleads, LossStalled, NoiseScaleExceeded, PullsAgainst
-from ps.log import Record
+from ps.log import Entry, Record
 from ps.pace import CommunicationBound, Straggler
 from ps.verdicts import Rule, Verdict
 
 BIASED = frozenset({"skewed-labels", "skewed-targets", "targets-differ"})
 """Where ranks hold different rows the noise scale counts the difference as noise."""
+
+
+def said(entries: Iterable[Entry]) -> list[tuple[str, list[int]]]:
+    """Return the findings of a log by code and ranks; those of ranks that others went on without are left out.
+
+    Ranks are numbered as at the log's end: those that go on without others number themselves anew.
+    """
+    found: list[tuple[str, list[int]]] = []
+    started: list[int] = []  # by rank, its number at the job's start
+    for entry in entries:
+        record = entry.record() if entry.kind in ("header", "event", "verdict") else {}
+        if entry.kind == "verdict":
+            found.append((record["code"], record["ranks"]))
+        elif entry.kind == "header" or record.get("what") == "resume":
+            started = list(range(record["world" if entry.kind == "header" else "ranks"]))
+        elif record.get("what") == "shrink":
+            now = {started.index(rank): new for new, rank in enumerate(record["alive"])}
+            found = [(code, [now[r] for r in ranks]) for code, ranks in found if all(r in now for r in ranks)]
+            started = record["alive"]
+    return found
 
 
 class Findings:
