@@ -230,7 +230,7 @@ class Witness:
         return self.rows if self.elastic else self.rows[:1]
 
     def _take_words(self) -> None:
-        """Take on the deaths that nobody has brought to the log yet, of other nodes, too, whose witnesses may be gone."""
+        """Take on the deaths that nobody has brought to the log yet, of nodes whose witness is gone, too."""
         if self.elastic and self.run_folder.folder is not None:
             for path, event in words(self.run_folder.folder):
                 with contextlib.suppress(OSError):  # another witness has taken it
