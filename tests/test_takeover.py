@@ -12,6 +12,7 @@ import pytest
 from common.config import RunConfig
 from common.errors import JobError
 from common.flat import Flat
+from common.progress import PAGE_BYTES, Row
 from ps.coordinator import Coordinator
 from ps.failure import leave_word, words
 from ps.log import LOG_NAME, LogReader
@@ -20,6 +21,7 @@ from tests.ranks import records
 from tests.synthetic import header, write_run
 from tests.watched import events
 from workers import elastic, takeover
+from workers.seen import LOST
 from workers.takeover import Roll, lead_on
 
 FACTS = header(2)
@@ -103,6 +105,15 @@ def test_training_does_not_wait_for_the_witnesses(job: Any, run: Path, monkeypat
         assert not words(run)
     assert [e["rank"] for e in events(run.parent, "death")] == [0]
     assert takeover._last_words(job.lead()).told == {0}
+
+
+def test_the_dead_of_a_node_that_is_gone_as_a_whole_are_lost_to_the_other_witnesses(job: Any, run: Path) -> None:
+    rows = run / "progress-0"
+    rows.write_bytes(bytes(3 * PAGE_BYTES))
+    lead_on(job, roll(), [1, 2], FACTS)
+    data = rows.read_bytes()
+    assert len(data) == 3 * PAGE_BYTES
+    assert [Row.unpack(data[rank * PAGE_BYTES :]).over for rank in range(3)] == [LOST, 0, 0]
 
 
 def test_a_lock_that_stays_is_gone_on_without(

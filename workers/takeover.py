@@ -1,17 +1,22 @@
 """What the coordinator does when ranks have died, which it becomes in the same log if the one before is among them."""
 
 import contextlib
+import os
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from common.errors import EXIT_ERROR, EXIT_OK, EXIT_STOPPED
+from common.progress import ENDED, PAGE_BYTES, Row
 from ps.console import say, warn
 from ps.coordinator import Coordinator
 from ps.failure import words
 from ps.log import LogReader, Record
 from workers.job import Job
+from workers.seen import LOST
 from workers.setup import appoint
+from workers.watch import PROGRESS_NAME
 
 EXIT_CODES = {"ok": EXIT_OK, "stopped": EXIT_STOPPED}
 LOCK_S = 10.0
@@ -38,7 +43,6 @@ class Roll:
     def bring_words(self, lead: Coordinator, wait_s: float) -> None:
         """Bring what the witnesses have seen of the dead to the log; wait so long for those who say nothing yet."""
         until = time.monotonic() + wait_s
-        dead = set(range(len(self.hosts))) - set(self.ranks)
         while True:
             for path, event in words(lead.folder):
                 if event["rank"] not in self.told:  # else the coordinator before died between the two
@@ -46,9 +50,19 @@ class Roll:
                 self.told.add(event["rank"])
                 with contextlib.suppress(OSError):
                     path.unlink()
-            if dead <= self.told or time.monotonic() > until:
-                return
+            silent = set(range(len(self.hosts))) - set(self.ranks) - self.told
+            if not silent or time.monotonic() > until:
+                break
             time.sleep(LOOK_S)
+        _bury(lead.folder, silent)
+
+
+def _bury(folder: Path, ranks: set[int]) -> None:
+    """Tell the witnesses of the dead whose own says nothing, perhaps because their node is gone as a whole."""
+    for path in folder.glob(f"{PROGRESS_NAME}-*") if ranks else ():
+        with contextlib.suppress(OSError), path.open("r+b", buffering=0) as file:
+            for rank in ranks:
+                os.pwrite(file.fileno(), Row(over=LOST, state=ENDED).pack(), rank * PAGE_BYTES)
 
 
 def lead_on(job: Job, roll: Roll, alive: list[int], facts: dict[str, Any]) -> list[Any]:

@@ -1,7 +1,7 @@
 """A training job whose ranks die: ``dies_at.py RANK:EPOCH:STEP:PLACE[,...] [arguments of workers.run]``.
 
-Ranks are numbered as at the start. A place is a phase of ``Progress``, ``grouping``, ``moving`` or ``deciding``, with step
-0, or ``compute``, ``exchange`` or ``noting``, when what went wrong in a step comes to the log. With `` by TERM`` or
+Ranks are numbered as at the start. A place is a phase of ``Progress``, or ``grouping``, ``moving`` or ``deciding``, with
+step 0, or ``compute``, ``exchange`` or ``noting``, when what went wrong in a step comes to the log. With `` by TERM`` or
 `` by a bug`` behind it, the rank does not die but has that happen.
 """
 
@@ -87,10 +87,10 @@ def moved(self: SyncTimer, nodes: Nodes) -> None:
     plain_move(self, nodes)
 
 
-def judged(self: Coordinator, record: Record) -> dict[str, bool]:
+def judged(self: Coordinator, record: Record, *, told: bool = False) -> dict[str, bool]:
     """Die when the epoch is in the log, and nobody knows."""
     die("deciding", record["epoch"])
-    return plain_judge(self, record)
+    return plain_judge(self, record, told=told)
 
 
 def noted(self: Duties, what: str, **fields: Any) -> None:
