@@ -1,8 +1,8 @@
 """A training job whose ranks die: ``dies_at.py RANK:EPOCH:STEP:PLACE[,...] [arguments of workers.run]``.
 
-Ranks are numbered as at the start. A place is a phase of ``Progress``, or ``grouping``, ``moving`` or ``deciding``, with
-step 0, or ``compute``, ``exchange`` or ``noting``, when what went wrong in a step comes to the log. With `` by TERM`` or
-`` by a bug`` behind it, the rank does not die but has that happen.
+Ranks are numbered as at the start. A place is a phase of ``Progress``, or ``grouping``, ``moving`` or ``deciding``,
+with step 0, or ``compute``, ``exchange`` or ``noting``, when what went wrong in a step comes to the log. With
+`` by TERM`` or `` by a bug`` behind it, the rank does not die but has that happen.
 """
 
 import os
