@@ -276,6 +276,19 @@ def test_who_died_first_is_in_the_history(grown: Path, capsys: Print) -> None:
     assert "died, first rank 1 on node7; 3 epoch(s) done again" in capsys.readouterr().out
 
 
+def test_a_rank_that_the_job_went_on_without_is_not_what_it_died_of(tmp_path: Path, capsys: Print) -> None:
+    run = write_run(tmp_path / "run", epochs=5, ranks=4, again=[Again(3, 3, step=STEPS, dead=(3,)), Again(5, 2)])
+    found = records(run)
+    at = next(i for i, r in enumerate(found) if r.get("what") == "shrink")
+    found[at + 1 : at + 1] = [
+        {"kind": "event", "what": "death", "rank": rank, "host": "node7", "message": f"rank {rank} died"}
+        for rank in (3, 1)
+    ]
+    rewrite(run, found)
+    assert show(run, 0, every=False) == 0
+    assert "died, first rank 1 on node7" in capsys.readouterr().out
+
+
 def test_the_reader_in_the_documentation_counts_each_epoch_once(grown: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "log-format.md").read_text(), re.DOTALL)
     code = blocks[1].replace("runs/latest", str(grown))
