@@ -25,10 +25,10 @@ LAST = ("final test", "writing the model", "saving", "closing")
 LOADING = ("reading the checkpoint", "reading data", "preparing data")
 """Phases that may take very long without a sign: there, computing is one."""
 
-EPOCH, AT, TICK, CLAIMED, SIGNAL, OVER = range(6)
+EPOCH, AT, TICK, CLAIMED, SIGNAL, OVER, SPARED = range(7)
 """Places in a row of what the rank writes; see Row."""
-CELLS = slice(0, 48)
-NAME = slice(48, 112)
+CELLS = slice(0, 56)
+NAME = slice(56, 120)
 NAME_BYTES = NAME.stop - NAME.start
 FOLDER = slice(256, 4096)
 """Of a rank's own memory only: the run folder, behind the length of its name; none before there is one."""
@@ -45,7 +45,8 @@ class Row:
 
     ``at``: parts of the epoch's steps that are done, ``N_PARTS`` a step, or ``OUTSIDE``. ``tick`` counts what goes on
     outside. ``claimed``: the rank told its own end in failure.txt. ``signal``: the one at which the rank ends itself.
-    ``over``: it has left MPI, so its end is no failure. ``name``: of the phase outside of the loop.
+    ``over``: it has left MPI, so its end is no failure. ``spared``: from here on the others go on without it if it dies
+    (``--elastic``). ``name``: of the phase outside of the loop.
     ``beat`` counts looks. ``age_ms``: since the rank went on. ``longest_ms``: its longest step, 0 before it ended one.
     ``aborting``: the ranks of this node are being ended.
     """
@@ -56,6 +57,7 @@ class Row:
     claimed: int = 0
     signal: int = 0
     over: int = 0
+    spared: int = 0
     name: bytes = b""
     beat: int = 0
     age_ms: int = 0
@@ -95,7 +97,7 @@ class Row:
         return f"in epoch {self.epoch}, phase: {self.phase}" if self.epoch else f"in phase: {self.phase}"
 
 
-LAYOUT = struct.Struct("=6q64s5q")
+LAYOUT = struct.Struct("=7q64s5q")
 
 
 def step_of(at: int) -> int:

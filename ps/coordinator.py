@@ -36,8 +36,16 @@ class Coordinator:
     """
 
     def __init__(
-        self, folder: Path, config: RunConfig, flat: Flat, spread: dict[str, float], *, resumed: bool = False
+        self,
+        folder: Path,
+        config: RunConfig,
+        flat: Flat,
+        spread: dict[str, float],
+        *,
+        resumed: bool = False,
+        lock: bool = True,
     ) -> None:
+        """``resumed``: the log is there. ``lock``: see RunLog."""
         self.folder = folder
         self.config = config
         self.names = flat.names
@@ -53,7 +61,7 @@ class Coordinator:
         self.best_epoch = 0
         self.last: dict[str, Any] = {}
         # first: it fails if another job has just taken this folder
-        self.log = RunLog(folder / LOG_NAME, new=not resumed)
+        self.log = RunLog(folder / LOG_NAME, new=not resumed, lock=lock)
         self.spool = Spool(self.log, warn)
         saved = {k: v for k, v in config.as_dict().items() if k not in ("output", *ONLY_ON_COMMAND_LINE)}
         write_atomic(folder / CONFIG_NAME, lambda file: file.write(to_toml(saved).encode()))
@@ -66,6 +74,7 @@ class Coordinator:
             "best_epoch": self.best_epoch,
             "noise": [self.noise.trace, self.noise.gradient_sq],
             "elapsed_s": time.perf_counter() - self.started,
+            "at": time.time(),
         }
 
     def recall(self, memory: dict[str, Any], job: dict[str, Any]) -> None:
@@ -129,8 +138,11 @@ class Coordinator:
             self.verdict(verdict)
         return {**self.judge(record), "diverged": diverged}
 
-    def judge(self, record: dict[str, Any]) -> dict[str, bool]:
-        """Count an epoch by its record; return whether to stop and whether it is the best so far."""
+    def judge(self, record: dict[str, Any], *, told: bool = False) -> dict[str, bool]:
+        """Count an epoch by its record; return whether to stop and whether it is the best so far.
+
+        ``told``: if training is to stop, the log says so.
+        """
         self.last = record
         self.epochs += 1
         epoch: int = record["epoch"]
@@ -139,7 +151,7 @@ class Coordinator:
             self.best_loss, self.best_epoch = record["validation_loss"], epoch
         patience = self.config.patience
         stop = bool(patience) and epoch - self.best_epoch >= patience
-        if stop:
+        if stop and not told:
             self.event("early-stop", epoch=epoch, best_epoch=self.best_epoch, best_validation_loss=self.best_loss)
             say(f"Stopping early: no lower validation loss since epoch {self.best_epoch}, whose parameters are kept.")
         return {"stop": stop, "improved": improved}

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 LOCK_PAUSE_S = 0.1
-LOOK_PAUSE_S = 0.01
 
 
 def claim(path: Path, message: str) -> bool:
@@ -44,30 +43,25 @@ def say(message: str) -> None:
         os.write(2, message.encode(errors="replace") + b"\n")
 
 
-def leave_word(folder: Path, event: dict[str, Any]) -> None:
-    """Leave the event of a rank's death for a coordinator that goes on without it, whoever that is."""
-    path = death_path(folder, event["rank"])
-    with contextlib.suppress(OSError):
+def leave_word(folder: Path, event: dict[str, Any]) -> bool:
+    """Leave the event of a rank's death for who goes on without it; return whether it could be left."""
+    path = folder / f"death-{event['rank']}.json"
+    try:
         unfinished = path.with_name(f".{path.name}")
         unfinished.write_text(json.dumps(event), encoding="utf-8")
         unfinished.replace(path)
+    except OSError:
+        return False
+    return True
 
 
-def take_word(folder: Path, rank: int, until: float) -> dict[str, Any] | None:
-    """Return the event of a rank's death, once somebody has left it; None if nobody has until then (monotonic)."""
-    path = death_path(folder, rank)
-    while not path.exists() and time.monotonic() < until:
-        time.sleep(LOOK_PAUSE_S)
-    try:
-        event: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return event
-
-
-def death_path(folder: Path, rank: int) -> Path:
-    """Return where the event of a rank's death waits to come to the log."""
-    return folder / f"death-{rank}.json"
+def words(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """Return the events of deaths that wait to come to the log, each with its file, the first death first."""
+    found = []
+    for path in folder.glob("death-*.json"):
+        with contextlib.suppress(OSError, ValueError):
+            found.append((path, json.loads(path.read_text(encoding="utf-8"))))
+    return sorted(found, key=lambda word: float(word[1]["noticed"]))
 
 
 def append_events(log: Path, events: Sequence[dict[str, Any]], patient: Callable[[], bool]) -> bool:
@@ -81,7 +75,7 @@ def append_events(log: Path, events: Sequence[dict[str, Any]], patient: Callable
     from ps.log_writer import RunLog
 
     try:
-        if any(event["what"] == "stall" for event in events):
+        if any(event["what"] in ("stall", "death") for event in events):
             there = {record["noticed"] for record in read(log) if record["kind"] == "event" and "noticed" in record}
             events = [event for event in events if event["noticed"] not in there]
         writer = None

@@ -2,15 +2,46 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from ps.cores import hosts, oversubscribed_threads, shared_core
 from ps.course import LocalLossMisleads, LossStalled, NoiseScaleExceeded, PullsAgainst
-from ps.log import LogReader, Record
+from ps.log import Entry, LogReader, Record
 from ps.pace import CommunicationBound, Straggler
 from ps.verdicts import Rule, Verdict
 
+MOST_RANKS = 10_000_000
 BIASED = frozenset({"skewed-labels", "skewed-targets", "targets-differ"})
 """Where ranks hold different rows the noise scale counts the difference as noise."""
+
+
+def said(entries: Iterable[Entry]) -> list[tuple[str, list[int]]]:
+    """Return the findings of a log by code and ranks; those of ranks that others went on without are left out.
+
+    Ranks are numbered as at the log's end: those that go on without others number themselves anew. Raises LogError.
+    """
+    found: list[tuple[str, list[int]]] = []
+    started: list[int] = []  # by rank, its number at the job's start
+    for entry in entries:
+        record = entry.record() if entry.kind in ("header", "event", "verdict") else {}
+        if entry.kind == "verdict":
+            found.append((str(record.get("code")), _ranks(entry, record.get("ranks"))))
+        elif entry.kind == "header" or record.get("what") == "resume":
+            (world,) = _ranks(entry, [record.get("world" if entry.kind == "header" else "ranks")])
+            started = list(range(world))
+        elif record.get("what") == "shrink":
+            alive = _ranks(entry, record.get("alive"))
+            now = {started.index(rank): new for new, rank in enumerate(alive) if rank in started}
+            found = [(code, [now[r] for r in ranks]) for code, ranks in found if all(r in now for r in ranks)]
+            started = alive
+    return found
+
+
+def _ranks(entry: Entry, value: Any) -> list[int]:
+    """Return what a record says of ranks. Raises LogError if it is of another kind."""
+    if isinstance(value, list) and all(type(rank) is int and 0 <= rank <= MOST_RANKS for rank in value):
+        return value
+    raise entry.error(f"{entry.kind} with other ranks than whole numbers; by another program? start a new run")
 
 
 class Findings:
@@ -40,12 +71,8 @@ class Findings:
 
     def recall(self, log: Path) -> None:
         """Take down what the log of an earlier job says. Raises LogError."""
-        for entry in LogReader(log).entries():
-            if entry.kind == "verdict":
-                code, ranks = (entry.record().get(name) for name in ("code", "ranks"))
-                if not isinstance(code, str) or not isinstance(ranks, list) or any(type(r) is not int for r in ranks):
-                    raise entry.error("verdict without a code and ranks; by another program? start a new run")
-                self.note(code, ranks)
+        for code, ranks in said(LogReader(log).entries()):
+            self.note(code, ranks)
 
     def start(self) -> list[Verdict]:
         """Return what the header tells."""

@@ -24,10 +24,11 @@ class RunLog:
 
     SYNC_EVERY_S = 5.0
 
-    def __init__(self, path: Path, *, new: bool = True) -> None:
+    def __init__(self, path: Path, *, new: bool = True, lock: bool = True) -> None:
         """Create the file, which must not exist, or go on with one behind its last whole record.
 
-        Raises OSError, also if another job writes to it, and LogError.
+        ``lock``: keep others out; without, who writes to it must be known to be dead. Raises OSError, also if another
+        job writes to it, and LogError.
         """
         self.path = path
         self.seq = 0
@@ -35,7 +36,8 @@ class RunLog:
         self._mutex = threading.Lock()
         self._synced = time.monotonic()
         self._fd = os.open(path, os.O_RDWR | os.O_APPEND | (os.O_CREAT | os.O_EXCL if new else 0), 0o644)
-        _lock(self._fd)
+        if lock:
+            _lock(self._fd)
         if not new:
             reader = LogReader(path)
             self.seq = sum(1 for _ in reader.records())

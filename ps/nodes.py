@@ -27,11 +27,13 @@ class Nodes:
         facts = allgather(comm, [_lowest(local, comm), affinity()])
         machine = [cores for lowest, cores in facts if lowest == facts[comm.rank][0]]
         self.crowded = len(machine) > len({core for cores in machine for core in cores})
+        self.leaders: list[int] = [lowest for lowest, _ in facts]
         if ranks_per_node:
-            whole, local = local, cast("MPI.Intracomm", local.Split(local.rank // ranks_per_node, comm.rank))
-            whole.Free()
+            whole = [[r for r, leader in enumerate(self.leaders) if leader == lowest] for lowest, _ in facts]
+            self.leaders = [ranks[ranks.index(r) // ranks_per_node * ranks_per_node] for r, ranks in enumerate(whole)]
+            local.Free()
+            local = cast("MPI.Intracomm", comm.Split(self.leaders[comm.rank], comm.rank))
         self.local = local
-        self.leaders: list[int] = allgather(comm, _lowest(local, comm)) if ranks_per_node else [f[0] for f in facts]
         self.count = len(set(self.leaders))
         self.largest = max(self.leaders.count(leader) for leader in self.leaders)
 

@@ -17,8 +17,8 @@ from tests.ranks import MPIRUN, PROGRAMS, Result, epochs, finish, popen, records
 from tests.synthetic import write_run
 from tests.watched import SHORT, events, run_job
 from workers import seen, witness
-from workers.place import Place
 from workers.seen import Rank, open_file
+from workers.seen_folder import RunFolder
 
 HOST = os.uname().nodename
 GONE_S = 10
@@ -118,9 +118,9 @@ def test_the_first_of_several_is_named_though_others_are_looked_into_sooner(
 
     monkeypatch.setattr(seen, "killed_by", late)
     first = object.__new__(witness.Witness)
-    place = Place({"failure": words.name, "log": "", "progress": ""})
-    place.folder = tmp_path
-    vars(first).update(hosts=["a", "b"], place=place, memory_kills=0, events=[])
+    run = RunFolder({"failure": words.name, "log": "", "progress": ""})
+    run.folder = tmp_path
+    vars(first).update(hosts=["a", "b"], run_folder=run, memory_kills=0, events=[])
     first._note_death(SimpleNamespace(rank=0, process=-1), Row(epoch=3, at=0))  # type: ignore[arg-type]
     assert words.read_text() == "rankwise: rank 0 on a died (killed by SIGKILL) at epoch 3, step 1, phase: input\n"
     assert [event["rank"] for event in first.events] == [0]

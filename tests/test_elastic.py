@@ -91,7 +91,8 @@ def check(run: Path, undisturbed: Path, dead: list[list[int]]) -> None:
     for field in ("loss", "validation_loss", "validation_metric"):
         np.testing.assert_allclose([e[field] for e in epochs(run)], [e[field] for e in whole], rtol=1e-10)
     assert [r["dead"] for r in records(run) if r.get("what") == "shrink"] == dead
-    assert [r["rank"] for r in records(run) if r.get("what") == "death"] == [rank for ranks in dead for rank in ranks]
+    told = sorted(r["rank"] for r in records(run) if r.get("what") == "death")
+    assert told == sorted(rank for ranks in dead for rank in ranks)
     last, other = records(run)[-1], records(undisturbed)[-1]
     assert [r["kind"] for r in records(run)].count("end") == 1
     for field in ("kind", "status", "epochs", "best_epoch", "test_metric"):
@@ -177,10 +178,13 @@ def test_a_bug_ends_the_whole_job(tmp_path: Path, start: Callable[..., Result]) 
 def test_if_all_die_that_is_told_and_can_be_gone_on_with(
     tmp_path: Path, undisturbed: Path, start: Callable[..., Result]
 ) -> None:
-    start(3, "1:1:3:compute,0:2:3:compute,2:2:3:compute", "--checkpoint-every", "1")  # a good end to mpirun
+    """Also where the witnesses of some have ended before: each rank has a node of its own."""
+    deaths = "1:1:3:compute,0:2:3:compute,2:2:3:compute"
+    start(3, deaths, "--checkpoint-every", "1", "--ranks-per-node", "1")  # a good end to mpirun
     assert "died (killed by SIGKILL" in (tmp_path / "run" / "failure.txt").read_text()
     assert events(tmp_path, "death")[0]["rank"] == 1
-    assert {e["rank"] for e in events(tmp_path, "death")} == {0, 1, 2}
+    assert sorted(e["rank"] for e in events(tmp_path, "death")) == [0, 1, 2]
+    assert not [name for name in os.listdir(tmp_path / "run") if name.startswith(("progress", "death"))]
     resumed = mpirun(3, "-m", "workers.run", "--resume", "run", cwd=tmp_path)
     assert resumed.code == 0, resumed.err
     same_model(tmp_path / "run", undisturbed)
@@ -203,17 +207,18 @@ def test_steps_that_go_wrong_are_mended_by_those_who_are_left(tmp_path: Path, st
 
 def test_the_log_can_be_read(tmp_path: Path, start: Callable[..., Result], capsys: pytest.CaptureFixture[str]) -> None:
     """Also of a run whose nodes died, one rank of each or all of them."""
-    result = start(5, "0:1:5:compute,1:1:5:compute,3:3:9:compute", "--ranks-per-node", "2")
+    deaths = "0:1:5:compute,1:1:5:compute,3:3:9:compute,4:3:0:grouping"
+    result = start(6, deaths, "--ranks-per-node", "2")
     assert result.code == 0, result.out + result.err
     run = tmp_path / "run"
-    assert not list(run.glob("progress*"))
-    assert [e["dead"] for e in events(tmp_path, "shrink")] == [[0, 1], [3]]
-    assert [e["rank"] for e in events(tmp_path, "death")] == [0, 1, 3]
+    assert not [name for name in os.listdir(run) if name.startswith(("failure", "progress", "death"))]
+    assert [e["dead"] for e in events(tmp_path, "shrink")] == [[0, 1], [3, 4]]
+    assert sorted(e["rank"] for e in events(tmp_path, "death")) == [0, 1, 3, 4]
     commands: dict[str, Callable[[], int]] = {
-        "5, then 3, then 2 ranks": lambda: show(run, 0, every=False),
+        "6, then 4, then 2 ranks": lambda: show(run, 0, every=False),
         "Event shrink: rank 0, 1 on": lambda: watch(run),
-        "5, then 3, then 2": lambda: list_runs(tmp_path),
-        "of 5, then 3, then 2 ranks": lambda: trace(run, run / "trace.json"),
+        "6, then 4, then 2": lambda: list_runs(tmp_path),
+        "of 6, then 4, then 2 ranks": lambda: trace(run, run / "trace.json"),
         "Wrote": lambda: report([run], run / "report.html"),
         "norm_ratio": lambda: export(run, csv=True),
         '"what": "shrink"': lambda: export(run, jsonl=True),
@@ -222,6 +227,17 @@ def test_the_log_can_be_read(tmp_path: Path, start: Callable[..., Result], capsy
     for words, command in commands.items():
         assert command() == 0
         assert words in capsys.readouterr().out
+
+
+def test_before_the_first_step_a_death_ends_the_job(tmp_path: Path, start: Callable[..., Result]) -> None:
+    """The run folder is there by then, but not what ranks need to go on."""
+    result = start(3, "1:0:0:training")
+    assert result.code != 0
+    assert (tmp_path / "run" / "failure.txt").read_text().startswith("rankwise: rank 1 on ")
+    assert result.err.count("rankwise: ") == 1, result.err
+    assert "died (killed by SIGKILL) in phase: training" in result.err
+    assert [e["rank"] for e in events(tmp_path, "death")] == [1]
+    assert not events(tmp_path, "shrink")
 
 
 @pytest.mark.parametrize("more", [(), ("--mode", "shared")])

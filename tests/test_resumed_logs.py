@@ -255,13 +255,16 @@ def test_an_end_that_was_gone_on_from_is_none(tmp_path: Path) -> None:
     assert load(run, lambda _: None).state == "died"
 
 
-def test_a_rank_that_the_others_went_on_without_is_not_the_end(shrunk: Path) -> None:
+def test_those_who_went_on_without_a_rank_may_die_too(shrunk: Path) -> None:
     found = records(shrunk)[:-1]
     alive = {"pid_start": process_start(1), "boot_id": boot_id(), "pid": 1, "nodes": [{"host": host(), "ranks": [0]}]}
     next(r for r in found if r.get("what") == "shrink").update(alive)
     rewrite(shrunk, found)
-    (shrunk / "failure.txt").write_text("rankwise: rank 3 died")
     assert load(shrunk, lambda _: None).state == "running"
+    (shrunk / "failure.txt").write_text(
+        "rankwise: rank 0 died"
+    )  # of one without which they go on there is no such file
+    assert load(shrunk, lambda _: None).state == "died"
 
 
 def test_who_died_first_is_in_the_history(grown: Path, capsys: Print) -> None:
@@ -271,6 +274,19 @@ def test_who_died_first_is_in_the_history(grown: Path, capsys: Print) -> None:
     rewrite(grown, found)
     assert show(grown, 0, every=False) == 0
     assert "died, first rank 1 on node7; 3 epoch(s) done again" in capsys.readouterr().out
+
+
+def test_a_rank_that_the_job_went_on_without_is_not_what_it_died_of(tmp_path: Path, capsys: Print) -> None:
+    run = write_run(tmp_path / "run", epochs=5, ranks=4, again=[Again(3, 3, step=STEPS, dead=(3,)), Again(5, 2)])
+    found = records(run)
+    at = next(i for i, r in enumerate(found) if r.get("what") == "shrink")
+    found[at + 1 : at + 1] = [
+        {"kind": "event", "what": "death", "rank": rank, "host": "node7", "message": f"rank {rank} died"}
+        for rank in (3, 1)
+    ]
+    rewrite(run, found)
+    assert show(run, 0, every=False) == 0
+    assert "died, first rank 1 on node7" in capsys.readouterr().out
 
 
 def test_the_reader_in_the_documentation_counts_each_epoch_once(grown: Path) -> None:

@@ -15,6 +15,7 @@ from mpi4py import MPI
 from common.errors import JobError
 from common.flat import Array, blocks
 from common.host import host
+from common.progress import SPARED
 from ps.every_step import EveryStep
 from ps.guard import at_root
 from ps.messages import allgather, bcast
@@ -28,20 +29,30 @@ from workers.ledger import Ledger
 from workers.saving import Before
 from workers.takeover import Roll, lead_on
 
+MOST_IN_VAIN = 3
+"""So often it is tried to go on with the same ranks: an error of MPI need not come of a death."""
+
 
 def train(job: Job) -> int:
     """Train as ``job.train`` does, whoever dies; return the exit code. Raises JobError, and what is no death."""
     crew = Crew(job)
-    fine = crew.all_through(job.train)
+    fine, in_vain = all(crew.all_through(act) for act in (crew.meet, job.train)), 0
     while not fine:
+        size = job.comm.size
         # one after the other, and each only if all survivors have come through the one before
-        fine = all(crew.all_through(act) for act in (crew.shrink, crew.fetch, crew.rebuild, job.train))
+        acts = crew.shrink, crew.fetch, crew.regroup, crew.rebuild, job.train
+        fine = all(crew.all_through(act) for act in acts)
+        in_vain = in_vain + 1 if job.comm.size == size else 0
+        if not fine and in_vain > MOST_IN_VAIN:
+            raise JobError(
+                f"elastic: MPI reports errors again and again, but no death: {crew.error or 'on other ranks'}"
+            )
     assert job.code is not None
     return job.code
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Standing:
     """How far a survivor is, as plain values; see Job.
 
     ``rank``: its number at the job's start. ``skipped``: see Duties.
@@ -73,7 +84,10 @@ class Crew:
         self.job = job
         self.own_rank = job.comm.rank
         self.roll = Roll(list(range(job.comm.size)), allgather(job.comm, host()), time.time())
-        self.places: list[Place] = []
+        job.bring_words = lambda wait_s: self.roll.bring_words(job.lead(), wait_s)
+        self.places: list[Standing] = []
+        self.nodes = job.timer.nodes
+        self.error: MPI.Exception | None = None
         self.copies: list[Array] = []
         self.counts: dict[str, int] = {}
 
@@ -107,7 +121,7 @@ class Crew:
         except MPI.Exception as error:
             if not self._is_death(error):
                 raise
-            fine = False
+            fine, self.error = False, error
             for comm in self._in_use():
                 comm.Revoke()
         fine = self._agree(fine=fine)
@@ -131,12 +145,21 @@ class Crew:
         )
 
     def _in_use(self) -> list[MPI.Comm]:
-        return [self.job.comm, self.job.timer.nodes.local, self.sync.exchanges_in]
+        return [self.job.comm, self.nodes.local, self.sync.exchanges_in]
+
+    def meet(self) -> None:
+        """Let the witnesses know that a death is no end from here on. Collective.
+
+        Nobody does before all ranks are where ``all_through`` sees to them.
+        """
+        allgather(self.job.comm, 0)
+        self.job.position.cells[SPARED] = 1
 
     def shrink(self) -> None:
         """Leave the dead behind, and tell each other how far each is. Collective among the survivors."""
         job, ledger = self.job, self.ledger
         self.roll.noticed = time.perf_counter()
+        job.position.cells[SPARED] = 1  # some may have come to that
         job.trainer.sums.steps = job.trainer.done
         job.position.phase = "going on without the dead"
         job.comm = job.comm.Shrink()
@@ -145,10 +168,10 @@ class Crew:
             ledger.begun = False
         before = job.saving.before
         done = [job.trainer.done, before.rows + ledger.rows, before.loss_sum + ledger.loss_sum]
-        own = Place(
+        own = Standing(
             self.own_rank, job.over, job.epoch, done, job.decision, job.last, job.code, list(job.duties.skipped)
         )
-        self.places = [Place(**place) for place in allgather(job.comm, asdict(own))]
+        self.places = [Standing(**place) for place in allgather(job.comm, asdict(own))]
 
     def fetch(self) -> None:
         """Get the parameters and the optimizer's state from the furthest, if this rank is behind. Collective.
@@ -173,14 +196,17 @@ class Crew:
     def _state(self) -> list[Array]:
         return [self.sync.flat.params, *(part for parts in self.sync.optimizer.state().values() for part in parts)]
 
+    def regroup(self) -> None:
+        """Learn anew who shares a node. Collective; an act of its own, for until its end only some have the groups."""
+        self.nodes = Nodes(cast("MPI.Intracomm", self.job.comm), self.job.config.ranks_per_node)
+
     def rebuild(self) -> None:
         """Be where the furthest are, and make anew what depends on the ranks. Collective."""
         job, config, data = self.job, self.job.config, self.job.data
         comm = cast("MPI.Intracomm", job.comm)
         place = self.places[self.furthest]
         self._adopt(place)
-        nodes = Nodes(comm, config.ranks_per_node)
-        job.timer.move(nodes)
+        job.timer.move(self.nodes)
         batches = deal(config, data, comm.size)
         self.sync.move(comm, np.array([batches.counts(rank) for rank in range(comm.size)]))
         self.sync.go_on_at(int(place.before[0]) % job.trainer.feed.steps)
@@ -190,14 +216,14 @@ class Crew:
         job.duties.move(comm, (epoch, step, in_a_row))
         job.trainer.feed = make_feed(data, job.model, job.sync, batches, comm.rank)
         if job.code is None:
-            facts = describe(nodes, config, data, job.model, job.sync.flat, job.threads)
+            facts = describe(self.nodes, config, data, job.model, job.sync.flat, job.threads)
             alive = [place.rank for place in self.places]
             job.code, job.decision = at_root(comm, lambda: lead_on(job, self.roll, alive, facts))
             self.roll.ranks = alive
         if not job.over:  # else some have put the best parameters back
             job.duties.compare()
 
-    def _adopt(self, place: Place) -> None:
+    def _adopt(self, place: Standing) -> None:
         """Be where another rank is."""
         job = self.job
         for vector, copy in zip(self._state(), self.copies, strict=False):

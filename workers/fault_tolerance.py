@@ -1,5 +1,6 @@
 """Where a job can go on without ranks that die, and how it is left then."""
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -50,6 +51,7 @@ def leave(position: Position, code: int) -> NoReturn:
         path = line.split(maxsplit=5)[-1]
         if path.startswith(SEGMENTS):  # also of the dead, whom nobody cleans up after
             Path(path).unlink(missing_ok=True)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in sys.stdout, sys.stderr:
+        with contextlib.suppress(OSError):  # nobody reads it any more, or the disk is full
+            stream.flush()
     os._exit(code)

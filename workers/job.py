@@ -1,7 +1,7 @@
 """One training job as every rank runs it: epoch by epoch, then leave together."""
 
 import dataclasses
-import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,9 @@ from workers.ledger import Ledger
 from workers.resume import Origin
 from workers.saving import Before, Saving
 from workers.train import EpochSums, Trainer
+
+WORD_S = 1.0
+"""How long to wait at the job's end for what the witnesses have seen of ranks that died."""
 
 
 @dataclass(slots=True)
@@ -63,6 +66,8 @@ class Job:
     """What was decided at the end of the epoch before, and which that was."""
     ledger: Ledger | None = None
     """What all ranks did of the epoch; only where ranks may die and the others go on (workers/elastic.py)."""
+    bring_words: Callable[[float], None] = field(default=lambda wait_s: None)  # noqa: ARG005
+    """At rank 0: bring what was seen of ranks that died to the log, and wait so long for what is missing."""
     kept: bool = field(init=False)
     """Whether the best parameters are remembered."""
     over: bool = field(init=False)
@@ -161,10 +166,11 @@ class Job:
             assert table is not None
             self.position.phase = "writing the log"
             self.saving.look()
+            self.bring_words(0.0)
             decision = self.lead().epoch(epoch, table, facts, len(self.data.validation), begin_s)
             self.decision = {**decision, "signalled": bool(table["signal"].any())}
             if self.ledger is not None:  # who becomes the coordinator needs what this one knows
-                self.decision["memory"] = {**self.lead().memory(), "at": time.time()}
+                self.decision["memory"] = self.lead().memory()
             return self.decision  # also kept at once: a rank may die while the others are told
 
         decision: dict[str, Any] = at_root(self.comm, close)
@@ -246,6 +252,7 @@ class Job:
 
         def save() -> None:
             self.position.phase = "writing the model"
+            self.bring_words(WORD_S)
             results.save(
                 self.lead(), self.sync.flat, self.scaling, status, self.saving.failed, facts, self.position.tick
             )

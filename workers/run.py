@@ -46,6 +46,7 @@ def main() -> int:
                 job.saving.close()
             if (comm if job is None else job.comm).rank == 0:
                 if job is not None and job.coordinator is not None:
+                    job.bring_words(0.0)
                     job.coordinator.fail(str(error))
                 sys.stderr.write(f"rankwise: {error}\n")
                 if position.debug:

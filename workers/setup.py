@@ -183,10 +183,10 @@ def _begin_log(job: Job, nodes: Nodes, facts: dict[str, Any]) -> str:
     return str(folder)
 
 
-def appoint(job: Job, folder: Path, *, resumed: bool) -> Coordinator:
+def appoint(job: Job, folder: Path, *, resumed: bool, lock: bool = True) -> Coordinator:
     """Make this rank the coordinator of a run in a folder, of a new one or of one that has a log; return it."""
     config, spread = job.config, _spread(job.data, job.model)
-    lead = job.coordinator = Coordinator(folder, config, job.sync.flat, spread, resumed=resumed)
+    lead = job.coordinator = Coordinator(folder, config, job.sync.flat, spread, resumed=resumed, lock=lock)
     job.saving.outcome, job.duties.event = lead.checkpointed, lead.event
     job.saving.about = lambda: {
         "config": config.as_dict(),

@@ -39,7 +39,7 @@ class StallWatch:
         """Look at the rows."""
         witness = self.witness
         silent = {number for number, (_, heard) in witness.heard.items() if now - heard > SILENT_S}
-        shared = witness.place.folder is not None
+        shared = witness.run_folder.folder is not None
         rows = witness.rows if shared else [row if i in witness.ranks else OVER for i, row in enumerate(witness.rows)]
         stall = blame.find(rows, self.stall_s, silent) if self.stall_s else None
         # before there is a folder nobody knows of other nodes, for which all ranks of this one may wait
@@ -63,7 +63,7 @@ class StallWatch:
             seconds = self.told["seconds"] + now - self.began
             say(f"rankwise: training goes on after {seconds:.0f} s")
             self.witness.tell({"what": "stall-over", "ranks": self.told["ranks"], "seconds": seconds})
-        for number in self.stacks if self.witness.place.folder is not None else ():
+        for number in self.stacks if self.witness.run_folder.folder is not None else ():
             with contextlib.suppress(OSError):
                 self._stack_file(number).unlink()
         self.began, self.told, self.stacks = 0.0, {}, {}
@@ -77,25 +77,25 @@ class StallWatch:
         for number in set(self._asked(stall)) & witness.ranks.keys():
             self.stacks[number] = stack = witness.ranks[number].stack()
             with contextlib.suppress(OSError):
-                if witness.place.folder is not None:
+                if witness.run_folder.folder is not None:
                     self._stack_file(number).write_text(stack, encoding="utf-8")
 
     def _asked(self, stall: Stall) -> list[int]:
         return list(stall.ranks or range(len(self.witness.rows)))[:MOST_STACKS]
 
     def _stack_file(self, number: int) -> Path:
-        return self.witness.place.path("failure").with_name(f"stack-{number}.txt")
+        return self.witness.run_folder.path("failure").with_name(f"stack-{number}.txt")
 
     def _all_there(self, stall: Stall, now: float) -> bool:
         """Say whether the stacks are all written, or need not be waited for any longer."""
         asked = set(self._asked(stall)) - self.stacks.keys()
         there = not asked or (
-            self.witness.place.folder is not None and all(self._stack_file(n).exists() for n in asked)
+            self.witness.run_folder.folder is not None and all(self._stack_file(n).exists() for n in asked)
         )
         return there or now - self.began > STACKS_S
 
     def _stack(self, number: int) -> str:
-        if number in self.stacks or self.witness.place.folder is None:
+        if number in self.stacks or self.witness.run_folder.folder is None:
             return self.stacks.get(number, "")
         try:
             return self._stack_file(number).read_text(encoding="utf-8", errors="replace")

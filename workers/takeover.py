@@ -1,22 +1,28 @@
 """What the coordinator does when ranks have died, which it becomes in the same log if the one before is among them."""
 
+import contextlib
+import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from common.errors import EXIT_ERROR, EXIT_OK, EXIT_STOPPED
-from ps.console import say
+from common.progress import ENDED, PAGE_BYTES, Row
+from ps.console import say, warn
 from ps.coordinator import Coordinator
-from ps.failure import death_path, take_word
+from ps.failure import words
 from ps.log import LogReader, Record
 from workers.job import Job
+from workers.seen import LOST
 from workers.setup import appoint
+from workers.watch import PROGRESS_NAME
 
 EXIT_CODES = {"ok": EXIT_OK, "stopped": EXIT_STOPPED}
 LOCK_S = 10.0
 """How long to wait for the lock on the log of a process that has died."""
-WORD_S = 1.0
-"""How long to wait for what the witnesses have seen of the dead."""
+LOOK_S = 0.01
+"""Between two looks for what the witnesses have seen of the dead."""
 
 
 @dataclass(slots=True)
@@ -24,13 +30,39 @@ class Roll:
     """Who takes part. Ranks are numbered as at the job's start.
 
     ``ranks``: those alive as far as the log knows. ``hosts``: by that number. ``began``: when training began, as a Unix
-    time. ``noticed``: when this rank learned of the last death, on the clock of ``time.perf_counter``.
+    time. ``noticed``: when this rank learned of the last death, on the clock of ``time.perf_counter``. ``told``: whose
+    death is in the log as its witness saw it; only the coordinator knows.
     """
 
     ranks: list[int]
     hosts: list[str]
     began: float
     noticed: float = 0.0
+    told: set[int] = field(default_factory=set)
+
+    def bring_words(self, lead: Coordinator, wait_s: float) -> None:
+        """Bring what the witnesses have seen of the dead to the log; wait so long for those who say nothing yet."""
+        until = time.monotonic() + wait_s
+        while True:
+            for path, event in words(lead.folder):
+                if event["rank"] not in self.told:  # else the coordinator before died between the two
+                    lead.event(**event)
+                self.told.add(event["rank"])
+                with contextlib.suppress(OSError):
+                    path.unlink()
+            silent = set(range(len(self.hosts))) - set(self.ranks) - self.told
+            if not silent or time.monotonic() > until:
+                break
+            time.sleep(LOOK_S)
+        _bury(lead.folder, silent)
+
+
+def _bury(folder: Path, ranks: set[int]) -> None:
+    """Tell the witnesses of the dead whose own says nothing, perhaps because their node is gone as a whole."""
+    for path in folder.glob(f"{PROGRESS_NAME}-*") if ranks else ():
+        with contextlib.suppress(OSError), path.open("r+b", buffering=0) as file:
+            for rank in ranks:
+                os.pwrite(file.fileno(), Row(over=LOST, state=ENDED).pack(), rank * PAGE_BYTES)
 
 
 def lead_on(job: Job, roll: Roll, alive: list[int], facts: dict[str, Any]) -> list[Any]:
@@ -38,78 +70,101 @@ def lead_on(job: Job, roll: Roll, alive: list[int], facts: dict[str, Any]) -> li
 
     Return the exit code and the epoch's decision, as far as they are known now. ``facts``: what the header would say.
     """
-    code, decision = job.code, job.decision
     if job.coordinator is None:
-        code, decision, told = _take_over(job, facts, roll.began)
-        roll.ranks = [rank for rank in roll.ranks if rank not in told]
-    else:
-        job.coordinator.recall({}, facts)
+        _take_over(job, roll, facts)
+    lead = job.lead()
     dead = [rank for rank in roll.ranks if rank not in alive]
-    if code is None and dead:
-        closed = decision is not None  # the epoch is in the log, and must come before the one gone on with
-        place = (job.epoch + 1, 0) if closed else (job.epoch, job.saving.before.steps)
-        _note(job, roll, dead, place, facts)
-    return [code, decision]
+    if job.code is None and dead:
+        _note(job, roll, dead, facts)
+        roll.bring_words(lead, 0.0)
+    lead.recall({}, facts)  # ranks have new numbers
+    return [job.code, job.decision]
 
 
-def _note(job: Job, roll: Roll, dead: list[int], place: tuple[int, int], facts: dict[str, Any]) -> None:
+def _note(job: Job, roll: Roll, dead: list[int], facts: dict[str, Any]) -> None:
     """Write and print who died, and where the others go on: in an epoch, behind so many steps of it."""
-    lead, before, (epoch, step) = job.lead(), len(roll.ranks), place
+    before = len(roll.ranks)
+    closed = job.decision is not None  # the epoch is in the log, and must come before the one gone on with
+    epoch, step = (job.epoch + 1, 0) if closed else (job.epoch, job.saving.before.steps)
     seconds = time.perf_counter() - roll.noticed
-    until = time.monotonic() + WORD_S
-    for rank in dead:
-        if event := take_word(lead.folder, rank, until):
-            lead.event(**event)
-            death_path(lead.folder, rank).unlink(missing_ok=True)
     roll.ranks = [rank for rank in roll.ranks if rank not in dead]
     after, hosts = len(roll.ranks), [roll.hosts[rank] for rank in dead]
-    lead.event(
+    job.lead().event(
         "shrink", dead=dead, hosts=hosts, alive=roll.ranks, epoch=epoch, step=step, ranks_before=before, ranks=after,
         seconds=seconds, **facts,
     )  # fmt: skip
     named = ", ".join(f"{rank} on {name}" for rank, name in zip(dead, hosts, strict=True))
-    where = "the final test" if job.over else f"epoch {epoch}, after step {step}"
+    last = job.over or epoch > job.config.epochs or (job.decision is not None and job.decision["stop"])
+    where = "the final test" if last else f"epoch {epoch}, after step {step}"
     left = f"{after} rank{'s' * (after > 1)} at {where}"
     say(f"Going on without rank {named}: {left}; recovered in {1000 * seconds:.0f} ms.")
 
 
-def _take_over(job: Job, facts: dict[str, Any], began: float) -> tuple[int | None, dict[str, Any] | None, set[int]]:
-    """Become the coordinator in place of one that died; return what its log says: exit code, decision, other dead."""
+def _take_over(job: Job, roll: Roll, facts: dict[str, Any]) -> None:
+    """Become the coordinator in place of one that died, and learn from its log.
+
+    What the log says goes to the job at once: a further rank may die while the others are told.
+    """
     lead = _open(job)
     memory = (job.decision or job.last)["memory"]
     lead.recall(memory, facts)
-    lead.started -= time.time() - memory.get("at", began)
-    record, status, dead = _last_words(lead)
-    lead.last = record or {}
-    code, decision = EXIT_CODES.get(status, EXIT_ERROR) if status else None, job.decision
-    if decision is None and record is not None and record["epoch"] == job.epoch:  # nobody was told
+    lead.started -= time.time() - max(memory.get("at", 0.0), roll.began)  # that of a checkpoint may be days old
+    last = _last_words(lead)
+    lead.last = record = last.epoch or {}
+    if job.decision is None and record and record["epoch"] == job.epoch:  # nobody was told
         lead.noise.update(*(list(record[name].values()) for name in ("noise_trace", "noise_gradient_sq")))
-        decision = {**lead.judge(record), "diverged": False, "signalled": False, "memory": lead.memory()}
-    return code, decision, dead
+        judged = lead.judge(record, told=last.stopping)
+        job.decision = {**judged, "diverged": False, "signalled": False, "memory": lead.memory()}
+    if last.status:
+        job.code = EXIT_CODES.get(last.status, EXIT_ERROR)
+    roll.ranks = [rank for rank in roll.ranks if rank not in last.dead]
+    roll.told = last.told
 
 
 def _open(job: Job) -> Coordinator:
     """Go on with the log, once the dead process's lock on it is gone."""
-    assert job.position.folder is not None
+    folder = job.position.folder
+    assert folder is not None
     until = time.monotonic() + LOCK_S
-    while True:
-        try:
-            return appoint(job, job.position.folder, resumed=True)
-        except BlockingIOError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(LOCK_S / 100)
+    while time.monotonic() < until:
+        with contextlib.suppress(BlockingIOError):
+            return appoint(job, folder, resumed=True)
+        time.sleep(LOCK_S / 100)
+    # on a network file system the lock of a node that is gone stays for a while; all who are left agree that it is dead
+    warn(f"the log of {folder} is still locked {LOCK_S:.0f} s after its writer died; going on without the lock")
+    return appoint(job, folder, resumed=True, lock=False)
 
 
-def _last_words(lead: Coordinator) -> tuple[Record | None, str, set[int]]:
-    """Return the last epoch's record of this job, the status if the log has come to its end, and who left it before."""
-    last, status, dead = None, "", set[int]()
+@dataclass(slots=True)
+class LastWords:
+    """What the log says of this job.
+
+    ``epoch``: the last one's record. ``stopping``: whether it says that training ends with that. ``status``: of its
+    end, if it has come to that. ``dead``: who left before. ``told``: whose death it tells of.
+    """
+
+    epoch: Record | None = None
+    stopping: bool = False
+    status: str = ""
+    dead: set[int] = field(default_factory=set)
+    told: set[int] = field(default_factory=set)
+
+
+def _last_words(lead: Coordinator) -> LastWords:
+    last, epoch = LastWords(), None
     for entry in LogReader(lead.log.path).entries():
+        event = entry.record() if entry.kind == "event" else {}
+        what = event.get("what")
+        last.status = str(entry.record()["status"]) if entry.kind == "end" else ""
         if entry.kind == "epoch":
-            last = entry
-        elif entry.kind == "event" and entry.record()["what"] == "resume":
-            last, dead = None, set()  # of what follows, nothing is there yet
-        elif entry.kind == "event" and entry.record()["what"] == "shrink":
-            dead.update(entry.record()["dead"])
-        status = str(entry.record()["status"]) if entry.kind == "end" else ""
-    return last.record() if last else None, status, dead
+            epoch, last.stopping = entry, False
+        elif what == "resume":
+            epoch, last = None, LastWords()  # of what follows, nothing is there yet
+        elif what == "shrink":
+            last.dead.update(event["dead"])
+        elif what == "death":
+            last.told.add(event["rank"])
+        elif what == "early-stop":
+            last.stopping = True
+    last.epoch = epoch.record() if epoch else None
+    return last

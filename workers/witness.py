@@ -11,15 +11,14 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 from common.blame import waits
 from common.progress import ENDED, PAGE_BYTES, STOPPED, Row, read_row
-from ps.failure import append_events, claim, death_path, leave_word, say
-from workers.place import Place
+from ps.failure import append_events, claim, leave_word, say, words
 from workers.seen import ABORT_SIGNAL, LOOK_S, LOST, Rank, death, memory_kills, open_file
+from workers.seen_folder import RunFolder
 from workers.stalls import StallWatch
 
 STALLED_LOOK_S = 0.2
@@ -38,7 +37,7 @@ class Witness:
         """``orders``: see ``workers/watch.py``. Raises OSError if a rank's memory or process is not to be seen."""
         self.hosts: list[str] = orders["hosts"]
         self.leaders: list[int] = orders["leaders"]
-        self.place = Place(orders)
+        self.run_folder = RunFolder(orders)
         self.ranks = {
             rank: Rank(rank, pid, os.pidfd_open(pid), open_file(pid, handle), open_file(pid, line))
             for rank, pid, handle, line in orders["ranks"]
@@ -92,9 +91,9 @@ class Witness:
 
     def end(self, message: str, event: dict[str, Any]) -> None:
         """End the job with an error, and say why if nobody has."""
-        self.place.find(self.ranks.values())
-        if self.place.reserve():
-            self.place.say(message)
+        self.run_folder.find(self.ranks.values())
+        if self.run_folder.reserve():
+            self.run_folder.say(message)
             self.events.append({**event, "message": message.removeprefix("rankwise: "), "noticed": time.time()})
         self._abort()
 
@@ -117,13 +116,13 @@ class Witness:
         if row.over or rank.noted:
             return
         rank.noted = True
-        self.place.find(self.ranks.values())
-        if self._goes_on(row) and self.place.folder is not None:
+        self.run_folder.find(self.ranks.values())
+        if self._goes_on(row) and self.run_folder.folder is not None:
             rank.lost = True
             message, event = death(rank.rank, self.hosts[rank.rank], row, rank.process, self.memory_kills)
             say(message)
-            self.events.append(event)
-            leave_word(self.place.folder, event)
+            if not leave_word(self.run_folder.folder, event):
+                self.events.append(event)
             return
         if row.claimed or self.kill_at is None:
             self._note_death(rank, row)
@@ -132,17 +131,22 @@ class Witness:
     def _goes_on(self, row: Row) -> bool:
         """Say whether the others go on without a rank that died."""
         ended = row.claimed or row.signal or self.kill_at is not None
-        return self.elastic and not ended and not (self.place.folder and self.place.path("failure").exists())
+        return (
+            self.elastic
+            and bool(row.spared)
+            and not ended
+            and not (self.run_folder.folder and self.run_folder.path("failure").exists())
+        )
 
     def _note_death(self, rank: Rank, row: Row) -> None:
         """Say what a rank died of. What it told itself is there by now, and better."""
-        first = not row.claimed and self.place.reserve()  # before anything that takes time: others may end in it
+        first = not row.claimed and self.run_folder.reserve()  # before anything that takes time: others may end in it
         message, event = death(rank.rank, self.hosts[rank.rank], row, rank.process, self.memory_kills)
         if first:
-            self.place.say(message)
-        elif row.claimed and self.place.folder is not None:
+            self.run_folder.say(message)
+        elif row.claimed and self.run_folder.folder is not None:
             with contextlib.suppress(OSError):
-                message = self.place.path("failure").read_text(encoding="utf-8").rstrip().rpartition("\n")[2]
+                message = self.run_folder.path("failure").read_text(encoding="utf-8").rstrip().rpartition("\n")[2]
         if first or row.claimed:
             self.events.append({**event, "message": message.removeprefix("rankwise: ")})
 
@@ -151,9 +155,9 @@ class Witness:
         self.beat += 1
         for rank in self.ranks.values():
             self.rows[rank.rank] = rank.look(now, self.beat, aborting=self.aborting, stalled=self.stalls.began > 0)
-        self.place.find(self.ranks.values())
+        self.run_folder.find(self.ranks.values())
         with contextlib.suppress(OSError):  # a full disk or a folder that is gone: this node is watched on
-            if self.place.folder is not None:
+            if self.run_folder.folder is not None:
                 self._exchange(now)
 
     def _judge(self, now: float) -> None:
@@ -173,7 +177,7 @@ class Witness:
 
         The file is opened anew each time: network file systems then look for what is new.
         """
-        shared = self.place.path("progress")
+        shared = self.run_folder.path("progress")
         with shared.open("r+b", buffering=0) as file:
             for number in self.ranks:
                 os.pwrite(file.fileno(), self.rows[number].pack(), number * PAGE_BYTES)
@@ -190,18 +194,23 @@ class Witness:
 
     def _close(self) -> None:
         """Tidy up, or bring those events to the log that rank 0 did not live to write."""
-        self._drop_told()
-        if self.events and all(row.over == LOST for row in self.rows):  # nobody is left to go on
-            claim(self.place.path("failure"), f"rankwise: {self.events[-1]['message']}")
-        elif self.kill_at is None and all(rank.row.over for rank in self.ranks.values()):
-            if self.place.folder is not None and (
-                all(row.over for row in self.rows) if self.elastic else 0 in self.ranks
-            ):
-                self.place.path("progress").unlink(missing_ok=True)
-                self._remove_words(range(len(self.rows)))
+        lost = all(row.over == LOST for row in self.rows)  # nobody is left to go on
+        if not lost and self.kill_at is None and all(rank.row.over for rank in self.ranks.values()):
+            # Words of the dead stay for those who go on. Of several witnesses the last sees that all is over.
+            if all(row.over for row in self.rows) if self.elastic else 0 in self.ranks:
+                self._tidy()
             return
-        if not self.events or self.place.folder is None:
+        self._take_words()
+        if self.run_folder.folder is None or not self.events:
             return
+        if lost:
+            deaths = [event["message"] for event in self.events if event["what"] == "death"]
+            claim(self.run_folder.path("failure"), f"rankwise: {deaths[-1]}")
+        self._bring_to_log()
+        if lost:
+            self._tidy()
+
+    def _bring_to_log(self) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the launcher need not wait for this
         until = time.monotonic() + LOG_S
 
@@ -213,27 +222,27 @@ class Witness:
             with contextlib.suppress(OSError):
                 self._exchange(time.monotonic())
         if all(row.state == ENDED and row.over in (0, LOST) for row in self._writers()):
-            append_events(self.place.path("log"), self.events, patient)
-            self._remove_words(self.ranks)
+            self._take_words()
+            append_events(self.run_folder.path("log"), self.events, patient)
 
     def _writers(self) -> list[Row]:
         """Return the rows of those that may write to the log: rank 0, or any where the others go on without it."""
         return self.rows if self.elastic else self.rows[:1]
 
-    def _remove_words(self, ranks: Iterable[int]) -> None:
-        """Take back the words of deaths that nobody will bring to the log any more."""
-        if not self.elastic or (folder := self.place.folder) is None:
-            return
-        for rank in ranks:
-            with contextlib.suppress(OSError):
-                death_path(folder, rank).unlink(missing_ok=True)
+    def _take_words(self) -> None:
+        """Take on the deaths that nobody has brought to the log yet, of nodes whose witness is gone, too."""
+        if self.elastic and self.run_folder.folder is not None:
+            for path, event in words(self.run_folder.folder):
+                with contextlib.suppress(OSError):  # another witness has taken it
+                    path.unlink()
+                    self.events.append(event)
+            self.events.sort(key=lambda event: float(event["noticed"]))
 
-    def _drop_told(self) -> None:
-        """Leave out deaths that have come to the log meanwhile."""
-        if (folder := self.place.folder) is None:
-            return
-        told = {rank.rank for rank in self.ranks.values() if rank.lost and not death_path(folder, rank.rank).exists()}
-        self.events = [e for e in self.events if e["what"] != "death" or e["rank"] not in told]
+    def _tidy(self) -> None:
+        if (folder := self.run_folder.folder) is not None:
+            for path in [self.run_folder.path("progress"), *(path for path, _ in words(folder) if self.elastic)]:
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
 
 
 def main() -> None:

@@ -58,8 +58,9 @@ def _ended(view: RunView, job: Job, later: Job | None) -> str:
 
 def _death(view: RunView, job: Job, later: Job) -> str:
     """Say that a job died, and of which rank if the log tells."""
-    told = (e for e in view.events if e["what"] == "death" and "rank" in e and job.seq < e["seq"] < later.seq)
-    event = next(told, {})
+    told = [e for e in view.events if e["what"] == "death" and "rank" in e and job.seq < e["seq"] < later.seq]
+    alive = (job.began or {}).get("alive")  # behind a shrink the log may still tell of those it went on without
+    event = next((e for e in told if alive is None or e["rank"] in alive), {})
     return f"died, first rank {event.get('rank')} on {event.get('host')}" if event else "died"
 
 

@@ -174,8 +174,7 @@ class RunView:
         """Done, stopped, failed, died, running, or what can be said from another host."""
         if self.end:
             return "done" if self.end["status"] == "ok" else str(self.end["status"])
-        shrunk = bool(self.jobs) and self.jobs[-1].began.get("what") == "shrink"
-        if self.failure and not shrunk:  # else it is of a rank that the others went on without
+        if self.failure:  # ranks that the others went on without leave none
             return "died"
         if not self.header:
             return "empty"

@@ -1,8 +1,8 @@
 """A training job whose ranks die: ``dies_at.py RANK:EPOCH:STEP:PLACE[,...] [arguments of workers.run]``.
 
-Ranks are numbered as at the start. A place is a phase of ``Progress``, ``moving`` or ``deciding``, with step 0, or
-``compute``, ``exchange`` or ``noting``, when what went wrong in a step comes to the log. With `` by TERM`` or
-`` by a bug`` behind it, the rank does not die but has that happen.
+Ranks are numbered as at the start. A place is a phase of ``Progress``, or ``grouping``, ``moving`` or ``deciding``,
+with step 0, or ``compute``, ``exchange`` or ``noting``, when what went wrong in a step comes to the log. With
+`` by TERM`` or `` by a bug`` behind it, the rank does not die but has that happen.
 """
 
 import os
@@ -14,6 +14,7 @@ from typing import Any
 from common.feed import Batch
 from common.mlp import Pass
 from common.progress import Progress
+from ps import nodes as grouping
 from ps import reduce
 from ps.coordinator import Coordinator
 from ps.log import Record
@@ -72,6 +73,13 @@ def served(self: reduce.SendRecv) -> None:
     plain_serve(self)
 
 
+def cores() -> Any:
+    """Die when some have some of the groups of a node."""
+    if positions:
+        die("grouping", positions[0].epoch)
+    return plain_affinity()
+
+
 def moved(self: SyncTimer, nodes: Nodes) -> None:
     """Die while the others put the job in order."""
     if hasattr(self, "nodes"):
@@ -79,10 +87,10 @@ def moved(self: SyncTimer, nodes: Nodes) -> None:
     plain_move(self, nodes)
 
 
-def judged(self: Coordinator, record: Record) -> dict[str, bool]:
+def judged(self: Coordinator, record: Record, *, told: bool = False) -> dict[str, bool]:
     """Die when the epoch is in the log, and nobody knows."""
     die("deciding", record["epoch"])
-    return plain_judge(self, record)
+    return plain_judge(self, record, told=told)
 
 
 def noted(self: Duties, what: str, **fields: Any) -> None:
@@ -107,9 +115,11 @@ def enter(self: Progress, name: str) -> None:
 plain_phase: Any = Progress.__dict__["phase"]
 plain_gradient, plain_serve, plain_move = Pass.loss_grad, reduce.SendRecv.sum, SyncTimer.move
 plain_judge: Callable[..., dict[str, bool]] = Coordinator.judge
+plain_affinity: Callable[[], Any] = vars(grouping)["affinity"]
 plain_open, plain_note = Watch.open, Duties._note
 Progress.phase = property(plain_phase.fget, enter)  # type: ignore[method-assign,assignment]
 Pass.loss_grad, reduce.SendRecv.sum, SyncTimer.move = gradient, served, moved  # type: ignore[method-assign]
+vars(grouping)["affinity"] = cores
 Duties._note = noted  # type: ignore[method-assign]
 reduce.ReduceBcast.sum, Coordinator.judge, Watch.open = reduced, judged, opened  # type: ignore[method-assign,assignment]
 sys.exit(run.main())

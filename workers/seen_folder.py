@@ -10,7 +10,7 @@ from ps.failure import reserve, say
 from workers.seen import Rank
 
 
-class Place:
+class RunFolder:
     """``folder``: the run folder, once there is one. Before, a witness sees its own node only and writes nothing."""
 
     def __init__(self, orders: dict[str, Any]) -> None:

@@ -1,0 +1,152 @@
+"""The coordinator when ranks have died: what it takes from the log and from the witnesses, without a job around it."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from common.config import RunConfig
+from common.errors import JobError
+from common.flat import Flat
+from common.progress import PAGE_BYTES, Row
+from ps.coordinator import Coordinator
+from ps.failure import leave_word, words
+from ps.log import LOG_NAME, LogReader
+from ps.log_writer import RunLog
+from tests.ranks import records
+from tests.synthetic import header, write_run
+from tests.watched import events
+from workers import elastic, takeover
+from workers.seen import LOST
+from workers.takeover import Roll, lead_on
+
+FACTS = header(2)
+HOSTS = ["node0", "node0", "node1"]
+
+
+def survivor(folder: Path, **known: Any) -> Any:
+    """Return as much of a job as a coordinator needs, of a rank that was told of one epoch and did a second."""
+    first = {
+        "epochs": 1,
+        "best_loss": 0.0,
+        "best_epoch": 1,
+        "noise": [1.0, 1.0],
+        "elapsed_s": 5.0,
+        "at": time.time(),
+    }
+    flat = Flat({"W1": (2, 2)}, np.dtype(np.float64))
+    job = SimpleNamespace(
+        coordinator=None, code=None, decision=None, last={"epoch": 1, "memory": first}, epoch=2, over=False,
+        config=RunConfig(epochs=2, patience=1), position=SimpleNamespace(folder=folder),
+        saving=SimpleNamespace(before=SimpleNamespace(steps=20)), **known,
+    )  # fmt: skip
+
+    def appoint(job: Any, folder: Path, *, resumed: bool, lock: bool = True) -> Coordinator:
+        job.coordinator = Coordinator(folder, job.config, flat, {}, resumed=resumed, lock=lock)
+        coordinator: Coordinator = job.coordinator
+        return coordinator
+
+    job.appoint, job.lead = appoint, lambda: job.coordinator
+    return job
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Return a run of three ranks whose coordinator died when it had brought the second epoch to the log."""
+    return write_run(tmp_path / "run", epochs=2, ranks=3, end="")
+
+
+@pytest.fixture
+def job(run: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return what a rank holds that becomes the coordinator."""
+    job = survivor(run)
+    monkeypatch.setattr(takeover, "appoint", job.appoint)
+    return job
+
+
+def roll() -> Roll:
+    """Return three ranks that began just now."""
+    return Roll([0, 1, 2], HOSTS, time.time(), time.perf_counter())
+
+
+def test_what_the_log_says_is_kept_if_a_further_rank_dies_while_it_is_told(job: Any, run: Path) -> None:
+    ranks = roll()
+    first = lead_on(job, ranks, [1, 2], FACTS)  # whose result comes to nobody
+    assert first[1]["stop"]
+    assert lead_on(job, ranks, [1], {**FACTS, "world": 1}) == first
+    assert [(e["dead"], e["alive"]) for e in events(run.parent, "shrink")] == [([0], [1, 2]), ([2], [1])]
+    assert job.lead().epochs == 2
+
+
+def test_an_early_stop_is_told_once(job: Any, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = RunLog(run / LOG_NAME, new=False)
+    log.append("event", what="early-stop", epoch=2, best_epoch=1, best_validation_loss=0.0)
+    log.close()
+    _, decision = lead_on(job, roll(), [1, 2], FACTS)
+    assert decision["stop"]
+    assert len(events(run.parent, "early-stop")) == 1
+    assert "2 ranks at the final test" in capsys.readouterr().out  # there is no third epoch
+
+
+def test_training_does_not_wait_for_the_witnesses(job: Any, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("waits for a word"))
+    ranks = roll()
+    lead_on(job, ranks, [1, 2], FACTS)
+    assert not events(run.parent, "death")
+    event = {"what": "death", "rank": 0, "host": "node0", "epoch": 2, "step": 0, "phase": "writing the log",
+             "message": "rank 0 on node0 died", "noticed": 1.0}  # fmt: skip
+    for _ in range(2):  # the second, if the coordinator before died between bringing it and taking it away
+        assert leave_word(run, event)
+        ranks.bring_words(job.lead(), 10.0)
+        assert not words(run)
+    assert [e["rank"] for e in events(run.parent, "death")] == [0]
+    assert takeover._last_words(job.lead()).told == {0}
+
+
+def test_the_dead_of_a_node_that_is_gone_as_a_whole_are_lost_to_the_other_witnesses(job: Any, run: Path) -> None:
+    rows = run / "progress-0"
+    rows.write_bytes(bytes(3 * PAGE_BYTES))
+    lead_on(job, roll(), [1, 2], FACTS)
+    data = rows.read_bytes()
+    assert len(data) == 3 * PAGE_BYTES
+    assert [Row.unpack(data[rank * PAGE_BYTES :]).over for rank in range(3)] == [LOST, 0, 0]
+
+
+def test_a_lock_that_stays_is_gone_on_without(
+    job: Any, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(takeover, "LOCK_S", 0.05)
+    held = RunLog(run / LOG_NAME, new=False)
+    lead_on(job, roll(), [1, 2], FACTS)
+    assert "going on without the lock" in capsys.readouterr().err
+    assert records(run)[-1]["what"] == "shrink"
+    held.close()
+
+
+def test_a_finding_is_one_of_the_ranks_it_was_made_of(job: Any, run: Path) -> None:
+    log = RunLog(run / LOG_NAME, new=False)
+    for code, numbers in (("straggler", [2]), ("straggler", [0]), ("shared-core", [1, 2]), ("loss-stalled", [])):
+        log.append("verdict", code=code, ranks=numbers)
+    log.close()
+    lead_on(job, roll(), [1, 2], FACTS)
+    assert job.lead().findings.said == {("straggler", (1,)), ("shared-core", (0, 1)), ("loss-stalled", ())}
+    assert len(list(LogReader(run / LOG_NAME).entries())) == len(records(run))
+
+
+def test_errors_without_a_death_come_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Crew:
+        meet = shrink = fetch = regroup = rebuild = error = None
+
+        def __init__(self, job: Any) -> None:
+            pass
+
+        def all_through(self, act: Callable[[], object]) -> bool:
+            return False
+
+    monkeypatch.setattr(elastic, "Crew", Crew)
+    with pytest.raises(JobError, match="again and again"):
+        elastic.train(SimpleNamespace(comm=SimpleNamespace(size=2), train=None))  # type: ignore[arg-type]
