@@ -26,7 +26,7 @@ def said(entries: Iterable[Entry]) -> list[tuple[str, list[int]]]:
         elif entry.kind == "header" or record.get("what") == "resume":
             started = list(range(record["world" if entry.kind == "header" else "ranks"]))
         elif record.get("what") == "shrink":
-            now = {started.index(rank): new for new, rank in enumerate(record["alive"])}
+            now = {started.index(rank): new for new, rank in enumerate(record["alive"]) if rank in started}
             found = [(code, [now[r] for r in ranks]) for code, ranks in found if all(r in now for r in ranks)]
             started = record["alive"]
     return found
