@@ -189,7 +189,10 @@ def go_on(log: RunLog, head: Record, job: Again, of_header: Record) -> Record:
     place = {"epoch": job.epoch, "step": job.step, "ranks_before": head["world"], "ranks": job.ranks}
     if job.dead:
         hosts = ["node0"] * len(job.dead)
-        log.append("event", what="shrink", dead=list(job.dead), hosts=hosts, seconds=0.004, **place, **facts)
+        alive = [rank for rank in range(head["world"]) if rank not in job.dead]
+        log.append(
+            "event", what="shrink", dead=list(job.dead), hosts=hosts, alive=alive, seconds=0.004, **place, **facts
+        )  # fmt: skip
     else:
         log.append("event", what="resume", passed_over=[], **place, **facts, data=new["data"], model=new["model"])
     return new
