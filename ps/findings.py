@@ -25,7 +25,9 @@ def said(entries: Iterable[Entry]) -> list[tuple[str, list[int]]]:
     for entry in entries:
         record = entry.record() if entry.kind in ("header", "event", "verdict") else {}
         if entry.kind == "verdict":
-            found.append((str(record.get("code")), _ranks(entry, record.get("ranks"))))
+            if not isinstance(code := record.get("code"), str):
+                raise entry.error("verdict without a code; by another program? start a new run")
+            found.append((code, _ranks(entry, record.get("ranks"))))
         elif entry.kind == "header" or record.get("what") == "resume":
             (world,) = _ranks(entry, [record.get("world" if entry.kind == "header" else "ranks")])
             started = list(range(world))

@@ -52,8 +52,8 @@ def test_a_killed_rank_is_named(tmp_path: Path, rank: int) -> None:
 @pytest.mark.parametrize(
     ("rank", "epoch", "phase"),
     [
-        (1, 2, "evaluation"),
-        (0, 3, "writing the log"),  # the second checkpoint waits for the first, so that is whole by then
+        (1, 3, "evaluation"),  # the second checkpoint waits for the first, so that is whole by then
+        (0, 3, "writing the log"),
         (2, 2, "checkpoint"),
         (0, 0, "writing the model"),
         (1, 0, "closing"),
