@@ -1,6 +1,7 @@
 """What all tests share: pytest itself stays out of MPI and starts ranks with mpirun."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from tests.ranks import MPIRUN, Result, mpirun
 
 mpi4py.rc.initialize = False
 ROOT = Path(__file__).parent.parent
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell script leaves it to what runs behind ``&``
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # else all that tests start would ignore it too
 
 
 def pytest_report_header() -> str:
