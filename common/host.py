@@ -15,17 +15,17 @@ def process_start(pid: int) -> int | None:
 
     Process ids are used again; id, start and boot together are not.
     """
-    fields = _stat(pid)
+    fields = stat_fields(pid)
     return int(fields[19]) if len(fields) > 19 else None
 
 
 def has_ended(pid: int) -> bool:
     """Say whether a process has ended of which its parent has not taken notice yet: its id is still there."""
-    return _stat(pid)[:1] in (["Z"], ["X"])
+    return stat_fields(pid)[:1] in (["Z"], ["X"])
 
 
-def _stat(pid: int) -> list[str]:
-    """Return the fields of a process from the third on, its state; none if it is gone or the system does not tell."""
+def stat_fields(pid: int) -> list[str]:
+    """Return a process's fields from its state on, proc(5)'s third; none if it is gone or the system does not tell."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,7 +1,6 @@
 """Going on with a run: from which checkpoint, and whether configuration and data are still the same."""
 
-import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from ps import checkpoint, runs
 from ps.checkpoint import Snapshot
 from ps.log import LOG_NAME
 from ps.modes import MODES
+from ps.rules import FLAG, NUMBER, TEXT, Judge, Rule, nil, several, table
 from ps.sync import KEPT, State, Synchronizer
 from workers.saving import PARAMETERS, Before
 
@@ -98,51 +98,21 @@ def check_same(saved: dict[str, Any], config: RunConfig) -> None:
         )
 
 
-def wrong(value: Any, form: Any, name: str) -> str:
-    """Return the name of a value that is not of its form, be it within ``value``; nothing if all are.
-
-    A form is a map of forms, a list of forms, or a function that says whether a value is of it.
-    """
-    if isinstance(form, dict):
-        if not isinstance(value, dict) or not form.keys() <= value.keys():
-            return name
-        return next(filter(None, (wrong(value[key], form[key], f"{name}.{key}") for key in form)), "")
-    if isinstance(form, list):
-        if not isinstance(value, list) or len(value) != len(form):
-            return name
-        return next(filter(None, (wrong(v, f, name) for v, f in zip(value, form, strict=True))), "")
-    return "" if form(value) else name
-
-
-def _whole(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= MOST
-
-
-def _number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
-
-
-FORM = {
-    "position": {
-        "epoch": lambda value: _whole(value) and value > 0,
-        "steps": _whole,
-        "closed": lambda value: type(value) is bool,
-        "rows": _whole,
-        "loss_sum": _number,
-    },
-    "mode": lambda value: isinstance(value, str) and value in MODES,
-    "world": lambda value: _whole(value) and value > 0,
-    "counts": lambda value: isinstance(value, dict) and all(isinstance(k, str) and _whole(n) for k, n in value.items()),
-    "coordinator": {
-        "epochs": _whole,
-        "best_loss": lambda value: value is None or _number(value),
-        "best_epoch": _whole,
-        "noise": [_number, _number],
-        "elapsed_s": _number,
-    },
-    "skipped": [_whole, _whole, _whole],
-}
-"""What a checkpoint says beside its arrays, as far as going on needs it."""
+COUNT = Rule("a whole number from 0", frozenset({int}), low=0, high=MOST)
+FROM_ONE = replace(COUNT, what="a whole number from 1", low=1)
+HEADER = table(data=table(sha256=TEXT), world=COUNT)
+"""What the log's header says, as far as going on needs it."""
+ABOUT = table(
+    position=table(epoch=FROM_ONE, steps=COUNT, closed=FLAG, rows=COUNT, loss_sum=NUMBER),
+    mode=TEXT,
+    world=FROM_ONE,
+    counts=Rule("a map", frozenset({dict}), of=COUNT),
+    coordinator=table(
+        epochs=COUNT, best_loss=nil(NUMBER), best_epoch=COUNT, noise=several(2, NUMBER), elapsed_s=NUMBER
+    ),
+    skipped=several(3, COUNT),
+)
+"""The same of what a checkpoint says beside its arrays."""
 
 
 def open_origin(folder: Path) -> Origin:
@@ -151,16 +121,19 @@ def open_origin(folder: Path) -> Origin:
         raise RankwiseError(f"resume: {folder} came to its end already; give a larger --epochs in a new run")
     snapshot, faults = checkpoint.newest(folder)
     header = runs.header_of(folder / LOG_NAME)
-    if bad := wrong(header, {"data": {"sha256": lambda value: isinstance(value, str)}, "world": _whole}, "header"):
-        raise RankwiseError(f"resume: the log of {folder} lacks {bad}, or it is of another kind; start a new run")
+    if bad := Judge().fault(header, HEADER):
+        raise RankwiseError(f"resume: the log of {folder}: header{bad}; start a new run")
     sha256, world = header["data"]["sha256"], header["world"]
     if snapshot is None:
         return Origin(str(folder), data_sha256=sha256, world=world, faults=faults)
     about = snapshot.about
-    if bad := wrong(about, FORM, "about"):
+    bad = Judge().fault(about, ABOUT)
+    if not bad and about["mode"] not in MODES:
+        bad = f".mode is {about['mode']!r}, not one of {', '.join(MODES)}"
+    if bad:
         raise RankwiseError(
-            f"resume: {folder / snapshot.name} lacks {bad}, or it is of another kind; written by another version? move "
-            "it away to go on from the one before"
+            f"resume: {folder / snapshot.name}: about{bad}; written by another version? move it away to go on from the "
+            "one before"
         )
     position = about["position"]
     whole = position["closed"]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from common.host import stat_fields
 from common.progress import ENDED, LOADING, STOPPED, Row, read_row
 
 LOOK_S = 1.0
@@ -103,20 +104,12 @@ def open_file(pid: int, handle: int) -> BinaryIO:
 
 def is_stopped(pid: int) -> bool:
     """Say whether a process is stopped by a signal or a debugger."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2][:1]
-    except OSError:
-        return False
-    return state in (b"T", b"t")
+    return stat_fields(pid)[:1] in (["T"], ["t"])
 
 
 def cpu_ticks(pid: int) -> int:
     """Return how long a process has computed, in the system's ticks; 0 if it is gone."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()
-    except OSError:
-        return 0
-    return int(fields[11]) + int(fields[12])
+    return sum(map(int, stat_fields(pid)[11:13]))
 
 
 def killed_by(process: int) -> str:

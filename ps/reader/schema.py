@@ -4,76 +4,33 @@ A checksum says that a record is as it was written, not that its writer kept to 
 tables instead of asking at every use. Unknown fields and kinds pass: later versions add some.
 """
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from reprlib import repr as brief
-from types import NoneType
 from typing import Any
 
 from common import marks
 from ps.comparison import TRIAL_SECONDS
 from ps.log import Record
 from ps.reader.rewinds import GOING_ON
+from ps.rules import (
+    FLAG,
+    MAP,
+    NUMBER,
+    RANKS,
+    TEXT,
+    WHOLE,
+    Judge,
+    Rule,
+    absent,
+    by_parameter,
+    by_rank,
+    listing,
+    nil,
+    table,
+)
 
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """What a value may be: of one of ``types``, a number finite and from ``low`` to ``high``.
-
-    ``of``: the rule of every entry of a list or map. ``per``: what there must be one entry for each of, ``rank`` or
-    ``parameter``. ``fields``: the rules of a map's known keys. ``absent``: the field may be missing.
-    """
-
-    what: str
-    types: frozenset[type]
-    low: float = -math.inf
-    high: float = math.inf
-    of: "Rule | None" = None
-    per: str = ""
-    fields: Mapping[str, "Rule"] = field(default_factory=dict)
-    absent: bool = False
-
-
-def nil(rule: Rule) -> Rule:
-    """Allow nil too."""
-    return replace(rule, what=f"{rule.what} or nil", types=rule.types | {NoneType})
-
-
-def absent(rule: Rule) -> Rule:
-    """Allow the field to be missing: from some records of its kind, or from logs of an earlier version."""
-    return replace(rule, absent=True)
-
-
-def listing(of: Rule) -> Rule:
-    """Return the rule of a list of any length."""
-    return Rule("a list", frozenset({list}), of=of)
-
-
-def by_rank(of: Rule) -> Rule:
-    """Return the rule of a list with one entry a rank."""
-    return replace(listing(of), per="rank")
-
-
-def by_parameter(of: Rule) -> Rule:
-    """Return the rule of a map from each of the model's parameters."""
-    return Rule("a map", frozenset({dict}), of=of, per="parameter")
-
-
-def table(**fields: Rule) -> Rule:
-    """Return the rule of a map with known keys."""
-    return Rule("a map", frozenset({dict}), fields=fields)
-
-
-TEXT = Rule("a text", frozenset({str}))
-WHOLE = Rule("a whole number", frozenset({int}))
-NUMBER = Rule("a finite number", frozenset({int, float}))
 TIME = Rule("a Unix time", frozenset({float}), low=0, high=1e11)
 PID = Rule("a process id", frozenset({int}), low=1, high=2**31 - 1)
-RANKS = Rule("a number of ranks", frozenset({int}), low=1)
 EPOCH = Rule("the number of an epoch", frozenset({int}), low=0, high=2**53)
-MAP = table()
-FLAG = Rule("true or false", frozenset({bool}))
 INTERVAL = table(median=NUMBER, low=NUMBER, high=NUMBER)
 MOMENTS = (*marks.NAMES, "last")
 """Of a sampled step, in ``steps`` records: each a list by step of lists by rank."""
@@ -339,15 +296,14 @@ EVENTS = {
 """By ``what``, the events of which readers use more than they print as it is."""
 
 
-class Check:
+class Check(Judge):
     """Says what is wrong with each record of a log, which depends on the header and on events that change the ranks.
 
     So those are to come in their order; epochs may come later, since their number tells which ranks they are of.
     """
 
     def __init__(self) -> None:
-        self.world: Any = None
-        self.parameters: Any = None
+        super().__init__()
         self._worlds: list[tuple[int, Any]] = []
 
     def __call__(self, record: Record) -> str:
@@ -363,57 +319,8 @@ class Check:
                 return f"{kind}.ranks is {brief(record['ranks'])}, but world {brief(record['world'])}"
             self._worlds.append((record["seq"], record.get("world", record.get("ranks"))))
         self.world = next((world for seq, world in reversed(self._worlds) if seq <= record["seq"]), None)
-        if found := self._fault(record, RECORDS[kind]) or (event and self._fault(record, event)):
+        if found := self.fault(record, RECORDS[kind]) or (event and self.fault(record, event)):
             return f"{kind}{found}"
         if kind == "header":
             self.parameters = record["model"]["parameters"].keys()
         return ""
-
-    def _fault(self, value: Any, rule: Rule) -> str:
-        """Return the path to what breaks the rule, and how; nothing if all is well."""
-        if type(value) not in rule.types or (type(value) in NUMBER.types and not _within(value, rule)):
-            return f" is {brief(value)}, not {rule.what}"
-        if type(value) is list:
-            return self._list_fault(value, rule)
-        if type(value) is dict:
-            return self._map_fault(value, rule)
-        return ""
-
-    def _list_fault(self, values: list[Any], rule: Rule) -> str:
-        if rule.per and len(values) != self.world:
-            return f" has {len(values)} entries for {self.world} ranks"
-        if rule.of is None or _plainly_right(values, rule.of):
-            return ""
-        faults = ((i, self._fault(value, rule.of)) for i, value in enumerate(values))
-        return next((f"[{i}]{found}" for i, found in faults if found), "")
-
-    def _map_fault(self, values: dict[Any, Any], rule: Rule) -> str:
-        if rule.per and values.keys() != self.parameters:
-            return " has other parameters than the header"
-        for name, sub in rule.fields.items():
-            if name in values:
-                if found := self._fault(values[name], sub):
-                    return f".{name}{found}"
-            elif not sub.absent:
-                return f".{name} is missing"
-        if rule.of is not None:
-            for name, value in values.items():
-                if found := self._fault(name, TEXT) or self._fault(value, rule.of):
-                    return f".{brief(name)}{found}"
-        return ""
-
-
-def _within(value: float, rule: Rule) -> bool:
-    return rule.low <= value <= rule.high and math.isfinite(value)
-
-
-def _plainly_right(values: list[Any], rule: Rule) -> bool:
-    """Say at the speed of C that all is well with the numbers or texts that most of a log is; False is no verdict.
-
-    Numbers that are not finite, or a few that are too large to add, make the sum so.
-    """
-    if rule.types & {list, dict} or (rule.low, rule.high) != (-math.inf, math.inf):
-        return False
-    if not set(map(type, values)) <= rule.types:
-        return False
-    return str in rule.types or math.isfinite(sum(filter(None, values)))
