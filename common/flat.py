@@ -18,7 +18,7 @@ class Slot(IntEnum):
     STOP = 1
     SAVE = 2
     PRINT = 3
-    """The first of three: ps/replicas.py."""
+    """The first of three: ps/sync/replica_check.py."""
 
 
 ASK_STOP, ASK_SAVE = 1, 2

@@ -1,11 +1,12 @@
 """Where a rank is in training, in memory that another process of its node reads while the rank runs and after its end.
 
-A rank writes its row in place, with a few stores a step. The witness of its node (``workers/witness.py``) reads it,
-adds what it sees from outside, and copies the rows of its node into a file that the witnesses of other nodes read.
+A rank writes its row in place, with a few stores a step. The watchdog of its node (``workers/watchdog/watchdog.py``)
+reads it, adds what it sees from outside, and copies the rows of its node into a file that other nodes' watchdogs read.
 """
 
 import mmap
 import os
+import signal
 import struct
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -178,3 +179,37 @@ def read_row(file: BinaryIO) -> Row:
     """Read a row from a rank's own memory, opened without a buffer."""
     file.seek(0)
     return Row.unpack(file.read(LAYOUT.size))
+
+
+class Position(Progress):
+    """Where this rank is, for the message when it fails."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._folder: Path | None = None
+        self.debug = False
+
+    @property
+    def folder(self) -> Path | None:
+        """The run folder, once there is one; its witness learns of it."""
+        return self._folder
+
+    @folder.setter
+    def folder(self, folder: Path) -> None:
+        self._folder = folder
+        self.show_folder(folder)
+
+    def __str__(self) -> str:
+        where = self.phase if not self.epoch else f"epoch {self.epoch}"
+        return f"{where}, step {self.step}" if self.step else where
+
+
+LOST = 2
+"""In a row, instead of having left MPI: it died, and the others go on without it."""
+
+
+ABORT_SIGNAL = signal.SIGURG
+"""Has a rank end the job with the exit code of an error (``workers/launch/signals.py``); other programs ignore it."""
+
+
+STACK_SIGNAL = signal.SIGUSR2

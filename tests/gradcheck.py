@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from common import models
-from common.feed import Batch
+from common.data.loader import Batch
 from common.flat import Array, Flat
-from common.mlp import Mlp
-from common.models import Model
+from common.nn import models
+from common.nn.mlp import Mlp
+from common.nn.models import Model
 
 
 def make_batch(model: Model | Mlp, x: Array, y: Array, dtype: str = "float64") -> Batch:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ps.log import Record, read
+from ps.logfile.reader import read
+from ps.logfile.records import Record
 
 MPIRUN = str(Path(sys.prefix) / "bin" / "mpirun")
 PROGRAMS = Path(__file__).parent / "programs"

@@ -7,8 +7,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-from ps.log import LOG_NAME
-from ps.log_writer import RunLog
+from common.run_files import LOG_NAME
+from ps.logfile.writer import RunLog
 from ps.reader.report import report
 from tests.ranks import epochs
 from tests.synthetic import write_run

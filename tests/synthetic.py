@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common import marks
+from common import step_times
 from common.config import RunConfig
-from ps.log import FORMAT, LOG_NAME, VERSION, Record
-from ps.log_writer import RunLog
-from ps.reader.schema import PROCESSES
+from common.run_files import LOG_NAME
+from ps.logfile.records import FORMAT, VERSION, Record
+from ps.logfile.schema import PROCESSES
+from ps.logfile.writer import RunLog
 
 STEPS = 20
 ROWS = 64
@@ -166,7 +167,7 @@ def steps(head: Record, record: Record) -> Record:
         "end": [last + 650] * ranks,
         "last": [last] * ranks,
     }
-    assert set(moments) == {*marks.NAMES, "last"}
+    assert set(moments) == {*step_times.NAMES, "last"}
     return {
         "epoch": record["epoch"],
         "steps": record["sampled_steps"],

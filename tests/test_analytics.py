@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from common.flat import Array
-from ps import analytics
-from ps.contribution import ContributionMeter, Rows
-from ps.rows import row_type
+from ps.metrics import epoch_metrics
+from ps.metrics.contribution import ContributionMeter, Rows
+from ps.metrics.rank_row import row_type
 from tests.ranks import program
 
 NAMES = ["w", "b"]
@@ -44,7 +44,7 @@ def test_one_step_with_uneven_rows_equals_the_definitions() -> None:
     means[3] = 0
     weights = np.array(counts) / 9
     g = weights @ means
-    found = analytics.contribution(gather([(counts, means)]), NAMES)
+    found = epoch_metrics.contribution(gather([(counts, means)]), NAMES)
     for part, name in ((slice(0, 6), "w"), (slice(6, 8), "b")):
         own, whole = means[:, part], g[part]
         norms = np.linalg.norm(own, axis=1)
@@ -66,23 +66,23 @@ def test_one_step_with_uneven_rows_equals_the_definitions() -> None:
 
 def test_several_steps_are_ratios_of_sums() -> None:
     steps = [([2, 2], draw(2, 1)), ([2, 2], 10 * draw(2, 2))]
-    found = analytics.contribution(gather(steps), NAMES)
+    found = epoch_metrics.contribution(gather(steps), NAMES)
     g = [means.mean(axis=0) for _, means in steps]
     top = sum(0.5 * means[0] @ whole for (_, means), whole in zip(steps, g, strict=True))
     assert found["share_all"][0] == pytest.approx(top / sum(whole @ whole for whole in g))
 
 
 def test_the_only_rank_has_no_others() -> None:
-    found = analytics.contribution(gather([([7], draw(1, 3))]), NAMES)
+    found = epoch_metrics.contribution(gather([([7], draw(1, 3))]), NAMES)
     assert found["share_all"] == pytest.approx([1])
     assert found["cosine_all"] == pytest.approx([1])
     assert found["leave_one_out_all"] == [None]
-    assert analytics.NoiseScale().update(list(found["noise_trace"].values()), [0.0]) is None
-    assert analytics.bus_bandwidth(8.0, 1, 1.0) is None
+    assert epoch_metrics.NoiseScale().update(list(found["noise_trace"].values()), [0.0]) is None
+    assert epoch_metrics.bus_bandwidth(8.0, 1, 1.0) is None
 
 
 def test_a_gradient_of_zero_leaves_ratios_undefined() -> None:
-    found = analytics.contribution(gather([([1, 1], np.zeros((2, 8)))]), NAMES)
+    found = epoch_metrics.contribution(gather([([1, 1], np.zeros((2, 8)))]), NAMES)
     assert found["share_all"] == found["cosine_all"] == found["norm_ratio_all"] == [None, None]
     assert found["diversity_all"] is found["effective_ranks"] is None
 
@@ -94,7 +94,7 @@ def test_noise_scale_is_unbiased_for_uneven_rows() -> None:
     traces, squares = [], []
     for _ in range(4000):
         means = true + rng.standard_normal((3, 8)) * deviation / np.sqrt(counts)[:, None]
-        found = analytics.contribution(gather([(counts, means)]), NAMES)
+        found = epoch_metrics.contribution(gather([(counts, means)]), NAMES)
         traces.append(sum(found["noise_trace"].values()))
         squares.append(sum(found["noise_gradient_sq"].values()))
     assert np.mean(traces) == pytest.approx(np.square(deviation).sum(), rel=0.05)
@@ -102,11 +102,11 @@ def test_noise_scale_is_unbiased_for_uneven_rows() -> None:
 
 
 def test_noise_scale_is_smoothed_before_it_is_divided() -> None:
-    noise = analytics.NoiseScale()
+    noise = epoch_metrics.NoiseScale()
     assert noise.update([10.0], [0.5]) == pytest.approx(20)
     assert noise.update([20.0], [1.5]) == pytest.approx((0.8 * 2 + 4) / (0.8 * 0.1 + 0.3))
     assert noise.update([0.0], [0.0]) is None
-    assert analytics.NoiseScale().update([1.0], [-1.0]) is None
+    assert epoch_metrics.NoiseScale().update([1.0], [-1.0]) is None
 
 
 def test_squares_beyond_float32_are_measured_all_the_same() -> None:
@@ -122,15 +122,15 @@ def test_squares_beyond_float32_are_measured_all_the_same() -> None:
 
 
 def test_efficiency_is_that_of_pop() -> None:
-    found = analytics.efficiency(np.array([1.0, 2.0, 3.0]), np.array([4.0, 4.0, 3.9]))
+    found = epoch_metrics.efficiency(np.array([1.0, 2.0, 3.0]), np.array([4.0, 4.0, 3.9]))
     assert found == pytest.approx({"load_balance": 2 / 3, "communication": 0.75, "parallel": 0.5})
-    assert analytics.efficiency(np.zeros(2), np.ones(2))["parallel"] is None
+    assert epoch_metrics.efficiency(np.zeros(2), np.ones(2))["parallel"] is None
 
 
 def test_bus_bandwidth_counts_what_each_rank_must_move() -> None:
-    assert analytics.bus_bandwidth(100.0, 4, 0.5) == pytest.approx(300)
-    assert analytics.bus_bandwidth(100.0, 4, 0.0) is None
-    assert analytics.ratio(math.inf, 1.0) is None
+    assert epoch_metrics.bus_bandwidth(100.0, 4, 0.5) == pytest.approx(300)
+    assert epoch_metrics.bus_bandwidth(100.0, 4, 0.0) is None
+    assert epoch_metrics.ratio(math.inf, 1.0) is None
 
 
 @pytest.mark.parametrize("n", [3, 4])

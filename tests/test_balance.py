@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from common.batches import Batches
-from ps.balance import label_z
-from ps.log import Record
-from ps.skew import skewed_labels, skewed_targets
+from common.data.sampler import Batches
+from ps.findings.row_balance import label_z
+from ps.findings.skewed_rows import skewed_labels, skewed_targets
+from ps.logfile.records import Record
 from tests.ranks import Result, program, records
 
 Job = Callable[..., Result]

@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.batches import Batches, sampled_steps
+from common.data.sampler import Batches
+from common.step_times import sampled_steps
 
 SIZES = st.integers(1, 9)
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from ps.modes import MODES
+from ps.sync.modes import MODES
 from tests.ranks import Result, finish, mpirun, popen
-from workers.bench.scaling import counts, karp_flatt
+from workers.benchmark.scaling import counts, karp_flatt
 
 QUICK = ("--rounds", "3", "--steps", "20", "--batch", "24", "--layers", "12,16,3")
 

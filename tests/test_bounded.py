@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 
-from ps.log import LOG_NAME, LogReader
-from ps.log_writer import RunLog
-from ps.reader import compare, replay
-from ps.reader.comparison import MOST_SWEEPS, Contents
-from ps.reader.run import MOST_EVENTS, MOST_KINDS, MOST_VERDICTS, RunView
-from ps.reader.show import show
+from common.run_files import LOG_NAME
+from ps.logfile.reader import LogReader
+from ps.logfile.writer import RunLog
+from ps.reader import run_summary
+from ps.reader.commands import compare, whatif_replay
+from ps.reader.commands.show import show
+from ps.reader.comparison_view import MOST_SWEEPS, Contents
+from ps.reader.run_view import MOST_EVENTS, MOST_KINDS, MOST_VERDICTS, RunView
 from tests import synthetic
 from tests.synthetic import write_run
 
@@ -20,7 +22,7 @@ FINDING = {"code": "odd", "severity": "info", "ranks": [], "text": "odd", "remed
 
 def test_a_summary_finds_when_a_loss_was_reached_in_so_many_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compare, "MOST_EPOCHS", 100)
-    head, rng, summary = synthetic.header(2), random.Random(0), compare.Summary()
+    head, rng, summary = synthetic.header(2), random.Random(0), run_summary.Summary()
     for number in range(1, 3001):
         record = synthetic.epoch(head, number, rng, {})
         summary.add(record | {"elapsed_s": float(number), "loss": 1000 / number if number % 3 else 1000.0})
@@ -38,20 +40,20 @@ def test_a_replay_keeps_seven_fields_of_so_many_epochs(tmp_path: Path, monkeypat
     run = write_run(tmp_path / "run", epochs=300, ranks=16)
 
     def kept() -> list[dict[str, Any]]:
-        epochs = replay.Epochs()
+        epochs = whatif_replay.Epochs()
         for entry in LogReader(run / LOG_NAME).entries():
             epochs.take(entry)
-            assert len(epochs.whole.kept()) <= replay.MOST_EPOCHS
+            assert len(epochs.whole.kept()) <= whatif_replay.MOST_EPOCHS
         found = epochs.records()
         assert not epochs.whole.kept()  # whose records would stay decoded
         return found
 
     assert 100 <= len(kept()) <= 200
-    assert set(kept()[0]) == {"steps", *replay.BY_RANK}
-    monkeypatch.setattr(replay, "MOST_NUMBERS", 20_000)  # of 16 ranks x (25 + 5 x 4) in an epoch
+    assert set(kept()[0]) == {"steps", *whatif_replay.BY_RANK}
+    monkeypatch.setattr(whatif_replay, "MOST_NUMBERS", 20_000)  # of 16 ranks x (25 + 5 x 4) in an epoch
     assert 14 <= len(kept()) <= 27
-    monkeypatch.setattr(replay, "MOST_NUMBERS", 1)
-    assert 4 <= len(kept()) <= replay.LEAST_EPOCHS
+    monkeypatch.setattr(whatif_replay, "MOST_NUMBERS", 1)
+    assert 4 <= len(kept()) <= whatif_replay.LEAST_EPOCHS
 
 
 def test_findings_events_and_sweeps_are_limited_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,11 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from common import run_files
 from common.errors import CheckpointError
 from common.flat import Array
-from ps import checkpoint, checkpoint_writer
-from ps.checkpoint import Snapshot
-from ps.checkpoint_writer import Writer
+from workers.checkpoint import checkpoint_file
+from workers.checkpoint.checkpoint_file import Snapshot
+from workers.checkpoint.writer import Writer
 
 
 def snapshot(step: int = 5, n: int = 1000) -> Snapshot:
@@ -42,8 +43,8 @@ def same(one: Snapshot, other: Snapshot) -> bool:
 
 def test_what_is_saved_comes_back_bit_by_bit(tmp_path: Path) -> None:
     saved = snapshot()
-    path = checkpoint.save(tmp_path, saved, keep=2)
-    loaded = checkpoint.load(path)
+    path = checkpoint_file.save(tmp_path, saved, keep=2)
+    loaded = checkpoint_file.load(path)
     assert path.name == "checkpoint-5.npz"
     assert same(saved, loaded)
     assert loaded.step == 5
@@ -55,45 +56,45 @@ def test_what_is_saved_comes_back_bit_by_bit(tmp_path: Path) -> None:
 def test_the_newest_are_kept_and_other_files_left_alone(tmp_path: Path) -> None:
     (tmp_path / "checkpoint-old.npz").write_text("not ours")
     for step in (1, 9, 10, 200):
-        checkpoint.save(tmp_path, snapshot(step), keep=2)
-    assert [path.name for path in checkpoint.all_in(tmp_path)] == ["checkpoint-200.npz", "checkpoint-10.npz"]
+        checkpoint_file.save(tmp_path, snapshot(step), keep=2)
+    assert [path.name for path in run_files.all_in(tmp_path)] == ["checkpoint-200.npz", "checkpoint-10.npz"]
     assert sorted(os.listdir(tmp_path)) == ["checkpoint-10.npz", "checkpoint-200.npz", "checkpoint-old.npz"]
 
 
 def test_a_damaged_newest_is_told_and_the_one_before_taken(tmp_path: Path) -> None:
-    checkpoint.save(tmp_path, snapshot(1), keep=2)
-    path = checkpoint.save(tmp_path, snapshot(2), keep=2)
+    checkpoint_file.save(tmp_path, snapshot(1), keep=2)
+    path = checkpoint_file.save(tmp_path, snapshot(2), keep=2)
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    found, faults = checkpoint.newest(tmp_path)
+    found, faults = checkpoint_file.newest(tmp_path)
     assert found is not None
     assert found.step == 1
     assert len(faults) == 1
     assert str(path) in faults[0]
-    assert checkpoint.newest(tmp_path / "nowhere")[0] is None
+    assert checkpoint_file.newest(tmp_path / "nowhere")[0] is None
 
 
 def test_no_older_one_goes_before_the_new_one_is_readable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    checkpoint.save(tmp_path, snapshot(1), keep=1)
-    write = checkpoint._write_array
+    checkpoint_file.save(tmp_path, snapshot(1), keep=1)
+    write = checkpoint_file._write_array
 
     def torn(archive: zipfile.ZipFile, name: str, array: Any) -> int:
         return write(archive, name, array) ^ 1  # another checksum than that of what lies on the disk
 
-    monkeypatch.setattr(checkpoint, "_write_array", torn)
+    monkeypatch.setattr(checkpoint_file, "_write_array", torn)
     with pytest.raises(CheckpointError):
-        checkpoint.save(tmp_path, snapshot(2), keep=1)
+        checkpoint_file.save(tmp_path, snapshot(2), keep=1)
     assert os.listdir(tmp_path) == ["checkpoint-1.npz"]
 
 
 def test_a_disk_that_fills_up_leaves_the_older_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    checkpoint.save(tmp_path, snapshot(1), keep=1)
+    checkpoint_file.save(tmp_path, snapshot(1), keep=1)
 
     def full(archive: zipfile.ZipFile, name: str, array: Any) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "_write_array", full)
+    monkeypatch.setattr(checkpoint_file, "_write_array", full)
     writer = Writer(tmp_path, keep=1)
     writer.start(snapshot(2))
     outcome = writer.ended(wait=True)
@@ -111,9 +112,9 @@ def test_what_a_killed_job_left_is_removed(tmp_path: Path) -> None:
 
 def test_reading_back_takes_hardly_any_memory(tmp_path: Path) -> None:
     array = np.zeros(8 << 20, np.uint8)
-    path = checkpoint.save(tmp_path, Snapshot(1, {"a": array}), keep=1)
+    path = checkpoint_file.save(tmp_path, Snapshot(1, {"a": array}), keep=1)
     tracemalloc.start()
-    checkpoint.verify(path)
+    checkpoint_file.verify(path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < array.nbytes / 2
@@ -122,7 +123,7 @@ def test_reading_back_takes_hardly_any_memory(tmp_path: Path) -> None:
 def test_writing_takes_hardly_any_memory_beside_the_copy(tmp_path: Path) -> None:
     array = np.zeros((4, 2 << 20), np.uint8)
     tracemalloc.start()
-    checkpoint.save(tmp_path, Snapshot(1, {"a": array}), keep=1)
+    checkpoint_file.save(tmp_path, Snapshot(1, {"a": array}), keep=1)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < array.nbytes / 2
@@ -143,7 +144,7 @@ def test_who_waits_hears_that_the_writing_goes_on_or_not(tmp_path: Path, monkeyp
         ticks.append(len(ticks))
         (more if len(ticks) == 1 else over).set()
 
-    monkeypatch.setattr(checkpoint_writer, "save", slow)
+    monkeypatch.setattr("workers.checkpoint.writer.save", slow)
     writer = Writer(tmp_path, keep=1)
     writer.start(snapshot(1))
     assert writer.ended(wait=True, tick=tick) == tmp_path
@@ -160,7 +161,7 @@ def test_a_writer_saves_beside_the_training(tmp_path: Path) -> None:
 
 
 WHOLE = io.BytesIO()
-checkpoint._write(WHOLE, snapshot(5, n=20))
+checkpoint_file._write(WHOLE, snapshot(5, n=20))
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -175,10 +176,10 @@ def test_damage_is_never_taken_for_a_checkpoint(tmp_path: Path, cut: int, flips:
     path = tmp_path / "checkpoint-5.npz"
     path.write_bytes(data[:cut])
     with pytest.raises(CheckpointError):
-        checkpoint.load(path)
+        checkpoint_file.load(path)
     path.write_bytes(data)
     try:
-        loaded = checkpoint.load(path)
+        loaded = checkpoint_file.load(path)
     except CheckpointError:
         return
     assert same(loaded, snapshot(5, n=20))  # bits that do not matter: a date, say
@@ -190,20 +191,20 @@ def test_other_files_are_refused(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "checkpoint-1.npz"
     path.write_bytes(data)
     with pytest.raises(CheckpointError):
-        checkpoint.load(path)
+        checkpoint_file.load(path)
 
 
 def test_hostile_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint-1.npz"
     np.savez_compressed(path, allow_pickle=False, about=np.zeros(10**7, np.uint8))
     with pytest.raises(CheckpointError, match=r"claims to hold more|compressed"):
-        checkpoint.load(path)
+        checkpoint_file.load(path)
     huge = io.BytesIO()
     np.lib.format.write_array_header_1_0(huge, {"descr": "<f8", "fortran_order": False, "shape": (2**40,)})
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("about.npy", huge.getvalue())
     with pytest.raises(CheckpointError, match="length it claims"):
-        checkpoint.load(path)
+        checkpoint_file.load(path)
     path.unlink()
     with pytest.raises(CheckpointError):
-        checkpoint.load(path)
+        checkpoint_file.load(path)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.flat import BLOCK
-from ps.checks import COLUMNS, WEIGHT, check, is_finite, long_norm
+from ps.sync.checksum import COLUMNS, WEIGHT, check, is_finite, long_norm
 
 N = 2 * BLOCK + 100
 

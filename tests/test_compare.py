@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ps.log import LogReader, Record
-from ps.modes import MODES
-from ps.reader.schema import Check
+from ps.logfile.reader import LogReader
+from ps.logfile.records import Record
+from ps.logfile.schema import Check
+from ps.sync.modes import MODES
 from tests.ranks import MPIRUN, Result, finish, mpirun, popen, records
-from workers.compare.trials import order
+from workers.benchmark.trials import order
 
 SMALL = ("--dtype", "float64", "--hidden", "8", "--steps", "20")
 QUICK = (*SMALL, "--trials", "3")
@@ -235,7 +236,7 @@ def test_a_log_that_says_too_little_is_no_traceback(tmp_path: Path) -> None:
         "curve_s": [], "curve_loss": [], "parameter_difference": 0.0, "parameter_scale": 0.0, "replicas_equal": None,
     }  # fmt: skip
     write_run(tmp_path / "run", epochs=0, more=[("trial", trial), ("trial", {**trial, "curve_loss": [1.0]})])
-    from ps.reader.comparison import show_comparison
-    from ps.reader.run import load
+    from ps.reader.commands.show_comparison import show_comparison
+    from ps.reader.run_view import load
 
     assert show_comparison(load(tmp_path / "run", lambda record: None)) == 0

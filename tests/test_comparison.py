@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from common.errors import ConfigError
-from ps.comparison import FASTEST, SLOWER, UNDECIDED, summarise
-from ps.comparison_tables import of_fit, of_modes, of_sizes
-from ps.intervals import LEVEL, interval, slower_p, smallest_p
-from ps.log import Record
-from ps.modes import HELP, MODES
-from workers.compare import costs
-from workers.compare.options import parse
-from workers.compare.trials import curve, order
+from ps.logfile.records import Record
+from ps.metrics.median_intervals import LEVEL, interval, slower_p, smallest_p
+from ps.metrics.mode_comparison import FASTEST, SLOWER, UNDECIDED, summarise
+from ps.sync.modes import HELP, MODES
+from ps.text.comparison_tables import of_fit, of_modes, of_sizes
+from workers.benchmark import cost_model
+from workers.benchmark.compare_options import parse
+from workers.benchmark.trials import curve, order
 
 BYTES = [4e3, 4e5, 4e7]
 ALPHA_S, BETA_S = 2e-6, 3e-10
@@ -177,33 +177,33 @@ def test_parameters_that_differ(dtype: str, changes: Record, agrees: bool, word:
 
 
 def test_there_is_a_formula_for_every_mode() -> None:
-    assert list(costs.FORMULAS) == list(MODES)
+    assert list(cost_model.FORMULAS) == list(MODES)
 
 
 @pytest.mark.parametrize(("ranks", "nodes"), [(2, 1), (5, 1), (8, 2)])
 @pytest.mark.parametrize("mode", MODES)
 def test_latency_and_bandwidth_come_back_from_made_up_times(mode: str, ranks: int, nodes: int) -> None:
-    shape = costs.FORMULAS[mode][0](ranks, nodes)
+    shape = cost_model.FORMULAS[mode][0](ranks, nodes)
     noise = [1.05, 0.95, 1.05]
     times = [(shape[0] * ALPHA_S + shape[1] * m * BETA_S) * e for m, e in zip(BYTES, noise, strict=True)]
-    found = costs.fit(shape, BYTES, times)
+    found = cost_model.fit(shape, BYTES, times)
     assert found.alpha_s == pytest.approx(ALPHA_S, rel=0.1)
     assert found.beta_s_per_byte == pytest.approx(BETA_S, rel=0.1)
     assert found.largest_error is not None
     assert 0 < found.largest_error < 0.1
     assert found.note == ""
-    exact = costs.fit(shape, BYTES, [t / e for t, e in zip(times, noise, strict=True)])
+    exact = cost_model.fit(shape, BYTES, [t / e for t, e in zip(times, noise, strict=True)])
     assert exact.alpha_s == pytest.approx(ALPHA_S)
     assert exact.largest_error == pytest.approx(0, abs=1e-9)
 
 
 def test_formulas_by_hand() -> None:
-    assert costs.allreduce(8, 1) == (6, 2 * 7 / 8)
-    assert costs.reduce_bcast(8, 1) == (3 * 3 + 7, 4 * 7 / 8)
-    assert costs.star(8, 1) == (14, 14)
-    assert costs.shared(8, 1) == (6, 9 / 8)
-    assert costs.shared(8, 2) == (2 * 2 + 2 * 1, 5 / 4 + 2 * (1 / 2) / 4)
-    assert costs.shared(3, 3) == (4, 4 / 3)
+    assert cost_model.allreduce(8, 1) == (6, 2 * 7 / 8)
+    assert cost_model.reduce_bcast(8, 1) == (3 * 3 + 7, 4 * 7 / 8)
+    assert cost_model.star(8, 1) == (14, 14)
+    assert cost_model.shared(8, 1) == (6, 9 / 8)
+    assert cost_model.shared(8, 2) == (2 * 2 + 2 * 1, 5 / 4 + 2 * (1 / 2) / 4)
+    assert cost_model.shared(3, 3) == (4, 4 / 3)
 
 
 @pytest.mark.parametrize(
@@ -216,36 +216,36 @@ def test_formulas_by_hand() -> None:
     ],
 )
 def test_what_cannot_be_told_is_said(n_bytes: list[float], seconds: list[float], word: str) -> None:
-    found = costs.fit(costs.allreduce(4, 1), n_bytes, seconds)
+    found = cost_model.fit(cost_model.allreduce(4, 1), n_bytes, seconds)
     assert word in found.note
     assert found.alpha_s is None
     assert found.seconds((1, 1), 1) is None
 
 
 def test_a_poor_fit_is_called_poor() -> None:
-    found = costs.fit(costs.allreduce(4, 1), [4e3, 4e4, 4e5, 4e6], [1e-5, 4e-4, 4e-5, 1e-3])
+    found = cost_model.fit(cost_model.allreduce(4, 1), [4e3, 4e4, 4e5, 4e6], [1e-5, 4e-4, 4e-5, 1e-3])
     assert found.note.startswith("poor fit, off by up to")
     assert found.largest_error is not None
     assert found.largest_error > 0.5
 
 
 def test_two_sizes_have_no_error_to_tell() -> None:
-    found = costs.fit(costs.allreduce(4, 1), [4e3, 4e6], [1e-5, 1e-2])
+    found = cost_model.fit(cost_model.allreduce(4, 1), [4e3, 4e6], [1e-5, 1e-2])
     assert found.largest_error is None
     assert "a third" in found.note
 
 
 def test_predictions_follow_the_formula() -> None:
     times = [(int(m), 2 * ALPHA_S + m * BETA_S) for m in BYTES]  # allreduce on 2 ranks
-    found = costs.report("allreduce", 2, 1, times, 10**6)
+    found = cost_model.report("allreduce", 2, 1, times, 10**6)
     assert [p["ranks"] for p in found["predicted"]] == [16, 256, 4096]
     assert found["predicted"][0]["seconds"] == pytest.approx(8 * ALPHA_S + 2 * 15 / 16 * 1e6 * BETA_S)
     assert all(abs(p["error"]) < 1e-6 for p in found["points"])
-    assert "within one node" in costs.warning(1)
-    assert "within one node" not in costs.warning(2)
-    spread = costs.report("shared", 4, 2, [(int(m), 4 * ALPHA_S + 2 * m * BETA_S) for m in BYTES], 10**6)
+    assert "within one node" in cost_model.warning(1)
+    assert "within one node" not in cost_model.warning(2)
+    spread = cost_model.report("shared", 4, 2, [(int(m), 4 * ALPHA_S + 2 * m * BETA_S) for m in BYTES], 10**6)
     assert [p["nodes"] for p in spread["predicted"]] == [8, 128, 2048]
-    alone = costs.report("allreduce", 1, 1, times, 10**6)
+    alone = cost_model.report("allreduce", 1, 1, times, 10**6)
     assert alone["predicted"] == []
     assert "one rank" in alone["note"]
 
@@ -257,8 +257,8 @@ def test_tables_have_a_cell_for_every_column() -> None:
         {"n": 10, "rounds": 5, "modes": [{"mode": "fast", **sums}, {"mode": "slow", **sums}]},
         {"n": 100, "rounds": 5, "modes": [{"mode": "slow", **sums}]},
     ]
-    good = costs.report("allreduce", 2, 1, [(int(m), 2 * ALPHA_S + m * BETA_S) for m in BYTES], 10)
-    fit = {"packet_bytes": 10, "modes": [good, costs.report("shared", 1, 1, [(10, 1.0)], 10)]}
+    good = cost_model.report("allreduce", 2, 1, [(int(m), 2 * ALPHA_S + m * BETA_S) for m in BYTES], 10)
+    fit = {"packet_bytes": 10, "modes": [good, cost_model.report("shared", 1, 1, [(10, 1.0)], 10)]}
     tables = [*of_modes(found, 10), *of_sizes(sweeps), *of_fit(fit)]
     assert len(tables) == 7
     for table in tables:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from common.config import RunConfig, to_toml
 from common.errors import ConfigError
 from tests.ranks import mpirun
-from workers.options import parse
+from workers.launch.run_options import parse
 
 HELP = {"allreduce": "", "reduce-bcast": "", "send-recv": ""}
 

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from common import dataset
 from common.config import RunConfig
-from common.dataset import Dataset, check
+from common.data import dataset
+from common.data.dataset import Dataset, check
+from common.data.sources import read
 from common.errors import DataError
-from common.formats import read
 from tests.ranks import mpirun
 
 RNG = np.random.default_rng(0)

@@ -9,16 +9,17 @@ from types import SimpleNamespace
 import pytest
 
 from common.progress import AT, CLAIMED, EXCHANGE, N_PARTS, OUTSIDE, WAITING, Progress, Row, read_folder, read_row
-from ps import checkpoint
-from ps.failure import append_events, claim, reserve
-from ps.log import encode
-from ps.log_writer import RunLog
+from common.run_files import claim, reserve
+from ps.logfile.records import encode
+from ps.logfile.writer import RunLog
 from tests.ranks import MPIRUN, PROGRAMS, Result, epochs, finish, popen, records
 from tests.synthetic import write_run
 from tests.watched import SHORT, events, run_job
-from workers import seen, witness
-from workers.seen import Rank, open_file
-from workers.seen_folder import RunFolder
+from workers.checkpoint import checkpoint_file
+from workers.watchdog import rank_process, watchdog
+from workers.watchdog.failure_report import RunFolder
+from workers.watchdog.log_events import append_events
+from workers.watchdog.rank_process import Rank, open_file
 
 HOST = os.uname().nodename
 GONE_S = 10
@@ -62,7 +63,7 @@ def test_a_killed_rank_is_named(tmp_path: Path, rank: int) -> None:
 def test_so_is_one_killed_outside_of_the_loop(tmp_path: Path, rank: int, epoch: int, phase: str) -> None:
     result = run_job(tmp_path, 3, "at_phase.py", "kill", rank, epoch, phase, "--checkpoint-every", 1)
     check(tmp_path, result, rank, f"phase: {phase}", epoch=epoch, step=0, phase=phase)
-    found, faults = checkpoint.newest(tmp_path / "run")
+    found, faults = checkpoint_file.newest(tmp_path / "run")
     assert not faults
     assert found is not None
 
@@ -95,7 +96,7 @@ def test_so_is_one_that_the_launcher_does_not_miss(tmp_path: Path, mpi: str) -> 
 def test_a_death_before_anybody_watches_ends_the_job(tmp_path: Path, early: bool) -> None:
     at = "1, 0, 'start'" if not early else "-1, 0, ''"
     code = (
-        "import os, runpy, sys; from workers.launch import launcher_rank\n"
+        "import os, runpy, sys; from workers.launch.mpi import launcher_rank\n"
         f"if {early} and launcher_rank() == 1: os.kill(os.getpid(), 9)\n"
         f"sys.argv[1:1] = [str(a) for a in ('kill', {at})]\n"
         f"runpy.run_path({str(PROGRAMS / 'at_phase.py')!r}, run_name='__main__')"
@@ -116,8 +117,8 @@ def test_the_first_of_several_is_named_though_others_are_looked_into_sooner(
         assert not reserve(words), "who looks into a death has said before that there is one"
         return "SIGKILL"
 
-    monkeypatch.setattr(seen, "killed_by", late)
-    first = object.__new__(witness.Witness)
+    monkeypatch.setattr(rank_process, "killed_by", late)
+    first = object.__new__(watchdog.Witness)
     run = RunFolder({"failure": words.name, "log": "", "progress": ""})
     run.folder = tmp_path
     vars(first).update(hosts=["a", "b"], run_folder=run, memory_kills=0, events=[])
@@ -180,7 +181,7 @@ def test_computing_is_a_sign_of_life_while_data_are_read(monkeypatch: pytest.Mon
     memory, line = (open_file(os.getpid(), handle) for handle in (progress.handle, progress.line))
     rank = Rank(0, os.getpid(), -1, memory, line)
     ticks = 100
-    monkeypatch.setattr(seen, "cpu_ticks", lambda pid: ticks)
+    monkeypatch.setattr(rank_process, "cpu_ticks", lambda pid: ticks)
 
     def age(now: float) -> float:
         return rank.look(now, 1, aborting=False, stalled=False).age_ms / 1000
@@ -198,10 +199,10 @@ def test_computing_is_a_sign_of_life_while_data_are_read(monkeypatch: pytest.Mon
 
 
 def test_a_process_that_computes_is_seen_to() -> None:
-    before, until = seen.cpu_ticks(os.getpid()), time.process_time() + 0.1
+    before, until = rank_process.cpu_ticks(os.getpid()), time.process_time() + 0.1
     while time.process_time() < until:
         pass
-    assert seen.cpu_ticks(os.getpid()) > before
+    assert rank_process.cpu_ticks(os.getpid()) > before
 
 
 def test_the_first_word_counts(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ps.modes import MODES
+from ps.sync.modes import MODES
 from tests.ranks import Result, environment, epochs, records
 
 ROOT = Path(__file__).parent.parent

@@ -10,20 +10,20 @@ import pytest
 
 from common.config import RunConfig
 from common.errors import JobError
-from ps.checkpoint import newest
-from ps.reader.export import export
-from ps.reader.listing import list_runs
+from ps.logfile.schema import Check
+from ps.reader.commands.list_runs import list_runs
+from ps.reader.commands.show import show
+from ps.reader.commands.trace import trace
+from ps.reader.commands.watch import watch
+from ps.reader.export.export import export
 from ps.reader.report import report
-from ps.reader.row_use import RowUse
-from ps.reader.run import skim
-from ps.reader.schema import Check
-from ps.reader.show import show
-from ps.reader.trace import trace
-from ps.reader.watch import watch
+from ps.reader.row_audit import RowUse
+from ps.reader.run_view import skim
 from tests.ranks import MPIRUN, PROGRAMS, Result, environment, epochs, finish, mpirun, popen, records
 from tests.watched import events, processes, wait_until
-from workers.fault_tolerance import check_support
-from workers.launch import FAULT_TOLERANT
+from workers.checkpoint.checkpoint_file import newest
+from workers.elastic.ulfm import check_support
+from workers.launch.mpi import FAULT_TOLERANT
 
 ROWS = 1259
 OPTIONS = ("--hidden", "8", "--batch-size", "100", "--epochs", "8", "--dtype", "float64", "--patience", "2",

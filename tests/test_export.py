@@ -14,11 +14,12 @@ import pytest
 from markdown_it import MarkdownIt
 
 from common.errors import ConfigError, LogError, RankwiseError
-from ps.log import FAILURE_NAME, LOG_NAME, Record, encode
-from ps.log_writer import RunLog
-from ps.reader import tensorboard
-from ps.reader.export import export
-from ps.reader.trace import trace
+from common.run_files import FAILURE_NAME, LOG_NAME
+from ps.logfile.records import Record, encode
+from ps.logfile.writer import RunLog
+from ps.reader.commands.trace import trace
+from ps.reader.export import tensorboard
+from ps.reader.export.export import export
 from tests.ranks import epochs, finish, popen, records
 from tests.synthetic import write_run
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ps import checkpoint
-from ps.log import LogReader
-from ps.modes import MODES
+from ps.logfile.reader import LogReader
+from ps.sync.modes import MODES
 from tests.ranks import MPIRUN, PROGRAMS, Result, SharedStart, environment, epochs, finish, mpirun, popen, records
+from workers.checkpoint import checkpoint_file
 
 Job = Callable[..., Result]
 SHORT = ("--epochs", "3", "--hidden", "8")
@@ -329,7 +329,7 @@ def test_training_goes_on_when_the_run_folder_is_removed(tmp_path: Path) -> None
     found = [e["epoch"] for e in epochs(run)]
     assert found == list(range(1, len(found) + 1))
     assert records(run)[-1]["status"] == "stopped"
-    newest, faults = checkpoint.newest(run)
+    newest, faults = checkpoint_file.newest(run)
     assert newest is not None
     assert not faults
 

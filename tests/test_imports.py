@@ -15,9 +15,9 @@ LIBRARIES = {
     "ps/reader": {"numpy", "msgpack", "rich", "cyclopts", "jinja2", "plotly", "matplotlib", "tensorboardX"},
     "workers": {"numpy", "msgpack", "mpi4py", "threadpoolctl", "cyclopts"},
 }
-WITHOUT_MPI = ["ps/log.py", "ps/scan.py", "ps/outputs.py", "ps/coordinator.py", "workers/__init__.py",
-               "workers/train.py", "workers/options.py", "workers/signals.py", "workers/witness.py",
-               "workers/stalls.py", "workers/seen.py", "ps/failure.py",
+WITHOUT_MPI = ["ps/log.py", "ps/logfile/records.py", "ps/coordinator/outputs.py", "ps/coordinator/coordinator.py", "workers/__init__.py",
+               "workers/training/loop.py", "workers/launch/run_options.py", "workers/launch/signals.py", "workers/watchdog/watchdog.py",
+               "workers/watchdog/stalls.py", "workers/watchdog/rank_process.py", "common/run_files.py",
                *(f"workers/supervise/{p.name}" for p in (ROOT / "workers" / "supervise").glob("*.py"))]  # fmt: skip
 
 
@@ -47,7 +47,7 @@ def test_world_is_named_once() -> None:
     users = [
         path.relative_to(ROOT) for path in MODULES if "COMM_WORLD" in path.read_text().replace("OMPI_COMM_WORLD", "")
     ]
-    assert users == [Path("workers/launch.py")]
+    assert users == [Path("workers/launch/mpi.py")]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from common.batches import Batches
 from common.config import RunConfig
+from common.data.sampler import Batches
 from common.errors import ConfigError
-from common.faults import Fault, of_job, parse
-from ps.modes import MODES
+from ps.sync.modes import MODES
 from tests.ranks import MPIRUN, Result, epochs, finish, popen, records
-from workers.inject import FaultySync, check, place
-from workers.options import parse as parse_options
+from workers.launch.fault_spec import Fault, of_job, parse
+from workers.launch.run_options import parse as parse_options
+from workers.training.fault_injection import FaultySync, check, place
 
 Job = Callable[..., Result]
 SHORT = ("--epochs", "2", "--hidden", "8")

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from ps.log import FAILURE_NAME, LOG_NAME
-from ps.reader.export import export
-from ps.reader.listing import list_runs
-from ps.reader.plot import plot
+from common.run_files import FAILURE_NAME, LOG_NAME
+from ps.reader.commands.list_runs import list_runs
+from ps.reader.commands.plot import plot
+from ps.reader.commands.show import show
+from ps.reader.commands.trace import trace
+from ps.reader.commands.watch import watch
+from ps.reader.commands.whatif import whatif
+from ps.reader.export.export import export
 from ps.reader.report import report
-from ps.reader.show import show
-from ps.reader.trace import trace
-from ps.reader.watch import watch
-from ps.reader.whatif import whatif
 from tests.ranks import MPIRUN, epochs, finish, kill_all, popen, records
 
 RANKS = 2

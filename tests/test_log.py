@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.errors import LogError
-from ps.log import LogReader, Record, encode, read
-from ps.log_writer import RunLog
+from ps.logfile.reader import LogReader, read
+from ps.logfile.records import Record, encode
+from ps.logfile.writer import RunLog
 from tests.ranks import finish, popen
 
 N_EPOCHS = 12

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from common import models
 from common.config import ACTIVATIONS
 from common.flat import Array, Flat, Views
-from common.functional import Gelu, LogisticCrossEntropy, Loss, MeanSquaredError, Sigmoid, SoftmaxCrossEntropy
-from common.mlp import Mlp
+from common.nn import models
+from common.nn.functional import Gelu, LogisticCrossEntropy, Loss, MeanSquaredError, Sigmoid, SoftmaxCrossEntropy
+from common.nn.mlp import Mlp
 from tests.gradcheck import assert_gradient, make_batch
 
 RNG = np.random.default_rng(5)

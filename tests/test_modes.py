@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from common.config import OPTIMIZERS, RunConfig
-from ps.modes import MODES
+from ps.sync.modes import MODES
 from tests.ranks import SharedStart, mpirun, program, records
 
 RANKS = (1, 2, 3, 4, 7)

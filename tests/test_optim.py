@@ -5,21 +5,21 @@ import math
 import numpy as np
 import pytest
 
-from common import optim, schedules
 from common.config import OPTIMIZERS, RunConfig
+from common.nn import optimizers, schedules
 
 PARAMS, GRAD = np.array([1.0, -2.0, 3.0]), np.array([0.5, 0.25, -4.0])
 
 
 def after(steps: int, **options: object) -> np.ndarray:
     params = PARAMS.copy()
-    update = optim.build(RunConfig(dtype="float64", **options), [params])  # type: ignore[arg-type]
+    update = optimizers.build(RunConfig(dtype="float64", **options), [params])  # type: ignore[arg-type]
     for _ in range(steps):
         step(update, GRAD, 0.1)
     return params
 
 
-def step(update: optim.Optimizer, grad: np.ndarray, lr: float, block: int = 0) -> None:
+def step(update: optimizers.Optimizer, grad: np.ndarray, lr: float, block: int = 0) -> None:
     """Take a step with one block, given the mean gradient."""
     update.update(block, update.begin(lr) * grad)
 
@@ -27,8 +27,8 @@ def step(update: optim.Optimizer, grad: np.ndarray, lr: float, block: int = 0) -
 @pytest.mark.parametrize("name", [n for n in OPTIMIZERS if n != "adamw"])
 def test_weight_decay_is_l2_in_the_gradient(name: str) -> None:
     a, b = PARAMS.copy(), PARAMS.copy()
-    update = optim.build(RunConfig(dtype="float64", optimizer=name, weight_decay=0.3), [a])
-    plain = optim.build(RunConfig(dtype="float64", optimizer=name), [b])
+    update = optimizers.build(RunConfig(dtype="float64", optimizer=name, weight_decay=0.3), [a])
+    plain = optimizers.build(RunConfig(dtype="float64", optimizer=name), [b])
     for _ in range(3):
         step(update, GRAD, 0.1)
         step(plain, GRAD + 0.3 * b, 0.1)
@@ -52,8 +52,8 @@ def test_momentum_and_nesterov_by_hand() -> None:
 def test_update_of_blocks_equals_update_of_the_whole(name: str) -> None:
     config = RunConfig(dtype="float64", optimizer=name, weight_decay=0.1)
     whole, parts = PARAMS.copy(), PARAMS.copy()
-    one = optim.build(config, [whole])
-    two = optim.build(config, [parts[:1], parts[1:].reshape(2, 1)])
+    one = optimizers.build(config, [whole])
+    two = optimizers.build(config, [parts[:1], parts[1:].reshape(2, 1)])
     for _ in range(4):
         step(one, GRAD, 0.1)
         scaled = two.begin(0.1) * GRAD

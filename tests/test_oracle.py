@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
-from common import models, optim
 from common.config import RunConfig
 from common.flat import Flat, blocks
-from common.functional import LogisticCrossEntropy
-from common.mlp import Mlp
+from common.nn import models, optimizers
+from common.nn.functional import LogisticCrossEntropy
+from common.nn.mlp import Mlp
 from tests.gradcheck import loss_grad
 
 RNG = np.random.default_rng(3)
@@ -56,8 +56,8 @@ def test_full_batch_steps_equal_scikit_learn(target: str, activation: str, optim
     theirs.coefs_ = [start["W1"], start["W2"], start["W3"]]
     theirs.intercepts_ = [start["b1"], start["b2"], start["b3"]]
     del theirs._optimizer
-    update = optim.build(config, blocks(flat.params, 7))
-    if isinstance(update, optim.Adam):
+    update = optimizers.build(config, blocks(flat.params, 7))
+    if isinstance(update, optimizers.Adam):
         update.eps = TINY
     for _ in range(STEPS):
         theirs.partial_fit(X, flat_y)

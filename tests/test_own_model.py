@@ -11,8 +11,8 @@ import pytest
 
 from common.config import RunConfig
 from common.errors import ConfigError, DataError, RankwiseError
-from common.models import Model
-from common.own_model import load
+from common.nn.custom_model import load
+from common.nn.models import Model
 from docs.examples.own_model import SkipNet
 from tests.gradcheck import assert_gradient
 from tests.ranks import Result, records

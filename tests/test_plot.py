@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 
 from common.errors import ConfigError, RankwiseError
-from ps.log import LOG_NAME, Record
-from ps.log_writer import RunLog
-from ps.reader import pictures
-from ps.reader import plot as plot_module
-from ps.reader.pictures import Pictures
-from ps.reader.plot import plot
-from ps.reader.points import Point
-from ps.reader.run import RunView
+from common.run_files import LOG_NAME
+from ps.logfile.records import Record
+from ps.logfile.writer import RunLog
+from ps.reader.commands import plot as plot_module
+from ps.reader.commands import plot_figures
+from ps.reader.commands.plot import plot
+from ps.reader.commands.plot_figures import Pictures
+from ps.reader.commands.plot_points import Point
+from ps.reader.run_view import RunView
 from tests.ranks import epochs, records
 from tests.synthetic import epoch, header, write_run
 
@@ -65,10 +66,10 @@ def test_pictures_of_a_killed_run(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert sorted(path.name for path in run.iterdir()) == sorted([LOG_NAME, *names])
     for name in names:
         assert pixels(run / name).shape == (540, 1080, 3)
-    assert shows(run / "loss_plot.png", pictures.COLOURS[0])
-    assert shows(run / "loss_plot.png", pictures.COLOURS[1])
-    assert shows(run / "sync_time_plot.png", pictures.BLACK)
-    for colour in (*pictures.COLOURS[:4], pictures.BLACK):
+    assert shows(run / "loss_plot.png", plot_figures.COLOURS[0])
+    assert shows(run / "loss_plot.png", plot_figures.COLOURS[1])
+    assert shows(run / "sync_time_plot.png", plot_figures.BLACK)
+    for colour in (*plot_figures.COLOURS[:4], plot_figures.BLACK):
         assert shows(run / names[-1], colour)
 
 
@@ -112,8 +113,8 @@ def test_long_runs_are_thinned_and_calmed(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(plot_module, "Pictures", Counted)
     plot(run, tmp_path / "out")
     assert made == [14]  # 1, 5, ..., 49 and 50
-    monkeypatch.setattr(pictures, "MANY_POINTS", 50)
-    monkeypatch.setattr(pictures, "WINDOWS", 5)
+    monkeypatch.setattr(plot_figures, "MANY_POINTS", 50)
+    monkeypatch.setattr(plot_figures, "WINDOWS", 5)
     (axes,) = of_run(run).sync_time().axes
     assert axes.get_xlabel() == "epoch; lines are moving medians"
     raw, calm = axes.lines[0].get_ydata(), axes.lines[1].get_ydata()

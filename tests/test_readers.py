@@ -19,14 +19,14 @@ import pytest
 
 from common.errors import RankwiseError
 from common.host import boot_id, has_ended, host, process_start
-from ps.log import Record, encode
-from ps.reader.cli import main
-from ps.reader.compare import compare
-from ps.reader.export import export
-from ps.reader.listing import list_runs
-from ps.reader.show import show
-from ps.reader.watch import watch
-from ps.reader.whatif import whatif
+from ps.logfile.records import Record, encode
+from ps.reader.commands.cli import main
+from ps.reader.commands.compare import compare
+from ps.reader.commands.list_runs import list_runs
+from ps.reader.commands.show import show
+from ps.reader.commands.watch import watch
+from ps.reader.commands.whatif import whatif
+from ps.reader.export.export import export
 from tests.ranks import Result, epochs, finish, mpirun, popen, records
 from tests.synthetic import write_run
 
@@ -335,7 +335,7 @@ def test_a_long_log_of_many_ranks_is_hardly_decoded_and_in_bounded_memory(tmp_pa
     run = write_run(tmp_path / "run", epochs=4000, ranks=64)
     assert (run / "coordinator.msgpack").stat().st_size > 100e6
     program = (
-        "from pathlib import Path; from ps.log import Entry; from ps.reader.show import show\n"
+        "from pathlib import Path; from ps.logfile.reader import Entry; from ps.reader.commands.show import show\n"
         "decoded, decode = [], Entry._decode\n"
         "Entry._decode = lambda entry: decoded.append(1) or decode(entry)\n"
         f"show(Path({str(run)!r}), 0, every=False)\n"
@@ -376,7 +376,7 @@ def test_wrong_fields_are_shown_or_refused_but_never_crash(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every field of every kind goes missing, then gets a value it must not have, under a checksum that is right."""
-    monkeypatch.setattr("ps.reader.follow.DOUBT_S", -1.0)  # what is wrong here stays wrong
+    monkeypatch.setattr("ps.logfile.follower.DOUBT_S", -1.0)  # what is wrong here stays wrong
     found = records(runs / "allreduce")
     header, epoch, end = found[0], epochs(runs / "allreduce")[0], found[-1]
     verdict = {"kind": "verdict", "t": 0.0, "code": "c", "severity": "error", "ranks": [0], "text": "t", "remedy": "r"}

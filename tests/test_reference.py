@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ps.modes import MODES
+from ps.sync.modes import MODES
 from tests.ranks import SharedStart, epochs, records
 
 CONFIG = str(Path(__file__).parent.parent / "docs" / "examples" / "reference.toml")

@@ -5,7 +5,7 @@ import pytest
 
 from common.flat import N_SLOTS as STATUS
 from common.flat import numbers
-from ps.replicas import Rotation, agree, weight
+from ps.sync.replica_check import Rotation, agree, weight
 from tests.ranks import program
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ps.comparison import summarise
+from ps.metrics.mode_comparison import summarise
 from ps.reader.report import report
 from ps.reader.report.figures import PALETTE, block_means, quantiles, spread
 from tests.ranks import Result, epochs, records

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import RankwiseError
-from ps.log import LOG_NAME
+from common.run_files import LOG_NAME
 from ps.reader.report import report
 from tests.ranks import finish, popen
 from tests.report_page import Page, fields_of, log_of, make_page

@@ -13,18 +13,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from common import optim
 from common.config import RunConfig
 from common.errors import LogError, RankwiseError
 from common.flat import Flat
-from ps import checkpoint
-from ps.checkpoint import Snapshot
-from ps.findings import Findings
-from ps.log import LOG_NAME, LogReader, encode
-from ps.modes import MODES
+from common.nn import optimizers
+from common.run_files import LOG_NAME
+from ps.findings.detectors import Findings
+from ps.logfile.reader import LogReader
+from ps.logfile.records import encode
+from ps.sync.modes import MODES
 from tests.fuzz.targets import ABOUT, HEADER
 from tests.ranks import MPIRUN, PROGRAMS, Result, epochs, finish, kill_all, mpirun, popen, records
-from workers.resume import open_origin, saved_config, state_of
+from workers.checkpoint import checkpoint_file
+from workers.checkpoint.checkpoint_file import Snapshot
+from workers.checkpoint.resume import open_origin, state_of
+from workers.launch.resume_options import saved_config
 
 SMALL = ("--hidden", "16", "--batch-size", "50", "--epochs", "4", "--dtype", "float64")
 
@@ -55,7 +58,7 @@ def killed_copy(done: Path, copy: Path, epoch: int, checkpoint: str) -> Path:
     """Make of a run what SIGKILL would have left: a log torn behind an epoch, and a checkpoint from before."""
     shutil.copytree(done, copy)
     for path in copy.iterdir():
-        if path.name not in ("coordinator.msgpack", "config.toml", checkpoint):
+        if path.name not in ("coordinator.msgpack", "config.toml", checkpoint_file):
             path.unlink()
     log = copy / "coordinator.msgpack"
     reader = LogReader(log)
@@ -236,9 +239,9 @@ def test_forged_values_are_refused(tmp_path: Path, place: str, value: object) ->
     inner[name] = value
     shapes = {"W1": (3, 2), "b1": (2,)}
     arrays: dict[str, Any] = {f"{kind}/{k}": np.ones(s) for kind in ("parameters", "m", "v") for k, s in shapes.items()}
-    checkpoint.save(tmp_path, Snapshot(5, arrays, about), keep=1)
+    checkpoint_file.save(tmp_path, Snapshot(5, arrays, about), keep=1)
     flat = Flat(shapes, np.dtype(np.float64))
-    adam = optim.build(RunConfig(optimizer="adam"), [flat.params])
+    adam = optimizers.build(RunConfig(optimizer="adam"), [flat.params])
     sync: Any = SimpleNamespace(flat=flat, optimizer=adam, vectors=lambda: list(adam.state().items()))
     with pytest.raises(RankwiseError, match=r"^resume: .*checkpoint-5.npz"):
         state_of(open_origin(tmp_path).snapshot, sync, 13)  # type: ignore[arg-type]
@@ -246,13 +249,13 @@ def test_forged_values_are_refused(tmp_path: Path, place: str, value: object) ->
 
 def test_a_forged_checkpoint_is_one_message(tmp_path: Path, done: Path) -> None:
     killed = killed_copy(done, tmp_path / "killed", epoch=2, checkpoint="checkpoint-52.npz")
-    snapshot = checkpoint.load(killed / "checkpoint-52.npz")
+    snapshot = checkpoint_file.load(killed / "checkpoint-52.npz")
     forged: dict[str, Any] = {
         "position": {**snapshot.about["position"], "epoch": "2"},
         "counts": {"t": 1, "u": 1},
     }
     for place, value in forged.items():
-        checkpoint.save(killed, Snapshot(52, snapshot.arrays, {**snapshot.about, place: value}), keep=1)
+        checkpoint_file.save(killed, Snapshot(52, snapshot.arrays, {**snapshot.about, place: value}), keep=1)
         said = refused(2, "--resume", str(killed), cwd=tmp_path)
         assert "checkpoint-52.npz" in said
         assert "about.position.epoch" in said if place == "position" else "another optimizer's" in said

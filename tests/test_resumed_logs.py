@@ -16,22 +16,24 @@ import pytest
 
 from common.errors import LogError
 from common.host import boot_id, host, process_start
-from ps import outputs
-from ps.log import LOG_NAME, LogReader, Record
-from ps.log_writer import RunLog
-from ps.reader.compare import compare
-from ps.reader.export import export
-from ps.reader.listing import list_runs
-from ps.reader.live import Picture
-from ps.reader.plot import plot
+from common.run_files import LOG_NAME
+from ps.coordinator import outputs
+from ps.logfile.deduplicated import CountedReader, find
+from ps.logfile.reader import LogReader
+from ps.logfile.records import Record
+from ps.logfile.schema import Check
+from ps.logfile.writer import RunLog
+from ps.reader.commands.compare import compare
+from ps.reader.commands.list_runs import list_runs
+from ps.reader.commands.plot import plot
+from ps.reader.commands.show import show
+from ps.reader.commands.trace import trace
+from ps.reader.commands.watch import watch
+from ps.reader.commands.watch_screen import Picture
+from ps.reader.commands.whatif import whatif
+from ps.reader.export.export import export
 from ps.reader.report import report
-from ps.reader.rewinds import CountedReader, find
-from ps.reader.run import load
-from ps.reader.schema import Check
-from ps.reader.show import show
-from ps.reader.trace import trace
-from ps.reader.watch import watch
-from ps.reader.whatif import whatif
+from ps.reader.run_view import load
 from tests.conftest import ROOT
 from tests.ranks import epochs, mpirun, records
 from tests.report_page import Page
@@ -407,7 +409,7 @@ def test_watch_goes_back(grown: Path, capsys: Print, monkeypatch: pytest.MonkeyP
     assert lines[at + 1].startswith("Epoch 3/30")
     assert lines[-1].startswith("End: ok")
     from ps.reader import console
-    from ps.reader.run import RunView
+    from ps.reader.run_view import RunView
 
     picture, view = Picture(console.make(live=True)), RunView(grown / LOG_NAME)
     drawn: list[tuple[int, list[int]]] = []

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.functional import MeanSquaredError
-from common.mlp import Mlp
-from common.streams import Stream, generator
-from ps.modes import MODES
+from common.nn.functional import MeanSquaredError
+from common.nn.mlp import Mlp
+from common.rng import Stream, generator
+from ps.sync.modes import MODES
 from tests.ranks import MPIRUN, Result, SharedStart, environment, epochs, finish, mpirun, popen, records
 
 Job = Callable[..., Result]
@@ -268,7 +268,7 @@ def test_a_rank_may_have_no_rows_in_a_step(batch: SharedStart) -> None:
 def test_workers_import_only_the_core(tmp_path: Path) -> None:
     program = (
         "import sys; from workers.run import main; code = main()\n"
-        "from workers.launch import launcher_rank\n"
+        "from workers.launch.mpi import launcher_rank\n"
         "names = sorted({m.split('.')[0] for m in sys.modules})\n"
         "if launcher_rank() == 1: print('MODULES', *names)\n"
         "sys.exit(code)"

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ps.slices import cut
+from ps.sync.slices import cut
 from tests.ranks import MPIRUN, Result, finish, popen, records
 
 Job = Callable[..., Result]

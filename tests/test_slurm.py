@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ps.log import Record
+from ps.logfile.records import Record
 from tests.conftest import ROOT, need
 from tests.ranks import Result, environment, epochs, finish, popen, records
 from tests.slurm_cluster import missing

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from common.blame import OUTSIDE_FACTOR, find, tell
 from common.progress import COMPUTE, ENDED, EXCHANGE, INPUT, N_PARTS, STOPPED, Row
-from ps import checkpoint
 from tests.ranks import MPIRUN, PROGRAMS, environment, finish, popen, records
 from tests.watched import events, processes, run_job, wait_until
-from workers.seen import LOOK_S
+from workers.checkpoint import checkpoint_file
+from workers.watchdog.rank_process import LOOK_S
+from workers.watchdog.stall_detection import OUTSIDE_FACTOR, find, tell
 
 HOST = os.uname().nodename
 HOSTS = ["a", "a", "b", "b"]
@@ -128,7 +128,7 @@ def test_a_stopped_rank_is_named_and_the_job_ended(tmp_path: Path, rank: int, mo
     (stall,), (abort,) = events(tmp_path, "stall"), events(tmp_path, "abort")
     assert (stall["ranks"], stall["hosts"], stall["epoch"], stall["step"]) == ([rank], [HOST], 3, 5)
     assert (stall["phase"], abort["ranks"]) == ("compute", [rank])
-    found, faults = checkpoint.newest(tmp_path / "run")
+    found, faults = checkpoint_file.newest(tmp_path / "run")
     assert not faults
     assert found is not None
     assert found.about["position"]["epoch"] in (1, 2)  # that of epoch 2 may not have been written yet
@@ -161,7 +161,7 @@ def test_a_slow_disk_is_no_stall(tmp_path: Path) -> None:
     assert result.code == 0, result.err
     assert result.seconds > 2 * 2 * OUTSIDE_FACTOR * 0.3
     assert [e["phase"] for e in events(tmp_path, "stall") if e["step"] == 0] == []
-    assert checkpoint.newest(tmp_path / "run")[0] is not None
+    assert checkpoint_file.newest(tmp_path / "run")[0] is not None
 
 
 @pytest.mark.parametrize(("mode", "scaling_s", "step_s"), [("allreduce", 3.4, 0), ("auto", 0, 0.14)])
@@ -208,7 +208,7 @@ def test_nobody_is_blamed_for_being_slow(tmp_path: Path, fault: tuple[object, ..
 
 
 def test_a_witness_leaves_when_it_cannot_see_the_ranks(tmp_path: Path) -> None:
-    program = "from workers.witness import main; main()"
+    program = "from workers.watchdog.watchdog import main; main()"
     orders = (
         '{"ranks": [[0, 4194303, 3, 4]], "hosts": ["x"], "leaders": [0], "failure": "f", "log": "l", "progress": "p", '
     )

@@ -16,10 +16,10 @@ import pytest
 from common.errors import ConfigError
 from tests.ranks import MPIRUN, PROGRAMS, Result, environment, epochs, finish, mpirun, popen, records
 from tests.test_resume import close, same_bits
-from workers.signals import ECHO_S
-from workers.supervise import folder, hosts, options, supervisor
-from workers.supervise.hosts import Host
-from workers.supervise.policy import Outcome, Plan, Policy
+from workers.launch.signals import ECHO_S
+from workers.supervisor import hosts, options, run_watch, supervisor
+from workers.supervisor.hosts import Host
+from workers.supervisor.policy import Outcome, Plan, Policy
 
 SUPERVISE = (sys.executable, "-m", "workers.supervise")
 QUICK = ("--backoff", "0.01")
@@ -261,19 +261,19 @@ def test_waits_double_up_to_a_minute() -> None:
 def test_the_folder_is_the_users_or_a_new_one(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own.toml").write_text('output = "of-file"\n')
-    assert folder.choose(["--output", "a"], {"RANKWISE_OUTPUT": "b"}) == Path("a")
-    assert folder.choose(["--epochs", "1", "--output=a"], {}) == Path("a")
-    assert folder.choose(["--config", "own.toml"], {"RANKWISE_OUTPUT": "b"}) == Path("b")
-    assert folder.choose([], {"RANKWISE_CONFIG": "own.toml"}) == Path("of-file")
-    assert folder.choose(["--config", "none.toml"], {}).name.endswith("-supervised")
-    assert folder.without_output(["--output", "--output", "--output=x", "--epochs", "1"]) == ["--epochs", "1"]
+    assert run_watch.choose(["--output", "a"], {"RANKWISE_OUTPUT": "b"}) == Path("a")
+    assert run_watch.choose(["--epochs", "1", "--output=a"], {}) == Path("a")
+    assert run_watch.choose(["--config", "own.toml"], {"RANKWISE_OUTPUT": "b"}) == Path("b")
+    assert run_watch.choose([], {"RANKWISE_CONFIG": "own.toml"}) == Path("of-file")
+    assert run_watch.choose(["--config", "none.toml"], {}).name.endswith("-supervised")
+    assert run_watch.without_output(["--output", "--output", "--output=x", "--epochs", "1"]) == ["--epochs", "1"]
 
 
 def test_a_log_without_a_record_is_cleared_away(tmp_path: Path) -> None:
     for content, left in ((b"", []), (b"\x8a\xa4kin", []), (b"of others", ["config.toml", "coordinator.msgpack"])):
         (tmp_path / "coordinator.msgpack").write_bytes(content)
         (tmp_path / "config.toml").touch()
-        folder.RunFolder(tmp_path).clear()
+        run_watch.RunFolder(tmp_path).clear()
         assert sorted(path.name for path in tmp_path.iterdir()) == left
 
 
@@ -415,5 +415,5 @@ def wait_for_epoch(run: Path) -> None:
 
 
 def test_it_never_loads_mpi() -> None:
-    code = "import sys, workers.supervise.__main__; sys.exit('mpi4py' in sys.modules)"
+    code = "import sys, workers.supervise; sys.exit('mpi4py' in sys.modules)"
     assert finish(popen([sys.executable, "-c", code], cwd=os.sep)).code == 0

@@ -12,17 +12,16 @@ import pytest
 from common.config import RunConfig
 from common.errors import JobError
 from common.flat import Flat
-from common.progress import PAGE_BYTES, Row
-from ps.coordinator import Coordinator
-from ps.failure import leave_word, words
-from ps.log import LOG_NAME, LogReader
-from ps.log_writer import RunLog
+from common.progress import LOST, PAGE_BYTES, Row
+from common.run_files import LOG_NAME, leave_word, words
+from ps.coordinator.coordinator import Coordinator
+from ps.logfile.reader import LogReader
+from ps.logfile.writer import RunLog
 from tests.ranks import records
 from tests.synthetic import header, write_run
 from tests.watched import events
-from workers import elastic, takeover
-from workers.seen import LOST
-from workers.takeover import Roll, lead_on
+from workers.elastic import failover, survivors
+from workers.elastic.failover import Roll, lead_on
 
 FACTS = header(2)
 HOSTS = ["node0", "node0", "node1"]
@@ -64,7 +63,7 @@ def run(tmp_path: Path) -> Path:
 def job(run: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return what a rank holds that becomes the coordinator."""
     job = survivor(run)
-    monkeypatch.setattr(takeover, "appoint", job.appoint)
+    monkeypatch.setattr(failover, "appoint", job.appoint)
     return job
 
 
@@ -104,7 +103,7 @@ def test_training_does_not_wait_for_the_witnesses(job: Any, run: Path, monkeypat
         ranks.bring_words(job.lead(), 10.0)
         assert not words(run)
     assert [e["rank"] for e in events(run.parent, "death")] == [0]
-    assert takeover._last_words(job.lead()).told == {0}
+    assert failover._last_words(job.lead()).told == {0}
 
 
 def test_the_dead_of_a_node_that_is_gone_as_a_whole_are_lost_to_the_other_witnesses(job: Any, run: Path) -> None:
@@ -119,7 +118,7 @@ def test_the_dead_of_a_node_that_is_gone_as_a_whole_are_lost_to_the_other_witnes
 def test_a_lock_that_stays_is_gone_on_without(
     job: Any, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(takeover, "LOCK_S", 0.05)
+    monkeypatch.setattr(failover, "LOCK_S", 0.05)
     held = RunLog(run / LOG_NAME, new=False)
     lead_on(job, roll(), [1, 2], FACTS)
     assert "going on without the lock" in capsys.readouterr().err
@@ -147,6 +146,6 @@ def test_errors_without_a_death_come_to_an_end(monkeypatch: pytest.MonkeyPatch) 
         def all_through(self, act: Callable[[], object]) -> bool:
             return False
 
-    monkeypatch.setattr(elastic, "Crew", Crew)
+    monkeypatch.setattr(survivors, "Crew", Crew)
     with pytest.raises(JobError, match="again and again"):
-        elastic.train(SimpleNamespace(comm=SimpleNamespace(size=2), train=None))  # type: ignore[arg-type]
+        survivors.train(SimpleNamespace(comm=SimpleNamespace(size=2), train=None))  # type: ignore[arg-type]

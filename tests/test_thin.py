@@ -2,7 +2,7 @@
 
 import pytest
 
-from ps.reader.thin import Thin
+from ps.reader.downsample import Thin
 
 
 def thin(n: int, most: int) -> Thin[int]:

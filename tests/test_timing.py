@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.ranks import PROGRAMS, epochs, mpirun, program
-from workers.threads import share_cores
+from workers.launch.blas_threads import share_cores
 
 
 def test_clocks_of_nodes_are_aligned_and_the_late_rank_waits_least() -> None:

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from common.errors import ConfigError, LogError, RankwiseError
-from ps.log import LOG_NAME, Record
-from ps.modes import MODES
-from ps.reader import trace as trace_module
-from ps.reader.trace import SHARED_MODES, trace
+from common.run_files import LOG_NAME
+from ps.logfile.records import Record
+from ps.reader.commands import trace as trace_module
+from ps.reader.commands.trace import SHARED_MODES, trace
+from ps.sync.modes import MODES
 from tests.ranks import Result, records
 from tests.synthetic import epoch, header, steps, write_run
 

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ps.cores import confined, hosts
-from ps.findings import Findings
-from ps.log import Record
-from ps.modes import MODES
-from ps.pace import RUN_TIME, Straggler, useful_s
-from ps.verdicts import Verdict, named
+from ps.findings.cores import confined
+from ps.findings.detectors import Findings
+from ps.findings.straggler import Straggler
+from ps.findings.verdict import Verdict, named
+from ps.logfile.header import hosts
+from ps.logfile.records import Record
+from ps.metrics.epoch_metrics import RUN_TIME, useful_s
+from ps.sync.modes import MODES
 from tests import synthetic
 from tests.ranks import Result, environment, epochs, records
 

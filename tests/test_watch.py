@@ -19,11 +19,12 @@ import pytest
 
 from common.errors import LogError, RankwiseError
 from common.host import host
-from ps.log import LOG_NAME, LogReader
-from ps.log_writer import RunLog
-from ps.reader import follow
-from ps.reader.live import sparkline
-from ps.reader.watch import watch
+from common.run_files import LOG_NAME
+from ps.logfile.follower import Follower
+from ps.logfile.reader import LogReader
+from ps.logfile.writer import RunLog
+from ps.reader.commands.watch import watch
+from ps.reader.commands.watch_screen import sparkline
 from tests.ranks import MPIRUN, environment, finish, popen
 from tests.synthetic import epoch, header, write_run
 
@@ -192,7 +193,7 @@ def test_a_folder_may_wait_for_its_log(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(RankwiseError, match="no log at"):
         watch(run)
     run.mkdir()
-    monkeypatch.setattr("ps.reader.watch.POLL_S", 0.01)
+    monkeypatch.setattr("ps.reader.commands.watch.POLL_S", 0.01)
     late = threading.Timer(0.3, lambda: write_run(run))
     late.start()
     assert watch(run) == 0
@@ -201,12 +202,12 @@ def test_a_folder_may_wait_for_its_log(tmp_path: Path, monkeypatch: pytest.Monke
     assert out.count("Waiting for ") == 1
     assert "Epoch 3/30" in out
     (tmp_path / "never").mkdir()
-    monkeypatch.setattr("ps.reader.watch.WAIT_S", 0.05)
+    monkeypatch.setattr("ps.reader.commands.watch.WAIT_S", 0.05)
     with pytest.raises(RankwiseError, match="did its job start"):
         watch(tmp_path / "never")
 
 
-def kinds(follower: follow.Follower) -> list[str]:
+def kinds(follower: Follower) -> list[str]:
     return [entry.kind for entry in follower.look()]
 
 
@@ -223,7 +224,7 @@ def test_what_comes_late_over_a_network_is_waited_for(tmp_path: Path, whole: byt
     path = tmp_path / LOG_NAME
     half = list(LogReader(tmp_path / "whole" / LOG_NAME).entries())[3].offset + 100
     path.write_bytes(whole[:half])
-    follower = follow.Follower(path)
+    follower = Follower(path)
     assert kinds(follower) == ["header", "epoch", "steps"]
     path.rename(tmp_path / "away")
     assert kinds(follower) == []
@@ -238,7 +239,7 @@ def test_what_comes_late_over_a_network_is_waited_for(tmp_path: Path, whole: byt
 def test_a_stale_handle_is_no_end(tmp_path: Path, whole: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / LOG_NAME
     path.write_bytes(whole)
-    follower = follow.Follower(path)
+    follower = Follower(path)
 
     def stale(*arguments: object) -> None:
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
@@ -254,8 +255,8 @@ def test_damage_that_stays_and_files_that_stay_away_are_told(
 ) -> None:
     path = tmp_path / LOG_NAME
     path.write_bytes(whole)
-    monkeypatch.setattr(follow, "DOUBT_S", -1.0)
-    shrunk, damaged, gone = (follow.Follower(path) for _ in range(3))
+    monkeypatch.setattr("ps.logfile.follower.DOUBT_S", -1.0)
+    shrunk, damaged, gone = (Follower(path) for _ in range(3))
     assert kinds(shrunk) == kinds(gone) == ["header", "epoch", "steps", *REST]
     path.write_bytes(whole[:-5])
     with pytest.raises(LogError, match="the file ends here"):
@@ -265,7 +266,7 @@ def test_damage_that_stays_and_files_that_stay_away_are_told(
         kinds(damaged)
     path.unlink()
     assert kinds(gone) == []
-    monkeypatch.setattr(follow, "GONE_S", -1.0)
+    monkeypatch.setattr("ps.logfile.follower.GONE_S", -1.0)
     with pytest.raises(LogError, match="No such file"):
         kinds(gone)
 
@@ -273,7 +274,7 @@ def test_damage_that_stays_and_files_that_stay_away_are_told(
 def test_another_run_in_its_place_is_begun_anew(tmp_path: Path, capsys: Any) -> None:
     run = write_run(tmp_path / "run", epochs=2, end="")
     other = (write_run(tmp_path / "other", epochs=5) / LOG_NAME).read_bytes()
-    follower = follow.Follower(run / LOG_NAME)
+    follower = Follower(run / LOG_NAME)
     assert len(kinds(follower)) == 5
     (run / LOG_NAME).write_bytes(other)
     assert kinds(follower) == ["header", *["epoch", "steps"] * 5, "end"]

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import LogError, RankwiseError
-from ps.log import LOG_NAME, Record
-from ps.log_writer import RunLog
-from ps.reader.replay import dealt_by_speed, replay, rows_by_speed, without_straggler
-from ps.reader.whatif import whatif
+from common.run_files import LOG_NAME
+from ps.logfile.records import Record
+from ps.logfile.writer import RunLog
+from ps.reader.commands.whatif import whatif
+from ps.reader.commands.whatif_replay import dealt_by_speed, replay, rows_by_speed, without_straggler
 from tests.synthetic import epoch, header, write_run
 
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ps.log import Record
+from ps.logfile.records import Record
 from tests.ranks import MPIRUN, PROGRAMS, Result, environment, finish, popen, records
 
 SHORT = ("--epochs", "4", "--hidden", "8", "--output", "run")

@@ -3,7 +3,7 @@
 import sys
 import traceback
 
-from workers.launch import connect
+from workers.launch.mpi import connect
 
 
 def main() -> int:
@@ -14,12 +14,13 @@ def main() -> int:
 
     # only now: everything below needs MPI to be there
     from common.errors import JobError
-    from ps.guard import Position, abort_on_error
-    from ps.nodes import Nodes
-    from workers import elastic, fault_tolerance
-    from workers.setup import configure, find_origin, open_log, prepare
-    from workers.signals import StopFlag
-    from workers.watch import Watch
+    from common.progress import Position
+    from ps.comm.agreement import abort_on_error
+    from ps.comm.topology import Nodes
+    from workers.elastic import survivors, ulfm
+    from workers.launch.signals import StopFlag
+    from workers.training.setup import configure, find_origin, open_log, prepare
+    from workers.watchdog.spawn import Watch
 
     position = Position()
     with abort_on_error(comm, position):
@@ -33,14 +34,14 @@ def main() -> int:
             config = configured
             position.debug = config.debug
             if config.elastic:
-                fault_tolerance.check_support(config, comm.size)
+                ulfm.check_support(config, comm.size)
             nodes = Nodes(comm, config.ranks_per_node)
             watch.open(nodes, config)
             origin = find_origin(comm, config, position)
             job = prepare(comm, nodes, config, origin, stop, position)
             open_log(job, nodes)
             watch.report_to(job.coordinator, comm.size)
-            code = elastic.train(job) if config.elastic else job.train()
+            code = survivors.train(job) if config.elastic else job.train()
         except JobError as error:
             if job is not None:
                 job.saving.close()
@@ -59,7 +60,7 @@ def main() -> int:
             job.saving.close()
         position.phase = "closing"
         if job is not None and job.config.elastic:
-            fault_tolerance.leave(position, code)
+            ulfm.leave(position, code)
         # all ranks are here, so what is freed together can be
         if job is not None:
             job.sync.close()

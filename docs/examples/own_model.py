@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-
 from common.functional import SoftmaxCrossEntropy
+from numpy.typing import NDArray
 
 Array = NDArray[Any]
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ps.text import printable
+from ps.text.numbers import printable
 
 WIDTH_IN_A_FILE = 10_000
 

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from ps.log import Record
-from ps.reader.run import RunView
-from ps.text import number
+from ps.logfile.records import Record
+from ps.reader.run_view import RunView
+from ps.text.numbers import number
 
 HIDDEN = ("kind", "seq", "t", "crc", "what", "noticed", "stacks")
 """Fields of an event that its line leaves out."""

@@ -3,9 +3,9 @@
 import itertools
 import time
 
-from ps.log import Record
+from ps.logfile.records import Record
 from ps.reader.events import place
-from ps.reader.run import Job, RunView
+from ps.reader.run_view import Job, RunView
 
 MOST_JOBS = 40
 """Shown one by one; of more, the last."""

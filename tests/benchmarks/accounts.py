@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ps.intervals import Interval, interval
+from ps.metrics.median_intervals import Interval, interval
 from tests.benchmarks.launch import RANKS, ROOT
 from tests.benchmarks.report import Row, markdown, text
 from tests.benchmarks.work import WORKS

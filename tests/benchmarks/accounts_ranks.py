@@ -10,7 +10,7 @@ from typing import Any
 from unittest import mock
 
 import workers  # noqa: F401  # before NumPy, as the training process imports it
-from workers.launch import start_mpi
+from workers.launch.mpi import start_mpi
 
 comm = start_mpi().Dup()
 
@@ -19,25 +19,25 @@ import dataclasses  # noqa: E402
 import numpy as np  # noqa: E402
 from mpi4py import MPI  # noqa: E402
 
-from common.batches import sampled_steps  # noqa: E402
 from common.config import MANY  # noqa: E402
-from common.feed import Batch  # noqa: E402
-from ps.checks import is_finite  # noqa: E402
-from ps.every_step import EveryStep  # noqa: E402
-from ps.guard import Position  # noqa: E402
-from ps.nodes import Nodes  # noqa: E402
-from ps.shared import SharedStep  # noqa: E402
-from workers import train  # noqa: E402
-from workers.assembly import assemble  # noqa: E402
-from workers.bench.options import BenchConfig  # noqa: E402
-from workers.bench.steps import prepare  # noqa: E402
-from workers.duties import Duties  # noqa: E402
-from workers.job import Job  # noqa: E402
-from workers.resume import Origin  # noqa: E402
-from workers.saving import Saving  # noqa: E402
-from workers.setup import open_log  # noqa: E402
-from workers.signals import StopFlag  # noqa: E402
-from workers.threads import limit_threads  # noqa: E402
+from common.data.loader import Batch  # noqa: E402
+from common.progress import Position  # noqa: E402
+from common.step_times import sampled_steps  # noqa: E402
+from ps.comm.topology import Nodes  # noqa: E402
+from ps.sync.checksum import is_finite  # noqa: E402
+from ps.sync.replicated import EveryStep  # noqa: E402
+from ps.sync.shared import SharedStep  # noqa: E402
+from workers.benchmark.bench_options import BenchConfig  # noqa: E402
+from workers.benchmark.steps import prepare  # noqa: E402
+from workers.checkpoint.resume import Origin  # noqa: E402
+from workers.checkpoint.saving import Saving  # noqa: E402
+from workers.launch.blas_threads import limit_threads  # noqa: E402
+from workers.launch.signals import StopFlag  # noqa: E402
+from workers.training import loop  # noqa: E402
+from workers.training.build import assemble  # noqa: E402
+from workers.training.job import Job  # noqa: E402
+from workers.training.setup import open_log  # noqa: E402
+from workers.training.step_faults import Duties  # noqa: E402
 
 TURN_S = 0.15
 """Whole epochs that fill so much make a turn."""
@@ -159,7 +159,7 @@ def main() -> None:
     parts = assemble(config.mode, nodes, config, data, model)
     saving = Saving(comm, config, parts.sync, parts.feed.steps)
     duties = Duties(comm, config, parts.sync, saving, position)
-    trainer = train.Trainer(config, data, model, parts.feed, parts.sync, stop, position, duties)
+    trainer = loop.Trainer(config, data, model, parts.feed, parts.sync, stop, position, duties)
     scaling = np.zeros(data.x.shape[1]), np.ones(data.x.shape[1])
     facts = {"mode": config.mode, **parts.sync.facts(), "trials": None}
     job = Job(
@@ -168,7 +168,7 @@ def main() -> None:
     )  # fmt: skip
     open_log(job, nodes)
     loops = Loops(job)
-    with mock.patch.object(train, "sampled_steps", loops.sampled_steps):
+    with mock.patch.object(loop, "sampled_steps", loops.sampled_steps):
         found = measure(loops, task["rounds"])
     if comm.rank == 0:
         Path(task["folder"], "result.json").write_text(json.dumps({**found, "parameters": parts.sync.flat.n}))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import EXIT_STOPPED
-from ps.intervals import interval
+from ps.metrics.median_intervals import interval
 from tests.ranks import mpirun
 
 HIDDEN = ("9950", "9950")

@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common.feed import Batch
-from workers import run, setup
+from common.data.loader import Batch
+from workers import run
+from workers.training import setup
 
 QUIET_STEPS = 8
 """Without a checkpoint, in each turn."""

@@ -4,25 +4,26 @@ from dataclasses import fields
 from typing import Any
 
 import workers  # noqa: F401  # before NumPy, as the training process imports it
-from workers.launch import start_mpi
+from workers.launch.mpi import start_mpi
 
 comm = start_mpi().Dup()
 
 import numpy as np  # noqa: E402
 
 from common.config import RunConfig  # noqa: E402
+from common.data.loader import Batch, Feed, Plan  # noqa: E402
 from common.errors import StepError  # noqa: E402
-from common.feed import Batch, Feed, Plan  # noqa: E402
-from common.functional import MeanSquaredError, SoftmaxCrossEntropy  # noqa: E402
-from common.mlp import Mlp  # noqa: E402
+from common.nn.functional import MeanSquaredError, SoftmaxCrossEntropy  # noqa: E402
+from common.nn.mlp import Mlp  # noqa: E402
 from common.progress import Progress  # noqa: E402
-from ps.modes import MODES  # noqa: E402
-from ps.nodes import Nodes  # noqa: E402
-from ps.shared import Run, SharedStep  # noqa: E402
-from ps.timing import SyncTimer  # noqa: E402
+from ps.comm.topology import Nodes  # noqa: E402
+from ps.metrics.epoch_sums import EpochSums  # noqa: E402
+from ps.metrics.sync_timer import SyncTimer  # noqa: E402
+from ps.sync.modes import MODES  # noqa: E402
+from ps.sync.shared import Run, SharedStep  # noqa: E402
 from tests.benchmarks.work import SUMS, Layers, Task, measure, time_sums  # noqa: E402
-from workers.threads import limit_threads  # noqa: E402
-from workers.train import EpochSums, Trainer  # noqa: E402
+from workers.launch.blas_threads import limit_threads  # noqa: E402
+from workers.training.loop import Trainer  # noqa: E402
 
 NOTHING: Any = None
 

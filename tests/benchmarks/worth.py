@@ -7,19 +7,19 @@ from typing import Any
 from unittest import mock
 
 import workers  # noqa: F401  # before NumPy, as the training process imports it
-from workers.launch import start_mpi
+from workers.launch.mpi import start_mpi
 
 comm = start_mpi().Dup()
 
-from ps.factors import FactorStep  # noqa: E402
-from ps.guard import Position  # noqa: E402
-from ps.intervals import interval  # noqa: E402
-from ps.modes import MODES, Mode  # noqa: E402
-from ps.nodes import Nodes  # noqa: E402
-from workers.bench.options import BenchConfig  # noqa: E402
-from workers.bench.steps import in_turn, prepare  # noqa: E402
-from workers.signals import StopFlag  # noqa: E402
-from workers.threads import limit_threads  # noqa: E402
+from common.progress import Position  # noqa: E402
+from ps.comm.topology import Nodes  # noqa: E402
+from ps.metrics.median_intervals import interval  # noqa: E402
+from ps.sync.factors import FactorStep  # noqa: E402
+from ps.sync.modes import MODES, Mode  # noqa: E402
+from workers.benchmark.bench_options import BenchConfig  # noqa: E402
+from workers.benchmark.steps import in_turn, prepare  # noqa: E402
+from workers.launch.blas_threads import limit_threads  # noqa: E402
+from workers.launch.signals import StopFlag  # noqa: E402
 
 CASES = ("1024:256", "1024:512", "1024:1024", "1536:512", "1536:1024", "2048:256", "2048:512", "2048:1024",
          "3072:512", "3072:1024", "3072:2048", "4096:512", "4096:1024", "4096:2048")  # fmt: skip

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ps.log import Record
+from ps.logfile.records import Record
 from tests.faults.drive import Folder, Outcome, References
 from tests.faults.judge import Judge, events
 from tests.faults.plan import Case, Fault

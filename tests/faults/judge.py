@@ -6,11 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from common import run_files
 from common.errors import RankwiseError
-from ps import checkpoint
-from ps.log import LOG_NAME, Record, read
+from common.run_files import LOG_NAME
+from ps.logfile.reader import read
+from ps.logfile.records import Record
 from tests.faults.drive import Outcome
 from tests.faults.plan import EPOCHS, STEPS, Case, Fault
+from workers.checkpoint import checkpoint_file
 
 HOST = os.uname().nodename
 DEATHS = ("kill", "exception", "torn-log", "torn-checkpoint")
@@ -70,7 +73,7 @@ class Judge:
         least = fault.last_epoch if fault.phase else 0  # a torn write's place is known by the count of writes only
         self.keep(len(epochs) >= least, f"log: epochs {epochs} of at least {least}")
         self.keep(_follow(epochs), f"log: epochs {epochs}")
-        found, faults = checkpoint.newest(self.run)
+        found, faults = checkpoint_file.newest(self.run)
         self.keep(not faults, f"checkpoints: {faults}")
         # that of the last whole epoch may not have been finished yet
         least = fault.nth - 1 if fault.kind == "torn-checkpoint" else least - 1
@@ -82,7 +85,7 @@ class Judge:
         """Check that training came to its end, with the bits of the undisturbed run."""
         epochs = [record["epoch"] for record in records if record["kind"] == "epoch"]
         self.keep(_follow(epochs) and set(epochs) == set(range(1, EPOCHS + 1)), f"log at the end: epochs {epochs}")
-        torn = [path.name for path in self.run.glob("*") if checkpoint.TORN.fullmatch(path.name)]
+        torn = [path.name for path in self.run.glob("*") if run_files.TORN.fullmatch(path.name)]
         self.need(not torn, f"left behind: {torn}")
         ends = [record["status"] for record in records if record["kind"] == "end"]
         self.keep(ends and ends[-1] == "ok", f"log at the end: {ends}")
@@ -199,7 +202,7 @@ def _disk(judge: Judge, fault: Fault, outcome: Outcome, records: list[Record]) -
 def _disk_while(judge: Judge, fault: Fault, outcome: Outcome, records: list[Record]) -> None:
     judge.need(outcome.code == 0, f"code {outcome.code}: {outcome.err!r}")
     judge.need("missing" not in outcome.err or "nothing of it is missing" in outcome.err, f"stderr: {outcome.err!r}")
-    found, _ = checkpoint.newest(judge.run)
+    found, _ = checkpoint_file.newest(judge.run)
     judge.keep(found is not None and found.step == EPOCHS * STEPS, "checkpoints: not of the end")
 
 
@@ -208,7 +211,7 @@ def _signal(judge: Judge, fault: Fault, outcome: Outcome, records: list[Record])
     judge.need(records and records[-1].get("status") == "stopped", f"log: {records[-1:]}")
     signals = [event["signals"] for event in events(records, "stop")]
     judge.name(signals == [{str(fault.rank): fault.signal}], f"event: {signals}")
-    found, _ = checkpoint.newest(judge.run)
+    found, _ = checkpoint_file.newest(judge.run)
     where = (records[-1].get("stopped_epoch", 0) - 1) * STEPS + records[-1].get("stopped_step", 0) if records else -1
     judge.keep(found is not None and found.step == where, f"checkpoints: not of step {where}, where it stopped")
 

@@ -12,17 +12,21 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from common import optim
 from common.config import RunConfig, to_toml
 from common.errors import RankwiseError
 from common.flat import Flat
-from ps import analytics, checkpoint, runs
-from ps.coordinator import Coordinator
-from ps.log import LOG_NAME, LogReader, encode
-from ps.reader.show import show
+from common.nn import optimizers
+from common.run_files import LOG_NAME
+from ps.coordinator import run_folder
+from ps.coordinator.coordinator import Coordinator
+from ps.logfile.reader import LogReader
+from ps.logfile.records import encode
+from ps.metrics import epoch_metrics
+from ps.reader.commands.show import show
 from tests.synthetic import write_run
-from workers import options, resume
-from workers.options import PREFIX, parse
+from workers.checkpoint import checkpoint_file, resume
+from workers.launch import resume_options, run_options
+from workers.launch.run_options import PREFIX, parse
 
 MODES = {"allreduce": "", "shared": ""}
 POSITION = {"epoch": 2, "steps": 3, "closed": False, "rows": 30, "loss_sum": 1.5}
@@ -68,8 +72,8 @@ def _read_log(log: Path) -> None:
     for act in (
         lambda: [entry.pick("epoch", "loss") for entry in LogReader(log).entries()],
         lambda: list(LogReader(log).records()),
-        lambda: runs.is_done(log),
-        lambda: runs.header_of(log),
+        lambda: run_folder.is_done(log),
+        lambda: run_folder.header_of(log),
         lambda: show(log.parent, 0, every=True),
     ):
         with own_errors_only(), contextlib.redirect_stdout(io.StringIO()):
@@ -104,16 +108,16 @@ def _arrays(names: list[str]) -> dict[str, Any]:
 def _read_checkpoint(folder: Path) -> None:
     """Read it as a job does that goes on with it, on rank 0 and, by what that tells them, on the others."""
     flat = Flat(SHAPES, np.dtype(np.float64))
-    adam = optim.build(RunConfig(optimizer="adam"), [flat.params])
+    adam = optimizers.build(RunConfig(optimizer="adam"), [flat.params])
     sync: Any = SimpleNamespace(flat=flat, optimizer=adam, vectors=lambda: list(adam.state().items()))
     with own_errors_only():
-        checkpoint.load(folder / "checkpoint-5.npz")
+        checkpoint_file.load(folder / "checkpoint-5.npz")
     with own_errors_only():
         read = resume.open_origin(folder)
         origin = resume.Origin.from_facts(msgpack.unpackb(msgpack.packb(read.facts())), read.snapshot)
         origin.stopped_early(RunConfig(patience=2))
         lead: Any = SimpleNamespace(config=RunConfig(), log=SimpleNamespace(path=folder / LOG_NAME), started=1.0)
-        lead.noise = analytics.NoiseScale()
+        lead.noise = epoch_metrics.NoiseScale()
         Coordinator.recall(lead, origin.memory, {**HEADER, "nodes": [], "threads": {"set_by": ""}})
         if origin.snapshot is not None:
             adam.restore(resume.state_of(origin.snapshot, sync, 13).counts)
@@ -131,14 +135,14 @@ def fuzz_checkpoint(data: bytes, folder: Path) -> None:
         if isinstance(about, dict) and all(isinstance(key, str) for key in about):
             file = io.BytesIO()
             with contextlib.suppress(TypeError, ValueError, OverflowError):  # msgpack cannot hold it
-                checkpoint._write(file, checkpoint.Snapshot(5, _arrays(list(SHAPES)), about))
+                checkpoint_file._write(file, checkpoint_file.Snapshot(5, _arrays(list(SHAPES)), about))
             path.write_bytes(file.getvalue())
             _read_checkpoint(folder)
 
 
 def _checkpoint_seeds(folder: Path) -> list[bytes]:
     file = io.BytesIO()
-    checkpoint._write(file, checkpoint.Snapshot(5, _arrays(list(SHAPES)), ABOUT))
+    checkpoint_file._write(file, checkpoint_file.Snapshot(5, _arrays(list(SHAPES)), ABOUT))
     return [file.getvalue(), msgpack.packb(ABOUT)]
 
 
@@ -150,7 +154,7 @@ def fuzz_config(data: bytes, folder: Path) -> None:
     path, log = folder / "run.toml", folder / LOG_NAME
     path.write_bytes(data)
     with own_errors_only():
-        options._read_file(path)
+        run_options._read_file(path)
         parse(["--config", str(path)], MODES)
     _read_environment(data.replace(b"\0", b"").splitlines()[:50])
     for config in values_in(data)[:1]:
@@ -158,13 +162,13 @@ def fuzz_config(data: bytes, folder: Path) -> None:
             header = {"kind": "header", "seq": 0, "t": 1.0, "format": "rankwise-log", "v": 1, "config": config}
             log.write_bytes(encode(header))
         with own_errors_only():
-            resume.saved_config(str(folder), "")
+            resume_options.saved_config(str(folder), "")
             parse(["--resume", str(folder)], MODES)
 
 
 def _read_environment(lines: list[bytes]) -> None:
     pairs = [(name.strip().upper(), value.strip()) for name, _, value in (line.partition(b"=") for line in lines)]
-    known = {name.upper().encode() for name in options.FIELDS}
+    known = {name.upper().encode() for name in run_options.FIELDS}
     if not pairs or pairs[0][0] not in known:
         return
     before = dict(os.environ)

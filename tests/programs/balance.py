@@ -4,11 +4,11 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from common.batches import Batches
 from common.config import RunConfig
-from common.dataset import Dataset, Raw, check
-from ps.balance import measure
-from ps.log import Record
+from common.data.dataset import Dataset, Raw, check
+from common.data.sampler import Batches
+from ps.findings.row_balance import measure
+from ps.logfile.records import Record
 
 comm = MPI.COMM_WORLD
 rng = np.random.default_rng(5)

@@ -3,17 +3,17 @@
 import numpy as np
 from mpi4py import MPI
 
-from common import models
-from common.batches import Batches
 from common.config import RunConfig
-from common.feed import Feed
+from common.data.loader import Feed
+from common.data.sampler import Batches
 from common.flat import Flat
-from common.functional import SoftmaxCrossEntropy
-from common.marks import NAMES
-from common.mlp import Mlp
-from ps.modes import MODES
-from ps.nodes import Nodes
-from ps.timing import SyncTimer
+from common.nn import models
+from common.nn.functional import SoftmaxCrossEntropy
+from common.nn.mlp import Mlp
+from common.step_times import NAMES
+from ps.comm.topology import Nodes
+from ps.metrics.sync_timer import SyncTimer
+from ps.sync.modes import MODES
 
 comm = MPI.COMM_WORLD.Dup()
 ROWS, FEATURES, CLASSES, BATCH = 61, 5, 3, 20  # batches and the last one divide unevenly by 3 and by 4

@@ -11,18 +11,18 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from common.feed import Batch
-from common.mlp import Pass
+from common.data.loader import Batch
+from common.nn.mlp import Pass
 from common.progress import Progress
-from ps import nodes as grouping
-from ps import reduce
-from ps.coordinator import Coordinator
-from ps.log import Record
-from ps.nodes import Nodes
-from ps.timing import SyncTimer
+from ps.comm import topology as grouping
+from ps.comm.topology import Nodes
+from ps.coordinator.coordinator import Coordinator
+from ps.logfile.records import Record
+from ps.metrics.sync_timer import SyncTimer
+from ps.sync import reducers
 from workers import run
-from workers.duties import Duties
-from workers.watch import Watch
+from workers.training.step_faults import Duties
+from workers.watchdog.spawn import Watch
 
 deaths = [(int(r), int(e), int(s), place) for r, e, s, place in (text.split(":") for text in sys.argv[1].split(","))]
 del sys.argv[1]
@@ -54,7 +54,7 @@ def gradient(self: Pass, batch: Batch, scale: float, ready: Any) -> float:
     return plain_gradient(self, batch, scale, ready)
 
 
-def reduced(self: reduce.ReduceBcast) -> None:
+def reduced(self: reducers.ReduceBcast) -> None:
     """Sum as the mode does, and die when others may have the sum."""
     from mpi4py import MPI
 
@@ -67,7 +67,7 @@ def reduced(self: reduce.ReduceBcast) -> None:
         self.comm.Bcast(piece)
 
 
-def served(self: reduce.SendRecv) -> None:
+def served(self: reducers.SendRecv) -> None:
     """Die with receives and sends under way."""
     here("exchange")
     plain_serve(self)
@@ -113,13 +113,13 @@ def enter(self: Progress, name: str) -> None:
 
 
 plain_phase: Any = Progress.__dict__["phase"]
-plain_gradient, plain_serve, plain_move = Pass.loss_grad, reduce.SendRecv.sum, SyncTimer.move
+plain_gradient, plain_serve, plain_move = Pass.loss_grad, reducers.SendRecv.sum, SyncTimer.move
 plain_judge: Callable[..., dict[str, bool]] = Coordinator.judge
 plain_affinity: Callable[[], Any] = vars(grouping)["affinity"]
 plain_open, plain_note = Watch.open, Duties._note
 Progress.phase = property(plain_phase.fget, enter)  # type: ignore[method-assign,assignment]
-Pass.loss_grad, reduce.SendRecv.sum, SyncTimer.move = gradient, served, moved  # type: ignore[method-assign]
+Pass.loss_grad, reducers.SendRecv.sum, SyncTimer.move = gradient, served, moved  # type: ignore[method-assign]
 vars(grouping)["affinity"] = cores
 Duties._note = noted  # type: ignore[method-assign]
-reduce.ReduceBcast.sum, Coordinator.judge, Watch.open = reduced, judged, opened  # type: ignore[method-assign,assignment]
+reducers.ReduceBcast.sum, Coordinator.judge, Watch.open = reduced, judged, opened  # type: ignore[method-assign,assignment]
 sys.exit(run.main())

@@ -10,8 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-from ps.log import FORMAT, LOG_NAME, VERSION
-from ps.log_writer import RunLog
+from common.run_files import LOG_NAME
+from ps.logfile.records import FORMAT, VERSION
+from ps.logfile.writer import RunLog
 
 here = Path(sys.argv[0]).parent
 if "--version" in sys.argv:

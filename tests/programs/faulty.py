@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from common import formats
-from common.dataset import Raw
-from common.feed import Batch
-from common.mlp import Pass
-from workers import run, setup
-from workers.train import Trainer
+from common.data import sources
+from common.data.dataset import Raw
+from common.data.loader import Batch
+from common.nn.mlp import Pass
+from workers import run
+from workers.training import setup
+from workers.training.loop import Trainer
 
 fault, rank, epoch, step = sys.argv[1], *(int(a) for a in sys.argv[2:5])
 sys.argv[1:] = sys.argv[5:]
@@ -101,13 +102,13 @@ def other_data(config: Any, own: int, size: int) -> Raw:
 evaluate = Trainer.evaluate
 if fault == "drift-after":
     Trainer.evaluate = drifted  # type: ignore[method-assign]
-read = formats.read
+read = sources.read
 if fault == "other-data":
-    formats.read = other_data  # type: ignore[assignment]
+    sources.read = other_data  # type: ignore[assignment]
 Pass.loss_grad = faulty  # type: ignore[method-assign]
 setup.prepare = keep  # type: ignore[assignment]
 try:
     sys.exit(run.main())
 finally:  # for the next job on these ranks
     Trainer.evaluate = evaluate  # type: ignore[method-assign]
-    formats.read, Pass.loss_grad, setup.prepare = read, gradient, prepare  # type: ignore[method-assign]
+    sources.read, Pass.loss_grad, setup.prepare = read, gradient, prepare  # type: ignore[method-assign]

@@ -10,18 +10,18 @@ import sys
 import numpy as np
 from mpi4py import MPI
 
-from common.batches import Batches
 from common.config import RunConfig
+from common.data.loader import Feed
+from common.data.sampler import Batches
 from common.errors import StepError
-from common.feed import Feed
-from common.functional import SoftmaxCrossEntropy
-from common.mlp import Mlp
-from ps.every_step import EveryStep
-from ps.modes import MODES
-from ps.nodes import Nodes
-from ps.replicas import compare
-from ps.shared import SharedStep
-from ps.timing import SyncTimer
+from common.nn.functional import SoftmaxCrossEntropy
+from common.nn.mlp import Mlp
+from ps.comm.topology import Nodes
+from ps.metrics.sync_timer import SyncTimer
+from ps.sync.modes import MODES
+from ps.sync.replica_check import compare
+from ps.sync.replicated import EveryStep
+from ps.sync.shared import SharedStep
 
 comm = MPI.COMM_WORLD.Dup()
 flips = int(sys.argv[1])

@@ -14,24 +14,26 @@ import sys
 import traceback
 from pathlib import Path
 
-from workers import launch, run, watch
+from workers import run
+from workers.launch import mpi
+from workers.watchdog import spawn
 
-launch.start_mpi()
+mpi.start_mpi()
 import numpy as np  # noqa: E402
 from mpi4py import MPI  # noqa: E402
 
 comm = MPI.COMM_WORLD.Dup()
 MPI.Finalize = lambda: None  # a job leaves MPI at its end; here mpi4py does, behind the last one
-close = watch.Watch.close
+close = spawn.Watch.close
 
 
-def close_with_witness(self: watch.Watch) -> None:
+def close_with_witness(self: spawn.Watch) -> None:
     """End the witness of this rank with the job: it waits for the process, which has more jobs to do."""
     close(self)
     held = f"Pid:\t{os.getpid()}\n"
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has ended: another rank of the node was first
-            if watch.PROGRAM.encode() in (process / "cmdline").read_bytes() and any(
+            if spawn.PROGRAM.encode() in (process / "cmdline").read_bytes() and any(
                 held in handle.read_text() for handle in (process / "fdinfo").iterdir()
             ):
                 os.kill(int(process.name), signal.SIGKILL)
@@ -39,7 +41,7 @@ def close_with_witness(self: watch.Watch) -> None:
         (self.position.folder / self._name).unlink(missing_ok=True)
 
 
-watch.Watch.close = close_with_witness  # type: ignore[method-assign]
+spawn.Watch.close = close_with_witness  # type: ignore[method-assign]
 
 
 def exit_code(arguments: list[str]) -> int:

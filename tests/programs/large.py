@@ -5,7 +5,7 @@ import sys
 import numpy as np
 from mpi4py import MPI
 
-from ps.reduce import Allreduce, ReduceBcast, SendRecv
+from ps.sync.reducers import Allreduce, ReduceBcast, SendRecv
 
 comm = MPI.COMM_WORLD.Dup()
 n = (2**31 + 2**20) // 4

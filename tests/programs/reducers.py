@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 from mpi4py import MPI
 
-from ps.reduce import Allreduce, ReduceBcast, Reducer, SendRecv
+from ps.sync.reducers import Allreduce, ReduceBcast, Reducer, SendRecv
 
 comm = MPI.COMM_WORLD.Dup()
 rank, size = comm.rank, comm.size

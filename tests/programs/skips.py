@@ -3,16 +3,16 @@
 import numpy as np
 from mpi4py import MPI
 
-from common.batches import Batches
 from common.config import OPTIMIZERS, RunConfig
+from common.data.loader import Feed
+from common.data.sampler import Batches
 from common.errors import NotFiniteError
-from common.feed import Feed
-from common.functional import SoftmaxCrossEntropy
-from common.mlp import Mlp
-from ps.modes import MODES
-from ps.nodes import Nodes
-from ps.sync import Synchronizer
-from ps.timing import SyncTimer
+from common.nn.functional import SoftmaxCrossEntropy
+from common.nn.mlp import Mlp
+from ps.comm.topology import Nodes
+from ps.metrics.sync_timer import SyncTimer
+from ps.sync.modes import MODES
+from ps.sync.synchronizer import Synchronizer
 
 comm = MPI.COMM_WORLD.Dup()
 ROWS, FEATURES, CLASSES, BATCH = 50, 5, 3, 10

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from common import files
-from ps import checkpoint
 from workers import run
+from workers.checkpoint import checkpoint_file
 
 pause_s = float(sys.argv[1])
 sys.argv[1:] = sys.argv[2:]
@@ -41,5 +41,5 @@ def replacing(path: Path) -> Iterator[Any]:
 
 
 vars(files).update(replacing=replacing)
-vars(checkpoint).update(replacing=replacing)
+vars(checkpoint_file).update(replacing=replacing)
 sys.exit(run.main())

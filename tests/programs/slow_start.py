@@ -7,12 +7,13 @@ import sys
 import time
 from typing import Any
 
-from common.dataset import Dataset
-from workers import choose, run
+from common.data.dataset import Dataset
+from workers import run
+from workers.training import auto_mode
 
 scaling_s, step_s = float(sys.argv[1]), float(sys.argv[2])
 sys.argv[1:] = sys.argv[3:]
-programs: Any = choose
+programs: Any = auto_mode
 plain: dict[str, Any] = {"scaling": Dataset.scaling, "assemble": programs.assemble}
 
 

@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from common.batches import Batches
 from common.config import RunConfig
-from common.feed import Feed
+from common.data.loader import Feed
+from common.data.sampler import Batches
 from common.flat import Array, Views
-from common.functional import LogisticCrossEntropy, Loss, MeanSquaredError, SoftmaxCrossEntropy
-from common.mlp import Mlp
-from common.models import Model
-from ps import factors
-from ps.modes import MODES
-from ps.nodes import Nodes
-from ps.sync import Synchronizer
-from ps.timing import SyncTimer
+from common.nn.functional import LogisticCrossEntropy, Loss, MeanSquaredError, SoftmaxCrossEntropy
+from common.nn.mlp import Mlp
+from common.nn.models import Model
+from ps.comm.topology import Nodes
+from ps.metrics.sync_timer import SyncTimer
+from ps.sync import factors
+from ps.sync.modes import MODES
+from ps.sync.synchronizer import Synchronizer
 
 comm = MPI.COMM_WORLD.Dup()
 nodes = Nodes(comm)

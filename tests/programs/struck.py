@@ -17,13 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from common import files
-from common.feed import Batch, Feed
+from common import files, run_files
+from common.data.loader import Batch, Feed
 from common.progress import Progress
-from ps import checkpoint, log_writer
+from ps.logfile import writer
 from tests.faults.plan import STEPS, Fault
-from workers import run, setup
-from workers.job import Job
+from workers import run
+from workers.checkpoint import checkpoint_file
+from workers.training import setup
+from workers.training.job import Job
 
 fault = Fault(**json.loads(sys.argv[1]))
 sys.argv[1:] = sys.argv[2:]
@@ -176,7 +178,7 @@ class TornFile:
 
 def tear_checkpoints() -> None:
     """Have the process end in the nth checkpoint: after a share of its bytes, once it is checked, or once renamed."""
-    verify, all_in = checkpoint.verify, checkpoint.all_in
+    verify, all_in = checkpoint_file.verify, run_files.all_in
     count = 0
 
     @contextlib.contextmanager
@@ -197,7 +199,7 @@ def tear_checkpoints() -> None:
             end_here()
         return all_in(folder)
 
-    vars(checkpoint).update(replacing=replacing, verify=verified, all_in=renamed)
+    vars(checkpoint_file).update(replacing=replacing, verify=verified, all_in=renamed)
 
 
 def prepare(*arguments: Any) -> Any:
@@ -210,7 +212,7 @@ def prepare(*arguments: Any) -> Any:
 
 def train(self: Job) -> int:
     if fault.kind == "torn-log" and is_rank(0):  # only now: the ranks are watched
-        vars(log_writer).update(os=TornWrites())
+        vars(writer).update(os=TornWrites())
     return plain_train(self)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from ps.start_checks import targets_differ
+from ps.findings.targets_differ import targets_differ
 
 Floats = NDArray[np.float64]
 comm = MPI.COMM_WORLD

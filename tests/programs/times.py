@@ -5,8 +5,9 @@ import time
 import numpy as np
 from mpi4py import MPI
 
-from ps.nodes import Nodes, clock_offset
-from ps.timing import SyncTimer
+from ps.comm.topology import Nodes
+from ps.metrics.clock_offset import clock_offset
+from ps.metrics.sync_timer import SyncTimer
 
 comm = MPI.COMM_WORLD.Dup()
 nodes = Nodes(comm, ranks_per_node=2)

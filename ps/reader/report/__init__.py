@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import ConfigError
-from ps.log import log_path
+from common.run_files import log_path
 from ps.reader.output import save
 from ps.reader.report.data import collect
 from ps.reader.report.page import Renderer

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ps.log import Record
+from ps.logfile.records import Record
 from ps.reader.report.data import RunData
 from ps.reader.report.figures import (
     MANY_RANKS,
@@ -21,7 +21,7 @@ from ps.reader.report.figures import (
     rank_stack,
 )
 from ps.reader.report.over_epochs import epoch_table, layout, rank_names, rank_table
-from ps.text import number, percent
+from ps.text.numbers import number, percent
 
 ALL = "all parameters"
 MOST_TABLE_RANKS = 32

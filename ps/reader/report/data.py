@@ -6,16 +6,17 @@ from pathlib import Path
 import numpy as np
 
 from common.flat import Array
-from ps.cores import host_names
-from ps.log import Record, log_path
-from ps.reader.compare import Summary
-from ps.reader.comparison import Contents
-from ps.reader.rewinds import CountedReader
-from ps.reader.row_use import RowUse
-from ps.reader.run import RunView
-from ps.reader.schema import Check
-from ps.reader.thin import Thin
-from ps.text import percent
+from common.run_files import log_path
+from ps.logfile.deduplicated import CountedReader
+from ps.logfile.header import host_names
+from ps.logfile.records import Record
+from ps.logfile.schema import Check
+from ps.reader.comparison_view import Contents
+from ps.reader.downsample import Thin
+from ps.reader.row_audit import RowUse
+from ps.reader.run_summary import Summary
+from ps.reader.run_view import RunView
+from ps.text.numbers import percent
 
 MOST_EPOCHS = 200
 """Epochs in a chart; of a longer run, one in so many."""

@@ -4,13 +4,14 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from ps.log import Record
+from ps.logfile.records import Record
 from ps.reader.events import event_line
 from ps.reader.history import COLUMNS, job_rows, jobs_title
 from ps.reader.report.data import RunData
 from ps.reader.report.figures import Section, Table, clip
-from ps.reader.run import death, end_line
-from ps.text import mode_name, model_name, named_metric, number
+from ps.reader.run_view import death, end_line
+from ps.text.numbers import number
+from ps.text.record_lines import mode_name, model_name, named_metric
 
 MOST_TEXT = 2000
 MOST_FINDINGS = 50

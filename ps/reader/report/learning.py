@@ -5,7 +5,8 @@ import numpy as np
 from ps.reader.report.data import RunData
 from ps.reader.report.figures import ONLY, Chart, Section, axis, line
 from ps.reader.report.over_epochs import epoch_table, layout
-from ps.text import metric, number
+from ps.text.numbers import number
+from ps.text.record_lines import metric
 
 
 def learning(data: RunData) -> Section:

@@ -3,11 +3,11 @@
 import numpy as np
 
 from common.flat import Array
-from ps import comparison_tables
-from ps.log import Record
+from ps.logfile.records import Record
 from ps.reader.report.data import RunData
 from ps.reader.report.figures import Section, Table, clip
 from ps.reader.report.side_by_side import loss_chart, step_chart
+from ps.text import comparison_tables
 
 PARTS = ("input_s", "compute_s", "wait_s", "transfer_s")
 

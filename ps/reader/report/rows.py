@@ -3,10 +3,10 @@
 import numpy as np
 
 from common.flat import Array
-from ps.log import Record
+from ps.logfile.records import Record
 from ps.reader.report.data import RunData
 from ps.reader.report.figures import ONLY, Chart, Section, Table, axis, bar, clip
-from ps.text import number
+from ps.text.numbers import number
 
 MOST_BARS = 32
 """Ranks shown one by one; of more, those whose rows are farthest from all rows."""

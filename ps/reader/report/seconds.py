@@ -20,7 +20,7 @@ from ps.reader.report.figures import (
     rank_axis,
 )
 from ps.reader.report.over_epochs import epoch_table, layout, rank_names
-from ps.text import number, percent
+from ps.text.numbers import number, percent
 
 MOST_BARS = 32
 """Ranks whose time is shown one by one."""

@@ -5,7 +5,8 @@ import numpy as np
 from common.flat import Array
 from ps.reader.report.data import PARTS, RunData
 from ps.reader.report.figures import ONLY, Chart, Section, Table, axis, bar, clip, label, line
-from ps.text import metric, mode_name, number, percent
+from ps.text.numbers import number, percent
+from ps.text.record_lines import metric, mode_name
 
 STEP = {key: name for key, name in PARTS.items() if key not in ("evaluation_s", "checkpoint_s")}
 """What a step is made of."""

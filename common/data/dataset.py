@@ -1,0 +1,236 @@
+"""A data set in memory: checked arrays, their fingerprint, and which rows train, validate and test."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.config import RunConfig
+from common.errors import DataError
+from common.flat import Array
+from common.rng import Stream, generator
+
+Rows = NDArray[np.int64]
+PART_NUMBERS = 1 << 20
+"""Numbers that are scaled at a time: the float64 copy they need stays at 8 MiB."""
+CONSTANT = 1e-12
+"""A column that deviates less than this share of its mean holds rounding errors, which scaling would blow up."""
+LABELS_BELOW = 2**31
+
+
+@dataclass(slots=True)
+class Raw:
+    """What a reader hands over, before any check: features, target, and how to start if the source says so."""
+
+    name: str
+    x: Array
+    y: Array
+    x_test: Array | None = None
+    y_test: Array | None = None
+    """Both or neither: a test set that came with the data."""
+    feature_names: list[str] = field(default_factory=list)
+    initial: dict[str, Array] | None = None
+    """Starting parameters of this rank, for sources that bring their own."""
+
+
+@dataclass(slots=True)
+class Dataset:
+    """Rows ready to train on; the same on every rank.
+
+    ``x``: (n, n_features), of the file's dtype until ``scale`` brings it to the configured one.
+    ``y``: (n,) int64 classes or (n, n_targets) of the configured dtype.
+    ``train``, ``validation``, ``test``: row numbers, disjoint and complete.
+    """
+
+    name: str
+    x: Array
+    y: Array
+    n_classes: int
+    sha256: str
+    train: Rows
+    validation: Rows
+    test: Rows
+    initial: dict[str, Array] | None
+    rows: Array = field(default_factory=lambda: np.empty((0, 1)))
+    """(n, n_features + 1), once scaled: ``x``, which then is a view of it, and a column of ones for the biases."""
+
+    @property
+    def n_targets(self) -> int:
+        """Columns of a regression's target, 1 for classes."""
+        return 1 if self.y.ndim == 1 else self.y.shape[1]
+
+    def scaling(self) -> tuple[Array, Array]:
+        """Return mean and deviation of the training rows' features in float64; deviation 1 for constant ones.
+
+        Raises DataError if they do not fit into float64.
+        """
+        n = len(self.train)
+
+        def rows() -> Iterator[Array]:
+            # counted from the first row: a constant column is then exactly 0, however many rows are added up
+            return (self.x[self.train[p]].astype(np.float64) - first for p in _parts(n, self.x.shape[1]))
+
+        with np.errstate(over="ignore", invalid="ignore"):  # checked below
+            first = self.x[self.train[0]].astype(np.float64)
+            offset = sum(part.sum(axis=0) for part in rows()) / n
+            deviation = np.sqrt(sum(np.square(part - offset).sum(axis=0) for part in rows()) / n)
+            mean = first + offset
+        wrong = np.flatnonzero(~np.isfinite(deviation))
+        if len(wrong):
+            raise DataError(
+                f"{self.name}: X, column {wrong[0]}: its deviation is too large for float64; scale the column down"
+            )
+        deviation[deviation <= CONSTANT * np.abs(mean)] = 1
+        return mean, deviation
+
+    def scale(self, mean: Array, deviation: Array, dtype: str) -> None:
+        """Replace ``x`` by (x - mean) / deviation, computed in float64 and cast to ``dtype`` only then.
+
+        Raises DataError if a number is too large for it.
+        """
+        self.rows = np.ones((len(self.x), self.x.shape[1] + 1), dtype)
+        scaled = self.rows[:, :-1]
+        with np.errstate(over="ignore", invalid="ignore"):  # checked below
+            for part in _parts(*self.x.shape):
+                scaled[part] = (self.x[part].astype(np.float64) - mean) / deviation
+        _check_cast(self.name, "X", scaled)
+        self.x = scaled
+
+
+def _parts(n_rows: int, n_columns: int) -> Iterator[slice]:
+    step = max(1, PART_NUMBERS // n_columns)
+    return (slice(start, start + step) for start in range(0, n_rows, step))
+
+
+def check(raw: Raw, config: RunConfig) -> Dataset:
+    """Check what a reader returned and split it.
+
+    Raises DataError, naming the data, the row and column, and the remedy.
+    """
+    name, x, y, n_test = raw.name, raw.x, raw.y, None
+    _check_arrays(raw, ("X", x), ("y", y))
+    if len(x) == 0:
+        raise DataError(f"{name}: no rows")
+    as_classes = _wants_classes(config, y)
+    if raw.x_test is not None and raw.y_test is not None:
+        _check_arrays(raw, ("X_test", raw.x_test), ("y_test", raw.y_test))
+        n_test = len(raw.x_test)
+        if x.shape[1:] != raw.x_test.shape[1:] or y.shape[1:] != raw.y_test.shape[1:]:
+            raise DataError(f"{name}: X {x.shape}, y {y.shape} and X_test {raw.x_test.shape}, y_test "
+                            f"{raw.y_test.shape} do not fit together; they take the same columns")  # fmt: skip
+        x, y = np.concatenate([x, raw.x_test]), np.concatenate([y, raw.y_test])
+    if as_classes and y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    sha256 = _fingerprint(x, y)
+    n_classes = 0
+    if as_classes:
+        y, n_classes = _as_classes(name, y, len(y) - (n_test or 0))
+    else:
+        with np.errstate(over="ignore"):  # checked in the next line
+            y = np.ascontiguousarray(y.reshape(len(y), -1), config.dtype)
+        _check_cast(name, "y", y)
+    train, validation, test = _split(y, n_classes, n_test, config)
+    if len(train) == 0:
+        raise DataError(f"{name}: no rows left to train on; lower --test-fraction or --validation-fraction")
+    if config.patience and len(validation) == 0:
+        raise DataError("patience: needs validation rows; raise --validation-fraction or drop --patience")
+    return Dataset(name, x, y, n_classes, sha256, train, validation, test, raw.initial)
+
+
+def _check_arrays(raw: Raw, features: tuple[str, Array], target: tuple[str, Array]) -> None:
+    """Check that features and their target are finite numbers in arrays that fit together."""
+    (x_label, x), (y_label, y) = features, target
+    for label, array in (features, target):
+        if array.dtype.kind not in "fiub":
+            raise DataError(f"{raw.name}: {label} holds {array.dtype}; it takes numbers")
+    if x.ndim != 2 or x.shape[1] == 0:
+        raise DataError(f"{raw.name}: {x_label} has shape {x.shape}; it takes (rows, features)")
+    if y.ndim not in (1, 2) or len(y) != len(x) or 0 in y.shape[1:]:
+        raise DataError(f"{raw.name}: {y_label} has shape {y.shape}; it takes ({len(x)},) or ({len(x)}, targets), "
+                        f"as {x_label} has rows")  # fmt: skip
+    for label, array in (features, target):
+        _check_finite(raw, label, array)
+
+
+def _wants_classes(config: RunConfig, y: Array) -> bool:
+    """Say whether the target is class numbers: as the loss or model says, else by the target's type."""
+    if config.model == "linear" or config.loss == "mse":
+        return False
+    if config.model in ("softmax", "logistic") or config.loss == "cross-entropy":
+        return True
+    return y.dtype.kind in "iub"
+
+
+def _check_finite(raw: Raw, label: str, array: Array) -> None:
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        place = np.argwhere(~np.isfinite(array))[0]
+        row, column = int(place[0]), int(place[1]) if array.ndim == 2 else 0
+        named = label == "X" and column < len(raw.feature_names)
+        where = f"column {raw.feature_names[column]!r}" if named else f"column {column}"
+        value = array[tuple(place)]
+        raise DataError(f"{raw.name}: {label}, row {row}, {where}: got {value}; only finite numbers, clean the file")
+
+
+def _check_cast(name: str, label: str, array: Array) -> None:
+    if not np.isfinite(array).all():
+        remedy = "use --dtype float64 or scale them" if array.dtype == np.float32 else "scale them"
+        raise DataError(f"{name}: {label} holds numbers too large for {array.dtype}; {remedy}")
+
+
+def _as_classes(name: str, y: Array, n_train: int) -> tuple[Array, int]:
+    if y.ndim != 1:
+        raise DataError(f"{name}: y has shape {y.shape}; class numbers take one column (for a regression: --loss mse)")
+    with np.errstate(over="ignore"):
+        numbers = y.astype(np.float64)
+    wrong = np.flatnonzero((numbers != np.floor(numbers)) | (numbers < 0) | (numbers >= LABELS_BELOW))
+    if len(wrong):
+        row = int(wrong[0])
+        raise DataError(
+            f"{name}: label {y[row]} of row {row} is outside the classes; labels are whole numbers from 0 "
+            "(for a regression: --loss mse)"
+        )
+    labels = numbers.astype(np.int64)
+    n_classes = int(labels[:n_train].max()) + 1
+    if n_classes > n_train:
+        raise DataError(
+            f"{name}: label {n_classes - 1} asks for {n_classes} classes, more than the {n_train} rows; "
+            "number the classes from 0, or for a regression say --loss mse"
+        )
+    outside = np.flatnonzero(labels >= n_classes)
+    if len(outside):
+        row = int(outside[0])
+        raise DataError(
+            f"{name}: label {labels[row]} of test row {row - n_train} is outside the classes 0 to {n_classes - 1} "
+            "of the training rows"
+        )
+    return labels, max(n_classes, 2)
+
+
+def _fingerprint(x: Array, y: Array) -> str:
+    """Return the SHA-256 of shapes, dtypes and bytes of the data as read, the last rows' test role not included."""
+    digest = hashlib.sha256()
+    for array in (x, y):
+        digest.update(f"{array.shape}{array.dtype.str}".encode())
+        digest.update(np.ascontiguousarray(array).view(np.uint8).reshape(-1).data)
+    return digest.hexdigest()
+
+
+def _split(y: Array, n_classes: int, n_test: int | None, config: RunConfig) -> tuple[Rows, Rows, Rows]:
+    """Deal rows to train, validation and test; per class where there are classes (stratified)."""
+    n = len(y)
+    rng = generator(config.seed, Stream.SPLIT)
+    given_test = np.arange(n - (n_test or 0), n)
+    rest = np.arange(n - (n_test or 0))
+    groups = [np.flatnonzero(y[rest] == c) for c in range(n_classes)] if n_classes else [rest]
+    fractions = (0.0 if n_test is not None else config.test_fraction, config.validation_fraction)
+    parts: list[list[Rows]] = [[], [], []]
+    for group in groups:
+        order = rng.permutation(group)
+        first = round(len(order) * fractions[0])
+        second = first + round(len(order) * fractions[1])
+        for part, rows in zip(parts, (order[:first], order[first:second], order[second:]), strict=True):
+            part.append(rows)
+    test, validation, train = (np.sort(np.concatenate(part)).astype(np.int64) for part in parts)
+    return train, validation, given_test if n_test is not None else test

@@ -1,0 +1,112 @@
+"""Finds, makes and checks a model class of one's own, named ``package.module:Class``."""
+
+import importlib
+import math
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from reprlib import repr as brief
+from typing import Any
+
+from common.errors import ConfigError, DataError
+from common.nn.functional import LogisticCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
+from common.nn.models import Model
+
+METHODS = ("shapes", "init", "predict", "loss_grad")
+LOSS_METHODS = ("encode", "sum", "correct")
+TAKEN = ("file", "allow_pickle", "x_mean", "x_scale")
+"""Names that model.npz has no room for: arguments of numpy.savez, and what else is saved there."""
+MOST_NUMBERS = 2**40
+
+
+def load(name: str, n_features: int, n_classes: int, n_targets: int) -> Model:
+    """Import the class, also from the current folder, and make a model for the data; ``n_classes`` 0: a regression.
+
+    Raises ConfigError for what is wrong with the class, DataError where the target does not fit the model's loss.
+    """
+    kind, n_outputs = _find(name), n_classes or n_targets
+    model: Model = _run(name, f"{kind.__name__}({n_features}, {n_outputs})", lambda: kind(n_features, n_outputs))
+    missing = [m for m in METHODS if not callable(getattr(model, m, None))]
+    if missing:
+        raise ConfigError(f"model {name}: has no method {', '.join(missing)}; a model has {', '.join(METHODS)}")
+    _check_shapes(name, _run(name, "shapes()", model.shapes))
+    _check_loss(name, getattr(model, "loss", None), n_classes)
+    return model
+
+
+def _find(name: str) -> Any:
+    """Return the class."""
+    module_name, _, class_name = name.partition(":")
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.append(folder)
+    try:
+        module = importlib.import_module(module_name)
+    except (Exception, SystemExit) as error:
+        lost = error.name if isinstance(error, ModuleNotFoundError) else None
+        if lost and f"{module_name}.".startswith(f"{lost}."):
+            raise ConfigError(
+                f"model {name}: no module {lost}, neither installed nor in the folder {folder}"
+            ) from error
+        raise ConfigError(f"model {name}: importing {module_name} failed: {_told(error)}") from error
+    kind = getattr(module, class_name, None)
+    if not isinstance(kind, type):
+        classes = [n for n, v in vars(module).items() if isinstance(v, type) and v.__module__ == module_name]
+        raise ConfigError(
+            f"model {name}: {module_name} has no class {class_name}; it has {', '.join(classes) or 'no class at all'}"
+        )
+    return kind
+
+
+def _run(name: str, what: str, act: Callable[[], Any]) -> Any:
+    try:
+        return act()
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"model {name}: {what} failed: {_told(error)}") from error
+
+
+def _told(error: BaseException) -> str:
+    """Return what an error of the user's code says, and where in that code it arose."""
+    text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    ours = (__file__, importlib.__file__)
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename not in ours and f.filename[0] != "<"]
+    known = frames and not isinstance(error, SyntaxError)  # which names the place itself
+    return f"{text} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if known else text
+
+
+def _check_shapes(name: str, shapes: Any) -> None:
+    if not isinstance(shapes, dict) or not shapes:
+        raise ConfigError(f"model {name}: shapes() returned {brief(shapes)}; it returns a dict of name to shape")
+    for key, shape in shapes.items():
+        if not (isinstance(key, str) and key.isidentifier()) or key in TAKEN:
+            raise ConfigError(
+                f"model {name}: shapes() has a parameter {brief(key)}; allowed is a name of letters, digits and _, "
+                f"but not {', '.join(TAKEN)}"
+            )
+        if not (isinstance(shape, tuple) and all(type(n) is int and n > 0 for n in shape)):
+            raise ConfigError(
+                f"model {name}: shapes() gives {key} the shape {brief(shape)}; allowed is a tuple of int above 0"
+            )
+    if sum(math.prod(shape) for shape in shapes.values()) > MOST_NUMBERS:
+        raise ConfigError(
+            f"model {name}: shapes() asks for more than {MOST_NUMBERS} numbers, which is the most allowed"
+        )
+
+
+def _check_loss(name: str, loss: Any, n_classes: int) -> None:
+    missing = [m for m in LOSS_METHODS if not callable(getattr(loss, m, None))]
+    if missing:
+        raise ConfigError(
+            f"model {name}: its loss, {brief(loss)}, has no method {', '.join(missing)}; take one of "
+            "common/nn/functional.py, such as SoftmaxCrossEntropy(), or a class with the same methods"
+        )
+    if isinstance(loss, MeanSquaredError) and n_classes:
+        raise DataError(f"model {name}: its loss takes numbers, but the target is read as classes; add --loss mse")
+    if isinstance(loss, SoftmaxCrossEntropy | LogisticCrossEntropy) and not n_classes:
+        raise DataError(
+            f"model {name}: its loss takes classes, but the target is read as numbers; whole numbers are read as "
+            "classes with --loss cross-entropy"
+        )
+    if isinstance(loss, LogisticCrossEntropy) and n_classes != 2:
+        raise DataError(f"model {name}: the target has {n_classes} classes; its loss takes 2")

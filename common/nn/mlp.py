@@ -1,0 +1,151 @@
+"""The multilayer perceptron, of which linear, softmax and logistic regression are cases with one layer."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from common.data.loader import Batch
+from common.flat import Array, Flat, Views
+from common.nn.functional import ACTIVATIONS, Activation, Loss
+
+Ready = Callable[[int], None]
+Rows = Callable[[int], Array]
+DRAWN = 1 << 20
+"""Initial weights drawn at a time."""
+
+
+class Mlp:
+    """Dense layers out = a W + b, with an activation between them and none after the last.
+
+    Parameters ``W1`` (n_in, n_1), ``b1`` (n_1,), ``W2``, ...; just ``W`` and ``b`` when there is one layer. A bias
+    lies behind its weights, so [W; b] is one matrix, and inputs end with a column of ones: the bias costs no pass.
+    """
+
+    def __init__(self, sizes: tuple[int, ...], activation: str, loss: Loss) -> None:
+        self.sizes = sizes
+        self.loss = loss
+        self.activation_name = activation
+        n_layers = len(sizes) - 1
+        suffixes = [""] if n_layers == 1 else [str(i) for i in range(1, n_layers + 1)]
+        self.layers = [("W" + s, "b" + s) for s in suffixes]
+        self._forwards: dict[int, tuple[list[Array], list[Activation]]] = {}
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of W1, b1, W2, b2, ..."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        for (w, b), n_in, n_out in zip(self.layers, self.sizes, self.sizes[1:], strict=False):
+            shapes[w] = (n_in, n_out)
+            shapes[b] = (n_out,)
+        return shapes
+
+    def init(self, params: Views, rng: np.random.Generator) -> None:
+        """Draw weights, set biases to 0.
+
+        Before relu and gelu: normal, variance 2/n_in (He et al. 2015, eq. 10). Otherwise uniform within
+        +-sqrt(6/(n_in + n_out)) (Glorot & Bengio 2010, eq. 16). Drawn in float64, whatever the parameters are.
+        """
+        for i, (w, b) in enumerate(self.layers):
+            n_in, n_out = params[w].shape
+            last = i == len(self.layers) - 1
+            rows = max(1, DRAWN // n_out)  # at a time: float64 is twice float32, for the largest matrix there is
+            for part in (params[w][start : start + rows] for start in range(0, n_in, rows)):
+                if self.activation_name in ("relu", "gelu") and not last:
+                    part[...] = rng.standard_normal(part.shape) * np.sqrt(2 / n_in)
+                else:
+                    bound = np.sqrt(6 / (n_in + n_out))
+                    part[...] = rng.uniform(-bound, bound, part.shape)
+            params[b][...] = 0
+
+    def predict(self, params: Views, x: Array) -> Array:
+        """Return raw outputs (rows, n_out), valid until the next call."""
+        if len(x) not in self._forwards:
+            z: list[Array] = [np.empty((len(x), n), x.dtype) for n in self.sizes[1:]]
+            kind = ACTIVATIONS[self.activation_name]
+            outs = [np.empty_like(v) if kind.needs_input else v for v in z[:-1]]
+            self._forwards[len(x)] = z, [kind(v, w, w) for v, w in zip(z, outs, strict=False)]
+        z, activations = self._forwards[len(x)]
+        a: Array = x
+        for (w, b), out, activation in zip(self.layers, z, [*activations, None], strict=True):
+            np.matmul(a, params[w], out=out)
+            np.add(out, params[b], out=out)
+            if activation is not None:
+                activation.forward()
+                a = activation.a
+        return z[-1]
+
+
+class Pass:
+    """Forward and backward of one step for a fixed number of rows, without allocating: all views are made here.
+
+    ``input_rows(i)``, ``delta_rows(i)``: memory for the input of layer i + 1 and for its gradient, (rows, n + 1) with
+    n = ``sizes[i + 1]``. ``outputs[i]``: where the gradient of layer i, (n_in + 1, n_out), goes; None leaves it out.
+    """
+
+    def __init__(
+        self, model: Mlp, flat: Flat, n_rows: int, input_rows: Rows, delta_rows: Rows, outputs: list[Array | None]
+    ) -> None:
+        self.n_layers = len(model.layers)
+        self.outputs = outputs
+        self.starts = [flat.slices[w].start for w, _ in model.layers]
+        kind = ACTIVATIONS[model.activation_name]
+        self.keeps_one = kind.keeps_one
+        weights = [flat.joined(flat.params, w, b) for w, b in model.layers]
+        self.weights, self.weights_t = weights, [w.T for w in weights]
+        self.inputs: list[Array] = []  # of the layers after the first
+        self.inputs_t: list[Array] = []
+        self.z: list[Array] = []
+        self.ones: list[Array] = []
+        self.deltas: list[Array] = []
+        self.activations: list[Activation] = []
+        for i, n in enumerate(model.sizes[1:-1]):
+            a, d = input_rows(i), delta_rows(i)
+            z = np.empty_like(a) if kind.needs_input else a
+            a[:, n] = 1
+            z[:, n] = 1
+            self.inputs.append(a)
+            self.inputs_t.append(a.T)
+            self.z.append(z[:, :n])
+            self.ones.append(a[:, n])
+            self.deltas.append(d)
+            self.activations.append(kind(z, a, d))
+        self.delta_views = [d[:, :-1] for d in self.deltas]
+        # np.dot takes half the time of np.matmul to begin, but copies deltas, which do not lie in one piece
+        self.products = [np.matmul] * (self.n_layers - 1) + [np.dot]
+        self.out = np.empty((model.sizes[-1], n_rows), flat.dtype)
+        self.out_t = self.out.T
+        self.loss = model.loss.gradient(self.out)
+
+    def loss_grad(self, batch: Batch, scale: float, ready: Ready | None) -> float:
+        """Write ``scale`` times the gradient of the sum of the rows' losses; return that sum, unscaled.
+
+        ``ready(start)`` is told when the flat gradient is final from ``start`` on.
+        """
+        loss_sum = self.forward(batch, scale)
+        self.backward(batch, ready)
+        return loss_sum
+
+    def forward(self, batch: Batch, scale: float) -> float:
+        """Run up to the loss, whose scaled gradient is then in ``out``; return its sum."""
+        a, a_t = batch.x, batch.x_t
+        for i, activation in enumerate(self.activations):
+            np.matmul(a, self.weights[i], out=self.z[i])
+            activation.forward()
+            if not self.keeps_one:
+                self.ones[i].fill(1)
+            a, a_t = self.inputs[i], self.inputs_t[i]
+        np.dot(self.weights_t[-1], a_t, self.out)
+        return self.loss.step(batch.target, scale)
+
+    def backward(self, batch: Batch, ready: Ready | None) -> None:
+        """Run from the loss's gradient back to the first layer, whose input needs none."""
+        delta = self.out_t
+        for i in range(self.n_layers - 1, -1, -1):
+            gradient = self.outputs[i]
+            if gradient is not None:
+                self.products[i](self.inputs_t[i - 1] if i else batch.x_t, delta, gradient)
+                if ready is not None:
+                    ready(self.starts[i])
+            if i:
+                self.products[i](delta, self.weights_t[i], self.deltas[i - 1])
+                self.activations[i - 1].backward()
+                delta = self.delta_views[i - 1]

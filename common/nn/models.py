@@ -1,0 +1,104 @@
+"""What training needs of a model, and the table of the built-in ones."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+
+from common.config import RunConfig
+from common.data.loader import Batch
+from common.errors import DataError
+from common.flat import Array, Flat, Views
+from common.nn.functional import LogisticCrossEntropy, Loss, MeanSquaredError, SoftmaxCrossEntropy
+from common.nn.mlp import Mlp, Pass, Ready
+
+
+class Model(Protocol):
+    """A model of one's own: a loss and these methods; it keeps scratch memory at most, no parameters, between calls."""
+
+    @property
+    def loss(self) -> Loss:
+        """The loss; an attribute will do. Its ``gradient`` is not used: ``loss_grad`` has that in it."""
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return name and shape of every parameter, in forward order."""
+
+    def init(self, params: Views, rng: np.random.Generator) -> None:
+        """Fill the parameters with starting values."""
+
+    def predict(self, params: Views, x: Array) -> Array:
+        """Return raw outputs (rows, n_out); valid until the next call."""
+
+    def loss_grad(self, params: Views, x: Array, y: Array, grads: Views, ready: Callable[[str], None]) -> float:
+        """Write d(sum of the rows' losses) into ``grads``; return the sum.
+
+        ``x``: (rows, n_in), ``rows`` may be 0, read only. Calls ``ready(name)`` as soon as that gradient is final.
+        """
+
+
+class Gradient(Protocol):
+    """A model made ready to compute gradients into ``flat``, for a fixed number of rows."""
+
+    def loss_grad(self, batch: Batch, scale: float, ready: Ready | None) -> float:
+        """Write ``scale`` times the gradient of the sum of the rows' losses into ``flat``; return that sum, unscaled.
+
+        ``ready(start)`` is told when the flat gradient is final from ``start`` on.
+        """
+
+    def forward(self, batch: Batch, scale: float) -> float:
+        """Do the first half of ``loss_grad``; return the sum of losses."""
+
+    def backward(self, batch: Batch, ready: Ready | None) -> None:
+        """Do the second half."""
+
+
+class PlainGradient:
+    """A model of one's own: its gradient is scaled when it is complete."""
+
+    def __init__(self, model: Model, flat: Flat) -> None:
+        self.model = model
+        self.flat = flat
+
+    def loss_grad(self, batch: Batch, scale: float, ready: Ready | None) -> float:  # noqa: ARG002
+        """See Gradient."""
+        return self.forward(batch, scale)
+
+    def backward(self, batch: Batch, ready: Ready | None) -> None:
+        """Do nothing: such a model does both in one."""
+
+    def forward(self, batch: Batch, scale: float) -> float:
+        """Compute loss and gradient."""
+        flat = self.flat
+        loss_sum = self.model.loss_grad(flat.p, batch.x[:, :-1], batch.y, flat.g, lambda name: None)  # noqa: ARG005
+        np.multiply(flat.grad, scale, out=flat.grad)
+        return loss_sum
+
+
+def gradient(model: Model | Mlp, flat: Flat, n_rows: int) -> Gradient:
+    """Make a model ready for steps of ``n_rows`` rows, in memory of its own."""
+    if not isinstance(model, Mlp):
+        return PlainGradient(model, flat)
+
+    def memory(i: int) -> Array:
+        return np.empty((n_rows, model.sizes[i + 1] + 1), flat.dtype)
+
+    outputs = [flat.joined(flat.grad, w, b) for w, b in model.layers]
+    return Pass(model, flat, n_rows, memory, memory, list(outputs))
+
+
+def build(config: RunConfig, n_features: int, n_classes: int, n_targets: int) -> Mlp:
+    """Make the configured model for the data; ``n_classes`` is 0 for a regression.
+
+    Raises DataError where the target does not fit the model.
+    """
+    hidden = config.hidden if config.model == "mlp" else ()
+    loss: Loss
+    if n_classes == 0:
+        n_out, loss = n_targets, MeanSquaredError()
+    elif config.model == "logistic":
+        if n_classes != 2:
+            raise DataError(f"model logistic: the target has {n_classes} classes; it takes 2 (use softmax or mlp)")
+        n_out, loss = 1, LogisticCrossEntropy()
+    else:
+        n_out, loss = n_classes, SoftmaxCrossEntropy()
+    return Mlp((n_features, *hidden, n_out), config.activation, loss)

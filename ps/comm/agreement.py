@@ -1,0 +1,130 @@
+"""What keeps ranks together: agreed errors, agreed state, and the end of the whole job when one rank fails."""
+
+import contextlib
+import hashlib
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import numpy as np
+from mpi4py import MPI
+
+from common.errors import EXIT_ERROR, JobError, RankwiseError
+from common.flat import Array
+from common.host import host
+from common.progress import CLAIMED, Position
+from common.run_files import FAILURE_NAME, claim
+from ps.comm.collectives import allgather, bcast
+
+T = TypeVar("T")
+BETTER_WORD_S = 1.0
+
+
+@contextlib.contextmanager
+def abort_on_error(comm: MPI.Comm, position: Position) -> Iterator[None]:
+    """End the whole job if this rank raises what the others cannot know of.
+
+    Errors that all ranks agreed on (JobError) pass through; an exit of one rank alone does not. ``MPI_Abort`` may
+    return to its caller (it does in MPICH 5.0.2), so the process ends itself behind it.
+    """
+    try:
+        yield
+    except JobError:
+        raise
+    except BaseException as error:
+        cause = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        message = f"rankwise: rank {comm.rank} on {host()}, {position}: {cause}"
+        if not isinstance(error, RankwiseError) or position.debug:
+            message = f"{traceback.format_exc()}{message}"
+        if isinstance(error, MPI.Exception):  # perhaps another rank's end, which others tell better
+            time.sleep(BETTER_WORD_S)
+        if _first_to_fail(position, message):
+            sys.stderr.write(message + "\n")
+        sys.stdout.flush()
+        sys.stderr.flush()
+        comm.Abort(EXIT_ERROR)
+        os._exit(EXIT_ERROR)
+
+
+def _first_to_fail(position: Position, message: str) -> bool:
+    """Keep the message in the run folder; only the rank that creates the file also prints it."""
+    if position.folder is None:
+        position.cells[CLAIMED] = True
+        return True
+    first = claim(position.folder / FAILURE_NAME, message)
+    position.cells[CLAIMED] = first
+    return first
+
+
+def together(comm: MPI.Comm, act: Callable[[], T]) -> T:
+    """Do something that may fail on any rank; if it does on one, raise the same JobError on all.
+
+    ``act`` must not communicate. Expected faults are RankwiseError, OSError and MemoryError; others are bugs
+    and pass to ``abort_on_error``.
+    """
+    result: T
+    fault: tuple[str, int] | None = None
+    try:
+        result = act()
+    except RankwiseError as error:
+        fault = (str(error), error.exit_code)
+    except OSError as error:
+        fault = (str(error), EXIT_ERROR)
+    except MemoryError as error:
+        fault = (f"out of memory: {error}", EXIT_ERROR)
+    faults = [(rank, f) for rank, f in enumerate(allgather(comm, [host(), fault])) if f[1] is not None]
+    if not faults:
+        return result
+    messages = {f[1][0] for _, f in faults}
+    first_rank, (first_host, (message, code)) = faults[0]
+    if len(faults) == comm.size and len(messages) == 1:
+        raise JobError(message, code)
+    others = f" (and rank {', '.join(str(r) for r, _ in faults[1:])})" if len(faults) > 1 else ""
+    raise JobError(f"rank {first_rank} on {first_host}{others}: {message}", code)
+
+
+def odd_ranks(digests: list[bytes] | list[int]) -> list[int]:
+    """Return the ranks that differ from the majority; from rank 0's group on a tie."""
+    counts = {d: digests.count(d) for d in digests}  # type: ignore[arg-type]
+    most = max(counts.values())
+    usual = digests[0] if counts[digests[0]] == most else next(d for d in digests if counts[d] == most)
+    return [rank for rank, d in enumerate(digests) if d != usual]
+
+
+def same_everywhere(comm: MPI.Comm, content: bytes, what: str, remedy: str) -> None:
+    """Raise JobError on all ranks, naming the odd ones, unless ``content`` is the same on every rank."""
+    own = np.frombuffer(hashlib.sha256(content).digest(), np.uint8)
+    table = np.empty((comm.size, own.size), np.uint8)
+    comm.Allgather(own, table)
+    odd = odd_ranks([row.tobytes() for row in table])
+    if odd:
+        hosts = allgather(comm, host())
+        named = ", ".join(f"{rank} on {hosts[rank]}" for rank in odd)
+        raise JobError(f"{what}: differs between ranks; odd ones: rank {named}; {remedy}")
+
+
+def fingerprint(vector: Array) -> str:
+    """Return the SHA-256 of a vector's bytes, as hexadecimal digits."""
+    return hashlib.sha256(vector.view(np.uint8).data).hexdigest()
+
+
+def at_root(comm: MPI.Comm, act: Callable[[], Any]) -> Any:
+    """Do something at rank 0 and give all ranks its result (plain values); if it fails, raise JobError on all."""
+    outcome: dict[str, Any] = {}
+    if comm.rank == 0:
+        try:
+            outcome = {"value": act()}
+        except RankwiseError as error:
+            outcome = {"fault": [str(error), error.exit_code]}
+        except OSError as error:
+            outcome = {"fault": [f"rank 0 on {host()}: {error}", EXIT_ERROR]}
+        except MemoryError as error:
+            outcome = {"fault": [f"rank 0 on {host()}: out of memory: {error}", EXIT_ERROR]}
+    outcome = bcast(comm, outcome)
+    if "fault" in outcome:
+        message, code = outcome["fault"]
+        raise JobError(message, code)
+    return outcome["value"]

@@ -1,0 +1,32 @@
+"""Small structured messages between ranks as msgpack in buffers: at start and epoch end, never in a step."""
+
+from typing import Any
+
+import msgpack
+import numpy as np
+from mpi4py import MPI
+
+
+def bcast(comm: MPI.Comm, value: Any, root: int = 0) -> Any:
+    """Give every rank the root's value (plain maps, lists, texts, numbers)."""
+    packed = msgpack.packb(value) if comm.rank == root else b""
+    length = np.array([len(packed)], np.int64)
+    comm.Bcast(length, root)
+    buffer = np.frombuffer(packed, np.uint8).copy() if comm.rank == root else np.empty(int(length[0]), np.uint8)
+    comm.Bcast(buffer, root)
+    return msgpack.unpackb(buffer.tobytes())
+
+
+def allgather(comm: MPI.Comm, value: Any) -> list[Any]:
+    """Give every rank the values of all ranks, in rank order."""
+    packed = np.frombuffer(msgpack.packb(value), np.uint8)
+    lengths = np.empty(comm.size, np.int64)
+    comm.Allgather(np.array([len(packed)], np.int64), lengths)
+    buffer = np.empty(int(lengths.sum()), np.uint8)
+    comm.Allgatherv(packed, [buffer, lengths.tolist()])
+    ends = np.cumsum(lengths)
+    return [msgpack.unpackb(buffer[end - n : end].tobytes()) for end, n in zip(ends, lengths, strict=True)]
+
+
+MAX_BYTES = 1 << 30
+"""Of one MPI call: counts are 32-bit in MPI before version 4, and so is a size in bytes inside some libraries."""

@@ -1,0 +1,97 @@
+"""What a run leaves beside its log: the model, and the text files that people plot from."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.errors import RankwiseError
+from common.files import quiet, write_atomic
+from common.flat import Array, Flat
+from common.run_files import LOG_NAME
+from ps.comm.agreement import fingerprint
+from ps.coordinator.coordinator import Coordinator
+from ps.logfile.deduplicated import CountedReader
+from ps.text.numbers import percent
+from ps.text.stdout import say, warn
+
+TEXT_PARAMETERS = 1_000_000
+"""More parameters than this are not written as text (25 bytes each); model.npz holds them."""
+
+
+def save_model(
+    folder: Path, params: dict[str, Array], extra: dict[str, Any], pulse: Callable[[], object] = quiet
+) -> None:
+    """Write ``model.npz`` (parameters by name, and ``extra`` arrays) and, up to 10^6 parameters, as text.
+
+    ``pulse`` is told of each piece that is written.
+    """
+    write_atomic(folder / "model.npz", lambda file: np.savez(file, allow_pickle=False, **params, **extra), pulse)
+    if sum(array.size for array in params.values()) <= TEXT_PARAMETERS:
+        blocks = (
+            f"{name}:\n" + "".join(f"{value:.18e}\n" for value in array.reshape(-1).tolist())
+            for name, array in params.items()
+        )
+        text = "\n".join(blocks)
+        write_atomic(folder / "model_parameters.txt", lambda file: file.write(text.encode()))
+
+
+def save_tables(folder: Path, log: Path) -> None:
+    """Write ``sync_times.txt`` and ``contributions.txt`` from the log, whose numbers they thus are; each epoch once."""
+    sync = ["Epoch, Sync Time (s)"]
+    contributions = []
+    for entry in CountedReader(log).entries():
+        if entry.kind != "epoch":
+            continue
+        record = entry.record()
+        sync.append(f"{record['epoch']}, {float(np.mean(record['sync_s'])):.6f}")
+        for rank in range(len(record["rows"])):
+            parts = (
+                f"{name} = {percent(ratios[rank], 'undefined', '%')}" for name, ratios in record["norm_ratio"].items()
+            )
+            contributions.append(f"Epoch {record['epoch']}, Process {rank}: {', '.join(parts)}")
+    for name, lines in (("sync_times.txt", sync), ("contributions.txt", contributions)):
+        data = "".join(line + "\n" for line in lines).encode()
+        write_atomic(folder / name, lambda file, data=data: file.write(data))  # type: ignore[misc]
+
+
+def save(
+    lead: Coordinator, flat: Flat, scaling: tuple[Array, Array], status: str, unsaved: str, facts: dict[str, Any],
+    tick: Callable[[], object],
+) -> None:  # fmt: skip
+    """Write the model, the text files and the log's end. Raises RankwiseError if something is missing.
+
+    ``unsaved``: why the last checkpoint could not be written, if so. ``facts``: for the end record. ``tick``: is called
+    while the model is written.
+    """
+    standard = {"x_mean": scaling[0], "x_scale": scaling[1]}
+    missing = [
+        *_attempt("the model", lambda: save_model(lead.folder, flat.p, standard, tick)),
+        *_attempt("text files", lambda: save_tables(lead.folder, lead.log.path)),
+    ]
+    if unsaved and status == "stopped":
+        missing.append(f"the checkpoint could not be written ({unsaved})")
+    lead.spool.flush()
+    missing += filter(None, [lead.spool.missing()])
+    if missing:
+        raise RankwiseError(
+            f"output: {'; '.join(missing)}; make room in {lead.folder} and go on with --resume {lead.folder}"
+        )
+    lead.finish(status, fingerprint=fingerprint(flat.params), **facts)
+    if unsaved:
+        warn(f"the last checkpoint could not be written ({unsaved})")
+    say("Sync time per epoch, mean over the ranks (sync = wait for the last rank + transfer):")
+    say("epoch      sync s      wait s  transfer s   of epoch")
+    for line in lead.sync_lines:
+        say(line)
+    say(f"Saved in {lead.folder}: {LOG_NAME}, model.npz, text files. Read: python -m ps.log show {lead.folder}")
+
+
+def _attempt(what: str, act: Callable[[], object]) -> list[str]:
+    """Save something; return what is to be said if that fails."""
+    try:
+        act()
+    except OSError as error:
+        return [f"{what} could not be written ({error.strerror or error})"]
+    return []

@@ -1,0 +1,77 @@
+"""Findings on the course of training: contributions, losses and noise from epoch to epoch."""
+
+from collections import deque
+from statistics import fmean
+
+from ps.findings.verdict import Rule, Verdict, named
+from ps.logfile.records import Record
+
+PULL_EPOCHS = 8
+PULL_ENOUGH = 7
+PULL_LEAST_EPOCHS = 3
+"""Epochs of a run that ends before there are ``PULL_EPOCHS``."""
+PULL_SHARE = -0.25
+"""Mean share, as a multiple of the 1/P that a rank has when all pull alike."""
+CANCELLED = 2.0
+"""Diversity from which a share is a quotient of next to nothing: independent gradients have 1."""
+
+
+class PullsAgainst(Rule):
+    """A rank whose share of the gradient is negative: what it adds undoes what the others' rows ask for.
+
+    Not every negative share is a fault. Where fixed rows have been learnt, their ranks' gradients cancel in the sum,
+    and shares, which are divided by its square, may be anything, of one sign for long. So epochs count whose ranks did
+    not cancel (gradient diversity at most 2), and for a rank that has pulled against since the first epoch all of them.
+    """
+
+    def __init__(self, n_ranks: int) -> None:
+        self.ranks = n_ranks
+        self.bound = PULL_SHARE / self.ranks
+        self.always = [True] * self.ranks
+        self.recent: deque[tuple[int, list[float | None]]] = deque(maxlen=PULL_EPOCHS)
+        self.said: set[int] = set()
+
+    def add(self, epoch: Record) -> Verdict | None:
+        """See Rule."""
+        shares, diversity = epoch["share_all"], epoch["diversity_all"]
+        told = diversity is not None and diversity <= CANCELLED
+        self.always = [before and (s is None or s < 0) for before, s in zip(self.always, shares, strict=True)]
+        counted = [s if told or always else None for s, always in zip(shares, self.always, strict=True)]
+        self.recent.append((epoch["epoch"], counted))
+        return self._look(PULL_ENOUGH) if len(self.recent) == PULL_EPOCHS else None
+
+    def finish(self) -> Verdict | None:
+        """See Rule."""
+        n = len(self.recent)
+        return self._look(n) if PULL_LEAST_EPOCHS <= n < PULL_EPOCHS else None
+
+    def _look(self, enough: int) -> Verdict | None:
+        """Return the ranks with ``enough`` negative shares in the epochs kept whose mean is low enough."""
+        means, counts = {}, {}
+        for rank in set(range(self.ranks)) - self.said:
+            shares = [s for _, by_rank in self.recent if (s := by_rank[rank]) is not None]
+            negative = sum(s < 0 for s in shares)
+            if negative >= enough and fmean(shares) <= self.bound:
+                means[rank], counts[rank] = fmean(shares), negative
+        self.said.update(means)
+        return self._verdict(means, counts) if means else None
+
+    def _verdict(self, means: dict[int, float], counts: dict[int, int]) -> Verdict:
+        ranks, first, last = sorted(means), self.recent[0][0], self.recent[-1][0]
+        one = len(ranks) == 1
+        shares = ", ".join(f"{100 * means[rank]:.1f} %{'' if one else f' on rank {rank}'}" for rank in ranks[:4])
+        return Verdict(
+            code="pulls-against",
+            severity="warning",
+            ranks=ranks,
+            text=f"{named(ranks)} pull{'s' * one} against the update: the mean share of the gradient in epochs {first} "
+            f"to {last} is {shares}{', ...' * (len(ranks) > 4)} (of 100 % over all ranks), negative in "
+            f"{'' if one else 'at least '}{min(counts.values())} of these {len(self.recent)} epochs",
+            remedy="compare the rows and targets of these ranks with the others' (record balance in the log), and how "
+            "they were made; a random seed that depends on the rank is a usual cause",
+            evidence={
+                "epochs": [first, last],
+                "mean_share": [means[rank] for rank in ranks],
+                "negative_epochs": [counts[rank] for rank in ranks],
+            },
+        )

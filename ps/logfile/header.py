@@ -1,0 +1,46 @@
+"""TODO."""
+
+from dataclasses import dataclass
+
+from ps.logfile.records import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A machine; ``masks`` and ``threads`` are by its ranks: the cores a rank may run on, and its BLAS threads.
+
+    ``cores``: all that its ranks may use.
+    """
+
+    name: str
+    ranks: list[int]
+    masks: list[frozenset[int]]
+    cores: frozenset[int]
+    threads: list[int]
+
+    @property
+    def crowded(self) -> bool:
+        """Whether ranks take turns on cores, so that seconds tell less of the work than on a core of their own."""
+        return sum(self.threads) > len(self.cores)
+
+
+def host_names(header: Record) -> dict[int, str]:
+    """Return the host of each rank, from a header or an event after which other processes go on."""
+    return {rank: node["host"] for node in header["nodes"] for rank in node["ranks"]}
+
+
+def hosts(header: Record) -> list[Host]:
+    """Return the machines of a job; nodes pretended with ``ranks_per_node`` lie on the same one."""
+    pretended = header["config"].get("ranks_per_node", 0)
+    members: dict[tuple[str, int], list[int]] = {}
+    for number, node in enumerate(header["nodes"]):
+        members.setdefault((node["host"], 0 if pretended else number), []).extend(
+            rank for rank in node["ranks"] if 0 <= rank < header["world"]
+        )
+    machines = []
+    for (name, _), unsorted in members.items():
+        ranks = sorted(unsorted)
+        masks = [frozenset(header["cores"][rank]) for rank in ranks]
+        threads = [header["threads"]["per_rank"][rank] for rank in ranks]
+        machines.append(Host(name, ranks, masks, frozenset().union(*masks), threads))
+    return machines

@@ -1,0 +1,326 @@
+"""What each kind of record holds, as docs/log-format.md tells: one line a field, checked on every record that is read.
+
+A checksum says that a record is as it was written, not that its writer kept to the format. Readers rely on these
+tables instead of asking at every use. Unknown fields and kinds pass: later versions add some.
+"""
+
+from reprlib import repr as brief
+from typing import Any
+
+from common import step_times
+from ps.logfile.records import GOING_ON, Record
+from ps.logfile.validation import (
+    FLAG,
+    MAP,
+    NUMBER,
+    RANKS,
+    TEXT,
+    WHOLE,
+    Judge,
+    Rule,
+    absent,
+    by_parameter,
+    by_rank,
+    listing,
+    nil,
+    table,
+)
+
+TIME = Rule("a Unix time", frozenset({float}), low=0, high=1e11)
+PID = Rule("a process id", frozenset({int}), low=1, high=2**31 - 1)
+EPOCH = Rule("the number of an epoch", frozenset({int}), low=0, high=2**53)
+INTERVAL = table(median=NUMBER, low=NUMBER, high=NUMBER)
+TRIAL_SECONDS = ("seconds", "step_s", "compute_s", "reduce_s", "input_s", "wait_s", "transfer_s")
+"""Fields of a trial whose medians a comparison holds."""
+MOMENTS = (*step_times.NAMES, "last")
+"""Of a sampled step, in ``steps`` records: each a list by step of lists by rank."""
+
+PROCESSES = {
+    "world": RANKS,
+    "nodes": listing(table(host=TEXT, ranks=listing(WHOLE))),
+    "pid": PID,
+    "pid_start": absent(nil(WHOLE)),
+    "boot_id": absent(nil(TEXT)),
+    "cores": by_rank(listing(WHOLE)),
+    "threads": table(per_rank=by_rank(WHOLE), set_by=TEXT),
+    "blas": nil(table(internal_api=nil(TEXT), version=nil(TEXT), architecture=nil(TEXT))),
+    "mpi": table(vendor=TEXT, library=TEXT, standard=TEXT),
+    "versions": table(python=TEXT, rankwise=TEXT, mpi4py=TEXT, numpy=TEXT, msgpack=TEXT),
+    "system": TEXT,
+    "packet_bytes": WHOLE,
+}
+"""What the header says of the job's processes, and again each event after which other ones go on."""
+
+RECORDS = {
+    "header": table(
+        t=TIME,
+        **PROCESSES,
+        config=table(
+            mode=TEXT,
+            model=TEXT,
+            epochs=WHOLE,
+            batch_size=WHOLE,
+            optimizer=TEXT,
+            dtype=TEXT,
+            patience=WHOLE,
+        ),
+        data=table(
+            name=TEXT,
+            rows=table(train=WHOLE, validation=WHOLE, test=WHOLE),
+            features=WHOLE,
+            classes=nil(WHOLE),
+            targets=WHOLE,
+            sha256=TEXT,
+        ),
+        model=table(
+            kind=TEXT,
+            sizes=listing(WHOLE),
+            loss=TEXT,
+            parameters=Rule("a map", frozenset({dict}), of=listing(WHOLE)),
+            n_parameters=WHOLE,
+            initial_fingerprint=TEXT,
+        ),
+        steps_per_epoch=WHOLE,
+        sync=table(
+            mode=TEXT,
+            phases=WHOLE,
+            factored=listing(TEXT),
+            trials=nil(listing(table(mode=TEXT, steps=WHOLE, median_s=nil(NUMBER), reason=nil(TEXT)))),
+        ),
+        timing=table(method=TEXT, clock=TEXT, offset_error_s=NUMBER),
+        contribution=table(method=TEXT),
+        purpose=absent(TEXT),
+        comparison=absent(
+            table(
+                modes=listing(TEXT),
+                trials=WHOLE,
+                steps=WHOLE,
+                dropped_steps=WHOLE,
+                sizes=listing(WHOLE),
+                left_out=listing(table(mode=TEXT, reason=TEXT)),
+            )
+        ),
+    ),
+    "balance": table(
+        t=TIME,
+        of=TEXT,
+        rows=by_rank(WHOLE),
+        labels=nil(by_rank(listing(WHOLE))),
+        label_z=nil(by_rank(nil(NUMBER))),
+        label_distance=nil(by_rank(nil(NUMBER))),
+        target_mean=nil(by_rank(nil(listing(nil(NUMBER))))),
+        target_variance=nil(by_rank(nil(listing(nil(NUMBER))))),
+        target_z=nil(by_rank(nil(NUMBER))),
+        target_distance=nil(by_rank(nil(NUMBER))),
+        feature_mean=nil(by_rank(nil(listing(nil(NUMBER))))),
+        feature_distance=nil(by_rank(nil(NUMBER))),
+    ),
+    "epoch": table(
+        t=TIME,
+        epoch=EPOCH,
+        steps=WHOLE,
+        skipped=absent(WHOLE),
+        before=absent(nil(table(steps=WHOLE, rows=WHOLE, loss_sum=NUMBER))),
+        sampled_steps=listing(WHOLE),
+        learning_rate=NUMBER,
+        elapsed_s=NUMBER,
+        loss=NUMBER,
+        loss_by_rank=by_rank(nil(NUMBER)),
+        validation_loss=nil(NUMBER),
+        validation_metric=nil(NUMBER),
+        rows=by_rank(WHOLE),
+        gradient_mean=by_parameter(by_rank(nil(NUMBER))),
+        norm_ratio=by_parameter(by_rank(nil(NUMBER))),
+        norm_ratio_all=by_rank(nil(NUMBER)),
+        share=by_parameter(by_rank(nil(NUMBER))),
+        share_all=by_rank(nil(NUMBER)),
+        cosine=by_parameter(by_rank(nil(NUMBER))),
+        cosine_all=by_rank(nil(NUMBER)),
+        leave_one_out=by_parameter(by_rank(nil(NUMBER))),
+        leave_one_out_all=by_rank(nil(NUMBER)),
+        diversity=by_parameter(nil(NUMBER)),
+        diversity_all=nil(NUMBER),
+        effective_ranks=nil(NUMBER),
+        noise_trace=by_parameter(nil(NUMBER)),
+        noise_gradient_sq=by_parameter(nil(NUMBER)),
+        noise_scale=nil(NUMBER),
+        efficiency=table(load_balance=nil(NUMBER), communication=nil(NUMBER), parallel=nil(NUMBER)),
+        bus_bytes_per_s=nil(NUMBER),
+        preemptions=absent(by_rank(WHOLE)),
+        loop_s=by_rank(NUMBER),
+        reduce_s=by_rank(NUMBER),
+        compute_s=by_rank(NUMBER),
+        wait_s=by_rank(NUMBER),
+        transfer_s=by_rank(NUMBER),
+        sync_s=by_rank(NUMBER),
+        sync_median_s=by_rank(NUMBER),
+        wait_median_s=by_rank(NUMBER),
+        transfer_median_s=by_rank(NUMBER),
+        input_s=by_rank(NUMBER),
+        sampling_s=by_rank(NUMBER),
+        evaluation_s=by_rank(NUMBER),
+        checkpoint_s=absent(by_rank(NUMBER)),
+        sent_bytes=by_rank(WHOLE),
+        fingerprint=by_rank(TEXT),
+    ),
+    "steps": table(
+        t=TIME,
+        epoch=EPOCH,
+        steps=listing(WHOLE),
+        begin_s=NUMBER,
+        moments_us=table(**{name: listing(by_rank(WHOLE)) for name in MOMENTS}),
+    ),
+    "trial": table(
+        t=TIME,
+        round=WHOLE,
+        place=WHOLE,
+        mode=TEXT,
+        steps=WHOLE,
+        **dict.fromkeys(TRIAL_SECONDS, NUMBER),
+        bus_bytes_per_s=nil(NUMBER),
+        sent_bytes=by_rank(WHOLE),
+        rank_peak_bytes=WHOLE,
+        node_bytes=WHOLE,
+        loss=NUMBER,
+        curve_s=listing(NUMBER),
+        curve_loss=listing(NUMBER),
+        parameter_difference=NUMBER,
+        parameter_scale=NUMBER,
+        replicas_equal=nil(FLAG),
+    ),
+    "comparison": table(
+        t=TIME,
+        trials=WHOLE,
+        confidence=NUMBER,
+        method=TEXT,
+        loss=NUMBER,
+        tolerance=NUMBER,
+        fastest=TEXT,
+        modes=listing(
+            table(
+                mode=TEXT,
+                **dict.fromkeys((*TRIAL_SECONDS, "time_to_loss_s"), INTERVAL),
+                bus_bytes_per_s=nil(INTERVAL),
+                sent_bytes_most=WHOLE,
+                sent_bytes_all=WHOLE,
+                rank_peak_bytes=WHOLE,
+                node_bytes=WHOLE,
+                loss=NUMBER,
+                parameter_difference=NUMBER,
+                agrees=FLAG,
+                outcome=TEXT,
+                ratio=NUMBER,
+                p=nil(NUMBER),
+            )
+        ),
+        sentences=listing(TEXT),
+    ),
+    "sweep": table(
+        t=TIME,
+        n=WHOLE,
+        rounds=WHOLE,
+        sums=WHOLE,
+        modes=listing(table(mode=TEXT, bytes=WHOLE, **dict.fromkeys(("median_s", "low_s", "high_s"), NUMBER))),
+    ),
+    "fit": table(
+        t=TIME,
+        packet_bytes=WHOLE,
+        warning=TEXT,
+        modes=listing(
+            table(
+                mode=TEXT,
+                formula=TEXT,
+                alpha_s=nil(NUMBER),
+                beta_s_per_byte=nil(NUMBER),
+                largest_error=nil(NUMBER),
+                note=TEXT,
+                points=listing(table(bytes=WHOLE, measured_s=NUMBER, predicted_s=nil(NUMBER), error=nil(NUMBER))),
+                predicted=listing(table(ranks=WHOLE, nodes=WHOLE, seconds=NUMBER)),
+            )
+        ),
+    ),
+    "verdict": table(
+        t=TIME,
+        code=TEXT,
+        severity=TEXT,
+        ranks=listing(WHOLE),
+        text=TEXT,
+        remedy=TEXT,
+        evidence=MAP,
+    ),
+    "event": table(
+        t=TIME,
+        what=TEXT,
+    ),
+    "end": table(
+        t=TIME,
+        status=TEXT,
+        wall_s=NUMBER,
+        epochs=WHOLE,
+        best_epoch=nil(WHOLE),
+        loss=nil(NUMBER),
+        validation_loss=nil(NUMBER),
+        validation_metric=nil(NUMBER),
+        metric=TEXT,
+        test_loss=absent(nil(NUMBER)),
+        test_metric=absent(nil(NUMBER)),
+        stopped_epoch=absent(WHOLE),
+        stopped_step=absent(WHOLE),
+        fingerprint=absent(TEXT),
+    ),
+}
+
+
+AGAIN = {name: absent(rule) for name, rule in PROCESSES.items()}
+PLACE = {"epoch": EPOCH, "step": WHOLE}
+EVENTS = {
+    "resume": table(
+        **AGAIN, **PLACE, ranks_before=WHOLE, ranks=RANKS, passed_over=absent(listing(TEXT)), epochs=absent(WHOLE)
+    ),
+    "shrink": table(
+        **AGAIN,
+        **PLACE,
+        ranks_before=WHOLE,
+        ranks=RANKS,
+        dead=listing(WHOLE),
+        hosts=listing(TEXT),
+        seconds=NUMBER,
+        alive=absent(by_rank(WHOLE)),
+    ),
+    "checkpoint": table(file=TEXT),
+    "checkpoint-failed": table(reason=TEXT),
+    "skip": table(**PLACE, not_finite=MAP),
+    "heal": table(**PLACE, ranks=listing(WHOLE), parameters=MAP),
+    "stop": table(epoch=absent(EPOCH), step=absent(WHOLE), signals=absent(MAP)),  # without in a comparison
+}
+"""By ``what``, the events of which readers use more than they print as it is."""
+
+
+class Check(Judge):
+    """Says what is wrong with each record of a log, which depends on the header and on events that change the ranks.
+
+    So those are to come in their order; epochs may come later, since their number tells which ranks they are of.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._worlds: list[tuple[int, Any]] = []
+
+    def __call__(self, record: Record) -> str:
+        """Return the first fault, or nothing."""
+        kind = record["kind"]
+        if kind not in RECORDS:
+            return ""
+        if kind == "header" and self._worlds:
+            return "a second header"
+        event = EVENTS.get(str(record.get("what"))) if kind == "event" else None
+        if kind == "header" or (kind == "event" and record.get("what") in GOING_ON):
+            if record.get("ranks", record.get("world")) != record.get("world", record.get("ranks")):
+                return f"{kind}.ranks is {brief(record['ranks'])}, but world {brief(record['world'])}"
+            self._worlds.append((record["seq"], record.get("world", record.get("ranks"))))
+        self.world = next((world for seq, world in reversed(self._worlds) if seq <= record["seq"]), None)
+        if found := self.fault(record, RECORDS[kind]) or (event and self.fault(record, event)):
+            return f"{kind}{found}"
+        if kind == "header":
+            self.parameters = record["model"]["parameters"].keys()
+        return ""

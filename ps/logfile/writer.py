@@ -1,0 +1,166 @@
+"""The central log's writer, on rank 0 only: whole records, and none lost to a disk that is full for a while."""
+
+import contextlib
+import errno
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ps.logfile.reader import LogReader
+from ps.logfile.records import encode
+
+MOST_WAITING = 10_000
+"""Records kept in memory while they cannot be written; beyond that the oldest ``steps`` and ``epoch`` records go."""
+
+
+class RunLog:
+    """Appends records; each is one write, so a kill at any moment leaves whole ones.
+
+    May be used by several threads of the process.
+    """
+
+    SYNC_EVERY_S = 5.0
+
+    def __init__(self, path: Path, *, new: bool = True, lock: bool = True) -> None:
+        """Create the file, which must not exist, or go on with one behind its last whole record.
+
+        ``lock``: keep others out; without, who writes to it must be known to be dead. Raises OSError, also if another
+        job writes to it, and LogError.
+        """
+        self.path = path
+        self.seq = 0
+        self.size = 0
+        self._mutex = threading.Lock()
+        self._synced = time.monotonic()
+        self._fd = os.open(path, os.O_RDWR | os.O_APPEND | (os.O_CREAT | os.O_EXCL if new else 0), 0o644)
+        if lock:
+            _lock(self._fd)
+        if not new:
+            reader = LogReader(path)
+            self.seq = sum(1 for _ in reader.records())
+            self.size = reader.offset
+            os.ftruncate(self._fd, self.size)  # what is torn
+
+    def append(self, kind: str, **fields: Any) -> None:
+        """Write a record of plain values.
+
+        Raises OSError if it does not fit (disk full): the part that was written is cut off again. A file that was
+        removed is written anew first, with all that it held.
+        """
+        with self._mutex:
+            if not self._in_place():
+                self._bring_back()
+            if os.fstat(self._fd).st_size != self.size:  # what an earlier failure left
+                os.ftruncate(self._fd, self.size)
+            data = encode({"kind": kind, "seq": self.seq, "t": time.time(), **fields})
+            try:
+                written = os.write(self._fd, data)
+                if written < len(data):  # a full disk takes a part first; the next write names the reason
+                    written += os.write(self._fd, data[written:])
+                if written < len(data):
+                    raise OSError(errno.ENOSPC, f"only {written} of {len(data)} bytes were written")
+                if kind in ("header", "end") or time.monotonic() - self._synced > self.SYNC_EVERY_S:
+                    os.fsync(self._fd)
+                    self._synced = time.monotonic()
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._fd, self.size)
+                raise
+            self.size += len(data)
+            self.seq += 1
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._fd)
+
+    def _in_place(self) -> bool:
+        try:
+            return os.path.samestat(os.stat(self.path), os.fstat(self._fd))
+        except OSError:
+            return False
+
+    def _bring_back(self) -> None:
+        """Write the file anew from what is still open. Raises OSError."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        new = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
+        try:
+            _lock(new)
+            at = 0
+            while at < self.size:
+                piece = os.pread(self._fd, min(1 << 20, self.size - at), at)
+                if not piece or os.write(new, piece) < len(piece):
+                    raise OSError(errno.EIO, "its content is lost")
+                at += len(piece)
+        except OSError:
+            os.close(new)
+            self.path.unlink(missing_ok=True)
+            raise
+        os.close(self._fd)
+        self._fd = new
+
+
+def _lock(handle: int) -> None:
+    """Keep a second job out, where the file system can. Raises OSError if there is one."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise OSError(error.errno, "another job writes to it") from error
+    except OSError:
+        return
+
+
+class Spool:
+    """Writes records, or keeps those that cannot be written now and tries again with the next.
+
+    ``warn`` is told once for each new reason, and when all is well again. May be used by several threads.
+    """
+
+    def __init__(self, log: RunLog, warn: Callable[[str], object]) -> None:
+        self.log, self._warn = log, warn
+        self._mutex = threading.RLock()
+        self._waiting: list[tuple[str, dict[str, Any]]] = []
+        self._lost = 0
+        self._reason = ""
+
+    def append(self, kind: str, **fields: Any) -> None:
+        """Write a record, and before it those that wait."""
+        with self._mutex:
+            self._waiting.append((kind, fields))
+            self.flush()
+
+    def flush(self) -> None:
+        """Try to write all that wait."""
+        with self._mutex:
+            self._flush()
+
+    def _flush(self) -> None:
+        while self._waiting:
+            kind, fields = self._waiting[0]
+            try:
+                self.log.append(kind, **fields)
+            except OSError as error:
+                self._complain(error.strerror or str(error))
+                return
+            self._waiting.pop(0)
+        if self._reason:
+            self._reason = ""
+            self._warn(f"{self.log.path}: can be written again; nothing of it is missing" if not self._lost else
+                       f"{self.log.path}: can be written again; {self._lost} records are missing")  # fmt: skip
+
+    def missing(self) -> str:
+        """Say what the log lacks; nothing if all is in it."""
+        n = len(self._waiting) + self._lost
+        return f"{self.log.path}: {n} records are missing ({self._reason})" if n else ""
+
+    def _complain(self, reason: str) -> None:
+        if reason != self._reason:
+            self._reason = reason
+            self._warn(f"{self.log.path}: cannot be written ({reason}); training goes on, and it is tried again")
+        if len(self._waiting) > MOST_WAITING:
+            i = next((i for i, (kind, _) in enumerate(self._waiting) if kind in ("steps", "epoch")), 0)
+            del self._waiting[i]
+            self._lost += 1

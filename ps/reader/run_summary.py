@@ -1,0 +1,54 @@
+"""TODO."""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ps.logfile.records import Record
+from ps.reader.downsample import Thin
+from ps.reader.run_view import RunView, mean
+
+MOST_EPOCHS = 5000
+"""Epochs of which figures are kept: of more, evenly spread ones."""
+
+
+MEDIANS = ("sync", "wait", "transfer")
+
+
+@dataclass(slots=True)
+class Summary:
+    """What is compared of one run, in memory that does not grow with its epochs.
+
+    ``lows``: elapsed seconds and loss of the epochs whose loss was the least so far, thinned out where there are very
+    many. ``parts``: epochs that were trained by several jobs.
+    """
+
+    view: RunView = field(default_factory=lambda: RunView(Path()))
+    epochs: int = 0
+    last_loss: float | None = None
+    least_loss: float = math.inf
+    lows: Thin[tuple[float, float]] = field(default_factory=lambda: Thin(MOST_EPOCHS))
+    medians: Thin[dict[str, float]] = field(default_factory=lambda: Thin(MOST_EPOCHS))
+    compute_s: float = 0.0
+    sync_s: float = 0.0
+    reduce_s: float = 0.0
+    sent_bytes: int = 0
+    parts: int = 0
+
+    def add(self, record: Record) -> None:
+        """Take an epoch in."""
+        self.epochs += 1
+        self.last_loss = record["loss"]
+        if record["loss"] < self.least_loss:
+            self.least_loss = record["loss"]
+            self.lows.add((record["elapsed_s"], record["loss"]))
+        self.medians.add({name: mean(record[f"{name}_median_s"]) for name in MEDIANS})
+        self.compute_s += mean(record["compute_s"])
+        self.sync_s += mean(record["sync_s"])
+        self.reduce_s += mean(record["reduce_s"])
+        self.sent_bytes += max(record["sent_bytes"])
+        self.parts += record.get("before") is not None
+
+    def time_to(self, loss: float) -> float | None:
+        """Return the seconds until the training loss was at most ``loss``."""
+        return next((elapsed_s for elapsed_s, own in self.lows.kept() if own <= loss), None)

@@ -1,0 +1,189 @@
+"""How to sum a packet over the ranks: the three basic ways, one class each."""
+
+from typing import Protocol
+
+import numpy as np
+from mpi4py import MPI
+
+from common.flat import Array, blocks
+from ps.comm.collectives import MAX_BYTES
+
+
+class Reducer(Protocol):
+    """Sums one packet in place; all ranks end with the same values. Made once per run, with the packet."""
+
+    comm: MPI.Comm
+    """Where it exchanges."""
+    early: bool
+    """Whether ``ready`` does anything."""
+    sent_bytes: int
+    """Payload bytes this rank hands to MPI in one step."""
+
+    def __init__(self, comm: MPI.Comm, packet: Array) -> None: ...
+
+    def ready(self, start: int) -> None:
+        """Take notice that ``packet[start:]`` is final for this step (never called with a larger start later)."""
+
+    def sum(self) -> None:
+        """Sum the packet, which is now final as a whole."""
+
+    def close(self) -> None:
+        """Give back what MPI holds; nothing may be under way. Collective, as is making one."""
+
+
+class Allreduce:
+    """One in-place MPI_Allreduce (several for a packet beyond what one call can count)."""
+
+    early = False
+
+    def __init__(self, comm: MPI.Comm, packet: Array) -> None:
+        self.comm = comm
+        self.pieces = blocks(packet, MAX_BYTES // packet.itemsize)
+        self.sent_bytes = packet.nbytes
+
+    def ready(self, start: int) -> None:
+        """Nothing: the packet goes as a whole."""
+
+    def sum(self) -> None:
+        """Sum on all ranks at once."""
+        for piece in self.pieces:
+            self.comm.Allreduce(MPI.IN_PLACE, piece)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class ReduceBcast:
+    """MPI_Reduce to the coordinator, then MPI_Bcast of the result."""
+
+    early = False
+
+    def __init__(self, comm: MPI.Comm, packet: Array) -> None:
+        self.comm = comm
+        self.pieces = blocks(packet, MAX_BYTES // packet.itemsize)
+        self.sent_bytes = packet.nbytes
+
+    def ready(self, start: int) -> None:
+        """Nothing: the packet goes as a whole."""
+
+    def sum(self) -> None:
+        """Sum at rank 0, which sends the result to the others."""
+        for piece in self.pieces:
+            if self.comm.rank == 0:
+                self.comm.Reduce(MPI.IN_PLACE, piece)
+            else:
+                self.comm.Reduce(piece, None)
+            self.comm.Bcast(piece)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class SendRecv:
+    """Point to point through the coordinator, in chunks from the end of the packet to its head.
+
+    A worker sends a chunk as soon as backward has freed it. Rank 0 keeps two chunks per worker in flight, and
+    whenever its own backward frees a layer it adds what has come, in rank order (0 + 1 + 2 + ...), so equal
+    runs give equal bits, and sends the result back at once: receiving, adding and sending overlap, and the
+    packet may be of any length.
+    """
+
+    early = True
+    CHUNK_BYTES = 1 << 20
+    REPLIES_UNDER_WAY = 8
+    PUSH, REPLY = 1, 2  # tags; chunks of one tag keep their order
+
+    def __init__(self, comm: MPI.Comm, packet: Array, chunk_bytes: int = CHUNK_BYTES) -> None:
+        self.comm = comm.Dup()  # its own: receives wait here for a next step, and must catch nothing else
+        length = max(1, chunk_bytes // packet.itemsize)
+        self.starts = list(range(0, len(packet), length))[::-1]
+        self.chunks = blocks(packet, length)[::-1]
+        self.workers = range(1, comm.size)
+        self.sends: list[MPI.Request] = []
+        self.done = 0  # chunks sent (worker) or summed (coordinator) in this step
+        self.worker = 1  # whose part of the chunk the coordinator adds next
+        self.sent_bytes = packet.nbytes
+        if comm.rank == 0:
+            self.sent_bytes *= len(self.workers)
+            self.in_flight = min(2, len(self.chunks))
+            self.inbox = np.empty((comm.size, self.in_flight, min(length, len(packet))), packet.dtype)
+            self.receives: dict[tuple[int, int], MPI.Request] = {}
+            self.summed = 0  # chunks of all steps: its remainder by in_flight is a chunk's place in the inbox
+            for ahead in range(self.in_flight):
+                self._receive(ahead)
+
+    def ready(self, start: int) -> None:
+        """Send, or add and send back, the chunks that are now final here, as far as goes without waiting."""
+        if self.comm.rank == 0:
+            self._serve(start, wait=False)
+        else:
+            self._push(start)
+
+    def sum(self) -> None:
+        """Finish the step."""
+        if self.comm.rank == 0:
+            self._serve(0, wait=True)
+            MPI.Request.Waitall(self.sends)
+        else:
+            self._push(0)
+            replies = []
+            for send, chunk in zip(self.sends, self.chunks, strict=True):
+                send.Wait()  # the reply comes into the chunk's own place
+                replies.append(self.comm.Irecv(chunk, 0, self.REPLY))
+            MPI.Request.Waitall(replies)
+        self.sends.clear()
+        self.done, self.worker = 0, 1
+
+    def close(self) -> None:
+        """Take back the receives that wait for a next step."""
+        if self.comm.rank == 0:
+            for request in self.receives.values():
+                request.Cancel()
+                request.Wait()
+            self.receives.clear()
+        self.comm.Free()
+
+    def _push(self, start: int) -> None:
+        while self.done < len(self.chunks) and self.starts[self.done] >= start:
+            self.sends.append(self.comm.Isend(self.chunks[self.done], 0, self.PUSH))
+            self.done += 1
+
+    def _receive(self, number: int) -> None:
+        """Post the receives of a chunk from every worker; ``number`` counts chunks over all steps."""
+        place = number % self.in_flight
+        length = len(self.chunks[number % len(self.chunks)])
+        for worker in self.workers:
+            self.receives[worker, place] = self.comm.Irecv(self.inbox[worker, place, :length], worker, self.PUSH)
+
+    def _room(self, *, wait: bool) -> bool:
+        """Keep the replies under way few: MPICH 5 shelves the receipts of many, until the worker's next MPI call."""
+        most = self.REPLIES_UNDER_WAY * len(self.workers)
+        if len(self.sends) < most:
+            return True
+        oldest = self.sends[: len(self.workers)]
+        if wait:
+            MPI.Request.Waitall(oldest)
+        elif not MPI.Request.Testall(oldest):
+            return False
+        del self.sends[: len(self.workers)]
+        return True
+
+    def _serve(self, start: int, *, wait: bool) -> None:
+        while self.done < len(self.chunks) and self.starts[self.done] >= start:
+            if not self._room(wait=wait):
+                return
+            chunk = self.chunks[self.done]
+            place = self.summed % self.in_flight
+            while self.worker < self.comm.size:
+                request = self.receives[self.worker, place]
+                if wait:
+                    request.Wait()
+                elif not request.Test():
+                    return
+                np.add(chunk, self.inbox[self.worker, place, : len(chunk)], out=chunk)
+                self.worker += 1
+            self.sends += [self.comm.Isend(chunk, worker, self.REPLY) for worker in self.workers]
+            self._receive(self.summed + self.in_flight)
+            self.summed += 1
+            self.done += 1
+            self.worker = 1

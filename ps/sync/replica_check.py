@@ -1,0 +1,105 @@
+"""Whether all ranks' parameters are still the same: in every step a checksum of another part rides in its message."""
+
+import zlib
+from itertools import pairwise
+
+import numpy as np
+from mpi4py import MPI
+
+from common.flat import Array, Flat, Slot
+from ps.comm.agreement import odd_ranks
+from ps.comm.collectives import allgather
+
+FIRST = int(Slot.PRINT)
+N_SLOTS = 3
+BITS = 11
+MASK = (1 << BITS) - 1
+"""What a slot holds of a checksum: with weights up to 2 its sum over 4,096 ranks is exact in float32."""
+
+
+class Rotation:
+    """Adds a checksum of a part of the parameters to the packet, in such a way that equal ones add up to 0.
+
+    Rank i puts w_i times the CRC-32 into three slots, 11 bits in each, with whole weights w_i that are not 0 and
+    whose sum over the ranks is: so the sums are 0 if all ranks have the same, and not if one has another (several can
+    cancel out, by chance). All sums are of whole numbers that the packet's dtype holds, so no rounding is involved. The
+    parts of ``steps`` steps cover all parameters.
+    """
+
+    def __init__(self, params: Array, rank: int, size: int, steps: int) -> None:
+        self._parts = _parts(params, steps)
+        self._weight = weight(rank, size)
+        self._next = 0
+
+    def stamp(self, status: "memoryview[float]") -> None:
+        """Write this rank's numbers for the next part into the packet's status slots."""
+        value, w = zlib.crc32(self._parts[self._next]), self._weight
+        self._next = (self._next + 1) % len(self._parts)
+        status[FIRST] = w * (value & MASK)
+        status[FIRST + 1] = w * ((value >> BITS) & MASK)
+        status[FIRST + 2] = w * (value >> (2 * BITS))
+
+    def go_on_at(self, step: int) -> None:
+        """Take the part that belongs to a step of the epoch next."""
+        self._next = step % len(self._parts)
+
+
+def _parts(vector: Array, steps: int) -> list[memoryview]:
+    """Cut a vector into as many parts as there are steps, of nearly the same length, some of none."""
+    edges = [len(vector) * i // steps for i in range(steps + 1)]
+    return [vector[a:b].view(np.uint8).data for a, b in pairwise(edges)]
+
+
+class NodeRotation:
+    """The same between nodes, each of which has one copy: checksums of parts of some slices, told by bitwise or.
+
+    ``numbers``: [notes, h, ~h]; once all nodes' are combined by bitwise or, a bit that is set in both of the last two
+    is one that the nodes' checksums differ in.
+    """
+
+    def __init__(self, slices: list[Array], steps: int) -> None:
+        self._parts = list(zip(*(_parts(own, steps) for own in slices), strict=True))
+        self.numbers = np.zeros(3, np.uint64)
+
+    def exchange(self, comm: MPI.Comm, step: int, notes: int) -> tuple[int, bool]:
+        """Return all nodes' notes, and whether they have the same part. Collective among its owners."""
+        value = 0
+        for part in self._parts[step % len(self._parts)]:
+            value = zlib.crc32(part, value)
+        numbers = self.numbers
+        numbers[:] = notes, value, ~value & 0xFFFFFFFF
+        comm.Allreduce(MPI.IN_PLACE, numbers, MPI.BOR)
+        return int(numbers[0]), not int(numbers[1]) & int(numbers[2])
+
+
+def weight(rank: int, size: int) -> int:
+    """Return w_i: 1 and -1 in turn; with an odd number of ranks the last three have 1, 1 and -2. Alone: 0."""
+    if size == 1:
+        return 0
+    if size % 2 and rank >= size - 3:
+        return -2 if rank == size - 1 else 1
+    return -1 if rank % 2 else 1
+
+
+def agree(status: "memoryview[float]") -> bool:
+    """Say of a summed packet whether all ranks had the same part."""
+    return not (status[FIRST] or status[FIRST + 1] or status[FIRST + 2])
+
+
+def compare(comm: MPI.Comm, flat: Flat, copies: list[int]) -> tuple[dict[int, list[str]], bool]:
+    """Return the ranks whose copy differs from most, with the parameters it differs in, and whether most agree.
+
+    ``copies``: by rank, the rank whose copy it has; a copy is one voice, however many ranks have it. Collective; the
+    same on all ranks.
+    """
+    own = [zlib.crc32(flat.params[s].view(np.uint8).data) for s in flat.slices.values()]
+    table = allgather(comm, own)
+    voices = sorted(set(copies))
+    odd = [voices[i] for i in odd_ranks([hash(tuple(table[voice])) for voice in voices])]
+    usual = table[next(voice for voice in voices if voice not in odd)]
+    named = {
+        rank: [name for name, crc, other in zip(flat.slices, table[rank], usual, strict=True) if crc != other]
+        for rank, voice in enumerate(copies)
+        if voice in odd
+    }
+    return named, 2 * len(odd) < len(voices)

@@ -1,0 +1,120 @@
+"""Memory that the ranks of a node share, and the barrier in it that they wait at."""
+
+import os
+import platform
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+
+from common.errors import RankwiseError
+from common.flat import Array
+from ps.comm.agreement import together
+from ps.comm.topology import Nodes
+
+PAGE = 4096
+SHM = Path("/dev/shm")
+"""Where MPI libraries on Linux put memory that processes share."""
+SPINS = 2000
+"""Looks at a flag before the processor is offered to others: about 0.1 ms."""
+
+
+class Windows:
+    """Shared memory of one node, freed together: each ``allocate`` is one MPI window."""
+
+    def __init__(self, nodes: Nodes, expected: int) -> None:
+        """``expected``: bytes this rank will ask for, checked before any is touched. Collective; raises JobError."""
+        self.nodes, self.local = nodes, nodes.local
+        self._windows: list[MPI.Win] = []
+        total = np.array([expected], np.int64)
+        self.local.Allreduce(MPI.IN_PLACE, total)
+        together(nodes.comm, lambda: self._check_room(int(total[0])))
+        nodes.on_free(self.close)
+
+    def allocate(self, own: int, dtype: np.dtype[Any]) -> list[Array]:
+        """Return every local rank's vector of zeros, in rank order; ``own``: numbers in this rank's.
+
+        Collective over all nodes. Raises JobError if /dev/shm has no room on one, naming what is needed.
+        """
+        n_bytes = -(-own * dtype.itemsize // PAGE) * PAGE
+        lengths = np.empty((self.local.size, 2), np.int64)
+        self.local.Allgather(np.array([own, n_bytes], np.int64), lengths)
+        together(self.nodes.comm, lambda: self._check_room(int(lengths[:, 1].sum())))
+        window = MPI.Win.Allocate_shared(n_bytes, 1, MPI.INFO_NULL, self.local)
+        self._windows.append(window)
+        window.Lock_all(MPI.MODE_NOCHECK)
+        vectors = []
+        for rank, (n, _) in enumerate(lengths.tolist()):
+            memory, _ = window.Shared_query(rank)
+            vectors.append(np.asarray(memory, np.uint8)[: n * dtype.itemsize].view(dtype))
+        vectors[self.local.rank][:] = 0
+        window.Sync()
+        self.local.Barrier()
+        return vectors
+
+    def sync(self) -> None:
+        """Order this rank's reads and writes of shared memory around this point (MPI-4.1, section 12.7)."""
+        self._windows[0].Sync()
+
+    def close(self) -> None:
+        """Free all windows. Collective on the node."""
+        for window in reversed(self._windows):
+            window.Unlock_all()
+            window.Free()
+        self._windows.clear()
+
+    def _check_room(self, n_bytes: int) -> None:
+        if not SHM.is_dir() or self.local.size == 1:  # alone, a rank gets private memory
+            return
+        free = shutil.disk_usage(SHM).free
+        if n_bytes > free:
+            raise RankwiseError(
+                f"shared memory: this node needs {n_bytes / 1e6:.1f} MB in {SHM}, {free / 1e6:.1f} MB are free; give "
+                "it more room, or choose --mode allreduce"
+            )
+
+
+class FlagBarrier:
+    """A barrier of the ranks of a node in shared memory: one store, then looking until the others have stored.
+
+    Dissemination barrier (Hensgen, Finkel & Manber 1988): in round k rank r tells rank r + 2^k and waits for rank
+    r - 2^k; after log2(size) rounds each has heard of all, directly or not. Each flag has a cache line of its own.
+    With more ranks than cores the processor is given away while waiting.
+    """
+
+    ROUNDS = 16
+    STRIDE = 8  # int64 in a cache line
+
+    def __init__(self, windows: Windows) -> None:
+        local = windows.local
+        flags = windows.allocate(self.ROUNDS * self.STRIDE, np.dtype(np.int64))
+        views = [f.data for f in flags]
+        n_rounds = (local.size - 1).bit_length()
+        self._own = views[local.rank]
+        self._rounds = [(k * self.STRIDE, views[(local.rank - (1 << k)) % local.size]) for k in range(n_rounds)]
+        self._spins = 20 if windows.nodes.crowded else SPINS
+        self._count = 0
+        # only x86 keeps the order of stores by itself
+        self._fence = None if platform.machine() in ("x86_64", "AMD64") else windows.sync
+
+    def wait(self) -> None:
+        """Return when all ranks of the node have come."""
+        self._count = count = self._count + 1
+        if self._fence:
+            self._fence()
+        own = self._own
+        for at, other in self._rounds:
+            own[at] = count
+            if other[at] < count:
+                self._look(other, at, count)
+        if self._fence:
+            self._fence()
+
+    def _look(self, other: memoryview, at: int, count: int) -> None:
+        for _ in range(self._spins):
+            if other[at] >= count:
+                return
+        while other[at] < count:
+            os.sched_yield()

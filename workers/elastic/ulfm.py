@@ -1,0 +1,56 @@
+"""Where a job can go on without ranks that die, and how it is left then."""
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from mpi4py import MPI
+
+from common.config import RunConfig
+from common.errors import EXIT_USAGE, JobError
+from common.progress import OVER, Position
+from ps.sync.modes import AUTO, MODES
+from workers.launch.mpi import FAULT_TOLERANT
+
+SEGMENTS = "/dev/shm/sm_segment."
+"""How the paths begin of the memory that Open MPI's processes of a node share."""
+
+
+def check_support(config: RunConfig, n_ranks: int) -> None:
+    """Raise JobError, the same on all ranks, where a job cannot go on without a rank."""
+    reason = ""
+    if MPI.get_vendor()[0] != "Open MPI":
+        reason = f"needs Open MPI 5, started with mpirun --with-ft ulfm; this is {MPI.get_vendor()[0]}"
+    elif os.environ.get(FAULT_TOLERANT, "").lower() not in ("1", "true"):
+        reason = "needs mpirun --with-ft ulfm"
+    elif config.mode == AUTO or not MODES[config.mode].replicas:
+        modes = ", ".join(name for name, mode in MODES.items() if mode.replicas)
+        reason = f"goes with modes {modes}; in mode {config.mode} a dead rank may take parameters along"
+    elif config.rows == "shard":
+        reason = "goes with rows shuffle; with fixed shards the steps of fewer ranks would be others"
+    elif config.init == "per-rank":
+        reason = "goes with init broadcast; parameters must be the same on all ranks"
+    if reason:
+        raise JobError(
+            f"elastic: {reason}; on any MPI, and with any options, python -m workers.supervise -np {n_ranks} -- "
+            "<arguments> starts a job again from its last checkpoint",
+            EXIT_USAGE,
+        )
+
+
+def leave(position: Position, code: int) -> NoReturn:
+    """End this process, whose work is done, without MPI_Finalize.
+
+    That waits for all processes of the job, and in Open MPI 5.0.11, now and then, for dead ones too.
+    """
+    position.cells[OVER] = 1
+    for line in Path("/proc/self/maps").read_text(errors="replace").splitlines():
+        path = line.split(maxsplit=5)[-1]
+        if path.startswith(SEGMENTS):  # also of the dead, whom nobody cleans up after
+            Path(path).unlink(missing_ok=True)
+    for stream in sys.stdout, sys.stderr:
+        with contextlib.suppress(OSError):  # nobody reads it any more, or the disk is full
+            stream.flush()
+    os._exit(code)

@@ -1,0 +1,24 @@
+"""BLAS threads per rank: the cores a rank may use, shared with the ranks that may use the same ones."""
+
+import threadpoolctl
+
+from common.host import affinity
+from ps.comm.collectives import allgather
+from ps.comm.topology import Nodes
+from workers import THREADS_SET_BY_USER
+
+
+def share_cores(masks: list[list[int]], own: int) -> int:
+    """Return how many threads rank ``own`` of a node may start so that together they never exceed the cores."""
+    mine = set(masks[own])
+    rivals = sum(1 for mask in masks if mine & set(mask))
+    return max(1, len(mine) // rivals)
+
+
+def limit_threads(nodes: Nodes) -> tuple[int, str]:
+    """Set this rank's BLAS threads, unless the user did; return (threads, who set them). Collective on the node."""
+    masks = allgather(nodes.local, affinity())
+    if not THREADS_SET_BY_USER:
+        threadpoolctl.threadpool_limits(share_cores(masks, nodes.local.rank), "blas")
+    blas = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+    return max((int(pool["num_threads"]) for pool in blas), default=1), THREADS_SET_BY_USER or "rankwise"

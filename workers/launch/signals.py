@@ -1,0 +1,65 @@
+"""Signals that ask for a stop: the handler only sets a flag, and all ranks stop after the same step."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+
+from common.errors import EXIT_ERROR
+from common.progress import ABORT_SIGNAL, SIGNAL
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+ECHO_S = 1.0
+"""A launcher forwards Ctrl-C while the terminal sends it too: the same wish, not a second one."""
+
+
+class StopFlag:
+    """Remembers the first signal; a second one ends the process at once, with 128 + its number.
+
+    Python runs handlers between two of its own instructions, so not while this rank waits in MPI for one that
+    never comes. A thread that reads the interpreter's wake-up pipe hears of every signal at once. So it does when the
+    witness of this node has it end the job, with ``abort``. ``cells``: where the witness reads why this process ended.
+    """
+
+    def __init__(self, cells: "memoryview[int]", abort: Callable[[int], object]) -> None:
+        self.signal = 0
+        self._cells, self._abort = cells, abort
+        self._pipe, end = os.pipe()
+        os.set_blocking(end, False)
+        signal.set_wakeup_fd(end, warn_on_full_buffer=False)
+        for number in SIGNALS:
+            signal.signal(number, self._handle)
+        signal.signal(ABORT_SIGNAL, self._leave_to_thread)
+        threading.Thread(target=self._watch, name="signals", daemon=True).start()
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        self.signal = self.signal or number
+
+    def _leave_to_thread(self, number: int, frame: FrameType | None) -> None:
+        pass
+
+    def _watch(self) -> None:
+        first = 0.0
+        while True:
+            number = os.read(self._pipe, 1)[0]
+            if number == ABORT_SIGNAL:
+                self._abort(EXIT_ERROR)
+                os._exit(EXIT_ERROR)  # abort may return
+            if number not in SIGNALS:
+                continue
+            first = first or time.monotonic()
+            if time.monotonic() - first > ECHO_S:
+                self._cells[SIGNAL] = number
+                os._exit(128 + number)
+
+    def over(self) -> None:
+        """Ignore signals from here on: ``srun -K1`` ends all ranks at the first bad exit code, which must stay ours."""
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
+
+def name(number: int) -> str:
+    """Return SIGTERM for 15, and so on."""
+    return signal.Signals(number).name

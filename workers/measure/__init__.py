@@ -1,1 +1,0 @@
-"""What benchmarks and comparisons of modes measure with."""

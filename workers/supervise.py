@@ -1,0 +1,28 @@
+"""Entry of the supervisor: ``python -m workers.supervise -np 4 -- <arguments of workers.run>``."""
+
+import sys
+
+from common.errors import RankwiseError
+from workers.supervisor import options
+from workers.supervisor.run_watch import RunFolder, choose
+from workers.supervisor.supervisor import Supervisor
+
+
+def main() -> int:
+    """Run the job until it is done or given up; return the exit code."""
+    try:
+        chosen = options.parse(sys.argv[1:])
+        if isinstance(chosen, int):
+            return chosen
+        path = choose(chosen.arguments)
+        folder = RunFolder(path)
+        if folder.done:
+            raise RankwiseError(f"output: {path} holds a run that came to its end already; choose another --output")
+        return Supervisor(chosen, folder).run()
+    except RankwiseError as error:
+        sys.stderr.write(f"rankwise: {error}\n")
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,1 +1,0 @@
-"""Starts a training job, and starts it again from its last checkpoint when it dies; never imports MPI itself."""

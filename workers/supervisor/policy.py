@@ -1,0 +1,101 @@
+"""What to do after an attempt: start again with how many ranks on which hosts, or give up. Pure decisions."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from common.errors import EXIT_STOPPED
+from workers.supervisor.hosts import Host
+
+HOST_DEATHS = 2
+"""A host on which ranks died in so many attempts is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How an attempt is started; no hosts: where the launcher wants."""
+
+    ranks: int
+    hosts: tuple[Host, ...] = ()
+
+    def without(self, gone: Sequence[Host]) -> "Plan":
+        """Return the plan for the other hosts, with the ranks for which they have slots."""
+        hosts = tuple(host for host in self.hosts if host not in gone)
+        return Plan(min(self.ranks, sum(host.slots for host in hosts)), hosts)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an attempt ended.
+
+    ``message``: rankwise's own, if there was one. ``deaths``: (rank, host) of ranks whose process died.
+    ``checkpoint``: the newest, empty if there is none; ``progress``: whether it is newer than at the attempt's start.
+    """
+
+    code: int
+    message: str = ""
+    deaths: tuple[tuple[int, str], ...] = ()
+    checkpoint: str = ""
+    progress: bool = False
+
+    @property
+    def reason(self) -> str:
+        """What happened, for people."""
+        if self.code == EXIT_STOPPED:
+            return "stopped on request, but not on the supervisor's"
+        return self.message or "died without a word"
+
+    @property
+    def unknown(self) -> bool:
+        """Whether nobody said why it ended."""
+        return not self.message and not self.deaths and self.code != EXIT_STOPPED
+
+
+class Policy:
+    """Decides from one attempt after the other; ``refusal`` says why there is no next one."""
+
+    def __init__(self, fewest: int, restarts: int) -> None:
+        self.fewest, self.restarts = fewest, restarts
+        self.refusal = ""
+        self._attempts = 0
+        self._before: Outcome | None = None
+        self._by_host: Counter[Host] = Counter()
+
+    def after(self, plan: Plan, outcome: Outcome, lost: Sequence[Host] = ()) -> Plan | None:
+        """Return the plan of the next attempt, or None. ``lost``: hosts that do not answer any more."""
+        self._attempts += 1
+        before, self._before = self._before, outcome
+        again = before is not None and not outcome.progress
+        if again and before and outcome.message and not outcome.deaths and outcome.message == before.message:
+            self.refusal = "the same error twice, with no progress between"
+            return None
+        if self._attempts > self.restarts:
+            self.refusal = f"{self.restarts} restarts, which is the limit (--restarts)"
+            return None
+        plan = self._fewer(plan, outcome, again=again and before is not None and before.unknown)
+        plan = plan.without(lost) if lost else plan
+        if plan.ranks < self.fewest:
+            self.refusal = f"the hosts that are left have room for {plan.ranks} ranks; --fewest says {self.fewest}"
+            return None
+        return plan
+
+    def _fewer(self, plan: Plan, outcome: Outcome, *, again: bool) -> Plan:
+        """Return the plan without what died.
+
+        If all ranks died, or none is known to, none is known to be bad: only a second time one is taken off.
+        """
+        if outcome.code == EXIT_STOPPED:
+            return plan
+        if outcome.unknown:
+            return self._off(plan, 1) if again else plan
+        if not outcome.deaths or len(outcome.deaths) >= plan.ranks > 1:
+            return plan
+        if len(plan.hosts) < 2:
+            return self._off(plan, len(outcome.deaths))
+        struck = {host for host in plan.hosts for _, name in outcome.deaths if host.is_called(name)}
+        self._by_host.update(struck)
+        bad = [host for host in struck if self._by_host[host] >= HOST_DEATHS]
+        return plan.without(bad) if len(bad) < len(plan.hosts) else plan
+
+    def _off(self, plan: Plan, n: int) -> Plan:
+        return replace(plan, ranks=max(plan.ranks - n, min(self.fewest, plan.ranks)))

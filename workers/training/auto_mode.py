@@ -1,0 +1,88 @@
+"""Mode ``auto``: every mode takes a few steps on the real model and rows, and all ranks agree on the fastest."""
+
+import itertools
+import math
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+
+from common.config import RunConfig
+from common.data.dataset import Dataset
+from common.data.loader import Batch
+from common.errors import JobError, NotFiniteError, StepError
+from common.nn.mlp import Mlp
+from common.nn.models import Model
+from common.nn.schedules import learning_rates
+from ps.comm.topology import Nodes
+from ps.sync.modes import MODES
+from workers.training.build import Parts, assemble
+
+TRIAL_S = 0.2
+FEWEST, MOST = 3, 100
+
+
+def choose(
+    nodes: Nodes, config: RunConfig, data: Dataset, model: Model | Mlp, tick: Callable[[], object]
+) -> tuple[str, list[dict[str, Any]]]:
+    """Return the fastest mode here, and what was measured, fastest first. Collective.
+
+    A trial has parameters of its own, so nothing of it is left. Its figure is the median over the steps of the
+    slowest rank's time; a mode that cannot start here (no room in /dev/shm) is left out, with the reason.
+    ``tick`` is called before each mode and after each step: trials of a large model take long.
+    """
+    measured: list[dict[str, Any]] = []
+    for name, mode in MODES.items():
+        if config.init == "per-rank" and not mode.replicas:
+            continue
+        tick()
+        try:
+            parts = assemble(name, nodes, config, data, model)
+        except JobError as error:
+            measured.append({"mode": name, "steps": 0, "median_s": None, "reason": str(error)})
+            nodes.free()
+            continue
+        trial: dict[str, Any] = {"mode": name, "steps": 0, "median_s": None, "reason": None}
+        try:
+            times = _try(nodes.comm, parts, config, tick)
+            trial.update(steps=len(times), median_s=statistics.median(times))
+        except StepError as fault:  # on all ranks; the run itself will say more
+            trial["reason"] = "not finite" if isinstance(fault, NotFiniteError) else "replicas differ"
+        measured.append(trial)
+        parts.sync.close()
+        del parts  # before the next one needs memory
+    measured.sort(key=lambda m: m["median_s"] or math.inf)
+    return str(measured[0]["mode"]), measured
+
+
+def _try(comm: MPI.Comm, parts: Parts, config: RunConfig, tick: Callable[[], object]) -> list[float]:
+    """Return the seconds of each step, the same on all ranks: those of the slowest."""
+    rate = learning_rates(config, 1, parts.feed.steps)[0]
+    ahead = np.array([parts.feed.ahead])  # batches that lie in memory at the same time, on every rank
+    comm.Allreduce(MPI.IN_PLACE, ahead, MPI.MIN)
+    batches = list(itertools.islice(parts.feed.epoch(1), int(ahead[0])))
+    _steps(parts, batches, rate, 1, tick)
+    first = np.array(_steps(parts, batches, rate, 1, tick))
+    comm.Allreduce(MPI.IN_PLACE, first, MPI.MAX)
+    count = min(MOST, max(FEWEST, int(TRIAL_S / float(first[0]))))
+    times = np.array(_steps(parts, batches, rate, count, tick))
+    comm.Allreduce(MPI.IN_PLACE, times, MPI.MAX)
+    seconds: list[float] = times.tolist()
+    return seconds
+
+
+def _steps(parts: Parts, batches: list[Batch], rate: float, count: int, tick: Callable[[], object]) -> list[float]:
+    """Take steps, batch after batch; return this rank's seconds of each."""
+    sync, seconds = parts.sync, []
+    for k in range(count):
+        batch = batches[k % len(batches)]
+        start = time.perf_counter()
+        loss_sum = sync.backward(batch, rate, sample=False)
+        sync.step(batch, loss_sum, stop=False, sample=False)
+        seconds.append(time.perf_counter() - start)
+        parts.timer.steps = 0
+        tick()
+    return seconds

@@ -1,0 +1,94 @@
+"""What a log's header says of the job, the machine, the libraries, the data and the model."""
+
+import importlib.metadata
+import os
+import platform
+from typing import Any
+
+import threadpoolctl
+from mpi4py import MPI
+
+from common.config import RunConfig
+from common.data.dataset import Dataset
+from common.flat import Flat
+from common.host import affinity, boot_id, host, process_start
+from common.nn.mlp import Mlp
+from common.nn.models import Model
+from ps.comm.agreement import fingerprint
+from ps.comm.collectives import allgather
+from ps.comm.topology import Nodes
+from ps.metrics.sync_timer import SyncTimer
+
+
+def describe(
+    nodes: Nodes, config: RunConfig, data: Dataset, model: Model | Mlp, flat: Flat, threads: tuple[int, str]
+) -> dict[str, Any]:
+    """Return the facts, the same on every rank but for the process. Collective.
+
+    ``threads``: BLAS threads of this rank, and who set them.
+    """
+    comm = nodes.comm
+    own = {"host": host(), "pid": os.getpid(), "cores": affinity(), "threads": threads[0], "threads_by": threads[1]}
+    ranks = allgather(comm, own)
+    members: dict[int, list[int]] = {}
+    for rank, leader in enumerate(nodes.leaders):
+        members.setdefault(leader, []).append(rank)
+    return {
+        "world": comm.size,
+        "nodes": [{"host": ranks[leader]["host"], "ranks": own} for leader, own in members.items()],
+        "pid": os.getpid(),
+        "pid_start": process_start(os.getpid()),
+        "boot_id": boot_id(),
+        "cores": [rank["cores"] for rank in ranks],
+        "threads": {"per_rank": [rank["threads"] for rank in ranks], "set_by": ranks[0]["threads_by"]},
+        "blas": blas(),
+        "mpi": {
+            "vendor": mpi_vendor(),
+            "library": MPI.Get_library_version().split("\n")[0].strip("\0 "),
+            "standard": ".".join(str(v) for v in MPI.Get_version()),
+        },
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in ("rankwise", "mpi4py", "numpy", "msgpack")},
+        },
+        "system": platform.platform(),
+        "data": {
+            "name": data.name,
+            "rows": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
+            "features": data.x.shape[1],
+            "classes": data.n_classes or None,
+            "targets": data.n_targets,
+            "sha256": data.sha256,
+        },
+        "model": {
+            "kind": config.model,
+            "sizes": list(model.sizes) if isinstance(model, Mlp) else [],
+            "loss": type(model.loss).__name__,
+            "parameters": {name: list(shape) for name, shape in flat.shapes.items()},
+            "n_parameters": flat.n,
+            "initial_fingerprint": fingerprint(flat.params),
+        },
+        "packet_bytes": flat.packet.nbytes,
+    }
+
+
+def mpi_vendor() -> str:
+    """Return who made the MPI library, with its version."""
+    name, version = MPI.get_vendor()
+    return f"{name} {'.'.join(map(str, version))}"
+
+
+def blas() -> dict[str, Any] | None:
+    """Return what is known of the BLAS library; None if there is none."""
+    pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+    return {k: pools[0].get(k) for k in ("internal_api", "version", "architecture")} if pools else None
+
+
+def timing(nodes: Nodes, timer: SyncTimer) -> dict[str, Any]:
+    """Return how wait and transfer are told apart."""
+    several = "; node offsets by round trips with rank 0 at both ends of an epoch" if nodes.count > 1 else ""
+    return {
+        "method": "arrival times of every step, compared once an epoch; no barrier",
+        "clock": f"monotonic, shared within a node{several}",
+        "offset_error_s": timer.offset_error_s,
+    }

@@ -1,0 +1,48 @@
+"""What all ranks did of an epoch, kept by every one of them where the others may die."""
+
+from common.data.loader import Batch
+from common.errors import StepError
+from common.flat import Slot
+from workers.training.loop import Synchronizer
+
+LOSS_SUM = int(Slot.LOSS_SUM)
+
+
+class Ledger:
+    """Sits between the training loop and its synchroniser, and adds up what the steps' packets say.
+
+    ``rows``, ``loss_sum``: of all ranks, in the steps of the epoch since ``begin``. ``begun``: whether a step has begun
+    and not ended.
+    """
+
+    def __init__(self, inner: Synchronizer) -> None:
+        self.inner = inner
+        self.flat = inner.flat
+        self.marks = inner.marks
+        self.begun = False
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin to add up anew."""
+        self.rows, self.loss_sum = 0, 0.0
+
+    def backward(self, batch: Batch, lr: float, *, sample: bool) -> float:
+        """See Synchronizer."""
+        self.begun = True
+        return self.inner.backward(batch, lr, sample=sample)
+
+    def step(self, batch: Batch, loss_sum: float, *, stop: bool, sample: bool, save: bool) -> int:
+        """See Synchronizer."""
+        try:
+            asked = self.inner.step(batch, loss_sum, stop=stop, sample=sample, save=save)
+        except StepError:
+            self.begun = False  # whoever mends the step takes back its beginning
+            raise
+        self.begun = False
+        self.rows += batch.total
+        self.loss_sum += float(self.flat.status[LOSS_SUM])
+        return asked
+
+    def not_finite(self, batch: Batch) -> list[str]:
+        """See Synchronizer."""
+        return self.inner.not_finite(batch)

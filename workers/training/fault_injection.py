@@ -1,0 +1,132 @@
+"""Brings faults into a run that ask for them (workers/launch/fault_spec.py), to show and test what finds them."""
+
+import os
+import signal
+import time
+from typing import NoReturn
+
+import numpy as np
+
+from common.config import RunConfig
+from common.data.dataset import Dataset, Rows
+from common.data.loader import Batch
+from common.data.sampler import Batches
+from common.errors import ConfigError
+from common.step_times import BACKWARD
+from ps.coordinator.coordinator import Coordinator
+from ps.metrics.sync_timer import SyncTimer
+from ps.text.stdout import say
+from workers.launch.fault_spec import DIE, DIVERGE, HANG, NAN, SKEW, SLOW, Fault, check_steps, parse
+from workers.training.loop import Synchronizer
+
+HANG_S = 0.1
+"""Slept at a time while hanging: between two sleeps Python runs signal handlers."""
+
+
+class FaultySync:
+    """A synchroniser whose rank goes wrong as asked; between it and the training loop, which sees no difference.
+
+    ``faults``: those of this rank. ``done``: steps before this job's first. ``timer``: what ``inner`` notes its
+    synchronisations in.
+    """
+
+    def __init__(self, inner: Synchronizer, timer: SyncTimer, faults: list[Fault], done: int) -> None:
+        self.inner = inner
+        self.timer = timer
+        self.flat = inner.flat
+        self.marks = inner.marks
+        self.slower = next((fault.x - 1 for fault in faults if fault.kind == SLOW), 0.0)
+        self.due = {(fault.kind, fault.step) for fault in faults}
+        self.steps = done
+        """Taken or begun since the run began."""
+        self.rest_s = 0.0
+        """What the step before computed behind its gradient: sums, where that is not a call of MPI, and the update."""
+
+    def backward(self, batch: Batch, lr: float, *, sample: bool) -> float:
+        """See Synchronizer. A slow rank is busy for longer than it need be, as one with other load on its core is."""
+        self.steps += 1
+        if (NAN, self.steps) in self.due:
+            # like a bad row of data; in the input, so that it is found again when ranks look for the culprit
+            batch.x[0, :-1] = np.nan
+        start = time.perf_counter()
+        loss_sum = self.inner.backward(batch, lr, sample=sample)
+        if self.slower:
+            now = time.perf_counter()
+            until = now + self.slower * (now - start + self.rest_s)
+            while time.perf_counter() < until:  # awake: where ranks share cores, sleepers wake up late
+                pass
+            if sample:
+                self.marks.now[BACKWARD] = time.perf_counter()
+        return loss_sum
+
+    def step(self, batch: Batch, loss_sum: float, *, stop: bool, sample: bool, save: bool) -> int:
+        """See Synchronizer."""
+        if (DIE, self.steps) in self.due:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if (HANG, self.steps) in self.due:
+            hang()
+        start = time.perf_counter()
+        asked = self.inner.step(batch, loss_sum, stop=stop, sample=sample, save=save)
+        if self.slower and not sample:  # which measures contributions as well
+            k = self.timer.steps - 1
+            self.rest_s = time.perf_counter() - start - (self.timer.left[k] - self.timer.arrived[k])
+        if (DIVERGE, self.steps) in self.due:
+            self.flat.params[0] += 1
+        return asked
+
+    def not_finite(self, batch: Batch) -> list[str]:
+        """See Synchronizer."""
+        return self.inner.not_finite(batch)
+
+
+def hang() -> NoReturn:
+    """Sleep for ever."""
+    while True:
+        time.sleep(HANG_S)
+
+
+def check(faults: tuple[Fault, ...], config: RunConfig, batches: Batches, copies: int) -> None:
+    """Raise ConfigError for a fault that cannot happen in this run.
+
+    ``copies``: how often the parameters exist in the job.
+    """
+    check_steps(faults, config.epochs * batches.steps_per_epoch)
+    for fault in faults:
+        if fault.kind == DIVERGE and (copies == 1 or config.init != "broadcast"):
+            raise ConfigError(
+                f"inject: {fault}: needs copies of the parameters that start equal and are compared; here they "
+                f"{'exist once' if copies == 1 else 'start different'}; use --mode allreduce on at least 2 ranks, "
+                "or --mode shared on several nodes, with --init broadcast"
+            )
+        if fault.kind == NAN and fault.rank is not None:
+            rows = batches.counts(fault.rank)
+            if not rows[(fault.step - 1) % len(rows)]:
+                raise ConfigError(f"inject: {fault}: the rank has no rows in that step; take another one")
+
+
+def place(faults: tuple[Fault, ...], sync: Synchronizer, timer: SyncTimer, rank: int, done: int) -> Synchronizer:
+    """Return what this rank trains with: ``sync`` itself, unless a fault is its own."""
+    own = [fault for fault in faults if fault.rank == rank]
+    return FaultySync(sync, timer, own, done) if own else sync
+
+
+def go_on_at(sync: Synchronizer, done: int) -> None:
+    """Have what ``place`` returned count on from a number of steps, of which the next may have been begun before."""
+    if isinstance(sync, FaultySync):
+        sync.steps = done
+
+
+def order(faults: tuple[Fault, ...], data: Dataset) -> Rows:
+    """Return the training rows, for ``skew`` by target (the first of several): fixed shards then see parts of it."""
+    if not any(fault.kind == SKEW for fault in faults):
+        return data.train
+    target = data.y[data.train].reshape(len(data.train), -1)[:, 0]
+    return data.train[np.argsort(target, kind="stable")]
+
+
+def announce(lead: Coordinator) -> None:
+    """Say on stdout and in the log what is injected, if anything is; at rank 0, once the log is open."""
+    text = "; ".join(str(fault) for fault in parse(lead.config.inject))
+    if text:
+        lead.event("inject", faults=text)
+        say(f"Injected on purpose: {text}")

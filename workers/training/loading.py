@@ -1,0 +1,70 @@
+"""The data and the model of a job, the same on every rank."""
+
+import contextlib
+from collections.abc import Iterator
+
+import msgpack
+import numpy as np
+from mpi4py import MPI
+
+from common.config import RunConfig, is_own_model
+from common.data import sources
+from common.data.dataset import Dataset, check
+from common.errors import DataError
+from common.flat import Array
+from common.nn import custom_model, models
+from common.nn.mlp import Mlp
+from common.nn.models import Model
+from common.progress import WAITING, Position
+from ps.comm.agreement import at_root, same_everywhere, together
+
+
+def load(comm: MPI.Comm, config: RunConfig, position: Position) -> tuple[Dataset, Array, Array]:
+    """Read and check the data on every rank; return it with the features' mean and scale. Raises JobError."""
+
+    def read() -> Dataset:
+        with _alone(position, "reading data"):
+            return check(sources.read(config, comm.rank, comm.size), config)
+
+    def scaling() -> list[list[float]]:
+        with _alone(position, "preparing data"):
+            return [v.tolist() for v in data.scaling()]
+
+    def scale() -> None:
+        with _alone(position, "preparing data"):
+            data.scale(mean, deviation, config.dtype)
+
+    data = together(comm, read)
+    same_everywhere(comm, data.sha256.encode(), f"data {data.name}", "give every node the same file")
+
+    def enough() -> None:
+        if comm.size > len(data.train):
+            raise DataError(f"{data.name}: {comm.size} ranks for {len(data.train)} training rows; start fewer ranks")
+
+    together(comm, enough)
+    mean, deviation = np.zeros(data.x.shape[1]), np.ones(data.x.shape[1])
+    if config.standardize:
+        mean, deviation = (np.array(v) for v in at_root(comm, scaling))
+    together(comm, scale)
+    return data, mean, deviation
+
+
+@contextlib.contextmanager
+def _alone(position: Position, phase: str) -> Iterator[None]:
+    """Name what this rank does by itself; behind it, it waits for the others."""
+    position.phase = phase
+    try:
+        yield
+    finally:
+        position.phase = WAITING
+
+
+def make_model(comm: MPI.Comm, config: RunConfig, data: Dataset) -> Model | Mlp:
+    """Make the configured model for the data, on every rank. Raises JobError."""
+    facts = data.x.shape[1], data.n_classes, data.n_targets
+    if not is_own_model(config.model):
+        return together(comm, lambda: models.build(config, *facts))
+    model = together(comm, lambda: custom_model.load(config.model, *facts))
+    shapes = msgpack.packb(list(model.shapes().items()))
+    same_everywhere(comm, shapes, f"model {config.model}, its shapes", "give every node the same file")
+    return model
