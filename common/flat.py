@@ -32,8 +32,8 @@ BLOCK = 1 << 14
 class Flat:
     """Parameters and gradient packet of a model.
 
-    ``params``: (n,) vector, ``packet``: (16 + n,) = [status | gradient], both of ``dtype``. They are made here, or
-    given: zeros in memory that ranks of a node share. ``p`` and ``g``: views of the parameters and of the gradient
+    ``param_vector``: (n,), ``packet``: (16 + n,) = [status | grad_vector], both of ``dtype``. They are made here, or
+    given: zeros in memory that ranks of a node share. ``params`` and ``grads``: views of the parameters and of the gradient
     by name, in the model's order; no copies. The status stands in front because backward frees the gradient from
     its end: a mode that sends pieces early starts at the end and has the status, complete last, in its last piece.
     """
@@ -49,12 +49,12 @@ class Flat:
         self.dtype = np.dtype(dtype)
         self.slices = dict(_slices(self.shapes))
         self.n = sum(int(np.prod(shape)) for shape in self.shapes.values())
-        self.params = _aligned(self.n, self.dtype) if params is None else params
+        self.param_vector = _aligned(self.n, self.dtype) if params is None else params
         self.packet = _aligned(N_SLOTS + self.n, self.dtype) if packet is None else packet
         self.status = numbers(self.packet[:N_SLOTS])
-        self.grad = self.packet[N_SLOTS:]
-        self.p = self.views(self.params)
-        self.g = self.views(self.grad)
+        self.grad_vector = self.packet[N_SLOTS:]
+        self.params = self.views(self.param_vector)
+        self.grads = self.views(self.grad_vector)
 
     @property
     def names(self) -> list[str]:

@@ -41,7 +41,7 @@ STOPPED, ENDED = 1, 2
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class StatusRow:
     """A row as it was read: first what the rank writes, from ``beat`` on what the witness adds.
 
     ``at``: parts of the epoch's steps that are done, ``N_PARTS`` a step, or ``OUTSIDE``. ``tick`` counts what goes on
@@ -67,7 +67,7 @@ class Row:
     aborting: int = 0
 
     @classmethod
-    def unpack(cls, data: bytes) -> "Row":
+    def unpack(cls, data: bytes) -> "StatusRow":
         """Read a row; one that nobody has written yet is outside of the loop."""
         return cls(*LAYOUT.unpack_from(data)) if len(data) >= LAYOUT.size and any(data) else cls()
 
@@ -175,13 +175,13 @@ def read_folder(file: BinaryIO) -> Path | None:
     return Path(os.fsdecode(name)) if name else None
 
 
-def read_row(file: BinaryIO) -> Row:
+def read_row(file: BinaryIO) -> StatusRow:
     """Read a row from a rank's own memory, opened without a buffer."""
     file.seek(0)
-    return Row.unpack(file.read(LAYOUT.size))
+    return StatusRow.unpack(file.read(LAYOUT.size))
 
 
-class Position(Progress):
+class RankStatus(Progress):
     """Where this rank is, for the message when it fails."""
 
     def __init__(self) -> None:

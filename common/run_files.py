@@ -10,7 +10,7 @@ from typing import Any
 from common.errors import RankwiseError
 
 
-def claim(path: Path, message: str) -> bool:
+def write_failure_once(path: Path, message: str) -> bool:
     """Write the message that a job ends with, unless there is one; return whether to print it too."""
     try:
         with path.open("x", encoding="utf-8") as file:
@@ -22,7 +22,7 @@ def claim(path: Path, message: str) -> bool:
     return True
 
 
-def reserve(path: Path) -> bool:
+def reserve_failure(path: Path) -> bool:
     """Take the place of the message that a job ends with, unless it is taken; return whether to say one.
 
     For who must look into what it says first: of several that end, the first to be seen is named.
@@ -42,7 +42,7 @@ def say(message: str) -> None:
         os.write(2, message.encode(errors="replace") + b"\n")
 
 
-def leave_word(folder: Path, event: dict[str, Any]) -> bool:
+def leave_death_note(folder: Path, event: dict[str, Any]) -> bool:
     """Leave the event of a rank's death for who goes on without it; return whether it could be left."""
     path = folder / f"death-{event['rank']}.json"
     try:
@@ -54,7 +54,7 @@ def leave_word(folder: Path, event: dict[str, Any]) -> bool:
     return True
 
 
-def words(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
+def death_notes(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
     """Return the events of deaths that wait to come to the log, each with its file, the first death first."""
     found = []
     for path in folder.glob("death-*.json"):

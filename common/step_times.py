@@ -11,7 +11,7 @@ updated; the step ended."""
 INPUT, BEGIN, FORWARD, BACKWARD, ARRIVED, LEFT, MEASURED, UPDATED, END = range(len(NAMES))
 
 
-class Marks:
+class StepTimes:
     """One line of clock readings (seconds of ``time.perf_counter``) a sampled step of the epoch.
 
     ``now``: the line being written; the loop writes the outer moments, the synchroniser those within. ``number``: which

@@ -14,7 +14,7 @@ from common.nn.models import Model
 def make_batch(model: Model | Mlp, x: Array, y: Array, dtype: str = "float64") -> Batch:
     """Return rows as the feed lays them out."""
     rows = np.concatenate([x, np.ones((len(x), 1))], axis=1).astype(dtype)
-    n_out = model.predict(Flat(model.shapes(), np.dtype(dtype)).p, rows[:1, :-1]).shape[1]
+    n_out = model.predict(Flat(model.shapes(), np.dtype(dtype)).params, rows[:1, :-1]).shape[1]
     target = np.empty((n_out, len(x)), dtype)
     model.loss.encode(y, target)
     n = len(x)
@@ -30,28 +30,28 @@ def assert_gradient(model: Model | Mlp, x: Array, y: Array, rtol: float = 1e-6, 
     """Compare every entry of the model's gradient with (f(p + h) - f(p - h)) / 2h, in float64."""
     flat = Flat(model.shapes(), np.dtype(np.float64))
     rng = np.random.default_rng(seed)
-    model.init(flat.p, rng)
-    flat.params += 0.1 * rng.standard_normal(flat.n)  # biases start at 0: move them
-    flat.grad[:] = np.nan  # every entry must be written
+    model.init(flat.params, rng)
+    flat.param_vector += 0.1 * rng.standard_normal(flat.n)  # biases start at 0: move them
+    flat.grad_vector[:] = np.nan  # every entry must be written
     freed: list[int] = []
     batch = make_batch(model, x, y)
     made = models.gradient(model, flat, len(x))
     value = made.loss_grad(batch, 1.0, freed.append)
     if isinstance(model, Mlp):
         assert freed == [flat.slices[w].start for w, _ in reversed(model.layers)]
-    gradient = flat.grad.copy()
+    gradient = flat.grad_vector.copy()
     numeric = np.empty_like(gradient)
     for i in range(flat.n):
         numeric[i] = (_loss(model, flat, i, 1e-6, x, y) - _loss(model, flat, i, -1e-6, x, y)) / 2e-6
     np.testing.assert_allclose(gradient, numeric, rtol=rtol, atol=rtol * max(1.0, float(np.abs(numeric).max())))
-    np.testing.assert_allclose(value, model.loss.sum(model.predict(flat.p, x), y), rtol=1e-12)
+    np.testing.assert_allclose(value, model.loss.sum(model.predict(flat.params, x), y), rtol=1e-12)
     assert made.loss_grad(batch, 0.25, None) == value  # memory is reused, and scaling leaves the loss alone
-    np.testing.assert_allclose(flat.grad, 0.25 * gradient, rtol=1e-12)
+    np.testing.assert_allclose(flat.grad_vector, 0.25 * gradient, rtol=1e-12)
 
 
 def _loss(model: Model | Mlp, flat: Flat, i: int, h: float, x: Any, y: Any) -> float:
-    before = flat.params[i]
-    flat.params[i] = before + h
-    value = model.loss.sum(model.predict(flat.p, x), y)
-    flat.params[i] = before
+    before = flat.param_vector[i]
+    flat.param_vector[i] = before + h
+    value = model.loss.sum(model.predict(flat.params, x), y)
+    flat.param_vector[i] = before
     return value

@@ -7,7 +7,7 @@ import pytest
 
 from common.flat import Array
 from ps.metrics import epoch_metrics
-from ps.metrics.contribution import ContributionMeter, Rows
+from ps.metrics.contribution import ContributionMeter, StepRows
 from ps.metrics.rank_row import row_type
 from tests.ranks import program
 
@@ -26,7 +26,7 @@ def gather(steps: list[tuple[list[int], Array]], scale: float = 0.5) -> Array:
             sums = means * np.array(counts)[:, None] * scale
             whole, plain = sums.sum(axis=0), sum(m for m, n in zip(means, counts, strict=True) if n)
             cuts = (slice(0, 6), slice(6, 8))
-            rows = Rows(counts[rank], total, sum(n > 0 for n in counts))
+            rows = StepRows(counts[rank], total, sum(n > 0 for n in counts))
             meter.measure(((i, sums[rank, s], whole[s]) for i, s in enumerate(cuts)), rows, scale, 0)
             meter.measure_plain((i, plain[s]) for i, s in enumerate(cuts))
         for field, values in meter.close_epoch().items():
@@ -116,7 +116,7 @@ def test_squares_beyond_float32_are_measured_all_the_same() -> None:
         meter = ContributionMeter(SIZES)
         cuts = (slice(0, 6), slice(6, 8))
         with np.errstate(over="ignore"):  # as in training
-            meter.measure([(i, own[s], own[s]) for i, s in enumerate(cuts)], Rows(2, 2, 1), 1.0, 1)
+            meter.measure([(i, own[s], own[s]) for i, s in enumerate(cuts)], StepRows(2, 2, 1), 1.0, 1)
         found = meter.close_epoch()
         np.testing.assert_allclose(found["own_sq"], [np.square(own[s], dtype=np.float64).sum() / 4 for s in cuts], rtol)
 

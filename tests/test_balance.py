@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from common.data.sampler import Batches
+from common.data.sampler import RowSampler
 from ps.findings.row_balance import label_z
 from ps.findings.skewed_rows import skewed_labels, skewed_targets
 from ps.logfile.records import Record
@@ -44,7 +44,7 @@ def test_rows_in_random_order_are_never_called_skewed(shares: list[float], ranks
         rng = np.random.default_rng(seed)
         n = int(rng.choice([20, 100, 1000])) * ranks
         labels = rng.choice(len(shares), n, p=np.array(shares) / sum(shares))
-        shards = [Batches(n, 16, 0, "shard", ranks).order(1, rank) for rank in range(ranks)]
+        shards = [RowSampler(n, 16, 0, "shard", ranks).order(1, rank) for rank in range(ranks)]
         assert skewed_labels(of_labels(labels, shards)) is None
 
 
@@ -60,7 +60,7 @@ def test_deviation_from_chance_is_a_normal_deviate() -> None:
 @pytest.mark.parametrize("ranks", [2, 4, 32])
 def test_sorted_labels_are_skewed(ranks: int) -> None:
     labels = np.sort(np.random.default_rng(1).integers(0, 10, 60 * ranks))
-    shards = [Batches(len(labels), 16, 0, "shard", ranks).order(1, rank) for rank in range(ranks)]
+    shards = [RowSampler(len(labels), 16, 0, "shard", ranks).order(1, rank) for rank in range(ranks)]
     found = skewed_labels(of_labels(labels, shards))
     assert found
     assert (found.code, found.severity, found.ranks) == ("skewed-labels", "warning", list(range(ranks)))

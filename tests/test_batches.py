@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.data.sampler import Batches
+from common.data.sampler import RowSampler
 from common.step_times import sampled_steps
 
 SIZES = st.integers(1, 9)
@@ -12,10 +12,10 @@ SIZES = st.integers(1, 9)
 
 def epoch(n: int, batch: int, kind: str, size: int, number: int = 1, seed: int = 0) -> list[list[np.ndarray]]:
     """Return the rows by step and rank."""
-    batches = Batches(n, batch, seed, kind, size)
-    ranks = [np.split(batches.order(number, r), np.cumsum(batches.counts(r))[:-1]) for r in range(size)]
-    assert all(len(steps) == batches.steps_per_epoch for steps in ranks)
-    return [[steps[k] for steps in ranks] for k in range(batches.steps_per_epoch)]
+    sampler = RowSampler(n, batch, seed, kind, size)
+    ranks = [np.split(sampler.order(number, r), np.cumsum(sampler.counts(r))[:-1]) for r in range(size)]
+    assert all(len(steps) == sampler.steps_per_epoch for steps in ranks)
+    return [[steps[k] for steps in ranks] for k in range(sampler.steps_per_epoch)]
 
 
 @given(n=st.integers(1, 200), batch=st.integers(0, 250), kind=st.sampled_from(["shuffle", "shard"]), size=SIZES)

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from common.progress import AT, CLAIMED, EXCHANGE, N_PARTS, OUTSIDE, WAITING, Progress, Row, read_folder, read_row
-from common.run_files import claim, reserve
+from common.progress import AT, CLAIMED, EXCHANGE, N_PARTS, OUTSIDE, WAITING, Progress, StatusRow, read_folder, read_row
+from common.run_files import reserve_failure, write_failure_once
 from ps.logfile.records import encode
 from ps.logfile.writer import RunLog
 from tests.ranks import MPIRUN, PROGRAMS, Result, epochs, finish, popen, records
@@ -17,7 +17,7 @@ from tests.synthetic import write_run
 from tests.watched import SHORT, events, run_job
 from workers.checkpoint import checkpoint_file
 from workers.watchdog import rank_process, watchdog
-from workers.watchdog.failure_report import RunFolder
+from workers.watchdog.failure_report import FailureReport
 from workers.watchdog.log_events import append_events
 from workers.watchdog.rank_process import Rank, open_file
 
@@ -29,16 +29,16 @@ def check(folder: Path, result: Result, rank: int, place: str, **fields: object)
     gone = time.time()
     assert result.code != 0
     assert result.err.count("rankwise:") == 1, result.err
-    words = (folder / "run" / "failure.txt").read_text()
-    assert f"rankwise: rank {rank} on {HOST}" in words
-    assert place in words
-    assert words.strip().splitlines()[-1] in result.err
+    death_notes = (folder / "run" / "failure.txt").read_text()
+    assert f"rankwise: rank {rank} on {HOST}" in death_notes
+    assert place in death_notes
+    assert death_notes.strip().splitlines()[-1] in result.err
     (event,) = events(folder, "death")
     assert records(folder / "run")[-1] == event
     assert gone - event["noticed"] < GONE_S
     assert (event["rank"], event["host"]) == (rank, HOST)
     assert {name: event[name] for name in fields} == fields
-    assert f"rankwise: {event['message']}" == words.strip().splitlines()[-1]
+    assert f"rankwise: {event['message']}" == death_notes.strip().splitlines()[-1]
 
 
 @pytest.mark.parametrize("rank", [0, 1, 2])
@@ -111,26 +111,28 @@ def test_the_first_of_several_is_named_though_others_are_looked_into_sooner(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two nodes: the launcher kills the second one's rank, too, and the system tells of that one's signal first."""
-    words = tmp_path / "failure.txt"
+    failure = tmp_path / "failure.txt"
 
     def late(process: int) -> str:
-        assert not reserve(words), "who looks into a death has said before that there is one"
+        assert not reserve_failure(failure), "who looks into a death has said before that there is one"
         return "SIGKILL"
 
     monkeypatch.setattr(rank_process, "killed_by", late)
-    first = object.__new__(watchdog.Witness)
-    run = RunFolder({"failure": words.name, "log": "", "progress": ""})
+    first = object.__new__(watchdog.Watchdog)
+    run = FailureReport({"failure": failure.name, "log": "", "progress": ""})
     run.folder = tmp_path
     vars(first).update(hosts=["a", "b"], run_folder=run, memory_kills=0, events=[])
-    first._note_death(SimpleNamespace(rank=0, process=-1), Row(epoch=3, at=0))  # type: ignore[arg-type]
-    assert words.read_text() == "rankwise: rank 0 on a died (killed by SIGKILL) at epoch 3, step 1, phase: input\n"
+    first._note_death(SimpleNamespace(rank=0, process=-1), StatusRow(epoch=3, at=0))  # type: ignore[arg-type]
+    assert (
+        death_notes.read_text() == "rankwise: rank 0 on a died (killed by SIGKILL) at epoch 3, step 1, phase: input\n"
+    )
     assert [event["rank"] for event in first.events] == [0]
 
 
 @pytest.mark.parametrize(("fault", "words"), [("raise", "ValueError: this is the cause"), ("leave", "SystemExit: 0")])
-def test_a_rank_that_tells_its_own_end_is_not_told_of_again(tmp_path: Path, fault: str, words: str) -> None:
+def test_a_rank_that_tells_its_own_end_is_not_told_of_again(tmp_path: Path, fault: str, death_notes: str) -> None:
     result = run_job(tmp_path, 3, "faulty.py", fault, 1, 2, 5)
-    check(tmp_path, result, 1, words, epoch=2, step=5, phase="compute")
+    check(tmp_path, result, 1, death_notes, epoch=2, step=5, phase="compute")
 
 
 def test_the_witnesses_end_what_the_launcher_leaves(tmp_path: Path, mpi: str) -> None:
@@ -166,8 +168,8 @@ def test_another_process_reads_where_a_rank_is(tmp_path: Path) -> None:
     progress.cells[CLAIMED] = 1
     row = read_row(memory)
     assert row.claimed == 1
-    assert Row.unpack(row.pack()) == row
-    assert Row.unpack(b"") == Row.unpack(bytes(4096)) == Row()
+    assert StatusRow.unpack(row.pack()) == row
+    assert StatusRow.unpack(b"") == StatusRow.unpack(bytes(4096)) == StatusRow()
     assert read_folder(memory) is None
     progress.show_folder(tmp_path)
     assert read_folder(memory) == tmp_path
@@ -207,10 +209,10 @@ def test_a_process_that_computes_is_seen_to() -> None:
 
 def test_the_first_word_counts(tmp_path: Path) -> None:
     path = tmp_path / "failure.txt"
-    assert claim(path, "first")
-    assert not claim(path, "second")
+    assert write_failure_once(path, "first")
+    assert not write_failure_once(path, "second")
     assert path.read_text() == "first\n"
-    assert claim(tmp_path / "nowhere" / "failure.txt", "told on the console at least")
+    assert write_failure_once(tmp_path / "nowhere" / "failure.txt", "told on the console at least")
 
 
 def test_events_are_added_behind_the_last_whole_record(tmp_path: Path) -> None:

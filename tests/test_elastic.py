@@ -17,7 +17,7 @@ from ps.reader.commands.trace import trace
 from ps.reader.commands.watch import watch
 from ps.reader.export.export import export
 from ps.reader.report import report
-from ps.reader.row_audit import RowUse
+from ps.reader.row_audit import RowAudit
 from ps.reader.run_view import skim
 from tests.ranks import MPIRUN, PROGRAMS, Result, environment, epochs, finish, mpirun, popen, records
 from tests.watched import events, processes, wait_until
@@ -66,7 +66,7 @@ def same_model(run: Path, undisturbed: Path) -> None:
 
 def rows_used(run: Path) -> str:
     """Return what the log says of the use of rows."""
-    use = RowUse()
+    use = RowAudit()
     skim(run, use.take)
     (line,) = use.lines()
     return line

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from common.config import RunConfig
-from common.data.sampler import Batches
+from common.data.sampler import RowSampler
 from common.errors import ConfigError
 from ps.sync.modes import MODES
 from tests.ranks import MPIRUN, Result, epochs, finish, popen, records
@@ -129,10 +129,10 @@ def test_ranks_without_a_fault_train_as_ever() -> None:
 )
 def test_what_cannot_happen_in_a_run_is_refused(text: str, options: dict[str, Any], copies: int, message: str) -> None:
     """Two ranks, three epochs of 20 steps; the last of each has one row, rank 0's."""
-    batches = Batches(191, 10, 0, "shuffle", 2)
+    sampler = RowSampler(191, 10, 0, "shuffle", 2)
     with pytest.raises(ConfigError, match=f"^inject: {message}"):
-        check(parse(text), RunConfig(epochs=3, **options), batches, copies)
-    check(parse("nan:rank=0,step=60;diverge:rank=1,step=60;skew"), RunConfig(epochs=3), batches, 2)
+        check(parse(text), RunConfig(epochs=3, **options), sampler, copies)
+    check(parse("nan:rank=0,step=60;diverge:rank=1,step=60;skew"), RunConfig(epochs=3), sampler, 2)
 
 
 @pytest.mark.parametrize(

@@ -68,12 +68,12 @@ def test_no_rows_give_zero_gradient(loss: str) -> None:
     function, n_out, y = LOSSES[loss]
     model = Mlp((5, 4, n_out), "gelu", function)
     flat = Flat(model.shapes(), np.dtype(np.float64))
-    model.init(flat.p, RNG)
-    flat.grad[:] = np.nan
+    model.init(flat.params, RNG)
+    flat.grad_vector[:] = np.nan
     batch = make_batch(model, np.zeros((1, 5)), y[:1])
     empty = replace(batch, x=batch.x[:0], x_t=batch.x_t[:, :0], y=y[:0], target=np.empty((n_out, 0)))
     assert models.gradient(model, flat, 0).loss_grad(empty, 1.0, None) == 0
-    assert not flat.grad.any()
+    assert not flat.grad_vector.any()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -113,16 +113,16 @@ def test_gelu_is_close_to_its_exact_form() -> None:
 def test_initial_weights_have_the_published_spread(activation: str, deviation: float) -> None:
     model = Mlp((400, 300, 2), activation, MeanSquaredError())
     flat = Flat(model.shapes(), np.dtype(np.float32))
-    model.init(flat.p, np.random.default_rng(0))
-    assert flat.p["W1"].std() == pytest.approx(deviation, rel=0.01)
-    assert not flat.p["b1"].any()
+    model.init(flat.params, np.random.default_rng(0))
+    assert flat.params["W1"].std() == pytest.approx(deviation, rel=0.01)
+    assert not flat.params["b1"].any()
 
 
 def test_parameters_and_gradients_are_views_of_one_vector() -> None:
     flat = Flat(Mlp((5, 4, 3), "relu", MeanSquaredError()).shapes(), np.dtype(np.float32))
     assert flat.names == ["W1", "b1", "W2", "b2"]
-    for views, vector in ((flat.p, flat.params), (flat.g, flat.packet)):
+    for views, vector in ((flat.params, flat.param_vector), (flat.grads, flat.packet)):
         assert all(np.shares_memory(view, vector) for view in views.values())
-    assert flat.grad.ctypes.data % 64 == 0
-    flat.params[:] = np.arange(flat.n)
-    np.testing.assert_array_equal(np.concatenate([v.ravel() for v in flat.p.values()]), np.arange(flat.n))
+    assert flat.grad_vector.ctypes.data % 64 == 0
+    flat.param_vector[:] = np.arange(flat.n)
+    np.testing.assert_array_equal(np.concatenate([v.ravel() for v in flat.params.values()]), np.arange(flat.n))

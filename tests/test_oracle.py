@@ -47,8 +47,8 @@ def test_full_batch_steps_equal_scikit_learn(target: str, activation: str, optim
     if target == "binary":  # scikit-learn uses one output for two classes
         ours = Mlp((6, 5, 4, 1), activation, LogisticCrossEntropy())
     flat = Flat(ours.shapes(), np.dtype(np.float64))
-    ours.init(flat.p, np.random.default_rng(0))
-    start = {name: value.copy() for name, value in flat.p.items()}
+    ours.init(flat.params, np.random.default_rng(0))
+    start = {name: value.copy() for name, value in flat.params.items()}
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -56,15 +56,15 @@ def test_full_batch_steps_equal_scikit_learn(target: str, activation: str, optim
     theirs.coefs_ = [start["W1"], start["W2"], start["W3"]]
     theirs.intercepts_ = [start["b1"], start["b2"], start["b3"]]
     del theirs._optimizer
-    update = optimizers.build(config, blocks(flat.params, 7))
+    update = optimizers.build(config, blocks(flat.param_vector, 7))
     if isinstance(update, optimizers.Adam):
         update.eps = TINY
     for _ in range(STEPS):
         theirs.partial_fit(X, flat_y)
         # scikit-learn's regression loss is half the squared error, so its gradient is half of ours
         loss_grad(ours, flat, X, y, update.begin(rate) / (len(X) * (2 if target == "numbers" else 1)))
-        for i, grad in enumerate(blocks(flat.grad, 7)):
+        for i, grad in enumerate(blocks(flat.grad_vector, 7)):
             update.update(i, grad)
     for i in range(3):
-        np.testing.assert_allclose(flat.p[f"W{i + 1}"], theirs.coefs_[i], rtol=1e-9, atol=1e-12)
-        np.testing.assert_allclose(flat.p[f"b{i + 1}"], theirs.intercepts_[i], rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(flat.params[f"W{i + 1}"], theirs.coefs_[i], rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(flat.params[f"b{i + 1}"], theirs.intercepts_[i], rtol=1e-9, atol=1e-12)

@@ -34,7 +34,7 @@ def test_the_check_in_the_documentation_finds_a_wrong_gradient() -> None:
     code = re.search(r"```python\n(.*?)```", (EXAMPLE.parent.parent / "own-model.md").read_text(), re.DOTALL)
     assert code
     exec(code[1], {})
-    wrong = f"{code[1]}flat.grad[3] *= 1.01\n"
+    wrong = f"{code[1]}flat.grad_vector[3] *= 1.01\n"
     with pytest.raises(AssertionError):
         exec(wrong + code[1].splitlines()[-1], {})
 

@@ -5,7 +5,7 @@ import pytest
 
 from common.flat import N_SLOTS as STATUS
 from common.flat import numbers
-from ps.sync.replica_check import Rotation, agree, weight
+from ps.sync.replica_check import RotatingChecksum, agree, weight
 from tests.ranks import program
 
 
@@ -19,7 +19,7 @@ def test_weights_cancel_out_and_none_is_nothing(size: int) -> None:
 
 def stamps(replicas: list[np.ndarray], steps: int) -> list[bool]:
     """Return, step by step, whether the replicas are said to be equal."""
-    rotations = [Rotation(p, rank, len(replicas), steps) for rank, p in enumerate(replicas)]
+    rotations = [RotatingChecksum(p, rank, len(replicas), steps) for rank, p in enumerate(replicas)]
     said = []
     for _ in range(steps):
         packets = np.zeros((len(replicas), STATUS), np.float32)

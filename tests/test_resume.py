@@ -241,7 +241,7 @@ def test_forged_values_are_refused(tmp_path: Path, place: str, value: object) ->
     arrays: dict[str, Any] = {f"{kind}/{k}": np.ones(s) for kind in ("parameters", "m", "v") for k, s in shapes.items()}
     checkpoint_file.save(tmp_path, Snapshot(5, arrays, about), keep=1)
     flat = Flat(shapes, np.dtype(np.float64))
-    adam = optimizers.build(RunConfig(optimizer="adam"), [flat.params])
+    adam = optimizers.build(RunConfig(optimizer="adam"), [flat.param_vector])
     sync: Any = SimpleNamespace(flat=flat, optimizer=adam, vectors=lambda: list(adam.state().items()))
     with pytest.raises(RankwiseError, match=r"^resume: .*checkpoint-5.npz"):
         state_of(open_origin(tmp_path).snapshot, sync, 13)  # type: ignore[arg-type]

@@ -18,7 +18,7 @@ from common.errors import LogError
 from common.host import boot_id, host, process_start
 from common.run_files import LOG_NAME
 from ps.coordinator import outputs
-from ps.logfile.deduplicated import CountedReader, find
+from ps.logfile.deduplicated import DeduplicatedReader, find
 from ps.logfile.reader import LogReader
 from ps.logfile.records import Record
 from ps.logfile.schema import Check
@@ -67,7 +67,7 @@ def rewrite(run: Path, found: list[Record]) -> None:
 
 
 def counted(run: Path) -> list[Record]:
-    return [r for r in CountedReader(run / LOG_NAME, Check()).records() if r["kind"] == "epoch"]
+    return [r for r in DeduplicatedReader(run / LOG_NAME, Check()).records() if r["kind"] == "epoch"]
 
 
 def test_each_epoch_counts_once(grown: Path, shrunk: Path) -> None:
@@ -75,7 +75,7 @@ def test_each_epoch_counts_once(grown: Path, shrunk: Path) -> None:
     assert [r["epoch"] for r in counted(grown)] == ALL
     assert [len(r["rows"]) for r in counted(grown)] == WORLDS
     assert [(r["epoch"], len(r["rows"])) for r in counted(shrunk)] == [(1, 4), (2, 4), (3, 3), (4, 3), (5, 3)]
-    steps = [r["epoch"] for r in CountedReader(grown / LOG_NAME).records() if r["kind"] == "steps"]
+    steps = [r["epoch"] for r in DeduplicatedReader(grown / LOG_NAME).records() if r["kind"] == "steps"]
     assert steps == ALL
 
 

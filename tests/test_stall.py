@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from common.progress import COMPUTE, ENDED, EXCHANGE, INPUT, N_PARTS, STOPPED, Row
+from common.progress import COMPUTE, ENDED, EXCHANGE, INPUT, N_PARTS, STOPPED, StatusRow
 from tests.ranks import MPIRUN, PROGRAMS, environment, finish, popen, records
 from tests.watched import events, processes, run_job, wait_until
 from workers.checkpoint import checkpoint_file
 from workers.watchdog.rank_process import LOOK_S
-from workers.watchdog.stall_detection import OUTSIDE_FACTOR, find, tell
+from workers.watchdog.stall_rules import OUTSIDE_FACTOR, find, tell
 
 HOST = os.uname().nodename
 HOSTS = ["a", "a", "b", "b"]
@@ -24,16 +24,16 @@ ERROR_CODES = {"mpich": (1, 9), "openmpi": (1,)}
 QUICK = ("--stall-seconds", "2", "--abort-stall", "2", "--checkpoint-every", "1")
 
 
-def at(step: int, part: int, seconds: float = 60, epoch: int = 3) -> Row:
+def at(step: int, part: int, seconds: float = 60, epoch: int = 3) -> StatusRow:
     """Return the row of a rank in the loop that has not gone on for so long."""
-    return Row(epoch=epoch, at=(step - 1) * N_PARTS + part, age_ms=int(1000 * seconds), longest_ms=10)
+    return StatusRow(epoch=epoch, at=(step - 1) * N_PARTS + part, age_ms=int(1000 * seconds), longest_ms=10)
 
 
-def outside(phase: str, seconds: float = 60, epoch: int = 3) -> Row:
-    return Row(epoch=epoch, name=phase.encode(), age_ms=int(1000 * seconds), longest_ms=10)
+def outside(phase: str, seconds: float = 60, epoch: int = 3) -> StatusRow:
+    return StatusRow(epoch=epoch, name=phase.encode(), age_ms=int(1000 * seconds), longest_ms=10)
 
 
-def blamed(rows: list[Row], stall_s: float = 60, silent: tuple[int, ...] = ()) -> tuple[int, ...] | None:
+def blamed(rows: list[StatusRow], stall_s: float = 60, silent: tuple[int, ...] = ()) -> tuple[int, ...] | None:
     found = find(rows, stall_s, silent)
     return None if found is None else found.ranks
 
@@ -58,7 +58,7 @@ W = at(117, EXCHANGE)
         ([W, W, replace(at(116, EXCHANGE), state=STOPPED), at(116, EXCHANGE)], (2,)),  # a node of two, in a barrier
     ],
 )
-def test_who_has_not_arrived_is_blamed(rows: list[Row], ranks: tuple[int, ...]) -> None:
+def test_who_has_not_arrived_is_blamed(rows: list[StatusRow], ranks: tuple[int, ...]) -> None:
     assert blamed(rows) == ranks
 
 
@@ -73,10 +73,10 @@ def test_who_has_not_arrived_is_blamed(rows: list[Row], ranks: tuple[int, ...]) 
         [outside("evaluation"), *[outside("end of epoch")] * 3],
         [outside("checkpoint"), W, W, W],
         [W, W, W, replace(W, state=ENDED)],  # that is a death
-        [Row(over=1, state=ENDED, age_ms=10**6)] * 4,
+        [StatusRow(over=1, state=ENDED, age_ms=10**6)] * 4,
     ],
 )
-def test_nobody_is_blamed(rows: list[Row]) -> None:
+def test_nobody_is_blamed(rows: list[StatusRow]) -> None:
     assert blamed(rows) is None
 
 
@@ -111,7 +111,7 @@ def test_silent_nodes_are_blamed_last() -> None:
         ),
     ],
 )
-def test_a_stall_in_words(rows: list[Row], text: str) -> None:
+def test_a_stall_in_words(rows: list[StatusRow], text: str) -> None:
     stall = find(rows, 60)
     assert stall is not None
     assert tell(stall, rows, HOSTS) == text

@@ -18,8 +18,8 @@ from tests.ranks import MPIRUN, PROGRAMS, Result, environment, epochs, finish, m
 from tests.test_resume import close, same_bits
 from workers.launch.signals import ECHO_S
 from workers.supervisor import hosts, options, run_watch, supervisor
-from workers.supervisor.hosts import Host
-from workers.supervisor.policy import Outcome, Plan, Policy
+from workers.supervisor.hosts import LaunchHost
+from workers.supervisor.policy import AttemptPlan, Outcome, Policy
 
 SUPERVISE = (sys.executable, "-m", "workers.supervise")
 QUICK = ("--backoff", "0.01")
@@ -228,10 +228,10 @@ def test_a_host_that_does_not_answer_any_more_is_left_out() -> None:
     up.remove("b")
     lost = reach.lost(places, never=False)
     assert [host.name for host in lost] == ["b"]
-    plan = Policy(1, 5).after(Plan(6, places), Outcome(1, "x"), lost)
-    assert plan == Plan(4, (places[0], places[2]))
+    plan = Policy(1, 5).after(AttemptPlan(6, places), Outcome(1, "x"), lost)
+    assert plan == AttemptPlan(4, (places[0], places[2]))
     policy = Policy(5, 5)
-    assert policy.after(Plan(6, places), Outcome(1, "x"), lost) is None
+    assert policy.after(AttemptPlan(6, places), Outcome(1, "x"), lost) is None
     assert "room for 4 ranks" in policy.refusal
     up.clear()
     assert reach.lost(places, never=True) == []  # it is the asking that fails
@@ -243,14 +243,14 @@ def test_this_machine_answers_and_a_name_that_is_none_does_not() -> None:
 
 
 def test_numbers_are_not_cut_at_their_dots() -> None:
-    assert Host("a.org", 1).is_called("a")
-    assert not Host("10.0.0.1", 1).is_called("10.0.0.2")
+    assert LaunchHost("a.org", 1).is_called("a")
+    assert not LaunchHost("10.0.0.1", 1).is_called("10.0.0.2")
 
 
 def test_all_ranks_dead_says_nothing_of_any() -> None:
     deaths = tuple((rank, "a") for rank in range(4))
-    assert Policy(1, 5).after(Plan(4), Outcome(137, "rank 0 on a died", deaths)) == Plan(4)
-    assert Policy(3, 5).after(Plan(4), Outcome(137, "rank 0 on a died", deaths[:3])) == Plan(3)
+    assert Policy(1, 5).after(AttemptPlan(4), Outcome(137, "rank 0 on a died", deaths)) == AttemptPlan(4)
+    assert Policy(3, 5).after(AttemptPlan(4), Outcome(137, "rank 0 on a died", deaths[:3])) == AttemptPlan(3)
 
 
 def test_waits_double_up_to_a_minute() -> None:
@@ -273,7 +273,7 @@ def test_a_log_without_a_record_is_cleared_away(tmp_path: Path) -> None:
     for content, left in ((b"", []), (b"\x8a\xa4kin", []), (b"of others", ["config.toml", "coordinator.msgpack"])):
         (tmp_path / "coordinator.msgpack").write_bytes(content)
         (tmp_path / "config.toml").touch()
-        run_watch.RunFolder(tmp_path).clear()
+        run_watch.RunMonitor(tmp_path).clear()
         assert sorted(path.name for path in tmp_path.iterdir()) == left
 
 
@@ -315,7 +315,7 @@ def test_a_wrong_option_ends_with_one_message(tmp_path: Path) -> None:
 
 
 def test_hosts_without_a_number_share_the_ranks() -> None:
-    assert hosts.read_hosts("a, b,a", "", 4) == (Host("a", 4), Host("b", 2))
+    assert hosts.read_hosts("a, b,a", "", 4) == (LaunchHost("a", 4), LaunchHost("b", 2))
     with pytest.raises(ConfigError, match="a;b"):
         hosts.read_hosts("a;b", "", 4)
 

@@ -12,8 +12,8 @@ import pytest
 from common.config import RunConfig
 from common.errors import JobError
 from common.flat import Flat
-from common.progress import LOST, PAGE_BYTES, Row
-from common.run_files import LOG_NAME, leave_word, words
+from common.progress import LOST, PAGE_BYTES, StatusRow
+from common.run_files import LOG_NAME, death_notes, leave_death_note
 from ps.coordinator.coordinator import Coordinator
 from ps.logfile.reader import LogReader
 from ps.logfile.writer import RunLog
@@ -21,7 +21,7 @@ from tests.ranks import records
 from tests.synthetic import header, write_run
 from tests.watched import events
 from workers.elastic import failover, survivors
-from workers.elastic.failover import Roll, lead_on
+from workers.elastic.failover import Membership, lead_on
 
 FACTS = header(2)
 HOSTS = ["node0", "node0", "node1"]
@@ -67,9 +67,9 @@ def job(run: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return job
 
 
-def roll() -> Roll:
+def roll() -> Membership:
     """Return three ranks that began just now."""
-    return Roll([0, 1, 2], HOSTS, time.time(), time.perf_counter())
+    return Membership([0, 1, 2], HOSTS, time.time(), time.perf_counter())
 
 
 def test_what_the_log_says_is_kept_if_a_further_rank_dies_while_it_is_told(job: Any, run: Path) -> None:
@@ -99,9 +99,9 @@ def test_training_does_not_wait_for_the_witnesses(job: Any, run: Path, monkeypat
     event = {"what": "death", "rank": 0, "host": "node0", "epoch": 2, "step": 0, "phase": "writing the log",
              "message": "rank 0 on node0 died", "noticed": 1.0}  # fmt: skip
     for _ in range(2):  # the second, if the coordinator before died between bringing it and taking it away
-        assert leave_word(run, event)
-        ranks.bring_words(job.lead(), 10.0)
-        assert not words(run)
+        assert leave_death_note(run, event)
+        ranks.collect_death_notes(job.lead(), 10.0)
+        assert not death_notes(run)
     assert [e["rank"] for e in events(run.parent, "death")] == [0]
     assert failover._last_words(job.lead()).told == {0}
 
@@ -112,7 +112,7 @@ def test_the_dead_of_a_node_that_is_gone_as_a_whole_are_lost_to_the_other_witnes
     lead_on(job, roll(), [1, 2], FACTS)
     data = rows.read_bytes()
     assert len(data) == 3 * PAGE_BYTES
-    assert [Row.unpack(data[rank * PAGE_BYTES :]).over for rank in range(3)] == [LOST, 0, 0]
+    assert [StatusRow.unpack(data[rank * PAGE_BYTES :]).over for rank in range(3)] == [LOST, 0, 0]
 
 
 def test_a_lock_that_stays_is_gone_on_without(
@@ -137,7 +137,7 @@ def test_a_finding_is_one_of_the_ranks_it_was_made_of(job: Any, run: Path) -> No
 
 
 def test_errors_without_a_death_come_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Crew:
+    class Survivors:
         meet = shrink = fetch = regroup = rebuild = error = None
 
         def __init__(self, job: Any) -> None:
@@ -146,6 +146,6 @@ def test_errors_without_a_death_come_to_an_end(monkeypatch: pytest.MonkeyPatch) 
         def all_through(self, act: Callable[[], object]) -> bool:
             return False
 
-    monkeypatch.setattr(survivors, "Crew", Crew)
+    monkeypatch.setattr(survivors, "Survivors", Survivors)
     with pytest.raises(JobError, match="again and again"):
         survivors.train(SimpleNamespace(comm=SimpleNamespace(size=2), train=None))  # type: ignore[arg-type]

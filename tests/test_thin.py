@@ -2,11 +2,11 @@
 
 import pytest
 
-from ps.reader.downsample import Thin
+from ps.reader.downsample import Downsampler
 
 
-def thin(n: int, most: int) -> Thin[int]:
-    result = Thin[int](most)
+def thin(n: int, most: int) -> Downsampler[int]:
+    result = Downsampler[int](most)
     for i in range(n):
         result.add(i)
         assert len(result.kept()) <= most  # at every moment, so memory is bounded too

@@ -504,8 +504,8 @@ def test_pretended_nodes_share_their_cores(job: Job, tmp_path: Path) -> None:
     result = job(3, *arguments, "--hidden", "2048", "--batch-size", "0", env=one_thread)
     assert result.code == 0, result.err
     header, found = records(tmp_path / "run")[0], [r for r in records(tmp_path / "run") if r["kind"] == "verdict"]
-    crowded = len({core for mask in header["cores"] for core in mask}) < 3
-    assert ("oversubscribed-threads" in [v["code"] for v in found]) == crowded
+    oversubscribed = len({core for mask in header["cores"] for core in mask}) < 3
+    assert ("oversubscribed-threads" in [v["code"] for v in found]) == oversubscribed
     (straggler,) = [v for v in found if v["code"] == "straggler"]
     assert straggler["ranks"] == [1]
     assert straggler["evidence"]["hosts"] == [header["nodes"][1]["host"]]

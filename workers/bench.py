@@ -8,7 +8,7 @@ from workers.launch import process
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-    from common.progress import Position
+    from common.progress import RankStatus
     from workers.benchmark.bench_options import BenchConfig
     from workers.launch.signals import StopFlag
 
@@ -18,9 +18,9 @@ def main() -> int:
     return process.run(_bench)
 
 
-def _bench(comm: "MPI.Intracomm", arguments: list[str], stop: "StopFlag", position: "Position") -> int:
+def _bench(comm: "MPI.Intracomm", arguments: list[str], stop: "StopFlag", rank_status: "RankStatus") -> int:
     config = _configure(comm, arguments)
-    return config if isinstance(config, int) else _measure(comm, config, stop, position)
+    return config if isinstance(config, int) else _measure(comm, config, stop, rank_status)
 
 
 def _configure(comm: "MPI.Intracomm", arguments: list[str]) -> "BenchConfig | int":
@@ -36,25 +36,25 @@ def _configure(comm: "MPI.Intracomm", arguments: list[str]) -> "BenchConfig | in
     return agreed if isinstance(agreed, int) else bench_options.BenchConfig.from_dict(agreed)
 
 
-def _measure(comm: "MPI.Intracomm", config: "BenchConfig", stop: "StopFlag", position: "Position") -> int:
+def _measure(comm: "MPI.Intracomm", config: "BenchConfig", stop: "StopFlag", rank_status: "RankStatus") -> int:
     """Run what was asked for; rank 0 prints it and writes the JSON file. Raises JobError."""
     from common.errors import EXIT_OK
     from ps.comm.agreement import at_root
-    from ps.comm.topology import Nodes
+    from ps.comm.topology import Topology
     from workers.benchmark import bench_report, machine, scaling, steps, vectors
     from workers.launch.blas_threads import limit_threads
 
-    nodes = Nodes(comm, config.ranks_per_node)
-    position.phase = f"benchmark, {config.kind}"
-    result = {"kind": config.kind, "options": config.as_dict(), "job": machine.describe(nodes, limit_threads(nodes))}
+    topology = Topology(comm, config.ranks_per_node)
+    rank_status.phase = f"benchmark, {config.kind}"
+    result = {"kind": config.kind, "options": config.as_dict(), "job": machine.describe(topology, limit_threads(topology))}
     if config.kind == "sync-only":
-        result.update(vectors.measure(nodes, config, stop))
+        result.update(vectors.measure(topology, config, stop))
     elif config.kind == "steps":
-        result.update(steps.measure(nodes, config, stop))
+        result.update(steps.measure(topology, config, stop))
     else:
         result.update(scaling.measure(comm, config, stop))
     at_root(comm, lambda: bench_report.publish(result, config.json))
-    nodes.close()
+    topology.close()
     steps.check_losses(result)
     return EXIT_OK
 

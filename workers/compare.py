@@ -9,7 +9,7 @@ from workers.launch import process
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-    from common.progress import Position
+    from common.progress import RankStatus
     from workers.launch.signals import StopFlag
 
 
@@ -18,10 +18,10 @@ def main() -> int:
     return process.run(_compare)
 
 
-def _compare(comm: "MPI.Intracomm", arguments: list[str], stop: "StopFlag", position: "Position") -> int:
+def _compare(comm: "MPI.Intracomm", arguments: list[str], stop: "StopFlag", rank_status: "RankStatus") -> int:
     from common.config import RunConfig
     from common.errors import EXIT_ERROR, JobError
-    from ps.comm.topology import Nodes
+    from ps.comm.topology import Topology
     from workers.benchmark.compare_options import CompareConfig
     from workers.benchmark.comparison import Comparison
 
@@ -29,16 +29,16 @@ def _compare(comm: "MPI.Intracomm", arguments: list[str], stop: "StopFlag", posi
     if isinstance(agreed, int):
         return agreed
     config, options = RunConfig.from_dict(agreed["run"]), CompareConfig(**agreed["compare"])
-    position.debug = config.debug
-    nodes = Nodes(comm, config.ranks_per_node)
-    comparison = Comparison(nodes, config, options, stop, position)
+    rank_status.debug = config.debug
+    topology = Topology(comm, config.ranks_per_node)
+    comparison = Comparison(topology, config, options, stop, rank_status)
     ended: JobError | None = None
     code = EXIT_ERROR
     try:
         code = comparison.run()
     except JobError as error:
         ended = comparison.fail(error)
-    nodes.close()  # all ranks are here, so what is freed together can be
+    topology.close()  # all ranks are here, so what is freed together can be
     if ended:
         raise ended
     return code

@@ -14,32 +14,32 @@ def main() -> int:
 
     # only now: everything below needs MPI to be there
     from common.errors import JobError
-    from common.progress import Position
+    from common.progress import RankStatus
     from ps.comm.agreement import abort_on_error
-    from ps.comm.topology import Nodes
+    from ps.comm.topology import Topology
     from workers.elastic import survivors, ulfm
     from workers.launch.signals import StopFlag
     from workers.training.setup import configure, find_origin, open_log, prepare
-    from workers.watchdog.spawn import Watch
+    from workers.watchdog.spawn import WatchdogHandle
 
-    position = Position()
-    with abort_on_error(comm, position):
-        stop, watch = StopFlag(position.cells, comm.Abort), Watch(position)
-        job = nodes = None
+    rank_status = RankStatus()
+    with abort_on_error(comm, rank_status):
+        stop, watch = StopFlag(rank_status.cells, comm.Abort), WatchdogHandle(rank_status)
+        job = topology = None
         try:
             configured = configure(comm, sys.argv[1:])
             if isinstance(configured, int):
                 stop.over()
                 return configured
             config = configured
-            position.debug = config.debug
+            rank_status.debug = config.debug
             if config.elastic:
                 ulfm.check_support(config, comm.size)
-            nodes = Nodes(comm, config.ranks_per_node)
-            watch.open(nodes, config)
-            origin = find_origin(comm, config, position)
-            job = prepare(comm, nodes, config, origin, stop, position)
-            open_log(job, nodes)
+            topology = Topology(comm, config.ranks_per_node)
+            watch.open(topology, config)
+            origin = find_origin(comm, config, rank_status)
+            job = prepare(comm, topology, config, origin, stop, rank_status)
+            open_log(job, topology)
             watch.report_to(job.coordinator, comm.size)
             code = survivors.train(job) if config.elastic else job.train()
         except JobError as error:
@@ -47,25 +47,25 @@ def main() -> int:
                 job.saving.close()
             if (comm if job is None else job.comm).rank == 0:
                 if job is not None and job.coordinator is not None:
-                    job.bring_words(0.0)
+                    job.collect_death_notes(0.0)
                     job.coordinator.fail(str(error))
                 sys.stderr.write(f"rankwise: {error}\n")
-                if position.debug:
+                if rank_status.debug:
                     traceback.print_exc()
                 sys.stderr.flush()
             code = error.exit_code
         stop.over()
-        position.phase = "checkpoint"
+        rank_status.phase = "checkpoint"
         if job is not None:
             job.saving.close()
-        position.phase = "closing"
+        rank_status.phase = "closing"
         if job is not None and job.config.elastic:
-            ulfm.leave(position, code)
+            ulfm.leave(rank_status, code)
         # all ranks are here, so what is freed together can be
         if job is not None:
             job.sync.close()
-        if nodes is not None:
-            nodes.close()
+        if topology is not None:
+            topology.close()
     watch.close()
     return code
 

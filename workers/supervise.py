@@ -4,7 +4,7 @@ import sys
 
 from common.errors import RankwiseError
 from workers.supervisor import options
-from workers.supervisor.run_watch import RunFolder, choose
+from workers.supervisor.run_watch import RunMonitor, choose
 from workers.supervisor.supervisor import Supervisor
 
 
@@ -15,7 +15,7 @@ def main() -> int:
         if isinstance(chosen, int):
             return chosen
         path = choose(chosen.arguments)
-        folder = RunFolder(path)
+        folder = RunMonitor(path)
         if folder.done:
             raise RankwiseError(f"output: {path} holds a run that came to its end already; choose another --output")
         return Supervisor(chosen, folder).run()

@@ -47,7 +47,7 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RowCounts:
     """Rows of each step of an epoch, (steps,) each, the same in every epoch.
 
     ``own``: this rank's; ``total``: all ranks'; ``room``: those the memory holds together (``own``, or those of all
@@ -64,7 +64,7 @@ class Plan:
     """How many ranks have any."""
 
 
-class Feed:
+class BatchLoader:
     """Deals batches, epoch by epoch.
 
     ``rows``: (n, n_in + 1) features and ones, ``y``: the target. ``order(epoch)`` gives this rank's row numbers of all
@@ -78,7 +78,7 @@ class Feed:
         y: Array,
         loss: Loss,
         n_out: int,
-        plan: Plan,
+        plan: RowCounts,
         order: Callable[[int], NDArray[np.int64]],
         *,
         fixed: bool,

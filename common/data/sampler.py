@@ -10,7 +10,7 @@ from common.rng import Stream, generator
 
 
 @dataclass(frozen=True, slots=True)
-class Batches:
+class RowSampler:
     """How ``n`` training rows are dealt to steps and ranks; nothing is padded, dropped or repeated.
 
     ``shuffle``: each epoch's order is drawn from (seed, epoch), cut into global batches, and a batch is dealt

@@ -9,7 +9,7 @@ from common.flat import Array, Flat, Views
 from common.nn.functional import ACTIVATIONS, Activation, Loss
 
 Ready = Callable[[int], None]
-Rows = Callable[[int], Array]
+RowsOf = Callable[[int], Array]
 DRAWN = 1 << 20
 """Initial weights drawn at a time."""
 
@@ -74,7 +74,7 @@ class Mlp:
         return z[-1]
 
 
-class Pass:
+class Backprop:
     """Forward and backward of one step for a fixed number of rows, without allocating: all views are made here.
 
     ``input_rows(i)``, ``delta_rows(i)``: memory for the input of layer i + 1 and for its gradient, (rows, n + 1) with
@@ -82,14 +82,14 @@ class Pass:
     """
 
     def __init__(
-        self, model: Mlp, flat: Flat, n_rows: int, input_rows: Rows, delta_rows: Rows, outputs: list[Array | None]
+        self, model: Mlp, flat: Flat, n_rows: int, input_rows: RowsOf, delta_rows: RowsOf, outputs: list[Array | None]
     ) -> None:
         self.n_layers = len(model.layers)
         self.outputs = outputs
         self.starts = [flat.slices[w].start for w, _ in model.layers]
         kind = ACTIVATIONS[model.activation_name]
         self.keeps_one = kind.keeps_one
-        weights = [flat.joined(flat.params, w, b) for w, b in model.layers]
+        weights = [flat.joined(flat.param_vector, w, b) for w, b in model.layers]
         self.weights, self.weights_t = weights, [w.T for w in weights]
         self.inputs: list[Array] = []  # of the layers after the first
         self.inputs_t: list[Array] = []

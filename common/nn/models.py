@@ -10,7 +10,7 @@ from common.data.loader import Batch
 from common.errors import DataError
 from common.flat import Array, Flat, Views
 from common.nn.functional import LogisticCrossEntropy, Loss, MeanSquaredError, SoftmaxCrossEntropy
-from common.nn.mlp import Mlp, Pass, Ready
+from common.nn.mlp import Backprop, Mlp, Ready
 
 
 class Model(Protocol):
@@ -69,8 +69,8 @@ class PlainGradient:
     def forward(self, batch: Batch, scale: float) -> float:
         """Compute loss and gradient."""
         flat = self.flat
-        loss_sum = self.model.loss_grad(flat.p, batch.x[:, :-1], batch.y, flat.g, lambda name: None)  # noqa: ARG005
-        np.multiply(flat.grad, scale, out=flat.grad)
+        loss_sum = self.model.loss_grad(flat.params, batch.x[:, :-1], batch.y, flat.grads, lambda name: None)  # noqa: ARG005
+        np.multiply(flat.grad_vector, scale, out=flat.grad_vector)
         return loss_sum
 
 
@@ -82,8 +82,8 @@ def gradient(model: Model | Mlp, flat: Flat, n_rows: int) -> Gradient:
     def memory(i: int) -> Array:
         return np.empty((n_rows, model.sizes[i + 1] + 1), flat.dtype)
 
-    outputs = [flat.joined(flat.grad, w, b) for w, b in model.layers]
-    return Pass(model, flat, n_rows, memory, memory, list(outputs))
+    outputs = [flat.joined(flat.grad_vector, w, b) for w, b in model.layers]
+    return Backprop(model, flat, n_rows, memory, memory, list(outputs))
 
 
 def build(config: RunConfig, n_features: int, n_classes: int, n_targets: int) -> Mlp:

@@ -24,7 +24,7 @@ class Optimizer(Protocol):
     def state(self) -> dict[str, list[Array]]:
         """Return the live state arrays by name, one a block, of its shape."""
 
-    def withdraw(self) -> None:
+    def undo_begin(self) -> None:
         """Take back the last ``begin``, whose step updates nothing."""
 
     def counts(self) -> dict[str, int]:
@@ -58,7 +58,7 @@ class Sgd:
         """Return nothing: plain SGD has no state."""
         return {}
 
-    def withdraw(self) -> None:
+    def undo_begin(self) -> None:
         """Do nothing."""
 
     def counts(self) -> dict[str, int]:
@@ -88,7 +88,7 @@ class _Stateful:
         self.lr = lr
         return 1.0
 
-    def withdraw(self) -> None:
+    def undo_begin(self) -> None:
         """Do nothing but what a rule adds."""
 
     def counts(self) -> dict[str, int]:
@@ -181,7 +181,7 @@ class Adam(_Stateful):
         """Return both moments."""
         return {"m": self.m, "v": self.v}
 
-    def withdraw(self) -> None:
+    def undo_begin(self) -> None:
         """Count one step less."""
         self.t -= 1
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from common.functional import SoftmaxCrossEntropy
 from numpy.typing import NDArray
+
+from common.nn.functional import SoftmaxCrossEntropy
 
 Array = NDArray[Any]
 

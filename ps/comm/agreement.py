@@ -15,8 +15,8 @@ from mpi4py import MPI
 from common.errors import EXIT_ERROR, JobError, RankwiseError
 from common.flat import Array
 from common.host import host
-from common.progress import CLAIMED, Position
-from common.run_files import FAILURE_NAME, claim
+from common.progress import CLAIMED, RankStatus
+from common.run_files import FAILURE_NAME, write_failure_once
 from ps.comm.collectives import allgather, bcast
 
 T = TypeVar("T")
@@ -24,7 +24,7 @@ BETTER_WORD_S = 1.0
 
 
 @contextlib.contextmanager
-def abort_on_error(comm: MPI.Comm, position: Position) -> Iterator[None]:
+def abort_on_error(comm: MPI.Comm, rank_status: RankStatus) -> Iterator[None]:
     """End the whole job if this rank raises what the others cannot know of.
 
     Errors that all ranks agreed on (JobError) pass through; an exit of one rank alone does not. ``MPI_Abort`` may
@@ -36,12 +36,12 @@ def abort_on_error(comm: MPI.Comm, position: Position) -> Iterator[None]:
         raise
     except BaseException as error:
         cause = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        message = f"rankwise: rank {comm.rank} on {host()}, {position}: {cause}"
-        if not isinstance(error, RankwiseError) or position.debug:
+        message = f"rankwise: rank {comm.rank} on {host()}, {rank_status}: {cause}"
+        if not isinstance(error, RankwiseError) or rank_status.debug:
             message = f"{traceback.format_exc()}{message}"
         if isinstance(error, MPI.Exception):  # perhaps another rank's end, which others tell better
             time.sleep(BETTER_WORD_S)
-        if _first_to_fail(position, message):
+        if _first_to_fail(rank_status, message):
             sys.stderr.write(message + "\n")
         sys.stdout.flush()
         sys.stderr.flush()
@@ -49,13 +49,13 @@ def abort_on_error(comm: MPI.Comm, position: Position) -> Iterator[None]:
         os._exit(EXIT_ERROR)
 
 
-def _first_to_fail(position: Position, message: str) -> bool:
+def _first_to_fail(rank_status: RankStatus, message: str) -> bool:
     """Keep the message in the run folder; only the rank that creates the file also prints it."""
-    if position.folder is None:
-        position.cells[CLAIMED] = True
+    if rank_status.folder is None:
+        rank_status.cells[CLAIMED] = True
         return True
-    first = claim(position.folder / FAILURE_NAME, message)
-    position.cells[CLAIMED] = first
+    first = write_failure_once(rank_status.folder / FAILURE_NAME, message)
+    rank_status.cells[CLAIMED] = first
     return first
 
 

@@ -9,11 +9,11 @@ from common.host import affinity
 from ps.comm.collectives import allgather
 
 
-class Nodes:
+class Topology:
     """The ranks grouped by node.
 
     ``local``: those of this node; ``leaders[rank]``: the lowest rank on that rank's node; ``largest``: most ranks on
-    one node; ``crowded``: whether this machine has fewer cores for its ranks than ranks.
+    one node; ``oversubscribed``: whether this machine has fewer cores for its ranks than ranks.
     """
 
     def __init__(self, comm: MPI.Intracomm, ranks_per_node: int = 0) -> None:
@@ -24,7 +24,7 @@ class Nodes:
         # nobody waits in the new communicator before all ranks have it: one of them may die meanwhile (--elastic)
         facts = allgather(comm, [_lowest(local, comm), affinity()])
         machine = [cores for lowest, cores in facts if lowest == facts[comm.rank][0]]
-        self.crowded = len(machine) > len({core for cores in machine for core in cores})
+        self.oversubscribed = len(machine) > len({core for cores in machine for core in cores})
         self.leaders: list[int] = [lowest for lowest, _ in facts]
         if ranks_per_node:
             whole = [[r for r, leader in enumerate(self.leaders) if leader == lowest] for lowest, _ in facts]

@@ -17,7 +17,7 @@ from common.run_files import CONFIG_NAME, LOG_NAME
 from ps.findings.detectors import Findings
 from ps.findings.verdict import Verdict
 from ps.logfile.records import FORMAT, VERSION
-from ps.logfile.writer import RunLog, Spool
+from ps.logfile.writer import RetryQueue, RunLog
 from ps.metrics import epoch_metrics
 from ps.metrics.epoch_metrics import RUN_TIME, useful_s
 from ps.metrics.rank_row import NUMBERS
@@ -50,7 +50,7 @@ class Coordinator:
         self.folder = folder
         self.config = config
         self.names = flat.names
-        self.gradient_bytes = flat.grad.nbytes
+        self.gradient_bytes = flat.grad_vector.nbytes
         self.noise = epoch_metrics.NoiseScale()
         self.metric = "r2" if spread else "accuracy"
         self.spread = spread
@@ -63,7 +63,7 @@ class Coordinator:
         self.last: dict[str, Any] = {}
         # first: it fails if another job has just taken this folder
         self.log = RunLog(folder / LOG_NAME, new=not resumed, lock=lock)
-        self.spool = Spool(self.log, warn)
+        self.spool = RetryQueue(self.log, warn)
         saved = {k: v for k, v in config.as_dict().items() if k not in ("output", *ONLY_ON_COMMAND_LINE)}
         write_atomic(folder / CONFIG_NAME, lambda file: file.write(to_toml(saved).encode()))
 

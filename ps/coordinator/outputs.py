@@ -12,7 +12,7 @@ from common.flat import Array, Flat
 from common.run_files import LOG_NAME
 from ps.comm.agreement import fingerprint
 from ps.coordinator.coordinator import Coordinator
-from ps.logfile.deduplicated import CountedReader
+from ps.logfile.deduplicated import DeduplicatedReader
 from ps.text.numbers import percent
 from ps.text.stdout import say, warn
 
@@ -41,7 +41,7 @@ def save_tables(folder: Path, log: Path) -> None:
     """Write ``sync_times.txt`` and ``contributions.txt`` from the log, whose numbers they thus are; each epoch once."""
     sync = ["Epoch, Sync Time (s)"]
     contributions = []
-    for entry in CountedReader(log).entries():
+    for entry in DeduplicatedReader(log).entries():
         if entry.kind != "epoch":
             continue
         record = entry.record()
@@ -67,7 +67,7 @@ def save(
     """
     standard = {"x_mean": scaling[0], "x_scale": scaling[1]}
     missing = [
-        *_attempt("the model", lambda: save_model(lead.folder, flat.p, standard, tick)),
+        *_attempt("the model", lambda: save_model(lead.folder, flat.params, standard, tick)),
         *_attempt("text files", lambda: save_tables(lead.folder, lead.log.path)),
     ]
     if unsaved and status == "stopped":
@@ -78,7 +78,7 @@ def save(
         raise RankwiseError(
             f"output: {'; '.join(missing)}; make room in {lead.folder} and go on with --resume {lead.folder}"
         )
-    lead.finish(status, fingerprint=fingerprint(flat.params), **facts)
+    lead.finish(status, fingerprint=fingerprint(flat.param_vector), **facts)
     if unsaved:
         warn(f"the last checkpoint could not be written ({unsaved})")
     say("Sync time per epoch, mean over the ranks (sync = wait for the last rank + transfer):")

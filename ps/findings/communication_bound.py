@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean, median
 
 from ps.findings.straggler import ENOUGH, EPOCHS
-from ps.findings.verdict import Rule, Verdict
+from ps.findings.verdict import Detector, Verdict
 from ps.logfile.header import Host
 from ps.logfile.records import Record
 from ps.metrics.epoch_metrics import useful_s
@@ -29,7 +29,7 @@ class Exchange:
     row_s: float
 
 
-class CommunicationBound(Rule):
+class CommunicationBound(Detector):
     """The exchange takes longer than computing, so larger batches pay, or fewer ranks.
 
     The exchange is transfer, and what ranks spend on summing and updating slices themselves in modes that do so. With T
@@ -42,7 +42,7 @@ class CommunicationBound(Rule):
 
     def __init__(self, machines: list[Host], n_ranks: int) -> None:
         self.ranks = n_ranks
-        self.quiet = n_ranks < 2 or any(machine.crowded for machine in machines)
+        self.quiet = n_ranks < 2 or any(machine.oversubscribed for machine in machines)
         self.recent: deque[Exchange] = deque(maxlen=EPOCHS)
 
     def add(self, epoch: Record) -> Verdict | None:

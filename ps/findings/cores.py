@@ -12,7 +12,7 @@ def oversubscribed_threads(machines: list[Host], set_by: str) -> Verdict | None:
 
     ``set_by``: who set the threads, ``rankwise`` or the user's variable.
     """
-    found = [host for host in machines if host.crowded]
+    found = [host for host in machines if host.oversubscribed]
     if not found:
         return None
     first = found[0]

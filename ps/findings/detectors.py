@@ -11,7 +11,7 @@ from ps.findings.loss_stalled import LossStalled
 from ps.findings.noise_scale import NoiseScaleExceeded
 from ps.findings.pulls_against import PullsAgainst
 from ps.findings.straggler import Straggler
-from ps.findings.verdict import Rule, Verdict
+from ps.findings.verdict import Detector, Verdict
 from ps.logfile.header import hosts
 from ps.logfile.reader import Entry, LogReader
 from ps.logfile.records import Record
@@ -61,7 +61,7 @@ class Findings:
     def __init__(self, header: Record) -> None:
         self.machines, n_ranks = hosts(header), header["world"]
         self.threads_set_by: str = header["threads"]["set_by"]
-        self.rules: list[Rule] = [
+        self.rules: list[Detector] = [
             Straggler(self.machines, n_ranks),
             CommunicationBound(self.machines, n_ranks),
             PullsAgainst(n_ranks),

@@ -1,13 +1,13 @@
 """TODO."""
 
-from ps.findings.verdict import Rule, Verdict
+from ps.findings.verdict import Detector, Verdict
 from ps.logfile.records import Record
 
 SLIGHT = 0.01
 """A change of a loss by less than this share of it is none."""
 
 
-class LocalLossMisleads(Rule):
+class LocalLossMisleads(Detector):
     """The loss of rank 0's fixed rows went the other way than that over all ranks, from first epoch to last."""
 
     def __init__(self) -> None:

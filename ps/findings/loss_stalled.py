@@ -3,7 +3,7 @@
 import math
 from collections import deque
 
-from ps.findings.verdict import Rule, Verdict
+from ps.findings.verdict import Detector, Verdict
 from ps.logfile.records import Record
 
 STALL_EPOCHS = 10
@@ -15,7 +15,7 @@ STALL_FROM = 20
 STALL_FALL = 0.999
 
 
-class LossStalled(Rule):
+class LossStalled(Detector):
     """The training loss has not fallen for ten epochs: its least is no more than 0.1 % below that of all before."""
 
     def __init__(self) -> None:

@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from ps.findings.verdict import Rule, Verdict
+from ps.findings.verdict import Detector, Verdict
 from ps.logfile.records import Record
 
 NOISE_EPOCHS = 5
@@ -14,7 +14,7 @@ NOISE_FROM = 10
 NOISE_TIMES = 4.0
 
 
-class NoiseScaleExceeded(Rule):
+class NoiseScaleExceeded(Detector):
     """The batch is far above the gradient noise scale, so more rows a step, and more ranks for them, gain little.
 
     Not said where a step takes all rows: that is plain gradient descent by choice, without noise.

@@ -3,7 +3,7 @@
 from collections import deque
 from statistics import fmean
 
-from ps.findings.verdict import Rule, Verdict, named
+from ps.findings.verdict import Detector, Verdict, named
 from ps.logfile.records import Record
 
 PULL_EPOCHS = 8
@@ -16,7 +16,7 @@ CANCELLED = 2.0
 """Diversity from which a share is a quotient of next to nothing: independent gradients have 1."""
 
 
-class PullsAgainst(Rule):
+class PullsAgainst(Detector):
     """A rank whose share of the gradient is negative: what it adds undoes what the others' rows ask for.
 
     Not every negative share is a fault. Where fixed rows have been learnt, their ranks' gradients cancel in the sum,

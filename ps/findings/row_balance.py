@@ -8,7 +8,7 @@ import numpy as np
 from mpi4py import MPI
 
 from common.data.dataset import CONSTANT, PART_NUMBERS, Dataset, Rows
-from common.data.sampler import Batches
+from common.data.sampler import RowSampler
 from common.flat import Array
 from ps.comm.collectives import allgather
 from ps.logfile.records import Record
@@ -30,17 +30,17 @@ FIELDS = (
 """By rank in the record; nil as a whole where there is nothing of the kind, or too much."""
 
 
-def measure(comm: MPI.Comm, data: Dataset, batches: Batches) -> Record:
+def measure(comm: MPI.Comm, data: Dataset, sampler: RowSampler) -> Record:
     """Return the fields of the record ``balance``, the same on every rank. Collective.
 
     A rank looks at its own rows only, twice; those it is dealt in the first epoch, which are its fixed ones with
     ``--rows shard``. Distances of a rank without rows are nil, and so are numbers beyond float64.
     """
-    rows = data.train[batches.order(1, comm.rank)]
+    rows = data.train[sampler.order(1, comm.rank)]
     of_classes = data.n_classes > 0
     own = {"rows": len(rows), **(_labels if of_classes else _targets)(comm, data, rows), **_features(comm, data, rows)}
     table = allgather(comm, own)
-    record: Record = {"of": "shard" if batches.kind == "shard" else "first epoch"}
+    record: Record = {"of": "shard" if sampler.kind == "shard" else "first epoch"}
     for name in FIELDS:
         column = [part.get(name) for part in table]
         record[name] = None if column.count(None) == len(column) else column

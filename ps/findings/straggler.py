@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.flat import Array
-from ps.findings.verdict import Rule, Verdict, named
+from ps.findings.verdict import Detector, Verdict, named
 from ps.logfile.header import Host
 from ps.logfile.records import Record
 from ps.metrics.epoch_metrics import useful_s
@@ -82,7 +82,7 @@ class Pace:
     clear: list[int]
 
 
-class Straggler(Rule):
+class Straggler(Detector):
     """A rank that takes longer to compute than the others, epoch after epoch, so that they wait for it.
 
     Robust z > 3.5 (Iglewicz & Hoaglin 1993) in 4 of the last 5 epochs. Beyond that it must be 1.5 times as slow as the
@@ -100,7 +100,7 @@ class Straggler(Rule):
         self.least = np.full(n_ranks, MIN_SLOWDOWN)
         self.least_alone = self.least.copy()
         for machine in machines:
-            if machine.crowded:
+            if machine.oversubscribed:
                 self.least_alone[machine.ranks] = MIN_SLOWDOWN_CROWDED
         self.recent: deque[Pace] = deque(maxlen=LONG)
         self.said: set[int] = set()

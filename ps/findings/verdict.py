@@ -23,7 +23,7 @@ class Verdict:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-class Rule:
+class Detector:
     """Watches the epochs of a run for one kind of finding, in memory that does not grow with them."""
 
     def add(self, epoch: Record) -> Verdict | None:

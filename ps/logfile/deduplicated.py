@@ -80,7 +80,7 @@ def _epoch_of(entry: Entry) -> int:
     return epoch if type(epoch) is int else 0
 
 
-class CountedReader(LogReader):
+class DeduplicatedReader(LogReader):
     """Reads a log without the epochs that were done again later.
 
     ``redone``: how many epochs were left out so far, by the number of the ``resume`` record that follows them.

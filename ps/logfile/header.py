@@ -19,7 +19,7 @@ class Host:
     threads: list[int]
 
     @property
-    def crowded(self) -> bool:
+    def oversubscribed(self) -> bool:
         """Whether ranks take turns on cores, so that seconds tell less of the work than on a core of their own."""
         return sum(self.threads) > len(self.cores)
 

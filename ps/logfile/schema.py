@@ -16,19 +16,19 @@ from ps.logfile.validation import (
     RANKS,
     TEXT,
     WHOLE,
-    Judge,
-    Rule,
-    absent,
+    FieldSpec,
+    Validator,
     by_parameter,
     by_rank,
     listing,
-    nil,
+    nullable,
+    optional,
     table,
 )
 
-TIME = Rule("a Unix time", frozenset({float}), low=0, high=1e11)
-PID = Rule("a process id", frozenset({int}), low=1, high=2**31 - 1)
-EPOCH = Rule("the number of an epoch", frozenset({int}), low=0, high=2**53)
+TIME = FieldSpec("a Unix time", frozenset({float}), low=0, high=1e11)
+PID = FieldSpec("a process id", frozenset({int}), low=1, high=2**31 - 1)
+EPOCH = FieldSpec("the number of an epoch", frozenset({int}), low=0, high=2**53)
 INTERVAL = table(median=NUMBER, low=NUMBER, high=NUMBER)
 TRIAL_SECONDS = ("seconds", "step_s", "compute_s", "reduce_s", "input_s", "wait_s", "transfer_s")
 """Fields of a trial whose medians a comparison holds."""
@@ -39,11 +39,11 @@ PROCESSES = {
     "world": RANKS,
     "nodes": listing(table(host=TEXT, ranks=listing(WHOLE))),
     "pid": PID,
-    "pid_start": absent(nil(WHOLE)),
-    "boot_id": absent(nil(TEXT)),
+    "pid_start": optional(nullable(WHOLE)),
+    "boot_id": optional(nullable(TEXT)),
     "cores": by_rank(listing(WHOLE)),
     "threads": table(per_rank=by_rank(WHOLE), set_by=TEXT),
-    "blas": nil(table(internal_api=nil(TEXT), version=nil(TEXT), architecture=nil(TEXT))),
+    "blas": nullable(table(internal_api=nullable(TEXT), version=nullable(TEXT), architecture=nullable(TEXT))),
     "mpi": table(vendor=TEXT, library=TEXT, standard=TEXT),
     "versions": table(python=TEXT, rankwise=TEXT, mpi4py=TEXT, numpy=TEXT, msgpack=TEXT),
     "system": TEXT,
@@ -68,7 +68,7 @@ RECORDS = {
             name=TEXT,
             rows=table(train=WHOLE, validation=WHOLE, test=WHOLE),
             features=WHOLE,
-            classes=nil(WHOLE),
+            classes=nullable(WHOLE),
             targets=WHOLE,
             sha256=TEXT,
         ),
@@ -76,7 +76,7 @@ RECORDS = {
             kind=TEXT,
             sizes=listing(WHOLE),
             loss=TEXT,
-            parameters=Rule("a map", frozenset({dict}), of=listing(WHOLE)),
+            parameters=FieldSpec("a map", frozenset({dict}), of=listing(WHOLE)),
             n_parameters=WHOLE,
             initial_fingerprint=TEXT,
         ),
@@ -85,12 +85,12 @@ RECORDS = {
             mode=TEXT,
             phases=WHOLE,
             factored=listing(TEXT),
-            trials=nil(listing(table(mode=TEXT, steps=WHOLE, median_s=nil(NUMBER), reason=nil(TEXT)))),
+            trials=nullable(listing(table(mode=TEXT, steps=WHOLE, median_s=nullable(NUMBER), reason=nullable(TEXT)))),
         ),
         timing=table(method=TEXT, clock=TEXT, offset_error_s=NUMBER),
         contribution=table(method=TEXT),
-        purpose=absent(TEXT),
-        comparison=absent(
+        purpose=optional(TEXT),
+        comparison=optional(
             table(
                 modes=listing(TEXT),
                 trials=WHOLE,
@@ -105,48 +105,48 @@ RECORDS = {
         t=TIME,
         of=TEXT,
         rows=by_rank(WHOLE),
-        labels=nil(by_rank(listing(WHOLE))),
-        label_z=nil(by_rank(nil(NUMBER))),
-        label_distance=nil(by_rank(nil(NUMBER))),
-        target_mean=nil(by_rank(nil(listing(nil(NUMBER))))),
-        target_variance=nil(by_rank(nil(listing(nil(NUMBER))))),
-        target_z=nil(by_rank(nil(NUMBER))),
-        target_distance=nil(by_rank(nil(NUMBER))),
-        feature_mean=nil(by_rank(nil(listing(nil(NUMBER))))),
-        feature_distance=nil(by_rank(nil(NUMBER))),
+        labels=nullable(by_rank(listing(WHOLE))),
+        label_z=nullable(by_rank(nullable(NUMBER))),
+        label_distance=nullable(by_rank(nullable(NUMBER))),
+        target_mean=nullable(by_rank(nullable(listing(nullable(NUMBER))))),
+        target_variance=nullable(by_rank(nullable(listing(nullable(NUMBER))))),
+        target_z=nullable(by_rank(nullable(NUMBER))),
+        target_distance=nullable(by_rank(nullable(NUMBER))),
+        feature_mean=nullable(by_rank(nullable(listing(nullable(NUMBER))))),
+        feature_distance=nullable(by_rank(nullable(NUMBER))),
     ),
     "epoch": table(
         t=TIME,
         epoch=EPOCH,
         steps=WHOLE,
-        skipped=absent(WHOLE),
-        before=absent(nil(table(steps=WHOLE, rows=WHOLE, loss_sum=NUMBER))),
+        skipped=optional(WHOLE),
+        before=optional(nullable(table(steps=WHOLE, rows=WHOLE, loss_sum=NUMBER))),
         sampled_steps=listing(WHOLE),
         learning_rate=NUMBER,
         elapsed_s=NUMBER,
         loss=NUMBER,
-        loss_by_rank=by_rank(nil(NUMBER)),
-        validation_loss=nil(NUMBER),
-        validation_metric=nil(NUMBER),
+        loss_by_rank=by_rank(nullable(NUMBER)),
+        validation_loss=nullable(NUMBER),
+        validation_metric=nullable(NUMBER),
         rows=by_rank(WHOLE),
-        gradient_mean=by_parameter(by_rank(nil(NUMBER))),
-        norm_ratio=by_parameter(by_rank(nil(NUMBER))),
-        norm_ratio_all=by_rank(nil(NUMBER)),
-        share=by_parameter(by_rank(nil(NUMBER))),
-        share_all=by_rank(nil(NUMBER)),
-        cosine=by_parameter(by_rank(nil(NUMBER))),
-        cosine_all=by_rank(nil(NUMBER)),
-        leave_one_out=by_parameter(by_rank(nil(NUMBER))),
-        leave_one_out_all=by_rank(nil(NUMBER)),
-        diversity=by_parameter(nil(NUMBER)),
-        diversity_all=nil(NUMBER),
-        effective_ranks=nil(NUMBER),
-        noise_trace=by_parameter(nil(NUMBER)),
-        noise_gradient_sq=by_parameter(nil(NUMBER)),
-        noise_scale=nil(NUMBER),
-        efficiency=table(load_balance=nil(NUMBER), communication=nil(NUMBER), parallel=nil(NUMBER)),
-        bus_bytes_per_s=nil(NUMBER),
-        preemptions=absent(by_rank(WHOLE)),
+        gradient_mean=by_parameter(by_rank(nullable(NUMBER))),
+        norm_ratio=by_parameter(by_rank(nullable(NUMBER))),
+        norm_ratio_all=by_rank(nullable(NUMBER)),
+        share=by_parameter(by_rank(nullable(NUMBER))),
+        share_all=by_rank(nullable(NUMBER)),
+        cosine=by_parameter(by_rank(nullable(NUMBER))),
+        cosine_all=by_rank(nullable(NUMBER)),
+        leave_one_out=by_parameter(by_rank(nullable(NUMBER))),
+        leave_one_out_all=by_rank(nullable(NUMBER)),
+        diversity=by_parameter(nullable(NUMBER)),
+        diversity_all=nullable(NUMBER),
+        effective_ranks=nullable(NUMBER),
+        noise_trace=by_parameter(nullable(NUMBER)),
+        noise_gradient_sq=by_parameter(nullable(NUMBER)),
+        noise_scale=nullable(NUMBER),
+        efficiency=table(load_balance=nullable(NUMBER), communication=nullable(NUMBER), parallel=nullable(NUMBER)),
+        bus_bytes_per_s=nullable(NUMBER),
+        preemptions=optional(by_rank(WHOLE)),
         loop_s=by_rank(NUMBER),
         reduce_s=by_rank(NUMBER),
         compute_s=by_rank(NUMBER),
@@ -159,7 +159,7 @@ RECORDS = {
         input_s=by_rank(NUMBER),
         sampling_s=by_rank(NUMBER),
         evaluation_s=by_rank(NUMBER),
-        checkpoint_s=absent(by_rank(NUMBER)),
+        checkpoint_s=optional(by_rank(NUMBER)),
         sent_bytes=by_rank(WHOLE),
         fingerprint=by_rank(TEXT),
     ),
@@ -177,7 +177,7 @@ RECORDS = {
         mode=TEXT,
         steps=WHOLE,
         **dict.fromkeys(TRIAL_SECONDS, NUMBER),
-        bus_bytes_per_s=nil(NUMBER),
+        bus_bytes_per_s=nullable(NUMBER),
         sent_bytes=by_rank(WHOLE),
         rank_peak_bytes=WHOLE,
         node_bytes=WHOLE,
@@ -186,7 +186,7 @@ RECORDS = {
         curve_loss=listing(NUMBER),
         parameter_difference=NUMBER,
         parameter_scale=NUMBER,
-        replicas_equal=nil(FLAG),
+        replicas_equal=nullable(FLAG),
     ),
     "comparison": table(
         t=TIME,
@@ -200,7 +200,7 @@ RECORDS = {
             table(
                 mode=TEXT,
                 **dict.fromkeys((*TRIAL_SECONDS, "time_to_loss_s"), INTERVAL),
-                bus_bytes_per_s=nil(INTERVAL),
+                bus_bytes_per_s=nullable(INTERVAL),
                 sent_bytes_most=WHOLE,
                 sent_bytes_all=WHOLE,
                 rank_peak_bytes=WHOLE,
@@ -210,7 +210,7 @@ RECORDS = {
                 agrees=FLAG,
                 outcome=TEXT,
                 ratio=NUMBER,
-                p=nil(NUMBER),
+                p=nullable(NUMBER),
             )
         ),
         sentences=listing(TEXT),
@@ -230,11 +230,13 @@ RECORDS = {
             table(
                 mode=TEXT,
                 formula=TEXT,
-                alpha_s=nil(NUMBER),
-                beta_s_per_byte=nil(NUMBER),
-                largest_error=nil(NUMBER),
+                alpha_s=nullable(NUMBER),
+                beta_s_per_byte=nullable(NUMBER),
+                largest_error=nullable(NUMBER),
                 note=TEXT,
-                points=listing(table(bytes=WHOLE, measured_s=NUMBER, predicted_s=nil(NUMBER), error=nil(NUMBER))),
+                points=listing(
+                    table(bytes=WHOLE, measured_s=NUMBER, predicted_s=nullable(NUMBER), error=nullable(NUMBER))
+                ),
                 predicted=listing(table(ranks=WHOLE, nodes=WHOLE, seconds=NUMBER)),
             )
         ),
@@ -257,25 +259,25 @@ RECORDS = {
         status=TEXT,
         wall_s=NUMBER,
         epochs=WHOLE,
-        best_epoch=nil(WHOLE),
-        loss=nil(NUMBER),
-        validation_loss=nil(NUMBER),
-        validation_metric=nil(NUMBER),
+        best_epoch=nullable(WHOLE),
+        loss=nullable(NUMBER),
+        validation_loss=nullable(NUMBER),
+        validation_metric=nullable(NUMBER),
         metric=TEXT,
-        test_loss=absent(nil(NUMBER)),
-        test_metric=absent(nil(NUMBER)),
-        stopped_epoch=absent(WHOLE),
-        stopped_step=absent(WHOLE),
-        fingerprint=absent(TEXT),
+        test_loss=optional(nullable(NUMBER)),
+        test_metric=optional(nullable(NUMBER)),
+        stopped_epoch=optional(WHOLE),
+        stopped_step=optional(WHOLE),
+        fingerprint=optional(TEXT),
     ),
 }
 
 
-AGAIN = {name: absent(rule) for name, rule in PROCESSES.items()}
+AGAIN = {name: optional(rule) for name, rule in PROCESSES.items()}
 PLACE = {"epoch": EPOCH, "step": WHOLE}
 EVENTS = {
     "resume": table(
-        **AGAIN, **PLACE, ranks_before=WHOLE, ranks=RANKS, passed_over=absent(listing(TEXT)), epochs=absent(WHOLE)
+        **AGAIN, **PLACE, ranks_before=WHOLE, ranks=RANKS, passed_over=optional(listing(TEXT)), epochs=optional(WHOLE)
     ),
     "shrink": table(
         **AGAIN,
@@ -285,18 +287,18 @@ EVENTS = {
         dead=listing(WHOLE),
         hosts=listing(TEXT),
         seconds=NUMBER,
-        alive=absent(by_rank(WHOLE)),
+        alive=optional(by_rank(WHOLE)),
     ),
     "checkpoint": table(file=TEXT),
     "checkpoint-failed": table(reason=TEXT),
     "skip": table(**PLACE, not_finite=MAP),
     "heal": table(**PLACE, ranks=listing(WHOLE), parameters=MAP),
-    "stop": table(epoch=absent(EPOCH), step=absent(WHOLE), signals=absent(MAP)),  # without in a comparison
+    "stop": table(epoch=optional(EPOCH), step=optional(WHOLE), signals=optional(MAP)),  # without in a comparison
 }
 """By ``what``, the events of which readers use more than they print as it is."""
 
 
-class Check(Judge):
+class Check(Validator):
     """Says what is wrong with each record of a log, which depends on the header and on events that change the ranks.
 
     So those are to come in their order; epochs may come later, since their number tells which ranks they are of.

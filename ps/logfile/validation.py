@@ -9,7 +9,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class FieldSpec:
     """What a value may be: of one of ``types``, a number finite and from ``low`` to ``high``.
 
     ``of``: the rule of every entry of a list or map. ``per``: what there must be one entry for each of, ``rank`` or
@@ -21,64 +21,64 @@ class Rule:
     types: frozenset[type]
     low: float = -math.inf
     high: float = math.inf
-    of: "Rule | None" = None
+    of: "FieldSpec | None" = None
     per: str = ""
     length: int | None = None
-    fields: Mapping[str, "Rule"] = field(default_factory=dict)
-    absent: bool = False
+    fields: Mapping[str, "FieldSpec"] = field(default_factory=dict)
+    optional: bool = False
 
 
-def nil(rule: Rule) -> Rule:
+def nullable(rule: FieldSpec) -> FieldSpec:
     """Allow nil too."""
     return replace(rule, what=f"{rule.what} or nil", types=rule.types | {NoneType})
 
 
-def absent(rule: Rule) -> Rule:
+def optional(rule: FieldSpec) -> FieldSpec:
     """Allow the field to be missing: from some records of its kind, or from logs of an earlier version."""
-    return replace(rule, absent=True)
+    return replace(rule, optional=True)
 
 
-def listing(of: Rule) -> Rule:
+def listing(of: FieldSpec) -> FieldSpec:
     """Return the rule of a list of any length."""
-    return Rule("a list", frozenset({list}), of=of)
+    return FieldSpec("a list", frozenset({list}), of=of)
 
 
-def several(length: int, of: Rule) -> Rule:
+def several(length: int, of: FieldSpec) -> FieldSpec:
     """Return the rule of a list of a fixed length."""
     return replace(listing(of), length=length)
 
 
-def by_rank(of: Rule) -> Rule:
+def by_rank(of: FieldSpec) -> FieldSpec:
     """Return the rule of a list with one entry a rank."""
     return replace(listing(of), per="rank")
 
 
-def by_parameter(of: Rule) -> Rule:
+def by_parameter(of: FieldSpec) -> FieldSpec:
     """Return the rule of a map from each of the model's parameters."""
-    return Rule("a map", frozenset({dict}), of=of, per="parameter")
+    return FieldSpec("a map", frozenset({dict}), of=of, per="parameter")
 
 
-def table(**fields: Rule) -> Rule:
+def table(**fields: FieldSpec) -> FieldSpec:
     """Return the rule of a map with known keys."""
-    return Rule("a map", frozenset({dict}), fields=fields)
+    return FieldSpec("a map", frozenset({dict}), fields=fields)
 
 
-TEXT = Rule("a text", frozenset({str}))
-WHOLE = Rule("a whole number", frozenset({int}))
-NUMBER = Rule("a finite number", frozenset({int, float}))
-RANKS = Rule("a number of ranks", frozenset({int}), low=1)
+TEXT = FieldSpec("a text", frozenset({str}))
+WHOLE = FieldSpec("a whole number", frozenset({int}))
+NUMBER = FieldSpec("a finite number", frozenset({int, float}))
+RANKS = FieldSpec("a number of ranks", frozenset({int}), low=1)
 MAP = table()
-FLAG = Rule("true or false", frozenset({bool}))
+FLAG = FieldSpec("true or false", frozenset({bool}))
 
 
-class Judge:
+class Validator:
     """Finds what breaks a rule. ``world``, ``parameters``: what rules with ``per`` count by."""
 
     def __init__(self) -> None:
         self.world: Any = None
         self.parameters: Any = None
 
-    def fault(self, value: Any, rule: Rule) -> str:
+    def fault(self, value: Any, rule: FieldSpec) -> str:
         """Return the path to what breaks the rule, and how; nothing if all is well."""
         if type(value) not in rule.types or (type(value) in NUMBER.types and not _within(value, rule)):
             return f" is {brief(value)}, not {rule.what}"
@@ -88,7 +88,7 @@ class Judge:
             return self._map_fault(value, rule)
         return ""
 
-    def _list_fault(self, values: list[Any], rule: Rule) -> str:
+    def _list_fault(self, values: list[Any], rule: FieldSpec) -> str:
         if rule.per and len(values) != self.world:
             return f" has {len(values)} entries for {self.world} ranks"
         if rule.length is not None and len(values) != rule.length:
@@ -98,14 +98,14 @@ class Judge:
         faults = ((i, self.fault(value, rule.of)) for i, value in enumerate(values))
         return next((f"[{i}]{found}" for i, found in faults if found), "")
 
-    def _map_fault(self, values: dict[Any, Any], rule: Rule) -> str:
+    def _map_fault(self, values: dict[Any, Any], rule: FieldSpec) -> str:
         if rule.per and values.keys() != self.parameters:
             return " has other parameters than the header"
         for name, sub in rule.fields.items():
             if name in values:
                 if found := self.fault(values[name], sub):
                     return f".{name}{found}"
-            elif not sub.absent:
+            elif not sub.optional:
                 return f".{name} is missing"
         if rule.of is not None:
             for name, value in values.items():
@@ -114,11 +114,11 @@ class Judge:
         return ""
 
 
-def _within(value: float, rule: Rule) -> bool:
+def _within(value: float, rule: FieldSpec) -> bool:
     return rule.low <= value <= rule.high and math.isfinite(value)
 
 
-def _plainly_right(values: list[Any], rule: Rule) -> bool:
+def _plainly_right(values: list[Any], rule: FieldSpec) -> bool:
     """Say at the speed of C that all is well with the numbers or texts that most of a log is; False is no verdict.
 
     Numbers that are not finite, or a few that are too large to add, make the sum so.

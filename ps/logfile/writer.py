@@ -113,7 +113,7 @@ def _lock(handle: int) -> None:
         return
 
 
-class Spool:
+class RetryQueue:
     """Writes records, or keeps those that cannot be written now and tries again with the next.
 
     ``warn`` is told once for each new reason, and when all is well again. May be used by several threads.

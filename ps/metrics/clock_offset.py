@@ -5,18 +5,20 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ps.comm.topology import Nodes
+from ps.comm.topology import Topology
 
 
-def clock_offset(nodes: Nodes, clock: Callable[[], float] = time.perf_counter, rounds: int = 8) -> tuple[float, float]:
+def clock_offset(
+    topology: Topology, clock: Callable[[], float] = time.perf_counter, rounds: int = 8
+) -> tuple[float, float]:
     """Return (seconds to add to this rank's clock to get rank 0's, largest error of that).
 
     Ranks of one node read the same clock, so only node leaders exchange messages with rank 0: of several round
     trips the shortest counts, and the true offset is within half of it (Cristian 1989). Collective.
     """
-    comm, result = nodes.comm, np.zeros(2)
+    comm, result = topology.comm, np.zeros(2)
     reply = np.zeros(1)
-    leaders = sorted(set(nodes.leaders) - {nodes.leaders[0]})
+    leaders = sorted(set(topology.leaders) - {topology.leaders[0]})
     if comm.rank == 0:
         for leader in leaders:
             best = np.array([0.0, np.inf])
@@ -34,5 +36,5 @@ def clock_offset(nodes: Nodes, clock: Callable[[], float] = time.perf_counter, r
             reply[0] = clock()
             comm.Send(reply, 0)
         comm.Recv(result, 0)
-    nodes.local.Bcast(result)
+    topology.local.Bcast(result)
     return float(result[0]), float(result[1])

@@ -15,7 +15,7 @@ Part = tuple[int, Array, Array]
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class StepRows:
     """Rows of a step: this rank's, all ranks', and how many ranks have any."""
 
     own: int
@@ -52,10 +52,10 @@ class ContributionMeter:
         """``sizes``: numbers in each parameter."""
         self.sizes = np.array(sizes, np.float64)
         self._plain_sq = np.zeros(len(sizes))
-        self._steps: list[tuple[Rows, float, float, list[list[float]]]] = []
+        self._steps: list[tuple[StepRows, float, float, list[list[float]]]] = []
         self._ones = np.ones(0)
 
-    def measure(self, parts: Iterable[Part], rows: Rows, scale: float, plain: float) -> None:
+    def measure(self, parts: Iterable[Part], rows: StepRows, scale: float, plain: float) -> None:
         """Add one step's numbers; what can wait is done when the epoch is closed, for all its steps together.
 
         ``parts``: gradients of sums of losses, times ``scale``, that together cover all parameters. ``plain``: S as a
@@ -63,7 +63,7 @@ class ContributionMeter:
         """
         self._steps.append((rows, scale, plain, self._reduce(parts)))
 
-    def _fields(self, rows: Rows, scale: float, plain: float, reduced: Array) -> Array:
+    def _fields(self, rows: StepRows, scale: float, plain: float, reduced: Array) -> Array:
         """Return what steps add to the fields, (steps, fields, parameters); ``reduced``: (steps, parameters, 4)."""
         added: Array = self._coefficients(rows, scale, plain) @ reduced.transpose(0, 2, 1)
         without = added[:, self.WITHOUT]
@@ -73,7 +73,7 @@ class ContributionMeter:
             np.maximum(without, 0, out=without)  # rounding may leave less than nothing
         return added
 
-    def _coefficients(self, rows: Rows, scale: float, plain: float) -> Array:
+    def _coefficients(self, rows: StepRows, scale: float, plain: float) -> Array:
         """Return how much of what ``_reduce`` returns makes each field, (n_fields, 4)."""
         own = 1 / (scale * rows.own) if rows.own and scale else 0.0
         g = 1 / (scale * rows.total) if scale else 0.0
@@ -124,7 +124,7 @@ class ContributionMeter:
     def close_epoch(self) -> dict[str, np.ndarray]:
         """Return the sums by field, (n_parameters,) each, means for ``mean`` and what is of noise; start anew."""
         total = np.zeros((len(self.FIELDS), len(self.sizes)))
-        alike: dict[tuple[Rows, float, float], list[list[list[float]]]] = {}
+        alike: dict[tuple[StepRows, float, float], list[list[list[float]]]] = {}
         for rows, scale, plain, reduced in self._steps:
             alike.setdefault((rows, scale, plain), []).append(reduced)
         for how, steps in alike.items():

@@ -8,7 +8,7 @@ import numpy as np
 from mpi4py import MPI
 
 from common.flat import Array, numbers
-from ps.comm.topology import Nodes
+from ps.comm.topology import Topology
 from ps.metrics.clock_offset import clock_offset
 
 Clock = Callable[[], float]
@@ -45,20 +45,20 @@ class SyncTimer:
     epoch, and the offset is interpolated between them, so a steady drift cancels.
     """
 
-    def __init__(self, nodes: Nodes, max_steps: int, clock: Clock = time.perf_counter) -> None:
+    def __init__(self, topology: Topology, max_steps: int, clock: Clock = time.perf_counter) -> None:
         self.clock = clock
         self.make_room(max_steps)
-        self.move(nodes)
+        self.move(topology)
 
-    def move(self, nodes: Nodes) -> None:
+    def move(self, topology: Topology) -> None:
         """Begin anew among other ranks. Collective."""
-        self.nodes = nodes
+        self.topology = topology
         self.steps = 0
         self.offset, self.offset_error_s = self._offset()
         self.offset_at = self.clock()
 
     def _offset(self) -> tuple[float, float]:
-        return clock_offset(self.nodes, self.clock) if self.nodes.count > 1 else (0.0, 0.0)
+        return clock_offset(self.topology, self.clock) if self.topology.count > 1 else (0.0, 0.0)
 
     def make_room(self, max_steps: int) -> None:
         """Keep the times of so many steps, none so far."""
@@ -84,7 +84,7 @@ class SyncTimer:
 
         aligned = align(arrived)
         last = aligned.copy()
-        self.nodes.comm.Allreduce(MPI.IN_PLACE, last, MPI.MAX)
+        self.topology.comm.Allreduce(MPI.IN_PLACE, last, MPI.MAX)
         sync = left - arrived
         wait = np.minimum(np.maximum(last - aligned, 0), sync)
         transfer = sync - wait

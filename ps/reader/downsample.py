@@ -8,7 +8,7 @@ MOST_RANKS = 64
 """Ranks that a reader shows one by one; of more, the first."""
 
 
-class Thin(Generic[T]):
+class Downsampler(Generic[T]):
     """Keeps at most ``most`` items of a stream: every ``stride``-th, the first among them, and the last.
 
     Each time there are too many, every second one goes and the stride doubles, so memory does not grow with the stream.

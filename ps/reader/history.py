@@ -5,7 +5,7 @@ import time
 
 from ps.logfile.records import Record
 from ps.reader.events import place
-from ps.reader.run_view import Job, RunView
+from ps.reader.run_view import RunView, TrainingSession
 
 MOST_JOBS = 40
 """Shown one by one; of more, the last."""
@@ -25,7 +25,7 @@ def job_rows(view: RunView) -> list[list[str]]:
     return lines[-MOST_JOBS:]
 
 
-def _row(view: RunView, number: int, job: Job, later: Job | None) -> list[str]:
+def _row(view: RunView, number: int, job: TrainingSession, later: TrainingSession | None) -> list[str]:
     begun = job.began or job.header
     return [
         str(number),
@@ -39,14 +39,14 @@ def _row(view: RunView, number: int, job: Job, later: Job | None) -> list[str]:
     ]
 
 
-def _epochs(job: Job) -> str:
+def _epochs(job: TrainingSession) -> str:
     """Return the epochs that a job finished and no later one did again."""
     if job.last < job.first:
         return "none"
     return str(job.last) if job.last == job.first else f"{job.first} to {job.last}"
 
 
-def _ended(view: RunView, job: Job, later: Job | None) -> str:
+def _ended(view: RunView, job: TrainingSession, later: TrainingSession | None) -> str:
     if later is None:
         return view.state
     again = view.redone[later.seq]
@@ -56,7 +56,7 @@ def _ended(view: RunView, job: Job, later: Job | None) -> str:
     return (_end(job.end) if job.end else _death(view, job, later)) + more
 
 
-def _death(view: RunView, job: Job, later: Job) -> str:
+def _death(view: RunView, job: TrainingSession, later: TrainingSession) -> str:
     """Say that a job died, and of which rank if the log tells."""
     told = [e for e in view.events if e["what"] == "death" and "rank" in e and job.seq < e["seq"] < later.seq]
     alive = (job.began or {}).get("alive")  # behind a shrink the log may still tell of those it went on without

@@ -9,7 +9,7 @@ MOST_FAULTS = 5
 """Epochs with another number of rows that are named."""
 
 
-class RowUse:
+class RowAudit:
     """Adds up the rows of each epoch: those of the job that finished it, and those of jobs before, ``before``.
 
     Few fields are decoded, in the order in which our writer has them; ``before`` only where this log has it.

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ps.logfile.records import Record
-from ps.reader.downsample import Thin
+from ps.reader.downsample import Downsampler
 from ps.reader.run_view import RunView, mean
 
 MOST_EPOCHS = 5000
@@ -27,8 +27,8 @@ class Summary:
     epochs: int = 0
     last_loss: float | None = None
     least_loss: float = math.inf
-    lows: Thin[tuple[float, float]] = field(default_factory=lambda: Thin(MOST_EPOCHS))
-    medians: Thin[dict[str, float]] = field(default_factory=lambda: Thin(MOST_EPOCHS))
+    lows: Downsampler[tuple[float, float]] = field(default_factory=lambda: Downsampler(MOST_EPOCHS))
+    medians: Downsampler[dict[str, float]] = field(default_factory=lambda: Downsampler(MOST_EPOCHS))
     compute_s: float = 0.0
     sync_s: float = 0.0
     reduce_s: float = 0.0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from common.host import boot_id, has_ended, host, process_start
 from common.run_files import FAILURE_NAME, log_path
-from ps.logfile.deduplicated import CountedReader
+from ps.logfile.deduplicated import DeduplicatedReader
 from ps.logfile.reader import Entry
 from ps.logfile.records import GOING_ON, Record
 from ps.logfile.schema import PROCESSES, Check
@@ -29,7 +29,7 @@ MOST_EVENTS = 20
 
 
 @dataclass(slots=True)
-class Job:
+class TrainingSession:
     """One of the jobs that a run was trained by, or the part of one between two changes of its ranks.
 
     ``header``: the facts that hold for it. ``seq``: number of the record that begins it, the header or the event
@@ -53,7 +53,7 @@ class RunView:
 
     ``header``: as of the job that was the last to go on with the run, but for when the first one began. ``counts``: how
     many events there were by kind. ``n_verdicts``: how many there were, of which the first are kept. ``redone``: see
-    CountedReader.
+    DeduplicatedReader.
     """
 
     path: Path
@@ -62,7 +62,7 @@ class RunView:
     n_verdicts: int = 0
     events: list[Record] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
-    jobs: list[Job] = field(default_factory=list)
+    jobs: list[TrainingSession] = field(default_factory=list)
     redone: Counter[int] = field(default_factory=Counter)
     last: Record = field(default_factory=dict)
     balance: Record = field(default_factory=dict)
@@ -106,7 +106,7 @@ class RunView:
         kind = record["kind"]
         if kind == "header":
             self.header = record
-            self.jobs = [Job(record, record["seq"])]
+            self.jobs = [TrainingSession(record, record["seq"])]
         elif kind == "verdict":
             self.n_verdicts += 1
             if len(self.verdicts) < MOST_VERDICTS:
@@ -129,7 +129,7 @@ class RunView:
         elif entry.kind in KEPT:
             self.add(entry.record())
 
-    def close(self, reader: CountedReader) -> None:
+    def close(self, reader: DeduplicatedReader) -> None:
         """Decode the last epoch and note what the reader knows at the end of the log. Raises LogError."""
         self.settle()
         self.torn, self.offset, self.redone = reader.torn, reader.offset, reader.redone
@@ -159,7 +159,7 @@ class RunView:
         """Begin another job: an end before is none, and epochs from its first one on are not done yet."""
         self.jobs[-1].end, self.end = self.end, {}
         self.header = going_on(self.header, record)
-        self.jobs.append(Job(self.header, record["seq"], record, record["epoch"], record["step"]))
+        self.jobs.append(TrainingSession(self.header, record["seq"], record, record["epoch"], record["step"]))
         if self.latest is not None and _number(self.latest) >= record["epoch"]:
             self.latest = None
         if self.last and self.last["epoch"] >= record["epoch"]:
@@ -207,7 +207,7 @@ def skim(run: Path, passed: Callable[[Entry], None]) -> RunView:
     The fields of epochs and of sampled steps are judged only where they are decoded.
     """
     view = RunView(log_path(run))
-    reader = CountedReader(view.path, Check())
+    reader = DeduplicatedReader(view.path, Check())
     for entry in reader.entries():
         view.take(entry)
         passed(entry)

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from common.config import RunConfig
-from common.data.loader import AHEAD_BYTES, Batch, Plan
+from common.data.loader import AHEAD_BYTES, Batch, RowCounts
 from common.flat import Array
-from common.nn.mlp import Mlp, Pass
+from common.nn.mlp import Backprop, Mlp
 from common.nn.models import Model
-from ps.comm.topology import Nodes
+from ps.comm.topology import Topology
 from ps.metrics.sync_timer import SyncTimer
-from ps.sync.shared import Run, SharedStep
+from ps.sync.shared import Run, SharedSync
 from ps.sync.slices import LINE, Block, Slice, cache_blocks, cut
 from ps.sync.synchronizer import Synchronizer
 
@@ -42,7 +42,7 @@ class Product:
         return self.room
 
 
-class FactorStep(SharedStep):
+class FactorSync(SharedSync):
     """Mode ``shared``, but the gradient of large layers is never summed, nor exists as a whole.
 
     Sufficient factors: Xie et al. 2015 (arXiv 1512.06216), Zhang et al. 2017, "Poseidon" (arXiv 1706.03292). The
@@ -53,19 +53,19 @@ class FactorStep(SharedStep):
 
     model: Mlp
 
-    def __init__(self, nodes: Nodes, model: Mlp, config: RunConfig, timer: SyncTimer, counts: Array) -> None:
-        here = [rank for rank in range(nodes.comm.size) if nodes.leaders[rank] == nodes.leaders[nodes.comm.rank]]
+    def __init__(self, topology: Topology, model: Mlp, config: RunConfig, timer: SyncTimer, counts: Array) -> None:
+        here = [rank for rank in range(topology.comm.size) if topology.leaders[rank] == topology.leaders[topology.comm.rank]]
         self._room = counts[here].sum(axis=0)
-        self._offset = counts[here[: nodes.local.rank]].sum(axis=0)
+        self._offset = counts[here[: topology.local.rank]].sum(axis=0)
         # the node with most rows decides for all: they must cut alike
-        by_node = [counts[[r for r, other in enumerate(nodes.leaders) if other == own]] for own in set(nodes.leaders)]
+        by_node = [counts[[r for r, other in enumerate(topology.leaders) if other == own]] for own in set(topology.leaders)]
         self._rule_rows = max(int(node.sum(axis=0).max()) for node in by_node)
         self._factored: list[bool] = []
         self._forming_s = [0.0]
-        self._passes: dict[tuple[int, int], tuple[Pass, Pass]] = {}
+        self._passes: dict[tuple[int, int], tuple[Backprop, Backprop]] = {}
         self._layers = model.layers
         self._shapes = [(int(self._room.max()), n + 1) for n in model.sizes[1:-1]]
-        super().__init__(nodes, model, config, timer, counts)
+        super().__init__(topology, model, config, timer, counts)
         self._inputs = [self._matrix(*shape) for shape in self._shapes]
         self._deltas = [self._matrix(*shape) for shape in self._shapes]
 
@@ -75,7 +75,7 @@ class FactorStep(SharedStep):
 
     def deal(self) -> list[Slice]:
         """Cut factored layers by rows, the others by numbers."""
-        largest, size = self.nodes.largest, self.nodes.local.size
+        largest, size = self.topology.largest, self.topology.local.size
         slices: list[Slice] = []
         for i, (w, b) in enumerate(self._layers):
             self._factored.append(i < len(self._layers) - 1 and self.pays(i))
@@ -93,7 +93,7 @@ class FactorStep(SharedStep):
         for i, s in enumerate(self.slices):
             if s.owner != owner:
                 continue
-            layer = i // self.nodes.largest
+            layer = i // self.topology.largest
             if not self._factored[layer]:
                 yield from cache_blocks(s)
                 continue
@@ -103,7 +103,7 @@ class FactorStep(SharedStep):
                 b = min(a + step, s.stop)
                 yield a, b, ((b - a) // n_out, n_out)
 
-    def plan(self) -> Plan:
+    def plan(self) -> RowCounts:
         """Lay the rows of all ranks of the node side by side."""
         return replace(super().plan(), room=self._room, offset=self._offset)
 
@@ -146,15 +146,15 @@ class FactorStep(SharedStep):
                 np.matmul(whole.inputs_t[i - 1] if i else batch.x_t, whole.delta_views[i], out=output)
         return self._not_finite()
 
-    def _pass(self, batch: Batch) -> tuple[Pass, Pass]:
+    def _pass(self, batch: Batch) -> tuple[Backprop, Backprop]:
         """Return forward and backward with all products, and without those formed from factors."""
         key = batch.n, batch.offset
         if key not in self._passes:
             rows = slice(batch.offset, batch.offset + batch.n)
-            every: list[Array | None] = [self.flat.joined(self.flat.grad, w, b) for w, b in self._layers]
+            every: list[Array | None] = [self.flat.joined(self.flat.grad_vector, w, b) for w, b in self._layers]
             rest = [None if factored else out for out, factored in zip(every, self._factored, strict=True)]
             memory = (lambda i: self._inputs[i][rows]), (lambda i: self._deltas[i][rows])
-            whole, lean = (Pass(self.model, self.flat, batch.n, *memory, outputs) for outputs in (every, rest))
+            whole, lean = (Backprop(self.model, self.flat, batch.n, *memory, outputs) for outputs in (every, rest))
             self._passes[key] = whole, lean
         return self._passes[key]
 
@@ -175,8 +175,8 @@ class FactorStep(SharedStep):
         return totals
 
 
-def factors(nodes: Nodes, model: Model | Mlp, config: RunConfig, timer: SyncTimer, counts: Array) -> Synchronizer:
+def factors(topology: Topology, model: Model | Mlp, config: RunConfig, timer: SyncTimer, counts: Array) -> Synchronizer:
     """Make the mode; a model of one's own, which hands out no factors, gets mode ``shared``."""
     if isinstance(model, Mlp):
-        return FactorStep(nodes, model, config, timer, counts)
-    return SharedStep(nodes, model, config, timer, counts)
+        return FactorSync(topology, model, config, timer, counts)
+    return SharedSync(topology, model, config, timer, counts)

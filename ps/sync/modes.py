@@ -8,15 +8,15 @@ from common.config import RunConfig
 from common.flat import Array
 from common.nn.mlp import Mlp
 from common.nn.models import Model
-from ps.comm.topology import Nodes
+from ps.comm.topology import Topology
 from ps.metrics.sync_timer import SyncTimer
 from ps.sync.factors import factors
 from ps.sync.reducers import Allreduce, ReduceBcast, SendRecv
-from ps.sync.replicated import EveryStep
-from ps.sync.shared import SharedStep
+from ps.sync.replicated import ReplicatedSync
+from ps.sync.shared import SharedSync
 from ps.sync.synchronizer import Synchronizer
 
-Build = Callable[[Nodes, Model | Mlp, RunConfig, SyncTimer, Array], Synchronizer]
+Build = Callable[[Topology, Model | Mlp, RunConfig, SyncTimer, Array], Synchronizer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +29,10 @@ class Mode:
 
 
 MODES: dict[str, Mode] = {
-    "allreduce": Mode(partial(EveryStep, Allreduce), "one MPI_Allreduce, all ranks alike"),
-    "reduce-bcast": Mode(partial(EveryStep, ReduceBcast), "MPI_Reduce to rank 0, MPI_Bcast back"),
-    "send-recv": Mode(partial(EveryStep, SendRecv), "point to point through rank 0, in pipelined chunks"),
-    "shared": Mode(SharedStep, "one copy of the parameters a node, each rank updates its slice", replicas=False),
+    "allreduce": Mode(partial(ReplicatedSync, Allreduce), "one MPI_Allreduce, all ranks alike"),
+    "reduce-bcast": Mode(partial(ReplicatedSync, ReduceBcast), "MPI_Reduce to rank 0, MPI_Bcast back"),
+    "send-recv": Mode(partial(ReplicatedSync, SendRecv), "point to point through rank 0, in pipelined chunks"),
+    "shared": Mode(SharedSync, "one copy of the parameters a node, each rank updates its slice", replicas=False),
     "factors": Mode(factors, "as shared; large layers' gradients are formed from inputs and deltas", replicas=False),
 }
 AUTO = "auto"

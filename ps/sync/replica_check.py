@@ -17,7 +17,7 @@ MASK = (1 << BITS) - 1
 """What a slot holds of a checksum: with weights up to 2 its sum over 4,096 ranks is exact in float32."""
 
 
-class Rotation:
+class RotatingChecksum:
     """Adds a checksum of a part of the parameters to the packet, in such a way that equal ones add up to 0.
 
     Rank i puts w_i times the CRC-32 into three slots, 11 bits in each, with whole weights w_i that are not 0 and
@@ -39,7 +39,7 @@ class Rotation:
         status[FIRST + 1] = w * ((value >> BITS) & MASK)
         status[FIRST + 2] = w * (value >> (2 * BITS))
 
-    def go_on_at(self, step: int) -> None:
+    def seek(self, step: int) -> None:
         """Take the part that belongs to a step of the epoch next."""
         self._next = step % len(self._parts)
 
@@ -50,7 +50,7 @@ def _parts(vector: Array, steps: int) -> list[memoryview]:
     return [vector[a:b].view(np.uint8).data for a, b in pairwise(edges)]
 
 
-class NodeRotation:
+class NodeChecksum:
     """The same between nodes, each of which has one copy: checksums of parts of some slices, told by bitwise or.
 
     ``numbers``: [notes, h, ~h]; once all nodes' are combined by bitwise or, a bit that is set in both of the last two
@@ -92,7 +92,7 @@ def compare(comm: MPI.Comm, flat: Flat, copies: list[int]) -> tuple[dict[int, li
     ``copies``: by rank, the rank whose copy it has; a copy is one voice, however many ranks have it. Collective; the
     same on all ranks.
     """
-    own = [zlib.crc32(flat.params[s].view(np.uint8).data) for s in flat.slices.values()]
+    own = [zlib.crc32(flat.param_vector[s].view(np.uint8).data) for s in flat.slices.values()]
     table = allgather(comm, own)
     voices = sorted(set(copies))
     odd = [voices[i] for i in odd_ranks([hash(tuple(table[voice])) for voice in voices])]

@@ -16,14 +16,14 @@ from common.nn.models import Gradient, Model
 from common.step_times import ARRIVED, MEASURED, UPDATED
 from ps.comm.agreement import together
 from ps.comm.collectives import MAX_BYTES
-from ps.comm.topology import Nodes
+from ps.comm.topology import Topology
 from ps.metrics.contribution import PIECE, Part
 from ps.metrics.sync_timer import SyncTimer
 from ps.sync.checksum import check, is_finite, long_norm
 from ps.sync.reducers import Reducer
-from ps.sync.replica_check import Rotation, agree
-from ps.sync.synchronizer import OwnGradient
-from ps.sync.training_state import State
+from ps.sync.replica_check import RotatingChecksum, agree
+from ps.sync.synchronizer import SynchronizerBase
+from ps.sync.training_state import TrainingState
 
 LOSS_SUM, STOP, SAVE = (
     int(Slot.LOSS_SUM),
@@ -32,7 +32,7 @@ LOSS_SUM, STOP, SAVE = (
 )  # an IntEnum as an index takes three times as long
 
 
-class EveryStep(OwnGradient):
+class ReplicatedSync(SynchronizerBase):
     """Sums the packet over the ranks by a reducer in each step; every rank then applies the same update.
 
     What travels is the gradient of the sum of losses, already divided by the rows of all ranks, which each knows,
@@ -40,26 +40,34 @@ class EveryStep(OwnGradient):
     """
 
     def __init__(
-        self, kind: type[Reducer], nodes: Nodes, model: Model | Mlp, config: RunConfig, timer: SyncTimer, counts: Array
+        self,
+        kind: type[Reducer],
+        topology: Topology,
+        model: Model | Mlp,
+        config: RunConfig,
+        timer: SyncTimer,
+        counts: Array,
     ) -> None:
         def allocate() -> tuple[Flat, optimizers.Optimizer]:
             flat = Flat(model.shapes(), np.dtype(config.dtype))
-            return flat, optimizers.build(config, blocks(flat.params))
+            return flat, optimizers.build(config, blocks(flat.param_vector))
 
-        flat, self.optimizer = together(nodes.comm, allocate)
-        super().__init__(nodes, model, config, timer, counts, flat)
-        self._grads = blocks(flat.grad)
+        flat, self.optimizer = together(topology.comm, allocate)
+        super().__init__(topology, model, config, timer, counts, flat)
+        self._grads = blocks(flat.grad_vector)
         self._own = np.empty(0, flat.dtype)
         self._parts: list[Part] = []
         self._kind, self._watched = kind, config.init == "broadcast"
         self._left: list[Reducer] = []
-        self._begin(nodes.comm, counts)
+        self._begin(topology.comm, counts)
         self._ready = self._tell if kind.early else None
 
     def _begin(self, comm: MPI.Intracomm, counts: Array) -> None:
         self.comm, self.counts, self.copies = comm, counts, list(range(comm.size))
         watched = comm.size > 1 and self._watched
-        self._rotation = Rotation(self.flat.params, comm.rank, comm.size, counts.shape[1]) if watched else None
+        self._rotation = (
+            RotatingChecksum(self.flat.param_vector, comm.rank, comm.size, counts.shape[1]) if watched else None
+        )
         self._reducer = self._kind(comm, self.flat.packet)
         self.sent_bytes = self._reducer.sent_bytes
 
@@ -76,12 +84,12 @@ class EveryStep(OwnGradient):
         self._left.append(self._reducer)  # MPI may still hold its receives, so their memory must stay
         self._begin(comm, counts)
         self.meter.close_epoch()
-        self.marks.close_epoch()
+        self.step_times.close_epoch()
         self.sampling_s = self.reduce_s = 0.0
 
     def broadcast(self) -> None:
         """Send rank 0's parameters."""
-        self.comm.Bcast(self.flat.params)
+        self.comm.Bcast(self.flat.param_vector)
 
     def backward(self, batch: Batch, lr: float, *, sample: bool) -> float:
         """See Synchronizer. On a sampled step nothing is sent early: the gradient is measured first."""
@@ -90,7 +98,7 @@ class EveryStep(OwnGradient):
         run: Gradient = batch.run
         if run is None:
             run = batch.run = self._gradient(batch.n)
-        return self._marked(run, batch) if sample else run.loss_grad(batch, self._scale, self._ready)
+        return self._timed_gradient(run, batch) if sample else run.loss_grad(batch, self._scale, self._ready)
 
     def step(self, batch: Batch, loss_sum: float, *, stop: bool, sample: bool, save: bool = False) -> int:
         """See Synchronizer."""
@@ -114,7 +122,7 @@ class EveryStep(OwnGradient):
                 raise NotFiniteError
         if sample:
             self._measure(batch)
-            self.marks.now[ARRIVED : MEASURED + 1] = arrived, left, time.perf_counter()
+            self.step_times.now[ARRIVED : MEASURED + 1] = arrived, left, time.perf_counter()
         if self.clip:
             self._clip()
         self.timer.add(arrived, left)
@@ -122,26 +130,26 @@ class EveryStep(OwnGradient):
         for i, grad in enumerate(self._grads):
             update(i, grad)
         if sample:
-            self.marks.now[UPDATED] = time.perf_counter()
-            self.marks.number = self.timer.steps - 1
+            self.step_times.now[UPDATED] = time.perf_counter()
+            self.step_times.number = self.timer.steps - 1
         return (ASK_STOP if status[STOP] else 0) | (ASK_SAVE if status[SAVE] else 0)
 
     def check_parameters(self) -> tuple[int, bool]:
         """See Synchronizer."""
-        total, finite = check(self.flat.params, 0)
+        total, finite = check(self.flat.param_vector, 0)
         return total >> 16, finite
 
-    def capture(self) -> State | None:
+    def capture(self) -> TrainingState | None:
         """See Synchronizer."""
         if self.comm.rank:
             return None
         vectors = {name: np.concatenate(parts) for name, parts in self.vectors()}
-        return State(self.flat.params.copy(), vectors, self.optimizer.counts())
+        return TrainingState(self.flat.param_vector.copy(), vectors, self.optimizer.counts())
 
-    def load(self, state: State | None) -> None:
+    def load(self, state: TrainingState | None) -> None:
         """See Synchronizer."""
         if state is not None:
-            np.copyto(self.flat.params, state.params)
+            np.copyto(self.flat.param_vector, state.params)
         self.broadcast()
         starts = range(0, self.flat.n, BLOCK)
         self._load_vectors(state, [slice(start, start + BLOCK) for start in starts])
@@ -149,14 +157,14 @@ class EveryStep(OwnGradient):
     def heal(self, odd: list[int]) -> None:
         """See Synchronizer."""
         root = next(rank for rank in range(self.comm.size) if rank not in odd)
-        for vector in (self.flat.params, *(part for parts in self.optimizer.state().values() for part in parts)):
+        for vector in (self.flat.param_vector, *(part for parts in self.optimizer.state().values() for part in parts)):
             for piece in blocks(vector, MAX_BYTES // vector.itemsize):
                 self.comm.Bcast(piece, root)
 
-    def go_on_at(self, step: int) -> None:
+    def seek(self, step: int) -> None:
         """See Synchronizer."""
         if self._rotation:
-            self._rotation.go_on_at(step)
+            self._rotation.seek(step)
 
     def close(self) -> None:
         """See Synchronizer."""
@@ -169,22 +177,22 @@ class EveryStep(OwnGradient):
 
     def _clip(self) -> None:
         """Scale the gradient down to the norm allowed."""
-        norm, most = long_norm(self.flat.grad), self.clip * self._factor
+        norm, most = long_norm(self.flat.grad_vector), self.clip * self._factor
         if not math.isfinite(norm):
             raise NotFiniteError
         if norm > most:
-            np.multiply(self.flat.grad, most / norm, out=self.flat.grad)
+            np.multiply(self.flat.grad_vector, most / norm, out=self.flat.grad_vector)
 
     def _capture(self) -> None:
         """Keep this rank's gradient before it is summed in place."""
         start = time.perf_counter()
         if not len(self._own):
-            self._own = np.empty_like(self.flat.grad)
-            own, grad = self.flat.views(self._own), self.flat.g
+            self._own = np.empty_like(self.flat.grad_vector)
+            own, grad = self.flat.views(self._own), self.flat.grads
             for i, name in enumerate(self.flat.names):
                 pairs = zip(*(blocks(views[name].reshape(-1), PIECE) for views in (own, grad)), strict=True)
                 self._parts += [(i, *pair) for pair in pairs]
-        np.copyto(self._own, self.flat.grad)
+        np.copyto(self._own, self.flat.grad_vector)
         self.sampling_s += time.perf_counter() - start
 
     def _measure(self, batch: Batch) -> None:

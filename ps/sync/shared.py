@@ -19,15 +19,15 @@ from common.nn.models import Gradient, Model
 from common.step_times import ARRIVED, LEFT, MEASURED, UPDATED
 from ps.comm.agreement import together
 from ps.comm.collectives import MAX_BYTES
-from ps.comm.topology import Nodes
+from ps.comm.topology import Topology
 from ps.metrics.contribution import PIECE, Part
 from ps.metrics.sync_timer import SyncTimer
 from ps.sync.checksum import check, is_finite, long_norm
-from ps.sync.replica_check import NodeRotation
+from ps.sync.replica_check import NodeChecksum
 from ps.sync.shared_memory import FlagBarrier, Windows
 from ps.sync.slices import LINE, Block, Piece, Slice, cache_blocks, cut
-from ps.sync.synchronizer import OwnGradient
-from ps.sync.training_state import State
+from ps.sync.synchronizer import SynchronizerBase
+from ps.sync.training_state import TrainingState
 
 NOT_FINITE = 4
 
@@ -40,7 +40,7 @@ class Run:
     totals: list[Callable[[], Array]]
 
 
-class SharedStep(OwnGradient):
+class SharedSync(SynchronizerBase):
     """Ranks keep their gradients where all ranks of the node can read them, and the parameters lie there once.
 
     A step: everyone writes its gradient; barrier; each rank sums its slices over all ranks in cache-sized blocks, and
@@ -51,17 +51,17 @@ class SharedStep(OwnGradient):
     owner's packet, and the update is a second phase.
     """
 
-    def __init__(self, nodes: Nodes, model: Model | Mlp, config: RunConfig, timer: SyncTimer, counts: Array) -> None:
+    def __init__(self, topology: Topology, model: Model | Mlp, config: RunConfig, timer: SyncTimer, counts: Array) -> None:
         shapes, dtype = model.shapes(), np.dtype(config.dtype)
         n = sum(int(np.prod(shape)) for shape in shapes.values())
-        self.nodes = nodes
-        self.me = me = nodes.local.rank
-        self.windows = Windows(nodes, (n + (0 if me else n + self.more_numbers())) * dtype.itemsize)
+        self.topology = topology
+        self.me = me = topology.local.rank
+        self.windows = Windows(topology, (n + (0 if me else n + self.more_numbers())) * dtype.itemsize)
         self.barrier = FlagBarrier(self.windows)
         params = self.windows.allocate(n if me == 0 else 0, dtype)[0]
         packets = self.windows.allocate(N_SLOTS + n, dtype)
-        super().__init__(nodes, model, config, timer, counts, Flat(shapes, dtype, params, packets[me]))
-        self.copies = nodes.leaders
+        super().__init__(topology, model, config, timer, counts, Flat(shapes, dtype, params, packets[me]))
+        self.copies = topology.leaders
         self.grads = [packet[N_SLOTS:] for packet in packets]
         self.slices = self.deal()
         self.own = [(i, s) for i, s in enumerate(self.slices) if s.owner == me]
@@ -74,7 +74,7 @@ class SharedStep(OwnGradient):
             pieces = [Piece(self.grads, me, a, b, room) for a, b, _ in self.where]
             return pieces, optimizers.build(config, [params[a:b].reshape(shape) for a, b, shape in self.where])
 
-        self.pieces, self.optimizer = together(nodes.comm, allocate)
+        self.pieces, self.optimizer = together(topology.comm, allocate)
         self.sums: list[Callable[[], Array]] = [piece.total for piece in self.pieces]
         self._open_notes()
         own = sum(s.stop - s.start for _, s in self.own)
@@ -82,7 +82,7 @@ class SharedStep(OwnGradient):
         self._two_phases = bool(self.clip) or bool(self.between) or config.nonfinite == "skip"
         self._captured: dict[int, Array] = {}
         self._rotations = {
-            j: NodeRotation([params[s.start : s.stop] for _, s in self.own if s.number == j], counts.shape[1])
+            j: NodeChecksum([params[s.start : s.stop] for _, s in self.own if s.number == j], counts.shape[1])
             for j in self.between
         }
         self._step = 0
@@ -97,7 +97,7 @@ class SharedStep(OwnGradient):
 
     def deal(self) -> list[Slice]:
         """Return the slices of all ranks, in the order they are reduced in."""
-        return cut(0, self.flat.n, LINE, self.nodes.largest, self.nodes.local.size)
+        return cut(0, self.flat.n, LINE, self.topology.largest, self.topology.local.size)
 
     def blocks(self, owner: int) -> Iterator[Block]:
         """Yield the blocks of a local rank's slices."""
@@ -107,12 +107,12 @@ class SharedStep(OwnGradient):
 
     def _connect(self) -> dict[int, MPI.Comm]:
         """Return a communicator for each of this rank's slice numbers, with their owners on all nodes, if several."""
-        if self.nodes.count == 1:
+        if self.topology.count == 1:
             return {}
         mine = {s.number for _, s in self.own}
-        comms = [self.comm.Split(0 if j in mine else MPI.UNDEFINED, self.comm.rank) for j in range(self.nodes.largest)]
+        comms = [self.comm.Split(0 if j in mine else MPI.UNDEFINED, self.comm.rank) for j in range(self.topology.largest)]
         for j in mine:
-            self.nodes.on_free(comms[j].Free)
+            self.topology.on_free(comms[j].Free)
         return {j: comms[j] for j in sorted(mine)}
 
     def _open_notes(self) -> None:
@@ -120,7 +120,7 @@ class SharedStep(OwnGradient):
 
         ``before`` is written before a step's first barrier, ``after`` before its last. ``norms``: one a slice.
         """
-        size = self.nodes.local.size
+        size = self.topology.local.size
         notes = self.windows.allocate(4 * size if self.me == 0 else 0, np.dtype(np.uint8))[0]
         views = [notes[i * size : (i + 1) * size].data for i in range(4)]
         self._before, self._after = views[:2], views[2:]
@@ -131,7 +131,7 @@ class SharedStep(OwnGradient):
     def broadcast(self) -> None:
         """Send rank 0's parameters to the other nodes, whose leaders own slice 0 as it does."""
         if 0 in self.between:
-            self.between[0].Bcast(self.flat.params)
+            self.between[0].Bcast(self.flat.param_vector)
         self.barrier.wait()
 
     def prepare(self, batch: Batch, *, sample: bool) -> Run:  # noqa: ARG002
@@ -146,7 +146,7 @@ class SharedStep(OwnGradient):
         self._factor = self.optimizer.begin(lr)
         self._scale = self._factor / batch.total
         run = self.prepare(batch, sample=sample).gradient
-        return self._marked(run, batch) if sample else run.loss_grad(batch, self._scale, None)
+        return self._timed_gradient(run, batch) if sample else run.loss_grad(batch, self._scale, None)
 
     def step(self, batch: Batch, loss_sum: float, *, stop: bool, sample: bool, save: bool = False) -> int:
         """See Synchronizer."""
@@ -177,8 +177,8 @@ class SharedStep(OwnGradient):
         self.timer.add(arrived, time.perf_counter() - (done - met))
         self.reduce_s += done - met
         if sample:
-            self.marks.now[ARRIVED], self.marks.now[UPDATED] = arrived, done
-            self.marks.number = self.timer.steps - 1
+            self.step_times.now[ARRIVED], self.step_times.now[UPDATED] = arrived, done
+            self.step_times.number = self.timer.steps - 1
         return notes
 
     def restore(self) -> None:
@@ -188,7 +188,7 @@ class SharedStep(OwnGradient):
 
     def own_parameters(self) -> list[Array]:
         """Return this rank's slices of the parameters: a node remembers them once, like the optimizer's state."""
-        return [self.flat.params[a:b] for a, b, _ in self.where]
+        return [self.flat.param_vector[a:b] for a, b, _ in self.where]
 
     def facts(self) -> dict[str, Any]:
         """See Synchronizer."""
@@ -200,12 +200,12 @@ class SharedStep(OwnGradient):
 
     def check_parameters(self) -> tuple[int, bool]:
         """See Synchronizer. Each rank of the node looks at its own slices. Collective."""
-        found = [check(self.flat.params[s.start : s.stop], s.start) for _, s in self.own]
+        found = [check(self.flat.param_vector[s.start : s.stop], s.start) for _, s in self.own]
         total = np.array([sum(part for part, _ in found) % 2**64], np.uint64)
-        self.nodes.local.Allreduce(MPI.IN_PLACE, total)
+        self.topology.local.Allreduce(MPI.IN_PLACE, total)
         return int(total[0]) >> 16, all(finite for _, finite in found)
 
-    def go_on_at(self, step: int) -> None:
+    def seek(self, step: int) -> None:
         """See Synchronizer."""
         self._step = step
 
@@ -218,13 +218,13 @@ class SharedStep(OwnGradient):
             for i, (a, b, _) in enumerate(self.where):
                 if not any(s.number == number and s.start <= a < s.stop for _, s in self.own):
                     continue
-                for vector in (self.flat.params[a:b], *(parts[i] for parts in self.optimizer.state().values())):
+                for vector in (self.flat.param_vector[a:b], *(parts[i] for parts in self.optimizer.state().values())):
                     comm.Bcast(vector.reshape(-1), root)
         self.barrier.wait()
 
-    def capture(self) -> State | None:
+    def capture(self) -> TrainingState | None:
         """See Synchronizer. What goes with the parameters lies with the ranks of rank 0's node, each its slices."""
-        local, here = self.nodes.local, self.nodes.leaders[self.comm.rank] == 0
+        local, here = self.topology.local, self.topology.leaders[self.comm.rank] == 0
         state = {}
         for name, parts in self.vectors() if here else ():
             if self.me:
@@ -239,18 +239,18 @@ class SharedStep(OwnGradient):
                     local.Recv(whole[a:b], rank)
         if self.comm.rank:
             return None
-        return State(self.flat.params.copy(), state, self.optimizer.counts())
+        return TrainingState(self.flat.param_vector.copy(), state, self.optimizer.counts())
 
-    def load(self, state: State | None) -> None:
+    def load(self, state: TrainingState | None) -> None:
         """See Synchronizer."""
         if state is not None:
-            np.copyto(self.flat.params, state.params)
+            np.copyto(self.flat.param_vector, state.params)
         self.broadcast()
         self._load_vectors(state, [slice(a, b) for a, b, _ in self.where])
 
     def close(self) -> None:
         """See Synchronizer."""
-        self.nodes.free()
+        self.topology.free()
 
     def _all_notes(self, notes: memoryview) -> int:
         """Return all ranks' notes in one, and keep which of this rank's slices nodes differ in."""
@@ -296,13 +296,13 @@ class SharedStep(OwnGradient):
         if not math.isfinite(norm):
             raise NotFiniteError
         if sample:
-            marks = self.marks.now
-            marks[LEFT] = time.perf_counter()
+            step_times = self.step_times.now
+            step_times[LEFT] = time.perf_counter()
             self._measure(batch)
             self.barrier.wait()
-            marks[MEASURED] = time.perf_counter()
-            self.sampling_s += marks[MEASURED] - marks[LEFT]
-            self.reduce_s -= marks[MEASURED] - marks[LEFT]  # which step adds with the rest
+            step_times[MEASURED] = time.perf_counter()
+            self.sampling_s += step_times[MEASURED] - step_times[LEFT]
+            self.reduce_s -= step_times[MEASURED] - step_times[LEFT]  # which step adds with the rest
         most = self.clip * self._factor if self.clip else math.inf
         for i, piece in enumerate(self.pieces):
             if norm > most:

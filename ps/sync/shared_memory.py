@@ -12,7 +12,7 @@ from mpi4py import MPI
 from common.errors import RankwiseError
 from common.flat import Array
 from ps.comm.agreement import together
-from ps.comm.topology import Nodes
+from ps.comm.topology import Topology
 
 PAGE = 4096
 SHM = Path("/dev/shm")
@@ -24,14 +24,14 @@ SPINS = 2000
 class Windows:
     """Shared memory of one node, freed together: each ``allocate`` is one MPI window."""
 
-    def __init__(self, nodes: Nodes, expected: int) -> None:
+    def __init__(self, topology: Topology, expected: int) -> None:
         """``expected``: bytes this rank will ask for, checked before any is touched. Collective; raises JobError."""
-        self.nodes, self.local = nodes, nodes.local
+        self.topology, self.local = topology, topology.local
         self._windows: list[MPI.Win] = []
         total = np.array([expected], np.int64)
         self.local.Allreduce(MPI.IN_PLACE, total)
-        together(nodes.comm, lambda: self._check_room(int(total[0])))
-        nodes.on_free(self.close)
+        together(topology.comm, lambda: self._check_room(int(total[0])))
+        topology.on_free(self.close)
 
     def allocate(self, own: int, dtype: np.dtype[Any]) -> list[Array]:
         """Return every local rank's vector of zeros, in rank order; ``own``: numbers in this rank's.
@@ -41,7 +41,7 @@ class Windows:
         n_bytes = -(-own * dtype.itemsize // PAGE) * PAGE
         lengths = np.empty((self.local.size, 2), np.int64)
         self.local.Allgather(np.array([own, n_bytes], np.int64), lengths)
-        together(self.nodes.comm, lambda: self._check_room(int(lengths[:, 1].sum())))
+        together(self.topology.comm, lambda: self._check_room(int(lengths[:, 1].sum())))
         window = MPI.Win.Allocate_shared(n_bytes, 1, MPI.INFO_NULL, self.local)
         self._windows.append(window)
         window.Lock_all(MPI.MODE_NOCHECK)
@@ -94,7 +94,7 @@ class FlagBarrier:
         n_rounds = (local.size - 1).bit_length()
         self._own = views[local.rank]
         self._rounds = [(k * self.STRIDE, views[(local.rank - (1 << k)) % local.size]) for k in range(n_rounds)]
-        self._spins = 20 if windows.nodes.crowded else SPINS
+        self._spins = 20 if windows.topology.oversubscribed else SPINS
         self._count = 0
         # only x86 keeps the order of stores by itself
         self._fence = None if platform.machine() in ("x86_64", "AMD64") else windows.sync

@@ -6,17 +6,17 @@ from typing import Any, Protocol
 import numpy as np
 
 from common.config import RunConfig
-from common.data.loader import Batch, Plan
+from common.data.loader import Batch, RowCounts
 from common.flat import Array, Flat, blocks
 from common.nn import models, optimizers
 from common.nn.mlp import Mlp
 from common.nn.models import Gradient, Model
-from common.step_times import BACKWARD, FORWARD, Marks
+from common.step_times import BACKWARD, FORWARD, StepTimes
 from ps.comm.collectives import MAX_BYTES, bcast
-from ps.comm.topology import Nodes
-from ps.metrics.contribution import ContributionMeter, Rows
+from ps.comm.topology import Topology
+from ps.metrics.contribution import ContributionMeter, StepRows
 from ps.metrics.sync_timer import SyncTimer
-from ps.sync.training_state import KEPT, State
+from ps.sync.training_state import KEPT, TrainingState
 
 
 class Synchronizer(Protocol):
@@ -27,7 +27,7 @@ class Synchronizer(Protocol):
     sampling_s: float
     """Seconds spent on measuring contributions in this epoch, apart from synchronising."""
     meter: ContributionMeter
-    marks: Marks
+    step_times: StepTimes
     copies: list[int]
     """By rank: which rank's copy of the parameters it has; its own, or that of its node."""
     reduce_s: float
@@ -35,7 +35,7 @@ class Synchronizer(Protocol):
     sent_bytes: int
     """Payload bytes this rank hands to MPI, or writes to memory for others, in one step."""
 
-    def plan(self) -> Plan:
+    def plan(self) -> RowCounts:
         """Say where the rows of each step lie."""
 
     def allocate_rows(self, rows: int, columns: int) -> Array:
@@ -65,19 +65,19 @@ class Synchronizer(Protocol):
     def vectors(self) -> list[tuple[str, list[Array]]]:
         """Return this rank's blocks of what goes with the parameters, by name, the same on all ranks."""
 
-    def capture(self) -> State | None:
+    def capture(self) -> TrainingState | None:
         """Return a copy of the state of training at rank 0, None elsewhere. Collective."""
 
-    def load(self, state: State | None) -> None:
+    def load(self, state: TrainingState | None) -> None:
         """Take a state up, which rank 0 has. Collective."""
 
-    def withdraw(self) -> None:
+    def undo_begin(self) -> None:
         """Take back the beginning of a step that changed nothing."""
 
     def heal(self, odd: list[int]) -> None:
         """Give some ranks the parameters and the optimizer's state of the others. Collective."""
 
-    def go_on_at(self, step: int) -> None:
+    def seek(self, step: int) -> None:
         """Begin an epoch at a step of it."""
 
     def facts(self) -> dict[str, Any]:
@@ -87,7 +87,7 @@ class Synchronizer(Protocol):
         """Give back what MPI holds; nothing may be under way. Collective."""
 
 
-class OwnGradient:
+class SynchronizerBase:
     """What the modes share: this rank's own gradient, in memory the mode gives.
 
     ``counts``: (ranks, steps), the rows of each rank in each step of an epoch.
@@ -96,26 +96,26 @@ class OwnGradient:
     optimizer: optimizers.Optimizer
 
     def __init__(
-        self, nodes: Nodes, model: Model | Mlp, config: RunConfig, timer: SyncTimer, counts: Array, flat: Flat
+        self, topology: Topology, model: Model | Mlp, config: RunConfig, timer: SyncTimer, counts: Array, flat: Flat
     ) -> None:
         self.counts = counts
-        self.comm = nodes.comm
+        self.comm = topology.comm
         self.model = model
         self.timer = timer
         self.flat = flat
         self.clip = config.clip
-        self.meter = ContributionMeter([view.size for view in flat.p.values()])
-        self.marks = Marks()
-        self.copies = list(range(nodes.comm.size))
+        self.meter = ContributionMeter([view.size for view in flat.params.values()])
+        self.step_times = StepTimes()
+        self.copies = list(range(topology.comm.size))
         self.sampling_s = self.reduce_s = 0.0
         self._factor, self._scale = 1.0, 1.0
         self._gradients: dict[int, Gradient] = {}
         self._kept: list[Array] = []
 
-    def plan(self) -> Plan:
+    def plan(self) -> RowCounts:
         """Keep this rank's rows to itself."""
         own = self.counts[self.comm.rank]
-        return Plan(own, self.counts.sum(axis=0), own, np.zeros_like(own), (self.counts == own).all(axis=0),
+        return RowCounts(own, self.counts.sum(axis=0), own, np.zeros_like(own), (self.counts == own).all(axis=0),
                     (self.counts > 0).sum(axis=0))  # fmt: skip
 
     def allocate_rows(self, rows: int, columns: int) -> Array:
@@ -128,7 +128,7 @@ class OwnGradient:
         return self._not_finite()
 
     def _not_finite(self) -> list[str]:
-        return [name for name, gradient in self.flat.g.items() if not np.isfinite(gradient).all()]
+        return [name for name, gradient in self.flat.grads.items() if not np.isfinite(gradient).all()]
 
     def keep(self) -> None:
         """See Synchronizer. The memory is taken when it is first needed."""
@@ -145,24 +145,24 @@ class OwnGradient:
 
     def own_parameters(self) -> list[Array]:
         """Return views of the parameters that this rank updates, in the optimizer's blocks: all of them."""
-        return blocks(self.flat.params)
+        return blocks(self.flat.param_vector)
 
     def facts(self) -> dict[str, Any]:
         """See Synchronizer."""
         return {"phases": 1, "factored": []}
 
-    def withdraw(self) -> None:
+    def undo_begin(self) -> None:
         """See Synchronizer."""
-        self.optimizer.withdraw()
+        self.optimizer.undo_begin()
 
-    def go_on_at(self, step: int) -> None:
+    def seek(self, step: int) -> None:
         """See Synchronizer."""
 
     def vectors(self) -> list[tuple[str, list[Array]]]:
         """See Synchronizer."""
         return [*sorted(self.optimizer.state().items()), *([(KEPT, self._kept)] if self._kept else [])]
 
-    def _load_vectors(self, state: State | None, own: list[slice]) -> None:
+    def _load_vectors(self, state: TrainingState | None, own: list[slice]) -> None:
         """Fill the blocks of ``vectors``, which lie at ``own`` in the whole vectors that rank 0 has. Collective."""
         if bcast(self.comm, state is not None and KEPT in state.vectors):
             self.keep()
@@ -174,17 +174,17 @@ class OwnGradient:
                 np.copyto(part, whole[where].reshape(part.shape))
         self.optimizer.restore(bcast(self.comm, None if state is None else state.counts))
 
-    def _marked(self, run: Gradient, batch: Batch) -> float:
+    def _timed_gradient(self, run: Gradient, batch: Batch) -> float:
         """Compute the gradient with the clock between its halves."""
-        marks = self.marks.now
+        step_times = self.step_times.now
         loss_sum = run.forward(batch, self._scale)
-        marks[FORWARD] = time.perf_counter()
+        step_times[FORWARD] = time.perf_counter()
         run.backward(batch, None)
-        marks[BACKWARD] = time.perf_counter()
+        step_times[BACKWARD] = time.perf_counter()
         return loss_sum
 
-    def _rows(self, batch: Batch) -> Rows:
-        return Rows(batch.n, batch.total, batch.active)
+    def _rows(self, batch: Batch) -> StepRows:
+        return StepRows(batch.n, batch.total, batch.active)
 
     def _gradient(self, n: int) -> Gradient:
         if n not in self._gradients:

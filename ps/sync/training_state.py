@@ -8,7 +8,7 @@ KEPT = "kept"
 
 
 @dataclass(slots=True)
-class State:
+class TrainingState:
     """Parameters and what goes with them, whole: (n,) vectors laid out like the parameters, and whole numbers.
 
     ``vectors``: the optimizer's by name, and ``kept``, the parameters that ``Synchronizer.keep`` remembers, if any.

@@ -21,12 +21,12 @@ from mpi4py import MPI  # noqa: E402
 
 from common.config import MANY  # noqa: E402
 from common.data.loader import Batch  # noqa: E402
-from common.progress import Position  # noqa: E402
+from common.progress import RankStatus  # noqa: E402
 from common.step_times import sampled_steps  # noqa: E402
-from ps.comm.topology import Nodes  # noqa: E402
+from ps.comm.topology import Topology  # noqa: E402
 from ps.sync.checksum import is_finite  # noqa: E402
-from ps.sync.replicated import EveryStep  # noqa: E402
-from ps.sync.shared import SharedStep  # noqa: E402
+from ps.sync.replicated import ReplicatedSync  # noqa: E402
+from ps.sync.shared import SharedSync  # noqa: E402
 from workers.benchmark.bench_options import BenchConfig  # noqa: E402
 from workers.benchmark.steps import prepare  # noqa: E402
 from workers.checkpoint.resume import Origin  # noqa: E402
@@ -37,7 +37,7 @@ from workers.training import loop  # noqa: E402
 from workers.training.build import assemble  # noqa: E402
 from workers.training.job import Job  # noqa: E402
 from workers.training.setup import open_log  # noqa: E402
-from workers.training.step_faults import Duties  # noqa: E402
+from workers.training.step_faults import StepFaults  # noqa: E402
 
 TURN_S = 0.15
 """Whole epochs that fill so much make a turn."""
@@ -82,10 +82,10 @@ class Loops:
 
     def _steps(self, check: Callable[[Any], bool] | None) -> None:
         sync, rate = self.job.sync, self.job.config.learning_rate
-        assert isinstance(sync, EveryStep | SharedStep)
-        step = _shared_step if isinstance(sync, SharedStep) else _packet_step
+        assert isinstance(sync, ReplicatedSync | SharedSync)
+        step = _shared_step if isinstance(sync, SharedSync) else _packet_step
         loss_sum = 0.0
-        for batch in self.job.trainer.feed.epoch(self.epoch):
+        for batch in self.job.trainer.loader.epoch(self.epoch):
             loss_sum += sync.backward(batch, rate, sample=False)
             step(sync, batch, check)
 
@@ -130,7 +130,7 @@ def measure(loops: Loops, rounds: int) -> dict[str, Any]:
     """Return each loop's microseconds a step in each round, and what of ``everything`` was at the epochs' ends."""
     ways = [loops.everything, loops.no_analytics, loops.bare, loops.unchecked]
     once_s = max([turn(loops, way, 1) for _ in range(2) for way in ways][len(ways) :])
-    epochs, steps = max(1, round(TURN_S / once_s)), loops.job.trainer.feed.steps
+    epochs, steps = max(1, round(TURN_S / once_s)), loops.job.trainer.loader.steps
     loops.end_s.clear()
     loops.measuring_s.clear()
     times: dict[str, list[float]] = {way.__name__: [] for way in ways}
@@ -145,8 +145,8 @@ def measure(loops: Loops, rounds: int) -> dict[str, Any]:
 def main() -> None:
     """Measure one mode on one model."""
     task = json.loads(sys.argv[1])
-    nodes = Nodes(comm)
-    threads = limit_threads(nodes)
+    topology = Topology(comm)
+    threads = limit_threads(topology)
     bench = BenchConfig(
         layers=task["layers"], batch=task["batch"], rows=task["batch"] * task["steps"], learning_rate=1e-4
     )
@@ -154,19 +154,19 @@ def main() -> None:
     config = dataclasses.replace(
         bench.run_config(bench.batch), mode=task["mode"], epochs=MANY, output=f"{task['folder']}/run"
     )
-    position = Position()
-    stop = StopFlag(position.cells, comm.Abort)
-    parts = assemble(config.mode, nodes, config, data, model)
-    saving = Saving(comm, config, parts.sync, parts.feed.steps)
-    duties = Duties(comm, config, parts.sync, saving, position)
-    trainer = loop.Trainer(config, data, model, parts.feed, parts.sync, stop, position, duties)
+    rank_status = RankStatus()
+    stop = StopFlag(rank_status.cells, comm.Abort)
+    parts = assemble(config.mode, topology, config, data, model)
+    saving = Saving(comm, config, parts.sync, parts.loader.steps)
+    duties = StepFaults(comm, config, parts.sync, saving, rank_status)
+    trainer = loop.Trainer(config, data, model, parts.loader, parts.sync, stop, rank_status, duties)
     scaling = np.zeros(data.x.shape[1]), np.ones(data.x.shape[1])
     facts = {"mode": config.mode, **parts.sync.facts(), "trials": None}
     job = Job(
-        comm, config, data, scaling, model, trainer, parts.sync, parts.timer, stop, position, threads, facts,
+        comm, config, data, scaling, model, trainer, parts.sync, parts.timer, stop, rank_status, threads, facts,
         Origin(), saving, duties,
     )  # fmt: skip
-    open_log(job, nodes)
+    open_log(job, topology)
     loops = Loops(job)
     with mock.patch.object(loop, "sampled_steps", loops.sampled_steps):
         found = measure(loops, task["rounds"])
@@ -174,7 +174,7 @@ def main() -> None:
         Path(task["folder"], "result.json").write_text(json.dumps({**found, "parameters": parts.sync.flat.n}))
     stop.over()
     parts.sync.close()
-    nodes.close()
+    topology.close()
 
 
 if __name__ == "__main__":

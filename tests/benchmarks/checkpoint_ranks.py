@@ -84,8 +84,8 @@ class TimedSync:
             self.busy.append([])
             return
         found = {"quiet": self.quiet, "busy": self.busy, "memory": self.memory, "copy_s": self.copy_s,
-                 "writing_s": self.writing_s, "vector_bytes": self.inner.flat.params.nbytes,
-                 "saved_bytes": (1 + len(self.inner.vectors())) * self.inner.flat.params.nbytes}  # fmt: skip
+                 "writing_s": self.writing_s, "vector_bytes": self.inner.flat.param_vector.nbytes,
+                 "saved_bytes": (1 + len(self.inner.vectors())) * self.inner.flat.param_vector.nbytes}  # fmt: skip
         self.result.write_text(json.dumps(found), encoding="ascii")
         self.job.stop.signal = signal.SIGTERM
 

@@ -11,16 +11,16 @@ comm = start_mpi().Dup()
 import numpy as np  # noqa: E402
 
 from common.config import RunConfig  # noqa: E402
-from common.data.loader import Batch, Feed, Plan  # noqa: E402
+from common.data.loader import Batch, BatchLoader, RowCounts  # noqa: E402
 from common.errors import StepError  # noqa: E402
 from common.nn.functional import MeanSquaredError, SoftmaxCrossEntropy  # noqa: E402
 from common.nn.mlp import Mlp  # noqa: E402
 from common.progress import Progress  # noqa: E402
-from ps.comm.topology import Nodes  # noqa: E402
+from ps.comm.topology import Topology  # noqa: E402
 from ps.metrics.epoch_sums import EpochSums  # noqa: E402
 from ps.metrics.sync_timer import SyncTimer  # noqa: E402
 from ps.sync.modes import MODES  # noqa: E402
-from ps.sync.shared import Run, SharedStep  # noqa: E402
+from ps.sync.shared import Run, SharedSync  # noqa: E402
 from tests.benchmarks.work import SUMS, Layers, Task, measure, time_sums  # noqa: E402
 from workers.launch.blas_threads import limit_threads  # noqa: E402
 from workers.training.loop import Trainer  # noqa: E402
@@ -37,7 +37,7 @@ class State:
     def save(self, epoch: int, sums: EpochSums) -> None:
         """Never asked for."""
 
-    def mend(self, fault: StepError) -> bool:
+    def recover(self, fault: StepError) -> bool:
         """End."""
         raise fault
 
@@ -45,20 +45,20 @@ class State:
 class Training:
     """One mode on one workload."""
 
-    def __init__(self, task: Task, nodes: Nodes) -> None:
+    def __init__(self, task: Task, topology: Topology) -> None:
         work = self.work = task.work
         self.config = RunConfig(
             mode=task.variant, optimizer="sgd", learning_rate=work.rate, batch_size=work.batch, dtype="float32"
         )
         self.model = Mlp(work.sizes, "relu", MeanSquaredError() if work.linear else SoftmaxCrossEntropy())
-        self.timer = SyncTimer(nodes, work.epoch)
+        self.timer = SyncTimer(topology, work.epoch)
         share = work.batch // comm.size
         counts = np.full((comm.size, work.epoch), share)
-        self.sync = MODES[task.variant].build(nodes, self.model, self.config, self.timer, counts)
+        self.sync = MODES[task.variant].build(topology, self.model, self.config, self.timer, counts)
         if comm.rank == 0:
             for (w, b), (weights, bias) in zip(self.model.layers, task.layers(), strict=True):
-                self.sync.flat.p[w][...] = weights
-                self.sync.flat.p[b][...] = bias
+                self.sync.flat.params[w][...] = weights
+                self.sync.flat.params[b][...] = bias
         self.sync.broadcast()
         x, y = task.rows(comm.rank, comm.size)
         self.rows = np.ones((x.shape[0] * share, x.shape[2] + 1), np.float32)
@@ -69,18 +69,18 @@ class Training:
 
     def _trainer(self, steps: int, share: int) -> Trainer:
         plan = self.sync.plan()
-        plan = Plan(*(getattr(plan, field.name)[:steps] for field in fields(plan)))
+        plan = RowCounts(*(getattr(plan, field.name)[:steps] for field in fields(plan)))
         order = np.resize(np.arange(len(self.rows)), steps * share)
-        feed = Feed(
+        loader = BatchLoader(
             self.rows, self.y, self.model.loss, self.work.sizes[-1], plan, lambda epoch: order, fixed=True,
             allocate=self.sync.allocate_rows,
         )  # fmt: skip
-        return Trainer(self.config, NOTHING, self.model, feed, self.sync, State(), Progress(), State())
+        return Trainer(self.config, NOTHING, self.model, loader, self.sync, State(), Progress(), State())
 
     def run(self, steps: int) -> None:
         """Take steps by whole epochs; fewer, at the start, one by one, none of them sampled, as in a long epoch."""
         if steps not in self.trainers and steps % self.work.epoch:
-            for _, batch in zip(range(steps), self.trainers[self.work.epoch].feed.epoch(1), strict=False):
+            for _, batch in zip(range(steps), self.trainers[self.work.epoch].loader.epoch(1), strict=False):
                 loss_sum = self.sync.backward(batch, self.work.rate, sample=False)
                 self.sync.step(batch, loss_sum, stop=False, sample=False)
             self.timer.steps = 0
@@ -89,16 +89,16 @@ class Training:
         for _ in range(steps // length):
             self.trainers[length].run_epoch(1)
             self.timer.steps = 0  # what closing an epoch does, without its messages and log
-            self.sync.marks.close_epoch()
+            self.sync.step_times.close_epoch()
             self.sync.meter.close_epoch()
 
     def layers(self) -> Layers:
         """Return the parameters now."""
-        p = self.sync.flat.p
+        p = self.sync.flat.params
         return [(p[w], p[b]) for w, b in self.model.layers]
 
 
-def sums(task: Task, nodes: Nodes) -> None:
+def sums(task: Task, topology: Topology) -> None:
     """Time the sum of a vector in mode ``shared``: with the update of parameters that belongs to it there, and alone.
 
     Alone, slices of the sum stay in their owners' packets, as where an update needs the whole gradient first.
@@ -106,28 +106,28 @@ def sums(task: Task, nodes: Nodes) -> None:
     results = {}
     for n, count in SUMS.items():
         model = Mlp((n - 1, 1), "relu", MeanSquaredError())
-        timer = SyncTimer(nodes, count)
+        timer = SyncTimer(topology, count)
         config = RunConfig(mode="shared", optimizer="sgd", learning_rate=1.0, batch_size=comm.size, dtype="float32")
-        sync = SharedStep(nodes, model, config, timer, np.ones((comm.size, 1), np.int64))
-        sync.flat.grad[:] = 1
+        sync = SharedSync(topology, model, config, timer, np.ones((comm.size, 1), np.int64))
+        sync.flat.grad_vector[:] = 1
         sync.optimizer.begin(1.0)
         one = np.ones((1, 1), np.float32)
         run = Run(NOTHING, sync.sums)
         batch = Batch(one, one, one, one, comm.size, True, one, 0, 0, run)
 
-        def add(sync: SharedStep = sync, batch: Batch = batch, timer: SyncTimer = timer) -> None:
+        def add(sync: SharedSync = sync, batch: Batch = batch, timer: SyncTimer = timer) -> None:
             sync.step(batch, 0.0, stop=False, sample=False)
             timer.steps = 0
 
-        def alone(sync: SharedStep = sync) -> None:
+        def alone(sync: SharedSync = sync) -> None:
             sync.barrier.wait()
             for piece in sync.pieces:
                 np.copyto(piece.own, piece.total())
             sync.barrier.wait()
 
         results[str(n)] = time_sums(add, count, comm.Barrier)
-        assert (sync.flat.params % comm.size == 0).all(), "a sum is wrong"
-        sync.flat.grad[:] = 0  # which summing again and again in place leaves as it is
+        assert (sync.flat.param_vector % comm.size == 0).all(), "a sum is wrong"
+        sync.flat.grad_vector[:] = 0  # which summing again and again in place leaves as it is
         results[f"alone {n}"] = time_sums(alone, count, comm.Barrier)
         sync.close()
     task.report(comm.rank, us=results)
@@ -136,12 +136,12 @@ def sums(task: Task, nodes: Nodes) -> None:
 def main() -> None:
     """Do what the runner asks for."""
     task = Task.given()
-    nodes = Nodes(comm)
-    limit_threads(nodes)
+    topology = Topology(comm)
+    limit_threads(topology)
     if task.name == "sums":
-        sums(task, nodes)
+        sums(task, topology)
         return
-    training = Training(task, nodes)
+    training = Training(task, topology)
     measure(
         task, training.run, training.layers, versions={"numpy": np.__version__}, rank=comm.rank, barrier=comm.Barrier
     )

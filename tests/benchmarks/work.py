@@ -193,7 +193,7 @@ def time_sums(add: Callable[[], None], count: int, barrier: Callable[[], None]) 
     return times
 
 
-class Watch:
+class WatchdogHandle:
     """Looks at this process's proportional set size all the time: memory that processes share counts once."""
 
     def __init__(self) -> None:
@@ -218,4 +218,4 @@ class Watch:
             self.samples.append((time.monotonic(), kib * 1024))
 
 
-WATCH = Watch()
+WATCH = WatchdogHandle()

@@ -11,10 +11,10 @@ from workers.launch.mpi import start_mpi
 
 comm = start_mpi().Dup()
 
-from common.progress import Position  # noqa: E402
-from ps.comm.topology import Nodes  # noqa: E402
+from common.progress import RankStatus  # noqa: E402
+from ps.comm.topology import Topology  # noqa: E402
 from ps.metrics.median_intervals import interval  # noqa: E402
-from ps.sync.factors import FactorStep  # noqa: E402
+from ps.sync.factors import FactorSync  # noqa: E402
 from ps.sync.modes import MODES, Mode  # noqa: E402
 from workers.benchmark.bench_options import BenchConfig  # noqa: E402
 from workers.benchmark.steps import in_turn, prepare  # noqa: E402
@@ -26,7 +26,7 @@ CASES = ("1024:256", "1024:512", "1024:1024", "1536:512", "1536:1024", "2048:256
 CHOICES: dict[str, tuple[int, ...]] = {"summed": (), "first": (0,), "second": (1,), "both": (0, 1)}
 
 
-class Forced(FactorStep):
+class Forced(FactorSync):
     """Mode ``factors`` with the layers chosen that are formed from factors."""
 
     def __init__(self, layers: tuple[int, ...], *arguments: Any) -> None:
@@ -37,14 +37,14 @@ class Forced(FactorStep):
         return layer in self.chosen
 
 
-def measure(nodes: Nodes, stop: StopFlag, width: int, batch: int, rounds: int) -> list[str]:
+def measure(topology: Topology, stop: StopFlag, width: int, batch: int, rounds: int) -> list[str]:
     """Return a line a choice of layers: factors over gradient, milliseconds a step, what the choice gains."""
     bench = BenchConfig(
         layers=f"784,{width},{width},10", batch=batch, mode=",".join(CHOICES), rounds=rounds, learning_rate=1e-5
     )
     modes = {name: Mode(partial(Forced, layers), "") for name, layers in CHOICES.items()}
     with mock.patch.dict(MODES, modes):
-        found = in_turn(nodes, bench, batch, prepare(bench, batch), stop)["modes"]
+        found = in_turn(topology, bench, batch, prepare(bench, batch), stop)["modes"]
     summed = found["summed"]["rounds_s"]
     lines = []
     for name, layers in CHOICES.items():
@@ -65,17 +65,17 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", default=CASES, metavar="WIDTH:ROWS")
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
-    nodes, stop = Nodes(comm), StopFlag(Position().cells, comm.Abort)
-    limit_threads(nodes)
+    topology, stop = Topology(comm), StopFlag(RankStatus().cells, comm.Abort)
+    limit_threads(topology)
     if comm.rank == 0:
         print("width   rows  factors   of gradient  ms a step  gained, its interval")
     for case in options.cases:
         width, batch = map(int, case.split(":"))
-        lines = measure(nodes, stop, width, batch, options.rounds)
+        lines = measure(topology, stop, width, batch, options.rounds)
         if comm.rank == 0:
             print("\n".join(lines), flush=True)
     stop.over()
-    nodes.close()
+    topology.close()
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from common.config import RunConfig
 from common.data.dataset import Dataset, Raw, check
-from common.data.sampler import Batches
+from common.data.sampler import RowSampler
 from ps.findings.row_balance import measure
 from ps.logfile.records import Record
 
@@ -18,11 +18,11 @@ def measured(x: NDArray[np.float64], y: NDArray[np.generic], kind: str, batch: i
     config = RunConfig(test_fraction=0.1, validation_fraction=0.1, dtype="float64")
     data = check(Raw("made up", x, y), config)
     data.scale(np.zeros(x.shape[1]), np.ones(x.shape[1]), "float64")
-    return data, measure(comm, data, Batches(len(data.train), batch, 7, kind, comm.size))
+    return data, measure(comm, data, RowSampler(len(data.train), batch, 7, kind, comm.size))
 
 
 def rows_of(data: Dataset, rank: int, kind: str, batch: int = 16) -> NDArray[np.int64]:
-    return data.train[Batches(len(data.train), batch, 7, kind, comm.size).order(1, rank)]
+    return data.train[RowSampler(len(data.train), batch, 7, kind, comm.size).order(1, rank)]
 
 
 def close(got: object, expected: object) -> None:

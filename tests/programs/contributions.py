@@ -4,14 +4,14 @@ import numpy as np
 from mpi4py import MPI
 
 from common.config import RunConfig
-from common.data.loader import Feed
-from common.data.sampler import Batches
+from common.data.loader import BatchLoader
+from common.data.sampler import RowSampler
 from common.flat import Flat
 from common.nn import models
 from common.nn.functional import SoftmaxCrossEntropy
 from common.nn.mlp import Mlp
 from common.step_times import NAMES
-from ps.comm.topology import Nodes
+from ps.comm.topology import Topology
 from ps.metrics.sync_timer import SyncTimer
 from ps.sync.modes import MODES
 
@@ -23,28 +23,28 @@ y = rng.integers(0, CLASSES, ROWS)
 
 
 def check(mode: str, ranks_per_node: int, clip: float) -> None:
-    nodes = Nodes(comm, ranks_per_node)
+    topology = Topology(comm, ranks_per_node)
     model = Mlp((FEATURES, 7, CLASSES), "tanh", SoftmaxCrossEntropy())
     config = RunConfig(optimizer="sgd", dtype="float64", batch_size=BATCH, clip=clip)
-    batches = Batches(ROWS, BATCH, 0, "shuffle", comm.size)
-    counts = np.array([batches.counts(rank) for rank in range(comm.size)])
-    sync = MODES[mode].build(nodes, model, config, SyncTimer(nodes, 100), counts)
+    sampler = RowSampler(ROWS, BATCH, 0, "shuffle", comm.size)
+    counts = np.array([sampler.counts(rank) for rank in range(comm.size)])
+    sync = MODES[mode].build(topology, model, config, SyncTimer(topology, 100), counts)
     if comm.rank == 0:
-        model.init(sync.flat.p, np.random.default_rng(1))
+        model.init(sync.flat.params, np.random.default_rng(1))
     sync.broadcast()
-    feed = Feed(x, y, model.loss, CLASSES, sync.plan(), lambda epoch: batches.order(epoch, comm.rank),
+    loader = BatchLoader(x, y, model.loss, CLASSES, sync.plan(), lambda epoch: sampler.order(epoch, comm.rank),
                 fixed=False, allocate=sync.allocate_rows)  # fmt: skip
     flat = Flat(model.shapes(), np.dtype("f8"))
     expected = {field: np.zeros((comm.size, len(flat.shapes))) for field in ("own_sq", "dot", "own_dot", "without_sq")}
     all_sq = plain_sq = trace = np.zeros(len(flat.shapes))
     sampled = (1, 3)  # the last batch has one row, so that only one rank has any
-    for k, batch in enumerate(feed.epoch(1)):
-        flat.params[:] = sync.flat.params
+    for k, batch in enumerate(loader.epoch(1)):
+        flat.param_vector[:] = sync.flat.param_vector
         comm.Barrier()  # before anyone changes the one copy
         if k in sampled:
             models.gradient(model, flat, batch.n).loss_grad(batch, 1 / max(batch.n, 1), None)
             means = np.empty((comm.size, flat.n))
-            comm.Allgather(flat.grad, means)
+            comm.Allgather(flat.grad_vector, means)
             weights = counts[:, k] / counts[:, k].sum()
             means[weights == 0] = 0
             g = weights @ means
@@ -66,7 +66,7 @@ def check(mode: str, ranks_per_node: int, clip: float) -> None:
         loss = sync.backward(batch, 0.1, sample=k in sampled)
         sync.step(batch, loss, stop=False, sample=k in sampled)
         if k in sampled:
-            sync.marks.close_step(k)
+            sync.step_times.close_step(k)
     found = sync.meter.close_epoch()
     for field, values in expected.items():
         np.testing.assert_allclose(found[field], values[comm.rank], rtol=1e-9, atol=1e-15, err_msg=f"{mode} {field}")
@@ -74,13 +74,13 @@ def check(mode: str, ranks_per_node: int, clip: float) -> None:
     np.testing.assert_allclose(found["plain_sq"], plain_sq, rtol=1e-9, err_msg=mode)
     comm.Allreduce(MPI.IN_PLACE, found["noise"])
     np.testing.assert_allclose(found["noise"], trace, rtol=1e-9, err_msg=mode)
-    steps, _, lines = sync.marks.close_epoch()
+    steps, _, lines = sync.step_times.close_epoch()
     moments = lines[:, NAMES.index("forward") : NAMES.index("updated") + 1]
     assert steps == list(sampled), steps
     assert (np.diff(moments, axis=1) >= 0).all(), f"{mode}: {moments}"
     assert sync.reduce_s >= 0, sync.reduce_s
     sync.close()
-    nodes.close()
+    topology.close()
 
 
 for name in MODES:

@@ -12,17 +12,17 @@ from collections.abc import Callable
 from typing import Any
 
 from common.data.loader import Batch
-from common.nn.mlp import Pass
+from common.nn.mlp import Backprop
 from common.progress import Progress
 from ps.comm import topology as grouping
-from ps.comm.topology import Nodes
+from ps.comm.topology import Topology
 from ps.coordinator.coordinator import Coordinator
 from ps.logfile.records import Record
 from ps.metrics.sync_timer import SyncTimer
 from ps.sync import reducers
 from workers import run
-from workers.training.step_faults import Duties
-from workers.watchdog.spawn import Watch
+from workers.training.step_faults import StepFaults
+from workers.watchdog.spawn import WatchdogHandle
 
 deaths = [(int(r), int(e), int(s), place) for r, e, s, place in (text.split(":") for text in sys.argv[1].split(","))]
 del sys.argv[1]
@@ -48,7 +48,7 @@ def here(place: str) -> None:
         die(place, positions[0].epoch, positions[0].step)
 
 
-def gradient(self: Pass, batch: Batch, scale: float, ready: Any) -> float:
+def gradient(self: Backprop, batch: Batch, scale: float, ready: Any) -> float:
     """Die before the gradient is computed."""
     here("compute")
     return plain_gradient(self, batch, scale, ready)
@@ -80,11 +80,11 @@ def cores() -> Any:
     return plain_affinity()
 
 
-def moved(self: SyncTimer, nodes: Nodes) -> None:
+def moved(self: SyncTimer, topology: Topology) -> None:
     """Die while the others put the job in order."""
     if hasattr(self, "nodes"):
         die("moving", positions[0].epoch)
-    plain_move(self, nodes)
+    plain_move(self, topology)
 
 
 def judged(self: Coordinator, record: Record, *, told: bool = False) -> dict[str, bool]:
@@ -93,16 +93,16 @@ def judged(self: Coordinator, record: Record, *, told: bool = False) -> dict[str
     return plain_judge(self, record, told=told)
 
 
-def noted(self: Duties, what: str, **fields: Any) -> None:
+def noted(self: StepFaults, what: str, **fields: Any) -> None:
     """Die when some others have put a step that went wrong in order."""
     here("noting")
     plain_note(self, what, **fields)
 
 
-def opened(self: Watch, *arguments: Any) -> None:
+def opened(self: WatchdogHandle, *arguments: Any) -> None:
     """Begin to look for the places, now that all ranks train."""
     plain_open(self, *arguments)
-    positions.append(self.position)
+    positions.append(self.rank_status)
 
 
 def enter(self: Progress, name: str) -> None:
@@ -113,13 +113,13 @@ def enter(self: Progress, name: str) -> None:
 
 
 plain_phase: Any = Progress.__dict__["phase"]
-plain_gradient, plain_serve, plain_move = Pass.loss_grad, reducers.SendRecv.sum, SyncTimer.move
+plain_gradient, plain_serve, plain_move = Backprop.loss_grad, reducers.SendRecv.sum, SyncTimer.move
 plain_judge: Callable[..., dict[str, bool]] = Coordinator.judge
 plain_affinity: Callable[[], Any] = vars(grouping)["affinity"]
-plain_open, plain_note = Watch.open, Duties._note
+plain_open, plain_note = WatchdogHandle.open, StepFaults._note
 Progress.phase = property(plain_phase.fget, enter)  # type: ignore[method-assign,assignment]
-Pass.loss_grad, reducers.SendRecv.sum, SyncTimer.move = gradient, served, moved  # type: ignore[method-assign]
+Backprop.loss_grad, reducers.SendRecv.sum, SyncTimer.move = gradient, served, moved  # type: ignore[method-assign]
 vars(grouping)["affinity"] = cores
-Duties._note = noted  # type: ignore[method-assign]
-reducers.ReduceBcast.sum, Coordinator.judge, Watch.open = reduced, judged, opened  # type: ignore[method-assign,assignment]
+StepFaults._note = noted  # type: ignore[method-assign]
+reducers.ReduceBcast.sum, Coordinator.judge, WatchdogHandle.open = reduced, judged, opened  # type: ignore[method-assign,assignment]
 sys.exit(run.main())

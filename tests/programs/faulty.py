@@ -11,7 +11,7 @@ import numpy as np
 from common.data import sources
 from common.data.dataset import Raw
 from common.data.loader import Batch
-from common.nn.mlp import Pass
+from common.nn.mlp import Backprop
 from workers import run
 from workers.training import setup
 from workers.training.loop import Trainer
@@ -20,7 +20,7 @@ fault, rank, epoch, step = sys.argv[1], *(int(a) for a in sys.argv[2:5])
 sys.argv[1:] = sys.argv[5:]
 trainers: list[Trainer] = []
 flipped: list[int] = []
-gradient = Pass.loss_grad
+gradient = Backprop.loss_grad
 prepare = setup.prepare
 
 
@@ -37,7 +37,7 @@ def here() -> bool:
     return rank in (MPI.COMM_WORLD.rank, -1) and (at.epoch, at.step) == (epoch, step)
 
 
-def faulty(self: Pass, batch: Batch, scale: float, ready: Any) -> float:
+def faulty(self: Backprop, batch: Batch, scale: float, ready: Any) -> float:
     loss = gradient(self, batch, scale, ready)
     if fault == "slow":
         from mpi4py import MPI
@@ -78,9 +78,9 @@ def flip() -> None:
         return
     flipped.append(step)
     trainer = trainers[0]
-    params = trainer.sync.flat.params
+    params = trainer.sync.flat.param_vector
     n = getattr(trainer.sync, "slices", [slice(len(params))])[0].stop
-    params.view(np.uint8)[params.itemsize * (n * (step - 1) // trainer.feed.steps) + 2] ^= 16
+    params.view(np.uint8)[params.itemsize * (n * (step - 1) // trainer.loader.steps) + 2] ^= 16
 
 
 def drifted(self: Trainer, rows: Any) -> Any:
@@ -88,7 +88,7 @@ def drifted(self: Trainer, rows: Any) -> Any:
     from mpi4py import MPI
 
     if MPI.COMM_WORLD.rank == rank and self.progress.epoch == epoch:
-        self.sync.flat.params[0] += 1
+        self.sync.flat.param_vector[0] += 1
     return evaluate(self, rows)
 
 
@@ -105,10 +105,10 @@ if fault == "drift-after":
 read = sources.read
 if fault == "other-data":
     sources.read = other_data  # type: ignore[assignment]
-Pass.loss_grad = faulty  # type: ignore[method-assign]
+Backprop.loss_grad = faulty  # type: ignore[method-assign]
 setup.prepare = keep  # type: ignore[assignment]
 try:
     sys.exit(run.main())
 finally:  # for the next job on these ranks
     Trainer.evaluate = evaluate  # type: ignore[method-assign]
-    sources.read, Pass.loss_grad, setup.prepare = read, gradient, prepare  # type: ignore[method-assign]
+    sources.read, Backprop.loss_grad, setup.prepare = read, gradient, prepare  # type: ignore[method-assign]

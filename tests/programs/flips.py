@@ -11,17 +11,17 @@ import numpy as np
 from mpi4py import MPI
 
 from common.config import RunConfig
-from common.data.loader import Feed
-from common.data.sampler import Batches
+from common.data.loader import BatchLoader
+from common.data.sampler import RowSampler
 from common.errors import StepError
 from common.nn.functional import SoftmaxCrossEntropy
 from common.nn.mlp import Mlp
-from ps.comm.topology import Nodes
+from ps.comm.topology import Topology
 from ps.metrics.sync_timer import SyncTimer
 from ps.sync.modes import MODES
 from ps.sync.replica_check import compare
-from ps.sync.replicated import EveryStep
-from ps.sync.shared import SharedStep
+from ps.sync.replicated import ReplicatedSync
+from ps.sync.shared import SharedSync
 
 comm = MPI.COMM_WORLD.Dup()
 flips = int(sys.argv[1])
@@ -36,19 +36,19 @@ y = rng.integers(0, CLASSES, ROWS)
 def check(mode: str, count: int, size: int) -> int:
     """Train in batches of a size, and return how many of ``count`` flips were found, and repaired."""
     replicas = MODES[mode].replicas
-    nodes = Nodes(comm, 0 if replicas else 1)  # in shared memory each node has a copy: then each rank is one
+    topology = Topology(comm, 0 if replicas else 1)  # in shared memory each node has a copy: then each rank is one
     model = Mlp((FEATURES, 20, CLASSES), "tanh", SoftmaxCrossEntropy())
     config = RunConfig(optimizer="adam", batch_size=size, learning_rate=RATE)
-    batches = Batches(ROWS, size, 0, "shuffle", comm.size)
-    counts = np.array([batches.counts(rank) for rank in range(comm.size)])
-    sync = MODES[mode].build(nodes, model, config, SyncTimer(nodes, 10 * ROWS // size), counts)
+    sampler = RowSampler(ROWS, size, 0, "shuffle", comm.size)
+    counts = np.array([sampler.counts(rank) for rank in range(comm.size)])
+    sync = MODES[mode].build(topology, model, config, SyncTimer(topology, 10 * ROWS // size), counts)
     if comm.rank == 0:
-        sync.flat.params[:] = np.random.default_rng(1).uniform(0.1, 1, sync.flat.n)
+        sync.flat.param_vector[:] = np.random.default_rng(1).uniform(0.1, 1, sync.flat.n)
     sync.broadcast()
-    feed = Feed(x, y, model.loss, CLASSES, sync.plan(), lambda epoch: batches.order(epoch, comm.rank),
+    loader = BatchLoader(x, y, model.loss, CLASSES, sync.plan(), lambda epoch: sampler.order(epoch, comm.rank),
                 fixed=True, allocate=sync.allocate_rows)  # fmt: skip
-    assert isinstance(sync, EveryStep | SharedStep)
-    params = sync.flat.params
+    assert isinstance(sync, ReplicatedSync | SharedSync)
+    params = sync.flat.param_vector
     found = 0
     start = params.copy()
     for _ in range(count):
@@ -56,14 +56,14 @@ def check(mode: str, count: int, size: int) -> int:
         if comm.rank == rank:
             params.view(np.uint8)[place] ^= 1 << bit
         with np.errstate(all="ignore"):
-            for batch in feed.epoch(1):
+            for batch in loader.epoch(1):
                 try:
                     sync.step(batch, sync.backward(batch, RATE, sample=False), stop=False, sample=False)
                 except StepError:
                     found += 1
                     break
         sync.timer.steps = 0
-        sync.withdraw()
+        sync.undo_begin()
         named, majority = compare(comm, sync.flat, sync.copies)
         assert majority == (comm.size > 2)
         assert list(named) == [rank] or not majority, f"{mode}: rank {rank} was hit, {named} is named"
@@ -78,7 +78,7 @@ def check(mode: str, count: int, size: int) -> int:
                     part.fill(0)
         comm.Barrier()
     sync.close()
-    nodes.close()
+    topology.close()
     return found
 
 

@@ -24,10 +24,10 @@ from mpi4py import MPI  # noqa: E402
 
 comm = MPI.COMM_WORLD.Dup()
 MPI.Finalize = lambda: None  # a job leaves MPI at its end; here mpi4py does, behind the last one
-close = spawn.Watch.close
+close = spawn.WatchdogHandle.close
 
 
-def close_with_witness(self: spawn.Watch) -> None:
+def close_with_witness(self: spawn.WatchdogHandle) -> None:
     """End the witness of this rank with the job: it waits for the process, which has more jobs to do."""
     close(self)
     held = f"Pid:\t{os.getpid()}\n"
@@ -37,11 +37,11 @@ def close_with_witness(self: spawn.Watch) -> None:
                 held in handle.read_text() for handle in (process / "fdinfo").iterdir()
             ):
                 os.kill(int(process.name), signal.SIGKILL)
-    if self.position.folder is not None:  # what the witness would have removed
-        (self.position.folder / self._name).unlink(missing_ok=True)
+    if self.rank_status.folder is not None:  # what the witness would have removed
+        (self.rank_status.folder / self._name).unlink(missing_ok=True)
 
 
-spawn.Watch.close = close_with_witness  # type: ignore[method-assign]
+spawn.WatchdogHandle.close = close_with_witness  # type: ignore[method-assign]
 
 
 def exit_code(arguments: list[str]) -> int:

@@ -4,12 +4,12 @@ import numpy as np
 from mpi4py import MPI
 
 from common.config import OPTIMIZERS, RunConfig
-from common.data.loader import Feed
-from common.data.sampler import Batches
+from common.data.loader import BatchLoader
+from common.data.sampler import RowSampler
 from common.errors import NotFiniteError
 from common.nn.functional import SoftmaxCrossEntropy
 from common.nn.mlp import Mlp
-from ps.comm.topology import Nodes
+from ps.comm.topology import Topology
 from ps.metrics.sync_timer import SyncTimer
 from ps.sync.modes import MODES
 from ps.sync.synchronizer import Synchronizer
@@ -24,20 +24,20 @@ y = rng.integers(0, CLASSES, ROWS)
 
 def train(mode: str, optimizer: str, broken: set[int], left_out: set[int]) -> tuple[np.ndarray, int]:
     """Return the parameters after an epoch and how many steps were left out, all ranks of one mind."""
-    nodes = Nodes(comm)
+    topology = Topology(comm)
     model = Mlp((FEATURES, 6, CLASSES), "relu", SoftmaxCrossEntropy())
     config = RunConfig(optimizer=optimizer, batch_size=BATCH, dtype="float64", nonfinite="skip", learning_rate=0.01)
-    batches = Batches(ROWS, BATCH, 0, "shuffle", comm.size)
-    counts = np.array([batches.counts(rank) for rank in range(comm.size)])
-    sync: Synchronizer = MODES[mode].build(nodes, model, config, SyncTimer(nodes, 100), counts)
+    sampler = RowSampler(ROWS, BATCH, 0, "shuffle", comm.size)
+    counts = np.array([sampler.counts(rank) for rank in range(comm.size)])
+    sync: Synchronizer = MODES[mode].build(topology, model, config, SyncTimer(topology, 100), counts)
     if comm.rank == 0:
-        model.init(sync.flat.p, np.random.default_rng(1))
+        model.init(sync.flat.params, np.random.default_rng(1))
     sync.broadcast()
-    feed = Feed(good.copy(), y, model.loss, CLASSES, sync.plan(), lambda epoch: batches.order(epoch, comm.rank),
+    loader = BatchLoader(good.copy(), y, model.loss, CLASSES, sync.plan(), lambda epoch: sampler.order(epoch, comm.rank),
                 fixed=False, allocate=sync.allocate_rows)  # fmt: skip
     skipped = 0
     with np.errstate(all="ignore"):
-        for k, batch in enumerate(feed.epoch(1)):
+        for k, batch in enumerate(loader.epoch(1)):
             if k in left_out:
                 continue
             if k in broken and comm.rank == comm.size - 1:
@@ -45,12 +45,12 @@ def train(mode: str, optimizer: str, broken: set[int], left_out: set[int]) -> tu
             try:
                 sync.step(batch, sync.backward(batch, 0.01, sample=k == SAMPLED), stop=False, sample=k == SAMPLED)
             except NotFiniteError:
-                sync.withdraw()
+                sync.undo_begin()
                 skipped += 1
-    params = sync.flat.params.copy()
+    params = sync.flat.param_vector.copy()
     comm.Barrier()
     sync.close()
-    nodes.close()
+    topology.close()
     return params, skipped
 
 

@@ -8,21 +8,21 @@ import numpy as np
 from mpi4py import MPI
 
 from common.config import RunConfig
-from common.data.loader import Feed
-from common.data.sampler import Batches
+from common.data.loader import BatchLoader
+from common.data.sampler import RowSampler
 from common.flat import Array, Views
 from common.nn.functional import LogisticCrossEntropy, Loss, MeanSquaredError, SoftmaxCrossEntropy
 from common.nn.mlp import Mlp
 from common.nn.models import Model
-from ps.comm.topology import Nodes
+from ps.comm.topology import Topology
 from ps.metrics.sync_timer import SyncTimer
 from ps.sync import factors
 from ps.sync.modes import MODES
 from ps.sync.synchronizer import Synchronizer
 
 comm = MPI.COMM_WORLD.Dup()
-nodes = Nodes(comm)
-pairs = Nodes(comm, ranks_per_node=2)
+topology = Topology(comm)
+pairs = Topology(comm, ranks_per_node=2)
 rng = np.random.default_rng(0)
 ROWS, FEATURES, STEPS = 40_000, 9, 3
 LARGEST = 36_000
@@ -59,18 +59,18 @@ LOSSES: dict[str, tuple[Loss, Array, int]] = {
 
 
 def assemble(
-    mode: str, model: Model | Mlp, config: RunConfig, y: Array, n_out: int, nodes: Nodes = nodes
-) -> tuple[Synchronizer, Feed]:
-    batches = Batches(ROWS, config.batch_size, 0, "shuffle", comm.size)
-    counts = np.array([batches.counts(rank) for rank in range(comm.size)])
-    sync = MODES[mode].build(nodes, model, config, SyncTimer(nodes, 1000), counts)
+    mode: str, model: Model | Mlp, config: RunConfig, y: Array, n_out: int, topology: Topology = topology
+) -> tuple[Synchronizer, BatchLoader]:
+    sampler = RowSampler(ROWS, config.batch_size, 0, "shuffle", comm.size)
+    counts = np.array([sampler.counts(rank) for rank in range(comm.size)])
+    sync = MODES[mode].build(topology, model, config, SyncTimer(topology, 1000), counts)
     if comm.rank == 0:
-        model.init(sync.flat.p, np.random.default_rng(1))
+        model.init(sync.flat.params, np.random.default_rng(1))
     sync.broadcast()
     rows = x.astype(config.dtype)
-    feed = Feed(rows, y, model.loss, n_out, sync.plan(), lambda epoch: batches.order(epoch, comm.rank),
+    loader = BatchLoader(rows, y, model.loss, n_out, sync.plan(), lambda epoch: sampler.order(epoch, comm.rank),
                 fixed=False, allocate=sync.allocate_rows)  # fmt: skip
-    return sync, feed
+    return sync, loader
 
 
 def check_allocation(mode: str, optimizer: str, activation: str) -> None:
@@ -78,15 +78,15 @@ def check_allocation(mode: str, optimizer: str, activation: str) -> None:
         optimizer=optimizer, batch_size=0, learning_rate=0.01, clip=1.0 if optimizer == "momentum" else 0
     )
     loss, y, n_out = LOSSES[optimizer]
-    sync, feed = assemble(mode, Mlp((FEATURES, 20, 15, n_out), activation, loss), config, y, n_out)
-    batches = list(feed.epoch(1))
+    sync, loader = assemble(mode, Mlp((FEATURES, 20, 15, n_out), activation, loss), config, y, n_out)
+    sampler = list(loader.epoch(1))
 
     def steps(count: int) -> None:
         for k in range(count):
-            batch = batches[k % len(batches)]
+            batch = sampler[k % len(sampler)]
             sync.step(batch, sync.backward(batch, 0.01, sample=False), stop=False, sample=False)
 
-    steps(2 * len(batches))
+    steps(2 * len(sampler))
     comm.Barrier()
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
@@ -97,11 +97,11 @@ def check_allocation(mode: str, optimizer: str, activation: str) -> None:
     sync.close()
 
 
-def check_kept(mode: str, nodes: Nodes) -> None:
+def check_kept(mode: str, topology: Topology) -> None:
     """A node remembers one copy of the parameters in the shared modes, else each rank its own; then no more."""
     loss, y, n_out = LOSSES["sgd"]
-    sync, feed = assemble(
-        mode, Mlp((FEATURES, 20, 15, n_out), "relu", loss), RunConfig(batch_size=500), y, n_out, nodes
+    sync, loader = assemble(
+        mode, Mlp((FEATURES, 20, 15, n_out), "relu", loss), RunConfig(batch_size=500), y, n_out, topology
     )
     taken = []
     for _ in range(2):
@@ -110,19 +110,19 @@ def check_kept(mode: str, nodes: Nodes) -> None:
         taken.append(tracemalloc.get_traced_memory()[0])
         tracemalloc.stop()
     total = np.array([taken[0]])
-    nodes.local.Allreduce(MPI.IN_PLACE, total)
+    topology.local.Allreduce(MPI.IN_PLACE, total)
     node = int(total[0])
-    copies = nodes.local.size if MODES[mode].replicas else 1
-    allowed = 4000 * nodes.local.size  # what Python itself takes
-    assert 0 <= node - copies * sync.flat.params.nbytes < allowed, f"{mode}: {node} bytes"
+    copies = topology.local.size if MODES[mode].replicas else 1
+    allowed = 4000 * topology.local.size  # what Python itself takes
+    assert 0 <= node - copies * sync.flat.param_vector.nbytes < allowed, f"{mode}: {node} bytes"
     assert taken[1] < 2000, f"{mode}: {taken[1]} bytes again"
-    before = sync.flat.params.copy()
-    batch = next(feed.epoch(1))
+    before = sync.flat.param_vector.copy()
+    batch = next(loader.epoch(1))
     sync.step(batch, sync.backward(batch, 0.05, sample=False), stop=False, sample=False)
-    assert not np.array_equal(sync.flat.params, before)
+    assert not np.array_equal(sync.flat.param_vector, before)
     comm.Barrier()
     sync.restore()
-    np.testing.assert_array_equal(sync.flat.params, before)
+    np.testing.assert_array_equal(sync.flat.param_vector, before)
     comm.Barrier()
     sync.close()
 
@@ -130,14 +130,14 @@ def check_kept(mode: str, nodes: Nodes) -> None:
 def check_own_model(mode: str) -> None:
     y = rng.standard_normal((ROWS, 2))
     config = RunConfig(optimizer="sgd", batch_size=3700, dtype="float64", model="linear")
-    sync, feed = assemble(mode, OwnModel(), config, y, 2)
+    sync, loader = assemble(mode, OwnModel(), config, y, 2)
     w = np.zeros((FEATURES, 2))
-    order = dataclasses.replace(Batches(ROWS, 3700, 0, "shuffle", 1)).order(1, 0)
-    for k, batch in enumerate(feed.epoch(1)):
+    order = dataclasses.replace(RowSampler(ROWS, 3700, 0, "shuffle", 1)).order(1, 0)
+    for k, batch in enumerate(loader.epoch(1)):
         rows = order[k * 3700 : (k + 1) * 3700]
         w -= 0.05 * x[rows, :-1].T @ (x[rows, :-1] @ w - y[rows]) / len(rows)
         sync.step(batch, sync.backward(batch, 0.05, sample=k == 3), stop=False, sample=k == 3)
-    np.testing.assert_allclose(sync.flat.p["w"], w, rtol=1e-10)
+    np.testing.assert_allclose(sync.flat.params["w"], w, rtol=1e-10)
     sync.close()
 
 
@@ -147,9 +147,9 @@ for mode in MODES:
     check_allocation(mode, "adam", "gelu")
     check_allocation(mode, "momentum", "tanh")
     check_own_model(mode)
-    check_kept(mode, nodes)
+    check_kept(mode, topology)
     check_kept(mode, pairs)
 pairs.close()
-nodes.close()
+topology.close()
 if comm.rank == 0:
     print("ok", comm.size)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from common import files, run_files
-from common.data.loader import Batch, Feed
+from common.data.loader import Batch, BatchLoader
 from common.progress import Progress
 from ps.logfile import writer
 from tests.faults.plan import STEPS, Fault
@@ -126,7 +126,7 @@ class Struck:
         return loss
 
     def flip(self) -> None:
-        params = self.inner.flat.params
+        params = self.inner.flat.param_vector
         part = params
         if fault.aimed:
             k = fault.step - 1
@@ -216,7 +216,7 @@ def train(self: Job) -> int:
     return plain_train(self)
 
 
-def epoch(self: Feed, number: int, *more: Any) -> Iterator[Batch]:
+def epoch(self: BatchLoader, number: int, *more: Any) -> Iterator[Batch]:
     for batch in plain_epoch(self, number, *more):
         striker.enter("input")
         yield batch
@@ -228,10 +228,10 @@ def set_phase(self: Progress, name: str) -> None:
 
 
 striker = Striker()
-plain_prepare, plain_epoch, plain_phase = setup.prepare, Feed.epoch, Progress.__dict__["phase"]
+plain_prepare, plain_epoch, plain_phase = setup.prepare, BatchLoader.epoch, Progress.__dict__["phase"]
 plain_train = Job.train
 setup.prepare = prepare  # type: ignore[assignment]
 Job.train = train  # type: ignore[method-assign]
-Feed.epoch = epoch  # type: ignore[method-assign,assignment]
+BatchLoader.epoch = epoch  # type: ignore[method-assign,assignment]
 Progress.phase = property(plain_phase.fget, set_phase)  # type: ignore[method-assign,assignment]
 sys.exit(run.main())

@@ -5,14 +5,14 @@ import time
 import numpy as np
 from mpi4py import MPI
 
-from ps.comm.topology import Nodes
+from ps.comm.topology import Topology
 from ps.metrics.clock_offset import clock_offset
 from ps.metrics.sync_timer import SyncTimer
 
 comm = MPI.COMM_WORLD.Dup()
-nodes = Nodes(comm, ranks_per_node=2)
-assert nodes.count == 2
-assert nodes.leaders == [0, 0, 2, 2]
+topology = Topology(comm, ranks_per_node=2)
+assert topology.count == 2
+assert topology.leaders == [0, 0, 2, 2]
 zero = time.perf_counter()
 
 
@@ -22,11 +22,11 @@ def clock() -> float:
     return now if comm.rank < 2 else zero + 1000 + 1.001 * (now - zero)
 
 
-offset, error = clock_offset(nodes, clock)
+offset, error = clock_offset(topology, clock)
 assert error < 0.005, error
 assert abs(clock() + offset - time.perf_counter()) < 0.005
 
-timer = SyncTimer(nodes, 40, clock)
+timer = SyncTimer(topology, 40, clock)
 packet = np.zeros(1000)
 for _ in range(2):  # the second epoch starts anew
     for _ in range(20):
@@ -45,6 +45,6 @@ for _ in range(2):  # the second epoch starts anew
     assert (table[:, 1] < 0.2).all(), table
 empty = timer.close_epoch()
 assert empty.sync_s == 0
-nodes.close()
+topology.close()
 if comm.rank == 0:
     print("ok")

@@ -6,9 +6,9 @@ from typing import Any
 
 from common.config import RunConfig
 from common.errors import EXIT_OK, EXIT_STOPPED, JobError
-from common.progress import Position
+from common.progress import RankStatus
 from ps.comm.agreement import at_root
-from ps.comm.topology import Nodes
+from ps.comm.topology import Topology
 from ps.findings.verdict import Verdict
 from ps.logfile.records import Record
 from ps.metrics.mode_comparison import summarise
@@ -16,7 +16,7 @@ from ps.text.comparison_tables import of_fit, of_modes, of_sizes
 from ps.text.stdout import say
 from workers.benchmark import cost_model, machine
 from workers.benchmark.compare_options import CompareConfig
-from workers.benchmark.comparison_log import Journal
+from workers.benchmark.comparison_log import ComparisonLog
 from workers.benchmark.trials import DROPPED, Work, order, trial
 from workers.benchmark.vectors import Task, one_size
 from workers.benchmark.warm_up import Found, warm_up
@@ -29,25 +29,25 @@ class Comparison:
     """What a rank holds during a comparison; ``journal``: rank 0 only, once the log is open."""
 
     def __init__(
-        self, nodes: Nodes, config: RunConfig, options: CompareConfig, stop: StopFlag, position: Position
+        self, topology: Topology, config: RunConfig, options: CompareConfig, stop: StopFlag, rank_status: RankStatus
     ) -> None:
-        self.nodes, self.comm = nodes, nodes.comm
+        self.topology, self.comm = topology, topology.comm
         self.config, self.options = config, options
-        self.stop, self.position = stop, position
-        self.journal: Journal | None = None
+        self.stop, self.rank_status = stop, rank_status
+        self.journal: ComparisonLog | None = None
 
-    def lead(self) -> Journal:
+    def lead(self) -> ComparisonLog:
         """Return the journal; only for what runs at rank 0."""
         assert self.journal is not None
         return self.journal
 
     def run(self) -> int:
         """Measure everything; return the exit code. Collective; raises JobError."""
-        config, position = self.config, self.position
-        threads = limit_threads(self.nodes)
-        data, _, _ = load(self.comm, config, position)
-        work = Work(self.nodes, config, data, make_model(self.comm, config, data), self.stop)
-        position.phase = "warming up"
+        config, rank_status = self.config, self.rank_status
+        threads = limit_threads(self.topology)
+        data, _, _ = load(self.comm, config, rank_status)
+        work = Work(self.topology, config, data, make_model(self.comm, config, data), self.stop)
+        rank_status.phase = "warming up"
         found = warm_up(work, self.options.chosen, threads)
         steps = found.steps(self.options.steps)
         self._open(found, steps)
@@ -60,19 +60,19 @@ class Comparison:
 
     def fail(self, error: JobError) -> JobError:
         """Note in the log that all ranks end here; return what is to be raised. Collective."""
-        if self.position.folder is None:
+        if self.rank_status.folder is None:
             return error
         at_root(self.comm, lambda: self.lead().fail(error))
         if error.exit_code != EXIT_STOPPED:
             return error
-        return JobError(f"stopped by a signal; what was measured is in {self.position.folder}", EXIT_STOPPED)
+        return JobError(f"stopped by a signal; what was measured is in {self.rank_status.folder}", EXIT_STOPPED)
 
     def _open(self, found: Found, steps: int) -> None:
         """Make the folder and the log, and say what is compared. Collective."""
-        job = machine.describe(self.nodes, found.threads)
+        job = machine.describe(self.topology, found.threads)
 
         def open_log() -> str:
-            self.journal = journal = Journal(self.config, self.comm.size)
+            self.journal = journal = ComparisonLog(self.config, self.comm.size)
             journal.header(
                 found.facts,
                 modes=found.usable,
@@ -93,13 +93,13 @@ class Comparison:
                 say(f"Left out: {left['mode']}: {left['reason']}")
             return str(journal.folder)
 
-        self.position.folder = Path(at_root(self.comm, open_log))
+        self.rank_status.folder = Path(at_root(self.comm, open_log))
 
     def _trials(self, work: Work, modes: list[str], steps: int) -> list[dict[str, Any]]:
         """Train every mode in every round, each round in another order. Collective."""
         trials = []
         for number in range(self.options.trials):
-            self.position.phase = f"round {number + 1}"
+            self.rank_status.phase = f"round {number + 1}"
             records = [
                 {"round": number + 1, "place": place, **trial(work, modes[i], steps)}
                 for place, i in enumerate(order(len(modes), number), 1)
@@ -119,13 +119,13 @@ class Comparison:
         task = Task(modes, self.config.dtype, self.options.trials)
         sweeps = []
         for n in self.options.vector_sizes:
-            self.position.phase = f"sums of {n} numbers"
+            self.rank_status.phase = f"sums of {n} numbers"
             try:
-                size = one_size(self.nodes, task, n, self.stop)
+                size = one_size(self.topology, task, n, self.stop)
             except JobError as error:
                 if error.exit_code == EXIT_STOPPED:
                     raise
-                self.nodes.free()
+                self.topology.free()
                 self._leave_out(n, str(error))
                 continue
             keys = ("bytes", "median_s", "low_s", "high_s")
@@ -157,13 +157,13 @@ class Comparison:
 
     def _fit(self, sweeps: list[dict[str, Any]], found: Found) -> dict[str, Any]:
         """Return the fields of the ``fit`` record."""
-        ranks, nodes, packet_bytes = self.comm.size, self.nodes.count, found.facts["packet_bytes"]
+        ranks, topology, packet_bytes = self.comm.size, self.topology.count, found.facts["packet_bytes"]
         modes = []
         for mode in found.usable:
             own = [m for sweep in sweeps for m in sweep["modes"] if m["mode"] == mode]
             sizes = [(m["bytes"], m["median_s"]) for m in own]
-            modes.append(cost_model.report(mode, ranks, nodes, sizes, packet_bytes))
-        return {"packet_bytes": packet_bytes, "warning": cost_model.warning(nodes), "modes": modes}
+            modes.append(cost_model.report(mode, ranks, topology, sizes, packet_bytes))
+        return {"packet_bytes": packet_bytes, "warning": cost_model.warning(topology), "modes": modes}
 
     def _close(self, comparison: Record, *, apart: bool) -> None:
         """Close the log; raise JobError on all ranks if modes that train alike ended with other parameters.

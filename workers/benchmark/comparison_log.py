@@ -20,7 +20,7 @@ from ps.text.stdout import say
 PURPOSE = "comparison"
 
 
-class Journal:
+class ComparisonLog:
     """Writes and prints; exists on rank 0 only."""
 
     def __init__(self, config: RunConfig, n_ranks: int) -> None:

@@ -11,7 +11,7 @@ from mpi4py import MPI
 
 from common.host import affinity, host, process_start
 from ps.comm.collectives import allgather
-from ps.comm.topology import Nodes
+from ps.comm.topology import Topology
 from workers.training.environment import blas, mpi_vendor
 
 PRODUCT = 1024
@@ -19,13 +19,13 @@ PRODUCT = 1024
 LAUNCHERS = ("mpirun", "mpiexec", "hydra", "prte", "orted", "orterun", "srun", "slurmstepd")
 
 
-def describe(nodes: Nodes, threads: tuple[int, str]) -> dict[str, Any]:
+def describe(topology: Topology, threads: tuple[int, str]) -> dict[str, Any]:
     """Return what the figures depend on. Collective."""
     library = blas()
-    ranks = allgather(nodes.comm, [host(), affinity(), threads[0]])
+    ranks = allgather(topology.comm, [host(), affinity(), threads[0]])
     return {
-        "ranks": nodes.comm.size,
-        "nodes": nodes.count,
+        "ranks": topology.comm.size,
+        "nodes": topology.count,
         "cores": len({(name, core) for name, cores, _ in ranks for core in cores}),
         "threads": [n for _, _, n in ranks],
         "threads_set_by": threads[1],
@@ -80,16 +80,16 @@ def reset_peak() -> None:
         return
 
 
-def memory(nodes: Nodes) -> dict[str, int]:
+def memory(topology: Topology) -> dict[str, int]:
     """Return bytes: the peak of the rank that has most, and what the node that has most uses now. Collective.
 
     A rank's peak counts the shared memory it touched; the node's sum, of proportional shares, counts that once.
     """
     peaks = np.array([_kilobytes("self/status", "VmHWM")])
-    nodes.comm.Allreduce(MPI.IN_PLACE, peaks, MPI.MAX)
+    topology.comm.Allreduce(MPI.IN_PLACE, peaks, MPI.MAX)
     shares = np.array([_kilobytes("self/smaps_rollup", "Pss")])
-    nodes.local.Allreduce(MPI.IN_PLACE, shares)
-    nodes.comm.Allreduce(MPI.IN_PLACE, shares, MPI.MAX)
+    topology.local.Allreduce(MPI.IN_PLACE, shares)
+    topology.comm.Allreduce(MPI.IN_PLACE, shares, MPI.MAX)
     return {"rank_peak_bytes": 1024 * int(peaks[0]), "node_bytes": 1024 * int(shares[0])}
 
 

@@ -10,26 +10,26 @@ import numpy as np
 
 from common.config import RunConfig
 from common.data.dataset import Dataset
-from common.data.loader import Batch, Feed
+from common.data.loader import Batch, BatchLoader
 from common.errors import EXIT_STOPPED, JobError, NotFiniteError, StepError
 from common.nn.mlp import Mlp
 from common.nn.models import Model
 from common.nn.schedules import learning_rates
-from ps.comm.topology import Nodes
+from ps.comm.topology import Topology
 from workers.benchmark import machine
 from workers.launch import signals
-from workers.training.build import Parts, assemble
+from workers.training.build import TrainingParts, assemble
 
 
 class Runner:
     """One mode, assembled from the start, and its endless batches with the rate of each."""
 
-    def __init__(self, nodes: Nodes, mode: str, config: RunConfig, data: Dataset, model: Model | Mlp) -> None:
-        self.comm = nodes.comm
+    def __init__(self, topology: Topology, mode: str, config: RunConfig, data: Dataset, model: Model | Mlp) -> None:
+        self.comm = topology.comm
         self.mode = mode
         self.config = config
-        self.parts: Parts = assemble(mode, nodes, config, data, model)
-        self.batches = _endless(self.parts.feed, config)
+        self.parts: TrainingParts = assemble(mode, topology, config, data, model)
+        self.batches = _endless(self.parts.loader, config)
 
     def make_room(self, steps: int) -> None:
         """Let the clock keep as many steps, which may be more than an epoch has, and start anew."""
@@ -66,11 +66,11 @@ class Runner:
             ) from None
 
 
-def _endless(feed: Feed, config: RunConfig) -> Iterator[tuple[Batch, float]]:
+def _endless(loader: BatchLoader, config: RunConfig) -> Iterator[tuple[Batch, float]]:
     """Go on after the last epoch, at its rates."""
     for epoch in itertools.count(1):
-        rates = learning_rates(config, min(epoch, config.epochs), feed.steps)
-        yield from zip(feed.epoch(epoch), rates, strict=True)
+        rates = learning_rates(config, min(epoch, config.epochs), loader.steps)
+        yield from zip(loader.epoch(epoch), rates, strict=True)
 
 
 def stopped() -> JobError:
@@ -82,7 +82,7 @@ Made = TypeVar("Made", bound=Runner)
 
 
 @contextmanager
-def opened(nodes: Nodes, *make: Callable[[], Made]) -> Iterator[list[Made]]:
+def opened(topology: Topology, *make: Callable[[], Made]) -> Iterator[list[Made]]:
     """Make modes and close them; not where one rank alone fails, for closing is collective."""
     runners: list[Made] = []
     fault = None
@@ -94,6 +94,6 @@ def opened(nodes: Nodes, *make: Callable[[], Made]) -> Iterator[list[Made]]:
         fault = error
     for runner in runners:
         runner.parts.sync.close()
-    nodes.comm.Barrier()
+    topology.comm.Barrier()
     if fault:
         raise fault

@@ -10,7 +10,7 @@ from mpi4py import MPI
 from common.errors import JobError
 from ps.comm.agreement import together
 from ps.comm.collectives import allgather, bcast
-from ps.comm.topology import Nodes
+from ps.comm.topology import Topology
 from workers.benchmark.bench_options import BenchConfig
 from workers.benchmark.steps import in_turn, prepare
 from workers.launch.signals import StopFlag
@@ -50,11 +50,11 @@ def measure(comm: MPI.Intracomm, bench: BenchConfig, stop: StopFlag) -> dict[str
 
 def _steps(comm: MPI.Intracomm, bench: BenchConfig, batch: int, stop: StopFlag) -> dict[str, Any]:
     """Time all modes in turn on these ranks."""
-    nodes = Nodes(comm, bench.ranks_per_node)
+    topology = Topology(comm, bench.ranks_per_node)
     try:
-        return in_turn(nodes, bench, batch, together(comm, lambda: prepare(bench, batch)), stop)
+        return in_turn(topology, bench, batch, together(comm, lambda: prepare(bench, batch)), stop)
     finally:
-        nodes.close()
+        topology.close()
 
 
 def _among(comm: MPI.Intracomm, ranks: int, act: Callable[[MPI.Intracomm], dict[str, Any]]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from common.errors import JobError
 from common.nn import models
 from common.nn.mlp import Mlp
 from ps.comm.agreement import together
-from ps.comm.topology import Nodes
+from ps.comm.topology import Topology
 from ps.metrics.median_intervals import interval
 from workers.benchmark import machine
 from workers.benchmark.bench_options import BenchConfig
@@ -60,15 +60,15 @@ def flops(sizes: tuple[int, ...], batch: int) -> int:
     return sum(2 * batch * a * b * (3 if i else 2) for i, (a, b) in enumerate(itertools.pairwise(sizes)))
 
 
-def measure(nodes: Nodes, bench: BenchConfig, stop: signals.StopFlag) -> dict[str, Any]:
+def measure(topology: Topology, bench: BenchConfig, stop: signals.StopFlag) -> dict[str, Any]:
     """Measure every mode alone (first step, split, memory), then all of them in turn. Collective."""
-    data, model = together(nodes.comm, lambda: prepare(bench, bench.batch))
+    data, model = together(topology.comm, lambda: prepare(bench, bench.batch))
     found: dict[str, Any] = {"start": None, "rows": len(data.train), "modes": {}}
     for mode in bench.chosen:
-        alone = _alone(nodes, bench, mode, data, model, stop)
+        alone = _alone(topology, bench, mode, data, model, stop)
         found["start"] = found["start"] or alone["start"]
         found["modes"][mode] = alone
-    timed = in_turn(nodes, bench, bench.batch, (data, model), stop, products=True)
+    timed = in_turn(topology, bench, bench.batch, (data, model), stop, products=True)
     for mode, figures in timed.pop("modes").items():
         found["modes"][mode].update(figures)
     return {**found, **timed, "flops": flops(bench.layer_sizes, bench.batch)}
@@ -81,29 +81,29 @@ def prepare(bench: BenchConfig, batch: int) -> tuple[Dataset, Mlp]:
 
 
 def _alone(
-    nodes: Nodes, bench: BenchConfig, mode: str, data: Dataset, model: Mlp, stop: signals.StopFlag
+    topology: Topology, bench: BenchConfig, mode: str, data: Dataset, model: Mlp, stop: signals.StopFlag
 ) -> dict[str, Any]:
     """Measure what needs a mode of its own: nothing else in memory, clocks within the step."""
     stamps: list[float] = []
     machine.reset_peak()
     config = bench.run_config(bench.batch)
-    with opened(nodes, lambda: SplitRunner(nodes, mode, config, data, stamped(model, stamps))) as (runner,):
+    with opened(topology, lambda: SplitRunner(topology, mode, config, data, stamped(model, stamps))) as (runner,):
         runner.run(1, stop)
         seconds, by = machine.since_launch()
-        start = {"seconds": machine.slowest(nodes.comm, seconds), "from": by}
+        start = {"seconds": machine.slowest(topology.comm, seconds), "from": by}
         steps = _count([runner.run(1, stop)], WARM_UP_S)
         once = runner.run(steps, stop) / steps
         parts = runner.split(max(5, min(500, int(SPLIT_S / once))), stamps)
         sent = np.array([runner.parts.sync.sent_bytes, runner.parts.sync.sent_bytes], np.int64)
-        nodes.comm.Allreduce(MPI.IN_PLACE, sent[:1], MPI.MAX)
-        nodes.comm.Allreduce(MPI.IN_PLACE, sent[1:])
-        memory = machine.memory(nodes)
+        topology.comm.Allreduce(MPI.IN_PLACE, sent[:1], MPI.MAX)
+        topology.comm.Allreduce(MPI.IN_PLACE, sent[1:])
+        memory = machine.memory(topology)
     sizes = {"sent_bytes_most": int(sent[0]), "sent_bytes_all": int(sent[1])}
     return {"start": start, "split_s": parts, **sizes, **memory}
 
 
 def in_turn(
-    nodes: Nodes,
+    topology: Topology,
     bench: BenchConfig,
     batch: int,
     work: tuple[Dataset, Mlp],
@@ -112,18 +112,18 @@ def in_turn(
     products: bool = False,
 ) -> dict[str, Any]:
     """Time all modes round by round from the same start, each round in another order. Collective."""
-    comm, (data, model) = nodes.comm, work
+    comm, (data, model) = topology.comm, work
     config = bench.run_config(batch)
-    make = [lambda mode=mode: Runner(nodes, mode, config, data, model) for mode in bench.chosen]
-    with opened(nodes, *make) as runners:
-        losses = {"start": mean_loss(comm, data, model, runners[0].parts.sync.flat.p)}
+    make = [lambda mode=mode: Runner(topology, mode, config, data, model) for mode in bench.chosen]
+    with opened(topology, *make) as runners:
+        losses = {"start": mean_loss(comm, data, model, runners[0].parts.sync.flat.params)}
         warm = [runner.run(3, stop) / 3 for runner in runners]
         once = max(runner.run(steps, stop) / steps for runner in runners for steps in [_count(warm, WARM_UP_S)])
         steps = bench.steps or _count([once], ROUND_S)
         peak = machine.Products(comm, bench.dtype) if products else None
         times: dict[str, list[float]] = {runner.mode: [] for runner in runners}
         for runner in runners:
-            runner.parts.feed.input_s = 0.0
+            runner.parts.loader.input_s = 0.0
         for k in range(bench.rounds):
             for i in range(len(runners)):
                 runner = runners[(i + k) % len(runners)]
@@ -132,7 +132,7 @@ def in_turn(
                 peak.measure()
         found: dict[str, Any] = {}
         for runner in runners:
-            input_s = np.array([runner.parts.feed.input_s / (steps * bench.rounds)])
+            input_s = np.array([runner.parts.loader.input_s / (steps * bench.rounds)])
             comm.Allreduce(MPI.IN_PLACE, input_s)
             found[runner.mode] = {
                 **interval(times[runner.mode]).seconds(),
@@ -140,7 +140,7 @@ def in_turn(
                 "rows_per_s": batch / statistics.median(times[runner.mode]),
                 "input_s": float(input_s[0]) / comm.size,
             }
-            losses[runner.mode] = mean_loss(comm, data, model, runner.parts.sync.flat.p)
+            losses[runner.mode] = mean_loss(comm, data, model, runner.parts.sync.flat.params)
     result = {"steps": steps, "losses": losses, "modes": found}
     return {**result, "peak_flops": statistics.median(peak.rates)} if peak else result
 

@@ -16,7 +16,7 @@ from common.nn.mlp import Mlp
 from common.nn.models import Model
 from ps.comm.agreement import at_root, odd_ranks
 from ps.comm.collectives import allgather
-from ps.comm.topology import Nodes
+from ps.comm.topology import Topology
 from ps.metrics.epoch_metrics import bus_bandwidth
 from workers.benchmark import machine
 from workers.benchmark.runner import Runner, opened, stopped
@@ -33,7 +33,7 @@ WINDOW = 10
 class Work:
     """What all trials train, and the first mode's parameters after the first of them, at rank 0."""
 
-    nodes: Nodes
+    topology: Topology
     config: RunConfig
     data: Dataset
     model: Model | Mlp
@@ -42,7 +42,7 @@ class Work:
 
     def runner(self, mode: str) -> "TrialRunner":
         """Assemble a mode. Collective; raises JobError."""
-        return TrialRunner(self.nodes, mode, self.config, self.data, self.model)
+        return TrialRunner(self.topology, mode, self.config, self.data, self.model)
 
     def compare(self, params: Array) -> list[float]:
         """Return the largest difference to the reference, which the first are, and the largest of its numbers."""
@@ -58,9 +58,9 @@ class TrialRunner(Runner):
 
     def train(self, steps: int, stop: StopFlag) -> dict[str, Any]:
         """Take steps; return seconds in all and a step, and the curve of the loss. Collective; raises JobError."""
-        sync, feed, timer = self.parts.sync, self.parts.feed, self.parts.timer
+        sync, loader, timer = self.parts.sync, self.parts.loader, self.parts.timer
         self.make_room(steps)
-        sync.reduce_s = feed.input_s = 0.0
+        sync.reduce_s = loader.input_s = 0.0
         losses, ends, rows = np.empty(steps), np.empty(steps), np.empty(steps)
         self.comm.Barrier()
         start = time.perf_counter()
@@ -73,8 +73,8 @@ class TrialRunner(Runner):
                 ends[k] = time.perf_counter()
         elapsed = ends - start
         times = timer.close_epoch()
-        compute_s = elapsed[-1] - times.sync_s - feed.input_s
-        parts = np.array([compute_s, sync.reduce_s, feed.input_s, times.wait_s, times.transfer_s])
+        compute_s = elapsed[-1] - times.sync_s - loader.input_s
+        parts = np.array([compute_s, sync.reduce_s, loader.input_s, times.wait_s, times.transfer_s])
         self.comm.Allreduce(MPI.IN_PLACE, parts)
         self.comm.Allreduce(MPI.IN_PLACE, losses)
         self.comm.Allreduce(MPI.IN_PLACE, elapsed, MPI.MAX)
@@ -87,7 +87,7 @@ class TrialRunner(Runner):
             "seconds": seconds,
             "step_s": seconds / steps,
             **means,
-            "bus_bytes_per_s": bus_bandwidth(sync.flat.grad.nbytes, self.comm.size, exchange_s),
+            "bus_bytes_per_s": bus_bandwidth(sync.flat.grad_vector.nbytes, self.comm.size, exchange_s),
             **curve(losses, rows, elapsed),
         }
 
@@ -107,18 +107,18 @@ def curve(losses: Array, rows: Array, elapsed: Array) -> dict[str, Any]:
 
 def trial(work: Work, mode: str, steps: int) -> dict[str, Any]:
     """Train a mode from the start; return the fields of its record, but for round and place. Collective."""
-    nodes, comm = work.nodes, work.nodes.comm
+    topology, comm = work.topology, work.topology.comm
     machine.reset_peak()
-    with opened(nodes, lambda: work.runner(mode)) as (runner,):
+    with opened(topology, lambda: work.runner(mode)) as (runner,):
         runner.run(DROPPED, work.stop)
         found = runner.train(steps, work.stop)
-        memory = machine.memory(nodes)
+        memory = machine.memory(topology)
         sync = runner.parts.sync
         fingerprint, finite = sync.check_parameters()
         ends = allgather(comm, [fingerprint, finite, sync.sent_bytes])
         if not all(end[1] for end in ends):
             raise JobError(f"mode {mode}: parameters are not finite after {steps} steps; lower --learning-rate")
-        difference, scale = at_root(comm, lambda: work.compare(sync.flat.params))
+        difference, scale = at_root(comm, lambda: work.compare(sync.flat.param_vector))
     alike = None if work.config.init == "per-rank" else not odd_ranks([end[0] for end in ends])
     return {
         "mode": mode,

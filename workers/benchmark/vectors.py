@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 
 from common.config import RunConfig
-from common.data.loader import Batch, Feed
+from common.data.loader import Batch, BatchLoader
 from common.errors import EXIT_STOPPED, JobError, RankwiseError
 from common.flat import Array, Views
 from common.nn.functional import Loss, MeanSquaredError
 from common.nn.optimizers import Sgd
 from ps.comm.agreement import together
-from ps.comm.topology import Nodes
+from ps.comm.topology import Topology
 from ps.metrics.median_intervals import interval
 from ps.metrics.sync_timer import SyncTimer
 from ps.sync.modes import MODES
 from ps.sync.reducers import Allreduce
-from ps.sync.replicated import EveryStep
-from ps.sync.shared import SharedStep
+from ps.sync.replicated import ReplicatedSync
+from ps.sync.shared import SharedSync
 from workers.benchmark import machine
 from workers.benchmark.bench_options import BenchConfig
 from workers.launch.signals import StopFlag
@@ -86,25 +86,25 @@ class NoUpdate(Sgd):
 class ModeSum:
     """Steps of a mode on one vector; each rank has one row."""
 
-    def __init__(self, nodes: Nodes, mode: str, n: int, task: Task, stop: StopFlag) -> None:
-        size = nodes.comm.size
-        self.nodes, self.mode, self.stop = nodes, mode, stop
-        self.timer = SyncTimer(nodes, task.most)
+    def __init__(self, topology: Topology, mode: str, n: int, task: Task, stop: StopFlag) -> None:
+        size = topology.comm.size
+        self.topology, self.mode, self.stop = topology, mode, stop
+        self.timer = SyncTimer(topology, task.most)
         config = RunConfig(mode=mode, optimizer="sgd", dtype=task.dtype, batch_size=size)
-        sync = MODES[mode].build(nodes, OneVector(n), config, self.timer, np.ones((size, 1), np.int64))
-        assert isinstance(sync, EveryStep | SharedStep)
+        sync = MODES[mode].build(topology, OneVector(n), config, self.timer, np.ones((size, 1), np.int64))
+        assert isinstance(sync, ReplicatedSync | SharedSync)
         self.sync = sync
-        self.bytes = (sync.flat.packet if MODES[mode].replicas else sync.flat.grad).nbytes
+        self.bytes = (sync.flat.packet if MODES[mode].replicas else sync.flat.grad_vector).nbytes
         """What travels of a vector: with the status slots where these are summed with it."""
         self.update = sync.optimizer
-        sync.flat.params[:1] = 0
+        sync.flat.param_vector[:1] = 0
         sync.broadcast()
         rows, none = np.ones((1, 2), task.dtype), np.zeros(1, np.int64)
-        self.feed = Feed(
+        self.loader = BatchLoader(
             rows, rows[:, :1], MeanSquaredError(), 1, sync.plan(), lambda epoch: none, fixed=True,  # noqa: ARG005
             allocate=sync.allocate_rows,
         )  # fmt: skip
-        self.batch: Batch = next(self.feed.epoch(1))
+        self.batch: Batch = next(self.loader.epoch(1))
         self.updates = 0
 
     def run(self, count: int, *, update: bool) -> tuple[float, float]:
@@ -112,7 +112,7 @@ class ModeSum:
 
         Medians of the slowest rank. Modes that sum in shared memory count it as computing; here it is the sum.
         """
-        sync, batch, comm = self.sync, self.batch, self.nodes.comm
+        sync, batch, comm = self.sync, self.batch, self.topology.comm
         sync.optimizer = self.update if update else NoUpdate()
         self.updates += count if update else 0
         seconds, summing = [], []
@@ -133,7 +133,7 @@ class ModeSum:
 
     def check(self) -> None:
         """Raise RankwiseError if sums were wrong: each update takes the rate off every parameter."""
-        params, expected = self.sync.flat.params, -RATE * self.updates
+        params, expected = self.sync.flat.param_vector, -RATE * self.updates
         if max(abs(params.max() - expected), abs(params.min() - expected)) > 1e-3 * abs(expected):
             raise RankwiseError(
                 f"mode {self.mode}, sum of {len(params)}: got parameters from {params.min()} to {params.max()}, "
@@ -144,15 +144,15 @@ class ModeSum:
 class RawSum:
     """MPI_Allreduce of a vector, in place, as written by hand."""
 
-    def __init__(self, nodes: Nodes, n: int, task: Task) -> None:
-        self.nodes = nodes
-        self.timer = SyncTimer(nodes, task.most)
+    def __init__(self, topology: Topology, n: int, task: Task) -> None:
+        self.topology = topology
+        self.timer = SyncTimer(topology, task.most)
         self.vector = np.ones(n, task.dtype)
-        self.reducer = Allreduce(nodes.comm, self.vector)
+        self.reducer = Allreduce(topology.comm, self.vector)
 
     def run(self, count: int) -> float:
         """Take sums, each of a vector just written as a gradient is; return seconds as ModeSum does. Collective."""
-        self.nodes.comm.Barrier()
+        self.topology.comm.Barrier()
         self.timer.steps = 0
         for _ in range(count):
             self.vector.fill(1)
@@ -160,22 +160,22 @@ class RawSum:
             start = time.perf_counter()
             self.reducer.sum()
             self.timer.add(start, time.perf_counter())
-        return machine.slowest(self.nodes.comm, self.timer.close_epoch().transfer_median_s)
+        return machine.slowest(self.topology.comm, self.timer.close_epoch().transfer_median_s)
 
 
-def one_size(nodes: Nodes, task: Task, n: int, stop: StopFlag) -> dict[str, Any]:
+def one_size(topology: Topology, task: Task, n: int, stop: StopFlag) -> dict[str, Any]:
     """Sum vectors of one length. Collective; what was opened is closed also if all ranks raise a JobError."""
-    together(nodes.comm, lambda: _check_room(nodes, task, n))
+    together(topology.comm, lambda: _check_room(topology, task, n))
     sums: dict[str, ModeSum] = {}
     ended: JobError | None = None
     result: dict[str, Any] = {}
     try:
-        raw = RawSum(nodes, n, task)
+        raw = RawSum(topology, n, task)
         for mode in task.modes:
-            sums[mode] = ModeSum(nodes, mode, n, task, stop)
-        result = _in_turn(nodes, task, raw, sums)
+            sums[mode] = ModeSum(topology, mode, n, task, stop)
+        result = _in_turn(topology, task, raw, sums)
         for one in sums.values():
-            together(nodes.comm, one.check)
+            together(topology.comm, one.check)
     except JobError as error:
         ended = error
     for one in sums.values():
@@ -185,15 +185,15 @@ def one_size(nodes: Nodes, task: Task, n: int, stop: StopFlag) -> dict[str, Any]
     return {"n": n, **result}
 
 
-def _check_room(nodes: Nodes, task: Task, n: int) -> None:
+def _check_room(topology: Topology, task: Task, n: int) -> None:
     """Raise RankwiseError before memory is touched that is not there: the system would kill some process for it.
 
     One rank of the node looks, for no two would see the same.
     """
-    if nodes.local.rank:
+    if topology.local.rank:
         return
     vectors = 1 + 2 * len(task.modes)  # each mode has parameters and a gradient
-    needed, there = nodes.local.size * vectors * n * np.dtype(task.dtype).itemsize, machine.available_bytes()
+    needed, there = topology.local.size * vectors * n * np.dtype(task.dtype).itemsize, machine.available_bytes()
     if 0 < there < needed:
         raise RankwiseError(
             f"this node needs {needed / 1e9:.4g} GB for sums of {n:,} numbers, {there / 1e9:.4g} GB are available; "
@@ -201,15 +201,15 @@ def _check_room(nodes: Nodes, task: Task, n: int) -> None:
         )
 
 
-def _in_turn(nodes: Nodes, task: Task, raw: RawSum, sums: dict[str, ModeSum]) -> dict[str, Any]:
+def _in_turn(topology: Topology, task: Task, raw: RawSum, sums: dict[str, ModeSum]) -> dict[str, Any]:
     """Let MPI_Allreduce and the modes take turns."""
-    nodes.comm.Barrier()
+    topology.comm.Barrier()
     start = time.perf_counter()
     raw.run(2)
     for one in sums.values():
         one.run(2, update=False)
         one.run(2, update=True)
-    once = machine.slowest(nodes.comm, time.perf_counter() - start) / (4 * len(sums) + 2)
+    once = machine.slowest(topology.comm, time.perf_counter() - start) / (4 * len(sums) + 2)
     count = task.sums or max(3, min(MOST, int(ROUND_S / once)))
     raw_s: list[float] = []
     sum_s: dict[str, list[float]] = {mode: [] for mode in sums}
@@ -232,7 +232,7 @@ def _in_turn(nodes: Nodes, task: Task, raw: RawSum, sums: dict[str, ModeSum]) ->
     return {"count": count, "raw": interval(raw_s).seconds(), "modes": modes}
 
 
-def measure(nodes: Nodes, bench: BenchConfig, stop: StopFlag) -> dict[str, Any]:
+def measure(topology: Topology, bench: BenchConfig, stop: StopFlag) -> dict[str, Any]:
     """Sum vectors of every length. Collective."""
     task = Task(bench.chosen, bench.dtype, bench.rounds, bench.steps)
-    return {"sizes": [one_size(nodes, task, n, stop) for n in bench.vector_sizes]}
+    return {"sizes": [one_size(topology, task, n, stop) for n in bench.vector_sizes]}

@@ -54,20 +54,20 @@ def _start(work: Work, mode: str) -> TrialRunner | str:
     try:
         return work.runner(mode)
     except JobError as error:
-        work.nodes.free()
+        work.topology.free()
         return str(error)
 
 
 def _steps(work: Work, runner: TrialRunner, found: Found) -> None:
-    with opened(work.nodes, lambda: runner):
+    with opened(work.topology, lambda: runner):
         parts = runner.parts
         if not found.usable:
-            facts = describe(work.nodes, work.config, work.data, work.model, parts.sync.flat, found.threads)
+            facts = describe(work.topology, work.config, work.data, work.model, parts.sync.flat, found.threads)
             found.facts = {
                 **facts,
-                "steps_per_epoch": parts.feed.steps,
+                "steps_per_epoch": parts.loader.steps,
                 "sync": {"mode": work.config.mode, **parts.sync.facts(), "trials": None},
-                "timing": timing(work.nodes, parts.timer),
+                "timing": timing(work.topology, parts.timer),
                 "contribution": {"method": "not measured in a comparison"},
             }
         once = runner.run(DROPPED, work.stop) / DROPPED

@@ -10,11 +10,11 @@ from common.config import RunConfig
 from common.errors import JobError, RankwiseError
 from common.run_files import LOG_NAME
 from ps.coordinator import run_folder
-from ps.logfile.validation import FLAG, NUMBER, TEXT, Judge, Rule, nil, several, table
+from ps.logfile.validation import FLAG, NUMBER, TEXT, FieldSpec, Validator, nullable, several, table
 from ps.metrics.epoch_sums import Before
 from ps.sync.modes import MODES
 from ps.sync.synchronizer import Synchronizer
-from ps.sync.training_state import KEPT, State
+from ps.sync.training_state import KEPT, TrainingState
 from workers.checkpoint import checkpoint_file
 from workers.checkpoint.checkpoint_file import Snapshot
 from workers.checkpoint.saving import PARAMETERS
@@ -66,7 +66,7 @@ class Origin:
         return cls(**known, snapshot=snapshot)
 
 
-COUNT = Rule("a whole number from 0", frozenset({int}), low=0, high=MOST)
+COUNT = FieldSpec("a whole number from 0", frozenset({int}), low=0, high=MOST)
 FROM_ONE = replace(COUNT, what="a whole number from 1", low=1)
 HEADER = table(data=table(sha256=TEXT), world=COUNT)
 """What the log's header says, as far as going on needs it."""
@@ -74,9 +74,9 @@ ABOUT = table(
     position=table(epoch=FROM_ONE, steps=COUNT, closed=FLAG, rows=COUNT, loss_sum=NUMBER),
     mode=TEXT,
     world=FROM_ONE,
-    counts=Rule("a map", frozenset({dict}), of=COUNT),
+    counts=FieldSpec("a map", frozenset({dict}), of=COUNT),
     coordinator=table(
-        epochs=COUNT, best_loss=nil(NUMBER), best_epoch=COUNT, noise=several(2, NUMBER), elapsed_s=NUMBER
+        epochs=COUNT, best_loss=nullable(NUMBER), best_epoch=COUNT, noise=several(2, NUMBER), elapsed_s=NUMBER
     ),
     skipped=several(3, COUNT),
 )
@@ -89,13 +89,13 @@ def open_origin(folder: Path) -> Origin:
         raise RankwiseError(f"resume: {folder} came to its end already; give a larger --epochs in a new run")
     snapshot, faults = checkpoint_file.newest(folder)
     header = run_folder.header_of(folder / LOG_NAME)
-    if bad := Judge().fault(header, HEADER):
+    if bad := Validator().fault(header, HEADER):
         raise RankwiseError(f"resume: the log of {folder}: header{bad}; start a new run")
     sha256, world = header["data"]["sha256"], header["world"]
     if snapshot is None:
         return Origin(str(folder), data_sha256=sha256, world=world, faults=faults)
     about = snapshot.about
-    bad = Judge().fault(about, ABOUT)
+    bad = Validator().fault(about, ABOUT)
     if not bad and about["mode"] not in MODES:
         bad = f".mode is {about['mode']!r}, not one of {', '.join(MODES)}"
     if bad:
@@ -121,7 +121,7 @@ def open_origin(folder: Path) -> Origin:
     )
 
 
-def state_of(snapshot: Snapshot, sync: Synchronizer, steps_per_epoch: int) -> State:
+def state_of(snapshot: Snapshot, sync: Synchronizer, steps_per_epoch: int) -> TrainingState:
     """Return a snapshot's parameters and optimizer state as vectors. Raises JobError if they are not this job's."""
     flat, counts = sync.flat, snapshot.about["counts"]
     if snapshot.about["position"]["steps"] > steps_per_epoch:
@@ -139,4 +139,4 @@ def state_of(snapshot: Snapshot, sync: Synchronizer, steps_per_epoch: int) -> St
         return whole
 
     kinds = {name for name, _ in sync.vectors()} | {name.split("/")[0] for name in snapshot.arrays}
-    return State(vector(PARAMETERS), {kind: vector(kind) for kind in sorted(kinds - {PARAMETERS})}, counts)
+    return TrainingState(vector(PARAMETERS), {kind: vector(kind) for kind in sorted(kinds - {PARAMETERS})}, counts)

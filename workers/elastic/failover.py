@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import EXIT_ERROR, EXIT_OK, EXIT_STOPPED
-from common.progress import ENDED, LOST, PAGE_BYTES, Row
-from common.run_files import PROGRESS_NAME, words
+from common.progress import ENDED, LOST, PAGE_BYTES, StatusRow
+from common.run_files import PROGRESS_NAME, death_notes
 from ps.coordinator.coordinator import Coordinator
 from ps.logfile.reader import LogReader
 from ps.logfile.records import Record
@@ -25,7 +25,7 @@ LOOK_S = 0.01
 
 
 @dataclass(slots=True)
-class Roll:
+class Membership:
     """Who takes part. Ranks are numbered as at the job's start.
 
     ``ranks``: those alive as far as the log knows. ``hosts``: by that number. ``began``: when training began, as a Unix
@@ -39,11 +39,11 @@ class Roll:
     noticed: float = 0.0
     told: set[int] = field(default_factory=set)
 
-    def bring_words(self, lead: Coordinator, wait_s: float) -> None:
+    def collect_death_notes(self, lead: Coordinator, wait_s: float) -> None:
         """Bring what the witnesses have seen of the dead to the log; wait so long for those who say nothing yet."""
         until = time.monotonic() + wait_s
         while True:
-            for path, event in words(lead.folder):
+            for path, event in death_notes(lead.folder):
                 if event["rank"] not in self.told:  # else the coordinator before died between the two
                     lead.event(**event)
                 self.told.add(event["rank"])
@@ -61,10 +61,10 @@ def _bury(folder: Path, ranks: set[int]) -> None:
     for path in folder.glob(f"{PROGRESS_NAME}-*") if ranks else ():
         with contextlib.suppress(OSError), path.open("r+b", buffering=0) as file:
             for rank in ranks:
-                os.pwrite(file.fileno(), Row(over=LOST, state=ENDED).pack(), rank * PAGE_BYTES)
+                os.pwrite(file.fileno(), StatusRow(over=LOST, state=ENDED).pack(), rank * PAGE_BYTES)
 
 
-def lead_on(job: Job, roll: Roll, alive: list[int], facts: dict[str, Any]) -> list[Any]:
+def lead_on(job: Job, roll: Membership, alive: list[int], facts: dict[str, Any]) -> list[Any]:
     """At rank 0: note what happened, as the coordinator, which this rank may not have been.
 
     Return the exit code and the epoch's decision, as far as they are known now. ``facts``: what the header would say.
@@ -75,12 +75,12 @@ def lead_on(job: Job, roll: Roll, alive: list[int], facts: dict[str, Any]) -> li
     dead = [rank for rank in roll.ranks if rank not in alive]
     if job.code is None and dead:
         _note(job, roll, dead, facts)
-        roll.bring_words(lead, 0.0)
+        roll.collect_death_notes(lead, 0.0)
     lead.recall({}, facts)  # ranks have new numbers
     return [job.code, job.decision]
 
 
-def _note(job: Job, roll: Roll, dead: list[int], facts: dict[str, Any]) -> None:
+def _note(job: Job, roll: Membership, dead: list[int], facts: dict[str, Any]) -> None:
     """Write and print who died, and where the others go on: in an epoch, behind so many steps of it."""
     before = len(roll.ranks)
     closed = job.decision is not None  # the epoch is in the log, and must come before the one gone on with
@@ -99,7 +99,7 @@ def _note(job: Job, roll: Roll, dead: list[int], facts: dict[str, Any]) -> None:
     say(f"Going on without rank {named}: {left}; recovered in {1000 * seconds:.0f} ms.")
 
 
-def _take_over(job: Job, roll: Roll, facts: dict[str, Any]) -> None:
+def _take_over(job: Job, roll: Membership, facts: dict[str, Any]) -> None:
     """Become the coordinator in place of one that died, and learn from its log.
 
     What the log says goes to the job at once: a further rank may die while the others are told.
@@ -122,7 +122,7 @@ def _take_over(job: Job, roll: Roll, facts: dict[str, Any]) -> None:
 
 def _open(job: Job) -> Coordinator:
     """Go on with the log, once the dead process's lock on it is gone."""
-    folder = job.position.folder
+    folder = job.rank_status.folder
     assert folder is not None
     until = time.monotonic() + LOCK_S
     while time.monotonic() < until:

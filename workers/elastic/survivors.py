@@ -18,14 +18,14 @@ from common.host import host
 from common.progress import SPARED
 from ps.comm.agreement import at_root
 from ps.comm.collectives import MAX_BYTES, allgather, bcast
-from ps.comm.topology import Nodes
+from ps.comm.topology import Topology
 from ps.metrics.epoch_sums import Before
-from ps.sync.replicated import EveryStep
-from workers.elastic.failover import Roll, lead_on
+from ps.sync.replicated import ReplicatedSync
+from workers.elastic.failover import Membership, lead_on
 from workers.training import fault_injection
-from workers.training.build import deal, make_feed
+from workers.training.build import deal, make_loader
 from workers.training.environment import describe
-from workers.training.epoch_totals import Ledger
+from workers.training.epoch_totals import EpochTotals
 from workers.training.job import Job
 
 MOST_IN_VAIN = 3
@@ -34,7 +34,7 @@ MOST_IN_VAIN = 3
 
 def train(job: Job) -> int:
     """Train as ``job.train`` does, whoever dies; return the exit code. Raises JobError, and what is no death."""
-    crew = Crew(job)
+    crew = Survivors(job)
     fine, in_vain = all(crew.all_through(act) for act in (crew.meet, job.train)), 0
     while not fine:
         size = job.comm.size
@@ -51,7 +51,7 @@ def train(job: Job) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class RankProgress:
     """How far a survivor is, as plain values; see Job.
 
     ``rank``: its number at the job's start. ``skipped``: see Duties.
@@ -73,7 +73,7 @@ class Standing:
         return self.code is not None, self.over, self.epoch, self.before[0], self.decision is not None
 
 
-class Crew:
+class Survivors:
     """The ranks of a job that are alive.
 
     ``places``: where each survivor is. ``copies``: what this one lacks of the parameters and the optimizer's state.
@@ -82,10 +82,10 @@ class Crew:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.own_rank = job.comm.rank
-        self.roll = Roll(list(range(job.comm.size)), allgather(job.comm, host()), time.time())
-        job.bring_words = lambda wait_s: self.roll.bring_words(job.lead(), wait_s)
-        self.places: list[Standing] = []
-        self.nodes = job.timer.nodes
+        self.roll = Membership(list(range(job.comm.size)), allgather(job.comm, host()), time.time())
+        job.collect_death_notes = lambda wait_s: self.roll.collect_death_notes(job.lead(), wait_s)
+        self.places: list[RankProgress] = []
+        self.topology = job.timer.topology
         self.error: MPI.Exception | None = None
         self.copies: list[Array] = []
         self.counts: dict[str, int] = {}
@@ -96,13 +96,13 @@ class Crew:
         return max(range(len(self.places)), key=lambda rank: self.places[rank].order)
 
     @property
-    def sync(self) -> EveryStep:
+    def sync(self) -> ReplicatedSync:
         """The job's synchroniser."""
-        assert isinstance(self.job.sync, EveryStep)
+        assert isinstance(self.job.sync, ReplicatedSync)
         return self.job.sync
 
     @property
-    def ledger(self) -> Ledger:
+    def ledger(self) -> EpochTotals:
         """The job's account of the epoch."""
         assert self.job.ledger is not None
         return self.job.ledger
@@ -144,7 +144,7 @@ class Crew:
         )
 
     def _in_use(self) -> list[MPI.Comm]:
-        return [self.job.comm, self.nodes.local, self.sync.exchanges_in]
+        return [self.job.comm, self.topology.local, self.sync.exchanges_in]
 
     def meet(self) -> None:
         """Let the witnesses know that a death is no end from here on. Collective.
@@ -152,25 +152,25 @@ class Crew:
         Nobody does before all ranks are where ``all_through`` sees to them.
         """
         allgather(self.job.comm, 0)
-        self.job.position.cells[SPARED] = 1
+        self.job.rank_status.cells[SPARED] = 1
 
     def shrink(self) -> None:
         """Leave the dead behind, and tell each other how far each is. Collective among the survivors."""
         job, ledger = self.job, self.ledger
         self.roll.noticed = time.perf_counter()
-        job.position.cells[SPARED] = 1  # some may have come to that
+        job.rank_status.cells[SPARED] = 1  # some may have come to that
         job.trainer.sums.steps = job.trainer.done
-        job.position.phase = "going on without the dead"
+        job.rank_status.phase = "going on without the dead"
         job.comm = job.comm.Shrink()
         if ledger.begun:
-            job.sync.withdraw()
+            job.sync.undo_begin()
             ledger.begun = False
         before = job.saving.before
         done = [job.trainer.done, before.rows + ledger.rows, before.loss_sum + ledger.loss_sum]
-        own = Standing(
+        own = RankProgress(
             self.own_rank, job.over, job.epoch, done, job.decision, job.last, job.code, list(job.duties.skipped)
         )
-        self.places = [Standing(**place) for place in allgather(job.comm, asdict(own))]
+        self.places = [RankProgress(**place) for place in allgather(job.comm, asdict(own))]
 
     def fetch(self) -> None:
         """Get the parameters and the optimizer's state from the furthest, if this rank is behind. Collective.
@@ -179,7 +179,7 @@ class Crew:
         comes is only put in its place once all have it, for the furthest may die meanwhile.
         """
         self.copies, comm, optimizer = [], self.job.comm, self.sync.optimizer
-        per_epoch, root = self.job.trainer.feed.steps, self.furthest
+        per_epoch, root = self.job.trainer.loader.steps, self.furthest
         updates = [(place.epoch - 1) * per_epoch + place.before[0] for place in self.places]
         if self.places[root].over or min(updates) == updates[root]:
             return
@@ -193,11 +193,14 @@ class Crew:
             self.copies = vectors
 
     def _state(self) -> list[Array]:
-        return [self.sync.flat.params, *(part for parts in self.sync.optimizer.state().values() for part in parts)]
+        return [
+            self.sync.flat.param_vector,
+            *(part for parts in self.sync.optimizer.state().values() for part in parts),
+        ]
 
     def regroup(self) -> None:
         """Learn anew who shares a node. Collective; an act of its own, for until its end only some have the groups."""
-        self.nodes = Nodes(cast("MPI.Intracomm", self.job.comm), self.job.config.ranks_per_node)
+        self.topology = Topology(cast("MPI.Intracomm", self.job.comm), self.job.config.ranks_per_node)
 
     def rebuild(self) -> None:
         """Be where the furthest are, and make anew what depends on the ranks. Collective."""
@@ -205,24 +208,24 @@ class Crew:
         comm = cast("MPI.Intracomm", job.comm)
         place = self.places[self.furthest]
         self._adopt(place)
-        job.timer.move(self.nodes)
+        job.timer.move(self.topology)
         batches = deal(config, data, comm.size)
         self.sync.move(comm, np.array([batches.counts(rank) for rank in range(comm.size)]))
-        self.sync.go_on_at(int(place.before[0]) % job.trainer.feed.steps)
-        fault_injection.go_on_at(self.ledger.inner, (place.epoch - 1) * job.trainer.feed.steps + int(place.before[0]))
+        self.sync.seek(int(place.before[0]) % job.trainer.loader.steps)
+        fault_injection.seek(self.ledger.inner, (place.epoch - 1) * job.trainer.loader.steps + int(place.before[0]))
         job.saving.move(comm)
         epoch, step, in_a_row = place.skipped
         job.duties.move(comm, (epoch, step, in_a_row))
-        job.trainer.feed = make_feed(data, job.model, job.sync, batches, comm.rank)
+        job.trainer.loader = make_loader(data, job.model, job.sync, batches, comm.rank)
         if job.code is None:
-            facts = describe(self.nodes, config, data, job.model, job.sync.flat, job.threads)
+            facts = describe(self.topology, config, data, job.model, job.sync.flat, job.threads)
             alive = [place.rank for place in self.places]
             job.code, job.decision = at_root(comm, lambda: lead_on(job, self.roll, alive, facts))
             self.roll.ranks = alive
         if not job.over:  # else some have put the best parameters back
             job.duties.compare()
 
-    def _adopt(self, place: Standing) -> None:
+    def _adopt(self, place: RankProgress) -> None:
         """Be where another rank is."""
         job = self.job
         for vector, copy in zip(self._state(), self.copies, strict=False):

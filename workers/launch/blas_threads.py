@@ -4,7 +4,7 @@ import threadpoolctl
 
 from common.host import affinity
 from ps.comm.collectives import allgather
-from ps.comm.topology import Nodes
+from ps.comm.topology import Topology
 from workers import THREADS_SET_BY_USER
 
 
@@ -15,10 +15,10 @@ def share_cores(masks: list[list[int]], own: int) -> int:
     return max(1, len(mine) // rivals)
 
 
-def limit_threads(nodes: Nodes) -> tuple[int, str]:
+def limit_threads(topology: Topology) -> tuple[int, str]:
     """Set this rank's BLAS threads, unless the user did; return (threads, who set them). Collective on the node."""
-    masks = allgather(nodes.local, affinity())
+    masks = allgather(topology.local, affinity())
     if not THREADS_SET_BY_USER:
-        threadpoolctl.threadpool_limits(share_cores(masks, nodes.local.rank), "blas")
+        threadpoolctl.threadpool_limits(share_cores(masks, topology.local.rank), "blas")
     blas = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
     return max((int(pool["num_threads"]) for pool in blas), default=1), THREADS_SET_BY_USER or "rankwise"

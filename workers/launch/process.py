@@ -10,10 +10,10 @@ from workers.launch.mpi import connect
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-    from common.progress import Position
+    from common.progress import RankStatus
     from workers.launch.signals import StopFlag
 
-Act = Callable[["MPI.Intracomm", list[str], "StopFlag", "Position"], int]
+Act = Callable[["MPI.Intracomm", list[str], "StopFlag", "RankStatus"], int]
 """Does the work, given the command line; returns the exit code, or raises JobError on all ranks."""
 
 
@@ -25,15 +25,15 @@ def run(act: Act) -> int:
 
     # only now: everything below needs MPI to be there
     from common.errors import JobError
-    from common.progress import Position
+    from common.progress import RankStatus
     from ps.comm.agreement import abort_on_error
     from workers.launch.signals import StopFlag
 
-    position = Position()
-    with abort_on_error(comm, position):
-        stop = StopFlag(position.cells, comm.Abort)
+    rank_status = RankStatus()
+    with abort_on_error(comm, rank_status):
+        stop = StopFlag(rank_status.cells, comm.Abort)
         try:
-            code = act(comm, sys.argv[1:], stop, position)
+            code = act(comm, sys.argv[1:], stop, rank_status)
         except JobError as error:
             if comm.rank == 0:
                 sys.stderr.write(f"rankwise: {error}\n")

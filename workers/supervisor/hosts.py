@@ -20,7 +20,7 @@ LINE = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,255})(?::(?P<colon>\d{1,6})|\s+slo
 
 
 @dataclass(frozen=True, slots=True)
-class Host:
+class LaunchHost:
     """A machine by the name the launcher knows, and how many ranks it takes."""
 
     name: str
@@ -33,7 +33,7 @@ class Host:
         return name.partition(".")[0] == self.name.partition(".")[0]
 
 
-def read_hosts(listed: str, file: str, ranks: int) -> tuple[Host, ...]:
+def read_hosts(listed: str, file: str, ranks: int) -> tuple[LaunchHost, ...]:
     """Return the hosts of ``listed`` (a,b:2) or of a file; without slots they share ``ranks`` evenly.
 
     Raises ConfigError.
@@ -55,7 +55,7 @@ def read_hosts(listed: str, file: str, ranks: int) -> tuple[Host, ...]:
         if match is None or slots == 0:
             raise ConfigError(f"hosts: got {line.strip()[:80]!r}; allowed is a name, or a name with slots such as a:4")
         found[match["name"]] = found.get(match["name"], 0) + slots  # launchers take a host named twice so, too
-    hosts = tuple(Host(name, slots) for name, slots in found.items())
+    hosts = tuple(LaunchHost(name, slots) for name, slots in found.items())
     total = sum(host.slots for host in hosts)
     if hosts and ranks > total:
         raise ConfigError(f"ranks: got {ranks}; the hosts have {total} slots in all; start fewer ranks, or add slots")
@@ -77,11 +77,11 @@ class Reach:
     Silence alone says little, for a firewall may drop what is asked.
     """
 
-    def __init__(self, hosts: Sequence[Host], ask: Callable[[str], bool] = answers) -> None:
+    def __init__(self, hosts: Sequence[LaunchHost], ask: Callable[[str], bool] = answers) -> None:
         self._ask = ask
         self._known = self._ask_all(hosts) if len(hosts) > 1 else set()
 
-    def lost(self, hosts: Sequence[Host], *, never: bool) -> list[Host]:
+    def lost(self, hosts: Sequence[LaunchHost], *, never: bool) -> list[LaunchHost]:
         """Return those that answered once and do not any more; with ``never`` also those that never did, if any does.
 
         A batch system needs no answer from them to start ranks, so there only the first ones count.
@@ -90,7 +90,7 @@ class Reach:
         left = self._ask_all(hosts) if len(hosts) > 1 else set(hosts)
         return [host for host in hosts if left and host not in left and (never or host in self._known)]
 
-    def _ask_all(self, hosts: Iterable[Host]) -> set[Host]:
+    def _ask_all(self, hosts: Iterable[LaunchHost]) -> set[LaunchHost]:
         hosts = list(hosts)
         if not hosts:
             return set()
@@ -98,7 +98,7 @@ class Reach:
             return {host for host, yes in zip(hosts, pool.map(self._ask, [h.name for h in hosts]), strict=True) if yes}
 
 
-def launcher_options(mpirun: str, hosts: Sequence[Host]) -> list[str]:
+def launcher_options(mpirun: str, hosts: Sequence[LaunchHost]) -> list[str]:
     """Return what tells the launcher where to start ranks; Open MPI's and the others' differ. Raises ConfigError."""
     if not hosts:
         return []

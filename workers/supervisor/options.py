@@ -10,7 +10,7 @@ from typing import Any
 from common.config import MANY, check_option, is_text
 from common.errors import ConfigError
 from workers.launch import cli
-from workers.supervisor.hosts import Host, read_hosts
+from workers.supervisor.hosts import LaunchHost, read_hosts
 
 PROGRAM = "python -m workers.supervise"
 HELP = (
@@ -51,7 +51,7 @@ class SuperviseConfig:
         if any(a.partition("=")[0] == "--resume" for a in self.arguments):
             raise ConfigError("resume: the supervisor gives it; to go on with a run, give its folder as --output")
 
-    def places(self) -> tuple[Host, ...]:
+    def places(self) -> tuple[LaunchHost, ...]:
         """Return the hosts with their slots; none if the launcher chooses. Raises ConfigError."""
         return read_hosts(self.hosts, self.hostfile, self.ranks)
 

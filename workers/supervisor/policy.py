@@ -5,23 +5,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from common.errors import EXIT_STOPPED
-from workers.supervisor.hosts import Host
+from workers.supervisor.hosts import LaunchHost
 
 HOST_DEATHS = 2
 """A host on which ranks died in so many attempts is left out."""
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class AttemptPlan:
     """How an attempt is started; no hosts: where the launcher wants."""
 
     ranks: int
-    hosts: tuple[Host, ...] = ()
+    hosts: tuple[LaunchHost, ...] = ()
 
-    def without(self, gone: Sequence[Host]) -> "Plan":
+    def without(self, gone: Sequence[LaunchHost]) -> "AttemptPlan":
         """Return the plan for the other hosts, with the ranks for which they have slots."""
         hosts = tuple(host for host in self.hosts if host not in gone)
-        return Plan(min(self.ranks, sum(host.slots for host in hosts)), hosts)
+        return AttemptPlan(min(self.ranks, sum(host.slots for host in hosts)), hosts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +59,9 @@ class Policy:
         self.refusal = ""
         self._attempts = 0
         self._before: Outcome | None = None
-        self._by_host: Counter[Host] = Counter()
+        self._by_host: Counter[LaunchHost] = Counter()
 
-    def after(self, plan: Plan, outcome: Outcome, lost: Sequence[Host] = ()) -> Plan | None:
+    def after(self, plan: AttemptPlan, outcome: Outcome, lost: Sequence[LaunchHost] = ()) -> AttemptPlan | None:
         """Return the plan of the next attempt, or None. ``lost``: hosts that do not answer any more."""
         self._attempts += 1
         before, self._before = self._before, outcome
@@ -79,7 +79,7 @@ class Policy:
             return None
         return plan
 
-    def _fewer(self, plan: Plan, outcome: Outcome, *, again: bool) -> Plan:
+    def _fewer(self, plan: AttemptPlan, outcome: Outcome, *, again: bool) -> AttemptPlan:
         """Return the plan without what died.
 
         If all ranks died, or none is known to, none is known to be bad: only a second time one is taken off.
@@ -97,5 +97,5 @@ class Policy:
         bad = [host for host in struck if self._by_host[host] >= HOST_DEATHS]
         return plan.without(bad) if len(bad) < len(plan.hosts) else plan
 
-    def _off(self, plan: Plan, n: int) -> Plan:
+    def _off(self, plan: AttemptPlan, n: int) -> AttemptPlan:
         return replace(plan, ranks=max(plan.ranks - n, min(self.fewest, plan.ranks)))

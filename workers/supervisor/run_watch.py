@@ -55,7 +55,7 @@ def _given(name: str, arguments: Sequence[str], environment: Mapping[str, str]) 
     return environment.get(f"RANKWISE_{name.upper()}", "")
 
 
-class RunFolder:
+class RunMonitor:
     """Reads what is new in a run folder after each attempt.
 
     ``done``: whether the log says that the run came to its end. ``deaths``: (rank, host) of ranks that died in the

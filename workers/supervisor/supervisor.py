@@ -12,9 +12,9 @@ from common.errors import EXIT_ERROR, EXIT_OK, EXIT_STOPPED, EXIT_USAGE, ConfigE
 from workers.launch.signals import ECHO_S, SIGNALS
 from workers.supervisor.hosts import Reach, launcher_options
 from workers.supervisor.options import SuperviseConfig
-from workers.supervisor.policy import Outcome, Plan, Policy
+from workers.supervisor.policy import AttemptPlan, Outcome, Policy
 from workers.supervisor.processes import Attempt, adopt_orphans
-from workers.supervisor.run_watch import RunFolder, without_output
+from workers.supervisor.run_watch import RunMonitor, without_output
 
 LONGEST_WAIT_S = 60.0
 
@@ -43,12 +43,12 @@ class Supervisor:
     ``asked``: the signal that told this process to stop.
     """
 
-    def __init__(self, options: SuperviseConfig, folder: RunFolder) -> None:
+    def __init__(self, options: SuperviseConfig, folder: RunMonitor) -> None:
         """Raises ConfigError."""
         self.options, self.folder = options, folder
         hosts = options.places()
         self.mpirun = options.launcher()
-        self.plan = Plan(options.ranks or sum(host.slots for host in hosts), hosts)
+        self.plan = AttemptPlan(options.ranks or sum(host.slots for host in hosts), hosts)
         self.reach = Reach(hosts)
         self.policy = Policy(options.fewest, options.restarts)
         self.sizes: list[int] = []
@@ -138,7 +138,7 @@ class Supervisor:
         )
         return outcome.code
 
-    def _restart_line(self, before: Plan, outcome: Outcome, delay: float) -> str:
+    def _restart_line(self, before: AttemptPlan, outcome: Outcome, delay: float) -> str:
         size = f"{self.plan.ranks} ranks" + (f" ({before.ranks} before)" if self.plan.ranks != before.ranks else "")
         if gone := [host.name for host in before.hosts if host not in self.plan.hosts]:
             size += f" without {', '.join(gone)}"

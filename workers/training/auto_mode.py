@@ -17,16 +17,16 @@ from common.errors import JobError, NotFiniteError, StepError
 from common.nn.mlp import Mlp
 from common.nn.models import Model
 from common.nn.schedules import learning_rates
-from ps.comm.topology import Nodes
+from ps.comm.topology import Topology
 from ps.sync.modes import MODES
-from workers.training.build import Parts, assemble
+from workers.training.build import TrainingParts, assemble
 
 TRIAL_S = 0.2
 FEWEST, MOST = 3, 100
 
 
 def choose(
-    nodes: Nodes, config: RunConfig, data: Dataset, model: Model | Mlp, tick: Callable[[], object]
+    topology: Topology, config: RunConfig, data: Dataset, model: Model | Mlp, tick: Callable[[], object]
 ) -> tuple[str, list[dict[str, Any]]]:
     """Return the fastest mode here, and what was measured, fastest first. Collective.
 
@@ -40,14 +40,14 @@ def choose(
             continue
         tick()
         try:
-            parts = assemble(name, nodes, config, data, model)
+            parts = assemble(name, topology, config, data, model)
         except JobError as error:
             measured.append({"mode": name, "steps": 0, "median_s": None, "reason": str(error)})
-            nodes.free()
+            topology.free()
             continue
         trial: dict[str, Any] = {"mode": name, "steps": 0, "median_s": None, "reason": None}
         try:
-            times = _try(nodes.comm, parts, config, tick)
+            times = _try(topology.comm, parts, config, tick)
             trial.update(steps=len(times), median_s=statistics.median(times))
         except StepError as fault:  # on all ranks; the run itself will say more
             trial["reason"] = "not finite" if isinstance(fault, NotFiniteError) else "replicas differ"
@@ -58,12 +58,12 @@ def choose(
     return str(measured[0]["mode"]), measured
 
 
-def _try(comm: MPI.Comm, parts: Parts, config: RunConfig, tick: Callable[[], object]) -> list[float]:
+def _try(comm: MPI.Comm, parts: TrainingParts, config: RunConfig, tick: Callable[[], object]) -> list[float]:
     """Return the seconds of each step, the same on all ranks: those of the slowest."""
-    rate = learning_rates(config, 1, parts.feed.steps)[0]
-    ahead = np.array([parts.feed.ahead])  # batches that lie in memory at the same time, on every rank
+    rate = learning_rates(config, 1, parts.loader.steps)[0]
+    ahead = np.array([parts.loader.ahead])  # batches that lie in memory at the same time, on every rank
     comm.Allreduce(MPI.IN_PLACE, ahead, MPI.MIN)
-    batches = list(itertools.islice(parts.feed.epoch(1), int(ahead[0])))
+    batches = list(itertools.islice(parts.loader.epoch(1), int(ahead[0])))
     _steps(parts, batches, rate, 1, tick)
     first = np.array(_steps(parts, batches, rate, 1, tick))
     comm.Allreduce(MPI.IN_PLACE, first, MPI.MAX)
@@ -74,7 +74,9 @@ def _try(comm: MPI.Comm, parts: Parts, config: RunConfig, tick: Callable[[], obj
     return seconds
 
 
-def _steps(parts: Parts, batches: list[Batch], rate: float, count: int, tick: Callable[[], object]) -> list[float]:
+def _steps(
+    parts: TrainingParts, batches: list[Batch], rate: float, count: int, tick: Callable[[], object]
+) -> list[float]:
     """Take steps, batch after batch; return this rank's seconds of each."""
     sync, seconds = parts.sync, []
     for k in range(count):

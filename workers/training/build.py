@@ -6,69 +6,69 @@ import numpy as np
 
 from common.config import RunConfig
 from common.data.dataset import Dataset
-from common.data.loader import Feed
-from common.data.sampler import Batches
+from common.data.loader import BatchLoader
+from common.data.sampler import RowSampler
 from common.nn.mlp import Mlp
 from common.nn.models import Model
 from common.rng import Stream, generator
 from ps.comm.agreement import fingerprint, same_everywhere
-from ps.comm.topology import Nodes
+from ps.comm.topology import Topology
 from ps.metrics.sync_timer import SyncTimer
 from ps.sync.modes import MODES
 from ps.sync.synchronizer import Synchronizer
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class TrainingParts:
     """What a mode needs to train: the synchroniser, its clock, and the rows of each step."""
 
     sync: Synchronizer
     timer: SyncTimer
-    feed: Feed
+    loader: BatchLoader
 
 
-def deal(config: RunConfig, data: Dataset, n_ranks: int) -> Batches:
+def deal(config: RunConfig, data: Dataset, n_ranks: int) -> RowSampler:
     """Return how the training rows are dealt to steps and ranks."""
-    return Batches(len(data.train), config.batch_size, config.seed, config.rows, n_ranks)
+    return RowSampler(len(data.train), config.batch_size, config.seed, config.rows, n_ranks)
 
 
-def assemble(mode: str, nodes: Nodes, config: RunConfig, data: Dataset, model: Model | Mlp) -> Parts:
+def assemble(mode: str, topology: Topology, config: RunConfig, data: Dataset, model: Model | Mlp) -> TrainingParts:
     """Build a mode and fill its parameters. Collective; raises JobError."""
-    comm = nodes.comm
-    batches = deal(config, data, comm.size)
-    counts = np.array([batches.counts(rank) for rank in range(comm.size)])
-    timer = SyncTimer(nodes, batches.steps_per_epoch)
-    sync = MODES[mode].build(nodes, model, config, timer, counts)
-    initialise(nodes, config, data, model, sync)
-    return Parts(sync, timer, make_feed(data, model, sync, batches, comm.rank))
+    comm = topology.comm
+    sampler = deal(config, data, comm.size)
+    counts = np.array([sampler.counts(rank) for rank in range(comm.size)])
+    timer = SyncTimer(topology, sampler.steps_per_epoch)
+    sync = MODES[mode].build(topology, model, config, timer, counts)
+    initialise(topology, config, data, model, sync)
+    return TrainingParts(sync, timer, make_loader(data, model, sync, sampler, comm.rank))
 
 
-def make_feed(data: Dataset, model: Model | Mlp, sync: Synchronizer, batches: Batches, rank: int) -> Feed:
+def make_loader(data: Dataset, model: Model | Mlp, sync: Synchronizer, sampler: RowSampler, rank: int) -> BatchLoader:
     """Return what deals a rank its batches."""
-    return Feed(
+    return BatchLoader(
         data.rows,
         data.y,
         model.loss,
         model.sizes[-1] if isinstance(model, Mlp) else data.n_classes or data.n_targets,
         sync.plan(),
-        lambda epoch: data.train[batches.order(epoch, rank)],
-        fixed=batches.fixed,
+        lambda epoch: data.train[sampler.order(epoch, rank)],
+        fixed=sampler.fixed,
         allocate=sync.allocate_rows,
     )
 
 
-def initialise(nodes: Nodes, config: RunConfig, data: Dataset, model: Model | Mlp, sync: Synchronizer) -> None:
+def initialise(topology: Topology, config: RunConfig, data: Dataset, model: Model | Mlp, sync: Synchronizer) -> None:
     """Fill the parameters: rank 0's everywhere, or with ``init = "per-rank"`` each rank's own."""
-    comm, flat = nodes.comm, sync.flat
+    comm, flat = topology.comm, sync.flat
     if comm.rank == 0 or config.init == "per-rank":
         if data.initial is not None and {k: v.shape for k, v in data.initial.items()} == flat.shapes:
             for name, value in data.initial.items():
-                flat.p[name][...] = value
+                flat.params[name][...] = value
         else:
-            model.init(flat.p, generator(config.seed, Stream.INIT, comm.rank))
+            model.init(flat.params, generator(config.seed, Stream.INIT, comm.rank))
     if config.init == "broadcast":
         sync.broadcast()
-        digest = fingerprint(flat.params).encode()
+        digest = fingerprint(flat.param_vector).encode()
         same_everywhere(
             comm, digest, "initial parameters", "they were just broadcast: look for faulty memory or network"
         )

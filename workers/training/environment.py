@@ -16,12 +16,12 @@ from common.nn.mlp import Mlp
 from common.nn.models import Model
 from ps.comm.agreement import fingerprint
 from ps.comm.collectives import allgather
-from ps.comm.topology import Nodes
+from ps.comm.topology import Topology
 from ps.metrics.sync_timer import SyncTimer
 
 
 def describe(
-    nodes: Nodes, config: RunConfig, data: Dataset, model: Model | Mlp, flat: Flat, threads: tuple[int, str]
+    nodes: Topology, config: RunConfig, data: Dataset, model: Model | Mlp, flat: Flat, threads: tuple[int, str]
 ) -> dict[str, Any]:
     """Return the facts, the same on every rank but for the process. Collective.
 
@@ -66,7 +66,7 @@ def describe(
             "loss": type(model.loss).__name__,
             "parameters": {name: list(shape) for name, shape in flat.shapes.items()},
             "n_parameters": flat.n,
-            "initial_fingerprint": fingerprint(flat.params),
+            "initial_fingerprint": fingerprint(flat.param_vector),
         },
         "packet_bytes": flat.packet.nbytes,
     }
@@ -84,7 +84,7 @@ def blas() -> dict[str, Any] | None:
     return {k: pools[0].get(k) for k in ("internal_api", "version", "architecture")} if pools else None
 
 
-def timing(nodes: Nodes, timer: SyncTimer) -> dict[str, Any]:
+def timing(nodes: Topology, timer: SyncTimer) -> dict[str, Any]:
     """Return how wait and transfer are told apart."""
     several = "; node offsets by round trips with rank 0 at both ends of an epoch" if nodes.count > 1 else ""
     return {

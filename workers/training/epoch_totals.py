@@ -8,7 +8,7 @@ from workers.training.loop import Synchronizer
 LOSS_SUM = int(Slot.LOSS_SUM)
 
 
-class Ledger:
+class EpochTotals:
     """Sits between the training loop and its synchroniser, and adds up what the steps' packets say.
 
     ``rows``, ``loss_sum``: of all ranks, in the steps of the epoch since ``begin``. ``begun``: whether a step has begun
@@ -18,7 +18,7 @@ class Ledger:
     def __init__(self, inner: Synchronizer) -> None:
         self.inner = inner
         self.flat = inner.flat
-        self.marks = inner.marks
+        self.step_times = inner.step_times
         self.begun = False
         self.begin()
 

@@ -10,7 +10,7 @@ import numpy as np
 from common.config import RunConfig
 from common.data.dataset import Dataset, Rows
 from common.data.loader import Batch
-from common.data.sampler import Batches
+from common.data.sampler import RowSampler
 from common.errors import ConfigError
 from common.step_times import BACKWARD
 from ps.coordinator.coordinator import Coordinator
@@ -34,7 +34,7 @@ class FaultySync:
         self.inner = inner
         self.timer = timer
         self.flat = inner.flat
-        self.marks = inner.marks
+        self.step_times = inner.step_times
         self.slower = next((fault.x - 1 for fault in faults if fault.kind == SLOW), 0.0)
         self.due = {(fault.kind, fault.step) for fault in faults}
         self.steps = done
@@ -56,7 +56,7 @@ class FaultySync:
             while time.perf_counter() < until:  # awake: where ranks share cores, sleepers wake up late
                 pass
             if sample:
-                self.marks.now[BACKWARD] = time.perf_counter()
+                self.step_times.now[BACKWARD] = time.perf_counter()
         return loss_sum
 
     def step(self, batch: Batch, loss_sum: float, *, stop: bool, sample: bool, save: bool) -> int:
@@ -71,7 +71,7 @@ class FaultySync:
             k = self.timer.steps - 1
             self.rest_s = time.perf_counter() - start - (self.timer.left[k] - self.timer.arrived[k])
         if (DIVERGE, self.steps) in self.due:
-            self.flat.params[0] += 1
+            self.flat.param_vector[0] += 1
         return asked
 
     def not_finite(self, batch: Batch) -> list[str]:
@@ -85,12 +85,12 @@ def hang() -> NoReturn:
         time.sleep(HANG_S)
 
 
-def check(faults: tuple[Fault, ...], config: RunConfig, batches: Batches, copies: int) -> None:
+def check(faults: tuple[Fault, ...], config: RunConfig, sampler: RowSampler, copies: int) -> None:
     """Raise ConfigError for a fault that cannot happen in this run.
 
     ``copies``: how often the parameters exist in the job.
     """
-    check_steps(faults, config.epochs * batches.steps_per_epoch)
+    check_steps(faults, config.epochs * sampler.steps_per_epoch)
     for fault in faults:
         if fault.kind == DIVERGE and (copies == 1 or config.init != "broadcast"):
             raise ConfigError(
@@ -99,7 +99,7 @@ def check(faults: tuple[Fault, ...], config: RunConfig, batches: Batches, copies
                 "or --mode shared on several nodes, with --init broadcast"
             )
         if fault.kind == NAN and fault.rank is not None:
-            rows = batches.counts(fault.rank)
+            rows = sampler.counts(fault.rank)
             if not rows[(fault.step - 1) % len(rows)]:
                 raise ConfigError(f"inject: {fault}: the rank has no rows in that step; take another one")
 
@@ -110,7 +110,7 @@ def place(faults: tuple[Fault, ...], sync: Synchronizer, timer: SyncTimer, rank:
     return FaultySync(sync, timer, own, done) if own else sync
 
 
-def go_on_at(sync: Synchronizer, done: int) -> None:
+def seek(sync: Synchronizer, done: int) -> None:
     """Have what ``place`` returned count on from a number of steps, of which the next may have been begun before."""
     if isinstance(sync, FaultySync):
         sync.steps = done

@@ -14,7 +14,7 @@ from common.errors import EXIT_OK, EXIT_STOPPED
 from common.flat import Array
 from common.nn.mlp import Mlp
 from common.nn.models import Model
-from common.progress import Position
+from common.progress import RankStatus
 from ps.comm.agreement import at_root
 from ps.comm.collectives import allgather
 from ps.coordinator import outputs
@@ -28,9 +28,9 @@ from ps.text.stdout import say
 from workers.checkpoint.resume import Origin
 from workers.checkpoint.saving import Saving
 from workers.launch import signals
-from workers.training.epoch_totals import Ledger
+from workers.training.epoch_totals import EpochTotals
 from workers.training.loop import Trainer
-from workers.training.step_faults import Duties
+from workers.training.step_faults import StepFaults
 
 WORD_S = 1.0
 """How long to wait at the job's end for what the witnesses have seen of ranks that died."""
@@ -53,12 +53,12 @@ class Job:
     sync: Synchronizer
     timer: SyncTimer
     stop: signals.StopFlag
-    position: Position
+    rank_status: RankStatus
     threads: tuple[int, str]
     sync_facts: dict[str, Any]
     origin: Origin
     saving: Saving
-    duties: Duties
+    duties: StepFaults
     coordinator: Coordinator | None = None
     row: Array = field(init=False)
     """What this rank hands to the coordinator at an epoch's end."""
@@ -67,9 +67,9 @@ class Job:
     """What was decided at the end of ``epoch``, if that has been reached."""
     last: dict[str, Any] = field(init=False)
     """What was decided at the end of the epoch before, and which that was."""
-    ledger: Ledger | None = None
+    ledger: EpochTotals | None = None
     """What all ranks did of the epoch; only where ranks may die and the others go on (workers/elastic/survivors.py)."""
-    bring_words: Callable[[float], None] = field(default=lambda wait_s: None)  # noqa: ARG005
+    collect_death_notes: Callable[[float], None] = field(default=lambda wait_s: None)  # noqa: ARG005
     """At rank 0: bring what was seen of ranks that died to the log, and wait so long for what is missing."""
     kept: bool = field(init=False)
     """Whether the best parameters are remembered."""
@@ -112,7 +112,7 @@ class Job:
             self.over = True
             if self.kept:
                 self.sync.restore()
-            self.position.phase, self.position.epoch = "final test", 0
+            self.rank_status.phase, self.rank_status.epoch = "final test", 0
             self._finish("ok", EXIT_OK, self._test())
         assert self.code is not None
         return self.code
@@ -121,7 +121,7 @@ class Job:
         if decision["diverged"]:
             self.duties.heal()
         self.keep(decision)
-        self.position.phase = "checkpoint"
+        self.rank_status.phase = "checkpoint"
         sums = self.trainer.sums
         self.saving.after_epoch(self.epoch, sums)
         self.over = decision["stop"]
@@ -147,11 +147,11 @@ class Job:
             self.ledger.begin()
 
     def _close_epoch(self, epoch: int, sums: EpochSums) -> dict[str, Any]:
-        self.position.phase = "evaluation"
+        self.rank_status.phase = "evaluation"
         start = self.timer.clock()
         validation = self.trainer.evaluate(self.own(self.data.validation))
         evaluation_s = self.timer.clock() - start
-        self.position.phase = "end of epoch"
+        self.rank_status.phase = "end of epoch"
         times = self.timer.close_epoch()
         sampled = self._fill_row(sums, times, (*validation, evaluation_s))
         table = rank_row.gather(self.comm, self.row)
@@ -167,9 +167,9 @@ class Job:
 
         def close() -> dict[str, Any]:
             assert table is not None
-            self.position.phase = "writing the log"
+            self.rank_status.phase = "writing the log"
             self.saving.look()
-            self.bring_words(0.0)
+            self.collect_death_notes(0.0)
             decision = self.lead().epoch(epoch, table, facts, len(self.data.validation), begin_s)
             self.decision = {**decision, "signalled": bool(table["signal"].any())}
             if self.ledger is not None:  # who becomes the coordinator needs what this one knows
@@ -184,9 +184,9 @@ class Job:
 
         ``evaluation``: sum of losses, rows classified right and seconds of the validation.
         """
-        sync, feed, saving, row = self.sync, self.trainer.feed, self.saving, self.row
+        sync, loader, saving, row = self.sync, self.trainer.loader, self.saving, self.row
         checksum, finite = sync.check_parameters()
-        sampled, numbers, lines = sync.marks.close_epoch()
+        sampled, numbers, lines = sync.step_times.close_epoch()
         row["moments"][0, : len(sampled), :-1] = times.align(lines)
         row["moments"][0, : len(sampled), -1] = times.last[numbers]
         values: dict[str, Any] = {
@@ -196,8 +196,8 @@ class Job:
             "validation_correct": evaluation[1],
             "preemptions": sums.preemptions,
             "loop_s": sums.loop_s,
-            "input_s": feed.input_s,
-            "compute_s": sums.loop_s - times.sync_s - sync.sampling_s - feed.input_s - saving.in_loop_s,
+            "input_s": loader.input_s,
+            "compute_s": sums.loop_s - times.sync_s - sync.sampling_s - loader.input_s - saving.in_loop_s,
             "reduce_s": sync.reduce_s,
             "wait_s": times.wait_s,
             "transfer_s": times.transfer_s,
@@ -216,12 +216,12 @@ class Job:
         }
         for name, value in values.items():
             row[name] = value
-        sync.sampling_s = sync.reduce_s = feed.input_s = saving.seconds = saving.in_loop_s = 0.0
+        sync.sampling_s = sync.reduce_s = loader.input_s = saving.seconds = saving.in_loop_s = 0.0
         return sampled
 
     def _stopped(self, sums: EpochSums, *, closed: bool = False) -> None:
         epoch, steps = self.epoch, sums.steps
-        self.position.phase = "checkpoint"
+        self.rank_status.phase = "checkpoint"
         self.saving.save(epoch, sums, closed=closed, wait=True)
         signalled = allgather(self.comm, self.stop.signal)
         asked = {str(rank): signals.name(number) for rank, number in enumerate(signalled) if number}
@@ -250,14 +250,14 @@ class Job:
 
     def _finish(self, status: str, code: int, facts: dict[str, Any]) -> None:
         """Save what the run leaves behind, at rank 0."""
-        self.position.phase = "saving"
+        self.rank_status.phase = "saving"
         self.saving.close()
 
         def save() -> None:
-            self.position.phase = "writing the model"
-            self.bring_words(WORD_S)
+            self.rank_status.phase = "writing the model"
+            self.collect_death_notes(WORD_S)
             outputs.save(
-                self.lead(), self.sync.flat, self.scaling, status, self.saving.failed, facts, self.position.tick
+                self.lead(), self.sync.flat, self.scaling, status, self.saving.failed, facts, self.rank_status.tick
             )
             self.code = code
 

@@ -15,23 +15,23 @@ from common.flat import Array
 from common.nn import custom_model, models
 from common.nn.mlp import Mlp
 from common.nn.models import Model
-from common.progress import WAITING, Position
+from common.progress import WAITING, RankStatus
 from ps.comm.agreement import at_root, same_everywhere, together
 
 
-def load(comm: MPI.Comm, config: RunConfig, position: Position) -> tuple[Dataset, Array, Array]:
+def load(comm: MPI.Comm, config: RunConfig, rank_status: RankStatus) -> tuple[Dataset, Array, Array]:
     """Read and check the data on every rank; return it with the features' mean and scale. Raises JobError."""
 
     def read() -> Dataset:
-        with _alone(position, "reading data"):
+        with _alone(rank_status, "reading data"):
             return check(sources.read(config, comm.rank, comm.size), config)
 
     def scaling() -> list[list[float]]:
-        with _alone(position, "preparing data"):
+        with _alone(rank_status, "preparing data"):
             return [v.tolist() for v in data.scaling()]
 
     def scale() -> None:
-        with _alone(position, "preparing data"):
+        with _alone(rank_status, "preparing data"):
             data.scale(mean, deviation, config.dtype)
 
     data = together(comm, read)
@@ -50,13 +50,13 @@ def load(comm: MPI.Comm, config: RunConfig, position: Position) -> tuple[Dataset
 
 
 @contextlib.contextmanager
-def _alone(position: Position, phase: str) -> Iterator[None]:
+def _alone(rank_status: RankStatus, phase: str) -> Iterator[None]:
     """Name what this rank does by itself; behind it, it waits for the others."""
-    position.phase = phase
+    rank_status.phase = phase
     try:
         yield
     finally:
-        position.phase = WAITING
+        rank_status.phase = WAITING
 
 
 def make_model(comm: MPI.Comm, config: RunConfig, data: Dataset) -> Model | Mlp:

@@ -7,14 +7,14 @@ from typing import Protocol
 
 from common.config import RunConfig
 from common.data.dataset import Dataset, Rows
-from common.data.loader import Batch, Feed
+from common.data.loader import Batch, BatchLoader
 from common.errors import StepError
 from common.flat import ASK_STOP, Flat
 from common.nn import schedules
 from common.nn.mlp import Mlp
 from common.nn.models import Model
 from common.progress import AT, COMPUTE, EXCHANGE, N_PARTS, OUTSIDE, TICK
-from common.step_times import BEGIN, END, INPUT, Marks, sampled_steps
+from common.step_times import BEGIN, END, INPUT, StepTimes, sampled_steps
 from ps.metrics.epoch_sums import EpochSums
 
 EVALUATION_ROWS = 512
@@ -25,7 +25,7 @@ class Synchronizer(Protocol):
     """What the loop needs of a sync mode."""
 
     flat: Flat
-    marks: Marks
+    step_times: StepTimes
 
     def backward(self, batch: Batch, lr: float, *, sample: bool) -> float:
         """Compute this rank's gradient; return its sum of losses."""
@@ -43,7 +43,7 @@ class StopRequest(Protocol):
     signal: int
 
 
-class Duties(Protocol):
+class StepFaults(Protocol):
     """What the loop hands to the job."""
 
     @property
@@ -53,7 +53,7 @@ class Duties(Protocol):
     def save(self, epoch: int, sums: "EpochSums") -> None:
         """Save what there is after ``sums.steps`` steps of an epoch; all ranks call it there."""
 
-    def mend(self, fault: StepError) -> bool:
+    def recover(self, fault: StepError) -> bool:
         """Say whether to take the step again, or else to leave it out. Raises JobError where training must end."""
 
 
@@ -77,16 +77,16 @@ class Trainer:
         config: RunConfig,
         data: Dataset,
         model: Model | Mlp,
-        feed: Feed,
+        loader: BatchLoader,
         sync: Synchronizer,
         stop: StopRequest,
         progress: Progress,
-        duties: Duties,
+        duties: StepFaults,
     ) -> None:
         self.config = config
         self.data = data
         self.model = model
-        self.feed = feed
+        self.loader = loader
         self.sync = sync
         self.stop = stop
         self.progress = progress
@@ -106,22 +106,22 @@ class Trainer:
 
         Raises what the synchroniser raises; ``batch`` is then the one it happened on.
         """
-        sums, feed, progress, stop = EpochSums(first=done, steps=done), self.feed, self.progress, self.stop
+        sums, loader, progress, stop = EpochSums(first=done, steps=done), self.loader, self.progress, self.stop
         duties, cells, self.sums = self.duties, progress.cells, sums
         backward, step = self.sync.backward, self.sync.step
-        rates = schedules.learning_rates(self.config, epoch, feed.steps)
-        sampled = frozenset(sampled_steps(feed.steps))
+        rates = schedules.learning_rates(self.config, epoch, loader.steps)
+        sampled = frozenset(sampled_steps(loader.steps))
         loss_sum, rows = 0.0, 0
         progress.epoch = epoch
         preempted = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
         cells[AT] = at = N_PARTS * done
         start = time.perf_counter()
-        for k, batch in enumerate(feed.epoch(epoch, done), done):
+        for k, batch in enumerate(loader.epoch(epoch, done), done):
             cells[AT] = at + COMPUTE
             self.batch = batch
             sample = k in sampled
             if sample:
-                self._begin_marks(k, start)
+                self._begin_step_times(k, start)
             try:
                 self.loss_sum = loss = backward(batch, rates[k], sample=sample)
                 cells[AT] = at + EXCHANGE
@@ -136,8 +136,8 @@ class Trainer:
             loss_sum += loss
             rows += n
             if sample:
-                self.sync.marks.now[END] = time.perf_counter()
-                self.sync.marks.close_step(k)
+                self.sync.step_times.now[END] = time.perf_counter()
+                self.sync.step_times.close_step(k)
             if asked:
                 sums.rows, sums.loss_sum, sums.steps = rows, loss_sum, k + 1
                 if asked & ASK_STOP:
@@ -156,7 +156,7 @@ class Trainer:
     def _mended(self, fault: StepError, batch: Batch, rate: float) -> tuple[float, int, int, int]:
         """Take a step again until it is right; return loss, rows, what was asked for, and 1 if it was left out."""
         stop, duties = self.stop, self.duties
-        while duties.mend(fault):
+        while duties.recover(fault):
             try:
                 self.loss_sum = loss = self.sync.backward(batch, rate, sample=False)
                 asked = self.sync.step(batch, loss, stop=stop.signal != 0, save=duties.due, sample=False)
@@ -166,10 +166,10 @@ class Trainer:
                 return loss, batch.n, asked, 0
         return 0.0, 0, 0, 1
 
-    def _begin_marks(self, k: int, epoch_start: float) -> None:
-        marks, feed, now = self.sync.marks.now, self.feed, time.perf_counter()
-        marks[BEGIN] = now
-        marks[INPUT] = feed.filled if k % feed.ahead == 0 and feed.filled >= epoch_start else now
+    def _begin_step_times(self, k: int, epoch_start: float) -> None:
+        step_times, loader, now = self.sync.step_times.now, self.loader, time.perf_counter()
+        step_times[BEGIN] = now
+        step_times[INPUT] = loader.filled if k % loader.ahead == 0 and loader.filled >= epoch_start else now
 
     def evaluate(self, rows: Rows) -> tuple[float, int]:
         """Return (sum of losses, rows classified right) over the given rows of the data."""
@@ -177,7 +177,7 @@ class Trainer:
         for start in range(0, len(rows), EVALUATION_ROWS):
             chosen = rows[start : start + EVALUATION_ROWS]
             y = self.data.y[chosen]
-            out = self.model.predict(self.sync.flat.p, self.data.x[chosen])
+            out = self.model.predict(self.sync.flat.params, self.data.x[chosen])
             loss_sum += self.model.loss.sum(out, y)
             correct += self.model.loss.correct(out, y)
             self.progress.cells[TICK] += 1

@@ -14,9 +14,9 @@ from common.errors import EXIT_USAGE, JobError
 from common.nn.functional import MeanSquaredError
 from common.nn.mlp import Mlp
 from common.nn.models import Model
-from common.progress import WAITING, Position
+from common.progress import WAITING, RankStatus
 from ps.comm.agreement import at_root, same_everywhere, together
-from ps.comm.topology import Nodes
+from ps.comm.topology import Topology
 from ps.coordinator import run_folder
 from ps.coordinator.coordinator import Coordinator
 from ps.coordinator.run_folder import make_folder
@@ -33,11 +33,11 @@ from workers.training import fault_injection
 from workers.training.auto_mode import choose
 from workers.training.build import assemble, deal
 from workers.training.environment import describe, timing
-from workers.training.epoch_totals import Ledger
+from workers.training.epoch_totals import EpochTotals
 from workers.training.job import Job
 from workers.training.loading import load, make_model
 from workers.training.loop import Trainer
-from workers.training.step_faults import Duties
+from workers.training.step_faults import StepFaults
 
 
 def configure(comm: MPI.Comm, arguments: list[str]) -> RunConfig | int:
@@ -57,9 +57,9 @@ def configure(comm: MPI.Comm, arguments: list[str]) -> RunConfig | int:
     return RunConfig.from_dict(agreed)
 
 
-def find_origin(comm: MPI.Comm, config: RunConfig, position: Position) -> Origin:
+def find_origin(comm: MPI.Comm, config: RunConfig, rank_status: RankStatus) -> Origin:
     """Return where training begins; rank 0's has the checkpoint. Raises JobError."""
-    position.phase = WAITING if comm.rank else "reading the checkpoint"
+    rank_status.phase = WAITING if comm.rank else "reading the checkpoint"
     read: list[Origin] = []
 
     def look() -> dict[str, Any] | None:
@@ -92,12 +92,14 @@ def check_fit(config: RunConfig, origin: Origin, data: Dataset, n_ranks: int) ->
         )
 
 
-def prepare(comm: MPI.Comm, nodes: Nodes, config: RunConfig, origin: Origin, stop: StopFlag, position: Position) -> Job:
+def prepare(
+    comm: MPI.Comm, topology: Topology, config: RunConfig, origin: Origin, stop: StopFlag, rank_status: RankStatus
+) -> Job:
     """Build everything a job needs and write the log's header. Raises JobError."""
-    threads = limit_threads(nodes)
+    threads = limit_threads(topology)
     asked = together(comm, lambda: fault_spec.of_job(config.inject, comm.size))
-    data, mean, scale = load(comm, config, position)
-    position.phase = "building the model"
+    data, mean, scale = load(comm, config, rank_status)
+    rank_status.phase = "building the model"
     data.train = fault_injection.order(asked, data)
     model = make_model(comm, config, data)
     check_fit(config, origin, data, comm.size)
@@ -105,43 +107,43 @@ def prepare(comm: MPI.Comm, nodes: Nodes, config: RunConfig, origin: Origin, sto
     if mode == AUTO and origin.mode:
         mode = origin.mode
     elif mode == AUTO:
-        position.phase = "choosing a mode"
-        mode, trials = choose(nodes, config, data, model, position.tick)
-        position.phase = "building the model"
-    copies = comm.size if MODES[mode].replicas else nodes.count
+        rank_status.phase = "choosing a mode"
+        mode, trials = choose(topology, config, data, model, rank_status.tick)
+        rank_status.phase = "building the model"
+    copies = comm.size if MODES[mode].replicas else topology.count
     together(comm, lambda: fault_injection.check(asked, config, deal(config, data, comm.size), copies))
-    parts = assemble(mode, nodes, config, data, model)
-    done = (origin.epoch - 1) * parts.feed.steps + origin.before.steps
+    parts = assemble(mode, topology, config, data, model)
+    done = (origin.epoch - 1) * parts.loader.steps + origin.before.steps
     sync = fault_injection.place(asked, parts.sync, parts.timer, comm.rank, done)
     if origin.loads:
-        position.phase = "loading the checkpoint"
-        snapshot, into = origin.snapshot, (parts.sync, parts.feed.steps)
+        rank_status.phase = "loading the checkpoint"
+        snapshot, into = origin.snapshot, (parts.sync, parts.loader.steps)
         parts.sync.load(together(comm, lambda: None if snapshot is None else state_of(snapshot, *into)))
         origin.snapshot = None
-    saving = Saving(comm, config, parts.sync, parts.feed.steps)
-    saving.before, saving.tick = origin.before, position.tick
-    duties = Duties(comm, config, parts.sync, saving, position)
+    saving = Saving(comm, config, parts.sync, parts.loader.steps)
+    saving.before, saving.tick = origin.before, rank_status.tick
+    duties = StepFaults(comm, config, parts.sync, saving, rank_status)
     duties.skipped = origin.skipped
-    parts.sync.go_on_at(origin.before.steps)
-    ledger = Ledger(sync) if config.elastic else None
-    trainer = Trainer(config, data, model, parts.feed, ledger or sync, stop, position, duties)
+    parts.sync.seek(origin.before.steps)
+    ledger = EpochTotals(sync) if config.elastic else None
+    trainer = Trainer(config, data, model, parts.loader, ledger or sync, stop, rank_status, duties)
     duties.not_finite = trainer.not_finite
     facts = {"mode": mode, **parts.sync.facts(), "trials": trials}
     return Job(
-        comm, config, data, (mean, scale), model, trainer, parts.sync, parts.timer, stop, position, threads, facts,
+        comm, config, data, (mean, scale), model, trainer, parts.sync, parts.timer, stop, rank_status, threads, facts,
         origin, saving, duties, ledger=ledger,
     )  # fmt: skip
 
 
-def open_log(job: Job, nodes: Nodes) -> None:
+def open_log(job: Job, topology: Topology) -> None:
     """Make the run folder and the coordinator, write the header, then what was found out about the start.
 
     Raises JobError; if there is a coordinator by then, its log is open.
     """
     comm, config, data = job.comm, job.config, job.data
-    job.position.phase = "opening the log"
-    facts = describe(nodes, config, data, job.model, job.sync.flat, job.threads)
-    job.position.folder = Path(at_root(comm, lambda: _begin_log(job, nodes, facts)))
+    job.rank_status.phase = "opening the log"
+    facts = describe(topology, config, data, job.model, job.sync.flat, job.threads)
+    job.rank_status.folder = Path(at_root(comm, lambda: _begin_log(job, topology, facts)))
     spread = row_balance.measure(comm, data, deal(config, data, comm.size))
     findings = _compare(job)
     if "targets-differ" not in [finding.code for finding in findings]:
@@ -155,16 +157,16 @@ def open_log(job: Job, nodes: Nodes) -> None:
             lead.verdict(finding)
 
     at_root(comm, note)
-    job.position.phase = "training"
+    job.rank_status.phase = "training"
 
 
-def _begin_log(job: Job, nodes: Nodes, facts: dict[str, Any]) -> str:
+def _begin_log(job: Job, topology: Topology, facts: dict[str, Any]) -> str:
     """Make the run folder and the coordinator, and write the first record of this job; return the folder."""
     config, origin, resumed = job.config, job.origin, bool(job.origin.folder)
     folder = Path(origin.folder) if resumed else make_folder(config.output, config.mode, job.comm.size)
     lead = appoint(job, folder, resumed=resumed)
     run_folder.tidy(folder)  # behind the lock on the log: no other job writes here
-    job.position.folder = folder
+    job.rank_status.folder = folder
     if resumed:
         lead.recall(origin.memory, facts)
         lead.event(
@@ -176,9 +178,9 @@ def _begin_log(job: Job, nodes: Nodes, facts: dict[str, Any]) -> str:
         return str(folder)
     lead.header(
         **facts,
-        steps_per_epoch=job.trainer.feed.steps,
+        steps_per_epoch=job.trainer.loader.steps,
         sync=job.sync_facts,
-        timing=timing(nodes, job.timer),
+        timing=timing(topology, job.timer),
         contribution={"method": "measured on the sampled_steps of each epoch, before and after the sum"},
     )
     return str(folder)
@@ -206,7 +208,7 @@ def _compare(job: Job) -> list[Verdict]:
     comm, config, data = job.comm, job.config, job.data
     found = []
     if config.init == "per-rank":
-        found.append(replicas_differ.replicas_differ(comm, job.sync.flat.params))
+        found.append(replicas_differ.replicas_differ(comm, job.sync.flat.param_vector))
     if config.rows == "shard" and config.model == "linear":
         low, high = len(data.train) * comm.rank // comm.size, len(data.train) * (comm.rank + 1) // comm.size
         own = data.train[low:high]

@@ -8,7 +8,7 @@ from mpi4py import MPI
 from common.config import RunConfig
 from common.errors import JobError, NotFiniteError, StepError
 from common.host import host
-from common.progress import Position
+from common.progress import RankStatus
 from ps.comm.agreement import at_root
 from ps.comm.collectives import allgather
 from ps.metrics.epoch_sums import EpochSums
@@ -19,7 +19,7 @@ from workers.checkpoint.saving import Saving
 MOST_TRIES = 3
 
 
-class Duties:
+class StepFaults:
     """The job's side of the training loop.
 
     ``not_finite``: returns what was not finite on this rank in the last step. ``event``: writes an event to the log, at
@@ -27,9 +27,9 @@ class Duties:
     """
 
     def __init__(
-        self, comm: MPI.Comm, config: RunConfig, sync: Synchronizer, saving: Saving, position: Position
+        self, comm: MPI.Comm, config: RunConfig, sync: Synchronizer, saving: Saving, rank_status: RankStatus
     ) -> None:
-        self.comm, self.config, self.sync, self.saving, self.position = comm, config, sync, saving, position
+        self.comm, self.config, self.sync, self.saving, self.rank_status = comm, config, sync, saving, rank_status
         self.not_finite: Callable[[], list[str]] = list
         self.event: Callable[..., None] = lambda what, **fields: None  # noqa: ARG005
         self.skipped = (0, 0, 0)
@@ -47,9 +47,9 @@ class Duties:
         self.saving.save(epoch, sums)
         self.saving.in_loop_s += self.saving.seconds - before
 
-    def mend(self, fault: StepError) -> bool:
+    def recover(self, fault: StepError) -> bool:
         """See Duties in workers/training/loop.py. Collective; the same on all ranks."""
-        self.sync.withdraw()
+        self.sync.undo_begin()
         # a flipped bit can also make a number that is not finite
         if isinstance(fault, NotFiniteError) and not self._differing()[0]:
             self._leave_out()
@@ -71,7 +71,7 @@ class Duties:
 
     def heal(self) -> None:
         """Repair the ranks whose parameters differ from most. Collective; raises JobError where that may not be."""
-        at = self.position
+        at = self.rank_status
         tries = self._tries[2] if self._tries[:2] == (at.epoch, at.step) else 0
         self._tries = (at.epoch, at.step, tries + 1)
         named, majority = self._differing()
@@ -94,7 +94,7 @@ class Duties:
         )
 
     def _leave_out(self) -> None:
-        at = self.position
+        at = self.rank_status
         ranks = {str(rank): names for rank, names in enumerate(allgather(self.comm, self.not_finite())) if names}
         where = "; ".join(f"rank {rank}: {', '.join(names)}" for rank, names in ranks.items())
         where = where or "the sum over the ranks, or rate times gradient, though each rank's part is finite"

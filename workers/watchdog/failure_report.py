@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from common.progress import read_folder
-from common.run_files import reserve, say
+from common.run_files import reserve_failure, say
 from workers.watchdog.rank_process import Rank
 
 
-class RunFolder:
+class FailureReport:
     """``folder``: the run folder, once there is one. Before, a witness sees its own node only and writes nothing."""
 
     def __init__(self, orders: dict[str, Any]) -> None:
@@ -28,9 +28,9 @@ class RunFolder:
         if self.folder is None:
             self.folder = next(filter(None, (read_folder(rank.memory) for rank in ranks)), None)
 
-    def reserve(self) -> bool:
+    def reserve_failure(self) -> bool:
         """Return whether to say why the job ends, because nobody has said so."""
-        first = not self._said and (self.folder is None or reserve(self.path("failure")))
+        first = not self._said and (self.folder is None or reserve_failure(self.path("failure")))
         self._said = True
         return first
 

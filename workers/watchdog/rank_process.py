@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from common.host import stat_fields
-from common.progress import ENDED, LOADING, LOST, STACK_SIGNAL, STOPPED, Row, read_row
+from common.progress import ENDED, LOADING, LOST, STACK_SIGNAL, STOPPED, StatusRow, read_row
 
 LOOK_S = 1.0
 """Between two looks at a row."""
@@ -29,7 +29,7 @@ class Rank:
     process: int
     memory: BinaryIO
     line: BinaryIO
-    row: Row = field(default_factory=Row)
+    row: StatusRow = field(default_factory=StatusRow)
     changed: float = field(default_factory=time.monotonic)
     cpu: int = 0
     longest_ms: int = 0
@@ -38,7 +38,7 @@ class Rank:
     lost: bool = False
     """Whether it died, and the others go on without it."""
 
-    def look(self, now: float, beat: int, *, aborting: bool, stalled: bool) -> Row:
+    def look(self, now: float, beat: int, *, aborting: bool, stalled: bool) -> StatusRow:
         """Read the row and add what is seen from outside. A step that ends a stall is no measure for others."""
         row = read_row(self.memory)
         if self.lost:
@@ -73,7 +73,7 @@ class Rank:
         return self.memory.read().decode(errors="replace").strip()
 
 
-def death(rank: int, host: str, row: Row, process: int, memory_kills_before: int) -> tuple[str, dict[str, Any]]:
+def death(rank: int, host: str, row: StatusRow, process: int, memory_kills_before: int) -> tuple[str, dict[str, Any]]:
     """Return what a rank died of, as a message and as an event."""
     by = signal.Signals(row.signal).name if row.signal else killed_by(process)
     cause = f"ended by a second {by}" if row.signal else f"killed by {by}" if by else "its process is gone"
@@ -85,7 +85,7 @@ def death(rank: int, host: str, row: Row, process: int, memory_kills_before: int
     return message, event
 
 
-def step_time(before: Row, after: Row, seconds: float) -> float:
+def step_time(before: StatusRow, after: StatusRow, seconds: float) -> float:
     """Estimate how long the longest step between two looks took; between epochs, at least."""
     if after.epoch == before.epoch and after.step:
         return seconds / max(1, after.step - before.step)

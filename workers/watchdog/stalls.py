@@ -4,27 +4,27 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common.progress import Row
+from common.progress import StatusRow
 from common.run_files import say
-from workers.watchdog import stall_detection
-from workers.watchdog.stall_detection import Stall
+from workers.watchdog import stall_rules
+from workers.watchdog.stall_rules import Stall
 
 if TYPE_CHECKING:
-    from workers.watchdog.watchdog import Witness
+    from workers.watchdog.watchdog import Watchdog
 
 SILENT_S = 15.0
 """After so long without a look by another node's witness, its rows are not to be trusted."""
 STACKS_S = 5.0
 """How long to wait for the stacks of ranks on other nodes."""
-OVER = Row(over=1)
+OVER = StatusRow(over=1)
 MOST_STACKS = 8
 """Of a job where all ranks wait for each other."""
 
 
-class StallWatch:
+class StallDetector:
     """Notices stalls, in a witness. All witnesses see the same; the one of the lowest node that answers speaks."""
 
-    def __init__(self, witness: "Witness", stall_s: float, abort_s: float) -> None:
+    def __init__(self, witness: "Watchdog", stall_s: float, abort_s: float) -> None:
         """``stall_s``, ``abort_s``: after how many seconds to say so, and to end the job; 0: never."""
         self.witness = witness
         self.stall_s, self.abort_s = stall_s, abort_s
@@ -41,7 +41,7 @@ class StallWatch:
         silent = {number for number, (_, heard) in witness.heard.items() if now - heard > SILENT_S}
         shared = witness.run_folder.folder is not None
         rows = witness.rows if shared else [row if i in witness.ranks else OVER for i, row in enumerate(witness.rows)]
-        stall = stall_detection.find(rows, self.stall_s, silent) if self.stall_s else None
+        stall = stall_rules.find(rows, self.stall_s, silent) if self.stall_s else None
         # before there is a folder nobody knows of other nodes, for which all ranks of this one may wait
         if stall is None or not (shared or stall.ranks or len(witness.ranks) == len(rows)):
             self._over(now)
@@ -54,7 +54,7 @@ class StallWatch:
         if not self.told and self._all_there(stall, now):
             self._announce(stall, silent)
         if self.told and self.abort_s and stall.seconds >= self.abort_s * max(1.0, stall.limit_s / self.stall_s):
-            text = stall_detection.tell(stall, witness.rows, witness.hosts, silent)
+            text = stall_rules.tell(stall, witness.rows, witness.hosts, silent)
             event = {**self.told, "what": "abort", "seconds": stall.seconds}
             witness.end(f"rankwise: {text}; the job is ended (--abort-stall)", event)
 
@@ -106,7 +106,7 @@ class StallWatch:
         witness = self.witness
         found = {number: self._stack(number) for number in self._asked(stall)}
         stacks = {str(number): stack for number, stack in found.items() if stack}
-        text = stall_detection.tell(stall, witness.rows, witness.hosts, silent)
+        text = stall_rules.tell(stall, witness.rows, witness.hosts, silent)
         late = [witness.rows[number] for number in stall.ranks]
         goal = stall.front or late[0]
         self.told = {

@@ -14,13 +14,13 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from common.progress import ABORT_SIGNAL, ENDED, LOST, PAGE_BYTES, STOPPED, Row, read_row
-from common.run_files import claim, leave_word, say, words
-from workers.watchdog.failure_report import RunFolder
+from common.progress import ABORT_SIGNAL, ENDED, LOST, PAGE_BYTES, STOPPED, StatusRow, read_row
+from common.run_files import death_notes, leave_death_note, say, write_failure_once
+from workers.watchdog.failure_report import FailureReport
 from workers.watchdog.log_events import append_events
 from workers.watchdog.rank_process import LOOK_S, Rank, death, memory_kills, open_file
-from workers.watchdog.stall_detection import waits
-from workers.watchdog.stalls import StallWatch
+from workers.watchdog.stall_rules import waits
+from workers.watchdog.stalls import StallDetector
 
 STALLED_LOOK_S = 0.2
 GRACE_S = 3.0
@@ -31,14 +31,14 @@ LOG_S = 8.0
 """How long to wait for rank 0, perhaps on another node, to be gone before the log is written to."""
 
 
-class Witness:
+class Watchdog:
     """Looks at the ranks of its node once a second, and at once when a process ends."""
 
     def __init__(self, orders: dict[str, Any]) -> None:
         """``orders``: see ``workers/watchdog/spawn.py``. Raises OSError if a rank cannot be seen."""
         self.hosts: list[str] = orders["hosts"]
         self.leaders: list[int] = orders["leaders"]
-        self.run_folder = RunFolder(orders)
+        self.run_folder = FailureReport(orders)
         self.ranks = {
             rank: Rank(rank, pid, os.pidfd_open(pid), open_file(pid, handle), open_file(pid, line))
             for rank, pid, handle, line in orders["ranks"]
@@ -49,8 +49,8 @@ class Witness:
         for rank in self.ranks.values():
             self.epoll.register(rank.line, select.EPOLLONESHOT)  # which hears of the other end's closing
             self.epoll.register(rank.process, select.EPOLLIN | select.EPOLLONESHOT)
-        self.stalls = StallWatch(self, float(orders["stall_s"]), float(orders["abort_s"]))
-        self.rows = [Row() for _ in self.hosts]
+        self.stalls = StallDetector(self, float(orders["stall_s"]), float(orders["abort_s"]))
+        self.rows = [StatusRow() for _ in self.hosts]
         self.heard: dict[int, tuple[int, float]] = {}
         self.events: list[dict[str, Any]] = []
         self.beat = 0
@@ -93,7 +93,7 @@ class Witness:
     def end(self, message: str, event: dict[str, Any]) -> None:
         """End the job with an error, and say why if nobody has."""
         self.run_folder.find(self.ranks.values())
-        if self.run_folder.reserve():
+        if self.run_folder.reserve_failure():
             self.run_folder.say(message)
             self.events.append({**event, "message": message.removeprefix("rankwise: "), "noticed": time.time()})
         self._abort()
@@ -122,14 +122,14 @@ class Witness:
             rank.lost = True
             message, event = death(rank.rank, self.hosts[rank.rank], row, rank.process, self.memory_kills)
             say(message)
-            if not leave_word(self.run_folder.folder, event):
+            if not leave_death_note(self.run_folder.folder, event):
                 self.events.append(event)
             return
         if row.claimed or self.kill_at is None:
             self._note_death(rank, row)
         self._end_soon()
 
-    def _goes_on(self, row: Row) -> bool:
+    def _goes_on(self, row: StatusRow) -> bool:
         """Say whether the others go on without a rank that died."""
         ended = row.claimed or row.signal or self.kill_at is not None
         return (
@@ -139,9 +139,9 @@ class Witness:
             and not (self.run_folder.folder and self.run_folder.path("failure").exists())
         )
 
-    def _note_death(self, rank: Rank, row: Row) -> None:
+    def _note_death(self, rank: Rank, row: StatusRow) -> None:
         """Say what a rank died of. What it told itself is there by now, and better."""
-        first = not row.claimed and self.run_folder.reserve()  # before anything that takes time: others may end in it
+        first = not row.claimed and self.run_folder.reserve_failure()  # before anything that takes time: others may end in it
         message, event = death(rank.rank, self.hosts[rank.rank], row, rank.process, self.memory_kills)
         if first:
             self.run_folder.say(message)
@@ -186,7 +186,7 @@ class Witness:
             return
         with shared.open("rb", buffering=0) as file:
             for number in set(range(len(self.rows))) - set(self.ranks):
-                row = Row.unpack(os.pread(file.fileno(), PAGE_BYTES, number * PAGE_BYTES))
+                row = StatusRow.unpack(os.pread(file.fileno(), PAGE_BYTES, number * PAGE_BYTES))
                 beat, heard = self.heard.get(number, (-1, now))
                 if row.beat != beat:
                     heard = now
@@ -206,7 +206,7 @@ class Witness:
             return
         if lost:
             deaths = [event["message"] for event in self.events if event["what"] == "death"]
-            claim(self.run_folder.path("failure"), f"rankwise: {deaths[-1]}")
+            write_failure_once(self.run_folder.path("failure"), f"rankwise: {deaths[-1]}")
         self._bring_to_log()
         if lost:
             self._tidy()
@@ -226,14 +226,14 @@ class Witness:
             self._take_words()
             append_events(self.run_folder.path("log"), self.events, patient)
 
-    def _writers(self) -> list[Row]:
+    def _writers(self) -> list[StatusRow]:
         """Return the rows of those that may write to the log: rank 0, or any where the others go on without it."""
         return self.rows if self.elastic else self.rows[:1]
 
     def _take_words(self) -> None:
         """Take on the deaths that nobody has brought to the log yet, of nodes whose witness is gone, too."""
         if self.elastic and self.run_folder.folder is not None:
-            for path, event in words(self.run_folder.folder):
+            for path, event in death_notes(self.run_folder.folder):
                 with contextlib.suppress(OSError):  # another witness has taken it
                     path.unlink()
                     self.events.append(event)
@@ -241,7 +241,7 @@ class Witness:
 
     def _tidy(self) -> None:
         if (folder := self.run_folder.folder) is not None:
-            for path in [self.run_folder.path("progress"), *(path for path, _ in words(folder) if self.elastic)]:
+            for path in [self.run_folder.path("progress"), *(path for path, _ in death_notes(folder) if self.elastic)]:
                 with contextlib.suppress(OSError):
                     path.unlink(missing_ok=True)
 
@@ -251,7 +251,7 @@ def main() -> None:
     orders = json.load(sys.stdin)
     sys.path += orders["path"]
     try:
-        witness = Witness(orders)
+        witness = Watchdog(orders)
     except OSError as error:
         say(f"rankwise: warning: ranks that die or hang are not told of on {os.uname().nodename} ({error})")
         return

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from common.errors import ConfigError, RankwiseError
 from common.run_files import log_path
-from ps.logfile.deduplicated import CountedReader
+from ps.logfile.deduplicated import DeduplicatedReader
 from ps.logfile.records import Record
 from ps.logfile.schema import Check
 from ps.reader.commands.plot_figures import COLOURS, Pictures
 from ps.reader.commands.plot_points import Point
-from ps.reader.downsample import MOST_RANKS, Thin
+from ps.reader.downsample import MOST_RANKS, Downsampler
 from ps.reader.output import save, tell_torn
 from ps.reader.run_view import RunView
 
@@ -22,8 +22,8 @@ def plot(run: Path, output: Path | None) -> int:
 
     Raises LogError, ConfigError, and RankwiseError without matplotlib or without an epoch.
     """
-    points, names = Thin[Point](MOST_POINTS), list[str]()
-    reader = CountedReader(log_path(run), Check())
+    points, names = Downsampler[Point](MOST_POINTS), list[str]()
+    reader = DeduplicatedReader(log_path(run), Check())
     view = RunView(reader.path)
     for record in reader.records():
         view.add(record)

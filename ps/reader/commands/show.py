@@ -12,10 +12,10 @@ from ps.logfile.reader import Entry
 from ps.logfile.records import Record
 from ps.reader import console
 from ps.reader.commands import show_tables
-from ps.reader.downsample import Thin
+from ps.reader.downsample import Downsampler
 from ps.reader.events import event_lines
 from ps.reader.history import COLUMNS, job_rows, jobs_title
-from ps.reader.row_audit import RowUse
+from ps.reader.row_audit import RowAudit
 from ps.reader.run_view import RunView, death, end_line, extremes, skim, verdict_lines
 from ps.text.numbers import number
 from ps.text.record_lines import mode_name, model_name, named_metric
@@ -31,7 +31,7 @@ class Epochs:
         self.every = every
         self.wanted = wanted
         self.chosen: Record = {}
-        self.thin: Thin[Entry] = Thin(MOST_EPOCHS)
+        self.thin: Downsampler[Entry] = Downsampler(MOST_EPOCHS)
         self._records: list[Record] = []
 
     def add(self, entry: Entry) -> None:
@@ -52,7 +52,7 @@ class Epochs:
 
 def show(run: Path, epoch: int, *, every: bool) -> int:
     """Print the run; return the exit code. Raises LogError."""
-    epochs, rows = Epochs(every=every, wanted=epoch), RowUse()
+    epochs, rows = Epochs(every=every, wanted=epoch), RowAudit()
 
     def passed(entry: Entry) -> None:
         epochs.add(entry)

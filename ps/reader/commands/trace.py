@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from common.errors import RankwiseError
 from common.run_files import log_path
-from ps.logfile.deduplicated import CountedReader
+from ps.logfile.deduplicated import DeduplicatedReader
 from ps.logfile.records import Record
 from ps.logfile.schema import Check
-from ps.reader.downsample import Thin
+from ps.reader.downsample import Downsampler
 from ps.reader.output import save, tell_torn
 from ps.reader.run_view import RunView
 from ps.text.record_lines import mode_name
@@ -63,8 +63,8 @@ class Timeline:
 
     def __init__(self, path: Path) -> None:
         self.view = RunView(path)
-        self.steps: Thin[Step] = Thin(2)
-        self.epochs: Thin[Span] = Thin(MOST_EPOCHS)
+        self.steps: Downsampler[Step] = Downsampler(2)
+        self.epochs: Downsampler[Span] = Downsampler(MOST_EPOCHS)
         self.n_steps = 0
         self._epoch: Record = {}
 
@@ -72,7 +72,7 @@ class Timeline:
         """Take a record in; only header, epochs, sampled steps and changes of the ranks matter."""
         self.view.add(record)
         if record["kind"] == "header":
-            self.steps = Thin(max(2, MOST_SLICES // (len(PHASES) * record["world"])))
+            self.steps = Downsampler(max(2, MOST_SLICES // (len(PHASES) * record["world"])))
         elif record["kind"] == "epoch":
             self._epoch = record
         elif record["kind"] == "steps":
@@ -93,7 +93,7 @@ class Timeline:
 
 def trace(run: Path, output: Path) -> int:
     """Write the trace; return the exit code. Raises LogError, ConfigError, and RankwiseError without a sampled step."""
-    reader = CountedReader(log_path(run), Check())
+    reader = DeduplicatedReader(log_path(run), Check())
     timeline = Timeline(reader.path)
     for record in reader.records():
         timeline.add(record)

@@ -14,7 +14,7 @@ from ps.logfile.header import host_names
 from ps.logfile.reader import Entry
 from ps.logfile.records import GOING_ON, Record
 from ps.reader import console
-from ps.reader.downsample import Thin
+from ps.reader.downsample import Downsampler
 from ps.reader.events import event_line
 from ps.reader.run_view import RunView, end_line, extremes
 from ps.text.numbers import number, percent
@@ -40,7 +40,7 @@ class Picture:
 
     def __init__(self, out: Console) -> None:
         self.out = out
-        self.losses: Thin[tuple[int, float]] = Thin(MOST_LOSSES)
+        self.losses: Downsampler[tuple[int, float]] = Downsampler(MOST_LOSSES)
         self._live = Live(console=out, auto_refresh=False)
 
     def __enter__(self) -> Self:
@@ -52,7 +52,7 @@ class Picture:
 
     def begin(self) -> None:
         """Forget the losses of another run."""
-        self.losses = Thin(MOST_LOSSES)
+        self.losses = Downsampler(MOST_LOSSES)
 
     def add(self, view: RunView, entry: Entry) -> None:
         """Take a loss into the curve; print a finding or an event."""
@@ -70,7 +70,7 @@ class Picture:
 
     def _forget(self, epoch: int) -> None:
         """Drop the losses from an epoch on, which is done again."""
-        kept, self.losses = self.losses.kept(), Thin(MOST_LOSSES)
+        kept, self.losses = self.losses.kept(), Downsampler(MOST_LOSSES)
         for point in kept:
             if point[0] < epoch:
                 self.losses.add(point)

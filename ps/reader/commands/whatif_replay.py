@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from ps.logfile.reader import Entry
 from ps.logfile.records import GOING_ON, Record
-from ps.reader.downsample import Thin
+from ps.reader.downsample import Downsampler
 
 MOST_EPOCHS = 200
 LEAST_EPOCHS = 8
@@ -111,8 +111,8 @@ class Epochs:
     """
 
     def __init__(self) -> None:
-        self.whole: Thin[Entry] = Thin(MOST_EPOCHS)
-        self.parts: Thin[Entry] = Thin(MOST_EPOCHS)
+        self.whole: Downsampler[Entry] = Downsampler(MOST_EPOCHS)
+        self.parts: Downsampler[Entry] = Downsampler(MOST_EPOCHS)
         self.other = 0
         self._n_whole = self._n_parts = self._parameters = 0
         self._world = self._world_of_epochs = 0
@@ -141,7 +141,7 @@ class Epochs:
     def _begin(self) -> None:
         numbers = self._world * (OTHER_FIELDS + 5 * self._parameters)
         most = min(MOST_EPOCHS, max(LEAST_EPOCHS, MOST_NUMBERS // max(1, numbers)))
-        self.whole, self.parts, self._n_whole, self._n_parts = Thin(most), Thin(most), 0, 0
+        self.whole, self.parts, self._n_whole, self._n_parts = Downsampler(most), Downsampler(most), 0, 0
         self._world_of_epochs = self._world
 
     def records(self) -> list[Record]:

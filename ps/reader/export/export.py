@@ -6,7 +6,7 @@ from pathlib import Path
 
 from common.errors import ConfigError
 from common.run_files import log_path
-from ps.logfile.deduplicated import CountedReader
+from ps.logfile.deduplicated import DeduplicatedReader
 from ps.logfile.reader import LogReader
 from ps.logfile.schema import Check
 from ps.reader.export.csv_lines import csv_lines
@@ -15,7 +15,7 @@ from ps.reader.export.markdown import markdown_lines
 from ps.reader.export.tensorboard import write_events
 from ps.reader.output import save, tell_torn
 
-FORMATS: dict[str, Callable[[CountedReader], Iterator[str]]] = {"csv": csv_lines, "markdown": markdown_lines}
+FORMATS: dict[str, Callable[[DeduplicatedReader], Iterator[str]]] = {"csv": csv_lines, "markdown": markdown_lines}
 """Of the run as it counts; JSON lines are of the log as it is."""
 
 
@@ -43,7 +43,7 @@ def export(
         _write(json_lines(raw), output, path)
         tell_torn(raw.torn)
         return 0
-    reader = CountedReader(path, Check())
+    reader = DeduplicatedReader(path, Check())
     if tensorboard is not None:
         write_events(reader, tensorboard)
     else:

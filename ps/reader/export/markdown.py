@@ -4,11 +4,11 @@ import re
 import time
 from collections.abc import Iterator
 
-from ps.logfile.deduplicated import CountedReader
+from ps.logfile.deduplicated import DeduplicatedReader
 from ps.logfile.header import host_names
 from ps.logfile.records import Record
 from ps.reader import history
-from ps.reader.downsample import MOST_RANKS, Thin
+from ps.reader.downsample import MOST_RANKS, Downsampler
 from ps.reader.run_view import RunView, death, end_line, mean
 from ps.text.numbers import number, percent
 from ps.text.record_lines import metric, mode_name, model_name
@@ -18,12 +18,12 @@ MOST_PARAMETERS = 8
 FIGURE = re.compile(r"-|-?\d[\d.,e+-]*( %)?")
 SPECIAL = re.compile(r"[\\`*_\[\]<>|~$&#]")
 
-Rows = list[list[str]]
+Cells = list[list[str]]
 
 
-def markdown_lines(reader: CountedReader) -> Iterator[str]:
+def markdown_lines(reader: DeduplicatedReader) -> Iterator[str]:
     """Yield headings and GitHub-flavoured tables once the whole log is read. Raises LogError."""
-    view, epochs = RunView(reader.path), Thin[list[str]](MOST_EPOCHS)
+    view, epochs = RunView(reader.path), Downsampler[list[str]](MOST_EPOCHS)
     for record in reader.records():
         view.add(record)
         if record["kind"] == "epoch":
@@ -47,7 +47,7 @@ def escape(text: str) -> str:
     return SPECIAL.sub(r"\\\g<0>", " ".join(text.split()))
 
 
-def _table(title: str, columns: list[str], rows: Rows, note: str = "") -> Iterator[str]:
+def _table(title: str, columns: list[str], rows: Cells, note: str = "") -> Iterator[str]:
     """Yield a heading and a table, padded so that it reads well as text too; columns of figures to the right."""
     yield f"\n## {title}\n\n"
     if note:
@@ -62,7 +62,7 @@ def _table(title: str, columns: list[str], rows: Rows, note: str = "") -> Iterat
         yield f"| {' | '.join(padded)} |\n"
 
 
-def _facts(view: RunView) -> Rows:
+def _facts(view: RunView) -> Cells:
     header, config, data, model = view.header, view.header["config"], view.header["data"], view.header["model"]
     rows, versions, blas = data["rows"], header["versions"], header["blas"] or {}
     facts = {
@@ -109,7 +109,7 @@ def _epoch_row(metric_name: str, record: Record) -> list[str]:
     ]
 
 
-def _epochs(view: RunView, epochs: Thin[list[str]]) -> Iterator[str]:
+def _epochs(view: RunView, epochs: Downsampler[list[str]]) -> Iterator[str]:
     rows = epochs.kept()
     if not rows:
         yield "\nNo epoch yet.\n"

@@ -7,13 +7,13 @@ import numpy as np
 
 from common.flat import Array
 from common.run_files import log_path
-from ps.logfile.deduplicated import CountedReader
+from ps.logfile.deduplicated import DeduplicatedReader
 from ps.logfile.header import host_names
 from ps.logfile.records import Record
 from ps.logfile.schema import Check
 from ps.reader.comparison_view import Contents
-from ps.reader.downsample import Thin
-from ps.reader.row_audit import RowUse
+from ps.reader.downsample import Downsampler
+from ps.reader.row_audit import RowAudit
 from ps.reader.run_summary import Summary
 from ps.reader.run_view import RunView
 from ps.text.numbers import percent
@@ -55,13 +55,13 @@ class RunData:
 
     view: RunView
     names: list[str] = field(default_factory=list)
-    epochs: Thin[dict[str, Array]] = field(default_factory=lambda: Thin(MOST_EPOCHS))
+    epochs: Downsampler[dict[str, Array]] = field(default_factory=lambda: Downsampler(MOST_EPOCHS))
     seconds: dict[str, Array] = field(default_factory=dict)
     counts: Array = field(default_factory=lambda: np.zeros(0))
     first: Record = field(default_factory=dict)
     n_epochs: int = 0
     rank_steps: int = 0
-    rows: RowUse = field(default_factory=RowUse)
+    rows: RowAudit = field(default_factory=RowAudit)
     summary: Summary = field(default_factory=Summary)
     measured: Contents = field(default_factory=Contents)
 
@@ -148,7 +148,7 @@ def _sum(one: Array, other: Array) -> Array:
 def collect(run: Path) -> RunData:
     """Read a log. Raises LogError, or RankwiseError if there is none."""
     data = RunData(RunView(log_path(run)))
-    reader = CountedReader(data.view.path, Check())
+    reader = DeduplicatedReader(data.view.path, Check())
     for entry in reader.entries():
         if entry.kind != "steps":  # large, and nothing for this page
             data.add(entry.record())

@@ -4,7 +4,7 @@ import math
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
-from common.progress import ENDED, EXCHANGE, LAST, MEETINGS, N_PARTS, OUTSIDE, STOPPED, WAITING, Row
+from common.progress import ENDED, EXCHANGE, LAST, MEETINGS, N_PARTS, OUTSIDE, STOPPED, WAITING, StatusRow
 
 LONGEST_STEPS = 10
 """A stall is at least so many times the longest step so far."""
@@ -25,21 +25,21 @@ class Stall:
     ranks: tuple[int, ...]
     seconds: float
     limit_s: float
-    front: Row | None
+    front: StatusRow | None
 
 
-def waits(row: Row) -> bool:
+def waits(row: StatusRow) -> bool:
     """Say whether a rank has come to where it waits for the others."""
     return row.at % N_PARTS == EXCHANGE if row.at != OUTSIDE else row.phase in MEETINGS
 
 
-def place(row: Row) -> Place:
+def place(row: StatusRow) -> Place:
     """Return the place in the order in which all ranks come by the places where they wait."""
     last = row.at == OUTSIDE and row.phase in LAST
     return (math.inf if last else row.epoch, math.inf if row.at == OUTSIDE else row.at)
 
 
-def find(rows: Sequence[Row], stall_s: float, silent: Container[int] = ()) -> Stall | None:
+def find(rows: Sequence[StatusRow], stall_s: float, silent: Container[int] = ()) -> Stall | None:
     """Return the stall, if there is one: no rank has gone on for ``stall_s`` (more where steps are slow) seconds.
 
     ``silent``: ranks whose rows are old, for their witness does not answer; they are only blamed if nobody else is.
@@ -68,7 +68,7 @@ def find(rows: Sequence[Row], stall_s: float, silent: Container[int] = ()) -> St
     return Stall(tuple(late), min(rows[rank].age_ms for rank in judged) / 1000, limit_s, met)
 
 
-def tell(stall: Stall, rows: Sequence[Row], hosts: Sequence[str], silent: Container[int] = ()) -> str:
+def tell(stall: Stall, rows: Sequence[StatusRow], hosts: Sequence[str], silent: Container[int] = ()) -> str:
     """Return a stall in words."""
     goal = "any further" if stall.front is None else _goal(stall.front)
     if not stall.ranks:
@@ -86,7 +86,7 @@ def tell(stall: Stall, rows: Sequence[Row], hosts: Sequence[str], silent: Contai
     return f"{text}; no sign of life from {', '.join(mute)}" if mute else text
 
 
-def _goal(front: Row) -> str:
+def _goal(front: StatusRow) -> str:
     if front.step:
         return f"step {front.step} of epoch {front.epoch}"
     if front.phase == WAITING:
