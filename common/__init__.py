@@ -1,1 +1,4 @@
-"""What the training process and the coordinator share: no MPI in here, so every part imports and tests alone."""
+"""What the training process and the coordinator share: configuration, errors, files, vectors, progress.
+
+No MPI in here, so that every file imports and tests on its own.
+"""

@@ -33,7 +33,7 @@ class Flat:
     """Parameters and gradient packet of a model.
 
     ``param_vector``: (n,), ``packet``: (16 + n,) = [status | grad_vector], both of ``dtype``. They are made here, or
-    given: zeros in memory that ranks of a node share. ``params`` and ``grads``: views of the parameters and of the gradient
+    given: zeros in memory that ranks of a node share. ``params`` and ``grads``: views of both
     by name, in the model's order; no copies. The status stands in front because backward frees the gradient from
     its end: a mode that sends pieces early starts at the end and has the status, complete last, in its last piece.
     """

@@ -9,7 +9,7 @@ from typing import Any
 
 from common.run_files import LOG_NAME
 from ps.logfile.writer import RunLog
-from ps.reader.report import report
+from ps.reader.commands.report import report
 from tests.ranks import epochs
 from tests.synthetic import write_run
 

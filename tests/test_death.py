@@ -123,9 +123,7 @@ def test_the_first_of_several_is_named_though_others_are_looked_into_sooner(
     run.folder = tmp_path
     vars(first).update(hosts=["a", "b"], run_folder=run, memory_kills=0, events=[])
     first._note_death(SimpleNamespace(rank=0, process=-1), StatusRow(epoch=3, at=0))  # type: ignore[arg-type]
-    assert (
-        death_notes.read_text() == "rankwise: rank 0 on a died (killed by SIGKILL) at epoch 3, step 1, phase: input\n"
-    )
+    assert failure.read_text() == "rankwise: rank 0 on a died (killed by SIGKILL) at epoch 3, step 1, phase: input\n"
     assert [event["rank"] for event in first.events] == [0]
 
 

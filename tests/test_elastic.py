@@ -12,11 +12,11 @@ from common.config import RunConfig
 from common.errors import JobError
 from ps.logfile.schema import Check
 from ps.reader.commands.list_runs import list_runs
+from ps.reader.commands.report import report
 from ps.reader.commands.show import show
 from ps.reader.commands.trace import trace
 from ps.reader.commands.watch import watch
 from ps.reader.export.export import export
-from ps.reader.report import report
 from ps.reader.row_audit import RowAudit
 from ps.reader.run_view import skim
 from tests.ranks import MPIRUN, PROGRAMS, Result, environment, epochs, finish, mpirun, popen, records

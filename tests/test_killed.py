@@ -12,12 +12,12 @@ import pytest
 from common.run_files import FAILURE_NAME, LOG_NAME
 from ps.reader.commands.list_runs import list_runs
 from ps.reader.commands.plot import plot
+from ps.reader.commands.report import report
 from ps.reader.commands.show import show
 from ps.reader.commands.trace import trace
 from ps.reader.commands.watch import watch
 from ps.reader.commands.whatif import whatif
 from ps.reader.export.export import export
-from ps.reader.report import report
 from tests.ranks import MPIRUN, epochs, finish, kill_all, popen, records
 
 RANKS = 2

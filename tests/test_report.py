@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ps.metrics.mode_comparison import summarise
-from ps.reader.report import report
+from ps.reader.commands.report import report
 from ps.reader.report.figures import PALETTE, block_means, quantiles, spread
 from tests.ranks import Result, epochs, records
 from tests.report_page import Page, fields_of, log_of, make_page

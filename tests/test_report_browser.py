@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ps.reader.report import report
+from ps.reader.commands.report import report
 from tests.browser import CHROMIUM, Browser
 from tests.conftest import need
 from tests.synthetic import write_run

@@ -10,7 +10,7 @@ import pytest
 
 from common.errors import RankwiseError
 from common.run_files import LOG_NAME
-from ps.reader.report import report
+from ps.reader.commands.report import report
 from tests.ranks import finish, popen
 from tests.report_page import Page, fields_of, log_of, make_page
 from tests.synthetic import header, write_run

@@ -26,13 +26,13 @@ from ps.logfile.writer import RunLog
 from ps.reader.commands.compare import compare
 from ps.reader.commands.list_runs import list_runs
 from ps.reader.commands.plot import plot
+from ps.reader.commands.report import report
 from ps.reader.commands.show import show
 from ps.reader.commands.trace import trace
 from ps.reader.commands.watch import watch
 from ps.reader.commands.watch_screen import Picture
 from ps.reader.commands.whatif import whatif
 from ps.reader.export.export import export
-from ps.reader.report import report
 from ps.reader.run_view import load
 from tests.conftest import ROOT
 from tests.ranks import epochs, mpirun, records
@@ -84,7 +84,7 @@ def test_a_later_job_may_go_back_farther(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", epochs=3, ranks=2, again=again)
     assert [r["epoch"] for r in epochs(run)] == [1, 2, 3, 4, 5, 6, 4, 5, 2, 3]
     assert [r["seq"] for r in counted(run)] == [epochs(run)[i]["seq"] for i in (0, 8, 9)]
-    redone = load(run, lambda _: None).redone
+    redone = load(run, lambda _: None).superseded
     assert sorted(redone.values()) == [2, 5]
 
 

@@ -14,7 +14,7 @@ from tests.ranks import MPIRUN, PROGRAMS, environment, finish, popen, records
 from tests.watched import events, processes, run_job, wait_until
 from workers.checkpoint import checkpoint_file
 from workers.watchdog.rank_process import LOOK_S
-from workers.watchdog.stall_rules import OUTSIDE_FACTOR, find, tell
+from workers.watchdog.stall_rules import OUTSIDE_FACTOR, describe_stall, find_stall
 
 HOST = os.uname().nodename
 HOSTS = ["a", "a", "b", "b"]
@@ -34,7 +34,7 @@ def outside(phase: str, seconds: float = 60, epoch: int = 3) -> StatusRow:
 
 
 def blamed(rows: list[StatusRow], stall_s: float = 60, silent: tuple[int, ...] = ()) -> tuple[int, ...] | None:
-    found = find(rows, stall_s, silent)
+    found = find_stall(rows, stall_s, silent)
     return None if found is None else found.ranks
 
 
@@ -112,9 +112,9 @@ def test_silent_nodes_are_blamed_last() -> None:
     ],
 )
 def test_a_stall_in_words(rows: list[StatusRow], text: str) -> None:
-    stall = find(rows, 60)
+    stall = find_stall(rows, 60)
     assert stall is not None
-    assert tell(stall, rows, HOSTS) == text
+    assert describe_stall(stall, rows, HOSTS) == text
 
 
 @pytest.mark.parametrize(("rank", "more"), [(0, ()), (3, ("--ranks-per-node", "2"))])

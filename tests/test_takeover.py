@@ -40,7 +40,7 @@ def survivor(folder: Path, **known: Any) -> Any:
     flat = Flat({"W1": (2, 2)}, np.dtype(np.float64))
     job = SimpleNamespace(
         coordinator=None, code=None, decision=None, last={"epoch": 1, "memory": first}, epoch=2, over=False,
-        config=RunConfig(epochs=2, patience=1), position=SimpleNamespace(folder=folder),
+        config=RunConfig(epochs=2, patience=1), rank_status=SimpleNamespace(folder=folder),
         saving=SimpleNamespace(before=SimpleNamespace(steps=20)), **known,
     )  # fmt: skip
 
@@ -103,7 +103,7 @@ def test_training_does_not_wait_for_the_witnesses(job: Any, run: Path, monkeypat
         ranks.collect_death_notes(job.lead(), 10.0)
         assert not death_notes(run)
     assert [e["rank"] for e in events(run.parent, "death")] == [0]
-    assert failover._last_words(job.lead()).told == {0}
+    assert failover._last_words(job.lead()).reported == {0}
 
 
 def test_the_dead_of_a_node_that_is_gone_as_a_whole_are_lost_to_the_other_witnesses(job: Any, run: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_finding_is_one_of_the_ranks_it_was_made_of(job: Any, run: Path) -> No
 
 def test_errors_without_a_death_come_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     class Survivors:
-        meet = shrink = fetch = regroup = rebuild = error = None
+        announce = shrink = copy_from_furthest = find_nodes = rebuild = error = None
 
         def __init__(self, job: Any) -> None:
             pass

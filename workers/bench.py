@@ -46,7 +46,11 @@ def _measure(comm: "MPI.Intracomm", config: "BenchConfig", stop: "StopFlag", ran
 
     topology = Topology(comm, config.ranks_per_node)
     rank_status.phase = f"benchmark, {config.kind}"
-    result = {"kind": config.kind, "options": config.as_dict(), "job": machine.describe(topology, limit_threads(topology))}
+    result = {
+        "kind": config.kind,
+        "options": config.as_dict(),
+        "job": machine.summary(topology, limit_threads(topology)),
+    }
     if config.kind == "sync-only":
         result.update(vectors.measure(topology, config, stop))
     elif config.kind == "steps":

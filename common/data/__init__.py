@@ -1,1 +1,4 @@
-"""TODO."""
+"""From a data source to the rows of a step: readers, checks and splits, the sampler and the batch loader.
+
+Nothing here knows a model, an optimizer or MPI: who deals rows to ranks passes in rank and size.
+"""

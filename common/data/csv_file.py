@@ -10,7 +10,7 @@ from common.data.dataset import Raw
 from common.errors import DataError
 
 
-def _csv(path: Path, target: str) -> Raw:
+def read_csv(path: Path, target: str) -> Raw:
     """Read a table of numbers under one line of column names."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:

@@ -16,7 +16,7 @@ _BROKEN = (
 """What NumPy and zipfile are seen to raise on files that are no .npz (a lone .npy has no ``with``: TypeError)."""
 
 
-def _npz(path: Path) -> Raw:
+def read_npz(path: Path) -> Raw:
     """Read arrays ``X``, ``y`` and, if there, ``X_test``, ``y_test``."""
     try:
         # opened here: np.load leaves the file open when it is broken

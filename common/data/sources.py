@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from common.config import BUILT_IN_DATA, RunConfig, file_kind, nearest
-from common.data.csv_file import _csv
+from common.data.csv_file import read_csv
 from common.data.dataset import Raw
-from common.data.digits import _digits
-from common.data.npz_file import _npz
+from common.data.digits import read_digits
+from common.data.npz_file import read_npz
 from common.data.reference import draw_ranks
 from common.errors import DataError
 
@@ -17,7 +17,7 @@ def read(config: RunConfig, rank: int, size: int) -> Raw:
     Raises DataError if the file is missing, broken or of no known kind.
     """
     if config.data == "digits":
-        return _digits()
+        return read_digits()
     if config.data == "reference":
         return draw_ranks(rank, size)
     path, kind = Path(config.data), file_kind(config.data)
@@ -28,4 +28,4 @@ def read(config: RunConfig, rank: int, size: int) -> Raw:
         )
     if not path.is_file():
         raise DataError(f"data: no file {path}; the path is taken from where the job was started")
-    return _npz(path) if kind == ".npz" else _csv(path, config.target)
+    return read_npz(path) if kind == ".npz" else read_csv(path, config.target)

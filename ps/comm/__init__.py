@@ -1,1 +1,4 @@
-"""TODO."""
+"""What ranks agree on and exchange outside of steps: errors, plain values, and which ranks share a node.
+
+What is exchanged in a step belongs to ``ps/sync``.
+"""

@@ -1,4 +1,4 @@
-"""Rank 0's duties beside training: the log, progress lines and the decision to stop early."""
+"""Rank 0's step_faults beside training: the log, progress lines and the decision to stop early."""
 
 import math
 import time

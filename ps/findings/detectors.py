@@ -21,7 +21,7 @@ BIASED = frozenset({"skewed-labels", "skewed-targets", "targets-differ"})
 """Where ranks hold different rows the noise scale counts the difference as noise."""
 
 
-def said(entries: Iterable[Entry]) -> list[tuple[str, list[int]]]:
+def already_reported(entries: Iterable[Entry]) -> list[tuple[str, list[int]]]:
     """Return the findings of a log by code and ranks; those of ranks that others went on without are left out.
 
     Ranks are numbered as at the log's end: those that go on without others number themselves anew. Raises LogError.
@@ -79,7 +79,7 @@ class Findings:
 
     def recall(self, log: Path) -> None:
         """Take down what the log of an earlier job says. Raises LogError."""
-        for code, ranks in said(LogReader(log).entries()):
+        for code, ranks in already_reported(LogReader(log).entries()):
             self.note(code, ranks)
 
     def start(self) -> list[Verdict]:

@@ -83,18 +83,18 @@ def _epoch_of(entry: Entry) -> int:
 class DeduplicatedReader(LogReader):
     """Reads a log without the epochs that were done again later.
 
-    ``redone``: how many epochs were left out so far, by the number of the ``resume`` record that follows them.
+    ``superseded``: how many epochs were left out so far, by the number of the ``resume`` record that follows them.
     """
 
     def __init__(self, path: Path, fault: Fault | None = None) -> None:
         super().__init__(path, fault)
-        self.redone: Counter[int] = Counter()
+        self.superseded: Counter[int] = Counter()
         self._rewinds = find(path)
 
     def entries(self) -> Iterator[Entry]:
         """Yield the records that count, undecoded. Raises LogError."""
         for entry in super().entries():
             if seq := self._rewinds.replacing(entry):
-                self.redone[seq] += entry.kind == "epoch"
+                self.superseded[seq] += entry.kind == "epoch"
             else:
                 yield entry

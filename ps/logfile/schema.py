@@ -20,7 +20,7 @@ from ps.logfile.validation import (
     Validator,
     by_parameter,
     by_rank,
-    listing,
+    list_of,
     nullable,
     optional,
     table,
@@ -37,11 +37,11 @@ MOMENTS = (*step_times.NAMES, "last")
 
 PROCESSES = {
     "world": RANKS,
-    "nodes": listing(table(host=TEXT, ranks=listing(WHOLE))),
+    "nodes": list_of(table(host=TEXT, ranks=list_of(WHOLE))),
     "pid": PID,
     "pid_start": optional(nullable(WHOLE)),
     "boot_id": optional(nullable(TEXT)),
-    "cores": by_rank(listing(WHOLE)),
+    "cores": by_rank(list_of(WHOLE)),
     "threads": table(per_rank=by_rank(WHOLE), set_by=TEXT),
     "blas": nullable(table(internal_api=nullable(TEXT), version=nullable(TEXT), architecture=nullable(TEXT))),
     "mpi": table(vendor=TEXT, library=TEXT, standard=TEXT),
@@ -74,9 +74,9 @@ RECORDS = {
         ),
         model=table(
             kind=TEXT,
-            sizes=listing(WHOLE),
+            sizes=list_of(WHOLE),
             loss=TEXT,
-            parameters=FieldSpec("a map", frozenset({dict}), of=listing(WHOLE)),
+            parameters=FieldSpec("a map", frozenset({dict}), of=list_of(WHOLE)),
             n_parameters=WHOLE,
             initial_fingerprint=TEXT,
         ),
@@ -84,20 +84,20 @@ RECORDS = {
         sync=table(
             mode=TEXT,
             phases=WHOLE,
-            factored=listing(TEXT),
-            trials=nullable(listing(table(mode=TEXT, steps=WHOLE, median_s=nullable(NUMBER), reason=nullable(TEXT)))),
+            factored=list_of(TEXT),
+            trials=nullable(list_of(table(mode=TEXT, steps=WHOLE, median_s=nullable(NUMBER), reason=nullable(TEXT)))),
         ),
         timing=table(method=TEXT, clock=TEXT, offset_error_s=NUMBER),
         contribution=table(method=TEXT),
         purpose=optional(TEXT),
         comparison=optional(
             table(
-                modes=listing(TEXT),
+                modes=list_of(TEXT),
                 trials=WHOLE,
                 steps=WHOLE,
                 dropped_steps=WHOLE,
-                sizes=listing(WHOLE),
-                left_out=listing(table(mode=TEXT, reason=TEXT)),
+                sizes=list_of(WHOLE),
+                left_out=list_of(table(mode=TEXT, reason=TEXT)),
             )
         ),
     ),
@@ -105,14 +105,14 @@ RECORDS = {
         t=TIME,
         of=TEXT,
         rows=by_rank(WHOLE),
-        labels=nullable(by_rank(listing(WHOLE))),
+        labels=nullable(by_rank(list_of(WHOLE))),
         label_z=nullable(by_rank(nullable(NUMBER))),
         label_distance=nullable(by_rank(nullable(NUMBER))),
-        target_mean=nullable(by_rank(nullable(listing(nullable(NUMBER))))),
-        target_variance=nullable(by_rank(nullable(listing(nullable(NUMBER))))),
+        target_mean=nullable(by_rank(nullable(list_of(nullable(NUMBER))))),
+        target_variance=nullable(by_rank(nullable(list_of(nullable(NUMBER))))),
         target_z=nullable(by_rank(nullable(NUMBER))),
         target_distance=nullable(by_rank(nullable(NUMBER))),
-        feature_mean=nullable(by_rank(nullable(listing(nullable(NUMBER))))),
+        feature_mean=nullable(by_rank(nullable(list_of(nullable(NUMBER))))),
         feature_distance=nullable(by_rank(nullable(NUMBER))),
     ),
     "epoch": table(
@@ -121,7 +121,7 @@ RECORDS = {
         steps=WHOLE,
         skipped=optional(WHOLE),
         before=optional(nullable(table(steps=WHOLE, rows=WHOLE, loss_sum=NUMBER))),
-        sampled_steps=listing(WHOLE),
+        sampled_steps=list_of(WHOLE),
         learning_rate=NUMBER,
         elapsed_s=NUMBER,
         loss=NUMBER,
@@ -166,9 +166,9 @@ RECORDS = {
     "steps": table(
         t=TIME,
         epoch=EPOCH,
-        steps=listing(WHOLE),
+        steps=list_of(WHOLE),
         begin_s=NUMBER,
-        moments_us=table(**{name: listing(by_rank(WHOLE)) for name in MOMENTS}),
+        moments_us=table(**{name: list_of(by_rank(WHOLE)) for name in MOMENTS}),
     ),
     "trial": table(
         t=TIME,
@@ -182,8 +182,8 @@ RECORDS = {
         rank_peak_bytes=WHOLE,
         node_bytes=WHOLE,
         loss=NUMBER,
-        curve_s=listing(NUMBER),
-        curve_loss=listing(NUMBER),
+        curve_s=list_of(NUMBER),
+        curve_loss=list_of(NUMBER),
         parameter_difference=NUMBER,
         parameter_scale=NUMBER,
         replicas_equal=nullable(FLAG),
@@ -196,7 +196,7 @@ RECORDS = {
         loss=NUMBER,
         tolerance=NUMBER,
         fastest=TEXT,
-        modes=listing(
+        modes=list_of(
             table(
                 mode=TEXT,
                 **dict.fromkeys((*TRIAL_SECONDS, "time_to_loss_s"), INTERVAL),
@@ -213,20 +213,20 @@ RECORDS = {
                 p=nullable(NUMBER),
             )
         ),
-        sentences=listing(TEXT),
+        sentences=list_of(TEXT),
     ),
     "sweep": table(
         t=TIME,
         n=WHOLE,
         rounds=WHOLE,
         sums=WHOLE,
-        modes=listing(table(mode=TEXT, bytes=WHOLE, **dict.fromkeys(("median_s", "low_s", "high_s"), NUMBER))),
+        modes=list_of(table(mode=TEXT, bytes=WHOLE, **dict.fromkeys(("median_s", "low_s", "high_s"), NUMBER))),
     ),
     "fit": table(
         t=TIME,
         packet_bytes=WHOLE,
         warning=TEXT,
-        modes=listing(
+        modes=list_of(
             table(
                 mode=TEXT,
                 formula=TEXT,
@@ -234,10 +234,10 @@ RECORDS = {
                 beta_s_per_byte=nullable(NUMBER),
                 largest_error=nullable(NUMBER),
                 note=TEXT,
-                points=listing(
+                points=list_of(
                     table(bytes=WHOLE, measured_s=NUMBER, predicted_s=nullable(NUMBER), error=nullable(NUMBER))
                 ),
-                predicted=listing(table(ranks=WHOLE, nodes=WHOLE, seconds=NUMBER)),
+                predicted=list_of(table(ranks=WHOLE, nodes=WHOLE, seconds=NUMBER)),
             )
         ),
     ),
@@ -245,7 +245,7 @@ RECORDS = {
         t=TIME,
         code=TEXT,
         severity=TEXT,
-        ranks=listing(WHOLE),
+        ranks=list_of(WHOLE),
         text=TEXT,
         remedy=TEXT,
         evidence=MAP,
@@ -277,22 +277,22 @@ AGAIN = {name: optional(rule) for name, rule in PROCESSES.items()}
 PLACE = {"epoch": EPOCH, "step": WHOLE}
 EVENTS = {
     "resume": table(
-        **AGAIN, **PLACE, ranks_before=WHOLE, ranks=RANKS, passed_over=optional(listing(TEXT)), epochs=optional(WHOLE)
+        **AGAIN, **PLACE, ranks_before=WHOLE, ranks=RANKS, passed_over=optional(list_of(TEXT)), epochs=optional(WHOLE)
     ),
     "shrink": table(
         **AGAIN,
         **PLACE,
         ranks_before=WHOLE,
         ranks=RANKS,
-        dead=listing(WHOLE),
-        hosts=listing(TEXT),
+        dead=list_of(WHOLE),
+        hosts=list_of(TEXT),
         seconds=NUMBER,
         alive=optional(by_rank(WHOLE)),
     ),
     "checkpoint": table(file=TEXT),
     "checkpoint-failed": table(reason=TEXT),
     "skip": table(**PLACE, not_finite=MAP),
-    "heal": table(**PLACE, ranks=listing(WHOLE), parameters=MAP),
+    "heal": table(**PLACE, ranks=list_of(WHOLE), parameters=MAP),
     "stop": table(epoch=optional(EPOCH), step=optional(WHOLE), signals=optional(MAP)),  # without in a comparison
 }
 """By ``what``, the events of which readers use more than they print as it is."""

@@ -38,19 +38,14 @@ def optional(rule: FieldSpec) -> FieldSpec:
     return replace(rule, optional=True)
 
 
-def listing(of: FieldSpec) -> FieldSpec:
-    """Return the rule of a list of any length."""
-    return FieldSpec("a list", frozenset({list}), of=of)
-
-
-def several(length: int, of: FieldSpec) -> FieldSpec:
-    """Return the rule of a list of a fixed length."""
-    return replace(listing(of), length=length)
+def list_of(of: FieldSpec, length: int | None = None) -> FieldSpec:
+    """Return the rule of a list, of any length unless it is given."""
+    return FieldSpec("a list", frozenset({list}), of=of, length=length)
 
 
 def by_rank(of: FieldSpec) -> FieldSpec:
     """Return the rule of a list with one entry a rank."""
-    return replace(listing(of), per="rank")
+    return replace(list_of(of), per="rank")
 
 
 def by_parameter(of: FieldSpec) -> FieldSpec:

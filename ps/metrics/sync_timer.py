@@ -48,9 +48,9 @@ class SyncTimer:
     def __init__(self, topology: Topology, max_steps: int, clock: Clock = time.perf_counter) -> None:
         self.clock = clock
         self.make_room(max_steps)
-        self.move(topology)
+        self.rebind(topology)
 
-    def move(self, topology: Topology) -> None:
+    def rebind(self, topology: Topology) -> None:
         """Begin anew among other ranks. Collective."""
         self.topology = topology
         self.steps = 0

@@ -1,1 +1,4 @@
-"""Commands that read a log: ``python -m ps.log show | watch | report | ...``; no MPI, none of it on a rank."""
+"""A run as its log shows it, for people who read it: views and summaries that commands, exports and reports use.
+
+Never imported while training, and never in need of MPI.
+"""

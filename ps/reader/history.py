@@ -49,7 +49,7 @@ def _epochs(job: TrainingSession) -> str:
 def _ended(view: RunView, job: TrainingSession, later: TrainingSession | None) -> str:
     if later is None:
         return view.state
-    again = view.redone[later.seq]
+    again = view.superseded[later.seq]
     more = f"; {again} epoch(s) done again" if again else ""
     if later.began["what"] == "shrink":
         return f"lost rank {', '.join(str(rank) for rank in later.began['dead'])}{more}"

@@ -52,7 +52,7 @@ class RunView:
     """Header, findings and end of a run, and the last epoch, whose record may wait in ``latest`` to be decoded.
 
     ``header``: as of the job that was the last to go on with the run, but for when the first one began. ``counts``: how
-    many events there were by kind. ``n_verdicts``: how many there were, of which the first are kept. ``redone``: see
+    many events there were by kind. ``n_verdicts``: their number, of which the first are kept. ``superseded``: see
     DeduplicatedReader.
     """
 
@@ -63,7 +63,7 @@ class RunView:
     events: list[Record] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     jobs: list[TrainingSession] = field(default_factory=list)
-    redone: Counter[int] = field(default_factory=Counter)
+    superseded: Counter[int] = field(default_factory=Counter)
     last: Record = field(default_factory=dict)
     balance: Record = field(default_factory=dict)
     end: Record = field(default_factory=dict)
@@ -132,7 +132,7 @@ class RunView:
     def close(self, reader: DeduplicatedReader) -> None:
         """Decode the last epoch and note what the reader knows at the end of the log. Raises LogError."""
         self.settle()
-        self.torn, self.offset, self.redone = reader.torn, reader.offset, reader.redone
+        self.torn, self.offset, self.superseded = reader.torn, reader.offset, reader.superseded
 
     def _count_epoch(self, epoch: int) -> None:
         if self.jobs:

@@ -54,11 +54,15 @@ class FactorSync(SharedSync):
     model: Mlp
 
     def __init__(self, topology: Topology, model: Mlp, config: RunConfig, timer: SyncTimer, counts: Array) -> None:
-        here = [rank for rank in range(topology.comm.size) if topology.leaders[rank] == topology.leaders[topology.comm.rank]]
+        here = [
+            rank for rank in range(topology.comm.size) if topology.leaders[rank] == topology.leaders[topology.comm.rank]
+        ]
         self._room = counts[here].sum(axis=0)
         self._offset = counts[here[: topology.local.rank]].sum(axis=0)
         # the node with most rows decides for all: they must cut alike
-        by_node = [counts[[r for r, other in enumerate(topology.leaders) if other == own]] for own in set(topology.leaders)]
+        by_node = [
+            counts[[r for r, other in enumerate(topology.leaders) if other == own]] for own in set(topology.leaders)
+        ]
         self._rule_rows = max(int(node.sum(axis=0).max()) for node in by_node)
         self._factored: list[bool] = []
         self._forming_s = [0.0]

@@ -76,7 +76,7 @@ class ReplicatedSync(SynchronizerBase):
         """The communicator that steps are exchanged in."""
         return self._reducer.comm
 
-    def move(self, comm: MPI.Intracomm, counts: Array) -> None:
+    def rebind(self, comm: MPI.Intracomm, counts: Array) -> None:
         """Go on among other ranks with the same parameters and optimizer. Collective.
 
         What was under way in the old communicator, which must be revoked, is dropped, and so is what was measured.
@@ -154,9 +154,9 @@ class ReplicatedSync(SynchronizerBase):
         starts = range(0, self.flat.n, BLOCK)
         self._load_vectors(state, [slice(start, start + BLOCK) for start in starts])
 
-    def heal(self, odd: list[int]) -> None:
+    def repair(self, odd_ranks: list[int]) -> None:
         """See Synchronizer."""
-        root = next(rank for rank in range(self.comm.size) if rank not in odd)
+        root = next(rank for rank in range(self.comm.size) if rank not in odd_ranks)
         for vector in (self.flat.param_vector, *(part for parts in self.optimizer.state().values() for part in parts)):
             for piece in blocks(vector, MAX_BYTES // vector.itemsize):
                 self.comm.Bcast(piece, root)

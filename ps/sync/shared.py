@@ -51,7 +51,9 @@ class SharedSync(SynchronizerBase):
     owner's packet, and the update is a second phase.
     """
 
-    def __init__(self, topology: Topology, model: Model | Mlp, config: RunConfig, timer: SyncTimer, counts: Array) -> None:
+    def __init__(
+        self, topology: Topology, model: Model | Mlp, config: RunConfig, timer: SyncTimer, counts: Array
+    ) -> None:
         shapes, dtype = model.shapes(), np.dtype(config.dtype)
         n = sum(int(np.prod(shape)) for shape in shapes.values())
         self.topology = topology
@@ -110,7 +112,9 @@ class SharedSync(SynchronizerBase):
         if self.topology.count == 1:
             return {}
         mine = {s.number for _, s in self.own}
-        comms = [self.comm.Split(0 if j in mine else MPI.UNDEFINED, self.comm.rank) for j in range(self.topology.largest)]
+        comms = [
+            self.comm.Split(0 if j in mine else MPI.UNDEFINED, self.comm.rank) for j in range(self.topology.largest)
+        ]
         for j in mine:
             self.topology.on_free(comms[j].Free)
         return {j: comms[j] for j in sorted(mine)}
@@ -181,9 +185,9 @@ class SharedSync(SynchronizerBase):
             self.step_times.number = self.timer.steps - 1
         return notes
 
-    def restore(self) -> None:
+    def restore_best(self) -> None:
         """See Synchronizer. When it returns, the other ranks' slices are back too."""
-        super().restore()
+        super().restore_best()
         self.barrier.wait()
 
     def own_parameters(self) -> list[Array]:
@@ -209,11 +213,11 @@ class SharedSync(SynchronizerBase):
         """See Synchronizer."""
         self._step = step
 
-    def heal(self, odd: list[int]) -> None:
+    def repair(self, odd_ranks: list[int]) -> None:
         """See Synchronizer. Between nodes, the owners of each slice repair each other's."""
         for number, comm in self.between.items():
             wrong = np.empty(comm.size, np.bool_)
-            comm.Allgather(np.array([self.comm.rank in odd]), wrong)
+            comm.Allgather(np.array([self.comm.rank in odd_ranks]), wrong)
             root = int(np.flatnonzero(~wrong)[0])
             for i, (a, b, _) in enumerate(self.where):
                 if not any(s.number == number and s.start <= a < s.stop for _, s in self.own):

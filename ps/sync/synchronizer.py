@@ -56,10 +56,10 @@ class Synchronizer(Protocol):
     def check_parameters(self) -> tuple[int, bool]:
         """Return a 48-bit checksum of this rank's copy of the parameters, and whether those it updates are finite."""
 
-    def keep(self) -> None:
+    def snapshot_best(self) -> None:
         """Remember the parameters as they are now, in place of those remembered before."""
 
-    def restore(self) -> None:
+    def restore_best(self) -> None:
         """Put back what ``keep`` remembered. Collective."""
 
     def vectors(self) -> list[tuple[str, list[Array]]]:
@@ -74,7 +74,7 @@ class Synchronizer(Protocol):
     def undo_begin(self) -> None:
         """Take back the beginning of a step that changed nothing."""
 
-    def heal(self, odd: list[int]) -> None:
+    def repair(self, odd_ranks: list[int]) -> None:
         """Give some ranks the parameters and the optimizer's state of the others. Collective."""
 
     def seek(self, step: int) -> None:
@@ -130,7 +130,7 @@ class SynchronizerBase:
     def _not_finite(self) -> list[str]:
         return [name for name, gradient in self.flat.grads.items() if not np.isfinite(gradient).all()]
 
-    def keep(self) -> None:
+    def snapshot_best(self) -> None:
         """See Synchronizer. The memory is taken when it is first needed."""
         parts = self.own_parameters()
         if not self._kept:
@@ -138,7 +138,7 @@ class SynchronizerBase:
         for kept, part in zip(self._kept, parts, strict=True):
             np.copyto(kept, part)
 
-    def restore(self) -> None:
+    def restore_best(self) -> None:
         """See Synchronizer."""
         for kept, part in zip(self._kept, self.own_parameters(), strict=True):
             np.copyto(part, kept)
@@ -165,7 +165,7 @@ class SynchronizerBase:
     def _load_vectors(self, state: TrainingState | None, own: list[slice]) -> None:
         """Fill the blocks of ``vectors``, which lie at ``own`` in the whole vectors that rank 0 has. Collective."""
         if bcast(self.comm, state is not None and KEPT in state.vectors):
-            self.keep()
+            self.snapshot_best()
         for name, parts in self.vectors():
             whole = np.empty(self.flat.n, self.flat.dtype) if state is None else state.vectors[name]
             for piece in blocks(whole, MAX_BYTES // whole.itemsize):

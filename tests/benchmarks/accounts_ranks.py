@@ -158,13 +158,13 @@ def main() -> None:
     stop = StopFlag(rank_status.cells, comm.Abort)
     parts = assemble(config.mode, topology, config, data, model)
     saving = Saving(comm, config, parts.sync, parts.loader.steps)
-    duties = StepFaults(comm, config, parts.sync, saving, rank_status)
-    trainer = loop.Trainer(config, data, model, parts.loader, parts.sync, stop, rank_status, duties)
+    step_faults = StepFaults(comm, config, parts.sync, saving, rank_status)
+    trainer = loop.Trainer(config, data, model, parts.loader, parts.sync, stop, rank_status, step_faults)
     scaling = np.zeros(data.x.shape[1]), np.ones(data.x.shape[1])
     facts = {"mode": config.mode, **parts.sync.facts(), "trials": None}
     job = Job(
         comm, config, data, scaling, model, trainer, parts.sync, parts.timer, stop, rank_status, threads, facts,
-        Origin(), saving, duties,
+        Origin(), saving, step_faults,
     )  # fmt: skip
     open_log(job, topology)
     loops = Loops(job)

@@ -84,7 +84,7 @@ def moved(self: SyncTimer, topology: Topology) -> None:
     """Die while the others put the job in order."""
     if hasattr(self, "nodes"):
         die("moving", positions[0].epoch)
-    plain_move(self, topology)
+    plain_rebind(self, topology)
 
 
 def judged(self: Coordinator, record: Record, *, told: bool = False) -> dict[str, bool]:
@@ -113,12 +113,12 @@ def enter(self: Progress, name: str) -> None:
 
 
 plain_phase: Any = Progress.__dict__["phase"]
-plain_gradient, plain_serve, plain_move = Backprop.loss_grad, reducers.SendRecv.sum, SyncTimer.move
+plain_gradient, plain_serve, plain_rebind = Backprop.loss_grad, reducers.SendRecv.sum, SyncTimer.rebind
 plain_judge: Callable[..., dict[str, bool]] = Coordinator.judge
 plain_affinity: Callable[[], Any] = vars(grouping)["affinity"]
 plain_open, plain_note = WatchdogHandle.open, StepFaults._note
 Progress.phase = property(plain_phase.fget, enter)  # type: ignore[method-assign,assignment]
-Backprop.loss_grad, reducers.SendRecv.sum, SyncTimer.move = gradient, served, moved  # type: ignore[method-assign]
+Backprop.loss_grad, reducers.SendRecv.sum, SyncTimer.rebind = gradient, served, moved  # type: ignore[method-assign]
 vars(grouping)["affinity"] = cores
 StepFaults._note = noted  # type: ignore[method-assign]
 reducers.ReduceBcast.sum, Coordinator.judge, WatchdogHandle.open = reduced, judged, opened  # type: ignore[method-assign,assignment]

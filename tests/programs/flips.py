@@ -68,7 +68,7 @@ def check(mode: str, count: int, size: int) -> int:
         assert majority == (comm.size > 2)
         assert list(named) == [rank] or not majority, f"{mode}: rank {rank} was hit, {named} is named"
         before = params.copy()
-        sync.heal([rank])
+        sync.repair([rank])
         assert not compare(comm, sync.flat, sync.copies)[0], mode
         assert comm.rank == rank or params.tobytes() == before.tobytes(), f"{mode}: the majority was changed"
         if not np.isfinite(params).all() or np.abs(params).max() > 1e3:  # what the hit rank's gradient did to all

@@ -33,7 +33,7 @@ def train(mode: str, optimizer: str, broken: set[int], left_out: set[int]) -> tu
     if comm.rank == 0:
         model.init(sync.flat.params, np.random.default_rng(1))
     sync.broadcast()
-    loader = BatchLoader(good.copy(), y, model.loss, CLASSES, sync.plan(), lambda epoch: sampler.order(epoch, comm.rank),
+    loader = BatchLoader(good.copy(), y, model.loss, CLASSES, sync.plan(), lambda e: sampler.order(e, comm.rank),
                 fixed=False, allocate=sync.allocate_rows)  # fmt: skip
     skipped = 0
     with np.errstate(all="ignore"):

@@ -106,7 +106,7 @@ def check_kept(mode: str, topology: Topology) -> None:
     taken = []
     for _ in range(2):
         tracemalloc.start()
-        sync.keep()
+        sync.snapshot_best()
         taken.append(tracemalloc.get_traced_memory()[0])
         tracemalloc.stop()
     total = np.array([taken[0]])
@@ -121,7 +121,7 @@ def check_kept(mode: str, topology: Topology) -> None:
     sync.step(batch, sync.backward(batch, 0.05, sample=False), stop=False, sample=False)
     assert not np.array_equal(sync.flat.param_vector, before)
     comm.Barrier()
-    sync.restore()
+    sync.restore_best()
     np.testing.assert_array_equal(sync.flat.param_vector, before)
     comm.Barrier()
     sync.close()

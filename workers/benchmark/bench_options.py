@@ -118,7 +118,7 @@ def parse(arguments: list[str], modes: list[str]) -> BenchConfig | int:
         choices = modes if f.name == "mode" else f.metadata.get("choices")
         if choices:
             shown[f.name]["help"] = f"{f.metadata['help']}: {', '.join(choices)}"
-    values = cli.read(cli.Program(PROGRAM, HELP), dataclasses.fields(BenchConfig), shown, arguments)
+    values = cli.parse(cli.Program(PROGRAM, HELP), dataclasses.fields(BenchConfig), shown, arguments)
     if values is None:
         return 0
     config = BenchConfig(**values)

@@ -69,7 +69,7 @@ class Comparison:
 
     def _open(self, found: Found, steps: int) -> None:
         """Make the folder and the log, and say what is compared. Collective."""
-        job = machine.describe(self.topology, found.threads)
+        job = machine.summary(self.topology, found.threads)
 
         def open_log() -> str:
             self.journal = journal = ComparisonLog(self.config, self.comm.size)

@@ -19,7 +19,7 @@ PRODUCT = 1024
 LAUNCHERS = ("mpirun", "mpiexec", "hydra", "prte", "orted", "orterun", "srun", "slurmstepd")
 
 
-def describe(topology: Topology, threads: tuple[int, str]) -> dict[str, Any]:
+def summary(topology: Topology, threads: tuple[int, str]) -> dict[str, Any]:
     """Return what the figures depend on. Collective."""
     library = blas()
     ranks = allgather(topology.comm, [host(), affinity(), threads[0]])
@@ -36,7 +36,7 @@ def describe(topology: Topology, threads: tuple[int, str]) -> dict[str, Any]:
 
 
 def job_line(job: dict[str, Any]) -> str:
-    """Return the facts of ``describe`` as a line."""
+    """Return the facts of ``summary`` as a line."""
     threads = " or ".join(map(str, sorted(set(job["threads"]))))
     return (
         f"{job['ranks']} rank(s) on {job['nodes']} node(s), {job['cores']} core(s), {threads} BLAS thread(s) a rank; "

@@ -7,7 +7,7 @@ from common.errors import JobError
 from ps.sync.modes import MODES
 from workers.benchmark.runner import opened
 from workers.benchmark.trials import DROPPED, TrialRunner, Work
-from workers.training.environment import describe, timing
+from workers.training.environment import header_facts, timing
 
 ENOUGH_S = 0.1
 SHORTEST_S, LONGEST_S, MOST = 0.25, 2.0, 100_000
@@ -62,7 +62,7 @@ def _steps(work: Work, runner: TrialRunner, found: Found) -> None:
     with opened(work.topology, lambda: runner):
         parts = runner.parts
         if not found.usable:
-            facts = describe(work.topology, work.config, work.data, work.model, parts.sync.flat, found.threads)
+            facts = header_facts(work.topology, work.config, work.data, work.model, parts.sync.flat, found.threads)
             found.facts = {
                 **facts,
                 "steps_per_epoch": parts.loader.steps,

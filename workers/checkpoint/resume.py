@@ -10,7 +10,7 @@ from common.config import RunConfig
 from common.errors import JobError, RankwiseError
 from common.run_files import LOG_NAME
 from ps.coordinator import run_folder
-from ps.logfile.validation import FLAG, NUMBER, TEXT, FieldSpec, Validator, nullable, several, table
+from ps.logfile.validation import FLAG, NUMBER, TEXT, FieldSpec, Validator, list_of, nullable, table
 from ps.metrics.epoch_sums import Before
 from ps.sync.modes import MODES
 from ps.sync.synchronizer import Synchronizer
@@ -76,9 +76,9 @@ ABOUT = table(
     world=FROM_ONE,
     counts=FieldSpec("a map", frozenset({dict}), of=COUNT),
     coordinator=table(
-        epochs=COUNT, best_loss=nullable(NUMBER), best_epoch=COUNT, noise=several(2, NUMBER), elapsed_s=NUMBER
+        epochs=COUNT, best_loss=nullable(NUMBER), best_epoch=COUNT, noise=list_of(NUMBER, 2), elapsed_s=NUMBER
     ),
-    skipped=several(3, COUNT),
+    skipped=list_of(COUNT, 3),
 )
 """The same of what a checkpoint says beside its arrays."""
 

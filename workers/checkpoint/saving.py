@@ -73,7 +73,7 @@ class Saving:
         if every and epoch % every == 0:
             self.save(epoch, sums, closed=True)
 
-    def move(self, comm: MPI.Comm) -> None:
+    def rebind(self, comm: MPI.Comm) -> None:
         """Go on among other ranks, who need not all have taken the last copy."""
         self.comm, self._saved = comm, (-1, False)
         self.seconds = self.in_loop_s = 0.0

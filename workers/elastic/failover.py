@@ -37,19 +37,19 @@ class Membership:
     hosts: list[str]
     began: float
     noticed: float = 0.0
-    told: set[int] = field(default_factory=set)
+    reported: set[int] = field(default_factory=set)
 
     def collect_death_notes(self, lead: Coordinator, wait_s: float) -> None:
         """Bring what the witnesses have seen of the dead to the log; wait so long for those who say nothing yet."""
         until = time.monotonic() + wait_s
         while True:
             for path, event in death_notes(lead.folder):
-                if event["rank"] not in self.told:  # else the coordinator before died between the two
+                if event["rank"] not in self.reported:  # else the coordinator before died between the two
                     lead.event(**event)
-                self.told.add(event["rank"])
+                self.reported.add(event["rank"])
                 with contextlib.suppress(OSError):
                     path.unlink()
-            silent = set(range(len(self.hosts))) - set(self.ranks) - self.told
+            silent = set(range(len(self.hosts))) - set(self.ranks) - self.reported
             if not silent or time.monotonic() > until:
                 break
             time.sleep(LOOK_S)
@@ -64,33 +64,33 @@ def _bury(folder: Path, ranks: set[int]) -> None:
                 os.pwrite(file.fileno(), StatusRow(over=LOST, state=ENDED).pack(), rank * PAGE_BYTES)
 
 
-def lead_on(job: Job, roll: Membership, alive: list[int], facts: dict[str, Any]) -> list[Any]:
+def lead_on(job: Job, membership: Membership, alive: list[int], facts: dict[str, Any]) -> list[Any]:
     """At rank 0: note what happened, as the coordinator, which this rank may not have been.
 
     Return the exit code and the epoch's decision, as far as they are known now. ``facts``: what the header would say.
     """
     if job.coordinator is None:
-        _take_over(job, roll, facts)
+        _take_over(job, membership, facts)
     lead = job.lead()
-    dead = [rank for rank in roll.ranks if rank not in alive]
+    dead = [rank for rank in membership.ranks if rank not in alive]
     if job.code is None and dead:
-        _note(job, roll, dead, facts)
-        roll.collect_death_notes(lead, 0.0)
+        _note(job, membership, dead, facts)
+        membership.collect_death_notes(lead, 0.0)
     lead.recall({}, facts)  # ranks have new numbers
     return [job.code, job.decision]
 
 
-def _note(job: Job, roll: Membership, dead: list[int], facts: dict[str, Any]) -> None:
+def _note(job: Job, membership: Membership, dead: list[int], facts: dict[str, Any]) -> None:
     """Write and print who died, and where the others go on: in an epoch, behind so many steps of it."""
-    before = len(roll.ranks)
+    before = len(membership.ranks)
     closed = job.decision is not None  # the epoch is in the log, and must come before the one gone on with
     epoch, step = (job.epoch + 1, 0) if closed else (job.epoch, job.saving.before.steps)
-    seconds = time.perf_counter() - roll.noticed
-    roll.ranks = [rank for rank in roll.ranks if rank not in dead]
-    after, hosts = len(roll.ranks), [roll.hosts[rank] for rank in dead]
+    seconds = time.perf_counter() - membership.noticed
+    membership.ranks = [rank for rank in membership.ranks if rank not in dead]
+    after, hosts = len(membership.ranks), [membership.hosts[rank] for rank in dead]
     job.lead().event(
-        "shrink", dead=dead, hosts=hosts, alive=roll.ranks, epoch=epoch, step=step, ranks_before=before, ranks=after,
-        seconds=seconds, **facts,
+        "shrink", dead=dead, hosts=hosts, alive=membership.ranks, epoch=epoch, step=step, ranks_before=before,
+        ranks=after, seconds=seconds, **facts,
     )  # fmt: skip
     named = ", ".join(f"{rank} on {name}" for rank, name in zip(dead, hosts, strict=True))
     last = job.over or epoch > job.config.epochs or (job.decision is not None and job.decision["stop"])
@@ -99,15 +99,15 @@ def _note(job: Job, roll: Membership, dead: list[int], facts: dict[str, Any]) ->
     say(f"Going on without rank {named}: {left}; recovered in {1000 * seconds:.0f} ms.")
 
 
-def _take_over(job: Job, roll: Membership, facts: dict[str, Any]) -> None:
+def _take_over(job: Job, membership: Membership, facts: dict[str, Any]) -> None:
     """Become the coordinator in place of one that died, and learn from its log.
 
-    What the log says goes to the job at once: a further rank may die while the others are told.
+    What the log says goes to the job at once: a further rank may die while the others are reported.
     """
     lead = _open(job)
     memory = (job.decision or job.last)["memory"]
     lead.recall(memory, facts)
-    lead.started -= time.time() - max(memory.get("at", 0.0), roll.began)  # that of a checkpoint may be days old
+    lead.started -= time.time() - max(memory.get("at", 0.0), membership.began)  # that of a checkpoint may be days old
     last = _last_words(lead)
     lead.last = record = last.epoch or {}
     if job.decision is None and record and record["epoch"] == job.epoch:  # nobody was told
@@ -116,8 +116,8 @@ def _take_over(job: Job, roll: Membership, facts: dict[str, Any]) -> None:
         job.decision = {**judged, "diverged": False, "signalled": False, "memory": lead.memory()}
     if last.status:
         job.code = EXIT_CODES.get(last.status, EXIT_ERROR)
-    roll.ranks = [rank for rank in roll.ranks if rank not in last.dead]
-    roll.told = last.told
+    membership.ranks = [rank for rank in membership.ranks if rank not in last.dead]
+    membership.reported = last.reported
 
 
 def _open(job: Job) -> Coordinator:
@@ -146,7 +146,7 @@ class LastWords:
     stopping: bool = False
     status: str = ""
     dead: set[int] = field(default_factory=set)
-    told: set[int] = field(default_factory=set)
+    reported: set[int] = field(default_factory=set)
 
 
 def _last_words(lead: Coordinator) -> LastWords:
@@ -162,7 +162,7 @@ def _last_words(lead: Coordinator) -> LastWords:
         elif what == "shrink":
             last.dead.update(event["dead"])
         elif what == "death":
-            last.told.add(event["rank"])
+            last.reported.add(event["rank"])
         elif what == "early-stop":
             last.stopping = True
     last.epoch = epoch.record() if epoch else None

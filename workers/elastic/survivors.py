@@ -24,7 +24,7 @@ from ps.sync.replicated import ReplicatedSync
 from workers.elastic.failover import Membership, lead_on
 from workers.training import fault_injection
 from workers.training.build import deal, make_loader
-from workers.training.environment import describe
+from workers.training.environment import header_facts
 from workers.training.epoch_totals import EpochTotals
 from workers.training.job import Job
 
@@ -34,17 +34,17 @@ MOST_IN_VAIN = 3
 
 def train(job: Job) -> int:
     """Train as ``job.train`` does, whoever dies; return the exit code. Raises JobError, and what is no death."""
-    crew = Survivors(job)
-    fine, in_vain = all(crew.all_through(act) for act in (crew.meet, job.train)), 0
+    survivors = Survivors(job)
+    fine, in_vain = all(survivors.all_through(act) for act in (survivors.announce, job.train)), 0
     while not fine:
         size = job.comm.size
         # one after the other, and each only if all survivors have come through the one before
-        acts = crew.shrink, crew.fetch, crew.regroup, crew.rebuild, job.train
-        fine = all(crew.all_through(act) for act in acts)
+        acts = survivors.shrink, survivors.copy_from_furthest, survivors.find_nodes, survivors.rebuild, job.train
+        fine = all(survivors.all_through(act) for act in acts)
         in_vain = in_vain + 1 if job.comm.size == size else 0
         if not fine and in_vain > MOST_IN_VAIN:
             raise JobError(
-                f"elastic: MPI reports errors again and again, but no death: {crew.error or 'on other ranks'}"
+                f"elastic: MPI reports errors again and again, but no death: {survivors.error or 'on other ranks'}"
             )
     assert job.code is not None
     return job.code
@@ -82,8 +82,8 @@ class Survivors:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.own_rank = job.comm.rank
-        self.roll = Membership(list(range(job.comm.size)), allgather(job.comm, host()), time.time())
-        job.collect_death_notes = lambda wait_s: self.roll.collect_death_notes(job.lead(), wait_s)
+        self.membership = Membership(list(range(job.comm.size)), allgather(job.comm, host()), time.time())
+        job.collect_death_notes = lambda wait_s: self.membership.collect_death_notes(job.lead(), wait_s)
         self.places: list[RankProgress] = []
         self.topology = job.timer.topology
         self.error: MPI.Exception | None = None
@@ -102,10 +102,10 @@ class Survivors:
         return self.job.sync
 
     @property
-    def ledger(self) -> EpochTotals:
+    def totals(self) -> EpochTotals:
         """The job's account of the epoch."""
-        assert self.job.ledger is not None
-        return self.job.ledger
+        assert self.job.totals is not None
+        return self.job.totals
 
     def all_through(self, act: Callable[[], object]) -> bool:
         """Do something together; say, the same on all survivors, whether all came to its end.
@@ -146,7 +146,7 @@ class Survivors:
     def _in_use(self) -> list[MPI.Comm]:
         return [self.job.comm, self.topology.local, self.sync.exchanges_in]
 
-    def meet(self) -> None:
+    def announce(self) -> None:
         """Let the witnesses know that a death is no end from here on. Collective.
 
         Nobody does before all ranks are where ``all_through`` sees to them.
@@ -156,23 +156,23 @@ class Survivors:
 
     def shrink(self) -> None:
         """Leave the dead behind, and tell each other how far each is. Collective among the survivors."""
-        job, ledger = self.job, self.ledger
-        self.roll.noticed = time.perf_counter()
+        job, totals = self.job, self.totals
+        self.membership.noticed = time.perf_counter()
         job.rank_status.cells[SPARED] = 1  # some may have come to that
         job.trainer.sums.steps = job.trainer.done
         job.rank_status.phase = "going on without the dead"
         job.comm = job.comm.Shrink()
-        if ledger.begun:
+        if totals.begun:
             job.sync.undo_begin()
-            ledger.begun = False
+            totals.begun = False
         before = job.saving.before
-        done = [job.trainer.done, before.rows + ledger.rows, before.loss_sum + ledger.loss_sum]
+        done = [job.trainer.done, before.rows + totals.rows, before.loss_sum + totals.loss_sum]
         own = RankProgress(
-            self.own_rank, job.over, job.epoch, done, job.decision, job.last, job.code, list(job.duties.skipped)
+            self.own_rank, job.over, job.epoch, done, job.decision, job.last, job.code, list(job.step_faults.skipped)
         )
         self.places = [RankProgress(**place) for place in allgather(job.comm, asdict(own))]
 
-    def fetch(self) -> None:
+    def copy_from_furthest(self) -> None:
         """Get the parameters and the optimizer's state from the furthest, if this rank is behind. Collective.
 
         Nobody is more than one update ahead: a rank may have had a sum when others were told of a death instead. What
@@ -198,7 +198,7 @@ class Survivors:
             *(part for parts in self.sync.optimizer.state().values() for part in parts),
         ]
 
-    def regroup(self) -> None:
+    def find_nodes(self) -> None:
         """Learn anew who shares a node. Collective; an act of its own, for until its end only some have the groups."""
         self.topology = Topology(cast("MPI.Intracomm", self.job.comm), self.job.config.ranks_per_node)
 
@@ -208,22 +208,22 @@ class Survivors:
         comm = cast("MPI.Intracomm", job.comm)
         place = self.places[self.furthest]
         self._adopt(place)
-        job.timer.move(self.topology)
+        job.timer.rebind(self.topology)
         batches = deal(config, data, comm.size)
-        self.sync.move(comm, np.array([batches.counts(rank) for rank in range(comm.size)]))
+        self.sync.rebind(comm, np.array([batches.counts(rank) for rank in range(comm.size)]))
         self.sync.seek(int(place.before[0]) % job.trainer.loader.steps)
-        fault_injection.seek(self.ledger.inner, (place.epoch - 1) * job.trainer.loader.steps + int(place.before[0]))
-        job.saving.move(comm)
+        fault_injection.seek(self.totals.inner, (place.epoch - 1) * job.trainer.loader.steps + int(place.before[0]))
+        job.saving.rebind(comm)
         epoch, step, in_a_row = place.skipped
-        job.duties.move(comm, (epoch, step, in_a_row))
+        job.step_faults.rebind(comm, (epoch, step, in_a_row))
         job.trainer.loader = make_loader(data, job.model, job.sync, batches, comm.rank)
         if job.code is None:
-            facts = describe(self.topology, config, data, job.model, job.sync.flat, job.threads)
+            facts = header_facts(self.topology, config, data, job.model, job.sync.flat, job.threads)
             alive = [place.rank for place in self.places]
-            job.code, job.decision = at_root(comm, lambda: lead_on(job, self.roll, alive, facts))
-            self.roll.ranks = alive
+            job.code, job.decision = at_root(comm, lambda: lead_on(job, self.membership, alive, facts))
+            self.membership.ranks = alive
         if not job.over:  # else some have put the best parameters back
-            job.duties.compare()
+            job.step_faults.compare()
 
     def _adopt(self, place: RankProgress) -> None:
         """Be where another rank is."""

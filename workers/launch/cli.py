@@ -17,12 +17,12 @@ class Program:
     hint: str = ""
 
 
-def read(
-    program: Program, fields: Iterable["dataclasses.Field[Any]"], shown: dict[str, Any], arguments: list[str]
+def parse(
+    program: Program, fields: Iterable["dataclasses.Field[Any]"], overrides: dict[str, Any], arguments: list[str]
 ) -> dict[str, Any] | None:
     """Return the options' values by name, or None after printing help. Raises ConfigError.
 
-    ``shown``: more that cyclopts' ``Parameter`` is told of some, by name; ``help`` in place of the field's own.
+    ``overrides``: more that cyclopts' ``Parameter`` is told of some, by name; ``help`` in place of the field's own.
     """
     import cyclopts
     from cyclopts import App, Parameter
@@ -33,7 +33,7 @@ def read(
     described = []
     for f in fields:
         about = {"help": f.metadata["help"], "converter": _whole(f.name) if f.type is int else None}
-        parameter = Parameter(**about | shown.get(f.name, {}))
+        parameter = Parameter(**about | overrides.get(f.name, {}))
         described.append((f.name, Annotated[f.type, parameter], dataclasses.field(default=f.default)))
     options: Any = dataclasses.make_dataclass("Options", described, frozen=True, kw_only=True)
     options.__module__ = __name__  # make_dataclass says "types", which cyclopts takes for a plain value's class

@@ -74,5 +74,5 @@ def parse(arguments: list[str]) -> SuperviseConfig | int:
         if not is_text(text):
             raise ConfigError(f"command line: got {text!r}; allowed is UTF-8")
     shown = {name: {"name": names} for name, names in SHORT.items()}
-    values = cli.read(program, fields, shown, arguments[:split])
+    values = cli.parse(program, fields, shown, arguments[:split])
     return 0 if values is None else SuperviseConfig(**values, arguments=tuple(arguments[split + 1 :]))

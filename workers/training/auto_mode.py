@@ -25,7 +25,7 @@ TRIAL_S = 0.2
 FEWEST, MOST = 3, 100
 
 
-def choose(
+def pick_fastest(
     topology: Topology, config: RunConfig, data: Dataset, model: Model | Mlp, tick: Callable[[], object]
 ) -> tuple[str, list[dict[str, Any]]]:
     """Return the fastest mode here, and what was measured, fastest first. Collective.

@@ -20,7 +20,7 @@ from ps.comm.topology import Topology
 from ps.metrics.sync_timer import SyncTimer
 
 
-def describe(
+def header_facts(
     nodes: Topology, config: RunConfig, data: Dataset, model: Model | Mlp, flat: Flat, threads: tuple[int, str]
 ) -> dict[str, Any]:
     """Return the facts, the same on every rank but for the process. Collective.

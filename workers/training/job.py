@@ -58,7 +58,7 @@ class Job:
     sync_facts: dict[str, Any]
     origin: Origin
     saving: Saving
-    duties: StepFaults
+    step_faults: StepFaults
     coordinator: Coordinator | None = None
     row: Array = field(init=False)
     """What this rank hands to the coordinator at an epoch's end."""
@@ -67,7 +67,7 @@ class Job:
     """What was decided at the end of ``epoch``, if that has been reached."""
     last: dict[str, Any] = field(init=False)
     """What was decided at the end of the epoch before, and which that was."""
-    ledger: EpochTotals | None = None
+    totals: EpochTotals | None = None
     """What all ranks did of the epoch; only where ranks may die and the others go on (workers/elastic/survivors.py)."""
     collect_death_notes: Callable[[float], None] = field(default=lambda wait_s: None)  # noqa: ARG005
     """At rank 0: bring what was seen of ranks that died to the log, and wait so long for what is missing."""
@@ -111,7 +111,7 @@ class Job:
         if self.code is None:
             self.over = True
             if self.kept:
-                self.sync.restore()
+                self.sync.restore_best()
             self.rank_status.phase, self.rank_status.epoch = "final test", 0
             self._finish("ok", EXIT_OK, self._test())
         assert self.code is not None
@@ -119,7 +119,7 @@ class Job:
 
     def _after_epoch(self, decision: dict[str, Any]) -> None:
         if decision["diverged"]:
-            self.duties.heal()
+            self.step_faults.repair()
         self.keep(decision)
         self.rank_status.phase = "checkpoint"
         sums = self.trainer.sums
@@ -133,7 +133,7 @@ class Job:
     def keep(self, decision: dict[str, Any]) -> None:
         """Remember the parameters if they are the best so far and may be wanted."""
         if self.config.patience and decision["improved"]:
-            self.sync.keep()
+            self.sync.snapshot_best()
             self.kept = True
 
     def begin(self, epoch: int, before: Before | None = None) -> None:
@@ -143,8 +143,8 @@ class Job:
         self.epoch, self.decision = epoch, None
         self.saving.before = before = before or Before()
         self.trainer.sums = EpochSums(first=before.steps, steps=before.steps)
-        if self.ledger is not None:
-            self.ledger.begin()
+        if self.totals is not None:
+            self.totals.begin()
 
     def _close_epoch(self, epoch: int, sums: EpochSums) -> dict[str, Any]:
         self.rank_status.phase = "evaluation"
@@ -172,7 +172,7 @@ class Job:
             self.collect_death_notes(0.0)
             decision = self.lead().epoch(epoch, table, facts, len(self.data.validation), begin_s)
             self.decision = {**decision, "signalled": bool(table["signal"].any())}
-            if self.ledger is not None:  # who becomes the coordinator needs what this one knows
+            if self.totals is not None:  # who becomes the coordinator needs what this one knows
                 self.decision["memory"] = self.lead().memory()
             return self.decision  # also kept at once: a rank may die while the others are told
 

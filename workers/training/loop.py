@@ -81,7 +81,7 @@ class Trainer:
         sync: Synchronizer,
         stop: StopRequest,
         progress: Progress,
-        duties: StepFaults,
+        step_faults: StepFaults,
     ) -> None:
         self.config = config
         self.data = data
@@ -90,7 +90,7 @@ class Trainer:
         self.sync = sync
         self.stop = stop
         self.progress = progress
-        self.duties = duties
+        self.step_faults = step_faults
         self.batch: Batch | None = None
         self.loss_sum = 0.0
         self.sums = EpochSums()
@@ -107,7 +107,7 @@ class Trainer:
         Raises what the synchroniser raises; ``batch`` is then the one it happened on.
         """
         sums, loader, progress, stop = EpochSums(first=done, steps=done), self.loader, self.progress, self.stop
-        duties, cells, self.sums = self.duties, progress.cells, sums
+        step_faults, cells, self.sums = self.step_faults, progress.cells, sums
         backward, step = self.sync.backward, self.sync.step
         rates = schedules.learning_rates(self.config, epoch, loader.steps)
         sampled = frozenset(sampled_steps(loader.steps))
@@ -125,7 +125,7 @@ class Trainer:
             try:
                 self.loss_sum = loss = backward(batch, rates[k], sample=sample)
                 cells[AT] = at + EXCHANGE
-                asked = step(batch, loss, stop=stop.signal != 0, save=duties.due, sample=sample)
+                asked = step(batch, loss, stop=stop.signal != 0, save=step_faults.due, sample=sample)
                 n = batch.n
             except StepError as fault:
                 loss, n, asked, skipped = self._mended(fault, batch, rates[k])
@@ -144,7 +144,7 @@ class Trainer:
                     sums.stopped = True
                     break
                 progress.phase = "checkpoint"
-                duties.save(epoch, sums)
+                step_faults.save(epoch, sums)
                 cells[AT] = at
         sums.begin_s, sums.loop_s = start, time.perf_counter() - start
         sums.preemptions = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw - preempted
@@ -155,11 +155,11 @@ class Trainer:
 
     def _mended(self, fault: StepError, batch: Batch, rate: float) -> tuple[float, int, int, int]:
         """Take a step again until it is right; return loss, rows, what was asked for, and 1 if it was left out."""
-        stop, duties = self.stop, self.duties
-        while duties.recover(fault):
+        stop, step_faults = self.stop, self.step_faults
+        while step_faults.recover(fault):
             try:
                 self.loss_sum = loss = self.sync.backward(batch, rate, sample=False)
-                asked = self.sync.step(batch, loss, stop=stop.signal != 0, save=duties.due, sample=False)
+                asked = self.sync.step(batch, loss, stop=stop.signal != 0, save=step_faults.due, sample=False)
             except StepError as again:
                 fault = again
             else:

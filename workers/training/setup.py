@@ -30,9 +30,9 @@ from workers.launch import fault_spec, run_options
 from workers.launch.blas_threads import limit_threads
 from workers.launch.signals import StopFlag
 from workers.training import fault_injection
-from workers.training.auto_mode import choose
+from workers.training.auto_mode import pick_fastest
 from workers.training.build import assemble, deal
-from workers.training.environment import describe, timing
+from workers.training.environment import header_facts, timing
 from workers.training.epoch_totals import EpochTotals
 from workers.training.job import Job
 from workers.training.loading import load, make_model
@@ -108,7 +108,7 @@ def prepare(
         mode = origin.mode
     elif mode == AUTO:
         rank_status.phase = "choosing a mode"
-        mode, trials = choose(topology, config, data, model, rank_status.tick)
+        mode, trials = pick_fastest(topology, config, data, model, rank_status.tick)
         rank_status.phase = "building the model"
     copies = comm.size if MODES[mode].replicas else topology.count
     together(comm, lambda: fault_injection.check(asked, config, deal(config, data, comm.size), copies))
@@ -122,16 +122,16 @@ def prepare(
         origin.snapshot = None
     saving = Saving(comm, config, parts.sync, parts.loader.steps)
     saving.before, saving.tick = origin.before, rank_status.tick
-    duties = StepFaults(comm, config, parts.sync, saving, rank_status)
-    duties.skipped = origin.skipped
+    step_faults = StepFaults(comm, config, parts.sync, saving, rank_status)
+    step_faults.skipped = origin.skipped
     parts.sync.seek(origin.before.steps)
-    ledger = EpochTotals(sync) if config.elastic else None
-    trainer = Trainer(config, data, model, parts.loader, ledger or sync, stop, rank_status, duties)
-    duties.not_finite = trainer.not_finite
+    totals = EpochTotals(sync) if config.elastic else None
+    trainer = Trainer(config, data, model, parts.loader, totals or sync, stop, rank_status, step_faults)
+    step_faults.not_finite = trainer.not_finite
     facts = {"mode": mode, **parts.sync.facts(), "trials": trials}
     return Job(
         comm, config, data, (mean, scale), model, trainer, parts.sync, parts.timer, stop, rank_status, threads, facts,
-        origin, saving, duties, ledger=ledger,
+        origin, saving, step_faults, totals=totals,
     )  # fmt: skip
 
 
@@ -142,7 +142,7 @@ def open_log(job: Job, topology: Topology) -> None:
     """
     comm, config, data = job.comm, job.config, job.data
     job.rank_status.phase = "opening the log"
-    facts = describe(topology, config, data, job.model, job.sync.flat, job.threads)
+    facts = header_facts(topology, config, data, job.model, job.sync.flat, job.threads)
     job.rank_status.folder = Path(at_root(comm, lambda: _begin_log(job, topology, facts)))
     spread = row_balance.measure(comm, data, deal(config, data, comm.size))
     findings = _compare(job)
@@ -190,13 +190,13 @@ def appoint(job: Job, folder: Path, *, resumed: bool, lock: bool = True) -> Coor
     """Make this rank the coordinator of a run in a folder, of a new one or of one that has a log; return it."""
     config, spread = job.config, _spread(job.data, job.model)
     lead = job.coordinator = Coordinator(folder, config, job.sync.flat, spread, resumed=resumed, lock=lock)
-    job.saving.outcome, job.duties.event = lead.checkpointed, lead.event
+    job.saving.outcome, job.step_faults.event = lead.checkpointed, lead.event
     job.saving.about = lambda: {
         "config": config.as_dict(),
         "mode": job.sync_facts["mode"],
         "data_sha256": job.data.sha256,
         "coordinator": lead.memory(),
-        "skipped": list(job.duties.skipped),
+        "skipped": list(job.step_faults.skipped),
     }
     if config.init == "broadcast":  # else each rank has parameters of its own, and one file does not hold them
         job.saving.open(folder)

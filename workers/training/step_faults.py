@@ -54,22 +54,22 @@ class StepFaults:
         if isinstance(fault, NotFiniteError) and not self._differing()[0]:
             self._leave_out()
             return False
-        self.heal()
+        self.repair()
         return True
 
-    def move(self, comm: MPI.Comm, skipped: tuple[int, int, int]) -> None:
+    def rebind(self, comm: MPI.Comm, skipped: tuple[int, int, int]) -> None:
         """Go on among other ranks, as if this rank had left out the same steps as they have."""
         self.comm, self.skipped, self._tries = comm, skipped, (0, 0, 0)
 
     def compare(self) -> None:
         """See that all ranks have the same parameters, or repair those who have not, as ``heal`` does. Collective."""
         if self._differing()[0]:
-            self.heal()
+            self.repair()
 
     def _differing(self) -> tuple[dict[int, list[str]], bool]:
         return compare(self.comm, self.sync.flat, self.sync.copies) if self.config.init == "broadcast" else ({}, True)
 
-    def heal(self) -> None:
+    def repair(self) -> None:
         """Repair the ranks whose parameters differ from most. Collective; raises JobError where that may not be."""
         at = self.rank_status
         tries = self._tries[2] if self._tries[:2] == (at.epoch, at.step) else 0
@@ -78,7 +78,7 @@ class StepFaults:
         hosts = allgather(self.comm, host())
         text = "; ".join(f"rank {rank} on {hosts[rank]} in {', '.join(names)}" for rank, names in named.items())
         if self.config.heal and majority and tries < MOST_TRIES:
-            self.sync.heal(sorted(named))
+            self.sync.repair(sorted(named))
             fields = {"epoch": at.epoch, "step": at.step, "ranks": sorted(named)}
             self._note("heal", **fields, parameters={str(rank): names for rank, names in named.items()})
             return

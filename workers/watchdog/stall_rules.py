@@ -28,7 +28,7 @@ class Stall:
     front: StatusRow | None
 
 
-def waits(row: StatusRow) -> bool:
+def is_waiting(row: StatusRow) -> bool:
     """Say whether a rank has come to where it waits for the others."""
     return row.at % N_PARTS == EXCHANGE if row.at != OUTSIDE else row.phase in MEETINGS
 
@@ -39,7 +39,7 @@ def place(row: StatusRow) -> Place:
     return (math.inf if last else row.epoch, math.inf if row.at == OUTSIDE else row.at)
 
 
-def find(rows: Sequence[StatusRow], stall_s: float, silent: Container[int] = ()) -> Stall | None:
+def find_stall(rows: Sequence[StatusRow], stall_s: float, silent: Container[int] = ()) -> Stall | None:
     """Return the stall, if there is one: no rank has gone on for ``stall_s`` (more where steps are slow) seconds.
 
     ``silent``: ranks whose rows are old, for their witness does not answer; they are only blamed if nobody else is.
@@ -48,7 +48,7 @@ def find(rows: Sequence[StatusRow], stall_s: float, silent: Container[int] = ())
     left = [rank for rank, row in enumerate(rows) if not row.over]
     if not left or any(rows[rank].state == ENDED for rank in left):
         return None
-    waiting = [rank for rank in left if waits(rows[rank])]
+    waiting = [rank for rank in left if is_waiting(rows[rank])]
     front = max((place(rows[rank]) for rank in waiting), default=None)
     late = [
         rank
@@ -68,7 +68,7 @@ def find(rows: Sequence[StatusRow], stall_s: float, silent: Container[int] = ())
     return Stall(tuple(late), min(rows[rank].age_ms for rank in judged) / 1000, limit_s, met)
 
 
-def tell(stall: Stall, rows: Sequence[StatusRow], hosts: Sequence[str], silent: Container[int] = ()) -> str:
+def describe_stall(stall: Stall, rows: Sequence[StatusRow], hosts: Sequence[str], silent: Container[int] = ()) -> str:
     """Return a stall in words."""
     goal = "any further" if stall.front is None else _goal(stall.front)
     if not stall.ranks:

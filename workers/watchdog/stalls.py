@@ -41,7 +41,7 @@ class StallDetector:
         silent = {number for number, (_, heard) in witness.heard.items() if now - heard > SILENT_S}
         shared = witness.run_folder.folder is not None
         rows = witness.rows if shared else [row if i in witness.ranks else OVER for i, row in enumerate(witness.rows)]
-        stall = stall_rules.find(rows, self.stall_s, silent) if self.stall_s else None
+        stall = stall_rules.find_stall(rows, self.stall_s, silent) if self.stall_s else None
         # before there is a folder nobody knows of other nodes, for which all ranks of this one may wait
         if stall is None or not (shared or stall.ranks or len(witness.ranks) == len(rows)):
             self._over(now)
@@ -54,7 +54,7 @@ class StallDetector:
         if not self.told and self._all_there(stall, now):
             self._announce(stall, silent)
         if self.told and self.abort_s and stall.seconds >= self.abort_s * max(1.0, stall.limit_s / self.stall_s):
-            text = stall_rules.tell(stall, witness.rows, witness.hosts, silent)
+            text = stall_rules.describe_stall(stall, witness.rows, witness.hosts, silent)
             event = {**self.told, "what": "abort", "seconds": stall.seconds}
             witness.end(f"rankwise: {text}; the job is ended (--abort-stall)", event)
 
@@ -106,7 +106,7 @@ class StallDetector:
         witness = self.witness
         found = {number: self._stack(number) for number in self._asked(stall)}
         stacks = {str(number): stack for number, stack in found.items() if stack}
-        text = stall_rules.tell(stall, witness.rows, witness.hosts, silent)
+        text = stall_rules.describe_stall(stall, witness.rows, witness.hosts, silent)
         late = [witness.rows[number] for number in stall.ranks]
         goal = stall.front or late[0]
         self.told = {

@@ -1,7 +1,7 @@
-"""The witness of a node: a small process that sees its ranks end or hang, says so, and ends what is left of the job.
+"""The watchdog of a node: a small process that sees its ranks end or hang, says so, and ends what is left of the job.
 
-Started by ``workers/watchdog/spawn.py`` for the ranks of a node. It needs nothing but the standard library, until it writes to
-the log of a job that is gone. It ends when the last rank of its node has.
+``workers/watchdog/spawn.py`` starts it for the ranks of a node. It needs nothing but the standard library, until it
+writes to the log of a job that is gone. It ends when the last rank of its node has ended.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from common.run_files import death_notes, leave_death_note, say, write_failure_o
 from workers.watchdog.failure_report import FailureReport
 from workers.watchdog.log_events import append_events
 from workers.watchdog.rank_process import LOOK_S, Rank, death, memory_kills, open_file
-from workers.watchdog.stall_rules import waits
+from workers.watchdog.stall_rules import is_waiting
 from workers.watchdog.stalls import StallDetector
 
 STALLED_LOOK_S = 0.2
@@ -102,7 +102,9 @@ class Watchdog:
         """End the job through MPI in one rank of this node, if one still can; other witnesses see it and do so."""
         self.aborting = True
         self._look(time.monotonic())
-        for rank in sorted(self.live, key=lambda rank: (waits(rank.row), rank.row.state != STOPPED, rank.rank))[-1:]:
+        for rank in sorted(self.live, key=lambda rank: (is_waiting(rank.row), rank.row.state != STOPPED, rank.rank))[
+            -1:
+        ]:
             rank.send(ABORT_SIGNAL)
             rank.send(signal.SIGCONT)
         self._end_soon()
@@ -141,7 +143,9 @@ class Watchdog:
 
     def _note_death(self, rank: Rank, row: StatusRow) -> None:
         """Say what a rank died of. What it told itself is there by now, and better."""
-        first = not row.claimed and self.run_folder.reserve_failure()  # before anything that takes time: others may end in it
+        first = (
+            not row.claimed and self.run_folder.reserve_failure()
+        )  # before anything that takes time: others may end in it
         message, event = death(rank.rank, self.hosts[rank.rank], row, rank.process, self.memory_kills)
         if first:
             self.run_folder.say(message)

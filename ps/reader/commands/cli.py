@@ -78,7 +78,7 @@ def report(
     ----------
     output: the file to write.
     """
-    from ps.reader.report import report as command
+    from ps.reader.commands.report import report as command
 
     return command([run, *more], output)
 

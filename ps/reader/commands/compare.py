@@ -60,7 +60,7 @@ def _jobs(summaries: list[Summary]) -> list[list[str]]:
         return []
     return [
         ["jobs it was trained by", *(str(len(s.view.jobs)) for s in summaries)],
-        ["epochs done again, not counted", *(str(sum(s.view.redone.values())) for s in summaries)],
+        ["epochs done again, not counted", *(str(sum(s.view.superseded.values())) for s in summaries)],
         ["epochs whose times are of their last job only", *(str(s.parts) for s in summaries)],
     ]
 
