@@ -117,7 +117,7 @@ def test_libraries_stay_where_they_belong(path: Path) -> None:
 
 
 def circles(arrows: dict[str, set[str]]) -> set[str]:
-    """Return what lies on a circle or leads to one: what is left when all without arrows is taken away, again and again."""
+    """Return what lies on a circle or leads to one: what is left when all without arrows is taken away, repeatedly."""
     left = dict(arrows)
     while free := [name for name, others in left.items() if not others & left.keys()]:
         for name in free:
