@@ -10,7 +10,7 @@ from common.run_files import LOG_NAME
 from ps.logfile.reader import LogReader
 from ps.logfile.writer import RunLog
 from ps.reader import run_summary
-from ps.reader.commands import compare, whatif_replay
+from ps.reader.commands import whatif_replay
 from ps.reader.commands.show import show
 from ps.reader.comparison_view import MOST_SWEEPS, Contents
 from ps.reader.run_view import MOST_EVENTS, MOST_KINDS, MOST_VERDICTS, RunView
@@ -21,7 +21,7 @@ FINDING = {"code": "odd", "severity": "info", "ranks": [], "text": "odd", "remed
 
 
 def test_a_summary_finds_when_a_loss_was_reached_in_so_many_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compare, "MOST_EPOCHS", 100)
+    monkeypatch.setattr(run_summary, "MOST_EPOCHS", 100)
     head, rng, summary = synthetic.header(2), random.Random(0), run_summary.Summary()
     for number in range(1, 3001):
         record = synthetic.epoch(head, number, rng, {})

@@ -283,7 +283,7 @@ def test_training_goes_on_when_the_disk_fills_up(tmp_path: Path) -> None:
     limit = 12_000
 
     program = (  # the limit comes after MPI has made its own files
-        "import resource, sys; from workers import launch, run; launch.start_mpi()\n"
+        "import resource, sys; from workers import run; from workers.launch.mpi import start_mpi; start_mpi()\n"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
         "sys.exit(run.main())"
     )

@@ -58,7 +58,7 @@ def killed_copy(done: Path, copy: Path, epoch: int, checkpoint: str) -> Path:
     """Make of a run what SIGKILL would have left: a log torn behind an epoch, and a checkpoint from before."""
     shutil.copytree(done, copy)
     for path in copy.iterdir():
-        if path.name not in ("coordinator.msgpack", "config.toml", checkpoint_file):
+        if path.name not in ("coordinator.msgpack", "config.toml", checkpoint):
             path.unlink()
     log = copy / "coordinator.msgpack"
     reader = LogReader(log)

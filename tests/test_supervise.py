@@ -192,7 +192,7 @@ def test_a_second_signal_ends_a_job_that_does_not_stop(tmp_path: Path) -> None:
 
 def test_what_an_attempt_leaves_behind_is_ended_before_the_next() -> None:
     code = (
-        "import os; from workers.supervise import processes; processes.GRACE_S = 0.2; processes.adopt_orphans(); "
+        "import os; from workers.supervisor import processes; processes.GRACE_S = 0.2; processes.adopt_orphans(); "
         "print(processes.Attempt(['sh', '-c', 'setsid sleep 1234 & echo $!; exit 7'], os.environ).wait())"
     )
     result = finish(popen([sys.executable, "-c", code]))
