@@ -47,7 +47,7 @@ class Flat:
     ) -> None:
         self.shapes = dict(shapes)
         self.dtype = np.dtype(dtype)
-        self.slices = dict(_slices(self.shapes))
+        self.slices = self.layout(self.shapes)
         self.n = sum(int(np.prod(shape)) for shape in self.shapes.values())
         self.param_vector = _aligned(self.n, self.dtype) if params is None else params
         self.packet = _aligned(N_SLOTS + self.n, self.dtype) if packet is None else packet
@@ -55,6 +55,11 @@ class Flat:
         self.grad_vector = self.packet[N_SLOTS:]
         self.params = self.views(self.param_vector)
         self.grads = self.views(self.grad_vector)
+
+    @staticmethod
+    def layout(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, slice]:
+        """Return where each parameter of these shapes lies in the vector."""
+        return dict(_slices(shapes))
 
     @property
     def names(self) -> list[str]:

@@ -12,7 +12,7 @@ from common.errors import ConfigError
 from ps.logfile.records import Record
 from ps.metrics.median_intervals import LEVEL, interval, slower_p, smallest_p
 from ps.metrics.mode_comparison import FASTEST, SLOWER, UNDECIDED, summarise
-from ps.sync.modes import HELP, MODES
+from ps.sync.modes import MODES, help_lines
 from ps.text.comparison_tables import of_fit, of_modes, of_sizes
 from workers.benchmark import cost_model
 from workers.benchmark.compare_options import parse
@@ -282,20 +282,20 @@ def test_tables_have_a_cell_for_every_column() -> None:
 )
 def test_wrong_options(arguments: list[str], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        parse(arguments, HELP, list(MODES))
+        parse(arguments, help_lines(), list(MODES))
     assert message in str(caught.value)
 
 
 def test_the_environment_sets_its_options_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANKWISE_TRIALS", "3")
     monkeypatch.setenv("RANKWISE_SEED", "4")
-    parsed = parse([], HELP, list(MODES))
+    parsed = parse([], help_lines(), list(MODES))
     assert not isinstance(parsed, int)
     assert (parsed[0].seed, parsed[1].trials) == (4, 3)
 
 
 def test_help_has_its_options_and_not_those_it_refuses(capsys: pytest.CaptureFixture[str]) -> None:
-    assert parse(["--help"], HELP, list(MODES)) == 0
+    assert parse(["--help"], help_lines(), list(MODES)) == 0
     text = capsys.readouterr().out
     assert "--modes" in text
     assert "--mode " not in text
@@ -303,7 +303,7 @@ def test_help_has_its_options_and_not_those_it_refuses(capsys: pytest.CaptureFix
 
 
 def test_options_of_a_run_and_its_own() -> None:
-    parsed = parse(["--hidden", "8", "--sizes", "1e3,10,1e3", "--trials", "7"], HELP, list(MODES))
+    parsed = parse(["--hidden", "8", "--sizes", "1e3,10,1e3", "--trials", "7"], help_lines(), list(MODES))
     assert not isinstance(parsed, int)
     config, own = parsed
     assert config.hidden == (8,)

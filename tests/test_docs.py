@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ps.logfile.epoch_fields import markdown_table
 from ps.sync.modes import MODES
 from tests.ranks import Result, environment, epochs, records
 
@@ -86,3 +87,9 @@ def test_the_reader_in_the_documentation_reads(job: Job, tmp_path: Path) -> None
                             text=True, check=True)  # fmt: skip
     expected = [f"{e['epoch']} {e['loss']} {e['share_all']} {e['wait_s']}" for e in epochs(tmp_path / "runs" / "a")]
     assert result.stdout.splitlines() == expected
+
+
+def test_the_table_of_epoch_figures_is_made_from_their_list() -> None:
+    """``python -m ps.logfile.epoch_fields`` prints it."""
+    page = (ROOT / "docs" / "log-format.md").read_text()
+    assert f"## `epoch`\n\n{markdown_table()}\n" in page

@@ -133,7 +133,7 @@ def test_the_others_go_on(
     result = start(n, deaths, "--mode", mode, "--checkpoint-every", "1")
     assert result.code == 0, result.out + result.err
     check(tmp_path / "run", undisturbed, dead)
-    assert result.out.count("Going on without rank") == len(dead)
+    assert result.out.count("Continuing without rank") == len(dead)
     assert result.err.count("died (killed by SIGKILL") == sum(map(len, dead))
     left = [name for name in os.listdir(tmp_path / "run") if name.startswith(("failure", "progress", "death", "stack"))]
     assert not left
@@ -148,7 +148,7 @@ def test_the_others_go_on(
 def where(death: str) -> tuple[int, str, int, int, str]:
     """Return rank, host, epoch, step and phase of a death, as the log should have them."""
     rank, epoch, step, place = death.split(":")
-    phase = {"moving": "going on without the dead", "deciding": "writing the log"}.get(place, place)
+    phase = {"moving": "continuing without the dead", "deciding": "writing the log"}.get(place, place)
     return int(rank), os.uname().nodename, int(epoch), int(step), phase
 
 

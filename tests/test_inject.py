@@ -106,11 +106,10 @@ def test_only_the_command_line_injects(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_ranks_without_a_fault_train_as_ever() -> None:
-    sync: Any = SimpleNamespace(flat=None, marks=None)
-    timer: Any = None
+    sync: Any = SimpleNamespace(flat=None, meter=None)
     for text, rank in (("", 0), ("skew", 0), ("slow:rank=1;die:rank=2", 0)):
-        assert place(parse(text), sync, timer, rank, 0) is sync
-    assert isinstance(place(parse("slow:rank=1"), sync, timer, 1, 0), FaultySync)
+        assert place(parse(text), sync, rank, 0) is sync
+    assert isinstance(place(parse("slow:rank=1"), sync, 1, 0), FaultySync)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from tests.fuzz.targets import ABOUT, HEADER
 from tests.ranks import MPIRUN, PROGRAMS, Result, epochs, finish, kill_all, mpirun, popen, records
 from workers.checkpoint import checkpoint_file
 from workers.checkpoint.checkpoint_file import Snapshot
-from workers.checkpoint.resume import open_origin, state_of
+from workers.checkpoint.resume import open_origin
 from workers.launch.resume_options import saved_config
 
 SMALL = ("--hidden", "16", "--batch-size", "50", "--epochs", "4", "--dtype", "float64")
@@ -242,9 +242,9 @@ def test_forged_values_are_refused(tmp_path: Path, place: str, value: object) ->
     checkpoint_file.save(tmp_path, Snapshot(5, arrays, about), keep=1)
     flat = Flat(shapes, np.dtype(np.float64))
     adam = optimizers.build(RunConfig(optimizer="adam"), [flat.param_vector])
-    sync: Any = SimpleNamespace(flat=flat, optimizer=adam, vectors=lambda: list(adam.state().items()))
+    state: Any = SimpleNamespace(flat=flat, optimizer=adam, vectors=lambda: list(adam.state().items()))
     with pytest.raises(RankwiseError, match=r"^resume: .*checkpoint-5.npz"):
-        state_of(open_origin(tmp_path).snapshot, sync, 13)  # type: ignore[arg-type]
+        open_origin(tmp_path).checkpoint.saved_state(state, 13)  # type: ignore[union-attr]
 
 
 def test_a_forged_checkpoint_is_one_message(tmp_path: Path, done: Path) -> None:

@@ -6,22 +6,23 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 
 from common.config import RunConfig
 from common.errors import JobError
-from common.flat import Flat
 from common.progress import LOST, PAGE_BYTES, StatusRow
 from common.run_files import LOG_NAME, death_notes, leave_death_note
-from ps.coordinator.coordinator import Coordinator
+from ps.coordinator.coordinator import Coordinator, Metric
+from ps.coordinator.seat import CoordinatorSeat
 from ps.logfile.reader import LogReader
 from ps.logfile.writer import RunLog
+from ps.metrics.epoch_sums import DoneBefore
 from tests.ranks import records
 from tests.synthetic import header, write_run
 from tests.watched import events
+from workers.checkpoint.job_state import JobState
 from workers.elastic import failover, survivors
-from workers.elastic.failover import Membership, lead_on
+from workers.elastic.failover import Membership, take_stock
 
 FACTS = header(2)
 HOSTS = ["node0", "node0", "node1"]
@@ -37,19 +38,17 @@ def survivor(folder: Path, **known: Any) -> Any:
         "elapsed_s": 5.0,
         "at": time.time(),
     }
-    flat = Flat({"W1": (2, 2)}, np.dtype(np.float64))
     job = SimpleNamespace(
-        coordinator=None, code=None, decision=None, last={"epoch": 1, "memory": first}, epoch=2, over=False,
-        config=RunConfig(epochs=2, patience=1), rank_status=SimpleNamespace(folder=folder),
-        saving=SimpleNamespace(before=SimpleNamespace(steps=20)), **known,
+        config=RunConfig(epochs=2, patience=1), rank_status=SimpleNamespace(folder=folder), seat=CoordinatorSeat(),
+        state=JobState(epoch=2, before=DoneBefore(steps=20), last={"epoch": 1, "memory": first}), **known,
     )  # fmt: skip
 
-    def appoint(job: Any, folder: Path, *, resumed: bool, lock: bool = True) -> Coordinator:
-        job.coordinator = Coordinator(folder, job.config, flat, {}, resumed=resumed, lock=lock)
-        coordinator: Coordinator = job.coordinator
+    def appoint(job: Any, folder: Path, facts: dict[str, Any], *, resumed: bool, lock: bool = True) -> Coordinator:
+        coordinator = Coordinator(folder, job.config, facts, Metric({}), resumed=resumed, lock=lock)
+        job.seat.appoint(coordinator)
         return coordinator
 
-    job.appoint, job.lead = appoint, lambda: job.coordinator
+    job.appoint = appoint
     return job
 
 
@@ -74,18 +73,18 @@ def roll() -> Membership:
 
 def test_what_the_log_says_is_kept_if_a_further_rank_dies_while_it_is_told(job: Any, run: Path) -> None:
     ranks = roll()
-    first = lead_on(job, ranks, [1, 2], FACTS)  # whose result comes to nobody
+    first = take_stock(job, ranks, [1, 2], FACTS)  # whose result comes to nobody
     assert first[1]["stop"]
-    assert lead_on(job, ranks, [1], {**FACTS, "world": 1}) == first
+    assert take_stock(job, ranks, [1], {**FACTS, "world": 1}) == first
     assert [(e["dead"], e["alive"]) for e in events(run.parent, "shrink")] == [([0], [1, 2]), ([2], [1])]
-    assert job.lead().epochs == 2
+    assert job.seat.here().epochs == 2
 
 
 def test_an_early_stop_is_told_once(job: Any, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = RunLog(run / LOG_NAME, new=False)
     log.append("event", what="early-stop", epoch=2, best_epoch=1, best_validation_loss=0.0)
     log.close()
-    _, decision = lead_on(job, roll(), [1, 2], FACTS)
+    _, decision = take_stock(job, roll(), [1, 2], FACTS)
     assert decision["stop"]
     assert len(events(run.parent, "early-stop")) == 1
     assert "2 ranks at the final test" in capsys.readouterr().out  # there is no third epoch
@@ -94,22 +93,22 @@ def test_an_early_stop_is_told_once(job: Any, run: Path, capsys: pytest.CaptureF
 def test_training_does_not_wait_for_the_witnesses(job: Any, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("waits for a word"))
     ranks = roll()
-    lead_on(job, ranks, [1, 2], FACTS)
+    take_stock(job, ranks, [1, 2], FACTS)
     assert not events(run.parent, "death")
     event = {"what": "death", "rank": 0, "host": "node0", "epoch": 2, "step": 0, "phase": "writing the log",
              "message": "rank 0 on node0 died", "noticed": 1.0}  # fmt: skip
     for _ in range(2):  # the second, if the coordinator before died between bringing it and taking it away
         assert leave_death_note(run, event)
-        ranks.collect_death_notes(job.lead(), 10.0)
+        ranks.collect_death_notes(job.seat.here(), 10.0)
         assert not death_notes(run)
     assert [e["rank"] for e in events(run.parent, "death")] == [0]
-    assert failover._last_words(job.lead()).reported == {0}
+    assert failover._last_words(job.seat.here().log.path).reported == {0}
 
 
 def test_the_dead_of_a_node_that_is_gone_as_a_whole_are_lost_to_the_other_witnesses(job: Any, run: Path) -> None:
     rows = run / "progress-0"
     rows.write_bytes(bytes(3 * PAGE_BYTES))
-    lead_on(job, roll(), [1, 2], FACTS)
+    take_stock(job, roll(), [1, 2], FACTS)
     data = rows.read_bytes()
     assert len(data) == 3 * PAGE_BYTES
     assert [StatusRow.unpack(data[rank * PAGE_BYTES :]).over for rank in range(3)] == [LOST, 0, 0]
@@ -120,7 +119,7 @@ def test_a_lock_that_stays_is_gone_on_without(
 ) -> None:
     monkeypatch.setattr(failover, "LOCK_S", 0.05)
     held = RunLog(run / LOG_NAME, new=False)
-    lead_on(job, roll(), [1, 2], FACTS)
+    take_stock(job, roll(), [1, 2], FACTS)
     assert "going on without the lock" in capsys.readouterr().err
     assert records(run)[-1]["what"] == "shrink"
     held.close()
@@ -131,8 +130,8 @@ def test_a_finding_is_one_of_the_ranks_it_was_made_of(job: Any, run: Path) -> No
     for code, numbers in (("straggler", [2]), ("straggler", [0]), ("shared-core", [1, 2]), ("loss-stalled", [])):
         log.append("verdict", code=code, ranks=numbers)
     log.close()
-    lead_on(job, roll(), [1, 2], FACTS)
-    assert job.lead().findings.said == {("straggler", (1,)), ("shared-core", (0, 1)), ("loss-stalled", ())}
+    take_stock(job, roll(), [1, 2], FACTS)
+    assert job.seat.here().findings.said == {("straggler", (1,)), ("shared-core", (0, 1)), ("loss-stalled", ())}
     assert len(list(LogReader(run / LOG_NAME).entries())) == len(records(run))
 
 

@@ -48,12 +48,12 @@ def _configure(comm: "MPI.Intracomm", arguments: list[str]) -> Any:
     """Return the options all ranks agree on, or the exit code after ``--help``. Raises JobError."""
     import dataclasses
 
-    from ps.sync.modes import HELP, MODES
+    from ps.sync.modes import MODES, help_lines
     from workers.benchmark import compare_options
     from workers.launch.run_options import PREFIX
 
     def parse() -> Any:
-        parsed = compare_options.parse(arguments, HELP, list(MODES))
+        parsed = compare_options.parse(arguments, help_lines(), list(MODES))
         if isinstance(parsed, int):
             return parsed
         return {"run": parsed[0].as_dict(), "compare": dataclasses.asdict(parsed[1])}

@@ -17,14 +17,15 @@ def main() -> int:
     from common.progress import RankStatus
     from ps.comm.agreement import abort_on_error
     from ps.comm.topology import Topology
+    from ps.coordinator.seat import CoordinatorSeat
     from workers.elastic import survivors, ulfm
     from workers.launch.signals import StopFlag
-    from workers.training.setup import configure, find_origin, open_log, prepare
+    from workers.training.setup import configure, find_origin, prepare
     from workers.watchdog.spawn import WatchdogHandle
 
-    rank_status = RankStatus()
+    rank_status, seat = RankStatus(), CoordinatorSeat()
     with abort_on_error(comm, rank_status):
-        stop, watch = StopFlag(rank_status.cells, comm.Abort), WatchdogHandle(rank_status)
+        stop, watchdog = StopFlag(rank_status.cells, comm.Abort), WatchdogHandle(rank_status)
         job = topology = None
         try:
             configured = configure(comm, sys.argv[1:])
@@ -36,19 +37,17 @@ def main() -> int:
             if config.elastic:
                 ulfm.check_support(config, comm.size)
             topology = Topology(comm, config.ranks_per_node)
-            watch.open(topology, config)
-            origin = find_origin(comm, config, rank_status)
-            job = prepare(comm, topology, config, origin, stop, rank_status)
-            open_log(job, topology)
-            watch.report_to(job.coordinator, comm.size)
+            watchdog.open(topology, config)
+            # nothing here holds the origin: a checkpoint in it is as large as the model
+            job = prepare(topology, config, find_origin(comm, config, rank_status), stop, rank_status, seat)
+            watchdog.report_to(seat.coordinator, comm.size)
             code = survivors.train(job) if config.elastic else job.train()
         except JobError as error:
             if job is not None:
-                job.saving.close()
+                job.checkpointing.close()
             if (comm if job is None else job.comm).rank == 0:
-                if job is not None and job.coordinator is not None:
-                    job.collect_death_notes(0.0)
-                    job.coordinator.fail(str(error))
+                if seat.coordinator is not None:
+                    seat.coordinator.fail(str(error))
                 sys.stderr.write(f"rankwise: {error}\n")
                 if rank_status.debug:
                     traceback.print_exc()
@@ -57,7 +56,7 @@ def main() -> int:
         stop.over()
         rank_status.phase = "checkpoint"
         if job is not None:
-            job.saving.close()
+            job.checkpointing.close()
         rank_status.phase = "closing"
         if job is not None and job.config.elastic:
             ulfm.leave(rank_status, code)
@@ -66,7 +65,7 @@ def main() -> int:
             job.sync.close()
         if topology is not None:
             topology.close()
-    watch.close()
+    watchdog.close()
     return code
 
 

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ AHEAD_BYTES = 16 << 20
 Allocate = Callable[[int, int], Array]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Batch:
     """One step's rows of this rank; all views, made once.
 
@@ -25,7 +24,7 @@ class Batch:
     ``equal``: whether each has as many; ``active``: how many ranks have any.
     ``around``: (node's rows, n_in + 1), the rows of all ranks of the node if they lie in shared memory, else ``x``;
     this rank's begin at ``offset``.
-    ``run``: what the synchroniser keeps with it.
+    Two are equal only if they are the same: synchronisers look up by it how they compute its gradient.
     """
 
     x: Array
@@ -37,7 +36,6 @@ class Batch:
     around: Array
     offset: int
     start: int
-    run: Any = None
     active: int = 1
     n: int = field(init=False)
     """This rank's rows."""
@@ -115,6 +113,11 @@ class BatchLoader:
                 self._now = self._fill(order, first, min(first + self.ahead, self.steps))
                 self.input_s += time.perf_counter() - start
             yield from self._now[max(0, done - first) :]
+
+    def close_epoch(self) -> dict[str, float]:
+        """Return the seconds spent on copying rows since the last call."""
+        seconds, self.input_s = self.input_s, 0.0
+        return {"input_s": seconds}
 
     def _fill(self, order: NDArray[np.int64], first: int, last: int) -> list[Batch]:
         numbers = order[self.ends[first] : self.ends[last]]

@@ -1,74 +1,90 @@
-"""Rank 0's step_faults beside training: the log, progress lines and the decision to stop early."""
+"""Rank 0's tasks besides training: the log, progress lines and the decision to stop early."""
 
 import math
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 
-from common import step_times
 from common.config import ONLY_ON_COMMAND_LINE, RunConfig, to_toml
 from common.errors import JobError
 from common.files import write_atomic
-from common.flat import Array, Flat
+from common.flat import Array
 from common.run_files import CONFIG_NAME, LOG_NAME
 from ps.findings.detectors import Findings
 from ps.findings.verdict import Verdict
-from ps.logfile.records import FORMAT, VERSION
+from ps.logfile.records import FORMAT, VERSION, Record
 from ps.logfile.writer import RetryQueue, RunLog
-from ps.metrics import epoch_metrics
-from ps.metrics.epoch_metrics import RUN_TIME, useful_s
-from ps.metrics.rank_row import NUMBERS
+from ps.metrics.epoch_metrics import NoiseScale
+from ps.metrics.epoch_record import epoch_record, step_fields
 from ps.text.numbers import percent
 from ps.text.record_lines import epoch_line, verdict_line
 from ps.text.stdout import say, warn
 
-SECONDS = tuple(name for name in NUMBERS if name.endswith("_s"))
-"""By rank in an epoch's record, as the ranks hand them in."""
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """How well rows are predicted: accuracy of classes, R2 = 1 - squared error / spread of a regression.
+
+    ``spread``: by split (validation, test), the summed squared deviation of the target over the number of targets;
+    empty for classes.
+    """
+
+    spread: dict[str, float]
+
+    @property
+    def name(self) -> str:
+        """What the log calls it."""
+        return "r2" if self.spread else "accuracy"
+
+    def of(self, split: str, loss_sum: float, correct: float, n: int) -> float | None:
+        """Return its value over the n rows of a split; None where the target does not vary."""
+        if not self.spread:
+            return float(correct / n)
+        value = 1 - loss_sum / self.spread[split] if self.spread[split] > 0 else -math.inf
+        return float(value) if math.isfinite(value) else None
 
 
 class Coordinator:
-    """Writes the log and prints; exists on rank 0 only.
-
-    ``flat``: the model's parameters and their gradient. ``spread``: sum of squared deviations of the validation target
-    over its columns' number, by split, for R2; empty for classes.
-    """
+    """Writes the log and prints; exists on rank 0 only."""
 
     def __init__(
         self,
         folder: Path,
         config: RunConfig,
-        flat: Flat,
-        spread: dict[str, float],
+        facts: dict[str, Any],
+        metric: Metric,
         *,
         resumed: bool = False,
         lock: bool = True,
     ) -> None:
-        """``resumed``: the log is there. ``lock``: see RunLog."""
-        self.folder = folder
-        self.config = config
-        self.names = flat.names
-        self.gradient_bytes = flat.grad_vector.nbytes
-        self.noise = epoch_metrics.NoiseScale()
-        self.metric = "r2" if spread else "accuracy"
-        self.spread = spread
+        """Open the log. Raises OSError if another job writes to it, and LogError.
+
+        ``facts``: what the header says of the job (``environment.header_facts``). ``resumed``: the log is there.
+        ``lock``: see RunLog.
+        """
+        self.folder, self.config, self.facts, self.metric = folder, config, facts, metric
+        self.names = list(facts["model"]["parameters"])
+        self.gradient_bytes = facts["model"]["n_parameters"] * np.dtype(config.dtype).itemsize
+        self.noise = NoiseScale()
         self.started = time.perf_counter()
-        self.findings: Findings  # once there is a header
+        self.findings = Findings({"config": config.as_dict(), **facts})
         self.epochs = 0
         self.sync_lines: list[str] = []
         self.best_loss = math.inf
         self.best_epoch = 0
-        self.last: dict[str, Any] = {}
+        self.last: Record = {}
         # first: it fails if another job has just taken this folder
         self.log = RunLog(folder / LOG_NAME, new=not resumed, lock=lock)
-        self.spool = RetryQueue(self.log, warn)
+        self.queue = RetryQueue(self.log, warn)
         saved = {k: v for k, v in config.as_dict().items() if k not in ("output", *ONLY_ON_COMMAND_LINE)}
         write_atomic(folder / CONFIG_NAME, lambda file: file.write(to_toml(saved).encode()))
 
     def memory(self) -> dict[str, Any]:
-        """Return what a later job must know to go on as this one would, as plain values."""
+        """Return what a later job must know to continue as this one would, as plain values."""
         return {
             "epochs": self.epochs,
             "best_loss": self.best_loss if math.isfinite(self.best_loss) else None,
@@ -78,12 +94,8 @@ class Coordinator:
             "at": time.time(),
         }
 
-    def recall(self, memory: dict[str, Any], job: dict[str, Any]) -> None:
-        """Take up what an earlier job's coordinator knew; ``job``: what the header would say of this one.
-
-        Findings that the log has already are not said again. Raises LogError.
-        """
-        self.findings = Findings({"config": self.config.as_dict(), **job})
+    def recall(self, memory: dict[str, Any]) -> None:
+        """Take up what an earlier job's coordinator knew. Findings in the log are not said again. Raises LogError."""
         self.findings.recall(self.log.path)
         if not memory:
             return
@@ -93,29 +105,45 @@ class Coordinator:
         self.noise.trace, self.noise.gradient_sq = memory["noise"]
         self.started -= memory["elapsed_s"]
 
+    def continue_clock(self, seconds: float) -> None:
+        """Count so many seconds, in which another rank was the coordinator, to the time since training was set up."""
+        self.started -= seconds
+
+    def adopt(self, record: Record, *, reported: bool) -> dict[str, bool]:
+        """Count an epoch that the coordinator before wrote and did not announce; return what ``judge`` does."""
+        self.noise.update(*(list(record[name].values()) for name in ("noise_trace", "noise_gradient_sq")))
+        return self.judge(record, reported=reported)
+
+    def remember(self, record: Record | None) -> None:
+        """Take up the last epoch of the log, if there is one."""
+        self.last = record or {}
+
+    def rebind(self, facts: dict[str, Any]) -> None:
+        """Coordinate other ranks from here on, which have new numbers. Raises LogError."""
+        self.facts, self.findings = facts, Findings({"config": self.config.as_dict(), **facts})
+        self.findings.recall(self.log.path)
+
     def checkpointed(self, outcome: Path | Exception) -> None:
         """Note a checkpoint that is written, or warn of one that could not be."""
         if isinstance(outcome, Path):
             self.event("checkpoint", file=outcome.name)
             return
         reason = getattr(outcome, "strerror", None) or str(outcome)
-        warn(f"a checkpoint could not be written ({reason}); training goes on, the one before is as it was")
+        warn(f"a checkpoint could not be written ({reason}); training continues, the one before is as it was")
         self.event("checkpoint-failed", reason=reason)
 
-    def header(self, **facts: Any) -> None:
-        """Write the first record."""
-        record = {"format": FORMAT, "v": VERSION, "config": self.config.as_dict(), **facts}
-        self.log.append("header", **record)
-        self.findings = Findings(record)
+    def header(self, **more: Any) -> None:
+        """Write the first record; ``more``: what it says besides the facts of the job."""
+        self.log.append("header", format=FORMAT, v=VERSION, config=self.config.as_dict(), **self.facts, **more)
 
     def event(self, what: str, **fields: Any) -> None:
         """Write an event."""
-        self.spool.append("event", what=what, **fields)
+        self.queue.append("event", what=what, **fields)
 
     def verdict(self, verdict: Verdict) -> None:
         """Write a finding and print it."""
         self.findings.note(verdict.code, verdict.ranks)
-        self.spool.append("verdict", **verdict.fields())
+        self.queue.append("verdict", **verdict.fields())
         say(verdict_line(verdict.fields()))
 
     def epoch(
@@ -131,18 +159,26 @@ class Coordinator:
         if not table["rows"].sum() + (facts["before"] or {"rows": 0})["rows"]:
             say(f"Epoch {epoch}: every step was left out")  # the log has them as events; an epoch it was not
             return {"stop": False, "improved": False, "diverged": diverged}
-        record = self._record(epoch, table, facts, n_validation)
-        self.spool.append("epoch", **record)
-        self.spool.append("steps", **self._steps(epoch, table, facts["sampled_steps"], begin_s))
-        self._print(epoch, record)
+        facts = {"epoch": epoch, **facts, "elapsed_s": time.perf_counter() - self.started}
+        record = epoch_record(table, facts, self.names, self.gradient_bytes)
+        traces, squares = (list(record[name].values()) for name in ("noise_trace", "noise_gradient_sq"))
+        record["noise_scale"] = self.noise.update(traces, squares)
+        record["validation_loss"] = record["validation_metric"] = None
+        if n_validation:
+            losses, correct = table["validation_loss_sum"].sum(), table["validation_correct"].sum()
+            record["validation_loss"] = float(losses / n_validation)
+            record["validation_metric"] = self.metric.of("validation", losses, correct, n_validation)
+        self.queue.append("epoch", **record)
+        self.queue.append("steps", **step_fields(table, epoch, facts["sampled_steps"], begin_s, self.started))
+        self._print(record)
         for verdict in self.findings.add(record):
             self.verdict(verdict)
         return {**self.judge(record), "diverged": diverged}
 
-    def judge(self, record: dict[str, Any], *, told: bool = False) -> dict[str, bool]:
+    def judge(self, record: Record, *, reported: bool = False) -> dict[str, bool]:
         """Count an epoch by its record; return whether to stop and whether it is the best so far.
 
-        ``told``: if training is to stop, the log says so.
+        ``reported``: if training is to stop, the log says so already.
         """
         self.last = record
         self.epochs += 1
@@ -152,62 +188,13 @@ class Coordinator:
             self.best_loss, self.best_epoch = record["validation_loss"], epoch
         patience = self.config.patience
         stop = bool(patience) and epoch - self.best_epoch >= patience
-        if stop and not told:
+        if stop and not reported:
             self.event("early-stop", epoch=epoch, best_epoch=self.best_epoch, best_validation_loss=self.best_loss)
             say(f"Stopping early: no lower validation loss since epoch {self.best_epoch}, whose parameters are kept.")
         return {"stop": stop, "improved": improved}
 
-    def _record(self, epoch: int, table: Array, facts: dict[str, Any], n_validation: int) -> dict[str, Any]:
-        rows = table["rows"]
-        loss_by_rank = [s / n if n else None for s, n in zip(table["loss_sum"].tolist(), rows.tolist(), strict=True)]
-        steps, before = max(facts["steps"], 1), facts["before"] or {"rows": 0, "loss_sum": 0.0}
-        record: dict[str, Any] = {
-            "epoch": epoch,
-            **facts,
-            "elapsed_s": time.perf_counter() - self.started,
-            "loss": float((before["loss_sum"] + table["loss_sum"].sum()) / (before["rows"] + rows.sum())),
-            "loss_by_rank": loss_by_rank,
-            "validation_loss": None,
-            "validation_metric": None,
-            "rows": rows.astype(int).tolist(),
-            **epoch_metrics.contribution(table, self.names),
-            "efficiency": epoch_metrics.efficiency(useful_s(table), np.sum([table[k] for k in RUN_TIME], axis=0)),
-        }
-        record["noise_scale"] = self.noise.update(
-            list(record["noise_trace"].values()), list(record["noise_gradient_sq"].values())
-        )
-        record["preemptions"] = table["preemptions"].astype(int).tolist()
-        for name in SECONDS:
-            record[name] = table[name].tolist()
-        exchange_s = (fmean(record["transfer_s"]) + fmean(record["reduce_s"])) / steps
-        record["bus_bytes_per_s"] = epoch_metrics.bus_bandwidth(self.gradient_bytes, len(table), exchange_s)
-        record["sent_bytes"] = (table["sent_bytes"] * steps).astype(int).tolist()
-        record["fingerprint"] = [f"{int(f):012x}" for f in table["fingerprint"]]
-        if n_validation:
-            losses, correct = table["validation_loss_sum"].sum(), table["validation_correct"].sum()
-            record["validation_loss"] = float(losses / n_validation)
-            record["validation_metric"] = self.metric_of("validation", losses, correct, n_validation)
-        return record
-
-    def _steps(self, epoch: int, table: Array, sampled: list[int], begin_s: float) -> dict[str, Any]:
-        """Return when the phases of the sampled steps ended: whole microseconds since the epoch's first step."""
-        moments = table["moments"][:, : len(sampled)]  # ranks, steps, moments
-        whole = np.rint((moments - begin_s) * 1e6).astype(np.int64).transpose(2, 1, 0).tolist()
-        return {
-            "epoch": epoch,
-            "steps": sampled,
-            "begin_s": begin_s - self.started,
-            "moments_us": dict(zip((*step_times.NAMES, "last"), whole, strict=True)),
-        }
-
-    def metric_of(self, split: str, loss_sum: float, correct: float, n: int) -> float | None:
-        """Return accuracy, or R2 = 1 - squared error / spread (None where the target does not vary)."""
-        if self.metric == "accuracy":
-            return float(correct / n)
-        value = 1 - loss_sum / self.spread[split] if self.spread[split] > 0 else -math.inf
-        return float(value) if math.isfinite(value) else None
-
-    def _print(self, epoch: int, record: dict[str, Any]) -> None:
+    def _print(self, record: Record) -> None:
+        epoch = record["epoch"]
         fields = ("sync_s", "wait_s", "transfer_s", "compute_s", "input_s")
         sync, wait, transfer, compute, copy = (fmean(record[field]) for field in fields)
         if self.config.verbose:
@@ -219,7 +206,7 @@ class Coordinator:
                 say(head + "Contribution to " + ", ".join(parts))
                 say(head + f"Sync time = {record['sync_s'][rank]:.6f} seconds")
         busy = compute + copy + sync
-        line = epoch_line(record, self.config.epochs, self.metric)
+        line = epoch_line(record, self.config.epochs, self.metric.name)
         say(f"{line}, rate {record['learning_rate']:.3g}, {busy:.3f} s")
         self.sync_lines.append(f"{epoch:5d}  {sync:10.6f}  {wait:10.6f}  {transfer:10.6f}  {sync / busy:8.1%}")
 
@@ -239,7 +226,7 @@ class Coordinator:
         """Write the last verdicts and the end record."""
         for verdict in self.findings.finish() if status == "ok" else ():
             self.verdict(verdict)
-        self.spool.append(
+        self.queue.append(
             "end",
             status=status,
             wall_s=time.perf_counter() - self.started,
@@ -248,7 +235,7 @@ class Coordinator:
             loss=self.last.get("loss"),
             validation_loss=self.last.get("validation_loss"),
             validation_metric=self.last.get("validation_metric"),
-            metric=self.metric,
+            metric=self.metric.name,
             **facts,
         )
 
@@ -256,5 +243,5 @@ class Coordinator:
         """Close the log of a run that all ranks agreed to end."""
         self.event("error", message=message)
         self.finish("failed")
-        if missing := self.spool.missing():
+        if missing := self.queue.missing():
             warn(missing)

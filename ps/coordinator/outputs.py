@@ -57,35 +57,39 @@ def save_tables(folder: Path, log: Path) -> None:
 
 
 def save(
-    lead: Coordinator, flat: Flat, scaling: tuple[Array, Array], status: str, unsaved: str, facts: dict[str, Any],
+    coordinator: Coordinator,
+    flat: Flat,
+    scaling: tuple[Array, Array],
+    status: str,
+    unsaved: str,
+    facts: dict[str, Any],
     tick: Callable[[], object],
-) -> None:  # fmt: skip
+) -> None:
     """Write the model, the text files and the log's end. Raises RankwiseError if something is missing.
 
-    ``unsaved``: why the last checkpoint could not be written, if so. ``facts``: for the end record. ``tick``: is called
+    ``unsaved``: why the last checkpoint could not be written, if so. ``facts``: for the end record. ``tick`` is called
     while the model is written.
     """
+    folder, queue = coordinator.folder, coordinator.queue
     standard = {"x_mean": scaling[0], "x_scale": scaling[1]}
     missing = [
-        *_attempt("the model", lambda: save_model(lead.folder, flat.params, standard, tick)),
-        *_attempt("text files", lambda: save_tables(lead.folder, lead.log.path)),
+        *_attempt("the model", lambda: save_model(folder, flat.params, standard, tick)),
+        *_attempt("text files", lambda: save_tables(folder, coordinator.log.path)),
     ]
     if unsaved and status == "stopped":
         missing.append(f"the checkpoint could not be written ({unsaved})")
-    lead.spool.flush()
-    missing += filter(None, [lead.spool.missing()])
+    queue.flush()
+    missing += filter(None, [queue.missing()])
     if missing:
-        raise RankwiseError(
-            f"output: {'; '.join(missing)}; make room in {lead.folder} and go on with --resume {lead.folder}"
-        )
-    lead.finish(status, fingerprint=fingerprint(flat.param_vector), **facts)
+        raise RankwiseError(f"output: {'; '.join(missing)}; make room in {folder} and resume with --resume {folder}")
+    coordinator.finish(status, fingerprint=fingerprint(flat.param_vector), **facts)
     if unsaved:
         warn(f"the last checkpoint could not be written ({unsaved})")
     say("Sync time per epoch, mean over the ranks (sync = wait for the last rank + transfer):")
     say("epoch      sync s      wait s  transfer s   of epoch")
-    for line in lead.sync_lines:
+    for line in coordinator.sync_lines:
         say(line)
-    say(f"Saved in {lead.folder}: {LOG_NAME}, model.npz, text files. Read: python -m ps.log show {lead.folder}")
+    say(f"Saved in {folder}: {LOG_NAME}, model.npz, text files. Read: python -m ps.log show {folder}")
 
 
 def _attempt(what: str, act: Callable[[], object]) -> list[str]:

@@ -8,6 +8,7 @@ from reprlib import repr as brief
 from typing import Any
 
 from common import step_times
+from ps.logfile.epoch_fields import EPOCH, epoch_spec
 from ps.logfile.records import GOING_ON, Record
 from ps.logfile.validation import (
     FLAG,
@@ -18,7 +19,6 @@ from ps.logfile.validation import (
     WHOLE,
     FieldSpec,
     Validator,
-    by_parameter,
     by_rank,
     list_of,
     nullable,
@@ -28,7 +28,6 @@ from ps.logfile.validation import (
 
 TIME = FieldSpec("a Unix time", frozenset({float}), low=0, high=1e11)
 PID = FieldSpec("a process id", frozenset({int}), low=1, high=2**31 - 1)
-EPOCH = FieldSpec("the number of an epoch", frozenset({int}), low=0, high=2**53)
 INTERVAL = table(median=NUMBER, low=NUMBER, high=NUMBER)
 TRIAL_SECONDS = ("seconds", "step_s", "compute_s", "reduce_s", "input_s", "wait_s", "transfer_s")
 """Fields of a trial whose medians a comparison holds."""
@@ -115,54 +114,7 @@ RECORDS = {
         feature_mean=nullable(by_rank(nullable(list_of(nullable(NUMBER))))),
         feature_distance=nullable(by_rank(nullable(NUMBER))),
     ),
-    "epoch": table(
-        t=TIME,
-        epoch=EPOCH,
-        steps=WHOLE,
-        skipped=optional(WHOLE),
-        before=optional(nullable(table(steps=WHOLE, rows=WHOLE, loss_sum=NUMBER))),
-        sampled_steps=list_of(WHOLE),
-        learning_rate=NUMBER,
-        elapsed_s=NUMBER,
-        loss=NUMBER,
-        loss_by_rank=by_rank(nullable(NUMBER)),
-        validation_loss=nullable(NUMBER),
-        validation_metric=nullable(NUMBER),
-        rows=by_rank(WHOLE),
-        gradient_mean=by_parameter(by_rank(nullable(NUMBER))),
-        norm_ratio=by_parameter(by_rank(nullable(NUMBER))),
-        norm_ratio_all=by_rank(nullable(NUMBER)),
-        share=by_parameter(by_rank(nullable(NUMBER))),
-        share_all=by_rank(nullable(NUMBER)),
-        cosine=by_parameter(by_rank(nullable(NUMBER))),
-        cosine_all=by_rank(nullable(NUMBER)),
-        leave_one_out=by_parameter(by_rank(nullable(NUMBER))),
-        leave_one_out_all=by_rank(nullable(NUMBER)),
-        diversity=by_parameter(nullable(NUMBER)),
-        diversity_all=nullable(NUMBER),
-        effective_ranks=nullable(NUMBER),
-        noise_trace=by_parameter(nullable(NUMBER)),
-        noise_gradient_sq=by_parameter(nullable(NUMBER)),
-        noise_scale=nullable(NUMBER),
-        efficiency=table(load_balance=nullable(NUMBER), communication=nullable(NUMBER), parallel=nullable(NUMBER)),
-        bus_bytes_per_s=nullable(NUMBER),
-        preemptions=optional(by_rank(WHOLE)),
-        loop_s=by_rank(NUMBER),
-        reduce_s=by_rank(NUMBER),
-        compute_s=by_rank(NUMBER),
-        wait_s=by_rank(NUMBER),
-        transfer_s=by_rank(NUMBER),
-        sync_s=by_rank(NUMBER),
-        sync_median_s=by_rank(NUMBER),
-        wait_median_s=by_rank(NUMBER),
-        transfer_median_s=by_rank(NUMBER),
-        input_s=by_rank(NUMBER),
-        sampling_s=by_rank(NUMBER),
-        evaluation_s=by_rank(NUMBER),
-        checkpoint_s=optional(by_rank(NUMBER)),
-        sent_bytes=by_rank(WHOLE),
-        fingerprint=by_rank(TEXT),
-    ),
+    "epoch": epoch_spec(),
     "steps": table(
         t=TIME,
         epoch=EPOCH,
@@ -307,6 +259,7 @@ class Check(Validator):
     def __init__(self) -> None:
         super().__init__()
         self._worlds: list[tuple[int, Any]] = []
+        self._records = {**RECORDS, "epoch": epoch_spec()}
 
     def __call__(self, record: Record) -> str:
         """Return the first fault, or nothing."""
@@ -321,7 +274,7 @@ class Check(Validator):
                 return f"{kind}.ranks is {brief(record['ranks'])}, but world {brief(record['world'])}"
             self._worlds.append((record["seq"], record.get("world", record.get("ranks"))))
         self.world = next((world for seq, world in reversed(self._worlds) if seq <= record["seq"]), None)
-        if found := self.fault(record, RECORDS[kind]) or (event and self.fault(record, event)):
+        if found := self.fault(record, self._records[kind]) or (event and self.fault(record, event)):
             return f"{kind}{found}"
         if kind == "header":
             self.parameters = record["model"]["parameters"].keys()

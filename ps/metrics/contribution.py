@@ -8,10 +8,10 @@ import numpy as np
 
 from common.flat import Array
 
-PIECE = 1 << 15
-"""Numbers of a piece: two such stay in the core's cache while all that is asked of them is computed."""
-Part = tuple[int, Array, Array]
-"""Which parameter, and the same piece of its gradient: this rank's, and all ranks' together."""
+MEASURED_BLOCK = 1 << 15
+"""Numbers of a block: two such stay in the core's cache while all that is asked of them is computed."""
+GradBlock = tuple[int, Array, Array]
+"""Which parameter, and the same block of its gradient: this rank's, and all ranks' together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +55,13 @@ class ContributionMeter:
         self._steps: list[tuple[StepRows, float, float, list[list[float]]]] = []
         self._ones = np.ones(0)
 
-    def measure(self, parts: Iterable[Part], rows: StepRows, scale: float, plain: float) -> None:
+    def measure(self, grad_blocks: Iterable[GradBlock], rows: StepRows, scale: float, plain: float) -> None:
         """Add one step's numbers; what can wait is done when the epoch is closed, for all its steps together.
 
-        ``parts``: gradients of sums of losses, times ``scale``, that together cover all parameters. ``plain``: S as a
-        multiple of g, or 0 if ``measure_plain`` is told S.
+        ``grad_blocks``: gradients of sums of losses, times ``scale``, that together cover all parameters. ``plain``: S
+        as a multiple of g, or 0 if ``measure_plain`` gets S.
         """
-        self._steps.append((rows, scale, plain, self._reduce(parts)))
+        self._steps.append((rows, scale, plain, self._reduce(grad_blocks)))
 
     def _fields(self, rows: StepRows, scale: float, plain: float, reduced: Array) -> Array:
         """Return what steps add to the fields, (steps, fields, parameters); ``reduced``: (steps, parameters, 4)."""
@@ -93,10 +93,10 @@ class ContributionMeter:
             [0, 0, 0, g**2 if rows.active > 1 else 0],
         ])  # fmt: skip
 
-    def _reduce(self, parts: Iterable[Part]) -> list[list[float]]:
+    def _reduce(self, grad_blocks: Iterable[GradBlock]) -> list[list[float]]:
         """Return, by parameter, the sum of entries, |own|^2, <own, g> and |g|^2 as they come scaled."""
         step = [[0.0] * 4 for _ in self.sizes]
-        for i, own, g in parts:
+        for i, own, g in grad_blocks:
             found = self._products(own, g)
             if not math.isfinite(sum(found)):  # squares leave float32 long before the numbers do
                 found = self._products(own.astype(np.float64), g.astype(np.float64))
@@ -109,15 +109,15 @@ class ContributionMeter:
         ones = self._one(own)  # a dot takes half the time of a sum
         return float(own.dot(ones)), float(own.dot(own)), float(own.dot(g)), float(g.dot(g))
 
-    def _one(self, piece: Array) -> Array:
-        """Return ones to go with a piece."""
-        if len(self._ones) < len(piece) or self._ones.dtype != piece.dtype:
-            self._ones = np.ones(len(piece), piece.dtype)
-        return self._ones[: len(piece)]
+    def _one(self, block: Array) -> Array:
+        """Return as many ones as a block has numbers."""
+        if len(self._ones) < len(block) or self._ones.dtype != block.dtype:
+            self._ones = np.ones(len(block), block.dtype)
+        return self._ones[: len(block)]
 
-    def measure_plain(self, parts: Iterable[tuple[int, Array]]) -> None:
-        """Add |S|^2, where ranks had unequal rows, from the pieces of S."""
-        for i, s in parts:
+    def measure_plain(self, plain_blocks: Iterable[tuple[int, Array]]) -> None:
+        """Add |S|^2, where ranks had unequal rows, from the blocks of S."""
+        for i, s in plain_blocks:
             square = float(np.dot(s, s))
             self._plain_sq[i] += square if math.isfinite(square) else float(np.square(s, dtype=np.float64).sum())
 

@@ -1,10 +1,11 @@
-"""TODO."""
+"""What a rank adds up in the training loop of an epoch."""
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Before:
+class DoneBefore:
     """What earlier jobs did of the present epoch: steps, and rows and sum of losses of all ranks."""
 
     steps: int = 0
@@ -17,7 +18,7 @@ class EpochSums:
     """This rank's part of an epoch."""
 
     first: int = 0
-    """Steps of the epoch that were done before, by the job this one goes on with."""
+    """Steps of the epoch that an earlier job did."""
     rows: int = 0
     loss_sum: float = 0.0
     begin_s: float = 0.0
@@ -26,8 +27,12 @@ class EpochSums:
     preemptions: int = 0
     """How often the system gave this process's core to another one in that time."""
     steps: int = 0
-    """Of the epoch, those done before included."""
+    """Of the epoch, including those that an earlier job did."""
     learning_rate: float = 0.0
     stopped: bool = False
     skipped: int = 0
     """Steps that were left out."""
+
+    def figures(self) -> dict[str, Any]:
+        """Return what this rank hands in at the epoch's end."""
+        return {name: getattr(self, name) for name in ("rows", "loss_sum", "loop_s", "preemptions")}

@@ -1,54 +1,47 @@
 """The row every rank hands to the coordinator at an epoch's end, gathered in one call."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from mpi4py import MPI
 
-from common import step_times
 from common.flat import Array
-from common.step_times import SAMPLE_MOST
+from common.step_times import NAMES, SAMPLE_MOST
+from ps.logfile.epoch_fields import EPOCH_FIELDS
 from ps.metrics.contribution import ContributionMeter
 
-NUMBERS = (
-    "rows",
-    "loss_sum",
-    "validation_loss_sum",
-    "validation_correct",
-    "preemptions",
-    "loop_s",
-    "input_s",
-    "compute_s",
-    "reduce_s",
-    "wait_s",
-    "transfer_s",
-    "sync_s",
-    "sync_median_s",
-    "wait_median_s",
-    "transfer_median_s",
-    "sampling_s",
-    "evaluation_s",
-    "checkpoint_s",
-    "sent_bytes",
-    "fingerprint",
-    "signal",
-    "finite",
-)
+UNLOGGED = ("loss_sum", "validation_loss_sum", "validation_correct", "signal", "finite")
+"""Of a rank, what the coordinator needs and the record does not list by rank."""
 
 
 def row_type(n_parameters: int) -> np.dtype[Any]:
     """Return the structured dtype of a row, all of it float64.
 
-    One number a name, one a parameter for each contribution field, and for each sampled step the moments of its
-    phases and the last rank's arrival, in seconds on rank 0's clock.
+    One number for each gathered field of ``EPOCH_FIELDS`` and of ``UNLOGGED``, one a parameter for each contribution
+    field, and for each sampled step its timestamps and the last rank's arrival, in seconds on rank 0's clock.
     """
-    numbers = [(n, "f8") for n in NUMBERS]
-    contributions = [(f, "f8", (n_parameters,)) for f in ContributionMeter.FIELDS]
-    return np.dtype([*numbers, *contributions, ("moments", "f8", (SAMPLE_MOST, len(step_times.NAMES) + 1))])
+    gathered = [field.name for field in EPOCH_FIELDS if field.gathered]
+    return np.dtype([
+        *((name, "f8") for name in (*gathered, *UNLOGGED)),
+        *((name, "f8", (n_parameters,)) for name in ContributionMeter.FIELDS),
+        ("timestamps", "f8", (SAMPLE_MOST, len(NAMES) + 1)),
+    ])  # fmt: skip
 
 
-def gather(comm: MPI.Comm, row: Array) -> Array | None:
-    """Return all ranks' rows at rank 0, (size,) in rank order; None elsewhere. ``row``: (1,) of ``row_type``."""
-    table = np.zeros(comm.size, row.dtype) if comm.rank == 0 else None
-    comm.Gather(row.view("f8"), None if table is None else table.view("f8"))
-    return table
+class RankRow:
+    """This rank's row."""
+
+    def __init__(self, n_parameters: int) -> None:
+        self._row: Array = np.zeros(1, row_type(n_parameters))
+
+    def gather(self, comm: MPI.Comm, figures: Mapping[str, Any]) -> Array | None:
+        """Return all ranks' rows at rank 0, (size,) of ``row_type`` in rank order; None elsewhere. Collective.
+
+        ``figures``: this rank's, by name; names that the row has not are left out.
+        """
+        for name in self._row.dtype.fields or ():
+            self._row[name] = figures[name]
+        table = np.zeros(comm.size, self._row.dtype) if comm.rank == 0 else None
+        comm.Gather(self._row.view("f8"), None if table is None else table.view("f8"))
+        return table

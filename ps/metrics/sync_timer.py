@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from mpi4py import MPI
@@ -18,16 +18,20 @@ Clock = Callable[[], float]
 class SyncTimes:
     """Seconds of one rank in an epoch's synchronisations; ``sync = wait + transfer``."""
 
+    last: Array
+    """Of each step, when the last rank arrived, on rank 0's clock."""
+    align: Callable[[Array], Array]
+    """Turns times of this rank's clock in the epoch into those of rank 0's."""
     wait_s: float = 0.0
     transfer_s: float = 0.0
     sync_s: float = 0.0
     sync_median_s: float = 0.0
     wait_median_s: float = 0.0
     transfer_median_s: float = 0.0
-    last: Array = field(default_factory=lambda: np.empty(0))
-    """Of each step, when the last rank arrived, on rank 0's clock."""
-    align: Callable[[Array], Array] = lambda times: times
-    """Turns times of this rank's clock in the epoch into those of rank 0's."""
+
+    def figures(self) -> dict[str, float]:
+        """Return the seconds by name."""
+        return {name: getattr(self, name) for name in self.__slots__ if name.endswith("_s")}
 
 
 def median(values: Array) -> float:
@@ -47,11 +51,11 @@ class SyncTimer:
 
     def __init__(self, topology: Topology, max_steps: int, clock: Clock = time.perf_counter) -> None:
         self.clock = clock
-        self.make_room(max_steps)
+        self.resize(max_steps)
         self.rebind(topology)
 
     def rebind(self, topology: Topology) -> None:
-        """Begin anew among other ranks. Collective."""
+        """Begin again among other ranks. Collective."""
         self.topology = topology
         self.steps = 0
         self.offset, self.offset_error_s = self._offset()
@@ -60,10 +64,11 @@ class SyncTimer:
     def _offset(self) -> tuple[float, float]:
         return clock_offset(self.topology, self.clock) if self.topology.count > 1 else (0.0, 0.0)
 
-    def make_room(self, max_steps: int) -> None:
+    def resize(self, max_steps: int) -> None:
         """Keep the times of so many steps, none so far."""
         self.arrived, self.left = np.zeros(max_steps), np.zeros(max_steps)
         self._arrived, self._left = numbers(self.arrived), numbers(self.left)
+        self.steps = 0
 
     def add(self, arrived: float, left: float) -> None:
         """Keep the times of one synchronisation."""
@@ -71,8 +76,12 @@ class SyncTimer:
         self._left[self.steps] = left
         self.steps += 1
 
+    def forget(self) -> None:
+        """Forget the times that were kept, as after steps that are no part of an epoch."""
+        self.steps = 0
+
     def close_epoch(self) -> SyncTimes:
-        """Compare arrivals with the other ranks, return this rank's sums and start anew. Collective."""
+        """Compare arrivals with the other ranks, return this rank's sums and begin again. Collective."""
         arrived, left = self.arrived[: self.steps], self.left[: self.steps]
         offset, self.offset_error_s = self._offset()
         now = self.clock()
@@ -89,15 +98,8 @@ class SyncTimer:
         wait = np.minimum(np.maximum(last - aligned, 0), sync)
         transfer = sync - wait
         self.offset, self.offset_at, self.steps = offset, now, 0
-        if not len(sync):
-            return SyncTimes()
-        return SyncTimes(
-            wait_s=float(wait.sum()),
-            transfer_s=float(transfer.sum()),
-            sync_s=float(sync.sum()),
-            sync_median_s=median(sync),
-            wait_median_s=median(wait),
-            transfer_median_s=median(transfer),
-            last=last,
-            align=align,
-        )
+        times = SyncTimes(last, align)
+        for name, seconds in (("sync", sync), ("wait", wait), ("transfer", transfer)) if len(sync) else ():
+            setattr(times, f"{name}_s", float(seconds.sum()))
+            setattr(times, f"{name}_median_s", median(seconds))
+        return times

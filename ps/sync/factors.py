@@ -1,22 +1,23 @@
 """Mode ``factors``: ranks of a node share layers' inputs and deltas, and each forms its rows of the gradient itself."""
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from common.config import RunConfig
 from common.data.loader import AHEAD_BYTES, Batch, RowCounts
-from common.flat import Array
+from common.flat import Array, Flat
+from common.nn import optimizers
 from common.nn.mlp import Backprop, Mlp
 from common.nn.models import Model
 from ps.comm.topology import Topology
 from ps.metrics.sync_timer import SyncTimer
-from ps.sync.shared import Run, SharedSync
-from ps.sync.slices import LINE, Block, Slice, cache_blocks, cut
-from ps.sync.synchronizer import Synchronizer
+from ps.sync.mode import CostFormula, Mode
+from ps.sync.shared import SharedSync, Work, shared_terms
+from ps.sync.slices import LINE, Layout, Slice, cut, row_blocks, summed_layout
+from ps.sync.synchronizer import MakeOptimizer, Synchronizer
 
 WORTH = 1.0
 """A layer's gradient is formed from factors if these have at most so many times its numbers (docs/modes.md)."""
@@ -24,22 +25,66 @@ PRODUCT = 1 << 21
 """Numbers of a gradient that one matrix product forms: less would pay for packing its factors again and again."""
 
 
+@dataclass(frozen=True, slots=True)
+class NodeRows:
+    """Rows of each step, (steps,) each: of all ranks of this node, and of those before this rank.
+
+    ``most``: of the node that has most in a step; it decides for all, since nodes must cut alike.
+    """
+
+    here: Array
+    before: Array
+    most: int
+
+    @classmethod
+    def of(cls, topology: Topology, counts: Array) -> "NodeRows":
+        """``counts``: (ranks, steps), the rows of each rank in each step of an epoch."""
+        leaders = np.array(topology.leaders)
+        here = np.flatnonzero(leaders == topology.leaders[topology.comm.rank])
+        by_node = [counts[leaders == leader].sum(axis=0) for leader in np.unique(leaders)]
+        before = counts[here[: topology.local.rank]].sum(axis=0)
+        return cls(counts[here].sum(axis=0), before, int(max(rows.max() for rows in by_node)))
+
+
+def factor_layout(topology: Topology, model: Mlp, rows: NodeRows) -> Layout:
+    """Cut layers whose gradient is formed from factors by rows, the others by numbers."""
+    shapes, (largest, size) = model.shapes(), (topology.largest, topology.local.size)
+    where = Flat.layout(shapes)
+    slices: list[Slice] = []
+    factored = []
+    for i, (w, b) in enumerate(model.layers):
+        if i < len(model.layers) - 1 and pays(i, shapes[w], rows.most):
+            n_out = shapes[w][1]
+            factored.append(w)
+            slices += cut(where[w].start, where[b].stop, n_out, largest, size, row_blocks(n_out, PRODUCT))
+        else:
+            slices += cut(where[w].start, where[b].stop, LINE, largest, size)
+    factors = 2 * int(rows.here.max()) * sum(n + 1 for n in model.sizes[1:-1])
+    return Layout(slices, tuple(factored), factors + AHEAD_BYTES // 4)
+
+
+def pays(layer: int, shape: tuple[int, ...], rows: int) -> bool:  # noqa: ARG001
+    """Say whether forming a layer's gradient from inputs and deltas takes less time than summing it."""
+    n_in, n_out = shape
+    return rows * (n_in + n_out) <= WORTH * n_in * n_out
+
+
 class Product:
     """Some rows of a layer's gradient over the whole batch of the node: input^T delta."""
 
-    def __init__(self, inputs_t: Array, deltas: Array, room: Array, spent: list[float]) -> None:
-        """``inputs_t``: (rows of the gradient, batch); ``deltas``: (batch, n_out); ``room``: (rows, n_out).
+    def __init__(self, inputs_t: Array, deltas: Array, buffer: Array, spent: list[float]) -> None:
+        """``inputs_t``: (rows of the gradient, batch); ``deltas``: (batch, n_out); ``buffer``: (rows, n_out).
 
         ``spent``: seconds of all products, one number.
         """
-        self.inputs_t, self.deltas, self.room, self.spent = inputs_t, deltas, room, spent
+        self.inputs_t, self.deltas, self.buffer, self.spent = inputs_t, deltas, buffer, spent
 
     def total(self) -> Array:
         """Return the rows."""
         begin = time.perf_counter()
-        np.matmul(self.inputs_t, self.deltas, out=self.room)  # np.dot would copy what does not lie in one piece
+        np.matmul(self.inputs_t, self.deltas, out=self.buffer)  # np.dot would copy what is not contiguous
         self.spent[0] += time.perf_counter() - begin
-        return self.room
+        return self.buffer
 
 
 class FactorSync(SharedSync):
@@ -51,136 +96,110 @@ class FactorSync(SharedSync):
     sampled steps, where every rank needs its own gradient, the step is one of mode ``shared``.
     """
 
-    model: Mlp
-
-    def __init__(self, topology: Topology, model: Mlp, config: RunConfig, timer: SyncTimer, counts: Array) -> None:
-        here = [
-            rank for rank in range(topology.comm.size) if topology.leaders[rank] == topology.leaders[topology.comm.rank]
-        ]
-        self._room = counts[here].sum(axis=0)
-        self._offset = counts[here[: topology.local.rank]].sum(axis=0)
-        # the node with most rows decides for all: they must cut alike
-        by_node = [
-            counts[[r for r, other in enumerate(topology.leaders) if other == own]] for own in set(topology.leaders)
-        ]
-        self._rule_rows = max(int(node.sum(axis=0).max()) for node in by_node)
-        self._factored: list[bool] = []
-        self._forming_s = [0.0]
-        self._passes: dict[tuple[int, int], tuple[Backprop, Backprop]] = {}
+    def __init__(
+        self,
+        topology: Topology,
+        model: Mlp,
+        config: RunConfig,
+        timer: SyncTimer,
+        counts: Array,
+        make_optimizer: MakeOptimizer,
+    ) -> None:
+        rows = NodeRows.of(topology, counts)
+        layout = factor_layout(topology, model, rows)
+        super().__init__(topology, model, config, timer, counts, layout, make_optimizer)
+        own = self.row_counts
+        self.row_counts = RowCounts(own.own, own.total, rows.here, rows.before, own.equal, own.active)
         self._layers = model.layers
-        self._shapes = [(int(self._room.max()), n + 1) for n in model.sizes[1:-1]]
-        super().__init__(topology, model, config, timer, counts)
-        self._inputs = [self._matrix(*shape) for shape in self._shapes]
-        self._deltas = [self._matrix(*shape) for shape in self._shapes]
-
-    def _matrix(self, rows: int, columns: int) -> Array:
-        """Return a matrix that all ranks of the node see. Collective."""
-        return self.windows.allocate(rows * columns if self.me == 0 else 0, self.flat.dtype)[0].reshape(rows, columns)
-
-    def deal(self) -> list[Slice]:
-        """Cut factored layers by rows, the others by numbers."""
-        largest, size = self.topology.largest, self.topology.local.size
-        slices: list[Slice] = []
-        for i, (w, b) in enumerate(self._layers):
-            self._factored.append(i < len(self._layers) - 1 and self.pays(i))
-            unit = self.flat.shapes[w][1] if self._factored[i] else LINE
-            slices += cut(self.flat.slices[w].start, self.flat.slices[b].stop, unit, largest, size)
-        return slices
-
-    def pays(self, layer: int) -> bool:
-        """Say whether forming a layer's gradient from factors takes less time than summing it."""
-        n_in, n_out = self.flat.shapes[self._layers[layer][0]]
-        return self._rule_rows * (n_in + n_out) <= WORTH * n_in * n_out
-
-    def blocks(self, owner: int) -> Iterator[Block]:
-        """Yield the blocks of a local rank's slices; those of factored layers are whole rows."""
-        for i, s in enumerate(self.slices):
-            if s.owner != owner:
-                continue
-            layer = i // self.topology.largest
-            if not self._factored[layer]:
-                yield from cache_blocks(s)
-                continue
-            n_out = self.flat.shapes[self._layers[layer][1]][0]
-            step = max(1, PRODUCT // n_out) * n_out
-            for a in range(s.start, s.stop, step):
-                b = min(a + step, s.stop)
-                yield a, b, ((b - a) // n_out, n_out)
-
-    def plan(self) -> RowCounts:
-        """Lay the rows of all ranks of the node side by side."""
-        return replace(super().plan(), room=self._room, offset=self._offset)
+        self._mlp = model
+        self._forming_s = [0.0]
+        self._backprops: dict[tuple[int, int], tuple[Backprop, Backprop]] = {}
+        self._sampled_work: dict[Batch, Work] = {}
+        shapes = [(int(rows.here.max()), n + 1) for n in model.sizes[1:-1]]
+        self._inputs = [self.allocate_rows(*shape) for shape in shapes]
+        self._deltas = [self.allocate_rows(*shape) for shape in shapes]
 
     def allocate_rows(self, rows: int, columns: int) -> Array:
-        """Return memory that all ranks of the node see. Collective."""
-        return self._matrix(rows, columns)
+        """Return a matrix that all ranks of the node see. Collective."""
+        return self._allocate(rows * columns, self.flat.dtype).reshape(rows, columns)
 
-    def prepare(self, batch: Batch, *, sample: bool) -> Run:
-        """Return how this batch is run: by factors, or on sampled steps as in mode ``shared``."""
-        if batch.run is None:
-            whole, lean = self._pass(batch)
-            batch.run = Run(lean, self._products(batch)), Run(whole, self.sums)
-        runs: tuple[Run, Run] = batch.run
-        return runs[sample]
+    def prepare(self, batch: Batch, *, sample: bool) -> Work:
+        """Return how this batch is computed: by factors, or on sampled steps as in mode ``shared``."""
+        known = self._sampled_work if sample else self._work
+        work = known.get(batch)
+        if work is None:
+            whole, lean = self._backprop(batch)
+            work = known[batch] = Work(whole, self.sums) if sample else Work(lean, self._products(batch))
+        return work
 
     def step(self, batch: Batch, loss_sum: float, *, stop: bool, sample: bool, save: bool = False) -> int:
         """See Synchronizer. Forming a gradient is computing, as it is in backward."""
         self._forming_s[0] = 0.0
         asked = super().step(batch, loss_sum, stop=stop, sample=sample, save=save)
-        self.reduce_s -= self._forming_s[0]
+        self.meter.reduce_s -= self._forming_s[0]
         return asked
-
-    def facts(self) -> dict[str, Any]:
-        """See Synchronizer."""
-        names = [w for (w, _), factored in zip(self._layers, self._factored, strict=True) if factored]
-        return {**super().facts(), "factored": names}
-
-    def more_numbers(self) -> int:
-        """Return inputs and deltas of the hidden layers, and rows that are copied ahead."""
-        return 2 * sum(rows * columns for rows, columns in self._shapes) + AHEAD_BYTES // 4
 
     def not_finite(self, batch: Batch) -> list[str]:
         """See Synchronizer. What this rank wrote is still there: gradients of some layers, factors of the others."""
-        whole, _ = self._pass(batch)
+        whole, _ = self._backprop(batch)
         if not self._changed:
             whole.loss_grad(batch, self._scale, None)
-        for i, factored in enumerate(self._factored):
+        for i, (w, _) in enumerate(self._layers):
             output = whole.outputs[i]
-            if factored and self._changed and output is not None:
+            if w in self.layout.factored and self._changed and output is not None:
                 np.matmul(whole.inputs_t[i - 1] if i else batch.x_t, whole.delta_views[i], out=output)
         return self._not_finite()
 
-    def _pass(self, batch: Batch) -> tuple[Backprop, Backprop]:
+    def _backprop(self, batch: Batch) -> tuple[Backprop, Backprop]:
         """Return forward and backward with all products, and without those formed from factors."""
         key = batch.n, batch.offset
-        if key not in self._passes:
+        if key not in self._backprops:
             rows = slice(batch.offset, batch.offset + batch.n)
             every: list[Array | None] = [self.flat.joined(self.flat.grad_vector, w, b) for w, b in self._layers]
-            rest = [None if factored else out for out, factored in zip(every, self._factored, strict=True)]
+            rest = [None if w in self.layout.factored else out for out, (w, _) in zip(every, self._layers, strict=True)]
             memory = (lambda i: self._inputs[i][rows]), (lambda i: self._deltas[i][rows])
-            whole, lean = (Backprop(self.model, self.flat, batch.n, *memory, outputs) for outputs in (every, rest))
-            self._passes[key] = whole, lean
-        return self._passes[key]
+            whole, lean = (Backprop(self._mlp, self.flat, batch.n, *memory, outputs) for outputs in (every, rest))
+            self._backprops[key] = whole, lean
+        return self._backprops[key]
 
     def _products(self, batch: Batch) -> list[Callable[[], Array]]:
         """Return what forms each block: a product over the rows of all ranks, or their sum."""
         rows = len(batch.around)
         totals: list[Callable[[], Array]] = []
-        for (start, _, shape), piece in zip(self.where, self.pieces, strict=True):
+        for (start, _, shape), block in zip(self.ranges, self.blocks, strict=True):
             if len(shape) == 1:
-                totals.append(piece.total)
+                totals.append(block.total)
                 continue
             layer = next(i for i, (_, b) in enumerate(self._layers) if start < self.flat.slices[b].stop)
             first = (start - self.flat.slices[self._layers[layer][0]].start) // shape[1]
             inputs = batch.around if layer == 0 else self._inputs[layer - 1][:rows]
             deltas = self._deltas[layer][:rows, : shape[1]]
-            room = piece.room.reshape(shape)
-            totals.append(Product(inputs.T[first : first + shape[0]], deltas, room, self._forming_s).total)
+            buffer = block.buffer.reshape(shape)
+            totals.append(Product(inputs.T[first : first + shape[0]], deltas, buffer, self._forming_s).total)
         return totals
 
 
-def factors(topology: Topology, model: Model | Mlp, config: RunConfig, timer: SyncTimer, counts: Array) -> Synchronizer:
+def _build(
+    topology: Topology,
+    model: Model | Mlp,
+    config: RunConfig,
+    timer: SyncTimer,
+    counts: Array,
+    make_optimizer: MakeOptimizer = optimizers.build,
+) -> Synchronizer:
     """Make the mode; a model of one's own, which hands out no factors, gets mode ``shared``."""
     if isinstance(model, Mlp):
-        return FactorSync(topology, model, config, timer, counts)
-    return SharedSync(topology, model, config, timer, counts)
+        return FactorSync(topology, model, config, timer, counts, make_optimizer)
+    layout = summed_layout(topology, model.shapes())
+    return SharedSync(topology, model, config, timer, counts, layout, make_optimizer)
+
+
+MODE = Mode(
+    name="factors",
+    help="as shared; large layers' gradients are formed from inputs and deltas",
+    build=_build,
+    cost=CostFormula(shared_terms, "as shared: a vector has no factors"),
+    replicas=False,
+    elastic=False,
+    in_place=True,
+)

@@ -1,40 +1,16 @@
-"""The table of sync modes: a new mode is a class, in a file of its own where it is large, and a line here."""
+"""The table of sync modes: a new mode is a file of its own and a line here."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
-
-from common.config import RunConfig
-from common.flat import Array
-from common.nn.mlp import Mlp
-from common.nn.models import Model
-from ps.comm.topology import Topology
-from ps.metrics.sync_timer import SyncTimer
-from ps.sync.factors import factors
-from ps.sync.reducers import Allreduce, ReduceBcast, SendRecv
-from ps.sync.replicated import ReplicatedSync
-from ps.sync.shared import SharedSync
-from ps.sync.synchronizer import Synchronizer
-
-Build = Callable[[Topology, Model | Mlp, RunConfig, SyncTimer, Array], Synchronizer]
-
-
-@dataclass(frozen=True, slots=True)
-class Mode:
-    """How a mode is made, what it is, and whether each rank has parameters of its own."""
-
-    build: Build
-    help: str
-    replicas: bool = True
-
+from ps.sync import allreduce, factors, reduce_bcast, send_recv, shared
+from ps.sync.mode import Mode
 
 MODES: dict[str, Mode] = {
-    "allreduce": Mode(partial(ReplicatedSync, Allreduce), "one MPI_Allreduce, all ranks alike"),
-    "reduce-bcast": Mode(partial(ReplicatedSync, ReduceBcast), "MPI_Reduce to rank 0, MPI_Bcast back"),
-    "send-recv": Mode(partial(ReplicatedSync, SendRecv), "point to point through rank 0, in pipelined chunks"),
-    "shared": Mode(SharedSync, "one copy of the parameters a node, each rank updates its slice", replicas=False),
-    "factors": Mode(factors, "as shared; large layers' gradients are formed from inputs and deltas", replicas=False),
+    mode.name: mode for mode in (allreduce.MODE, reduce_bcast.MODE, send_recv.MODE, shared.MODE, factors.MODE)
 }
 AUTO = "auto"
 """Stands for the fastest of the table, tried at the start (workers/training/auto_mode.py)."""
-HELP = {**{name: mode.help for name, mode in MODES.items()}, AUTO: "tries them at the start and takes the fastest"}
+AUTO_HELP = "tries them at the start and takes the fastest"
+
+
+def help_lines() -> dict[str, str]:
+    """Return name and help line of everything ``--mode`` takes."""
+    return {**{name: mode.help for name, mode in MODES.items()}, AUTO: AUTO_HELP}

@@ -24,20 +24,19 @@ from common.data.loader import Batch  # noqa: E402
 from common.progress import RankStatus  # noqa: E402
 from common.step_times import sampled_steps  # noqa: E402
 from ps.comm.topology import Topology  # noqa: E402
+from ps.coordinator.seat import CoordinatorSeat  # noqa: E402
 from ps.sync.checksum import is_finite  # noqa: E402
 from ps.sync.replicated import ReplicatedSync  # noqa: E402
 from ps.sync.shared import SharedSync  # noqa: E402
 from workers.benchmark.bench_options import BenchConfig  # noqa: E402
 from workers.benchmark.steps import prepare  # noqa: E402
 from workers.checkpoint.resume import Origin  # noqa: E402
-from workers.checkpoint.saving import Saving  # noqa: E402
 from workers.launch.blas_threads import limit_threads  # noqa: E402
 from workers.launch.signals import StopFlag  # noqa: E402
 from workers.training import loop  # noqa: E402
 from workers.training.build import assemble  # noqa: E402
-from workers.training.job import Job  # noqa: E402
-from workers.training.setup import open_log  # noqa: E402
-from workers.training.step_faults import StepFaults  # noqa: E402
+from workers.training.job import Job, no_death_notes  # noqa: E402
+from workers.training.setup import make_job, open_log  # noqa: E402
 
 TURN_S = 0.15
 """Whole epochs that fill so much make a turn."""
@@ -59,10 +58,11 @@ class Loops:
 
     def everything(self) -> None:
         """Train as a run does and close the epoch: clocks, flags, sampled steps, gathered figures, log."""
+        self.job.begin(self.epoch)
         sums = self.job.trainer.run_epoch(self.epoch)
-        self.measuring_s.append(self.job.sync.sampling_s)
+        self.measuring_s.append(self.job.sync.meter.sampling_s)
         start = time.perf_counter()
-        self.job._close_epoch(self.epoch, sums)
+        self.job._close_epoch(sums, no_death_notes)
         self.end_s.append(time.perf_counter() - start)
 
     def no_analytics(self) -> None:
@@ -70,7 +70,7 @@ class Loops:
         self.sampling = False
         self.job.trainer.run_epoch(self.epoch)
         self.sampling = True
-        self.job.timer.steps = 0
+        self.job.sync.meter.timer.forget()
 
     def bare(self) -> None:
         """Only compute, sum, look for what is not finite, and update."""
@@ -94,13 +94,13 @@ def _packet_step(sync: Any, batch: Batch, check: Callable[[Any], bool] | None) -
     sync._reducer.sum()
     for grad in sync._grads if check else ():
         assert is_finite(grad)
-    update = sync.optimizer.update
+    update = sync.state.optimizer.update
     for i, grad in enumerate(sync._grads):
         update(i, grad)
 
 
 def _shared_step(sync: Any, batch: Batch, check: Callable[[Any], bool] | None) -> None:
-    update = sync.optimizer.update
+    update = sync.state.optimizer.update
     sync.barrier.wait()
     for i, total in enumerate(sync.prepare(batch, sample=False).totals):
         grad = total()
@@ -157,16 +157,10 @@ def main() -> None:
     rank_status = RankStatus()
     stop = StopFlag(rank_status.cells, comm.Abort)
     parts = assemble(config.mode, topology, config, data, model)
-    saving = Saving(comm, config, parts.sync, parts.loader.steps)
-    step_faults = StepFaults(comm, config, parts.sync, saving, rank_status)
-    trainer = loop.Trainer(config, data, model, parts.loader, parts.sync, stop, rank_status, step_faults)
-    scaling = np.zeros(data.x.shape[1]), np.ones(data.x.shape[1])
-    facts = {"mode": config.mode, **parts.sync.facts(), "trials": None}
-    job = Job(
-        comm, config, data, scaling, model, trainer, parts.sync, parts.timer, stop, rank_status, threads, facts,
-        Origin(), saving, step_faults,
-    )  # fmt: skip
-    open_log(job, topology)
+    trained = data, (np.zeros(data.x.shape[1]), np.ones(data.x.shape[1])), model
+    seat, origin = CoordinatorSeat(), Origin()
+    job = make_job(topology, config, origin, trained, parts, parts.sync, stop, rank_status, seat, threads)
+    open_log(job, topology, origin, {"mode": config.mode, **parts.sync.facts(), "trials": None})
     loops = Loops(job)
     with mock.patch.object(loop, "sampled_steps", loops.sampled_steps):
         found = measure(loops, task["rounds"])

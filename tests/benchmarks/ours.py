@@ -1,5 +1,6 @@
 """The project's own side: the ordinary training loop of a mode, on rows and weights that all peers get."""
 
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
@@ -15,12 +16,12 @@ from common.data.loader import Batch, BatchLoader, RowCounts  # noqa: E402
 from common.errors import StepError  # noqa: E402
 from common.nn.functional import MeanSquaredError, SoftmaxCrossEntropy  # noqa: E402
 from common.nn.mlp import Mlp  # noqa: E402
-from common.progress import Progress  # noqa: E402
+from common.progress import RankStatus  # noqa: E402
 from ps.comm.topology import Topology  # noqa: E402
 from ps.metrics.epoch_sums import EpochSums  # noqa: E402
 from ps.metrics.sync_timer import SyncTimer  # noqa: E402
 from ps.sync.modes import MODES  # noqa: E402
-from ps.sync.shared import Run, SharedSync  # noqa: E402
+from ps.sync.shared import SharedSync, Work  # noqa: E402
 from tests.benchmarks.work import SUMS, Layers, Task, measure, time_sums  # noqa: E402
 from workers.launch.blas_threads import limit_threads  # noqa: E402
 from workers.training.loop import Trainer  # noqa: E402
@@ -28,16 +29,16 @@ from workers.training.loop import Trainer  # noqa: E402
 NOTHING: Any = None
 
 
-class State:
+class Nothing:
     """Nobody asks to stop, or for a checkpoint."""
 
     signal = 0
     due = False
 
-    def save(self, epoch: int, sums: EpochSums) -> None:
+    def save_in_loop(self, sums: EpochSums) -> None:
         """Never asked for."""
 
-    def recover(self, fault: StepError) -> bool:
+    def recover(self, fault: StepError, not_finite: Callable[[], list[str]]) -> bool:
         """End."""
         raise fault
 
@@ -59,7 +60,7 @@ class Training:
             for (w, b), (weights, bias) in zip(self.model.layers, task.layers(), strict=True):
                 self.sync.flat.params[w][...] = weights
                 self.sync.flat.params[b][...] = bias
-        self.sync.broadcast()
+        self.sync.state.broadcast()
         x, y = task.rows(comm.rank, comm.size)
         self.rows = np.ones((x.shape[0] * share, x.shape[2] + 1), np.float32)
         self.rows[:, :-1] = x.reshape(-1, x.shape[2])
@@ -68,14 +69,15 @@ class Training:
         self.trainers = {n: self._trainer(n, share) for n in {work.warmup, work.epoch}}
 
     def _trainer(self, steps: int, share: int) -> Trainer:
-        plan = self.sync.plan()
-        plan = RowCounts(*(getattr(plan, field.name)[:steps] for field in fields(plan)))
+        counts = RowCounts(*(getattr(self.sync.row_counts, field.name)[:steps] for field in fields(RowCounts)))
         order = np.resize(np.arange(len(self.rows)), steps * share)
         loader = BatchLoader(
-            self.rows, self.y, self.model.loss, self.work.sizes[-1], plan, lambda epoch: order, fixed=True,
+            self.rows, self.y, self.model.loss, self.work.sizes[-1], counts, lambda epoch: order, fixed=True,
             allocate=self.sync.allocate_rows,
         )  # fmt: skip
-        return Trainer(self.config, NOTHING, self.model, loader, self.sync, State(), Progress(), State())
+        return Trainer(
+            self.config, NOTHING, self.model, loader, self.sync, Nothing(), RankStatus(), Nothing(), Nothing()
+        )
 
     def run(self, steps: int) -> None:
         """Take steps by whole epochs; fewer, at the start, one by one, none of them sampled, as in a long epoch."""
@@ -83,14 +85,14 @@ class Training:
             for _, batch in zip(range(steps), self.trainers[self.work.epoch].loader.epoch(1), strict=False):
                 loss_sum = self.sync.backward(batch, self.work.rate, sample=False)
                 self.sync.step(batch, loss_sum, stop=False, sample=False)
-            self.timer.steps = 0
+            self.timer.forget()
             return
         length = steps if steps in self.trainers else self.work.epoch
         for _ in range(steps // length):
             self.trainers[length].run_epoch(1)
-            self.timer.steps = 0  # what closing an epoch does, without its messages and log
-            self.sync.step_times.close_epoch()
-            self.sync.meter.close_epoch()
+            self.timer.forget()  # what closing an epoch does, without its messages and log
+            self.sync.meter.step_times.close_epoch()
+            self.sync.meter.contributions.close_epoch()
 
     def layers(self) -> Layers:
         """Return the parameters now."""
@@ -108,21 +110,22 @@ def sums(task: Task, topology: Topology) -> None:
         model = Mlp((n - 1, 1), "relu", MeanSquaredError())
         timer = SyncTimer(topology, count)
         config = RunConfig(mode="shared", optimizer="sgd", learning_rate=1.0, batch_size=comm.size, dtype="float32")
-        sync = SharedSync(topology, model, config, timer, np.ones((comm.size, 1), np.int64))
+        sync = MODES["shared"].build(topology, model, config, timer, np.ones((comm.size, 1), np.int64))
+        assert isinstance(sync, SharedSync)
         sync.flat.grad_vector[:] = 1
-        sync.optimizer.begin(1.0)
+        sync.state.optimizer.begin(1.0)
         one = np.ones((1, 1), np.float32)
-        run = Run(NOTHING, sync.sums)
-        batch = Batch(one, one, one, one, comm.size, True, one, 0, 0, run)
+        batch = Batch(one, one, one, one, comm.size, True, one, 0, 0)
+        sync._work[batch] = Work(NOTHING, sync.sums)
 
         def add(sync: SharedSync = sync, batch: Batch = batch, timer: SyncTimer = timer) -> None:
             sync.step(batch, 0.0, stop=False, sample=False)
-            timer.steps = 0
+            timer.forget()
 
         def alone(sync: SharedSync = sync) -> None:
             sync.barrier.wait()
-            for piece in sync.pieces:
-                np.copyto(piece.own, piece.total())
+            for block in sync.blocks:
+                np.copyto(block.own, block.total())
             sync.barrier.wait()
 
         results[str(n)] = time_sums(add, count, comm.Barrier)

@@ -1,8 +1,8 @@
 """``mpirun -np 2 python -m tests.benchmarks.worth``: where forming a layer's gradient from factors beats summing it."""
 
 import argparse
+import dataclasses
 import statistics
-from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -14,8 +14,10 @@ comm = start_mpi().Dup()
 from common.progress import RankStatus  # noqa: E402
 from ps.comm.topology import Topology  # noqa: E402
 from ps.metrics.median_intervals import interval  # noqa: E402
-from ps.sync.factors import FactorSync  # noqa: E402
-from ps.sync.modes import MODES, Mode  # noqa: E402
+from ps.sync import factors  # noqa: E402
+from ps.sync.mode import Mode  # noqa: E402
+from ps.sync.modes import MODES  # noqa: E402
+from ps.sync.synchronizer import Synchronizer  # noqa: E402
 from workers.benchmark.bench_options import BenchConfig  # noqa: E402
 from workers.benchmark.steps import in_turn, prepare  # noqa: E402
 from workers.launch.blas_threads import limit_threads  # noqa: E402
@@ -26,15 +28,14 @@ CASES = ("1024:256", "1024:512", "1024:1024", "1536:512", "1536:1024", "2048:256
 CHOICES: dict[str, tuple[int, ...]] = {"summed": (), "first": (0,), "second": (1,), "both": (0, 1)}
 
 
-class Forced(FactorSync):
-    """Mode ``factors`` with the layers chosen that are formed from factors."""
+def forced(layers: tuple[int, ...]) -> Mode:
+    """Return mode ``factors`` with the layers chosen that are formed from factors."""
 
-    def __init__(self, layers: tuple[int, ...], *arguments: Any) -> None:
-        self.chosen = layers
-        super().__init__(*arguments)
+    def build(*arguments: Any, **named: Any) -> Synchronizer:
+        with mock.patch.object(factors, "pays", lambda layer, shape, rows: layer in layers):
+            return factors.MODE.build(*arguments, **named)
 
-    def pays(self, layer: int) -> bool:
-        return layer in self.chosen
+    return dataclasses.replace(factors.MODE, build=build)
 
 
 def measure(topology: Topology, stop: StopFlag, width: int, batch: int, rounds: int) -> list[str]:
@@ -42,7 +43,7 @@ def measure(topology: Topology, stop: StopFlag, width: int, batch: int, rounds: 
     bench = BenchConfig(
         layers=f"784,{width},{width},10", batch=batch, mode=",".join(CHOICES), rounds=rounds, learning_rate=1e-5
     )
-    modes = {name: Mode(partial(Forced, layers), "") for name, layers in CHOICES.items()}
+    modes = {name: forced(layers) for name, layers in CHOICES.items()}
     with mock.patch.dict(MODES, modes):
         found = in_turn(topology, bench, batch, prepare(bench, batch), stop)["modes"]
     summed = found["summed"]["rounds_s"]

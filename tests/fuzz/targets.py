@@ -19,6 +19,7 @@ from common.nn import optimizers
 from common.run_files import LOG_NAME
 from ps.coordinator import run_folder
 from ps.coordinator.coordinator import Coordinator
+from ps.findings.detectors import Findings
 from ps.logfile.reader import LogReader
 from ps.logfile.records import encode
 from ps.metrics import epoch_metrics
@@ -109,18 +110,20 @@ def _read_checkpoint(folder: Path) -> None:
     """Read it as a job does that goes on with it, on rank 0 and, by what that tells them, on the others."""
     flat = Flat(SHAPES, np.dtype(np.float64))
     adam = optimizers.build(RunConfig(optimizer="adam"), [flat.param_vector])
-    sync: Any = SimpleNamespace(flat=flat, optimizer=adam, vectors=lambda: list(adam.state().items()))
+    state: Any = SimpleNamespace(flat=flat, optimizer=adam, vectors=lambda: list(adam.state().items()))
     with own_errors_only():
         checkpoint_file.load(folder / "checkpoint-5.npz")
     with own_errors_only():
         read = resume.open_origin(folder)
-        origin = resume.Origin.from_facts(msgpack.unpackb(msgpack.packb(read.facts())), read.snapshot)
-        origin.stopped_early(RunConfig(patience=2))
-        lead: Any = SimpleNamespace(config=RunConfig(), log=SimpleNamespace(path=folder / LOG_NAME), started=1.0)
-        lead.noise = epoch_metrics.NoiseScale()
-        Coordinator.recall(lead, origin.memory, {**HEADER, "nodes": [], "threads": {"set_by": ""}})
-        if origin.snapshot is not None:
-            adam.restore(resume.state_of(origin.snapshot, sync, 13).counts)
+        origin = resume.Origin.from_facts(msgpack.unpackb(msgpack.packb(read.facts())), read.checkpoint)
+        origin.job_state(RunConfig(patience=2))
+        coordinator: Any = SimpleNamespace(log=SimpleNamespace(path=folder / LOG_NAME), started=1.0)
+        coordinator.noise = epoch_metrics.NoiseScale()
+        header = {**HEADER, "config": RunConfig().as_dict(), "nodes": [], "threads": {"set_by": ""}}
+        coordinator.findings = Findings(header)
+        Coordinator.recall(coordinator, origin.memory)
+        if origin.checkpoint is not None:
+            adam.restore(origin.checkpoint.saved_state(state, 13).counts)
 
 
 def fuzz_checkpoint(data: bytes, folder: Path) -> None:

@@ -31,8 +31,8 @@ def check(mode: str, ranks_per_node: int, clip: float) -> None:
     sync = MODES[mode].build(topology, model, config, SyncTimer(topology, 100), counts)
     if comm.rank == 0:
         model.init(sync.flat.params, np.random.default_rng(1))
-    sync.broadcast()
-    loader = BatchLoader(x, y, model.loss, CLASSES, sync.plan(), lambda epoch: sampler.order(epoch, comm.rank),
+    sync.state.broadcast()
+    loader = BatchLoader(x, y, model.loss, CLASSES, sync.row_counts, lambda epoch: sampler.order(epoch, comm.rank),
                 fixed=False, allocate=sync.allocate_rows)  # fmt: skip
     flat = Flat(model.shapes(), np.dtype("f8"))
     expected = {field: np.zeros((comm.size, len(flat.shapes))) for field in ("own_sq", "dot", "own_dot", "without_sq")}
@@ -66,19 +66,19 @@ def check(mode: str, ranks_per_node: int, clip: float) -> None:
         loss = sync.backward(batch, 0.1, sample=k in sampled)
         sync.step(batch, loss, stop=False, sample=k in sampled)
         if k in sampled:
-            sync.step_times.close_step(k)
-    found = sync.meter.close_epoch()
+            sync.meter.step_times.close_step(k)
+    found = sync.meter.contributions.close_epoch()
     for field, values in expected.items():
         np.testing.assert_allclose(found[field], values[comm.rank], rtol=1e-9, atol=1e-15, err_msg=f"{mode} {field}")
     np.testing.assert_allclose(found["all_sq"], all_sq, rtol=1e-9, err_msg=mode)
     np.testing.assert_allclose(found["plain_sq"], plain_sq, rtol=1e-9, err_msg=mode)
     comm.Allreduce(MPI.IN_PLACE, found["noise"])
     np.testing.assert_allclose(found["noise"], trace, rtol=1e-9, err_msg=mode)
-    steps, _, lines = sync.step_times.close_epoch()
+    steps, _, lines = sync.meter.step_times.close_epoch()
     moments = lines[:, NAMES.index("forward") : NAMES.index("updated") + 1]
     assert steps == list(sampled), steps
     assert (np.diff(moments, axis=1) >= 0).all(), f"{mode}: {moments}"
-    assert sync.reduce_s >= 0, sync.reduce_s
+    assert sync.meter.reduce_s >= 0, sync.meter.reduce_s
     sync.close()
     topology.close()
 

@@ -19,7 +19,8 @@ from ps.comm.topology import Topology
 from ps.coordinator.coordinator import Coordinator
 from ps.logfile.records import Record
 from ps.metrics.sync_timer import SyncTimer
-from ps.sync import reducers
+from ps.sync.reduce_bcast import ReduceBcast
+from ps.sync.send_recv import SendRecv
 from workers import run
 from workers.training.step_faults import StepFaults
 from workers.watchdog.spawn import WatchdogHandle
@@ -54,20 +55,20 @@ def gradient(self: Backprop, batch: Batch, scale: float, ready: Any) -> float:
     return plain_gradient(self, batch, scale, ready)
 
 
-def reduced(self: reducers.ReduceBcast) -> None:
+def reduced(self: ReduceBcast) -> None:
     """Sum as the mode does, and die when others may have the sum."""
     from mpi4py import MPI
 
-    for piece in self.pieces:
+    for chunk in self.chunks:
         if self.comm.rank == 0:
-            self.comm.Reduce(MPI.IN_PLACE, piece)
+            self.comm.Reduce(MPI.IN_PLACE, chunk)
         else:
-            self.comm.Reduce(piece, None)
+            self.comm.Reduce(chunk, None)
         here("exchange")
-        self.comm.Bcast(piece)
+        self.comm.Bcast(chunk)
 
 
-def served(self: reducers.SendRecv) -> None:
+def served(self: SendRecv) -> None:
     """Die with receives and sends under way."""
     here("exchange")
     plain_serve(self)
@@ -82,15 +83,15 @@ def cores() -> Any:
 
 def moved(self: SyncTimer, topology: Topology) -> None:
     """Die while the others put the job in order."""
-    if hasattr(self, "nodes"):
+    if hasattr(self, "topology"):
         die("moving", positions[0].epoch)
     plain_rebind(self, topology)
 
 
-def judged(self: Coordinator, record: Record, *, told: bool = False) -> dict[str, bool]:
+def judged(self: Coordinator, record: Record, *, reported: bool = False) -> dict[str, bool]:
     """Die when the epoch is in the log, and nobody knows."""
     die("deciding", record["epoch"])
-    return plain_judge(self, record, told=told)
+    return plain_judge(self, record, reported=reported)
 
 
 def noted(self: StepFaults, what: str, **fields: Any) -> None:
@@ -113,13 +114,13 @@ def enter(self: Progress, name: str) -> None:
 
 
 plain_phase: Any = Progress.__dict__["phase"]
-plain_gradient, plain_serve, plain_rebind = Backprop.loss_grad, reducers.SendRecv.sum, SyncTimer.rebind
+plain_gradient, plain_serve, plain_rebind = Backprop.loss_grad, SendRecv.sum, SyncTimer.rebind
 plain_judge: Callable[..., dict[str, bool]] = Coordinator.judge
 plain_affinity: Callable[[], Any] = vars(grouping)["affinity"]
 plain_open, plain_note = WatchdogHandle.open, StepFaults._note
 Progress.phase = property(plain_phase.fget, enter)  # type: ignore[method-assign,assignment]
-Backprop.loss_grad, reducers.SendRecv.sum, SyncTimer.rebind = gradient, served, moved  # type: ignore[method-assign]
+Backprop.loss_grad, SendRecv.sum, SyncTimer.rebind = gradient, served, moved  # type: ignore[method-assign]
 vars(grouping)["affinity"] = cores
 StepFaults._note = noted  # type: ignore[method-assign]
-reducers.ReduceBcast.sum, Coordinator.judge, WatchdogHandle.open = reduced, judged, opened  # type: ignore[method-assign,assignment]
+ReduceBcast.sum, Coordinator.judge, WatchdogHandle.open = reduced, judged, opened  # type: ignore[method-assign,assignment]
 sys.exit(run.main())

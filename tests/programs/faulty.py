@@ -33,7 +33,7 @@ def keep(*arguments: Any) -> Any:
 def here() -> bool:
     from mpi4py import MPI
 
-    at = trainers[0].progress
+    at: Any = trainers[0].status
     return rank in (MPI.COMM_WORLD.rank, -1) and (at.epoch, at.step) == (epoch, step)
 
 
@@ -79,7 +79,8 @@ def flip() -> None:
     flipped.append(step)
     trainer = trainers[0]
     params = trainer.sync.flat.param_vector
-    n = getattr(trainer.sync, "slices", [slice(len(params))])[0].stop
+    layout = getattr(trainer.sync, "layout", None)
+    n = layout.slices[0].stop if layout else len(params)
     params.view(np.uint8)[params.itemsize * (n * (step - 1) // trainer.loader.steps) + 2] ^= 16
 
 
@@ -87,7 +88,7 @@ def drifted(self: Trainer, rows: Any) -> Any:
     """Evaluate, as after every epoch, but with a parameter changed by then."""
     from mpi4py import MPI
 
-    if MPI.COMM_WORLD.rank == rank and self.progress.epoch == epoch:
+    if MPI.COMM_WORLD.rank == rank and self.status.epoch == epoch:
         self.sync.flat.param_vector[0] += 1
     return evaluate(self, rows)
 

@@ -19,7 +19,6 @@ from common.nn.mlp import Mlp
 from ps.comm.topology import Topology
 from ps.metrics.sync_timer import SyncTimer
 from ps.sync.modes import MODES
-from ps.sync.replica_check import compare
 from ps.sync.replicated import ReplicatedSync
 from ps.sync.shared import SharedSync
 
@@ -44,8 +43,8 @@ def check(mode: str, count: int, size: int) -> int:
     sync = MODES[mode].build(topology, model, config, SyncTimer(topology, 10 * ROWS // size), counts)
     if comm.rank == 0:
         sync.flat.param_vector[:] = np.random.default_rng(1).uniform(0.1, 1, sync.flat.n)
-    sync.broadcast()
-    loader = BatchLoader(x, y, model.loss, CLASSES, sync.plan(), lambda epoch: sampler.order(epoch, comm.rank),
+    sync.state.broadcast()
+    loader = BatchLoader(x, y, model.loss, CLASSES, sync.row_counts, lambda epoch: sampler.order(epoch, comm.rank),
                 fixed=True, allocate=sync.allocate_rows)  # fmt: skip
     assert isinstance(sync, ReplicatedSync | SharedSync)
     params = sync.flat.param_vector
@@ -62,18 +61,18 @@ def check(mode: str, count: int, size: int) -> int:
                 except StepError:
                     found += 1
                     break
-        sync.timer.steps = 0
-        sync.undo_begin()
-        named, majority = compare(comm, sync.flat, sync.copies)
+        sync.meter.timer.forget()
+        sync.state.optimizer.undo_begin()
+        named, majority = sync.state.compare()
         assert majority == (comm.size > 2)
         assert list(named) == [rank] or not majority, f"{mode}: rank {rank} was hit, {named} is named"
         before = params.copy()
-        sync.repair([rank])
-        assert not compare(comm, sync.flat, sync.copies)[0], mode
+        sync.state.repair([rank])
+        assert not sync.state.compare()[0], mode
         assert comm.rank == rank or params.tobytes() == before.tobytes(), f"{mode}: the majority was changed"
         if not np.isfinite(params).all() or np.abs(params).max() > 1e3:  # what the hit rank's gradient did to all
             np.copyto(params, start)
-            for parts in sync.optimizer.state().values():
+            for parts in sync.state.optimizer.state().values():
                 for part in parts:
                     part.fill(0)
         comm.Barrier()

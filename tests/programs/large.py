@@ -5,7 +5,9 @@ import sys
 import numpy as np
 from mpi4py import MPI
 
-from ps.sync.reducers import Allreduce, ReduceBcast, SendRecv
+from ps.sync.allreduce import Allreduce
+from ps.sync.reduce_bcast import ReduceBcast
+from ps.sync.send_recv import SendRecv
 
 comm = MPI.COMM_WORLD.Dup()
 n = (2**31 + 2**20) // 4

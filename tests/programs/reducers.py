@@ -5,7 +5,10 @@ import hashlib
 import numpy as np
 from mpi4py import MPI
 
-from ps.sync.reducers import Allreduce, ReduceBcast, Reducer, SendRecv
+from ps.sync.allreduce import Allreduce
+from ps.sync.reduce_bcast import ReduceBcast
+from ps.sync.reducer import Reducer
+from ps.sync.send_recv import SendRecv
 
 comm = MPI.COMM_WORLD.Dup()
 rank, size = comm.rank, comm.size

@@ -32,8 +32,8 @@ def train(mode: str, optimizer: str, broken: set[int], left_out: set[int]) -> tu
     sync: Synchronizer = MODES[mode].build(topology, model, config, SyncTimer(topology, 100), counts)
     if comm.rank == 0:
         model.init(sync.flat.params, np.random.default_rng(1))
-    sync.broadcast()
-    loader = BatchLoader(good.copy(), y, model.loss, CLASSES, sync.plan(), lambda e: sampler.order(e, comm.rank),
+    sync.state.broadcast()
+    loader = BatchLoader(good.copy(), y, model.loss, CLASSES, sync.row_counts, lambda e: sampler.order(e, comm.rank),
                 fixed=False, allocate=sync.allocate_rows)  # fmt: skip
     skipped = 0
     with np.errstate(all="ignore"):
@@ -45,7 +45,7 @@ def train(mode: str, optimizer: str, broken: set[int], left_out: set[int]) -> tu
             try:
                 sync.step(batch, sync.backward(batch, 0.01, sample=k == SAMPLED), stop=False, sample=k == SAMPLED)
             except NotFiniteError:
-                sync.undo_begin()
+                sync.state.optimizer.undo_begin()
                 skipped += 1
     params = sync.flat.param_vector.copy()
     comm.Barrier()

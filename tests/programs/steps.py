@@ -66,9 +66,9 @@ def assemble(
     sync = MODES[mode].build(topology, model, config, SyncTimer(topology, 1000), counts)
     if comm.rank == 0:
         model.init(sync.flat.params, np.random.default_rng(1))
-    sync.broadcast()
+    sync.state.broadcast()
     rows = x.astype(config.dtype)
-    loader = BatchLoader(rows, y, model.loss, n_out, sync.plan(), lambda epoch: sampler.order(epoch, comm.rank),
+    loader = BatchLoader(rows, y, model.loss, n_out, sync.row_counts, lambda epoch: sampler.order(epoch, comm.rank),
                 fixed=False, allocate=sync.allocate_rows)  # fmt: skip
     return sync, loader
 
@@ -106,7 +106,7 @@ def check_kept(mode: str, topology: Topology) -> None:
     taken = []
     for _ in range(2):
         tracemalloc.start()
-        sync.snapshot_best()
+        sync.state.snapshot_best()
         taken.append(tracemalloc.get_traced_memory()[0])
         tracemalloc.stop()
     total = np.array([taken[0]])
@@ -121,7 +121,7 @@ def check_kept(mode: str, topology: Topology) -> None:
     sync.step(batch, sync.backward(batch, 0.05, sample=False), stop=False, sample=False)
     assert not np.array_equal(sync.flat.param_vector, before)
     comm.Barrier()
-    sync.restore_best()
+    sync.state.restore_best()
     np.testing.assert_array_equal(sync.flat.param_vector, before)
     comm.Barrier()
     sync.close()

@@ -35,7 +35,7 @@ class Runner:
         """Let the clock keep as many steps, which may be more than an epoch has, and start anew."""
         timer = self.parts.timer
         if len(timer.left) < steps:
-            timer.make_room(steps)
+            timer.resize(steps)
         timer.steps = 0
 
     def run(self, steps: int, stop: signals.StopFlag) -> float:

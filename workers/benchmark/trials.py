@@ -60,7 +60,7 @@ class TrialRunner(Runner):
         """Take steps; return seconds in all and a step, and the curve of the loss. Collective; raises JobError."""
         sync, loader, timer = self.parts.sync, self.parts.loader, self.parts.timer
         self.make_room(steps)
-        sync.reduce_s = loader.input_s = 0.0
+        sync.meter.reduce_s = loader.input_s = 0.0
         losses, ends, rows = np.empty(steps), np.empty(steps), np.empty(steps)
         self.comm.Barrier()
         start = time.perf_counter()
@@ -74,7 +74,7 @@ class TrialRunner(Runner):
         elapsed = ends - start
         times = timer.close_epoch()
         compute_s = elapsed[-1] - times.sync_s - loader.input_s
-        parts = np.array([compute_s, sync.reduce_s, loader.input_s, times.wait_s, times.transfer_s])
+        parts = np.array([compute_s, sync.meter.reduce_s, loader.input_s, times.wait_s, times.transfer_s])
         self.comm.Allreduce(MPI.IN_PLACE, parts)
         self.comm.Allreduce(MPI.IN_PLACE, losses)
         self.comm.Allreduce(MPI.IN_PLACE, elapsed, MPI.MAX)
@@ -114,7 +114,7 @@ def trial(work: Work, mode: str, steps: int) -> dict[str, Any]:
         found = runner.train(steps, work.stop)
         memory = machine.memory(topology)
         sync = runner.parts.sync
-        fingerprint, finite = sync.check_parameters()
+        fingerprint, finite = sync.state.checksum()
         ends = allgather(comm, [fingerprint, finite, sync.sent_bytes])
         if not all(end[1] for end in ends):
             raise JobError(f"mode {mode}: parameters are not finite after {steps} steps; lower --learning-rate")

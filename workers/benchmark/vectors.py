@@ -18,8 +18,8 @@ from ps.comm.agreement import together
 from ps.comm.topology import Topology
 from ps.metrics.median_intervals import interval
 from ps.metrics.sync_timer import SyncTimer
+from ps.sync.allreduce import Allreduce
 from ps.sync.modes import MODES
-from ps.sync.reducers import Allreduce
 from ps.sync.replicated import ReplicatedSync
 from ps.sync.shared import SharedSync
 from workers.benchmark import machine
@@ -96,12 +96,12 @@ class ModeSum:
         self.sync = sync
         self.bytes = (sync.flat.packet if MODES[mode].replicas else sync.flat.grad_vector).nbytes
         """What travels of a vector: with the status slots where these are summed with it."""
-        self.update = sync.optimizer
+        self.update = sync.state.optimizer
         sync.flat.param_vector[:1] = 0
-        sync.broadcast()
+        sync.state.broadcast()
         rows, none = np.ones((1, 2), task.dtype), np.zeros(1, np.int64)
         self.loader = BatchLoader(
-            rows, rows[:, :1], MeanSquaredError(), 1, sync.plan(), lambda epoch: none, fixed=True,  # noqa: ARG005
+            rows, rows[:, :1], MeanSquaredError(), 1, sync.row_counts, lambda epoch: none, fixed=True,  # noqa: ARG005
             allocate=sync.allocate_rows,
         )  # fmt: skip
         self.batch: Batch = next(self.loader.epoch(1))
@@ -113,19 +113,19 @@ class ModeSum:
         Medians of the slowest rank. Modes that sum in shared memory count it as computing; here it is the sum.
         """
         sync, batch, comm = self.sync, self.batch, self.topology.comm
-        sync.optimizer = self.update if update else NoUpdate()
+        sync.state.optimizer = self.update if update else NoUpdate()
         self.updates += count if update else 0
         seconds, summing = [], []
         comm.Barrier()
         self.timer.steps = 0
         for _ in range(count):
-            before = sync.reduce_s
+            before = sync.meter.reduce_s
             loss_sum = sync.backward(batch, RATE, sample=False)
             start = time.perf_counter()
             if sync.step(batch, loss_sum, stop=self.stop.signal != 0, sample=False):
                 raise JobError("stopped by a signal; nothing was saved", EXIT_STOPPED)
             seconds.append(time.perf_counter() - start)
-            summing.append(sync.reduce_s - before)
+            summing.append(sync.meter.reduce_s - before)
         times = self.timer.close_epoch()
         whole = statistics.median(seconds) - times.wait_median_s
         summed = times.transfer_median_s + statistics.median(summing)

@@ -85,6 +85,6 @@ def _steps(
         loss_sum = sync.backward(batch, rate, sample=False)
         sync.step(batch, loss_sum, stop=False, sample=False)
         seconds.append(time.perf_counter() - start)
-        parts.timer.steps = 0
+        parts.timer.forget()
         tick()
     return seconds

@@ -22,12 +22,13 @@ from ps.sync.synchronizer import Synchronizer
 class TrainingParts:
     """What a mode needs to train: the synchroniser, its clock, and the rows of each step."""
 
+    mode: str
     sync: Synchronizer
     timer: SyncTimer
     loader: BatchLoader
 
 
-def deal(config: RunConfig, data: Dataset, n_ranks: int) -> RowSampler:
+def make_sampler(config: RunConfig, data: Dataset, n_ranks: int) -> RowSampler:
     """Return how the training rows are dealt to steps and ranks."""
     return RowSampler(len(data.train), config.batch_size, config.seed, config.rows, n_ranks)
 
@@ -35,12 +36,16 @@ def deal(config: RunConfig, data: Dataset, n_ranks: int) -> RowSampler:
 def assemble(mode: str, topology: Topology, config: RunConfig, data: Dataset, model: Model | Mlp) -> TrainingParts:
     """Build a mode and fill its parameters. Collective; raises JobError."""
     comm = topology.comm
-    sampler = deal(config, data, comm.size)
-    counts = np.array([sampler.counts(rank) for rank in range(comm.size)])
+    sampler = make_sampler(config, data, comm.size)
     timer = SyncTimer(topology, sampler.steps_per_epoch)
-    sync = MODES[mode].build(topology, model, config, timer, counts)
-    initialise(topology, config, data, model, sync)
-    return TrainingParts(sync, timer, make_loader(data, model, sync, sampler, comm.rank))
+    sync = MODES[mode].build(topology, model, config, timer, row_table(sampler))
+    _initialise(topology, config, data, model, sync)
+    return TrainingParts(mode, sync, timer, make_loader(data, model, sync, sampler, comm.rank))
+
+
+def row_table(sampler: RowSampler) -> np.ndarray:
+    """Return the rows of each rank in each step of an epoch, (ranks, steps)."""
+    return np.array([sampler.counts(rank) for rank in range(sampler.size)])
 
 
 def make_loader(data: Dataset, model: Model | Mlp, sync: Synchronizer, sampler: RowSampler, rank: int) -> BatchLoader:
@@ -50,14 +55,14 @@ def make_loader(data: Dataset, model: Model | Mlp, sync: Synchronizer, sampler: 
         data.y,
         model.loss,
         model.sizes[-1] if isinstance(model, Mlp) else data.n_classes or data.n_targets,
-        sync.plan(),
+        sync.row_counts,
         lambda epoch: data.train[sampler.order(epoch, rank)],
         fixed=sampler.fixed,
         allocate=sync.allocate_rows,
     )
 
 
-def initialise(topology: Topology, config: RunConfig, data: Dataset, model: Model | Mlp, sync: Synchronizer) -> None:
+def _initialise(topology: Topology, config: RunConfig, data: Dataset, model: Model | Mlp, sync: Synchronizer) -> None:
     """Fill the parameters: rank 0's everywhere, or with ``init = "per-rank"`` each rank's own."""
     comm, flat = topology.comm, sync.flat
     if comm.rank == 0 or config.init == "per-rank":
@@ -67,7 +72,7 @@ def initialise(topology: Topology, config: RunConfig, data: Dataset, model: Mode
         else:
             model.init(flat.params, generator(config.seed, Stream.INIT, comm.rank))
     if config.init == "broadcast":
-        sync.broadcast()
+        sync.state.broadcast()
         digest = fingerprint(flat.param_vector).encode()
         same_everywhere(
             comm, digest, "initial parameters", "they were just broadcast: look for faulty memory or network"

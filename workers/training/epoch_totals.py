@@ -3,7 +3,7 @@
 from common.data.loader import Batch
 from common.errors import StepError
 from common.flat import Slot
-from workers.training.loop import Synchronizer
+from workers.training.loop import TrainingStep
 
 LOSS_SUM = int(Slot.LOSS_SUM)
 
@@ -15,16 +15,20 @@ class EpochTotals:
     and not ended.
     """
 
-    def __init__(self, inner: Synchronizer) -> None:
+    def __init__(self, inner: TrainingStep) -> None:
         self.inner = inner
-        self.flat = inner.flat
-        self.step_times = inner.step_times
+        self.flat, self.meter = inner.flat, inner.meter
         self.begun = False
-        self.begin()
+        self.rows, self.loss_sum = 0, 0.0
 
     def begin(self) -> None:
-        """Begin to add up anew."""
+        """Begin to add up again."""
         self.rows, self.loss_sum = 0, 0.0
+
+    def abandon_step(self) -> bool:
+        """Forget a step that has begun and will not end; return whether there was one."""
+        begun, self.begun = self.begun, False
+        return begun
 
     def backward(self, batch: Batch, lr: float, *, sample: bool) -> float:
         """See Synchronizer."""
@@ -36,7 +40,7 @@ class EpochTotals:
         try:
             asked = self.inner.step(batch, loss_sum, stop=stop, sample=sample, save=save)
         except StepError:
-            self.begun = False  # whoever mends the step takes back its beginning
+            self.begun = False  # whoever recovers from it takes back the step's beginning
             raise
         self.begun = False
         self.rows += batch.total

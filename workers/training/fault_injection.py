@@ -14,10 +14,9 @@ from common.data.sampler import RowSampler
 from common.errors import ConfigError
 from common.step_times import BACKWARD
 from ps.coordinator.coordinator import Coordinator
-from ps.metrics.sync_timer import SyncTimer
 from ps.text.stdout import say
 from workers.launch.fault_spec import DIE, DIVERGE, HANG, NAN, SKEW, SLOW, Fault, check_steps, parse
-from workers.training.loop import Synchronizer
+from workers.training.loop import TrainingStep
 
 HANG_S = 0.1
 """Slept at a time while hanging: between two sleeps Python runs signal handlers."""
@@ -26,21 +25,18 @@ HANG_S = 0.1
 class FaultySync:
     """A synchroniser whose rank goes wrong as asked; between it and the training loop, which sees no difference.
 
-    ``faults``: those of this rank. ``done``: steps before this job's first. ``timer``: what ``inner`` notes its
-    synchronisations in.
+    ``faults``: those of this rank. ``done``: steps before this job's first.
     """
 
-    def __init__(self, inner: Synchronizer, timer: SyncTimer, faults: list[Fault], done: int) -> None:
+    def __init__(self, inner: TrainingStep, faults: list[Fault], done: int) -> None:
         self.inner = inner
-        self.timer = timer
-        self.flat = inner.flat
-        self.step_times = inner.step_times
+        self.flat, self.meter = inner.flat, inner.meter
         self.slower = next((fault.x - 1 for fault in faults if fault.kind == SLOW), 0.0)
         self.due = {(fault.kind, fault.step) for fault in faults}
         self.steps = done
         """Taken or begun since the run began."""
         self.rest_s = 0.0
-        """What the step before computed behind its gradient: sums, where that is not a call of MPI, and the update."""
+        """What the step before computed after its gradient: sums, where that is no call of MPI, and the update."""
 
     def backward(self, batch: Batch, lr: float, *, sample: bool) -> float:
         """See Synchronizer. A slow rank is busy for longer than it need be, as one with other load on its core is."""
@@ -56,7 +52,7 @@ class FaultySync:
             while time.perf_counter() < until:  # awake: where ranks share cores, sleepers wake up late
                 pass
             if sample:
-                self.step_times.now[BACKWARD] = time.perf_counter()
+                self.meter.step_times.now[BACKWARD] = time.perf_counter()
         return loss_sum
 
     def step(self, batch: Batch, loss_sum: float, *, stop: bool, sample: bool, save: bool) -> int:
@@ -68,11 +64,16 @@ class FaultySync:
         start = time.perf_counter()
         asked = self.inner.step(batch, loss_sum, stop=stop, sample=sample, save=save)
         if self.slower and not sample:  # which measures contributions as well
-            k = self.timer.steps - 1
-            self.rest_s = time.perf_counter() - start - (self.timer.left[k] - self.timer.arrived[k])
+            timer = self.meter.timer
+            k = timer.steps - 1
+            self.rest_s = time.perf_counter() - start - (timer.left[k] - timer.arrived[k])
         if (DIVERGE, self.steps) in self.due:
             self.flat.param_vector[0] += 1
         return asked
+
+    def count_from(self, done: int) -> None:
+        """Continue after so many steps of the run."""
+        self.steps = done
 
     def not_finite(self, batch: Batch) -> list[str]:
         """See Synchronizer."""
@@ -104,16 +105,16 @@ def check(faults: tuple[Fault, ...], config: RunConfig, sampler: RowSampler, cop
                 raise ConfigError(f"inject: {fault}: the rank has no rows in that step; take another one")
 
 
-def place(faults: tuple[Fault, ...], sync: Synchronizer, timer: SyncTimer, rank: int, done: int) -> Synchronizer:
+def place(faults: tuple[Fault, ...], sync: TrainingStep, rank: int, done: int) -> TrainingStep:
     """Return what this rank trains with: ``sync`` itself, unless a fault is its own."""
     own = [fault for fault in faults if fault.rank == rank]
-    return FaultySync(sync, timer, own, done) if own else sync
+    return FaultySync(sync, own, done) if own else sync
 
 
-def seek(sync: Synchronizer, done: int) -> None:
+def count_from(sync: TrainingStep, done: int) -> None:
     """Have what ``place`` returned count on from a number of steps, of which the next may have been begun before."""
     if isinstance(sync, FaultySync):
-        sync.steps = done
+        sync.count_from(done)
 
 
 def order(faults: tuple[Fault, ...], data: Dataset) -> Rows:
@@ -124,9 +125,9 @@ def order(faults: tuple[Fault, ...], data: Dataset) -> Rows:
     return data.train[np.argsort(target, kind="stable")]
 
 
-def announce(lead: Coordinator) -> None:
+def announce(coordinator: Coordinator) -> None:
     """Say on stdout and in the log what is injected, if anything is; at rank 0, once the log is open."""
-    text = "; ".join(str(fault) for fault in parse(lead.config.inject))
+    text = "; ".join(str(fault) for fault in parse(coordinator.config.inject))
     if text:
-        lead.event("inject", faults=text)
+        coordinator.event("inject", faults=text)
         say(f"Injected on purpose: {text}")

@@ -1,9 +1,10 @@
-"""The training loop of a rank; knows the protocols of model and synchroniser, no MPI."""
+"""The training loop of a rank; it knows only protocols of what a step needs, and no MPI."""
 
 import math
 import resource
 import time
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from common.config import RunConfig
 from common.data.dataset import Dataset, Rows
@@ -14,18 +15,19 @@ from common.nn import schedules
 from common.nn.mlp import Mlp
 from common.nn.models import Model
 from common.progress import AT, COMPUTE, EXCHANGE, N_PARTS, OUTSIDE, TICK
-from common.step_times import BEGIN, END, INPUT, StepTimes, sampled_steps
+from common.step_times import BEGIN, END, INPUT, sampled_steps
 from ps.metrics.epoch_sums import EpochSums
+from ps.metrics.step_meter import StepMeter
 
 EVALUATION_ROWS = 512
 """Rows of one forward pass in an evaluation: bounds its memory."""
 
 
-class Synchronizer(Protocol):
-    """What the loop needs of a sync mode."""
+class TrainingStep(Protocol):
+    """What the loop needs of a synchroniser."""
 
     flat: Flat
-    step_times: StepTimes
+    meter: StepMeter
 
     def backward(self, batch: Batch, lr: float, *, sample: bool) -> float:
         """Compute this rank's gradient; return its sum of losses."""
@@ -43,30 +45,29 @@ class StopRequest(Protocol):
     signal: int
 
 
-class StepFaults(Protocol):
-    """What the loop hands to the job."""
+class Saves(Protocol):
+    """Saves the state of training in the middle of an epoch; see Checkpointing."""
 
-    @property
-    def due(self) -> bool:
-        """Whether this rank asks for the state of training to be saved."""
+    due: bool
+    """Whether this rank asks for it."""
 
-    def save(self, epoch: int, sums: "EpochSums") -> None:
-        """Save what there is after ``sums.steps`` steps of an epoch; all ranks call it there."""
+    def save_in_loop(self, sums: EpochSums) -> None:
+        """Save what there is after ``sums.steps`` steps; all ranks call it there."""
 
-    def recover(self, fault: StepError) -> bool:
+
+class Recovers(Protocol):
+    """Handles a step that went wrong; see StepFaults."""
+
+    def recover(self, fault: StepError, not_finite: Callable[[], list[str]]) -> bool:
         """Say whether to take the step again, or else to leave it out. Raises JobError where training must end."""
 
 
-class Progress(Protocol):
-    """Where training is, kept up to date for messages and for who watches; see common/progress.py."""
+class Status(Protocol):
+    """Where training is, kept up to date for messages and for the watchdog; see common/progress.py."""
 
     cells: "memoryview[int]"
     epoch: int
     phase: str
-
-    @property
-    def step(self) -> int:
-        """The step within the epoch, from 1; 0 outside of the loop."""
 
 
 class Trainer:
@@ -78,41 +79,49 @@ class Trainer:
         data: Dataset,
         model: Model | Mlp,
         loader: BatchLoader,
-        sync: Synchronizer,
+        sync: TrainingStep,
         stop: StopRequest,
-        progress: Progress,
-        step_faults: StepFaults,
+        status: Status,
+        step_faults: Recovers,
+        checkpointing: Saves,
     ) -> None:
-        self.config = config
-        self.data = data
-        self.model = model
-        self.loader = loader
-        self.sync = sync
-        self.stop = stop
-        self.progress = progress
-        self.step_faults = step_faults
+        self.config, self.data, self.model, self.loader, self.sync = config, data, model, loader, sync
+        self.stop, self.status, self.step_faults, self.checkpointing = stop, status, step_faults, checkpointing
         self.batch: Batch | None = None
         self.loss_sum = 0.0
         self.sums = EpochSums()
 
+    def rebind(self, loader: BatchLoader) -> None:
+        """Continue with the rows that this rank has among other ranks."""
+        self.loader = loader
+
+    def begin(self, done: int) -> None:
+        """Be in an epoch of which so many steps are done."""
+        self.sums = EpochSums(first=done, steps=done)
+
     @property
     def done(self) -> int:
         """Steps of the epoch that are done; not the one that an exception has come out of."""
-        at = self.progress.cells[AT]
+        at = self.status.cells[AT]
         return self.sums.steps if at == OUTSIDE else at // N_PARTS
+
+    def leave_loop(self, phase: str) -> None:
+        """Be outside of the loop, out of which an exception may have come, with as many steps done as there are."""
+        self.sums.steps = self.done
+        self.status.phase = phase
 
     def run_epoch(self, epoch: int, done: int = 0) -> EpochSums:
         """Train one epoch, but for the steps that are done already.
 
         Raises what the synchroniser raises; ``batch`` is then the one it happened on.
         """
-        sums, loader, progress, stop = EpochSums(first=done, steps=done), self.loader, self.progress, self.stop
-        step_faults, cells, self.sums = self.step_faults, progress.cells, sums
-        backward, step = self.sync.backward, self.sync.step
+        self.begin(done)
+        sums, loader, status, stop, checkpointing = self.sums, self.loader, self.status, self.stop, self.checkpointing
+        cells, backward, step = status.cells, self.sync.backward, self.sync.step
         rates = schedules.learning_rates(self.config, epoch, loader.steps)
         sampled = frozenset(sampled_steps(loader.steps))
         loss_sum, rows = 0.0, 0
-        progress.epoch = epoch
+        status.epoch = epoch
         preempted = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
         cells[AT] = at = N_PARTS * done
         start = time.perf_counter()
@@ -125,10 +134,10 @@ class Trainer:
             try:
                 self.loss_sum = loss = backward(batch, rates[k], sample=sample)
                 cells[AT] = at + EXCHANGE
-                asked = step(batch, loss, stop=stop.signal != 0, save=step_faults.due, sample=sample)
+                asked = step(batch, loss, stop=stop.signal != 0, save=checkpointing.due, sample=sample)
                 n = batch.n
             except StepError as fault:
-                loss, n, asked, skipped = self._mended(fault, batch, rates[k])
+                loss, n, asked, skipped = self._recovered(fault, batch, rates[k])
                 sums.skipped += skipped
                 sample = False
             at += N_PARTS
@@ -136,30 +145,30 @@ class Trainer:
             loss_sum += loss
             rows += n
             if sample:
-                self.sync.step_times.now[END] = time.perf_counter()
-                self.sync.step_times.close_step(k)
+                self.sync.meter.step_times.now[END] = time.perf_counter()
+                self.sync.meter.step_times.close_step(k)
             if asked:
                 sums.rows, sums.loss_sum, sums.steps = rows, loss_sum, k + 1
                 if asked & ASK_STOP:
                     sums.stopped = True
                     break
-                progress.phase = "checkpoint"
-                step_faults.save(epoch, sums)
+                status.phase = "checkpoint"
+                checkpointing.save_in_loop(sums)
                 cells[AT] = at
         sums.begin_s, sums.loop_s = start, time.perf_counter() - start
         sums.preemptions = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw - preempted
         sums.loss_sum, sums.rows, sums.steps = loss_sum, rows, at // N_PARTS
         sums.learning_rate = rates[sums.steps - 1]
-        progress.phase = "end of epoch"
+        status.phase = "end of epoch"
         return sums
 
-    def _mended(self, fault: StepError, batch: Batch, rate: float) -> tuple[float, int, int, int]:
+    def _recovered(self, fault: StepError, batch: Batch, rate: float) -> tuple[float, int, int, int]:
         """Take a step again until it is right; return loss, rows, what was asked for, and 1 if it was left out."""
-        stop, step_faults = self.stop, self.step_faults
-        while step_faults.recover(fault):
+        stop, save = self.stop, self.checkpointing
+        while self.step_faults.recover(fault, self.not_finite):
             try:
                 self.loss_sum = loss = self.sync.backward(batch, rate, sample=False)
-                asked = self.sync.step(batch, loss, stop=stop.signal != 0, save=step_faults.due, sample=False)
+                asked = self.sync.step(batch, loss, stop=stop.signal != 0, save=save.due, sample=False)
             except StepError as again:
                 fault = again
             else:
@@ -167,9 +176,16 @@ class Trainer:
         return 0.0, 0, 0, 1
 
     def _begin_step_times(self, k: int, epoch_start: float) -> None:
-        step_times, loader, now = self.sync.step_times.now, self.loader, time.perf_counter()
+        step_times, loader, now = self.sync.meter.step_times.now, self.loader, time.perf_counter()
         step_times[BEGIN] = now
         step_times[INPUT] = loader.filled if k % loader.ahead == 0 and loader.filled >= epoch_start else now
+
+    def validate(self, rows: Rows) -> dict[str, Any]:
+        """Return the figures of an evaluation of this rank's validation rows."""
+        start = time.perf_counter()
+        loss_sum, correct = self.evaluate(rows)
+        seconds = time.perf_counter() - start
+        return {"validation_loss_sum": loss_sum, "validation_correct": correct, "evaluation_s": seconds}
 
     def evaluate(self, rows: Rows) -> tuple[float, int]:
         """Return (sum of losses, rows classified right) over the given rows of the data."""
@@ -180,7 +196,7 @@ class Trainer:
             out = self.model.predict(self.sync.flat.params, self.data.x[chosen])
             loss_sum += self.model.loss.sum(out, y)
             correct += self.model.loss.correct(out, y)
-            self.progress.cells[TICK] += 1
+            self.status.cells[TICK] += 1
         return loss_sum, correct
 
     def not_finite(self) -> list[str]:

@@ -4,43 +4,10 @@ import csv
 from collections.abc import Iterator
 from typing import Any
 
+from ps.logfile.epoch_fields import EPOCH_FIELDS, EpochField
 from ps.logfile.header import host_names
 from ps.logfile.reader import LogReader
 from ps.logfile.records import GOING_ON, Record
-
-OF_EPOCH = (
-    "epoch",
-    "steps",
-    "learning_rate",
-    "elapsed_s",
-    "loss",
-    "validation_loss",
-    "validation_metric",
-    "diversity_all",
-    "effective_ranks",
-    "noise_scale",
-    "bus_bytes_per_s",
-)
-EFFICIENCY = ("load_balance", "communication", "parallel")
-BY_RANK = (
-    "rows",
-    "loop_s",
-    "input_s",
-    "compute_s",
-    "reduce_s",
-    "wait_s",
-    "transfer_s",
-    "sync_s",
-    "sampling_s",
-    "evaluation_s",
-    "checkpoint_s",
-    "sent_bytes",
-    "share_all",
-    "norm_ratio_all",
-    "cosine_all",
-    "leave_one_out_all",
-)
-BY_PARAMETER = ("gradient_mean", "norm_ratio", "share", "cosine", "leave_one_out")
 
 
 def csv_lines(reader: LogReader) -> Iterator[str]:
@@ -49,26 +16,38 @@ def csv_lines(reader: LogReader) -> Iterator[str]:
     What is undefined is left empty. The hosts are those of the job that the epoch is of. Raises LogError.
     """
     line = _Line()
+    columns = [field for field in EPOCH_FIELDS if field.column]
+    of_epoch = [field for field in columns if not field.spec.per]
+    of_rank = [field for field in columns if field.spec.per == "rank"]
+    of_parameter = [field for field in columns if field.spec.per == "parameter"]
     names: list[str] = []
     hosts: dict[int, str] = {}
     for record in reader.records():
         if record["kind"] == "header":
             names = list(record["model"]["parameters"])
             hosts = host_names(record)
-            efficiency = [f"efficiency_{key}" for key in EFFICIENCY]
-            columns = [f"{key}_{name}" for name in names for key in BY_PARAMETER]
-            yield line.of([*OF_EPOCH, *efficiency, "rank", "host", "rank_loss", *BY_RANK, *columns])
+            titles = [title for field in of_epoch for title in _titles(field)]
+            titles += ["rank", "host", *(field.column for field in of_rank)]
+            titles += [f"{field.column}_{name}" for name in names for field in of_parameter]
+            yield line.of(titles)
         elif record["kind"] == "event" and record["what"] in GOING_ON and "nodes" in record:
             hosts = host_names(record)
         elif record["kind"] == "epoch":
-            shared = [record[key] for key in OF_EPOCH] + [record["efficiency"][key] for key in EFFICIENCY]
+            shared = [value for field in of_epoch for value in _values(field, record)]
             for rank in range(len(record["rows"])):
-                yield line.of([*shared, rank, hosts.get(rank, ""), *_own(record, rank, names)])
+                own: list[Any] = [record[field.name][rank] if field.name in record else None for field in of_rank]
+                own += [record[field.name][name][rank] for name in names for field in of_parameter]
+                yield line.of([*shared, rank, hosts.get(rank, ""), *own])
 
 
-def _own(record: Record, rank: int, names: list[str]) -> list[Any]:
-    together = [record["loss_by_rank"][rank], *(record[key][rank] if key in record else None for key in BY_RANK)]
-    return together + [record[key][name][rank] for name in names for key in BY_PARAMETER]
+def _titles(field: EpochField) -> list[str]:
+    """Return a column, or one for each key of a map."""
+    return [f"{field.column}_{key}" for key in field.spec.fields] or [field.column]
+
+
+def _values(field: EpochField, record: Record) -> list[Any]:
+    value: Any = record.get(field.name)
+    return [value[key] for key in field.spec.fields] if field.spec.fields else [value]
 
 
 class _Line:

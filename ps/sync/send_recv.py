@@ -1,82 +1,13 @@
-"""How to sum a packet over the ranks: the three basic ways, one class each."""
+"""Mode ``send-recv``: point to point through rank 0, in pipelined chunks, added in rank order."""
 
-from typing import Protocol
+from functools import partial
 
 import numpy as np
 from mpi4py import MPI
 
 from common.flat import Array, blocks
-from ps.comm.collectives import MAX_BYTES
-
-
-class Reducer(Protocol):
-    """Sums one packet in place; all ranks end with the same values. Made once per run, with the packet."""
-
-    comm: MPI.Comm
-    """Where it exchanges."""
-    early: bool
-    """Whether ``ready`` does anything."""
-    sent_bytes: int
-    """Payload bytes this rank hands to MPI in one step."""
-
-    def __init__(self, comm: MPI.Comm, packet: Array) -> None: ...
-
-    def ready(self, start: int) -> None:
-        """Take notice that ``packet[start:]`` is final for this step (never called with a larger start later)."""
-
-    def sum(self) -> None:
-        """Sum the packet, which is now final as a whole."""
-
-    def close(self) -> None:
-        """Give back what MPI holds; nothing may be under way. Collective, as is making one."""
-
-
-class Allreduce:
-    """One in-place MPI_Allreduce (several for a packet beyond what one call can count)."""
-
-    early = False
-
-    def __init__(self, comm: MPI.Comm, packet: Array) -> None:
-        self.comm = comm
-        self.pieces = blocks(packet, MAX_BYTES // packet.itemsize)
-        self.sent_bytes = packet.nbytes
-
-    def ready(self, start: int) -> None:
-        """Nothing: the packet goes as a whole."""
-
-    def sum(self) -> None:
-        """Sum on all ranks at once."""
-        for piece in self.pieces:
-            self.comm.Allreduce(MPI.IN_PLACE, piece)
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-
-class ReduceBcast:
-    """MPI_Reduce to the coordinator, then MPI_Bcast of the result."""
-
-    early = False
-
-    def __init__(self, comm: MPI.Comm, packet: Array) -> None:
-        self.comm = comm
-        self.pieces = blocks(packet, MAX_BYTES // packet.itemsize)
-        self.sent_bytes = packet.nbytes
-
-    def ready(self, start: int) -> None:
-        """Nothing: the packet goes as a whole."""
-
-    def sum(self) -> None:
-        """Sum at rank 0, which sends the result to the others."""
-        for piece in self.pieces:
-            if self.comm.rank == 0:
-                self.comm.Reduce(MPI.IN_PLACE, piece)
-            else:
-                self.comm.Reduce(piece, None)
-            self.comm.Bcast(piece)
-
-    def close(self) -> None:
-        """Nothing is held."""
+from ps.sync.mode import CostFormula, Mode
+from ps.sync.replicated import ReplicatedSync
 
 
 class SendRecv:
@@ -101,7 +32,7 @@ class SendRecv:
         self.workers = range(1, comm.size)
         self.sends: list[MPI.Request] = []
         self.done = 0  # chunks sent (worker) or summed (coordinator) in this step
-        self.worker = 1  # whose part of the chunk the coordinator adds next
+        self.worker = 1  # whose chunk the coordinator adds next
         self.sent_bytes = packet.nbytes
         if comm.rank == 0:
             self.sent_bytes *= len(self.workers)
@@ -113,7 +44,7 @@ class SendRecv:
                 self._receive(ahead)
 
     def ready(self, start: int) -> None:
-        """Send, or add and send back, the chunks that are now final here, as far as goes without waiting."""
+        """Send, or add and send back, the chunks that are now final here, as far as possible without waiting."""
         if self.comm.rank == 0:
             self._serve(start, wait=False)
         else:
@@ -155,7 +86,7 @@ class SendRecv:
         for worker in self.workers:
             self.receives[worker, place] = self.comm.Irecv(self.inbox[worker, place, :length], worker, self.PUSH)
 
-    def _room(self, *, wait: bool) -> bool:
+    def _may_reply(self, *, wait: bool) -> bool:
         """Keep the replies under way few: MPICH 5 shelves the receipts of many, until the worker's next MPI call."""
         most = self.REPLIES_UNDER_WAY * len(self.workers)
         if len(self.sends) < most:
@@ -170,7 +101,7 @@ class SendRecv:
 
     def _serve(self, start: int, *, wait: bool) -> None:
         while self.done < len(self.chunks) and self.starts[self.done] >= start:
-            if not self._room(wait=wait):
+            if not self._may_reply(wait=wait):
                 return
             chunk = self.chunks[self.done]
             place = self.summed % self.in_flight
@@ -187,3 +118,16 @@ class SendRecv:
             self.summed += 1
             self.done += 1
             self.worker = 1
+
+
+def _terms(ranks: int, nodes: int) -> tuple[float, float]:  # noqa: ARG001
+    """All go through rank 0."""
+    return 2 * (ranks - 1), 2 * (ranks - 1)
+
+
+MODE = Mode(
+    name="send-recv",
+    help="point to point through rank 0, in pipelined chunks",
+    build=partial(ReplicatedSync, SendRecv),
+    cost=CostFormula(_terms, "2 (P-1) (a + m b)"),
+)

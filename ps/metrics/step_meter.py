@@ -1,0 +1,65 @@
+"""All that a rank measures in the steps of an epoch: arrivals, contributions, timestamps, seconds of summing."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from common.flat import Array
+from common.step_times import NAMES, SAMPLE_MOST, StepTimes
+from ps.comm.topology import Topology
+from ps.metrics.contribution import ContributionMeter
+from ps.metrics.sync_timer import SyncTimer
+
+
+@dataclass(frozen=True, slots=True)
+class EpochMeasures:
+    """What an epoch's steps gave on this rank.
+
+    ``figures``: by name as in ``ps/metrics/rank_row.py``. ``sampled``: the steps, from 0, that were sampled.
+    ``align``: turns times of this rank's clock in the epoch into those of rank 0's.
+    """
+
+    figures: dict[str, Any]
+    sampled: list[int]
+    align: Callable[[Array], Array]
+
+
+class StepMeter:
+    """Filled by the synchroniser in each step, emptied at the end of an epoch.
+
+    ``reduce_s``: seconds spent on summing and updating this rank's slices, where that is not a call of MPI.
+    ``sampling_s``: seconds spent on measuring contributions, apart from synchronising.
+    """
+
+    def __init__(self, timer: SyncTimer, sizes: list[int]) -> None:
+        """``sizes``: numbers in each parameter."""
+        self.timer = timer
+        self.contributions = ContributionMeter(sizes)
+        self.step_times = StepTimes()
+        self.reduce_s = self.sampling_s = 0.0
+
+    def close_epoch(self) -> EpochMeasures:
+        """Compare arrivals with the other ranks, return this epoch's figures and begin again. Collective."""
+        times = self.timer.close_epoch()
+        sampled, numbers, lines = self.step_times.close_epoch()
+        timestamps = np.zeros((SAMPLE_MOST, len(NAMES) + 1))
+        timestamps[: len(sampled), :-1] = times.align(lines)
+        timestamps[: len(sampled), -1] = times.last[numbers]
+        figures = {
+            **times.figures(),
+            "reduce_s": self.reduce_s,
+            "sampling_s": self.sampling_s,
+            "timestamps": timestamps,
+            **self.contributions.close_epoch(),
+        }
+        self.reduce_s = self.sampling_s = 0.0
+        return EpochMeasures(figures, sampled, times.align)
+
+    def rebind(self, topology: Topology) -> None:
+        """Measure among other ranks from here on, and forget what was measured. Collective."""
+        self.timer.rebind(topology)
+        self.contributions.close_epoch()
+        self.step_times.close_epoch()
+        self.reduce_s = self.sampling_s = 0.0

@@ -1,0 +1,113 @@
+"""What a checkpoint holds: the one place where that is written, read and judged."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from common.errors import JobError, RankwiseError
+from common.flat import Array, Flat
+from ps.logfile.validation import FLAG, NUMBER, TEXT, FieldSpec, Validator, list_of, nullable, table
+from ps.metrics.epoch_sums import DoneBefore
+from ps.sync.modes import MODES
+from ps.sync.training_state import SavedState, TrainingState
+from workers.checkpoint.checkpoint_file import Snapshot
+
+PARAMETERS = "parameters"
+"""What their names begin with in a checkpoint; those of other vectors begin with the vector's."""
+COUNT = FieldSpec("a whole number from 0", frozenset({int}), low=0, high=2**53)
+FROM_ONE = replace(COUNT, what="a whole number from 1", low=1)
+ABOUT = table(
+    position=table(epoch=FROM_ONE, steps=COUNT, closed=FLAG, rows=COUNT, loss_sum=NUMBER),
+    mode=TEXT,
+    world=FROM_ONE,
+    counts=FieldSpec("a map", frozenset({dict}), of=COUNT),
+    coordinator=table(
+        epochs=COUNT, best_loss=nullable(NUMBER), best_epoch=COUNT, noise=list_of(NUMBER, 2), elapsed_s=NUMBER
+    ),
+    skipped=list_of(COUNT, 3),
+)
+"""What a checkpoint must say next to its arrays."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointContent:
+    """A state of training, and what a later job must know of this one.
+
+    ``step``: steps since the run began. ``position``: epoch, its steps that are done, rows and sum of losses of all
+    ranks in them, and whether it was also evaluated and recorded (``closed``). ``arrays``: by ``vector/parameter``.
+    ``counts``: the optimizer's. ``coordinator``: its memory. ``skipped``: see JobState.
+    """
+
+    step: int
+    position: dict[str, Any]
+    arrays: dict[str, Array]
+    counts: dict[str, int]
+    world: int
+    mode: str
+    coordinator: dict[str, Any]
+    skipped: tuple[int, int, int]
+    config: dict[str, Any]
+    data_sha256: str
+
+    def snapshot(self) -> Snapshot:
+        """Return what is written to a file."""
+        names = ("position", "counts", "world", "mode", "coordinator", "config", "data_sha256")
+        about = {**{name: getattr(self, name) for name in names}, "skipped": list(self.skipped)}
+        return Snapshot(self.step, self.arrays, about)
+
+    @classmethod
+    def read(cls, snapshot: Snapshot, path: object) -> "CheckpointContent":
+        """Take what was read from a file. Raises RankwiseError if it is not what this version writes."""
+        about = snapshot.about
+        bad = Validator().fault(about, ABOUT)
+        if not bad and about["mode"] not in MODES:
+            bad = f".mode is {about['mode']!r}, not one of {', '.join(MODES)}"
+        if bad:
+            raise RankwiseError(
+                f"resume: {path}: about{bad}; written by another version? move it away to resume from the one before"
+            )
+        names = ("position", "counts", "world", "mode", "coordinator")
+        return cls(
+            step=snapshot.step,
+            arrays=snapshot.arrays,
+            skipped=tuple(about["skipped"]),
+            config=about.get("config", {}),
+            data_sha256=about.get("data_sha256", ""),
+            **{name: about[name] for name in names},
+        )
+
+    @property
+    def before(self) -> DoneBefore:
+        """What is done of the epoch to resume in: nothing, where the last one was closed."""
+        position = self.position
+        if position["closed"]:
+            return DoneBefore()
+        return DoneBefore(position["steps"], position["rows"], float(position["loss_sum"]))
+
+    def saved_state(self, state: TrainingState, steps_per_epoch: int) -> SavedState:
+        """Return the vectors for this job's model and optimizer. Raises JobError if they are not theirs."""
+        flat, name = state.flat, self.snapshot().name
+        if self.position["steps"] > steps_per_epoch:
+            raise JobError(f"resume: {name} is of an epoch of more than {steps_per_epoch} steps; start a new run")
+        if self.counts.keys() != state.optimizer.counts().keys():
+            raise JobError(f"resume: {name} holds the counts {sorted(self.counts)}, which are another optimizer's")
+
+        def vector(kind: str) -> Array:
+            whole = np.empty(flat.n, flat.dtype)
+            for parameter, view in flat.views(whole).items():
+                array = self.arrays.get(f"{kind}/{parameter}")
+                if array is None or array.shape != view.shape or array.dtype != view.dtype:
+                    raise JobError(f"resume: {name} does not hold {kind} {parameter} as the model has it")
+                view[...] = array
+            return whole
+
+        kinds = {kind for kind, _ in state.vectors()} | {kind.split("/")[0] for kind in self.arrays}
+        vectors = {kind: vector(kind) for kind in sorted(kinds - {PARAMETERS})}
+        return SavedState(vector(PARAMETERS), vectors, self.counts)
+
+
+def named_arrays(flat: Flat, saved: SavedState) -> dict[str, Array]:
+    """Return the vectors of a saved state cut into arrays by ``vector/parameter``."""
+    vectors = {PARAMETERS: saved.params, **saved.vectors}
+    return {f"{kind}/{name}": view for kind, vector in vectors.items() for name, view in flat.views(vector).items()}
