@@ -120,7 +120,7 @@ def test_a_lock_that_stays_is_gone_on_without(
     monkeypatch.setattr(failover, "LOCK_S", 0.05)
     held = RunLog(run / LOG_NAME, new=False)
     take_stock(job, roll(), [1, 2], FACTS)
-    assert "going on without the lock" in capsys.readouterr().err
+    assert "continuing without the lock" in capsys.readouterr().err
     assert records(run)[-1]["what"] == "shrink"
     held.close()
 
@@ -140,6 +140,9 @@ def test_errors_without_a_death_come_to_an_end(monkeypatch: pytest.MonkeyPatch) 
         announce = shrink = copy_from_furthest = find_nodes = rebuild = error = None
 
         def __init__(self, job: Any) -> None:
+            pass
+
+        def collect_death_notes(self, wait_s: float) -> None:
             pass
 
         def all_through(self, act: Callable[[], object]) -> bool:
