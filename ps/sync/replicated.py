@@ -88,7 +88,7 @@ class ReplicatedSync(SynchronizerBase):
 
     def backward(self, batch: Batch, lr: float, *, sample: bool) -> float:
         """See Synchronizer. On a sampled step nothing is sent early: the gradient is measured first."""
-        self._factor = self.state.optimizer.begin(lr)
+        self._factor = self._optimizer.begin(lr)
         self._scale = self._factor / batch.total
         gradient = self._work.get(batch)
         if gradient is None:
@@ -125,13 +125,13 @@ class ReplicatedSync(SynchronizerBase):
             meter.step_times.now[ARRIVED : MEASURED + 1] = arrived, left, measured
         if self.clip:
             self._clip()
-        meter.timer.add(arrived, left)
-        update = self.state.optimizer.update
+        self._timer.add(arrived, left)
+        update = self._optimizer.update
         for i, grad in enumerate(self._grads):
             update(i, grad)
         if sample:
             meter.step_times.now[UPDATED] = time.perf_counter()
-            meter.step_times.number = meter.timer.steps - 1
+            meter.step_times.number = self._timer.steps - 1
         return (ASK_STOP if status[STOP] else 0) | (ASK_SAVE if status[SAVE] else 0)
 
     def seek(self, step: int) -> None:

@@ -130,7 +130,7 @@ class SharedSync(SynchronizerBase):
 
     def backward(self, batch: Batch, lr: float, *, sample: bool) -> float:
         """See Synchronizer."""
-        self._factor = self.state.optimizer.begin(lr)
+        self._factor = self._optimizer.begin(lr)
         self._scale = self._factor / batch.total
         gradient = self.prepare(batch, sample=sample).gradient
         return self._timed_gradient(gradient, batch) if sample else gradient.loss_grad(batch, self._scale, None)
@@ -162,11 +162,11 @@ class SharedSync(SynchronizerBase):
         if after != self._nothing:
             raise NotFiniteError
         meter = self.meter
-        meter.timer.add(arrived, time.perf_counter() - (done - met))
+        self._timer.add(arrived, time.perf_counter() - (done - met))
         meter.reduce_s += done - met
         if sample:
             meter.step_times.now[ARRIVED], meter.step_times.now[UPDATED] = arrived, done
-            meter.step_times.number = meter.timer.steps - 1
+            meter.step_times.number = self._timer.steps - 1
         return notes
 
     def not_finite(self, batch: Batch) -> list[str]:
@@ -190,7 +190,7 @@ class SharedSync(SynchronizerBase):
 
     def _sum_and_update(self, totals: list[Callable[[], Array]]) -> bool:
         """Sum and update block by block; return False, and leave the rest, if a sum is not finite."""
-        update = self.state.optimizer.update
+        update = self._optimizer.update
         for i, total in enumerate(totals):
             grad = total()
             if not is_finite(grad):
@@ -230,7 +230,7 @@ class SharedSync(SynchronizerBase):
         for i, block in enumerate(self.blocks):
             if norm > most:
                 np.multiply(block.own, most / norm, out=block.own)
-            self.state.optimizer.update(i, block.own.reshape(self.ranges[i].shape))
+            self._optimizer.update(i, block.own.reshape(self.ranges[i].shape))
 
     def _count_sampling(self, seconds: float) -> None:
         self.meter.sampling_s += seconds

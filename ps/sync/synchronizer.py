@@ -66,6 +66,7 @@ class SynchronizerBase:
     ) -> None:
         """``counts``: (ranks, steps), the rows of each rank in each step of an epoch."""
         self.model, self.state, self.flat, self.comm = model, state, state.flat, state.comm
+        self._optimizer, self._timer = state.optimizer, timer  # one look-up less in each step
         self.clip = config.clip
         self.meter = StepMeter(timer, [view.size for view in self.flat.params.values()])
         self.row_counts = own_rows(counts, self.comm.rank)
