@@ -28,7 +28,7 @@ def abort_on_error(comm: MPI.Comm, rank_status: RankStatus) -> Iterator[None]:
     """End the whole job if this rank raises what the others cannot know of.
 
     Errors that all ranks agreed on (JobError) pass through; an exit of one rank alone does not. ``MPI_Abort`` may
-    return to its caller (it does in MPICH 5.0.2), so the process ends itself behind it.
+    return to its caller (it does in MPICH 5.0.2), so the process then ends itself.
     """
     try:
         yield
@@ -39,7 +39,7 @@ def abort_on_error(comm: MPI.Comm, rank_status: RankStatus) -> Iterator[None]:
         message = f"rankwise: rank {comm.rank} on {host()}, {rank_status}: {cause}"
         if not isinstance(error, RankwiseError) or rank_status.debug:
             message = f"{traceback.format_exc()}{message}"
-        if isinstance(error, MPI.Exception):  # perhaps another rank's end, which others tell better
+        if isinstance(error, MPI.Exception):  # perhaps another rank's end, which others explain better
             time.sleep(BETTER_WORD_S)
         if _first_to_fail(rank_status, message):
             sys.stderr.write(message + "\n")

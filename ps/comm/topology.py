@@ -1,4 +1,4 @@
-"""Which ranks share a node, and how far the nodes' clocks are apart."""
+"""Which ranks share a node."""
 
 from collections.abc import Callable
 from typing import cast
@@ -36,7 +36,7 @@ class Topology:
         self.largest = max(self.leaders.count(leader) for leader in self.leaders)
 
     def on_free(self, act: Callable[[], object]) -> None:
-        """Remember what a mode must give back together with all ranks, be it finished or built in part."""
+        """Remember what a mode must give back together with all ranks, whether it was finished or not."""
         self._on_free.append(act)
 
     def free(self) -> None:
@@ -50,6 +50,6 @@ class Topology:
         self.local.Free()
 
 
-def _lowest(part: MPI.Intracomm, comm: MPI.Intracomm) -> int:
-    """Return the rank in ``comm`` of the first rank of ``part``."""
-    return MPI.Group.Translate_ranks(part.Get_group(), [0], comm.Get_group())[0]
+def _lowest(group: MPI.Intracomm, comm: MPI.Intracomm) -> int:
+    """Return the rank in ``comm`` of the first rank of ``group``."""
+    return MPI.Group.Translate_ranks(group.Get_group(), [0], comm.Get_group())[0]

@@ -1,4 +1,4 @@
-"""What a run leaves beside its log: the model, and the text files that people plot from."""
+"""What a run leaves next to its log: the model, and the text files that people plot from."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +25,7 @@ def save_model(
 ) -> None:
     """Write ``model.npz`` (parameters by name, and ``extra`` arrays) and, up to 10^6 parameters, as text.
 
-    ``pulse`` is told of each piece that is written.
+    ``pulse`` is called after each write.
     """
     write_atomic(folder / "model.npz", lambda file: np.savez(file, allow_pickle=False, **params, **extra), pulse)
     if sum(array.size for array in params.values()) <= TEXT_PARAMETERS:

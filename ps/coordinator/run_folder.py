@@ -97,7 +97,7 @@ def is_done(log: Path) -> bool:
 
 
 def tidy(folder: Path) -> None:
-    """Put away what an earlier job of the folder left: its last word, and files it was writing when it ended."""
+    """Put away what an earlier job left: its failure message, and files it was writing when it ended."""
     if (folder / FAILURE_NAME).exists():
         put_failure_aside(folder)
     for pattern in (".checkpoint-*.npz.*", "progress-*", "stack-*.txt", "death-*.json"):

@@ -1,4 +1,4 @@
-"""TODO."""
+"""How far the clocks of the nodes are apart."""
 
 import time
 from collections.abc import Callable

@@ -122,7 +122,7 @@ class ContributionMeter:
             self._plain_sq[i] += square if math.isfinite(square) else float(np.square(s, dtype=np.float64).sum())
 
     def close_epoch(self) -> dict[str, np.ndarray]:
-        """Return the sums by field, (n_parameters,) each, means for ``mean`` and what is of noise; start anew."""
+        """Return the sums by field, (n_parameters,) each, means for ``mean`` and the noise; begin again."""
         total = np.zeros((len(self.FIELDS), len(self.sizes)))
         alike: dict[tuple[StepRows, float, float], list[list[list[float]]]] = {}
         for rows, scale, plain, reduced in self._steps:

@@ -20,7 +20,7 @@ def ratio(top: float, bottom: float) -> Ratio:
 def _by_rank(sums: dict[str, Array]) -> dict[str, Array]:
     """Return what parameters give by rank, NaN where undefined; ``sums``: by field, (parameters, ranks).
 
-    Yin et al. 2018 for diversity, in ``diversity``; the others are told in docs/log-format.md.
+    Yin et al. 2018 for diversity, in ``diversity``; docs/log-format.md has the others.
     """
     own_sq, all_sq = sums["own_sq"], sums["all_sq"]
     tops = np.stack([own_sq, sums["own_dot"], sums["dot"], sums["without_sq"]])
@@ -49,11 +49,11 @@ def plain(values: Array) -> list[Any]:
 def contribution(table: Array, names: list[str]) -> dict[str, Any]:
     """Return an epoch record's fields on who contributed what.
 
-    ``table``: (ranks,) of ``ps.rows.row_type``, whose contribution fields are (ranks, parameters).
+    ``table``: (ranks,) of ``rank_row.row_type``, whose contribution fields are (ranks, parameters).
     """
     sums = {}
     for field in ("own_sq", "dot", "own_dot", "all_sq", "plain_sq", "without_sq"):
-        each = table[field].T  # a line a parameter, and behind them all parameters together
+        each = table[field].T  # a line for each parameter, then one for all together
         sums[field] = np.concatenate([each, each.sum(axis=0, keepdims=True)])
     fields: dict[str, Any] = {"gradient_mean": dict(zip(names, plain(table["mean"].T), strict=True))}
     for key, values in _by_rank(sums).items():
@@ -83,7 +83,7 @@ class NoiseScale:
         self.trace = self.gradient_sq = 0.0
 
     def update(self, traces: list[Ratio], gradient_sqs: list[Ratio]) -> Ratio:
-        """Return the rows a step beyond which more ranks stop paying; None while it cannot be told.
+        """Return the rows a step beyond which more ranks stop paying; None while it is not known.
 
         ``traces``, ``gradient_sqs``: the epoch's estimates by parameter.
         """

@@ -19,7 +19,7 @@ CONFIDENCE = 0.95
 LEVEL = 0.05
 """Of a test below which a difference is shown."""
 EXACT_UP_TO = 20
-"""Repeats up to which the values themselves are dealt anew."""
+"""Repeats up to which the values themselves are dealt again."""
 DRAWS = 20_000
 
 
@@ -63,7 +63,7 @@ def slower_p(samples: Sequence[Sequence[float]]) -> list[float]:
 
     ``samples``: the least median first. That one was picked by these very figures, and so looks small by luck: a rank
     test against it as if it had been named before finds a difference among five equal modes in up to 9 % of cases, not
-    5. So chance does the picking too: all values are dealt anew, the sample with the least median is picked, and what
+    5. So chance does the picking too: all values are dealt again, the sample with the least median is picked, and what
     counts is the largest U (Mann & Whitney 1947) of the others against it. Those farthest off are then set aside, and
     the next is judged among the rest (Westfall & Young 1993, "Resampling-Based Multiple Testing": steps down). So with
     equal modes none is called slower in 95 % of cases, and neither is one that is as fast as the fastest.

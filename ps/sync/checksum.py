@@ -28,11 +28,11 @@ def is_finite(block: Array) -> bool:
 
 
 def check(vector: Array, start: int) -> tuple[int, bool]:
-    """Return a checksum of 64 bits, and whether all numbers are finite, of a part that begins at number ``start``.
+    """Return a 64-bit checksum, and whether all numbers are finite, of a range that begins at number ``start``.
 
     WEIGHT times the sum over p of (2 p + 1) w_p modulo 2^64, where w_p is the 32-bit word at place p of the whole
-    vector: those of its parts add up to it, however it is cut. Words that change places change it, and so do flips that
-    cancel in a plain sum. It finds faults, not forgers.
+    vector: checksums of ranges add up to that of the whole, however it is cut. Words that change places change it, and
+    so do flips that cancel in a plain sum. It finds faults, not forgers.
     """
     words, each = vector.view(np.uint32), vector.itemsize // 4
     first, total, finite = start * each, 0, True
@@ -47,7 +47,7 @@ def _sums(words: Array) -> tuple[int, int]:
     """Return the sum of at most ``BLOCK`` words, and of their products with their places.
 
     Words are laid out in rows, whose sums, and those of the columns, are few: p is its row times ``COLUMNS`` and its
-    column. That costs two plain sums; products of all words take twice as long again.
+    column. That costs two plain sums; products of all words would take three times as long.
     """
     whole = len(words) // COLUMNS * COLUMNS
     table, tail = words[:whole].reshape(-1, COLUMNS), words[whole:].astype(np.uint64)

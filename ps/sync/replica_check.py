@@ -1,4 +1,4 @@
-"""Whether all ranks' parameters are still the same: in every step a checksum of another part rides in its message."""
+"""Whether all ranks still have the same parameters: each step's message carries a checksum of another range."""
 
 import zlib
 from itertools import pairwise
@@ -18,54 +18,54 @@ MASK = (1 << BITS) - 1
 
 
 class RotatingChecksum:
-    """Adds a checksum of a part of the parameters to the packet, in such a way that equal ones add up to 0.
+    """Adds a checksum of a range of the parameters to the packet, in such a way that equal ones add up to 0.
 
     Rank i puts w_i times the CRC-32 into three slots, 11 bits in each, with whole weights w_i that are not 0 and
     whose sum over the ranks is: so the sums are 0 if all ranks have the same, and not if one has another (several can
-    cancel out, by chance). All sums are of whole numbers that the packet's dtype holds, so no rounding is involved. The
-    parts of ``steps`` steps cover all parameters.
+    cancel out, by chance). All sums are of whole numbers that the packet's dtype holds, so nothing is rounded. The
+    ranges of ``steps`` steps cover all parameters.
     """
 
     def __init__(self, params: Array, rank: int, size: int, steps: int) -> None:
-        self._parts = _parts(params, steps)
+        self._ranges = _ranges(params, steps)
         self._weight = weight(rank, size)
         self._next = 0
 
     def stamp(self, status: "memoryview[float]") -> None:
-        """Write this rank's numbers for the next part into the packet's status slots."""
-        value, w = zlib.crc32(self._parts[self._next]), self._weight
-        self._next = (self._next + 1) % len(self._parts)
+        """Write this rank's numbers for the next range into the packet's status slots."""
+        value, w = zlib.crc32(self._ranges[self._next]), self._weight
+        self._next = (self._next + 1) % len(self._ranges)
         status[FIRST] = w * (value & MASK)
         status[FIRST + 1] = w * ((value >> BITS) & MASK)
         status[FIRST + 2] = w * (value >> (2 * BITS))
 
     def seek(self, step: int) -> None:
-        """Take the part that belongs to a step of the epoch next."""
-        self._next = step % len(self._parts)
+        """Take the range that belongs to a step of the epoch next."""
+        self._next = step % len(self._ranges)
 
 
-def _parts(vector: Array, steps: int) -> list[memoryview]:
-    """Cut a vector into as many parts as there are steps, of nearly the same length, some of none."""
+def _ranges(vector: Array, steps: int) -> list[memoryview]:
+    """Cut a vector into as many ranges as there are steps, of nearly the same length, some perhaps empty."""
     edges = [len(vector) * i // steps for i in range(steps + 1)]
     return [vector[a:b].view(np.uint8).data for a, b in pairwise(edges)]
 
 
 class NodeChecksum:
-    """The same between nodes, each of which has one copy: checksums of parts of some slices, told by bitwise or.
+    """The same between nodes, each of which has one copy: checksums of ranges of some slices, compared by bitwise or.
 
     ``numbers``: [notes, h, ~h]; once all nodes' are combined by bitwise or, a bit that is set in both of the last two
     is one that the nodes' checksums differ in.
     """
 
     def __init__(self, slices: list[Array], steps: int) -> None:
-        self._parts = list(zip(*(_parts(own, steps) for own in slices), strict=True))
+        self._ranges = list(zip(*(_ranges(own, steps) for own in slices), strict=True))
         self.numbers = np.zeros(3, np.uint64)
 
     def exchange(self, comm: MPI.Comm, step: int, notes: int) -> tuple[int, bool]:
-        """Return all nodes' notes, and whether they have the same part. Collective among its owners."""
+        """Return all nodes' notes, and whether their ranges are the same. Collective among the owners."""
         value = 0
-        for part in self._parts[step % len(self._parts)]:
-            value = zlib.crc32(part, value)
+        for own in self._ranges[step % len(self._ranges)]:
+            value = zlib.crc32(own, value)
         numbers = self.numbers
         numbers[:] = notes, value, ~value & 0xFFFFFFFF
         comm.Allreduce(MPI.IN_PLACE, numbers, MPI.BOR)
@@ -82,7 +82,7 @@ def weight(rank: int, size: int) -> int:
 
 
 def agree(status: "memoryview[float]") -> bool:
-    """Say of a summed packet whether all ranks had the same part."""
+    """Say of a summed packet whether all ranks had the same range."""
     return not (status[FIRST] or status[FIRST + 1] or status[FIRST + 2])
 
 

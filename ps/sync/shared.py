@@ -101,7 +101,7 @@ class SharedSync(SynchronizerBase):
         self._apart: list[int] = []
         self._changed = False
         self._parity = 0
-        # what ranks tell each other in a step: ``before`` is written before the first barrier, ``after`` before the
+        # what ranks say to each other in a step: ``before`` is written before the first barrier, ``after`` before the
         # last; two of each, used in turn, since ranks may be a step apart. ``norms``: one a slice
         size = topology.local.size
         notes = self._allocate(4 * size, np.dtype(np.uint8))

@@ -79,7 +79,7 @@ class Windows:
 class FlagBarrier:
     """A barrier of the ranks of a node in shared memory: one store, then looking until the others have stored.
 
-    Dissemination barrier (Hensgen, Finkel & Manber 1988): in round k rank r tells rank r + 2^k and waits for rank
+    Dissemination barrier (Hensgen, Finkel & Manber 1988): in round k rank r signals rank r + 2^k and waits for rank
     r - 2^k; after log2(size) rounds each has heard of all, directly or not. Each flag has a cache line of its own.
     With more ranks than cores the processor is given away while waiting.
     """

@@ -107,7 +107,7 @@ def _note(job: Job, membership: Membership, dead: list[int], facts: dict[str, An
 def _take_over(job: Job, membership: Membership, facts: dict[str, Any]) -> None:
     """Become the coordinator in place of one that died, and learn from its log.
 
-    What the log says goes to the job at once: a further rank may die while the others are told.
+    What the log says goes to the job at once: a further rank may die while the others hear of it.
     """
     state, coordinator = job.state, _open(job, facts)
     memory = (state.decision or state.last)["memory"]
@@ -115,7 +115,7 @@ def _take_over(job: Job, membership: Membership, facts: dict[str, Any]) -> None:
     # the time of a checkpoint may be days ago
     coordinator.continue_clock(time.time() - max(memory.get("at", 0.0), membership.began))
     last = _last_words(coordinator.log.path)
-    if state.decision is None and last.epoch and last.epoch["epoch"] == state.epoch:  # nobody was told
+    if state.decision is None and last.epoch and last.epoch["epoch"] == state.epoch:  # nobody heard of it
         judged = coordinator.adopt(last.epoch, reported=last.stopping)
         state.decision = {**judged, "diverged": False, "signalled": False, "memory": coordinator.memory()}
     else:

@@ -158,7 +158,7 @@ class Survivors:
         self.job.rank_status.cells[SPARED] = 1
 
     def shrink(self) -> None:
-        """Leave the dead behind, and tell each other how far each is. Collective among the survivors."""
+        """Leave the dead behind, and find out how far each survivor is. Collective among the survivors."""
         job, totals, state = self.job, self.totals, self.job.state
         self.membership.notice_death()
         job.rank_status.cells[SPARED] = 1  # some may have come to that

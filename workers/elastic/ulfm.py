@@ -1,4 +1,4 @@
-"""Where a job can go on without ranks that die, and how it is left then."""
+"""Where a job can continue without ranks that die, and how its processes end."""
 
 import contextlib
 import os
@@ -15,11 +15,11 @@ from ps.sync.modes import AUTO, MODES
 from workers.launch.mpi import FAULT_TOLERANT
 
 SEGMENTS = "/dev/shm/sm_segment."
-"""How the paths begin of the memory that Open MPI's processes of a node share."""
+"""The beginning of the paths of the memory that Open MPI's processes on a node share."""
 
 
 def check_support(config: RunConfig, n_ranks: int) -> None:
-    """Raise JobError, the same on all ranks, where a job cannot go on without a rank."""
+    """Raise JobError, the same on all ranks, where a job cannot continue without a rank."""
     reason = ""
     if MPI.get_vendor()[0] != "Open MPI":
         reason = f"needs Open MPI 5, started with mpirun --with-ft ulfm; this is {MPI.get_vendor()[0]}"

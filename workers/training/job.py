@@ -155,7 +155,7 @@ class Job:
             state.decision = {**decision, "signalled": bool(table["signal"].any())}
             if self.totals is not None:  # who becomes the coordinator needs what this one knows
                 state.decision["memory"] = coordinator.memory()
-            return state.decision  # also kept at once: a rank may die while the others are told
+            return state.decision  # also kept at once: a rank may die while the others hear of it
 
         decision: dict[str, Any] = at_root(self.comm, close)
         return decision

@@ -51,7 +51,7 @@ def load(comm: MPI.Comm, config: RunConfig, rank_status: RankStatus) -> tuple[Da
 
 @contextlib.contextmanager
 def _alone(rank_status: RankStatus, phase: str) -> Iterator[None]:
-    """Name what this rank does by itself; behind it, it waits for the others."""
+    """Name what this rank does by itself; after that it waits for the others."""
     rank_status.phase = phase
     try:
         yield
