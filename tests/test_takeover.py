@@ -22,7 +22,8 @@ from tests.synthetic import header, write_run
 from tests.watched import events
 from workers.checkpoint.job_state import JobState
 from workers.elastic import failover, survivors
-from workers.elastic.failover import Membership, take_stock
+from workers.elastic.failover import take_stock
+from workers.training.membership import Membership
 
 FACTS = header(2)
 HOSTS = ["node0", "node0", "node1"]
@@ -40,8 +41,10 @@ def survivor(folder: Path, **known: Any) -> Any:
     }
     job = SimpleNamespace(
         config=RunConfig(epochs=2, patience=1), rank_status=SimpleNamespace(folder=folder), seat=CoordinatorSeat(),
-        state=JobState(epoch=2, before=DoneBefore(steps=20), last={"epoch": 1, "memory": first}), **known,
+        state=JobState(epoch=2, before=DoneBefore(steps=20), last={"epoch": 1, "memory": first}),
+        membership=Membership([0, 1, 2], HOSTS, time.time(), time.perf_counter()), **known,
     )  # fmt: skip
+    job.collect_death_notes = lambda wait_s: job.membership.collect_death_notes(job.seat.here(), wait_s)
 
     def appoint(job: Any, folder: Path, facts: dict[str, Any], *, resumed: bool, lock: bool = True) -> Coordinator:
         coordinator = Coordinator(folder, job.config, facts, Metric({}), resumed=resumed, lock=lock)
@@ -66,16 +69,10 @@ def job(run: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return job
 
 
-def roll() -> Membership:
-    """Return three ranks that began just now."""
-    return Membership([0, 1, 2], HOSTS, time.time(), time.perf_counter())
-
-
 def test_what_the_log_says_is_kept_if_a_further_rank_dies_while_it_is_told(job: Any, run: Path) -> None:
-    ranks = roll()
-    first = take_stock(job, ranks, [1, 2], FACTS)  # whose result comes to nobody
+    first = take_stock(job, [1, 2], FACTS)  # whose result comes to nobody
     assert first[1]["stop"]
-    assert take_stock(job, ranks, [1], {**FACTS, "world": 1}) == first
+    assert take_stock(job, [1], {**FACTS, "world": 1}) == first
     assert [(e["dead"], e["alive"]) for e in events(run.parent, "shrink")] == [([0], [1, 2]), ([2], [1])]
     assert job.seat.here().epochs == 2
 
@@ -84,7 +81,7 @@ def test_an_early_stop_is_told_once(job: Any, run: Path, capsys: pytest.CaptureF
     log = RunLog(run / LOG_NAME, new=False)
     log.append("event", what="early-stop", epoch=2, best_epoch=1, best_validation_loss=0.0)
     log.close()
-    _, decision = take_stock(job, roll(), [1, 2], FACTS)
+    _, decision = take_stock(job, [1, 2], FACTS)
     assert decision["stop"]
     assert len(events(run.parent, "early-stop")) == 1
     assert "2 ranks at the final test" in capsys.readouterr().out  # there is no third epoch
@@ -92,14 +89,13 @@ def test_an_early_stop_is_told_once(job: Any, run: Path, capsys: pytest.CaptureF
 
 def test_training_does_not_wait_for_the_witnesses(job: Any, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("waits for a word"))
-    ranks = roll()
-    take_stock(job, ranks, [1, 2], FACTS)
+    take_stock(job, [1, 2], FACTS)
     assert not events(run.parent, "death")
     event = {"what": "death", "rank": 0, "host": "node0", "epoch": 2, "step": 0, "phase": "writing the log",
              "message": "rank 0 on node0 died", "noticed": 1.0}  # fmt: skip
     for _ in range(2):  # the second, if the coordinator before died between bringing it and taking it away
         assert leave_death_note(run, event)
-        ranks.collect_death_notes(job.seat.here(), 10.0)
+        job.membership.collect_death_notes(job.seat.here(), 10.0)
         assert not death_notes(run)
     assert [e["rank"] for e in events(run.parent, "death")] == [0]
     assert failover._last_words(job.seat.here().log.path).reported == {0}
@@ -108,7 +104,7 @@ def test_training_does_not_wait_for_the_witnesses(job: Any, run: Path, monkeypat
 def test_the_dead_of_a_node_that_is_gone_as_a_whole_are_lost_to_the_other_witnesses(job: Any, run: Path) -> None:
     rows = run / "progress-0"
     rows.write_bytes(bytes(3 * PAGE_BYTES))
-    take_stock(job, roll(), [1, 2], FACTS)
+    take_stock(job, [1, 2], FACTS)
     data = rows.read_bytes()
     assert len(data) == 3 * PAGE_BYTES
     assert [StatusRow.unpack(data[rank * PAGE_BYTES :]).over for rank in range(3)] == [LOST, 0, 0]
@@ -119,7 +115,7 @@ def test_a_lock_that_stays_is_gone_on_without(
 ) -> None:
     monkeypatch.setattr(failover, "LOCK_S", 0.05)
     held = RunLog(run / LOG_NAME, new=False)
-    take_stock(job, roll(), [1, 2], FACTS)
+    take_stock(job, [1, 2], FACTS)
     assert "continuing without the lock" in capsys.readouterr().err
     assert records(run)[-1]["what"] == "shrink"
     held.close()
@@ -130,7 +126,7 @@ def test_a_finding_is_one_of_the_ranks_it_was_made_of(job: Any, run: Path) -> No
     for code, numbers in (("straggler", [2]), ("straggler", [0]), ("shared-core", [1, 2]), ("loss-stalled", [])):
         log.append("verdict", code=code, ranks=numbers)
     log.close()
-    take_stock(job, roll(), [1, 2], FACTS)
+    take_stock(job, [1, 2], FACTS)
     assert job.seat.here().findings.said == {("straggler", (1,)), ("shared-core", (0, 1)), ("loss-stalled", ())}
     assert len(list(LogReader(run / LOG_NAME).entries())) == len(records(run))
 
@@ -140,9 +136,6 @@ def test_errors_without_a_death_come_to_an_end(monkeypatch: pytest.MonkeyPatch) 
         announce = shrink = copy_from_furthest = find_nodes = rebuild = error = None
 
         def __init__(self, job: Any) -> None:
-            pass
-
-        def collect_death_notes(self, wait_s: float) -> None:
             pass
 
         def all_through(self, act: Callable[[], object]) -> bool:

@@ -46,6 +46,8 @@ def main() -> int:
             if job is not None:
                 job.checkpointing.close()
             if (comm if job is None else job.comm).rank == 0:
+                if job is not None:
+                    job.collect_death_notes(0.0)
                 if seat.coordinator is not None:
                     seat.coordinator.fail(str(error))
                 sys.stderr.write(f"rankwise: {error}\n")

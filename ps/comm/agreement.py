@@ -59,25 +59,31 @@ def _first_to_fail(rank_status: RankStatus, message: str) -> bool:
     return first
 
 
+def _attempt(act: Callable[[], T], where: str = "") -> tuple[list[T], tuple[str, int] | None]:
+    """Return what ``act`` returns, in a list, or the message and exit code of an expected fault.
+
+    ``where``: stands before messages that do not name the place themselves.
+    """
+    try:
+        return [act()], None
+    except RankwiseError as error:
+        return [], (str(error), error.exit_code)
+    except OSError as error:
+        return [], (f"{where}{error}", EXIT_ERROR)
+    except MemoryError as error:
+        return [], (f"{where}out of memory: {error}", EXIT_ERROR)
+
+
 def together(comm: MPI.Comm, act: Callable[[], T]) -> T:
     """Do something that may fail on any rank; if it does on one, raise the same JobError on all.
 
     ``act`` must not communicate. Expected faults are RankwiseError, OSError and MemoryError; others are bugs
     and pass to ``abort_on_error``.
     """
-    result: T
-    fault: tuple[str, int] | None = None
-    try:
-        result = act()
-    except RankwiseError as error:
-        fault = (str(error), error.exit_code)
-    except OSError as error:
-        fault = (str(error), EXIT_ERROR)
-    except MemoryError as error:
-        fault = (f"out of memory: {error}", EXIT_ERROR)
+    result, fault = _attempt(act)
     faults = [(rank, f) for rank, f in enumerate(allgather(comm, [host(), fault])) if f[1] is not None]
     if not faults:
-        return result
+        return result[0]
     messages = {f[1][0] for _, f in faults}
     first_rank, (first_host, (message, code)) = faults[0]
     if len(faults) == comm.size and len(messages) == 1:
@@ -113,18 +119,8 @@ def fingerprint(vector: Array) -> str:
 
 def at_root(comm: MPI.Comm, act: Callable[[], Any]) -> Any:
     """Do something at rank 0 and give all ranks its result (plain values); if it fails, raise JobError on all."""
-    outcome: dict[str, Any] = {}
-    if comm.rank == 0:
-        try:
-            outcome = {"value": act()}
-        except RankwiseError as error:
-            outcome = {"fault": [str(error), error.exit_code]}
-        except OSError as error:
-            outcome = {"fault": [f"rank 0 on {host()}: {error}", EXIT_ERROR]}
-        except MemoryError as error:
-            outcome = {"fault": [f"rank 0 on {host()}: out of memory: {error}", EXIT_ERROR]}
-    outcome = bcast(comm, outcome)
-    if "fault" in outcome:
-        message, code = outcome["fault"]
-        raise JobError(message, code)
-    return outcome["value"]
+    outcome = _attempt(act, f"rank 0 on {host()}: ") if comm.rank == 0 else None
+    result, fault = bcast(comm, outcome)
+    if fault:
+        raise JobError(*fault)
+    return result[0]

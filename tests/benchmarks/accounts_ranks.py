@@ -35,7 +35,7 @@ from workers.launch.blas_threads import limit_threads  # noqa: E402
 from workers.launch.signals import StopFlag  # noqa: E402
 from workers.training import loop  # noqa: E402
 from workers.training.build import assemble  # noqa: E402
-from workers.training.job import Job, no_death_notes  # noqa: E402
+from workers.training.job import Job  # noqa: E402
 from workers.training.setup import make_job, open_log  # noqa: E402
 
 TURN_S = 0.15
@@ -62,7 +62,7 @@ class Loops:
         sums = self.job.trainer.run_epoch(self.epoch)
         self.measuring_s.append(self.job.sync.meter.sampling_s)
         start = time.perf_counter()
-        self.job._close_epoch(sums, no_death_notes)
+        self.job._close_epoch(sums)
         self.end_s.append(time.perf_counter() - start)
 
     def no_analytics(self) -> None:

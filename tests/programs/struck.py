@@ -210,10 +210,10 @@ def prepare(*arguments: Any) -> Any:
     return job
 
 
-def train(self: Job, *more: Any) -> int:
+def train(self: Job) -> int:
     if fault.kind == "torn-log" and is_rank(0):  # only now: the ranks are watched
         vars(writer).update(os=TornWrites())
-    return plain_train(self, *more)
+    return plain_train(self)
 
 
 def epoch(self: BatchLoader, number: int, *more: Any) -> Iterator[Batch]:
@@ -231,7 +231,7 @@ striker = Striker()
 plain_prepare, plain_epoch, plain_phase = setup.prepare, BatchLoader.epoch, Progress.__dict__["phase"]
 plain_train = Job.train
 setup.prepare = prepare  # type: ignore[assignment]
-Job.train = train  # type: ignore[method-assign,assignment]
+Job.train = train  # type: ignore[method-assign]
 BatchLoader.epoch = epoch  # type: ignore[method-assign,assignment]
 Progress.phase = property(plain_phase.fget, set_phase)  # type: ignore[method-assign,assignment]
 sys.exit(run.main())

@@ -1,93 +1,52 @@
 """What rank 0 does after a death: it notes who died, and takes over the log if the coordinator was among them."""
 
 import contextlib
-import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from common.errors import EXIT_ERROR, EXIT_OK, EXIT_STOPPED
-from common.progress import ENDED, LOST, PAGE_BYTES, StatusRow
-from common.run_files import PROGRESS_NAME, death_notes
 from ps.coordinator.coordinator import Coordinator
 from ps.logfile.reader import LogReader
 from ps.logfile.records import Record
 from ps.text.stdout import say, warn
 from workers.training.job import Job
+from workers.training.membership import Membership
 from workers.training.setup import appoint
 
 EXIT_CODES = {"ok": EXIT_OK, "stopped": EXIT_STOPPED}
 LOCK_S = 10.0
 """How long to wait for the lock on the log of a process that has died."""
-LOOK_S = 0.01
-"""Between two looks for what the watchdogs have seen of the dead."""
 
 
-@dataclass(slots=True)
-class Membership:
-    """Who takes part. Ranks are numbered as at the job's start.
-
-    ``ranks``: those alive as far as the log knows. ``hosts``: by that number. ``began``: when training began, as a Unix
-    time. ``noticed``: when this rank met the last death, on the clock of ``time.perf_counter``. ``reported``: whose
-    death is in the log as the watchdog saw it; only the coordinator knows.
-    """
-
-    ranks: list[int]
-    hosts: list[str]
-    began: float
-    noticed: float = 0.0
-    reported: set[int] = field(default_factory=set)
-
-    def notice_death(self) -> None:
-        """Keep the time at which this rank met a death."""
-        self.noticed = time.perf_counter()
-
-    def collect_death_notes(self, coordinator: Coordinator, wait_s: float) -> None:
-        """Bring what the watchdogs have seen of the dead to the log; wait so long for those who say nothing yet."""
-        until = time.monotonic() + wait_s
-        while True:
-            for path, event in death_notes(coordinator.folder):
-                if event["rank"] not in self.reported:  # else the coordinator before died between the two
-                    coordinator.event(**event)
-                self.reported.add(event["rank"])
-                with contextlib.suppress(OSError):
-                    path.unlink()
-            silent = set(range(len(self.hosts))) - set(self.ranks) - self.reported
-            if not silent or time.monotonic() > until:
-                break
-            time.sleep(LOOK_S)
-        _mark_lost(coordinator.folder, silent)
+def membership_of(job: Job) -> Membership:
+    """Return who takes part in a job that continues without the dead."""
+    assert job.membership is not None
+    return job.membership
 
 
-def _mark_lost(folder: Path, ranks: set[int]) -> None:
-    """Let the watchdogs know of the dead whose own says nothing, perhaps because their node is gone as a whole."""
-    for path in folder.glob(f"{PROGRESS_NAME}-*") if ranks else ():
-        with contextlib.suppress(OSError), path.open("r+b", buffering=0) as file:
-            for rank in ranks:
-                os.pwrite(file.fileno(), StatusRow(over=LOST, state=ENDED).pack(), rank * PAGE_BYTES)
-
-
-def take_stock(job: Job, membership: Membership, alive: list[int], facts: dict[str, Any]) -> list[Any]:
+def take_stock(job: Job, alive: list[int], facts: dict[str, Any]) -> list[Any]:
     """At rank 0: note what happened, as the coordinator, which this rank may not have been.
 
     Return the exit code and the epoch's decision, as far as they are known now. ``facts``: what the header would say.
     """
-    state = job.state
+    state, membership = job.state, membership_of(job)
     if job.seat.coordinator is None:
-        _take_over(job, membership, facts)
+        _take_over(job, facts)
     coordinator = job.seat.here()
     dead = [rank for rank in membership.ranks if rank not in alive]
     if state.code is None and dead:
-        _note(job, membership, dead, facts)
-        membership.collect_death_notes(coordinator, 0.0)
+        _note(job, dead, facts)
+        job.collect_death_notes(0.0)
     coordinator.rebind(facts)
     return [state.code, state.decision]
 
 
-def _note(job: Job, membership: Membership, dead: list[int], facts: dict[str, Any]) -> None:
+def _note(job: Job, dead: list[int], facts: dict[str, Any]) -> None:
     """Write and print who died, and where the others continue: in an epoch, after so many steps of it."""
-    state, before = job.state, len(membership.ranks)
+    state, membership = job.state, membership_of(job)
+    before = len(membership.ranks)
     closed = state.decision is not None  # the epoch is in the log, and must come before the one to continue with
     epoch, step = (state.epoch + 1, 0) if closed else (state.epoch, state.before.steps)
     seconds = time.perf_counter() - membership.noticed
@@ -104,12 +63,12 @@ def _note(job: Job, membership: Membership, dead: list[int], facts: dict[str, An
     say(f"Continuing without rank {named}: {left}; recovered in {1000 * seconds:.0f} ms.")
 
 
-def _take_over(job: Job, membership: Membership, facts: dict[str, Any]) -> None:
+def _take_over(job: Job, facts: dict[str, Any]) -> None:
     """Become the coordinator in place of one that died, and learn from its log.
 
     What the log says goes to the job at once: a further rank may die while the others hear of it.
     """
-    state, coordinator = job.state, _open(job, facts)
+    state, membership, coordinator = job.state, membership_of(job), _open(job, facts)
     memory = (state.decision or state.last)["memory"]
     coordinator.recall(memory)
     # the time of a checkpoint may be days ago

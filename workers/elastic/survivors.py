@@ -4,7 +4,6 @@ Bland et al. 2013, "Post-failure recovery of MPI communication capability" (IJHP
 communicators, so that nobody waits in them any more, shrink them to those alive, agree on where they are, and continue.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, cast
@@ -14,7 +13,6 @@ from mpi4py import MPI
 
 from common.errors import JobError
 from common.flat import Array
-from common.host import host
 from common.progress import SPARED
 from ps.comm.agreement import at_root
 from ps.comm.collectives import allgather, bcast
@@ -23,7 +21,7 @@ from ps.metrics.epoch_sums import DoneBefore
 from ps.sync.replicated import ReplicatedSync
 from ps.sync.training_state import send_vectors
 from workers.checkpoint.job_state import JobState
-from workers.elastic.failover import Membership, take_stock
+from workers.elastic.failover import membership_of, take_stock
 from workers.training import fault_injection
 from workers.training.build import make_loader, make_sampler, row_table
 from workers.training.environment import header_facts
@@ -36,27 +34,17 @@ MOST_IN_VAIN = 3
 def train(job: Job) -> int:
     """Train as ``job.train`` does, whoever dies; return the exit code. Raises JobError, and what is no death."""
     survivors = Survivors(job)
-
-    def run() -> int:
-        return job.train(survivors.collect_death_notes)
-
-    try:
-        fine, in_vain = all(survivors.all_through(act) for act in (survivors.announce, run)), 0
-        while not fine:
-            size = job.comm.size
-            # one after the other, and each only if all survivors have come through the one before
-            acts = (
-                survivors.shrink, survivors.copy_from_furthest, survivors.find_nodes, survivors.rebuild, run
-            )  # fmt: skip
-            fine = all(survivors.all_through(act) for act in acts)
-            in_vain = in_vain + 1 if job.comm.size == size else 0
-            if not fine and in_vain > MOST_IN_VAIN:
-                raise JobError(
-                    f"elastic: MPI reports errors again and again, but no death: {survivors.error or 'on other ranks'}"
-                )
-    except JobError:
-        survivors.collect_death_notes(0.0)
-        raise
+    fine, in_vain = all(survivors.all_through(act) for act in (survivors.announce, job.train)), 0
+    while not fine:
+        size = job.comm.size
+        # one after the other, and each only if all survivors have come through the one before
+        acts = survivors.shrink, survivors.copy_from_furthest, survivors.find_nodes, survivors.rebuild, job.train
+        fine = all(survivors.all_through(act) for act in acts)
+        in_vain = in_vain + 1 if job.comm.size == size else 0
+        if not fine and in_vain > MOST_IN_VAIN:
+            raise JobError(
+                f"elastic: MPI reports errors again and again, but no death: {survivors.error or 'on other ranks'}"
+            )
     assert job.state.code is not None
     return job.state.code
 
@@ -92,17 +80,12 @@ class Survivors:
         assert job.totals is not None
         self.job, self.sync, self.totals = job, job.sync, job.totals
         self.own_rank = job.comm.rank
-        self.membership = Membership(list(range(job.comm.size)), allgather(job.comm, host()), time.time())
+        self.membership = membership_of(job)
         self.topology = job.sync.meter.timer.topology
         self.places: list[RankProgress] = []
         self.error: MPI.Exception | None = None
         self.copies: list[Array] = []
         self.counts: dict[str, int] = {}
-
-    def collect_death_notes(self, wait_s: float) -> None:
-        """Bring what the watchdogs have seen of the dead to the log, if this rank is the coordinator."""
-        if self.job.seat.coordinator is not None:
-            self.membership.collect_death_notes(self.job.seat.coordinator, wait_s)
 
     @property
     def furthest(self) -> int:
@@ -209,7 +192,7 @@ class Survivors:
         if job.state.code is None:
             facts = header_facts(self.topology, config, data, job.model, job.sync.flat, job.threads)
             alive = [place.rank for place in self.places]
-            known = at_root(comm, lambda: take_stock(job, self.membership, alive, facts))
+            known = at_root(comm, lambda: take_stock(job, alive, facts))
             job.state.code, job.state.decision = known
             self.membership.ranks = alive
         if not job.state.over:  # else some have put the best parameters back

@@ -1,6 +1,5 @@
 """One training job as every rank runs it: epoch by epoch, then leave together."""
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -28,16 +27,11 @@ from workers.checkpoint.job_state import JobState
 from workers.launch import signals
 from workers.training.epoch_totals import EpochTotals
 from workers.training.loop import Trainer
+from workers.training.membership import Membership
 from workers.training.step_faults import StepFaults
 
 DEATH_NOTES_S = 1.0
 """How long to wait at the job's end for what the watchdogs have seen of ranks that died."""
-CollectDeathNotes = Callable[[float], object]
-"""At rank 0: bring what was seen of ranks that died to the log, and wait so many seconds for what is missing."""
-
-
-def no_death_notes(wait_s: float) -> None:
-    """Do nothing: the job ends if a rank dies."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -45,7 +39,8 @@ class Job:
     """What a rank holds during training; ``train`` continues from where ``state`` is.
 
     ``scaling``: what was taken off the features and what they were divided by. ``threads``: BLAS threads of this rank,
-    and who set them. ``totals``: what all ranks did of the epoch; only with ``--elastic``.
+    and who set them. ``totals``, ``membership``: what all ranks did of the epoch, and who takes part; only with
+    ``--elastic``.
     """
 
     comm: MPI.Intracomm
@@ -60,6 +55,7 @@ class Job:
     checkpointing: Checkpointing
     step_faults: StepFaults
     totals: EpochTotals | None
+    membership: Membership | None
     stop: signals.StopFlag
     rank_status: RankStatus
     threads: tuple[int, str]
@@ -69,32 +65,37 @@ class Job:
         """Belong to other ranks from here on; what the job consists of is rebound one by one."""
         self.comm = comm
 
-    def train(self, collect_death_notes: CollectDeathNotes = no_death_notes) -> int:
+    def collect_death_notes(self, wait_s: float) -> None:
+        """Bring what was seen of ranks that died to the log, at rank 0; wait so long for what is missing."""
+        if self.membership is not None and self.seat.coordinator is not None:
+            self.membership.collect_death_notes(self.seat.coordinator, wait_s)
+
+    def train(self) -> int:
         """Run all epochs; return the exit code. Raises JobError."""
         # an overflow is found in the sums and reported once, with its place: NumPy need not warn on every rank
         with np.errstate(all="ignore"):
-            return self._train(collect_death_notes)
+            return self._train()
 
-    def _train(self, collect_death_notes: CollectDeathNotes) -> int:
+    def _train(self) -> int:
         state = self.state
         while state.code is None and not state.over and state.epoch <= self.config.epochs:
             if state.decision is None:
                 sums = self.trainer.run_epoch(state.epoch, state.before.steps)
                 if sums.stopped:
-                    self._stopped(sums, collect_death_notes)
+                    self._stopped(sums)
                     continue
-                state.decision = self._close_epoch(sums, collect_death_notes)
-            self._after_epoch(state.decision, collect_death_notes)
+                state.decision = self._close_epoch(sums)
+            self._after_epoch(state.decision)
         if state.code is None:
             state.over = True
             if state.best_kept:
                 self.sync.state.restore_best()
             self.rank_status.phase, self.rank_status.epoch = "final test", 0
-            self._finish("ok", EXIT_OK, self._test(), collect_death_notes)
+            self._finish("ok", EXIT_OK, self._test())
         assert state.code is not None
         return state.code
 
-    def _after_epoch(self, decision: dict[str, Any], collect_death_notes: CollectDeathNotes) -> None:
+    def _after_epoch(self, decision: dict[str, Any]) -> None:
         if decision["diverged"]:
             self.step_faults.repair()
         self.keep_best(decision)
@@ -103,7 +104,7 @@ class Job:
         self.checkpointing.after_epoch(sums)
         self.state.over = decision["stop"]
         if decision["signalled"] and not self.state.over:
-            self._stopped(sums, collect_death_notes, closed=True)
+            self._stopped(sums, closed=True)
         else:
             self.begin(self.state.epoch + 1)
 
@@ -120,7 +121,7 @@ class Job:
         if self.totals is not None:
             self.totals.begin()
 
-    def _close_epoch(self, sums: EpochSums, collect_death_notes: CollectDeathNotes) -> dict[str, Any]:
+    def _close_epoch(self, sums: EpochSums) -> dict[str, Any]:
         """Hand in this rank's figures; return what the coordinator decided. Collective."""
         state, validation = self.state, self.data.validation
         self.rank_status.phase = "evaluation"
@@ -149,7 +150,7 @@ class Job:
             assert table is not None
             self.rank_status.phase = "writing the log"
             self.checkpointing.look()
-            collect_death_notes(0.0)
+            self.collect_death_notes(0.0)
             coordinator = self.seat.here()
             decision = coordinator.epoch(state.epoch, table, facts, len(validation), begin_s)
             state.decision = {**decision, "signalled": bool(table["signal"].any())}
@@ -160,7 +161,7 @@ class Job:
         decision: dict[str, Any] = at_root(self.comm, close)
         return decision
 
-    def _stopped(self, sums: EpochSums, collect_death_notes: CollectDeathNotes, *, closed: bool = False) -> None:
+    def _stopped(self, sums: EpochSums, *, closed: bool = False) -> None:
         epoch, steps = self.state.epoch, sums.steps
         self.rank_status.phase = "checkpoint"
         self.checkpointing.save(sums, closed=closed, wait=True)
@@ -174,7 +175,7 @@ class Job:
 
         at_root(self.comm, note)
         facts = {"stopped_epoch": epoch, "stopped_step": steps}
-        self._finish("stopped", EXIT_STOPPED, facts, collect_death_notes)
+        self._finish("stopped", EXIT_STOPPED, facts)
 
     def _test(self) -> dict[str, Any]:
         """Return loss and metric over the test rows."""
@@ -195,14 +196,14 @@ class Job:
         """Return those of the rows of an evaluation that this rank takes."""
         return rows[self.comm.rank :: self.comm.size]
 
-    def _finish(self, status: str, code: int, facts: dict[str, Any], collect_death_notes: CollectDeathNotes) -> None:
+    def _finish(self, status: str, code: int, facts: dict[str, Any]) -> None:
         """Save what the run leaves behind, at rank 0."""
         self.rank_status.phase = "saving"
         self.checkpointing.close()
 
         def save() -> None:
             self.rank_status.phase = "writing the model"
-            collect_death_notes(DEATH_NOTES_S)
+            self.collect_death_notes(DEATH_NOTES_S)
             unsaved, tick = self.checkpointing.failed, self.rank_status.tick
             outputs.save(self.seat.here(), self.sync.flat, self.scaling, status, unsaved, facts, tick)
             self.state.code = code

@@ -40,6 +40,7 @@ from workers.training.epoch_totals import EpochTotals
 from workers.training.job import Job
 from workers.training.loading import load, make_model
 from workers.training.loop import Trainer, TrainingStep
+from workers.training.membership import Membership
 from workers.training.step_faults import StepFaults
 
 
@@ -151,7 +152,8 @@ def make_job(
     trainer = Trainer(config, data, model, parts.loader, totals or step, stop, rank_status, step_faults, checkpointing)
     return Job(
         comm=comm, config=config, data=data, scaling=scaling, model=model, state=state, seat=seat, sync=sync,
-        trainer=trainer, checkpointing=checkpointing, step_faults=step_faults, totals=totals, stop=stop,
+        trainer=trainer, checkpointing=checkpointing, step_faults=step_faults, totals=totals,
+        membership=Membership.of_all(comm) if config.elastic else None, stop=stop,
         rank_status=rank_status, threads=threads, row=RankRow(len(sync.flat.shapes)),
     )  # fmt: skip
 
