@@ -34,6 +34,7 @@ MOST_IN_VAIN = 3
 def train(job: Job) -> int:
     """Train as ``job.train`` does, whoever dies; return the exit code. Raises JobError, and what is no death."""
     survivors = Survivors(job)
+    allgather(job.comm, 0)  # until all are here, a death ends the job
     fine, in_vain = all(survivors.all_through(act) for act in (survivors.announce, job.train)), 0
     while not fine:
         size = job.comm.size
