@@ -6,18 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.config import RunConfig
 from common.data.loader import AHEAD_BYTES, Batch, RowCounts
 from common.flat import Array, Flat
-from common.nn import optimizers
 from common.nn.mlp import Backprop, Mlp
-from common.nn.models import Model
 from ps.comm.topology import Topology
-from ps.metrics.sync_timer import SyncTimer
+from ps.sync import shared
 from ps.sync.mode import CostFormula, Mode
 from ps.sync.shared import SharedSync, Work, shared_terms
-from ps.sync.slices import LINE, Layout, Slice, cut, row_blocks, summed_layout
-from ps.sync.synchronizer import MakeOptimizer, Synchronizer
+from ps.sync.slices import LINE, Layout, Slice, cut, row_blocks
+from ps.sync.synchronizer import Synchronizer, SyncSetup
 
 WORTH = 1.0
 """A layer's gradient is formed from factors if these have at most so many times its numbers (docs/modes.md)."""
@@ -96,18 +93,9 @@ class FactorSync(SharedSync):
     sampled steps, where every rank needs its own gradient, the step is one of mode ``shared``.
     """
 
-    def __init__(
-        self,
-        topology: Topology,
-        model: Mlp,
-        config: RunConfig,
-        timer: SyncTimer,
-        counts: Array,
-        make_optimizer: MakeOptimizer,
-    ) -> None:
-        rows = NodeRows.of(topology, counts)
-        layout = factor_layout(topology, model, rows)
-        super().__init__(topology, model, config, timer, counts, layout, make_optimizer)
+    def __init__(self, setup: SyncSetup, model: Mlp) -> None:
+        rows = NodeRows.of(setup.topology, setup.counts)
+        super().__init__(setup, factor_layout(setup.topology, model, rows))
         own = self.row_counts
         self.row_counts = RowCounts(own.own, own.total, rows.here, rows.before, own.equal, own.active)
         self._layers = model.layers
@@ -179,19 +167,9 @@ class FactorSync(SharedSync):
         return totals
 
 
-def _build(
-    topology: Topology,
-    model: Model | Mlp,
-    config: RunConfig,
-    timer: SyncTimer,
-    counts: Array,
-    make_optimizer: MakeOptimizer = optimizers.build,
-) -> Synchronizer:
+def _build(setup: SyncSetup) -> Synchronizer:
     """Make the mode; a model of one's own, which hands out no factors, gets mode ``shared``."""
-    if isinstance(model, Mlp):
-        return FactorSync(topology, model, config, timer, counts, make_optimizer)
-    layout = summed_layout(topology, model.shapes())
-    return SharedSync(topology, model, config, timer, counts, layout, make_optimizer)
+    return FactorSync(setup, setup.model) if isinstance(setup.model, Mlp) else shared.build(setup)
 
 
 MODE = Mode(

@@ -2,31 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
-from common.config import RunConfig
-from common.flat import Array
-from common.nn import optimizers
-from common.nn.mlp import Mlp
-from common.nn.models import Model
-from ps.comm.topology import Topology
-from ps.metrics.sync_timer import SyncTimer
-from ps.sync.synchronizer import MakeOptimizer, Synchronizer
+from ps.sync.synchronizer import Synchronizer, SyncSetup
 
-
-class Build(Protocol):
-    """Makes a mode's synchroniser, once per run. Collective; raises JobError on all ranks."""
-
-    def __call__(
-        self,
-        topology: Topology,
-        model: Model | Mlp,
-        config: RunConfig,
-        timer: SyncTimer,
-        counts: Array,
-        make_optimizer: MakeOptimizer = optimizers.build,
-    ) -> Synchronizer:
-        """``counts``: (ranks, steps), the rows of each rank in each step of an epoch."""
+Build = Callable[[SyncSetup], Synchronizer]
+"""Makes a mode's synchroniser, once per run. Collective; raises JobError on all ranks."""
 
 
 @dataclass(frozen=True, slots=True)

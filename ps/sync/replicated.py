@@ -6,22 +6,18 @@ import time
 import numpy as np
 from mpi4py import MPI
 
-from common.config import RunConfig
 from common.data.loader import Batch
 from common.errors import NotFiniteError, ReplicasDivergedError
 from common.flat import ASK_SAVE, ASK_STOP, BLOCK, N_SLOTS, Array, Flat, Slot, blocks
-from common.nn import optimizers
-from common.nn.mlp import Mlp
-from common.nn.models import Gradient, Model
+from common.nn.models import Gradient
 from common.step_times import ARRIVED, MEASURED, UPDATED
 from ps.comm.agreement import together
 from ps.comm.topology import Topology
 from ps.metrics.contribution import MEASURED_BLOCK
-from ps.metrics.sync_timer import SyncTimer
 from ps.sync.checksum import is_finite, long_norm
 from ps.sync.reducer import Reducer
 from ps.sync.replica_check import RotatingChecksum, agree
-from ps.sync.synchronizer import MakeOptimizer, SynchronizerBase, own_rows
+from ps.sync.synchronizer import SynchronizerBase, SyncSetup, own_rows
 from ps.sync.training_state import TrainingState
 
 # plain numbers: an IntEnum as an index takes three times as long
@@ -35,30 +31,23 @@ class ReplicatedSync(SynchronizerBase):
     and multiplied by what the optimizer asks for.
     """
 
-    def __init__(
-        self,
-        kind: type[Reducer],
-        topology: Topology,
-        model: Model | Mlp,
-        config: RunConfig,
-        timer: SyncTimer,
-        counts: Array,
-        make_optimizer: MakeOptimizer = optimizers.build,
-    ) -> None:
-        def allocate() -> TrainingState:
-            flat = Flat(model.shapes(), np.dtype(config.dtype))
-            ranges = [slice(start, min(start + BLOCK, flat.n)) for start in range(0, flat.n, BLOCK)]
-            optimizer = make_optimizer(config, [flat.param_vector[where] for where in ranges])
-            return TrainingState(topology.comm, flat, optimizer, ranges)
+    def __init__(self, kind: type[Reducer], setup: SyncSetup) -> None:
+        comm, config = setup.topology.comm, setup.config
 
-        super().__init__(model, config, timer, counts, together(topology.comm, allocate))
+        def allocate() -> TrainingState:
+            flat = Flat(setup.model.shapes(), np.dtype(config.dtype))
+            ranges = [slice(start, min(start + BLOCK, flat.n)) for start in range(0, flat.n, BLOCK)]
+            optimizer = setup.make_optimizer(config, [flat.param_vector[where] for where in ranges])
+            return TrainingState(comm, flat, optimizer, ranges)
+
+        super().__init__(setup, together(comm, allocate))
         self.exchanged_bytes = self.flat.packet.nbytes
         self._grads = blocks(self.flat.grad_vector)
         self._own = np.empty(0, self.flat.dtype)
         self._work: dict[Batch, Gradient] = {}
         self._kind, self._checked = kind, config.init == "broadcast"
         self._left: list[Reducer] = []
-        self._join(topology.comm, counts)
+        self._join(comm, setup.counts)
         self._ready = self._send_early if kind.early else None
 
     def _join(self, comm: MPI.Intracomm, counts: Array) -> None:

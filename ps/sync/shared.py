@@ -9,26 +9,22 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from common.config import RunConfig
 from common.data.loader import Batch
 from common.errors import NotFiniteError, ReplicasDivergedError
 from common.flat import ASK_SAVE, ASK_STOP, N_SLOTS, Array, Flat, blocks
-from common.nn import optimizers
-from common.nn.mlp import Mlp
-from common.nn.models import Gradient, Model
+from common.nn.models import Gradient
 from common.step_times import ARRIVED, LEFT, MEASURED, UPDATED
 from ps.comm.agreement import together
 from ps.comm.collectives import MAX_BYTES
 from ps.comm.topology import Topology
 from ps.metrics.contribution import MEASURED_BLOCK, GradBlock
-from ps.metrics.sync_timer import SyncTimer
 from ps.sync.checksum import is_finite, long_norm
 from ps.sync.mode import CostFormula, Mode, rounds
 from ps.sync.replica_check import NodeChecksum
 from ps.sync.shared_memory import FlagBarrier, Windows
 from ps.sync.shared_state import SharedState
 from ps.sync.slices import Layout, SummedBlock, summed_layout
-from ps.sync.synchronizer import MakeOptimizer, SynchronizerBase
+from ps.sync.synchronizer import SynchronizerBase, SyncSetup
 from ps.sync.training_state import TrainingState
 
 NOT_FINITE = 4
@@ -54,17 +50,9 @@ class SharedSync(SynchronizerBase):
     owner's packet, and the update is a second phase.
     """
 
-    def __init__(
-        self,
-        topology: Topology,
-        model: Model | Mlp,
-        config: RunConfig,
-        timer: SyncTimer,
-        counts: Array,
-        layout: Layout,
-        make_optimizer: MakeOptimizer,
-    ) -> None:
-        shapes, dtype = model.shapes(), np.dtype(config.dtype)
+    def __init__(self, setup: SyncSetup, layout: Layout) -> None:
+        topology, config = setup.topology, setup.config
+        shapes, dtype = setup.model.shapes(), np.dtype(config.dtype)
         n = sum(int(np.prod(shape)) for shape in shapes.values())
         self.topology, self.layout, self.me = topology, layout, topology.local.rank
         self.windows = Windows(topology, (n + (0 if self.me else n + layout.more_numbers)) * dtype.itemsize)
@@ -79,19 +67,19 @@ class SharedSync(SynchronizerBase):
         def allocate() -> tuple[list[SummedBlock], TrainingState]:
             buffer = np.empty(max((b - a for a, b, _ in self.ranges), default=0), dtype)
             own_blocks = [SummedBlock(self.grads, self.me, a, b, buffer) for a, b, _ in self.ranges]
-            optimizer = make_optimizer(config, [params[a:b].reshape(shape) for a, b, shape in self.ranges])
+            optimizer = setup.make_optimizer(config, [params[a:b].reshape(shape) for a, b, shape in self.ranges])
             flat = Flat(shapes, dtype, params, packets[self.me])
             return own_blocks, SharedState(topology, flat, optimizer, layout, self.barrier, self.between)
 
         self.blocks, state = together(topology.comm, allocate)
-        super().__init__(model, config, timer, counts, state)
+        super().__init__(setup, state)
         self.sums: list[Callable[[], Array]] = [block.total for block in self.blocks]
         own = sum(s.stop - s.start for _, s in self.own)
         self.sent_bytes = ((n - own) + (own if self.between else 0)) * dtype.itemsize
         self.exchanged_bytes = self.flat.grad_vector.nbytes
         self._two_phases = bool(self.clip) or bool(self.between) or config.nonfinite == "skip"
         self._checksums = {
-            j: NodeChecksum([params[s.start : s.stop] for _, s in self.own if s.number == j], counts.shape[1])
+            j: NodeChecksum([params[s.start : s.stop] for _, s in self.own if s.number == j], setup.counts.shape[1])
             for j in self.between
         }
         self._work: dict[Batch, Work] = {}
@@ -274,16 +262,9 @@ def _connect(topology: Topology, numbers: set[int]) -> dict[int, MPI.Comm]:
     return {j: comms[j] for j in sorted(numbers)}
 
 
-def _build(
-    topology: Topology,
-    model: Model | Mlp,
-    config: RunConfig,
-    timer: SyncTimer,
-    counts: Array,
-    make_optimizer: MakeOptimizer = optimizers.build,
-) -> SharedSync:
-    layout = summed_layout(topology, model.shapes())
-    return SharedSync(topology, model, config, timer, counts, layout, make_optimizer)
+def build(setup: SyncSetup) -> SharedSync:
+    """Make the mode. Collective; raises JobError."""
+    return SharedSync(setup, summed_layout(setup.topology, setup.model.shapes()))
 
 
 def shared_terms(ranks: int, nodes: int) -> tuple[float, float]:
@@ -299,7 +280,7 @@ def shared_terms(ranks: int, nodes: int) -> tuple[float, float]:
 MODE = Mode(
     name="shared",
     help="one copy of the parameters a node, each rank updates its slice",
-    build=_build,
+    build=build,
     cost=CostFormula(shared_terms, "2 (lg L + lg K) a + ((L+1)/L + 2 (K-1)/(K L)) m b"),
     replicas=False,
     elastic=False,

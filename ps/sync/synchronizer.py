@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,17 +11,32 @@ from mpi4py import MPI
 from common.config import RunConfig
 from common.data.loader import Batch, RowCounts
 from common.flat import Array, Flat, blocks
-from common.nn import models
+from common.nn import models, optimizers
 from common.nn.mlp import Mlp
 from common.nn.models import Gradient, Model
 from common.nn.optimizers import Optimizer
 from common.step_times import BACKWARD, FORWARD
+from ps.comm.topology import Topology
 from ps.metrics.contribution import MEASURED_BLOCK, GradBlock, StepRows
 from ps.metrics.step_meter import StepMeter
 from ps.metrics.sync_timer import SyncTimer
 from ps.sync.training_state import TrainingState
 
-MakeOptimizer = Callable[[RunConfig, Sequence[Array]], Optimizer]
+
+@dataclass(frozen=True, slots=True)
+class SyncSetup:
+    """What a synchroniser is made of.
+
+    ``counts``: (ranks, steps), the rows of each rank in each step of an epoch. ``make_optimizer``: of the configuration
+    and the blocks of parameters that this rank updates.
+    """
+
+    topology: Topology
+    model: Model | Mlp
+    config: RunConfig
+    timer: SyncTimer
+    counts: Array
+    make_optimizer: Callable[[RunConfig, Sequence[Array]], Optimizer] = optimizers.build
 
 
 class Synchronizer(Protocol):
@@ -61,15 +77,12 @@ class Synchronizer(Protocol):
 class SynchronizerBase:
     """What the modes share: this rank's own gradient, in memory the mode gives, and how it is measured."""
 
-    def __init__(
-        self, model: Model | Mlp, config: RunConfig, timer: SyncTimer, counts: Array, state: TrainingState
-    ) -> None:
-        """``counts``: (ranks, steps), the rows of each rank in each step of an epoch."""
-        self.model, self.state, self.flat, self.comm = model, state, state.flat, state.comm
-        self._optimizer, self._timer = state.optimizer, timer  # one look-up less in each step
-        self.clip = config.clip
-        self.meter = StepMeter(timer, [view.size for view in self.flat.params.values()])
-        self.row_counts = own_rows(counts, self.comm.rank)
+    def __init__(self, setup: SyncSetup, state: TrainingState) -> None:
+        self.model, self.state, self.flat, self.comm = setup.model, state, state.flat, state.comm
+        self._optimizer, self._timer = state.optimizer, setup.timer  # one look-up less in each step
+        self.clip = setup.config.clip
+        self.meter = StepMeter(setup.timer, [view.size for view in self.flat.params.values()])
+        self.row_counts = own_rows(setup.counts, self.comm.rank)
         self._factor, self._scale = 1.0, 1.0
         self._gradients: dict[int, Gradient] = {}
         self._measured: list[GradBlock] = []

@@ -22,6 +22,7 @@ from ps.metrics.epoch_sums import EpochSums  # noqa: E402
 from ps.metrics.sync_timer import SyncTimer  # noqa: E402
 from ps.sync.modes import MODES  # noqa: E402
 from ps.sync.shared import SharedSync, Work  # noqa: E402
+from ps.sync.synchronizer import SyncSetup  # noqa: E402
 from tests.benchmarks.work import SUMS, Layers, Task, measure, time_sums  # noqa: E402
 from workers.launch.blas_threads import limit_threads  # noqa: E402
 from workers.training.loop import Trainer  # noqa: E402
@@ -55,7 +56,7 @@ class Training:
         self.timer = SyncTimer(topology, work.epoch)
         share = work.batch // comm.size
         counts = np.full((comm.size, work.epoch), share)
-        self.sync = MODES[task.variant].build(topology, self.model, self.config, self.timer, counts)
+        self.sync = MODES[task.variant].build(SyncSetup(topology, self.model, self.config, self.timer, counts))
         if comm.rank == 0:
             for (w, b), (weights, bias) in zip(self.model.layers, task.layers(), strict=True):
                 self.sync.flat.params[w][...] = weights
@@ -110,7 +111,7 @@ def sums(task: Task, topology: Topology) -> None:
         model = Mlp((n - 1, 1), "relu", MeanSquaredError())
         timer = SyncTimer(topology, count)
         config = RunConfig(mode="shared", optimizer="sgd", learning_rate=1.0, batch_size=comm.size, dtype="float32")
-        sync = MODES["shared"].build(topology, model, config, timer, np.ones((comm.size, 1), np.int64))
+        sync = MODES["shared"].build(SyncSetup(topology, model, config, timer, np.ones((comm.size, 1), np.int64)))
         assert isinstance(sync, SharedSync)
         sync.flat.grad_vector[:] = 1
         sync.state.optimizer.begin(1.0)

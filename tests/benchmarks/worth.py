@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import statistics
-from typing import Any
 from unittest import mock
 
 import workers  # noqa: F401  # before NumPy, as the training process imports it
@@ -17,7 +16,7 @@ from ps.metrics.median_intervals import interval  # noqa: E402
 from ps.sync import factors  # noqa: E402
 from ps.sync.mode import Mode  # noqa: E402
 from ps.sync.modes import MODES  # noqa: E402
-from ps.sync.synchronizer import Synchronizer  # noqa: E402
+from ps.sync.synchronizer import Synchronizer, SyncSetup  # noqa: E402
 from workers.benchmark.bench_options import BenchConfig  # noqa: E402
 from workers.benchmark.steps import in_turn, prepare  # noqa: E402
 from workers.launch.blas_threads import limit_threads  # noqa: E402
@@ -31,9 +30,9 @@ CHOICES: dict[str, tuple[int, ...]] = {"summed": (), "first": (0,), "second": (1
 def forced(layers: tuple[int, ...]) -> Mode:
     """Return mode ``factors`` with the layers chosen that are formed from factors."""
 
-    def build(*arguments: Any, **named: Any) -> Synchronizer:
+    def build(setup: SyncSetup) -> Synchronizer:
         with mock.patch.object(factors, "pays", lambda layer, shape, rows: layer in layers):
-            return factors.MODE.build(*arguments, **named)
+            return factors.MODE.build(setup)
 
     return dataclasses.replace(factors.MODE, build=build)
 

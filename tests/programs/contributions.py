@@ -14,6 +14,7 @@ from common.step_times import NAMES
 from ps.comm.topology import Topology
 from ps.metrics.sync_timer import SyncTimer
 from ps.sync.modes import MODES
+from ps.sync.synchronizer import SyncSetup
 
 comm = MPI.COMM_WORLD.Dup()
 ROWS, FEATURES, CLASSES, BATCH = 61, 5, 3, 20  # batches and the last one divide unevenly by 3 and by 4
@@ -28,7 +29,7 @@ def check(mode: str, ranks_per_node: int, clip: float) -> None:
     config = RunConfig(optimizer="sgd", dtype="float64", batch_size=BATCH, clip=clip)
     sampler = RowSampler(ROWS, BATCH, 0, "shuffle", comm.size)
     counts = np.array([sampler.counts(rank) for rank in range(comm.size)])
-    sync = MODES[mode].build(topology, model, config, SyncTimer(topology, 100), counts)
+    sync = MODES[mode].build(SyncSetup(topology, model, config, SyncTimer(topology, 100), counts))
     if comm.rank == 0:
         model.init(sync.flat.params, np.random.default_rng(1))
     sync.state.broadcast()

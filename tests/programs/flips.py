@@ -21,6 +21,7 @@ from ps.metrics.sync_timer import SyncTimer
 from ps.sync.modes import MODES
 from ps.sync.replicated import ReplicatedSync
 from ps.sync.shared import SharedSync
+from ps.sync.synchronizer import SyncSetup
 
 comm = MPI.COMM_WORLD.Dup()
 flips = int(sys.argv[1])
@@ -40,7 +41,7 @@ def check(mode: str, count: int, size: int) -> int:
     config = RunConfig(optimizer="adam", batch_size=size, learning_rate=RATE)
     sampler = RowSampler(ROWS, size, 0, "shuffle", comm.size)
     counts = np.array([sampler.counts(rank) for rank in range(comm.size)])
-    sync = MODES[mode].build(topology, model, config, SyncTimer(topology, 10 * ROWS // size), counts)
+    sync = MODES[mode].build(SyncSetup(topology, model, config, SyncTimer(topology, 10 * ROWS // size), counts))
     if comm.rank == 0:
         sync.flat.param_vector[:] = np.random.default_rng(1).uniform(0.1, 1, sync.flat.n)
     sync.state.broadcast()

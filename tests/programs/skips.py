@@ -12,7 +12,7 @@ from common.nn.mlp import Mlp
 from ps.comm.topology import Topology
 from ps.metrics.sync_timer import SyncTimer
 from ps.sync.modes import MODES
-from ps.sync.synchronizer import Synchronizer
+from ps.sync.synchronizer import Synchronizer, SyncSetup
 
 comm = MPI.COMM_WORLD.Dup()
 ROWS, FEATURES, CLASSES, BATCH = 50, 5, 3, 10
@@ -29,7 +29,7 @@ def train(mode: str, optimizer: str, broken: set[int], left_out: set[int]) -> tu
     config = RunConfig(optimizer=optimizer, batch_size=BATCH, dtype="float64", nonfinite="skip", learning_rate=0.01)
     sampler = RowSampler(ROWS, BATCH, 0, "shuffle", comm.size)
     counts = np.array([sampler.counts(rank) for rank in range(comm.size)])
-    sync: Synchronizer = MODES[mode].build(topology, model, config, SyncTimer(topology, 100), counts)
+    sync: Synchronizer = MODES[mode].build(SyncSetup(topology, model, config, SyncTimer(topology, 100), counts))
     if comm.rank == 0:
         model.init(sync.flat.params, np.random.default_rng(1))
     sync.state.broadcast()

@@ -18,7 +18,7 @@ from ps.comm.topology import Topology
 from ps.metrics.sync_timer import SyncTimer
 from ps.sync import factors
 from ps.sync.modes import MODES
-from ps.sync.synchronizer import Synchronizer
+from ps.sync.synchronizer import Synchronizer, SyncSetup
 
 comm = MPI.COMM_WORLD.Dup()
 topology = Topology(comm)
@@ -63,7 +63,7 @@ def assemble(
 ) -> tuple[Synchronizer, BatchLoader]:
     sampler = RowSampler(ROWS, config.batch_size, 0, "shuffle", comm.size)
     counts = np.array([sampler.counts(rank) for rank in range(comm.size)])
-    sync = MODES[mode].build(topology, model, config, SyncTimer(topology, 1000), counts)
+    sync = MODES[mode].build(SyncSetup(topology, model, config, SyncTimer(topology, 1000), counts))
     if comm.rank == 0:
         model.init(sync.flat.params, np.random.default_rng(1))
     sync.state.broadcast()

@@ -22,6 +22,7 @@ from ps.sync.allreduce import Allreduce
 from ps.sync.modes import MODES
 from ps.sync.replicated import ReplicatedSync
 from ps.sync.shared import SharedSync
+from ps.sync.synchronizer import SyncSetup
 from workers.benchmark import machine
 from workers.benchmark.bench_options import BenchConfig
 from workers.launch.signals import StopFlag
@@ -91,7 +92,7 @@ class ModeSum:
         self.topology, self.mode, self.stop = topology, mode, stop
         self.timer = SyncTimer(topology, task.most)
         config = RunConfig(mode=mode, optimizer="sgd", dtype=task.dtype, batch_size=size)
-        sync = MODES[mode].build(topology, OneVector(n), config, self.timer, np.ones((size, 1), np.int64))
+        sync = MODES[mode].build(SyncSetup(topology, OneVector(n), config, self.timer, np.ones((size, 1), np.int64)))
         assert isinstance(sync, ReplicatedSync | SharedSync)
         self.sync = sync
         self.bytes = (sync.flat.packet if MODES[mode].replicas else sync.flat.grad_vector).nbytes

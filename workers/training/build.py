@@ -15,7 +15,7 @@ from ps.comm.agreement import fingerprint, same_everywhere
 from ps.comm.topology import Topology
 from ps.metrics.sync_timer import SyncTimer
 from ps.sync.modes import MODES
-from ps.sync.synchronizer import Synchronizer
+from ps.sync.synchronizer import Synchronizer, SyncSetup
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ def assemble(mode: str, topology: Topology, config: RunConfig, data: Dataset, mo
     comm = topology.comm
     sampler = make_sampler(config, data, comm.size)
     timer = SyncTimer(topology, sampler.steps_per_epoch)
-    sync = MODES[mode].build(topology, model, config, timer, row_table(sampler))
+    sync = MODES[mode].build(SyncSetup(topology, model, config, timer, row_table(sampler)))
     _initialise(topology, config, data, model, sync)
     return TrainingParts(mode, sync, timer, make_loader(data, model, sync, sampler, comm.rank))
 
