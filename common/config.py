@@ -5,7 +5,6 @@ import difflib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from common.errors import ConfigError
@@ -17,8 +16,6 @@ ACTIVATIONS = ("relu", "tanh", "sigmoid", "gelu")
 LOSSES = ("auto", "mse", "cross-entropy")
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw")
 SCHEDULES = ("constant", "step", "cosine", "warmup", "warmup-step", "warmup-cosine")
-BUILT_IN_DATA = ("digits", "reference")
-DATA_FILES = (".npz", ".csv")
 MANY = 10**9
 """A bound far above what anyone trains, far below what overflows in a step count or a message."""
 ONLY_ON_COMMAND_LINE = ("inject", "resume")
@@ -35,12 +32,6 @@ def unknown_value(name: str, got: str, known: Iterable[str]) -> str:
     """Say that ``got`` is not one of ``known``, with the nearest of them first."""
     known = list(known)
     return f"{name}: unknown value {got!r} {nearest(got, known)}; choose one of {', '.join(known)}".replace(" ;", ";")
-
-
-def file_kind(data: str) -> str:
-    """Return ``.npz`` or ``.csv`` if ``data`` is the path of such a file, nothing if it is the name of a set."""
-    suffix = Path(data).suffix.lower()
-    return suffix if suffix in DATA_FILES else ""
 
 
 def is_own_model(model: str) -> bool:
@@ -70,7 +61,7 @@ class RunConfig:
     hidden: tuple[int, ...] = _opt((256,), "sizes of the hidden layers of an mlp", low=1, high=10**6, longest=1000)
     activation: str = _opt("relu", "activation of the hidden layers", choices=ACTIVATIONS)
     loss: str = _opt("auto", "auto follows the model and, where it takes both, the type of the target", choices=LOSSES)
-    data: str = _opt("digits", "digits, reference, or the path of an .npz or .csv file")
+    data: str = _opt("digits", "a data set")  # the command line says which there are
     target: str = _opt("", "the column of a .csv file to predict")
     standardize: bool = _opt(True, "scale features to mean 0 and deviation 1 of the training rows")
     test_fraction: float = _opt(0.2, "rows kept for the final test (not used when X_test is given)", low=0.0, high=0.9)
@@ -131,8 +122,6 @@ class RunConfig:
             raise ConfigError("patience: needs validation rows, but validation_fraction is 0; set it above 0")
         if self.heal and self.init == "per-rank":
             raise ConfigError('heal: replicas that start apart (init = "per-rank") have no majority; leave --heal out')
-        if self.target and (self.data in BUILT_IN_DATA or file_kind(self.data) == ".npz"):
-            raise ConfigError(f"target: got {self.target!r}, but {self.data} has no named columns; leave --target out")
         module, _, name = self.model.partition(":")
         if is_own_model(self.model) and not all(part.isidentifier() for part in (*module.split("."), name)):
             raise ConfigError(f"model: got {_shown(self.model)}; a class of one's own is named {OWN_MODEL}")

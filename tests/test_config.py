@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.config import RunConfig, to_toml
+from common.data import sources
 from common.errors import ConfigError
 from tests.ranks import mpirun
 from workers.launch.run_options import parse
@@ -68,13 +69,18 @@ def test_defaults_survive_the_round_trip() -> None:
         ),
         ({"output": "a\0b"}, r"output: got 'a\\x00b'; allowed is a text of valid characters"),
         ({"output": "\udcff"}, r"output: got '\\udcff'; allowed is a text of valid characters"),
-        ({"target": "price"}, "target: got 'price', but digits has no named columns; leave --target out"),
-        ({"target": "price", "data": "A.NPZ"}, "target: got 'price', but A.NPZ has no named columns"),
     ],
 )
 def test_wrong_options_say_what_is_allowed(options: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         RunConfig(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("data", ["digits", "A.NPZ"])
+def test_a_target_needs_named_columns(data: str) -> None:
+    message = f"target: got 'price', but {data} has no named columns; leave --target out"
+    with pytest.raises(ConfigError, match=message):
+        sources.check_target(RunConfig(target="price", data=data))
 
 
 @pytest.mark.parametrize(

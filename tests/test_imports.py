@@ -43,7 +43,7 @@ ROOMS: dict[str, set[str]] = {
     "ps/reader/export": _READER,
     "ps/reader/commands": {*_READER, "ps/findings", "ps/reader/report", "ps/reader/export"},
     "workers": set(),
-    "workers/launch": {"common", "ps/comm", "ps/coordinator", "workers"},
+    "workers/launch": {"common", "common/data", "ps/comm", "ps/coordinator", "workers"},
     "workers/checkpoint": {"common", "ps/comm", "ps/coordinator", "ps/logfile", "ps/metrics", "ps/sync"},
     "workers/watchdog": {"common", "ps/comm", "ps/coordinator", "ps/logfile", "ps/text"},
     "workers/training": _TRAINING,

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Reads .csv files: a table of numbers under one line of column names."""
 
 import csv
 from pathlib import Path
@@ -11,29 +11,11 @@ from common.errors import DataError
 
 
 def read_csv(path: Path, target: str) -> Raw:
-    """Read a table of numbers under one line of column names."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            header = csv.reader(file)
-            names = [name.strip() for name in next(header, [])]
-            empty = not any(line.strip() for line in file)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: not a readable .csv file ({error})") from error
-    if not target:
-        raise DataError(f"target: {path} needs one; name the column with --target: {', '.join(names[:20])}")
-    if target not in names:
-        raise DataError(
-            f"target: no column {target!r} in {path} {nearest(target, names)}; it has {', '.join(names[:20])}".replace(
-                " ;", ";"
-            )
-        )
-    if len(set(names)) < len(names):
-        raise DataError(f"{path}: two columns have the same name; the first line takes one name a column")
-    if empty:
-        raise DataError(f"{path}: no rows")
+    """Read a table whose column ``target`` is to be predicted."""
+    names, n_lines = _read_names(path, target)
     try:
         table = np.loadtxt(
-            path, delimiter=",", skiprows=header.line_num, ndmin=2, quotechar='"', comments=None, encoding="utf-8-sig"
+            path, delimiter=",", skiprows=n_lines, ndmin=2, quotechar='"', comments=None, encoding="utf-8-sig"
         )
     except (OSError, ValueError, MemoryError) as error:
         raise DataError(f"{path}: not a table of numbers ({error})") from error
@@ -44,3 +26,25 @@ def read_csv(path: Path, target: str) -> Raw:
     if np.array_equal(y, np.round(y)) and np.abs(y).max() < 2**53:  # a whole-number column is class numbers by default
         y = y.astype(np.int64)
     return Raw(path.name, np.delete(table, column, axis=1), y, feature_names=names[:column] + names[column + 1 :])
+
+
+def _read_names(path: Path, target: str) -> tuple[list[str], int]:
+    """Return the column names and how many lines they take: names in quotes may hold line ends."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            header = csv.reader(file)
+            names = [name.strip() for name in next(header, [])]
+            empty = not any(line.strip() for line in file)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: not a readable .csv file ({error})") from error
+    listed = ", ".join(names[:20])
+    if not target:
+        raise DataError(f"target: {path} needs one; name the column with --target: {listed}")
+    if target not in names:
+        hint = f"no column {target!r} in {path} {nearest(target, names)}".rstrip()
+        raise DataError(f"target: {hint}; it has {listed}")
+    if len(set(names)) < len(names):
+        raise DataError(f"{path}: two columns have the same name; the first line takes one name a column")
+    if empty:
+        raise DataError(f"{path}: no rows")
+    return names, header.line_num

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The built-in set ``digits``: handwritten digits (UCI optical digits, CC BY 4.0: see NOTICE)."""
 
 from importlib import resources
 
@@ -8,6 +8,6 @@ from common.data.dataset import Raw
 
 
 def read_digits() -> Raw:
-    """1,797 handwritten digits, 8x8 pixels of 0 to 16 (UCI optical digits, CC BY 4.0: see NOTICE)."""
+    """Return 1,797 digits, 8x8 pixels of 0 to 16."""
     with resources.files("common").joinpath("data/digits.npz").open("rb") as file, np.load(file) as arrays:
         return Raw("digits", arrays["X"].astype(np.float32), arrays["y"])

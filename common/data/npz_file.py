@@ -1,4 +1,4 @@
-"""TODO."""
+"""Reads .npz files of NumPy arrays."""
 
 import zipfile
 import zlib
@@ -9,7 +9,7 @@ import numpy as np
 from common.data.dataset import Raw
 from common.errors import DataError
 
-_BROKEN = (
+BROKEN = (
     OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, RuntimeError, MemoryError,
     zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
@@ -22,14 +22,11 @@ def read_npz(path: Path) -> Raw:
         # opened here: np.load leaves the file open when it is broken
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             have = set(arrays.files)
-            missing = {"X", "y"} - have
-            if missing or ("X_test" in have) != ("y_test" in have):
+            if not {"X", "y"} <= have or ("X_test" in have) != ("y_test" in have):
                 raise DataError(
                     f"{path}: holds {', '.join(sorted(have)) or 'nothing'}; it takes X and y, and X_test with y_test"
                 )
             test = {"x_test": arrays["X_test"], "y_test": arrays["y_test"]} if "X_test" in have else {}
             return Raw(path.name, arrays["X"], arrays["y"], **test)
-    except DataError:
-        raise
-    except _BROKEN as error:
+    except BROKEN as error:
         raise DataError(f"{path}: not a readable .npz file of plain arrays ({error})") from error

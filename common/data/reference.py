@@ -1,4 +1,4 @@
-"""Data and starting weights of the reference experiment, drawn as its authors did (docs/reference-experiment.md)."""
+"""The built-in set ``reference``: data and starting weights of an experiment (docs/reference-experiment.md)."""
 
 import numpy as np
 
@@ -24,7 +24,5 @@ def draw(rank: int) -> tuple[Array, Array, dict[str, Array]]:
 
 def draw_ranks(rank: int, size: int) -> Raw:
     """Return the rows of all ``size`` ranks, rank 0's first, with the initial parameters of ``rank``."""
-    parts = [draw(r) for r in range(size)]
-    x = np.concatenate([part[0] for part in parts])
-    y = np.concatenate([part[1] for part in parts])
-    return Raw("reference", x, y, initial=parts[rank][2])
+    xs, ys, initial = zip(*map(draw, range(size)), strict=True)
+    return Raw("reference", np.concatenate(xs), np.concatenate(ys), initial=initial[rank])

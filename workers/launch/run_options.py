@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from common.config import ONLY_ON_COMMAND_LINE, RunConfig, check_option, file_kind, is_text, unknown_value
+from common.config import ONLY_ON_COMMAND_LINE, RunConfig, check_option, is_text, unknown_value
+from common.data import sources
 from common.errors import ConfigError
 from workers.launch import fault_spec, resume_options
 
@@ -176,13 +177,15 @@ def _checked(options: Any, modes: dict[str, str], command: Command) -> RunConfig
     values = {name: getattr(options, name) for name in FIELDS}
     if values["mode"] not in modes:
         raise ConfigError(unknown_value("mode", values["mode"], modes))
-    if file_kind(values["data"]):  # the saved configuration must work from anywhere
+    if sources.is_file(values["data"]):  # the saved configuration must work from anywhere
         values["data"] = str(_expanded("data", values["data"]).absolute())
     if values["output"].startswith("~"):
         values["output"] = str(_expanded("output", values["output"]))
     if any(fault.kind == fault_spec.SKEW for fault in fault_spec.parse(values["inject"])):
         values["rows"] = "shard"
-    return RunConfig(**values)
+    config = RunConfig(**values)
+    sources.check_target(config)
+    return config
 
 
 def _refuse_elsewhere(name: str, place: str) -> None:
@@ -196,7 +199,8 @@ def _help_lines(fields: Mapping[str, "dataclasses.Field[Any]"], modes: dict[str,
     lines = {}
     for name, f in fields.items():
         choices = [f"{mode} ({text})" for mode, text in modes.items()] if name == "mode" else f.metadata.get("choices")
-        lines[name] = f.metadata["help"] + (f": {', '.join(choices)}" if choices else "")
+        text = sources.allowed() if name == "data" else f.metadata["help"]
+        lines[name] = text + (f": {', '.join(choices)}" if choices else "")
     return lines
 
 
