@@ -1,4 +1,4 @@
-"""This rank's rows, copied ahead for many steps at a time into memory that the steps then only look at."""
+"""This rank's rows of each step, copied ahead for many steps at a time, so that a step only looks at views."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -8,11 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.flat import Array
-from common.nn.functional import Loss
 
 AHEAD_BYTES = 16 << 20
 """Features copied ahead: many steps of a small batch, whose copies cost a call each otherwise."""
-Allocate = Callable[[int, int], Array]
 
 
 @dataclass(slots=True, eq=False)
@@ -46,16 +44,16 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class RowCounts:
-    """Rows of each step of an epoch, (steps,) each, the same in every epoch.
-
-    ``own``: this rank's; ``total``: all ranks'; ``room``: those the memory holds together (``own``, or those of all
-    ranks of the node), of which this rank's begin at ``offset``.
-    """
+    """Rows of each step of an epoch, (steps,) each, the same in every epoch."""
 
     own: NDArray[np.int64]
+    """This rank's."""
     total: NDArray[np.int64]
-    room: NDArray[np.int64]
+    """All ranks'."""
+    in_buffer: NDArray[np.int64]
+    """Those in the loader's buffer: ``own``, or those of all ranks of the node if these share it."""
     offset: NDArray[np.int64]
+    """Where this rank's begin among them."""
     equal: NDArray[np.bool_]
     """Whether all ranks have equally many."""
     active: NDArray[np.int64]
@@ -63,56 +61,57 @@ class RowCounts:
 
 
 class BatchLoader:
-    """Deals batches, epoch by epoch.
+    """Yields this rank's batches, epoch by epoch.
 
-    ``rows``: (n, n_in + 1) features and ones, ``y``: the target. ``order(epoch)`` gives this rank's row numbers of all
-    steps, one after the other; ``fixed`` says that it is the same in each epoch. ``allocate(rows, columns)`` gives the
-    memory the features are copied to.
+    ``rows``: (n, n_in + 1) features and ones, ``y``: the target; ``encode(y, out)`` writes targets as the loss takes
+    them, (n_out, rows). ``order(epoch)``: this rank's row numbers of all steps, one after the other; ``fixed``: it is
+    the same in each epoch. ``allocate(rows, columns)``: makes the buffer the features are copied to.
     """
 
     def __init__(
         self,
         rows: Array,
         y: Array,
-        loss: Loss,
+        encode: Callable[[Array, Array], None],
         n_out: int,
-        plan: RowCounts,
+        counts: RowCounts,
         order: Callable[[int], NDArray[np.int64]],
         *,
         fixed: bool,
-        allocate: Allocate,
+        allocate: Callable[[int, int], Array],
     ) -> None:
-        self.rows, self.y, self.loss, self.n_out = rows, y, loss, n_out
-        self.order = order
-        self.steps = len(plan.own)
-        self.plan = plan
+        self.rows, self.y, self.encode, self.n_out = rows, y, encode, n_out
+        self.counts, self.order = counts, order
+        self.steps = len(counts.own)
         self.input_s = 0.0
         self.filled = 0.0
         """When rows were last begun to be copied ahead, on the clock of ``time.perf_counter``."""
-        widest = max(1, int(plan.room.max()) * (rows.shape[1] + n_out) * rows.itemsize)
+        widest = max(1, int(counts.in_buffer.max()) * (rows.shape[1] + n_out) * rows.itemsize)
         self.ahead = min(self.steps, max(1, AHEAD_BYTES // widest))
         firsts = range(0, self.steps, self.ahead)
-        self.buffer = allocate(max(int(plan.room[f : f + self.ahead].sum()) for f in firsts), rows.shape[1])
-        most = max(int(plan.own[f : f + self.ahead].sum()) for f in firsts)
-        self.y_buffer = np.empty((most, *y.shape[1:]), y.dtype)
+        most, most_own = (
+            max(int(n[first : first + self.ahead].sum()) for first in firsts) for n in (counts.in_buffer, counts.own)
+        )
+        self.buffer = allocate(most, rows.shape[1])
+        self.y_buffer = np.empty((most_own, *y.shape[1:]), y.dtype)
         self.encoded = y.ndim == 1 or y.shape[1] > 1  # one number a row is a row of targets as it lies
-        self.targets = np.empty(most * n_out if self.encoded else 0, rows.dtype)
-        self.together = bool((plan.room == plan.own).all())
+        self.targets = np.empty(most_own * n_out if self.encoded else 0, rows.dtype)
+        self.contiguous = bool((counts.in_buffer == counts.own).all())
         self.stays = fixed and self.ahead == self.steps
-        self.ends, self.room_ends = (np.concatenate([[0], np.cumsum(n)]) for n in (plan.own, plan.room))
+        self.ends, self.buffer_ends = (np.concatenate([[0], np.cumsum(n)]) for n in (counts.own, counts.in_buffer))
         self._batches: dict[tuple[int, ...], Batch] = {}
-        self._now: Sequence[Batch] = ()
+        self._current: Sequence[Batch] = ()
 
     def epoch(self, epoch: int, done: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch but the first ``done``; each is good until the next is asked for."""
         order = None
         for first in range(done // self.ahead * self.ahead, self.steps, self.ahead):
-            if not (self.stays and self._now):
+            if not (self.stays and self._current):
                 self.filled = start = time.perf_counter()
                 order = self.order(epoch) if order is None else order
-                self._now = self._fill(order, first, min(first + self.ahead, self.steps))
+                self._current = self._fill(order, first, min(first + self.ahead, self.steps))
                 self.input_s += time.perf_counter() - start
-            yield from self._now[max(0, done - first) :]
+            yield from self._current[max(0, done - first) :]
 
     def close_epoch(self) -> dict[str, float]:
         """Return the seconds spent on copying rows since the last call."""
@@ -124,26 +123,26 @@ class BatchLoader:
         batches = [self._batch(k, first) for k in range(first, last)]
         # mode clip writes straight into the buffer; the default takes a detour over a copy
         np.take(self.y, numbers, axis=0, out=self.y_buffer[: len(numbers)], mode="clip")
-        if self.together:
+        if self.contiguous:
             np.take(self.rows, numbers, axis=0, out=self.buffer[: len(numbers)], mode="clip")
         for batch in batches:
-            if not self.together:
+            if not self.contiguous:
                 np.take(self.rows, numbers[batch.start : batch.start + batch.n], axis=0, out=batch.x, mode="clip")
             if self.encoded:
-                self.loss.encode(batch.y, batch.target)
+                self.encode(batch.y, batch.target)
         return batches
 
     def _batch(self, k: int, first: int) -> Batch:
-        own, total, equal = int(self.plan.own[k]), int(self.plan.total[k]), bool(self.plan.equal[k])
-        active = int(self.plan.active[k])
-        start, room_start = int(self.ends[k] - self.ends[first]), int(self.room_ends[k] - self.room_ends[first])
-        offset, room = int(self.plan.offset[k]), int(self.plan.room[k])
-        key = (start, room_start, own, total, equal, active, offset, room)
+        """Return the views of step ``k``, which is copied together with those from ``first`` on; made once."""
+        counts = self.counts
+        columns = counts.own, counts.total, counts.in_buffer, counts.offset, counts.equal, counts.active
+        own, total, in_buffer, offset, equal, active = (column[k].item() for column in columns)
+        start, low = int(self.ends[k] - self.ends[first]), int(self.buffer_ends[k] - self.buffer_ends[first])
+        key = start, low, own, total, in_buffer, offset, equal, active
         if key not in self._batches:
-            around = self.buffer[room_start : room_start + room]
-            x = around[offset : offset + own]
-            y = self.y_buffer[start : start + own]
-            places = self.targets[start * self.n_out : (start + own) * self.n_out]
-            target = places.reshape(self.n_out, own) if self.encoded else y.T
+            around = self.buffer[low : low + in_buffer]
+            x, y = around[offset : offset + own], self.y_buffer[start : start + own]
+            encoded = self.targets[start * self.n_out : (start + own) * self.n_out]
+            target = encoded.reshape(self.n_out, own) if self.encoded else y.T
             self._batches[key] = Batch(x, x.T, y, target, total, equal, around, offset, start, active=active)
         return self._batches[key]

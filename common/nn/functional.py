@@ -1,27 +1,27 @@
-"""Activations and losses, each beside its gradient; losses are sums over rows, so ranks can add them up."""
+"""Activations and losses, each with its gradient; losses are sums over rows, so ranks can add them up."""
 
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
 
 from common.flat import Array
 
 
-class Activation(Protocol):
+class Activation:
     """An elementwise function, tied to the memory of one layer so that no call allocates.
 
     Made with ``z``, ``a``: pre-activation and activation, which are the same memory unless ``needs_input``, and ``d``:
-    gradient by ``a``. All are contiguous, of the same shape.
+    gradient by ``a``. All are contiguous, of the same shape. ``tmp``: scratch memory of that shape.
     """
 
-    a: Array
-    needs_input: bool
+    needs_input = False
     """Whether ``backward`` reads the pre-activation; if not, ``a`` overwrites it."""
-    keeps_one: bool
+    keeps_one = False
     """Whether f(1) = 1: then a column of ones stays one."""
 
-    def __init__(self, z: Array, a: Array, d: Array) -> None: ...
+    def __init__(self, z: Array, a: Array, d: Array) -> None:
+        self.z, self.a, self.d = z, a, d
+        self.tmp = np.empty(z.shape, z.dtype)
 
     def forward(self) -> None:
         """Write f(z) into ``a``."""
@@ -30,7 +30,7 @@ class Activation(Protocol):
         """Multiply ``d`` by f'(z). ``z`` may be overwritten, ``a`` may not: others may still read it."""
 
 
-class Relu:
+class Relu(Activation):
     """max(z, 0); the gradient at 0 is 0.
 
     Its gradient is a matter of bits: seen as a whole number, a float above 0 is above 0, and -number shifted right by
@@ -38,14 +38,13 @@ class Relu:
     product with ``d`` NumPy converts through a buffer of its own in every call.
     """
 
-    needs_input = False
     keeps_one = True
 
     def __init__(self, z: Array, a: Array, d: Array) -> None:
-        self.z, self.a, self.d = z, a, d
+        super().__init__(z, a, d)
         self.zeros = np.zeros(z.shape, z.dtype)  # NumPy compares two arrays 2.5 times as fast as array and number
         whole = np.dtype(f"i{z.itemsize}")
-        self.a_bits, self.d_bits, self.mask = a.view(whole), d.view(whole), np.empty(z.shape, whole)
+        self.a_bits, self.d_bits, self.mask = a.view(whole), d.view(whole), self.tmp.view(whole)
         self.shift = np.array(8 * z.itemsize - 1, whole)
 
     def forward(self) -> None:
@@ -59,15 +58,8 @@ class Relu:
         np.bitwise_and(self.d_bits, self.mask, out=self.d_bits)
 
 
-class Tanh:
+class Tanh(Activation):
     """tanh(z), f' = 1 - a^2."""
-
-    needs_input = False
-    keeps_one = False
-
-    def __init__(self, z: Array, a: Array, d: Array) -> None:
-        self.z, self.a, self.d = z, a, d
-        self.tmp = np.empty(z.shape, z.dtype)
 
     def forward(self) -> None:
         """Write tanh(z)."""
@@ -80,15 +72,8 @@ class Tanh:
         np.multiply(self.d, self.tmp, out=self.d)
 
 
-class Sigmoid:
+class Sigmoid(Activation):
     """1 / (1 + exp(-z)), computed as (1 + tanh(z/2)) / 2, which cannot overflow; f' = a (1 - a)."""
-
-    needs_input = False
-    keeps_one = False
-
-    def __init__(self, z: Array, a: Array, d: Array) -> None:
-        self.z, self.a, self.d = z, a, d
-        self.tmp = np.empty(z.shape, z.dtype)
 
     def forward(self) -> None:
         """Write the logistic function of z."""
@@ -104,20 +89,19 @@ class Sigmoid:
         np.multiply(self.d, self.tmp, out=self.d)
 
 
-class Gelu:
+class Gelu(Activation):
     """z Phi(z) in the tanh form, z/2 (1 + t), t = tanh(c (z + k z^3)), c = sqrt(2/pi), k = 0.044715.
 
     Hendrycks & Gimpel 2016, arXiv 1606.08415, section 2. NumPy has no erf for the exact form.
     """
 
     needs_input = True
-    keeps_one = False
     C = float(np.sqrt(2 / np.pi))
     K = 0.044715
 
     def __init__(self, z: Array, a: Array, d: Array) -> None:
-        self.z, self.a, self.d = z, a, d
-        self.t, self.slope = np.empty(z.shape, z.dtype), np.empty(z.shape, z.dtype)
+        super().__init__(z, a, d)
+        self.slope = np.empty(z.shape, z.dtype)
 
     def _t(self, out: Array) -> None:
         np.multiply(self.z, self.z, out=out)
@@ -135,7 +119,7 @@ class Gelu:
 
     def backward(self) -> None:
         """Multiply d by (1 + t)/2 + z/2 (1 - t^2) c (1 + 3 k z^2)."""
-        z, t, slope = self.z, self.t, self.slope
+        z, t, slope = self.z, self.tmp, self.slope
         self._t(t)
         np.multiply(z, z, out=slope)
         np.multiply(slope, 3 * self.K * self.C, out=slope)
@@ -154,22 +138,26 @@ class Gelu:
 ACTIVATIONS: dict[str, type[Activation]] = {"relu": Relu, "tanh": Tanh, "sigmoid": Sigmoid, "gelu": Gelu}
 
 
-class LossGradient(Protocol):
+class LossGradient:
     """A loss tied to the memory of one pass: ``out``, (n_out, rows), the model's raw outputs.
 
     Transposed, because then a softmax adds along the long axis.
     """
 
-    def __init__(self, out: Array) -> None: ...
+    def __init__(self, out: Array) -> None:
+        self.out = out
+        self.flat = out.reshape(-1)
+        self.factor = np.empty((), out.dtype)  # a multiplication by an array without axes takes half as long
 
     def step(self, target: Array, scale: float) -> float:
         """Return the sum of the rows' losses and overwrite ``out`` with ``scale`` times its gradient.
 
         ``target``: (n_out, rows), as ``Loss.encode`` wrote it.
         """
+        raise NotImplementedError
 
 
-class Loss(Protocol):
+class Loss:
     """A loss over the model's raw outputs, as the sum over rows."""
 
     gradient: Callable[[Array], LossGradient]
@@ -179,18 +167,15 @@ class Loss(Protocol):
 
     def sum(self, out: Array, y: Array) -> float:
         """Return the sum of the rows' losses in float64; ``out``: (rows, n_out), not changed."""
+        raise NotImplementedError
 
-    def correct(self, out: Array, y: Array) -> int:
+    def correct(self, out: Array, y: Array) -> int:  # noqa: ARG002
         """Return how many rows are classified right; 0 for a regression."""
+        return 0
 
 
-class _MeanSquaredErrorGradient:
+class _MeanSquaredErrorGradient(LossGradient):
     """2 (out - y) / n_out."""
-
-    def __init__(self, out: Array) -> None:
-        self.out = out
-        self.flat = out.reshape(-1)
-        self.factor = np.empty((), out.dtype)  # a multiplication by an array without axes takes half as long
 
     def step(self, target: Array, scale: float) -> float:
         """See LossGradient."""
@@ -202,10 +187,10 @@ class _MeanSquaredErrorGradient:
         return total
 
 
-class MeanSquaredError:
+class MeanSquaredError(Loss):
     """Mean over the outputs of (out - y)^2, summed over rows; y: (rows, n_out) float."""
 
-    gradient: Callable[[Array], LossGradient] = _MeanSquaredErrorGradient
+    gradient = _MeanSquaredErrorGradient
 
     def encode(self, y: Array, out: Array) -> None:
         """Transpose."""
@@ -215,24 +200,17 @@ class MeanSquaredError:
         """Return sum_rows mean_outputs (out - y)^2."""
         return float(np.square(out - y).sum(dtype=np.float64)) / int(out.shape[1])
 
-    def correct(self, out: Array, y: Array) -> int:  # noqa: ARG002
-        """Return 0: a regression has no right or wrong."""
-        return 0
 
-
-class _SoftmaxCrossEntropyGradient:
+class _SoftmaxCrossEntropyGradient(LossGradient):
     """softmax(out) - onehot(y).
 
     Each row's own maximum is taken off first, so no exponential overflows and no row underflows to log 0.
     """
 
     def __init__(self, out: Array) -> None:
-        self.out = out
-        self.flat = out.reshape(-1)
-        self.by_row = np.empty(out.shape[1], out.dtype)
-        self.logs = np.empty(out.shape[1], out.dtype)
+        super().__init__(out)
+        self.by_row, self.logs = np.empty(out.shape[1], out.dtype), np.empty(out.shape[1], out.dtype)
         self.one = np.ones((), out.dtype)
-        self.factor = np.empty((), out.dtype)
 
     def step(self, target: Array, scale: float) -> float:
         """See LossGradient."""
@@ -253,10 +231,10 @@ class _SoftmaxCrossEntropyGradient:
         return total
 
 
-class SoftmaxCrossEntropy:
+class SoftmaxCrossEntropy(Loss):
     """log(sum_k exp(out_k)) - out_y per row; y: (rows,) int64 class numbers, n_out classes."""
 
-    gradient: Callable[[Array], LossGradient] = _SoftmaxCrossEntropyGradient
+    gradient = _SoftmaxCrossEntropyGradient
 
     def encode(self, y: Array, out: Array) -> None:
         """Write 1 at each row's class and 0 elsewhere."""
@@ -274,18 +252,17 @@ class SoftmaxCrossEntropy:
         return int(np.count_nonzero(out.argmax(axis=1) == y))
 
 
-class _LogisticCrossEntropyGradient:
+class _LogisticCrossEntropyGradient(LossGradient):
     """sigmoid(out) - y."""
 
     def __init__(self, out: Array) -> None:
-        self.out = out
-        self.flat = out.reshape(-1)
-        self.zeros, self.tmp, self.ones = np.zeros_like(out), np.empty_like(out), np.ones(out.size, out.dtype)
+        super().__init__(out)
+        self.zeros, self.ones = np.zeros_like(out), np.ones(out.size, out.dtype)
         self.sigmoid = Sigmoid(out, out, out)
 
     def step(self, target: Array, scale: float) -> float:
         """See LossGradient."""
-        out, tmp = self.out, self.tmp
+        out, tmp = self.out, self.sigmoid.tmp
         by_row = tmp.reshape(-1)
         np.maximum(out, self.zeros, out=tmp)
         total = float(by_row.dot(self.ones)) - float(self.flat.dot(target.reshape(-1)))
@@ -297,14 +274,15 @@ class _LogisticCrossEntropyGradient:
         self.sigmoid.forward()
         np.subtract(out, target, out=out)
         if scale != 1:
-            np.multiply(out, scale, out=out)
+            self.factor[()] = scale
+            np.multiply(out, self.factor, out=out)
         return total
 
 
-class LogisticCrossEntropy:
+class LogisticCrossEntropy(Loss):
     """max(z, 0) - z y + log(1 + exp(-|z|)) per row, for one output z and y: (rows,) in {0, 1}."""
 
-    gradient: Callable[[Array], LossGradient] = _LogisticCrossEntropyGradient
+    gradient = _LogisticCrossEntropyGradient
 
     def encode(self, y: Array, out: Array) -> None:
         """Copy."""

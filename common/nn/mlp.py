@@ -1,6 +1,7 @@
 """The multilayer perceptron, of which linear, softmax and logistic regression are cases with one layer."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 
@@ -18,24 +19,20 @@ class Mlp:
     """Dense layers out = a W + b, with an activation between them and none after the last.
 
     Parameters ``W1`` (n_in, n_1), ``b1`` (n_1,), ``W2``, ...; just ``W`` and ``b`` when there is one layer. A bias
-    lies behind its weights, so [W; b] is one matrix, and inputs end with a column of ones: the bias costs no pass.
+    follows its weights, so [W; b] is one matrix, and inputs end with a column of ones: the bias costs no pass.
     """
 
     def __init__(self, sizes: tuple[int, ...], activation: str, loss: Loss) -> None:
-        self.sizes = sizes
-        self.loss = loss
-        self.activation_name = activation
-        n_layers = len(sizes) - 1
-        suffixes = [""] if n_layers == 1 else [str(i) for i in range(1, n_layers + 1)]
+        self.sizes, self.activation_name, self.loss = sizes, activation, loss
+        suffixes = [""] if len(sizes) == 2 else [str(i) for i in range(1, len(sizes))]
         self.layers = [("W" + s, "b" + s) for s in suffixes]
         self._forwards: dict[int, tuple[list[Array], list[Activation]]] = {}
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shapes of W1, b1, W2, b2, ..."""
         shapes: dict[str, tuple[int, ...]] = {}
-        for (w, b), n_in, n_out in zip(self.layers, self.sizes, self.sizes[1:], strict=False):
-            shapes[w] = (n_in, n_out)
-            shapes[b] = (n_out,)
+        for (w, b), (n_in, n_out) in zip(self.layers, pairwise(self.sizes), strict=True):
+            shapes |= {w: (n_in, n_out), b: (n_out,)}
         return shapes
 
     def init(self, params: Views, rng: np.random.Generator) -> None:
@@ -44,16 +41,16 @@ class Mlp:
         Before relu and gelu: normal, variance 2/n_in (He et al. 2015, eq. 10). Otherwise uniform within
         +-sqrt(6/(n_in + n_out)) (Glorot & Bengio 2010, eq. 16). Drawn in float64, whatever the parameters are.
         """
-        for i, (w, b) in enumerate(self.layers):
+        for w, b in self.layers:
             n_in, n_out = params[w].shape
-            last = i == len(self.layers) - 1
             rows = max(1, DRAWN // n_out)  # at a time: float64 is twice float32, for the largest matrix there is
-            for part in (params[w][start : start + rows] for start in range(0, n_in, rows)):
-                if self.activation_name in ("relu", "gelu") and not last:
-                    part[...] = rng.standard_normal(part.shape) * np.sqrt(2 / n_in)
+            for start in range(0, n_in, rows):
+                some = params[w][start : start + rows]
+                if self.activation_name in ("relu", "gelu") and (w, b) != self.layers[-1]:
+                    some[...] = rng.standard_normal(some.shape) * np.sqrt(2 / n_in)
                 else:
                     bound = np.sqrt(6 / (n_in + n_out))
-                    part[...] = rng.uniform(-bound, bound, part.shape)
+                    some[...] = rng.uniform(-bound, bound, some.shape)
             params[b][...] = 0
 
     def predict(self, params: Views, x: Array) -> Array:
@@ -87,39 +84,28 @@ class Backprop:
         self.n_layers = len(model.layers)
         self.outputs = outputs
         self.starts = [flat.slices[w].start for w, _ in model.layers]
-        kind = ACTIVATIONS[model.activation_name]
+        kind, hidden = ACTIVATIONS[model.activation_name], model.sizes[1:-1]
         self.keeps_one = kind.keeps_one
-        weights = [flat.joined(flat.param_vector, w, b) for w, b in model.layers]
-        self.weights, self.weights_t = weights, [w.T for w in weights]
-        self.inputs: list[Array] = []  # of the layers after the first
-        self.inputs_t: list[Array] = []
-        self.z: list[Array] = []
-        self.ones: list[Array] = []
-        self.deltas: list[Array] = []
-        self.activations: list[Activation] = []
-        for i, n in enumerate(model.sizes[1:-1]):
-            a, d = input_rows(i), delta_rows(i)
-            z = np.empty_like(a) if kind.needs_input else a
-            a[:, n] = 1
-            z[:, n] = 1
-            self.inputs.append(a)
-            self.inputs_t.append(a.T)
-            self.z.append(z[:, :n])
-            self.ones.append(a[:, n])
-            self.deltas.append(d)
-            self.activations.append(kind(z, a, d))
+        self.weights = [flat.joined(flat.param_vector, w, b) for w, b in model.layers]
+        self.weights_t = [w.T for w in self.weights]
+        self.inputs = [input_rows(i) for i in range(len(hidden))]  # of the layers after the first
+        self.inputs_t = [a.T for a in self.inputs]
+        self.ones = [a[:, -1] for a in self.inputs]
+        self.deltas = [delta_rows(i) for i in range(len(hidden))]
+        before = [np.empty_like(a) if kind.needs_input else a for a in self.inputs]
+        for rows in (*self.inputs, *before):
+            rows[:, -1] = 1
+        self.z = [z[:, :-1] for z in before]
+        self.activations = [kind(*memory) for memory in zip(before, self.inputs, self.deltas, strict=True)]
         self.delta_views = [d[:, :-1] for d in self.deltas]
-        # np.dot takes half the time of np.matmul to begin, but copies deltas, which do not lie in one piece
+        # np.dot takes half the time of np.matmul to begin, but copies deltas, which are not contiguous
         self.products = [np.matmul] * (self.n_layers - 1) + [np.dot]
         self.out = np.empty((model.sizes[-1], n_rows), flat.dtype)
         self.out_t = self.out.T
         self.loss = model.loss.gradient(self.out)
 
     def loss_grad(self, batch: Batch, scale: float, ready: Ready | None) -> float:
-        """Write ``scale`` times the gradient of the sum of the rows' losses; return that sum, unscaled.
-
-        ``ready(start)`` is told when the flat gradient is final from ``start`` on.
-        """
+        """See Gradient in ``models.py``."""
         loss_sum = self.forward(batch, scale)
         self.backward(batch, ready)
         return loss_sum

@@ -42,7 +42,7 @@ class Gradient(Protocol):
     def loss_grad(self, batch: Batch, scale: float, ready: Ready | None) -> float:
         """Write ``scale`` times the gradient of the sum of the rows' losses into ``flat``; return that sum, unscaled.
 
-        ``ready(start)`` is told when the flat gradient is final from ``start`` on.
+        Calls ``ready(start)`` when the flat gradient is final from ``start`` on.
         """
 
     def forward(self, batch: Batch, scale: float) -> float:
@@ -53,7 +53,7 @@ class Gradient(Protocol):
 
 
 class PlainGradient:
-    """A model of one's own: its gradient is scaled when it is complete."""
+    """A model of one's own: it computes loss and gradient in one call, and the gradient is scaled afterwards."""
 
     def __init__(self, model: Model, flat: Flat) -> None:
         self.model = model
@@ -61,17 +61,17 @@ class PlainGradient:
 
     def loss_grad(self, batch: Batch, scale: float, ready: Ready | None) -> float:  # noqa: ARG002
         """See Gradient."""
-        return self.forward(batch, scale)
-
-    def backward(self, batch: Batch, ready: Ready | None) -> None:
-        """Do nothing: such a model does both in one."""
-
-    def forward(self, batch: Batch, scale: float) -> float:
-        """Compute loss and gradient."""
         flat = self.flat
         loss_sum = self.model.loss_grad(flat.params, batch.x[:, :-1], batch.y, flat.grads, lambda name: None)  # noqa: ARG005
         np.multiply(flat.grad_vector, scale, out=flat.grad_vector)
         return loss_sum
+
+    def forward(self, batch: Batch, scale: float) -> float:
+        """Do both halves."""
+        return self.loss_grad(batch, scale, None)
+
+    def backward(self, batch: Batch, ready: Ready | None) -> None:
+        """Do nothing."""
 
 
 def gradient(model: Model | Mlp, flat: Flat, n_rows: int) -> Gradient:
@@ -82,8 +82,8 @@ def gradient(model: Model | Mlp, flat: Flat, n_rows: int) -> Gradient:
     def memory(i: int) -> Array:
         return np.empty((n_rows, model.sizes[i + 1] + 1), flat.dtype)
 
-    outputs = [flat.joined(flat.grad_vector, w, b) for w, b in model.layers]
-    return Backprop(model, flat, n_rows, memory, memory, list(outputs))
+    outputs: list[Array | None] = [flat.joined(flat.grad_vector, w, b) for w, b in model.layers]
+    return Backprop(model, flat, n_rows, memory, memory, outputs)
 
 
 def build(config: RunConfig, n_features: int, n_classes: int, n_targets: int) -> Mlp:
@@ -91,14 +91,11 @@ def build(config: RunConfig, n_features: int, n_classes: int, n_targets: int) ->
 
     Raises DataError where the target does not fit the model.
     """
-    hidden = config.hidden if config.model == "mlp" else ()
-    loss: Loss
+    sizes = (n_features, *(config.hidden if config.model == "mlp" else ()))
     if n_classes == 0:
-        n_out, loss = n_targets, MeanSquaredError()
-    elif config.model == "logistic":
-        if n_classes != 2:
-            raise DataError(f"model logistic: the target has {n_classes} classes; it takes 2 (use softmax or mlp)")
-        n_out, loss = 1, LogisticCrossEntropy()
-    else:
-        n_out, loss = n_classes, SoftmaxCrossEntropy()
-    return Mlp((n_features, *hidden, n_out), config.activation, loss)
+        return Mlp((*sizes, n_targets), config.activation, MeanSquaredError())
+    if config.model != "logistic":
+        return Mlp((*sizes, n_classes), config.activation, SoftmaxCrossEntropy())
+    if n_classes != 2:
+        raise DataError(f"model logistic: the target has {n_classes} classes; it takes 2 (use softmax or mlp)")
+    return Mlp((*sizes, 1), config.activation, LogisticCrossEntropy())

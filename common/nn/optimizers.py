@@ -1,7 +1,6 @@
 """Update rules: each changes blocks of parameters in place, given their mean gradient."""
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 
@@ -9,94 +8,68 @@ from common.config import RunConfig
 from common.flat import Array
 
 
-class Optimizer(Protocol):
-    """An update rule with its state for the blocks of parameters it was made with: all of them, or a rank's share.
+class Optimizer:
+    """An update rule with its state for the blocks of parameters it was made with: all of them, or a rank's slices.
 
-    Per step: ``begin`` once, then ``update`` for every block.
+    Per step: ``begin`` once, then ``update`` for every block. Weight decay is L2 in the gradient unless a rule says
+    otherwise.
     """
+
+    def __init__(self, blocks: Sequence[Array], config: RunConfig) -> None:
+        self.params = list(blocks)
+        self.weight_decay = config.weight_decay
+        self.lr = 0.0
 
     def begin(self, lr: float) -> float:
         """Start a step; return what the mean gradient comes multiplied by (SGD: the rate, which spares it a pass)."""
+        self.lr = lr
+        return 1.0
+
+    def undo_begin(self) -> None:
+        """Take back the last ``begin``, whose step updates nothing."""
 
     def update(self, block: int, grad: Array) -> None:
         """Change a block in place; ``grad`` has its shape and may be overwritten."""
 
     def state(self) -> dict[str, list[Array]]:
         """Return the live state arrays by name, one a block, of its shape."""
-
-    def undo_begin(self) -> None:
-        """Take back the last ``begin``, whose step updates nothing."""
+        return {}
 
     def counts(self) -> dict[str, int]:
-        """Return what the state has beside: whole numbers by name."""
+        """Return the rest of the state: whole numbers by name."""
+        return {}
 
     def restore(self, counts: dict[str, int]) -> None:
         """Set these numbers; the arrays of ``state`` are filled in place."""
 
 
-class Sgd:
+class Sgd(Optimizer):
     """p -= lr (g + wd p), as p = (1 - lr wd) p - lr g."""
-
-    def __init__(self, blocks: Sequence[Array], weight_decay: float) -> None:
-        self.params = list(blocks)
-        self.weight_decay = weight_decay
-        self.decay = 1.0
-
-    def begin(self, lr: float) -> float:
-        """See Optimizer."""
-        self.decay = 1 - lr * self.weight_decay
-        return lr
-
-    def update(self, block: int, grad: Array) -> None:
-        """Take one step against the gradient."""
-        params = self.params[block]
-        if self.weight_decay:
-            np.multiply(params, self.decay, out=params)
-        np.subtract(params, grad, out=params)
-
-    def state(self) -> dict[str, list[Array]]:
-        """Return nothing: plain SGD has no state."""
-        return {}
-
-    def undo_begin(self) -> None:
-        """Do nothing."""
-
-    def counts(self) -> dict[str, int]:
-        """Return nothing."""
-        return {}
-
-    def restore(self, counts: dict[str, int]) -> None:
-        """Do nothing."""
-
-
-class _Stateful:
-    """What the rules with state share: L2 in the gradient, room for one block."""
-
-    def __init__(self, blocks: Sequence[Array], weight_decay: float) -> None:
-        self.params = list(blocks)
-        self.weight_decay = weight_decay
-        room = np.empty(max((p.size for p in self.params), default=0), self.params[0].dtype if self.params else None)
-        self.tmp = [room[: p.size].reshape(p.shape) for p in self.params]
-        self.lr = 0.0
-
-    def zeros(self) -> list[Array]:
-        """Return a new state array for every block."""
-        return [np.zeros_like(p) for p in self.params]
 
     def begin(self, lr: float) -> float:
         """See Optimizer."""
         self.lr = lr
-        return 1.0
+        return lr
 
-    def undo_begin(self) -> None:
-        """Do nothing but what a rule adds."""
+    def update(self, block: int, grad: Array) -> None:
+        """Take one step against the gradient, which has the rate in it."""
+        params = self.params[block]
+        if self.weight_decay:
+            np.multiply(params, 1 - self.lr * self.weight_decay, out=params)
+        np.subtract(params, grad, out=params)
 
-    def counts(self) -> dict[str, int]:
-        """Return nothing but what a rule adds."""
-        return {}
 
-    def restore(self, counts: dict[str, int]) -> None:
-        """Do nothing but what a rule adds."""
+class _Stateful(Optimizer):
+    """A rule with state arrays, and scratch memory for one block."""
+
+    def __init__(self, blocks: Sequence[Array], config: RunConfig) -> None:
+        super().__init__(blocks, config)
+        scratch = np.empty(max((p.size for p in self.params), default=0), config.dtype)
+        self.tmp = [scratch[: p.size].reshape(p.shape) for p in self.params]
+
+    def zeros(self) -> list[Array]:
+        """Return a new state array for every block."""
+        return [np.zeros_like(p) for p in self.params]
 
     def _decayed(self, block: int, grad: Array) -> None:
         """Add the gradient of wd/2 |p|^2 (L2)."""
@@ -110,9 +83,9 @@ class Momentum(_Stateful):
 
     nesterov = False
 
-    def __init__(self, blocks: Sequence[Array], weight_decay: float, momentum: float) -> None:
-        super().__init__(blocks, weight_decay)
-        self.momentum = momentum
+    def __init__(self, blocks: Sequence[Array], config: RunConfig) -> None:
+        super().__init__(blocks, config)
+        self.momentum = config.momentum
         self.velocity = self.zeros()
 
     def update(self, block: int, grad: Array) -> None:
@@ -146,8 +119,8 @@ class Adam(_Stateful):
     b1, b2, eps = 0.9, 0.999, 1e-8
     decoupled = False
 
-    def __init__(self, blocks: Sequence[Array], weight_decay: float) -> None:
-        super().__init__(blocks, weight_decay)
+    def __init__(self, blocks: Sequence[Array], config: RunConfig) -> None:
+        super().__init__(blocks, config)
         self.m, self.v = self.zeros(), self.zeros()
         self.t = 0
 
@@ -155,6 +128,10 @@ class Adam(_Stateful):
         """See Optimizer."""
         self.t += 1
         return super().begin(lr)
+
+    def undo_begin(self) -> None:
+        """Count one step less."""
+        self.t -= 1
 
     def update(self, block: int, grad: Array) -> None:
         """M = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2; p -= lr m^ / (sqrt(v^) + eps), ^ bias-corrected."""
@@ -181,16 +158,12 @@ class Adam(_Stateful):
         """Return both moments."""
         return {"m": self.m, "v": self.v}
 
-    def undo_begin(self) -> None:
-        """Count one step less."""
-        self.t -= 1
-
     def counts(self) -> dict[str, int]:
         """Return the steps done."""
         return {"t": self.t}
 
     def restore(self, counts: dict[str, int]) -> None:
-        """Go on after so many steps."""
+        """Continue after so many steps."""
         self.t = counts["t"]
 
 
@@ -200,10 +173,11 @@ class AdamW(Adam):
     decoupled = True
 
 
+RULES: dict[str, type[Optimizer]] = {
+    "sgd": Sgd, "momentum": Momentum, "nesterov": Nesterov, "adam": Adam, "adamw": AdamW,
+}  # fmt: skip
+
+
 def build(config: RunConfig, blocks: Sequence[Array]) -> Optimizer:
     """Make the configured optimizer for these blocks of parameters."""
-    if config.optimizer in ("momentum", "nesterov"):
-        kind = Momentum if config.optimizer == "momentum" else Nesterov
-        return kind(blocks, config.weight_decay, config.momentum)
-    plain: dict[str, type[Sgd | Adam]] = {"sgd": Sgd, "adam": Adam, "adamw": AdamW}
-    return plain[config.optimizer](blocks, config.weight_decay)
+    return RULES[config.optimizer](blocks, config)

@@ -12,19 +12,17 @@ def learning_rate(config: RunConfig, step: int, steps_per_epoch: int) -> float:
     step: times step_factor every step_epochs epochs. cosine: half a cosine from the rate towards 0 at the last
     step (Loshchilov & Hutter 2017, eq. 5, one period), measured after the warm-up.
     """
-    shape = config.schedule
-    warmup_steps = 0
-    if shape.startswith("warmup"):
-        warmup_steps = round(config.warmup_epochs * steps_per_epoch)
-        shape = shape.removeprefix("warmup").removeprefix("-")
-    if step < warmup_steps:
-        return config.learning_rate * (step + 1) / warmup_steps
-    if shape == "step":
-        return config.learning_rate * config.step_factor ** (step // (config.step_epochs * steps_per_epoch))
-    if shape == "cosine":
-        length = max(1, config.epochs * steps_per_epoch - warmup_steps)
-        return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / length))
-    return config.learning_rate
+    warmup, rate = 0, config.learning_rate
+    if config.schedule.startswith("warmup"):
+        warmup = round(config.warmup_epochs * steps_per_epoch)
+    if step < warmup:
+        return rate * (step + 1) / warmup
+    if config.schedule.endswith("step"):
+        return rate * config.step_factor ** (step // (config.step_epochs * steps_per_epoch))
+    if config.schedule.endswith("cosine"):
+        length = max(1, config.epochs * steps_per_epoch - warmup)
+        return rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / length))
+    return rate
 
 
 def learning_rates(config: RunConfig, epoch: int, steps_per_epoch: int) -> list[float]:

@@ -73,7 +73,7 @@ class Training:
         counts = RowCounts(*(getattr(self.sync.row_counts, field.name)[:steps] for field in fields(RowCounts)))
         order = np.resize(np.arange(len(self.rows)), steps * share)
         loader = BatchLoader(
-            self.rows, self.y, self.model.loss, self.work.sizes[-1], counts, lambda epoch: order, fixed=True,
+            self.rows, self.y, self.model.loss.encode, self.work.sizes[-1], counts, lambda epoch: order, fixed=True,
             allocate=self.sync.allocate_rows,
         )  # fmt: skip
         return Trainer(

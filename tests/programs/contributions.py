@@ -33,8 +33,8 @@ def check(mode: str, ranks_per_node: int, clip: float) -> None:
     if comm.rank == 0:
         model.init(sync.flat.params, np.random.default_rng(1))
     sync.state.broadcast()
-    loader = BatchLoader(x, y, model.loss, CLASSES, sync.row_counts, lambda epoch: sampler.order(epoch, comm.rank),
-                fixed=False, allocate=sync.allocate_rows)  # fmt: skip
+    loader = BatchLoader(x, y, model.loss.encode, CLASSES, sync.row_counts,
+        lambda epoch: sampler.order(epoch, comm.rank), fixed=False, allocate=sync.allocate_rows)  # fmt: skip
     flat = Flat(model.shapes(), np.dtype("f8"))
     expected = {field: np.zeros((comm.size, len(flat.shapes))) for field in ("own_sq", "dot", "own_dot", "without_sq")}
     all_sq = plain_sq = trace = np.zeros(len(flat.shapes))

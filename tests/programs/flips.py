@@ -45,8 +45,8 @@ def check(mode: str, count: int, size: int) -> int:
     if comm.rank == 0:
         sync.flat.param_vector[:] = np.random.default_rng(1).uniform(0.1, 1, sync.flat.n)
     sync.state.broadcast()
-    loader = BatchLoader(x, y, model.loss, CLASSES, sync.row_counts, lambda epoch: sampler.order(epoch, comm.rank),
-                fixed=True, allocate=sync.allocate_rows)  # fmt: skip
+    loader = BatchLoader(x, y, model.loss.encode, CLASSES, sync.row_counts,
+        lambda epoch: sampler.order(epoch, comm.rank), fixed=True, allocate=sync.allocate_rows)  # fmt: skip
     assert isinstance(sync, ReplicatedSync | SharedSync)
     params = sync.flat.param_vector
     found = 0

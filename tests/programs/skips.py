@@ -33,8 +33,8 @@ def train(mode: str, optimizer: str, broken: set[int], left_out: set[int]) -> tu
     if comm.rank == 0:
         model.init(sync.flat.params, np.random.default_rng(1))
     sync.state.broadcast()
-    loader = BatchLoader(good.copy(), y, model.loss, CLASSES, sync.row_counts, lambda e: sampler.order(e, comm.rank),
-                fixed=False, allocate=sync.allocate_rows)  # fmt: skip
+    loader = BatchLoader(good.copy(), y, model.loss.encode, CLASSES, sync.row_counts,
+        lambda e: sampler.order(e, comm.rank), fixed=False, allocate=sync.allocate_rows)  # fmt: skip
     skipped = 0
     with np.errstate(all="ignore"):
         for k, batch in enumerate(loader.epoch(1)):

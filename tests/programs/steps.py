@@ -68,8 +68,8 @@ def assemble(
         model.init(sync.flat.params, np.random.default_rng(1))
     sync.state.broadcast()
     rows = x.astype(config.dtype)
-    loader = BatchLoader(rows, y, model.loss, n_out, sync.row_counts, lambda epoch: sampler.order(epoch, comm.rank),
-                fixed=False, allocate=sync.allocate_rows)  # fmt: skip
+    loader = BatchLoader(rows, y, model.loss.encode, n_out, sync.row_counts,
+        lambda epoch: sampler.order(epoch, comm.rank), fixed=False, allocate=sync.allocate_rows)  # fmt: skip
     return sync, loader
 
 

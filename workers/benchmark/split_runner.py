@@ -41,10 +41,11 @@ class SplitRunner(Runner):
         return dict(zip(PARTS, (values / self.comm.size).tolist(), strict=True))
 
 
-class StampedGradient:
+class StampedGradient(LossGradient):
     """The gradient of a loss, with which a forward pass ends; notes when."""
 
     def __init__(self, inner: LossGradient, stamps: list[float]) -> None:
+        super().__init__(inner.out)
         self.inner, self.stamps = inner, stamps
 
     def step(self, target: Array, scale: float) -> float:

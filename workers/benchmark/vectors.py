@@ -78,7 +78,7 @@ class NoUpdate(Sgd):
     """An optimizer that leaves the parameters alone: what is left of a step is the sum."""
 
     def __init__(self) -> None:
-        super().__init__([], 0.0)
+        super().__init__([], RunConfig())
 
     def update(self, block: int, grad: Array) -> None:
         """Do nothing."""
@@ -102,7 +102,7 @@ class ModeSum:
         sync.state.broadcast()
         rows, none = np.ones((1, 2), task.dtype), np.zeros(1, np.int64)
         self.loader = BatchLoader(
-            rows, rows[:, :1], MeanSquaredError(), 1, sync.row_counts, lambda epoch: none, fixed=True,  # noqa: ARG005
+            rows, rows[:, :1], MeanSquaredError().encode, 1, sync.row_counts, lambda epoch: none, fixed=True,  # noqa: ARG005
             allocate=sync.allocate_rows,
         )  # fmt: skip
         self.batch: Batch = next(self.loader.epoch(1))

@@ -53,7 +53,7 @@ def make_loader(data: Dataset, model: Model | Mlp, sync: Synchronizer, sampler: 
     return BatchLoader(
         data.rows,
         data.y,
-        model.loss,
+        model.loss.encode,
         model.sizes[-1] if isinstance(model, Mlp) else data.n_classes or data.n_targets,
         sync.row_counts,
         lambda epoch: data.train[sampler.order(epoch, rank)],
