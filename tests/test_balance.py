@@ -9,7 +9,8 @@ import pytest
 
 from common.data.sampler import RowSampler
 from ps.findings.row_balance import label_z
-from ps.findings.skewed_rows import skewed_labels, skewed_targets
+from ps.findings.skewed_labels import skewed_labels
+from ps.findings.skewed_targets import skewed_targets
 from ps.logfile.records import Record
 from tests.ranks import Result, program, records
 

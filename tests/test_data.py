@@ -89,7 +89,7 @@ def test_type_of_the_training_target_decides(tmp_path: Path) -> None:
 @pytest.mark.parametrize("parts", [1 << 20, 8])
 def test_features_are_scaled_before_they_are_cast(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: int) -> None:
     """Seconds since 1970 have no digits left in float32; whether the work is done in parts makes no difference."""
-    monkeypatch.setattr(dataset, "PART_NUMBERS", parts)
+    monkeypatch.setattr(dataset, "NUMBERS_AT_A_TIME", parts)
     data = load(npz(tmp_path, X=1.7e9 + 50 * X, y=Y), standardize=True)
     training = X[data.train]
     expected = (X - training.mean(axis=0)) / training.std(axis=0)

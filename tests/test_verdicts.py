@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ps.findings.cores import confined
 from ps.findings.detectors import Findings
+from ps.findings.shared_core import confined
 from ps.findings.straggler import Straggler
-from ps.findings.verdict import Verdict, named
-from ps.logfile.header import hosts
+from ps.findings.verdict import JobFacts, Verdict, named
 from ps.logfile.records import Record
 from ps.metrics.epoch_metrics import RUN_TIME, useful_s
 from ps.sync.modes import MODES
@@ -191,18 +190,18 @@ def test_in_short_epochs_a_straggler_is_slow_in_each() -> None:
 def test_equal_ranks_seldom_have_a_straggler(ranks: int, cores: int, seconds: float, noise: float) -> None:
     """In less than 1 % of runs of 30 epochs whose times scatter, and of which other programs take turns on a core."""
     rng, found = np.random.default_rng(4), 0
-    machines, runs = hosts(head(ranks, cores=cores)), 400
+    facts, runs = JobFacts(head(ranks, cores=cores)), 400
     for _ in range(runs):
-        rule = Straggler(machines, ranks)
+        detector = Straggler(facts)
         busy = seconds * rng.lognormal(0, noise, (30, ranks))
         busy += rng.exponential(0.02, busy.shape) * (rng.random(busy.shape) < 0.1)
         zeros = np.zeros(ranks)
         said = [
-            rule.add({"epoch": n, "compute_s": own, "input_s": zeros, "reduce_s": zeros, "wait_s": own.max() - own,
+            detector.add({"epoch": n, "compute_s": own, "input_s": zeros, "reduce_s": zeros, "wait_s": own.max() - own,
                       "rows": [100] * ranks})
             for n, own in enumerate(busy, 1)
         ]  # fmt: skip
-        found += any([*said, rule.finish()])
+        found += any([*said, detector.finish()])
     assert found < 0.01 * runs
 
 
@@ -418,7 +417,7 @@ def test_memory_does_not_grow_with_the_epochs() -> None:
     findings, header, rng = Findings(head(4)), head(4), random.Random(1)
     for number in range(1, 300):
         findings.add(synthetic.epoch(header, number, rng, {1: 3.0}))
-    kept = [len(value) for rule in findings.rules for value in vars(rule).values() if hasattr(value, "__len__")]
+    kept = [len(value) for one in findings.detectors for value in vars(one).values() if hasattr(value, "__len__")]
     assert max(kept) <= 10
 
 

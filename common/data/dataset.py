@@ -13,16 +13,14 @@ from common.flat import Array
 from common.rng import Stream, generator
 
 Rows = NDArray[np.int64]
-PART_NUMBERS = 1 << 20
-"""Numbers that are scaled at a time: the float64 copy they need stays at 8 MiB."""
-CONSTANT = 1e-12
-"""A column that deviates less than this share of its mean holds rounding errors, which scaling would blow up."""
+NUMBERS_AT_A_TIME = 1 << 20
+"""Of the rows that are worked on in float64 together: the copy that this takes stays at 8 MiB."""
 LABELS_BELOW = 2**31
 
 
 @dataclass(slots=True)
 class Raw:
-    """What a reader hands over, before any check: features, target, and how to start if the source says so."""
+    """What a reader returns, before any check: features, target, and how to start if the source says so."""
 
     name: str
     x: Array
@@ -70,19 +68,19 @@ class Dataset:
 
         def rows() -> Iterator[Array]:
             # counted from the first row: a constant column is then exactly 0, however many rows are added up
-            return (self.x[self.train[p]].astype(np.float64) - first for p in _parts(n, self.x.shape[1]))
+            return (self.x[self.train[p]].astype(np.float64) - first for p in row_blocks(n, self.x.shape[1]))
 
         with np.errstate(over="ignore", invalid="ignore"):  # checked below
             first = self.x[self.train[0]].astype(np.float64)
-            offset = sum(part.sum(axis=0) for part in rows()) / n
-            deviation = np.sqrt(sum(np.square(part - offset).sum(axis=0) for part in rows()) / n)
+            offset = sum(block.sum(axis=0) for block in rows()) / n
+            deviation = np.sqrt(sum(np.square(block - offset).sum(axis=0) for block in rows()) / n)
             mean = first + offset
         wrong = np.flatnonzero(~np.isfinite(deviation))
         if len(wrong):
             raise DataError(
                 f"{self.name}: X, column {wrong[0]}: its deviation is too large for float64; scale the column down"
             )
-        deviation[deviation <= CONSTANT * np.abs(mean)] = 1
+        deviation[is_constant(deviation, mean)] = 1
         return mean, deviation
 
     def scale(self, mean: Array, deviation: Array, dtype: str) -> None:
@@ -93,15 +91,21 @@ class Dataset:
         self.rows = np.ones((len(self.x), self.x.shape[1] + 1), dtype)
         scaled = self.rows[:, :-1]
         with np.errstate(over="ignore", invalid="ignore"):  # checked below
-            for part in _parts(*self.x.shape):
-                scaled[part] = (self.x[part].astype(np.float64) - mean) / deviation
+            for block in row_blocks(*self.x.shape):
+                scaled[block] = (self.x[block].astype(np.float64) - mean) / deviation
         _check_cast(self.name, "X", scaled)
         self.x = scaled
 
 
-def _parts(n_rows: int, n_columns: int) -> Iterator[slice]:
-    step = max(1, PART_NUMBERS // n_columns)
+def row_blocks(n_rows: int, n_columns: int) -> Iterator[slice]:
+    """Yield slices of so many rows as are worked on in float64 together."""
+    step = max(1, NUMBERS_AT_A_TIME // n_columns)
     return (slice(start, start + step) for start in range(0, n_rows, step))
+
+
+def is_constant(deviation: Array, mean: Array) -> Array:
+    """Say which columns deviate so little from their mean that these are rounding errors, not to be blown up."""
+    return np.asarray(deviation <= 1e-12 * np.abs(mean))
 
 
 def check(raw: Raw, config: RunConfig) -> Dataset:
@@ -110,12 +114,12 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
     Raises DataError, naming the data, the row and column, and the remedy.
     """
     name, x, y, n_test = raw.name, raw.x, raw.y, None
-    _check_arrays(raw, ("X", x), ("y", y))
+    _check_arrays(raw, x, y)
     if len(x) == 0:
         raise DataError(f"{name}: no rows")
     as_classes = _wants_classes(config, y)
     if raw.x_test is not None and raw.y_test is not None:
-        _check_arrays(raw, ("X_test", raw.x_test), ("y_test", raw.y_test))
+        _check_arrays(raw, raw.x_test, raw.y_test, "_test")
         n_test = len(raw.x_test)
         if x.shape[1:] != raw.x_test.shape[1:] or y.shape[1:] != raw.y_test.shape[1:]:
             raise DataError(f"{name}: X {x.shape}, y {y.shape} and X_test {raw.x_test.shape}, y_test "
@@ -139,10 +143,11 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
     return Dataset(name, x, y, n_classes, sha256, train, validation, test, raw.initial)
 
 
-def _check_arrays(raw: Raw, features: tuple[str, Array], target: tuple[str, Array]) -> None:
+def _check_arrays(raw: Raw, x: Array, y: Array, suffix: str = "") -> None:
     """Check that features and their target are finite numbers in arrays that fit together."""
-    (x_label, x), (y_label, y) = features, target
-    for label, array in (features, target):
+    both = {"X" + suffix: x, "y" + suffix: y}
+    x_label, y_label = both
+    for label, array in both.items():
         if array.dtype.kind not in "fiub":
             raise DataError(f"{raw.name}: {label} holds {array.dtype}; it takes numbers")
     if x.ndim != 2 or x.shape[1] == 0:
@@ -150,8 +155,15 @@ def _check_arrays(raw: Raw, features: tuple[str, Array], target: tuple[str, Arra
     if y.ndim not in (1, 2) or len(y) != len(x) or 0 in y.shape[1:]:
         raise DataError(f"{raw.name}: {y_label} has shape {y.shape}; it takes ({len(x)},) or ({len(x)}, targets), "
                         f"as {x_label} has rows")  # fmt: skip
-    for label, array in (features, target):
-        _check_finite(raw, label, array)
+    for label, array in both.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            row, column = np.argwhere(~np.isfinite(array.reshape(len(x), -1)))[0].tolist()
+            value = array.reshape(len(x), -1)[row, column]
+            named = label == "X" and column < len(raw.feature_names)
+            where = f"column {raw.feature_names[column]!r}" if named else f"column {column}"
+            raise DataError(
+                f"{raw.name}: {label}, row {row}, {where}: got {value}; only finite numbers, clean the file"
+            )
 
 
 def _wants_classes(config: RunConfig, y: Array) -> bool:
@@ -163,16 +175,6 @@ def _wants_classes(config: RunConfig, y: Array) -> bool:
     return y.dtype.kind in "iub"
 
 
-def _check_finite(raw: Raw, label: str, array: Array) -> None:
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        place = np.argwhere(~np.isfinite(array))[0]
-        row, column = int(place[0]), int(place[1]) if array.ndim == 2 else 0
-        named = label == "X" and column < len(raw.feature_names)
-        where = f"column {raw.feature_names[column]!r}" if named else f"column {column}"
-        value = array[tuple(place)]
-        raise DataError(f"{raw.name}: {label}, row {row}, {where}: got {value}; only finite numbers, clean the file")
-
-
 def _check_cast(name: str, label: str, array: Array) -> None:
     if not np.isfinite(array).all():
         remedy = "use --dtype float64 or scale them" if array.dtype == np.float32 else "scale them"
@@ -180,15 +182,15 @@ def _check_cast(name: str, label: str, array: Array) -> None:
 
 
 def _as_classes(name: str, y: Array, n_train: int) -> tuple[Array, int]:
+    """Return the labels as int64 and the number of classes, which the first ``n_train`` rows decide."""
     if y.ndim != 1:
         raise DataError(f"{name}: y has shape {y.shape}; class numbers take one column (for a regression: --loss mse)")
     with np.errstate(over="ignore"):
         numbers = y.astype(np.float64)
     wrong = np.flatnonzero((numbers != np.floor(numbers)) | (numbers < 0) | (numbers >= LABELS_BELOW))
     if len(wrong):
-        row = int(wrong[0])
         raise DataError(
-            f"{name}: label {y[row]} of row {row} is outside the classes; labels are whole numbers from 0 "
+            f"{name}: label {y[wrong[0]]} of row {wrong[0]} is outside the classes; labels are whole numbers from 0 "
             "(for a regression: --loss mse)"
         )
     labels = numbers.astype(np.int64)
@@ -200,16 +202,15 @@ def _as_classes(name: str, y: Array, n_train: int) -> tuple[Array, int]:
         )
     outside = np.flatnonzero(labels >= n_classes)
     if len(outside):
-        row = int(outside[0])
         raise DataError(
-            f"{name}: label {labels[row]} of test row {row - n_train} is outside the classes 0 to {n_classes - 1} "
-            "of the training rows"
+            f"{name}: label {labels[outside[0]]} of test row {outside[0] - n_train} is outside the classes 0 to "
+            f"{n_classes - 1} of the training rows"
         )
     return labels, max(n_classes, 2)
 
 
 def _fingerprint(x: Array, y: Array) -> str:
-    """Return the SHA-256 of shapes, dtypes and bytes of the data as read, the last rows' test role not included."""
+    """Return the SHA-256 of shapes, dtypes and bytes of the data as read; which rows are test rows is not included."""
     digest = hashlib.sha256()
     for array in (x, y):
         digest.update(f"{array.shape}{array.dtype.str}".encode())
@@ -218,19 +219,17 @@ def _fingerprint(x: Array, y: Array) -> str:
 
 
 def _split(y: Array, n_classes: int, n_test: int | None, config: RunConfig) -> tuple[Rows, Rows, Rows]:
-    """Deal rows to train, validation and test; per class where there are classes (stratified)."""
-    n = len(y)
+    """Split rows into train, validation and test; per class where there are classes (stratified).
+
+    ``n_test``: last rows that came as a test set; None: draw one.
+    """
     rng = generator(config.seed, Stream.SPLIT)
-    given_test = np.arange(n - (n_test or 0), n)
-    rest = np.arange(n - (n_test or 0))
+    rest, given_test = np.split(np.arange(len(y)), [len(y) - (n_test or 0)])
     groups = [np.flatnonzero(y[rest] == c) for c in range(n_classes)] if n_classes else [rest]
-    fractions = (0.0 if n_test is not None else config.test_fraction, config.validation_fraction)
-    parts: list[list[Rows]] = [[], [], []]
+    splits = []
     for group in groups:
         order = rng.permutation(group)
-        first = round(len(order) * fractions[0])
-        second = first + round(len(order) * fractions[1])
-        for part, rows in zip(parts, (order[:first], order[first:second], order[second:]), strict=True):
-            part.append(rows)
-    test, validation, train = (np.sort(np.concatenate(part)).astype(np.int64) for part in parts)
-    return train, validation, given_test if n_test is not None else test
+        first = round(len(order) * config.test_fraction) if n_test is None else 0
+        splits.append(np.split(order, [first, first + round(len(order) * config.validation_fraction)]))
+    test, validation, train = (np.sort(np.concatenate(rows)) for rows in zip(*splits, strict=True))
+    return train, validation, test if n_test is None else given_test

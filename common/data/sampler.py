@@ -43,24 +43,25 @@ class RowSampler:
         """Return how many rows a rank takes in each step of an epoch, (steps,); the same in every epoch."""
         steps = self.steps_per_epoch
         if self.kind == "shard":
-            low, high = self._shard(rank)
-            edges: Rows = (high - low) * np.arange(steps + 1) // steps
+            rows = shard(self.n, rank, self.size)
+            edges: Rows = (rows.stop - rows.start) * np.arange(steps + 1) // steps
             return np.diff(edges)
         in_step = np.full(steps, self._batch)
         in_step[-1] = self.n - (steps - 1) * self._batch
-        dealt: Rows = np.maximum(0, in_step - rank + self.size - 1) // self.size
-        return dealt
+        counts: Rows = np.maximum(0, in_step - rank + self.size - 1) // self.size
+        return counts
 
     def order(self, epoch: int, rank: int) -> Rows:
-        """Return a rank's positions in the training rows, those of all steps of an epoch one after the other."""
+        """Return a rank's places in the training rows, those of all steps of an epoch one after the other."""
         if self.kind == "shard":
-            low, high = self._shard(rank)
-            own = np.arange(low, high)
+            own = np.arange(self.n)[shard(self.n, rank, self.size)]
             return own if self.fixed else generator(self.seed, Stream.ORDER, epoch, rank).permutation(own)
         order = np.arange(self.n) if self.fixed else generator(self.seed, Stream.ORDER, epoch).permutation(self.n)
         whole = self.n // self._batch * self._batch
-        dealt = order[:whole].reshape(-1, self._batch)[:, rank :: self.size]
-        return np.concatenate([dealt.reshape(-1), order[whole:][rank :: self.size]])
+        full_batches = order[:whole].reshape(-1, self._batch)[:, rank :: self.size]
+        return np.concatenate([full_batches.reshape(-1), order[whole:][rank :: self.size]])
 
-    def _shard(self, rank: int) -> tuple[int, int]:
-        return self.n * rank // self.size, self.n * (rank + 1) // self.size
+
+def shard(n: int, rank: int, size: int) -> slice:
+    """Return the rows that a rank keeps for good, of ``n``."""
+    return slice(n * rank // size, n * (rank + 1) // size)

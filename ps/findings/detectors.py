@@ -1,30 +1,109 @@
-"""All verdicts that the records of a run's log give rise to, as they come; no MPI, so readers can ask too."""
+"""The registry: a verdict is one file of this room and one line here. Without MPI, so that readers can use it too."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from ps.findings.communication_bound import CommunicationBound
-from ps.findings.cores import oversubscribed_threads, shared_core
-from ps.findings.local_loss import LocalLossMisleads
+from ps.findings.local_loss_misleads import LocalLossMisleads
 from ps.findings.loss_stalled import LossStalled
-from ps.findings.noise_scale import NoiseScaleExceeded
+from ps.findings.noise_scale_exceeded import NoiseScaleExceeded
+from ps.findings.oversubscribed_threads import oversubscribed_threads
 from ps.findings.pulls_against import PullsAgainst
+from ps.findings.replicas_differ import replicas_differ
+from ps.findings.shared_core import shared_core
+from ps.findings.skewed_labels import skewed_labels
+from ps.findings.skewed_targets import skewed_targets
 from ps.findings.straggler import Straggler
-from ps.findings.verdict import Detector, Verdict
-from ps.logfile.header import hosts
+from ps.findings.targets_differ import targets_differ
+from ps.findings.verdict import Detector, JobFacts, TrainingStart, Verdict
 from ps.logfile.reader import Entry, LogReader
 from ps.logfile.records import Record
 
+# In each table: what looks for a verdict, and the codes after which that verdict says nothing new.
+BETWEEN_RANKS: dict[Callable[[TrainingStart], Verdict | None], Sequence[str]] = {
+    replicas_differ: (),
+    targets_differ: (),
+}
+"""Before training, by all ranks together."""
+FROM_BALANCE: dict[Callable[[Record], Verdict | None], Sequence[str]] = {
+    skewed_labels: ("targets-differ",),
+    skewed_targets: ("targets-differ",),
+}
+"""Before training, from the record ``balance``."""
+FROM_HEADER: dict[Callable[[JobFacts], Verdict | None], Sequence[str]] = {
+    oversubscribed_threads: (),
+    shared_core: (),
+}
+OVER_EPOCHS: dict[type[Detector], Sequence[str]] = {
+    Straggler: (),
+    CommunicationBound: (),
+    PullsAgainst: (),
+    LossStalled: (),
+    # where ranks hold different rows, the noise scale counts the difference as noise
+    NoiseScaleExceeded: ("skewed-labels", "skewed-targets", "targets-differ"),
+    LocalLossMisleads: (),
+}
 MOST_RANKS = 10_000_000
-BIASED = frozenset({"skewed-labels", "skewed-targets", "targets-differ"})
-"""Where ranks hold different rows the noise scale counts the difference as noise."""
+Key = tuple[str, tuple[int, ...]]
+"""Code and ranks of a verdict, which is reported once."""
+
+
+def _new(found: Iterable[tuple[Verdict | None, Sequence[str]]], said: set[Key]) -> list[Verdict]:
+    """Return the verdicts that are worth reporting after those in ``said``, and add them to it."""
+    new = []
+    for verdict, unless in found:
+        if verdict is None or (verdict.code, tuple(verdict.ranks)) in said or {code for code, _ in said} & {*unless}:
+            continue
+        said.add((verdict.code, tuple(verdict.ranks)))
+        new.append(verdict)
+    return new
+
+
+def before_training(start: TrainingStart, balance: Record) -> list[Verdict]:
+    """Return what is wrong with what the ranks start from. Collective; the same on every rank."""
+    between = ((look(start), unless) for look, unless in BETWEEN_RANKS.items())
+    return _new(chain(between, ((look(balance), unless) for look, unless in FROM_BALANCE.items())), set())
+
+
+class Findings:
+    """Watches a run; says each finding on the same ranks once. Memory grows with the ranks, not with the epochs.
+
+    Feed it the fields of the header and of each epoch's record, as they are written to the log.
+    """
+
+    def __init__(self, header: Record) -> None:
+        self.job = JobFacts(header)
+        self.detectors = {detector(self.job): unless for detector, unless in OVER_EPOCHS.items()}
+        self.said: set[Key] = set()
+
+    def note(self, code: str, ranks: list[int]) -> None:
+        """Remember a finding that somebody else has made, or that the log has already."""
+        self.said.add((code, tuple(ranks)))
+
+    def recall(self, log: Path) -> None:
+        """Remember what the log of an earlier job says. Raises LogError."""
+        for code, ranks in already_reported(LogReader(log).entries()):
+            self.note(code, ranks)
+
+    def start(self) -> list[Verdict]:
+        """Return what the header shows."""
+        return _new(((look(self.job), unless) for look, unless in FROM_HEADER.items()), self.said)
+
+    def add(self, epoch: Record) -> list[Verdict]:
+        """Return what is certain since this epoch."""
+        return _new(((one.add(epoch), unless) for one, unless in self.detectors.items()), self.said)
+
+    def finish(self) -> list[Verdict]:
+        """Return what is certain once the run has ended."""
+        return _new(((one.finish(), unless) for one, unless in self.detectors.items()), self.said)
 
 
 def already_reported(entries: Iterable[Entry]) -> list[tuple[str, list[int]]]:
-    """Return the findings of a log by code and ranks; those of ranks that others went on without are left out.
+    """Return the findings of a log by code and ranks; those on ranks that a later job continues without are left out.
 
-    Ranks are numbered as at the log's end: those that go on without others number themselves anew. Raises LogError.
+    Ranks are numbered as at the log's end: where some have died, the others are numbered again. Raises LogError.
     """
     found: list[tuple[str, list[int]]] = []
     started: list[int] = []  # by rank, its number at the job's start
@@ -46,61 +125,7 @@ def already_reported(entries: Iterable[Entry]) -> list[tuple[str, list[int]]]:
 
 
 def _ranks(entry: Entry, value: Any) -> list[int]:
-    """Return what a record says of ranks. Raises LogError if it is of another kind."""
+    """Return the ranks that a record names. Raises LogError unless they are whole numbers."""
     if isinstance(value, list) and all(type(rank) is int and 0 <= rank <= MOST_RANKS for rank in value):
         return value
     raise entry.error(f"{entry.kind} with other ranks than whole numbers; by another program? start a new run")
-
-
-class Findings:
-    """Watches a run; says each finding on the same ranks once. Memory grows with the ranks, not with the epochs.
-
-    Feed it the fields of the header and of each epoch's record, as they are written to the log.
-    """
-
-    def __init__(self, header: Record) -> None:
-        self.machines, n_ranks = hosts(header), header["world"]
-        self.threads_set_by: str = header["threads"]["set_by"]
-        self.rules: list[Detector] = [
-            Straggler(self.machines, n_ranks),
-            CommunicationBound(self.machines, n_ranks),
-            PullsAgainst(n_ranks),
-            LossStalled(),
-            NoiseScaleExceeded(),
-            *([LocalLossMisleads()] if header["config"].get("rows") == "shard" else []),  # else its rows change
-        ]
-        self.said: set[tuple[str, tuple[int, ...]]] = set()
-        self.codes: set[str] = set()
-
-    def note(self, code: str, ranks: list[int]) -> None:
-        """Take down a finding that somebody else has made, or that the log has already."""
-        self.said.add((code, tuple(ranks)))
-        self.codes.add(code)
-
-    def recall(self, log: Path) -> None:
-        """Take down what the log of an earlier job says. Raises LogError."""
-        for code, ranks in already_reported(LogReader(log).entries()):
-            self.note(code, ranks)
-
-    def start(self) -> list[Verdict]:
-        """Return what the header tells."""
-        return self._new((oversubscribed_threads(self.machines, self.threads_set_by), shared_core(self.machines)))
-
-    def add(self, epoch: Record) -> list[Verdict]:
-        """Return what an epoch has made certain."""
-        return self._new([rule.add(epoch) for rule in self.rules])
-
-    def finish(self) -> list[Verdict]:
-        """Return what the end of the run makes certain."""
-        return self._new([rule.finish() for rule in self.rules])
-
-    def _new(self, found: Iterable[Verdict | None]) -> list[Verdict]:
-        new = []
-        for verdict in found:
-            if verdict is None or (verdict.code, tuple(verdict.ranks)) in self.said:
-                continue
-            if verdict.code == "noise-scale-exceeded" and self.codes & BIASED:
-                continue
-            self.note(verdict.code, verdict.ranks)
-            new.append(verdict)
-        return new

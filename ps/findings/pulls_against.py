@@ -1,16 +1,16 @@
-"""Findings on the course of training: contributions, losses and noise from epoch to epoch."""
+"""Verdict ``pulls-against``: a rank's contribution to the gradient is negative, epoch after epoch."""
 
 from collections import deque
 from statistics import fmean
 
-from ps.findings.verdict import Detector, Verdict, named
+from ps.findings.verdict import Detector, JobFacts, Verdict, named
 from ps.logfile.records import Record
 
-PULL_EPOCHS = 8
-PULL_ENOUGH = 7
-PULL_LEAST_EPOCHS = 3
-"""Epochs of a run that ends before there are ``PULL_EPOCHS``."""
-PULL_SHARE = -0.25
+EPOCHS, ENOUGH = 8, 7
+"""Reported where it is so in so many of the last epochs."""
+MIN_EPOCHS = 3
+"""Of a run that ends before there are ``EPOCHS``."""
+MEAN_SHARE = -0.25
 """Mean share, as a multiple of the 1/P that a rank has when all pull alike."""
 CANCELLED = 2.0
 """Diversity from which a share is a quotient of next to nothing: independent gradients have 1."""
@@ -20,38 +20,38 @@ class PullsAgainst(Detector):
     """A rank whose share of the gradient is negative: what it adds undoes what the others' rows ask for.
 
     Not every negative share is a fault. Where fixed rows have been learnt, their ranks' gradients cancel in the sum,
-    and shares, which are divided by its square, may be anything, of one sign for long. So epochs count whose ranks did
-    not cancel (gradient diversity at most 2), and for a rank that has pulled against since the first epoch all of them.
+    and shares, which are divided by its square, may be anything, of one sign for long. So only epochs count whose ranks
+    did not cancel (gradient diversity at most 2), and all epochs for a rank that has pulled against since the first.
     """
 
-    def __init__(self, n_ranks: int) -> None:
-        self.ranks = n_ranks
-        self.bound = PULL_SHARE / self.ranks
-        self.always = [True] * self.ranks
-        self.recent: deque[tuple[int, list[float | None]]] = deque(maxlen=PULL_EPOCHS)
+    def __init__(self, job: JobFacts) -> None:
+        super().__init__(job)
+        self.always = [True] * job.n_ranks
+        self.recent: deque[tuple[int, list[float | None]]] = deque(maxlen=EPOCHS)
+        """Number and shares by rank of an epoch, None where a share does not count."""
         self.said: set[int] = set()
 
     def add(self, epoch: Record) -> Verdict | None:
-        """See Rule."""
+        """See Detector."""
         shares, diversity = epoch["share_all"], epoch["diversity_all"]
-        told = diversity is not None and diversity <= CANCELLED
+        reliable = diversity is not None and diversity <= CANCELLED
         self.always = [before and (s is None or s < 0) for before, s in zip(self.always, shares, strict=True)]
-        counted = [s if told or always else None for s, always in zip(shares, self.always, strict=True)]
+        counted = [s if reliable or always else None for s, always in zip(shares, self.always, strict=True)]
         self.recent.append((epoch["epoch"], counted))
-        return self._look(PULL_ENOUGH) if len(self.recent) == PULL_EPOCHS else None
+        return self._look(ENOUGH) if len(self.recent) == EPOCHS else None
 
     def finish(self) -> Verdict | None:
-        """See Rule."""
+        """See Detector."""
         n = len(self.recent)
-        return self._look(n) if PULL_LEAST_EPOCHS <= n < PULL_EPOCHS else None
+        return self._look(n) if MIN_EPOCHS <= n < EPOCHS else None
 
     def _look(self, enough: int) -> Verdict | None:
-        """Return the ranks with ``enough`` negative shares in the epochs kept whose mean is low enough."""
+        """Look for ranks with ``enough`` negative shares in the recent epochs whose mean is low enough."""
         means, counts = {}, {}
-        for rank in set(range(self.ranks)) - self.said:
+        for rank in set(range(self.job.n_ranks)) - self.said:
             shares = [s for _, by_rank in self.recent if (s := by_rank[rank]) is not None]
             negative = sum(s < 0 for s in shares)
-            if negative >= enough and fmean(shares) <= self.bound:
+            if negative >= enough and fmean(shares) <= MEAN_SHARE / self.job.n_ranks:
                 means[rank], counts[rank] = fmean(shares), negative
         self.said.update(means)
         return self._verdict(means, counts) if means else None
@@ -62,7 +62,6 @@ class PullsAgainst(Detector):
         shares = ", ".join(f"{100 * means[rank]:.1f} %{'' if one else f' on rank {rank}'}" for rank in ranks[:4])
         return Verdict(
             code="pulls-against",
-            severity="warning",
             ranks=ranks,
             text=f"{named(ranks)} pull{'s' * one} against the update: the mean share of the gradient in epochs {first} "
             f"to {last} is {shares}{', ...' * (len(ranks) > 4)} (of 100 % over all ranks), negative in "

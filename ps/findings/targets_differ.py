@@ -1,35 +1,48 @@
-"""What all ranks find out together before training: whether their parameters and their targets fit together."""
+"""Verdict ``targets-differ``: no single linear relation explains the rows of all ranks."""
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
-from mpi4py import MPI
 
+from common.data.sampler import shard
 from common.flat import Array
-from ps.findings.verdict import Verdict
+from ps.findings.verdict import TrainingStart, Verdict
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
 
 MIN_F = 10.0
-"""F of the test below from which ranks are said to follow different relations. Chance gives about 1."""
+"""F of the test from which ranks are said to follow different relations. Chance gives about 1."""
 MAX_FEATURES = 256
 """The test solves dense systems of this size on every rank; wider data are not tested."""
 TAILS = (0.05, 0.95)
 """Quantiles between which the targets of ranks must lie apart to be called sorted: a few rows may be out of order."""
 BETWEEN = 0.5
-"""Of what one fit for all explains, the share that lies between ranks, as a multiple of that of the targets themselves.
+"""Of what one fit for all explains, the part that lies between ranks, as a multiple of that of the targets themselves.
 It is about 1 for sorted rows, and 0 to 0.35 in simulations of 2 to 16 ranks with other weights, offsets or units."""
 CHANCE = 1.0
 """Deviations of the root of a chi-square (Fisher 1922); beyond them, ranks' features differ by more than chance."""
 
 
-def targets_differ(comm: MPI.Comm, x: Array, y: Array) -> Verdict | None:
-    """Ask whether one linear relation explains all ranks' own rows as well as one per rank does.
+def targets_differ(start: TrainingStart) -> Verdict | None:
+    """Compare the ranks' fixed rows, if a linear model is trained on them. Collective; the same on every rank."""
+    comm, config, data = start.comm, start.config, start.data
+    if config.rows != "shard" or config.model != "linear":
+        return None
+    own = data.train[shard(len(data.train), comm.rank, comm.size)]
+    return chow_test(comm, data.x[own], data.y[own])
 
-    ``x``: (n_i, features), ``y``: (n_i, targets), this rank's fixed rows. Chow's test (Chow 1960, Econometrica
-    28(3)) over P groups with k = features + 1 coefficients each and n rows in all:
-    F = ((RSS - sum RSS_i) / (k (P - 1))) / (sum RSS_i / (n - P k)), from QR factors. Collective; the same
-    verdict on every rank. None where it cannot be told: too few rows or too many features for it; and where rows are
-    but sorted by their target: each rank then sees part of its range, which flattens its own fit (Goldberger 1981,
-    Journal of Econometrics 15), though one relation made all rows. That is for ``skewed-targets`` to say.
+
+def chow_test(comm: "MPI.Comm", x: Array, y: Array) -> Verdict | None:
+    """Test whether one linear relation explains all ranks' rows as well as one per rank does.
+
+    ``x``: (n_i, features), ``y``: (n_i, targets), this rank's rows. Chow 1960, Econometrica 28(3), over P groups with
+    k = features + 1 coefficients each and n rows in all: F = ((RSS - sum RSS_i) / (k (P - 1))) / (sum RSS_i / (n - P
+    k)), from QR factors. Collective; the same verdict on every rank. None where the test cannot decide: too few rows
+    or too many features for it; and where rows are merely sorted by their target: each rank then sees part of its
+    range, which flattens its own fit (Goldberger 1981, Journal of Econometrics 15), though one relation made all rows.
+    ``skewed-targets`` reports that.
     """
     n_i, k, targets = len(x), x.shape[1] + 1, y.shape[1]
     counts = np.empty(comm.size, np.int64)
@@ -39,21 +52,20 @@ def targets_differ(comm: MPI.Comm, x: Array, y: Array) -> Verdict | None:
     n, rounding = int(counts.sum()), 100 * float(np.finfo(x.dtype).eps)
     a = np.concatenate([x, np.ones((n_i, 1)), y], axis=1, dtype=np.float64)
     r = np.asarray(np.linalg.qr(a, mode="r"))
-    sums = np.array([np.square(r[k:, k:]).sum(), np.square(r[:, k:]).sum()])
-    comm.Allreduce(MPI.IN_PLACE, sums)
+    rss, total = _sum(comm, np.array([np.square(r[k:, k:]).sum(), np.square(r[:, k:]).sum()])).tolist()
     tops = np.empty((comm.size, k, k + targets))
     comm.Allgather(np.ascontiguousarray(r[:k]), tops)
     # what the ranks' fits lose when they must share one: the residual of their stacked triangles (no squares taken)
     stacked = tops.reshape(-1, k + targets)
     shared = np.asarray(np.linalg.qr(stacked, mode="r"))
     extra = float(np.square(shared[k:, k:]).sum())
-    own_rss = max(float(sums[0]), rounding**2 * float(sums[1]))  # an exact fit leaves rounding errors: no evidence
+    own_rss = max(rss, rounding**2 * total)  # an exact fit leaves rounding errors: no evidence
     f = extra / (k * (comm.size - 1) * targets) / (own_rss / ((n - comm.size * k) * targets))
     weights = np.linalg.lstsq(stacked[:, :k], stacked[:, k:], rcond=None)[0]
     # asked on all ranks whatever f is, whose last digits another processor may round otherwise
     if _sorted_by_target(comm, a, weights) or f < MIN_F:
         return None
-    rms_own, rms_pooled = (float(np.sqrt(rss / (n * targets))) for rss in (sums[0], sums[0] + extra))
+    rms_own, rms_pooled = (math.sqrt(squares / (n * targets)) for squares in (rss, rss + extra))
     return Verdict(
         code="targets-differ",
         severity="error",
@@ -72,13 +84,13 @@ def targets_differ(comm: MPI.Comm, x: Array, y: Array) -> Verdict | None:
     )
 
 
-def _sorted_by_target(comm: MPI.Comm, a: Array, weights: Array) -> bool:
+def _sorted_by_target(comm: "MPI.Comm", a: Array, weights: Array) -> bool:
     """Say whether rows of one relation were sorted by a target before they were cut into shards. Collective.
 
     ``a``: this rank's features, ones, targets; ``weights``: (features + 1, targets), the one fit for all rows. The
-    ranks' targets then lie apart; and they do for the reason that their features differ, so that the fit tells the
-    ranks apart: of what it explains as much lies between them as of the targets. Where ranks have other weights or
-    units it does not, since it cannot know which rank's row it sees.
+    ranks' targets then lie apart; and they do so because their features differ, so that the fit tells the ranks apart:
+    of what it explains as much lies between them as of the targets. Where ranks have other weights or units it does
+    not, since it cannot know which rank's row it sees.
     """
     k, targets = weights.shape
     y, fitted = a[:, k:], a[:, :k] @ weights
@@ -88,9 +100,7 @@ def _sorted_by_target(comm: MPI.Comm, a: Array, weights: Array) -> bool:
     comm.Allgather(own, table)
     n, means, fits, low, high = np.moveaxis(table, 1, 0)  # (ranks, targets) each
     middle = (n * means).sum(axis=0) / n.sum(axis=0)
-    sums = np.array([np.square(fitted - middle).sum(axis=0), np.square(y - middle).sum(axis=0)])
-    comm.Allreduce(MPI.IN_PLACE, sums)
-    explained, total = sums
+    explained, total = _sum(comm, np.array([np.square(fitted - middle).sum(axis=0), np.square(y - middle).sum(axis=0)]))
     between = (n * (fits - middle) * (means - middle)).sum(axis=0)
     # ranks whose rows have features of one kind: what k weights can make of the chance differences of their means
     of_targets = (n * np.square(means - middle)).sum(axis=0)
@@ -98,3 +108,9 @@ def _sorted_by_target(comm: MPI.Comm, a: Array, weights: Array) -> bool:
     order = means.argsort(axis=0)
     apart = (np.take_along_axis(low, order, 0)[1:] >= np.take_along_axis(high, order, 0)[:-1]).all(axis=0)
     return bool((apart & (between * total >= BETWEEN * explained * of_targets) & (between > by_chance)).any())
+
+
+def _sum(comm: "MPI.Comm", own: Array) -> Array:
+    total = np.empty_like(own)
+    comm.Allreduce(own, total)
+    return total

@@ -1,18 +1,26 @@
-"""Findings in plain words with their numbers: each is one record of kind ``verdict`` (docs/verdicts.md lists them)."""
+"""A verdict, and what a detector is given to find one (docs/verdicts.md lists all verdicts)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ps.logfile.header import hosts
 from ps.logfile.records import Record
+
+if TYPE_CHECKING:  # readers load neither MPI nor data
+    from mpi4py import MPI
+
+    from common.config import RunConfig
+    from common.data.dataset import Dataset
+    from common.flat import Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """A finding; ``evidence`` holds the numbers that ``text`` speaks of."""
+    """A finding, written as one record of kind ``verdict``; ``evidence`` holds the numbers that ``text`` mentions."""
 
     code: str
-    severity: str
+    severity: str = "warning"
     ranks: list[int]
     text: str
     remedy: str
@@ -23,15 +31,38 @@ class Verdict:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
+@dataclass(frozen=True, slots=True)
+class TrainingStart:
+    """What each rank has before training: the data, and its own parameters as one vector."""
+
+    comm: "MPI.Comm"
+    config: "RunConfig"
+    data: "Dataset"
+    params: "Array"
+
+
+class JobFacts:
+    """What the header of a log says of a job; ``threads_set_by``: ``rankwise`` or the user's variable."""
+
+    def __init__(self, header: Record) -> None:
+        self.config: dict[str, Any] = header["config"]
+        self.n_ranks: int = header["world"]
+        self.machines = hosts(header)
+        self.threads_set_by: str = header["threads"]["set_by"]
+
+
 class Detector:
-    """Watches the epochs of a run for one kind of finding, in memory that does not grow with them."""
+    """Watches the epochs of a job for one kind of finding, in memory that does not grow with them."""
+
+    def __init__(self, job: JobFacts) -> None:
+        self.job = job
 
     def add(self, epoch: Record) -> Verdict | None:
-        """Take the fields of an epoch's record; return what they have made certain."""
+        """Take the fields of an epoch's record; return what is certain since then."""
         raise NotImplementedError
 
     def finish(self) -> Verdict | None:
-        """Return what only the end of the run makes certain."""
+        """Return what is certain once the run has ended."""
         return None
 
 
@@ -49,3 +80,9 @@ def ranges(ranks: Sequence[int]) -> str:
         else:
             runs.append([rank])
     return ", ".join("-".join(map(str, run)) for run in runs)
+
+
+def first_hosts(texts: list[str], most: int = 3) -> str:
+    """Return the texts of the first hosts and the number of the others; the evidence has all."""
+    more = len(texts) - most
+    return ", ".join(texts[:most]) + (f" and on {more} more host{'s' * (more > 1)}" if more > 0 else "")

@@ -6,7 +6,7 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from ps.findings.targets_differ import targets_differ
+from ps.findings.targets_differ import chow_test
 
 Floats = NDArray[np.float64]
 comm = MPI.COMM_WORLD
@@ -20,7 +20,7 @@ KINDS: dict[str, Callable[[int], Floats]] = {
 
 
 def said(parts: list[Floats], targets: list[Floats]) -> bool:
-    found = targets_differ(comm, parts[comm.rank], targets[comm.rank][:, None])
+    found = chow_test(comm, parts[comm.rank], targets[comm.rank][:, None])
     return found is not None and "true weights" in found.text
 
 

@@ -22,8 +22,9 @@ from ps.coordinator import run_folder
 from ps.coordinator.coordinator import Coordinator, Metric
 from ps.coordinator.run_folder import make_folder
 from ps.coordinator.seat import CoordinatorSeat
-from ps.findings import replicas_differ, row_balance, skewed_rows, targets_differ
-from ps.findings.verdict import Verdict
+from ps.findings import row_balance
+from ps.findings.detectors import before_training
+from ps.findings.verdict import TrainingStart
 from ps.metrics.rank_row import RankRow
 from ps.sync.modes import AUTO, MODES, help_lines
 from ps.text.stdout import warn
@@ -190,9 +191,7 @@ def open_log(job: Job, topology: Topology, origin: Origin, sync_facts: dict[str,
     facts = header_facts(topology, config, data, job.model, job.sync.flat, job.threads)
     job.rank_status.folder = Path(at_root(comm, lambda: _begin_log(job, topology, origin, facts, sync_facts)))
     balance = row_balance.measure(comm, data, make_sampler(config, data, comm.size))
-    findings = _compare(job)
-    if "targets-differ" not in [finding.code for finding in findings]:
-        findings += filter(None, (skewed_rows.skewed_labels(balance), skewed_rows.skewed_targets(balance)))
+    findings = before_training(TrainingStart(comm, config, data, job.sync.flat.param_vector), balance)
 
     def note() -> None:
         coordinator = job.seat.here()
@@ -239,19 +238,6 @@ def appoint(job: Job, folder: Path, facts: dict[str, Any], *, resumed: bool, loc
     job.seat.appoint(coordinator)
     job.checkpointing.open(folder)
     return coordinator
-
-
-def _compare(job: Job) -> list[Verdict]:
-    """Return what ranks find when they compare what they start from. Collective."""
-    comm, config, data = job.comm, job.config, job.data
-    found = []
-    if config.init == "per-rank":
-        found.append(replicas_differ.replicas_differ(comm, job.sync.flat.param_vector))
-    if config.rows == "shard" and config.model == "linear":
-        low, high = len(data.train) * comm.rank // comm.size, len(data.train) * (comm.rank + 1) // comm.size
-        own = data.train[low:high]
-        found.append(targets_differ.targets_differ(comm, data.x[own], data.y[own]))
-    return [finding for finding in found if finding]
 
 
 def _metric(data: Dataset, model: Model | Mlp) -> Metric:

@@ -1,35 +1,37 @@
-"""TODO."""
+"""Verdict ``local-loss-misleads``: rank 0's loss and the loss over all ranks went opposite ways."""
 
-from ps.findings.verdict import Detector, Verdict
+from ps.findings.verdict import Detector, JobFacts, Verdict
 from ps.logfile.records import Record
 
 SLIGHT = 0.01
-"""A change of a loss by less than this share of it is none."""
+"""A change of a loss by less than this fraction of it does not count."""
 
 
 class LocalLossMisleads(Detector):
-    """The loss of rank 0's fixed rows went the other way than that over all ranks, from first epoch to last."""
+    """From first epoch to last, the loss of rank 0's rows went the other way than that over all ranks.
 
-    def __init__(self) -> None:
-        self.first: tuple[float, float] | None = None
-        self.last: tuple[float, float] | None = None
-        self.known = True
+    Only where rank 0 has the same rows in every epoch.
+    """
+
+    def __init__(self, job: JobFacts) -> None:
+        super().__init__(job)
+        self.comparable = job.config.get("rows") == "shard"
+        self.ends: list[tuple[float, float]] = []
+        """Both losses of the first and of the last epoch."""
 
     def add(self, epoch: Record) -> Verdict | None:
-        """See Rule."""
-        own = epoch["loss_by_rank"][0]
-        if own is None:  # it had no rows
-            self.known = False
-            return None
-        self.last = epoch["loss"], own
-        self.first = self.first or self.last
+        """See Detector."""
+        local = epoch["loss_by_rank"][0]
+        if local is None:  # rank 0 had no rows
+            self.comparable = False
+        self.ends[1:] = [(epoch["loss"], local)]
         return None
 
     def finish(self) -> Verdict | None:
-        """See Rule."""
-        if not self.known or self.first is None or self.last is None:
+        """See Detector."""
+        if not self.comparable or not self.ends:
             return None
-        (loss, local), (end_loss, end_local) = self.first, self.last
+        (loss, local), (end_loss, end_local) = self.ends[0], self.ends[-1]
         change, local_change = end_loss - loss, end_local - local
         slight = abs(change) < SLIGHT * abs(loss) or abs(local_change) < SLIGHT * abs(local)
         if change * local_change >= 0 or slight:
@@ -37,7 +39,6 @@ class LocalLossMisleads(Detector):
         ways = ("falls", "rises")
         return Verdict(
             code="local-loss-misleads",
-            severity="warning",
             ranks=[0],
             text=f"the loss of rank 0's rows alone {ways[local_change > 0]} from {local:.4g} to {end_local:.4g} while "
             f"the loss over all ranks {ways[change > 0]} from {loss:.4g} to {end_loss:.4g}; a program that prints rank "

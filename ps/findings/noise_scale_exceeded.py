@@ -1,37 +1,30 @@
-"""TODO."""
+"""Verdict ``noise-scale-exceeded``: the batch is far larger than the gradient noise scale."""
 
-from collections import deque
-
-from ps.findings.verdict import Detector, Verdict
+from ps.findings.verdict import Detector, JobFacts, Verdict
 from ps.logfile.records import Record
 
-NOISE_EPOCHS = 5
-
-
-NOISE_FROM = 10
-
-
-NOISE_TIMES = 4.0
+IN_A_ROW = 5
+MIN_EPOCH = 10
+TIMES = 4.0
 
 
 class NoiseScaleExceeded(Detector):
     """The batch is far above the gradient noise scale, so more rows a step, and more ranks for them, gain little.
 
-    Not said where a step takes all rows: that is plain gradient descent by choice, without noise.
+    Not where a step takes all rows: that is plain gradient descent by choice, without noise.
     """
 
-    def __init__(self) -> None:
-        self.recent: deque[float | None] = deque(maxlen=NOISE_EPOCHS)
-        self.said = False
+    def __init__(self, job: JobFacts) -> None:
+        super().__init__(job)
+        self.in_a_row = 0
 
     def add(self, epoch: Record) -> Verdict | None:
-        """See Rule."""
+        """See Detector."""
         batch, scale = sum(epoch["rows"]) / max(epoch["steps"], 1), epoch["noise_scale"]
-        beyond = scale is not None and epoch["steps"] > 1 and batch > NOISE_TIMES * scale
-        self.recent.append(scale if beyond else None)
-        if self.said or epoch["epoch"] < NOISE_FROM or len(self.recent) < NOISE_EPOCHS or None in self.recent:
+        beyond = scale is not None and epoch["steps"] > 1 and batch > TIMES * scale
+        self.in_a_row = self.in_a_row + 1 if beyond else 0
+        if self.in_a_row < IN_A_ROW or epoch["epoch"] < MIN_EPOCH:
             return None
-        self.said = True
         return Verdict(
             code="noise-scale-exceeded",
             severity="info",

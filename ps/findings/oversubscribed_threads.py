@@ -1,0 +1,40 @@
+"""Verdict ``oversubscribed-threads``: the ranks of a host have more BLAS threads than cores."""
+
+from ps.findings.verdict import JobFacts, Verdict, first_hosts
+from ps.logfile.header import Host
+
+
+def oversubscribed_threads(job: JobFacts) -> Verdict | None:
+    """Compare the threads of each host's ranks with the cores they may use."""
+    found = [host for host in job.machines if host.oversubscribed]
+    if not found:
+        return None
+    first = found[0]
+    n, cores = len(first.ranks), len(first.cores)
+    if n > cores:
+        remedy = f"start at most {cores} rank{'s' * (cores > 1)} on {first.name}, with one BLAS thread each, "
+        remedy += "or let them use more cores if it has more (mpirun -bind-to none, no taskset)"
+    else:
+        variable = "OMP_NUM_THREADS" if job.threads_set_by == "rankwise" else job.threads_set_by
+        remedy = f"unset {variable}, so that rankwise shares out the cores, or set it to at most {cores // n}"
+    return Verdict(
+        code="oversubscribed-threads",
+        ranks=sorted(rank for host in found for rank in host.ranks),
+        text=f"{first_hosts([_count(host) for host in found])}: they take turns on the cores, so while one computes "
+        "others stand still",
+        remedy=remedy,
+        evidence={
+            "hosts": [
+                {"host": host.name, "ranks": host.ranks, "threads": sum(host.threads), "cores": len(host.cores)}
+                for host in found
+            ]
+        },
+    )
+
+
+def _count(host: Host) -> str:
+    n, cores, each = len(host.ranks), len(host.cores), host.threads[0]
+    alike = len(set(host.threads)) == 1
+    ranks = f"{n} rank{'s' * (n > 1)}"
+    threads = f"{each} thread{'s' * (each > 1)} x {ranks}" if alike else f"{sum(host.threads)} threads of {ranks}"
+    return f"{threads} on {cores} core{'s' * (cores > 1)} of {host.name}"

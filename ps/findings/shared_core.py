@@ -1,0 +1,35 @@
+"""Verdict ``shared-core``: affinity masks put ranks on the same cores, though their host has a core for each."""
+
+from ps.findings.verdict import JobFacts, Verdict, first_hosts, named
+
+
+def shared_core(job: JobFacts) -> Verdict | None:
+    """Look for crowded masks on the hosts that have a core for each rank."""
+    found = [
+        (host.name, [host.ranks[i] for i in members], cores)
+        for host in job.machines
+        if len(host.ranks) <= len(host.cores)
+        for members, cores in confined(host.masks)
+    ]
+    if not found:
+        return None
+    texts = [
+        f"{named(ranks)} may only run on core{'s' * (len(cores) > 1)} {', '.join(map(str, cores))} of {host}"
+        for host, ranks, cores in found
+    ]
+    return Verdict(
+        code="shared-core",
+        ranks=sorted(rank for _, ranks, _ in found for rank in ranks),
+        text=f"{first_hosts(texts)}, fewer cores than ranks, though that host has a core for each of its ranks",
+        remedy="bind every rank to a core of its own (mpirun -bind-to core, srun --cpu-bind=cores) and start without "
+        "taskset",
+        evidence={"groups": [{"host": host, "ranks": ranks, "cores": cores} for host, ranks, cores in found]},
+    )
+
+
+def confined(masks: list[frozenset[int]]) -> list[tuple[list[int], list[int]]]:
+    """Return (ranks, cores) of each group of ranks that have the same mask and are more than its cores."""
+    groups: dict[frozenset[int], list[int]] = {}
+    for rank, mask in enumerate(masks):
+        groups.setdefault(mask, []).append(rank)
+    return [(ranks, sorted(mask)) for mask, ranks in groups.items() if len(ranks) > len(mask)]
