@@ -12,24 +12,6 @@ from common.errors import DataError
 
 def read_csv(path: Path, target: str) -> Raw:
     """Read a table whose column ``target`` is to be predicted."""
-    names, n_lines = _read_names(path, target)
-    try:
-        table = np.loadtxt(
-            path, delimiter=",", skiprows=n_lines, ndmin=2, quotechar='"', comments=None, encoding="utf-8-sig"
-        )
-    except (OSError, ValueError, MemoryError) as error:
-        raise DataError(f"{path}: not a table of numbers ({error})") from error
-    if table.shape[1] != len(names):
-        raise DataError(f"{path}: {len(names)} column names, but rows of {table.shape[1]} numbers")
-    column = names.index(target)
-    y = table[:, column]
-    if np.array_equal(y, np.round(y)) and np.abs(y).max() < 2**53:  # a whole-number column is class numbers by default
-        y = y.astype(np.int64)
-    return Raw(path.name, np.delete(table, column, axis=1), y, feature_names=names[:column] + names[column + 1 :])
-
-
-def _read_names(path: Path, target: str) -> tuple[list[str], int]:
-    """Return the column names and how many lines they take: names in quotes may hold line ends."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             header = csv.reader(file)
@@ -41,10 +23,22 @@ def _read_names(path: Path, target: str) -> tuple[list[str], int]:
     if not target:
         raise DataError(f"target: {path} needs one; name the column with --target: {listed}")
     if target not in names:
-        hint = f"no column {target!r} in {path} {nearest(target, names)}".rstrip()
-        raise DataError(f"target: {hint}; it has {listed}")
+        wrong = f"no column {target!r} in {path} {nearest(target, names)}".rstrip()
+        raise DataError(f"target: {wrong}; it has {listed}")
     if len(set(names)) < len(names):
         raise DataError(f"{path}: two columns have the same name; the first line takes one name a column")
     if empty:
         raise DataError(f"{path}: no rows")
-    return names, header.line_num
+    try:
+        table = np.loadtxt(
+            path, delimiter=",", skiprows=header.line_num, ndmin=2, quotechar='"', comments=None, encoding="utf-8-sig"
+        )
+    except (OSError, ValueError, MemoryError) as error:
+        raise DataError(f"{path}: not a table of numbers ({error})") from error
+    if table.shape[1] != len(names):
+        raise DataError(f"{path}: {len(names)} column names, but rows of {table.shape[1]} numbers")
+    column = names.index(target)
+    y = table[:, column]
+    if np.array_equal(y, np.round(y)) and np.abs(y).max() < 2**53:  # a whole-number column is class numbers by default
+        y = y.astype(np.int64)
+    return Raw(path.name, np.delete(table, column, axis=1), y, feature_names=names[:column] + names[column + 1 :])

@@ -37,9 +37,9 @@ class Raw:
 class Dataset:
     """Rows ready to train on; the same on every rank.
 
-    ``x``: (n, n_features), of the file's dtype until ``scale`` brings it to the configured one.
-    ``y``: (n,) int64 classes or (n, n_targets) of the configured dtype.
-    ``train``, ``validation``, ``test``: row numbers, disjoint and complete.
+    ``x``: (n, n_features), of the file's dtype until ``scale`` brings it to the configured one. ``y``: (n,) int64
+    classes or (n, n_targets) of the configured dtype. ``train``, ``validation``, ``test``: row numbers, disjoint and
+    complete.
     """
 
     name: str
@@ -122,13 +122,12 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
         _check_arrays(raw, raw.x_test, raw.y_test, "_test")
         n_test = len(raw.x_test)
         if x.shape[1:] != raw.x_test.shape[1:] or y.shape[1:] != raw.y_test.shape[1:]:
-            raise DataError(f"{name}: X {x.shape}, y {y.shape} and X_test {raw.x_test.shape}, y_test "
-                            f"{raw.y_test.shape} do not fit together; they take the same columns")  # fmt: skip
+            shapes = f"X {x.shape}, y {y.shape} and X_test {raw.x_test.shape}, y_test {raw.y_test.shape}"
+            raise DataError(f"{name}: {shapes} do not fit together; they take the same columns")
         x, y = np.concatenate([x, raw.x_test]), np.concatenate([y, raw.y_test])
     if as_classes and y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
-    sha256 = _fingerprint(x, y)
-    n_classes = 0
+    sha256, n_classes = _fingerprint(x, y), 0
     if as_classes:
         y, n_classes = _as_classes(name, y, len(y) - (n_test or 0))
     else:
@@ -145,25 +144,20 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
 
 def _check_arrays(raw: Raw, x: Array, y: Array, suffix: str = "") -> None:
     """Check that features and their target are finite numbers in arrays that fit together."""
-    both = {"X" + suffix: x, "y" + suffix: y}
-    x_label, y_label = both
-    for label, array in both.items():
+    for label, array in (("X", x), ("y", y)):
         if array.dtype.kind not in "fiub":
-            raise DataError(f"{raw.name}: {label} holds {array.dtype}; it takes numbers")
+            raise DataError(f"{raw.name}: {label}{suffix} holds {array.dtype}; it takes numbers")
     if x.ndim != 2 or x.shape[1] == 0:
-        raise DataError(f"{raw.name}: {x_label} has shape {x.shape}; it takes (rows, features)")
+        raise DataError(f"{raw.name}: X{suffix} has shape {x.shape}; it takes (rows, features)")
     if y.ndim not in (1, 2) or len(y) != len(x) or 0 in y.shape[1:]:
-        raise DataError(f"{raw.name}: {y_label} has shape {y.shape}; it takes ({len(x)},) or ({len(x)}, targets), "
-                        f"as {x_label} has rows")  # fmt: skip
-    for label, array in both.items():
+        allowed = f"({len(x)},) or ({len(x)}, targets), as X{suffix} has rows"
+        raise DataError(f"{raw.name}: y{suffix} has shape {y.shape}; it takes {allowed}")
+    for label, array in (("X", x), ("y", y if y.ndim == 2 else y[:, None])):
         if array.dtype.kind == "f" and not np.isfinite(array).all():
-            row, column = np.argwhere(~np.isfinite(array.reshape(len(x), -1)))[0].tolist()
-            value = array.reshape(len(x), -1)[row, column]
-            named = label == "X" and column < len(raw.feature_names)
-            where = f"column {raw.feature_names[column]!r}" if named else f"column {column}"
-            raise DataError(
-                f"{raw.name}: {label}, row {row}, {where}: got {value}; only finite numbers, clean the file"
-            )
+            row, column = np.argwhere(~np.isfinite(array))[0].tolist()
+            named = label + suffix == "X" and column < len(raw.feature_names)
+            where = f"{label}{suffix}, row {row}, column {repr(raw.feature_names[column]) if named else column}"
+            raise DataError(f"{raw.name}: {where}: got {array[row, column]}; only finite numbers, clean the file")
 
 
 def _wants_classes(config: RunConfig, y: Array) -> bool:
@@ -183,29 +177,24 @@ def _check_cast(name: str, label: str, array: Array) -> None:
 
 def _as_classes(name: str, y: Array, n_train: int) -> tuple[Array, int]:
     """Return the labels as int64 and the number of classes, which the first ``n_train`` rows decide."""
+    regression = "for a regression: --loss mse"
     if y.ndim != 1:
-        raise DataError(f"{name}: y has shape {y.shape}; class numbers take one column (for a regression: --loss mse)")
+        raise DataError(f"{name}: y has shape {y.shape}; class numbers take one column ({regression})")
     with np.errstate(over="ignore"):
         numbers = y.astype(np.float64)
     wrong = np.flatnonzero((numbers != np.floor(numbers)) | (numbers < 0) | (numbers >= LABELS_BELOW))
     if len(wrong):
-        raise DataError(
-            f"{name}: label {y[wrong[0]]} of row {wrong[0]} is outside the classes; labels are whole numbers from 0 "
-            "(for a regression: --loss mse)"
-        )
+        label = f"label {y[wrong[0]]} of row {wrong[0]}"
+        raise DataError(f"{name}: {label} is outside the classes; labels are whole numbers from 0 ({regression})")
     labels = numbers.astype(np.int64)
     n_classes = int(labels[:n_train].max()) + 1
     if n_classes > n_train:
-        raise DataError(
-            f"{name}: label {n_classes - 1} asks for {n_classes} classes, more than the {n_train} rows; "
-            "number the classes from 0, or for a regression say --loss mse"
-        )
+        label = f"label {n_classes - 1} asks for {n_classes} classes, more than the {n_train} rows"
+        raise DataError(f"{name}: {label}; number the classes from 0 ({regression})")
     outside = np.flatnonzero(labels >= n_classes)
     if len(outside):
-        raise DataError(
-            f"{name}: label {labels[outside[0]]} of test row {outside[0] - n_train} is outside the classes 0 to "
-            f"{n_classes - 1} of the training rows"
-        )
+        label, classes = f"label {labels[outside[0]]} of test row {outside[0] - n_train}", f"0 to {n_classes - 1}"
+        raise DataError(f"{name}: {label} is outside the classes {classes} of the training rows")
     return labels, max(n_classes, 2)
 
 

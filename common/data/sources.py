@@ -15,51 +15,37 @@ from common.errors import ConfigError, DataError
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What ``--data NAME`` means, or the path of a file whose name ends with ``.suffix``.
+    """``read``: takes the configuration, rank and number of ranks. Raises DataError if the file is broken."""
 
-    ``read``: takes the configuration, rank and number of ranks. Raises DataError if the file is broken.
-    """
-
-    name: str
     read: Callable[[RunConfig, int, int], Raw]
     named_columns: bool = False
     """Whether ``--target`` names the column to predict."""
 
-    @property
-    def is_file(self) -> bool:
-        """Whether the name is a suffix."""
-        return self.name.startswith(".")
+
+SOURCES: dict[str, Source] = {
+    "digits": Source(lambda *_: read_digits()),
+    "reference": Source(lambda _, rank, size: draw_ranks(rank, size)),
+    ".npz": Source(lambda config, *_: read_npz(Path(config.data))),
+    ".csv": Source(lambda config, *_: read_csv(Path(config.data), config.target), named_columns=True),
+}
+"""By what ``--data`` takes: the name of a set, or how the path of a file ends."""
 
 
-SOURCES = [
-    Source("digits", lambda *_: read_digits()),
-    Source("reference", lambda _, rank, size: draw_ranks(rank, size)),
-    Source(".npz", lambda config, *_: read_npz(Path(config.data))),
-    Source(".csv", lambda config, *_: read_csv(Path(config.data), config.target), named_columns=True),
-]
-
-
-def find(data: str) -> Source | None:
-    """Return the source that takes this value of ``--data``."""
+def file_suffix(data: str) -> str:
+    """Return how the path ends if ``data`` is one, nothing if it is the name of a set."""
     suffix = Path(data).suffix.lower()
-    return next((source for source in SOURCES if source.name == (suffix if source.is_file else data)), None)
-
-
-def is_file(data: str) -> bool:
-    """Say whether this value of ``--data`` is the path of a file, and not the name of a set."""
-    source = find(data)
-    return source is not None and source.is_file
+    return suffix if suffix in SOURCES else ""
 
 
 def allowed() -> str:
     """Return what ``--data`` takes."""
-    sets, files = ([source.name for source in SOURCES if source.is_file == kind] for kind in (False, True))
-    return f"{', '.join(sets)}, or the path of an {' or '.join(files)} file"
+    sets, suffixes = ([name for name in SOURCES if name.startswith(".") == is_file] for is_file in (False, True))
+    return f"{', '.join(sets)}, or the path of an {' or '.join(suffixes)} file"
 
 
 def check_target(config: RunConfig) -> None:
     """Raise ConfigError for a ``--target`` where columns have no names."""
-    source = find(config.data)
+    source = SOURCES.get(file_suffix(config.data) or config.data)
     if config.target and source and not source.named_columns:
         raise ConfigError(f"target: got {config.target!r}, but {config.data} has no named columns; leave --target out")
 
@@ -69,11 +55,10 @@ def read(config: RunConfig, rank: int, size: int) -> Raw:
 
     Raises DataError if the file is missing, broken or of no known kind.
     """
-    source, path = find(config.data), Path(config.data)
-    if source is None:
-        near = nearest(config.data, [source.name for source in SOURCES if not source.is_file])
-        hint = f"data: unknown set {config.data!r} {near}".rstrip()
-        raise DataError(f"{hint}; choose {allowed()}")
-    if source.is_file and not path.is_file():
+    path, suffix = Path(config.data), file_suffix(config.data)
+    if suffix and not path.is_file():
         raise DataError(f"data: no file {path}; the path is taken from where the job was started")
-    return source.read(config, rank, size)
+    if not suffix and config.data not in SOURCES:
+        hint = f"data: unknown set {config.data!r} {nearest(config.data, SOURCES)}".rstrip()
+        raise DataError(f"{hint}; choose {allowed()}")
+    return SOURCES[suffix or config.data].read(config, rank, size)

@@ -15,8 +15,8 @@ from common.nn.models import Model
 
 METHODS = ("shapes", "init", "predict", "loss_grad")
 LOSS_METHODS = ("encode", "sum", "correct")
-TAKEN = ("file", "allow_pickle", "x_mean", "x_scale")
-"""Names that model.npz has no room for: arguments of numpy.savez, and what else is saved there."""
+RESERVED = ("file", "allow_pickle", "x_mean", "x_scale")
+"""Names that no parameter in model.npz can have: arguments of numpy.savez, and what else is saved there."""
 MOST_NUMBERS = 2**40
 
 
@@ -27,9 +27,8 @@ def load(name: str, n_features: int, n_classes: int, n_targets: int) -> Model:
     """
     kind, n_outputs = _find(name), n_classes or n_targets
     model: Model = _run(name, f"{kind.__name__}({n_features}, {n_outputs})", lambda: kind(n_features, n_outputs))
-    missing = [m for m in METHODS if not callable(getattr(model, m, None))]
-    if missing:
-        raise ConfigError(f"model {name}: has no method {', '.join(missing)}; a model has {', '.join(METHODS)}")
+    if missing := _missing(model, METHODS):
+        raise ConfigError(f"model {name}: has no method {missing}; a model has {', '.join(METHODS)}")
     _check_shapes(name, _run(name, "shapes()", model.shapes))
     _check_loss(name, getattr(model, "loss", None), n_classes)
     return model
@@ -46,16 +45,15 @@ def _find(name: str) -> Any:
     except (Exception, SystemExit) as error:
         lost = error.name if isinstance(error, ModuleNotFoundError) else None
         if lost and f"{module_name}.".startswith(f"{lost}."):
-            raise ConfigError(
-                f"model {name}: no module {lost}, neither installed nor in the folder {folder}"
-            ) from error
-        raise ConfigError(f"model {name}: importing {module_name} failed: {_told(error)}") from error
+            found = f"no module {lost}, neither installed nor in the folder {folder}"
+        else:
+            found = f"importing {module_name} failed: {_describe(error)}"
+        raise ConfigError(f"model {name}: {found}") from error
     kind = getattr(module, class_name, None)
     if not isinstance(kind, type):
         classes = [n for n, v in vars(module).items() if isinstance(v, type) and v.__module__ == module_name]
-        raise ConfigError(
-            f"model {name}: {module_name} has no class {class_name}; it has {', '.join(classes) or 'no class at all'}"
-        )
+        listed = ", ".join(classes) or "no class at all"
+        raise ConfigError(f"model {name}: {module_name} has no class {class_name}; it has {listed}")
     return kind
 
 
@@ -63,10 +61,10 @@ def _run(name: str, what: str, act: Callable[[], Any]) -> Any:
     try:
         return act()
     except (Exception, SystemExit) as error:
-        raise ConfigError(f"model {name}: {what} failed: {_told(error)}") from error
+        raise ConfigError(f"model {name}: {what} failed: {_describe(error)}") from error
 
 
-def _told(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     """Return what an error of the user's code says, and where in that code it arose."""
     text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     ours = (__file__, importlib.__file__)
@@ -75,38 +73,37 @@ def _told(error: BaseException) -> str:
     return f"{text} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if known else text
 
 
+def _missing(made: Any, methods: tuple[str, ...]) -> str:
+    return ", ".join(method for method in methods if not callable(getattr(made, method, None)))
+
+
 def _check_shapes(name: str, shapes: Any) -> None:
+    start = f"model {name}: shapes()"
     if not isinstance(shapes, dict) or not shapes:
-        raise ConfigError(f"model {name}: shapes() returned {brief(shapes)}; it returns a dict of name to shape")
+        raise ConfigError(f"{start} returned {brief(shapes)}; it returns a dict of name to shape")
     for key, shape in shapes.items():
-        if not (isinstance(key, str) and key.isidentifier()) or key in TAKEN:
-            raise ConfigError(
-                f"model {name}: shapes() has a parameter {brief(key)}; allowed is a name of letters, digits and _, "
-                f"but not {', '.join(TAKEN)}"
-            )
+        if not (isinstance(key, str) and key.isidentifier()) or key in RESERVED:
+            allowed = f"a name of letters, digits and _, but not {', '.join(RESERVED)}"
+            raise ConfigError(f"{start} has a parameter {brief(key)}; allowed is {allowed}")
         if not (isinstance(shape, tuple) and all(type(n) is int and n > 0 for n in shape)):
-            raise ConfigError(
-                f"model {name}: shapes() gives {key} the shape {brief(shape)}; allowed is a tuple of int above 0"
-            )
+            raise ConfigError(f"{start} gives {key} the shape {brief(shape)}; allowed is a tuple of int above 0")
     if sum(math.prod(shape) for shape in shapes.values()) > MOST_NUMBERS:
-        raise ConfigError(
-            f"model {name}: shapes() asks for more than {MOST_NUMBERS} numbers, which is the most allowed"
-        )
+        raise ConfigError(f"{start} asks for more than {MOST_NUMBERS} numbers, which is the most allowed")
 
 
 def _check_loss(name: str, loss: Any, n_classes: int) -> None:
-    missing = [m for m in LOSS_METHODS if not callable(getattr(loss, m, None))]
-    if missing:
+    if missing := _missing(loss, LOSS_METHODS):
         raise ConfigError(
-            f"model {name}: its loss, {brief(loss)}, has no method {', '.join(missing)}; take one of "
-            "common/nn/functional.py, such as SoftmaxCrossEntropy(), or a class with the same methods"
+            f"model {name}: its loss, {brief(loss)}, has no method {missing}; take one of common/nn/functional.py, "
+            "such as SoftmaxCrossEntropy(), or a class with the same methods"
         )
+    wrong = ""
     if isinstance(loss, MeanSquaredError) and n_classes:
-        raise DataError(f"model {name}: its loss takes numbers, but the target is read as classes; add --loss mse")
-    if isinstance(loss, SoftmaxCrossEntropy | LogisticCrossEntropy) and not n_classes:
-        raise DataError(
-            f"model {name}: its loss takes classes, but the target is read as numbers; whole numbers are read as "
-            "classes with --loss cross-entropy"
-        )
-    if isinstance(loss, LogisticCrossEntropy) and n_classes != 2:
-        raise DataError(f"model {name}: the target has {n_classes} classes; its loss takes 2")
+        wrong = "its loss takes numbers, but the target is read as classes; add --loss mse"
+    elif isinstance(loss, SoftmaxCrossEntropy | LogisticCrossEntropy) and not n_classes:
+        wrong = "its loss takes classes, but the target is read as numbers; whole numbers are read as classes with "
+        wrong += "--loss cross-entropy"
+    elif isinstance(loss, LogisticCrossEntropy) and n_classes != 2:
+        wrong = f"the target has {n_classes} classes; its loss takes 2"
+    if wrong:
+        raise DataError(f"model {name}: {wrong}")

@@ -105,7 +105,10 @@ class Backprop:
         self.loss = model.loss.gradient(self.out)
 
     def loss_grad(self, batch: Batch, scale: float, ready: Ready | None) -> float:
-        """See Gradient in ``models.py``."""
+        """Write ``scale`` times the gradient of the sum of the rows' losses; return that sum, unscaled.
+
+        Calls ``ready(start)`` when the flat gradient is final from ``start`` on.
+        """
         loss_sum = self.forward(batch, scale)
         self.backward(batch, ready)
         return loss_sum

@@ -36,42 +36,29 @@ class Model(Protocol):
         """
 
 
-class Gradient(Protocol):
-    """A model made ready to compute gradients into ``flat``, for a fixed number of rows."""
-
-    def loss_grad(self, batch: Batch, scale: float, ready: Ready | None) -> float:
-        """Write ``scale`` times the gradient of the sum of the rows' losses into ``flat``; return that sum, unscaled.
-
-        Calls ``ready(start)`` when the flat gradient is final from ``start`` on.
-        """
-
-    def forward(self, batch: Batch, scale: float) -> float:
-        """Do the first half of ``loss_grad``; return the sum of losses."""
-
-    def backward(self, batch: Batch, ready: Ready | None) -> None:
-        """Do the second half."""
-
-
 class PlainGradient:
-    """A model of one's own: it computes loss and gradient in one call, and the gradient is scaled afterwards."""
+    """The steps of a model of one's own, which computes loss and gradient in one call; they are scaled afterwards."""
 
     def __init__(self, model: Model, flat: Flat) -> None:
-        self.model = model
-        self.flat = flat
+        self.model, self.flat = model, flat
 
     def loss_grad(self, batch: Batch, scale: float, ready: Ready | None) -> float:  # noqa: ARG002
-        """See Gradient."""
+        """See Backprop."""
         flat = self.flat
         loss_sum = self.model.loss_grad(flat.params, batch.x[:, :-1], batch.y, flat.grads, lambda name: None)  # noqa: ARG005
         np.multiply(flat.grad_vector, scale, out=flat.grad_vector)
         return loss_sum
 
     def forward(self, batch: Batch, scale: float) -> float:
-        """Do both halves."""
+        """Do all of ``loss_grad``."""
         return self.loss_grad(batch, scale, None)
 
     def backward(self, batch: Batch, ready: Ready | None) -> None:
-        """Do nothing."""
+        """Do nothing: ``forward`` has done it."""
+
+
+Gradient = Backprop | PlainGradient
+"""A model made ready to compute gradients for a fixed number of rows."""
 
 
 def gradient(model: Model | Mlp, flat: Flat, n_rows: int) -> Gradient:

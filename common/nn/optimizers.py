@@ -11,29 +11,35 @@ from common.flat import Array
 class Optimizer:
     """An update rule with its state for the blocks of parameters it was made with: all of them, or a rank's slices.
 
-    Per step: ``begin`` once, then ``update`` for every block. Weight decay is L2 in the gradient unless a rule says
-    otherwise.
+    Per step: ``begin`` once, then ``update`` for every block. ``t``: steps begun; ``tmp``: scratch memory for a block.
     """
 
+    names: tuple[str, ...] = ()
+    """Of the state arrays, which start at 0."""
+
     def __init__(self, blocks: Sequence[Array], config: RunConfig) -> None:
-        self.params = list(blocks)
-        self.weight_decay = config.weight_decay
-        self.lr = 0.0
+        self.params, self.weight_decay, self.momentum = list(blocks), config.weight_decay, config.momentum
+        self.lr, self.t = 0.0, 0
+        self.arrays = {name: [np.zeros_like(p) for p in self.params] for name in self.names}
+        scratch = np.empty(max((p.size for p in self.params), default=0), config.dtype)
+        self.tmp = [scratch[: p.size].reshape(p.shape) for p in self.params]
 
     def begin(self, lr: float) -> float:
         """Start a step; return what the mean gradient comes multiplied by (SGD: the rate, which spares it a pass)."""
         self.lr = lr
+        self.t += 1
         return 1.0
 
     def undo_begin(self) -> None:
         """Take back the last ``begin``, whose step updates nothing."""
+        self.t -= 1
 
     def update(self, block: int, grad: Array) -> None:
         """Change a block in place; ``grad`` has its shape and may be overwritten."""
 
     def state(self) -> dict[str, list[Array]]:
         """Return the live state arrays by name, one a block, of its shape."""
-        return {}
+        return self.arrays
 
     def counts(self) -> dict[str, int]:
         """Return the rest of the state: whole numbers by name."""
@@ -42,13 +48,19 @@ class Optimizer:
     def restore(self, counts: dict[str, int]) -> None:
         """Set these numbers; the arrays of ``state`` are filled in place."""
 
+    def _decayed(self, block: int, grad: Array) -> None:
+        """Add the gradient of wd/2 |p|^2 (L2)."""
+        if self.weight_decay:
+            np.multiply(self.params[block], self.weight_decay, out=self.tmp[block])
+            np.add(grad, self.tmp[block], out=grad)
+
 
 class Sgd(Optimizer):
     """p -= lr (g + wd p), as p = (1 - lr wd) p - lr g."""
 
     def begin(self, lr: float) -> float:
         """See Optimizer."""
-        self.lr = lr
+        super().begin(lr)
         return lr
 
     def update(self, block: int, grad: Array) -> None:
@@ -59,39 +71,16 @@ class Sgd(Optimizer):
         np.subtract(params, grad, out=params)
 
 
-class _Stateful(Optimizer):
-    """A rule with state arrays, and scratch memory for one block."""
-
-    def __init__(self, blocks: Sequence[Array], config: RunConfig) -> None:
-        super().__init__(blocks, config)
-        scratch = np.empty(max((p.size for p in self.params), default=0), config.dtype)
-        self.tmp = [scratch[: p.size].reshape(p.shape) for p in self.params]
-
-    def zeros(self) -> list[Array]:
-        """Return a new state array for every block."""
-        return [np.zeros_like(p) for p in self.params]
-
-    def _decayed(self, block: int, grad: Array) -> None:
-        """Add the gradient of wd/2 |p|^2 (L2)."""
-        if self.weight_decay:
-            np.multiply(self.params[block], self.weight_decay, out=self.tmp[block])
-            np.add(grad, self.tmp[block], out=grad)
-
-
-class Momentum(_Stateful):
+class Momentum(Optimizer):
     """v = m v + g; p -= lr v (Polyak 1964, with the rate outside v: it may change on the way)."""
 
+    names = ("velocity",)
     nesterov = False
-
-    def __init__(self, blocks: Sequence[Array], config: RunConfig) -> None:
-        super().__init__(blocks, config)
-        self.momentum = config.momentum
-        self.velocity = self.zeros()
 
     def update(self, block: int, grad: Array) -> None:
         """Update the velocity, then the parameters."""
         self._decayed(block, grad)
-        velocity, tmp, params = self.velocity[block], self.tmp[block], self.params[block]
+        velocity, tmp, params = self.arrays["velocity"][block], self.tmp[block], self.params[block]
         np.multiply(velocity, self.momentum, out=velocity)
         np.add(velocity, grad, out=velocity)
         if self.nesterov:
@@ -102,10 +91,6 @@ class Momentum(_Stateful):
             np.multiply(velocity, self.lr, out=tmp)
         np.subtract(params, tmp, out=params)
 
-    def state(self) -> dict[str, list[Array]]:
-        """Return the velocity."""
-        return {"velocity": self.velocity}
-
 
 class Nesterov(Momentum):
     """v = m v + g; p -= lr (g + m v) (Sutskever et al. 2013, section 2, in the form PyTorch uses)."""
@@ -113,29 +98,17 @@ class Nesterov(Momentum):
     nesterov = True
 
 
-class Adam(_Stateful):
+class Adam(Optimizer):
     """Kingma & Ba 2015, Algorithm 1, eps outside the root; b1 0.9, b2 0.999, eps 1e-8; L2 enters the gradient."""
 
+    names = ("m", "v")
     b1, b2, eps = 0.9, 0.999, 1e-8
     decoupled = False
 
-    def __init__(self, blocks: Sequence[Array], config: RunConfig) -> None:
-        super().__init__(blocks, config)
-        self.m, self.v = self.zeros(), self.zeros()
-        self.t = 0
-
-    def begin(self, lr: float) -> float:
-        """See Optimizer."""
-        self.t += 1
-        return super().begin(lr)
-
-    def undo_begin(self) -> None:
-        """Count one step less."""
-        self.t -= 1
-
     def update(self, block: int, grad: Array) -> None:
         """M = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2; p -= lr m^ / (sqrt(v^) + eps), ^ bias-corrected."""
-        params, m, v, tmp, t = self.params[block], self.m[block], self.v[block], self.tmp[block], self.t
+        params, tmp, t = self.params[block], self.tmp[block], self.t
+        m, v = self.arrays["m"][block], self.arrays["v"][block]
         if self.decoupled:
             np.multiply(params, 1 - self.lr * self.weight_decay, out=params)
         else:
@@ -153,10 +126,6 @@ class Adam(_Stateful):
         np.divide(m, tmp, out=tmp)
         np.multiply(tmp, self.lr / (1 - self.b1**t), out=tmp)
         np.subtract(params, tmp, out=params)
-
-    def state(self) -> dict[str, list[Array]]:
-        """Return both moments."""
-        return {"m": self.m, "v": self.v}
 
     def counts(self) -> dict[str, int]:
         """Return the steps done."""

@@ -46,18 +46,17 @@ OVER_EPOCHS: dict[type[Detector], Sequence[str]] = {
     LocalLossMisleads: (),
 }
 MOST_RANKS = 10_000_000
-Key = tuple[str, tuple[int, ...]]
-"""Code and ranks of a verdict, which is reported once."""
+Said = set[tuple[str, tuple[int, ...]]]
+"""Codes and ranks of the verdicts that have been reported."""
 
 
-def _new(found: Iterable[tuple[Verdict | None, Sequence[str]]], said: set[Key]) -> list[Verdict]:
+def _new(found: Iterable[tuple[Verdict | None, Sequence[str]]], said: Said) -> list[Verdict]:
     """Return the verdicts that are worth reporting after those in ``said``, and add them to it."""
     new = []
     for verdict, unless in found:
-        if verdict is None or (verdict.code, tuple(verdict.ranks)) in said or {code for code, _ in said} & {*unless}:
-            continue
-        said.add((verdict.code, tuple(verdict.ranks)))
-        new.append(verdict)
+        if verdict and (verdict.code, tuple(verdict.ranks)) not in said and not {code for code, _ in said} & {*unless}:
+            said.add((verdict.code, tuple(verdict.ranks)))
+            new.append(verdict)
     return new
 
 
@@ -76,16 +75,33 @@ class Findings:
     def __init__(self, header: Record) -> None:
         self.job = JobFacts(header)
         self.detectors = {detector(self.job): unless for detector, unless in OVER_EPOCHS.items()}
-        self.said: set[Key] = set()
+        self.said: Said = set()
 
     def note(self, code: str, ranks: list[int]) -> None:
         """Remember a finding that somebody else has made, or that the log has already."""
         self.said.add((code, tuple(ranks)))
 
     def recall(self, log: Path) -> None:
-        """Remember what the log of an earlier job says. Raises LogError."""
-        for code, ranks in already_reported(LogReader(log).entries()):
-            self.note(code, ranks)
+        """Remember what the log says of the run so far. Raises LogError.
+
+        Ranks are numbered as at the log's end: where some have died, the others are numbered again.
+        """
+        started: list[int] = []  # by rank, its number at the job's start
+        for entry in LogReader(log).entries():
+            record = entry.record() if entry.kind in ("header", "event", "verdict") else {}
+            if entry.kind == "verdict":
+                if not isinstance(code := record.get("code"), str):
+                    raise entry.error("verdict without a code; by another program? start a new run")
+                self.note(code, _ranks(entry, record.get("ranks")))
+            elif entry.kind == "header" or record.get("what") == "resume":
+                (world,) = _ranks(entry, [record.get("world" if entry.kind == "header" else "ranks")])
+                started = list(range(world))
+            elif record.get("what") == "shrink":
+                alive = _ranks(entry, record.get("alive"))
+                now = {started.index(rank): new for new, rank in enumerate(alive) if rank in started}
+                kept = [(code, ranks) for code, ranks in self.said if now.keys() >= {*ranks}]
+                self.said = {(code, tuple(now[rank] for rank in ranks)) for code, ranks in kept}
+                started = alive
 
     def start(self) -> list[Verdict]:
         """Return what the header shows."""
@@ -98,30 +114,6 @@ class Findings:
     def finish(self) -> list[Verdict]:
         """Return what is certain once the run has ended."""
         return _new(((one.finish(), unless) for one, unless in self.detectors.items()), self.said)
-
-
-def already_reported(entries: Iterable[Entry]) -> list[tuple[str, list[int]]]:
-    """Return the findings of a log by code and ranks; those on ranks that a later job continues without are left out.
-
-    Ranks are numbered as at the log's end: where some have died, the others are numbered again. Raises LogError.
-    """
-    found: list[tuple[str, list[int]]] = []
-    started: list[int] = []  # by rank, its number at the job's start
-    for entry in entries:
-        record = entry.record() if entry.kind in ("header", "event", "verdict") else {}
-        if entry.kind == "verdict":
-            if not isinstance(code := record.get("code"), str):
-                raise entry.error("verdict without a code; by another program? start a new run")
-            found.append((code, _ranks(entry, record.get("ranks"))))
-        elif entry.kind == "header" or record.get("what") == "resume":
-            (world,) = _ranks(entry, [record.get("world" if entry.kind == "header" else "ranks")])
-            started = list(range(world))
-        elif record.get("what") == "shrink":
-            alive = _ranks(entry, record.get("alive"))
-            now = {started.index(rank): new for new, rank in enumerate(alive) if rank in started}
-            found = [(code, [now[r] for r in ranks]) for code, ranks in found if all(r in now for r in ranks)]
-            started = alive
-    return found
 
 
 def _ranks(entry: Entry, value: Any) -> list[int]:

@@ -19,9 +19,9 @@ CANCELLED = 2.0
 class PullsAgainst(Detector):
     """A rank whose share of the gradient is negative: what it adds undoes what the others' rows ask for.
 
-    Not every negative share is a fault. Where fixed rows have been learnt, their ranks' gradients cancel in the sum,
-    and shares, which are divided by its square, may be anything, of one sign for long. So only epochs count whose ranks
-    did not cancel (gradient diversity at most 2), and all epochs for a rank that has pulled against since the first.
+    Where fixed rows have been learnt, their ranks' gradients cancel in the sum, and shares, which are divided by its
+    square, may be anything. So only epochs count whose ranks did not cancel (gradient diversity at most 2), and all
+    epochs for a rank that has pulled against since the first.
     """
 
     def __init__(self, job: JobFacts) -> None:
@@ -47,30 +47,28 @@ class PullsAgainst(Detector):
 
     def _look(self, enough: int) -> Verdict | None:
         """Look for ranks with ``enough`` negative shares in the recent epochs whose mean is low enough."""
-        means, counts = {}, {}
-        for rank in set(range(self.job.n_ranks)) - self.said:
+        ranks, means, counts = [], [], []
+        for rank in (rank for rank in range(self.job.n_ranks) if rank not in self.said):
             shares = [s for _, by_rank in self.recent if (s := by_rank[rank]) is not None]
-            negative = sum(s < 0 for s in shares)
-            if negative >= enough and fmean(shares) <= MEAN_SHARE / self.job.n_ranks:
-                means[rank], counts[rank] = fmean(shares), negative
-        self.said.update(means)
-        return self._verdict(means, counts) if means else None
-
-    def _verdict(self, means: dict[int, float], counts: dict[int, int]) -> Verdict:
-        ranks, first, last = sorted(means), self.recent[0][0], self.recent[-1][0]
-        one = len(ranks) == 1
-        shares = ", ".join(f"{100 * means[rank]:.1f} %{'' if one else f' on rank {rank}'}" for rank in ranks[:4])
+            n_negative = sum(s < 0 for s in shares)
+            if n_negative >= enough and fmean(shares) <= MEAN_SHARE / self.job.n_ranks:
+                ranks.append(rank)
+                means.append(fmean(shares))
+                counts.append(n_negative)
+        if not ranks:
+            return None
+        self.said.update(ranks)
+        first, last, one = self.recent[0][0], self.recent[-1][0], len(ranks) == 1
+        listed = [
+            f"{100 * mean:.1f} %" + f" on rank {rank}" * (not one) for rank, mean in zip(ranks, means, strict=True)
+        ]
         return Verdict(
             code="pulls-against",
             ranks=ranks,
             text=f"{named(ranks)} pull{'s' * one} against the update: the mean share of the gradient in epochs {first} "
-            f"to {last} is {shares}{', ...' * (len(ranks) > 4)} (of 100 % over all ranks), negative in "
-            f"{'' if one else 'at least '}{min(counts.values())} of these {len(self.recent)} epochs",
+            f"to {last} is {', '.join(listed[:4])}{', ...' * (len(ranks) > 4)} (of 100 % over all ranks), negative in "
+            f"{'at least ' * (not one)}{min(counts)} of these {len(self.recent)} epochs",
             remedy="compare the rows and targets of these ranks with the others' (record balance in the log), and how "
             "they were made; a random seed that depends on the rank is a usual cause",
-            evidence={
-                "epochs": [first, last],
-                "mean_share": [means[rank] for rank in ranks],
-                "negative_epochs": [counts[rank] for rank in ranks],
-            },
+            evidence={"epochs": [first, last], "mean_share": means, "negative_epochs": counts},
         )

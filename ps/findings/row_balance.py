@@ -11,6 +11,7 @@ from common.data.sampler import RowSampler
 from common.flat import Array
 from ps.comm.collectives import allgather
 from ps.logfile.records import Record
+from ps.metrics.epoch_metrics import plain
 
 MOST_NUMBERS = 1 << 16
 """Labels and means that a record holds over all ranks; beyond, it has the distances only."""
@@ -41,9 +42,9 @@ def _labels(comm: MPI.Comm, data: Dataset, rows: Rows) -> dict[str, Any]:
     own = np.bincount(data.y[rows], minlength=data.n_classes)
     whole = np.empty_like(own)
     comm.Allreduce(own, whole)
+    labels = own.tolist() if comm.size * data.n_classes <= MOST_NUMBERS else None
     distance = 0.5 * float(np.abs(own / len(rows) - whole / whole.sum()).sum()) if len(rows) else None
-    small = comm.size * data.n_classes <= MOST_NUMBERS
-    return {"labels": own.tolist() if small else None, "label_z": label_z(own, whole), "label_distance": distance}
+    return {"labels": labels, "label_z": label_z(own, whole), "label_distance": distance}
 
 
 def label_z(own: Rows, whole: Rows) -> float | None:
@@ -74,37 +75,25 @@ def _moments(comm: MPI.Comm, of: str, values: Array, rows: Rows) -> dict[str, An
     Collective.
     """
     columns, n = values.shape[1], max(len(rows), 1)
-    blocks = list(row_blocks(len(rows), columns))
     sums, squares = np.zeros(columns + 1), np.zeros(columns)
     with np.errstate(all="ignore"):
         sums[-1] = len(rows)
-        for block in blocks:
+        for block in row_blocks(len(rows), columns):
             sums[:-1] += values[rows[block]].astype(np.float64).sum(axis=0)
         own = sums[:-1] / n
         comm.Allreduce(MPI.IN_PLACE, sums)
         mean = sums[:-1] / sums[-1]
-        for block in blocks:
+        for block in row_blocks(len(rows), columns):
             squares += np.square(values[rows[block]].astype(np.float64) - mean).sum(axis=0)
         variance = np.maximum(squares / n - np.square(own - mean), 0)
         comm.Allreduce(MPI.IN_PLACE, squares)
         deviation = np.sqrt(squares / sums[-1])
         deviation[~np.isfinite(deviation)] = np.nan
         apart = np.divide(own - mean, deviation, out=np.zeros(columns), where=~is_constant(deviation, mean))
-        z, distance = np.abs(apart).max() * math.sqrt(n), np.sqrt(np.square(apart).mean())
+        z, distance = plain(np.array([np.abs(apart).max() * math.sqrt(n), np.sqrt(np.square(apart).mean())]))
     if not len(rows):
         return {}
-    small = comm.size * columns <= MOST_NUMBERS
-    return {
-        f"{of}_mean": _numbers(own) if small else None,
-        f"{of}_variance": _numbers(variance) if small else None,
-        f"{of}_z": _number(z),
-        f"{of}_distance": _number(distance),
-    }
-
-
-def _number(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
-
-
-def _numbers(values: Array) -> list[float | None]:
-    return [_number(value) for value in values.tolist()]
+    numbers = {f"{of}_z": z, f"{of}_distance": distance}
+    if comm.size * columns <= MOST_NUMBERS:
+        numbers |= {f"{of}_mean": plain(own), f"{of}_variance": plain(variance)}
+    return numbers

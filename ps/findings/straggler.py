@@ -13,7 +13,7 @@ from ps.metrics.epoch_metrics import useful_s
 EPOCHS, ENOUGH, ENOUGH_IF_CLEAR = 5, 4, 3
 """Reported where it is so in so many of the last epochs."""
 CLEAR = 1.5
-"""Times what is slow: a rank slower than that is hardly so by chance in 3 epochs, if times scatter as assumed below."""
+"""Times what is slow: a rank slower than that is hardly so by chance in 3 epochs."""
 LONG = 10
 """Epochs of which the shortest is looked at."""
 MIN_Z = 3.5
@@ -78,13 +78,11 @@ class Straggler(Detector):
     """A rank that takes longer to compute than the others, epoch after epoch, so that they wait for it.
 
     Robust z > 3.5 (Iglewicz & Hoaglin 1993) in 4 of the last 5 epochs. Beyond that it must be 1.5 times as slow as the
-    others' median (2 times where ranks share cores), since z alone calls a rank an outlier that is 2 % slower among
-    equals, and by 50 ms, since in short epochs a process that gets a core for a while makes any rank look slow. 3 of 5
-    are enough at 1.5 times that. A smaller difference is looked for in the last 10 epochs (5 or more in a shorter run):
-    other processes only ever add time, so the shortest time of a rank that is slow in all of them is longer than what
-    the others take in a quarter of theirs. Work is compute + input without summing, which in the shared modes uses
-    memory that all ranks access. In simulations of equal ranks whose times scatter by 5 to 15 % (30 % where they share
-    cores), less than 1 % of runs of 30 epochs have a straggler (tests/test_verdicts.py).
+    others' median, since z alone calls a rank an outlier that is 2 % slower among equals, and by 50 ms, since in short
+    epochs a process that gets a core for a while makes any rank look slow. A smaller difference is looked for in the
+    last 10 epochs (5 or more in a shorter run): other processes only ever add time, so the shortest time of a rank that
+    is slow in all of them is longer than what the others take in a quarter of theirs. tests/test_verdicts.py has how
+    seldom equal ranks have a straggler.
     """
 
     def __init__(self, job: JobFacts) -> None:

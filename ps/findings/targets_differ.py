@@ -38,11 +38,12 @@ def chow_test(comm: "MPI.Comm", x: Array, y: Array) -> Verdict | None:
     """Test whether one linear relation explains all ranks' rows as well as one per rank does.
 
     ``x``: (n_i, features), ``y``: (n_i, targets), this rank's rows. Chow 1960, Econometrica 28(3), over P groups with
-    k = features + 1 coefficients each and n rows in all: F = ((RSS - sum RSS_i) / (k (P - 1))) / (sum RSS_i / (n - P
-    k)), from QR factors. Collective; the same verdict on every rank. None where the test cannot decide: too few rows
-    or too many features for it; and where rows are merely sorted by their target: each rank then sees part of its
-    range, which flattens its own fit (Goldberger 1981, Journal of Econometrics 15), though one relation made all rows.
-    ``skewed-targets`` reports that.
+    k = features + 1 coefficients each and n rows in all, from QR factors:
+    F = ((RSS - sum RSS_i) / (k (P - 1))) / (sum RSS_i / (n - P k)). Collective; the same verdict on every rank.
+
+    None where rows are too few or features too many for the test; and where rows are merely sorted by their target,
+    which ``skewed-targets`` reports: each rank then sees part of its range, which flattens its own fit (Goldberger
+    1981, Journal of Econometrics 15), though one relation made all rows.
     """
     n_i, k, targets = len(x), x.shape[1] + 1, y.shape[1]
     counts = np.empty(comm.size, np.int64)

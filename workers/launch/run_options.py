@@ -177,7 +177,7 @@ def _checked(options: Any, modes: dict[str, str], command: Command) -> RunConfig
     values = {name: getattr(options, name) for name in FIELDS}
     if values["mode"] not in modes:
         raise ConfigError(unknown_value("mode", values["mode"], modes))
-    if sources.is_file(values["data"]):  # the saved configuration must work from anywhere
+    if sources.file_suffix(values["data"]):  # the saved configuration must work from anywhere
         values["data"] = str(_expanded("data", values["data"]).absolute())
     if values["output"].startswith("~"):
         values["output"] = str(_expanded("output", values["output"]))
