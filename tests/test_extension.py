@@ -1,0 +1,148 @@
+"""What is added in this file alone, by a class or function and one line, works everywhere."""
+
+import csv
+import io
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from common.config import RunConfig
+from common.data import sources
+from common.data.dataset import Raw
+from common.data.sources import SOURCES, Source
+from common.errors import ConfigError, DataError
+from ps.findings import detectors
+from ps.findings.detectors import Findings, before_training
+from ps.findings.verdict import Detector, TrainingStart, Verdict
+from ps.logfile.reader import LogReader
+from ps.logfile.records import Record
+from ps.logfile.schema import Check
+from tests import synthetic
+from tests.ranks import Result, epochs, finish, mpirun, popen, records
+
+
+def extended(n: int, door: str, add: Callable[[], None], *arguments: str, cwd: Path) -> Result:
+    """Run a door on n ranks, each of which has called ``add``, a function of this file, first."""
+    code = f"import sys, {door}; from tests import test_extension as own; own.{add.__name__}(); sys.exit({door}.main())"
+    return mpirun(n, "-c", code, *arguments, "--output", "run", cwd=cwd)
+
+
+def read_with(cwd: Path, *arguments: str) -> str:
+    """Return what a command of ``ps.log`` says of the run; it knows nothing of this file."""
+    result = finish(popen([sys.executable, "-m", "ps.log", *arguments], cwd=cwd))
+    assert result.code == 0, result.err
+    return result.out
+
+
+def check_readers(cwd: Path) -> str:
+    """Return the text of ``show``, after ``report``, ``export --csv`` and the schema have taken the run too."""
+    assert list(LogReader(cwd / "run" / "coordinator.msgpack", Check()).records())
+    read_with(cwd, "report", "run", "--output", "report.html")
+    table = list(csv.DictReader(io.StringIO(read_with(cwd, "export", "run", "--csv"))))
+    assert {row["epoch"] for row in table} == {str(epoch["epoch"]) for epoch in epochs(cwd / "run")}
+    return " ".join(read_with(cwd, "show", "run").split())
+
+
+# a verdict
+
+
+class SecondEpoch(Detector):
+    """Reports that there was a second epoch."""
+
+    def add(self, epoch: Record) -> Verdict | None:
+        if epoch["epoch"] < 2:
+            return None
+        evidence = {"loss": epoch["loss"], "ranks": self.job.n_ranks}
+        return Verdict(
+            code="second-epoch", ranks=[0], text="a second epoch was trained", remedy="train one", evidence=evidence
+        )
+
+
+def add_verdict() -> None:
+    detectors.OVER_EPOCHS[SecondEpoch] = ()
+
+
+def test_a_verdict_is_a_class_and_a_line(tmp_path: Path) -> None:
+    result = extended(2, "workers.run", add_verdict, "--epochs", "4", "--hidden", "4", cwd=tmp_path)
+    assert result.code == 0, result.err
+    assert result.out.count("Verdict (warning): a second epoch was trained") == 1
+    (found,) = [r for r in records(tmp_path / "run") if r["kind"] == "verdict" and r["code"] == "second-epoch"]
+    assert (found["ranks"], found["evidence"]) == ([0], {"loss": epochs(tmp_path / "run")[1]["loss"], "ranks": 2})
+    assert "a second epoch was trained" in check_readers(tmp_path)
+    assert "second epoch was trained" in (tmp_path / "report.html").read_text()
+    assert "a second epoch was trained" in read_with(tmp_path, "watch", "run")
+
+
+def test_a_verdict_may_also_be_found_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(code: str) -> Callable[[Any], Verdict]:
+        return lambda facts: Verdict(code=code, ranks=[], text="", remedy="", evidence={"of": type(facts).__name__})
+
+    monkeypatch.setitem(detectors.FROM_HEADER, found("header"), ())
+    monkeypatch.setitem(detectors.BETWEEN_RANKS, found("between"), ())
+    monkeypatch.setitem(detectors.FROM_BALANCE, found("balance"), ())
+    monkeypatch.setitem(detectors.FROM_BALANCE, found("silent"), ("between",))
+    assert [v.code for v in Findings({**synthetic.header(2), "cores": [[0, 1]] * 2}).start()] == ["header"]
+    nothing: Any = None
+    balance = dict.fromkeys(("label_z", "label_distance", "target_z", "target_distance")) | {"rows": [1]}
+    start = TrainingStart(nothing, RunConfig(), nothing, np.empty(0))
+    assert [(v.code, v.evidence["of"]) for v in before_training(start, balance)] == [
+        ("between", "TrainingStart"),
+        ("balance", "dict"),
+    ]
+
+
+# a data source
+
+
+def read_rings(config: RunConfig, rank: int, size: int) -> Raw:
+    """Return points of two rings, which no straight line tells apart."""
+    rng = np.random.default_rng(7)
+    y = np.arange(200) % 2
+    angle, radius = rng.uniform(0, 2 * np.pi, 200), 1 + y + 0.1 * rng.standard_normal(200)
+    return Raw("rings", np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1), y)
+
+
+def add_data_source() -> None:
+    SOURCES["rings"] = Source(read_rings)
+
+
+def test_a_data_source_is_a_function_and_a_line(tmp_path: Path) -> None:
+    options = ["--data", "rings", "--hidden", "8", "--epochs", "2"]
+    result = extended(2, "workers.run", add_data_source, *options, cwd=tmp_path)
+    assert result.code == 0, result.err
+    header = records(tmp_path / "run")[0]
+    assert (header["data"]["name"], header["data"]["features"], header["data"]["classes"]) == ("rings", 2, 2)
+    assert "rings" in check_readers(tmp_path)
+    assert "rings" in (tmp_path / "report.html").read_text()
+
+
+def test_a_comparison_takes_it_too(tmp_path: Path) -> None:
+    options = ["--data", "rings", "--hidden", "8", "--modes", "allreduce,shared", "--trials", "1", "--steps", "10"]
+    result = extended(2, "workers.compare", add_data_source, *options, cwd=tmp_path)
+    assert result.code == 0, result.err
+    assert [r["mode"] for r in records(tmp_path / "run") if r["kind"] == "trial"] == ["allreduce", "shared"]
+    assert "allreduce" in read_with(tmp_path, "show", "run")
+
+
+def test_a_file_format_is_a_function_and_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_npy(config: RunConfig, rank: int, size: int) -> Raw:
+        table = np.load(config.data)
+        return Raw(config.target, table[:, :-1], table[:, -1:])
+
+    monkeypatch.setitem(SOURCES, ".npy", Source(read_npy, named_columns=True))
+    with (tmp_path / "rows.NPY").open("wb") as file:
+        np.save(file, np.ones((5, 3)))
+    config = RunConfig(data=str(tmp_path / "rows.NPY"), target="last")
+    sources.check_target(config)
+    raw = sources.read(config, 0, 1)
+    assert (raw.name, raw.x.shape, raw.y.shape) == ("last", (5, 2), (5, 1))
+    with pytest.raises(DataError, match=r"no file .*\.npy"):
+        sources.read(RunConfig(data="nowhere.npy"), 0, 1)
+    with pytest.raises(DataError, match=r"choose digits, reference, or the path of an \.npz or \.csv or \.npy file"):
+        sources.read(RunConfig(data="nothing"), 0, 1)
+    with pytest.raises(ConfigError, match="digits has no named columns"):
+        sources.check_target(RunConfig(target="last"))
