@@ -56,7 +56,7 @@ class SecondEpoch(Detector):
     def add(self, epoch: Record) -> Verdict | None:
         if epoch["epoch"] < 2:
             return None
-        evidence = {"loss": epoch["loss"], "ranks": self.job.n_ranks}
+        evidence = {"loss": epoch["loss"], "ranks": self.n_ranks}
         return Verdict(
             code="second-epoch", ranks=[0], text="a second epoch was trained", remedy="train one", evidence=evidence
         )

@@ -12,7 +12,7 @@ import pytest
 from ps.findings.detectors import Findings
 from ps.findings.shared_core import confined
 from ps.findings.straggler import Straggler
-from ps.findings.verdict import JobFacts, Verdict, named
+from ps.findings.verdict import Verdict, named
 from ps.logfile.records import Record
 from ps.metrics.epoch_metrics import RUN_TIME, useful_s
 from ps.sync.modes import MODES
@@ -190,9 +190,9 @@ def test_in_short_epochs_a_straggler_is_slow_in_each() -> None:
 def test_equal_ranks_seldom_have_a_straggler(ranks: int, cores: int, seconds: float, noise: float) -> None:
     """In less than 1 % of runs of 30 epochs whose times scatter, and of which other programs take turns on a core."""
     rng, found = np.random.default_rng(4), 0
-    facts, runs = JobFacts(head(ranks, cores=cores)), 400
+    header, runs = head(ranks, cores=cores), 400
     for _ in range(runs):
-        detector = Straggler(facts)
+        detector = Straggler(header)
         busy = seconds * rng.lognormal(0, noise, (30, ranks))
         busy += rng.exponential(0.02, busy.shape) * (rng.random(busy.shape) < 0.1)
         zeros = np.zeros(ranks)

@@ -3,7 +3,8 @@
 from collections import deque
 from statistics import fmean, median
 
-from ps.findings.verdict import Detector, JobFacts, Verdict
+from ps.findings.verdict import Detector, Verdict
+from ps.logfile.header import hosts
 from ps.logfile.records import Record
 from ps.metrics.epoch_metrics import useful_s
 
@@ -25,15 +26,15 @@ class CommunicationBound(Detector):
     the middle of a sum. So an epoch counts only if this is so even without what preemptions may have cost.
     """
 
-    def __init__(self, job: JobFacts) -> None:
-        super().__init__(job)
-        self.applies = job.n_ranks > 1 and not any(machine.oversubscribed for machine in job.machines)
+    def __init__(self, header: Record) -> None:
+        super().__init__(header)
+        self.applies = self.n_ranks > 1 and not any(machine.oversubscribed for machine in hosts(header))
         self.recent: deque[tuple[int, float, float, float] | None] = deque(maxlen=EPOCHS)
         """Number of an epoch, seconds of exchange and computing of a step, and of computing a row; None: not bound."""
 
     def add(self, epoch: Record) -> Verdict | None:
         """See Detector."""
-        steps, rows, n_ranks = max(epoch["steps"], 1), sum(epoch["rows"]), self.job.n_ranks
+        steps, rows, n_ranks = max(epoch["steps"], 1), sum(epoch["rows"]), self.n_ranks
         if not self.applies or not rows:
             return None
         all_busy = float(useful_s(epoch).sum())
@@ -48,7 +49,7 @@ class CommunicationBound(Detector):
 
     def _verdict(self, bound: list[tuple[int, float, float, float]], batch: float) -> Verdict:
         epochs, *seconds = zip(*bound, strict=True)
-        n_ranks, (exchange, busy, row) = self.job.n_ranks, map(median, seconds)
+        n_ranks, (exchange, busy, row) = self.n_ranks, map(median, seconds)
         even = exchange / (row * (1 - 1 / n_ranks))
         efficient = n_ranks * EFFICIENT / (1 - EFFICIENT) * exchange / row
         return Verdict(

@@ -17,7 +17,7 @@ from ps.findings.skewed_labels import skewed_labels
 from ps.findings.skewed_targets import skewed_targets
 from ps.findings.straggler import Straggler
 from ps.findings.targets_differ import targets_differ
-from ps.findings.verdict import Detector, JobFacts, TrainingStart, Verdict
+from ps.findings.verdict import Detector, TrainingStart, Verdict
 from ps.logfile.reader import Entry, LogReader
 from ps.logfile.records import Record
 
@@ -32,7 +32,7 @@ FROM_BALANCE: dict[Callable[[Record], Verdict | None], Sequence[str]] = {
     skewed_targets: ("targets-differ",),
 }
 """Before training, from the record ``balance``."""
-FROM_HEADER: dict[Callable[[JobFacts], Verdict | None], Sequence[str]] = {
+FROM_HEADER: dict[Callable[[Record], Verdict | None], Sequence[str]] = {
     oversubscribed_threads: (),
     shared_core: (),
 }
@@ -73,8 +73,8 @@ class Findings:
     """
 
     def __init__(self, header: Record) -> None:
-        self.job = JobFacts(header)
-        self.detectors = {detector(self.job): unless for detector, unless in OVER_EPOCHS.items()}
+        self.header = header
+        self.detectors = {detector(header): unless for detector, unless in OVER_EPOCHS.items()}
         self.said: Said = set()
 
     def note(self, code: str, ranks: list[int]) -> None:
@@ -105,7 +105,7 @@ class Findings:
 
     def start(self) -> list[Verdict]:
         """Return what the header shows."""
-        return _new(((look(self.job), unless) for look, unless in FROM_HEADER.items()), self.said)
+        return _new(((look(self.header), unless) for look, unless in FROM_HEADER.items()), self.said)
 
     def add(self, epoch: Record) -> list[Verdict]:
         """Return what is certain since this epoch."""

@@ -1,6 +1,6 @@
 """Verdict ``local-loss-misleads``: rank 0's loss and the loss over all ranks went opposite ways."""
 
-from ps.findings.verdict import Detector, JobFacts, Verdict
+from ps.findings.verdict import Detector, Verdict
 from ps.logfile.records import Record
 
 SLIGHT = 0.01
@@ -13,9 +13,9 @@ class LocalLossMisleads(Detector):
     Only where rank 0 has the same rows in every epoch.
     """
 
-    def __init__(self, job: JobFacts) -> None:
-        super().__init__(job)
-        self.comparable = job.config.get("rows") == "shard"
+    def __init__(self, header: Record) -> None:
+        super().__init__(header)
+        self.comparable = header["config"].get("rows") == "shard"
         self.ends: list[tuple[float, float]] = []
         """Both losses of the first and of the last epoch."""
 

@@ -3,7 +3,7 @@
 import math
 from collections import deque
 
-from ps.findings.verdict import Detector, JobFacts, Verdict
+from ps.findings.verdict import Detector, Verdict
 from ps.logfile.records import Record
 
 RECENT = 10
@@ -15,8 +15,8 @@ LEAST_FALL = 0.999
 class LossStalled(Detector):
     """The training loss has not fallen for ten epochs: its least is no more than 0.1 % below that of all before."""
 
-    def __init__(self, job: JobFacts) -> None:
-        super().__init__(job)
+    def __init__(self, header: Record) -> None:
+        super().__init__(header)
         self.recent: deque[float] = deque(maxlen=RECENT)
         self.before = math.inf
         self.count = 0

@@ -1,6 +1,6 @@
 """Verdict ``noise-scale-exceeded``: the batch is far larger than the gradient noise scale."""
 
-from ps.findings.verdict import Detector, JobFacts, Verdict
+from ps.findings.verdict import Detector, Verdict
 from ps.logfile.records import Record
 
 IN_A_ROW = 5
@@ -14,8 +14,8 @@ class NoiseScaleExceeded(Detector):
     Not where a step takes all rows: that is plain gradient descent by choice, without noise.
     """
 
-    def __init__(self, job: JobFacts) -> None:
-        super().__init__(job)
+    def __init__(self, header: Record) -> None:
+        super().__init__(header)
         self.in_a_row = 0
 
     def add(self, epoch: Record) -> Verdict | None:

@@ -1,12 +1,13 @@
 """Verdict ``oversubscribed-threads``: the ranks of a host have more BLAS threads than cores."""
 
-from ps.findings.verdict import JobFacts, Verdict, first_hosts
-from ps.logfile.header import Host
+from ps.findings.verdict import Verdict, first_hosts
+from ps.logfile.header import Host, hosts
+from ps.logfile.records import Record
 
 
-def oversubscribed_threads(job: JobFacts) -> Verdict | None:
+def oversubscribed_threads(header: Record) -> Verdict | None:
     """Compare the threads of each host's ranks with the cores they may use."""
-    found = [host for host in job.machines if host.oversubscribed]
+    found = [host for host in hosts(header) if host.oversubscribed]
     if not found:
         return None
     first = found[0]
@@ -15,7 +16,8 @@ def oversubscribed_threads(job: JobFacts) -> Verdict | None:
         remedy = f"start at most {cores} rank{'s' * (cores > 1)} on {first.name}, with one BLAS thread each, "
         remedy += "or let them use more cores if it has more (mpirun -bind-to none, no taskset)"
     else:
-        variable = "OMP_NUM_THREADS" if job.threads_set_by == "rankwise" else job.threads_set_by
+        set_by = header["threads"]["set_by"]
+        variable = "OMP_NUM_THREADS" if set_by == "rankwise" else set_by
         remedy = f"unset {variable}, so that rankwise shares out the cores, or set it to at most {cores // n}"
     return Verdict(
         code="oversubscribed-threads",

@@ -3,7 +3,7 @@
 from collections import deque
 from statistics import fmean
 
-from ps.findings.verdict import Detector, JobFacts, Verdict, named
+from ps.findings.verdict import Detector, Verdict, named
 from ps.logfile.records import Record
 
 EPOCHS, ENOUGH = 8, 7
@@ -24,9 +24,9 @@ class PullsAgainst(Detector):
     epochs for a rank that has pulled against since the first.
     """
 
-    def __init__(self, job: JobFacts) -> None:
-        super().__init__(job)
-        self.always = [True] * job.n_ranks
+    def __init__(self, header: Record) -> None:
+        super().__init__(header)
+        self.always = [True] * self.n_ranks
         self.recent: deque[tuple[int, list[float | None]]] = deque(maxlen=EPOCHS)
         """Number and shares by rank of an epoch, None where a share does not count."""
         self.said: set[int] = set()
@@ -48,10 +48,10 @@ class PullsAgainst(Detector):
     def _look(self, enough: int) -> Verdict | None:
         """Look for ranks with ``enough`` negative shares in the recent epochs whose mean is low enough."""
         ranks, means, counts = [], [], []
-        for rank in (rank for rank in range(self.job.n_ranks) if rank not in self.said):
+        for rank in (rank for rank in range(self.n_ranks) if rank not in self.said):
             shares = [s for _, by_rank in self.recent if (s := by_rank[rank]) is not None]
             n_negative = sum(s < 0 for s in shares)
-            if n_negative >= enough and fmean(shares) <= MEAN_SHARE / self.job.n_ranks:
+            if n_negative >= enough and fmean(shares) <= MEAN_SHARE / self.n_ranks:
                 ranks.append(rank)
                 means.append(fmean(shares))
                 counts.append(n_negative)

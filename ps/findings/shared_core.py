@@ -1,13 +1,15 @@
 """Verdict ``shared-core``: affinity masks put ranks on the same cores, though their host has a core for each."""
 
-from ps.findings.verdict import JobFacts, Verdict, first_hosts, named
+from ps.findings.verdict import Verdict, first_hosts, named
+from ps.logfile.header import hosts
+from ps.logfile.records import Record
 
 
-def shared_core(job: JobFacts) -> Verdict | None:
+def shared_core(header: Record) -> Verdict | None:
     """Look for crowded masks on the hosts that have a core for each rank."""
     found = [
         (host.name, [host.ranks[i] for i in members], cores)
-        for host in job.machines
+        for host in hosts(header)
         if len(host.ranks) <= len(host.cores)
         for members, cores in confined(host.masks)
     ]

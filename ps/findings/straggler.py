@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.flat import Array
-from ps.findings.verdict import Detector, JobFacts, Verdict, named
+from ps.findings.verdict import Detector, Verdict, named
+from ps.logfile.header import hosts
 from ps.logfile.records import Record
 from ps.metrics.epoch_metrics import useful_s
 
@@ -85,12 +86,13 @@ class Straggler(Detector):
     seldom equal ranks have a straggler.
     """
 
-    def __init__(self, job: JobFacts) -> None:
-        super().__init__(job)
-        self.hosts = {rank: machine.name for machine in job.machines for rank in machine.ranks}
-        self.least = np.full(job.n_ranks, MIN_SLOWDOWN)
+    def __init__(self, header: Record) -> None:
+        super().__init__(header)
+        self.host_of: dict[int, str] = {}
+        self.least = np.full(self.n_ranks, MIN_SLOWDOWN)
         self.least_alone = self.least.copy()
-        for machine in job.machines:
+        for machine in hosts(header):
+            self.host_of |= dict.fromkeys(machine.ranks, machine.name)
             if machine.oversubscribed:
                 self.least_alone[machine.ranks] = MIN_SLOWDOWN_CROWDED
         self.recent: deque[EpochTimes] = deque(maxlen=LONG)
@@ -132,17 +134,17 @@ class Straggler(Detector):
         waits = np.mean([times.wait_s for times in over], axis=0)
         rest = np.delete(waits, ranks)
         own, others = float(waits[ranks].mean()), float(rest.mean()) if len(rest) else 0.0
-        hosts = [self.hosts.get(rank) for rank in ranks]
-        places, many = sorted({host or "an unknown host" for host in hosts}), len(ranks) > 1
+        of_ranks, many = [self.host_of.get(rank) for rank in ranks], len(ranks) > 1
+        places = ", ".join(sorted({host or "an unknown host" for host in of_ranks}))
         first, last = over[0].epoch, over[-1].epoch
         return Verdict(
             code="straggler",
             ranks=ranks,
-            text=f"{named(ranks)} on {', '.join(places)} compute{'s' * (not many)} {'at least ' * many}"
+            text=f"{named(ranks)} on {places} compute{'s' * (not many)} {'at least ' * many}"
             f"{min(slowdowns):.3g} times as long as the other ranks in epochs {first} to {last} (medians; robust z "
             f"{min(zs):.3g}); the others wait {others:.3g} s an epoch for the last rank, {named(ranks)} {own:.3g} s",
             remedy="look for other load, throttling or slow memory on that host and leave it out, or start all ranks "
             "on hosts that are alike",
-            evidence={"hosts": hosts, "epochs": [first, last], "z": zs, "slowdown": slowdowns,
+            evidence={"hosts": of_ranks, "epochs": [first, last], "z": zs, "slowdown": slowdowns,
                       "wait_s": waits[ranks].tolist(), "others_wait_s": others},
         )  # fmt: skip

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ps.logfile.header import hosts
 from ps.logfile.records import Record
 
 if TYPE_CHECKING:  # readers load neither MPI nor data
@@ -41,21 +40,14 @@ class TrainingStart:
     params: "Array"
 
 
-class JobFacts:
-    """What the header of a log says of a job; ``threads_set_by``: ``rankwise`` or the user's variable."""
+class Detector:
+    """Watches the epochs of a job, which began with this header, for one kind of finding.
+
+    Its memory does not grow with the epochs.
+    """
 
     def __init__(self, header: Record) -> None:
-        self.config: dict[str, Any] = header["config"]
         self.n_ranks: int = header["world"]
-        self.machines = hosts(header)
-        self.threads_set_by: str = header["threads"]["set_by"]
-
-
-class Detector:
-    """Watches the epochs of a job for one kind of finding, in memory that does not grow with them."""
-
-    def __init__(self, job: JobFacts) -> None:
-        self.job = job
 
     def add(self, epoch: Record) -> Verdict | None:
         """Take the fields of an epoch's record; return what is certain since then."""
