@@ -28,16 +28,12 @@ class RowSampler:
     @property
     def steps_per_epoch(self) -> int:
         """Steps of an epoch, the same on every rank."""
-        return -(-self.n // self._batch)
+        return -(-self.n // (self.batch_size or self.n))
 
     @property
     def fixed(self) -> bool:
         """Whether all epochs take the same rows in the same order."""
         return self.steps_per_epoch == 1
-
-    @property
-    def _batch(self) -> int:
-        return self.batch_size or self.n
 
     def counts(self, rank: int) -> NDArray[np.int64]:
         """Return how many rows a rank takes in each step of an epoch, (steps,); the same in every epoch."""
@@ -46,8 +42,8 @@ class RowSampler:
             rows = shard(self.n, rank, self.size)
             edges: Rows = (rows.stop - rows.start) * np.arange(steps + 1) // steps
             return np.diff(edges)
-        in_step = np.full(steps, self._batch)
-        in_step[-1] = self.n - (steps - 1) * self._batch
+        in_step = np.full(steps, self.batch_size or self.n)
+        in_step[-1] = self.n - in_step[:-1].sum()
         counts: Rows = np.maximum(0, in_step - rank + self.size - 1) // self.size
         return counts
 
@@ -57,8 +53,9 @@ class RowSampler:
             own = np.arange(self.n)[shard(self.n, rank, self.size)]
             return own if self.fixed else generator(self.seed, Stream.ORDER, epoch, rank).permutation(own)
         order = np.arange(self.n) if self.fixed else generator(self.seed, Stream.ORDER, epoch).permutation(self.n)
-        whole = self.n // self._batch * self._batch
-        full_batches = order[:whole].reshape(-1, self._batch)[:, rank :: self.size]
+        batch = self.batch_size or self.n
+        whole = self.n // batch * batch
+        full_batches = order[:whole].reshape(-1, batch)[:, rank :: self.size]
         return np.concatenate([full_batches.reshape(-1), order[whole:][rank :: self.size]])
 
 

@@ -10,7 +10,6 @@ from common.flat import Array, Flat, Views
 from common.nn.functional import ACTIVATIONS, Activation, Loss
 
 Ready = Callable[[int], None]
-RowsOf = Callable[[int], Array]
 DRAWN = 1 << 20
 """Initial weights drawn at a time."""
 
@@ -74,30 +73,28 @@ class Mlp:
 class Backprop:
     """Forward and backward of one step for a fixed number of rows, without allocating: all views are made here.
 
-    ``input_rows(i)``, ``delta_rows(i)``: memory for the input of layer i + 1 and for its gradient, (rows, n + 1) with
+    ``inputs[i]``, ``deltas[i]``: memory for the input of layer i + 1 and for its gradient, (rows, n + 1) with
     n = ``sizes[i + 1]``. ``outputs[i]``: where the gradient of layer i, (n_in + 1, n_out), goes; None leaves it out.
     """
 
     def __init__(
-        self, model: Mlp, flat: Flat, n_rows: int, input_rows: RowsOf, delta_rows: RowsOf, outputs: list[Array | None]
+        self, model: Mlp, flat: Flat, n_rows: int, inputs: list[Array], deltas: list[Array], outputs: list[Array | None]
     ) -> None:
         self.n_layers = len(model.layers)
-        self.outputs = outputs
+        self.inputs, self.deltas, self.outputs = inputs, deltas, outputs
         self.starts = [flat.slices[w].start for w, _ in model.layers]
-        kind, hidden = ACTIVATIONS[model.activation_name], model.sizes[1:-1]
+        kind = ACTIVATIONS[model.activation_name]
         self.keeps_one = kind.keeps_one
         self.weights = [flat.joined(flat.param_vector, w, b) for w, b in model.layers]
         self.weights_t = [w.T for w in self.weights]
-        self.inputs = [input_rows(i) for i in range(len(hidden))]  # of the layers after the first
-        self.inputs_t = [a.T for a in self.inputs]
-        self.ones = [a[:, -1] for a in self.inputs]
-        self.deltas = [delta_rows(i) for i in range(len(hidden))]
-        before = [np.empty_like(a) if kind.needs_input else a for a in self.inputs]
-        for rows in (*self.inputs, *before):
+        self.inputs_t = [a.T for a in inputs]
+        self.ones = [a[:, -1] for a in inputs]
+        before = [np.empty_like(a) if kind.needs_input else a for a in inputs]
+        for rows in (*inputs, *before):
             rows[:, -1] = 1
         self.z = [z[:, :-1] for z in before]
-        self.activations = [kind(*memory) for memory in zip(before, self.inputs, self.deltas, strict=True)]
-        self.delta_views = [d[:, :-1] for d in self.deltas]
+        self.activations = [kind(*memory) for memory in zip(before, inputs, deltas, strict=True)]
+        self.delta_views = [d[:, :-1] for d in deltas]
         # np.dot takes half the time of np.matmul to begin, but copies deltas, which are not contiguous
         self.products = [np.matmul] * (self.n_layers - 1) + [np.dot]
         self.out = np.empty((model.sizes[-1], n_rows), flat.dtype)

@@ -65,12 +65,9 @@ def gradient(model: Model | Mlp, flat: Flat, n_rows: int) -> Gradient:
     """Make a model ready for steps of ``n_rows`` rows, in memory of its own."""
     if not isinstance(model, Mlp):
         return PlainGradient(model, flat)
-
-    def memory(i: int) -> Array:
-        return np.empty((n_rows, model.sizes[i + 1] + 1), flat.dtype)
-
     outputs: list[Array | None] = [flat.joined(flat.grad_vector, w, b) for w, b in model.layers]
-    return Backprop(model, flat, n_rows, memory, memory, outputs)
+    inputs, deltas = ([np.empty((n_rows, n + 1), flat.dtype) for n in model.sizes[1:-1]] for _ in range(2))
+    return Backprop(model, flat, n_rows, inputs, deltas, outputs)
 
 
 def build(config: RunConfig, n_features: int, n_classes: int, n_targets: int) -> Mlp:

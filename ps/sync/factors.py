@@ -145,7 +145,7 @@ class FactorSync(SharedSync):
             rows = slice(batch.offset, batch.offset + batch.n)
             every: list[Array | None] = [self.flat.joined(self.flat.grad_vector, w, b) for w, b in self._layers]
             rest = [None if w in self.layout.factored else out for out, (w, _) in zip(every, self._layers, strict=True)]
-            memory = (lambda i: self._inputs[i][rows]), (lambda i: self._deltas[i][rows])
+            memory = [a[rows] for a in self._inputs], [d[rows] for d in self._deltas]
             whole, lean = (Backprop(self._mlp, self.flat, batch.n, *memory, outputs) for outputs in (every, rest))
             self._backprops[key] = whole, lean
         return self._backprops[key]
