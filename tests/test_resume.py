@@ -281,7 +281,7 @@ def test_a_forged_verdict_is_an_error_of_the_log(tmp_path: Path, forged: dict[st
     findings = Findings({**HEADER, "config": {}, "nodes": [], "threads": {"set_by": ""}})
     log.write_bytes(encode(HEADER) + encode({**verdict, "code": "straggler", "ranks": [1]}))
     findings.recall(log)
-    assert findings.said == {("straggler", (1,))}
+    assert findings.reported == {("straggler", (1,))}
     log.write_bytes(encode(HEADER) + encode({**verdict, **forged}))
     with pytest.raises(LogError, match="verdict with"):
         findings.recall(log)

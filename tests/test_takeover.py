@@ -127,7 +127,7 @@ def test_a_finding_is_one_of_the_ranks_it_was_made_of(job: Any, run: Path) -> No
         log.append("verdict", code=code, ranks=numbers)
     log.close()
     take_stock(job, [1, 2], FACTS)
-    assert job.seat.here().findings.said == {("straggler", (1,)), ("shared-core", (0, 1)), ("loss-stalled", ())}
+    assert job.seat.here().findings.reported == {("straggler", (1,)), ("shared-core", (0, 1)), ("loss-stalled", ())}
     assert len(list(LogReader(run / LOG_NAME).entries())) == len(records(run))
 
 

@@ -1,4 +1,4 @@
 """From a data source to the rows of a step: readers, checks and splits, the sampler and the batch loader.
 
-Nothing here knows a model, an optimizer or MPI: who deals rows to ranks passes in rank and size.
+Nothing here knows a model, an optimizer or MPI: rank and number of ranks are arguments.
 """

@@ -94,7 +94,7 @@ class BatchLoader:
         )
         self.buffer = allocate(most, rows.shape[1])
         self.y_buffer = np.empty((most_own, *y.shape[1:]), y.dtype)
-        self.encoded = y.ndim == 1 or y.shape[1] > 1  # one number a row is a row of targets as it lies
+        self.encoded = y.ndim == 1 or y.shape[1] > 1  # else its transpose is what the loss takes
         self.targets = np.empty(most_own * n_out if self.encoded else 0, rows.dtype)
         self.contiguous = bool((counts.in_buffer == counts.own).all())
         self.stays = fixed and self.ahead == self.steps

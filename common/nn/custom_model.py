@@ -1,4 +1,4 @@
-"""Finds, makes and checks a model class of one's own, named ``package.module:Class``."""
+"""Finds, makes and checks a user's own model class, named ``package.module:Class``."""
 
 import importlib
 import math

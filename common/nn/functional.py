@@ -33,9 +33,9 @@ class Activation:
 class Relu(Activation):
     """max(z, 0); the gradient at 0 is 0.
 
-    Its gradient is a matter of bits: seen as a whole number, a float above 0 is above 0, and -number shifted right by
-    all its bits but one is a mask of ones, or of zeros where the number is 0. Comparing makes a bool array, whose
-    product with ``d`` NumPy converts through a buffer of its own in every call.
+    The gradient works on bits: read as an integer, a float above 0 is above 0; its negative, shifted right by all bits
+    but one, is a mask of ones, or of zeros where the number is 0. Comparing would make a bool array, and NumPy would
+    convert it in a buffer of its own in every call.
     """
 
     keeps_one = True

@@ -14,7 +14,7 @@ from common.nn.mlp import Backprop, Mlp, Ready
 
 
 class Model(Protocol):
-    """A model of one's own: a loss and these methods; it keeps scratch memory at most, no parameters, between calls."""
+    """A user's own model: a loss and these methods; between calls it keeps at most scratch memory, no parameters."""
 
     @property
     def loss(self) -> Loss:
@@ -37,7 +37,7 @@ class Model(Protocol):
 
 
 class PlainGradient:
-    """The steps of a model of one's own, which computes loss and gradient in one call; they are scaled afterwards."""
+    """The steps of a user's own model, which computes loss and gradient in one call; they are scaled afterwards."""
 
     def __init__(self, model: Model, flat: Flat) -> None:
         self.model, self.flat = model, flat

@@ -21,7 +21,7 @@ from ps.findings.verdict import Detector, TrainingStart, Verdict
 from ps.logfile.reader import Entry, LogReader
 from ps.logfile.records import Record
 
-# In each table: what looks for a verdict, and the codes after which that verdict says nothing new.
+# In each table: what looks for a verdict, and the codes of those after which it would say nothing new.
 BETWEEN_RANKS: dict[Callable[[TrainingStart], Verdict | None], Sequence[str]] = {
     replicas_differ: (),
     targets_differ: (),
@@ -46,16 +46,17 @@ OVER_EPOCHS: dict[type[Detector], Sequence[str]] = {
     LocalLossMisleads: (),
 }
 MOST_RANKS = 10_000_000
-Said = set[tuple[str, tuple[int, ...]]]
+Reported = set[tuple[str, tuple[int, ...]]]
 """Codes and ranks of the verdicts that have been reported."""
 
 
-def _new(found: Iterable[tuple[Verdict | None, Sequence[str]]], said: Said) -> list[Verdict]:
-    """Return the verdicts that are worth reporting after those in ``said``, and add them to it."""
+def _new(found: Iterable[tuple[Verdict | None, Sequence[str]]], reported: Reported) -> list[Verdict]:
+    """Return the verdicts that are worth reporting after those in ``reported``, and add them to it."""
     new = []
     for verdict, unless in found:
-        if verdict and (verdict.code, tuple(verdict.ranks)) not in said and not {code for code, _ in said} & {*unless}:
-            said.add((verdict.code, tuple(verdict.ranks)))
+        codes = {code for code, _ in reported}
+        if verdict and codes.isdisjoint(unless) and (key := (verdict.code, tuple(verdict.ranks))) not in reported:
+            reported.add(key)
             new.append(verdict)
     return new
 
@@ -75,11 +76,11 @@ class Findings:
     def __init__(self, header: Record) -> None:
         self.header = header
         self.detectors = {detector(header): unless for detector, unless in OVER_EPOCHS.items()}
-        self.said: Said = set()
+        self.reported: Reported = set()
 
     def note(self, code: str, ranks: list[int]) -> None:
         """Remember a finding that somebody else has made, or that the log has already."""
-        self.said.add((code, tuple(ranks)))
+        self.reported.add((code, tuple(ranks)))
 
     def recall(self, log: Path) -> None:
         """Remember what the log says of the run so far. Raises LogError.
@@ -99,21 +100,21 @@ class Findings:
             elif record.get("what") == "shrink":
                 alive = _ranks(entry, record.get("alive"))
                 now = {started.index(rank): new for new, rank in enumerate(alive) if rank in started}
-                kept = [(code, ranks) for code, ranks in self.said if now.keys() >= {*ranks}]
-                self.said = {(code, tuple(now[rank] for rank in ranks)) for code, ranks in kept}
+                kept = [(code, ranks) for code, ranks in self.reported if now.keys() >= {*ranks}]
+                self.reported = {(code, tuple(now[rank] for rank in ranks)) for code, ranks in kept}
                 started = alive
 
     def start(self) -> list[Verdict]:
         """Return what the header shows."""
-        return _new(((look(self.header), unless) for look, unless in FROM_HEADER.items()), self.said)
+        return _new(((look(self.header), unless) for look, unless in FROM_HEADER.items()), self.reported)
 
     def add(self, epoch: Record) -> list[Verdict]:
         """Return what is certain since this epoch."""
-        return _new(((one.add(epoch), unless) for one, unless in self.detectors.items()), self.said)
+        return _new(((one.add(epoch), unless) for one, unless in self.detectors.items()), self.reported)
 
     def finish(self) -> list[Verdict]:
         """Return what is certain once the run has ended."""
-        return _new(((one.finish(), unless) for one, unless in self.detectors.items()), self.said)
+        return _new(((one.finish(), unless) for one, unless in self.detectors.items()), self.reported)
 
 
 def _ranks(entry: Entry, value: Any) -> list[int]:

@@ -29,7 +29,7 @@ class PullsAgainst(Detector):
         self.always = [True] * self.n_ranks
         self.recent: deque[tuple[int, list[float | None]]] = deque(maxlen=EPOCHS)
         """Number and shares by rank of an epoch, None where a share does not count."""
-        self.said: set[int] = set()
+        self.reported: set[int] = set()
 
     def add(self, epoch: Record) -> Verdict | None:
         """See Detector."""
@@ -48,7 +48,7 @@ class PullsAgainst(Detector):
     def _look(self, enough: int) -> Verdict | None:
         """Look for ranks with ``enough`` negative shares in the recent epochs whose mean is low enough."""
         ranks, means, counts = [], [], []
-        for rank in (rank for rank in range(self.n_ranks) if rank not in self.said):
+        for rank in (rank for rank in range(self.n_ranks) if rank not in self.reported):
             shares = [s for _, by_rank in self.recent if (s := by_rank[rank]) is not None]
             n_negative = sum(s < 0 for s in shares)
             if n_negative >= enough and fmean(shares) <= MEAN_SHARE / self.n_ranks:
@@ -57,7 +57,7 @@ class PullsAgainst(Detector):
                 counts.append(n_negative)
         if not ranks:
             return None
-        self.said.update(ranks)
+        self.reported.update(ranks)
         first, last, one = self.recent[0][0], self.recent[-1][0], len(ranks) == 1
         listed = [
             f"{100 * mean:.1f} %" + f" on rank {rank}" * (not one) for rank, mean in zip(ranks, means, strict=True)

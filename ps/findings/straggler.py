@@ -96,7 +96,7 @@ class Straggler(Detector):
             if machine.oversubscribed:
                 self.least_alone[machine.ranks] = MIN_SLOWDOWN_CROWDED
         self.recent: deque[EpochTimes] = deque(maxlen=LONG)
-        self.said: set[int] = set()
+        self.reported: set[int] = set()
 
     def add(self, epoch: Record) -> Verdict | None:
         """See Detector."""
@@ -120,16 +120,16 @@ class Straggler(Detector):
         return self._verdict(set(found), list(self.recent))
 
     def _verdict(self, found: set[int], over: list[EpochTimes]) -> Verdict | None:
-        """Return what is new about these ranks, with medians over these epochs."""
+        """Report those of these ranks that have not been, with medians over these epochs."""
         facts = {}
-        for rank in sorted(found - self.said):
+        for rank in sorted(found - self.reported):
             each = [slowness(times.busy_s, times.rows, rank, float(times.busy_s[rank])) for times in over]
             z, slowdown, _ = np.median(each, axis=0).tolist()
             if slowdown >= self.least[rank]:
                 facts[rank] = z, slowdown
         if not facts:
             return None
-        self.said.update(facts)
+        self.reported.update(facts)
         ranks, (zs, slowdowns) = list(facts), map(list, zip(*facts.values(), strict=True))
         waits = np.mean([times.wait_s for times in over], axis=0)
         rest = np.delete(waits, ranks)

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 MIN_F = 10.0
-"""F of the test from which ranks are said to follow different relations. Chance gives about 1."""
+"""F of the test from which ranks count as following different relations. Chance gives about 1."""
 MAX_FEATURES = 256
 """The test solves dense systems of this size on every rank; wider data are not tested."""
 TAILS = (0.05, 0.95)
-"""Quantiles between which the targets of ranks must lie apart to be called sorted: a few rows may be out of order."""
+"""Rows count as sorted if these quantiles of the ranks' targets do not overlap: a few rows may be out of order."""
 BETWEEN = 0.5
-"""Of what one fit for all explains, the part that lies between ranks, as a multiple of that of the targets themselves.
-It is about 1 for sorted rows, and 0 to 0.35 in simulations of 2 to 16 ranks with other weights, offsets or units."""
+"""How much of what one fit for all explains is between ranks, as a multiple of the same fraction of the targets.
+About 1 for sorted rows, and 0 to 0.35 in simulations of 2 to 16 ranks with other weights, offsets or units."""
 CHANCE = 1.0
 """Deviations of the root of a chi-square (Fisher 1922); beyond them, ranks' features differ by more than chance."""
 
@@ -86,12 +86,11 @@ def chow_test(comm: "MPI.Comm", x: Array, y: Array) -> Verdict | None:
 
 
 def _sorted_by_target(comm: "MPI.Comm", a: Array, weights: Array) -> bool:
-    """Say whether rows of one relation were sorted by a target before they were cut into shards. Collective.
+    """Return whether rows of one relation were sorted by a target before they were cut into shards. Collective.
 
-    ``a``: this rank's features, ones, targets; ``weights``: (features + 1, targets), the one fit for all rows. The
-    ranks' targets then lie apart; and they do so because their features differ, so that the fit tells the ranks apart:
-    of what it explains as much lies between them as of the targets. Where ranks have other weights or units it does
-    not, since it cannot know which rank's row it sees.
+    ``a``: this rank's features, ones, targets; ``weights``: (features + 1, targets), the one fit for all rows. Sorted
+    rows have targets that do not overlap between ranks because their features differ, so the fit separates the ranks
+    as the targets do. Where ranks have other weights or units it does not: it cannot know which rank's row it sees.
     """
     k, targets = weights.shape
     y, fitted = a[:, k:], a[:, :k] @ weights
@@ -103,7 +102,7 @@ def _sorted_by_target(comm: "MPI.Comm", a: Array, weights: Array) -> bool:
     middle = (n * means).sum(axis=0) / n.sum(axis=0)
     explained, total = _sum(comm, np.array([np.square(fitted - middle).sum(axis=0), np.square(y - middle).sum(axis=0)]))
     between = (n * (fits - middle) * (means - middle)).sum(axis=0)
-    # ranks whose rows have features of one kind: what k weights can make of the chance differences of their means
+    # if the ranks' features have one distribution: what k weights can make of the chance differences of their means
     of_targets = (n * np.square(means - middle)).sum(axis=0)
     by_chance = (math.sqrt(k) + CHANCE) * np.sqrt(explained / n.sum(axis=0) * of_targets)
     order = means.argsort(axis=0)
