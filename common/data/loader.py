@@ -44,20 +44,19 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class RowCounts:
-    """Rows of each step of an epoch, (steps,) each, the same in every epoch."""
+    """Rows of each step of an epoch, (steps,) each, the same in every epoch.
+
+    ``own``: this rank's; ``total``: all ranks'; ``in_buffer``: those in the loader's buffer (``own``, or those of all
+    ranks of the node if they share it), of which this rank's begin at ``offset``; ``equal``: whether all ranks have
+    equally many; ``active``: how many ranks have any.
+    """
 
     own: NDArray[np.int64]
-    """This rank's."""
     total: NDArray[np.int64]
-    """All ranks'."""
     in_buffer: NDArray[np.int64]
-    """Those in the loader's buffer: ``own``, or those of all ranks of the node if these share it."""
     offset: NDArray[np.int64]
-    """Where this rank's begin among them."""
     equal: NDArray[np.bool_]
-    """Whether all ranks have equally many."""
     active: NDArray[np.int64]
-    """How many ranks have any."""
 
 
 class BatchLoader:
