@@ -164,9 +164,7 @@ def _wants_classes(config: RunConfig, y: Array) -> bool:
     """Say whether the target is class numbers: as the loss or model says, else by the target's type."""
     if config.model == "linear" or config.loss == "mse":
         return False
-    if config.model in ("softmax", "logistic") or config.loss == "cross-entropy":
-        return True
-    return y.dtype.kind in "iub"
+    return config.model in ("softmax", "logistic") or config.loss == "cross-entropy" or y.dtype.kind in "iub"
 
 
 def _check_cast(name: str, label: str, array: Array) -> None:

@@ -1,7 +1,5 @@
 """Verdict ``skewed-labels``: ranks have other labels than all ranks together, by the record ``balance``."""
 
-from collections.abc import Sequence
-
 from ps.findings.verdict import Verdict, named
 from ps.logfile.records import Record
 
@@ -13,10 +11,10 @@ SHUFFLE = "shuffle the rows (--rows shuffle), or their order in the file before 
 
 def skewed_labels(balance: Record) -> Verdict | None:
     """Find ranks whose labels differ by more than chance explains, and in more than a tenth of their rows."""
-    z, distances = balance["label_z"], balance["label_distance"]
-    ranks = ranks_beyond(z, distances, MIN_Z, LEAST_DISTANCE)
+    ranks = ranks_beyond(balance, "label", MIN_Z, LEAST_DISTANCE)
     if not ranks:
         return None
+    z, distances = balance["label_z"], balance["label_distance"]
     worst = max(ranks, key=lambda rank: distances[rank])
     return Verdict(
         code="skewed-labels",
@@ -29,12 +27,9 @@ def skewed_labels(balance: Record) -> Verdict | None:
     )
 
 
-def ranks_beyond(
-    z: Sequence[float | None] | None, distances: Sequence[float | None] | None, min_z: float, min_distance: float
-) -> list[int]:
-    """Return the ranks where both numbers are known and above their bounds."""
+def ranks_beyond(balance: Record, of: str, min_z: float, min_distance: float) -> list[int]:
+    """Return the ranks whose z and distance are known and above their bounds; ``of``: ``label`` or ``target``."""
+    both = zip(balance[f"{of}_z"] or [], balance[f"{of}_distance"] or [], strict=True)
     return [
-        rank
-        for rank, (deviations, distance) in enumerate(zip(z or [], distances or [], strict=True))
-        if deviations is not None and distance is not None and deviations > min_z and distance > min_distance
+        rank for rank, known in enumerate(both) if None not in known and known[0] > min_z and known[1] > min_distance
     ]

@@ -16,10 +16,10 @@ def skewed_targets(balance: Record) -> Verdict | None:
 
     One wild row alone puts the mean of its rank sqrt(P) standard errors off, so with many ranks it takes twice that.
     """
-    z, distances = balance["target_z"], balance["target_distance"]
-    ranks = ranks_beyond(z, distances, max(MIN_Z, 2 * math.sqrt(len(balance["rows"]))), LEAST_DISTANCE)
+    ranks = ranks_beyond(balance, "target", max(MIN_Z, 2 * math.sqrt(len(balance["rows"]))), LEAST_DISTANCE)
     if not ranks:
         return None
+    z, distances = balance["target_z"], balance["target_distance"]
     worst = max(ranks, key=lambda rank: distances[rank])
     return Verdict(
         code="skewed-targets",
