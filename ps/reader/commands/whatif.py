@@ -1,4 +1,4 @@
-"""``python -m ps.log whatif``: what an epoch would take if one thing were otherwise, from recorded times."""
+"""``python -m ps.log whatif``: what an epoch would take if one thing were different, from recorded times."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,28 +31,25 @@ def whatif(run: Path, other: Path | None) -> int:
 
     Raises LogError, and RankwiseError if there is no epoch or ``other`` tells no transfer.
     """
-    view, base, note = _measured(run)
-    exchanges = list(_exchanges(other, view.header)) if other else []
+    view, epochs = _read(run)
+    header, note, base = view.header_at(view.last), epochs.note(), replay(epochs.records())
+    exchanges = list(_exchanges(other, header)) if other else []
     out = console.make()
+    first = ", the first left out" if base.skipped else ""
     out.print(
-        f"{view.folder}: mode {mode_name(view.header)}, {view.header['world']} ranks, medians of {base.epochs} epoch(s)"
-        f"{', the first left out' if base.skipped else ''}"
+        f"{view.folder}: mode {mode_name(header)}, {header['world']} ranks, medians of {base.epochs} epoch(s){first}"
     )
     for line in (*filter(None, [note]), *_model_error(base)):
         out.print(line)
-    out.print(
-        console.table("What an epoch would take", ["", "epoch s", "saved s", "times as fast"], _rows(base, exchanges))
-    )
+    columns = ["", "epoch s", "saved s", "times as fast"]
+    out.print(console.table("What an epoch would take", columns, _rows(base, exchanges)))
     if len(base.work_s) > 1:
-        out.print(_speed_table(view, base))
+        out.print(_speed_table(header, view.last, base))
     return 0
 
 
-def _measured(run: Path) -> tuple[RunView, Replay, str]:
-    """Read a run's epochs; return their times, and what is to be said of these.
-
-    The view's header is that of the job that the last epoch is of. Raises LogError, RankwiseError without an epoch.
-    """
+def _read(run: Path) -> tuple[RunView, Epochs]:
+    """Read a run's epochs. Raises LogError, RankwiseError without an epoch."""
     epochs = Epochs()
     view = skim(run, epochs.take)
     if not view.last:
@@ -60,9 +57,7 @@ def _measured(run: Path) -> tuple[RunView, Replay, str]:
             f"{view.path}: no epoch in this log, so there are no times to replay; give a run with at least one"
             + (", and this comparison as --other" if view.header.get("purpose") == "comparison" else "")
         )
-    view.header = view.header_at(view.last)
-    note = epochs.note()
-    return view, replay(epochs.records()), note
+    return view, epochs
 
 
 def _exchanges(other: Path, header: Record) -> Iterator[tuple[str, float]]:
@@ -72,17 +67,13 @@ def _exchanges(other: Path, header: Record) -> Iterator[tuple[str, float]]:
     theirs = view.header
     if not theirs:
         raise RankwiseError(f"other: {view.path} has no record yet; give a run with at least one epoch")
-    differs = [
-        f"{theirs[key]:,} {what}"
-        for key, what in (("world", "ranks"), ("packet_bytes", "bytes"))
-        if theirs[key] != header[key]
-    ]
-    note = f" (measured with {' and '.join(differs)}, unlike this run)" if differs else ""
-    for record in found:
-        for mode in record["modes"]:
-            yield f"transfer of mode {mode['mode']}{note}", mode["transfer_s"]["median"] + mode["reduce_s"]["median"]
+    measured = (("world", "ranks"), ("packet_bytes", "bytes"))
+    differs = " and ".join(f"{theirs[key]:,} {what}" for key, what in measured if theirs[key] != header[key])
+    note = f" (measured with {differs}, unlike this run)" if differs else ""
+    for mode in (mode for record in found for mode in record["modes"]):
+        yield f"transfer of mode {mode['mode']}{note}", mode["transfer_s"]["median"] + mode["reduce_s"]["median"]
     if not found:
-        view, own, _ = _measured(other)
+        own = replay(_read(other)[1].records())
         yield f"transfer of {view.folder}, mode {mode_name(theirs)}{note}", own.exchange_s / own.steps
 
 
@@ -98,39 +89,26 @@ def _model_error(base: Replay) -> Iterator[str]:
 
 
 def _rows(base: Replay, exchanges: list[tuple[str, float]]) -> list[list[str]]:
-    work = base.work_s
-    cases = [("as it was (replay)", base.epoch_s())]
+    work, now = base.work_s, base.epoch_s()
+    cases = [("as it was (replay)", now)]
     if len(work) > 1:
-        slowest = int(work.argmax())
+        straggler = f"without the straggler: rank {work.argmax()} like the median of the others"
         cases += [
-            (
-                f"without the straggler: rank {slowest} like the median of the others",
-                base.epoch_s(without_straggler(work)),
-            ),
+            (straggler, base.epoch_s(without_straggler(work))),
             ("rows dealt by speed", base.epoch_s(dealt_by_speed(work, base.rows))),
             ("perfect balance: every rank works the mean time", base.epoch_s(np.full_like(work, work.mean()))),
         ]
     cases += [(name, base.epoch_s(exchange_s=seconds * base.steps)) for name, seconds in exchanges]
     cases.append(("without any communication (lower bound)", base.epoch_s(exchange_s=0.0)))
-    now = base.epoch_s()
     return [[name, number(s), number(now - s, 3), f"{now / s:.2f}" if s else "-"] for name, s in cases]
 
 
-def _speed_table(view: RunView, base: Replay) -> Table:
-    dealt = rows_by_speed(base.work_s, base.rows)
-    hosts = host_names(view.header)
-    ranks = extremes(view.last, MOST_RANKS)
-    speed = rows_per_s(base.work_s, base.rows)
+def _speed_table(header: Record, last: Record, base: Replay) -> Table:
+    hosts, ranks = host_names(header), extremes(last, MOST_RANKS)
+    dealt, speed = rows_by_speed(base.work_s, base.rows), rows_per_s(base.work_s, base.rows)
     rows = [
-        [
-            str(rank),
-            hosts.get(rank, "-"),
-            number(base.work_s[rank]),
-            f"{speed[rank]:,.0f}",
-            f"{base.rows[rank]:.0f}",
-            str(dealt[rank]),
-        ]
-        for rank in ranks
+        [str(r), hosts.get(r, "-"), number(base.work_s[r]), f"{speed[r]:,.0f}", f"{base.rows[r]:.0f}", str(dealt[r])]
+        for r in ranks
     ]
     few = "" if len(ranks) == len(dealt) else f"; {len(ranks)} of {len(dealt)} ranks that stand out"
     columns = ["rank", "host", "work s", "rows a second", "rows", "rows by speed"]

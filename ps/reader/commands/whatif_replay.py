@@ -12,10 +12,10 @@ from ps.reader.downsample import Downsampler
 MOST_EPOCHS = 200
 LEAST_EPOCHS = 8
 MOST_NUMBERS = 4_000_000
-"""In the epochs that are kept, as they stand in the log: of many ranks and parameters fewer epochs are."""
-BY_RANK = ("input_s", "compute_s", "reduce_s", "sampling_s", "transfer_s", "loop_s", "rows")
+"""In the epochs that are kept, as they stand in the log: fewer epochs are kept of many ranks and parameters."""
 OTHER_FIELDS = 25
-"""About so many numbers a rank an epoch's record has beside those by parameter, of which there are five."""
+"""About so many numbers a rank an epoch's record has besides those by parameter, of which there are five."""
+BY_RANK = ("input_s", "compute_s", "reduce_s", "sampling_s", "transfer_s", "loop_s", "rows")
 MOST = 1e12
 """Seconds and rows of an epoch; more is no record of a run, and overflows below."""
 CLOCK_TICK_S = 1e-9
@@ -44,20 +44,16 @@ class Replay:
 
     def epoch_s(self, work_s: Floats | None = None, exchange_s: float | None = None) -> float:
         """Return the seconds of an epoch with other work by rank, or another exchange, than the run had."""
-        work, exchange = self.work_s if work_s is None else work_s, self.exchange_s
-        return float(work.max()) + (exchange if exchange_s is None else exchange_s)
+        work = self.work_s if work_s is None else work_s
+        return float(work.max()) + (self.exchange_s if exchange_s is None else exchange_s)
 
 
 def replay(records: list[Record]) -> Replay:
     """Return the medians of these epochs; the first is left out if there are more than three."""
     skipped = len(records) > 3
     kept = records[skipped:]
-
-    def by_rank(*names: str) -> Floats:
-        values = np.array([[r[name] for r in kept] for name in names], np.float64)  # fields, epochs, ranks
-        return values.clip(0, MOST)
-
-    inputs, compute, reduce, sampling, transfer, loop, rows = by_rank(*BY_RANK)
+    by_rank = np.array([[r[name] for r in kept] for name in BY_RANK], np.float64).clip(0, MOST)
+    inputs, compute, reduce, sampling, transfer, loop, rows = by_rank  # (epochs, ranks) each
     return Replay(
         work_s=np.median(inputs + (compute - reduce).clip(0) + sampling, axis=0),
         rows=np.median(rows, axis=0),
@@ -71,9 +67,9 @@ def replay(records: list[Record]) -> Replay:
 
 def without_straggler(work_s: Floats) -> Floats:
     """Return the work with that of the slowest rank replaced by the median of the others; at least two ranks."""
-    slowest = int(work_s.argmax())
+    slowest = work_s.argmax()
     result = work_s.copy()
-    result[slowest] = min(float(np.median(np.delete(work_s, slowest))), float(work_s[slowest]))
+    result[slowest] = min(np.median(np.delete(work_s, slowest)), work_s[slowest])
     return result
 
 
@@ -104,50 +100,42 @@ def rows_per_s(work_s: Floats, rows: Floats) -> Floats:
 
 
 class Epochs:
-    """The epochs to replay, evenly thinned: those since the number of ranks last changed, each trained by one job.
+    """The epochs to replay, evenly spread: those since the number of ranks last changed.
 
-    ``other``: how many there were before that. ``parts``: those of which the log has only the times of
-    the last of several jobs; they are taken if there are no others.
+    ``whole``: those that one job trained. ``shared``: those that several jobs trained, of which the log has only the
+    last one's times; they are taken if there are no others. ``before``: how many there were with other ranks.
     """
 
     def __init__(self) -> None:
-        self.whole: Downsampler[Entry] = Downsampler(MOST_EPOCHS)
-        self.parts: Downsampler[Entry] = Downsampler(MOST_EPOCHS)
-        self.other = 0
-        self._n_whole = self._n_parts = self._parameters = 0
-        self._world = self._world_of_epochs = 0
-        self._goes_on = False
+        self.whole, self.shared = Downsampler[Entry](2), Downsampler[Entry](2)
+        self.before = 0
+        self._world = self._world_of_epochs = self._parameters = 0
+        self._resumed = False
 
     def take(self, entry: Entry) -> None:
         """Take the next record that counts, of whatever kind. Raises LogError."""
         if entry.kind == "header":
-            header = entry.record()
-            self._world, self._parameters = header["world"], len(header["model"]["parameters"])
-            self._begin()
+            self._world, self._parameters = entry.record()["world"], len(entry.record()["model"]["parameters"])
         elif entry.kind == "event" and entry.record()["what"] in GOING_ON:
-            self._world, self._goes_on = entry.record()["ranks"], True
+            self._world, self._resumed = entry.record()["ranks"], True
         elif entry.kind == "epoch":
             if self._world != self._world_of_epochs:
-                self.other += self._n_whole + self._n_parts
-                self._begin()
-            if self._goes_on and entry.pick("before").get("before") is not None:
-                self.parts.add(entry)
-                self._n_parts += 1
-            else:
-                self.whole.add(entry)
-                self._n_whole += 1
-            self._goes_on = False
+                self._restart()
+            shared = self._resumed and entry.pick("before").get("before") is not None
+            (self.shared if shared else self.whole).add(entry)
+            self._resumed = False
 
-    def _begin(self) -> None:
+    def _restart(self) -> None:
+        self.before += self.whole.count + self.shared.count
         numbers = self._world * (OTHER_FIELDS + 5 * self._parameters)
-        most = min(MOST_EPOCHS, max(LEAST_EPOCHS, MOST_NUMBERS // max(1, numbers)))
-        self.whole, self.parts, self._n_whole, self._n_parts = Downsampler(most), Downsampler(most), 0, 0
+        most = min(MOST_EPOCHS, max(LEAST_EPOCHS, MOST_NUMBERS // numbers))
+        self.whole, self.shared = Downsampler(most), Downsampler(most)
         self._world_of_epochs = self._world
 
     def records(self) -> list[Record]:
         """Return what ``replay`` needs of the epochs, and forget the rest. Raises LogError."""
-        kept, found = self.whole.kept() or self.parts.kept(), []
-        self._begin()
+        kept, found = self.whole.kept() or self.shared.kept(), []
+        self._restart()
         while kept:  # one record at a time is decoded, and goes
             record = kept.pop(0).record()
             found.append({"steps": record["steps"]} | {name: np.array(record[name], np.float64) for name in BY_RANK})
@@ -155,9 +143,9 @@ class Epochs:
 
     def note(self) -> str:
         """Say what was left out; nothing if nothing was."""
-        texts = [f"{self.other} epoch(s) before the number of ranks changed"] if self.other else []
-        if self._n_parts and self._n_whole:
-            texts.append(f"{self._n_parts} epoch(s) that several jobs share")
+        texts = [f"{self.before} epoch(s) before the number of ranks changed"] if self.before else []
+        if self.shared.count and self.whole.count:
+            texts.append(f"{self.shared.count} epoch(s) that several jobs share")
         if texts:
             return f"Left out: {' and '.join(texts)}."
-        return "The times are of parts of epochs: several jobs share each." if self._n_parts else ""
+        return "The times are of parts of epochs: several jobs share each." if self.shared.count else ""
