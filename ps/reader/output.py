@@ -1,11 +1,12 @@
-"""What reader commands write beside the terminal's tables: whole files, and a word on what a log lacks."""
+"""What reader commands write besides the terminal's tables: whole files, and messages on what is missing."""
 
+import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from common.errors import ConfigError
+from common.errors import ConfigError, RankwiseError
 from common.files import write_atomic
 
 
@@ -20,6 +21,18 @@ def save(path: Path, write: Callable[[BinaryIO], object], *, log: Path | None = 
         write_atomic(path, write)
     except OSError as error:
         raise ConfigError(f"output: cannot write {path} ({error.strerror})") from error
+
+
+@contextlib.contextmanager
+def library(command: str, extra: str) -> Iterator[None]:
+    """Import a command's libraries in this context. Raises RankwiseError that names the extra which brings them."""
+    try:
+        yield
+    except ImportError as error:
+        missing = str(error.name).split(".")[0]
+        raise RankwiseError(
+            f"{command}: {missing} is not installed; pip install 'rankwise[{extra}]' brings it"
+        ) from error
 
 
 def tell_torn(torn: int) -> None:

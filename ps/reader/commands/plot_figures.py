@@ -1,25 +1,25 @@
 """The figures of ``ps.log plot``, drawn with matplotlib without a display."""
 
 import warnings
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from common.errors import RankwiseError
+from common.flat import Array
 from ps.logfile.header import host_names
-from ps.reader.commands.plot_points import Point, Values, padded
-from ps.reader.run_view import RunView
+from ps.logfile.records import Record
+from ps.reader.output import library
+from ps.reader.run_view import RunView, mean
 from ps.text.record_lines import mode_name
 
 FEW_POINTS = 40
 """Up to so many epochs each has a marker."""
 MANY_POINTS = 400
-"""From so many on, noise would hide lines behind each other: moving medians are drawn, single epochs faintly."""
+"""From so many on, noise would hide lines: moving medians are drawn, single epochs faintly."""
 WINDOWS = 25
-"""A moving median is of this part of the points."""
+"""A moving median is of this fraction of the points."""
 FAR = 8
 """A range more than so many times as wide as that of 98 % of its values is cut down to theirs."""
 INCHES, DPI = (9.0, 4.5), 120
@@ -36,56 +36,67 @@ SYNC_LINES = [
 MOST_JOBS = 20
 """Jobs of a run that are marked where they begin, the last ones."""
 MANY_FOLD = 50
-"""A loss that falls to less than this part is drawn on a logarithmic axis."""
+"""A loss that falls to less than this fraction is drawn on a logarithmic axis."""
+LARGEST = 1e30
+"""Larger values are drawn as this one: arithmetic on axes overflows with them."""
 
-Picture = Callable[[BinaryIO], None]
+Point = dict[str, Array]
+"""What is drawn of an epoch, NaN where undefined; ``shares``: (1 + parameters, ranks), of all together first."""
 
 
-class Pictures:
-    """The pictures of a run, of which ``points`` are every ``stride``-th epoch and the last.
+def point(record: Record, names: list[str], ranks: int) -> Point:
+    """Return what is drawn of an epoch; shares of the parameters ``names`` and of the first ``ranks``."""
+    figures = {
+        "epoch": record["epoch"],
+        "equal": 1 / len(record["rows"]),
+        "loss": [record["loss"], record["validation_loss"], record["validation_metric"]],
+        "sync": [mean(record["transfer_s"]), mean(record["wait_s"]), min(record["sync_s"]), max(record["sync_s"])],
+        "shares": [values[:ranks] for values in (record["share_all"], *(record["share"][name] for name in names))],
+    }
+    return {key: np.clip(np.array(value, np.float64), -LARGEST, LARGEST) for key, value in figures.items()}
+
+
+class Figures:
+    """The figures of a run, of which ``points`` are every ``stride``-th epoch and the last.
 
     ``names``: the parameters whose shares are drawn, at most as many as there are ``COLOURS``.
     """
 
     def __init__(self, view: RunView, names: list[str], points: list[Point], stride: int) -> None:
         """Raises RankwiseError without matplotlib."""
-        try:
+        with library("plot", "report"):
             from matplotlib import ticker
             from matplotlib.figure import Figure
-        except ImportError as error:
-            raise RankwiseError(
-                "plot: needs matplotlib, which is not installed; pip install 'rankwise[report]'"
-            ) from error
         self._figure: Any = Figure
         self._ticker: Any = ticker
         self.view, self.names = view, names
-        self.epochs = np.array([point.epoch for point in points], np.float64)
-        self.losses = np.array([point.losses for point in points])
-        self.times = np.array([point.times for point in points])
-        self.shares = padded([point.shares for point in points])
-        self.equal = np.array([1 / point.world for point in points])
+        self.epochs, self.equal, self.losses, self.times = (
+            np.array([own[key] for own in points]) for key in ("epoch", "equal", "loss", "sync")
+        )
+        most = max(own["shares"].shape[1] for own in points)
+        self.shares = np.full((len(points), 1 + len(names), most), np.nan)
+        for shares, own in zip(self.shares, points, strict=True):
+            shares[:, : own["shares"].shape[1]] = own["shares"]
         self.marker = "o" if len(points) <= FEW_POINTS else ""
         self.epoch_label = "epoch" if stride == 1 else f"epoch (one in {stride} drawn)"
-        calmed = "; lines are moving medians" if len(points) >= MANY_POINTS else ""
-        self.calm_label = self.epoch_label + calmed
+        self.calm_label = self.epoch_label + ("; lines are moving medians" if len(points) >= MANY_POINTS else "")
 
-    def all(self) -> Iterator[tuple[str, Picture]]:
-        """Yield the name of each file and what writes it."""
-        yield "loss_plot.png", partial(_write_png, self.loss())
-        yield "sync_time_plot.png", partial(_write_png, self.sync_time())
+    def all(self) -> Iterator[tuple[str, Any]]:
+        """Yield the name of each file and its figure."""
+        yield "loss_plot.png", self.loss()
+        yield "sync_time_plot.png", self.sync_time()
         limits = self.share_limits()
         for rank in range(self.shares.shape[2]):
-            yield f"contribution_plot_rank_{rank}.png", partial(_write_png, self.contribution(rank, limits))
+            yield f"contribution_plot_rank_{rank}.png", self.contribution(rank, limits)
 
     def loss(self) -> Any:
         """Return training and validation loss, and below them the metric, if there are validation rows."""
-        has_metric = bool(np.isfinite(self.losses[:, 2]).any())
-        figure, axes = self._axes(2 if has_metric else 1)
-        self._title(axes[0], "Loss")
-        lines = [self._exact_line(axes[0], self.losses[:, 0], COLOURS[0])]
-        names = ["training, all ranks' rows"]
-        if np.isfinite(self.losses[:, 1]).any():
-            lines.append(self._exact_line(axes[0], self.losses[:, 1], COLOURS[1]))
+        training, validation, metric = self.losses.T
+        has_metric = bool(np.isfinite(metric).any())
+        figure, axes = self._axes("Loss", 2 if has_metric else 1)
+        lines, names = [self._exact_line(axes[0], training, COLOURS[0])], ["training, all ranks' rows"]
+        if np.isfinite(validation).any():
+            lines.append(self._exact_line(axes[0], validation, COLOURS[1]))
             names.append("validation")
         known = self.losses[:, :2][np.isfinite(self.losses[:, :2])]
         if known.max() > MANY_FOLD * known.min() > 0:
@@ -93,17 +104,16 @@ class Pictures:
         axes[0].set_ylabel(f"mean loss a row\n({self.view.header['model']['loss']})", parse_math=False)
         _legend(axes[0], lines, names)
         if has_metric:
-            self._exact_line(axes[1], self.losses[:, 2], COLOURS[1])
+            self._exact_line(axes[1], metric, COLOURS[1])
             accuracy = self.view.metric == "accuracy"
             axes[1].set_ylabel(f"validation\n{'accuracy (%)' if accuracy else 'R2 (1 is best)'}")
             if accuracy:
-                axes[1].yaxis.set_major_formatter(self._ticker.PercentFormatter(1.0, symbol=""))
+                self._in_percent(axes[1])
         return figure
 
     def sync_time(self) -> Any:
         """Return what synchronisation took in each epoch: the ranks' mean transfer and wait, stacked, and its range."""
-        figure, (axes,) = self._axes(1)
-        self._title(axes, "Time in synchronisation")
+        figure, (axes,) = self._axes("Time in synchronisation")
         _, high = _limits(self.times, 0.0)
         unit, scale = next(((u, s) for u, s in (("s", 1.0), ("ms", 1e3)) if high * s >= 2), ("\u00b5s", 1e6))
         transfer, wait, least, most = scale * self.times.T
@@ -130,24 +140,21 @@ class Pictures:
         return _limits(self.shares[:, 0], 0.0, self.equal.min(), self.equal.max(), *usual)
 
     def contribution(self, rank: int, limits: tuple[float, float]) -> Any:
-        """Return the signed share of the update by parameter; ``limits`` are those of all ranks' pictures."""
-        figure, (axes,) = self._axes(1)
-        self._title(axes, f"Contribution of rank {rank} on {self._host(rank)}")
+        """Return the signed share of the update by parameter; ``limits`` are those of all ranks' figures."""
+        hosts = {rank: name for job in self.view.jobs for rank, name in host_names(job.header).items()}
+        figure, (axes,) = self._axes(f"Contribution of rank {rank} on {hosts.get(rank, 'an unknown host')}")
         axes.axhline(0, color=BLACK, linewidth=0.8)
-        lines = [self._equal_share(axes)]
-        for i, values in enumerate(self.shares[:, 1:, rank].T):
-            lines.append(self._line(axes, values, COLOURS[i]))
-        lines.append(self._line(axes, self.shares[:, 0, rank], BLACK, linewidth=2.2))
+        every, *single = self.shares[:, :, rank].T
+        lines = [
+            self._equal_share(axes),
+            *(self._line(axes, values, colour) for values, colour in zip(single, COLOURS, strict=False)),
+            self._line(axes, every, BLACK, linewidth=2.2),
+        ]
         self._limit(axes, self.shares[:, :, rank], limits)
         axes.set_ylabel("signed share of the update (%),\nbelow 0 pulls against it")
-        axes.yaxis.set_major_formatter(self._ticker.PercentFormatter(1.0, symbol=""))
+        self._in_percent(axes)
         _legend(axes, lines, ["equal share", *self.names, "all parameters"])
         return figure
-
-    def _host(self, rank: int) -> str:
-        """Return where a rank was, in the last job that had it."""
-        names = (host_names(job.header) for job in reversed(self.view.jobs))
-        return next((own[rank] for own in names if rank in own), "an unknown host")
 
     def _equal_share(self, axes: Any) -> Any:
         """Draw the share of each rank if all had the same; it changes with their number."""
@@ -156,54 +163,50 @@ class Pictures:
             return axes.axhline(self.equal[0], **style)
         return axes.plot(self.epochs, self.equal, drawstyle="steps-mid", **style)[0]
 
-    def _mark_jobs(self, axes: Any, *, named: bool) -> None:
-        """Draw a thin line where another job went on with the run."""
-        for job in self.view.jobs[1:][-MOST_JOBS:]:
-            axes.axvline(job.first - 0.5, color=GREY, linewidth=0.8, linestyle=":")
-            if named:
-                text, place = f" {job.header['world']} ranks", (job.first - 0.5, 1.0)
-                axes.text(*place, text, transform=axes.get_xaxis_transform(), fontsize=7, color=GREY, va="top")
-
-    def _axes(self, rows: int) -> tuple[Any, list[Any]]:
-        """Return a figure of panels one above the other, over the epochs."""
+    def _axes(self, title: str, rows: int = 1) -> tuple[Any, list[Any]]:
+        """Return a figure of panels one above the other, over the epochs, and the panels."""
         figure = self._figure(figsize=INCHES, dpi=DPI, layout="constrained")
-        heights = [2, 1][:rows]
-        panels = figure.subplots(rows, 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+        panels = figure.subplots(rows, 1, sharex=True, squeeze=False, height_ratios=[2, 1][:rows])[:, 0]
         for axes in panels:
             axes.grid(color="#dddddd", linewidth=0.6)
             axes.set_axisbelow(True)
             axes.margins(x=0.02)
             axes.spines[["top", "right"]].set_visible(False)
-            self._mark_jobs(axes, named=axes is panels[0])
+            for job in self.view.jobs[1:][-MOST_JOBS:]:  # a thin line where another job continued the run
+                axes.axvline(job.first - 0.5, color=GREY, linewidth=0.8, linestyle=":")
+        top = panels[0]
+        for job in self.view.jobs[1:][-MOST_JOBS:]:
+            style = {"transform": top.get_xaxis_transform(), "fontsize": 7, "color": GREY, "va": "top"}
+            top.text(job.first - 0.5, 1.0, f" {job.header['world']} ranks", **style)
+        run = f"run {self.view.folder.resolve().name}, mode {mode_name(self.view.header)}, {self.view.ranks} ranks"
+        top.set_title(f"{title}: {run}", loc="left", fontsize=10, parse_math=False)
         panels[-1].set_xlabel(self.epoch_label)
         panels[-1].xaxis.set_major_locator(self._ticker.MaxNLocator(integer=True))
         return figure, list(panels)
 
-    def _title(self, axes: Any, what: str) -> None:
-        header = self.view.header
-        of_run = f"run {self.view.folder.resolve().name}, mode {mode_name(header)}, {self.view.ranks} ranks"
-        axes.set_title(f"{what}: {of_run}", loc="left", fontsize=10, parse_math=False)
+    def _in_percent(self, axes: Any) -> None:
+        axes.yaxis.set_major_formatter(self._ticker.PercentFormatter(1.0, symbol=""))
 
-    def _line(self, axes: Any, values: Values, colour: str, linewidth: float = 1.4, linestyle: str = "-") -> Any:
+    def _line(self, axes: Any, values: Array, colour: str, linewidth: float = 1.4, linestyle: str = "-") -> Any:
         """Draw a noisy series: of many points their moving median, and themselves faintly."""
         if len(values) >= MANY_POINTS:
             axes.plot(self.epochs, values, color=colour, linewidth=0.5, alpha=0.12, zorder=1)
         return self._exact_line(axes, self._calm(values), colour, linewidth=linewidth, linestyle=linestyle)
 
-    def _exact_line(self, axes: Any, values: Values, colour: str, **style: Any) -> Any:
+    def _exact_line(self, axes: Any, values: Array, colour: str, **style: Any) -> Any:
         return axes.plot(self.epochs, values, color=colour, marker=self.marker, markersize=3, **style)[0]
 
-    def _calm(self, values: Values) -> Values:
+    def _calm(self, values: Array) -> Array:
         """Return the moving median of many points, and few as they are."""
-        half = len(values) // WINDOWS // 2
         if len(values) < MANY_POINTS:
             return values
+        half = len(values) // WINDOWS // 2
         windows = sliding_window_view(np.pad(values, half, constant_values=np.nan), 2 * half + 1)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # a window of nothing but NaN has no median
-            return np.nanmedian(windows, axis=1)
+            return np.asarray(np.nanmedian(windows, axis=1))
 
-    def _limit(self, axes: Any, values: Values, limits: tuple[float, float]) -> None:
+    def _limit(self, axes: Any, values: Array, limits: tuple[float, float]) -> None:
         """Set the axis of noisy values, and say how many of them are not on it."""
         axes.set_ylim(limits)
         beyond = int(((values < limits[0]) | (values > limits[1])).sum())
@@ -211,7 +214,7 @@ class Pictures:
 
 
 def _legend(axes: Any, lines: list[Any], names: list[str]) -> None:
-    """Name lines beside the axes. Names are any texts: matplotlib itself would leave out _x and typeset $x$."""
+    """Name lines next to the axes. Names are any texts: matplotlib itself would leave out _x and typeset $x$."""
     legend = axes.legend(
         lines, ["name"] * len(lines), loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9
     )
@@ -220,7 +223,7 @@ def _legend(axes: Any, lines: list[Any], names: list[str]) -> None:
         entry.set_text(name if len(name) <= 40 else f"{name[:37]}...")
 
 
-def _limits(values: Values, *shown: float) -> tuple[float, float]:
+def _limits(values: Array, *shown: float) -> tuple[float, float]:
     """Return an axis that shows ``shown`` and all values, or 98 % of these if the others lie far off."""
     known = values[np.isfinite(values)]
     if not known.size:
@@ -234,7 +237,8 @@ def _limits(values: Values, *shown: float) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _write_png(figure: Any, file: BinaryIO) -> None:
+def write_png(figure: Any, file: BinaryIO) -> None:
+    """Write a figure to a file."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # on characters of names that the font lacks: boxes stand for them
         figure.savefig(file, format="png")
