@@ -11,11 +11,10 @@ from common.errors import ConfigError, RankwiseError
 from ps.logfile.reader import LogReader
 from ps.logfile.records import Record
 from ps.reader.downsample import MOST_RANKS
-from ps.reader.output import save
+from ps.reader.output import library, save
 from ps.reader.run_view import RunView
 
 PREFIX = "events.out.tfevents."
-FILE_VERSION = "brain.Event:2"
 OF_EPOCH = ("loss", "validation_loss", "learning_rate", "noise_scale")
 BY_RANK = {"compute_s": "compute_s", "wait_s": "wait_s", "transfer_s": "transfer_s", "share_all": "share"}
 """Field of an epoch's record, and its series in TensorBoard."""
@@ -35,17 +34,15 @@ def write_events(reader: LogReader, folder: Path) -> None:
         raise RankwiseError(f"{reader.path}: no epoch in this log, so there is nothing to export")
     path = folder / f"{PREFIX}{int(header['t']):010d}.rankwise"
     _make(folder, path.name)
-    metric = RunView(reader.path, header).metric
-
-    most = header["world"]
+    metric, most = RunView(reader.path, header).metric, header["world"]
 
     def chunks() -> Iterator[bytes]:
         nonlocal most
-        yield encoder.version(header["t"])
+        yield encoder.event(header["t"], file_version="brain.Event:2")
         for record in itertools.chain([first], records):
             if record["kind"] == "epoch":
                 most = max(most, len(record["rows"]))
-                yield encoder.scalars(record["t"], record["epoch"], _scalars(record, metric))
+                yield encoder.scalars(record, _scalars(record, metric))
 
     save(path, lambda file: file.writelines(chunks()))
     sys.stdout.write(f"{path}\n")
@@ -85,28 +82,21 @@ class _Encoder:
 
     def __init__(self) -> None:
         """Raises RankwiseError without tensorboardX."""
-        try:
+        with library("tensorboard", "tensorboard"):
             from tensorboardX.proto.event_pb2 import Event
             from tensorboardX.proto.summary_pb2 import Summary
             from tensorboardX.record_writer import masked_crc32c
-        except ImportError as error:
-            raise RankwiseError(
-                "tensorboard: needs tensorboardX, which is not installed; pip install 'rankwise[tensorboard]'"
-            ) from error
         self._event: Any = Event
         self._summary: Any = Summary
         self._crc: Any = masked_crc32c
 
-    def version(self, t: float) -> bytes:
-        """Return the record that opens a file."""
-        return self._framed(self._event(wall_time=t, file_version=FILE_VERSION))
-
-    def scalars(self, t: float, step: int, values: dict[str, float]) -> bytes:
-        """Return the record of one step's values by series."""
-        entries = [self._summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
-        return self._framed(self._event(wall_time=t, step=step, summary=self._summary(value=entries)))
-
-    def _framed(self, event: Any) -> bytes:
-        data: bytes = event.SerializeToString()
+    def event(self, t: float, **fields: Any) -> bytes:
+        """Return the record of an event."""
+        data: bytes = self._event(wall_time=t, **fields).SerializeToString()
         length = struct.pack("<Q", len(data))
         return length + struct.pack("<I", self._crc(length)) + data + struct.pack("<I", self._crc(data))
+
+    def scalars(self, record: Record, values: dict[str, float]) -> bytes:
+        """Return the record of an epoch's values by series."""
+        entries = [self._summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
+        return self.event(record["t"], step=record["epoch"], summary=self._summary(value=entries))
