@@ -154,5 +154,4 @@ def collect(run: Path) -> RunData:
             data.add(entry.record())
             data.rows.take(entry)
     data.view.close(reader)
-    data.summary.view = data.view
     return data
