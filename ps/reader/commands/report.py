@@ -8,7 +8,7 @@ import numpy as np
 from common.errors import ConfigError
 from common.run_files import log_path
 from ps.reader.output import save
-from ps.reader.report.data import collect
+from ps.reader.report.data import RunData
 from ps.reader.report.page import Renderer
 
 
@@ -21,7 +21,7 @@ def report(runs: list[Path], output: Path) -> int:
     renderer = Renderer()  # before a long log is read: a missing library shows at once
     _check_output(output, [log_path(run) for run in runs])
     with np.errstate(all="ignore"):  # figures of a foreign log may overflow when added; they are shown as undefined
-        page = renderer.render([collect(run) for run in runs])
+        page = renderer.render([RunData(run) for run in runs])
     save(output, lambda file: file.write(page.encode()))
     sys.stdout.write(f"Wrote {output}, {len(page) / 1e6:.1f} MB; it opens in any browser, without a network.\n")
     return 0

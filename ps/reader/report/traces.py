@@ -1,8 +1,7 @@
-"""The parts that charts are made of, as plotly's JavaScript library takes them: plain maps and lists."""
+"""Traces, axes and texts of charts as plotly's JavaScript library takes them: plain maps and lists."""
 
 import html
 import math
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,49 +17,8 @@ PATTERNS = ("", "/", "x", ".")
 MANY_RANKS = 16
 """Above this, ranks are not drawn one by one but as bands and the ones that stand out."""
 MOST_MARKERS = 60
-MOST_TABLE_ROWS = 12
 MOST_CELLS = 25_000
 MOST_LABEL = 80
-ONLY = ""
-"""The label of a chart's traces where there is nothing to choose."""
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A table as texts; ``numbers``: all columns but the first are aligned to the right."""
-
-    caption: str
-    columns: list[str]
-    rows: list[list[str]]
-    numbers: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """A chart with what it shows in words. ``choices``: its traces by label; with several, the reader chooses one."""
-
-    title: str
-    summary: str
-    choices: dict[str, list[Trace]]
-    layout: dict[str, Any]
-    table: Table | None = None
-    choice_of: str = ""
-
-    @property
-    def drawing(self) -> dict[str, Any]:
-        """What the page's script draws."""
-        return {"choices": list(self.choices.values()), "layout": self.layout}
-
-
-@dataclass(slots=True)
-class Section:
-    """Part of the page with a heading of its own; ``lead``: the table to begin with, the others are folded up."""
-
-    title: str
-    notes: list[str] = field(default_factory=list)
-    lead: Table | None = None
-    charts: list[Chart] = field(default_factory=list)
-    tables: list[Table] = field(default_factory=list)
 
 
 def clip(text: object, most: int = MOST_LABEL) -> str:
@@ -86,27 +44,16 @@ def axis(title: str, **more: Any) -> dict[str, Any]:
     return {"title": {"text": title}, "automargin": True, **more}
 
 
-def epoch_axis(epochs: Array) -> dict[str, Any]:
-    """Return the axis of epochs: whole numbers, however few."""
-    few = {"dtick": 1} if len(epochs) and epochs[-1] - epochs[0] < 10 else {}
-    return axis("epoch", tickformat=",d", **few)
-
-
-def rank_axis(ranks: int) -> dict[str, Any]:
-    """Return the axis of ranks: whole numbers, rank 0 on top."""
-    return axis("rank", autorange="reversed", tickformat="d", dtick=max(1, math.ceil(ranks / 16)))
-
-
 def line(name: str, x: Array, y: Array, style: int = 0, *, width: float = 2, value: str = ".4g") -> Trace:
     """Return a line; every sixth has the same colour, with other dashes. ``value``: d3's format of hover labels."""
-    known = y[np.isfinite(y)]
+    dash = DASHES[style // len(PALETTE) % len(DASHES)]
     return {
         "type": "scatter",
-        "mode": "lines+markers" if len(known) <= MOST_MARKERS else "lines",
+        "mode": "lines+markers" if np.isfinite(y).sum() <= MOST_MARKERS else "lines",
         "name": label(name),
         "x": x.tolist(),
         "y": compact(y),
-        "line": {"color": PALETTE[style % len(PALETTE)], "dash": _of(DASHES, style), "width": width},
+        "line": {"color": PALETTE[style % len(PALETTE)], "dash": dash, "width": width},
         "marker": {"size": 5},
         "hovertemplate": f"%{{fullData.name}}: %{{y:{value}}}<extra>%{{x:.6~g}}</extra>",
     }
@@ -120,6 +67,7 @@ def level(name: str, x: Array, value: float | Array) -> Trace:
 
 def bar(name: str, x: list[Any], y: Array, style: int, *, value: str = ".4g") -> Trace:
     """Return bars; every sixth has the same colour, with another pattern."""
+    shape = PATTERNS[style // len(PALETTE) % len(PATTERNS)]
     return {
         "type": "bar",
         "name": label(name),
@@ -127,23 +75,20 @@ def bar(name: str, x: list[Any], y: Array, style: int, *, value: str = ".4g") ->
         "y": compact(y),
         "marker": {
             "color": PALETTE[style % len(PALETTE)],
-            "pattern": {"shape": _of(PATTERNS, style), "fillmode": "overlay", "fgopacity": 0.5, "size": 6},
+            "pattern": {"shape": shape, "fillmode": "overlay", "fgopacity": 0.5, "size": 6},
             "line": {"width": 0},
         },
         "hovertemplate": f"%{{fullData.name}}: %{{y:{value}}}<extra>%{{x}}</extra>",
     }
 
 
-def _of(kinds: tuple[str, ...], style: int) -> str:
-    return kinds[style // len(PALETTE) % len(kinds)]
-
-
 def band(name: str, x: Array, low: Array, high: Array) -> list[Trace]:
     """Return an area between two lines, which has one entry in the legend."""
     edge = {"type": "scatter", "mode": "lines", "x": x.tolist(), "line": {"width": 0}, "hoverinfo": "skip"}
-    filled = {"fill": "tonexty", "fillcolor": "rgba(127,127,127,0.3)", "name": label(name), "legendgroup": "band"}
+    edge["legendgroup"] = "band"
+    filled = {"fill": "tonexty", "fillcolor": "rgba(127,127,127,0.3)", "name": label(name)}
     return [
-        {**edge, "y": compact(low), "showlegend": False, "legendgroup": "band", "name": label(f"{name}, lower edge")},
+        {**edge, "y": compact(low), "showlegend": False, "name": label(f"{name}, lower edge")},
         {**edge, "y": compact(high), **filled},
     ]
 
@@ -152,12 +97,11 @@ def heat_map(epochs: Array, values: Array, unit: str, **more: Any) -> Trace:
     """Return ``values``, (epochs, ranks), as colours; too many cells become means over blocks of them."""
     by_epoch = max(1, math.ceil(values.size / MOST_CELLS))
     by_rank = max(1, math.ceil(values.shape[1] / MOST_CELLS))
-    blocks = block_means(block_means(values, by_epoch).T, by_rank)
     return {
         "type": "heatmap",
         "x": block_means(epochs, by_epoch).tolist(),
         "y": block_means(np.arange(values.shape[1], dtype=float), by_rank).tolist(),
-        "z": compact(blocks),
+        "z": compact(block_means(block_means(values, by_epoch).T, by_rank)),
         "colorscale": "Cividis",
         "colorbar": {"title": {"text": unit, "side": "right"}, "thickness": 12},
         "hovertemplate": f"epoch %{{x}}, rank %{{y}}: %{{z:.4g}} {unit}<extra></extra>",
@@ -178,9 +122,9 @@ def rank_lines(names: list[str], x: Array, values: Array, *, value: str, highest
 
     ``highest``: whether the ranks that stand out are those with the highest or the lowest mean.
     """
-    ranks = values.shape[1]
-    if ranks <= MANY_RANKS:
-        return [line(names[r], x, values[:, r], r, value=value) for r in range(ranks)]
+    ranks = range(values.shape[1])
+    if len(ranks) <= MANY_RANKS:
+        return [line(names[r], x, values[:, r], r, value=value) for r in ranks]
     means = column_means(values)
     order = np.argsort(np.where(np.isnan(means), np.inf if not highest else -np.inf, means))
     low, middle, high = quantiles(values, (0.1, 0.5, 0.9))
@@ -197,35 +141,27 @@ def rank_stack(names: list[str], x: Array, values: Array, *, value: str) -> list
 
     Of many ranks, those that are farthest from the median on average, and the sums of the others above and below 0.
     """
-    ranks, epochs = values.shape[1], x.tolist()
-    if ranks <= MANY_RANKS:
-        return [bar(names[r], epochs, values[:, r], r, value=value) for r in range(ranks)]
-    means = np.nan_to_num(column_means(values))
-    chosen = np.sort(np.argsort(-np.abs(means - np.median(means)), kind="stable")[:8])
-    others = np.delete(values, chosen, axis=1)
-    rest = np.where(np.isnan(others).all(axis=1, keepdims=True), np.nan, np.nan_to_num(others))
-    traces = [bar(names[r], epochs, values[:, r], i, value=value) for i, r in enumerate(chosen.tolist())]
-    return [
-        *traces,
-        bar("all others above 0", epochs, rest.clip(min=0).sum(axis=1), len(chosen), value=value),
-        bar("all others below 0", epochs, rest.clip(max=0).sum(axis=1), len(chosen) + 1, value=value),
-    ]
+    ranks = values.shape[1]
+    series = dict(zip(names, values.T, strict=True))
+    if ranks > MANY_RANKS:
+        means = np.nan_to_num(column_means(values))
+        chosen = np.sort(np.argsort(-np.abs(means - np.median(means)), kind="stable")[:8])
+        others = np.delete(values, chosen, axis=1)
+        rest = np.where(np.isnan(others).all(axis=1, keepdims=True), np.nan, np.nan_to_num(others))
+        series = {names[r]: values[:, r] for r in chosen.tolist()}
+        series["all others above 0"] = rest.clip(min=0).sum(axis=1)
+        series["all others below 0"] = rest.clip(max=0).sum(axis=1)
+    return [bar(name, x.tolist(), own, i, value=value) for i, (name, own) in enumerate(series.items())]
 
 
 def column_means(values: Array) -> Array:
     """Return the mean of each column over what is known of it; NaN for nothing."""
     known = np.isfinite(values)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.where(known, values, 0).sum(axis=0) / known.sum(axis=0))
+    return np.asarray(np.where(known, values, 0).sum(axis=0) / known.sum(axis=0))
 
 
-def quantiles(values: Array, levels: tuple[float, ...]) -> list[Array]:
-    """Return quantiles of each row over what is known of it; NaN for nothing."""
+def quantiles(values: Array, levels: tuple[float, ...]) -> Array:
+    """Return (levels, rows) quantiles of each row over what is known of it; NaN for nothing."""
     empty = np.asarray(np.isnan(values).all(axis=1))
     filled = np.where(empty[:, None], 0.0, values)
-    return [np.where(empty, np.nan, np.nanquantile(filled, level, axis=1)) for level in levels]
-
-
-def spread(n: int, most: int = MOST_TABLE_ROWS) -> list[int]:
-    """Return at most so many of n positions, evenly spread, the first and the last among them."""
-    return sorted({round(i * (n - 1) / (most - 1)) for i in range(most)}) if n > most else list(range(n))
+    return np.where(empty, np.nan, np.nanquantile(filled, levels, axis=1))
