@@ -26,7 +26,10 @@ def write_events(reader: LogReader, folder: Path) -> None:
     Exporting a run again replaces its file. Raises LogError, ConfigError if the folder holds events of another run or
     cannot be written, and RankwiseError without tensorboardX or without an epoch.
     """
-    encoder = _Encoder()
+    with library("tensorboard", "tensorboard"):
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.proto.summary_pb2 import Summary
+        from tensorboardX.record_writer import masked_crc32c
     records = reader.records()
     header = next(records, None)
     first = next((record for record in records if record["kind"] == "epoch"), None)
@@ -36,15 +39,24 @@ def write_events(reader: LogReader, folder: Path) -> None:
     _make(folder, path.name)
     metric, most = RunView(reader.path, header).metric, header["world"]
 
-    def chunks() -> Iterator[bytes]:
+    def event(t: float, **fields: Any) -> bytes:
+        """Return an event as a TFRecord. tensorboardX's own writer hands it to a thread, which hangs on a full disk."""
+        data = Event(wall_time=t, **fields).SerializeToString()
+        length = struct.pack("<Q", len(data))
+        return b"".join(
+            (length, struct.pack("<I", masked_crc32c(length)), data, struct.pack("<I", masked_crc32c(data)))
+        )
+
+    def events() -> Iterator[bytes]:
         nonlocal most
-        yield encoder.event(header["t"], file_version="brain.Event:2")
+        yield event(header["t"], file_version="brain.Event:2")
         for record in itertools.chain([first], records):
             if record["kind"] == "epoch":
                 most = max(most, len(record["rows"]))
-                yield encoder.scalars(record, _scalars(record, metric))
+                values = [Summary.Value(tag=tag, simple_value=v) for tag, v in _scalars(record, metric).items()]
+                yield event(record["t"], step=record["epoch"], summary=Summary(value=values))
 
-    save(path, lambda file: file.writelines(chunks()))
+    save(path, lambda file: file.writelines(events()))
     sys.stdout.write(f"{path}\n")
     if most > MOST_RANKS:
         sys.stdout.write(f"Series by rank are those of the first {MOST_RANKS} of {most} ranks.\n")
@@ -72,31 +84,3 @@ def _scalars(record: Record, metric: str) -> dict[str, float]:
     for key, series in BY_RANK.items():
         values |= {f"{series}/rank_{rank}": value for rank, value in enumerate(record[key][:MOST_RANKS])}
     return {tag: value for tag, value in values.items() if value is not None}
-
-
-class _Encoder:
-    """Packs events as records of a TFRecord file.
-
-    tensorboardX's own SummaryWriter hands events to a thread, which hangs the program when the disk is full.
-    """
-
-    def __init__(self) -> None:
-        """Raises RankwiseError without tensorboardX."""
-        with library("tensorboard", "tensorboard"):
-            from tensorboardX.proto.event_pb2 import Event
-            from tensorboardX.proto.summary_pb2 import Summary
-            from tensorboardX.record_writer import masked_crc32c
-        self._event: Any = Event
-        self._summary: Any = Summary
-        self._crc: Any = masked_crc32c
-
-    def event(self, t: float, **fields: Any) -> bytes:
-        """Return the record of an event."""
-        data: bytes = self._event(wall_time=t, **fields).SerializeToString()
-        length = struct.pack("<Q", len(data))
-        return length + struct.pack("<I", self._crc(length)) + data + struct.pack("<I", self._crc(data))
-
-    def scalars(self, record: Record, values: dict[str, float]) -> bytes:
-        """Return the record of an epoch's values by series."""
-        entries = [self._summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
-        return self.event(record["t"], step=record["epoch"], summary=self._summary(value=entries))

@@ -36,12 +36,19 @@ class Renderer:
     def render(self, runs: list[RunData]) -> str:
         """Return the page of one or more runs."""
         names = _names(runs)
+        found = [_run(data, name, f"run-{i}") for i, (data, name) in enumerate(zip(runs, names, strict=True), 1)]
+        several = side_by_side(runs, names) if len(runs) > 1 else None
+        if several:
+            contents = [("several-1", several.title), *((run["id"], run["name"]) for run in found)]
+        else:
+            contents = [(f"run-1-{i}", section.title) for i, section in enumerate(found[0]["sections"], 1)]
         kind = "Comparison" if runs[0].header.get("purpose") == "comparison" else "Run"
         script = resources.files(__package__).joinpath("page.js").read_text(encoding="utf-8")
         return self.templates.get_template("page.html").render(
-            title="Runs side by side" if len(runs) > 1 else f"{kind} {names[0]}",
-            runs=[_run(data, name) for data, name in zip(runs, names, strict=True)],
-            several=[side_by_side(runs, names)] if len(runs) > 1 else [],
+            title=several.title if several else f"{kind} {names[0]}",
+            contents=[("findings", "Findings"), *contents],
+            runs=found,
+            several=several,
             plotly=self.plotly,
             script=script,
             policy=_policy(self.plotly, script),
@@ -62,10 +69,11 @@ def _names(runs: list[RunData]) -> list[str]:
     return [name if names.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(names, 1)]
 
 
-def _run(data: RunData, name: str) -> dict[str, Any]:
+def _run(data: RunData, name: str, place: str) -> dict[str, Any]:
     """Return a run as the template takes it."""
     findings = facts.findings(data)
     return {
+        "id": place,
         "name": name,
         "state": facts.state(data),
         "findings": findings,
