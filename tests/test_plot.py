@@ -13,9 +13,7 @@ from common.run_files import LOG_NAME
 from ps.logfile.records import Record
 from ps.logfile.writer import RunLog
 from ps.reader.commands import plot as plot_module
-from ps.reader.commands import plot_figures
-from ps.reader.commands.plot import plot
-from ps.reader.commands.plot_figures import Figures, Point, point
+from ps.reader.commands.plot import Figures, Point, plot, point
 from ps.reader.run_view import RunView
 from tests.ranks import epochs, records
 from tests.synthetic import epoch, header, write_run
@@ -65,10 +63,10 @@ def test_pictures_of_a_killed_run(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert sorted(path.name for path in run.iterdir()) == sorted([LOG_NAME, *names])
     for name in names:
         assert pixels(run / name).shape == (540, 1080, 3)
-    assert shows(run / "loss_plot.png", plot_figures.COLOURS[0])
-    assert shows(run / "loss_plot.png", plot_figures.COLOURS[1])
-    assert shows(run / "sync_time_plot.png", plot_figures.BLACK)
-    for colour in (*plot_figures.COLOURS[:4], plot_figures.BLACK):
+    assert shows(run / "loss_plot.png", plot_module.COLOURS[0])
+    assert shows(run / "loss_plot.png", plot_module.COLOURS[1])
+    assert shows(run / "sync_time_plot.png", plot_module.BLACK)
+    for colour in (*plot_module.COLOURS[:4], plot_module.BLACK):
         assert shows(run / names[-1], colour)
 
 
@@ -112,8 +110,8 @@ def test_long_runs_are_thinned_and_calmed(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(plot_module, "Figures", Counted)
     plot(run, tmp_path / "out")
     assert made == [14]  # 1, 5, ..., 49 and 50
-    monkeypatch.setattr(plot_figures, "MANY_POINTS", 50)
-    monkeypatch.setattr(plot_figures, "WINDOWS", 5)
+    monkeypatch.setattr(plot_module, "MANY_POINTS", 50)
+    monkeypatch.setattr(plot_module, "WINDOWS", 5)
     (axes,) = of_run(run).sync_time().axes
     assert axes.get_xlabel() == "epoch; lines are moving medians"
     raw, calm = axes.lines[0].get_ydata(), axes.lines[1].get_ydata()
