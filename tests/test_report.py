@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from ps.metrics.mode_comparison import summarise
-from ps.reader.report.charts import spread
-from ps.reader.report.traces import PALETTE, block_means, quantiles
+from ps.reader.report.charts import PALETTE, block_means, quantiles, spread
 from tests.ranks import Result, epochs, records
 from tests.report_page import Page, fields_of, log_of, make_page
 from tests.synthetic import header, write_run

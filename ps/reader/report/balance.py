@@ -4,9 +4,8 @@ import numpy as np
 
 from common.flat import Array
 from ps.logfile.records import Record
-from ps.reader.report.charts import Chart, Section, Table
+from ps.reader.report.charts import Chart, Section, Table, axis, bar, clip
 from ps.reader.report.data import RunData
-from ps.reader.report.traces import axis, bar, clip
 from ps.text.numbers import number
 
 MOST_BARS = 32

@@ -1,5 +1,6 @@
-"""What sections of the page are made of: tables, and charts over the epochs of a run."""
+"""What sections of the page are made of: tables and charts, these as plotly's JavaScript library takes them."""
 
+import html
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,9 +10,19 @@ import numpy as np
 
 from common.flat import Array
 from ps.reader.report.data import RunData
-from ps.reader.report.traces import MANY_RANKS, PALETTE, Trace, axis, heat_map, line
 from ps.text.numbers import number
 
+Trace = dict[str, Any]
+
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#c46a9d", "#8a6d00", "#7f7f7f")
+"""After Okabe and Ito (2008), told apart without red-green vision; each in contrast with a white and a dark page."""
+DASHES = ("solid", "dash", "dot", "dashdot")
+PATTERNS = ("", "/", "x", ".")
+MANY_RANKS = 16
+"""Above this, ranks are not drawn one by one but as bands and the ones that stand out."""
+MOST_MARKERS = 60
+MOST_CELLS = 25_000
+MOST_LABEL = 80
 MOST_TABLE_ROWS = 12
 MOST_JOBS = 20
 """Jobs that are marked where they began, the last ones."""
@@ -50,6 +61,152 @@ class Section:
     lead: Table | None = None
     charts: list[Chart] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
+
+
+def clip(text: object, most: int = MOST_LABEL) -> str:
+    """Return a text of the log that is no longer than the page can show."""
+    text = str(text)
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def label(text: object) -> str:
+    """Return a text of the log for a chart: plotly reads some HTML in its texts, which this keeps it from."""
+    return html.escape(clip(text), quote=False)
+
+
+def compact(values: Array) -> Any:
+    """Return an array as nested lists of four digits, undefined values None: most of a page's bytes are these."""
+    if values.ndim > 1:
+        return [compact(row) for row in values]
+    return [float(f"{v:.4g}") if math.isfinite(v) else None for v in values.tolist()]
+
+
+def axis(title: str, **more: Any) -> dict[str, Any]:
+    """Return an axis with a title."""
+    return {"title": {"text": title}, "automargin": True, **more}
+
+
+def line(name: str, x: Array, y: Array, style: int = 0, *, width: float = 2, value: str = ".4g") -> Trace:
+    """Return a line; every sixth has the same colour, with other dashes. ``value``: d3's format of hover labels."""
+    dash = DASHES[style // len(PALETTE) % len(DASHES)]
+    return {
+        "type": "scatter",
+        "mode": "lines+markers" if np.isfinite(y).sum() <= MOST_MARKERS else "lines",
+        "name": label(name),
+        "x": x.tolist(),
+        "y": compact(y),
+        "line": {"color": PALETTE[style % len(PALETTE)], "dash": dash, "width": width},
+        "marker": {"size": 5},
+        "hovertemplate": f"%{{fullData.name}}: %{{y:{value}}}<extra>%{{x:.6~g}}</extra>",
+    }
+
+
+def level(name: str, x: Array, value: float | Array) -> Trace:
+    """Return a thin line to compare with: horizontal, or with a value for each of ``x``."""
+    grey = {"color": PALETTE[-1], "dash": "dash", "width": 1.5}
+    return {**line(name, x, np.broadcast_to(value, len(x))), "mode": "lines", "line": grey}
+
+
+def bar(name: str, x: list[Any], y: Array, style: int, *, value: str = ".4g") -> Trace:
+    """Return bars; every sixth has the same colour, with another pattern."""
+    shape = PATTERNS[style // len(PALETTE) % len(PATTERNS)]
+    return {
+        "type": "bar",
+        "name": label(name),
+        "x": x,
+        "y": compact(y),
+        "marker": {
+            "color": PALETTE[style % len(PALETTE)],
+            "pattern": {"shape": shape, "fillmode": "overlay", "fgopacity": 0.5, "size": 6},
+            "line": {"width": 0},
+        },
+        "hovertemplate": f"%{{fullData.name}}: %{{y:{value}}}<extra>%{{x}}</extra>",
+    }
+
+
+def band(name: str, x: Array, low: Array, high: Array) -> list[Trace]:
+    """Return an area between two lines, which has one entry in the legend."""
+    edge = {"type": "scatter", "mode": "lines", "x": x.tolist(), "line": {"width": 0}, "hoverinfo": "skip"}
+    edge["legendgroup"] = "band"
+    filled = {"fill": "tonexty", "fillcolor": "rgba(127,127,127,0.3)", "name": label(name)}
+    return [
+        {**edge, "y": compact(low), "showlegend": False, "name": label(f"{name}, lower edge")},
+        {**edge, "y": compact(high), **filled},
+    ]
+
+
+def heat_map(epochs: Array, values: Array, unit: str, **more: Any) -> Trace:
+    """Return ``values``, (epochs, ranks), as colours; too many cells become means over blocks of them."""
+    by_epoch = max(1, math.ceil(values.size / MOST_CELLS))
+    by_rank = max(1, math.ceil(values.shape[1] / MOST_CELLS))
+    return {
+        "type": "heatmap",
+        "x": block_means(epochs, by_epoch).tolist(),
+        "y": block_means(np.arange(values.shape[1], dtype=float), by_rank).tolist(),
+        "z": compact(block_means(block_means(values, by_epoch).T, by_rank)),
+        "colorscale": "Cividis",
+        "colorbar": {"title": {"text": unit, "side": "right"}, "thickness": 12},
+        "hovertemplate": f"epoch %{{x}}, rank %{{y}}: %{{z:.4g}} {unit}<extra></extra>",
+        **more,
+    }
+
+
+def block_means(values: Array, size: int) -> Array:
+    """Return the means over so many neighbours along the first axis; the last block may be smaller."""
+    starts = np.arange(0, len(values), size)
+    counts = np.diff([*starts, len(values)])
+    sums = np.add.reduceat(values, starts, axis=0)  # undefined if one is: a gap
+    return np.asarray(sums / counts.reshape(-1, *[1] * (values.ndim - 1)))
+
+
+def rank_lines(names: list[str], x: Array, values: Array, *, value: str, highest: bool) -> list[Trace]:
+    """Return ``values``, (epochs, ranks), as a line a rank; of many ranks the median, a band and the extreme ones.
+
+    ``highest``: whether the ranks that stand out are those with the highest or the lowest mean.
+    """
+    ranks = range(values.shape[1])
+    if len(ranks) <= MANY_RANKS:
+        return [line(names[r], x, values[:, r], r, value=value) for r in ranks]
+    means = column_means(values)
+    order = np.argsort(np.where(np.isnan(means), np.inf if not highest else -np.inf, means))
+    low, middle, high = quantiles(values, (0.1, 0.5, 0.9))
+    chosen = (order[::-1] if highest else order)[:4].tolist()
+    return [
+        *band("middle 80 % of ranks", x, low, high),
+        line("median", x, middle, 5, width=3, value=value),
+        *(line(names[r], x, values[:, r], i, value=value) for i, r in enumerate(chosen)),
+    ]
+
+
+def rank_stack(names: list[str], x: Array, values: Array, *, value: str) -> list[Trace]:
+    """Return signed ``values``, (epochs, ranks), as stacked bars, negative ones downwards.
+
+    Of many ranks, those that are farthest from the median on average, and the sums of the others above and below 0.
+    """
+    ranks = values.shape[1]
+    series = dict(zip(names, values.T, strict=True))
+    if ranks > MANY_RANKS:
+        means = np.nan_to_num(column_means(values))
+        chosen = np.sort(np.argsort(-np.abs(means - np.median(means)), kind="stable")[:8])
+        others = np.delete(values, chosen, axis=1)
+        rest = np.where(np.isnan(others).all(axis=1, keepdims=True), np.nan, np.nan_to_num(others))
+        series = {names[r]: values[:, r] for r in chosen.tolist()}
+        series["all others above 0"] = rest.clip(min=0).sum(axis=1)
+        series["all others below 0"] = rest.clip(max=0).sum(axis=1)
+    return [bar(name, x.tolist(), own, i, value=value) for i, (name, own) in enumerate(series.items())]
+
+
+def column_means(values: Array) -> Array:
+    """Return the mean of each column over what is known of it; NaN for nothing."""
+    known = np.isfinite(values)
+    return np.asarray(np.where(known, values, 0).sum(axis=0) / known.sum(axis=0))
+
+
+def quantiles(values: Array, levels: tuple[float, ...]) -> Array:
+    """Return (levels, rows) quantiles of each row over what is known of it; NaN for nothing."""
+    empty = np.asarray(np.isnan(values).all(axis=1))
+    filled = np.where(empty[:, None], 0.0, values)
+    return np.where(empty, np.nan, np.nanquantile(filled, levels, axis=1))
 
 
 def figures(caption: str, corner: str, names: Sequence[str], columns: Mapping[str, Any], text: Text = number) -> Table:

@@ -4,9 +4,8 @@ import numpy as np
 
 from common.flat import Array
 from ps.logfile.records import Record
-from ps.reader.report.charts import Chart, Section, Table, figures
+from ps.reader.report.charts import Chart, Section, Table, axis, bar, clip, figures, label, line
 from ps.reader.report.data import PARTS, RunData
-from ps.reader.report.traces import axis, bar, clip, label, line
 from ps.text import comparison_tables
 from ps.text.numbers import number, percent
 from ps.text.record_lines import metric, mode_name

@@ -19,16 +19,8 @@ MOST_EPOCHS = 200
 MOST_PARAMETERS = 12
 """Parameters whose contributions are shown one by one: the first."""
 
-PARTS = {
-    "input_s": "input",
-    "compute_s": "compute",
-    "reduce_s": "summing",
-    "wait_s": "wait",
-    "transfer_s": "transfer",
-    "sampling_s": "sampling",
-    "evaluation_s": "evaluation",
-    "checkpoint_s": "checkpoint",
-}
+_PARTS = ("input", "compute", "reduce", "wait", "transfer", "sampling", "evaluation", "checkpoint")
+PARTS = {f"{name}_s": name for name in _PARTS} | {"reduce_s": "summing"}
 """What an epoch's time goes to, and its name; here compute is without summing, of which only some modes have any."""
 SINGLE = ("epoch", "elapsed_s", "loss", "validation_loss", "validation_metric", "effective_ranks", "noise_scale")
 EFFICIENCIES = ("load_balance", "communication", "parallel")

@@ -6,9 +6,8 @@ from typing import Any
 from ps.logfile.records import Record
 from ps.reader.events import event_line
 from ps.reader.history import COLUMNS, job_rows, jobs_title
-from ps.reader.report.charts import Section, Table, pairs
+from ps.reader.report.charts import Section, Table, clip, pairs
 from ps.reader.report.data import RunData
-from ps.reader.report.traces import clip
 from ps.reader.run_view import death, end_line
 from ps.text.numbers import number
 from ps.text.record_lines import mode_name, model_name, named_metric

@@ -10,10 +10,9 @@ from typing import Any
 from ps.reader.output import library
 from ps.reader.report import facts
 from ps.reader.report.balance import balance
-from ps.reader.report.charts import Section
+from ps.reader.report.charts import Section, clip
 from ps.reader.report.comparison import modes, side_by_side
 from ps.reader.report.data import RunData
-from ps.reader.report.traces import clip
 from ps.reader.report.training import contribution, learning, timing
 
 

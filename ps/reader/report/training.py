@@ -5,30 +5,28 @@ import numpy as np
 from common.flat import Array
 from ps.logfile.records import Record
 from ps.reader.report.charts import (
+    MANY_RANKS,
     Chart,
     Section,
     Table,
-    epoch_table,
-    figures,
-    lines,
-    over_epochs,
-    rank_map,
-    rank_table,
-)
-from ps.reader.report.data import EFFICIENCIES, PARTS, RunData
-from ps.reader.report.traces import (
-    MANY_RANKS,
     axis,
     band,
     bar,
     clip,
     column_means,
+    epoch_table,
+    figures,
     level,
     line,
+    lines,
+    over_epochs,
     quantiles,
     rank_lines,
+    rank_map,
     rank_stack,
+    rank_table,
 )
+from ps.reader.report.data import EFFICIENCIES, PARTS, RunData
 from ps.text.numbers import number, percent
 from ps.text.record_lines import metric
 
