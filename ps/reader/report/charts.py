@@ -15,17 +15,17 @@ from ps.text.numbers import number
 Trace = dict[str, Any]
 
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#c46a9d", "#8a6d00", "#7f7f7f")
-"""After Okabe and Ito (2008), told apart without red-green vision; each in contrast with a white and a dark page."""
+"""After Okabe and Ito (2008), told apart without red-green vision; each stands out from a white and a dark page."""
 DASHES = ("solid", "dash", "dot", "dashdot")
 PATTERNS = ("", "/", "x", ".")
 MANY_RANKS = 16
-"""Above this, ranks are not drawn one by one but as bands and the ones that stand out."""
+"""Up to so many ranks are drawn one by one; of more, a band and the ones that stand out."""
 MOST_MARKERS = 60
 MOST_CELLS = 25_000
 MOST_LABEL = 80
 MOST_TABLE_ROWS = 12
 MOST_JOBS = 20
-"""Jobs that are marked where they began, the last ones."""
+"""Jobs whose beginning is marked in a chart, the last ones."""
 
 Text = Callable[[float | None], str]
 
@@ -42,7 +42,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A chart with what it shows in words. ``choices``: names of its lists of traces, of which the reader takes one."""
+    """A chart and a text on what it shows. ``choices``: names of its lists of traces; the reader chooses one."""
 
     title: str
     summary: str
@@ -54,7 +54,7 @@ class Chart:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of the page with a heading; ``lead``: the table to begin with, the others are folded up."""
+    """A section of the page; ``lead``: the table that it begins with, the others are folded up."""
 
     title: str
     notes: list[str] = field(default_factory=list)
@@ -70,12 +70,12 @@ def clip(text: object, most: int = MOST_LABEL) -> str:
 
 
 def label(text: object) -> str:
-    """Return a text of the log for a chart: plotly reads some HTML in its texts, which this keeps it from."""
+    """Return a text of the log for a chart, escaped: plotly would take some of its HTML as markup."""
     return html.escape(clip(text), quote=False)
 
 
 def compact(values: Array) -> Any:
-    """Return an array as nested lists of four digits, undefined values None: most of a page's bytes are these."""
+    """Return an array as nested lists of four digits, undefined values None; they are most of a page's bytes."""
     if values.ndim > 1:
         return [compact(row) for row in values]
     return [float(f"{v:.4g}") if math.isfinite(v) else None for v in values.tolist()]
@@ -87,7 +87,7 @@ def axis(title: str, **more: Any) -> dict[str, Any]:
 
 
 def line(name: str, x: Array, y: Array, style: int = 0, *, width: float = 2, value: str = ".4g") -> Trace:
-    """Return a line; every sixth has the same colour, with other dashes. ``value``: d3's format of hover labels."""
+    """Return a line; every sixth has the same colour, but other dashes. ``value``: d3's format of hover labels."""
     dash = DASHES[style // len(PALETTE) % len(DASHES)]
     return {
         "type": "scatter",
@@ -102,13 +102,13 @@ def line(name: str, x: Array, y: Array, style: int = 0, *, width: float = 2, val
 
 
 def level(name: str, x: Array, value: float | Array) -> Trace:
-    """Return a thin line to compare with: horizontal, or with a value for each of ``x``."""
+    """Return a dashed line to compare with: horizontal, or with a value for each of ``x``."""
     grey = {"color": PALETTE[-1], "dash": "dash", "width": 1.5}
     return {**line(name, x, np.broadcast_to(value, len(x))), "mode": "lines", "line": grey}
 
 
 def bar(name: str, x: list[Any], y: Array, style: int, *, value: str = ".4g") -> Trace:
-    """Return bars; every sixth has the same colour, with another pattern."""
+    """Return bars; every sixth have the same colour, but another pattern."""
     shape = PATTERNS[style // len(PALETTE) % len(PATTERNS)]
     return {
         "type": "bar",
@@ -125,7 +125,7 @@ def bar(name: str, x: list[Any], y: Array, style: int, *, value: str = ".4g") ->
 
 
 def band(name: str, x: Array, low: Array, high: Array) -> list[Trace]:
-    """Return an area between two lines, which has one entry in the legend."""
+    """Return the area between two lines, with one entry in the legend."""
     edge = {"type": "scatter", "mode": "lines", "x": x.tolist(), "line": {"width": 0}, "hoverinfo": "skip"}
     edge["legendgroup"] = "band"
     filled = {"fill": "tonexty", "fillcolor": "rgba(127,127,127,0.3)", "name": label(name)}
@@ -136,7 +136,7 @@ def band(name: str, x: Array, low: Array, high: Array) -> list[Trace]:
 
 
 def heat_map(epochs: Array, values: Array, unit: str, **more: Any) -> Trace:
-    """Return ``values``, (epochs, ranks), as colours; too many cells become means over blocks of them."""
+    """Return ``values``, (epochs, ranks), as colours; of too many cells the means of blocks."""
     by_epoch = max(1, math.ceil(values.size / MOST_CELLS))
     by_rank = max(1, math.ceil(values.shape[1] / MOST_CELLS))
     return {
@@ -152,15 +152,15 @@ def heat_map(epochs: Array, values: Array, unit: str, **more: Any) -> Trace:
 
 
 def block_means(values: Array, size: int) -> Array:
-    """Return the means over so many neighbours along the first axis; the last block may be smaller."""
+    """Return the means of blocks of ``size`` along the first axis; the last block may be smaller."""
     starts = np.arange(0, len(values), size)
     counts = np.diff([*starts, len(values)])
     sums = np.add.reduceat(values, starts, axis=0)  # undefined if one is: a gap
     return np.asarray(sums / counts.reshape(-1, *[1] * (values.ndim - 1)))
 
 
-def rank_lines(names: list[str], x: Array, values: Array, *, value: str, highest: bool) -> list[Trace]:
-    """Return ``values``, (epochs, ranks), as a line a rank; of many ranks the median, a band and the extreme ones.
+def rank_lines(names: list[str], x: Array, values: Array, *, value: str, highest: bool = True) -> list[Trace]:
+    """Return ``values``, (epochs, ranks), as a line a rank; of many ranks as the median, a band and the extreme ranks.
 
     ``highest``: whether the ranks that stand out are those with the highest or the lowest mean.
     """
@@ -181,7 +181,7 @@ def rank_lines(names: list[str], x: Array, values: Array, *, value: str, highest
 def rank_stack(names: list[str], x: Array, values: Array, *, value: str) -> list[Trace]:
     """Return signed ``values``, (epochs, ranks), as stacked bars, negative ones downwards.
 
-    Of many ranks, those that are farthest from the median on average, and the sums of the others above and below 0.
+    Of many ranks: those farthest from the median on average, and the sums of the others above and below 0.
     """
     ranks = values.shape[1]
     series = dict(zip(names, values.T, strict=True))
@@ -197,26 +197,24 @@ def rank_stack(names: list[str], x: Array, values: Array, *, value: str) -> list
 
 
 def column_means(values: Array) -> Array:
-    """Return the mean of each column over what is known of it; NaN for nothing."""
+    """Return the mean of the known values of each column; NaN if there are none."""
     known = np.isfinite(values)
     return np.asarray(np.where(known, values, 0).sum(axis=0) / known.sum(axis=0))
 
 
 def quantiles(values: Array, levels: tuple[float, ...]) -> Array:
-    """Return (levels, rows) quantiles of each row over what is known of it; NaN for nothing."""
+    """Return (levels, rows) quantiles of the known values of each row; NaN if there are none."""
     empty = np.asarray(np.isnan(values).all(axis=1))
     filled = np.where(empty[:, None], 0.0, values)
     return np.where(empty, np.nan, np.nanquantile(filled, levels, axis=1))
 
 
-def figures(caption: str, corner: str, names: Sequence[str], columns: Mapping[str, Any], text: Text = number) -> Table:
+def number_table(
+    caption: str, corner: str, names: Sequence[str], columns: Mapping[str, Array], text: Text = number
+) -> Table:
     """Return a table of figures, a row for each name; ``text`` makes a cell of a figure, None if it is undefined."""
-    known = {
-        title: [None if v is None or not np.isfinite(v) else float(v) for v in own] for title, own in columns.items()
-    }
-    return Table(
-        caption, [corner, *known], [[name, *(text(own[i]) for own in known.values())] for i, name in enumerate(names)]
-    )
+    cells = ([text(v if math.isfinite(v) else None) for v in values.tolist()] for values in columns.values())
+    return Table(caption, [corner, *columns], [list(row) for row in zip(names, *cells, strict=True)])
 
 
 def pairs(caption: str, values: dict[str, str]) -> Table:
@@ -225,18 +223,18 @@ def pairs(caption: str, values: dict[str, str]) -> Table:
 
 
 def over_epochs(data: RunData, y_axis: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """Return the layout of a chart over epochs: with a thin line where another job continued the run."""
+    """Return the layout of a chart over epochs, with a dotted line where another job continued the run."""
     epochs = data.series("epoch")
     few = {"dtick": 1} if epochs[-1] - epochs[0] < 10 else {}
-    marks = [(job.first - 0.5, job.header["world"]) for job in data.view.jobs[1:][-MOST_JOBS:]]
+    changes = [(job.first - 0.5, job.header["world"]) for job in data.view.jobs[1:][-MOST_JOBS:]]
     place = {"xref": "x", "yref": "paper"}
     rule = {"color": PALETTE[-1], "width": 1, "dash": "dot"}
     text = {"y": 1, "yanchor": "bottom", "xanchor": "left", "showarrow": False, "font": {"size": 10}}
     return {
         "xaxis": axis("epoch", tickformat=",d", **few),
         "yaxis": y_axis,
-        "shapes": [{"type": "line", **place, "x0": x, "x1": x, "y0": 0, "y1": 1, "line": rule} for x, _ in marks],
-        "annotations": [{**place, **text, "x": x, "text": f"{world} ranks"} for x, world in marks],
+        "shapes": [{"type": "line", **place, "x0": x, "x1": x, "y0": 0, "y1": 1, "line": rule} for x, _ in changes],
+        "annotations": [{**place, **text, "x": x, "text": f"{world} ranks"} for x, world in changes],
         **more,
     }
 
@@ -260,7 +258,7 @@ def epoch_table(data: RunData, caption: str, columns: Mapping[str, Array], text:
     chosen = spread(len(epochs))
     more = "" if len(chosen) == data.n_epochs else f", {len(chosen)} of {data.n_epochs} epochs"
     shown = {title: values[chosen] for title, values in columns.items()}
-    return figures(caption + more, "epoch", [f"{epochs[i]:.0f}" for i in chosen], shown, text)
+    return number_table(caption + more, "epoch", [f"{epochs[i]:.0f}" for i in chosen], shown, text)
 
 
 def rank_table(data: RunData, caption: str, values: Array, text: Text = number) -> Table | None:
@@ -271,5 +269,5 @@ def rank_table(data: RunData, caption: str, values: Array, text: Text = number) 
 
 
 def spread(n: int, most: int = MOST_TABLE_ROWS) -> list[int]:
-    """Return at most so many of n positions, evenly spread, the first and the last among them."""
+    """Return at most ``most`` of n indices, evenly spread, the first and the last among them."""
     return sorted({round(i * (n - 1) / (most - 1)) for i in range(most)}) if n > most else list(range(n))

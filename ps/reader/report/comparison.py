@@ -4,13 +4,13 @@ import numpy as np
 
 from common.flat import Array
 from ps.logfile.records import Record
-from ps.reader.report.charts import Chart, Section, Table, axis, bar, clip, figures, label, line
-from ps.reader.report.data import PARTS, RunData
+from ps.reader.report.charts import Chart, Section, Table, axis, bar, clip, label, line, number_table
+from ps.reader.report.data import TIMES, RunData
 from ps.text import comparison_tables
 from ps.text.numbers import number, percent
 from ps.text.record_lines import metric, mode_name
 
-STEP = {key: name for key, name in PARTS.items() if key not in ("evaluation_s", "checkpoint_s")}
+STEP = {key: name for key, name in TIMES.items() if key not in ("evaluation_s", "checkpoint_s")}
 """What a step's time goes to."""
 EXCHANGE = ("summing", "wait", "transfer")
 OF_MODE = ("input", "compute", "wait", "transfer")
@@ -65,7 +65,7 @@ def _step_chart(names: list[str], parts: dict[str, Array], totals: list[float]) 
         f"{names[slow]}, the most.",
         [[bar(part, labels, values, i) for i, (part, values) in enumerate(columns.items())]],
         {"barmode": "stack", "xaxis": axis("", type="category"), "yaxis": axis("microseconds a step")},
-        figures("Microseconds a step, mean over the ranks", "", [clip(name) for name in names], columns),
+        number_table("Microseconds a step, mean over the ranks", "", [clip(name) for name in names], columns),
     )
 
 

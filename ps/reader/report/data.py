@@ -15,27 +15,26 @@ from ps.reader.run_summary import Summary
 from ps.reader.run_view import skim
 
 MOST_EPOCHS = 200
-"""Epochs in a chart; of a longer run, one in so many."""
+"""Epochs in a chart; a longer run is downsampled."""
 MOST_PARAMETERS = 12
 """Parameters whose contributions are shown one by one: the first."""
 
-_PARTS = ("input", "compute", "reduce", "wait", "transfer", "sampling", "evaluation", "checkpoint")
-PARTS = {f"{name}_s": name for name in _PARTS} | {"reduce_s": "summing"}
-"""What an epoch's time goes to, and its name; here compute is without summing, of which only some modes have any."""
+_TIMES = ("input", "compute", "reduce", "wait", "transfer", "sampling", "evaluation", "checkpoint")
+TIMES = {f"{name}_s": name for name in _TIMES} | {"reduce_s": "summing"}
+"""What an epoch's time goes to: fields and names. Here compute is without summing, which only some modes have."""
 SINGLE = ("epoch", "elapsed_s", "loss", "validation_loss", "validation_metric", "effective_ranks", "noise_scale")
 EFFICIENCIES = ("load_balance", "communication", "parallel")
-BY_RANK = (*PARTS, "cosine_all")
+BY_RANK = (*TIMES, "cosine_all")
 BY_PARAMETER = ("share", "norm_ratio")
 
 
 class RunData:
     """A run in bounded memory.
 
-    ``seconds``: sums over all epochs by ``PARTS``, (ranks,) each; ``mean_seconds``: the means over the epochs that a
-    rank had. ``parts``: those of ``PARTS`` that any rank spent time on, or that any mode does. ``rank_steps``: steps
-    times ranks. ``ranks``: their number, the most that an epoch had if it changed; ``rank_names``: for legends.
-    ``first``: the record of the first epoch. ``names``: the parameters to show. ``measured``: what a comparison's log
-    holds instead of epochs.
+    ``seconds``: sums over all epochs by ``TIMES``, (ranks,) each; ``mean_seconds``: the means over the epochs that a
+    rank had. ``times``: ``TIMES``, without summing where no rank did any. ``rank_steps``: steps times ranks.
+    ``ranks``: their number, the largest if it changed; ``rank_names``: for legends. ``first``: the record of the first
+    epoch. ``names``: the parameters to show. ``measured``: what a comparison's log holds instead of epochs.
     """
 
     def __init__(self, run: Path) -> None:
@@ -45,14 +44,14 @@ class RunData:
         self.rank_steps = 0
         self.epochs: Downsampler[dict[str, Array]] = Downsampler(MOST_EPOCHS)
         self.rows, self.summary, self.measured = RowAudit(), Summary(), Contents()
-        self._totals = np.zeros((len(PARTS) + 1, 0))
+        self._totals = np.zeros((len(TIMES) + 1, 0))
         self.view = skim(run, self._take)
         self.header = self.view.header
         self.n_epochs = self.epochs.count
         self.ranks = self._totals.shape[1]
-        self.seconds = dict(zip(PARTS, self._totals, strict=False))
+        self.seconds = dict(zip(TIMES, self._totals, strict=False))
         self.mean_seconds = {key: own / self._totals[-1] for key, own in self.seconds.items()}
-        self.parts = {key: name for key, name in PARTS.items() if key != "reduce_s" or self.seconds[key].any()}
+        self.times = {key: name for key, name in TIMES.items() if key != "reduce_s" or self.seconds[key].any()}
         hosts = {rank: host for job in self.view.jobs for rank, host in host_names(job.header).items()}
         several = len(set(hosts.values())) > 1
         self.rank_names = [
@@ -80,7 +79,7 @@ class RunData:
         values = {key: np.array(figure, float) for key, figure in figures.items()}  # nil becomes NaN
         values["compute_s"] -= values["reduce_s"]
         self.epochs.add(values)
-        own = np.array([*(values[key] for key in PARTS), np.ones(world)])
+        own = np.array([*(values[key] for key in TIMES), np.ones(world)])
         ranks = max(world, self._totals.shape[1])
         self._totals = _widened(self._totals, ranks, 0.0) + _widened(own, ranks, 0.0)
         self.first = self.first or record

@@ -1,5 +1,8 @@
 """The sections on a training run: what was learnt, what each rank contributed, and where the time went."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from common.flat import Array
@@ -15,10 +18,10 @@ from ps.reader.report.charts import (
     clip,
     column_means,
     epoch_table,
-    figures,
     level,
     line,
     lines,
+    number_table,
     over_epochs,
     quantiles,
     rank_lines,
@@ -26,13 +29,16 @@ from ps.reader.report.charts import (
     rank_stack,
     rank_table,
 )
-from ps.reader.report.data import EFFICIENCIES, PARTS, RunData
+from ps.reader.report.data import EFFICIENCIES, TIMES, RunData
 from ps.text.numbers import number, percent
 from ps.text.record_lines import metric
 
 MOST_RANKS = 32
 """Ranks that are shown one by one in a table, or with their time."""
 IN_PERCENT = {"tickformat": "~%"}
+
+Draw = Callable[..., list[dict[str, Any]]]
+"""Draws (epochs, ranks) values: ``rank_lines`` or ``rank_stack``."""
 
 
 def learning(data: RunData) -> Section:
@@ -101,39 +107,37 @@ def _ends(data: RunData) -> list[Record]:
     return [data.first, data.view.last][: data.n_epochs]
 
 
-def _choices(data: RunData) -> list[str]:
-    """Return what can be chosen; names that are equal as far as they are shown get a number."""
-    names = ["all parameters", *(clip(name) for name in data.names)]
-    return [name if names.index(name) == i else f"{name} ({i})" for i, name in enumerate(names)]
-
-
-def _share(data: RunData) -> Chart:
-    values = data.series("share")
-    worlds = list(dict.fromkeys(job.header["world"] for job in data.view.jobs))
-    equal = [percent(1 / world) + f" with {world} ranks" * (len(worlds) > 1) for world in worlds[-4:]]
-    return Chart(
-        "Share of the update by rank",
-        f"{_extremes(data, 'share_all', 'share of the update')} Equal shares would be {', '.join(equal)}. "
-        "The shares of an epoch add up to 100 %; a share below 0 pulls against the update.",
-        [rank_stack(data.rank_names, data.series("epoch"), own, value=".2%") for own in values.swapaxes(0, 1)],
-        over_epochs(data, axis("share", **IN_PERCENT), barmode="relative"),
-        rank_table(data, "Share of the update, all parameters", values[:, 0], percent),
-        _choices(data),
-    )
-
-
-def _extremes(data: RunData, key: str, what: str) -> str:
-    """Say who had the least and the most in the first and the last epoch."""
-    texts = []
+def _by_parameter(data: RunData, key: str, what: str, about: str, draw: Draw, layout: dict[str, Any]) -> Chart:
+    """Return a chart by rank of a figure of all parameters or of one; names that would look the same get a number."""
+    texts, values = [], data.series(key)
     for record in _ends(data):
-        known = [(value, rank) for rank, value in enumerate(record[key]) if value is not None]
+        known = [(value, rank) for rank, value in enumerate(record[f"{key}_all"]) if value is not None]
         if known:
             (low, lowest), (high, highest) = min(known), max(known)
             texts.append(
                 f"In epoch {record['epoch']} the smallest {what} was rank {lowest}'s, {percent(low)}, and the largest "
                 f"rank {highest}'s, {percent(high)}."
             )
-    return " ".join(texts) or f"The {what} is undefined."
+    names = ["all parameters", *(clip(name) for name in data.names)]
+    return Chart(
+        f"{what.capitalize()} by rank",
+        " ".join([*(texts or [f"The {what} is undefined."]), about]),
+        [draw(data.rank_names, data.series("epoch"), own, value=".2%") for own in values.swapaxes(0, 1)],
+        layout,
+        rank_table(data, f"{what.capitalize()}, all parameters", values[:, 0], percent),
+        [name if names.index(name) == i else f"{name} ({i})" for i, name in enumerate(names)],
+    )
+
+
+def _share(data: RunData) -> Chart:
+    worlds = list(dict.fromkeys(job.header["world"] for job in data.view.jobs))
+    equal = [percent(1 / world) + f" with {world} ranks" * (len(worlds) > 1) for world in worlds[-4:]]
+    about = (
+        f"Equal shares would be {', '.join(equal)}. The shares of an epoch add up to 100 %; a share below 0 pulls "
+        "against the update."
+    )
+    layout = over_epochs(data, axis("share", **IN_PERCENT), barmode="relative")
+    return _by_parameter(data, "share", "share of the update", about, rank_stack, layout)
 
 
 def _share_map(data: RunData) -> Chart:
@@ -149,16 +153,12 @@ def _share_map(data: RunData) -> Chart:
 
 
 def _norm_ratio(data: RunData) -> Chart:
-    epochs, values = data.series("epoch"), data.series("norm_ratio")
-    return Chart(
-        "Norm ratio by rank",
-        f"{_extremes(data, 'norm_ratio_all', 'norm ratio')} The norm ratio compares the length of a rank's gradient "
-        "with that of the sum over the ranks; it does not see directions, and does not add up to 100 %.",
-        [rank_lines(data.rank_names, epochs, own, value=".2%", highest=True) for own in values.swapaxes(0, 1)],
-        over_epochs(data, axis("norm ratio", **IN_PERCENT)),
-        rank_table(data, "Norm ratio, all parameters", values[:, 0], percent),
-        _choices(data),
+    about = (
+        "The norm ratio compares the length of a rank's gradient with that of the sum over the ranks; it does not see "
+        "directions, and does not add up to 100 %."
     )
+    layout = over_epochs(data, axis("norm ratio", **IN_PERCENT))
+    return _by_parameter(data, "norm_ratio", "norm ratio", about, rank_lines, layout)
 
 
 def _cosine(data: RunData) -> Chart:
@@ -224,14 +224,14 @@ def timing(data: RunData) -> Section:
 
 
 def _split(data: RunData) -> Chart:
-    means = {key: data.mean_seconds[key] for key in data.parts}
+    means = {key: data.mean_seconds[key] for key in data.times}
     compute, chosen, more = means["compute_s"], list(range(data.ranks)), ""
     if data.ranks > MOST_RANKS:
         order, half = np.argsort(-compute, kind="stable").tolist(), MOST_RANKS // 2
         chosen = order[:half] + order[-half:]
         more = f" Shown are the mean, the {half} ranks that computed longest and the {half} that computed shortest."
     labels = ["mean", *map(str, chosen)]
-    columns = {data.parts[key]: np.array([values.mean(), *values[chosen]]) for key, values in means.items()}
+    columns = {data.times[key]: np.array([values.mean(), *values[chosen]]) for key, values in means.items()}
     slowest = int(compute.argmax())
     return Chart(
         "Time by rank",
@@ -240,7 +240,7 @@ def _split(data: RunData) -> Chart:
         f"{compute[slowest] / max(np.median(compute), 1e-12):.2f} times the median.{more}",
         [[bar(name, labels, values, i) for i, (name, values) in enumerate(columns.items())]],
         {"barmode": "stack", "xaxis": axis("rank", type="category"), "yaxis": axis("seconds an epoch")},
-        figures("Mean seconds an epoch by rank", "rank", labels, columns),
+        number_table("Mean seconds an epoch by rank", "rank", labels, columns),
     )
 
 
@@ -266,7 +266,7 @@ def _sync(data: RunData) -> Chart:
     columns = {"wait": column_means(wait.T), "transfer": column_means(transfer.T)}
     low, high = quantiles(wait + transfer, (0.0, 1.0))
     own = {name: float(data.mean_seconds[f"{name}_s"].mean()) for name in columns}
-    total = sum(data.mean_seconds[key].mean() for key in PARTS)
+    total = sum(data.mean_seconds[key].mean() for key in TIMES)
     return Chart(
         "Synchronization",
         f"On average over ranks and epochs, waiting took {own['wait']:.4g} s an epoch and transfer "
