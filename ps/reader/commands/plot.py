@@ -22,30 +22,23 @@ from ps.text.record_lines import mode_name
 
 MOST_POINTS = 2000
 FEW_POINTS = 40
-"""Up to so many epochs each has a marker."""
+"""Up to this many epochs, each has a marker."""
 MANY_POINTS = 400
-"""From so many on, noise would hide lines: moving medians are drawn, single epochs faintly."""
+"""From this many epochs on, lines are moving medians and single epochs faint: noise would hide the lines."""
 WINDOWS = 25
 """A moving median is of this fraction of the points."""
 FAR = 8
-"""A range more than so many times as wide as that of 98 % of its values is cut down to theirs."""
+"""If all values span more than this many times the range of 98 % of them, the axis shows only those."""
 INCHES, DPI = (9.0, 4.5), 120
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7f7f7f")
-"""Okabe and Ito's, which colour-blind readers can tell apart, without yellow and black, and two more."""
+"""Okabe and Ito (2008), for colour-blind readers, without yellow and black, and two more."""
 BLACK, GREY = "#222222", "#999999"
-SYNC_LINES = [
-    "most of a rank",
-    "mean of the ranks",
-    "of it wait for the last rank",
-    "of it transfer",
-    "least of a rank",
-]
 MOST_JOBS = 20
-"""Jobs of a run that are marked where they begin, the last ones."""
+"""Jobs of a run whose beginning is marked, the last ones."""
 MANY_FOLD = 50
 """A loss that falls to less than this fraction is drawn on a logarithmic axis."""
 LARGEST = 1e30
-"""Larger values are drawn as this one: arithmetic on axes overflows with them."""
+"""Larger values are drawn as this one: they would overflow in the arithmetic of axes."""
 
 Point = dict[str, Array]
 """What is drawn of an epoch, NaN where undefined; ``shares``: (1 + parameters, ranks), of all together first."""
@@ -104,10 +97,8 @@ class Figures:
     def __init__(self, view: RunView, names: list[str], points: list[Point], stride: int) -> None:
         """Raises RankwiseError without matplotlib."""
         with library("plot", "report"):
-            from matplotlib import ticker
-            from matplotlib.figure import Figure
-        self._figure: Any = Figure
-        self._ticker: Any = ticker
+            from matplotlib import figure, ticker
+        self._figure, self._ticker = figure, ticker
         self.view, self.names = view, names
         self.epochs, self.equal, self.losses, self.times = (
             np.array([own[key] for own in points]) for key in ("epoch", "equal", "loss", "sync")
@@ -133,15 +124,14 @@ class Figures:
         training, validation, metric = self.losses.T
         has_metric = bool(np.isfinite(metric).any())
         figure, axes = self._axes("Loss", 2 if has_metric else 1)
-        lines, names = [self._exact_line(axes[0], training, COLOURS[0])], ["training, all ranks' rows"]
+        lines = [("training, all ranks' rows", self._exact_line(axes[0], training, COLOURS[0]))]
         if np.isfinite(validation).any():
-            lines.append(self._exact_line(axes[0], validation, COLOURS[1]))
-            names.append("validation")
+            lines.append(("validation", self._exact_line(axes[0], validation, COLOURS[1])))
         known = self.losses[:, :2][np.isfinite(self.losses[:, :2])]
         if known.max() > MANY_FOLD * known.min() > 0:
             axes[0].set_yscale("log")
         axes[0].set_ylabel(f"mean loss a row\n({self.view.header['model']['loss']})", parse_math=False)
-        _legend(axes[0], lines, names)
+        _legend(axes[0], lines)
         if has_metric:
             self._exact_line(axes[1], metric, COLOURS[1])
             accuracy = self.view.metric == "accuracy"
@@ -158,21 +148,21 @@ class Figures:
         transfer, wait, least, most = scale * self.times.T
         calm_transfer, calm_both = self._calm(transfer), self._calm(transfer + wait)
         lines = [
-            self._line(axes, most, GREY, linestyle="--"),
-            self._line(axes, transfer + wait, BLACK, linewidth=2.2),
-            axes.fill_between(self.epochs, calm_transfer, calm_both, color=COLOURS[1], alpha=0.5, linewidth=0),
-            axes.fill_between(self.epochs, 0, calm_transfer, color=COLOURS[0], alpha=0.5, linewidth=0),
-            self._line(axes, least, GREY, linestyle=":"),
+            ("most of a rank", self._line(axes, most, GREY, linestyle="--")),
+            ("mean of the ranks", self._line(axes, transfer + wait, BLACK, linewidth=2.2)),
+            ("of it wait for the last rank", self._area(axes, calm_transfer, calm_both, COLOURS[1])),
+            ("of it transfer", self._area(axes, np.zeros_like(transfer), calm_transfer, COLOURS[0])),
+            ("least of a rank", self._line(axes, least, GREY, linestyle=":")),
         ]
         self._limit(axes, most, (0.0, high * scale))
         axes.set_ylabel(f"wait and transfer ({unit} per epoch)")
-        _legend(axes, lines, SYNC_LINES)
+        _legend(axes, lines)
         return figure
 
     def share_limits(self) -> tuple[float, float]:
-        """Return the axis of all ranks' contributions: made for the shares of all parameters together.
+        """Return limits for all ranks: they hold the shares of all parameters together, and 90 % of all values.
 
-        That of a single one goes far beyond it where its gradient all but vanishes; 90 % of the values are shown.
+        The share of a single parameter goes far beyond them where its gradient almost vanishes.
         """
         known = self.shares[np.isfinite(self.shares)]
         usual = np.percentile(known, [5, 95]) if known.size else ()
@@ -184,37 +174,35 @@ class Figures:
         figure, (axes,) = self._axes(f"Contribution of rank {rank} on {hosts.get(rank, 'an unknown host')}")
         axes.axhline(0, color=BLACK, linewidth=0.8)
         every, *single = self.shares[:, :, rank].T
-        lines = [
-            self._equal_share(axes),
-            *(self._line(axes, values, colour) for values, colour in zip(single, COLOURS, strict=False)),
-            self._line(axes, every, BLACK, linewidth=2.2),
-        ]
+        lines = [("equal share", self._equal_share(axes))]
+        lines += [(name, self._line(axes, *own)) for name, *own in zip(self.names, single, COLOURS, strict=False)]
+        lines.append(("all parameters", self._line(axes, every, BLACK, linewidth=2.2)))
         self._limit(axes, self.shares[:, :, rank], limits)
         axes.set_ylabel("signed share of the update (%),\nbelow 0 pulls against it")
         self._in_percent(axes)
-        _legend(axes, lines, ["equal share", *self.names, "all parameters"])
+        _legend(axes, lines)
         return figure
 
     def _equal_share(self, axes: Any) -> Any:
-        """Draw the share of each rank if all had the same; it changes with their number."""
+        """Draw the share that each rank has if all have the same; it changes with their number."""
         style = {"color": GREY, "linestyle": "--", "linewidth": 1}
         if self.equal.min() == self.equal.max():
             return axes.axhline(self.equal[0], **style)
         return axes.plot(self.epochs, self.equal, drawstyle="steps-mid", **style)[0]
 
     def _axes(self, title: str, rows: int = 1) -> tuple[Any, list[Any]]:
-        """Return a figure of panels one above the other, over the epochs, and the panels."""
-        figure = self._figure(figsize=INCHES, dpi=DPI, layout="constrained")
+        """Return a figure and its panels, one above the other, over the epochs."""
+        figure = self._figure.Figure(figsize=INCHES, dpi=DPI, layout="constrained")
         panels = figure.subplots(rows, 1, sharex=True, squeeze=False, height_ratios=[2, 1][:rows])[:, 0]
         for axes in panels:
             axes.grid(color="#dddddd", linewidth=0.6)
             axes.set_axisbelow(True)
             axes.margins(x=0.02)
             axes.spines[["top", "right"]].set_visible(False)
-            for job in self.view.jobs[1:][-MOST_JOBS:]:  # a thin line where another job continued the run
-                axes.axvline(job.first - 0.5, color=GREY, linewidth=0.8, linestyle=":")
         top = panels[0]
-        for job in self.view.jobs[1:][-MOST_JOBS:]:
+        for job in self.view.jobs[1:][-MOST_JOBS:]:  # a dotted line where another job continued the run
+            for axes in panels:
+                axes.axvline(job.first - 0.5, color=GREY, linewidth=0.8, linestyle=":")
             style = {"transform": top.get_xaxis_transform(), "fontsize": 7, "color": GREY, "va": "top"}
             top.text(job.first - 0.5, 1.0, f" {job.header['world']} ranks", **style)
         run = f"run {self.view.folder.resolve().name}, mode {mode_name(self.view.header)}, {self.view.ranks} ranks"
@@ -227,16 +215,19 @@ class Figures:
         axes.yaxis.set_major_formatter(self._ticker.PercentFormatter(1.0, symbol=""))
 
     def _line(self, axes: Any, values: Array, colour: str, linewidth: float = 1.4, linestyle: str = "-") -> Any:
-        """Draw a noisy series: of many points their moving median, and themselves faintly."""
+        """Draw a noisy series; of many points the moving median, and the points themselves faintly."""
         if len(values) >= MANY_POINTS:
             axes.plot(self.epochs, values, color=colour, linewidth=0.5, alpha=0.12, zorder=1)
         return self._exact_line(axes, self._calm(values), colour, linewidth=linewidth, linestyle=linestyle)
+
+    def _area(self, axes: Any, low: Array, high: Array, colour: str) -> Any:
+        return axes.fill_between(self.epochs, low, high, color=colour, alpha=0.5, linewidth=0)
 
     def _exact_line(self, axes: Any, values: Array, colour: str, **style: Any) -> Any:
         return axes.plot(self.epochs, values, color=colour, marker=self.marker, markersize=3, **style)[0]
 
     def _calm(self, values: Array) -> Array:
-        """Return the moving median of many points, and few as they are."""
+        """Return the moving median of many points; few points as they are."""
         if len(values) < MANY_POINTS:
             return values
         half = len(values) // WINDOWS // 2
@@ -246,24 +237,23 @@ class Figures:
             return np.asarray(np.nanmedian(windows, axis=1))
 
     def _limit(self, axes: Any, values: Array, limits: tuple[float, float]) -> None:
-        """Set the axis of noisy values, and say how many of them are not on it."""
+        """Set the limits of noisy values, and say how many of them lie beyond."""
         axes.set_ylim(limits)
         beyond = int(((values < limits[0]) | (values > limits[1])).sum())
         axes.set_xlabel(f"{self.calm_label}; {beyond} value(s) lie beyond the axis" if beyond else self.calm_label)
 
 
-def _legend(axes: Any, lines: list[Any], names: list[str]) -> None:
+def _legend(axes: Any, lines: list[tuple[str, Any]]) -> None:
     """Name lines next to the axes. Names are any texts: matplotlib itself would leave out _x and typeset $x$."""
-    legend = axes.legend(
-        lines, ["name"] * len(lines), loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9
-    )
-    for entry, name in zip(legend.get_texts(), names, strict=True):
+    drawn, place = [line for _, line in lines], {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
+    legend = axes.legend(drawn, ["name"] * len(drawn), frameon=False, fontsize=9, **place)
+    for entry, (name, _) in zip(legend.get_texts(), lines, strict=True):
         entry.set_parse_math(False)
         entry.set_text(name if len(name) <= 40 else f"{name[:37]}...")
 
 
 def _limits(values: Array, *shown: float) -> tuple[float, float]:
-    """Return an axis that shows ``shown`` and all values, or 98 % of these if the others lie far off."""
+    """Return limits that include ``shown`` and all values, or 98 % of these if the others lie far off."""
     known = values[np.isfinite(values)]
     if not known.size:
         known = np.zeros(1)
@@ -279,5 +269,5 @@ def _limits(values: Array, *shown: float) -> tuple[float, float]:
 def _write_png(figure: Any, file: BinaryIO) -> None:
     """Write a figure to a file."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # on characters of names that the font lacks: boxes stand for them
+        warnings.simplefilter("ignore")  # about characters that the font lacks: boxes are drawn for them
         figure.savefig(file, format="png")

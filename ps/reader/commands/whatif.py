@@ -25,14 +25,14 @@ MOST_RANKS = 16
 MOST_EPOCHS = 200
 LEAST_EPOCHS = 8
 MOST_NUMBERS = 4_000_000
-"""In the epochs that are kept, as they stand in the log: fewer epochs are kept of many ranks and parameters."""
+"""In the records of the epochs that are kept: of many ranks and parameters, fewer epochs are kept."""
 OTHER_FIELDS = 25
-"""About so many numbers a rank an epoch's record has besides those by parameter, of which there are five."""
+"""About how many numbers by rank an epoch's record holds, besides five for each parameter."""
 BY_RANK = ("input_s", "compute_s", "reduce_s", "sampling_s", "transfer_s", "loop_s", "rows")
 MOST = 1e12
-"""Seconds and rows of an epoch; more is no record of a run, and overflows below."""
+"""Seconds and rows of an epoch are cut to this: more cannot be of a run, and would overflow."""
 CLOCK_TICK_S = 1e-9
-"""Work that takes no longer was not measured."""
+"""Work that took no longer was not measured."""
 
 Floats = NDArray[np.float64]
 
@@ -146,10 +146,10 @@ class Epochs:
         self._world_of_epochs = self._world
 
     def records(self) -> list[Record]:
-        """Return what ``replay`` needs of the epochs, and forget the rest. Raises LogError."""
+        """Return what ``replay`` needs of the epochs, and drop the rest. Raises LogError."""
         kept, found = self.whole.kept() or self.shared.kept(), []
         self._restart()
-        while kept:  # one record at a time is decoded, and goes
+        while kept:  # one decoded record at a time is in memory
             record = kept.pop(0).record()
             found.append({"steps": record["steps"]} | {name: np.array(record[name], np.float64) for name in BY_RANK})
         return found
@@ -167,7 +167,7 @@ class Epochs:
 def whatif(run: Path, other: Path | None) -> int:
     """Print what an epoch would take; return the exit code.
 
-    Raises LogError, and RankwiseError if there is no epoch or ``other`` tells no transfer.
+    Raises LogError, and RankwiseError if there is no epoch or ``other`` holds no measured transfer.
     """
     view, epochs = _read(run)
     header, note, base = view.header_at(view.last), epochs.note(), replay(epochs.records())
@@ -216,7 +216,7 @@ def _exchanges(other: Path, header: Record) -> Iterator[tuple[str, float]]:
 
 
 def _model_error(base: Replay) -> Iterator[str]:
-    """Say first how good the model is: its error tells what the rest is worth."""
+    """Say how good the model is: no other figure is better than its error."""
     modelled = base.epoch_s()
     off = percent(modelled / base.recorded_s - 1) if base.recorded_s else "-"
     yield (

@@ -38,14 +38,14 @@ def export(
     if tensorboard is not None and output is not None:
         raise ConfigError("output: not with --tensorboard, which is given its folder; leave --output out")
     path = log_path(run)
-    # JSON lines hold any intact record as it is: the way to see what the other formats refuse or leave out
+    # JSON lines hold each intact record as it is, even what the other formats refuse or leave out
     reader = LogReader(path) if jsonl else DeduplicatedReader(path, Check())
     if tensorboard is not None:
         write_events(reader, tensorboard)
     else:
         lines = FORMATS[formats[0]](reader)
         if output is None:
-            sys.stdout.writelines(lines)  # as they come; a file is written once all are there
+            sys.stdout.writelines(lines)  # line by line; a file appears once all are there
         else:
             save(output, lambda file: file.writelines(line.encode() for line in lines), log=path)
     tell_torn(reader.torn)

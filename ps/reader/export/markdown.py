@@ -57,7 +57,7 @@ def escape(text: str) -> str:
 
 
 def _table(title: str, rows: list[Row], note: str = "") -> Iterator[str]:
-    """Yield a heading and a table, padded so that it reads well as text too; columns of figures to the right."""
+    """Yield a heading and a table, padded to read well as plain text too; figures are aligned to the right."""
     yield f"\n## {title}\n\n"
     if note:
         yield f"{note}\n\n"

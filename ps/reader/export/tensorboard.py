@@ -21,7 +21,7 @@ BY_RANK = {"compute_s": "compute_s", "wait_s": "wait_s", "transfer_s": "transfer
 
 
 def write_events(reader: LogReader, folder: Path) -> None:
-    """Write all epochs to ``folder``: step is the epoch, wall time that of the record.
+    """Write all epochs to ``folder``: the step is the epoch, the wall time that of the record.
 
     Exporting a run again replaces its file. Raises LogError, ConfigError if the folder holds events of another run or
     cannot be written, and RankwiseError without tensorboardX or without an epoch.
@@ -77,7 +77,7 @@ def _make(folder: Path, name: str) -> None:
 
 
 def _scalars(record: Record, metric: str) -> dict[str, float]:
-    """Return the series' values of an epoch; what is undefined is left out."""
+    """Return an epoch's values by series; undefined ones are left out."""
     values: dict[str, float | None] = {key: record[key] for key in OF_EPOCH}
     values[f"validation_{metric}"] = record["validation_metric"]
     values |= {f"efficiency/{key}": value for key, value in record["efficiency"].items()}

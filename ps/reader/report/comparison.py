@@ -18,20 +18,20 @@ OF_MODE = ("input", "compute", "wait", "transfer")
 
 def side_by_side(runs: list[RunData], names: list[str]) -> Section:
     """Return the comparison of runs, called ``names``; charts are of those that have trained."""
-    trained = {name: run for name, run in zip(names, runs, strict=True) if run.n_epochs}
-    goal = max((run.summary.least_loss for run in trained.values()), default=float("nan"))
+    trained = [(name, run) for name, run in zip(names, runs, strict=True) if run.n_epochs]
+    goal = max((run.summary.least_loss for _, run in trained), default=float("nan"))
     columns = ["run", "mode", "ranks", "state", "epochs", "findings", "last loss", "last validation metric",
                f"seconds to loss {goal:.4g}", "step, us", "wait, us", "transfer, us", "communication"]  # fmt: skip
     rows = [_row(run, name, goal) for run, name in zip(runs, names, strict=True)]
     charts = []
     if trained:
-        steps = [_step_s(run) for run in trained.values()]
+        steps = [_step_s(run) for _, run in trained]
         parts = {part: np.array([step[part] for step in steps]) for part in steps[0]}
         if not parts["summing"].any():
             del parts["summing"]
         charts = [
-            _step_chart(list(trained), parts, [sum(step.values()) for step in steps]),
-            _loss_chart({name: (run.series("elapsed_s"), run.series("loss")) for name, run in trained.items()}),
+            _step_chart([name for name, _ in trained], parts, [sum(step.values()) for step in steps]),
+            _loss_chart({name: (run.series("elapsed_s"), run.series("loss")) for name, run in trained}),
         ]
     table = Table("Runs side by side; means are over ranks and steps", columns, rows)
     return Section("Runs side by side", lead=table, charts=charts)

@@ -19,7 +19,7 @@ SEVERITIES = ("error", "warning", "info")
 
 
 def findings(data: RunData) -> list[dict[str, Any]]:
-    """Return the verdicts as the page shows them, the gravest first; of very many, the first."""
+    """Return the verdicts as the page shows them, the most severe first, and of very many only the first."""
     found = [_finding(record) for record in data.view.verdicts]
     return sorted(found, key=lambda finding: SEVERITIES.index(finding["severity"]))[:MOST_FINDINGS]
 
@@ -42,7 +42,7 @@ def _first(items: list[Any]) -> str:
 
 
 def no_verdict(data: RunData) -> str:
-    """Say that there is no finding, and what that means."""
+    """Say that nothing was found, and whether there was enough to look at."""
     if data.n_epochs or data.measured.comparison:
         return "No verdict: none of the checks found anything to report."
     return "No verdict yet: there was too little to look at."

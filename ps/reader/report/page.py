@@ -1,4 +1,4 @@
-"""The page itself: what is said and drawn of each run, put into the template with the library that draws."""
+"""The page itself: texts and charts of each run, put into the template together with the plotting library."""
 
 import base64
 import hashlib
