@@ -4,6 +4,7 @@ import bisect
 import heapq
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -119,27 +120,26 @@ class Tracks:
     """The tracks of a trace in groups: the run as a whole, and nodes with their ranks, of all jobs of a run.
 
     Nodes of later jobs share the group of an earlier one with the same host. ``of_ranks``: places by job and rank.
-    ``run``: the place of the run. ``hosts``: by group.
+    ``run``: the place of the run. ``groups``: numbers by host, of which a job may have several nodes.
     """
 
     def __init__(self, headers: list[Record]) -> None:
-        self.hosts: dict[int, str] = {}
+        self.groups: dict[tuple[str, int], int] = {}
         self.of_ranks = [self._places(header) for header in headers]
-        self.run: Place = {"pid": len(self.hosts) + 1, "tid": max(header["world"] for header in headers) + 1}
+        self.run: Place = {"pid": len(self.groups) + 1, "tid": max(header["world"] for header in headers) + 1}
 
     def _places(self, header: Record) -> list[Place]:
-        groups: dict[int, int] = {}
-        free = dict(self.hosts)
+        nodes, pids = Counter[str](), dict[int, int]()
         for node in header["nodes"]:
-            pid = next((pid for pid, host in free.items() if host == node["host"]), len(self.hosts) + 1)
-            free.pop(pid, None)
-            self.hosts[pid] = node["host"]
-            groups |= dict.fromkeys(node["ranks"], pid)
-        return [{"pid": groups.get(rank, 1), "tid": rank + 1} for rank in range(header["world"])]
+            host = node["host"]
+            pid = self.groups.setdefault((host, nodes[host]), len(self.groups) + 1)
+            nodes[host] += 1
+            pids |= dict.fromkeys(node["ranks"], pid)
+        return [{"pid": pids.get(rank, 1), "tid": rank + 1} for rank in range(header["world"])]
 
     def names(self) -> Iterator[Event]:
         """Yield the names of groups and tracks, and their order."""
-        groups = {self.run["pid"]: "run"} | {pid: f"node {host}" for pid, host in self.hosts.items()}
+        groups = {self.run["pid"]: "run"} | {pid: f"node {host}" for (host, _), pid in self.groups.items()}
         for order, (pid, name) in enumerate(groups.items()):
             yield from _named("process", {"pid": pid}, name, order)
         yield from _named("thread", self.run, "epochs", 0)
