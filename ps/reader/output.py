@@ -23,6 +23,14 @@ def save(path: Path, write: Callable[[BinaryIO], object], *, log: Path | None = 
         raise ConfigError(f"output: cannot write {path} ({error.strerror})") from error
 
 
+def make_folder(option: str, folder: Path) -> None:
+    """Make a folder and those above it. Raises ConfigError that names the option if it cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{option}: cannot make {folder} ({error.strerror}); choose another folder") from error
+
+
 @contextlib.contextmanager
 def library(command: str, extra: str) -> Iterator[None]:
     """Import a command's libraries in this context. Raises RankwiseError that names the extra which brings them."""

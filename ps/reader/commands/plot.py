@@ -10,13 +10,13 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from common.errors import ConfigError, RankwiseError
+from common.errors import RankwiseError
 from common.flat import Array
 from ps.logfile.header import host_names
 from ps.logfile.reader import Entry
 from ps.logfile.records import Record
 from ps.reader.downsample import MOST_RANKS, Downsampler
-from ps.reader.output import library, save, tell_torn
+from ps.reader.output import library, make_folder, save, tell_torn
 from ps.reader.run_view import RunView, mean, skim
 from ps.text.record_lines import mode_name
 
@@ -61,10 +61,7 @@ def plot(run: Path, output: Path | None) -> int:
     if not points.count:
         raise RankwiseError(f"{view.path}: no epoch in this log, so there is nothing to draw")
     folder = output or view.folder
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"output: cannot make {folder} ({error.strerror})") from error
+    make_folder("output", folder)
     for name, figure in Figures(view, names[: len(COLOURS)], points.kept(), points.stride).all():
         save(folder / name, partial(_write_png, figure))
         sys.stdout.write(f"{folder / name}\n")

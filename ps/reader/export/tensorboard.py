@@ -11,7 +11,7 @@ from common.errors import ConfigError, RankwiseError
 from ps.logfile.reader import LogReader
 from ps.logfile.records import Record
 from ps.reader.downsample import MOST_RANKS
-from ps.reader.output import library, save
+from ps.reader.output import library, make_folder, save
 from ps.reader.run_view import RunView
 
 PREFIX = "events.out.tfevents."
@@ -36,7 +36,13 @@ def write_events(reader: LogReader, folder: Path) -> None:
     if header is None or first is None:
         raise RankwiseError(f"{reader.path}: no epoch in this log, so there is nothing to export")
     path = folder / f"{PREFIX}{int(header['t']):010d}.rankwise"
-    _make(folder, path.name)
+    make_folder("tensorboard", folder)
+    others = [other.name for other in folder.glob(f"{PREFIX}*") if other != path]
+    if others:  # TensorBoard would draw all event files of a folder as one run
+        raise ConfigError(
+            f"tensorboard: {folder} holds {others[0]}, with which TensorBoard would mix this run; give each run a "
+            f"folder of its own, such as {folder / 'run1'}"
+        )
     metric, most = RunView(reader.path, header).metric, header["world"]
 
     def event(t: float, **fields: Any) -> bytes:
@@ -60,20 +66,6 @@ def write_events(reader: LogReader, folder: Path) -> None:
     sys.stdout.write(f"{path}\n")
     if most > MOST_RANKS:
         sys.stdout.write(f"Series by rank are those of the first {MOST_RANKS} of {most} ranks.\n")
-
-
-def _make(folder: Path, name: str) -> None:
-    """Make the folder. TensorBoard would draw all event files in it as one run."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"tensorboard: cannot make {folder} ({error.strerror}); choose another folder") from error
-    others = [path.name for path in folder.glob(f"{PREFIX}*") if path.name != name]
-    if others:
-        raise ConfigError(
-            f"tensorboard: {folder} holds {others[0]}, with which TensorBoard would mix this run; give each run a "
-            f"folder of its own, such as {folder / 'run1'}"
-        )
 
 
 def _scalars(record: Record, metric: str) -> dict[str, float]:
