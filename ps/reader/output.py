@@ -16,11 +16,17 @@ def save(path: Path, write: Callable[[BinaryIO], object], *, log: Path | None = 
     Raises ConfigError if it cannot be written, and what ``write`` raises.
     """
     try:
-        if log is not None and path.exists() and path.samefile(log):
-            raise ConfigError(f"output: {path} is the log itself; give another name")
+        if log is not None:
+            refuse_log(path, log)
         write_atomic(path, write)
     except OSError as error:
         raise ConfigError(f"output: cannot write {path} ({error.strerror})") from error
+
+
+def refuse_log(path: Path, *logs: Path) -> None:
+    """Raise ConfigError if a file that is to be written is one of the logs that it is made from."""
+    if path.exists() and any(path.samefile(log) for log in logs):
+        raise ConfigError(f"output: {path} is the log itself; give another name")
 
 
 def make_folder(option: str, folder: Path) -> None:

@@ -5,11 +5,9 @@ import numpy as np
 from common.flat import Array
 from ps.logfile.records import Record
 from ps.reader.report.charts import Chart, Section, Table, axis, bar, clip
-from ps.reader.report.data import RunData
+from ps.reader.report.data import MOST_RANKS, RunData
 from ps.text.numbers import number
 
-MOST_BARS = 32
-"""Ranks shown one by one; of more, those whose rows are farthest from all rows."""
 MOST_CLASSES = 20
 DISTANCES = {"label_distance": "labels", "target_distance": "targets", "feature_distance": "features"}
 COLUMNS = {key: f"distance of {name}" for key, name in DISTANCES.items()}
@@ -22,7 +20,7 @@ def balance(data: RunData) -> Section:
     record, world = data.view.balance, len(data.view.balance["rows"])
     distances = {name: np.array(record[key], float) for key, name in DISTANCES.items() if record[key] is not None}
     farthest = np.max([np.nan_to_num(own) for own in distances.values()] or np.zeros((1, world)), axis=0)
-    ranks = sorted(np.argsort(-farthest, kind="stable")[:MOST_BARS].tolist())
+    ranks = sorted(np.argsort(-farthest, kind="stable")[:MOST_RANKS].tolist())
     notes = [f"Rows are dealt by: {clip(record['of'])}."]
     if len(ranks) < world:
         notes.append(f"Shown are the {len(ranks)} of {world} ranks whose rows are farthest from all rows.")

@@ -18,6 +18,8 @@ MOST_EPOCHS = 200
 """Epochs in a chart; a longer run is downsampled."""
 MOST_PARAMETERS = 12
 """Parameters whose contributions are shown one by one: the first."""
+MOST_RANKS = 32
+"""Ranks in a table or next to each other in a chart; of more, those that stand out."""
 
 _TIMES = ("input", "compute", "reduce", "wait", "transfer", "sampling", "evaluation", "checkpoint")
 TIMES = {f"{name}_s": name for name in _TIMES} | {"reduce_s": "summing"}
@@ -97,7 +99,7 @@ class RunData:
 
 def _widened(values: Array, ranks: int, filler: float) -> Array:
     """Return (..., ranks) values with the filler for ranks that they lack; single values as they are."""
-    if not values.ndim:
+    if not values.ndim or values.shape[-1] == ranks:
         return values
     more = ranks - values.shape[-1]
     return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, more)], constant_values=filler)

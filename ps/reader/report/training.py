@@ -29,12 +29,10 @@ from ps.reader.report.charts import (
     rank_stack,
     rank_table,
 )
-from ps.reader.report.data import EFFICIENCIES, TIMES, RunData
+from ps.reader.report.data import EFFICIENCIES, MOST_RANKS, TIMES, RunData
 from ps.text.numbers import number, percent
 from ps.text.record_lines import metric
 
-MOST_RANKS = 32
-"""Ranks that are shown one by one in a table, or with their time."""
 IN_PERCENT = {"tickformat": "~%"}
 
 Draw = Callable[..., list[dict[str, Any]]]
