@@ -10,7 +10,7 @@ from common.run_files import LOG_NAME
 from ps.logfile.reader import LogReader
 from ps.logfile.writer import RunLog
 from ps.reader import run_summary
-from ps.reader.commands import whatif_replay
+from ps.reader.commands import whatif
 from ps.reader.commands.show import show
 from ps.reader.comparison_view import MOST_SWEEPS, Contents
 from ps.reader.run_view import MOST_EVENTS, MOST_KINDS, MOST_VERDICTS, RunView
@@ -40,20 +40,20 @@ def test_a_replay_keeps_seven_fields_of_so_many_epochs(tmp_path: Path, monkeypat
     run = write_run(tmp_path / "run", epochs=300, ranks=16)
 
     def kept() -> list[dict[str, Any]]:
-        epochs = whatif_replay.Epochs()
+        epochs = whatif.Epochs()
         for entry in LogReader(run / LOG_NAME).entries():
             epochs.take(entry)
-            assert len(epochs.whole.kept()) <= whatif_replay.MOST_EPOCHS
+            assert len(epochs.whole.kept()) <= whatif.MOST_EPOCHS
         found = epochs.records()
         assert not epochs.whole.kept()  # whose records would stay decoded
         return found
 
     assert 100 <= len(kept()) <= 200
-    assert set(kept()[0]) == {"steps", *whatif_replay.BY_RANK}
-    monkeypatch.setattr(whatif_replay, "MOST_NUMBERS", 20_000)  # of 16 ranks x (25 + 5 x 4) in an epoch
+    assert set(kept()[0]) == {"steps", *whatif.BY_RANK}
+    monkeypatch.setattr(whatif, "MOST_NUMBERS", 20_000)  # of 16 ranks x (25 + 5 x 4) in an epoch
     assert 14 <= len(kept()) <= 27
-    monkeypatch.setattr(whatif_replay, "MOST_NUMBERS", 1)
-    assert 4 <= len(kept()) <= whatif_replay.LEAST_EPOCHS
+    monkeypatch.setattr(whatif, "MOST_NUMBERS", 1)
+    assert 4 <= len(kept()) <= whatif.LEAST_EPOCHS
 
 
 def test_findings_events_and_sweeps_are_limited_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

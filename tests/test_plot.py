@@ -13,10 +13,7 @@ from common.run_files import LOG_NAME
 from ps.logfile.records import Record
 from ps.logfile.writer import RunLog
 from ps.reader.commands import plot as plot_module
-from ps.reader.commands import plot_figures
-from ps.reader.commands.plot import plot
-from ps.reader.commands.plot_figures import Pictures
-from ps.reader.commands.plot_points import Point
+from ps.reader.commands.plot import Figures, Point, plot, point
 from ps.reader.run_view import RunView
 from tests.ranks import epochs, records
 from tests.synthetic import epoch, header, write_run
@@ -37,14 +34,14 @@ def shows(path: Path, colour: str) -> bool:
     return int((abs(pixels(path) - wanted).max(axis=2) < 30).sum()) > 100
 
 
-def of_run(run: Path, stride: int = 1) -> Pictures:
+def of_run(run: Path, stride: int = 1) -> Figures:
     found = records(run)
     names = list(found[0]["model"]["parameters"])
-    points = [Point.of(record, names, 64) for record in found if record["kind"] == "epoch"]
+    points = [point(record, names, 64) for record in found if record["kind"] == "epoch"]
     view = RunView(run / LOG_NAME)
     for record in found:
         view.add(record)
-    return Pictures(view, names, points, stride)
+    return Figures(view, names, points, stride)
 
 
 def with_epochs(folder: Path, changes: list[Record], ranks: int = 3, **of_header: Any) -> Path:
@@ -66,10 +63,10 @@ def test_pictures_of_a_killed_run(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert sorted(path.name for path in run.iterdir()) == sorted([LOG_NAME, *names])
     for name in names:
         assert pixels(run / name).shape == (540, 1080, 3)
-    assert shows(run / "loss_plot.png", plot_figures.COLOURS[0])
-    assert shows(run / "loss_plot.png", plot_figures.COLOURS[1])
-    assert shows(run / "sync_time_plot.png", plot_figures.BLACK)
-    for colour in (*plot_figures.COLOURS[:4], plot_figures.BLACK):
+    assert shows(run / "loss_plot.png", plot_module.COLOURS[0])
+    assert shows(run / "loss_plot.png", plot_module.COLOURS[1])
+    assert shows(run / "sync_time_plot.png", plot_module.BLACK)
+    for colour in (*plot_module.COLOURS[:4], plot_module.BLACK):
         assert shows(run / names[-1], colour)
 
 
@@ -102,19 +99,19 @@ def test_long_runs_are_thinned_and_calmed(tmp_path: Path, monkeypatch: pytest.Mo
     run = write_run(tmp_path / "run", epochs=50, ranks=2)
     made: list[int] = []
 
-    class Counted(Pictures):
+    class Counted(Figures):
         def __init__(self, view: RunView, names: list[str], points: list[Point], stride: int) -> None:
             super().__init__(view, names, points, stride)
             made.append(len(points))
-            assert (points[0].epoch, points[-1].epoch) == (1, 50)
+            assert (float(points[0]["epoch"]), float(points[-1]["epoch"])) == (1, 50)
             assert self.loss().axes[-1].get_xlabel() == f"epoch (one in {stride} drawn)"
 
     monkeypatch.setattr(plot_module, "MOST_POINTS", 20)
-    monkeypatch.setattr(plot_module, "Pictures", Counted)
+    monkeypatch.setattr(plot_module, "Figures", Counted)
     plot(run, tmp_path / "out")
     assert made == [14]  # 1, 5, ..., 49 and 50
-    monkeypatch.setattr(plot_figures, "MANY_POINTS", 50)
-    monkeypatch.setattr(plot_figures, "WINDOWS", 5)
+    monkeypatch.setattr(plot_module, "MANY_POINTS", 50)
+    monkeypatch.setattr(plot_module, "WINDOWS", 5)
     (axes,) = of_run(run).sync_time().axes
     assert axes.get_xlabel() == "epoch; lines are moving medians"
     raw, calm = axes.lines[0].get_ydata(), axes.lines[1].get_ydata()

@@ -2,9 +2,9 @@
 
 import itertools
 import re
-import sys
 from collections.abc import Callable
 from functools import partial
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from ps.metrics.mode_comparison import summarise
-from ps.reader.commands.report import report
-from ps.reader.report.figures import PALETTE, block_means, quantiles, spread
+from ps.reader.report.charts import PALETTE, block_means, quantiles, spread
 from tests.ranks import Result, epochs, records
 from tests.report_page import Page, fields_of, log_of, make_page
 from tests.synthetic import header, write_run
@@ -251,10 +250,7 @@ def luminance(colour: str) -> float:
 @pytest.mark.parametrize("page_colour", ["#ffffff", "#14181d"])
 def test_chart_colours_stand_out_from_both_pages(page_colour: str) -> None:
     """WCAG 2.2, 1.4.11: 3 to 1 for what is not text."""
-    assert (
-        f"--page: {page_colour};"
-        in Path(sys.modules[report.__module__].__file__ or "").with_name("page.css").read_text()
-    )
+    assert f"--page: {page_colour};" in resources.files("ps.reader.report").joinpath("page.css").read_text()
     for colour in PALETTE:
         low, high = sorted((luminance(colour), luminance(page_colour)))
         assert (high + 0.05) / (low + 0.05) >= 3, colour

@@ -13,8 +13,7 @@ from common.errors import LogError, RankwiseError
 from common.run_files import LOG_NAME
 from ps.logfile.records import Record
 from ps.logfile.writer import RunLog
-from ps.reader.commands.whatif import whatif
-from ps.reader.commands.whatif_replay import dealt_by_speed, replay, rows_by_speed, without_straggler
+from ps.reader.commands.whatif import dealt_by_speed, replay, rows_by_speed, whatif, without_straggler
 from tests.synthetic import epoch, header, write_run
 
 

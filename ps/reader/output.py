@@ -1,11 +1,12 @@
-"""What reader commands write beside the terminal's tables: whole files, and a word on what a log lacks."""
+"""What reader commands write besides the terminal's tables: whole files, and messages on what is missing."""
 
+import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from common.errors import ConfigError
+from common.errors import ConfigError, RankwiseError
 from common.files import write_atomic
 
 
@@ -15,11 +16,37 @@ def save(path: Path, write: Callable[[BinaryIO], object], *, log: Path | None = 
     Raises ConfigError if it cannot be written, and what ``write`` raises.
     """
     try:
-        if log is not None and path.exists() and path.samefile(log):
-            raise ConfigError(f"output: {path} is the log itself; give another name")
+        if log is not None:
+            refuse_log(path, log)
         write_atomic(path, write)
     except OSError as error:
         raise ConfigError(f"output: cannot write {path} ({error.strerror})") from error
+
+
+def refuse_log(path: Path, *logs: Path) -> None:
+    """Raise ConfigError if a file that is to be written is one of the logs that it is made from."""
+    if path.exists() and any(path.samefile(log) for log in logs):
+        raise ConfigError(f"output: {path} is the log itself; give another name")
+
+
+def make_folder(option: str, folder: Path) -> None:
+    """Make a folder and those above it. Raises ConfigError that names the option if it cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{option}: cannot make {folder} ({error.strerror}); choose another folder") from error
+
+
+@contextlib.contextmanager
+def library(command: str, extra: str) -> Iterator[None]:
+    """Import a command's libraries in this context. Raises RankwiseError that names the extra which brings them."""
+    try:
+        yield
+    except ImportError as error:
+        missing = str(error.name).split(".")[0]
+        raise RankwiseError(
+            f"{command}: {missing} is not installed; pip install 'rankwise[{extra}]' brings it"
+        ) from error
 
 
 def tell_torn(torn: int) -> None:

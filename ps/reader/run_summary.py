@@ -2,11 +2,10 @@
 
 import math
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from ps.logfile.records import Record
 from ps.reader.downsample import Downsampler
-from ps.reader.run_view import RunView, mean
+from ps.reader.run_view import mean
 
 MOST_EPOCHS = 5000
 """Epochs of which figures are kept: of more, evenly spread ones."""
@@ -23,7 +22,6 @@ class Summary:
     many. ``parts``: epochs that were trained by several jobs.
     """
 
-    view: RunView = field(default_factory=lambda: RunView(Path()))
     epochs: int = 0
     last_loss: float | None = None
     least_loss: float = math.inf

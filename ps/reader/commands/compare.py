@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from common.flat import Array
 from ps.logfile.reader import reason
 from ps.reader import console
 from ps.reader.run_summary import MEDIANS, Summary
@@ -17,64 +18,53 @@ from ps.text.record_lines import metric, mode_name
 
 def compare(runs: list[Path]) -> int:
     """Print the runs as columns; return the exit code. Raises LogError."""
-    summaries = []
-    for run in runs:
-        summary = Summary()
-        summary.view = load(run, summary.add)
-        summaries.append(summary)
-    known = [s.least_loss for s in summaries if s.epochs]
-    goal = max(known) if known else float("nan")
-    first = _parameters(summaries[0].view)
-    columns = ["", *(str(s.view.folder) for s in summaries)]
-    lines: list[list[str]] = [
-        ["mode", *(mode_name(s.view.header) if s.view.header else "-" for s in summaries)],
-        ["ranks", *(s.view.ranks or "-" for s in summaries)],
-        *_jobs(summaries),
-        ["state", *(s.view.state for s in summaries)],
+    summaries = [Summary() for _ in runs]
+    views = [load(run, summary.add) for run, summary in zip(runs, summaries, strict=True)]
+    goal = max((s.least_loss for s in summaries if s.epochs), default=float("nan"))
+    parameters = [_parameters(view) for view in views]
+    lines = [
+        ["mode", *(mode_name(v.header) if v.header else "-" for v in views)],
+        ["ranks", *(v.ranks or "-" for v in views)],
+        *_jobs(views, summaries),
+        ["state", *(v.state for v in views)],
         ["epochs", *(str(s.epochs) for s in summaries)],
         ["loss of the last epoch", *(number(s.last_loss, 6) for s in summaries)],
-        ["its validation loss", *(number(s.view.last.get("validation_loss"), 6) for s in summaries)],
-        ["its validation metric", *(metric(s.view.metric, s.view.last.get("validation_metric")) for s in summaries)],
-        ["test metric of the saved model", *(metric(s.view.metric, s.view.end.get("test_metric")) for s in summaries)],
+        ["its validation loss", *(number(v.last.get("validation_loss"), 6) for v in views)],
+        ["its validation metric", *(metric(v.metric, v.last.get("validation_metric")) for v in views)],
+        ["test metric of the saved model", *(metric(v.metric, v.end.get("test_metric")) for v in views)],
         [f"seconds to loss {goal:.4g}", *(number(s.time_to(goal)) for s in summaries)],
-        *(
-            [f"median {name} per step, us", *(_median_us([own[name] for own in s.medians.kept()]) for s in summaries)]
-            for name in MEDIANS
-        ),
-        ["share of communication", *(_share(s) for s in summaries)],
+        *([f"median {name} per step, us", *(_median_us(s, name) for s in summaries)] for name in MEDIANS),
+        ["share of communication", *(_communication(s) for s in summaries)],
         ["most bytes sent by a rank, MB", *(number(s.sent_bytes / 1e6) for s in summaries)],
-        [
-            "largest parameter difference to the first",
-            *(_difference(first, _parameters(s.view)) for s in summaries),
-        ],
+        ["largest parameter difference to the first", *(_difference(parameters[0], own) for own in parameters)],
     ]
-    console.make().print(
-        console.table("Runs side by side; medians are of steps, then of ranks and epochs", columns, lines)
-    )
+    title = "Runs side by side; medians are of steps, then of ranks and epochs"
+    console.make().print(console.table(title, ["", *(str(v.folder) for v in views)], lines))
     return 0
 
 
-def _jobs(summaries: list[Summary]) -> list[list[str]]:
+def _jobs(views: list[RunView], summaries: list[Summary]) -> list[list[str]]:
     """Return lines on runs of several jobs; of an epoch that several share, times and bytes are the last one's."""
-    if all(len(s.view.jobs) < 2 for s in summaries):
+    if all(len(v.jobs) < 2 for v in views):
         return []
     return [
-        ["jobs it was trained by", *(str(len(s.view.jobs)) for s in summaries)],
-        ["epochs done again, not counted", *(str(sum(s.view.superseded.values())) for s in summaries)],
+        ["jobs it was trained by", *(str(len(v.jobs)) for v in views)],
+        ["epochs done again, not counted", *(str(sum(v.superseded.values())) for v in views)],
         ["epochs whose times are of their last job only", *(str(s.parts) for s in summaries)],
     ]
 
 
-def _median_us(values: list[float]) -> str:
+def _median_us(summary: Summary, name: str) -> str:
+    values = [own[name] for own in summary.medians.kept()]
     return number(1e6 * statistics.median(values)) if values else "-"
 
 
-def _share(summary: Summary) -> str:
+def _communication(summary: Summary) -> str:
     total = summary.compute_s + summary.sync_s
     return percent((summary.sync_s + summary.reduce_s) / total) if total else "-"  # summing is part of compute
 
 
-def _parameters(view: RunView) -> dict[str, np.ndarray]:
+def _parameters(view: RunView) -> dict[str, Array]:
     """Return the saved parameters; none, and a warning if there is a file, where they cannot be read."""
     path = view.folder / "model.npz"
     if not view.header or not path.exists():
@@ -89,7 +79,7 @@ def _parameters(view: RunView) -> dict[str, np.ndarray]:
         return {}
 
 
-def _difference(first: dict[str, np.ndarray], own: dict[str, np.ndarray]) -> str:
+def _difference(first: dict[str, Array], own: dict[str, Array]) -> str:
     if not first or not own:
         return "no model"
     if {k: v.shape for k, v in first.items()} != {k: v.shape for k, v in own.items()}:

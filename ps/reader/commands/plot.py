@@ -1,20 +1,47 @@
-"""``python -m ps.log plot``: PNG pictures of loss, sync time and each rank's contribution."""
+"""``python -m ps.log plot``: PNG pictures of loss, sync time and each rank's contribution, drawn without a display."""
 
 import sys
+import warnings
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any, BinaryIO
 
-from common.errors import ConfigError, RankwiseError
-from common.run_files import log_path
-from ps.logfile.deduplicated import DeduplicatedReader
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from common.errors import RankwiseError
+from common.flat import Array
+from ps.logfile.header import host_names
+from ps.logfile.reader import Entry
 from ps.logfile.records import Record
-from ps.logfile.schema import Check
-from ps.reader.commands.plot_figures import COLOURS, Pictures
-from ps.reader.commands.plot_points import Point
 from ps.reader.downsample import MOST_RANKS, Downsampler
-from ps.reader.output import save, tell_torn
-from ps.reader.run_view import RunView
+from ps.reader.output import library, make_folder, save, tell_torn
+from ps.reader.run_view import RunView, mean, skim
+from ps.text.record_lines import mode_name
 
 MOST_POINTS = 2000
+FEW_POINTS = 40
+"""Up to this many epochs, each has a marker."""
+MANY_POINTS = 400
+"""From this many epochs on, lines are moving medians and single epochs faint: noise would hide the lines."""
+WINDOWS = 25
+"""A moving median is of this fraction of the points."""
+FAR = 8
+"""If all values span more than this many times the range of 98 % of them, the axis shows only those."""
+INCHES, DPI = (9.0, 4.5), 120
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7f7f7f")
+"""Okabe and Ito (2008), for colour-blind readers, without yellow and black, and two more."""
+BLACK, GREY = "#222222", "#999999"
+MOST_JOBS = 20
+"""Jobs of a run whose beginning is marked, the last ones."""
+MANY_FOLD = 50
+"""A loss that falls to less than this fraction is drawn on a logarithmic axis."""
+LARGEST = 1e30
+"""Larger values are drawn as this one: they would overflow in the arithmetic of axes."""
+
+Point = dict[str, Array]
+"""What is drawn of an epoch, NaN where undefined; ``shares``: (1 + parameters, ranks), of all together first."""
 
 
 def plot(run: Path, output: Path | None) -> int:
@@ -23,34 +50,221 @@ def plot(run: Path, output: Path | None) -> int:
     Raises LogError, ConfigError, and RankwiseError without matplotlib or without an epoch.
     """
     points, names = Downsampler[Point](MOST_POINTS), list[str]()
-    reader = DeduplicatedReader(log_path(run), Check())
-    view = RunView(reader.path)
-    for record in reader.records():
-        view.add(record)
-        if record["kind"] == "header":
-            names = list(record["model"]["parameters"])[: len(COLOURS)]
-        elif record["kind"] == "epoch":
-            points.add(Point.of(record, names, MOST_RANKS))
-    if not points.kept():
+
+    def take(entry: Entry) -> None:
+        if entry.kind == "header":
+            names.extend(entry.record()["model"]["parameters"])
+        elif entry.kind == "epoch":
+            points.add(point(entry.record(), names[: len(COLOURS)], MOST_RANKS))
+
+    view = skim(run, take)
+    if not points.count:
         raise RankwiseError(f"{view.path}: no epoch in this log, so there is nothing to draw")
     folder = output or view.folder
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"output: cannot make {folder} ({error.strerror})") from error
-    for name, picture in Pictures(view, names, points.kept(), points.stride).all():
-        save(folder / name, picture)
+    make_folder("output", folder)
+    for name, figure in Figures(view, names[: len(COLOURS)], points.kept(), points.stride).all():
+        save(folder / name, partial(_write_png, figure))
         sys.stdout.write(f"{folder / name}\n")
-    most = max(job.header["world"] for job in view.jobs)
-    _tell_left_out(view.header, most)
-    tell_torn(reader.torn)
+    ranks = max(job.header["world"] for job in view.jobs)
+    for what, drawn, there in (("ranks", MOST_RANKS, ranks), ("parameters", len(COLOURS), len(names))):
+        if there > drawn:
+            sys.stdout.write(f"Contributions are drawn of the first {drawn} of {there} {what}.\n")
+    tell_torn(view.torn)
     return 0
 
 
-def _tell_left_out(header: Record, ranks: int) -> None:
-    for what, drawn, there in (
-        ("ranks", MOST_RANKS, ranks),
-        ("parameters", len(COLOURS), len(header["model"]["parameters"])),
-    ):
-        if there > drawn:
-            sys.stdout.write(f"Contributions are drawn of the first {drawn} of {there} {what}.\n")
+def point(record: Record, names: list[str], ranks: int) -> Point:
+    """Return what is drawn of an epoch; shares of the parameters ``names`` and of the first ``ranks``."""
+    figures = {
+        "epoch": record["epoch"],
+        "equal": 1 / len(record["rows"]),
+        "loss": [record["loss"], record["validation_loss"], record["validation_metric"]],
+        "sync": [mean(record["transfer_s"]), mean(record["wait_s"]), min(record["sync_s"]), max(record["sync_s"])],
+        "shares": [values[:ranks] for values in (record["share_all"], *(record["share"][name] for name in names))],
+    }
+    return {key: np.clip(np.array(value, np.float64), -LARGEST, LARGEST) for key, value in figures.items()}
+
+
+class Figures:
+    """The figures of a run, of which ``points`` are every ``stride``-th epoch and the last.
+
+    ``names``: the parameters whose shares are drawn, at most as many as there are ``COLOURS``.
+    """
+
+    def __init__(self, view: RunView, names: list[str], points: list[Point], stride: int) -> None:
+        """Raises RankwiseError without matplotlib."""
+        with library("plot", "report"):
+            from matplotlib import figure, ticker
+        self._figure, self._ticker = figure, ticker
+        self.view, self.names = view, names
+        self.epochs, self.equal, self.losses, self.times = (
+            np.array([own[key] for own in points]) for key in ("epoch", "equal", "loss", "sync")
+        )
+        most = max(own["shares"].shape[1] for own in points)
+        self.shares = np.full((len(points), 1 + len(names), most), np.nan)
+        for shares, own in zip(self.shares, points, strict=True):
+            shares[:, : own["shares"].shape[1]] = own["shares"]
+        self.marker = "o" if len(points) <= FEW_POINTS else ""
+        self.epoch_label = "epoch" if stride == 1 else f"epoch (one in {stride} drawn)"
+        self.calm_label = self.epoch_label + ("; lines are moving medians" if len(points) >= MANY_POINTS else "")
+
+    def all(self) -> Iterator[tuple[str, Any]]:
+        """Yield the name of each file and its figure."""
+        yield "loss_plot.png", self.loss()
+        yield "sync_time_plot.png", self.sync_time()
+        limits = self.share_limits()
+        for rank in range(self.shares.shape[2]):
+            yield f"contribution_plot_rank_{rank}.png", self.contribution(rank, limits)
+
+    def loss(self) -> Any:
+        """Return training and validation loss, and below them the metric, if there are validation rows."""
+        training, validation, metric = self.losses.T
+        has_metric = bool(np.isfinite(metric).any())
+        figure, axes = self._axes("Loss", 2 if has_metric else 1)
+        lines = [("training, all ranks' rows", self._exact_line(axes[0], training, COLOURS[0]))]
+        if np.isfinite(validation).any():
+            lines.append(("validation", self._exact_line(axes[0], validation, COLOURS[1])))
+        known = self.losses[:, :2][np.isfinite(self.losses[:, :2])]
+        if known.max() > MANY_FOLD * known.min() > 0:
+            axes[0].set_yscale("log")
+        axes[0].set_ylabel(f"mean loss a row\n({self.view.header['model']['loss']})", parse_math=False)
+        _legend(axes[0], lines)
+        if has_metric:
+            self._exact_line(axes[1], metric, COLOURS[1])
+            accuracy = self.view.metric == "accuracy"
+            axes[1].set_ylabel(f"validation\n{'accuracy (%)' if accuracy else 'R2 (1 is best)'}")
+            if accuracy:
+                self._in_percent(axes[1])
+        return figure
+
+    def sync_time(self) -> Any:
+        """Return what synchronisation took in each epoch: the ranks' mean transfer and wait, stacked, and its range."""
+        figure, (axes,) = self._axes("Time in synchronisation")
+        _, high = _limits(self.times, 0.0)
+        unit, scale = next(((u, s) for u, s in (("s", 1.0), ("ms", 1e3)) if high * s >= 2), ("\u00b5s", 1e6))
+        transfer, wait, least, most = scale * self.times.T
+        calm_transfer, calm_both = self._calm(transfer), self._calm(transfer + wait)
+        lines = [
+            ("most of a rank", self._line(axes, most, GREY, linestyle="--")),
+            ("mean of the ranks", self._line(axes, transfer + wait, BLACK, linewidth=2.2)),
+            ("of it wait for the last rank", self._area(axes, calm_transfer, calm_both, COLOURS[1])),
+            ("of it transfer", self._area(axes, np.zeros_like(transfer), calm_transfer, COLOURS[0])),
+            ("least of a rank", self._line(axes, least, GREY, linestyle=":")),
+        ]
+        self._limit(axes, most, (0.0, high * scale))
+        axes.set_ylabel(f"wait and transfer ({unit} per epoch)")
+        _legend(axes, lines)
+        return figure
+
+    def share_limits(self) -> tuple[float, float]:
+        """Return limits for all ranks: they hold the shares of all parameters together, and 90 % of all values.
+
+        The share of a single parameter goes far beyond them where its gradient almost vanishes.
+        """
+        known = self.shares[np.isfinite(self.shares)]
+        usual = np.percentile(known, [5, 95]) if known.size else ()
+        return _limits(self.shares[:, 0], 0.0, self.equal.min(), self.equal.max(), *usual)
+
+    def contribution(self, rank: int, limits: tuple[float, float]) -> Any:
+        """Return the signed share of the update by parameter; ``limits`` are those of all ranks' figures."""
+        hosts = {rank: name for job in self.view.jobs for rank, name in host_names(job.header).items()}
+        figure, (axes,) = self._axes(f"Contribution of rank {rank} on {hosts.get(rank, 'an unknown host')}")
+        axes.axhline(0, color=BLACK, linewidth=0.8)
+        every, *single = self.shares[:, :, rank].T
+        lines = [("equal share", self._equal_share(axes))]
+        lines += [(name, self._line(axes, *own)) for name, *own in zip(self.names, single, COLOURS, strict=False)]
+        lines.append(("all parameters", self._line(axes, every, BLACK, linewidth=2.2)))
+        self._limit(axes, self.shares[:, :, rank], limits)
+        axes.set_ylabel("signed share of the update (%),\nbelow 0 pulls against it")
+        self._in_percent(axes)
+        _legend(axes, lines)
+        return figure
+
+    def _equal_share(self, axes: Any) -> Any:
+        """Draw the share that each rank has if all have the same; it changes with their number."""
+        style = {"color": GREY, "linestyle": "--", "linewidth": 1}
+        if self.equal.min() == self.equal.max():
+            return axes.axhline(self.equal[0], **style)
+        return axes.plot(self.epochs, self.equal, drawstyle="steps-mid", **style)[0]
+
+    def _axes(self, title: str, rows: int = 1) -> tuple[Any, list[Any]]:
+        """Return a figure and its panels, one above the other, over the epochs."""
+        figure = self._figure.Figure(figsize=INCHES, dpi=DPI, layout="constrained")
+        panels = figure.subplots(rows, 1, sharex=True, squeeze=False, height_ratios=[2, 1][:rows])[:, 0]
+        for axes in panels:
+            axes.grid(color="#dddddd", linewidth=0.6)
+            axes.set_axisbelow(True)
+            axes.margins(x=0.02)
+            axes.spines[["top", "right"]].set_visible(False)
+        top = panels[0]
+        for job in self.view.jobs[1:][-MOST_JOBS:]:  # a dotted line where another job continued the run
+            for axes in panels:
+                axes.axvline(job.first - 0.5, color=GREY, linewidth=0.8, linestyle=":")
+            style = {"transform": top.get_xaxis_transform(), "fontsize": 7, "color": GREY, "va": "top"}
+            top.text(job.first - 0.5, 1.0, f" {job.header['world']} ranks", **style)
+        run = f"run {self.view.folder.resolve().name}, mode {mode_name(self.view.header)}, {self.view.ranks} ranks"
+        top.set_title(f"{title}: {run}", loc="left", fontsize=10, parse_math=False)
+        panels[-1].set_xlabel(self.epoch_label)
+        panels[-1].xaxis.set_major_locator(self._ticker.MaxNLocator(integer=True))
+        return figure, list(panels)
+
+    def _in_percent(self, axes: Any) -> None:
+        axes.yaxis.set_major_formatter(self._ticker.PercentFormatter(1.0, symbol=""))
+
+    def _line(self, axes: Any, values: Array, colour: str, linewidth: float = 1.4, linestyle: str = "-") -> Any:
+        """Draw a noisy series; of many points the moving median, and the points themselves faintly."""
+        if len(values) >= MANY_POINTS:
+            axes.plot(self.epochs, values, color=colour, linewidth=0.5, alpha=0.12, zorder=1)
+        return self._exact_line(axes, self._calm(values), colour, linewidth=linewidth, linestyle=linestyle)
+
+    def _area(self, axes: Any, low: Array, high: Array, colour: str) -> Any:
+        return axes.fill_between(self.epochs, low, high, color=colour, alpha=0.5, linewidth=0)
+
+    def _exact_line(self, axes: Any, values: Array, colour: str, **style: Any) -> Any:
+        return axes.plot(self.epochs, values, color=colour, marker=self.marker, markersize=3, **style)[0]
+
+    def _calm(self, values: Array) -> Array:
+        """Return the moving median of many points; few points as they are."""
+        if len(values) < MANY_POINTS:
+            return values
+        half = len(values) // WINDOWS // 2
+        windows = sliding_window_view(np.pad(values, half, constant_values=np.nan), 2 * half + 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a window of nothing but NaN has no median
+            return np.asarray(np.nanmedian(windows, axis=1))
+
+    def _limit(self, axes: Any, values: Array, limits: tuple[float, float]) -> None:
+        """Set the limits of noisy values, and say how many of them lie beyond."""
+        axes.set_ylim(limits)
+        beyond = int(((values < limits[0]) | (values > limits[1])).sum())
+        axes.set_xlabel(f"{self.calm_label}; {beyond} value(s) lie beyond the axis" if beyond else self.calm_label)
+
+
+def _legend(axes: Any, lines: list[tuple[str, Any]]) -> None:
+    """Name lines next to the axes. Names are any texts: matplotlib itself would leave out _x and typeset $x$."""
+    drawn, place = [line for _, line in lines], {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
+    legend = axes.legend(drawn, ["name"] * len(drawn), frameon=False, fontsize=9, **place)
+    for entry, (name, _) in zip(legend.get_texts(), lines, strict=True):
+        entry.set_parse_math(False)
+        entry.set_text(name if len(name) <= 40 else f"{name[:37]}...")
+
+
+def _limits(values: Array, *shown: float) -> tuple[float, float]:
+    """Return limits that include ``shown`` and all values, or 98 % of these if the others lie far off."""
+    known = values[np.isfinite(values)]
+    if not known.size:
+        known = np.zeros(1)
+    low, high = np.percentile(known, [1, 99])
+    low, high = min(low, *shown), max(high, *shown)
+    least, most = min(known.min(), *shown), max(known.max(), *shown)
+    if most - least <= FAR * (high - low):
+        low, high = least, most
+    margin = 0.06 * (high - low) or 1.0
+    return low - margin, high + margin
+
+
+def _write_png(figure: Any, file: BinaryIO) -> None:
+    """Write a figure to a file."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about characters that the font lacks: boxes are drawn for them
+        figure.savefig(file, format="png")

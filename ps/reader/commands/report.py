@@ -7,8 +7,8 @@ import numpy as np
 
 from common.errors import ConfigError
 from common.run_files import log_path
-from ps.reader.output import save
-from ps.reader.report.data import collect
+from ps.reader.output import refuse_log, save
+from ps.reader.report.data import RunData
 from ps.reader.report.page import Renderer
 
 
@@ -18,18 +18,12 @@ def report(runs: list[Path], output: Path) -> int:
     Raises ConfigError if ``output`` cannot be written, LogError for a broken log, RankwiseError without one or without
     the libraries that make the page.
     """
-    renderer = Renderer()  # before a long log is read: a missing library shows at once
-    _check_output(output, [log_path(run) for run in runs])
+    renderer = Renderer()  # a missing library or a wrong output is reported before a long log is read
+    if not output.name or output.is_dir():
+        raise ConfigError(f"output: {output} is a folder; give the name of a file, such as report.html")
+    refuse_log(output, *(log_path(run) for run in runs))
     with np.errstate(all="ignore"):  # figures of a foreign log may overflow when added; they are shown as undefined
-        page = renderer.render([collect(run) for run in runs])
+        page = renderer.render([RunData(run) for run in runs])
     save(output, lambda file: file.write(page.encode()))
     sys.stdout.write(f"Wrote {output}, {len(page) / 1e6:.1f} MB; it opens in any browser, without a network.\n")
     return 0
-
-
-def _check_output(output: Path, logs: list[Path]) -> None:
-    """Refuse what would be noticed only after a long log was read, or would replace the log itself."""
-    if not output.name or output.is_dir():
-        raise ConfigError(f"output: {output} is a folder; give the name of a file, such as report.html")
-    if output.exists() and any(output.samefile(log) for log in logs):
-        raise ConfigError(f"output: {output} is the log itself; give another name, such as report.html")

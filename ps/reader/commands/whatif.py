@@ -1,58 +1,193 @@
-"""``python -m ps.log whatif``: what an epoch would take if one thing were otherwise, from recorded times."""
+"""``python -m ps.log whatif``: what an epoch would take if one thing were different, from recorded times.
+
+A run is modelled as its slowest rank's work and an exchange.
+"""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.table import Table
 
 from common.errors import RankwiseError
 from ps.logfile.header import host_names
-from ps.logfile.records import Record
+from ps.logfile.reader import Entry
+from ps.logfile.records import GOING_ON, Record
 from ps.reader import console
-from ps.reader.commands.whatif_replay import (
-    Epochs,
-    Replay,
-    dealt_by_speed,
-    replay,
-    rows_by_speed,
-    rows_per_s,
-    without_straggler,
-)
+from ps.reader.downsample import Downsampler
 from ps.reader.run_view import RunView, extremes, skim
 from ps.text.numbers import number, percent
 from ps.text.record_lines import mode_name
 
 MOST_RANKS = 16
+MOST_EPOCHS = 200
+LEAST_EPOCHS = 8
+MOST_NUMBERS = 4_000_000
+"""In the records of the epochs that are kept: of many ranks and parameters, fewer epochs are kept."""
+OTHER_FIELDS = 25
+"""About how many numbers by rank an epoch's record holds, besides five for each parameter."""
+BY_RANK = ("input_s", "compute_s", "reduce_s", "sampling_s", "transfer_s", "loop_s", "rows")
+MOST = 1e12
+"""Seconds and rows of an epoch are cut to this: more cannot be of a run, and would overflow."""
+CLOCK_TICK_S = 1e-9
+"""Work that took no longer was not measured."""
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A run's times, each the median over its epochs; a run is modelled as its slowest rank's work and an exchange.
+
+    ``work_s``, ``rows``: (ranks,), by rank and epoch. Work is input, compute and measuring contributions, without what
+    modes ``shared`` and ``factors`` spend on summing: that is exchange in any mode. ``exchange_s``: mean over the
+    ranks, an epoch. ``recorded_s``: of the training loop of the slowest rank. ``epochs``: how many are in the medians;
+    ``skipped``: whether the first one, which warms up, is not.
+    """
+
+    work_s: Floats
+    rows: Floats
+    exchange_s: float
+    recorded_s: float
+    steps: float
+    epochs: int
+    skipped: bool
+
+    def epoch_s(self, work_s: Floats | None = None, exchange_s: float | None = None) -> float:
+        """Return the seconds of an epoch with other work by rank, or another exchange, than the run had."""
+        work = self.work_s if work_s is None else work_s
+        return float(work.max()) + (self.exchange_s if exchange_s is None else exchange_s)
+
+
+def replay(records: list[Record]) -> Replay:
+    """Return the medians of these epochs; the first is left out if there are more than three."""
+    skipped = len(records) > 3
+    kept = records[skipped:]
+    by_rank = np.array([[r[name] for r in kept] for name in BY_RANK], np.float64).clip(0, MOST)
+    inputs, compute, reduce, sampling, transfer, loop, rows = by_rank  # (epochs, ranks) each
+    return Replay(
+        work_s=np.median(inputs + (compute - reduce).clip(0) + sampling, axis=0),
+        rows=np.median(rows, axis=0),
+        exchange_s=float(np.median((transfer + reduce).mean(axis=1))),
+        recorded_s=float(np.median(loop.max(axis=1))),
+        steps=max(1.0, float(np.median([r["steps"] for r in kept]))),
+        epochs=len(kept),
+        skipped=skipped,
+    )
+
+
+def without_straggler(work_s: Floats) -> Floats:
+    """Return the work with that of the slowest rank replaced by the median of the others; at least two ranks."""
+    slowest = work_s.argmax()
+    result = work_s.copy()
+    result[slowest] = min(np.median(np.delete(work_s, slowest)), work_s[slowest])
+    return result
+
+
+def rows_by_speed(work_s: Floats, rows: Floats) -> NDArray[np.int64]:
+    """Return how many rows each rank gets if they are dealt by speed: n_i proportional to 1 / t_i, t_i seconds a row.
+
+    Rounded by largest remainders, so that they add up to all rows. A rank of unknown speed (no rows, no time) gets
+    none.
+    """
+    speed = rows_per_s(work_s, rows)
+    exact = rows.sum() * speed / speed.sum() if speed.sum() else rows
+    whole = np.floor(exact).astype(np.int64)
+    left = round(float(rows.sum())) - int(whole.sum())
+    whole[np.argsort(whole - exact, kind="stable")[:left]] += 1
+    return whole
+
+
+def dealt_by_speed(work_s: Floats, rows: Floats) -> Floats:
+    """Return the work of each rank if rows are dealt by speed: n / sum(1 / t_i), the same for all that get any."""
+    speed = rows_per_s(work_s, rows)
+    return np.where(speed > 0, rows.sum() / speed.sum(), 0.0) if speed.sum() else work_s
+
+
+def rows_per_s(work_s: Floats, rows: Floats) -> Floats:
+    """Return the speed of each rank; 0 where it is not known."""
+    known = (work_s > CLOCK_TICK_S) & (rows > 0)
+    return np.divide(rows, work_s, out=np.zeros_like(rows), where=known)
+
+
+class Epochs:
+    """The epochs to replay, evenly spread: those since the number of ranks last changed.
+
+    ``whole``: those that one job trained. ``shared``: those that several jobs trained, of which the log has only the
+    last one's times; they are taken if there are no others. ``before``: how many there were with other ranks.
+    """
+
+    def __init__(self) -> None:
+        self.whole, self.shared = Downsampler[Entry](2), Downsampler[Entry](2)
+        self.before = 0
+        self._world = self._world_of_epochs = self._parameters = 0
+        self._resumed = False
+
+    def take(self, entry: Entry) -> None:
+        """Take the next record that counts, of whatever kind. Raises LogError."""
+        if entry.kind == "header":
+            self._world, self._parameters = entry.record()["world"], len(entry.record()["model"]["parameters"])
+        elif entry.kind == "event" and entry.record()["what"] in GOING_ON:
+            self._world, self._resumed = entry.record()["ranks"], True
+        elif entry.kind == "epoch":
+            if self._world != self._world_of_epochs:
+                self._restart()
+            shared = self._resumed and entry.pick("before").get("before") is not None
+            (self.shared if shared else self.whole).add(entry)
+            self._resumed = False
+
+    def _restart(self) -> None:
+        self.before += self.whole.count + self.shared.count
+        numbers = self._world * (OTHER_FIELDS + 5 * self._parameters)
+        most = min(MOST_EPOCHS, max(LEAST_EPOCHS, MOST_NUMBERS // numbers))
+        self.whole, self.shared = Downsampler(most), Downsampler(most)
+        self._world_of_epochs = self._world
+
+    def records(self) -> list[Record]:
+        """Return what ``replay`` needs of the epochs, and drop the rest. Raises LogError."""
+        kept, found = self.whole.kept() or self.shared.kept(), []
+        self._restart()
+        while kept:  # one decoded record at a time is in memory
+            record = kept.pop(0).record()
+            found.append({"steps": record["steps"]} | {name: np.array(record[name], np.float64) for name in BY_RANK})
+        return found
+
+    def note(self) -> str:
+        """Say what was left out; nothing if nothing was."""
+        texts = [f"{self.before} epoch(s) before the number of ranks changed"] if self.before else []
+        if self.shared.count and self.whole.count:
+            texts.append(f"{self.shared.count} epoch(s) that several jobs share")
+        if texts:
+            return f"Left out: {' and '.join(texts)}."
+        return "The times are of parts of epochs: several jobs share each." if self.shared.count else ""
 
 
 def whatif(run: Path, other: Path | None) -> int:
     """Print what an epoch would take; return the exit code.
 
-    Raises LogError, and RankwiseError if there is no epoch or ``other`` tells no transfer.
+    Raises LogError, and RankwiseError if there is no epoch or ``other`` holds no measured transfer.
     """
-    view, base, note = _measured(run)
-    exchanges = list(_exchanges(other, view.header)) if other else []
+    view, epochs = _read(run)
+    header, note, base = view.header_at(view.last), epochs.note(), replay(epochs.records())
+    exchanges = list(_exchanges(other, header)) if other else []
     out = console.make()
+    first = ", the first left out" if base.skipped else ""
     out.print(
-        f"{view.folder}: mode {mode_name(view.header)}, {view.header['world']} ranks, medians of {base.epochs} epoch(s)"
-        f"{', the first left out' if base.skipped else ''}"
+        f"{view.folder}: mode {mode_name(header)}, {header['world']} ranks, medians of {base.epochs} epoch(s){first}"
     )
     for line in (*filter(None, [note]), *_model_error(base)):
         out.print(line)
-    out.print(
-        console.table("What an epoch would take", ["", "epoch s", "saved s", "times as fast"], _rows(base, exchanges))
-    )
+    columns = ["", "epoch s", "saved s", "times as fast"]
+    out.print(console.table("What an epoch would take", columns, _rows(base, exchanges)))
     if len(base.work_s) > 1:
-        out.print(_speed_table(view, base))
+        out.print(_speed_table(header, view.last, base))
     return 0
 
 
-def _measured(run: Path) -> tuple[RunView, Replay, str]:
-    """Read a run's epochs; return their times, and what is to be said of these.
-
-    The view's header is that of the job that the last epoch is of. Raises LogError, RankwiseError without an epoch.
-    """
+def _read(run: Path) -> tuple[RunView, Epochs]:
+    """Read a run's epochs. Raises LogError, RankwiseError without an epoch."""
     epochs = Epochs()
     view = skim(run, epochs.take)
     if not view.last:
@@ -60,9 +195,7 @@ def _measured(run: Path) -> tuple[RunView, Replay, str]:
             f"{view.path}: no epoch in this log, so there are no times to replay; give a run with at least one"
             + (", and this comparison as --other" if view.header.get("purpose") == "comparison" else "")
         )
-    view.header = view.header_at(view.last)
-    note = epochs.note()
-    return view, replay(epochs.records()), note
+    return view, epochs
 
 
 def _exchanges(other: Path, header: Record) -> Iterator[tuple[str, float]]:
@@ -72,22 +205,18 @@ def _exchanges(other: Path, header: Record) -> Iterator[tuple[str, float]]:
     theirs = view.header
     if not theirs:
         raise RankwiseError(f"other: {view.path} has no record yet; give a run with at least one epoch")
-    differs = [
-        f"{theirs[key]:,} {what}"
-        for key, what in (("world", "ranks"), ("packet_bytes", "bytes"))
-        if theirs[key] != header[key]
-    ]
-    note = f" (measured with {' and '.join(differs)}, unlike this run)" if differs else ""
-    for record in found:
-        for mode in record["modes"]:
-            yield f"transfer of mode {mode['mode']}{note}", mode["transfer_s"]["median"] + mode["reduce_s"]["median"]
+    measured = (("world", "ranks"), ("packet_bytes", "bytes"))
+    differs = " and ".join(f"{theirs[key]:,} {what}" for key, what in measured if theirs[key] != header[key])
+    note = f" (measured with {differs}, unlike this run)" if differs else ""
+    for mode in (mode for record in found for mode in record["modes"]):
+        yield f"transfer of mode {mode['mode']}{note}", mode["transfer_s"]["median"] + mode["reduce_s"]["median"]
     if not found:
-        view, own, _ = _measured(other)
+        own = replay(_read(other)[1].records())
         yield f"transfer of {view.folder}, mode {mode_name(theirs)}{note}", own.exchange_s / own.steps
 
 
 def _model_error(base: Replay) -> Iterator[str]:
-    """Say first how good the model is: its error tells what the rest is worth."""
+    """Say how good the model is: no other figure is better than its error."""
     modelled = base.epoch_s()
     off = percent(modelled / base.recorded_s - 1) if base.recorded_s else "-"
     yield (
@@ -98,39 +227,26 @@ def _model_error(base: Replay) -> Iterator[str]:
 
 
 def _rows(base: Replay, exchanges: list[tuple[str, float]]) -> list[list[str]]:
-    work = base.work_s
-    cases = [("as it was (replay)", base.epoch_s())]
+    work, now = base.work_s, base.epoch_s()
+    cases = [("as it was (replay)", now)]
     if len(work) > 1:
-        slowest = int(work.argmax())
+        straggler = f"without the straggler: rank {work.argmax()} like the median of the others"
         cases += [
-            (
-                f"without the straggler: rank {slowest} like the median of the others",
-                base.epoch_s(without_straggler(work)),
-            ),
+            (straggler, base.epoch_s(without_straggler(work))),
             ("rows dealt by speed", base.epoch_s(dealt_by_speed(work, base.rows))),
             ("perfect balance: every rank works the mean time", base.epoch_s(np.full_like(work, work.mean()))),
         ]
     cases += [(name, base.epoch_s(exchange_s=seconds * base.steps)) for name, seconds in exchanges]
     cases.append(("without any communication (lower bound)", base.epoch_s(exchange_s=0.0)))
-    now = base.epoch_s()
     return [[name, number(s), number(now - s, 3), f"{now / s:.2f}" if s else "-"] for name, s in cases]
 
 
-def _speed_table(view: RunView, base: Replay) -> Table:
-    dealt = rows_by_speed(base.work_s, base.rows)
-    hosts = host_names(view.header)
-    ranks = extremes(view.last, MOST_RANKS)
-    speed = rows_per_s(base.work_s, base.rows)
+def _speed_table(header: Record, last: Record, base: Replay) -> Table:
+    hosts, ranks = host_names(header), extremes(last, MOST_RANKS)
+    dealt, speed = rows_by_speed(base.work_s, base.rows), rows_per_s(base.work_s, base.rows)
     rows = [
-        [
-            str(rank),
-            hosts.get(rank, "-"),
-            number(base.work_s[rank]),
-            f"{speed[rank]:,.0f}",
-            f"{base.rows[rank]:.0f}",
-            str(dealt[rank]),
-        ]
-        for rank in ranks
+        [str(r), hosts.get(r, "-"), number(base.work_s[r]), f"{speed[r]:,.0f}", f"{base.rows[r]:.0f}", str(dealt[r])]
+        for r in ranks
     ]
     few = "" if len(ranks) == len(dealt) else f"; {len(ranks)} of {len(dealt)} ranks that stand out"
     columns = ["rank", "host", "work s", "rows a second", "rows", "rows by speed"]

@@ -15,7 +15,7 @@ def csv_lines(reader: LogReader) -> Iterator[str]:
 
     What is undefined is left empty. The hosts are those of the job that the epoch is of. Raises LogError.
     """
-    line = _Line()
+    line = csv.writer(_Echo(), lineterminator="\n").writerow
     columns = [field for field in EPOCH_FIELDS if field.column]
     of_epoch = [field for field in columns if not field.spec.per]
     of_rank = [field for field in columns if field.spec.per == "rank"]
@@ -28,16 +28,15 @@ def csv_lines(reader: LogReader) -> Iterator[str]:
             hosts = host_names(record)
             titles = [title for field in of_epoch for title in _titles(field)]
             titles += ["rank", "host", *(field.column for field in of_rank)]
-            titles += [f"{field.column}_{name}" for name in names for field in of_parameter]
-            yield line.of(titles)
+            yield line([*titles, *(f"{field.column}_{name}" for name in names for field in of_parameter)])
         elif record["kind"] == "event" and record["what"] in GOING_ON and "nodes" in record:
             hosts = host_names(record)
         elif record["kind"] == "epoch":
             shared = [value for field in of_epoch for value in _values(field, record)]
             for rank in range(len(record["rows"])):
-                own: list[Any] = [record[field.name][rank] if field.name in record else None for field in of_rank]
+                own = [record[field.name][rank] if field.name in record else None for field in of_rank]
                 own += [record[field.name][name][rank] for name in names for field in of_parameter]
-                yield line.of([*shared, rank, hosts.get(rank, ""), *own])
+                yield line([*shared, rank, hosts.get(rank, ""), *own])
 
 
 def _titles(field: EpochField) -> list[str]:
@@ -47,19 +46,11 @@ def _titles(field: EpochField) -> list[str]:
 
 def _values(field: EpochField, record: Record) -> list[Any]:
     value: Any = record.get(field.name)
-    return [value[key] for key in field.spec.fields] if field.spec.fields else [value]
+    return [value[key] for key in field.spec.fields] or [value]
 
 
-class _Line:
-    """A csv writer that returns its lines."""
+class _Echo:
+    """A file whose ``write`` returns the text, and so does ``writerow`` of a csv writer on it."""
 
-    def __init__(self) -> None:
-        self.text = ""
-        self.writer = csv.writer(self, lineterminator="\n")
-
-    def write(self, text: str) -> None:
-        self.text = text
-
-    def of(self, values: list[Any]) -> str:
-        self.writer.writerow(values)
-        return self.text
+    def write(self, text: str) -> str:
+        return text

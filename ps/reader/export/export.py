@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from common.errors import ConfigError
 from common.run_files import log_path
@@ -15,8 +16,7 @@ from ps.reader.export.markdown import markdown_lines
 from ps.reader.export.tensorboard import write_events
 from ps.reader.output import save, tell_torn
 
-FORMATS: dict[str, Callable[[DeduplicatedReader], Iterator[str]]] = {"csv": csv_lines, "markdown": markdown_lines}
-"""Of the run as it counts; JSON lines are of the log as it is."""
+FORMATS: dict[str, Callable[[Any], Iterator[str]]] = {"csv": csv_lines, "jsonl": json_lines, "markdown": markdown_lines}
 
 
 def export(
@@ -38,24 +38,15 @@ def export(
     if tensorboard is not None and output is not None:
         raise ConfigError("output: not with --tensorboard, which is given its folder; leave --output out")
     path = log_path(run)
-    if jsonl:  # takes any intact record as it is: the way to see what is in a log that the tables refuse or leave out
-        raw = LogReader(path)
-        _write(json_lines(raw), output, path)
-        tell_torn(raw.torn)
-        return 0
-    reader = DeduplicatedReader(path, Check())
+    # JSON lines hold each intact record as it is, even what the other formats refuse or leave out
+    reader = LogReader(path) if jsonl else DeduplicatedReader(path, Check())
     if tensorboard is not None:
         write_events(reader, tensorboard)
     else:
-        _write(FORMATS[formats[0]](reader), output, path)
+        lines = FORMATS[formats[0]](reader)
+        if output is None:
+            sys.stdout.writelines(lines)  # line by line; a file appears once all are there
+        else:
+            save(output, lambda file: file.writelines(line.encode() for line in lines), log=path)
     tell_torn(reader.torn)
     return 0
-
-
-def _write(lines: Iterator[str], output: Path | None, log: Path) -> None:
-    """Write to standard output as the lines come, or to a file once all are there."""
-    if output is not None:
-        save(output, lambda file: file.writelines(line.encode() for line in lines), log=log)
-        return
-    for line in lines:
-        sys.stdout.write(line)

@@ -9,11 +9,11 @@ from ps.logfile.reader import LogReader
 
 
 def json_lines(reader: LogReader) -> Iterator[str]:
-    """Yield each record as it is, but for what JSON cannot hold. Raises LogError."""
+    """Yield each record as it is, except for what JSON cannot hold. Raises LogError."""
     for record in reader.records():
         try:
             yield json.dumps(record, allow_nan=False) + "\n"
-        except (TypeError, ValueError):  # rare, so that only then every value is looked at
+        except (TypeError, ValueError):  # rare: only then is every value looked at
             yield json.dumps(_plain(record), allow_nan=False) + "\n"
 
 

@@ -18,12 +18,13 @@ MOST_PARAMETERS = 8
 FIGURE = re.compile(r"-|-?\d[\d.,e+-]*( %)?")
 SPECIAL = re.compile(r"[\\`*_\[\]<>|~$&#]")
 
-Cells = list[list[str]]
+Row = dict[str, str]
+"""A row of a table: its cells by column title."""
 
 
 def markdown_lines(reader: DeduplicatedReader) -> Iterator[str]:
     """Yield headings and GitHub-flavoured tables once the whole log is read. Raises LogError."""
-    view, epochs = RunView(reader.path), Downsampler[list[str]](MOST_EPOCHS)
+    view, epochs = RunView(reader.path), Downsampler[Row](MOST_EPOCHS)
     for record in reader.records():
         view.add(record)
         if record["kind"] == "epoch":
@@ -33,13 +34,21 @@ def markdown_lines(reader: DeduplicatedReader) -> Iterator[str]:
     if not view.header:
         yield "\nNo record yet.\n"
         return
-    yield from _table("Facts", ["", "Value"], _facts(view))
+    yield from _pairs("Facts", _facts(view))
     if len(view.jobs) > 1:
-        yield from _table(history.jobs_title(view), history.COLUMNS, history.job_rows(view))
-    yield from _epochs(view, epochs)
+        rows = [dict(zip(history.COLUMNS, row, strict=True)) for row in history.job_rows(view)]
+        yield from _table(history.jobs_title(view), rows)
+    if epochs.count:
+        thinned = f"One epoch in {epochs.stride}. " if epochs.stride > 1 else ""
+        yield from _table("Epochs", epochs.kept(), f"{thinned}Compute, wait and transfer are means over the ranks.")
+    else:
+        yield "\nNo epoch yet.\n"
     if view.last:
-        yield from _last_epoch(view.header_at(view.last), view.last)
-    yield from _verdicts(view.verdicts)
+        yield from _last_epoch(host_names(view.header_at(view.last)), view.last)
+    if view.verdicts:
+        yield from _table("Verdicts", [_verdict_row(record) for record in view.verdicts])
+    else:
+        yield "\n## Verdicts\n\nNone.\n"
 
 
 def escape(text: str) -> str:
@@ -47,22 +56,27 @@ def escape(text: str) -> str:
     return SPECIAL.sub(r"\\\g<0>", " ".join(text.split()))
 
 
-def _table(title: str, columns: list[str], rows: Cells, note: str = "") -> Iterator[str]:
-    """Yield a heading and a table, padded so that it reads well as text too; columns of figures to the right."""
+def _table(title: str, rows: list[Row], note: str = "") -> Iterator[str]:
+    """Yield a heading and a table, padded to read well as plain text too; figures are aligned to the right."""
     yield f"\n## {title}\n\n"
     if note:
         yield f"{note}\n\n"
-    right = [all(FIGURE.fullmatch(line[i]) for line in rows) for i in range(len(columns))]
-    cells = [[escape(cell) for cell in line] for line in [columns, *rows]]
-    widths = [max(3, *(len(line[i]) for line in cells)) for i in range(len(columns))]
-    rule = ["-" * (width - 1) + (":" if to_right else "-") for to_right, width in zip(right, widths, strict=True)]
-    for line in (cells[0], rule, *cells[1:]):
-        places = zip(line, right, widths, strict=True)
-        padded = (cell.rjust(width) if to_right else cell.ljust(width) for cell, to_right, width in places)
-        yield f"| {' | '.join(padded)} |\n"
+    columns = []
+    for name in rows[0]:
+        right = all(FIGURE.fullmatch(row[name]) for row in rows)
+        cells = [escape(name), *(escape(row[name]) for row in rows)]
+        width = max(3, *map(len, cells))
+        cells.insert(1, "-" * (width - 1) + (":" if right else "-"))
+        columns.append([cell.rjust(width) if right else cell.ljust(width) for cell in cells])
+    for line in zip(*columns, strict=True):
+        yield f"| {' | '.join(line)} |\n"
 
 
-def _facts(view: RunView) -> Cells:
+def _pairs(title: str, values: dict[str, str]) -> Iterator[str]:
+    return _table(title, [{"": name, "Value": value} for name, value in values.items()])
+
+
+def _facts(view: RunView) -> dict[str, str]:
     header, config, data, model = view.header, view.header["config"], view.header["data"], view.header["model"]
     rows, versions, blas = data["rows"], header["versions"], header["blas"] or {}
     facts = {
@@ -78,117 +92,83 @@ def _facts(view: RunView) -> Cells:
         "MPI": header["mpi"]["vendor"],
         "BLAS": f"{blas.get('internal_api')} {blas.get('version')}",
         "Versions": ", ".join(f"{name} {versions[name]}" for name in ("rankwise", "python", "numpy", "mpi4py")),
-        "Ended": _ending(view),
     }
-    if view.end.get("test_loss") is not None:
-        facts["Test"] = f"loss {number(view.end['test_loss'])}, {_metric_name(view)} "
-        facts["Test"] += metric(view.metric, view.end.get("test_metric"))
-    return [[name, value] for name, value in facts.items()]
-
-
-def _metric_name(view: RunView) -> str:
-    return "accuracy" if view.metric == "accuracy" else "R2"
-
-
-def _ending(view: RunView) -> str:
     if view.end:
-        return end_line(view.end).removeprefix("End: ")
-    return death(view) if view.state == "died" else view.state
+        facts["Ended"] = end_line(view.end).removeprefix("End: ")
+    else:
+        facts["Ended"] = death(view) if view.state == "died" else view.state
+    if view.end.get("test_loss") is not None:
+        tested = metric(view.metric, view.end.get("test_metric"))
+        facts["Test"] = f"loss {number(view.end['test_loss'])}, {_label(view.metric)} {tested}"
+    return facts
 
 
-def _epoch_row(metric_name: str, record: Record) -> list[str]:
-    return [
-        str(record["epoch"]),
-        number(record["loss"]),
-        number(record["validation_loss"]),
-        metric(metric_name, record["validation_metric"]),
-        number(record["learning_rate"], 3),
-        f"{record['elapsed_s']:.3f}",
-        *(f"{mean(record[key]):.6f}" for key in ("compute_s", "wait_s", "transfer_s")),
-        *(percent(record["efficiency"][key]) for key in ("load_balance", "communication", "parallel")),
-    ]
+def _label(metric_name: str) -> str:
+    return "accuracy" if metric_name == "accuracy" else "R2"
 
 
-def _epochs(view: RunView, epochs: Downsampler[list[str]]) -> Iterator[str]:
-    rows = epochs.kept()
-    if not rows:
-        yield "\nNo epoch yet.\n"
-        return
-    columns = [
-        "Epoch",
-        "Loss",
-        "Validation loss",
-        f"Validation {_metric_name(view)}",
-        "Learning rate",
-        "Elapsed s",
-        "Compute s",
-        "Wait s",
-        "Transfer s",
-        "Load balance",
-        "Communication efficiency",
-        "Parallel efficiency",
-    ]
-    thinned = f"One epoch in {epochs.stride}. " if epochs.stride > 1 else ""
-    yield from _table("Epochs", columns, rows, f"{thinned}Compute, wait and transfer are means over the ranks.")
+def _epoch_row(metric_name: str, record: Record) -> Row:
+    return {
+        "Epoch": str(record["epoch"]),
+        "Loss": number(record["loss"]),
+        "Validation loss": number(record["validation_loss"]),
+        f"Validation {_label(metric_name)}": metric(metric_name, record["validation_metric"]),
+        "Learning rate": number(record["learning_rate"], 3),
+        "Elapsed s": f"{record['elapsed_s']:.3f}",
+        **{f"{key.capitalize()} s": f"{mean(record[f'{key}_s']):.6f}" for key in ("compute", "wait", "transfer")},
+        "Load balance": percent(record["efficiency"]["load_balance"]),
+        "Communication efficiency": percent(record["efficiency"]["communication"]),
+        "Parallel efficiency": percent(record["efficiency"]["parallel"]),
+    }
 
 
-def _last_epoch(header: Record, record: Record) -> Iterator[str]:
+def _last_epoch(hosts: dict[int, str], record: Record) -> Iterator[str]:
     """Yield the tables by rank, and what the last epoch says of more ranks."""
-    hosts = host_names(header)
-    world = len(record["rows"])
+    world, names = len(record["rows"]), list(record["share"])[:MOST_PARAMETERS]
     ranks = range(min(world, MOST_RANKS))
     note = f"The first {MOST_RANKS} of {world} ranks." if world > MOST_RANKS else ""
-    seconds = ("compute_s", "wait_s", "transfer_s", "input_s", "sampling_s", "evaluation_s")
-    columns = ["Rank", "Host", "Rows", "Loss", *(f"{key[:-2].capitalize()} s" for key in seconds), "Sent MB"]
+    seconds = ("compute", "wait", "transfer", "input", "sampling", "evaluation")
     rows = [
-        [
-            str(rank),
-            hosts.get(rank, "-"),
-            str(record["rows"][rank]),
-            number(record["loss_by_rank"][rank]),
-            *(f"{record[key][rank]:.6f}" for key in seconds),
-            f"{record['sent_bytes'][rank] / 1e6:.2f}",
-        ]
+        {
+            "Rank": str(rank),
+            "Host": hosts.get(rank, "-"),
+            "Rows": str(record["rows"][rank]),
+            "Loss": number(record["loss_by_rank"][rank]),
+            **{f"{key.capitalize()} s": f"{record[f'{key}_s'][rank]:.6f}" for key in seconds},
+            "Sent MB": f"{record['sent_bytes'][rank] / 1e6:.2f}",
+        }
         for rank in ranks
     ]
-    yield from _table(f"Ranks in epoch {record['epoch']}", columns, rows, note)
-    yield from _contribution(record, ranks, note)
-    columns = ["", "Value"]
-    rows = [
-        ["Gradient diversity", number(record["diversity_all"])],
-        ["Effective ranks", number(record["effective_ranks"])],
-        ["Noise scale, rows", number(record["noise_scale"])],
-        ["Bus bandwidth, MB/s", number(None if (rate := record["bus_bytes_per_s"]) is None else rate / 1e6)],
-    ]
-    yield from _table(f"Scaling in epoch {record['epoch']}", columns, rows)
-
-
-def _contribution(record: Record, ranks: range, note: str) -> Iterator[str]:
-    names = list(record["share"])[:MOST_PARAMETERS]
+    yield from _table(f"Ranks in epoch {record['epoch']}", rows, note)
     left_out = len(record["share"]) - len(names)
-    note = f"{note} The first {len(names)} parameters, {left_out} more in the log.".strip() if left_out else note
-    columns = ["Rank", "Share", "Norm ratio", "Cosine", "Leave-one-out shift", *(f"Share of {name}" for name in names)]
+    more = f"The first {len(names)} parameters, {left_out} more in the log." if left_out else ""
     rows = [
-        [
-            str(rank),
-            percent(record["share_all"][rank]),
-            percent(record["norm_ratio_all"][rank]),
-            number(record["cosine_all"][rank]),
-            number(record["leave_one_out_all"][rank]),
-            *(percent(record["share"][name][rank]) for name in names),
-        ]
+        {
+            "Rank": str(rank),
+            "Share": percent(record["share_all"][rank]),
+            "Norm ratio": percent(record["norm_ratio_all"][rank]),
+            "Cosine": number(record["cosine_all"][rank]),
+            "Leave-one-out shift": number(record["leave_one_out_all"][rank]),
+            **{f"Share of {name}": percent(record["share"][name][rank]) for name in names},
+        }
         for rank in ranks
     ]
-    yield from _table(f"Contribution in epoch {record['epoch']}", columns, rows, note)
+    yield from _table(f"Contribution in epoch {record['epoch']}", rows, f"{note} {more}".strip())
+    bandwidth = record["bus_bytes_per_s"]
+    scaling = {
+        "Gradient diversity": number(record["diversity_all"]),
+        "Effective ranks": number(record["effective_ranks"]),
+        "Noise scale, rows": number(record["noise_scale"]),
+        "Bus bandwidth, MB/s": number(None if bandwidth is None else bandwidth / 1e6),
+    }
+    yield from _pairs(f"Scaling in epoch {record['epoch']}", scaling)
 
 
-def _verdicts(verdicts: list[Record]) -> Iterator[str]:
-    if not verdicts:
-        yield "\n## Verdicts\n\nNone.\n"
-        return
-    columns = ["Severity", "Code", "Ranks", "Finding", "Remedy"]
-    rows = [
-        [v["severity"], v["code"], ", ".join(str(rank) for rank in v["ranks"]) or "-", v["text"], v["remedy"]]
-        for v in verdicts
-    ]
-    yield from _table("Verdicts", columns, rows)
+def _verdict_row(verdict: Record) -> Row:
+    return {
+        "Severity": verdict["severity"],
+        "Code": verdict["code"],
+        "Ranks": ", ".join(str(rank) for rank in verdict["ranks"]) or "-",
+        "Finding": verdict["text"],
+        "Remedy": verdict["remedy"],
+    }

@@ -11,102 +11,68 @@ from common.errors import ConfigError, RankwiseError
 from ps.logfile.reader import LogReader
 from ps.logfile.records import Record
 from ps.reader.downsample import MOST_RANKS
-from ps.reader.output import save
+from ps.reader.output import library, make_folder, save
 from ps.reader.run_view import RunView
 
 PREFIX = "events.out.tfevents."
-FILE_VERSION = "brain.Event:2"
 OF_EPOCH = ("loss", "validation_loss", "learning_rate", "noise_scale")
 BY_RANK = {"compute_s": "compute_s", "wait_s": "wait_s", "transfer_s": "transfer_s", "share_all": "share"}
 """Field of an epoch's record, and its series in TensorBoard."""
 
 
 def write_events(reader: LogReader, folder: Path) -> None:
-    """Write all epochs to ``folder``: step is the epoch, wall time that of the record.
+    """Write all epochs to ``folder``: the step is the epoch, the wall time that of the record.
 
     Exporting a run again replaces its file. Raises LogError, ConfigError if the folder holds events of another run or
     cannot be written, and RankwiseError without tensorboardX or without an epoch.
     """
-    encoder = _Encoder()
+    with library("tensorboard", "tensorboard"):
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.proto.summary_pb2 import Summary
+        from tensorboardX.record_writer import masked_crc32c
     records = reader.records()
     header = next(records, None)
     first = next((record for record in records if record["kind"] == "epoch"), None)
     if header is None or first is None:
         raise RankwiseError(f"{reader.path}: no epoch in this log, so there is nothing to export")
     path = folder / f"{PREFIX}{int(header['t']):010d}.rankwise"
-    _make(folder, path.name)
-    metric = RunView(reader.path, header).metric
+    make_folder("tensorboard", folder)
+    others = [other.name for other in folder.glob(f"{PREFIX}*") if other != path]
+    if others:  # TensorBoard would draw all event files of a folder as one run
+        raise ConfigError(
+            f"tensorboard: {folder} holds {others[0]}, with which TensorBoard would mix this run; give each run a "
+            f"folder of its own, such as {folder / 'run1'}"
+        )
+    metric, most = RunView(reader.path, header).metric, header["world"]
 
-    most = header["world"]
+    def event(t: float, **fields: Any) -> bytes:
+        """Return an event as a TFRecord. tensorboardX's own writer hands it to a thread, which hangs on a full disk."""
+        data = Event(wall_time=t, **fields).SerializeToString()
+        length = struct.pack("<Q", len(data))
+        return b"".join(
+            (length, struct.pack("<I", masked_crc32c(length)), data, struct.pack("<I", masked_crc32c(data)))
+        )
 
-    def chunks() -> Iterator[bytes]:
+    def events() -> Iterator[bytes]:
         nonlocal most
-        yield encoder.version(header["t"])
+        yield event(header["t"], file_version="brain.Event:2")
         for record in itertools.chain([first], records):
             if record["kind"] == "epoch":
                 most = max(most, len(record["rows"]))
-                yield encoder.scalars(record["t"], record["epoch"], _scalars(record, metric))
+                values = [Summary.Value(tag=tag, simple_value=v) for tag, v in _scalars(record, metric).items()]
+                yield event(record["t"], step=record["epoch"], summary=Summary(value=values))
 
-    save(path, lambda file: file.writelines(chunks()))
+    save(path, lambda file: file.writelines(events()))
     sys.stdout.write(f"{path}\n")
     if most > MOST_RANKS:
         sys.stdout.write(f"Series by rank are those of the first {MOST_RANKS} of {most} ranks.\n")
 
 
-def _make(folder: Path, name: str) -> None:
-    """Make the folder. TensorBoard would draw all event files in it as one run."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"tensorboard: cannot make {folder} ({error.strerror}); choose another folder") from error
-    others = [path.name for path in folder.glob(f"{PREFIX}*") if path.name != name]
-    if others:
-        raise ConfigError(
-            f"tensorboard: {folder} holds {others[0]}, with which TensorBoard would mix this run; give each run a "
-            f"folder of its own, such as {folder / 'run1'}"
-        )
-
-
 def _scalars(record: Record, metric: str) -> dict[str, float]:
-    """Return the series' values of an epoch; what is undefined is left out."""
+    """Return an epoch's values by series; undefined ones are left out."""
     values: dict[str, float | None] = {key: record[key] for key in OF_EPOCH}
     values[f"validation_{metric}"] = record["validation_metric"]
     values |= {f"efficiency/{key}": value for key, value in record["efficiency"].items()}
     for key, series in BY_RANK.items():
         values |= {f"{series}/rank_{rank}": value for rank, value in enumerate(record[key][:MOST_RANKS])}
     return {tag: value for tag, value in values.items() if value is not None}
-
-
-class _Encoder:
-    """Packs events as records of a TFRecord file.
-
-    tensorboardX's own SummaryWriter hands events to a thread, which hangs the program when the disk is full.
-    """
-
-    def __init__(self) -> None:
-        """Raises RankwiseError without tensorboardX."""
-        try:
-            from tensorboardX.proto.event_pb2 import Event
-            from tensorboardX.proto.summary_pb2 import Summary
-            from tensorboardX.record_writer import masked_crc32c
-        except ImportError as error:
-            raise RankwiseError(
-                "tensorboard: needs tensorboardX, which is not installed; pip install 'rankwise[tensorboard]'"
-            ) from error
-        self._event: Any = Event
-        self._summary: Any = Summary
-        self._crc: Any = masked_crc32c
-
-    def version(self, t: float) -> bytes:
-        """Return the record that opens a file."""
-        return self._framed(self._event(wall_time=t, file_version=FILE_VERSION))
-
-    def scalars(self, t: float, step: int, values: dict[str, float]) -> bytes:
-        """Return the record of one step's values by series."""
-        entries = [self._summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
-        return self._framed(self._event(wall_time=t, step=step, summary=self._summary(value=entries)))
-
-    def _framed(self, event: Any) -> bytes:
-        data: bytes = event.SerializeToString()
-        length = struct.pack("<Q", len(data))
-        return length + struct.pack("<I", self._crc(length)) + data + struct.pack("<I", self._crc(data))

@@ -1,49 +1,29 @@
-"""The page itself: what is said and drawn of each run, put into the template with the library that draws."""
+"""The page itself: texts and charts of each run, put into the template together with the plotting library."""
 
 import base64
 import hashlib
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib import resources
+from typing import Any
 
-from common.errors import RankwiseError
+from ps.reader.output import library
 from ps.reader.report import facts
-from ps.reader.report.contribution import contribution
+from ps.reader.report.balance import balance
+from ps.reader.report.charts import Section, clip
+from ps.reader.report.comparison import modes, side_by_side
 from ps.reader.report.data import RunData
-from ps.reader.report.figures import Section, Table, clip
-from ps.reader.report.learning import learning
-from ps.reader.report.modes import comparison
-from ps.reader.report.rows import balance
-from ps.reader.report.seconds import timing
-from ps.reader.report.side_by_side import side_by_side
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A run as the template takes it."""
-
-    name: str
-    state: list[str]
-    findings: list[facts.Finding]
-    left_out: int
-    no_verdict: str
-    facts: Table | None
-    sections: list[Section]
+from ps.reader.report.training import contribution, learning, timing
 
 
 class Renderer:
     """Makes pages. Raises RankwiseError without the libraries of the extra ``report``."""
 
     def __init__(self) -> None:
-        try:
+        with library("report", "report"):
             import jinja2
             from plotly.offline import get_plotlyjs
-        except ImportError as error:
-            raise RankwiseError(
-                f"report: {str(error.name).split('.')[0]} is not installed; pip install 'rankwise[report]' brings it"
-            ) from error
-        self.plotly = get_plotlyjs()
+        self.plotly: str = get_plotlyjs()
         self.templates = jinja2.Environment(
             loader=jinja2.PackageLoader("ps.reader.report", "."),
             autoescape=True,
@@ -55,11 +35,18 @@ class Renderer:
     def render(self, runs: list[RunData]) -> str:
         """Return the page of one or more runs."""
         names = _names(runs)
-        several = [side_by_side(runs, names)] if len(runs) > 1 else []
+        found = [_run(data, name, f"run-{i}") for i, (data, name) in enumerate(zip(runs, names, strict=True), 1)]
+        several = side_by_side(runs, names) if len(runs) > 1 else None
+        if several:
+            contents = [("several-1", several.title), *((run["id"], run["name"]) for run in found)]
+        else:
+            contents = [(f"run-1-{i}", section.title) for i, section in enumerate(found[0]["sections"], 1)]
+        kind = "Comparison" if runs[0].header.get("purpose") == "comparison" else "Run"
         script = resources.files(__package__).joinpath("page.js").read_text(encoding="utf-8")
         return self.templates.get_template("page.html").render(
-            title="Runs side by side" if several else _title(runs[0], names[0]),
-            runs=[_run(data, name) for data, name in zip(runs, names, strict=True)],
+            title=several.title if several else f"{kind} {names[0]}",
+            contents=[("findings", "Findings"), *contents],
+            runs=found,
             several=several,
             plotly=self.plotly,
             script=script,
@@ -81,33 +68,26 @@ def _names(runs: list[RunData]) -> list[str]:
     return [name if names.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(names, 1)]
 
 
-def _title(data: RunData, name: str) -> str:
-    return f"{'Comparison' if data.header.get('purpose') == 'comparison' else 'Run'} {name}"
-
-
-def _run(data: RunData, name: str) -> Run:
+def _run(data: RunData, name: str, place: str) -> dict[str, Any]:
+    """Return a run as the template takes it."""
     findings = facts.findings(data)
-    return Run(
-        name=name,
-        state=facts.state(data),
-        findings=findings,
-        left_out=data.view.n_verdicts - len(findings),
-        no_verdict=facts.no_verdict(data),
-        facts=facts.facts(data) if data.header else None,
-        sections=list(_sections(data)),
-    )
+    return {
+        "id": place,
+        "name": name,
+        "state": facts.state(data),
+        "findings": findings,
+        "left_out": data.view.n_verdicts - len(findings),
+        "no_verdict": facts.no_verdict(data),
+        "summary": facts.summary(data) if data.header else None,
+        "sections": list(_sections(data)) if data.header else [],
+    }
 
 
 def _sections(data: RunData) -> Iterator[Section]:
-    if not data.header:
-        return
     if data.header.get("purpose") == "comparison":
-        yield comparison(data)
+        yield modes(data)
     if data.n_epochs:
-        yield learning(data)
-        yield contribution(data)
-        yield timing(data)
-        yield facts.history(data)
+        yield from (make(data) for make in (learning, contribution, timing, facts.history))
     if data.view.balance:
         yield balance(data)
     yield facts.set_up(data)

@@ -1,0 +1,66 @@
+"""The section on the rows that the ranks were dealt, and on how far these are from the rows of all ranks."""
+
+import numpy as np
+
+from common.flat import Array
+from ps.logfile.records import Record
+from ps.reader.report.charts import Chart, Section, Table, axis, bar, clip
+from ps.reader.report.data import MOST_RANKS, RunData
+from ps.text.numbers import number
+
+MOST_CLASSES = 20
+DISTANCES = {"label_distance": "labels", "target_distance": "targets", "feature_distance": "features"}
+COLUMNS = {key: f"distance of {name}" for key, name in DISTANCES.items()}
+COLUMNS |= {"label_z": "z of labels", "target_z": "z of targets"}
+RANKS = axis("rank", type="category")
+
+
+def balance(data: RunData) -> Section:
+    """Return charts and a table of the ``balance`` record."""
+    record, world = data.view.balance, len(data.view.balance["rows"])
+    distances = {name: np.array(record[key], float) for key, name in DISTANCES.items() if record[key] is not None}
+    farthest = np.max([np.nan_to_num(own) for own in distances.values()] or np.zeros((1, world)), axis=0)
+    ranks = sorted(np.argsort(-farthest, kind="stable")[:MOST_RANKS].tolist())
+    notes = [f"Rows are dealt by: {clip(record['of'])}."]
+    if len(ranks) < world:
+        notes.append(f"Shown are the {len(ranks)} of {world} ranks whose rows are farthest from all rows.")
+    charts = [_distances(distances, ranks)] if distances else []
+    classes = {len(counts) for counts in record["labels"] or []}
+    if len(classes) == 1 and 0 < max(classes) <= MOST_CLASSES:
+        charts.append(_labels(np.array(record["labels"], float), ranks))
+    return Section("Rows of the ranks", notes, charts=charts, tables=[_table(record, ranks)])
+
+
+def _distances(distances: dict[str, Array], ranks: list[int]) -> Chart:
+    texts = []
+    for name, values in distances.items():
+        if np.isfinite(values).any():
+            worst = int(np.nanargmax(values))
+            texts.append(f"Farthest in {name} is rank {worst}, at {values[worst]:.3g}.")
+    return Chart(
+        "Distance to the rows of all ranks",
+        " ".join([*texts, "At 0 a rank's rows are like those of all ranks."]),
+        [[bar(name, [*map(str, ranks)], values[ranks], i) for i, (name, values) in enumerate(distances.items())]],
+        {"barmode": "group", "xaxis": RANKS, "yaxis": axis("distance")},
+    )
+
+
+def _labels(counts: Array, ranks: list[int]) -> Chart:
+    """``counts``: (ranks, classes)."""
+    rows = np.vstack([counts.sum(axis=0), counts[ranks]])
+    shares = rows / np.maximum(rows.sum(axis=1, keepdims=True), 1)
+    names = ["all", *map(str, ranks)]
+    most, label = np.unravel_index(int(shares[1:].argmax()), shares[1:].shape)
+    return Chart(
+        "Labels by rank",
+        f"The largest share of one class is {shares[1:].max():.1%}, class {label} on rank {ranks[int(most)]}; over all "
+        f"ranks that class is {shares[0, label]:.1%}.",
+        [[bar(f"class {c}", names, own, c, value=".1%") for c, own in enumerate(shares.T)]],
+        {"barmode": "stack", "xaxis": RANKS, "yaxis": axis("share of the rank's rows", tickformat="~%")},
+    )
+
+
+def _table(record: Record, ranks: list[int]) -> Table:
+    known = {key: title for key, title in COLUMNS.items() if record[key] is not None}
+    rows = [[str(r), f"{record['rows'][r]:,}", *(number(record[key][r]) for key in known)] for r in ranks]
+    return Table("Rows of the ranks and their distance to all rows", ["rank", "rows", *known.values()], rows)

@@ -1,0 +1,273 @@
+"""What sections of the page are made of: tables and charts, these as plotly's JavaScript library takes them."""
+
+import html
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from common.flat import Array
+from ps.reader.report.data import RunData
+from ps.text.numbers import number
+
+Trace = dict[str, Any]
+
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#c46a9d", "#8a6d00", "#7f7f7f")
+"""After Okabe and Ito (2008), told apart without red-green vision; each stands out from a white and a dark page."""
+DASHES = ("solid", "dash", "dot", "dashdot")
+PATTERNS = ("", "/", "x", ".")
+MANY_RANKS = 16
+"""Up to so many ranks are drawn one by one; of more, a band and the ones that stand out."""
+MOST_MARKERS = 60
+MOST_CELLS = 25_000
+MOST_LABEL = 80
+MOST_TABLE_ROWS = 12
+MOST_JOBS = 20
+"""Jobs whose beginning is marked in a chart, the last ones."""
+
+Text = Callable[[float | None], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table as texts; ``numbers``: all columns but the first are aligned to the right."""
+
+    caption: str
+    columns: list[str]
+    rows: list[list[str]]
+    numbers: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A chart and a text on what it shows. ``choices``: names of its lists of traces; the reader chooses one."""
+
+    title: str
+    summary: str
+    traces: list[list[Trace]]
+    layout: dict[str, Any]
+    table: Table | None = None
+    choices: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A section of the page; ``lead``: the table that it begins with, the others are folded up."""
+
+    title: str
+    notes: list[str] = field(default_factory=list)
+    lead: Table | None = None
+    charts: list[Chart] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+
+
+def clip(text: object, most: int = MOST_LABEL) -> str:
+    """Return a text of the log that is no longer than the page can show."""
+    text = str(text)
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def label(text: object) -> str:
+    """Return a text of the log for a chart, escaped: plotly would take some of its HTML as markup."""
+    return html.escape(clip(text), quote=False)
+
+
+def compact(values: Array) -> Any:
+    """Return an array as nested lists of four digits, undefined values None; they are most of a page's bytes."""
+    if values.ndim > 1:
+        return [compact(row) for row in values]
+    return [float(f"{v:.4g}") if math.isfinite(v) else None for v in values.tolist()]
+
+
+def axis(title: str, **more: Any) -> dict[str, Any]:
+    """Return an axis with a title."""
+    return {"title": {"text": title}, "automargin": True, **more}
+
+
+def line(name: str, x: Array, y: Array, style: int = 0, *, width: float = 2, value: str = ".4g") -> Trace:
+    """Return a line; every sixth has the same colour, but other dashes. ``value``: d3's format of hover labels."""
+    dash = DASHES[style // len(PALETTE) % len(DASHES)]
+    return {
+        "type": "scatter",
+        "mode": "lines+markers" if np.isfinite(y).sum() <= MOST_MARKERS else "lines",
+        "name": label(name),
+        "x": x.tolist(),
+        "y": compact(y),
+        "line": {"color": PALETTE[style % len(PALETTE)], "dash": dash, "width": width},
+        "marker": {"size": 5},
+        "hovertemplate": f"%{{fullData.name}}: %{{y:{value}}}<extra>%{{x:.6~g}}</extra>",
+    }
+
+
+def level(name: str, x: Array, value: float | Array) -> Trace:
+    """Return a dashed line to compare with: horizontal, or with a value for each of ``x``."""
+    grey = {"color": PALETTE[-1], "dash": "dash", "width": 1.5}
+    return {**line(name, x, np.broadcast_to(value, len(x))), "mode": "lines", "line": grey}
+
+
+def bar(name: str, x: list[Any], y: Array, style: int, *, value: str = ".4g") -> Trace:
+    """Return bars; every sixth have the same colour, but another pattern."""
+    shape = PATTERNS[style // len(PALETTE) % len(PATTERNS)]
+    return {
+        "type": "bar",
+        "name": label(name),
+        "x": x,
+        "y": compact(y),
+        "marker": {
+            "color": PALETTE[style % len(PALETTE)],
+            "pattern": {"shape": shape, "fillmode": "overlay", "fgopacity": 0.5, "size": 6},
+            "line": {"width": 0},
+        },
+        "hovertemplate": f"%{{fullData.name}}: %{{y:{value}}}<extra>%{{x}}</extra>",
+    }
+
+
+def band(name: str, x: Array, low: Array, high: Array) -> list[Trace]:
+    """Return the area between two lines, with one entry in the legend."""
+    edge = {"type": "scatter", "mode": "lines", "x": x.tolist(), "line": {"width": 0}, "hoverinfo": "skip"}
+    edge["legendgroup"] = "band"
+    filled = {"fill": "tonexty", "fillcolor": "rgba(127,127,127,0.3)", "name": label(name)}
+    return [
+        {**edge, "y": compact(low), "showlegend": False, "name": label(f"{name}, lower edge")},
+        {**edge, "y": compact(high), **filled},
+    ]
+
+
+def heat_map(epochs: Array, values: Array, unit: str, **more: Any) -> Trace:
+    """Return ``values``, (epochs, ranks), as colours; of too many cells the means of blocks."""
+    by_epoch = max(1, math.ceil(values.size / MOST_CELLS))
+    by_rank = max(1, math.ceil(values.shape[1] / MOST_CELLS))
+    return {
+        "type": "heatmap",
+        "x": block_means(epochs, by_epoch).tolist(),
+        "y": block_means(np.arange(values.shape[1], dtype=float), by_rank).tolist(),
+        "z": compact(block_means(block_means(values, by_epoch).T, by_rank)),
+        "colorscale": "Cividis",
+        "colorbar": {"title": {"text": unit, "side": "right"}, "thickness": 12},
+        "hovertemplate": f"epoch %{{x}}, rank %{{y}}: %{{z:.4g}} {unit}<extra></extra>",
+        **more,
+    }
+
+
+def block_means(values: Array, size: int) -> Array:
+    """Return the means of blocks of ``size`` along the first axis; the last block may be smaller."""
+    starts = np.arange(0, len(values), size)
+    counts = np.diff([*starts, len(values)])
+    sums = np.add.reduceat(values, starts, axis=0)  # undefined if one is: a gap
+    return np.asarray(sums / counts.reshape(-1, *[1] * (values.ndim - 1)))
+
+
+def rank_lines(names: list[str], x: Array, values: Array, *, value: str, highest: bool = True) -> list[Trace]:
+    """Return ``values``, (epochs, ranks), as a line a rank; of many ranks as the median, a band and the extreme ranks.
+
+    ``highest``: whether the ranks that stand out are those with the highest or the lowest mean.
+    """
+    ranks = range(values.shape[1])
+    if len(ranks) <= MANY_RANKS:
+        return [line(names[r], x, values[:, r], r, value=value) for r in ranks]
+    means = column_means(values)
+    order = np.argsort(np.where(np.isnan(means), np.inf if not highest else -np.inf, means))
+    low, middle, high = quantiles(values, (0.1, 0.5, 0.9))
+    chosen = (order[::-1] if highest else order)[:4].tolist()
+    return [
+        *band("middle 80 % of ranks", x, low, high),
+        line("median", x, middle, 5, width=3, value=value),
+        *(line(names[r], x, values[:, r], i, value=value) for i, r in enumerate(chosen)),
+    ]
+
+
+def rank_stack(names: list[str], x: Array, values: Array, *, value: str) -> list[Trace]:
+    """Return signed ``values``, (epochs, ranks), as stacked bars, negative ones downwards.
+
+    Of many ranks: those farthest from the median on average, and the sums of the others above and below 0.
+    """
+    ranks = values.shape[1]
+    series = dict(zip(names, values.T, strict=True))
+    if ranks > MANY_RANKS:
+        means = np.nan_to_num(column_means(values))
+        chosen = np.sort(np.argsort(-np.abs(means - np.median(means)), kind="stable")[:8])
+        others = np.delete(values, chosen, axis=1)
+        rest = np.where(np.isnan(others).all(axis=1, keepdims=True), np.nan, np.nan_to_num(others))
+        series = {names[r]: values[:, r] for r in chosen.tolist()}
+        series["all others above 0"] = rest.clip(min=0).sum(axis=1)
+        series["all others below 0"] = rest.clip(max=0).sum(axis=1)
+    return [bar(name, x.tolist(), own, i, value=value) for i, (name, own) in enumerate(series.items())]
+
+
+def column_means(values: Array) -> Array:
+    """Return the mean of the known values of each column; NaN if there are none."""
+    known = np.isfinite(values)
+    return np.asarray(np.where(known, values, 0).sum(axis=0) / known.sum(axis=0))
+
+
+def quantiles(values: Array, levels: tuple[float, ...]) -> Array:
+    """Return (levels, rows) quantiles of the known values of each row; NaN if there are none."""
+    empty = np.asarray(np.isnan(values).all(axis=1))
+    filled = np.where(empty[:, None], 0.0, values)
+    return np.where(empty, np.nan, np.nanquantile(filled, levels, axis=1))
+
+
+def number_table(
+    caption: str, corner: str, names: Sequence[str], columns: Mapping[str, Array], text: Text = number
+) -> Table:
+    """Return a table of figures, a row for each name; ``text`` makes a cell of a figure, None if it is undefined."""
+    cells = ([text(v if math.isfinite(v) else None) for v in values.tolist()] for values in columns.values())
+    return Table(caption, [corner, *columns], [list(row) for row in zip(names, *cells, strict=True)])
+
+
+def pairs(caption: str, values: dict[str, str]) -> Table:
+    """Return a table of names and texts."""
+    return Table(caption, ["", "value"], [[key, value] for key, value in values.items()], numbers=False)
+
+
+def over_epochs(data: RunData, y_axis: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """Return the layout of a chart over epochs, with a dotted line where another job continued the run."""
+    epochs = data.series("epoch")
+    few = {"dtick": 1} if epochs[-1] - epochs[0] < 10 else {}
+    changes = [(job.first - 0.5, job.header["world"]) for job in data.view.jobs[1:][-MOST_JOBS:]]
+    place = {"xref": "x", "yref": "paper"}
+    rule = {"color": PALETTE[-1], "width": 1, "dash": "dot"}
+    text = {"y": 1, "yanchor": "bottom", "xanchor": "left", "showarrow": False, "font": {"size": 10}}
+    return {
+        "xaxis": axis("epoch", tickformat=",d", **few),
+        "yaxis": y_axis,
+        "shapes": [{"type": "line", **place, "x0": x, "x1": x, "y0": 0, "y1": 1, "line": rule} for x, _ in changes],
+        "annotations": [{**place, **text, "x": x, "text": f"{world} ranks"} for x, world in changes],
+        **more,
+    }
+
+
+def lines(data: RunData, columns: Mapping[str, Array], value: str = ".4g") -> list[Trace]:
+    """Return a line over the epochs for each column."""
+    epochs = data.series("epoch")
+    return [line(name, epochs, values, i, value=value) for i, (name, values) in enumerate(columns.items())]
+
+
+def rank_map(data: RunData, title: str, summary: str, values: Array, unit: str, **more: Any) -> Chart:
+    """Return a chart of (epochs, ranks) values as colours, rank 0 on top."""
+    ranks = axis("rank", autorange="reversed", tickformat="d", dtick=max(1, math.ceil(data.ranks / 16)))
+    traces = [heat_map(data.series("epoch"), values, unit, **more)]
+    return Chart(title, summary, [traces], over_epochs(data, ranks))
+
+
+def epoch_table(data: RunData, caption: str, columns: Mapping[str, Array], text: Text = number) -> Table:
+    """Return values over epochs, (epochs,) each, as a short table."""
+    epochs = data.series("epoch")
+    chosen = spread(len(epochs))
+    more = "" if len(chosen) == data.n_epochs else f", {len(chosen)} of {data.n_epochs} epochs"
+    shown = {title: values[chosen] for title, values in columns.items()}
+    return number_table(caption + more, "epoch", [f"{epochs[i]:.0f}" for i in chosen], shown, text)
+
+
+def rank_table(data: RunData, caption: str, values: Array, text: Text = number) -> Table | None:
+    """Return (epochs, ranks) values as a short table; None for many ranks."""
+    if data.ranks > MANY_RANKS:
+        return None
+    return epoch_table(data, caption, {f"rank {r}": values[:, r] for r in range(data.ranks)}, text)
+
+
+def spread(n: int, most: int = MOST_TABLE_ROWS) -> list[int]:
+    """Return at most ``most`` of n indices, evenly spread, the first and the last among them."""
+    return sorted({round(i * (n - 1) / (most - 1)) for i in range(most)}) if n > most else list(range(n))

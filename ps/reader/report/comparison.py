@@ -1,0 +1,119 @@
+"""The sections that compare: several runs side by side, and modes that ``workers.compare`` measured in one job."""
+
+import numpy as np
+
+from common.flat import Array
+from ps.logfile.records import Record
+from ps.reader.report.charts import Chart, Section, Table, axis, bar, clip, label, line, number_table
+from ps.reader.report.data import TIMES, RunData
+from ps.text import comparison_tables
+from ps.text.numbers import number, percent
+from ps.text.record_lines import metric, mode_name
+
+STEP = {key: name for key, name in TIMES.items() if key not in ("evaluation_s", "checkpoint_s")}
+"""What a step's time goes to."""
+EXCHANGE = ("summing", "wait", "transfer")
+OF_MODE = ("input", "compute", "wait", "transfer")
+
+
+def side_by_side(runs: list[RunData], names: list[str]) -> Section:
+    """Return the comparison of runs, called ``names``; charts are of those that have trained."""
+    trained = [(name, run) for name, run in zip(names, runs, strict=True) if run.n_epochs]
+    goal = max((run.summary.least_loss for _, run in trained), default=float("nan"))
+    columns = ["run", "mode", "ranks", "state", "epochs", "findings", "last loss", "last validation metric",
+               f"seconds to loss {goal:.4g}", "step, us", "wait, us", "transfer, us", "communication"]  # fmt: skip
+    rows = [_row(run, name, goal) for run, name in zip(runs, names, strict=True)]
+    charts = []
+    if trained:
+        steps = [_step_s(run) for _, run in trained]
+        parts = {part: np.array([step[part] for step in steps]) for part in steps[0]}
+        if not parts["summing"].any():
+            del parts["summing"]
+        charts = [
+            _step_chart([name for name, _ in trained], parts, [sum(step.values()) for step in steps]),
+            _loss_chart({name: (run.series("elapsed_s"), run.series("loss")) for name, run in trained}),
+        ]
+    table = Table("Runs side by side; means are over ranks and steps", columns, rows)
+    return Section("Runs side by side", lead=table, charts=charts)
+
+
+def _step_s(run: RunData) -> dict[str, float]:
+    """Return the mean seconds of a step by what they were spent on, over ranks and epochs."""
+    return {name: float(run.seconds[key].sum()) / max(run.rank_steps, 1) for key, name in STEP.items()}
+
+
+def _row(run: RunData, name: str, goal: float) -> list[str]:
+    view = run.view
+    cells = [name, clip(mode_name(run.header)) if run.header else "-", view.ranks or "-"]
+    cells += [clip(view.state), str(run.n_epochs), str(view.n_verdicts)]
+    if not run.n_epochs:
+        return cells + ["-"] * 7
+    step = _step_s(run)
+    total = sum(step.values())
+    cells += [number(view.last["loss"], 6), metric(view.metric, view.last["validation_metric"])]
+    cells += [number(run.summary.time_to(goal)), *(number(1e6 * s) for s in (total, step["wait"], step["transfer"]))]
+    return [*cells, percent(sum(step[name] for name in EXCHANGE) / total if total > 0 else None)]
+
+
+def _step_chart(names: list[str], parts: dict[str, Array], totals: list[float]) -> Chart:
+    """Return stacked bars of what a step's time went to; ``parts``: seconds, (names,) each; ``totals``: of a step."""
+    fast, slow = int(np.argmin(totals)), int(np.argmax(totals))
+    labels, columns = [label(name) for name in names], {part: 1e6 * values for part, values in parts.items()}
+    return Chart(
+        "Time of a step",
+        f"A step took {1e6 * totals[fast]:.4g} us in {names[fast]}, the least, and {1e6 * totals[slow]:.4g} us in "
+        f"{names[slow]}, the most.",
+        [[bar(part, labels, values, i) for i, (part, values) in enumerate(columns.items())]],
+        {"barmode": "stack", "xaxis": axis("", type="category"), "yaxis": axis("microseconds a step")},
+        number_table("Microseconds a step, mean over the ranks", "", [clip(name) for name in names], columns),
+    )
+
+
+def _loss_chart(curves: dict[str, tuple[Array, Array]]) -> Chart:
+    """Return the loss over seconds; ``curves``: both by name."""
+    ends = "; ".join(f"{name} reached {y[-1]:.4g} after {x[-1]:.4g} s" for name, (x, y) in curves.items())
+    return Chart(
+        "Loss over time",
+        f"Training loss: {ends}.",
+        [[line(name, x, y, i) for i, (name, (x, y)) in enumerate(curves.items())]],
+        {"xaxis": axis("seconds since the start"), "yaxis": axis("loss")},
+    )
+
+
+def modes(data: RunData) -> Section:
+    """Return the tables and charts of a comparison of modes, as far as it got."""
+    measured, lead, notes, charts = data.measured, None, [], []
+    tables: list[Table] = []
+    found = measured.result(data.header["config"]["dtype"])
+    if not found:
+        notes.append("The comparison has no result: it was ended before all its trials were done.")
+    else:
+        if not measured.comparison:
+            notes.append(f"No result was written; this is what the {len(measured.trials)} trials in the log say.")
+        notes += [clip(sentence, 1000) for sentence in found["sentences"]]
+        if compared := found["modes"]:
+            parts = {part: np.array([m[f"{part}_s"]["median"] for m in compared]) for part in OF_MODE}
+            totals = [m["step_s"]["median"] for m in compared]
+            charts.append(_step_chart([m["mode"] for m in compared], parts, totals))
+        steps = data.header.get("comparison", {}).get("steps", 0)
+        lead, *tables = _tables(comparison_tables.of_modes(found, steps))
+    if curves := _curves(measured.trials):
+        charts.append(_loss_chart(curves))
+    tables += _tables(comparison_tables.of_sizes(measured.sweeps))
+    if measured.fit:
+        tables += _tables(comparison_tables.of_fit(measured.fit))
+        notes.append(clip(measured.fit["warning"], 1000))
+    return Section("Modes side by side", notes, lead, charts, tables)
+
+
+def _curves(trials: list[Record]) -> dict[str, tuple[Array, Array]]:
+    """Return seconds and loss of the first trial of each mode."""
+    curves: dict[str, tuple[Array, Array]] = {}
+    for trial in trials:
+        if len(trial["curve_s"]) == len(trial["curve_loss"]) > 0:
+            curves.setdefault(trial["mode"], (np.array(trial["curve_s"], float), np.array(trial["curve_loss"], float)))
+    return curves
+
+
+def _tables(found: list[comparison_tables.Table]) -> list[Table]:
+    return [Table(t.title, t.columns, [[clip(cell, 200) for cell in row] for row in t.rows]) for t in found]
