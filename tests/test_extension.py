@@ -2,8 +2,10 @@
 
 import csv
 import io
+import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,17 @@ from common.errors import ConfigError, DataError
 from ps.findings import detectors
 from ps.findings.detectors import Findings, before_training
 from ps.findings.verdict import Detector, TrainingStart, Verdict
+from ps.logfile import epoch_fields
+from ps.logfile.epoch_fields import EPOCH_FIELDS, EpochField
 from ps.logfile.reader import LogReader
 from ps.logfile.records import Record
 from ps.logfile.schema import Check
+from ps.logfile.validation import NUMBER, by_rank
+from ps.reader.export import csv_lines
+from ps.sync.mode import CostFormula, Mode, rounds
+from ps.sync.modes import MODES, help_lines
+from ps.sync.reducer import WholePacketReducer
+from ps.sync.replicated import ReplicatedSync
 from tests import synthetic
 from tests.ranks import Result, epochs, finish, mpirun, popen, records
 
@@ -146,3 +156,95 @@ def test_a_file_format_is_a_function_and_a_line(tmp_path: Path, monkeypatch: pyt
         sources.read(RunConfig(data="nothing"), 0, 1)
     with pytest.raises(ConfigError, match="digits has no named columns"):
         sources.check_target(RunConfig(target="last"))
+
+
+# a mode
+
+
+class GatherSum(WholePacketReducer):
+    """Gathers all packets on every rank, which adds them in rank order."""
+
+    def sum(self) -> None:
+        for chunk in self.chunks:
+            table = np.empty((self.comm.size, len(chunk)), chunk.dtype)
+            self.comm.Allgather(chunk, table)
+            np.sum(table, axis=0, out=chunk)
+
+
+GATHER_SUM = Mode(
+    name="gather-sum",
+    help="MPI_Allgather, then every rank adds",
+    build=partial(ReplicatedSync, GatherSum),
+    cost=CostFormula(lambda ranks, nodes: (rounds(ranks), ranks - 1), "lg P a + (P-1) m b"),
+)
+
+
+def add_mode() -> None:
+    MODES[GATHER_SUM.name] = GATHER_SUM
+
+
+def test_a_mode_is_a_class_and_a_line(tmp_path: Path) -> None:
+    options = ["--epochs", "2", "--hidden", "8", "--dtype", "float64"]
+    result = extended(3, "workers.run", add_mode, *options, "--mode", "gather-sum", cwd=tmp_path)
+    assert result.code == 0, result.err
+    known = mpirun(3, "-m", "workers.run", *options, "--output", "known", cwd=tmp_path)
+    assert known.code == 0, known.err
+    with np.load(tmp_path / "run" / "model.npz") as own, np.load(tmp_path / "known" / "model.npz") as other:
+        for name in own.files:
+            np.testing.assert_allclose(own[name], other[name], rtol=1e-10)
+    assert "mode gather-sum" in check_readers(tmp_path)
+    assert "gather-sum" in (tmp_path / "report.html").read_text()
+    read_with(tmp_path, "trace", "run", "--output", "trace.json")
+    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    assert {event["name"] for event in events if event["ph"] == "X"} >= {"forward", "backward", "wait", "transfer"}
+
+
+def test_a_comparison_knows_its_cost(tmp_path: Path) -> None:
+    modes = "allreduce,gather-sum"
+    options = ["--hidden", "8", "--modes", modes, "--trials", "2", "--steps", "10", "--sizes", "1e3,1e4,1e5"]
+    result = extended(2, "workers.compare", add_mode, *options, cwd=tmp_path)
+    assert result.code == 0, result.err
+    (fit,) = [record for record in records(tmp_path / "run") if record["kind"] == "fit"]
+    assert {m["mode"]: m["formula"] for m in fit["modes"]}["gather-sum"] == "lg P a + (P-1) m b"
+    assert "lg P a + (P-1) m b" in read_with(tmp_path, "show", "run")
+    read_with(tmp_path, "report", "run", "--output", "report.html")
+
+
+def test_the_help_lists_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MODES, GATHER_SUM.name, GATHER_SUM)
+    assert help_lines()["gather-sum"] == GATHER_SUM.help
+
+
+# an epoch figure
+
+
+SPEED = EpochField(
+    "rows_per_s", by_rank(NUMBER), "rows/s", "rows over the seconds of the training loop", column="rows_per_s",
+    derive=lambda rows: (rows["rows"] / rows["loop_s"]).tolist(),
+)  # fmt: skip
+
+
+def add_epoch_figure() -> None:
+    EPOCH_FIELDS.append(SPEED)
+
+
+def test_an_epoch_figure_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = extended(2, "workers.run", add_epoch_figure, "--epochs", "2", "--hidden", "4", cwd=tmp_path)
+    assert result.code == 0, result.err
+    for epoch in epochs(tmp_path / "run"):
+        expected = [n / s for n, s in zip(epoch["rows"], epoch["loop_s"], strict=True)]
+        assert epoch["rows_per_s"] == pytest.approx(expected)
+    check_readers(tmp_path)  # a reader that does not know it takes the log all the same
+    read_with(tmp_path, "trace", "run", "--output", "trace.json")
+    monkeypatch.setattr(epoch_fields, "EPOCH_FIELDS", [*EPOCH_FIELDS, SPEED])
+    monkeypatch.setattr(csv_lines, "EPOCH_FIELDS", [*EPOCH_FIELDS, SPEED])
+    log = tmp_path / "run" / "coordinator.msgpack"
+    table = list(csv.DictReader(csv_lines.csv_lines(LogReader(log, Check()))))
+    first = epochs(tmp_path / "run")[0]
+    assert [float(row["rows_per_s"]) for row in table[:2]] == first["rows_per_s"]
+    assert "| `rows_per_s` | rows/s | by rank: rows over the seconds" in epoch_fields.markdown_table()
+    header, *others = records(tmp_path / "run")
+    check = Check()
+    assert not check(header)
+    wrong = next(record for record in others if record["kind"] == "epoch")
+    assert check({**wrong, "rows_per_s": [1.0]}) == "epoch.rows_per_s has 1 entries for 2 ranks"
