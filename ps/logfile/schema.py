@@ -84,6 +84,7 @@ RECORDS = {
             mode=TEXT,
             phases=WHOLE,
             factored=list_of(TEXT),
+            in_place=optional(FLAG),
             trials=nullable(list_of(table(mode=TEXT, steps=WHOLE, median_s=nullable(NUMBER), reason=nullable(TEXT)))),
         ),
         timing=table(method=TEXT, clock=TEXT, offset_error_s=NUMBER),

@@ -1,6 +1,7 @@
 """A mode with the memory, rows and clock it trains with; for a run, and for the trials that choose its mode."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,11 @@ class TrainingParts:
     sync: Synchronizer
     timer: SyncTimer
     loader: BatchLoader
+
+
+def sync_facts(parts: TrainingParts) -> dict[str, Any]:
+    """Return what the log's header says of the mode."""
+    return {"mode": parts.mode, "in_place": MODES[parts.mode].in_place, **parts.sync.facts()}
 
 
 def make_sampler(config: RunConfig, data: Dataset, n_ranks: int) -> RowSampler:

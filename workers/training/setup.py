@@ -35,7 +35,7 @@ from workers.launch.blas_threads import limit_threads
 from workers.launch.signals import StopFlag
 from workers.training import fault_injection
 from workers.training.auto_mode import pick_fastest
-from workers.training.build import TrainingParts, assemble, make_sampler
+from workers.training.build import TrainingParts, assemble, make_sampler, sync_facts
 from workers.training.environment import header_facts, timing
 from workers.training.epoch_totals import EpochTotals
 from workers.training.job import Job
@@ -126,7 +126,7 @@ def prepare(
     job = make_job(
         topology, config, origin, (data, (mean, scale), model), parts, step, stop, rank_status, seat, threads
     )
-    open_log(job, topology, origin, {"mode": parts.mode, **parts.sync.facts(), "trials": trials})
+    open_log(job, topology, origin, {**sync_facts(parts), "trials": trials})
     return job
 
 
@@ -184,12 +184,12 @@ def _load(comm: MPI.Comm, parts: TrainingParts, origin: Origin, rank_status: Ran
     parts.sync.seek(origin.before.steps)
 
 
-def open_log(job: Job, topology: Topology, origin: Origin, sync_facts: dict[str, Any]) -> None:
+def open_log(job: Job, topology: Topology, origin: Origin, of_sync: dict[str, Any]) -> None:
     """Make the run folder and the coordinator, write the header, then what was found out about the start."""
     comm, config, data = job.comm, job.config, job.data
     job.rank_status.phase = "opening the log"
     facts = header_facts(topology, config, data, job.model, job.sync.flat, job.threads)
-    job.rank_status.folder = Path(at_root(comm, lambda: _begin_log(job, topology, origin, facts, sync_facts)))
+    job.rank_status.folder = Path(at_root(comm, lambda: _begin_log(job, topology, origin, facts, of_sync)))
     balance = row_balance.measure(comm, data, make_sampler(config, data, comm.size))
     findings = before_training(TrainingStart(comm, config, data, job.sync.flat.param_vector), balance)
 
@@ -204,7 +204,7 @@ def open_log(job: Job, topology: Topology, origin: Origin, sync_facts: dict[str,
     job.rank_status.phase = "training"
 
 
-def _begin_log(job: Job, topology: Topology, origin: Origin, facts: dict[str, Any], sync_facts: dict[str, Any]) -> str:
+def _begin_log(job: Job, topology: Topology, origin: Origin, facts: dict[str, Any], of_sync: dict[str, Any]) -> str:
     """Make the run folder and the coordinator, and write the first record of this job; return the folder."""
     config, resumed = job.config, bool(origin.folder)
     folder = Path(origin.folder) if resumed else make_folder(config.output, config.mode, job.comm.size)
@@ -222,7 +222,7 @@ def _begin_log(job: Job, topology: Topology, origin: Origin, facts: dict[str, An
         return str(folder)
     coordinator.header(
         steps_per_epoch=job.trainer.loader.steps,
-        sync=sync_facts,
+        sync=of_sync,
         timing=timing(topology, job.sync.meter.timer),
         contribution={"method": "measured on the sampled_steps of each epoch, before and after the sum"},
     )

@@ -28,8 +28,8 @@ MOMENTS = ("input", "begin", "forward", "backward", "arrived", "last", "left", "
 """Of a ``steps`` record, in the order in which they come on a rank."""
 PHASES = ("input", "forward", "backward", "measure", "wait", "transfer", "measure", "update", "wait")
 """What a rank does between one moment and the next."""
-SHARED_MODES = ("shared", "factors")
-"""Modes with the second wait: all slices of the one copy of the parameters must be updated. Their ranks sum the slices
+IN_PLACE = ("shared", "factors")
+"""Of logs that do not say it, modes with the second wait: all slices of the one copy of the parameters must be updated. Their ranks sum the slices
 themselves, before they have left the exchange."""
 
 Event = dict[str, Any]
@@ -169,7 +169,8 @@ def _step_events(timeline: Timeline, of_jobs: list[list[Place]]) -> Iterator[Eve
     Clocks of several nodes agree only up to an error, so moments are put in order: no phase of a rank begins before
     the previous one has ended, and no wait ends after the rank has left.
     """
-    shared = timeline.view.header["sync"]["mode"] in SHARED_MODES
+    sync = timeline.view.header["sync"]
+    shared = sync.get("in_place", sync["mode"] in IN_PLACE)
     names = [p.replace("transfer", "transfer and summing") for p in PHASES] if shared else PHASES[:-1]
     last, left = MOMENTS.index("last"), MOMENTS.index("left")
     free = np.zeros(max(map(len, of_jobs)))
