@@ -11,7 +11,7 @@ from common.errors import ConfigError, LogError, RankwiseError
 from common.run_files import LOG_NAME
 from ps.logfile.records import Record
 from ps.reader.commands import trace as trace_module
-from ps.reader.commands.trace import SHARED_MODES, trace
+from ps.reader.commands.trace import IN_PLACE, trace
 from ps.sync.modes import MODES
 from tests.ranks import Result, records
 from tests.synthetic import epoch, header, steps, write_run
@@ -128,7 +128,7 @@ def test_the_second_wait_of_modes_that_share_the_parameters(tmp_path: Path) -> N
 
 def test_modes_that_share_the_parameters_are_known() -> None:
     """Readers do not load the table of modes, which loads MPI."""
-    assert set(SHARED_MODES) == {name for name, mode in MODES.items() if not mode.replicas}
+    assert set(IN_PLACE) == {name for name, mode in MODES.items() if not mode.replicas}
 
 
 def test_clocks_that_are_off_make_no_overlap(tmp_path: Path) -> None:

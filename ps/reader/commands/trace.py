@@ -29,8 +29,9 @@ MOMENTS = ("input", "begin", "forward", "backward", "arrived", "last", "left", "
 PHASES = ("input", "forward", "backward", "measure", "wait", "transfer", "measure", "update", "wait")
 """What a rank does between one moment and the next."""
 IN_PLACE = ("shared", "factors")
-"""Of logs that do not say it, modes with the second wait: all slices of the one copy of the parameters must be updated. Their ranks sum the slices
-themselves, before they have left the exchange."""
+"""Modes that sum slices in shared memory, before ranks leave the exchange, of logs that do not say it themselves.
+
+They have the second wait: all slices of the one copy of the parameters must be updated."""
 
 Event = dict[str, Any]
 Place = dict[str, int]
