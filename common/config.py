@@ -1,25 +1,25 @@
-"""The one configuration of a run: every option with its type, default, allowed values and help line."""
+"""The options of a run, each in one place, and what the options of every command are made of and checked by."""
 
 import dataclasses
 import difflib
-import math
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 from common.errors import ConfigError
 
+T = TypeVar("T")
 MODELS = ("linear", "logistic", "softmax", "mlp")
 OWN_MODEL = "package.module:Class"
 """How a model class of one's own is named."""
 ACTIVATIONS = ("relu", "tanh", "sigmoid", "gelu")
 LOSSES = ("auto", "mse", "cross-entropy")
+DTYPES = ("float32", "float64")
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw")
 SCHEDULES = ("constant", "step", "cosine", "warmup", "warmup-step", "warmup-cosine")
 MANY = 10**9
 """A bound far above what anyone trains, far below what overflows in a step count or a message."""
-ONLY_ON_COMMAND_LINE = ("inject", "resume")
-"""Options that no file and no environment may set: nobody is to get them without naming them."""
 
 
 def nearest(got: str, known: Iterable[str]) -> str:
@@ -29,7 +29,7 @@ def nearest(got: str, known: Iterable[str]) -> str:
 
 
 def unknown_value(name: str, got: str, known: Iterable[str]) -> str:
-    """Say that ``got`` is not one of ``known``, with the nearest of them first."""
+    """Return the message that ``got`` is not one of ``known``, with the nearest of them first."""
     known = list(known)
     return f"{name}: unknown value {got!r} {nearest(got, known)}; choose one of {', '.join(known)}".replace(" ;", ";")
 
@@ -44,9 +44,93 @@ def is_text(value: str) -> bool:
     return not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value)
 
 
-def _opt(default: Any, text: str, **limits: Any) -> Any:
-    """Declare an option; ``limits``: choices, low, high, low_open and high_open (the bound itself is out), longest."""
-    return field(default=default, metadata={"help": text, **limits})
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+_TYPES: dict[Any, tuple[str, Callable[[Any], bool]]] = {
+    str: ("a text of valid characters other than NUL", lambda value: isinstance(value, str) and is_text(value)),
+    bool: ("true or false", lambda value: isinstance(value, bool)),
+    int: ("a whole number", _is_whole),
+    float: ("a number", lambda value: isinstance(value, float) or _is_whole(value)),
+    tuple[int, ...]: ("a list of whole numbers", lambda value: isinstance(value, tuple) and all(map(_is_whole, value))),
+}
+"""Of an option's value: how a message names it, and what it must be."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """All that a command knows of one of its options; ``{modes}`` and ``{sources}`` in ``help`` are filled in there.
+
+    ``low`` and ``high``: limits of a number, or of each number of a list, which has at most ``longest``; both are
+    allowed, but for the one that ``excluded`` names. ``flags``: on the command line, if not the name alone.
+    ``on_resume``: whether it must be that of the run that is resumed (``same``), is that unless another is given
+    (``changeable``), or belongs to one job and starts from its default again (``own``).
+    ``command_line_only``: no file and no environment may set it, so that nobody gets it without naming it.
+    """
+
+    name: str
+    type: Any
+    default: Any
+    help: str
+    choices: tuple[str, ...] = ()
+    low: float = 0
+    high: float = MANY
+    excluded: Literal["", "low", "high"] = ""
+    longest: int = 0
+    flags: tuple[str, ...] = ()
+    on_resume: Literal["same", "changeable", "own"] = "same"
+    command_line_only: bool = False
+
+    def check(self, value: Any) -> None:
+        """Raise ConfigError unless ``value`` keeps the type and the limits."""
+        allowed, is_allowed = _TYPES[self.type]
+        if not is_allowed(value):
+            raise ConfigError(f"{self.name}: got {_shown(value)}; allowed is {allowed}")
+        if self.choices and value not in self.choices and not (OWN_MODEL in self.choices and is_own_model(value)):
+            raise ConfigError(unknown_value(self.name, value, self.choices))
+        if isinstance(value, tuple) and len(value) > self.longest:
+            raise ConfigError(f"{self.name}: got {len(value)} numbers; allowed is at most {self.longest}")
+        if not isinstance(value, str | bool):
+            for number in value if isinstance(value, tuple) else (value,):
+                self._check_range(number)
+
+    def _check_range(self, number: float) -> None:
+        low, high = (float(self.low), float(self.high)) if self.type is float else (self.low, self.high)
+        above = number > low or (number == low and self.excluded != "low")
+        below = number < high or (number == high and self.excluded != "high")
+        if not (above and below):  # as of NaN
+            lower, upper = (
+                "above" if self.excluded == "low" else "at least",
+                "below" if self.excluded == "high" else "at most",
+            )
+            raise ConfigError(f"{self.name}: got {_shown(number)}; allowed is {lower} {low} and {upper} {high}")
+
+
+def option(default: Any, text: str, **about: Any) -> Any:
+    """Declare a field of a dataclass that is an option; ``about``: see Option."""
+    return field(default=default, metadata={"help": text, **about})
+
+
+def options_of(config: Any) -> dict[str, Option]:
+    """Return the options of a dataclass, by name."""
+    options = (f for f in dataclasses.fields(config) if f.metadata)
+    return {f.name: Option(name=f.name, type=f.type, default=f.default, **f.metadata) for f in options}
+
+
+def from_dict(kind: type[T], values: dict[str, Any]) -> T:
+    """Make a dataclass of options from plain values, in which tuples have become lists."""
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+def check_options(config: Any) -> None:
+    """Raise ConfigError unless each option of a dataclass keeps its type and its limits."""
+    for name, one in options_of(config).items():
+        one.check(getattr(config, name))
+
+
+changeable = functools.partial(option, on_resume="changeable")
+per_job = functools.partial(option, on_resume="own")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,63 +140,69 @@ class RunConfig:
     Raises ConfigError, naming the option, what was got and what is allowed.
     """
 
-    mode: str = _opt("allreduce", "how gradients are collected")
-    model: str = _opt("mlp", "what is trained", choices=(*MODELS, OWN_MODEL))
-    hidden: tuple[int, ...] = _opt((256,), "sizes of the hidden layers of an mlp", low=1, high=10**6, longest=1000)
-    activation: str = _opt("relu", "activation of the hidden layers", choices=ACTIVATIONS)
-    loss: str = _opt("auto", "auto follows the model and, where it takes both, the type of the target", choices=LOSSES)
-    data: str = _opt("digits", "a data set")  # the command line says which there are
-    target: str = _opt("", "the column of a .csv file to predict")
-    standardize: bool = _opt(True, "scale features to mean 0 and deviation 1 of the training rows")
-    test_fraction: float = _opt(0.2, "rows kept for the final test (not used when X_test is given)", low=0.0, high=0.9)
-    validation_fraction: float = _opt(0.1, "rows kept for the loss after each epoch", low=0.0, high=0.9)
-    rows: str = _opt("shuffle", "shuffle: dealt anew each epoch; shard: fixed per rank", choices=("shuffle", "shard"))
-    epochs: int = _opt(30, "passes over the training rows", low=1, high=MANY)
-    batch_size: int = _opt(64, "rows of all ranks together in a step; 0: all rows", low=0, high=MANY)
-    optimizer: str = _opt("adam", "update rule", choices=OPTIMIZERS)
-    learning_rate: float = _opt(0.002, "step size before the schedule", low=0.0, low_open=True, high=1e30)
-    momentum: float = _opt(0.9, "for momentum and nesterov", low=0.0, high=1.0, high_open=True)
-    schedule: str = _opt("constant", "learning rate over time", choices=SCHEDULES)
-    warmup_epochs: float = _opt(1.0, "length of the linear warm-up of the warmup schedules", low=0.0, high=float(MANY))
-    step_epochs: int = _opt(10, "the step schedules multiply the rate every so many epochs", low=1, high=MANY)
-    step_factor: float = _opt(0.1, "what they multiply it with", low=0.0, low_open=True, high=1.0)
-    weight_decay: float = _opt(0.0, "L2 penalty on all parameters (decoupled in adamw)", low=0.0, high=1e6)
-    clip: float = _opt(0.0, "largest norm of the global gradient; 0: no clipping", low=0.0, high=1e30)
-    patience: int = _opt(0, "stop after so many epochs without a lower validation loss; 0: never", low=0, high=MANY)
-    init: str = _opt(
+    mode: str = option("allreduce", "how gradients are collected: {modes}")
+    model: str = option("mlp", "what is trained", choices=(*MODELS, OWN_MODEL))
+    hidden: tuple[int, ...] = option((256,), "sizes of the hidden layers of an mlp", low=1, high=10**6, longest=1000)
+    activation: str = option("relu", "activation of the hidden layers", choices=ACTIVATIONS)
+    loss: str = option(
+        "auto", "auto follows the model and, where it takes both, the type of the target", choices=LOSSES
+    )
+    data: str = option("digits", "{sources}")
+    target: str = option("", "the column of a .csv file to predict")
+    standardize: bool = option(True, "scale features to mean 0 and deviation 1 of the training rows")
+    test_fraction: float = option(0.2, "rows kept for the final test (not used when X_test is given)", high=0.9)
+    validation_fraction: float = option(0.1, "rows kept for the loss after each epoch", high=0.9)
+    rows: str = option(
+        "shuffle", "shuffle: dealt again each epoch; shard: fixed per rank", choices=("shuffle", "shard")
+    )
+    epochs: int = changeable(30, "passes over the training rows", low=1)
+    batch_size: int = option(64, "rows of all ranks together in a step; 0: all rows")
+    optimizer: str = option("adam", "update rule", choices=OPTIMIZERS)
+    learning_rate: float = option(0.002, "step size before the schedule", high=1e30, excluded="low")
+    momentum: float = option(0.9, "for momentum and nesterov", high=1, excluded="high")
+    schedule: str = option("constant", "learning rate over time", choices=SCHEDULES)
+    warmup_epochs: float = option(1.0, "length of the linear warm-up of the warmup schedules")
+    step_epochs: int = option(10, "the step schedules multiply the rate every so many epochs", low=1)
+    step_factor: float = option(0.1, "what they multiply it with", high=1, excluded="low")
+    weight_decay: float = option(0.0, "L2 penalty on all parameters (decoupled in adamw)", high=1e6)
+    clip: float = option(0.0, "largest norm of the global gradient; 0: no clipping", high=1e30)
+    patience: int = option(0, "stop after so many epochs without a lower validation loss; 0: never")
+    init: str = option(
         "broadcast",
         "broadcast: every rank starts as rank 0; per-rank: each on its own",
         choices=("broadcast", "per-rank"),
     )
-    seed: int = _opt(0, "of initial weights, split and order", low=0, high=2**32 - 1)
-    dtype: str = _opt("float32", "of parameters, gradients and data", choices=("float32", "float64"))
-    checkpoint_every: int = _opt(0, "save the state of training after so many epochs; 0: not", low=0, high=MANY)
-    checkpoint_minutes: float = _opt(10.0, "and after so many minutes; 0: not", low=0.0, high=1e6)
-    keep: int = _opt(2, "how many checkpoints are kept", low=1, high=1000)
-    nonfinite: str = _opt(
+    seed: int = option(0, "of initial weights, split and order", high=2**32 - 1)
+    dtype: str = option("float32", "of parameters, gradients and data", choices=DTYPES)
+    checkpoint_every: int = changeable(0, "save the state of training after so many epochs; 0: not")
+    checkpoint_minutes: float = changeable(10.0, "and after so many minutes; 0: not", high=1e6)
+    keep: int = changeable(2, "how many checkpoints are kept", low=1, high=1000)
+    nonfinite: str = changeable(
         "stop", "a loss or gradient that is not finite: stop, or skip the step", choices=("stop", "skip")
     )
-    nonfinite_most: int = _opt(10, "stop after so many skipped steps in a row", low=1, high=MANY)
-    heal: bool = _opt(False, "repair ranks whose parameters differ from those of most, instead of stopping")
-    elastic: bool = _opt(False, "go on without ranks that die (Open MPI started with mpirun --with-ft ulfm)")
-    resume: str = _opt("", "go on with a run: its folder, its name under runs/, or auto for the newest that can")
-    stall_seconds: float = _opt(60.0, "name the rank the others have waited for so long; 0: never", low=0.0, high=1e6)
-    abort_stall: float = _opt(
-        300.0, "and end the job after so many seconds without progress; 0: never", low=0.0, high=1e6
+    nonfinite_most: int = changeable(10, "stop after so many skipped steps in a row", low=1)
+    heal: bool = changeable(False, "repair ranks whose parameters differ from those of most, instead of stopping")
+    elastic: bool = per_job(False, "continue without ranks that die (Open MPI started with mpirun --with-ft ulfm)")
+    resume: str = per_job(
+        "",
+        "continue a run: its folder, its name under runs/, or auto for the newest that can be continued",
+        command_line_only=True,
     )
-    output: str = _opt("", "the run folder (default runs/<time>-<mode>-<ranks>)")
-    ranks_per_node: int = _opt(0, "pretend that so many ranks share a node (for tests); 0: as it is", low=0, high=MANY)
-    inject: str = _opt(
+    stall_seconds: float = changeable(60.0, "name the rank the others have waited for so long; 0: never", high=1e6)
+    abort_stall: float = changeable(300.0, "and end the job after so many seconds without progress; 0: never", high=1e6)
+    output: str = per_job("", "the run folder (default runs/TIME-MODE-RANKS)")
+    ranks_per_node: int = option(0, "pretend that so many ranks share a node (for tests); 0: as it is")
+    inject: str = per_job(
         "",
         "faults on purpose, for demonstrations and tests, with ; between them: slow:rank=2,x=3 or skew (makes rows "
         "shard) or nan:rank=1,step=50 or diverge:, hang: or die:rank=1,step=50; not from a file or the environment",
+        command_line_only=True,
     )
-    verbose: bool = _opt(False, "print gradient, contribution and sync time of every process and epoch")
-    debug: bool = _opt(False, "print a traceback with every error")
+    verbose: bool = changeable(False, "print gradient, contribution and sync time of every process and epoch")
+    debug: bool = changeable(False, "print a traceback with every error")
 
     def __post_init__(self) -> None:
-        for f in dataclasses.fields(self):
-            check_option(f, getattr(self, f.name))
+        check_options(self)
         if self.test_fraction + self.validation_fraction > 0.95:
             raise ConfigError(
                 f"test_fraction + validation_fraction: got {self.test_fraction + self.validation_fraction:g}; "
@@ -137,40 +227,12 @@ class RunConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "RunConfig":
         """Make a configuration from ``as_dict`` values."""
-        return cls(**{**values, "hidden": tuple(values["hidden"])})
+        return from_dict(cls, values)
 
 
-_ALLOWED: dict[Any, str] = {
-    str: "a text of valid characters other than NUL",
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    tuple[int, ...]: "a list of whole numbers",
-}
-
-
-def check_option(option: "dataclasses.Field[Any]", value: Any) -> None:
-    """Raise ConfigError unless ``value`` keeps the option's type and limits."""
-    name, limits = option.name, option.metadata
-    if not _has_type(option.type, value):
-        raise ConfigError(f"{name}: got {_shown(value)}; allowed is {_ALLOWED[option.type]}")
-    choices = limits.get("choices", (value,))
-    if value not in choices and not (OWN_MODEL in choices and is_own_model(value)):
-        raise ConfigError(unknown_value(name, value, choices))
-    if isinstance(value, tuple) and len(value) > limits["longest"]:
-        raise ConfigError(f"{name}: got {len(value)} numbers; allowed is at most {limits['longest']}")
-    for number in value if isinstance(value, tuple) else (value,):
-        _check_range(name, number, limits)
-
-
-def _has_type(kind: Any, value: Any) -> bool:
-    if kind is str:
-        return isinstance(value, str) and is_text(value)
-    if kind is bool or isinstance(value, bool):
-        return kind is bool and isinstance(value, bool)
-    if kind in (int, float):
-        return isinstance(value, int) or (kind is float and isinstance(value, float))
-    return isinstance(value, tuple) and all(_has_type(int, part) for part in value)
+OPTIONS = options_of(RunConfig)
+"""All options of a run."""
+ONLY_ON_COMMAND_LINE = tuple(name for name, one in OPTIONS.items() if one.command_line_only)
 
 
 def _shown(value: Any) -> str:
@@ -182,29 +244,9 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:80]}..."
 
 
-def _check_range(name: str, number: Any, limits: Any) -> None:
-    if isinstance(number, str | bool):
-        return
-    low, high = limits.get("low"), limits.get("high")
-    bad_low = low is not None and (number < low or (limits.get("low_open", False) and number == low))
-    bad_high = high is not None and (number > high or (limits.get("high_open", False) and number == high))
-    if bad_low or bad_high or not math.isfinite(number):
-        lower = "" if low is None else f"above {low}" if limits.get("low_open") else f"at least {low}"
-        upper = "" if high is None else f"below {high}" if limits.get("high_open") else f"at most {high}"
-        raise ConfigError(f"{name}: got {_shown(number)}; allowed is {' and '.join(filter(None, (lower, upper)))}")
-
-
 def to_toml(values: dict[str, Any]) -> str:
-    """Write flat values as TOML lines; texts as basic strings, so any text comes back unchanged."""
-    return "".join(f"{key} = {_toml_value(value)}\n" for key, value in values.items())
+    """Write flat values as TOML lines, which JSON's values are but for a raw DEL; any text comes back unchanged."""
+    import json  # on rank 0 only
 
-
-def _toml_value(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        escaped = (c if c not in '"\\\x7f' and c >= " " else f"\\u{ord(c):04x}" for c in value)
-        return f'"{"".join(escaped)}"'
-    if isinstance(value, list):
-        return f"[{', '.join(_toml_value(v) for v in value)}]"
-    return repr(value)
+    lines = (f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in values.items())
+    return "".join(lines).replace("\x7f", "\\u007f")

@@ -14,7 +14,7 @@ from ps.logfile.records import Record
 from ps.logfile.schema import Check
 from ps.sync.modes import MODES
 from tests.ranks import MPIRUN, Result, finish, mpirun, popen, records
-from workers.benchmark.trials import order
+from workers.benchmark.runner import order
 
 SMALL = ("--dtype", "float64", "--hidden", "8", "--steps", "20")
 QUICK = (*SMALL, "--trials", "3")

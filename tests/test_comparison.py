@@ -15,8 +15,9 @@ from ps.metrics.mode_comparison import FASTEST, SLOWER, UNDECIDED, summarise
 from ps.sync.modes import MODES, help_lines
 from ps.text.comparison_tables import of_fit, of_modes, of_sizes
 from workers.benchmark import cost_model
-from workers.benchmark.compare_options import parse
-from workers.benchmark.trials import curve, order
+from workers.benchmark.options import parse_compare as parse
+from workers.benchmark.runner import order
+from workers.benchmark.trials import curve
 
 BYTES = [4e3, 4e5, 4e7]
 ALPHA_S, BETA_S = 2e-6, 3e-10
@@ -177,13 +178,13 @@ def test_parameters_that_differ(dtype: str, changes: Record, agrees: bool, word:
 
 
 def test_there_is_a_formula_for_every_mode() -> None:
-    assert list(cost_model.FORMULAS) == list(MODES)
+    assert all(mode.cost.text for mode in MODES.values())
 
 
 @pytest.mark.parametrize(("ranks", "nodes"), [(2, 1), (5, 1), (8, 2)])
 @pytest.mark.parametrize("mode", MODES)
 def test_latency_and_bandwidth_come_back_from_made_up_times(mode: str, ranks: int, nodes: int) -> None:
-    shape = cost_model.FORMULAS[mode][0](ranks, nodes)
+    shape = MODES[mode].cost.terms(ranks, nodes)
     noise = [1.05, 0.95, 1.05]
     times = [(shape[0] * ALPHA_S + shape[1] * m * BETA_S) * e for m, e in zip(BYTES, noise, strict=True)]
     found = cost_model.fit(shape, BYTES, times)
@@ -198,12 +199,12 @@ def test_latency_and_bandwidth_come_back_from_made_up_times(mode: str, ranks: in
 
 
 def test_formulas_by_hand() -> None:
-    assert cost_model.allreduce(8, 1) == (6, 2 * 7 / 8)
-    assert cost_model.reduce_bcast(8, 1) == (3 * 3 + 7, 4 * 7 / 8)
-    assert cost_model.star(8, 1) == (14, 14)
-    assert cost_model.shared(8, 1) == (6, 9 / 8)
-    assert cost_model.shared(8, 2) == (2 * 2 + 2 * 1, 5 / 4 + 2 * (1 / 2) / 4)
-    assert cost_model.shared(3, 3) == (4, 4 / 3)
+    assert MODES["allreduce"].cost.terms(8, 1) == (6, 2 * 7 / 8)
+    assert MODES["reduce-bcast"].cost.terms(8, 1) == (3 * 3 + 7, 4 * 7 / 8)
+    assert MODES["send-recv"].cost.terms(8, 1) == (14, 14)
+    assert MODES["shared"].cost.terms(8, 1) == (6, 9 / 8)
+    assert MODES["shared"].cost.terms(8, 2) == (2 * 2 + 2 * 1, 5 / 4 + 2 * (1 / 2) / 4)
+    assert MODES["shared"].cost.terms(3, 3) == (4, 4 / 3)
 
 
 @pytest.mark.parametrize(
@@ -216,36 +217,36 @@ def test_formulas_by_hand() -> None:
     ],
 )
 def test_what_cannot_be_told_is_said(n_bytes: list[float], seconds: list[float], word: str) -> None:
-    found = cost_model.fit(cost_model.allreduce(4, 1), n_bytes, seconds)
+    found = cost_model.fit(MODES["allreduce"].cost.terms(4, 1), n_bytes, seconds)
     assert word in found.note
     assert found.alpha_s is None
     assert found.seconds((1, 1), 1) is None
 
 
 def test_a_poor_fit_is_called_poor() -> None:
-    found = cost_model.fit(cost_model.allreduce(4, 1), [4e3, 4e4, 4e5, 4e6], [1e-5, 4e-4, 4e-5, 1e-3])
+    found = cost_model.fit(MODES["allreduce"].cost.terms(4, 1), [4e3, 4e4, 4e5, 4e6], [1e-5, 4e-4, 4e-5, 1e-3])
     assert found.note.startswith("poor fit, off by up to")
     assert found.largest_error is not None
     assert found.largest_error > 0.5
 
 
 def test_two_sizes_have_no_error_to_tell() -> None:
-    found = cost_model.fit(cost_model.allreduce(4, 1), [4e3, 4e6], [1e-5, 1e-2])
+    found = cost_model.fit(MODES["allreduce"].cost.terms(4, 1), [4e3, 4e6], [1e-5, 1e-2])
     assert found.largest_error is None
     assert "a third" in found.note
 
 
 def test_predictions_follow_the_formula() -> None:
     times = [(int(m), 2 * ALPHA_S + m * BETA_S) for m in BYTES]  # allreduce on 2 ranks
-    found = cost_model.report("allreduce", 2, 1, times, 10**6)
+    found = cost_model.report(MODES["allreduce"], 2, 1, times, 10**6)
     assert [p["ranks"] for p in found["predicted"]] == [16, 256, 4096]
     assert found["predicted"][0]["seconds"] == pytest.approx(8 * ALPHA_S + 2 * 15 / 16 * 1e6 * BETA_S)
     assert all(abs(p["error"]) < 1e-6 for p in found["points"])
     assert "within one node" in cost_model.warning(1)
     assert "within one node" not in cost_model.warning(2)
-    spread = cost_model.report("shared", 4, 2, [(int(m), 4 * ALPHA_S + 2 * m * BETA_S) for m in BYTES], 10**6)
+    spread = cost_model.report(MODES["shared"], 4, 2, [(int(m), 4 * ALPHA_S + 2 * m * BETA_S) for m in BYTES], 10**6)
     assert [p["nodes"] for p in spread["predicted"]] == [8, 128, 2048]
-    alone = cost_model.report("allreduce", 1, 1, times, 10**6)
+    alone = cost_model.report(MODES["allreduce"], 1, 1, times, 10**6)
     assert alone["predicted"] == []
     assert "one rank" in alone["note"]
 
@@ -257,8 +258,8 @@ def test_tables_have_a_cell_for_every_column() -> None:
         {"n": 10, "rounds": 5, "modes": [{"mode": "fast", **sums}, {"mode": "slow", **sums}]},
         {"n": 100, "rounds": 5, "modes": [{"mode": "slow", **sums}]},
     ]
-    good = cost_model.report("allreduce", 2, 1, [(int(m), 2 * ALPHA_S + m * BETA_S) for m in BYTES], 10)
-    fit = {"packet_bytes": 10, "modes": [good, cost_model.report("shared", 1, 1, [(10, 1.0)], 10)]}
+    good = cost_model.report(MODES["allreduce"], 2, 1, [(int(m), 2 * ALPHA_S + m * BETA_S) for m in BYTES], 10)
+    fit = {"packet_bytes": 10, "modes": [good, cost_model.report(MODES["shared"], 1, 1, [(10, 1.0)], 10)]}
     tables = [*of_modes(found, 10), *of_sizes(sweeps), *of_fit(fit)]
     assert len(tables) == 7
     for table in tables:
@@ -308,5 +309,5 @@ def test_options_of_a_run_and_its_own() -> None:
     config, own = parsed
     assert config.hidden == (8,)
     assert config.mode == ",".join(MODES)
-    assert own.chosen == list(MODES)
+    assert own.modes.split(",") == list(MODES)
     assert (own.trials, own.vector_sizes) == (7, (10, 1000))

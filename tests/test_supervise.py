@@ -285,7 +285,7 @@ def test_a_log_without_a_record_is_cleared_away(tmp_path: Path) -> None:
         (("-np", "-1"), "ranks: got -1; allowed is at least 0"),
         (("-np", "2", "--fewest", "3"), "fewest: got 3"),
         (("-np", "2", "--backoff", "nan"), "backoff: got nan"),
-        (("-np", "2", "--epochs", "3"), "options of workers.run belong behind --"),
+        (("-np", "2", "--epochs", "3"), "options of workers.run belong after --"),
         (("-np", "2", "--", "--resume", "auto"), "resume: the supervisor gives it"),
         (("-np", "2", "--mpirun", "no/such/mpirun"), "mpirun: no/such/mpirun is not there"),
         (("-np", "2", "--hosts", "a b"), "hosts: got 'a b'"),

@@ -1,16 +1,9 @@
-"""Entry of a benchmark on every rank."""
+"""Entry of a benchmark on every rank: ``mpirun -np 4 python -m workers.bench --layers 784,128,10``."""
 
 import sys
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
 
 from workers.launch import process
-
-if TYPE_CHECKING:
-    from mpi4py import MPI
-
-    from common.progress import RankStatus
-    from workers.benchmark.bench_options import BenchConfig
-    from workers.launch.signals import StopFlag
 
 
 def main() -> int:
@@ -18,46 +11,25 @@ def main() -> int:
     return process.run(_bench)
 
 
-def _bench(comm: "MPI.Intracomm", arguments: list[str], stop: "StopFlag", rank_status: "RankStatus") -> int:
-    config = _configure(comm, arguments)
-    return config if isinstance(config, int) else _measure(comm, config, stop, rank_status)
-
-
-def _configure(comm: "MPI.Intracomm", arguments: list[str]) -> "BenchConfig | int":
-    """Return the options all ranks agree on, or the exit code after ``--help``. Raises JobError."""
-    from ps.sync.modes import MODES
-    from workers.benchmark import bench_options
-
-    def parse() -> Any:
-        parsed = bench_options.parse(arguments, list(MODES))
-        return parsed if isinstance(parsed, int) else parsed.as_dict()
-
-    agreed = process.agree(comm, arguments, parse)
-    return agreed if isinstance(agreed, int) else bench_options.BenchConfig.from_dict(agreed)
-
-
-def _measure(comm: "MPI.Intracomm", config: "BenchConfig", stop: "StopFlag", rank_status: "RankStatus") -> int:
-    """Run what was asked for; rank 0 prints it and writes the JSON file. Raises JobError."""
+def _bench(context: process.Context) -> int:
     from common.errors import EXIT_OK
     from ps.comm.agreement import at_root
     from ps.comm.topology import Topology
+    from ps.sync.modes import MODES
     from workers.benchmark import bench_report, machine, scaling, steps, vectors
+    from workers.benchmark.options import BenchConfig, parse_bench
     from workers.launch.blas_threads import limit_threads
 
-    topology = Topology(comm, config.ranks_per_node)
-    rank_status.phase = f"benchmark, {config.kind}"
-    result = {
-        "kind": config.kind,
-        "options": config.as_dict(),
-        "job": machine.summary(topology, limit_threads(topology)),
-    }
-    if config.kind == "sync-only":
-        result.update(vectors.measure(topology, config, stop))
-    elif config.kind == "steps":
-        result.update(steps.measure(topology, config, stop))
-    else:
-        result.update(scaling.measure(comm, config, stop))
-    at_root(comm, lambda: bench_report.publish(result, config.json))
+    agreed = context.agree(lambda: parse_bench(context.arguments, list(MODES)), BenchConfig)
+    if isinstance(agreed, int):
+        return agreed
+    (config,) = agreed
+    topology = Topology(context.comm, config.ranks_per_node)
+    context.rank_status.phase = f"benchmark, {config.kind}"
+    job = machine.summary(topology, limit_threads(topology))
+    measure = {"sync-only": vectors.measure, "steps": steps.measure}.get(config.kind, scaling.measure)
+    result = {"kind": config.kind, "options": asdict(config), "job": job, **measure(topology, config, context.stop)}
+    at_root(context.comm, lambda: bench_report.publish(result, config.json))
     topology.close()
     steps.check_losses(result)
     return EXIT_OK

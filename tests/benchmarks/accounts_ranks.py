@@ -28,7 +28,7 @@ from ps.coordinator.seat import CoordinatorSeat  # noqa: E402
 from ps.sync.checksum import is_finite  # noqa: E402
 from ps.sync.replicated import ReplicatedSync  # noqa: E402
 from ps.sync.shared import SharedSync  # noqa: E402
-from workers.benchmark.bench_options import BenchConfig  # noqa: E402
+from workers.benchmark.options import BenchConfig  # noqa: E402
 from workers.benchmark.steps import prepare  # noqa: E402
 from workers.checkpoint.resume import Origin  # noqa: E402
 from workers.launch.blas_threads import limit_threads  # noqa: E402
@@ -150,12 +150,13 @@ def main() -> None:
     bench = BenchConfig(
         layers=task["layers"], batch=task["batch"], rows=task["batch"] * task["steps"], learning_rate=1e-4
     )
-    data, model = prepare(bench, bench.batch)
     config = dataclasses.replace(
         bench.run_config(bench.batch), mode=task["mode"], epochs=MANY, output=f"{task['folder']}/run"
     )
     rank_status = RankStatus()
     stop = StopFlag(rank_status.cells, comm.Abort)
+    work = prepare(topology, bench, bench.batch, stop)
+    data, model = work.data, work.model
     parts = assemble(config.mode, topology, config, data, model)
     trained = data, (np.zeros(data.x.shape[1]), np.ones(data.x.shape[1])), model
     seat, origin = CoordinatorSeat(), Origin()

@@ -17,7 +17,7 @@ from ps.sync import factors  # noqa: E402
 from ps.sync.mode import Mode  # noqa: E402
 from ps.sync.modes import MODES  # noqa: E402
 from ps.sync.synchronizer import Synchronizer, SyncSetup  # noqa: E402
-from workers.benchmark.bench_options import BenchConfig  # noqa: E402
+from workers.benchmark.options import BenchConfig  # noqa: E402
 from workers.benchmark.steps import in_turn, prepare  # noqa: E402
 from workers.launch.blas_threads import limit_threads  # noqa: E402
 from workers.launch.signals import StopFlag  # noqa: E402
@@ -44,7 +44,7 @@ def measure(topology: Topology, stop: StopFlag, width: int, batch: int, rounds: 
     )
     modes = {name: forced(layers) for name, layers in CHOICES.items()}
     with mock.patch.dict(MODES, modes):
-        found = in_turn(topology, bench, batch, prepare(bench, batch), stop)["modes"]
+        found = in_turn(prepare(topology, bench, batch, stop), bench)["modes"]
     summed = found["summed"]["rounds_s"]
     lines = []
     for name, layers in CHOICES.items():

@@ -12,7 +12,7 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from common.config import RunConfig, to_toml
+from common.config import OPTIONS, RunConfig, to_toml
 from common.errors import RankwiseError
 from common.flat import Flat
 from common.nn import optimizers
@@ -27,7 +27,8 @@ from ps.reader.commands.show import show
 from tests.synthetic import write_run
 from workers.checkpoint import checkpoint_file, resume
 from workers.launch import resume_options, run_options
-from workers.launch.run_options import PREFIX, parse
+from workers.launch.cli import PREFIX
+from workers.launch.run_options import parse
 
 MODES = {"allreduce": "", "shared": ""}
 POSITION = {"epoch": 2, "steps": 3, "closed": False, "rows": 30, "loss_sum": 1.5}
@@ -157,7 +158,7 @@ def fuzz_config(data: bytes, folder: Path) -> None:
     path, log = folder / "run.toml", folder / LOG_NAME
     path.write_bytes(data)
     with own_errors_only():
-        run_options._read_file(path)
+        run_options.read_file(path)
         parse(["--config", str(path)], MODES)
     _read_environment(data.replace(b"\0", b"").splitlines()[:50])
     for config in values_in(data)[:1]:
@@ -171,7 +172,7 @@ def fuzz_config(data: bytes, folder: Path) -> None:
 
 def _read_environment(lines: list[bytes]) -> None:
     pairs = [(name.strip().upper(), value.strip()) for name, _, value in (line.partition(b"=") for line in lines)]
-    known = {name.upper().encode() for name in run_options.FIELDS}
+    known = {name.upper().encode() for name in OPTIONS}
     if not pairs or pairs[0][0] not in known:
         return
     before = dict(os.environ)

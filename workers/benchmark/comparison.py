@@ -1,193 +1,203 @@
-"""A comparison as every rank runs it: warm up, rounds of trials, packet sizes, and what all of it says."""
+"""A comparison as every rank runs it: warm-up, rounds of trials, sums of vectors, and the log of the results."""
 
-from functools import partial
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+from mpi4py import MPI
 
 from common.config import RunConfig
 from common.errors import EXIT_OK, EXIT_STOPPED, JobError
 from common.progress import RankStatus
+from common.run_files import LOG_NAME
 from ps.comm.agreement import at_root
 from ps.comm.topology import Topology
+from ps.coordinator.run_folder import make_folder
 from ps.findings.verdict import Verdict
-from ps.logfile.records import Record
+from ps.logfile.records import FORMAT, VERSION, Record
+from ps.logfile.writer import RunLog
 from ps.metrics.mode_comparison import summarise
-from ps.text.comparison_tables import of_fit, of_modes, of_sizes
+from ps.sync.modes import MODES
+from ps.text.comparison_tables import Table, of_fit, of_modes, of_sizes
+from ps.text.numbers import number
+from ps.text.plain_table import table
+from ps.text.record_lines import verdict_line
 from ps.text.stdout import say
 from workers.benchmark import cost_model, machine
-from workers.benchmark.compare_options import CompareConfig
-from workers.benchmark.comparison_log import ComparisonLog
-from workers.benchmark.trials import DROPPED, Work, order, trial
-from workers.benchmark.vectors import Task, one_size
-from workers.benchmark.warm_up import Found, warm_up
+from workers.benchmark.options import CompareConfig
+from workers.benchmark.runner import Workload, order
+from workers.benchmark.trials import DROPPED, Trials, trial_steps, warm_up
+from workers.benchmark.vectors import VectorSums
 from workers.launch.blas_threads import limit_threads
 from workers.launch.signals import StopFlag
 from workers.training.loading import load, make_model
 
+PURPOSE = "comparison"
+
+
+class ComparisonLog:
+    """The run folder, the log and what is printed: all ranks call, rank 0 writes. Raises JobError on all ranks."""
+
+    def __init__(self, comm: MPI.Comm, config: RunConfig, facts: dict[str, Any], comparison: dict[str, Any]) -> None:
+        """Make the folder and the log with its header; ``comparison``: what will be measured how often."""
+        self.comm = comm
+        self.started = time.perf_counter()
+        self.metric = "accuracy" if facts["data"]["classes"] is not None else "r2"
+        self._log: RunLog | None = None  # at rank 0 only
+        self.folder = Path(at_root(comm, lambda: self._open(config)))
+        head = {"format": FORMAT, "v": VERSION, "purpose": PURPOSE, "config": config.as_dict()}
+        self.write(("header", {**head, **facts, "comparison": comparison}))
+
+    def _open(self, config: RunConfig) -> str:
+        folder = make_folder(config.output, "compare", self.comm.size)
+        self._log = RunLog(folder / LOG_NAME)
+        return str(folder)
+
+    def write(self, *records: tuple[str, Record], lines: Iterable[str] = ()) -> None:
+        """Append records, each a kind and its fields, and print lines. Collective."""
+
+        def act() -> None:
+            assert self._log is not None
+            for kind, fields in records:
+                self._log.append(kind, **fields)
+            for line in lines:
+                say(line)
+
+        at_root(self.comm, act)
+
+    def end(self, status: str) -> None:
+        """Write the last record and close the log. Collective."""
+        nothing = dict.fromkeys(("best_epoch", "loss", "validation_loss", "validation_metric"))
+        wall_s = time.perf_counter() - self.started
+        self.write(("end", {"status": status, "wall_s": wall_s, "epochs": 0, **nothing, "metric": self.metric}))
+        if self._log is not None:
+            self._log.close()
+
+    def fail(self, error: JobError) -> JobError:
+        """End the log of a comparison that all ranks agreed to end; return what is to be raised. Collective."""
+        stopped = error.exit_code == EXIT_STOPPED
+        self.write(("event", {"what": "stop" if stopped else "error", "message": str(error)}))
+        self.end("stopped" if stopped else "failed")
+        text = f"stopped by a signal; what was measured is in {self.folder}"
+        return JobError(text, EXIT_STOPPED) if stopped else error
+
 
 class Comparison:
-    """What a rank holds during a comparison; ``journal``: rank 0 only, once the log is open."""
+    """A comparison whose modes have each started once and whose log is open."""
 
     def __init__(
         self, topology: Topology, config: RunConfig, options: CompareConfig, stop: StopFlag, rank_status: RankStatus
     ) -> None:
-        self.topology, self.comm = topology, topology.comm
-        self.config, self.options = config, options
-        self.stop, self.rank_status = stop, rank_status
-        self.journal: ComparisonLog | None = None
-
-    def lead(self) -> ComparisonLog:
-        """Return the journal; only for what runs at rank 0."""
-        assert self.journal is not None
-        return self.journal
+        """Collective; raises JobError."""
+        comm, threads = topology.comm, limit_threads(topology)
+        data, _, _ = load(comm, config, rank_status)
+        self.work = work = Workload(topology, stop, config, data, make_model(comm, config, data))
+        self.options, self.rank_status = options, rank_status
+        rank_status.phase = "warming up"
+        modes = options.modes.split(",")
+        self.facts, step_s, left_out = warm_up(work, modes, threads)
+        self.modes = [mode for mode in modes if mode not in left_out]
+        self.steps = options.steps or trial_steps(self.facts["steps_per_epoch"], step_s)
+        job = machine.summary(topology, threads)
+        planned = {"modes": self.modes, "trials": options.trials, "steps": self.steps, "dropped_steps": DROPPED,
+                   "sizes": list(options.vector_sizes),
+                   "left_out": [{"mode": mode, "reason": reason} for mode, reason in left_out.items()]}  # fmt: skip
+        self.log = ComparisonLog(comm, config, self.facts, planned)
+        rank_status.folder = self.log.folder
+        model, rows = self.facts["model"], self.facts["data"]["rows"]["train"]
+        line = (
+            f"Model {model['kind']} {'-'.join(map(str, model['sizes']))}, {model['n_parameters']:,} parameters, "
+            f"{config.optimizer}, {config.dtype}; data {data.name}, {rows} rows, {config.batch_size or 'all'} a step"
+        )
+        left = (f"Left out: {mode}: {reason}" for mode, reason in left_out.items())
+        self.log.write(lines=(line, machine.job_line(job), *left))
 
     def run(self) -> int:
         """Measure everything; return the exit code. Collective; raises JobError."""
-        config, rank_status = self.config, self.rank_status
-        threads = limit_threads(self.topology)
-        data, _, _ = load(self.comm, config, rank_status)
-        work = Work(self.topology, config, data, make_model(self.comm, config, data), self.stop)
-        rank_status.phase = "warming up"
-        found = warm_up(work, self.options.chosen, threads)
-        steps = found.steps(self.options.steps)
-        self._open(found, steps)
-        trials = self._trials(work, found.usable, steps)
-        sweeps = self._sweep(found.usable)
-        comparison = summarise(trials, config.dtype)  # the same on all ranks, as the trials are
-        at_root(self.comm, lambda: self._conclude(comparison, sweeps, found, steps))
-        self._close(comparison, apart=any(one["replicas_equal"] is False for one in trials))
+        log = self.log
+        try:
+            wrong = self._measure()
+            log.end("failed" if wrong else "ok")
+            log.write(lines=[f"Saved in {log.folder}. Read: python -m ps.log show {log.folder}"])
+        except JobError as error:
+            raise log.fail(error) from None
+        if wrong:
+            raise JobError(wrong)
         return EXIT_OK
 
-    def fail(self, error: JobError) -> JobError:
-        """Note in the log that all ranks end here; return what is to be raised. Collective."""
-        if self.rank_status.folder is None:
-            return error
-        at_root(self.comm, lambda: self.lead().fail(error))
-        if error.exit_code != EXIT_STOPPED:
-            return error
-        return JobError(f"stopped by a signal; what was measured is in {self.rank_status.folder}", EXIT_STOPPED)
-
-    def _open(self, found: Found, steps: int) -> None:
-        """Make the folder and the log, and say what is compared. Collective."""
-        job = machine.summary(self.topology, found.threads)
-
-        def open_log() -> str:
-            self.journal = journal = ComparisonLog(self.config, self.comm.size)
-            journal.header(
-                found.facts,
-                modes=found.usable,
-                trials=self.options.trials,
-                steps=steps,
-                dropped_steps=DROPPED,
-                sizes=list(self.options.vector_sizes),
-                left_out=found.left_out,
-            )
-            model, rows = found.facts["model"], found.facts["data"]["rows"]["train"]
-            say(
-                f"Model {model['kind']} {'-'.join(map(str, model['sizes']))}, {model['n_parameters']:,} parameters, "
-                f"{self.config.optimizer}, {self.config.dtype}; data {found.facts['data']['name']}, {rows} rows, "
-                f"{self.config.batch_size or 'all'} a step"
-            )
-            say(machine.job_line(job))
-            for left in found.left_out:
-                say(f"Left out: {left['mode']}: {left['reason']}")
-            return str(journal.folder)
-
-        self.rank_status.folder = Path(at_root(self.comm, open_log))
-
-    def _trials(self, work: Work, modes: list[str], steps: int) -> list[dict[str, Any]]:
-        """Train every mode in every round, each round in another order. Collective."""
-        trials = []
-        for number in range(self.options.trials):
-            self.rank_status.phase = f"round {number + 1}"
-            records = [
-                {"round": number + 1, "place": place, **trial(work, modes[i], steps)}
-                for place, i in enumerate(order(len(modes), number), 1)
-            ]
-            at_root(self.comm, partial(self._write_round, records))
-            trials += records
-        return trials
-
-    def _write_round(self, records: list[dict[str, Any]]) -> None:
-        self.lead().trials(records, self.options.trials)
-
-    def _write_sweep(self, record: dict[str, Any]) -> None:
-        self.lead().log.append("sweep", **record)
-
-    def _sweep(self, modes: list[str]) -> list[dict[str, Any]]:
-        """Sum vectors of the sizes asked for; one that does not fit is left out. Collective."""
-        task = Task(modes, self.config.dtype, self.options.trials)
-        sweeps = []
-        for n in self.options.vector_sizes:
-            self.rank_status.phase = f"sums of {n} numbers"
-            try:
-                size = one_size(self.topology, task, n, self.stop)
-            except JobError as error:
-                if error.exit_code == EXIT_STOPPED:
-                    raise
-                self.topology.free()
-                self._leave_out(n, str(error))
-                continue
-            keys = ("bytes", "median_s", "low_s", "high_s")
-            found = [{"mode": mode, **{key: m[key] for key in keys}} for mode, m in size["modes"].items()]
-            record = {"n": n, "rounds": self.options.trials, "sums": size["count"], "modes": found}
-            at_root(self.comm, partial(self._write_sweep, record))
-            sweeps.append(record)
-        return sweeps
-
-    def _leave_out(self, n: int, reason: str) -> None:
-        def note() -> None:
-            self.lead().log.append("event", what="size-left-out", n=n, message=reason)
-            say(f"Left out: sums of {n:,} numbers: {reason}")
-
-        at_root(self.comm, note)
-
-    def _conclude(self, comparison: Record, sweeps: list[dict[str, Any]], found: Found, steps: int) -> None:
-        """Write and print what the figures say, at rank 0."""
-        journal = self.lead()
-        journal.log.append("comparison", **comparison)
-        journal.tables(of_modes(comparison, steps))
-        for line in ("", *comparison["sentences"]):
-            say(line)
+    def _measure(self) -> str:
+        """Measure and write; return what is wrong if modes ended with other parameters."""
+        trials, sweeps = self._trials(), self._sweeps()
+        dtype = self.work.config.dtype
+        found = summarise(trials, dtype)  # the same on all ranks, as the trials are
+        self.log.write(("comparison", found), lines=(*_lines(of_modes(found, self.steps)), "", *found["sentences"]))
         if self.options.vector_sizes:
-            fitted = self._fit(sweeps, found)
-            journal.log.append("fit", **fitted)
-            journal.tables([*of_sizes(sweeps), *of_fit(fitted)])
-            say(fitted["warning"])
-
-    def _fit(self, sweeps: list[dict[str, Any]], found: Found) -> dict[str, Any]:
-        """Return the fields of the ``fit`` record."""
-        ranks, topology, packet_bytes = self.comm.size, self.topology.count, found.facts["packet_bytes"]
-        modes = []
-        for mode in found.usable:
-            own = [m for sweep in sweeps for m in sweep["modes"] if m["mode"] == mode]
-            sizes = [(m["bytes"], m["median_s"]) for m in own]
-            modes.append(cost_model.report(mode, ranks, topology, sizes, packet_bytes))
-        return {"packet_bytes": packet_bytes, "warning": cost_model.warning(topology), "modes": modes}
-
-    def _close(self, comparison: Record, *, apart: bool) -> None:
-        """Close the log; raise JobError on all ranks if modes that train alike ended with other parameters.
-
-        ``apart``: whether replicas of one mode differed. Collective.
-        """
-        odd = {m["mode"]: m["parameter_difference"] for m in comparison["modes"] if not m["agrees"]}
-        fault = bool(odd) and (apart or self.config.dtype == "float64")
+            fitted = self._fit(sweeps)
+            self.log.write(("fit", fitted), lines=(*_lines([*of_sizes(sweeps), *of_fit(fitted)]), fitted["warning"]))
+        odd = {m["mode"]: m["parameter_difference"] for m in found["modes"] if not m["agrees"]}
+        if not odd:
+            return ""
+        fault = dtype == "float64" or any(one["replicas_equal"] is False for one in trials)
         verdict = Verdict(
             code="parameters-differ",
             severity="error" if fault else "warning",
             ranks=[],
             text=f"from the same start mode {', '.join(odd)} ended with other parameters",
             remedy="report it" if fault else "repeat with --dtype float64 to tell rounding from a fault",
-            evidence={"relative_difference": odd, "allowed": comparison["tolerance"]},
+            evidence={"relative_difference": odd, "allowed": found["tolerance"]},
         )
+        self.log.write(("verdict", verdict.fields()), lines=[verdict_line(verdict.fields())])
+        return f"{verdict.text}; the largest relative differences: {odd}; please report it" if fault else ""
 
-        def close() -> None:
-            journal = self.lead()
-            if odd:
-                journal.verdict(verdict)
-            journal.end("failed" if fault else "ok")
-            say(f"Saved in {journal.folder}. Read: python -m ps.log show {journal.folder}")
+    def _trials(self) -> list[Record]:
+        """Train every mode in every round, each round in another order. Collective."""
+        trials, train = [], Trials(self.work, self.steps)
+        for k in range(self.options.trials):
+            self.rank_status.phase = f"round {k + 1}"
+            records = [
+                {"round": k + 1, "place": place, **train.run(self.modes[i])}
+                for place, i in enumerate(order(len(self.modes), k), 1)
+            ]
+            figures = ", ".join(f"{one['mode']} {number(1e3 * one['step_s'])}" for one in records)
+            line = f"Round {k + 1}/{self.options.trials}: {figures} ms a step"
+            self.log.write(*(("trial", one) for one in records), lines=[line])
+            trials += records
+        return trials
 
-        at_root(self.comm, close)
-        if fault:
-            raise JobError(f"{verdict.text}; the largest relative differences: {odd}; please report it")
+    def _sweeps(self) -> list[Record]:
+        """Sum vectors of the sizes asked for; one that does not fit is left out. Collective."""
+        work, rounds = self.work, self.options.trials
+        sums = VectorSums(work.topology, work.stop, self.modes, work.config.dtype, rounds)
+        sweeps = []
+        for n in self.options.vector_sizes:
+            self.rank_status.phase = f"sums of {n} numbers"
+            try:
+                size = sums.measure(n)
+            except JobError as error:
+                if error.exit_code == EXIT_STOPPED:
+                    raise
+                work.topology.free()
+                event = {"what": "size-left-out", "n": n, "message": str(error)}
+                self.log.write(("event", event), lines=[f"Left out: sums of {n:,} numbers: {error}"])
+                continue
+            keys = ("bytes", "median_s", "low_s", "high_s")
+            found = [{"mode": mode, **{key: m[key] for key in keys}} for mode, m in size["modes"].items()]
+            sweeps.append({"n": n, "rounds": rounds, "sums": size["count"], "modes": found})
+            self.log.write(("sweep", sweeps[-1]))
+        return sweeps
+
+    def _fit(self, sweeps: list[Record]) -> Record:
+        """Return the fields of the ``fit`` record."""
+        ranks, nodes = self.work.topology.comm.size, self.work.topology.count
+        packet_bytes, modes = self.facts["packet_bytes"], []
+        for mode in self.modes:
+            sizes = [(m["bytes"], m["median_s"]) for sweep in sweeps for m in sweep["modes"] if m["mode"] == mode]
+            modes.append(cost_model.report(MODES[mode], ranks, nodes, sizes, packet_bytes))
+        return {"packet_bytes": packet_bytes, "warning": cost_model.warning(nodes), "modes": modes}
+
+
+def _lines(tables: Iterable[Table]) -> Iterator[str]:
+    """Yield the lines of tables, each after an empty line."""
+    for one in tables:
+        yield from ("", one.title, *table(one.columns, one.rows))

@@ -1,5 +1,6 @@
-"""What a benchmark asks of the machine: memory, matrix products, the time since the launcher started."""
+"""What a benchmark measures of the machine: memory, matrix products, the time since the launcher started."""
 
+import contextlib
 import gc
 import os
 import time
@@ -9,18 +10,18 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from common.host import affinity, host, process_start
+from common.host import affinity, host, process_start, stat_fields
 from ps.comm.collectives import allgather
 from ps.comm.topology import Topology
 from workers.training.environment import blas, mpi_vendor
 
 PRODUCT = 1024
-"""Rows and columns of the matrices whose product is the yardstick."""
+"""Rows and columns of the matrices whose product a step is compared with."""
 LAUNCHERS = ("mpirun", "mpiexec", "hydra", "prte", "orted", "orterun", "srun", "slurmstepd")
 
 
 def summary(topology: Topology, threads: tuple[int, str]) -> dict[str, Any]:
-    """Return what the figures depend on. Collective."""
+    """Return what the figures depend on. Collective; ``threads``: BLAS threads of this rank, and who set them."""
     library = blas()
     ranks = allgather(topology.comm, [host(), affinity(), threads[0]])
     return {
@@ -45,39 +46,39 @@ def job_line(job: dict[str, Any]) -> str:
 
 
 class Products:
-    """The matrix product of all ranks at once, each with its threads: the most a step could get."""
+    """Matrix products on all ranks at once, each with its threads: the most that a step could reach."""
 
     def __init__(self, comm: MPI.Comm, dtype: str) -> None:
         self.comm = comm
         rng = np.random.default_rng(0)
         self.a, self.b = (rng.standard_normal((PRODUCT, PRODUCT)).astype(dtype) for _ in range(2))
-        self.out = np.empty_like(self.a)
-        self.rates: list[float] = []
-        """FLOP/s of all ranks together, one a round."""
-        np.dot(self.a, self.b, self.out)
+        self.out = np.dot(self.a, self.b)
 
-    def measure(self) -> None:
-        """Add one round: all ranks' operations over the slowest rank's time. Collective."""
+    def measure(self) -> float:
+        """Return FLOP/s of all ranks together, over the slowest rank's time. Collective."""
         self.comm.Barrier()
         start = time.perf_counter()
         np.dot(self.a, self.b, self.out)
-        self.rates.append(self.comm.size * 2 * PRODUCT**3 / slowest(self.comm, time.perf_counter() - start))
+        return self.comm.size * 2 * PRODUCT**3 / slowest(self.comm, time.perf_counter() - start)
+
+
+def reduced(comm: MPI.Comm, value: float, op: MPI.Op) -> Any:
+    """Return the sum, or the most, of all ranks' numbers. Collective."""
+    values = np.array([value])
+    comm.Allreduce(MPI.IN_PLACE, values, op)
+    return values.item()
 
 
 def slowest(comm: MPI.Comm, seconds: float) -> float:
     """Return the longest of all ranks' times. Collective."""
-    longest = np.array([seconds])
-    comm.Allreduce(MPI.IN_PLACE, longest, MPI.MAX)
-    return float(longest[0])
+    return float(reduced(comm, seconds, MPI.MAX))
 
 
 def reset_peak() -> None:
-    """Let the peak of this process's memory start anew, where Linux allows it, without what nobody uses any more."""
+    """Reset the peak of this process's memory, where Linux allows it, after freeing what is no longer used."""
     gc.collect()
-    try:
+    with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    except OSError:
-        return
 
 
 def memory(topology: Topology) -> dict[str, int]:
@@ -85,26 +86,23 @@ def memory(topology: Topology) -> dict[str, int]:
 
     A rank's peak counts the shared memory it touched; the node's sum, of proportional shares, counts that once.
     """
-    peaks = np.array([_kilobytes("self/status", "VmHWM")])
-    topology.comm.Allreduce(MPI.IN_PLACE, peaks, MPI.MAX)
-    shares = np.array([_kilobytes("self/smaps_rollup", "Pss")])
-    topology.local.Allreduce(MPI.IN_PLACE, shares)
-    topology.comm.Allreduce(MPI.IN_PLACE, shares, MPI.MAX)
-    return {"rank_peak_bytes": 1024 * int(peaks[0]), "node_bytes": 1024 * int(shares[0])}
+    rank, node = _bytes("self/status", "VmHWM"), reduced(topology.local, _bytes("self/smaps_rollup", "Pss"), MPI.SUM)
+    found = {"rank_peak_bytes": rank, "node_bytes": node}
+    return {name: reduced(topology.comm, n_bytes, MPI.MAX) for name, n_bytes in found.items()}
 
 
 def available_bytes() -> int:
     """Return how much memory this node could give away without swapping; 0 where the system does not say."""
-    return 1024 * _kilobytes("meminfo", "MemAvailable")
+    return _bytes("meminfo", "MemAvailable")
 
 
-def _kilobytes(place: str, key: str) -> int:
-    """Return a line of a file in /proc; 0 where the system has none."""
+def _bytes(place: str, key: str) -> int:
+    """Return a line of a file in /proc, which has kilobytes; 0 where the system has none."""
     try:
         lines = Path("/proc", place).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith(f"{key}:")), 0)
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{key}:")), 0)
 
 
 def since_launch() -> tuple[float, str]:
@@ -112,22 +110,18 @@ def since_launch() -> tuple[float, str]:
 
     It is the eldest of the launchers among this process's ancestors, or the process itself.
     """
-    eldest, name = os.getpid(), "the process"
-    pid = eldest
-    while pid > 1:
-        try:
-            text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            break
-        # proc(5): the program's name in brackets, then state and parent
-        head, _, tail = text.rpartition(")")
-        command = head.partition("(")[2]
-        if command.startswith(LAUNCHERS):
-            eldest, name = pid, command
-        elif pid != os.getpid():
-            break
-        pid = int(tail.split()[1])
+    eldest, name, pid = os.getpid(), "the process", os.getppid()
+    while (command := _name(pid)).startswith(LAUNCHERS):
+        eldest, name, pid = pid, command, int(stat_fields(pid)[1])  # proc(5): the state, then the parent
     ticks = process_start(eldest)
     if ticks is None:
         return float("nan"), name
     return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK"), name
+
+
+def _name(pid: int) -> str:
+    """Return the name of a process's program; nothing if there is none."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""

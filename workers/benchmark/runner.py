@@ -1,99 +1,105 @@
-"""One mode and its batches, through the loop of a run."""
+"""One mode with endless batches, ready to be timed; and how modes take turns."""
 
 import itertools
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TypeVar
-
-import numpy as np
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 
 from common.config import RunConfig
 from common.data.dataset import Dataset
 from common.data.loader import Batch, BatchLoader
-from common.errors import EXIT_STOPPED, JobError, NotFiniteError, StepError
+from common.errors import JobError, NotFiniteError, StepError
 from common.nn.mlp import Mlp
 from common.nn.models import Model
 from common.nn.schedules import learning_rates
 from ps.comm.topology import Topology
 from workers.benchmark import machine
-from workers.launch import signals
+from workers.launch.signals import StopFlag
 from workers.training.build import TrainingParts, assemble
+from workers.training.timed_steps import StepClocks, take_steps
 
 
+@dataclass(frozen=True, slots=True)
 class Runner:
-    """One mode, assembled from the start, and its endless batches with the rate of each."""
+    """One mode, and endless batches with the rate of each. Methods are collective, and raise JobError on all ranks."""
 
-    def __init__(self, topology: Topology, mode: str, config: RunConfig, data: Dataset, model: Model | Mlp) -> None:
-        self.comm = topology.comm
-        self.mode = mode
-        self.config = config
-        self.parts: TrainingParts = assemble(mode, topology, config, data, model)
-        self.batches = _endless(self.parts.loader, config)
+    topology: Topology
+    stop: StopFlag
+    config: RunConfig
+    parts: TrainingParts
+    batches: Iterator[tuple[Batch, float]]
 
-    def make_room(self, steps: int) -> None:
-        """Let the clock keep as many steps, which may be more than an epoch has, and start anew."""
-        timer = self.parts.timer
-        if len(timer.left) < steps:
-            timer.resize(steps)
-        timer.steps = 0
+    @property
+    def mode(self) -> str:
+        """The mode's name."""
+        return self.parts.mode
 
-    def run(self, steps: int, stop: signals.StopFlag) -> float:
-        """Take steps; return the seconds of the slowest rank. Collective; raises JobError on all ranks."""
-        sync = self.parts.sync
-        self.make_room(steps)
-        self.comm.Barrier()
-        start = time.perf_counter()
-        with self.agreed_end():
-            for batch, rate in itertools.islice(self.batches, steps):
-                loss_sum = sync.backward(batch, rate, sample=False)
-                if sync.step(batch, loss_sum, stop=stop.signal != 0, sample=False):
-                    raise stopped()
-        return machine.slowest(self.comm, time.perf_counter() - start)
+    def run(self, steps: int) -> float:
+        """Take steps; return the slowest rank's seconds of one."""
+        return machine.slowest(self.topology.comm, self.take(steps).seconds / steps)
 
-    @contextmanager
-    def agreed_end(self) -> Iterator[None]:
-        """Turn what all ranks find in the same step into a message."""
+    def take(self, steps: int, *, clocks: bool = False) -> StepClocks:
+        """Take steps; return when."""
         try:
-            with np.errstate(all="ignore"):  # found out, and told, by the synchroniser
-                yield
-        except StepError as fault:
-            if not isinstance(fault, NotFiniteError):
-                raise JobError(f"mode {self.mode}: parameters differ between ranks; look for a faulty node") from None
+            return take_steps(self.topology.comm, self.parts.sync, self.batches, steps, self.stop, clocks=clocks)
+        except NotFiniteError:
             raise JobError(
                 f"mode {self.mode}: loss or gradient is not finite; give a smaller --learning-rate than "
                 f"{self.config.learning_rate:g}"
             ) from None
+        except StepError:
+            raise JobError(f"mode {self.mode}: parameters differ between ranks; look for a faulty node") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What all modes train."""
+
+    topology: Topology
+    stop: StopFlag
+    config: RunConfig
+    data: Dataset
+    model: Model | Mlp
+
+    def start(self, mode: str, stack: ExitStack, model: Model | Mlp | None = None) -> Runner:
+        """Build a mode, which ``stack`` will close, and fill its parameters. Collective; raises JobError."""
+        parts = assemble(mode, self.topology, self.config, self.data, model or self.model)
+        stack.callback(parts.sync.close)
+        return Runner(self.topology, self.stop, self.config, parts, _endless(parts.loader, self.config))
 
 
 def _endless(loader: BatchLoader, config: RunConfig) -> Iterator[tuple[Batch, float]]:
-    """Go on after the last epoch, at its rates."""
+    """Continue after the last epoch, at its rates."""
     for epoch in itertools.count(1):
         rates = learning_rates(config, min(epoch, config.epochs), loader.steps)
         yield from zip(loader.epoch(epoch), rates, strict=True)
 
 
-def stopped() -> JobError:
-    """Return what ends a measurement that a signal stops on all ranks."""
-    return JobError("stopped by a signal; nothing was saved", EXIT_STOPPED)
-
-
-Made = TypeVar("Made", bound=Runner)
-
-
 @contextmanager
-def opened(topology: Topology, *make: Callable[[], Made]) -> Iterator[list[Made]]:
-    """Make modes and close them; not where one rank alone fails, for closing is collective."""
-    runners: list[Made] = []
-    fault = None
+def closing(topology: Topology) -> Iterator[ExitStack]:
+    """Close at the end what was put on the stack; not if one rank alone fails, since closing is collective."""
+    stack = ExitStack()
     try:
-        for one in make:
-            runners.append(one())  # noqa: PERF401 - those made before one that fails must be closed
-        yield runners
-    except JobError as error:
-        fault = error
-    for runner in runners:
-        runner.parts.sync.close()
+        yield stack
+    except JobError:
+        stack.close()
+        topology.comm.Barrier()
+        raise
+    stack.close()
     topology.comm.Barrier()
-    if fault:
-        raise fault
+
+
+def order(n: int, number: int) -> list[int]:
+    """Return in which order round ``number`` (from 0) takes n modes.
+
+    Rows of a Williams design (Williams 1949, Australian Journal of Scientific Research A 2): over n rounds, or 2n if n
+    is odd, each mode comes equally often at each place and directly after each other one.
+    """
+    first = [(place + 1) // 2 if place % 2 else -(place // 2) for place in range(n)]
+    row = [(mode + number) % n for mode in first]
+    return row[::-1] if n % 2 and number // n % 2 else row
+
+
+def steps_in(seconds: float, once: float, fewest: int = 1, most: int = 100_000) -> int:
+    """Return how many steps that take ``once`` seconds each fill a time."""
+    return max(fewest, min(most, round(seconds / once)))

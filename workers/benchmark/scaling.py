@@ -1,17 +1,14 @@
 """The same steps on 1, 2, ... ranks of the job, while the others sleep."""
 
 import time
-from collections.abc import Callable
-from functools import partial
 from typing import Any, cast
 
 from mpi4py import MPI
 
 from common.errors import JobError
-from ps.comm.agreement import together
-from ps.comm.collectives import allgather, bcast
+from ps.comm.agreement import at_root
 from ps.comm.topology import Topology
-from workers.benchmark.bench_options import BenchConfig
+from workers.benchmark.options import BenchConfig
 from workers.benchmark.steps import in_turn, prepare
 from workers.launch.signals import StopFlag
 
@@ -30,48 +27,41 @@ def karp_flatt(speed_up: float, ranks: int) -> float | None:
     return (1 / speed_up - 1 / ranks) / (1 - 1 / ranks) if ranks > 1 else None
 
 
-def measure(comm: MPI.Intracomm, bench: BenchConfig, stop: StopFlag) -> dict[str, Any]:
+def measure(topology: Topology, bench: BenchConfig, stop: StopFlag) -> dict[str, Any]:
     """Measure every number of ranks, one after the other. Collective."""
-    table = []
+    comm = topology.comm
+    table: list[dict[str, Any]] = []
     for ranks in counts(comm.size):
         batch = bench.batch * (ranks if bench.kind == "weak" else 1)
-        found = _among(comm, ranks, partial(_steps, bench=bench, batch=batch, stop=stop))
-        table.append({"ranks": ranks, "batch": batch, **found})
-    for row in table:
-        for mode, figures in row["modes"].items():
+        table.append({"ranks": ranks, "batch": batch, **_measure_on(comm, ranks, bench, batch, stop)})
+        for mode, figures in table[-1]["modes"].items():
             ratio = table[0]["modes"][mode]["median_s"] / figures["median_s"]
-            # weak: the work grew as the ranks did
-            speed_up = ratio * (row["ranks"] if bench.kind == "weak" else 1)
-            figures["speed_up"] = speed_up
-            figures["efficiency"] = speed_up / row["ranks"]
-            figures["karp_flatt"] = karp_flatt(speed_up, row["ranks"])
+            figures["speed_up"] = ratio * (ranks if bench.kind == "weak" else 1)  # weak: the work grew as the ranks did
+            figures["efficiency"] = figures["speed_up"] / ranks
+            figures["karp_flatt"] = karp_flatt(figures["speed_up"], ranks)
     return {"table": table}
 
 
-def _steps(comm: MPI.Intracomm, bench: BenchConfig, batch: int, stop: StopFlag) -> dict[str, Any]:
-    """Time all modes in turn on these ranks."""
-    topology = Topology(comm, bench.ranks_per_node)
-    try:
-        return in_turn(topology, bench, batch, together(comm, lambda: prepare(bench, batch)), stop)
-    finally:
-        topology.close()
-
-
-def _among(comm: MPI.Intracomm, ranks: int, act: Callable[[MPI.Intracomm], dict[str, Any]]) -> dict[str, Any]:
-    """Do something on the first ranks and give all its result; a JobError there is raised by all."""
-    part = comm.Split(0 if comm.rank < ranks else MPI.UNDEFINED, comm.rank)
-    result: dict[str, Any] = {}
-    fault = None
-    if part != MPI.COMM_NULL:
+def _measure_on(comm: MPI.Intracomm, ranks: int, bench: BenchConfig, batch: int, stop: StopFlag) -> dict[str, Any]:
+    """Time all modes in turn on the first ranks; return the result, or raise their JobError, on all ranks."""
+    some = comm.Split(0 if comm.rank < ranks else MPI.UNDEFINED, comm.rank)
+    found: dict[str, Any] = {}
+    fault: JobError | None = None
+    if some != MPI.COMM_NULL:
+        topology = Topology(cast("MPI.Intracomm", some), bench.ranks_per_node)
         try:
-            result = act(cast("MPI.Intracomm", part))
+            found = in_turn(prepare(topology, bench, batch, stop), bench)
         except JobError as error:
-            fault = [str(error), error.exit_code]
-        part.Free()
+            fault = error
+        topology.close()
+        some.Free()
     met = comm.Ibarrier()
-    while not met.Test():  # MPI's own waiting would take a core from those who work
+    while not met.Test():  # MPI's own waiting would take a core from the ranks that work
         time.sleep(POLL_S)
-    for found in allgather(comm, fault)[:1]:
-        if found is not None:
-            raise JobError(*found)
-    return cast("dict[str, Any]", bcast(comm, result))
+
+    def outcome() -> dict[str, Any]:
+        if fault:
+            raise fault
+        return found
+
+    return cast("dict[str, Any]", at_root(comm, outcome))

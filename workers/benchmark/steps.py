@@ -1,7 +1,10 @@
-"""Training steps through the loop of a run: modes in turn, round by round, and what single ones consist of."""
+"""Training steps of a synthetic workload: modes in turn, round by round, and the parts of a single mode's steps."""
 
+import copy
 import itertools
 import statistics
+import time
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,22 +12,23 @@ from mpi4py import MPI
 
 from common.data.dataset import Dataset
 from common.errors import JobError
+from common.flat import Array
 from common.nn import models
 from common.nn.mlp import Mlp
 from ps.comm.agreement import together
 from ps.comm.topology import Topology
 from ps.metrics.median_intervals import interval
 from workers.benchmark import machine
-from workers.benchmark.bench_options import BenchConfig
-from workers.benchmark.runner import Runner, opened
-from workers.benchmark.split_runner import SplitRunner, stamped
-from workers.launch import signals
+from workers.benchmark.options import BenchConfig
+from workers.benchmark.runner import Runner, Workload, closing, order, steps_in
+from workers.launch.signals import StopFlag
 from workers.training.loop import EVALUATION_ROWS
 
 DATA_BYTES, DATA_BATCHES = 32 << 20, 32
 ROUND_S, WARM_UP_S, SPLIT_S = 0.25, 0.1, 0.3
 TOLERANCE = {"float32": 1e-3, "float64": 1e-8}
-"""Difference of final losses that rounding explains, as a share of the loss at the start."""
+"""Difference of final losses that rounding explains, as a fraction of the loss at the start."""
+PARTS = ("forward", "backward", "wait", "transfer", "update")
 
 
 def synthetic(bench: BenchConfig, batch: int) -> Dataset:
@@ -36,126 +40,141 @@ def synthetic(bench: BenchConfig, batch: int) -> Dataset:
     rng = np.random.default_rng(bench.seed)
     rows = np.ones((n, n_in + 1), bench.dtype)
     for start in range(0, n, EVALUATION_ROWS):  # no second copy of it all
-        part = rows[start : start + EVALUATION_ROWS, :-1]
-        part[...] = rng.standard_normal(part.shape, np.float32)
+        some = rows[start : start + EVALUATION_ROWS, :-1]
+        some[...] = rng.standard_normal(some.shape, np.float32)
     y = rng.standard_normal((n, 1)).astype(bench.dtype) if n_out == 1 else rng.integers(0, n_out, n)
     none = np.empty(0, np.int64)
     classes = 0 if n_out == 1 else n_out
     return Dataset("synthetic", rows[:, :-1], y, classes, "", np.arange(n), none, none, None, rows)
 
 
-def mean_loss(comm: MPI.Comm, data: Dataset, model: Mlp, params: Any) -> float:
-    """Return the mean loss over all rows, of which each rank evaluates its share. Collective."""
-    own = data.train[comm.rank :: comm.size]
-    total = np.zeros(1)
-    for start in range(0, len(own), EVALUATION_ROWS):
-        chosen = own[start : start + EVALUATION_ROWS]
-        total += model.loss.sum(model.predict(params, data.x[chosen]), data.y[chosen])
-    comm.Allreduce(MPI.IN_PLACE, total)
-    return float(total[0]) / len(data.train)
+def prepare(topology: Topology, bench: BenchConfig, batch: int, stop: StopFlag) -> Workload:
+    """Make data and model. Collective; raises JobError."""
+
+    def make() -> Workload:
+        config, data = bench.run_config(batch), synthetic(bench, batch)
+        return Workload(topology, stop, config, data, models.build(config, data.x.shape[1], data.n_classes, 1))
+
+    return together(topology.comm, make)
 
 
-def flops(sizes: tuple[int, ...], batch: int) -> int:
-    """Return the operations of a step's matrix products; the first layer's input needs no gradient."""
-    return sum(2 * batch * a * b * (3 if i else 2) for i, (a, b) in enumerate(itertools.pairwise(sizes)))
-
-
-def measure(topology: Topology, bench: BenchConfig, stop: signals.StopFlag) -> dict[str, Any]:
+def measure(topology: Topology, bench: BenchConfig, stop: StopFlag) -> dict[str, Any]:
     """Measure every mode alone (first step, split, memory), then all of them in turn. Collective."""
-    data, model = together(topology.comm, lambda: prepare(bench, bench.batch))
-    found: dict[str, Any] = {"start": None, "rows": len(data.train), "modes": {}}
-    for mode in bench.chosen:
-        alone = _alone(topology, bench, mode, data, model, stop)
-        found["start"] = found["start"] or alone["start"]
-        found["modes"][mode] = alone
-    timed = in_turn(topology, bench, bench.batch, (data, model), stop, products=True)
-    for mode, figures in timed.pop("modes").items():
-        found["modes"][mode].update(figures)
-    return {**found, **timed, "flops": flops(bench.layer_sizes, bench.batch)}
+    work = prepare(topology, bench, bench.batch, stop)
+    alone = {mode: _alone(work, mode) for mode in bench.mode.split(",")}
+    timed = in_turn(work, bench, products=True)
+    return {
+        "start": next(iter(alone.values()))["start"],
+        "rows": len(work.data.train),
+        **timed,
+        "modes": {mode: {**figures, **timed["modes"][mode]} for mode, figures in alone.items()},
+        # of a step's matrix products; the first layer's input needs no gradient
+        "flops": sum(
+            2 * bench.batch * a * b * (3 if i else 2) for i, (a, b) in enumerate(itertools.pairwise(bench.layer_sizes))
+        ),
+    }
 
 
-def prepare(bench: BenchConfig, batch: int) -> tuple[Dataset, Mlp]:
-    """Make data and model."""
-    data = synthetic(bench, batch)
-    return data, models.build(bench.run_config(batch), data.x.shape[1], data.n_classes, 1)
-
-
-def _alone(
-    topology: Topology, bench: BenchConfig, mode: str, data: Dataset, model: Mlp, stop: signals.StopFlag
-) -> dict[str, Any]:
-    """Measure what needs a mode of its own: nothing else in memory, clocks within the step."""
-    stamps: list[float] = []
+def _alone(work: Workload, mode: str) -> dict[str, Any]:
+    """Measure what needs a mode alone in memory: its first step, the parts of a step, its memory."""
+    comm, forward_ends = work.topology.comm, list[float]()
     machine.reset_peak()
-    config = bench.run_config(bench.batch)
-    with opened(topology, lambda: SplitRunner(topology, mode, config, data, stamped(model, stamps))) as (runner,):
-        runner.run(1, stop)
+    with closing(work.topology) as stack:
+        runner = work.start(mode, stack, _clocked(work.model, forward_ends))
+        runner.run(1)
         seconds, by = machine.since_launch()
-        start = {"seconds": machine.slowest(topology.comm, seconds), "from": by}
-        steps = _count([runner.run(1, stop)], WARM_UP_S)
-        once = runner.run(steps, stop) / steps
-        parts = runner.split(max(5, min(500, int(SPLIT_S / once))), stamps)
-        sent = np.array([runner.parts.sync.sent_bytes, runner.parts.sync.sent_bytes], np.int64)
-        topology.comm.Allreduce(MPI.IN_PLACE, sent[:1], MPI.MAX)
-        topology.comm.Allreduce(MPI.IN_PLACE, sent[1:])
-        memory = machine.memory(topology)
-    sizes = {"sent_bytes_most": int(sent[0]), "sent_bytes_all": int(sent[1])}
-    return {"start": start, "split_s": parts, **sizes, **memory}
+        start = {"seconds": machine.slowest(comm, seconds), "from": by}
+        once = runner.run(steps_in(WARM_UP_S, runner.run(1)))
+        forward_ends.clear()
+        split = _split(runner, steps_in(SPLIT_S, once, fewest=5, most=500), forward_ends)
+        sent_bytes = runner.parts.sync.sent_bytes
+        sent = {"sent_bytes_most": machine.reduced(comm, sent_bytes, MPI.MAX),
+                "sent_bytes_all": machine.reduced(comm, sent_bytes, MPI.SUM)}  # fmt: skip
+        memory = machine.memory(work.topology)
+    return {"start": start, "split_s": split, **sent, **memory}
 
 
-def in_turn(
-    topology: Topology,
-    bench: BenchConfig,
-    batch: int,
-    work: tuple[Dataset, Mlp],
-    stop: signals.StopFlag,
-    *,
-    products: bool = False,
-) -> dict[str, Any]:
-    """Time all modes round by round from the same start, each round in another order. Collective."""
-    comm, (data, model) = topology.comm, work
-    config = bench.run_config(batch)
-    make = [lambda mode=mode: Runner(topology, mode, config, data, model) for mode in bench.chosen]
-    with opened(topology, *make) as runners:
-        losses = {"start": mean_loss(comm, data, model, runners[0].parts.sync.flat.params)}
-        warm = [runner.run(3, stop) / 3 for runner in runners]
-        once = max(runner.run(steps, stop) / steps for runner in runners for steps in [_count(warm, WARM_UP_S)])
-        steps = bench.steps or _count([once], ROUND_S)
-        peak = machine.Products(comm, bench.dtype) if products else None
+def _split(runner: Runner, steps: int, forward_ends: list[float]) -> dict[str, float]:
+    """Return a step's parts in seconds, medians over steps, means over ranks."""
+    comm, timer = runner.topology.comm, runner.parts.timer
+    clocks = runner.take(steps, clocks=True)
+    forward, in_sync = np.array(forward_ends) - clocks.begin, timer.left[:steps] - timer.arrived[:steps]
+    backward, update = clocks.computed - forward_ends, clocks.end - clocks.computed - in_sync
+    times = timer.close_epoch()
+    exchange = times.wait_median_s, times.transfer_median_s
+    medians = (np.median(forward), np.median(backward), *exchange, np.median(update))
+    means = (machine.reduced(comm, float(seconds), MPI.SUM) / comm.size for seconds in medians)
+    return dict(zip(PARTS, means, strict=True))
+
+
+def _clocked(model: Any, forward_ends: list[float]) -> Mlp:
+    """Return an Mlp with a clock between forward, which ends with the loss's gradient, and backward."""
+    loss, made = copy.copy(model.loss), model.loss.gradient
+
+    def gradient(out: Array) -> Any:
+        inner = made(out)
+
+        def step(target: Array, scale: float) -> float:
+            total: float = inner.step(target, scale)
+            forward_ends.append(time.perf_counter())
+            return total
+
+        return SimpleNamespace(step=step)
+
+    loss.gradient = gradient
+    return Mlp(model.sizes, model.activation_name, loss)
+
+
+def in_turn(work: Workload, bench: BenchConfig, *, products: bool = False) -> dict[str, Any]:
+    """Time all modes round by round from the same start, each round in another order. Collective.
+
+    ``products``: also measure the machine's matrix products between the rounds.
+    """
+    comm = work.topology.comm
+    peak = machine.Products(comm, bench.dtype) if products else None
+    rates: list[float] = []
+    with closing(work.topology) as stack:
+        runners = [work.start(mode, stack) for mode in bench.mode.split(",")]
+        losses = {"start": _mean_loss(work, runners[0])}
+        warm = steps_in(WARM_UP_S, max(runner.run(3) for runner in runners))
+        once = max(runner.run(warm) for runner in runners)
+        steps = bench.steps or steps_in(ROUND_S, once)
         times: dict[str, list[float]] = {runner.mode: [] for runner in runners}
-        for runner in runners:
-            runner.parts.loader.input_s = 0.0
+        before = [runner.parts.loader.input_s for runner in runners]
         for k in range(bench.rounds):
-            for i in range(len(runners)):
-                runner = runners[(i + k) % len(runners)]
-                times[runner.mode].append(runner.run(steps, stop) / steps)
+            for runner in (runners[i] for i in order(len(runners), k)):
+                times[runner.mode].append(runner.run(steps))
             if peak:
-                peak.measure()
+                rates.append(peak.measure())
         found: dict[str, Any] = {}
-        for runner in runners:
-            input_s = np.array([runner.parts.loader.input_s / (steps * bench.rounds)])
-            comm.Allreduce(MPI.IN_PLACE, input_s)
+        for runner, input_s in zip(runners, before, strict=True):
+            own_s = (runner.parts.loader.input_s - input_s) / (steps * bench.rounds)
             found[runner.mode] = {
                 **interval(times[runner.mode]).seconds(),
                 "rounds_s": times[runner.mode],
-                "rows_per_s": batch / statistics.median(times[runner.mode]),
-                "input_s": float(input_s[0]) / comm.size,
+                "rows_per_s": work.config.batch_size / statistics.median(times[runner.mode]),
+                "input_s": machine.reduced(comm, own_s, MPI.SUM) / comm.size,
             }
-            losses[runner.mode] = mean_loss(comm, data, model, runner.parts.sync.flat.params)
+            losses[runner.mode] = _mean_loss(work, runner)
     result = {"steps": steps, "losses": losses, "modes": found}
-    return {**result, "peak_flops": statistics.median(peak.rates)} if peak else result
+    return {**result, "peak_flops": statistics.median(rates)} if peak else result
 
 
-def _count(seconds: list[float], wanted: float) -> int:
-    """Return how many of the slowest steps take so long."""
-    return max(1, min(100_000, round(wanted / max(seconds))))
+def _mean_loss(work: Workload, runner: Runner) -> float:
+    """Return the mean loss over all rows, of which each rank evaluates its own. Collective."""
+    comm, data, model = work.topology.comm, work.data, work.model
+    own, total = data.train[comm.rank :: comm.size], 0.0
+    for start in range(0, len(own), EVALUATION_ROWS):
+        chosen = own[start : start + EVALUATION_ROWS]
+        total += model.loss.sum(model.predict(runner.parts.sync.flat.params, data.x[chosen]), data.y[chosen])
+    return float(machine.reduced(comm, total, MPI.SUM)) / len(data.train)
 
 
 def check_losses(result: dict[str, Any]) -> None:
     """Raise JobError, the same on all ranks, if modes that started alike did not end alike."""
     for found in [result, *result.get("table", [])]:
         losses = dict(found.get("losses", {}))
-        start = losses.pop("start", 0.0)
-        allowed = TOLERANCE[result["options"]["dtype"]] * start
+        allowed = TOLERANCE[result["options"]["dtype"]] * losses.pop("start", 0.0)
         if losses and max(losses.values()) - min(losses.values()) > allowed:
             ends = ", ".join(f"{mode} {loss:.8g}" for mode, loss in losses.items())
             raise JobError(

@@ -1,99 +1,145 @@
-"""One training of one mode, timed: from the start, the same steps as every other mode takes."""
+"""Trainings of one mode after another, timed: from the same start, over the same steps."""
 
-import itertools
-import time
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from mpi4py import MPI
 
-from common.config import RunConfig
-from common.data.dataset import Dataset
 from common.errors import JobError
 from common.flat import Array, blocks
-from common.nn.mlp import Mlp
-from common.nn.models import Model
 from ps.comm.agreement import at_root, odd_ranks
 from ps.comm.collectives import allgather
-from ps.comm.topology import Topology
 from ps.metrics.epoch_metrics import bus_bandwidth
+from ps.sync.modes import MODES
 from workers.benchmark import machine
-from workers.benchmark.runner import Runner, opened, stopped
-from workers.launch.signals import StopFlag
+from workers.benchmark.runner import Runner, Workload, closing, steps_in
+from workers.training.environment import header_facts, timing
 
 DROPPED = 3
-"""First steps of a trial that train like the others but are not timed: memory is touched, messages find their way."""
+"""First steps of a trial, which train but are not timed: they touch memory and set up connections."""
 CURVE_POINTS = 100
 WINDOW = 10
-"""The loss of a moment is a mean over the last tenth of the steps."""
+"""A point of the loss curve is a mean over a tenth of the steps, up to that point."""
+WARM_UP_S = 0.1
+SHORTEST_S, LONGEST_S = 0.25, 2.0
+"""Of a trial, if --steps does not say how many steps it has."""
 
 
-@dataclass(slots=True)
-class Work:
-    """What all trials train, and the first mode's parameters after the first of them, at rank 0."""
+def warm_up(
+    work: Workload, modes: Iterable[str], threads: tuple[int, str]
+) -> tuple[dict[str, Any], float, dict[str, str]]:
+    """Start every mode and take some steps with it. Collective; raises JobError, also if none can start.
 
-    topology: Topology
-    config: RunConfig
-    data: Dataset
-    model: Model | Mlp
-    stop: StopFlag
-    reference: Array = field(default_factory=lambda: np.empty(0))
+    Returns the facts of the log's header, the seconds of the slowest mode's step, and why modes cannot start here.
+    """
+    facts: dict[str, Any] = {}
+    step_s, left_out = 0.0, {}
+    for mode in modes:
+        with closing(work.topology) as stack:
+            try:
+                if work.config.init == "per-rank" and not MODES[mode].replicas:
+                    raise JobError('init = "per-rank" needs parameters of its own on every rank')
+                runner = work.start(mode, stack)
+            except JobError as error:
+                work.topology.free()
+                left_out[mode] = str(error)
+                continue
+            facts = facts or _facts(work, runner, threads)
+            steps = steps_in(WARM_UP_S, runner.run(DROPPED))
+            step_s = max(step_s, runner.run(steps))
+    if not facts:
+        raise JobError(f"modes: none can start here; {': '.join(next(iter(left_out.items())))}")
+    return facts, step_s, left_out
 
-    def runner(self, mode: str) -> "TrialRunner":
-        """Assemble a mode. Collective; raises JobError."""
-        return TrialRunner(self.topology, mode, self.config, self.data, self.model)
 
-    def compare(self, params: Array) -> list[float]:
-        """Return the largest difference to the reference, which the first are, and the largest of its numbers."""
-        if not len(self.reference):
-            self.reference = params.copy()
-        pairs = list(zip(blocks(params), blocks(self.reference), strict=True))
+def trial_steps(steps_per_epoch: int, step_s: float) -> int:
+    """Return how many steps a trial times if nobody says: an epoch, unless that is very short or long."""
+    return min(max(steps_per_epoch, steps_in(SHORTEST_S, step_s)), steps_in(LONGEST_S, step_s))
+
+
+def _facts(work: Workload, runner: Runner, threads: tuple[int, str]) -> dict[str, Any]:
+    """Return what the log's header says of the job. Collective."""
+    return {
+        **header_facts(work.topology, work.config, work.data, work.model, runner.parts.sync.flat, threads),
+        "steps_per_epoch": runner.parts.loader.steps,
+        "sync": {"mode": work.config.mode, **runner.parts.sync.facts(), "trials": None},
+        "timing": timing(work.topology, runner.parts.timer),
+        "contribution": {"method": "not measured in a comparison"},
+    }
+
+
+class Trials:
+    """Trainings of modes from the same start; rank 0 compares the parameters after each with those after the first."""
+
+    def __init__(self, work: Workload, steps: int) -> None:
+        self.work, self.steps = work, steps
+        self._reference: Array | None = None
+
+    def run(self, mode: str) -> dict[str, Any]:
+        """Train a mode; return the fields of its record, but for round and place. Collective; raises JobError."""
+        work, comm = self.work, self.work.topology.comm
+        machine.reset_peak()
+        with closing(work.topology) as stack:
+            runner = work.start(mode, stack)
+            runner.run(DROPPED)
+            found = train(runner, self.steps)
+            memory = machine.memory(work.topology)
+            sync = runner.parts.sync
+            ends = allgather(comm, [*sync.state.checksum(), sync.sent_bytes])
+            if not all(finite for _, finite, _ in ends):
+                raise JobError(
+                    f"mode {mode}: parameters are not finite after {self.steps} steps; lower --learning-rate"
+                )
+            difference, scale = at_root(comm, lambda: self._compare(sync.flat.param_vector))
+        per_rank = work.config.init == "per-rank"
+        return {
+            "mode": mode,
+            **found,
+            **memory,
+            "sent_bytes": [sent for _, _, sent in ends],
+            "parameter_difference": difference,
+            "parameter_scale": scale,
+            "replicas_equal": None if per_rank else not odd_ranks([checksum for checksum, _, _ in ends]),
+        }
+
+    def _compare(self, params: Array) -> list[float]:
+        """Return the largest difference to the reference, and the largest of its numbers."""
+        if self._reference is None:
+            self._reference = params.copy()
+        pairs = list(zip(blocks(params), blocks(self._reference), strict=True))
         differences = (float(np.abs(own - other).max()) for own, other in pairs)
         return [max(differences), max(float(np.abs(other).max()) for _, other in pairs)]
 
 
-class TrialRunner(Runner):
-    """A mode whose steps are timed in parts, with the loss of each."""
-
-    def train(self, steps: int, stop: StopFlag) -> dict[str, Any]:
-        """Take steps; return seconds in all and a step, and the curve of the loss. Collective; raises JobError."""
-        sync, loader, timer = self.parts.sync, self.parts.loader, self.parts.timer
-        self.make_room(steps)
-        sync.meter.reduce_s = loader.input_s = 0.0
-        losses, ends, rows = np.empty(steps), np.empty(steps), np.empty(steps)
-        self.comm.Barrier()
-        start = time.perf_counter()
-        with self.agreed_end():
-            for k, (batch, rate) in enumerate(itertools.islice(self.batches, steps)):
-                losses[k] = loss_sum = sync.backward(batch, rate, sample=False)
-                rows[k] = batch.total
-                if sync.step(batch, loss_sum, stop=stop.signal != 0, sample=False):
-                    raise stopped()
-                ends[k] = time.perf_counter()
-        elapsed = ends - start
-        times = timer.close_epoch()
-        compute_s = elapsed[-1] - times.sync_s - loader.input_s
-        parts = np.array([compute_s, sync.meter.reduce_s, loader.input_s, times.wait_s, times.transfer_s])
-        self.comm.Allreduce(MPI.IN_PLACE, parts)
-        self.comm.Allreduce(MPI.IN_PLACE, losses)
-        self.comm.Allreduce(MPI.IN_PLACE, elapsed, MPI.MAX)
-        names = ("compute_s", "reduce_s", "input_s", "wait_s", "transfer_s")
-        means = dict(zip(names, (parts / (self.comm.size * steps)).tolist(), strict=True))
-        exchange_s = means["transfer_s"] + means["reduce_s"]
-        seconds = float(elapsed[-1])
-        return {
-            "steps": steps,
-            "seconds": seconds,
-            "step_s": seconds / steps,
-            **means,
-            "bus_bytes_per_s": bus_bandwidth(sync.flat.grad_vector.nbytes, self.comm.size, exchange_s),
-            **curve(losses, rows, elapsed),
-        }
+def train(runner: Runner, steps: int) -> dict[str, Any]:
+    """Take steps; return seconds in all and a step, and the curve of the loss. Collective; raises JobError."""
+    sync, loader, comm = runner.parts.sync, runner.parts.loader, runner.topology.comm
+    reduce_s, input_s = sync.meter.reduce_s, loader.input_s
+    clocks = runner.take(steps, clocks=True)
+    reduce_s, input_s = sync.meter.reduce_s - reduce_s, loader.input_s - input_s
+    times = runner.parts.timer.close_epoch()
+    losses, elapsed = clocks.losses, clocks.end - clocks.start
+    rows = np.resize(np.roll(sync.row_counts.total, -DROPPED), steps)
+    compute_s = elapsed[-1] - times.sync_s - input_s
+    names = ("compute_s", "reduce_s", "input_s", "wait_s", "transfer_s")
+    seconds = zip(names, (compute_s, reduce_s, input_s, times.wait_s, times.transfer_s), strict=True)
+    means = {name: machine.reduced(comm, own, MPI.SUM) / (comm.size * steps) for name, own in seconds}
+    comm.Allreduce(MPI.IN_PLACE, losses)
+    comm.Allreduce(MPI.IN_PLACE, elapsed, MPI.MAX)
+    exchange_s = means["transfer_s"] + means["reduce_s"]
+    return {
+        "steps": steps,
+        "seconds": float(elapsed[-1]),
+        "step_s": float(elapsed[-1]) / steps,
+        **means,
+        "bus_bytes_per_s": bus_bandwidth(sync.flat.grad_vector.nbytes, comm.size, exchange_s),
+        **curve(losses, rows, elapsed),
+    }
 
 
 def curve(losses: Array, rows: Array, elapsed: Array) -> dict[str, Any]:
-    """Return ``curve_s`` and ``curve_loss``, moments and mean losses up to them, and the last ``loss``.
+    """Return ``curve_s`` and ``curve_loss``, times and the mean losses before them, and the last ``loss``.
 
     ``losses``: sums over all ranks' rows of each step, (steps,), as ``rows`` and ``elapsed`` seconds.
     """
@@ -103,40 +149,3 @@ def curve(losses: Array, rows: Array, elapsed: Array) -> dict[str, Any]:
     sums, counts = (np.concatenate([[0.0], np.cumsum(values)]) for values in (losses, rows))
     means = (sums[points] - sums[points - window]) / (counts[points] - counts[points - window])
     return {"curve_s": elapsed[points - 1].tolist(), "curve_loss": means.tolist(), "loss": float(means[-1])}
-
-
-def trial(work: Work, mode: str, steps: int) -> dict[str, Any]:
-    """Train a mode from the start; return the fields of its record, but for round and place. Collective."""
-    topology, comm = work.topology, work.topology.comm
-    machine.reset_peak()
-    with opened(topology, lambda: work.runner(mode)) as (runner,):
-        runner.run(DROPPED, work.stop)
-        found = runner.train(steps, work.stop)
-        memory = machine.memory(topology)
-        sync = runner.parts.sync
-        fingerprint, finite = sync.state.checksum()
-        ends = allgather(comm, [fingerprint, finite, sync.sent_bytes])
-        if not all(end[1] for end in ends):
-            raise JobError(f"mode {mode}: parameters are not finite after {steps} steps; lower --learning-rate")
-        difference, scale = at_root(comm, lambda: work.compare(sync.flat.param_vector))
-    alike = None if work.config.init == "per-rank" else not odd_ranks([end[0] for end in ends])
-    return {
-        "mode": mode,
-        **found,
-        **memory,
-        "sent_bytes": [end[2] for end in ends],
-        "parameter_difference": difference,
-        "parameter_scale": scale,
-        "replicas_equal": alike,
-    }
-
-
-def order(n: int, number: int) -> list[int]:
-    """Return in which order round ``number`` (from 0) takes n modes.
-
-    Rows of a Williams design (Williams 1949, Australian Journal of Scientific Research A 2): over n rounds, or 2n if n
-    is odd, each mode comes equally often at each place and directly after each other one.
-    """
-    first = [(place + 1) // 2 if place % 2 else -(place // 2) for place in range(n)]
-    row = [(mode + number) % n for mode in first]
-    return row[::-1] if n % 2 and number // n % 2 else row

@@ -1,31 +1,35 @@
-"""Sums of one vector by every mode, without a model's computation, beside MPI_Allreduce."""
+"""Sums of one vector by every mode, without a model's computation, next to MPI_Allreduce."""
 
+import itertools
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from common.config import RunConfig
-from common.data.loader import Batch, BatchLoader
-from common.errors import EXIT_STOPPED, JobError, RankwiseError
+from common.data.loader import BatchLoader
+from common.errors import RankwiseError
 from common.flat import Array, Views
-from common.nn.functional import Loss, MeanSquaredError
+from common.nn.functional import MeanSquaredError
 from common.nn.optimizers import Sgd
 from ps.comm.agreement import together
 from ps.comm.topology import Topology
 from ps.metrics.median_intervals import interval
+from ps.metrics.step_meter import StepMeter
 from ps.metrics.sync_timer import SyncTimer
 from ps.sync.allreduce import Allreduce
 from ps.sync.modes import MODES
-from ps.sync.replicated import ReplicatedSync
-from ps.sync.shared import SharedSync
 from ps.sync.synchronizer import SyncSetup
 from workers.benchmark import machine
-from workers.benchmark.bench_options import BenchConfig
+from workers.benchmark.options import BenchConfig
+from workers.benchmark.runner import Runner, closing, order, steps_in
 from workers.launch.signals import StopFlag
+from workers.training.build import TrainingParts
 
 ROUND_S, MOST = 0.03, 1000
 """Seconds of a round, and the most sums in it if nobody says."""
@@ -33,108 +37,51 @@ RATE = 2.0**-10
 RAW = "MPI_Allreduce"
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """Which modes sum, in which type, in how many rounds of how many sums (0: as many as take 0.03 s)."""
+class SwitchedSgd(Sgd):
+    """SGD that can be told to leave the parameters alone: then a step is only the sum."""
 
-    modes: Sequence[str]
-    dtype: str
-    rounds: int
-    sums: int = 0
+    on = True
+    updates = 0
+    """Steps that changed the parameters."""
 
-    @property
-    def most(self) -> int:
-        """The most sums of a round."""
-        return max(MOST, self.sums)
+    def switch(self, *, on: bool) -> None:
+        """Update from here on, or not."""
+        self.on = on
 
-
-class OneVector:
-    """A model of one vector, whose gradient is 1 everywhere for each row."""
-
-    loss: Loss = MeanSquaredError()
-
-    def __init__(self, n: int) -> None:
-        self.n = n
-
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """See Model."""
-        return {"v": (self.n,)}
-
-    def init(self, params: Views, rng: np.random.Generator) -> None:  # noqa: ARG002
-        """See Model."""
-        params["v"][...] = 0
-
-    def predict(self, params: Views, x: Array) -> Array:  # noqa: ARG002
-        """Return zeros."""
-        return np.zeros((len(x), 1), x.dtype)
-
-    def loss_grad(self, params: Views, x: Array, y: Array, grads: Views, ready: Callable[[str], None]) -> float:  # noqa: ARG002
-        """See Model."""
-        grads["v"].fill(len(x))
-        return 0.0
-
-
-class NoUpdate(Sgd):
-    """An optimizer that leaves the parameters alone: what is left of a step is the sum."""
-
-    def __init__(self) -> None:
-        super().__init__([], RunConfig())
+    def begin(self, lr: float) -> float:
+        """See Optimizer."""
+        self.updates += self.on
+        return lr
 
     def update(self, block: int, grad: Array) -> None:
-        """Do nothing."""
+        """See Optimizer."""
+        if self.on:
+            np.subtract(self.params[block], grad, out=self.params[block])
 
 
-class ModeSum:
-    """Steps of a mode on one vector; each rank has one row."""
+@dataclass(frozen=True, slots=True)
+class SumRunner(Runner):
+    """Steps of a mode on one vector, whose gradient is 1 everywhere on each rank."""
 
-    def __init__(self, topology: Topology, mode: str, n: int, task: Task, stop: StopFlag) -> None:
-        size = topology.comm.size
-        self.topology, self.mode, self.stop = topology, mode, stop
-        self.timer = SyncTimer(topology, task.most)
-        config = RunConfig(mode=mode, optimizer="sgd", dtype=task.dtype, batch_size=size)
-        sync = MODES[mode].build(SyncSetup(topology, OneVector(n), config, self.timer, np.ones((size, 1), np.int64)))
-        assert isinstance(sync, ReplicatedSync | SharedSync)
-        self.sync = sync
-        self.bytes = (sync.flat.packet if MODES[mode].replicas else sync.flat.grad_vector).nbytes
-        """What travels of a vector: with the status slots where these are summed with it."""
-        self.update = sync.state.optimizer
-        sync.flat.param_vector[:1] = 0
-        sync.state.broadcast()
-        rows, none = np.ones((1, 2), task.dtype), np.zeros(1, np.int64)
-        self.loader = BatchLoader(
-            rows, rows[:, :1], MeanSquaredError().encode, 1, sync.row_counts, lambda epoch: none, fixed=True,  # noqa: ARG005
-            allocate=sync.allocate_rows,
-        )  # fmt: skip
-        self.batch: Batch = next(self.loader.epoch(1))
-        self.updates = 0
+    optimizer: SwitchedSgd
 
-    def run(self, count: int, *, update: bool) -> tuple[float, float]:
-        """Take steps; return seconds from the last rank's arrival, of the sum and of all but the gradient. Collective.
+    def time(self, steps: int, *, update: bool) -> tuple[float, float]:
+        """Take steps; return seconds from the last rank's arrival, of the sum and of all but the gradient.
 
         Medians of the slowest rank. Modes that sum in shared memory count it as computing; here it is the sum.
         """
-        sync, batch, comm = self.sync, self.batch, self.topology.comm
-        sync.state.optimizer = self.update if update else NoUpdate()
-        self.updates += count if update else 0
-        seconds, summing = [], []
-        comm.Barrier()
-        self.timer.steps = 0
-        for _ in range(count):
-            before = sync.meter.reduce_s
-            loss_sum = sync.backward(batch, RATE, sample=False)
-            start = time.perf_counter()
-            if sync.step(batch, loss_sum, stop=self.stop.signal != 0, sample=False):
-                raise JobError("stopped by a signal; nothing was saved", EXIT_STOPPED)
-            seconds.append(time.perf_counter() - start)
-            summing.append(sync.meter.reduce_s - before)
-        times = self.timer.close_epoch()
-        whole = statistics.median(seconds) - times.wait_median_s
-        summed = times.transfer_median_s + statistics.median(summing)
+        meter, comm = self.parts.sync.meter, self.topology.comm
+        self.optimizer.switch(on=update)
+        before = meter.reduce_s
+        clocks = self.take(steps, clocks=True)
+        times = meter.timer.close_epoch()
+        summed = times.transfer_median_s + float(np.median(np.diff(clocks.reduce_s, prepend=before)))
+        whole = float(np.median(clocks.end - clocks.computed)) - times.wait_median_s
         return machine.slowest(comm, summed), machine.slowest(comm, whole)
 
     def check(self) -> None:
         """Raise RankwiseError if sums were wrong: each update takes the rate off every parameter."""
-        params, expected = self.sync.flat.param_vector, -RATE * self.updates
+        params, expected = self.parts.sync.flat.param_vector, -RATE * self.optimizer.updates
         if max(abs(params.max() - expected), abs(params.min() - expected)) > 1e-3 * abs(expected):
             raise RankwiseError(
                 f"mode {self.mode}, sum of {len(params)}: got parameters from {params.min()} to {params.max()}, "
@@ -142,98 +89,112 @@ class ModeSum:
             )
 
 
-class RawSum:
-    """MPI_Allreduce of a vector, in place, as written by hand."""
+@dataclass(frozen=True, slots=True)
+class VectorSums:
+    """Sums of one vector by several modes, in ``rounds`` of so many ``sums`` (0: as many as take 0.03 s)."""
 
-    def __init__(self, topology: Topology, n: int, task: Task) -> None:
-        self.topology = topology
-        self.timer = SyncTimer(topology, task.most)
-        self.vector = np.ones(n, task.dtype)
-        self.reducer = Allreduce(topology.comm, self.vector)
+    topology: Topology
+    stop: StopFlag
+    modes: Sequence[str]
+    dtype: str
+    rounds: int
+    sums: int = 0
 
-    def run(self, count: int) -> float:
-        """Take sums, each of a vector just written as a gradient is; return seconds as ModeSum does. Collective."""
-        self.topology.comm.Barrier()
-        self.timer.steps = 0
-        for _ in range(count):
-            self.vector.fill(1)
-            np.multiply(self.vector, 0.5, out=self.vector)
+    def measure(self, n: int) -> dict[str, Any]:
+        """Sum vectors of one length: MPI_Allreduce and the modes in turn. Collective; raises JobError on all ranks."""
+        comm = self.topology.comm
+        together(comm, lambda: self._check_memory(n))
+        with closing(self.topology) as stack:
+            runners = [self._start_raw(n), *(self._start(n, mode, stack) for mode in self.modes)]
+            comm.Barrier()
             start = time.perf_counter()
-            self.reducer.sum()
-            self.timer.add(start, time.perf_counter())
-        return machine.slowest(self.topology.comm, self.timer.close_epoch().transfer_median_s)
-
-
-def one_size(topology: Topology, task: Task, n: int, stop: StopFlag) -> dict[str, Any]:
-    """Sum vectors of one length. Collective; what was opened is closed also if all ranks raise a JobError."""
-    together(topology.comm, lambda: _check_room(topology, task, n))
-    sums: dict[str, ModeSum] = {}
-    ended: JobError | None = None
-    result: dict[str, Any] = {}
-    try:
-        raw = RawSum(topology, n, task)
-        for mode in task.modes:
-            sums[mode] = ModeSum(topology, mode, n, task, stop)
-        result = _in_turn(topology, task, raw, sums)
-        for one in sums.values():
-            together(topology.comm, one.check)
-    except JobError as error:
-        ended = error
-    for one in sums.values():
-        one.sync.close()
-    if ended:
-        raise ended
-    return {"n": n, **result}
-
-
-def _check_room(topology: Topology, task: Task, n: int) -> None:
-    """Raise RankwiseError before memory is touched that is not there: the system would kill some process for it.
-
-    One rank of the node looks, for no two would see the same.
-    """
-    if topology.local.rank:
-        return
-    vectors = 1 + 2 * len(task.modes)  # each mode has parameters and a gradient
-    needed, there = topology.local.size * vectors * n * np.dtype(task.dtype).itemsize, machine.available_bytes()
-    if 0 < there < needed:
-        raise RankwiseError(
-            f"this node needs {needed / 1e9:.4g} GB for sums of {n:,} numbers, {there / 1e9:.4g} GB are available; "
-            "give smaller --sizes or fewer modes"
-        )
-
-
-def _in_turn(topology: Topology, task: Task, raw: RawSum, sums: dict[str, ModeSum]) -> dict[str, Any]:
-    """Let MPI_Allreduce and the modes take turns."""
-    topology.comm.Barrier()
-    start = time.perf_counter()
-    raw.run(2)
-    for one in sums.values():
-        one.run(2, update=False)
-        one.run(2, update=True)
-    once = machine.slowest(topology.comm, time.perf_counter() - start) / (4 * len(sums) + 2)
-    count = task.sums or max(3, min(MOST, int(ROUND_S / once)))
-    raw_s: list[float] = []
-    sum_s: dict[str, list[float]] = {mode: [] for mode in sums}
-    step_s: dict[str, list[float]] = {mode: [] for mode in sums}
-    for k in range(task.rounds):
-        raw_s.append(raw.run(count))
-        for i in range(len(sums)):
-            mode = list(sums)[(i + k) % len(sums)]
-            sum_s[mode].append(sums[mode].run(count, update=False)[0])
-            step_s[mode].append(sums[mode].run(count, update=True)[1])
-    modes = {
-        mode: {
-            **interval(sum_s[mode]).seconds(),
-            "bytes": sums[mode].bytes,
-            "ratio": statistics.median(raw_s) / statistics.median(sum_s[mode]),
-            "step_s": statistics.median(step_s[mode]),
+            for runner in runners:
+                runner.time(2, update=False)
+                runner.time(2, update=True)
+            once = machine.slowest(comm, time.perf_counter() - start) / (4 * len(runners))
+            count = self.sums or steps_in(ROUND_S, once, fewest=3, most=MOST)
+            sum_s: dict[str, list[float]] = {runner.mode: [] for runner in runners}
+            step_s: dict[str, list[float]] = {runner.mode: [] for runner in runners}
+            for k in range(self.rounds):
+                for runner in (runners[i] for i in order(len(runners), k)):
+                    sum_s[runner.mode].append(runner.time(count, update=False)[0])
+                    step_s[runner.mode].append(runner.time(count, update=True)[1])
+            for runner in runners[1:]:
+                together(comm, runner.check)
+        modes = {
+            runner.mode: {
+                **interval(sum_s[runner.mode]).seconds(),
+                "bytes": runner.parts.sync.exchanged_bytes,
+                "ratio": statistics.median(sum_s[RAW]) / statistics.median(sum_s[runner.mode]),
+                "step_s": statistics.median(step_s[runner.mode]),
+            }
+            for runner in runners[1:]
         }
-        for mode in sums
-    }
-    return {"count": count, "raw": interval(raw_s).seconds(), "modes": modes}
+        return {"n": n, "count": count, "raw": interval(sum_s[RAW]).seconds(), "modes": modes}
+
+    def _check_memory(self, n: int) -> None:
+        """Raise RankwiseError before memory is touched that is not there: the system would kill some process for it.
+
+        One rank of the node looks, for no two would see the same.
+        """
+        local = self.topology.local
+        vectors = 1 + 2 * len(self.modes)  # each mode has parameters and a gradient
+        needed = local.size * vectors * n * np.dtype(self.dtype).itemsize
+        there = machine.available_bytes() if local.rank == 0 else 0
+        if 0 < there < needed:
+            raise RankwiseError(
+                f"this node needs {needed / 1e9:.4g} GB for sums of {n:,} numbers, {there / 1e9:.4g} GB are available; "
+                "give smaller --sizes or fewer modes"
+            )
+
+    def _start(self, n: int, mode: str, stack: ExitStack) -> SumRunner:
+        """Start a mode on a model that is one vector; each rank has one row. Collective; raises JobError."""
+        size = self.topology.comm.size
+
+        def loss_grad(params: Views, x: Array, y: Array, grads: Views, ready: object) -> float:  # noqa: ARG001
+            grads["v"].fill(len(x))
+            return 0.0
+
+        model: Any = SimpleNamespace(loss=MeanSquaredError(), shapes=lambda: {"v": (n,)}, loss_grad=loss_grad)
+        config = RunConfig(mode=mode, optimizer="sgd", dtype=self.dtype, batch_size=size, learning_rate=RATE)
+        timer, counts = SyncTimer(self.topology, MOST), np.ones((size, 1), np.int64)
+        setup = SyncSetup(self.topology, model, config, timer, counts, lambda _, blocks: SwitchedSgd(blocks, config))
+        sync = MODES[mode].build(setup)
+        stack.callback(sync.close)
+        sync.state.broadcast()
+        optimizer = sync.state.optimizer
+        assert isinstance(optimizer, SwitchedSgd)
+        rows, none = np.ones((1, 2), self.dtype), np.zeros(1, np.int64)
+        loader = BatchLoader(
+            rows, rows[:, :1], MeanSquaredError().encode, 1, sync.row_counts, lambda epoch: none, fixed=True,  # noqa: ARG005
+            allocate=sync.allocate_rows,
+        )  # fmt: skip
+        parts, batches = TrainingParts(mode, sync, timer, loader), itertools.repeat((next(loader.epoch(1)), RATE))
+        return SumRunner(self.topology, self.stop, config, parts, batches, optimizer)
+
+    def _start_raw(self, n: int) -> SumRunner:
+        """Return steps that write a vector and sum it by MPI_Allreduce in place, as one would by hand."""
+        timer, vector = SyncTimer(self.topology, MOST), np.ones(n, self.dtype)
+        reducer, now = Allreduce(self.topology.comm, vector), time.perf_counter
+
+        def backward(*_: object, **__: object) -> float:
+            vector.fill(1)
+            np.multiply(vector, 0.5, out=vector)
+            return 0.0
+
+        def step(*_: object, **__: object) -> int:
+            start = now()
+            reducer.sum()
+            timer.add(start, now())
+            return 0
+
+        sync: Any = SimpleNamespace(meter=StepMeter(timer, [n]), backward=backward, step=step)
+        nothing: Any = None
+        parts, batches = TrainingParts(RAW, sync, timer, nothing), itertools.repeat((nothing, RATE))
+        return SumRunner(self.topology, self.stop, RunConfig(), parts, batches, SwitchedSgd([], RunConfig()))
 
 
 def measure(topology: Topology, bench: BenchConfig, stop: StopFlag) -> dict[str, Any]:
     """Sum vectors of every length. Collective."""
-    task = Task(bench.chosen, bench.dtype, bench.rounds, bench.steps)
-    return {"sizes": [one_size(topology, task, n, stop) for n in bench.vector_sizes]}
+    sums = VectorSums(topology, stop, bench.mode.split(","), bench.dtype, bench.rounds, bench.steps)
+    return {"sizes": [sums.measure(n) for n in bench.vector_sizes]}

@@ -11,10 +11,7 @@ SLOW, SKEW, NAN, DIVERGE, HANG, DIE = "slow", "skew", "nan", "diverge", "hang", 
 PARAMETERS: dict[str, tuple[str, ...]] = {
     SLOW: ("rank", "x"),
     SKEW: (),
-    NAN: ("rank", "step"),
-    DIVERGE: ("rank", "step"),
-    HANG: ("rank", "step"),
-    DIE: ("rank", "step"),
+    **dict.fromkeys((NAN, DIVERGE, HANG, DIE), ("rank", "step")),
 }
 EXAMPLES = {"rank": "1", "step": "50", "x": "3"}
 LOWEST = {"rank": 0, "step": 1}
@@ -41,7 +38,7 @@ class Fault:
 
 def parse(text: str) -> tuple[Fault, ...]:
     """Return the faults of ``kind:name=value,name=value; kind; ...``; none for an empty text. Raises ConfigError."""
-    faults = tuple(_fault(part.strip()) for part in text.split(";")) if text.strip() else ()
+    faults = tuple(_fault(one.strip()) for one in text.split(";")) if text.strip() else ()
     for i, fault in enumerate(faults):
         if any((fault.kind, fault.rank) == (other.kind, other.rank) for other in faults[:i]):
             whose = "" if fault.rank is None else f" of rank {fault.rank}"
@@ -54,9 +51,8 @@ def of_job(text: str, n_ranks: int) -> tuple[Fault, ...]:
     faults = parse(text)
     for fault in faults:
         if fault.rank is not None and fault.rank >= n_ranks:
-            raise ConfigError(
-                f"inject: {fault}: there is no rank {fault.rank}; this job's ranks are 0 to {n_ranks - 1}"
-            )
+            ranks = f"this job's ranks are 0 to {n_ranks - 1}"
+            raise ConfigError(f"inject: {fault}: there is no rank {fault.rank}; {ranks}")
     return faults
 
 
@@ -64,51 +60,44 @@ def check_steps(faults: tuple[Fault, ...], n_steps: int) -> None:
     """Raise ConfigError for a fault that would come after a run of ``n_steps`` steps."""
     for fault in faults:
         if fault.step > n_steps:
-            raise ConfigError(
-                f"inject: {fault}: the run has {n_steps} steps, counted over all epochs; take an earlier one, "
-                "or raise --epochs"
-            )
-
-
-def _usage(kind: str) -> str:
-    return f"{kind}:{','.join(f'{name}={EXAMPLES[name]}' for name in PARAMETERS[kind])}"
+            remedy = "take an earlier one, or raise --epochs"
+            raise ConfigError(f"inject: {fault}: the run has {n_steps} steps, counted over all epochs; {remedy}")
 
 
 def _fault(text: str) -> Fault:
     """Read ``kind:name=value,...``."""
-    kind, colon, rest = (part.strip() for part in text.partition(":"))
+    kind, colon, rest = (one.strip() for one in text.partition(":"))
     if kind not in PARAMETERS:
         raise ConfigError(unknown_value("inject", kind[:80], PARAMETERS))
-    if colon and not PARAMETERS[kind]:
-        raise ConfigError(f"inject: {kind}: got {rest[:80]!r}; it takes no parameters, write {kind}")
+    names, what = PARAMETERS[kind], f"inject: {kind}"
+    usage = f"{kind}:{','.join(f'{name}={EXAMPLES[name]}' for name in names)}"
+    if colon and not names:
+        raise ConfigError(f"{what}: got {rest[:80]!r}; it takes no parameters, write {kind}")
     values: dict[str, Any] = {}
-    for part in rest.split(",") if colon else ():
-        name, equals, value = (piece.strip() for piece in part.partition("="))
+    for one in rest.split(",") if colon else ():
+        name, equals, value = (word.strip() for word in one.partition("="))
         if not equals:
-            raise ConfigError(f"inject: {kind}: got {part[:80]!r}; allowed is name=value, as in {_usage(kind)}")
-        if name not in PARAMETERS[kind]:
-            raise ConfigError(unknown_value(f"inject: {kind}", name[:80], PARAMETERS[kind]))
+            raise ConfigError(f"{what}: got {one[:80]!r}; allowed is name=value, as in {usage}")
+        if name not in names:
+            raise ConfigError(unknown_value(what, name[:80], names))
         if name in values:
-            raise ConfigError(f"inject: {kind}: {name} stands there twice; give it once")
-        values[name] = _factor(kind, value) if name == "x" else _whole(kind, name, value)
-    if "rank" in PARAMETERS[kind] and "rank" not in values:
-        raise ConfigError(f"inject: {kind}: rank is missing; write {_usage(kind)}")
+            raise ConfigError(f"{what}: {name} stands there twice; give it once")
+        values[name] = _number(f"{what}: {name}", name, value)
+    if "rank" in names and "rank" not in values:
+        raise ConfigError(f"{what}: rank is missing; write {usage}")
     return Fault(kind, **values)
 
 
-def _whole(kind: str, name: str, text: str) -> int:
-    low = LOWEST[name]
-    number = int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(MANY)) else -1
-    if not low <= number <= MANY:
-        raise ConfigError(f"inject: {kind}: {name}: got {text[:80]!r}; allowed is a whole number from {low} to {MANY}")
-    return number
-
-
-def _factor(kind: str, text: str) -> float:
+def _number(what: str, name: str, text: str) -> float:
+    """Return a parameter's value: whole from its lowest on, or a factor above 1."""
     try:
-        number = float(text)
-    except ValueError:
+        number = float(text) if name == "x" else int(text) if text.isascii() and text.isdigit() else math.nan
+    except ValueError:  # int() also refuses thousands of digits
         number = math.nan
-    if not 1 < number <= SLOWEST:
-        raise ConfigError(f"inject: {kind}: x: got {text[:80]!r}; allowed is a number above 1, at most {SLOWEST:g}")
+    if name == "x":
+        fits, allowed = 1 < number <= SLOWEST, f"a number above 1, at most {SLOWEST:g}"
+    else:
+        fits, allowed = LOWEST[name] <= number <= MANY, f"a whole number from {LOWEST[name]} to {MANY}"
+    if not fits:
+        raise ConfigError(f"{what}: got {text[:80]!r}; allowed is {allowed}")
     return number

@@ -15,20 +15,31 @@ if TYPE_CHECKING:
 MESSAGE_FIRST_S = 2.0
 FAULT_TOLERANT = "OMPI_MCA_mpi_ft_enable"
 """Set by ``mpirun --with-ft ulfm``."""
-TELLS_OF_DEATHS = {
+REPORTS_DEATHS = {
     "OMPI_MCA_coll": "^han,cuda,hcoll,portals4",
     "OMPI_MCA_coll_tuned_use_dynamic_rules": "1",
     "OMPI_MCA_coll_tuned_allgather_algorithm": "4",
     "OMPI_MCA_coll_tuned_allgatherv_algorithm": "3",
 }
-"""For Open MPI 5.0: the first two of these components, and what it gathers small messages by if not told to use rings
-(``sparbit``), return success when ranks have died and nothing came."""
-LOCAL_RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
+"""For Open MPI 5.0: the first two of these components return success when ranks have died and nothing came, and so does
+``sparbit``, which gathers small messages unless it is told to use rings."""
+RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
+
+
+def _first_number(variables: tuple[str, ...], default: int) -> int:
+    """Return the first of these environment variables that is a whole number."""
+    return next((int(os.environ[name]) for name in variables if os.environ.get(name, "").isdigit()), default)
 
 
 def launcher_rank() -> int:
-    """Return the rank the launcher gave this process, which is known without MPI; 0 without a launcher."""
-    return int(next((os.environ[v] for v in LOCAL_RANKS if os.environ.get(v, "").isdigit()), "0"))
+    """Return the rank that the launcher gave this process, without MPI; 0 without a launcher."""
+    return _first_number(RANK_VARIABLES, 0)
+
+
+def own_mpirun() -> str:
+    """Return the launcher of this Python environment, or else the name under which to look for one."""
+    own = Path(sys.prefix) / "bin" / "mpirun"
+    return str(own) if own.exists() else "mpirun"
 
 
 def start_mpi() -> "MPI.Intracomm":
@@ -38,7 +49,7 @@ def start_mpi() -> "MPI.Intracomm":
     """
     os.environ.setdefault("MPI4PY_CHECK_MPIEXEC", "0")  # our message is enough, and comes once
     os.environ.setdefault("OMPI_MCA_osc", "^ucx")  # the wheel's complains on every rank when memory is shared
-    for name, value in TELLS_OF_DEATHS.items() if FAULT_TOLERANT in os.environ else ():
+    for name, value in REPORTS_DEATHS.items() if FAULT_TOLERANT in os.environ else ():
         os.environ.setdefault(name, value)
     import mpi4py
 
@@ -51,47 +62,34 @@ def start_mpi() -> "MPI.Intracomm":
             "no MPI library found; pip install 'rankwise[mpich]', or load your site's MPI module "
             f"and set MPI4PY_LIBMPI to its libmpi.so ({str(error).splitlines()[0]})"
         ) from error
-    vendor = MPI.get_vendor()[0]
-    own_mpirun = Path(sys.prefix) / "bin" / "mpirun"
-    use = str(own_mpirun) if own_mpirun.exists() else shutil.which("mpirun") or "mpirun"
+    vendor, use = MPI.get_vendor()[0], shutil.which(own_mpirun()) or "mpirun"
     if "OMPI_COMM_WORLD_SIZE" in os.environ and vendor != "Open MPI":
         raise LaunchError(f"started by Open MPI's mpirun, but the MPI library is {vendor}'s; start with {use}")
     # Not for threads of ours: at this level MPICH's waiting gives way to other processes. Without it, 4 ranks on
     # 2 cores took 24 ms instead of 0.3 ms for a sum of 5,000 floats.
     if not MPI.Is_initialized():
         MPI.Init_thread(MPI.THREAD_MULTIPLE)
-    expected = _expected_size()
+    # SLURM_NTASKS is no help: under mpirun inside sbatch it is the number of nodes
+    slurm = () if any(name.startswith("PMI") for name in os.environ) else ("SLURM_STEP_NUM_TASKS",)
+    expected = _first_number(("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", *slurm), 1)
     if MPI.COMM_WORLD.size == 1 and expected > 1:
         MPI.Finalize()
-        srun = "SLURM_STEP_NUM_TASKS" in os.environ
-        remedy = "srun --mpi=pmi2 (see srun --mpi=list), or mpirun inside sbatch" if srun else use
+        if "SLURM_STEP_NUM_TASKS" in os.environ:
+            use = "srun --mpi=pmi2 (see srun --mpi=list), or mpirun inside sbatch"
         raise LaunchError(
             f"the launcher started {expected} processes, but to the MPI library ({vendor}) each is rank 0 of 1; "
-            f"start with {remedy}"
+            f"start with {use}"
         )
     return MPI.COMM_WORLD
 
 
 def connect() -> "MPI.Intracomm | int":
-    """Return a communicator of all ranks of our own, or, once rank 0 has said why there is none, the exit code."""
+    """Return a communicator of our own with all ranks, or the exit code, once rank 0 has said why there is none."""
     try:
         return start_mpi().Dup()
     except LaunchError as error:
         if launcher_rank() == 0:
             sys.stderr.write(f"rankwise: {error}\n")
-        else:  # a launcher may kill all at the first bad end, and that must not come before the message
+        else:  # a launcher may kill all ranks when the first one fails, which must not come before the message
             time.sleep(MESSAGE_FIRST_S)
         return error.exit_code
-
-
-def _expected_size() -> int:
-    """Return how many processes the launcher says it started, 1 if it says nothing.
-
-    SLURM_NTASKS is no help: under mpirun inside sbatch it is the number of nodes.
-    """
-    for variable in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE"):
-        if os.environ.get(variable, "").isdigit():
-            return int(os.environ[variable])
-    if not any(name.startswith("PMI") for name in os.environ) and os.environ.get("SLURM_STEP_NUM_TASKS", "").isdigit():
-        return int(os.environ["SLURM_STEP_NUM_TASKS"])
-    return 1

@@ -1,8 +1,10 @@
-"""The frame of a command that measures on all ranks: start MPI, agree on the options, end together."""
+"""The frame of a command that runs on all ranks: start MPI, agree on the options, end together."""
 
 import os
 import sys
+import traceback
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from workers.launch.mpi import connect
@@ -10,15 +12,56 @@ from workers.launch.mpi import connect
 if TYPE_CHECKING:
     from mpi4py import MPI
 
+    from common.errors import JobError
     from common.progress import RankStatus
     from workers.launch.signals import StopFlag
 
-Act = Callable[["MPI.Intracomm", list[str], "StopFlag", "RankStatus"], int]
-"""Does the work, given the command line; returns the exit code, or raises JobError on all ranks."""
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a command finds on a rank: a communicator of all, the command line, whether to stop, and where it is."""
+
+    comm: "MPI.Intracomm"
+    arguments: list[str]
+    stop: "StopFlag"
+    rank_status: "RankStatus"
+
+    def agree(self, parse: Callable[[], Any], *kinds: type, environment: bool = False) -> Any:
+        """Return the options that rank 0 parsed, one object of each kind, or the exit code if it has printed help.
+
+        ``environment``: whether variables set options too. Raises JobError, also if the ranks' texts differ.
+        """
+        import msgpack
+
+        from common.config import from_dict
+        from ps.comm.agreement import at_root, same_everywhere
+        from workers.launch import cli
+
+        def plain() -> Any:
+            parsed = parse()
+            configs = parsed if isinstance(parsed, tuple) else (parsed,)
+            return parsed if isinstance(parsed, int) else [asdict(config) for config in configs]
+
+        texts = [self.arguments, cli.environment() if environment else []]
+        given = msgpack.packb([[os.fsencode(text) for text in some] for some in texts])  # they need not be UTF-8
+        what = f"command line or {cli.PREFIX} environment" if environment else "command line"
+        same_everywhere(self.comm, given, what, "start all ranks with the same one")
+        agreed = at_root(self.comm, plain)
+        return agreed if isinstance(agreed, int) else [from_dict(*pair) for pair in zip(kinds, agreed, strict=True)]
+
+    def report(self, error: "JobError") -> None:
+        """Print an error that all ranks agreed on, while it is handled; with its traceback if that was asked for."""
+        sys.stderr.write(f"rankwise: {error}\n")
+        if self.rank_status.debug:
+            traceback.print_exc()
+        sys.stderr.flush()
 
 
-def run(act: Act) -> int:
-    """Do it on this rank; return its exit code. What all ranks agreed to end with, rank 0 says once."""
+def run(act: Callable[[Context], int]) -> int:
+    """Do a command's work on this rank; return the exit code, which ``act`` returns.
+
+    If ``act`` raises JobError on all ranks instead, rank 0 prints it.
+    """
     comm = connect()
     if isinstance(comm, int):
         return comm
@@ -31,24 +74,12 @@ def run(act: Act) -> int:
 
     rank_status = RankStatus()
     with abort_on_error(comm, rank_status):
-        stop = StopFlag(rank_status.cells, comm.Abort)
+        context = Context(comm, sys.argv[1:], StopFlag(rank_status.cells, comm.Abort), rank_status)
         try:
-            code = act(comm, sys.argv[1:], stop, rank_status)
+            code = act(context)
         except JobError as error:
             if comm.rank == 0:
-                sys.stderr.write(f"rankwise: {error}\n")
-                sys.stderr.flush()
+                context.report(error)
             code = error.exit_code
-        stop.over()
+        context.stop.over()
     return code
-
-
-def agree(comm: "MPI.Intracomm", texts: list[str], parse: Callable[[], Any], what: str = "command line") -> Any:
-    """Return what rank 0 parsed (plain values), once all ranks have shown the same texts. Raises JobError."""
-    import msgpack
-
-    from ps.comm.agreement import at_root, same_everywhere
-
-    given = msgpack.packb([os.fsencode(text) for text in texts])  # as bytes, for they need not be UTF-8
-    same_everywhere(comm, given, what, "start all ranks with the same one")
-    return at_root(comm, parse)

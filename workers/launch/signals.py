@@ -12,15 +12,16 @@ from common.progress import ABORT_SIGNAL, SIGNAL
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 ECHO_S = 1.0
-"""A launcher forwards Ctrl-C while the terminal sends it too: the same wish, not a second one."""
+"""A launcher forwards Ctrl-C while the terminal sends it too: that is one request, not two."""
 
 
 class StopFlag:
     """Remembers the first signal; a second one ends the process at once, with 128 + its number.
 
-    Python runs handlers between two of its own instructions, so not while this rank waits in MPI for one that
-    never comes. A thread that reads the interpreter's wake-up pipe hears of every signal at once. So it does when the
-    witness of this node has it end the job, with ``abort``. ``cells``: where the witness reads why this process ended.
+    Python runs handlers between two of its own instructions, so not while this rank waits in MPI for one that never
+    comes. A thread that reads the interpreter's wake-up pipe notices every signal at once, also the one by which the
+    watchdog of this node asks for the end of the job, with ``abort``. In ``cells`` the watchdog reads why this process
+    ended.
     """
 
     def __init__(self, cells: "memoryview[int]", abort: Callable[[int], object]) -> None:
@@ -31,14 +32,11 @@ class StopFlag:
         signal.set_wakeup_fd(end, warn_on_full_buffer=False)
         for number in SIGNALS:
             signal.signal(number, self._handle)
-        signal.signal(ABORT_SIGNAL, self._leave_to_thread)
+        signal.signal(ABORT_SIGNAL, lambda *_: None)  # left to the thread
         threading.Thread(target=self._watch, name="signals", daemon=True).start()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         self.signal = self.signal or number
-
-    def _leave_to_thread(self, number: int, frame: FrameType | None) -> None:
-        pass
 
     def _watch(self) -> None:
         first = 0.0

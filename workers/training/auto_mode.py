@@ -3,8 +3,8 @@
 import itertools
 import math
 import statistics
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,12 @@ from common.nn.schedules import learning_rates
 from ps.comm.topology import Topology
 from ps.sync.modes import MODES
 from workers.training.build import TrainingParts, assemble
+from workers.training.timed_steps import take_steps
 
 TRIAL_S = 0.2
 FEWEST, MOST = 3, 100
+NO_STOP = SimpleNamespace(signal=0)
+"""Signals during the trials stop the run after its first step."""
 
 
 def pick_fastest(
@@ -64,27 +67,20 @@ def _try(comm: MPI.Comm, parts: TrainingParts, config: RunConfig, tick: Callable
     ahead = np.array([parts.loader.ahead])  # batches that lie in memory at the same time, on every rank
     comm.Allreduce(MPI.IN_PLACE, ahead, MPI.MIN)
     batches = list(itertools.islice(parts.loader.epoch(1), int(ahead[0])))
-    _steps(parts, batches, rate, 1, tick)
-    first = np.array(_steps(parts, batches, rate, 1, tick))
-    comm.Allreduce(MPI.IN_PLACE, first, MPI.MAX)
-    count = min(MOST, max(FEWEST, int(TRIAL_S / float(first[0]))))
-    times = np.array(_steps(parts, batches, rate, count, tick))
-    comm.Allreduce(MPI.IN_PLACE, times, MPI.MAX)
-    seconds: list[float] = times.tolist()
-    return seconds
 
+    def endless() -> Iterator[tuple[Batch, float]]:
+        for batch in itertools.cycle(batches):
+            yield batch, rate
+            tick()
 
-def _steps(
-    parts: TrainingParts, batches: list[Batch], rate: float, count: int, tick: Callable[[], object]
-) -> list[float]:
-    """Take steps, batch after batch; return this rank's seconds of each."""
-    sync, seconds = parts.sync, []
-    for k in range(count):
-        batch = batches[k % len(batches)]
-        start = time.perf_counter()
-        loss_sum = sync.backward(batch, rate, sample=False)
-        sync.step(batch, loss_sum, stop=False, sample=False)
-        seconds.append(time.perf_counter() - start)
-        parts.timer.forget()
-        tick()
-    return seconds
+    turns = endless()
+
+    def seconds(count: int) -> list[float]:
+        clocks = take_steps(comm, parts.sync, turns, count, NO_STOP, clocks=True)
+        slowest = clocks.end - clocks.begin
+        comm.Allreduce(MPI.IN_PLACE, slowest, MPI.MAX)
+        found: list[float] = slowest.tolist()
+        return found
+
+    seconds(1)
+    return seconds(min(MOST, max(FEWEST, int(TRIAL_S / seconds(1)[0]))))

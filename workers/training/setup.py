@@ -30,7 +30,7 @@ from ps.sync.modes import AUTO, MODES, help_lines
 from ps.text.stdout import warn
 from workers.checkpoint.checkpointing import Checkpointing
 from workers.checkpoint.resume import Origin, open_origin
-from workers.launch import fault_spec, run_options
+from workers.launch import cli, fault_spec, run_options
 from workers.launch.blas_threads import limit_threads
 from workers.launch.signals import StopFlag
 from workers.training import fault_injection
@@ -47,7 +47,7 @@ from workers.training.step_faults import StepFaults
 
 def configure(comm: MPI.Comm, arguments: list[str]) -> RunConfig | int:
     """Return the configuration all ranks agree on, or the exit code after ``--help``. Raises JobError."""
-    environment = sorted(f"{k}={v}" for k, v in os.environ.items() if k.startswith(run_options.PREFIX))
+    environment = sorted(f"{k}={v}" for k, v in os.environ.items() if k.startswith(cli.PREFIX))
     # as bytes, for they need not be UTF-8; parsing will say so
     given = msgpack.packb([[os.fsencode(text) for text in texts] for texts in (arguments, environment)])
     same_everywhere(comm, given, "command line or RANKWISE_ environment", "start all ranks with the same one")

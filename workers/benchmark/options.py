@@ -1,0 +1,169 @@
+"""The options of workers.bench and of workers.compare."""
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.config import ACTIVATIONS, DTYPES, OPTIMIZERS, RunConfig, check_options, option, unknown_value
+from common.errors import ConfigError
+from workers.launch import cli
+from workers.launch.run_options import parse_with
+
+BENCH = "Measure a model and sync modes on this cluster: mpirun -np 4 python -m workers.bench --layers 784,128,10"
+COMPARE = (
+    "Compare sync modes on the configuration and the data of a run, in turn in one job: "
+    "mpirun -np 4 python -m workers.compare --modes allreduce,shared --config run.toml"
+)
+KINDS = ("sync-only", "strong", "weak")
+SIZES = (10, 1000, 100_000, 10_000_000)
+LARGEST_LAYER, LONGEST_VECTOR = 10**6, 10**10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchConfig:
+    """All options of a benchmark; checked when made."""
+
+    layers: str = option("784,128,10", "sizes from the input to the output; one output: a regression with mse")
+    batch: int = option(128, "rows of all ranks together in a step; with --weak of each rank", low=1)
+    mode: str = option("", "sync modes with commas between them, measured in turn; default: all: {modes}")
+    steps: int = option(0, "steps of a round; 0: as many as take a quarter of a second")
+    rounds: int = option(9, "repeats, over which medians are taken", low=1, high=1000)
+    rows: int = option(
+        0, "rows of the data, cut to whole batches (--weak: of each rank); 0: 32 batches, or as many as 32 MB hold"
+    )
+    activation: str = option("relu", "activation of the hidden layers", choices=ACTIVATIONS)
+    optimizer: str = option("sgd", "update rule", choices=OPTIMIZERS)
+    learning_rate: float = option(0.001, "step size", high=1e30, excluded="low")
+    dtype: str = option("float32", "of parameters, gradients and data", choices=DTYPES)
+    seed: int = option(0, "of data and initial weights", high=2**32 - 1)
+    sync_only: bool = option(False, "only sum vectors, next to MPI_Allreduce")
+    sizes: str = option("", "their lengths: 1e1,1e3 or 1e1..1e7; default: 1e1,1e3,1e5,1e7")
+    strong: bool = option(False, "scaling table from 1 rank to all, the same batch in all")
+    weak: bool = option(False, "scaling table from 1 rank to all, the same batch per rank")
+    json: str = option("", "write the figures to this file, too")
+    ranks_per_node: int = option(0, "pretend that so many ranks share a node (for tests); 0: as it is")
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        asked = [f"--{kind}" for kind in KINDS if getattr(self, kind.replace("-", "_"))]
+        if len(asked) > 1:
+            raise ConfigError(f"{' and '.join(asked)}: exclude each other; give one of them")
+        if self.sizes and not self.sync_only:
+            raise ConfigError("sizes: are of vectors that --sync-only sums; add it, or leave --sizes out")
+        if 0 < self.rows < self.batch:
+            raise ConfigError(f"rows: got {self.rows}; allowed is at least one batch, {self.batch}, or 0")
+        _ = self.vector_sizes, self.run_config(self.batch)
+
+    @property
+    def kind(self) -> str:
+        """What is measured: steps, sync-only, strong or weak."""
+        return next((kind for kind in KINDS if getattr(self, kind.replace("-", "_"))), "steps")
+
+    @property
+    def layer_sizes(self) -> tuple[int, ...]:
+        """``layers`` as numbers. Raises ConfigError."""
+        sizes = tuple(int(n) if re.fullmatch(r"\d{1,9}", n) else 0 for n in self.layers.split(","))
+        if len(sizes) < 2 or not all(1 <= n <= LARGEST_LAYER for n in sizes):
+            raise ConfigError(
+                f"layers: got {self.layers[:80]!r}; allowed are at least two whole numbers from 1 to {LARGEST_LAYER} "
+                "with commas between them, such as 784,128,10"
+            )
+        return sizes
+
+    @property
+    def vector_sizes(self) -> tuple[int, ...]:
+        """``sizes`` as numbers. Raises ConfigError."""
+        return _lengths(self.sizes) if self.sizes else SIZES
+
+    def run_config(self, batch: int) -> RunConfig:
+        """Return the configuration of a run that trains like this. Raises ConfigError."""
+        sizes = self.layer_sizes
+        model = "mlp" if len(sizes) > 2 else "linear" if sizes[-1] == 1 else "softmax"
+        same = {name: getattr(self, name) for name in ("activation", "optimizer", "learning_rate", "dtype", "seed")}
+        return RunConfig(model=model, hidden=sizes[1:-1] or (1,), batch_size=batch, **same)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompareConfig:
+    """The options a comparison has besides those of a run; checked when made."""
+
+    modes: str = option("", "sync modes with commas between them; default: all")
+    trials: int = option(5, "trainings of each mode, over which medians are taken", low=1, high=1000)
+    steps: int = option(0, "timed steps of a trial; 0: an epoch, or what takes 0.25 to 2 seconds")
+    sizes: str = option("", "also sum vectors of so many numbers, and fit latency and bandwidth: 1e3,1e5,1e7")
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        _ = self.vector_sizes
+
+    @property
+    def vector_sizes(self) -> tuple[int, ...]:
+        """``sizes`` as numbers, ascending, each once. Raises ConfigError."""
+        return tuple(sorted(set(_lengths(self.sizes)))) if self.sizes else ()
+
+
+def parse_bench(arguments: list[str], modes: Sequence[str]) -> BenchConfig | int:
+    """Return the options, or the exit code after printing help. Raises ConfigError."""
+    command = cli.Command("python -m workers.bench", BENCH, (BenchConfig,), {"modes": ", ".join(modes)})
+    values = cli.parse(command, arguments)
+    if isinstance(values, int):
+        return values
+    config = BenchConfig(**values)
+    path = Path(config.json).absolute() if config.json else None
+    if path and (path.is_dir() or not path.parent.is_dir()):
+        raise ConfigError(f"json: got {config.json!r}; allowed is a file in a folder that exists")
+    return dataclasses.replace(config, mode=_names("mode", config.mode, modes), json=str(path or ""))
+
+
+def parse_compare(
+    arguments: list[str], known: Mapping[str, str], modes: Iterable[str]
+) -> tuple[RunConfig, CompareConfig] | int:
+    """Return both parts of the options, or the exit code after printing help or version.
+
+    ``known``: name and help line of what a run's mode may be; ``modes``: those to compare. Raises ConfigError.
+    """
+    if any(text == "--mode" or text.startswith("--mode=") for text in arguments):
+        raise ConfigError("mode: is of a run; a comparison takes --modes, with commas between them")
+    hidden = ("mode", "inject")
+    parsed = parse_with(arguments, known, "python -m workers.compare", COMPARE, CompareConfig, hidden=hidden)
+    if isinstance(parsed, int):
+        return parsed
+    config, own = parsed
+    compare = CompareConfig(**{**own, "modes": _names("modes", own["modes"], modes)})
+    if config.inject:
+        raise ConfigError("inject: a comparison trains without faults; leave it out")
+    return dataclasses.replace(config, mode=compare.modes), compare
+
+
+def _names(option: str, text: str, known: Iterable[str]) -> str:
+    """Return the modes between commas, each once; all if there are none. Raises ConfigError for an unknown one."""
+    names = dict.fromkeys(text.split(",") if text else known)
+    for name in names:
+        if name not in known:
+            raise ConfigError(unknown_value(option, name, known))
+    return ",".join(names)
+
+
+def _lengths(text: str) -> tuple[int, ...]:
+    """Return the lengths that ``1e1,1e3`` or ``1e1..1e7`` (all powers of ten between) means. Raises ConfigError."""
+    first, dots, last = text.partition("..")
+    sizes = [_length(part) for part in ((first, last) if dots else text.split(","))]
+    if dots:
+        sizes = [sizes[0] * 10**k for k in range(12) if sizes[0] * 10**k <= sizes[1]]
+    if not sizes or not all(sizes):
+        raise ConfigError(
+            f"sizes: got {text[:80]!r}; allowed are whole numbers from 1 to 1e10 with commas between them, such as "
+            "1e1,1e3, or all powers of ten between two, such as 1e1..1e7"
+        )
+    return tuple(sizes)
+
+
+def _length(text: str) -> int:
+    """Return a vector's length, 0 if the text is not one."""
+    try:
+        value = float(text)
+    except ValueError:
+        return 0
+    return int(value) if 1 <= value <= LONGEST_VECTOR and value == int(value) else 0
