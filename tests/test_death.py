@@ -128,9 +128,9 @@ def test_the_first_of_several_is_named_though_others_are_looked_into_sooner(
 
 
 @pytest.mark.parametrize(("fault", "words"), [("raise", "ValueError: this is the cause"), ("leave", "SystemExit: 0")])
-def test_a_rank_that_tells_its_own_end_is_not_told_of_again(tmp_path: Path, fault: str, death_notes: str) -> None:
+def test_a_rank_that_tells_its_own_end_is_not_told_of_again(tmp_path: Path, fault: str, words: str) -> None:
     result = run_job(tmp_path, 3, "faulty.py", fault, 1, 2, 5)
-    check(tmp_path, result, 1, death_notes, epoch=2, step=5, phase="compute")
+    check(tmp_path, result, 1, words, epoch=2, step=5, phase="compute")
 
 
 def test_the_witnesses_end_what_the_launcher_leaves(tmp_path: Path, mpi: str) -> None:

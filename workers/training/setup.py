@@ -1,10 +1,8 @@
 """From the command line to a job that is ready to train, agreed on by all ranks."""
 
-import os
 from pathlib import Path
 from typing import Any
 
-import msgpack
 import numpy as np
 from mpi4py import MPI
 
@@ -16,7 +14,7 @@ from common.nn.functional import MeanSquaredError
 from common.nn.mlp import Mlp
 from common.nn.models import Model
 from common.progress import WAITING, RankStatus
-from ps.comm.agreement import at_root, same_everywhere, together
+from ps.comm.agreement import at_root, together
 from ps.comm.topology import Topology
 from ps.coordinator import run_folder
 from ps.coordinator.coordinator import Coordinator, Metric
@@ -26,11 +24,11 @@ from ps.findings import row_balance
 from ps.findings.detectors import before_training
 from ps.findings.verdict import TrainingStart
 from ps.metrics.rank_row import RankRow
-from ps.sync.modes import AUTO, MODES, help_lines
+from ps.sync.modes import AUTO, MODES
 from ps.text.stdout import warn
 from workers.checkpoint.checkpointing import Checkpointing
 from workers.checkpoint.resume import Origin, open_origin
-from workers.launch import cli, fault_spec, run_options
+from workers.launch import fault_spec
 from workers.launch.blas_threads import limit_threads
 from workers.launch.signals import StopFlag
 from workers.training import fault_injection
@@ -43,23 +41,6 @@ from workers.training.loading import load, make_model
 from workers.training.loop import Trainer, TrainingStep
 from workers.training.membership import Membership
 from workers.training.step_faults import StepFaults
-
-
-def configure(comm: MPI.Comm, arguments: list[str]) -> RunConfig | int:
-    """Return the configuration all ranks agree on, or the exit code after ``--help``. Raises JobError."""
-    environment = sorted(f"{k}={v}" for k, v in os.environ.items() if k.startswith(cli.PREFIX))
-    # as bytes, for they need not be UTF-8; parsing will say so
-    given = msgpack.packb([[os.fsencode(text) for text in texts] for texts in (arguments, environment)])
-    same_everywhere(comm, given, "command line or RANKWISE_ environment", "start all ranks with the same one")
-
-    def parse() -> Any:
-        parsed = run_options.parse(arguments, help_lines())
-        return parsed if isinstance(parsed, int) else parsed.as_dict()
-
-    agreed = at_root(comm, parse)
-    if isinstance(agreed, int):
-        return agreed
-    return RunConfig.from_dict(agreed)
 
 
 def find_origin(comm: MPI.Comm, config: RunConfig, rank_status: RankStatus) -> Origin:
