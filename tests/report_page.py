@@ -67,7 +67,7 @@ class Page(HTMLParser):
 def make_page(folder: Path, *runs: Path, **options: Any) -> Page:
     """Make the page of these runs, or of one that never was with the options of ``write_run``."""
     chosen = list(runs) or [write_run(folder / "run", **options)]
-    assert report(chosen, folder / "report.html") == 0
+    assert report(*chosen, output=folder / "report.html") == 0
     return Page(folder / "report.html")
 
 

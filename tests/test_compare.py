@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from common.run_files import LOG_NAME
 from ps.logfile.reader import LogReader
 from ps.logfile.records import Record
 from ps.logfile.schema import Check
@@ -237,6 +238,8 @@ def test_a_log_that_says_too_little_is_no_traceback(tmp_path: Path) -> None:
     }  # fmt: skip
     write_run(tmp_path / "run", epochs=0, more=[("trial", trial), ("trial", {**trial, "curve_loss": [1.0]})])
     from ps.reader.commands.show_comparison import show_comparison
-    from ps.reader.run_view import load
+    from ps.reader.run_view import RunView
 
-    assert show_comparison(load(tmp_path / "run", lambda record: None)) == 0
+    view = RunView(tmp_path / "run" / LOG_NAME)
+    assert len(list(view.read())) == 4
+    assert show_comparison(view) == 0

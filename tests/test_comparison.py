@@ -13,7 +13,7 @@ from ps.logfile.records import Record
 from ps.metrics.median_intervals import LEVEL, interval, slower_p, smallest_p
 from ps.metrics.mode_comparison import FASTEST, SLOWER, UNDECIDED, summarise
 from ps.sync.modes import MODES, help_lines
-from ps.text.comparison_tables import of_fit, of_modes, of_sizes
+from ps.text.tables import of_fit, of_modes, of_sizes
 from workers.benchmark import cost_model
 from workers.benchmark.options import parse_compare as parse
 from workers.benchmark.runner import order

@@ -10,15 +10,16 @@ import pytest
 
 from common.config import RunConfig
 from common.errors import JobError
+from common.run_files import LOG_NAME
 from ps.logfile.schema import Check
+from ps.reader.commands.export import export
 from ps.reader.commands.list_runs import list_runs
 from ps.reader.commands.report import report
 from ps.reader.commands.show import show
 from ps.reader.commands.trace import trace
 from ps.reader.commands.watch import watch
-from ps.reader.export.export import export
 from ps.reader.row_audit import RowAudit
-from ps.reader.run_view import skim
+from ps.reader.run_view import RunView
 from tests.ranks import MPIRUN, PROGRAMS, Result, environment, epochs, finish, mpirun, popen, records
 from tests.watched import events, processes, wait_until
 from workers.checkpoint.checkpoint_file import newest
@@ -67,7 +68,8 @@ def same_model(run: Path, undisturbed: Path) -> None:
 def rows_used(run: Path) -> str:
     """Return what the log says of the use of rows."""
     use = RowAudit()
-    skim(run, use.take)
+    for record in RunView(run / LOG_NAME).read():
+        use.add(record)
     (line,) = use.lines()
     return line
 
@@ -215,11 +217,11 @@ def test_the_log_can_be_read(tmp_path: Path, start: Callable[..., Result], capsy
     assert [e["dead"] for e in events(tmp_path, "shrink")] == [[0, 1], [3, 4]]
     assert sorted(e["rank"] for e in events(tmp_path, "death")) == [0, 1, 3, 4]
     commands: dict[str, Callable[[], int]] = {
-        "6, then 4, then 2 ranks": lambda: show(run, 0, every=False),
+        "6, then 4, then 2 ranks": lambda: show(run),
         "Event shrink: rank 0, 1 on": lambda: watch(run),
         "6, then 4, then 2": lambda: list_runs(tmp_path),
-        "of 6, then 4, then 2 ranks": lambda: trace(run, run / "trace.json"),
-        "Wrote": lambda: report([run], run / "report.html"),
+        "of 6, then 4, then 2 ranks": lambda: trace(run, output=run / "trace.json"),
+        "Wrote": lambda: report(run, output=run / "report.html"),
         "norm_ratio": lambda: export(run, csv=True),
         '"what": "shrink"': lambda: export(run, jsonl=True),
         "| Rank": lambda: export(run, markdown=True),

@@ -17,9 +17,9 @@ from common.errors import ConfigError, LogError, RankwiseError
 from common.run_files import FAILURE_NAME, LOG_NAME
 from ps.logfile.records import Record, encode
 from ps.logfile.writer import RunLog
+from ps.reader.commands.export import export
 from ps.reader.commands.trace import trace
 from ps.reader.export import tensorboard
-from ps.reader.export.export import export
 from tests.ranks import epochs, finish, popen, records
 from tests.synthetic import write_run
 
@@ -309,7 +309,7 @@ def test_wrong_fields_are_refused_or_written_but_never_crash(
     wrongs: list[Any] = [None, 1e300]
     commands: list[Callable[[], int]] = [
         lambda: export(path, tensorboard=tmp_path / "events"),
-        lambda: trace(path, tmp_path / "trace.json"),
+        lambda: trace(path, output=tmp_path / "trace.json"),
     ]
     written = refused = 0
     for i, record in enumerate(found):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from common.run_files import FAILURE_NAME, LOG_NAME
+from ps.reader.commands.export import export
 from ps.reader.commands.list_runs import list_runs
 from ps.reader.commands.plot import plot
 from ps.reader.commands.report import report
@@ -17,7 +18,6 @@ from ps.reader.commands.show import show
 from ps.reader.commands.trace import trace
 from ps.reader.commands.watch import watch
 from ps.reader.commands.whatif import whatif
-from ps.reader.export.export import export
 from tests.ranks import MPIRUN, epochs, finish, kill_all, popen, records
 
 RANKS = 2
@@ -46,7 +46,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_command_tells_the_death(run: Path, capsys: Print) -> None:
     assert records(run)[-1]["kind"] != "end"
-    assert show(run, 0, every=False) == 0
+    assert show(run) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "/run: died" in said
     assert "The job died: rankwise: rank" in said
@@ -59,16 +59,16 @@ def test_every_command_tells_the_death(run: Path, capsys: Print) -> None:
 
 
 def test_report_trace_pictures_and_replay(run: Path, tmp_path: Path, capsys: Print) -> None:
-    assert report([run], tmp_path / "report.html") == 0
+    assert report(run, output=tmp_path / "report.html") == 0
     page = (tmp_path / "report.html").read_text()
     assert "State: died." in page
     assert f"{len(epochs(run)):,} of 100,000" in page
-    assert trace(run, tmp_path / "trace.json") == 0
+    assert trace(run, output=tmp_path / "trace.json") == 0
     events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
     assert {e["tid"] for e in events if e["name"] == "backward"} == {1, 2}
-    assert plot(run, tmp_path) == 0
+    assert plot(run, output=tmp_path) == 0
     assert (tmp_path / "loss_plot.png").stat().st_size > 1000
-    assert whatif(run, None) == 0
+    assert whatif(run) == 0
     assert "as it was (replay)" in capsys.readouterr().out
 
 

@@ -51,16 +51,6 @@ def load(path: Path, data: bytes) -> tuple[list[Record], LogReader]:
     return list(reader.records()), reader
 
 
-def pass_over(path: Path) -> tuple[list[str], LogError | None]:
-    """Return the kinds of the records that are passed over undecoded, and what stopped that."""
-    kinds: list[str] = []
-    try:
-        kinds.extend(entry.kind for entry in LogReader(path).entries())  # extend keeps what came before the error
-    except LogError as error:
-        return kinds, error
-    return kinds, None
-
-
 def test_records_come_back(tmp_path: Path, good: bytes) -> None:
     found, reader = load(tmp_path / "log", good)
     assert [r["kind"] for r in found] == ["header", *["epoch"] * N_EPOCHS, "end"]
@@ -85,9 +75,6 @@ def test_every_truncation_keeps_the_records_before_it(tmp_path: Path, good: byte
         whole = sum(1 for place in places[1:] if place <= cut)
         assert len(found) == whole, cut
         assert (reader.offset, reader.torn) == (places[whole], cut - places[whole])
-        passing = LogReader(tmp_path / "log")
-        assert sum(1 for _ in passing.entries()) == whole
-        assert (passing.offset, passing.torn) == (reader.offset, reader.torn)
 
 
 @relaxed
@@ -104,9 +91,6 @@ def test_a_flipped_bit_is_never_read_as_numbers(tmp_path: Path, good: bytes, dat
         found.extend(read(path))  # extend keeps what came before the error
     assert len(found) == whole
     assert (caught.value.path, caught.value.offset) == (path, [0, *ends(good)][whole])
-    kinds, error = pass_over(path)
-    assert len(kinds) == whole
-    assert str(error) == str(caught.value)
 
 
 @relaxed
@@ -119,7 +103,6 @@ def test_junk_gives_a_log_error_or_a_torn_beginning(tmp_path: Path, junk: bytes)
     except LogError as error:
         found, offset = [], error.offset
     assert (found, offset) == ([], 0)
-    assert pass_over(path)[0] == []
 
 
 HOSTILE = {
@@ -143,9 +126,6 @@ HOSTILE = {
 def test_hostile_files_give_one_log_error(tmp_path: Path, case: str) -> None:
     with pytest.raises(LogError, match="byte 0"):
         load(tmp_path / "log", HOSTILE[case])
-    kinds, error = pass_over(tmp_path / "log")
-    assert not kinds
-    assert error
 
 
 def test_damage_behind_good_records_names_its_place(tmp_path: Path, good: bytes) -> None:
@@ -159,19 +139,15 @@ def test_a_missing_record_is_noticed(tmp_path: Path, good: bytes) -> None:
     with pytest.raises(LogError, match=f"byte {b}: record 3 where 2 belongs"):
         load(tmp_path / "log", good[:b] + good[c:])
     assert a < b
-    kinds, error = pass_over(tmp_path / "log")
-    assert len(kinds) == 2
-    assert "record 3 where 2 belongs" in str(error)
 
 
-def test_records_that_are_passed_over_can_be_decoded_later(tmp_path: Path, good: bytes) -> None:
+def test_a_reader_knows_where_each_record_stands(tmp_path: Path, good: bytes) -> None:
     path = tmp_path / "log"
     path.write_bytes(good)
-    entries = list(LogReader(path).entries())
-    assert [entry.record() for entry in entries] == list(read(path))
-    assert [entry.offset for entry in entries] == [0, *ends(good)[:-1]]
-    assert [entry.epoch for entry in entries] == [0, *range(1, N_EPOCHS + 1), 0]
-    assert entries[3].pick("loss", "none such") == {"loss": 1 / 3}
+    reader = LogReader(path)
+    found = [(reader.start, reader.offset, record["seq"]) for record in reader.records()]
+    assert found == list(zip([0, *ends(good)], ends(good), range(N_EPOCHS + 2), strict=False))
+    assert reader.error("odd").offset == ends(good)[-2]
 
 
 def test_keys_in_another_order_and_false_checksums_are_read(tmp_path: Path, good: bytes) -> None:
@@ -180,22 +156,22 @@ def test_keys_in_another_order_and_false_checksums_are_read(tmp_path: Path, good
     looks_like_ends = [b"\xa3crc\xce" + bytes(4)] * 50
     strange = encode({"kind": "strange", "bytes": looks_like_ends, "t": 1.0, "seq": 1})
     found, reader = load(tmp_path / "log", start + strange + encode({"kind": "last", "seq": 2, "t": 1.0}))
-    assert [r["kind"] for r in found] == pass_over(tmp_path / "log")[0] == ["header", "strange", "last"]
+    assert [r["kind"] for r in found] == ["header", "strange", "last"]
     assert found[1]["bytes"] == looks_like_ends
     assert reader.torn == 0
 
 
 def test_a_record_that_its_checksum_cuts_short_is_no_record(tmp_path: Path, good: bytes) -> None:
-    """Whoever forges a checksum in the midst of a record is told so when it is decoded."""
+    """A forged checksum in the midst of a record does not end it."""
     start = good[: ends(good)[0]]
     forged = bytearray(encode({"kind": "epoch", "seq": 1, "t": 1.0, "epoch": 1}))
     forged[0] += 1  # one more key than there is
     body = bytes(forged[:-5])
     (tmp_path / "log").write_bytes(start + body + b"\xce" + struct.pack(">I", zlib.crc32(body)) + b"\xa1x\x01")
-    entries = LogReader(tmp_path / "log").entries()
-    next(entries)
+    found = read(tmp_path / "log")
+    next(found)
     with pytest.raises(LogError, match=f"byte {len(start)}: damaged record"):
-        next(entries).record()
+        next(found)
 
 
 def test_memory_stays_bounded_on_an_endless_record(tmp_path: Path) -> None:

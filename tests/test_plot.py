@@ -55,7 +55,7 @@ def test_pictures_of_a_killed_run(tmp_path: Path, capsys: pytest.CaptureFixture[
     run = write_run(tmp_path / "run", epochs=12, ranks=3, end="")
     data = (run / LOG_NAME).read_bytes()
     (run / LOG_NAME).write_bytes(data[:-50])
-    assert plot(run, None) == 0
+    assert plot(run) == 0
     captured = capsys.readouterr()
     names = ["loss_plot.png", "sync_time_plot.png", *(f"contribution_plot_rank_{rank}.png" for rank in range(3))]
     assert captured.out.splitlines() == [str(run / name) for name in names]
@@ -106,9 +106,9 @@ def test_long_runs_are_thinned_and_calmed(tmp_path: Path, monkeypatch: pytest.Mo
             assert (float(points[0]["epoch"]), float(points[-1]["epoch"])) == (1, 50)
             assert self.loss().axes[-1].get_xlabel() == f"epoch (one in {stride} drawn)"
 
-    monkeypatch.setattr(plot_module, "MOST_POINTS", 20)
+    monkeypatch.setattr(plot_module, "DRAWN_EPOCHS", 20)
     monkeypatch.setattr(plot_module, "Figures", Counted)
-    plot(run, tmp_path / "out")
+    plot(run, output=tmp_path / "out")
     assert made == [14]  # 1, 5, ..., 49 and 50
     monkeypatch.setattr(plot_module, "MANY_POINTS", 50)
     monkeypatch.setattr(plot_module, "WINDOWS", 5)
@@ -122,9 +122,9 @@ def test_long_runs_are_thinned_and_calmed(tmp_path: Path, monkeypatch: pytest.Mo
 def test_of_many_ranks_the_first_are_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(plot_module, "MOST_RANKS", 2)
+    monkeypatch.setattr(plot_module, "DRAWN_RANKS", 2)
     run = write_run(tmp_path / "run", ranks=5, sizes=(4, 4, 4, 4, 4, 4))
-    plot(run, tmp_path / "new" / "folder")
+    plot(run, output=tmp_path / "new" / "folder")
     out = capsys.readouterr().out
     assert "Contributions are drawn of the first 2 of 5 ranks." in out
     assert "Contributions are drawn of the first 8 of 10 parameters." in out
@@ -156,9 +156,9 @@ def test_values_far_off_do_not_flatten_the_others(tmp_path: Path) -> None:
     ids=["undefined", "no validation", "huge", "no time"],
 )
 def test_extremes_are_drawn(tmp_path: Path, change: Record, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plot_module, "MOST_RANKS", 1)
+    monkeypatch.setattr(plot_module, "DRAWN_RANKS", 1)
     run = with_epochs(tmp_path / "run", [change])
-    assert plot(run, None) == 0
+    assert plot(run) == 0
     loss, *metric = of_run(run).loss().axes
     assert len(metric) == (0 if "validation_loss" in change else 1)
     assert loss.get_yscale() == ("log" if "loss" in change else "linear")
@@ -174,7 +174,7 @@ def test_names_are_no_formulas(tmp_path: Path) -> None:
     log.append("header", **head)
     log.append("epoch", **epoch(head, 1, random.Random(0), {}))
     log.close()
-    assert plot(run, None) == 0
+    assert plot(run) == 0
     (axes,) = of_run(run).contribution(0, (0.0, 1.0)).axes
     texts = [text.get_text() for text in axes.get_legend().get_texts()]
     assert texts[1:4] == ["_hidden", "$\\w{$", f"{'x' * 37}..."]
@@ -183,7 +183,7 @@ def test_names_are_no_formulas(tmp_path: Path) -> None:
 def test_a_log_without_epochs_is_one_message(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", epochs=0, end="")
     with pytest.raises(RankwiseError, match="no epoch in this log, so there is nothing to draw"):
-        plot(run, tmp_path / "out")
+        plot(run, output=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -191,17 +191,17 @@ def test_places_that_cannot_be_written(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", epochs=1, ranks=1)
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="cannot make"):
-        plot(run, tmp_path / "file")
+        plot(run, output=tmp_path / "file")
     (tmp_path / "out" / "loss_plot.png").mkdir(parents=True)
     with pytest.raises(ConfigError, match="cannot write"):
-        plot(run, tmp_path / "out")
+        plot(run, output=tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["loss_plot.png"]  # nothing half written
 
 
 def test_matplotlib_is_asked_for_and_pyplot_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = write_run(tmp_path / "run", epochs=1, ranks=1)
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
-    assert plot(run, tmp_path / "out") == 0
+    assert plot(run, output=tmp_path / "out") == 0
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(RankwiseError, match=r"pip install 'rankwise\[report\]'"):
-        plot(run, tmp_path / "out")
+        plot(run, output=tmp_path / "out")

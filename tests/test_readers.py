@@ -22,11 +22,11 @@ from common.host import boot_id, has_ended, host, process_start
 from ps.logfile.records import Record, encode
 from ps.reader.commands.cli import main
 from ps.reader.commands.compare import compare
+from ps.reader.commands.export import export
 from ps.reader.commands.list_runs import list_runs
 from ps.reader.commands.show import show
 from ps.reader.commands.watch import watch
 from ps.reader.commands.whatif import whatif
-from ps.reader.export.export import export
 from tests.ranks import Result, epochs, finish, mpirun, popen, records
 from tests.synthetic import write_run
 
@@ -330,34 +330,29 @@ def test_a_torn_tail_is_told_and_left_out(runs: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_long_log_of_many_ranks_is_hardly_decoded_and_in_bounded_memory(tmp_path: Path) -> None:
-    """Seconds depend on the machine, so what costs them is counted: records decoded, of 8,000."""
+def test_a_long_log_of_many_ranks_is_shown_in_bounded_memory(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", epochs=4000, ranks=64)
     assert (run / "coordinator.msgpack").stat().st_size > 100e6
     program = (
-        "from pathlib import Path; from ps.logfile.reader import Entry; from ps.reader.commands.show import show\n"
-        "decoded, decode = [], Entry._decode\n"
-        "Entry._decode = lambda entry: decoded.append(1) or decode(entry)\n"
-        f"show(Path({str(run)!r}), 0, every=False)\n"
+        "from pathlib import Path; from ps.reader.commands.show import show\n"
+        f"show(Path({str(run)!r}))\n"
         # not getrusage: its peak includes pytest's, from before the exec
-        "print(len(decoded), *(line for line in open('/proc/self/status') if line.startswith('VmHWM')))"
+        "print(*(line for line in open('/proc/self/status') if line.startswith('VmHWM')))"
     )
     result = finish(popen([sys.executable, "-c", program]))
     assert result.code == 0, result.err
     assert "Epochs (one in 128" in result.out
     assert "Ranks in epoch 4000" in result.out
-    decoded, _, kib, _ = result.out.split()[-4:]
-    assert int(decoded) < 60
-    assert int(kib) < 80_000
+    assert int(result.out.split()[-2]) < 80_000  # KiB
 
 
 MISSING: Any = object()
 COMMANDS: dict[str, Callable[[Path], object]] = {
-    "show": lambda run: show(run, 0, every=False),
+    "show": show,
     "watch": watch,
-    "compare": lambda run: compare([run, run]),
+    "compare": lambda run: compare(run, run),
     "list": lambda run: list_runs(run.parent),
-    "whatif": lambda run: whatif(run, run),
+    "whatif": lambda run: whatif(run, other=run),
     "csv": lambda run: export(run, csv=True),
     "jsonl": lambda run: export(run, jsonl=True),
     "markdown": lambda run: export(run, markdown=True),

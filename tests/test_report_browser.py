@@ -37,7 +37,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     many = write_run(folder / "many", ranks=256, nodes=16, epochs=20, slow={77: 2.0})
     other = write_run(folder / "other", ranks=4, epochs=8, mode="send-recv")
     for name, runs in (("few", [few]), ("many", [many]), ("both", [few, other])):
-        report(runs, folder / f"{name}.html")
+        report(*runs, output=folder / f"{name}.html")
     return {name: folder / f"{name}.html" for name in ("few", "many", "both")}
 
 

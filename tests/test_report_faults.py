@@ -132,7 +132,7 @@ def test_what_cannot_be_done(run: str, output: str, said: str, tmp_path: Path, m
     before = log.read_bytes()
     (tmp_path / "foreign").write_bytes(b"GIF89a")
     with pytest.raises(RankwiseError, match=said):
-        report([Path(run)], Path(output))
+        report(Path(run), output=Path(output))
     assert log.read_bytes() == before
     assert {path.name for path in tmp_path.iterdir()} == {"run", "foreign"}
 
@@ -155,4 +155,4 @@ def test_a_missing_library_is_named_with_its_extra(tmp_path: Path, monkeypatch: 
         with monkeypatch.context() as without:
             without.setitem(sys.modules, module, None)
             with pytest.raises(RankwiseError, match=rf"report: {name} is not installed; .*'rankwise\[report\]'"):
-                report([tmp_path], tmp_path / "report.html")
+                report(tmp_path, output=tmp_path / "report.html")

@@ -18,12 +18,14 @@ from common.errors import LogError
 from common.host import boot_id, host, process_start
 from common.run_files import LOG_NAME
 from ps.coordinator import outputs
-from ps.logfile.deduplicated import DeduplicatedReader, find
+from ps.logfile.deduplicated import DeduplicatedReader, find_rewinds
 from ps.logfile.reader import LogReader
 from ps.logfile.records import Record
 from ps.logfile.schema import Check
 from ps.logfile.writer import RunLog
+from ps.reader import console
 from ps.reader.commands.compare import compare
+from ps.reader.commands.export import export
 from ps.reader.commands.list_runs import list_runs
 from ps.reader.commands.plot import plot
 from ps.reader.commands.report import report
@@ -32,8 +34,7 @@ from ps.reader.commands.trace import trace
 from ps.reader.commands.watch import watch
 from ps.reader.commands.watch_screen import Picture
 from ps.reader.commands.whatif import whatif
-from ps.reader.export.export import export
-from ps.reader.run_view import load
+from ps.reader.run_view import RunView
 from tests.conftest import ROOT
 from tests.ranks import epochs, mpirun, records
 from tests.report_page import Page
@@ -70,6 +71,12 @@ def counted(run: Path) -> list[Record]:
     return [r for r in DeduplicatedReader(run / LOG_NAME, Check()).records() if r["kind"] == "epoch"]
 
 
+def load(run: Path) -> RunView:
+    view = RunView(run / LOG_NAME)
+    assert sum(1 for _ in view.read())
+    return view
+
+
 def test_each_epoch_counts_once(grown: Path, shrunk: Path) -> None:
     assert [r["epoch"] for r in epochs(grown)] == [1, 2, 3, 4, 5, 3, 4, 5, 6, 7, 8]
     assert [r["epoch"] for r in counted(grown)] == ALL
@@ -84,7 +91,7 @@ def test_a_later_job_may_go_back_farther(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", epochs=3, ranks=2, again=again)
     assert [r["epoch"] for r in epochs(run)] == [1, 2, 3, 4, 5, 6, 4, 5, 2, 3]
     assert [r["seq"] for r in counted(run)] == [epochs(run)[i]["seq"] for i in (0, 8, 9)]
-    redone = load(run, lambda _: None).superseded
+    redone = load(run).superseded
     assert sorted(redone.values()) == [2, 5]
 
 
@@ -92,31 +99,32 @@ def test_a_run_that_died_again_before_an_epoch(tmp_path: Path, capsys: Print) ->
     """What the last job did not come to do again is not there."""
     run = write_run(tmp_path / "run", epochs=0, ranks=2, again=[Again(3, 4, until=5)], end="")
     assert [r["epoch"] for r in counted(run)] == [1, 2]
-    view = load(run, lambda _: None)
+    view = load(run)
     assert view.last["epoch"] == 2
     assert len(view.last["rows"]) == 2
-    assert show(run, 0, every=False) == 0
-    assert whatif(run, None) == 0
-    assert report([run], run / "r.html") == 0
+    assert show(run) == 0
+    assert whatif(run) == 0
+    assert report(run, output=run / "r.html") == 0
     assert "on 1 node(s)" in capsys.readouterr().out
 
 
 def test_the_words_of_the_events_elsewhere_change_nothing(tmp_path: Path) -> None:
     verdict = {"code": "x", "severity": "info", "ranks": [], "text": "what", "remedy": "resume", "evidence": {}}
     run = write_run(tmp_path / "run", more=[("verdict", verdict), ("event", {"what": "resumed"})])
-    assert find(run / LOG_NAME).seqs == []
+    assert find_rewinds(run / LOG_NAME) == []
     assert [r["epoch"] for r in counted(run)] == [1, 2, 3]
 
 
 def test_damage_is_told_where_it_is(grown: Path, capsys: Print) -> None:
     path = grown / LOG_NAME
     data = bytearray(path.read_bytes())
-    third = [entry for entry in LogReader(path).entries() if entry.kind == "epoch"][2]
-    data[third.offset + 200] ^= 1
+    reader = LogReader(path)
+    third = [reader.start for record in reader.records() if record["kind"] == "epoch"][2]
+    data[third + 200] ^= 1
     path.write_bytes(data)
     with pytest.raises(LogError) as caught:
         export(grown, csv=True)
-    assert caught.value.offset == third.offset
+    assert caught.value.offset == third
     assert len(capsys.readouterr().out.splitlines()) == 1 + 2 * 2
 
 
@@ -126,7 +134,7 @@ def test_lists_by_rank_are_judged_by_the_ranks_in_force(grown: Path) -> None:
     last["wait_s"] = [0.0] * 4
     rewrite(grown, found)
     with pytest.raises(LogError, match="wait_s has 4 entries for 3 ranks"):
-        show(grown, 0, every=False)
+        show(grown)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +152,7 @@ def test_events_that_are_not_ours_are_refused(grown: Path, change: Record, said:
     next(r for r in found if r.get("what") == "resume").update(change)
     rewrite(grown, found)
     with pytest.raises(LogError, match=said):
-        show(grown, 0, every=False)
+        show(grown)
 
 
 def test_an_event_without_the_facts_of_the_job(grown: Path, capsys: Print) -> None:
@@ -154,7 +162,7 @@ def test_an_event_without_the_facts_of_the_job(grown: Path, capsys: Print) -> No
     short = [{k: r[k] for k in names} if r.get("what") == "resume" else r for r in found]
     rewrite(grown, short)
     assert [len(r["rows"]) for r in counted(grown)] == WORLDS
-    assert show(grown, 0, every=False) == 0
+    assert show(grown) == 0
     assert "2, then 4, then 3 ranks" in capsys.readouterr().out
 
 
@@ -167,18 +175,18 @@ def test_another_number_of_epochs(grown: Path, capsys: Print) -> None:
 
 
 def test_show_tells_jobs_and_that_each_row_was_used_once(grown: Path, shrunk: Path, capsys: Print) -> None:
-    assert show(grown, 0, every=True) == 0
+    assert show(grown, every=True) == 0
     out = capsys.readouterr().out
     assert "Rows: every one of the 1280 training rows was used once in each of 8 epochs.\n" in out
     assert "Event checkpoint: checkpoint-60.npz (the last of 3)" in out
-    assert "another job went on at epoch 3 after 9 of its steps, with 4 rank(s), 2 before" in out
+    assert "another job resumed at epoch 3 after 9 of its steps, with 4 rank(s), 2 before" in out
     jobs = [line.split() for line in out[out.index("Jobs of this run (3)") :].splitlines()[4:7]]
     assert jobs[0][-6:] == ["3", "died;", "3", "epoch(s)", "done", "again"]
     assert jobs[1][-6:] == ["stopped", "after", "epoch", "6,", "step", "4"]
     assert jobs[2][-1] == "done"
-    assert show(shrunk, 1, every=False) == 0
+    assert show(shrunk, epoch=1) == 0
     out = capsys.readouterr().out
-    assert "rank 3 on node0 died; 3 of 4 ranks went on at epoch 3 after 20 of its steps" in out
+    assert "rank 3 on node0 died; 3 of 4 ranks continued at epoch 3 after 20 of its steps" in out
     assert "lost rank 3" in out
     assert "used once in each of 5 epochs" in out
     ranks = [line.split() for line in out[out.index("Ranks in epoch 1") :].splitlines()[4:8]]
@@ -194,7 +202,7 @@ def test_show_tells_jobs_and_that_each_row_was_used_once(grown: Path, shrunk: Pa
         ({"rows": [427, 427, 362], "skipped": 1}, ""),
         (
             {"rows": [427, 427, 358], "skipped": 1},
-            "epoch 7 used 1212 of 1280, 1 too few beside those of steps left out",
+            "epoch 7 used 1212 of 1280, 1 too few besides those of steps left out",
         ),
     ],
 )
@@ -202,7 +210,7 @@ def test_rows_that_were_lost_or_used_twice_are_told(grown: Path, change: Record,
     found = records(grown)
     next(r for r in reversed(found) if r["kind"] == "epoch" and r["epoch"] == 7).update(change)
     rewrite(grown, found)
-    assert show(grown, 0, every=False) == 0
+    assert show(grown) == 0
     (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("Rows: "))
     if said:
         assert f"not every training row was used once in each epoch: {said}" in line
@@ -220,10 +228,10 @@ def test_steps_left_out_before_a_resume_are_counted(tmp_path: Path, lost: int, c
     last["before"]["rows"] -= 64 + lost
     skips = [("event", {"what": "skip", "epoch": 1, "step": step, "not_finite": {"1": ["W1"]}}) for step in (4, 12)]
     run = write_run(tmp_path / "run", epochs=0, ranks=2, more=[*skips, ("event", resume), ("epoch", last)], end="")
-    assert show(run, 0, every=False) == 0
+    assert show(run) == 0
     out = capsys.readouterr().out
     if lost:
-        assert "epoch 1 used 1152 of 1280, 64 too few beside those of steps left out" in out
+        assert "epoch 1 used 1152 of 1280, 64 too few besides those of steps left out" in out
     else:
         assert "used once in the one epoch, but for the 64 of 1 step(s) left out" in out
     assert "Event skip: epoch 1, step 4 was left out; not finite: rank 1: W1" in out
@@ -232,16 +240,16 @@ def test_steps_left_out_before_a_resume_are_counted(tmp_path: Path, lost: int, c
 def test_many_events_are_summed_up(tmp_path: Path, capsys: Print) -> None:
     heal = {"what": "heal", "epoch": 1, "ranks": [1], "parameters": {"1": ["W1", "b1"]}}
     run = write_run(tmp_path / "run", more=[("event", {**heal, "step": step}) for step in range(100)])
-    assert show(run, 0, every=False) == 0
+    assert show(run) == 0
     out = capsys.readouterr().out
     assert "Event heal: 80 earlier ones are in the log" in out
     assert out.count("repaired from the majority: rank 1 in W1, b1") == 20
-    assert len(load(run, lambda _: None).events) == 20
+    assert len(load(run).events) == 20
 
 
 def test_an_end_that_was_gone_on_from_is_none(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", epochs=3, ranks=2, again=[Again(3, 2, end="stopped")], end="")
-    assert load(run, lambda _: None).state.startswith("no end yet")
+    assert load(run).state.startswith("no end yet")
     found = records(run)
     alive = {
         "pid_start": process_start(1),
@@ -251,10 +259,10 @@ def test_an_end_that_was_gone_on_from_is_none(tmp_path: Path) -> None:
     }
     next(r for r in found if r.get("what") == "resume").update(alive)
     rewrite(run, found)
-    assert load(run, lambda _: None).state == "running"
+    assert load(run).state == "running"
     next(r for r in found if r.get("what") == "resume").update(alive, pid=2**22 + 1)
     rewrite(run, found)
-    assert load(run, lambda _: None).state == "died"
+    assert load(run).state == "died"
 
 
 def test_those_who_went_on_without_a_rank_may_die_too(shrunk: Path) -> None:
@@ -262,11 +270,11 @@ def test_those_who_went_on_without_a_rank_may_die_too(shrunk: Path) -> None:
     alive = {"pid_start": process_start(1), "boot_id": boot_id(), "pid": 1, "nodes": [{"host": host(), "ranks": [0]}]}
     next(r for r in found if r.get("what") == "shrink").update(alive)
     rewrite(shrunk, found)
-    assert load(shrunk, lambda _: None).state == "running"
+    assert load(shrunk).state == "running"
     (shrunk / "failure.txt").write_text(
         "rankwise: rank 0 died"
     )  # of one without which they go on there is no such file
-    assert load(shrunk, lambda _: None).state == "died"
+    assert load(shrunk).state == "died"
 
 
 def test_who_died_first_is_in_the_history(grown: Path, capsys: Print) -> None:
@@ -274,7 +282,7 @@ def test_who_died_first_is_in_the_history(grown: Path, capsys: Print) -> None:
     at = next(i for i, r in enumerate(found) if r.get("what") == "resume")
     found.insert(at, {"kind": "event", "what": "death", "rank": 1, "host": "node7", "message": "rank 1 died"})
     rewrite(grown, found)
-    assert show(grown, 0, every=False) == 0
+    assert show(grown) == 0
     assert "died, first rank 1 on node7; 3 epoch(s) done again" in capsys.readouterr().out
 
 
@@ -287,7 +295,7 @@ def test_a_rank_that_the_job_went_on_without_is_not_what_it_died_of(tmp_path: Pa
         for rank in (3, 1)
     ]
     rewrite(run, found)
-    assert show(run, 0, every=False) == 0
+    assert show(run) == 0
     assert "died, first rank 1 on node7" in capsys.readouterr().out
 
 
@@ -334,7 +342,7 @@ def test_hosts_are_those_of_the_job(grown: Path, capsys: Print) -> None:
     assert export(grown, csv=True) == 0
     lines = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [line["host"] for line in lines if line["rank"] == "0"] == ["node0"] * 2 + ["elsewhere"] * 3 + ["node0"] * 3
-    assert trace(grown, grown / "trace.json") == 0
+    assert trace(grown, output=grown / "trace.json") == 0
     events = json.loads((grown / "trace.json").read_text())["traceEvents"]
     groups = {e["args"]["name"]: e["pid"] for e in events if e["name"] == "process_name"}
     assert set(groups) == {"run", "node node0", "node elsewhere"}
@@ -345,7 +353,7 @@ def test_hosts_are_those_of_the_job(grown: Path, capsys: Print) -> None:
 
 
 def test_the_trace_has_a_row_for_each_rank_of_any_job(grown: Path, capsys: Print) -> None:
-    assert trace(grown, grown / "trace.json") == 0
+    assert trace(grown, output=grown / "trace.json") == 0
     events = json.loads((grown / "trace.json").read_text())["traceEvents"]
     assert [e["args"]["name"] for e in events if e["name"] == "thread_name"] == [
         "epochs",
@@ -356,14 +364,14 @@ def test_the_trace_has_a_row_for_each_rank_of_any_job(grown: Path, capsys: Print
 
 
 def test_whatif_takes_the_epochs_of_the_last_ranks_and_says_so(grown: Path, shrunk: Path, capsys: Print) -> None:
-    assert whatif(grown, shrunk) == 0
+    assert whatif(grown, other=shrunk) == 0
     out = capsys.readouterr().out
     assert "3 ranks, medians of 2 epoch(s)" in out
     assert "Left out: 5 epoch(s) before the number of ranks changed and 1 epoch(s) that several jobs share." in out
 
 
 def test_compare_and_list_tell_of_the_jobs(grown: Path, shrunk: Path, capsys: Print) -> None:
-    assert compare([grown, shrunk]) == 0
+    assert compare(grown, shrunk) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["epochs", "8", "5"] in lines
     assert ["jobs", "it", "was", "trained", "by", "3", "2"] in lines
@@ -376,13 +384,13 @@ def test_compare_and_list_tell_of_the_jobs(grown: Path, shrunk: Path, capsys: Pr
 
 def test_plot_draws_ranks_that_came_and_went(grown: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    assert plot(grown, tmp_path / "out") == 0
+    assert plot(grown, output=tmp_path / "out") == 0
     assert len(list((tmp_path / "out").glob("contribution_plot_rank_*.png"))) == 4
 
 
 def test_the_report_has_the_history_and_marks_it(grown: Path, shrunk: Path, tmp_path: Path) -> None:
     pytest.importorskip("plotly")
-    assert report([grown], tmp_path / "one.html") == 0
+    assert report(grown, output=tmp_path / "one.html") == 0
     page = Page(tmp_path / "one.html")
     assert (2, "History") in page.headings
     assert "every one of the 1280 training rows was used once in each of 8 epochs" in page.text
@@ -397,28 +405,24 @@ def test_the_report_has_the_history_and_marks_it(grown: Path, shrunk: Path, tmp_
     long = np.mean([r["compute_s"][3] for r in counted(grown) if len(r["rows"]) == 4])
     assert of_rank_3["compute"] == pytest.approx(long, rel=1e-3)
     assert of_rank_3["checkpoint"] == 0.001
-    assert report([grown, shrunk], tmp_path / "two.html") == 0
+    assert report(grown, shrunk, output=tmp_path / "two.html") == 0
     assert "2, then 4, then 3" in Page(tmp_path / "two.html").text
 
 
 def test_watch_goes_back(grown: Path, capsys: Print, monkeypatch: pytest.MonkeyPatch) -> None:
     assert watch(grown) == 0
     lines = capsys.readouterr().out.splitlines()
-    at = lines.index("Event resume: another job went on at epoch 3 after 9 of its steps, with 4 rank(s), 2 before")
+    at = lines.index("Event resume: another job resumed at epoch 3 after 9 of its steps, with 4 rank(s), 2 before")
     assert lines[at - 4].startswith("Epoch 5/30")
     assert lines[at + 1].startswith("Epoch 3/30")
     assert lines[-1].startswith("End: ok")
-    from ps.reader import console
-    from ps.reader.run_view import RunView
-
     picture, view = Picture(console.make(live=True)), RunView(grown / LOG_NAME)
     drawn: list[tuple[int, list[int]]] = []
-    for entry in LogReader(grown / LOG_NAME, Check()).entries():
-        view.take(entry)
-        picture.add(view, entry)
-        if entry.kind == "event":
-            view.settle()
-            assert picture._parts(view)
+    for record in LogReader(grown / LOG_NAME, Check()).records():
+        view.add(record)
+        picture.add(view, record)
+        if record["kind"] == "event":
+            assert picture._contents(view)
             drawn.append((view.last.get("epoch", 0), [number for number, _ in picture.losses.kept()]))
     assert drawn[-2:] == [(0, [1, 2]), (5, [1, 2, 3, 4, 5])]
 
@@ -438,11 +442,11 @@ def test_a_real_resume_at_another_number_of_ranks(tmp_path: Path, capsys: Print)
     assert result.code == 0, result.err
     assert [len(r["rows"]) for r in counted(run)] == [3, 3, 2, 2]
     commands: list[Callable[[], int]] = [
-        lambda: show(run, 0, every=False), lambda: watch(run), lambda: list_runs(tmp_path),
-        lambda: compare([whole, run]),
-        lambda: whatif(run, whole), lambda: report([run], tmp_path / "r.html"), lambda: plot(run, tmp_path / "out"),
-        lambda: trace(run, tmp_path / "t.json"), lambda: export(run, csv=True), lambda: export(run, markdown=True),
-        lambda: export(run, jsonl=True), lambda: export(run, tensorboard=tmp_path / "tb"),
+        lambda: show(run), lambda: watch(run), lambda: list_runs(tmp_path), lambda: compare(whole, run),
+        lambda: whatif(run, other=whole), lambda: report(run, output=tmp_path / "r.html"),
+        lambda: plot(run, output=tmp_path / "out"), lambda: trace(run, output=tmp_path / "t.json"),
+        lambda: export(run, csv=True), lambda: export(run, markdown=True), lambda: export(run, jsonl=True),
+        lambda: export(run, tensorboard=tmp_path / "tb"),
     ]  # fmt: skip
     assert [command() for command in commands] == [0] * len(commands)
     out = capsys.readouterr().out

@@ -128,7 +128,7 @@ def test_a_finding_is_one_of_the_ranks_it_was_made_of(job: Any, run: Path) -> No
     log.close()
     take_stock(job, [1, 2], FACTS)
     assert job.seat.here().findings.reported == {("straggler", (1,)), ("shared-core", (0, 1)), ("loss-stalled", ())}
-    assert len(list(LogReader(run / LOG_NAME).entries())) == len(records(run))
+    assert len(list(LogReader(run / LOG_NAME).records())) == len(records(run))
 
 
 def test_errors_without_a_death_come_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ STRIP = ("kind", "seq", "t", "crc")
 
 def traced(run: Path, tmp_path: Path) -> list[Event]:
     """Trace a run and return the events, judged as strictly as any importer does."""
-    assert trace(run, tmp_path / "trace.json") == 0
+    assert trace(run, output=tmp_path / "trace.json") == 0
     whole = json.loads((tmp_path / "trace.json").read_text(), parse_constant=pytest.fail)  # NaN is not JSON
     events: list[Event] = whole["traceEvents"]
     timed = [event for event in events if event["ph"] != "M"]
@@ -150,8 +150,8 @@ def test_clocks_that_are_off_make_no_overlap(tmp_path: Path) -> None:
 def test_long_logs_are_thinned_evenly_and_say_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(trace_module, "MOST_SLICES", 9 * 4 * 10)
-    monkeypatch.setattr(trace_module, "MOST_EPOCHS", 12)
+    monkeypatch.setattr(trace_module, "SLICES", 9 * 4 * 10)
+    monkeypatch.setattr(trace_module, "ITEMS", 12)
     events = traced(write_run(tmp_path / "run", epochs=50, ranks=4), tmp_path)
     assert "8 sampled steps (one in 8 of 50) of 4 ranks" in capsys.readouterr().out
     kept = [event["args"]["epoch"] for event in of_rank(events, 0) if event["name"] == "forward"]
@@ -171,22 +171,22 @@ def test_a_killed_run_is_traced_up_to_its_last_whole_record(tmp_path: Path, caps
 def test_a_log_without_steps_is_one_message(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", epochs=0, end="")
     with pytest.raises(RankwiseError, match="no sampled step in this log, so there is nothing to trace"):
-        trace(run, tmp_path / "trace.json")
+        trace(run, output=tmp_path / "trace.json")
     (run / LOG_NAME).write_bytes(b"")
     with pytest.raises(RankwiseError, match="nothing to trace"):
-        trace(run, tmp_path / "trace.json")
+        trace(run, output=tmp_path / "trace.json")
     assert not (tmp_path / "trace.json").exists()
 
 
 def test_damage_and_unwritable_places_leave_no_file(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     with pytest.raises(ConfigError, match="cannot write"):
-        trace(run, tmp_path / "missing" / "trace.json")
+        trace(run, output=tmp_path / "missing" / "trace.json")
     damaged = bytearray((run / LOG_NAME).read_bytes())
     damaged[len(damaged) // 2] ^= 4
     (run / LOG_NAME).write_bytes(damaged)
     with pytest.raises(LogError, match="byte "):
-        trace(run, tmp_path / "trace.json")
+        trace(run, output=tmp_path / "trace.json")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 

@@ -49,7 +49,7 @@ def table(text: str) -> dict[str, list[float]]:
 
 
 def test_the_model_against_figures_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    whatif(write(tmp_path / "run", [times([2.0, 2.0, 2.0, 4.0])]), None)
+    whatif(write(tmp_path / "run", [times([2.0, 2.0, 2.0, 4.0])]))
     out = capsys.readouterr().out
     assert "gives 5 s an epoch, recorded 10 s: -50.00 % off" in out
     found = table(out)
@@ -103,7 +103,7 @@ def test_rows_dealt_by_speed_add_up(ranks: list[tuple[float, int]]) -> None:
 
 
 def test_a_straggler_of_a_long_run_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    whatif(write_run(tmp_path / "run", epochs=300, ranks=32, slow={21: 3.0}), None)
+    whatif(write_run(tmp_path / "run", epochs=300, ranks=32, slow={21: 3.0}))
     out = capsys.readouterr().out
     assert "the first left out" in out
     found = table(out)
@@ -116,7 +116,7 @@ def test_another_modes_transfer_takes_the_place(tmp_path: Path, capsys: pytest.C
     run = write(tmp_path / "run", [times([4.0, 4.0]) | {"steps": 10}], ranks=2)
     summed = times([4.0, 4.0], transfer=0.5, reduce_s=[0.5, 0.5]) | {"steps": 20}
     other = write(tmp_path / "other", [summed], ranks=2, packet_bytes=8)
-    whatif(run, other)
+    whatif(run, other=other)
     found = table(capsys.readouterr().out)
     name = f"transfer of {other}, mode allreduce (measured with 8 bytes, unlike this run)"
     assert found[name] == [4.5, 0.5, 1.11]  # 1 s in 20 steps, of which this run has 10
@@ -129,12 +129,12 @@ def test_a_comparison_tells_the_transfer_of_each_mode(tmp_path: Path, capsys: py
     log.append("header", **header(2), purpose="comparison")
     log.append("comparison", **comparison({"allreduce": (0.1, 0.0), "shared": (0.01, 0.01)}))
     log.close()
-    whatif(run, tmp_path / "comparison")
+    whatif(run, other=tmp_path / "comparison")
     found = table(capsys.readouterr().out)
     assert found["transfer of mode allreduce"][0] == 5
     assert found["transfer of mode shared"][0] == 4.2
     with pytest.raises(RankwiseError, match="and this comparison as --other"):
-        whatif(tmp_path / "comparison", None)
+        whatif(tmp_path / "comparison")
 
 
 def comparison(modes: dict[str, tuple[float, float]]) -> Record:
@@ -160,25 +160,25 @@ def comparison(modes: dict[str, tuple[float, float]]) -> Record:
 
 
 def test_one_rank_has_no_straggler(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    whatif(write_run(tmp_path / "run", ranks=1), None)
+    whatif(write_run(tmp_path / "run", ranks=1))
     assert list(table(capsys.readouterr().out)) == ["as it was (replay)", "without any communication (lower bound)"]
 
 
 def test_what_cannot_be_replayed_is_refused(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     with pytest.raises(RankwiseError, match="no epoch in this log"):
-        whatif(write_run(tmp_path / "none", epochs=0, end=""), None)
+        whatif(write_run(tmp_path / "none", epochs=0, end=""))
     with pytest.raises(RankwiseError, match="no epoch in this log"):
-        whatif(run, tmp_path / "none")
+        whatif(run, other=tmp_path / "none")
     with pytest.raises(RankwiseError, match="no log at"):
-        whatif(run, tmp_path / "nowhere")
+        whatif(run, other=tmp_path / "nowhere")
     (tmp_path / "junk").write_bytes(b"junk")
     with pytest.raises(LogError, match="not a rankwise log"):
-        whatif(run, tmp_path / "junk")
+        whatif(run, other=tmp_path / "junk")
 
 
 @pytest.mark.parametrize("number", [-1e300, -1.0, 0.0, 1e300])
 def test_absurd_times_do_no_harm(tmp_path: Path, number: float, capsys: pytest.CaptureFixture[str]) -> None:
     absurd = times([number, 1.0], transfer=number, loop=number) | {"rows": [-(2**53), 2**53], "steps": -1}
-    assert whatif(write(tmp_path / "run", [absurd], ranks=2), tmp_path / "run") == 0
+    assert whatif(write(tmp_path / "run", [absurd], ranks=2), other=tmp_path / "run") == 0
     capsys.readouterr()

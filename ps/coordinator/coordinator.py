@@ -20,9 +20,8 @@ from ps.logfile.records import FORMAT, VERSION, Record
 from ps.logfile.writer import RetryQueue, RunLog
 from ps.metrics.epoch_metrics import NoiseScale
 from ps.metrics.epoch_record import epoch_record, step_fields
-from ps.text.numbers import percent
-from ps.text.record_lines import epoch_line, verdict_line
-from ps.text.stdout import say, warn
+from ps.text.formatting import epoch_line, percent, verdict_line
+from ps.text.terminal import say, warn
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from common.run_files import LOG_NAME
 from ps.comm.agreement import fingerprint
 from ps.coordinator.coordinator import Coordinator
 from ps.logfile.deduplicated import DeduplicatedReader
-from ps.text.numbers import percent
-from ps.text.stdout import say, warn
+from ps.text.formatting import percent
+from ps.text.terminal import say, warn
 
 TEXT_PARAMETERS = 1_000_000
 """More parameters than this are not written as text (25 bytes each); model.npz holds them."""
@@ -41,10 +41,9 @@ def save_tables(folder: Path, log: Path) -> None:
     """Write ``sync_times.txt`` and ``contributions.txt`` from the log, whose numbers they thus are; each epoch once."""
     sync = ["Epoch, Sync Time (s)"]
     contributions = []
-    for entry in DeduplicatedReader(log).entries():
-        if entry.kind != "epoch":
+    for record in DeduplicatedReader(log).records():
+        if record["kind"] != "epoch":
             continue
-        record = entry.record()
         sync.append(f"{record['epoch']}, {float(np.mean(record['sync_s'])):.6f}")
         for rank in range(len(record["rows"])):
             parts = (

@@ -12,7 +12,7 @@ from common.errors import RankwiseError
 from common.run_files import CONFIG_NAME, FAILURE_NAME, LOG_NAME, RUNS, all_in, log_path
 from ps.logfile.reader import LogReader
 from ps.logfile.records import Record
-from ps.text.stdout import warn
+from ps.text.terminal import warn
 
 
 def make_folder(output: str, mode: str, n_ranks: int) -> Path:
@@ -81,18 +81,18 @@ def header_of(log: Path) -> Record:
 def last_config(log: Path) -> Any:
     """Return the configuration of the last job that wrote to a log. Raises RankwiseError."""
     config = header_of(log).get("config")
-    for entry in LogReader(log).entries():
-        if entry.kind == "event" and entry.record().get("what") == "resume":
-            config = entry.record().get("config", config)
+    for record in LogReader(log).records():
+        if record["kind"] == "event" and record.get("what") == "resume":
+            config = record.get("config", config)
     return config
 
 
 def is_done(log: Path) -> bool:
     """Say whether a run came to its end. Raises LogError."""
     done = False
-    for entry in LogReader(log).entries():
-        if entry.kind == "end":
-            done = entry.record().get("status") == "ok"
+    for record in LogReader(log).records():
+        if record["kind"] == "end":
+            done = record.get("status") == "ok"
     return done
 
 

@@ -18,7 +18,7 @@ from ps.findings.skewed_targets import skewed_targets
 from ps.findings.straggler import Straggler
 from ps.findings.targets_differ import targets_differ
 from ps.findings.verdict import Detector, TrainingStart, Verdict
-from ps.logfile.reader import Entry, LogReader
+from ps.logfile.reader import LogReader
 from ps.logfile.records import Record
 
 # In each table: what looks for a verdict, and the codes of those after which it would say nothing new.
@@ -88,17 +88,19 @@ class Findings:
         Ranks are numbered as at the log's end: where some have died, the others are numbered again.
         """
         started: list[int] = []  # by rank, its number at the job's start
-        for entry in LogReader(log).entries():
-            record = entry.record() if entry.kind in ("header", "event", "verdict") else {}
-            if entry.kind == "verdict":
+        reader = LogReader(log)
+        for record in reader.records():
+            kind = record["kind"]
+            what = record.get("what") if kind == "event" else ""
+            if kind == "verdict":
                 if not isinstance(code := record.get("code"), str):
-                    raise entry.error("verdict without a code; by another program? start a new run")
-                self.note(code, _ranks(entry, record.get("ranks")))
-            elif entry.kind == "header" or record.get("what") == "resume":
-                (world,) = _ranks(entry, [record.get("world" if entry.kind == "header" else "ranks")])
+                    raise reader.error("verdict without a code; by another program? start a new run")
+                self.note(code, _ranks(reader, kind, record.get("ranks")))
+            elif kind == "header" or what == "resume":
+                (world,) = _ranks(reader, kind, [record.get("world" if kind == "header" else "ranks")])
                 started = list(range(world))
-            elif record.get("what") == "shrink":
-                alive = _ranks(entry, record.get("alive"))
+            elif what == "shrink":
+                alive = _ranks(reader, kind, record.get("alive"))
                 now = {started.index(rank): new for new, rank in enumerate(alive) if rank in started}
                 kept = [(code, ranks) for code, ranks in self.reported if now.keys() >= {*ranks}]
                 self.reported = {(code, tuple(now[rank] for rank in ranks)) for code, ranks in kept}
@@ -117,8 +119,8 @@ class Findings:
         return _new(((one.finish(), unless) for one, unless in self.detectors.items()), self.reported)
 
 
-def _ranks(entry: Entry, value: Any) -> list[int]:
-    """Return the ranks that a record names. Raises LogError unless they are whole numbers."""
+def _ranks(reader: LogReader, kind: str, value: Any) -> list[int]:
+    """Return the ranks that the last record names. Raises LogError unless they are whole numbers."""
     if isinstance(value, list) and all(type(rank) is int and 0 <= rank <= MOST_RANKS for rank in value):
         return value
-    raise entry.error(f"{entry.kind} with other ranks than whole numbers; by another program? start a new run")
+    raise reader.error(f"{kind} with other ranks than whole numbers; by another program? start a new run")

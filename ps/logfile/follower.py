@@ -1,11 +1,12 @@
-"""Reading on in a log that grows, also on a network file system, which may show an old or half a state for a while."""
+"""Reading a log while it grows, also on a network file system, which may show an old or half a state for a while."""
 
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from common.errors import LogError
-from ps.logfile.reader import Entry, LogReader
+from ps.logfile.reader import LogReader
+from ps.logfile.records import Record
 from ps.logfile.schema import Check
 
 DOUBT_S = 3.0
@@ -17,7 +18,7 @@ FIRST_BYTES = 48
 
 
 class Follower:
-    """Looks at a log again and again; each look opens it anew, since a handle may have gone stale.
+    """Looks at a log again and again; each look opens it again, since a handle may have gone stale.
 
     ``restarts``: how often another log stood in its place, which is then read from its beginning.
     """
@@ -27,36 +28,31 @@ class Follower:
         self.restarts = 0
         self._reader = LogReader(path, Check())
         self._first = b""
-        self._trouble_since: float | None = None
+        self._doubted_since: float | None = None
 
     @property
     def in_doubt(self) -> bool:
-        """Whether there was something at the last look that may be damage, or may be there at the next one."""
-        return self._trouble_since is not None
+        """Whether the last look ended at what may be damage, or may be readable at the next one."""
+        return self._doubted_since is not None
 
-    def look(self) -> Iterator[Entry]:
-        """Yield the records that have come since the last look.
+    def look(self) -> Iterator[Record]:
+        """Yield the records that have come since the last look, as far as the file can be trusted and read just now.
 
         Raises LogError for damage that stays, and for a file that stays away.
         """
-        entries = self._entries()
-        while (entry := self._next(entries)) is not None:
-            yield entry
-
-    def _next(self, entries: Iterator[Entry]) -> Entry | None:
-        """Return the next record; None at the end, or where the file cannot be trusted or read just now."""
         try:
-            entry = next(entries, None)
+            for record in self._records():
+                self._doubted_since = None
+                yield record
         except LogError as error:
             now = time.monotonic()
-            self._trouble_since = self._trouble_since or now
-            if now - self._trouble_since > (GONE_S if isinstance(error.__cause__, OSError) else DOUBT_S):
+            self._doubted_since = self._doubted_since or now
+            if now - self._doubted_since > (GONE_S if isinstance(error.__cause__, OSError) else DOUBT_S):
                 raise
-            return None
-        self._trouble_since = None
-        return entry
+        else:
+            self._doubted_since = None
 
-    def _entries(self) -> Iterator[Entry]:
+    def _records(self) -> Iterator[Record]:
         try:
             with self.path.open("rb") as file:
                 first, size = file.read(FIRST_BYTES), file.seek(0, 2)
@@ -69,4 +65,4 @@ class Follower:
             self._reader, self._first = LogReader(self.path, Check()), first
         elif size < self._reader.offset:
             raise LogError(self.path, size, f"the file ends here, but {self._reader.offset} bytes of it were read")
-        yield from self._reader.entries()
+        yield from self._reader.records()

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Who runs where: the hosts of a job, their ranks and cores, as the header of its log says."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from ps.logfile.records import Record
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A machine; ``masks`` and ``threads`` are by its ranks: the cores a rank may run on, and its BLAS threads.
+    """A machine. By its ranks: ``masks``, the cores a rank may run on, and ``threads``, its BLAS threads.
 
     ``cores``: all that its ranks may use.
     """
@@ -20,17 +20,17 @@ class Host:
 
     @property
     def oversubscribed(self) -> bool:
-        """Whether ranks take turns on cores, so that seconds tell less of the work than on a core of their own."""
+        """Whether ranks take turns on cores, so that their seconds say less about the work than on a core each."""
         return sum(self.threads) > len(self.cores)
 
 
 def host_names(header: Record) -> dict[int, str]:
-    """Return the host of each rank, from a header or an event after which other processes go on."""
+    """Return the host of each rank, from a header or an event after which other processes continue."""
     return {rank: node["host"] for node in header["nodes"] for rank in node["ranks"]}
 
 
 def hosts(header: Record) -> list[Host]:
-    """Return the machines of a job; nodes pretended with ``ranks_per_node`` lie on the same one."""
+    """Return the machines of a job; nodes that ``ranks_per_node`` pretends are one machine if their host is."""
     pretended = header["config"].get("ranks_per_node", 0)
     members: dict[tuple[str, int], list[int]] = {}
     for number, node in enumerate(header["nodes"]):

@@ -13,7 +13,7 @@ class FieldSpec:
     """What a value may be: of one of ``types``, a number finite and from ``low`` to ``high``.
 
     ``of``: the rule of every entry of a list or map. ``per``: what there must be one entry for each of, ``rank`` or
-    ``parameter``. ``length``: of a list. ``fields``: the rules of a map's known keys. ``absent``: the field may be
+    ``parameter``. ``length``: of a list. ``fields``: the rules of a map's known keys. ``optional``: the field may be
     missing.
     """
 
@@ -28,6 +28,15 @@ class FieldSpec:
     optional: bool = False
 
 
+TEXT = FieldSpec("a text", frozenset({str}))
+WHOLE = FieldSpec("a whole number", frozenset({int}))
+NUMBER = FieldSpec("a finite number", frozenset({int, float}))
+RANKS = FieldSpec("a number of ranks", frozenset({int}), low=1)
+FLAG = FieldSpec("true or false", frozenset({bool}))
+LIST = FieldSpec("a list", frozenset({list}))
+MAP = FieldSpec("a map", frozenset({dict}))
+
+
 def nullable(rule: FieldSpec) -> FieldSpec:
     """Allow nil too."""
     return replace(rule, what=f"{rule.what} or nil", types=rule.types | {NoneType})
@@ -40,30 +49,35 @@ def optional(rule: FieldSpec) -> FieldSpec:
 
 def list_of(of: FieldSpec, length: int | None = None) -> FieldSpec:
     """Return the rule of a list, of any length unless it is given."""
-    return FieldSpec("a list", frozenset({list}), of=of, length=length)
+    return replace(LIST, of=of, length=length)
+
+
+def map_of(of: FieldSpec) -> FieldSpec:
+    """Return the rule of a map with any keys that are texts."""
+    return replace(MAP, of=of)
 
 
 def by_rank(of: FieldSpec) -> FieldSpec:
     """Return the rule of a list with one entry a rank."""
-    return replace(list_of(of), per="rank")
+    return replace(LIST, of=of, per="rank")
 
 
 def by_parameter(of: FieldSpec) -> FieldSpec:
     """Return the rule of a map from each of the model's parameters."""
-    return FieldSpec("a map", frozenset({dict}), of=of, per="parameter")
+    return replace(MAP, of=of, per="parameter")
 
 
-def table(**fields: FieldSpec) -> FieldSpec:
-    """Return the rule of a map with known keys."""
-    return FieldSpec("a map", frozenset({dict}), fields=fields)
+def each(rule: FieldSpec, names: str) -> dict[str, FieldSpec]:
+    """Return one rule for each of these names, which blanks separate."""
+    return dict.fromkeys(names.split(), rule)
 
 
-TEXT = FieldSpec("a text", frozenset({str}))
-WHOLE = FieldSpec("a whole number", frozenset({int}))
-NUMBER = FieldSpec("a finite number", frozenset({int, float}))
-RANKS = FieldSpec("a number of ranks", frozenset({int}), low=1)
-MAP = table()
-FLAG = FieldSpec("true or false", frozenset({bool}))
+def table(*groups: Mapping[str, FieldSpec], **fields: FieldSpec) -> FieldSpec:
+    """Return the rule of a map with known keys, those of the groups among them."""
+    known: dict[str, FieldSpec] = {}
+    for group in (*groups, fields):
+        known |= group
+    return replace(MAP, fields=known)
 
 
 class Validator:
@@ -75,12 +89,15 @@ class Validator:
 
     def fault(self, value: Any, rule: FieldSpec) -> str:
         """Return the path to what breaks the rule, and how; nothing if all is well."""
-        if type(value) not in rule.types or (type(value) in NUMBER.types and not _within(value, rule)):
+        kind = type(value)
+        if kind not in rule.types:
             return f" is {brief(value)}, not {rule.what}"
-        if type(value) is list:
+        if kind is list:
             return self._list_fault(value, rule)
-        if type(value) is dict:
+        if kind is dict:
             return self._map_fault(value, rule)
+        if kind in NUMBER.types and not (rule.low <= value <= rule.high and math.isfinite(value)):
+            return f" is {brief(value)}, not {rule.what}"
         return ""
 
     def _list_fault(self, values: list[Any], rule: FieldSpec) -> str:
@@ -88,7 +105,7 @@ class Validator:
             return f" has {len(values)} entries for {self.world} ranks"
         if rule.length is not None and len(values) != rule.length:
             return f" has {len(values)} entries, not {rule.length}"
-        if rule.of is None or _plainly_right(values, rule.of):
+        if rule.of is None or _all_fit(values, rule.of):
             return ""
         faults = ((i, self.fault(value, rule.of)) for i, value in enumerate(values))
         return next((f"[{i}]{found}" for i, found in faults if found), "")
@@ -109,17 +126,12 @@ class Validator:
         return ""
 
 
-def _within(value: float, rule: FieldSpec) -> bool:
-    return rule.low <= value <= rule.high and math.isfinite(value)
+def _all_fit(values: list[Any], rule: FieldSpec) -> bool:
+    """Say at the speed of C that all is well with the plain values that most of a log is; False is no verdict.
 
-
-def _plainly_right(values: list[Any], rule: FieldSpec) -> bool:
-    """Say at the speed of C that all is well with the numbers or texts that most of a log is; False is no verdict.
-
-    Numbers that are not finite, or a few that are too large to add, make the sum so.
+    A number that is not finite makes the sum so; some that are too large to add do, too.
     """
-    if rule.types & {list, dict} or (rule.low, rule.high) != (-math.inf, math.inf):
+    types = set(map(type, values))
+    if not types <= rule.types or list in types or dict in types or rule.low > -math.inf or rule.high < math.inf:
         return False
-    if not set(map(type, values)) <= rule.types:
-        return False
-    return str in rule.types or math.isfinite(sum(filter(None, values)))
+    return float not in types or math.isfinite(sum(filter(None, values) if NoneType in types else values))

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from common import limits
 from ps.logfile.reader import LogReader
 from ps.logfile.records import encode
 
-MOST_WAITING = 10_000
-"""Records kept in memory while they cannot be written; beyond that the oldest ``steps`` and ``epoch`` records go."""
+COPY_BYTES = 1 << 20
 
 
 class RunLog:
@@ -26,10 +26,10 @@ class RunLog:
     SYNC_EVERY_S = 5.0
 
     def __init__(self, path: Path, *, new: bool = True, lock: bool = True) -> None:
-        """Create the file, which must not exist, or go on with one behind its last whole record.
+        """Create the file, which must not exist, or continue one after its last whole record.
 
-        ``lock``: keep others out; without, who writes to it must be known to be dead. Raises OSError, also if another
-        job writes to it, and LogError.
+        ``lock``: keep other writers out; without it, they must be known to be dead. Raises OSError, also if another
+        job writes to the file, and LogError.
         """
         self.path = path
         self.seq = 0
@@ -48,18 +48,18 @@ class RunLog:
     def append(self, kind: str, **fields: Any) -> None:
         """Write a record of plain values.
 
-        Raises OSError if it does not fit (disk full): the part that was written is cut off again. A file that was
-        removed is written anew first, with all that it held.
+        Raises OSError if it does not fit (disk full): what was written of it is cut off again. A file that was removed
+        is written again first, with all that it held.
         """
         with self._mutex:
             if not self._in_place():
-                self._bring_back()
+                self._restore_file()
             if os.fstat(self._fd).st_size != self.size:  # what an earlier failure left
                 os.ftruncate(self._fd, self.size)
             data = encode({"kind": kind, "seq": self.seq, "t": time.time(), **fields})
             try:
                 written = os.write(self._fd, data)
-                if written < len(data):  # a full disk takes a part first; the next write names the reason
+                if written < len(data):  # a full disk takes the beginning; the next write names the reason
                     written += os.write(self._fd, data[written:])
                 if written < len(data):
                     raise OSError(errno.ENOSPC, f"only {written} of {len(data)} bytes were written")
@@ -83,18 +83,16 @@ class RunLog:
         except OSError:
             return False
 
-    def _bring_back(self) -> None:
-        """Write the file anew from what is still open. Raises OSError."""
+    def _restore_file(self) -> None:
+        """Write the file again, from the one that is still open though it was removed. Raises OSError."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         new = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
         try:
             _lock(new)
-            at = 0
-            while at < self.size:
-                piece = os.pread(self._fd, min(1 << 20, self.size - at), at)
-                if not piece or os.write(new, piece) < len(piece):
+            for at in range(0, self.size, COPY_BYTES):
+                data = os.pread(self._fd, min(COPY_BYTES, self.size - at), at)
+                if len(data) < min(COPY_BYTES, self.size - at) or os.write(new, data) < len(data):
                     raise OSError(errno.EIO, "its content is lost")
-                at += len(piece)
         except OSError:
             os.close(new)
             self.path.unlink(missing_ok=True)
@@ -116,7 +114,7 @@ def _lock(handle: int) -> None:
 class RetryQueue:
     """Writes records, or keeps those that cannot be written now and tries again with the next.
 
-    ``warn`` is told once for each new reason, and when all is well again. May be used by several threads.
+    ``warn`` is called once for each new reason, and when all is well again. May be used by several threads.
     """
 
     def __init__(self, log: RunLog, warn: Callable[[str], object]) -> None:
@@ -135,32 +133,30 @@ class RetryQueue:
     def flush(self) -> None:
         """Try to write all that wait."""
         with self._mutex:
-            self._flush()
-
-    def _flush(self) -> None:
-        while self._waiting:
-            kind, fields = self._waiting[0]
             try:
-                self.log.append(kind, **fields)
+                while self._waiting:
+                    kind, fields = self._waiting[0]
+                    self.log.append(kind, **fields)
+                    self._waiting.pop(0)
             except OSError as error:
-                self._complain(error.strerror or str(error))
+                self._keep(error.strerror or str(error))
                 return
-            self._waiting.pop(0)
-        if self._reason:
-            self._reason = ""
-            self._warn(f"{self.log.path}: can be written again; nothing of it is missing" if not self._lost else
-                       f"{self.log.path}: can be written again; {self._lost} records are missing")  # fmt: skip
+            if self._reason:
+                self._reason = ""
+                missing = f"{self._lost} records are missing" if self._lost else "nothing of it is missing"
+                self._warn(f"{self.log.path}: can be written again; {missing}")
 
     def missing(self) -> str:
         """Say what the log lacks; nothing if all is in it."""
         n = len(self._waiting) + self._lost
         return f"{self.log.path}: {n} records are missing ({self._reason})" if n else ""
 
-    def _complain(self, reason: str) -> None:
+    def _keep(self, reason: str) -> None:
+        """Say once why nothing can be written; of too many records drop the oldest epoch, or the oldest of any kind."""
         if reason != self._reason:
             self._reason = reason
-            self._warn(f"{self.log.path}: cannot be written ({reason}); training goes on, and it is tried again")
-        if len(self._waiting) > MOST_WAITING:
+            self._warn(f"{self.log.path}: cannot be written ({reason}); training goes on, and writing is tried again")
+        if len(self._waiting) > limits.ITEMS:
             i = next((i for i, (kind, _) in enumerate(self._waiting) if kind in ("steps", "epoch")), 0)
             del self._waiting[i]
             self._lost += 1

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from ps.logfile.records import Record
 from ps.logfile.schema import TRIAL_SECONDS
 from ps.metrics.median_intervals import LEVEL, interval, slower_p, smallest_p
-from ps.text.numbers import number
+from ps.text.formatting import number
 
 TOLERANCE = {"float64": 1e-10, "float32": 1e-3}
 """Difference of final parameters that rounding explains, as a share of the largest parameter."""

@@ -1,4 +1,4 @@
-"""Tables and lines for a terminal or a file."""
+"""Tables and lines for a terminal, or for a file that output goes to."""
 
 import sys
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ps.text.numbers import printable
+from ps.text.terminal import printable
 
 WIDTH_IN_A_FILE = 10_000
 
@@ -33,7 +33,7 @@ def _plain(one: Any) -> Any:
 def make(*, live: bool = False) -> Console:
     """Return a console that prints texts as they are and does not fold tables when the output is no terminal.
 
-    ``live``: for a picture that is drawn again and again, whose lines must not run over the terminal's width.
+    ``live``: for a screen that is drawn again and again, whose lines must not be wider than the terminal.
     """
     width = None if sys.stdout.isatty() else WIDTH_IN_A_FILE
     return _Console(markup=False, emoji=False, highlight=False, soft_wrap=not live, width=width)

@@ -4,9 +4,6 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-MOST_RANKS = 64
-"""Ranks that a reader shows one by one; of more, the first."""
-
 
 class Downsampler(Generic[T]):
     """Keeps at most ``most`` items of a stream: every ``stride``-th, the first among them, and the last.
@@ -21,25 +18,23 @@ class Downsampler(Generic[T]):
         self.most = most
         self.stride = 1
         self.count = 0
-        self._kept: list[T] = []
-        self._between: list[T] = []
+        self._at_strides: list[T] = []
+        self._last: list[T] = []
+        """The last item, where that is less than a stride after the one before."""
 
     def add(self, item: T) -> None:
         """Take the next item of the stream."""
         if self.count % self.stride:
-            self._between = [item]
+            self._last = [item]
         else:
-            self._kept.append(item)
-            self._between = []
+            self._at_strides.append(item)
+            self._last = []
+        if len(self._at_strides) + len(self._last) > self.most:
+            self._at_strides = self._at_strides[::2]
+            self.stride *= 2
+            self._last = [item] if self.count % self.stride else []
         self.count += 1
-        if len(self._kept) + len(self._between) > self.most:
-            self._halve(item)
-
-    def _halve(self, last: T) -> None:
-        self._kept = self._kept[::2]
-        self.stride *= 2
-        self._between = [last] if (self.count - 1) % self.stride else []
 
     def kept(self) -> list[T]:
-        """Return the items in their order; the last one may follow at less than a stride."""
-        return self._kept + self._between
+        """Return the items in their order."""
+        return self._at_strides + self._last

@@ -1,26 +1,26 @@
-"""The events of a log as lines: what happened to a run beside training."""
+"""The events of a log as lines: what happened to a run while it trained."""
 
 from collections.abc import Callable
-from typing import Any
 
 from ps.logfile.records import Record
 from ps.reader.run_view import RunView
-from ps.text.numbers import number
+from ps.text.formatting import number
 
 HIDDEN = ("kind", "seq", "t", "crc", "what", "noticed", "stacks")
 """Fields of an event that its line leaves out."""
 
 
 def event_lines(view: RunView) -> list[str]:
-    """Return the events that a view kept, each with the stacks that came with it, and what was left out of them."""
-    lines, told = [], set[str]()
+    """Return the events that a view kept, each with the stacks that came with it, and how many others there were."""
+    lines, started = [], set[str]()
     for event in view.events:
-        what = event["what"]
-        left_out = view.counts[what] - sum(other["what"] == what for other in view.events) if what not in told else 0
-        told.add(what)
-        note = f" (the last of {left_out + 1})" if what == "checkpoint" and left_out else ""
-        if left_out and not note:
+        what, note = event["what"], ""
+        left_out = view.counts[what] - sum(other["what"] == what for other in view.events)
+        if left_out and what == "checkpoint":
+            note = f" (the last of {left_out + 1})"
+        elif left_out and what not in started:
             lines.append(f"Event {what}: {left_out} earlier ones are in the log")
+        started.add(what)
         lines.append(event_line(event) + note)
         stacks = event.get("stacks")
         if isinstance(stacks, dict):
@@ -30,10 +30,9 @@ def event_lines(view: RunView) -> list[str]:
 
 def event_line(event: Record) -> str:
     """Return an event as one line: what it means, its message, or whatever it holds."""
-    what = event["what"]
-    if what in WORDS:
-        return f"Event {what}: {WORDS[what](event)}"
-    message = event.get("message")
+    what, message = event["what"], event.get("message")
+    if what in DESCRIPTIONS:
+        return f"Event {what}: {DESCRIPTIONS[what](event)}"
     if isinstance(message, str):
         return f"Event {what}: {message.splitlines()[0] if message else ''}"
     facts = ", ".join(f"{k} {v}" for k, v in event.items() if k not in HIDDEN)
@@ -41,32 +40,32 @@ def event_line(event: Record) -> str:
 
 
 def place(event: Record) -> str:
-    """Return where training went on: the epoch, and how many steps of it were done."""
+    """Return where training continued: the epoch, and how many steps of it were done."""
     return f"epoch {event['epoch']}" + (f" after {event['step']} of its steps" if event["step"] else "")
 
 
 def _resume(event: Record) -> str:
     passed_over = "".join(f"; passed over: {text}" for text in event.get("passed_over", []))
     before = f", {event['ranks_before']} before" if event["ranks_before"] != event["ranks"] else ""
-    return f"another job went on at {place(event)}, with {event['ranks']} rank(s){before}{passed_over}"
+    return f"another job resumed at {place(event)}, with {event['ranks']} rank(s){before}{passed_over}"
 
 
 def _shrink(event: Record) -> str:
     dead = ", ".join(str(rank) for rank in event["dead"])
     return (
-        f"rank {dead} on {', '.join(event['hosts'])} died; {event['ranks']} of {event['ranks_before']} ranks went on "
+        f"rank {dead} on {', '.join(event['hosts'])} died; {event['ranks']} of {event['ranks_before']} ranks continued "
         f"at {place(event)}, {number(event['seconds'])} s later"
     )
 
 
 def _skip(event: Record) -> str:
-    parts = ((f"rank {rank}: " if rank else "") + _listed(names) for rank, names in event["not_finite"].items())
-    return f"epoch {event['epoch']}, step {event['step']} was left out; not finite: {'; '.join(parts)}"
+    where = ((f"rank {rank}: " if rank else "") + ", ".join(names) for rank, names in event["not_finite"].items())
+    return f"epoch {event['epoch']}, step {event['step']} was left out; not finite: {'; '.join(where)}"
 
 
 def _heal(event: Record) -> str:
-    parts = (f"rank {rank} in {_listed(names)}" for rank, names in event["parameters"].items())
-    return f"epoch {event['epoch']}, step {event['step']}: repaired from the majority: {'; '.join(parts)}"
+    where = (f"rank {rank} in {', '.join(names)}" for rank, names in event["parameters"].items())
+    return f"epoch {event['epoch']}, step {event['step']}: repaired from the majority: {'; '.join(where)}"
 
 
 def _stop(event: Record) -> str:
@@ -76,11 +75,7 @@ def _stop(event: Record) -> str:
     return f"all ranks stopped on request after epoch {event['epoch']}, step {event['step']} ({who})"
 
 
-def _listed(names: Any) -> str:
-    return ", ".join(map(str, names)) if isinstance(names, list) else str(names)
-
-
-WORDS: dict[str, Callable[[Record], str]] = {
+DESCRIPTIONS: dict[str, Callable[[Record], str]] = {
     "resume": _resume,
     "shrink": _shrink,
     "checkpoint": lambda event: str(event["file"]),

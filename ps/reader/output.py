@@ -49,7 +49,7 @@ def library(command: str, extra: str) -> Iterator[None]:
         ) from error
 
 
-def tell_torn(torn: int) -> None:
+def warn_of_torn(torn: int) -> None:
     """Say on stderr that the log's last bytes were left out; nothing if there are none."""
     if torn:
         sys.stderr.write(f"rankwise: the last {torn} bytes are an unfinished record, left out\n")

@@ -1,40 +1,39 @@
-"""TODO."""
+"""A run's figures in memory that does not grow with its epochs: to compare runs, and for the report."""
 
 import math
 from dataclasses import dataclass, field
 
+from common.limits import ITEMS
 from ps.logfile.records import Record
 from ps.reader.downsample import Downsampler
 from ps.reader.run_view import mean
-
-MOST_EPOCHS = 5000
-"""Epochs of which figures are kept: of more, evenly spread ones."""
-
 
 MEDIANS = ("sync", "wait", "transfer")
 
 
 @dataclass(slots=True)
 class Summary:
-    """What is compared of one run, in memory that does not grow with its epochs.
+    """What is compared of one run.
 
-    ``lows``: elapsed seconds and loss of the epochs whose loss was the least so far, thinned out where there are very
-    many. ``parts``: epochs that were trained by several jobs.
+    ``lows``: elapsed seconds and loss of the epochs whose loss was the least so far, evenly spread ones of very many.
+    ``shared_epochs``: how many epochs several jobs trained.
     """
 
     epochs: int = 0
     last_loss: float | None = None
     least_loss: float = math.inf
-    lows: Downsampler[tuple[float, float]] = field(default_factory=lambda: Downsampler(MOST_EPOCHS))
-    medians: Downsampler[dict[str, float]] = field(default_factory=lambda: Downsampler(MOST_EPOCHS))
+    lows: Downsampler[tuple[float, float]] = field(default_factory=lambda: Downsampler(ITEMS))
+    medians: Downsampler[dict[str, float]] = field(default_factory=lambda: Downsampler(ITEMS))
     compute_s: float = 0.0
     sync_s: float = 0.0
     reduce_s: float = 0.0
     sent_bytes: int = 0
-    parts: int = 0
+    shared_epochs: int = 0
 
     def add(self, record: Record) -> None:
-        """Take an epoch in."""
+        """Take the next record; only epochs matter."""
+        if record["kind"] != "epoch":
+            return
         self.epochs += 1
         self.last_loss = record["loss"]
         if record["loss"] < self.least_loss:
@@ -45,7 +44,7 @@ class Summary:
         self.sync_s += mean(record["sync_s"])
         self.reduce_s += mean(record["reduce_s"])
         self.sent_bytes += max(record["sent_bytes"])
-        self.parts += record.get("before") is not None
+        self.shared_epochs += record.get("before") is not None
 
     def time_to(self, loss: float) -> float | None:
         """Return the seconds until the training loss was at most ``loss``."""

@@ -22,6 +22,7 @@ from ps.coordinator.coordinator import Coordinator
 from ps.findings.detectors import Findings
 from ps.logfile.reader import LogReader
 from ps.logfile.records import encode
+from ps.logfile.schema import Check
 from ps.metrics import epoch_metrics
 from ps.reader.commands.show import show
 from tests.synthetic import write_run
@@ -72,11 +73,11 @@ def values_in(data: bytes) -> list[Any]:
 
 def _read_log(log: Path) -> None:
     for act in (
-        lambda: [entry.pick("epoch", "loss") for entry in LogReader(log).entries()],
         lambda: list(LogReader(log).records()),
+        lambda: list(LogReader(log, Check()).records()),
         lambda: run_folder.is_done(log),
         lambda: run_folder.header_of(log),
-        lambda: show(log.parent, 0, every=True),
+        lambda: show(log.parent, every=True),
     ):
         with own_errors_only(), contextlib.redirect_stdout(io.StringIO()):
             act()

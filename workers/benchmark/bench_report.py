@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from common.files import write_atomic
-from ps.text.numbers import megabytes, microseconds, milliseconds, number, percent, span
-from ps.text.plain_table import table
+from ps.text.formatting import megabytes, microseconds, milliseconds, number, percent, span
+from ps.text.tables import table
 from workers.benchmark.machine import PRODUCT, job_line
 from workers.benchmark.vectors import RAW
 

@@ -19,11 +19,9 @@ from ps.logfile.records import FORMAT, VERSION, Record
 from ps.logfile.writer import RunLog
 from ps.metrics.mode_comparison import summarise
 from ps.sync.modes import MODES
-from ps.text.comparison_tables import Table, of_fit, of_modes, of_sizes
-from ps.text.numbers import number
-from ps.text.plain_table import table
-from ps.text.record_lines import verdict_line
-from ps.text.stdout import say
+from ps.text.formatting import number, verdict_line
+from ps.text.tables import Table, of_fit, of_modes, of_sizes, table
+from ps.text.terminal import say
 from workers.benchmark import cost_model, machine
 from workers.benchmark.options import CompareConfig
 from workers.benchmark.runner import Workload, order

@@ -10,7 +10,7 @@ from common.errors import EXIT_ERROR, EXIT_OK, EXIT_STOPPED
 from ps.coordinator.coordinator import Coordinator
 from ps.logfile.reader import LogReader
 from ps.logfile.records import Record
-from ps.text.stdout import say, warn
+from ps.text.terminal import say, warn
 from workers.training.job import Job
 from workers.training.membership import Membership
 from workers.training.setup import appoint
@@ -116,20 +116,19 @@ class LastWords:
 
 def _last_words(log: Path) -> LastWords:
     """Read what the log says of this job. Raises LogError."""
-    last, epoch = LastWords(), None
-    for entry in LogReader(log).entries():
-        event = entry.record() if entry.kind == "event" else {}
-        what = event.get("what")
-        last.status = str(entry.record()["status"]) if entry.kind == "end" else ""
-        if entry.kind == "epoch":
-            epoch, last.stopping = entry, False
+    last = LastWords()
+    for record in LogReader(log).records():
+        kind = record["kind"]
+        what = record.get("what") if kind == "event" else ""
+        last.status = str(record["status"]) if kind == "end" else ""
+        if kind == "epoch":
+            last.epoch, last.stopping = record, False
         elif what == "resume":
-            epoch, last = None, LastWords()  # of what follows, nothing is there yet
+            last = LastWords()  # of what follows, nothing is there yet
         elif what == "shrink":
-            last.dead.update(event["dead"])
+            last.dead.update(record["dead"])
         elif what == "death":
-            last.reported.add(event["rank"])
+            last.reported.add(record["rank"])
         elif what == "early-stop":
             last.stopping = True
-    last.epoch = epoch.record() if epoch else None
     return last

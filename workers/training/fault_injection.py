@@ -14,7 +14,7 @@ from common.data.sampler import RowSampler
 from common.errors import ConfigError
 from common.step_times import BACKWARD
 from ps.coordinator.coordinator import Coordinator
-from ps.text.stdout import say
+from ps.text.terminal import say
 from workers.launch.fault_spec import DIE, DIVERGE, HANG, NAN, SKEW, SLOW, Fault, check_steps, parse
 from workers.training.loop import TrainingStep
 

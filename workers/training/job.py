@@ -20,8 +20,8 @@ from ps.coordinator.seat import CoordinatorSeat
 from ps.metrics.epoch_sums import DoneBefore, EpochSums
 from ps.metrics.rank_row import RankRow
 from ps.sync.synchronizer import Synchronizer
-from ps.text.record_lines import named_metric
-from ps.text.stdout import say
+from ps.text.formatting import named_metric
+from ps.text.terminal import say
 from workers.checkpoint.checkpointing import Checkpointing
 from workers.checkpoint.job_state import JobState
 from workers.launch import signals

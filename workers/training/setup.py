@@ -25,7 +25,7 @@ from ps.findings.detectors import before_training
 from ps.findings.verdict import TrainingStart
 from ps.metrics.rank_row import RankRow
 from ps.sync.modes import AUTO, MODES
-from ps.text.stdout import warn
+from ps.text.terminal import warn
 from workers.checkpoint.checkpointing import Checkpointing
 from workers.checkpoint.resume import Origin, open_origin
 from workers.launch import fault_spec

@@ -21,7 +21,7 @@ from common.run_files import FAILURE_NAME, LOG_NAME, PROGRESS_NAME
 from ps.comm.collectives import allgather, bcast
 from ps.comm.topology import Topology
 from ps.coordinator.coordinator import Coordinator
-from ps.text.stdout import warn
+from ps.text.terminal import warn
 
 ROOT = Path(__file__).parent.parent.parent
 PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from workers.watchdog.watchdog import main; main()"

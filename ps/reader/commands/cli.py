@@ -1,4 +1,8 @@
-"""The command line of ``python -m ps.log``."""
+"""The command line of ``python -m ps.log``.
+
+Each command is a function in a module of its own, which is imported when the command is called. Its signature and the
+``Parameters`` of its docstring become options and their help.
+"""
 
 import io
 import os
@@ -18,130 +22,26 @@ app = App(
     help="Read the central log of a run, finished or running.",
     result_action="return_value",
 )
-
-
-@app.command
-def show(run: Run = LATEST, /, *, epoch: int = 0, every: bool = False) -> int:
-    """Print header, epochs, what every rank did, and the end.
-
-    Parameters
-    ----------
-    epoch: the epoch of the table by rank; the last one if not given.
-    every: print every epoch; otherwise a long run is thinned out.
-    """
-    from ps.reader.commands.show import show as command
-
-    return command(run, epoch, every=every)
-
-
-@app.command
-def watch(run: Run = LATEST, /) -> int:
-    """Follow a running job until it ends or dies: a live picture in a terminal, else a line for each record."""
-    from ps.reader.commands.watch import watch as command
-
-    return command(run)
-
-
-@app.command
-def export(
-    run: Run = LATEST,
-    /,
-    *,
-    csv: bool = False,
-    jsonl: bool = False,
-    markdown: bool = False,
-    tensorboard: Path | None = None,
-    output: Path | None = None,
-) -> int:
-    """Write the log in another format: choose one.
-
-    Parameters
-    ----------
-    csv: one line per epoch and rank.
-    jsonl: one JSON object per record.
-    markdown: tables for a report.
-    tensorboard: event files in this folder, which `tensorboard --logdir` shows (extra tensorboard).
-    output: the file to write; standard output if not given.
-    """
-    from ps.reader.export.export import export as command
-
-    return command(run, csv=csv, jsonl=jsonl, markdown=markdown, tensorboard=tensorboard, output=output)
-
-
-@app.command
-def report(
-    run: Run = LATEST, /, *more: Run, output: Annotated[Path, Parameter(alias="-o")] = Path("report.html")
-) -> int:
-    """Write one page with charts and verdicts that opens without a network (extra report); several runs side by side.
-
-    Parameters
-    ----------
-    output: the file to write.
-    """
-    from ps.reader.commands.report import report as command
-
-    return command([run, *more], output)
-
-
-@app.command
-def plot(run: Run = LATEST, /, *, output: Path | None = None) -> int:
-    """Write PNG pictures of loss, sync time and each rank's contribution (extra report).
-
-    Parameters
-    ----------
-    output: the folder to write to; the run folder if not given.
-    """
-    from ps.reader.commands.plot import plot as command
-
-    return command(run, output)
-
-
-@app.command
-def trace(run: Run = LATEST, /, *, output: Annotated[Path, Parameter(alias="-o")] = Path("trace.json")) -> int:
-    """Write a Chrome trace of the sampled steps, which ui.perfetto.dev opens: one row a rank, grouped by node.
-
-    Parameters
-    ----------
-    output: the file to write.
-    """
-    from ps.reader.commands.trace import trace as command
-
-    return command(run, output)
-
-
-@app.command(name="list")
-def list_runs(folder: Annotated[Path, Parameter(help="a folder of runs")] = Path("runs"), /) -> int:
-    """List the runs of a folder: when, mode, ranks, state, best metric."""
-    from ps.reader.commands.list_runs import list_runs as command
-
-    return command(folder)
-
-
-@app.command
-def whatif(run: Run = LATEST, /, *, other: Path | None = None) -> int:
-    """Say what an epoch would take without its straggler, with rows dealt by speed, or with another mode.
-
-    Parameters
-    ----------
-    other: a run of another mode, or a comparison, whose measured transfer is put in the place of this run's.
-    """
-    from ps.reader.commands.whatif import whatif as command
-
-    return command(run, other)
-
-
-@app.command
-def compare(first: Path, second: Path, /, *more: Path) -> int:
-    """Put runs side by side: loss, time to the same loss, sync, parameters."""
-    from ps.reader.commands.compare import compare as command
-
-    return command([first, second, *more])
+COMMANDS = {
+    "show": "Print header, epochs, what every rank did, and the end.",
+    "watch": "Follow a running job until it ends or dies: a live picture in a terminal, else a line for each record.",
+    "export": "Write the log in another format: choose one.",
+    "report": "Write one page with charts and verdicts that opens without a network (extra report); several runs side "
+    "by side.",
+    "plot": "Write PNG pictures of loss, sync time and each rank's contribution (extra report).",
+    "trace": "Write a Chrome trace of the sampled steps, which ui.perfetto.dev opens: one row a rank, grouped by node.",
+    "list_runs": "List the runs of a folder: when, mode, ranks, state, best metric.",
+    "whatif": "Say what an epoch would take without its straggler, with rows dealt by speed, or with another mode.",
+    "compare": "Put runs side by side: loss, time to the same loss, sync, parameters.",
+}
+for _name, _help in COMMANDS.items():
+    app.command(f"ps.reader.commands.{_name}:{_name}", name=_name.removesuffix("_runs"), help=_help)
 
 
 def main() -> None:
     """Run a command; bad usage, a damaged log and a full disk end with one message each."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a folder's name need not be of the terminal's characters
+        sys.stdout.reconfigure(errors="backslashreplace")  # the terminal may lack characters of a folder's name
     try:
         code = _run()
         sys.stdout.flush()

@@ -8,18 +8,21 @@ from pathlib import Path
 import numpy as np
 
 from common.flat import Array
+from common.run_files import log_path
 from ps.logfile.reader import reason
 from ps.reader import console
 from ps.reader.run_summary import MEDIANS, Summary
-from ps.reader.run_view import RunView, load
-from ps.text.numbers import number, percent
-from ps.text.record_lines import metric, mode_name
+from ps.reader.run_view import RunView
+from ps.text.formatting import metric, mode_name, number, percent
 
 
-def compare(runs: list[Path]) -> int:
+def compare(first: Path, second: Path, /, *more: Path) -> int:
     """Print the runs as columns; return the exit code. Raises LogError."""
-    summaries = [Summary() for _ in runs]
-    views = [load(run, summary.add) for run, summary in zip(runs, summaries, strict=True)]
+    views = [RunView(log_path(run)) for run in (first, second, *more)]
+    summaries = [Summary() for _ in views]
+    for view, summary in zip(views, summaries, strict=True):
+        for record in view.read("steps"):
+            summary.add(record)
     goal = max((s.least_loss for s in summaries if s.epochs), default=float("nan"))
     parameters = [_parameters(view) for view in views]
     lines = [
@@ -45,12 +48,12 @@ def compare(runs: list[Path]) -> int:
 
 def _jobs(views: list[RunView], summaries: list[Summary]) -> list[list[str]]:
     """Return lines on runs of several jobs; of an epoch that several share, times and bytes are the last one's."""
-    if all(len(v.jobs) < 2 for v in views):
+    if all(len(v.sessions) < 2 for v in views):
         return []
     return [
-        ["jobs it was trained by", *(str(len(v.jobs)) for v in views)],
+        ["jobs it was trained by", *(str(len(v.sessions)) for v in views)],
         ["epochs done again, not counted", *(str(sum(v.superseded.values())) for v in views)],
-        ["epochs whose times are of their last job only", *(str(s.parts) for s in summaries)],
+        ["epochs whose times are of their last job only", *(str(s.shared_epochs) for s in summaries)],
     ]
 
 

@@ -1,56 +1,22 @@
 """``python -m ps.log list``: the runs of a folder, a line each."""
 
-import math
 import os
-import time
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from common.errors import LogError, RankwiseError
-from common.run_files import LOG_NAME
-from ps.logfile.reader import Entry
+from common.run_files import LOG_NAME, RUNS, log_path
+from ps.logfile.records import Record
 from ps.reader import console
-from ps.reader.run_view import RunView, skim
-from ps.text.numbers import number
-from ps.text.record_lines import mode_name, named_metric
+from ps.reader.run_view import RunView
+from ps.text.formatting import date_time, mode_name, named_metric, number
 
 COLUMNS = ["run", "started", "mode", "ranks", "epochs", "best metric", "best loss", "at epoch", "wall s", "state"]
 
 
-@dataclass(slots=True)
-class Best:
-    """The best epoch so far, by validation loss, or by training loss where no rows validate.
-
-    A line of the list needs four numbers of each epoch, so no epoch is decoded whole.
-    """
-
-    epoch: int = 0
-    loss: float = math.inf
-    metric: float | None = None
-    validated: bool = False
-    last_epoch: int = 0
-    elapsed_s: float = 0.0
-
-    def add(self, entry: Entry) -> None:
-        """Take the next record in, of whatever kind. Raises LogError."""
-        if entry.kind != "epoch":
-            return
-        found = entry.pick("epoch", "elapsed_s", "loss", "validation_loss", "validation_metric")
-        epoch, validation = found.get("epoch"), _figure(found.get("validation_loss"))
-        loss = _figure(found.get("loss")) if validation is None else validation
-        if type(epoch) is not int or loss is None:
-            raise entry.error("epoch without a whole number and a loss")
-        self.last_epoch, self.elapsed_s = epoch, _figure(found.get("elapsed_s")) or 0.0
-        if (validation is not None, -loss) > (self.validated, -self.loss):
-            self.epoch, self.loss, self.validated = epoch, loss, validation is not None
-            self.metric = _figure(found.get("validation_metric"))
-
-
-def _figure(value: object) -> float | None:
-    return float(value) if type(value) in (int, float) and math.isfinite(value) else None  # type: ignore[arg-type]
-
-
-def list_runs(folder: Path) -> int:
+def list_runs(folder: Annotated[Path, Parameter(help="a folder of runs")] = RUNS, /) -> int:
     """Print the runs in a folder, newest first; return the exit code. Raises RankwiseError without such a folder."""
     try:
         runs = _runs(folder)
@@ -63,7 +29,8 @@ def list_runs(folder: Path) -> int:
         out.print(f"No runs in {folder}: no folder in it holds a {LOG_NAME}.")
         return 0
     lines = sorted((_line(run) for run in runs), key=lambda line: line[0], reverse=True)
-    table = console.table(f"Runs in {folder}, newest first", COLUMNS, [cells for _, cells in lines])
+    rows = [[name, date_time(began) if began else "-", *cells] for began, name, cells in lines]
+    table = console.table(f"Runs in {folder}, newest first", COLUMNS, rows)
     table.columns[-1].justify = "left"
     out.print(table)
     return 0
@@ -76,41 +43,45 @@ def _runs(folder: Path) -> list[Path]:
     return list(by_place.values())
 
 
-def _line(run: Path) -> tuple[float, list[str]]:
-    """Return when a run began, and its line; of a log that cannot be read it says why."""
-    best = Best()
+def _line(run: Path) -> tuple[float, str, list[str]]:
+    """Return when a run began, its name, and the other cells; of a log that cannot be read they say why."""
+    best: Record = {}
     try:
-        view = skim(run, best.add)
+        view = RunView(log_path(run))
+        for record in view.read("steps"):
+            if record["kind"] == "epoch" and (not best or _score(record) > _score(best)):
+                best = record
+        if view.header:
+            return view.header["t"], run.name, _facts(view, best)
+        state = "no record yet"
     except LogError as error:
-        return _without_facts(run, f"damaged: byte {error.offset}: {error.reason}")
+        state = f"damaged: byte {error.offset}: {error.reason}"
     except RankwiseError:
-        return _without_facts(run, "gone")
-    if not view.header:
-        return _without_facts(run, "no record yet")
-    return view.header["t"], [run.name, _when(view.header["t"]), *_facts(view, best)]
-
-
-def _without_facts(run: Path, state: str) -> tuple[float, list[str]]:
+        state = "gone"
     try:
         written = (run / LOG_NAME).stat().st_mtime
     except OSError:
         written = 0.0
-    return written, [run.name, _when(written), *["-"] * (len(COLUMNS) - 3), state]
+    return written, run.name, [*["-"] * (len(COLUMNS) - 3), state]
 
 
-def _when(t: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(t)) if t else "-"
+def _score(record: Record) -> tuple[bool, float]:
+    """Return by what epochs are compared: the validation loss, or the training loss where no rows validate."""
+    validation = record["validation_loss"]
+    return validation is not None, -(record["loss"] if validation is None else validation)
 
 
-def _facts(view: RunView, best: Best) -> list[str]:
-    """Return the cells behind name and date."""
+def _facts(view: RunView, best: Record) -> list[str]:
+    """Return the cells after name and date."""
     header, end = view.header, view.end
-    wall_s = end["wall_s"] if end else best.elapsed_s
+    wall_s = end["wall_s"] if end else view.last.get("elapsed_s", 0.0)
     wall = f"{wall_s:.1f}" if wall_s else "-"
     if header.get("purpose") == "comparison":
         modes = ", ".join(header.get("comparison", {}).get("modes", []))
         return [f"comparison: {modes}", str(header["world"]), "-", "-", "-", "-", wall, view.state]
-    done = end["epochs"] if end else best.last_epoch
-    shown = [named_metric(view.metric, best.metric) if best.validated else "-", number(best.loss), str(best.epoch)]
-    cells = [mode_name(header), view.ranks, f"{done}/{header['config']['epochs']}"]
-    return [*cells, *(shown if best.epoch else ["-"] * 3), wall, view.state]
+    done, shown = end["epochs"] if end else view.last.get("epoch", 0), ["-"] * 3
+    if best:
+        validated, score = _score(best)
+        metric = named_metric(view.metric, best["validation_metric"]) if validated else "-"
+        shown = [metric, number(-score), str(best["epoch"])]
+    return [mode_name(header), view.ranks, f"{done}/{header['config']['epochs']}", *shown, wall, view.state]

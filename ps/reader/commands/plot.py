@@ -12,15 +12,16 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from common.errors import RankwiseError
 from common.flat import Array
+from common.limits import DRAWN_EPOCHS, DRAWN_RANKS, DRAWN_SESSIONS
+from common.run_files import log_path
 from ps.logfile.header import host_names
-from ps.logfile.reader import Entry
 from ps.logfile.records import Record
-from ps.reader.downsample import MOST_RANKS, Downsampler
-from ps.reader.output import library, make_folder, save, tell_torn
-from ps.reader.run_view import RunView, mean, skim
-from ps.text.record_lines import mode_name
+from ps.reader.commands.cli import LATEST, Run
+from ps.reader.downsample import Downsampler
+from ps.reader.output import library, make_folder, save, warn_of_torn
+from ps.reader.run_view import RunView, mean
+from ps.text.formatting import mode_name
 
-MOST_POINTS = 2000
 FEW_POINTS = 40
 """Up to this many epochs, each has a marker."""
 MANY_POINTS = 400
@@ -33,8 +34,6 @@ INCHES, DPI = (9.0, 4.5), 120
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7f7f7f")
 """Okabe and Ito (2008), for colour-blind readers, without yellow and black, and two more."""
 BLACK, GREY = "#222222", "#999999"
-MOST_JOBS = 20
-"""Jobs of a run whose beginning is marked, the last ones."""
 MANY_FOLD = 50
 """A loss that falls to less than this fraction is drawn on a logarithmic axis."""
 LARGEST = 1e30
@@ -44,20 +43,22 @@ Point = dict[str, Array]
 """What is drawn of an epoch, NaN where undefined; ``shares``: (1 + parameters, ranks), of all together first."""
 
 
-def plot(run: Path, output: Path | None) -> int:
-    """Write the pictures to ``output``, the run folder if None; return the exit code.
+def plot(run: Run = LATEST, /, *, output: Path | None = None) -> int:
+    """Write the pictures; return the exit code.
 
     Raises LogError, ConfigError, and RankwiseError without matplotlib or without an epoch.
+
+    Parameters
+    ----------
+    output
+        the folder to write to; the run folder if not given
     """
-    points, names = Downsampler[Point](MOST_POINTS), list[str]()
-
-    def take(entry: Entry) -> None:
-        if entry.kind == "header":
-            names.extend(entry.record()["model"]["parameters"])
-        elif entry.kind == "epoch":
-            points.add(point(entry.record(), names[: len(COLOURS)], MOST_RANKS))
-
-    view = skim(run, take)
+    points, names, view = Downsampler[Point](DRAWN_EPOCHS), list[str](), RunView(log_path(run))
+    for record in view.read("steps"):
+        if record["kind"] == "header":
+            names.extend(record["model"]["parameters"])
+        elif record["kind"] == "epoch":
+            points.add(point(record, names[: len(COLOURS)], DRAWN_RANKS))
     if not points.count:
         raise RankwiseError(f"{view.path}: no epoch in this log, so there is nothing to draw")
     folder = output or view.folder
@@ -65,11 +66,11 @@ def plot(run: Path, output: Path | None) -> int:
     for name, figure in Figures(view, names[: len(COLOURS)], points.kept(), points.stride).all():
         save(folder / name, partial(_write_png, figure))
         sys.stdout.write(f"{folder / name}\n")
-    ranks = max(job.header["world"] for job in view.jobs)
-    for what, drawn, there in (("ranks", MOST_RANKS, ranks), ("parameters", len(COLOURS), len(names))):
+    ranks = max(job.header["world"] for job in view.sessions)
+    for what, drawn, there in (("ranks", DRAWN_RANKS, ranks), ("parameters", len(COLOURS), len(names))):
         if there > drawn:
             sys.stdout.write(f"Contributions are drawn of the first {drawn} of {there} {what}.\n")
-    tell_torn(view.torn)
+    warn_of_torn(view.torn)
     return 0
 
 
@@ -167,7 +168,7 @@ class Figures:
 
     def contribution(self, rank: int, limits: tuple[float, float]) -> Any:
         """Return the signed share of the update by parameter; ``limits`` are those of all ranks' figures."""
-        hosts = {rank: name for job in self.view.jobs for rank, name in host_names(job.header).items()}
+        hosts = {rank: name for job in self.view.sessions for rank, name in host_names(job.header).items()}
         figure, (axes,) = self._axes(f"Contribution of rank {rank} on {hosts.get(rank, 'an unknown host')}")
         axes.axhline(0, color=BLACK, linewidth=0.8)
         every, *single = self.shares[:, :, rank].T
@@ -197,7 +198,7 @@ class Figures:
             axes.margins(x=0.02)
             axes.spines[["top", "right"]].set_visible(False)
         top = panels[0]
-        for job in self.view.jobs[1:][-MOST_JOBS:]:  # a dotted line where another job continued the run
+        for job in self.view.sessions[1:][-DRAWN_SESSIONS:]:  # a dotted line where another job continued the run
             for axes in panels:
                 axes.axvline(job.first - 0.5, color=GREY, linewidth=0.8, linestyle=":")
             style = {"transform": top.get_xaxis_transform(), "fontsize": 7, "color": GREY, "va": "top"}

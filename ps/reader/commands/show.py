@@ -1,64 +1,44 @@
 """``python -m ps.log show``: a run at one look."""
 
-import time
-from pathlib import Path
+import sys
 
 from rich.console import Console
 from rich.text import Text
 
 from common.errors import RankwiseError
+from common.limits import TABLE_RANKS, TABLE_ROWS
+from common.run_files import log_path
 from ps.findings.verdict import ranges
-from ps.logfile.reader import Entry
 from ps.logfile.records import Record
 from ps.reader import console
 from ps.reader.commands import show_tables
+from ps.reader.commands.cli import LATEST, Run
 from ps.reader.downsample import Downsampler
 from ps.reader.events import event_lines
-from ps.reader.history import COLUMNS, job_rows, jobs_title
+from ps.reader.history import COLUMNS, history_rows, history_title
 from ps.reader.row_audit import RowAudit
-from ps.reader.run_view import RunView, death, end_line, extremes, skim, verdict_lines
-from ps.text.numbers import number
-from ps.text.record_lines import mode_name, model_name, named_metric
-
-MOST_EPOCHS = 40
-MOST_RANKS = 16
+from ps.reader.run_view import RunView, death, end_line, extremes, verdict_lines
+from ps.text.formatting import date_time, losses, mode_name, model_name, named_metric, number
 
 
-class Epochs:
-    """The epochs to show, most of which are never decoded: all or evenly thinned, and the one that was asked for."""
+def show(run: Run = LATEST, /, *, epoch: int = 0, every: bool = False) -> int:
+    """Print the run; return the exit code. Raises LogError, and RankwiseError if there is no such run or epoch.
 
-    def __init__(self, *, every: bool, wanted: int) -> None:
-        self.every = every
-        self.wanted = wanted
-        self.chosen: Record = {}
-        self.thin: Downsampler[Entry] = Downsampler(MOST_EPOCHS)
-        self._records: list[Record] = []
-
-    def add(self, entry: Entry) -> None:
-        """Take the next record in, of whatever kind."""
-        if entry.kind != "epoch":
-            return
-        if self.wanted and self.wanted == (entry.epoch or entry.record()["epoch"]):
-            self.chosen = entry.record()
-        if self.every:
-            self._records.append(show_tables.epoch_figures(entry.record()))
-        else:
-            self.thin.add(entry)
-
-    def records(self) -> list[Record]:
-        """Return what ``tables.epoch_row`` needs of the epochs to show. Raises LogError."""
-        return self._records or [show_tables.epoch_figures(entry.record()) for entry in self.thin.kept()]
-
-
-def show(run: Path, epoch: int, *, every: bool) -> int:
-    """Print the run; return the exit code. Raises LogError."""
-    epochs, rows = Epochs(every=every, wanted=epoch), RowAudit()
-
-    def passed(entry: Entry) -> None:
-        epochs.add(entry)
-        rows.take(entry)
-
-    view = skim(run, passed)
+    Parameters
+    ----------
+    epoch
+        the epoch of the tables by rank; the last one if not given
+    every
+        print every epoch and rank; otherwise only some of many
+    """
+    view, rows = RunView(log_path(run)), RowAudit()
+    chosen: Record = {}
+    epochs = Downsampler[list[str]](sys.maxsize if every else TABLE_ROWS)
+    for record in view.read("steps"):
+        rows.add(record)
+        if record["kind"] == "epoch":
+            epochs.add(show_tables.epoch_row(view.metric, record))
+            chosen = record if record["epoch"] == epoch else chosen
     if view.header.get("purpose") == "comparison":
         from ps.reader.commands.show_comparison import show_comparison
 
@@ -67,38 +47,31 @@ def show(run: Path, epoch: int, *, every: bool) -> int:
     out.print(Text.assemble((str(view.folder), "bold"), f": {view.state}"))
     for line in _facts(view) if view.header else ["No record yet."]:
         out.print(line)
-    if len(view.jobs) > 1:
-        out.print(console.table(jobs_title(view), COLUMNS, job_rows(view)))
+    if len(view.sessions) > 1:
+        out.print(console.table(history_title(view), COLUMNS, history_rows(view)))
     for line in verdict_lines(view):
         out.print(line)
+    most = sys.maxsize if every else TABLE_RANKS
     if view.balance:
-        out.print(show_tables.balance_table(view.balance, len(view.balance["rows"]) if every else MOST_RANKS))
+        out.print(show_tables.balance_table(view.balance, most))
     if view.last:
-        if epoch and not epochs.chosen:
+        if epoch and not chosen:
             raise RankwiseError(f"epoch: no epoch {epoch} in this log; it has 1 to {view.last['epoch']}")
-        _print_epochs(out, view, epochs)
+        out.print()
+        out.print(show_tables.epoch_table(epochs))
+        _print_ranks(out, view, chosen or view.last, most)
     for line in (*rows.lines(), *_ending(view)):
         out.print(line)
     return 0
 
 
-def _print_epochs(out: Console, view: RunView, epochs: Epochs) -> None:
-    """Print the table of epochs, then what the ranks did in the last one or the one that was asked for."""
-    out.print()
-    stride = epochs.thin.stride
-    title = "Epochs" if stride == 1 else f"Epochs (one in {stride}; all with --every)"
-    out.print(
-        show_tables.epoch_table(title, [show_tables.epoch_row(view.metric, record) for record in epochs.records()])
-    )
-    shown = epochs.chosen or view.last
-    header = view.header_at(shown)
-    for line in show_tables.scaling_lines(header, shown):
+def _print_ranks(out: Console, view: RunView, record: Record, most: int) -> None:
+    """Print what the ranks did in an epoch, or those of them that stand out."""
+    header, ranks = view.header_at(record), extremes(record, most)
+    for line in show_tables.scaling_lines(header, record):
         out.print(line)
     out.print()
-    ranks = extremes(shown, len(shown["rows"]) if epochs.every else MOST_RANKS)
-    out.print(show_tables.time_table(header, shown, ranks))
-    out.print(show_tables.contribution_table(shown, ranks))
-    for table in show_tables.parameter_tables(shown, ranks):
+    for table in show_tables.rank_tables(header, record, ranks):
         out.print(table)
 
 
@@ -110,7 +83,7 @@ def _facts(view: RunView) -> list[str]:
     threads = sorted(set(header["threads"]["per_rank"]))
     kind = f"{data['classes']} classes" if data["classes"] else f"{data['targets']} target(s)"
     return [
-        f"Started {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(header['t']))}, mode {mode_name(header)}, "
+        f"Started {date_time(header['t'])}, mode {mode_name(header)}, "
         f"{view.ranks} ranks on {len(header['nodes'])} node(s): {nodes}",
         f"Data {data['name']}: {rows['train']} rows train, {rows['validation']} validate, {rows['test']} test, "
         f"{data['features']} features, {kind}",
@@ -138,12 +111,9 @@ def _ending(view: RunView) -> list[str]:
 
 
 def _result(view: RunView) -> str:
-    """Tell the last epoch's losses from those of the saved parameters, which patience takes from the best epoch."""
+    """Say the last epoch's losses, and those of the saved parameters, which patience takes from the best epoch."""
     end, best = view.end, view.end["best_epoch"]
-    line = f"Last epoch: loss {number(end['loss'])}"
-    if end["validation_loss"] is not None:
-        line += f", validation loss {number(end['validation_loss'])}, "
-        line += named_metric(end["metric"], end["validation_metric"])
+    line = f"Last epoch: loss {losses(end, end['metric'])}"
     if end.get("test_loss") is None:
         return line
     kept = f" with the parameters of epoch {best}, the best" if best and view.header["config"]["patience"] else ""

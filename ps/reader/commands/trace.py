@@ -7,22 +7,23 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Annotated, Any, BinaryIO, NamedTuple
 
 import numpy as np
+from cyclopts import Parameter
 from numpy.typing import NDArray
 
 from common.errors import RankwiseError
-from ps.logfile.reader import Entry
+from common.limits import ITEMS, SLICES
+from common.run_files import log_path
 from ps.logfile.records import Record
+from ps.reader.commands.cli import LATEST, Run
 from ps.reader.downsample import Downsampler
-from ps.reader.output import save, tell_torn
-from ps.reader.run_view import skim
-from ps.text.record_lines import mode_name
+from ps.reader.output import save, warn_of_torn
+from ps.reader.run_view import RunView
+from ps.text.formatting import mode_name
 
-MOST_SLICES = 200_000
-MOST_EPOCHS = 10_000
-MOST_US = 2**53
+LATEST_US = 2**53
 """More than any clock of ours shows, and exact as a float64."""
 MOMENTS = ("input", "begin", "forward", "backward", "arrived", "last", "left", "measured", "updated", "end")
 """Of a ``steps`` record, in the order in which they come on a rank."""
@@ -62,17 +63,16 @@ class Timeline:
     def __init__(self, run: Path) -> None:
         """Read the log. Raises LogError, and RankwiseError without one."""
         self.steps: Downsampler[Step] = Downsampler(2)
-        self.epochs: Downsampler[Span] = Downsampler(MOST_EPOCHS)
+        self.epochs: Downsampler[Span] = Downsampler(ITEMS)
         self._epoch: Record = {}
-        self.view = skim(run, self._take)
-
-    def _take(self, entry: Entry) -> None:
-        if entry.kind == "header":
-            self.steps = Downsampler(max(2, MOST_SLICES // (len(PHASES) * entry.record()["world"])))
-        elif entry.kind == "epoch":
-            self._epoch = entry.record()
-        elif entry.kind == "steps":
-            self._add_steps(entry.record())
+        self.view = RunView(log_path(run))
+        for record in self.view.read():
+            if record["kind"] == "header":
+                self.steps = Downsampler(max(2, SLICES // (len(PHASES) * record["world"])))
+            elif record["kind"] == "epoch":
+                self._epoch = record
+            elif record["kind"] == "steps":
+                self._add_steps(record)
 
     def _add_steps(self, record: Record) -> None:
         begin = _microseconds(record["begin_s"])
@@ -84,8 +84,14 @@ class Timeline:
             self.epochs.add(Span(record["epoch"], begin, end, self._epoch["loss"]))
 
 
-def trace(run: Path, output: Path) -> int:
-    """Write the trace; return the exit code. Raises LogError, ConfigError, and RankwiseError without a sampled step."""
+def trace(run: Run = LATEST, /, *, output: Annotated[Path, Parameter(alias="-o")] = Path("trace.json")) -> int:
+    """Write the trace; return the exit code. Raises LogError, ConfigError, and RankwiseError without a sampled step.
+
+    Parameters
+    ----------
+    output
+        the file to write
+    """
     timeline = Timeline(run)
     view, steps = timeline.view, timeline.steps
     n_steps = len(steps.kept())
@@ -94,12 +100,12 @@ def trace(run: Path, output: Path) -> int:
     save(output, lambda file: _write(file, timeline), log=view.path)
     thinned = f" (one in {steps.stride} of {steps.count:,})" if steps.stride > 1 else ""
     sys.stdout.write(f"{output}: {n_steps:,} sampled steps{thinned} of {view.ranks} ranks\n")
-    tell_torn(view.torn)
+    warn_of_torn(view.torn)
     return 0
 
 
 def _microseconds(seconds: float) -> int:
-    return round(min(max(seconds * 1e6, 0), MOST_US))
+    return round(min(max(seconds * 1e6, 0), LATEST_US))
 
 
 def _write(file: BinaryIO, timeline: Timeline) -> None:
@@ -107,7 +113,7 @@ def _write(file: BinaryIO, timeline: Timeline) -> None:
     header = timeline.view.header
     about = {"mode": mode_name(header), "ranks": header["world"]}
     file.write(f'{{"displayTimeUnit": "ms", "otherData": {json.dumps(about)}, "traceEvents": ['.encode())
-    tracks = Tracks([job.header for job in timeline.view.jobs])
+    tracks = Tracks([job.header for job in timeline.view.sessions])
     streams = _epoch_events(timeline, tracks.run), _step_events(timeline, tracks.of_ranks)
     separator = "\n"
     for events in (tracks.names(), heapq.merge(*streams, key=lambda event: int(event["ts"]))):
@@ -175,11 +181,11 @@ def _step_events(timeline: Timeline, of_jobs: list[list[Place]]) -> Iterator[Eve
     names = [p.replace("transfer", "transfer and summing") for p in PHASES] if shared else PHASES[:-1]
     last, left = MOMENTS.index("last"), MOMENTS.index("left")
     free = np.zeros(max(map(len, of_jobs)))
-    begun = [job.seq for job in timeline.view.jobs]
+    begun = [job.seq for job in timeline.view.sessions]
     for step in timeline.steps.kept():
         places = of_jobs[bisect.bisect(begun, step.seq) - 1]
         ranks = len(places)
-        moments = np.concatenate([free[None, :ranks], np.minimum(step.moments, MOST_US)])
+        moments = np.concatenate([free[None, :ranks], np.minimum(step.moments, LATEST_US)])
         moments[last + 1] = np.minimum(moments[last + 1], moments[left + 1])
         moments = np.maximum.accumulate(moments)[1:]
         free[:ranks] = moments[-1]

@@ -1,6 +1,7 @@
-"""The picture that ``python -m ps.log watch`` draws of a running job in a terminal."""
+"""What ``python -m ps.log watch`` shows of a running job: lines, or a picture that is drawn again and again."""
 
 import math
+import sys
 import time
 from typing import Self
 
@@ -10,37 +11,56 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from common.limits import TABLE_RANKS, TABLE_ROWS
 from ps.logfile.header import host_names
-from ps.logfile.reader import Entry
-from ps.logfile.records import GOING_ON, Record
+from ps.logfile.records import CONTINUATIONS, Record
 from ps.reader import console
 from ps.reader.downsample import Downsampler
 from ps.reader.events import event_line
-from ps.reader.run_view import RunView, end_line, extremes
-from ps.text.numbers import number, percent
-from ps.text.record_lines import mode_name, named_metric, verdict_line
+from ps.reader.run_view import RunView, end_line, extremes, mean
+from ps.text.formatting import efficiency, epoch_line, losses, mode_name, percent, verdict_line
+from ps.text.terminal import printable
 
-MOST_LOSSES = 40
-MOST_RANKS = 16
 OTHER_LINES = 12
-"""Of the picture, beside the ranks."""
-MOST_BAR_CELLS = 40
+"""Of the picture, besides the ranks."""
+BAR_CELLS = 40
 OTHER_CELLS = 66
-"""Of a line of the ranks' table, beside the bar."""
-Kinds = tuple[tuple[str, str, str], ...]
-SPARKS = "▁▂▃▄▅▆▇█"
-BAR: Kinds = (("compute_s", "█", "green"), ("wait_s", "░", "red"), ("transfer_s", "▒", "yellow"))
-"""Field, mark and colour."""
-ASCII_SPARKS = "_.-=+*#@"
-ASCII_BAR: Kinds = (("compute_s", "#", "green"), ("wait_s", ".", "red"), ("transfer_s", "=", "yellow"))
+"""Of a line of the ranks' table, besides the bar."""
+SPARKS, ASCII_SPARKS = "▁▂▃▄▅▆▇█", "_.-=+*#@"
+BARS, ASCII_BARS = "█░▒", "#.="
+SECONDS, COLOURS = ("compute_s", "wait_s", "transfer_s"), ("green", "red", "yellow")
+"""Fields whose seconds make up a rank's bar, one character and one colour each."""
 
 
-class Picture:
-    """A progress bar, the loss, and the ranks as rows, drawn anew at each look; findings scroll by above it."""
+class Lines:
+    """A line for each record, for a pipe or a file."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def add(self, view: RunView, record: Record) -> None:
+        """Show a new record, which is in the view."""
+        if line := _record_line(view, record):
+            self.say(line)
+
+    def draw(self, view: RunView) -> None:
+        """Show the run as it is after a look at its log: nothing to do, all its lines are printed."""
+
+    def say(self, line: str) -> None:
+        """Print a line at once, though a pipe would wait for more."""
+        sys.stdout.write(printable(line) + "\n")
+        sys.stdout.flush()
+
+
+class Picture(Lines):
+    """A progress bar, the loss, and the ranks as rows, for a terminal; findings scroll by above."""
 
     def __init__(self, out: Console) -> None:
         self.out = out
-        self.losses: Downsampler[tuple[int, float]] = Downsampler(MOST_LOSSES)
+        self.losses: Downsampler[tuple[int, float]] = Downsampler(TABLE_ROWS)
         self._live = Live(console=out, auto_refresh=False)
 
     def __enter__(self) -> Self:
@@ -50,107 +70,105 @@ class Picture:
     def __exit__(self, *error: object) -> None:
         self._live.stop()
 
-    def begin(self) -> None:
-        """Forget the losses of another run."""
-        self.losses = Downsampler(MOST_LOSSES)
-
-    def add(self, view: RunView, entry: Entry) -> None:
+    def add(self, view: RunView, record: Record) -> None:
         """Take a loss into the curve; print a finding or an event."""
-        if entry.kind == "epoch":
-            found = entry.pick("epoch", "loss")
-            epoch, loss = found.get("epoch"), found.get("loss")
-            if isinstance(epoch, int) and isinstance(loss, int | float) and math.isfinite(loss):
-                self.losses.add((epoch, loss))
-        elif entry.kind == "verdict":
-            self.say(verdict_line(entry.record()))
-        elif entry.kind == "event":
-            self.say(event_line(view.events[-1]))
-            if view.events[-1]["what"] in GOING_ON:
-                self._forget(view.events[-1]["epoch"])
+        kind = record["kind"]
+        if kind == "epoch":
+            self.losses.add((record["epoch"], record["loss"]))
+        elif kind == "header":  # the first one, or of a run that took the place of the one before
+            self._keep_losses_before(0)
+        elif kind in ("verdict", "event"):
+            self.say(_record_line(view, record))
+            if kind == "event" and record["what"] in CONTINUATIONS:
+                self._keep_losses_before(record["epoch"])
 
-    def _forget(self, epoch: int) -> None:
+    def _keep_losses_before(self, epoch: int) -> None:
         """Drop the losses from an epoch on, which is done again."""
-        kept, self.losses = self.losses.kept(), Downsampler(MOST_LOSSES)
+        kept, self.losses = self.losses.kept(), Downsampler(TABLE_ROWS)
         for point in kept:
             if point[0] < epoch:
                 self.losses.add(point)
 
     def draw(self, view: RunView) -> None:
-        """Draw the run as it is now. Raises LogError."""
-        view.settle()
-        self._live.update(Group(*self._parts(view)), refresh=True)
+        """Draw the run as it is now."""
+        self._live.update(Group(*self._contents(view)), refresh=True)
 
     def say(self, line: str) -> None:
         """Print a line above the picture."""
         self.out.print(Text(line))
 
-    def _parts(self, view: RunView) -> list[RenderableType]:
+    def _contents(self, view: RunView) -> list[RenderableType]:
         header, record = view.header, view.last
         if not header:
             return [Text(f"{view.folder}: no record yet")]
         title = f": {view.state}, mode {mode_name(header)}, {header['world']} ranks on {len(header['nodes'])} node(s)"
-        parts: list[RenderableType] = [Text.assemble((str(view.folder), "bold"), title)]
-        parts.append(_progress(header, record, view))
+        contents: list[RenderableType] = [Text.assemble((str(view.folder), "bold"), title), _progress(view)]
         if record:
-            parts += [self._loss_line(view), _time_line(record), self._ranks(view.header_at(record), record)]
+            sparks = ASCII_SPARKS if self.out.options.ascii_only else SPARKS
+            curve = sparkline([loss for _, loss in self.losses.kept()], sparks)
+            contents += [Text(f"loss {curve} {losses(record, view.metric)}"), Text(efficiency(record))]
+            contents.append(self._ranks(view.header_at(record), record))
         if view.end:
-            parts.append(Text(end_line(view.end)))
-        return parts
-
-    def _loss_line(self, view: RunView) -> Text:
-        record = view.last
-        curve = sparkline(
-            [loss for _, loss in self.losses.kept()], ASCII_SPARKS if self.out.options.ascii_only else SPARKS
-        )
-        text = f"loss {curve} {number(record['loss'])}"
-        if record["validation_loss"] is not None:
-            text += f", validation loss {number(record['validation_loss'])}, "
-            text += named_metric(view.metric, record["validation_metric"])
-        return Text(text)
+            contents.append(Text(end_line(view.end)))
+        return contents
 
     def _ranks(self, header: Record, record: Record) -> Table:
-        ranks = extremes(record, max(2, min(MOST_RANKS, self.out.height - OTHER_LINES)))
+        ranks = extremes(record, max(2, min(TABLE_RANKS, self.out.height - OTHER_LINES)))
         hosts, world = host_names(header), len(record["rows"])
-        kinds = ASCII_BAR if self.out.options.ascii_only else BAR
+        characters = ASCII_BARS if self.out.options.ascii_only else BARS
         few = "" if len(ranks) == world else f", {len(ranks)} of {world} ranks that stand out"
-        names = ", ".join(f"{mark} {key[:-2]}" for key, mark, _ in kinds)
-        cells = min(max(self.out.width - OTHER_CELLS, 8), MOST_BAR_CELLS)
+        names = ", ".join(f"{character} {key[:-2]}" for key, character in zip(SECONDS, characters, strict=True))
+        cells = min(max(self.out.width - OTHER_CELLS, 8), BAR_CELLS)
         rows: list[list[str | Text]] = [
             [
                 str(rank),
                 hosts.get(rank, "-"),
-                *(f"{record[key][rank]:.3f}" for key, _, _ in kinds),
+                *(f"{record[key][rank]:.3f}" for key in SECONDS),
                 percent(record["share_all"][rank]),
                 bar,
             ]
-            for rank, bar in zip(ranks, _bars(record, ranks, kinds, cells), strict=True)
+            for rank, bar in zip(ranks, _bars(record, ranks, characters, cells), strict=True)
         ]
-        columns = ["rank", "host", *(f"{key[:-2]} s" for key, _, _ in kinds), "contribution", "time"]
+        columns = ["rank", "host", *(f"{key[:-2]} s" for key in SECONDS), "contribution", "time"]
         table = console.table(f"Epoch {record['epoch']}{few}: {names}", columns, rows)
         table.columns[-1].justify = "left"
         return table
 
 
-def sparkline(values: list[float], marks: str) -> str:
-    """Return a curve of one character a value, from ``marks``, lowest first."""
+def _record_line(view: RunView, record: Record) -> str:
+    """Return what a record says, on one line; nothing for kinds that are not shown."""
+    kind, header = record["kind"], view.header
+    if kind == "header":
+        config = header["config"]
+        return f"{view.folder}: mode {mode_name(header)}, {header['world']} ranks, {config['epochs']} epochs"
+    if kind == "epoch":
+        waits = record["wait_s"]
+        longest = max(range(len(waits)), key=waits.__getitem__)
+        return (
+            f"{epoch_line(record, header['config']['epochs'], view.metric)}, "
+            f"compute {mean(record['compute_s']):.3f} s, sync {mean(record['sync_s']):.3f} s, "
+            f"longest wait {waits[longest]:.3f} s (rank {longest})"
+        )
+    lines = {"verdict": verdict_line, "event": event_line, "end": end_line}
+    return lines[kind](record) if kind in lines else ""
+
+
+def sparkline(values: list[float], characters: str) -> str:
+    """Return a curve of one character a value, from ``characters``, lowest first."""
     if not values:
         return ""
     low, span = min(values), max(values) - min(values)
-    top = len(marks) - 1
-    return "".join(marks[round(top * ((v - low) / span)) if 0 < span < math.inf else 0] for v in values)
+    top = len(characters) - 1
+    return "".join(characters[round(top * ((v - low) / span)) if 0 < span < math.inf else 0] for v in values)
 
 
-def remaining_s(header: Record, record: Record) -> float:
-    """Return the seconds that the epochs to come will take if they are as long as those that are done."""
-    an_epoch_s = record["elapsed_s"] / max(1, record["epoch"])
-    return float(max(0.0, (header["config"]["epochs"] - record["epoch"]) * an_epoch_s))
-
-
-def _progress(header: Record, record: Record, view: RunView) -> Table:
-    total, done = max(1, header["config"]["epochs"]), record.get("epoch", view.jobs[-1].first - 1)
-    left = ""
+def _progress(view: RunView) -> Table:
+    """Return the progress bar, and the time left if the epochs to come take as long as those that are done."""
+    record, total = view.last, max(1, view.header["config"]["epochs"])
+    done, left = record.get("epoch", view.sessions[-1].first - 1), ""
     if record and not view.end:
-        seconds = min(remaining_s(header, record), 1e9)
+        seconds = (view.header["config"]["epochs"] - done) * (record["elapsed_s"] / max(1, done))
+        seconds = min(max(0.0, seconds), 1e9)
         left = f"{int(seconds) // 3600}:{time.strftime('%M:%S', time.gmtime(seconds))} left"
     line = Table.grid(padding=(0, 1), expand=True)
     line.add_column(no_wrap=True)
@@ -160,23 +178,14 @@ def _progress(header: Record, record: Record, view: RunView) -> Table:
     return line
 
 
-def _time_line(record: Record) -> Text:
-    parts = record["efficiency"]
-    return Text(
-        f"efficiency {percent(parts['parallel'])} = load balance {percent(parts['load_balance'])} x communication "
-        f"{percent(parts['communication'])}"
-    )
-
-
-def _bars(record: Record, ranks: list[int], kinds: Kinds, cells: int) -> list[Text]:
-    """Return for each of these ranks its time as marks; the rank with the most time has ``cells`` of them."""
-    seconds = {rank: [max(0.0, record[key][rank]) for key, _, _ in kinds] for rank in ranks}
-    longest = max(sum(own) for own in seconds.values())
+def _bars(record: Record, ranks: list[int], characters: str, cells: int) -> list[Text]:
+    """Return for each of these ranks its time as characters; the rank with the most time has ``cells`` of them."""
+    seconds = [[max(0.0, record[key][rank]) for key in SECONDS] for rank in ranks]
+    longest = max(sum(own) for own in seconds)
     if not 0 < longest < math.inf:
         return [Text()] * len(ranks)
-    return [
-        Text.assemble(
-            *((mark * round(cells * s / longest), style) for s, (_, mark, style) in zip(own, kinds, strict=True))
-        )
-        for own in seconds.values()
+    bars = [
+        [character * round(cells * s / longest) for character, s in zip(characters, own, strict=True)]
+        for own in seconds
     ]
+    return [Text.assemble(*zip(own, COLOURS, strict=True)) for own in bars]

@@ -11,23 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
+from common import limits
 from common.errors import RankwiseError
+from common.run_files import log_path
 from ps.logfile.header import host_names
-from ps.logfile.reader import Entry
-from ps.logfile.records import GOING_ON, Record
+from ps.logfile.records import CONTINUATIONS, Record
 from ps.reader import console
+from ps.reader.commands.cli import LATEST, Run
 from ps.reader.downsample import Downsampler
-from ps.reader.run_view import RunView, extremes, skim
-from ps.text.numbers import number, percent
-from ps.text.record_lines import mode_name
+from ps.reader.run_view import RunView, extremes
+from ps.text.formatting import mode_name, number, percent
 
-MOST_RANKS = 16
-MOST_EPOCHS = 200
 LEAST_EPOCHS = 8
-MOST_NUMBERS = 4_000_000
-"""In the records of the epochs that are kept: of many ranks and parameters, fewer epochs are kept."""
-OTHER_FIELDS = 25
-"""About how many numbers by rank an epoch's record holds, besides five for each parameter."""
 BY_RANK = ("input_s", "compute_s", "reduce_s", "sampling_s", "transfer_s", "loop_s", "rows")
 MOST = 1e12
 """Seconds and rows of an epoch are cut to this: more cannot be of a run, and would overflow."""
@@ -120,39 +115,34 @@ class Epochs:
     """
 
     def __init__(self) -> None:
-        self.whole, self.shared = Downsampler[Entry](2), Downsampler[Entry](2)
+        self.whole, self.shared = Downsampler[Record](2), Downsampler[Record](2)
         self.before = 0
-        self._world = self._world_of_epochs = self._parameters = 0
+        self._world = self._world_of_epochs = 0
         self._resumed = False
 
-    def take(self, entry: Entry) -> None:
-        """Take the next record that counts, of whatever kind. Raises LogError."""
-        if entry.kind == "header":
-            self._world, self._parameters = entry.record()["world"], len(entry.record()["model"]["parameters"])
-        elif entry.kind == "event" and entry.record()["what"] in GOING_ON:
-            self._world, self._resumed = entry.record()["ranks"], True
-        elif entry.kind == "epoch":
+    def add(self, record: Record) -> None:
+        """Take the next record that counts, of whatever kind."""
+        if record["kind"] == "header":
+            self._world = record["world"]
+        elif record["kind"] == "event" and record["what"] in CONTINUATIONS:
+            self._world, self._resumed = record["ranks"], True
+        elif record["kind"] == "epoch":
             if self._world != self._world_of_epochs:
                 self._restart()
-            shared = self._resumed and entry.pick("before").get("before") is not None
-            (self.shared if shared else self.whole).add(entry)
+            shared = self._resumed and record.get("before") is not None
+            kept = {"steps": record["steps"]} | {name: np.array(record[name], np.float64) for name in BY_RANK}
+            (self.shared if shared else self.whole).add(kept)
             self._resumed = False
 
     def _restart(self) -> None:
         self.before += self.whole.count + self.shared.count
-        numbers = self._world * (OTHER_FIELDS + 5 * self._parameters)
-        most = min(MOST_EPOCHS, max(LEAST_EPOCHS, MOST_NUMBERS // numbers))
+        most = min(limits.EPOCHS_BY_RANK, max(LEAST_EPOCHS, limits.NUMBERS // (self._world * len(BY_RANK))))
         self.whole, self.shared = Downsampler(most), Downsampler(most)
         self._world_of_epochs = self._world
 
     def records(self) -> list[Record]:
-        """Return what ``replay`` needs of the epochs, and drop the rest. Raises LogError."""
-        kept, found = self.whole.kept() or self.shared.kept(), []
-        self._restart()
-        while kept:  # one decoded record at a time is in memory
-            record = kept.pop(0).record()
-            found.append({"steps": record["steps"]} | {name: np.array(record[name], np.float64) for name in BY_RANK})
-        return found
+        """Return what ``replay`` needs of the epochs."""
+        return self.whole.kept() or self.shared.kept()
 
     def note(self) -> str:
         """Say what was left out; nothing if nothing was."""
@@ -164,10 +154,15 @@ class Epochs:
         return "The times are of parts of epochs: several jobs share each." if self.shared.count else ""
 
 
-def whatif(run: Path, other: Path | None) -> int:
+def whatif(run: Run = LATEST, /, *, other: Path | None = None) -> int:
     """Print what an epoch would take; return the exit code.
 
     Raises LogError, and RankwiseError if there is no epoch or ``other`` holds no measured transfer.
+
+    Parameters
+    ----------
+    other
+        a run of another mode, or a comparison, whose measured transfer is put in the place of this run's
     """
     view, epochs = _read(run)
     header, note, base = view.header_at(view.last), epochs.note(), replay(epochs.records())
@@ -188,8 +183,9 @@ def whatif(run: Path, other: Path | None) -> int:
 
 def _read(run: Path) -> tuple[RunView, Epochs]:
     """Read a run's epochs. Raises LogError, RankwiseError without an epoch."""
-    epochs = Epochs()
-    view = skim(run, epochs.take)
+    epochs, view = Epochs(), RunView(log_path(run))
+    for record in view.read("steps"):
+        epochs.add(record)
     if not view.last:
         raise RankwiseError(
             f"{view.path}: no epoch in this log, so there are no times to replay; give a run with at least one"
@@ -200,8 +196,8 @@ def _read(run: Path) -> tuple[RunView, Epochs]:
 
 def _exchanges(other: Path, header: Record) -> Iterator[tuple[str, float]]:
     """Yield name and seconds a step of each exchange that was measured in another run, or in a comparison."""
-    found: list[Record] = []
-    view = skim(other, lambda entry: found.append(entry.record()) if entry.kind == "comparison" else None)
+    view = RunView(log_path(other))
+    found = [record for record in view.read("steps") if record["kind"] == "comparison"]
     theirs = view.header
     if not theirs:
         raise RankwiseError(f"other: {view.path} has no record yet; give a run with at least one epoch")
@@ -242,7 +238,7 @@ def _rows(base: Replay, exchanges: list[tuple[str, float]]) -> list[list[str]]:
 
 
 def _speed_table(header: Record, last: Record, base: Replay) -> Table:
-    hosts, ranks = host_names(header), extremes(last, MOST_RANKS)
+    hosts, ranks = host_names(header), extremes(last, limits.TABLE_RANKS)
     dealt, speed = rows_by_speed(base.work_s, base.rows), rows_per_s(base.work_s, base.rows)
     rows = [
         [str(r), hosts.get(r, "-"), number(base.work_s[r]), f"{speed[r]:,.0f}", f"{base.rows[r]:.0f}", str(dealt[r])]

@@ -7,7 +7,7 @@ from typing import Any
 from ps.logfile.epoch_fields import EPOCH_FIELDS, EpochField
 from ps.logfile.header import host_names
 from ps.logfile.reader import LogReader
-from ps.logfile.records import GOING_ON, Record
+from ps.logfile.records import CONTINUATIONS, Record
 
 
 def csv_lines(reader: LogReader) -> Iterator[str]:
@@ -29,7 +29,7 @@ def csv_lines(reader: LogReader) -> Iterator[str]:
             titles = [title for field in of_epoch for title in _titles(field)]
             titles += ["rank", "host", *(field.column for field in of_rank)]
             yield line([*titles, *(f"{field.column}_{name}" for name in names for field in of_parameter)])
-        elif record["kind"] == "event" and record["what"] in GOING_ON and "nodes" in record:
+        elif record["kind"] == "event" and record["what"] in CONTINUATIONS and "nodes" in record:
             hosts = host_names(record)
         elif record["kind"] == "epoch":
             shared = [value for field in of_epoch for value in _values(field, record)]

@@ -4,17 +4,15 @@ import re
 import time
 from collections.abc import Iterator
 
+from common.limits import DRAWN_RANKS, TABLE_PARAMETERS, TABLE_ROWS
 from ps.logfile.deduplicated import DeduplicatedReader
 from ps.logfile.header import host_names
 from ps.logfile.records import Record
 from ps.reader import history
-from ps.reader.downsample import MOST_RANKS, Downsampler
+from ps.reader.downsample import Downsampler
 from ps.reader.run_view import RunView, death, end_line, mean
-from ps.text.numbers import number, percent
-from ps.text.record_lines import metric, mode_name, model_name
+from ps.text.formatting import metric, mode_name, model_name, number, percent
 
-MOST_EPOCHS = 40
-MOST_PARAMETERS = 8
 FIGURE = re.compile(r"-|-?\d[\d.,e+-]*( %)?")
 SPECIAL = re.compile(r"[\\`*_\[\]<>|~$&#]")
 
@@ -24,7 +22,7 @@ Row = dict[str, str]
 
 def markdown_lines(reader: DeduplicatedReader) -> Iterator[str]:
     """Yield headings and GitHub-flavoured tables once the whole log is read. Raises LogError."""
-    view, epochs = RunView(reader.path), Downsampler[Row](MOST_EPOCHS)
+    view, epochs = RunView(reader.path), Downsampler[Row](TABLE_ROWS)
     for record in reader.records():
         view.add(record)
         if record["kind"] == "epoch":
@@ -35,9 +33,9 @@ def markdown_lines(reader: DeduplicatedReader) -> Iterator[str]:
         yield "\nNo record yet.\n"
         return
     yield from _pairs("Facts", _facts(view))
-    if len(view.jobs) > 1:
-        rows = [dict(zip(history.COLUMNS, row, strict=True)) for row in history.job_rows(view)]
-        yield from _table(history.jobs_title(view), rows)
+    if len(view.sessions) > 1:
+        rows = [dict(zip(history.COLUMNS, row, strict=True)) for row in history.history_rows(view)]
+        yield from _table(history.history_title(view), rows)
     if epochs.count:
         thinned = f"One epoch in {epochs.stride}. " if epochs.stride > 1 else ""
         yield from _table("Epochs", epochs.kept(), f"{thinned}Compute, wait and transfer are means over the ranks.")
@@ -124,9 +122,9 @@ def _epoch_row(metric_name: str, record: Record) -> Row:
 
 def _last_epoch(hosts: dict[int, str], record: Record) -> Iterator[str]:
     """Yield the tables by rank, and what the last epoch says of more ranks."""
-    world, names = len(record["rows"]), list(record["share"])[:MOST_PARAMETERS]
-    ranks = range(min(world, MOST_RANKS))
-    note = f"The first {MOST_RANKS} of {world} ranks." if world > MOST_RANKS else ""
+    world, names = len(record["rows"]), list(record["share"])[:TABLE_PARAMETERS]
+    ranks = range(min(world, DRAWN_RANKS))
+    note = f"The first {DRAWN_RANKS} of {world} ranks." if world > DRAWN_RANKS else ""
     seconds = ("compute", "wait", "transfer", "input", "sampling", "evaluation")
     rows = [
         {

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import ConfigError, RankwiseError
+from common.limits import DRAWN_RANKS
 from ps.logfile.reader import LogReader
 from ps.logfile.records import Record
-from ps.reader.downsample import MOST_RANKS
 from ps.reader.output import library, make_folder, save
 from ps.reader.run_view import RunView
 
@@ -64,8 +64,8 @@ def write_events(reader: LogReader, folder: Path) -> None:
 
     save(path, lambda file: file.writelines(events()))
     sys.stdout.write(f"{path}\n")
-    if most > MOST_RANKS:
-        sys.stdout.write(f"Series by rank are those of the first {MOST_RANKS} of {most} ranks.\n")
+    if most > DRAWN_RANKS:
+        sys.stdout.write(f"Series by rank are those of the first {DRAWN_RANKS} of {most} ranks.\n")
 
 
 def _scalars(record: Record, metric: str) -> dict[str, float]:
@@ -74,5 +74,5 @@ def _scalars(record: Record, metric: str) -> dict[str, float]:
     values[f"validation_{metric}"] = record["validation_metric"]
     values |= {f"efficiency/{key}": value for key, value in record["efficiency"].items()}
     for key, series in BY_RANK.items():
-        values |= {f"{series}/rank_{rank}": value for rank, value in enumerate(record[key][:MOST_RANKS])}
+        values |= {f"{series}/rank_{rank}": value for rank, value in enumerate(record[key][:DRAWN_RANKS])}
     return {tag: value for tag, value in values.items() if value is not None}

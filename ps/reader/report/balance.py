@@ -3,12 +3,13 @@
 import numpy as np
 
 from common.flat import Array
+from common.limits import PAGE_RANKS
 from ps.logfile.records import Record
 from ps.reader.report.charts import Chart, Section, Table, axis, bar, clip
-from ps.reader.report.data import MOST_RANKS, RunData
-from ps.text.numbers import number
+from ps.reader.report.data import RunData
+from ps.text.formatting import number
 
-MOST_CLASSES = 20
+LISTED_CLASSES = 20
 DISTANCES = {"label_distance": "labels", "target_distance": "targets", "feature_distance": "features"}
 COLUMNS = {key: f"distance of {name}" for key, name in DISTANCES.items()}
 COLUMNS |= {"label_z": "z of labels", "target_z": "z of targets"}
@@ -20,13 +21,13 @@ def balance(data: RunData) -> Section:
     record, world = data.view.balance, len(data.view.balance["rows"])
     distances = {name: np.array(record[key], float) for key, name in DISTANCES.items() if record[key] is not None}
     farthest = np.max([np.nan_to_num(own) for own in distances.values()] or np.zeros((1, world)), axis=0)
-    ranks = sorted(np.argsort(-farthest, kind="stable")[:MOST_RANKS].tolist())
+    ranks = sorted(np.argsort(-farthest, kind="stable")[:PAGE_RANKS].tolist())
     notes = [f"Rows are dealt by: {clip(record['of'])}."]
     if len(ranks) < world:
         notes.append(f"Shown are the {len(ranks)} of {world} ranks whose rows are farthest from all rows.")
     charts = [_distances(distances, ranks)] if distances else []
     classes = {len(counts) for counts in record["labels"] or []}
-    if len(classes) == 1 and 0 < max(classes) <= MOST_CLASSES:
+    if len(classes) == 1 and 0 < max(classes) <= LISTED_CLASSES:
         charts.append(_labels(np.array(record["labels"], float), ranks))
     return Section("Rows of the ranks", notes, charts=charts, tables=[_table(record, ranks)])
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from common.flat import Array
+from common.limits import DRAWN_SESSIONS, PAGE_CELLS, PAGE_LABEL, PAGE_ROWS
 from ps.reader.report.data import RunData
-from ps.text.numbers import number
+from ps.text.formatting import number
 
 Trace = dict[str, Any]
 
@@ -20,12 +21,7 @@ DASHES = ("solid", "dash", "dot", "dashdot")
 PATTERNS = ("", "/", "x", ".")
 MANY_RANKS = 16
 """Up to so many ranks are drawn one by one; of more, a band and the ones that stand out."""
-MOST_MARKERS = 60
-MOST_CELLS = 25_000
-MOST_LABEL = 80
-MOST_TABLE_ROWS = 12
-MOST_JOBS = 20
-"""Jobs whose beginning is marked in a chart, the last ones."""
+MARKED_POINTS = 60
 
 Text = Callable[[float | None], str]
 
@@ -63,7 +59,7 @@ class Section:
     tables: list[Table] = field(default_factory=list)
 
 
-def clip(text: object, most: int = MOST_LABEL) -> str:
+def clip(text: object, most: int = PAGE_LABEL) -> str:
     """Return a text of the log that is no longer than the page can show."""
     text = str(text)
     return text if len(text) <= most else text[: most - 1] + "…"
@@ -91,7 +87,7 @@ def line(name: str, x: Array, y: Array, style: int = 0, *, width: float = 2, val
     dash = DASHES[style // len(PALETTE) % len(DASHES)]
     return {
         "type": "scatter",
-        "mode": "lines+markers" if np.isfinite(y).sum() <= MOST_MARKERS else "lines",
+        "mode": "lines+markers" if np.isfinite(y).sum() <= MARKED_POINTS else "lines",
         "name": label(name),
         "x": x.tolist(),
         "y": compact(y),
@@ -137,8 +133,8 @@ def band(name: str, x: Array, low: Array, high: Array) -> list[Trace]:
 
 def heat_map(epochs: Array, values: Array, unit: str, **more: Any) -> Trace:
     """Return ``values``, (epochs, ranks), as colours; of too many cells the means of blocks."""
-    by_epoch = max(1, math.ceil(values.size / MOST_CELLS))
-    by_rank = max(1, math.ceil(values.shape[1] / MOST_CELLS))
+    by_epoch = max(1, math.ceil(values.size / PAGE_CELLS))
+    by_rank = max(1, math.ceil(values.shape[1] / PAGE_CELLS))
     return {
         "type": "heatmap",
         "x": block_means(epochs, by_epoch).tolist(),
@@ -226,7 +222,7 @@ def over_epochs(data: RunData, y_axis: dict[str, Any], **more: Any) -> dict[str,
     """Return the layout of a chart over epochs, with a dotted line where another job continued the run."""
     epochs = data.series("epoch")
     few = {"dtick": 1} if epochs[-1] - epochs[0] < 10 else {}
-    changes = [(job.first - 0.5, job.header["world"]) for job in data.view.jobs[1:][-MOST_JOBS:]]
+    changes = [(job.first - 0.5, job.header["world"]) for job in data.view.sessions[1:][-DRAWN_SESSIONS:]]
     place = {"xref": "x", "yref": "paper"}
     rule = {"color": PALETTE[-1], "width": 1, "dash": "dot"}
     text = {"y": 1, "yanchor": "bottom", "xanchor": "left", "showarrow": False, "font": {"size": 10}}
@@ -268,6 +264,6 @@ def rank_table(data: RunData, caption: str, values: Array, text: Text = number) 
     return epoch_table(data, caption, {f"rank {r}": values[:, r] for r in range(data.ranks)}, text)
 
 
-def spread(n: int, most: int = MOST_TABLE_ROWS) -> list[int]:
+def spread(n: int, most: int = PAGE_ROWS) -> list[int]:
     """Return at most ``most`` of n indices, evenly spread, the first and the last among them."""
     return sorted({round(i * (n - 1) / (most - 1)) for i in range(most)}) if n > most else list(range(n))

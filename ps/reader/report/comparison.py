@@ -6,9 +6,9 @@ from common.flat import Array
 from ps.logfile.records import Record
 from ps.reader.report.charts import Chart, Section, Table, axis, bar, clip, label, line, number_table
 from ps.reader.report.data import TIMES, RunData
-from ps.text import comparison_tables
-from ps.text.numbers import number, percent
-from ps.text.record_lines import metric, mode_name
+from ps.text.formatting import metric, mode_name, number, percent
+from ps.text.tables import Table as TextTable
+from ps.text.tables import of_fit, of_modes, of_sizes
 
 STEP = {key: name for key, name in TIMES.items() if key not in ("evaluation_s", "checkpoint_s")}
 """What a step's time goes to."""
@@ -96,12 +96,12 @@ def modes(data: RunData) -> Section:
             totals = [m["step_s"]["median"] for m in compared]
             charts.append(_step_chart([m["mode"] for m in compared], parts, totals))
         steps = data.header.get("comparison", {}).get("steps", 0)
-        lead, *tables = _tables(comparison_tables.of_modes(found, steps))
+        lead, *tables = _tables(of_modes(found, steps))
     if curves := _curves(measured.trials):
         charts.append(_loss_chart(curves))
-    tables += _tables(comparison_tables.of_sizes(measured.sweeps))
+    tables += _tables(of_sizes(measured.sweeps))
     if measured.fit:
-        tables += _tables(comparison_tables.of_fit(measured.fit))
+        tables += _tables(of_fit(measured.fit))
         notes.append(clip(measured.fit["warning"], 1000))
     return Section("Modes side by side", notes, lead, charts, tables)
 
@@ -115,5 +115,5 @@ def _curves(trials: list[Record]) -> dict[str, tuple[Array, Array]]:
     return curves
 
 
-def _tables(found: list[comparison_tables.Table]) -> list[Table]:
+def _tables(found: list[TextTable]) -> list[Table]:
     return [Table(t.title, t.columns, [[clip(cell, 200) for cell in row] for row in t.rows]) for t in found]

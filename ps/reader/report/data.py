@@ -5,21 +5,15 @@ from pathlib import Path
 import numpy as np
 
 from common.flat import Array
+from common.limits import EPOCHS_BY_RANK, PAGE_PARAMETERS
+from common.run_files import log_path
 from ps.logfile.header import host_names
-from ps.logfile.reader import Entry
 from ps.logfile.records import Record
-from ps.reader.comparison_view import Contents
+from ps.reader.comparison_view import ComparisonView
 from ps.reader.downsample import Downsampler
 from ps.reader.row_audit import RowAudit
 from ps.reader.run_summary import Summary
-from ps.reader.run_view import skim
-
-MOST_EPOCHS = 200
-"""Epochs in a chart; a longer run is downsampled."""
-MOST_PARAMETERS = 12
-"""Parameters whose contributions are shown one by one: the first."""
-MOST_RANKS = 32
-"""Ranks in a table or next to each other in a chart; of more, those that stand out."""
+from ps.reader.run_view import RunView
 
 _TIMES = ("input", "compute", "reduce", "wait", "transfer", "sampling", "evaluation", "checkpoint")
 TIMES = {f"{name}_s": name for name in _TIMES} | {"reduce_s": "summing"}
@@ -44,30 +38,31 @@ class RunData:
         self.names: list[str] = []
         self.first: Record = {}
         self.rank_steps = 0
-        self.epochs: Downsampler[dict[str, Array]] = Downsampler(MOST_EPOCHS)
-        self.rows, self.summary, self.measured = RowAudit(), Summary(), Contents()
+        self.epochs: Downsampler[dict[str, Array]] = Downsampler(EPOCHS_BY_RANK)
+        self.rows, self.summary, self.measured = RowAudit(), Summary(), ComparisonView()
         self._totals = np.zeros((len(TIMES) + 1, 0))
-        self.view = skim(run, self._take)
+        self.view = RunView(log_path(run))
+        for record in self.view.read("steps"):
+            self._add(record)
         self.header = self.view.header
         self.n_epochs = self.epochs.count
         self.ranks = self._totals.shape[1]
         self.seconds = dict(zip(TIMES, self._totals, strict=False))
         self.mean_seconds = {key: own / self._totals[-1] for key, own in self.seconds.items()}
         self.times = {key: name for key, name in TIMES.items() if key != "reduce_s" or self.seconds[key].any()}
-        hosts = {rank: host for job in self.view.jobs for rank, host in host_names(job.header).items()}
+        hosts = {rank: host for job in self.view.sessions for rank, host in host_names(job.header).items()}
         several = len(set(hosts.values())) > 1
         self.rank_names = [
             f"rank {r}, {hosts[r]}" if several and r in hosts else f"rank {r}" for r in range(self.ranks)
         ]
 
-    def _take(self, entry: Entry) -> None:
-        if entry.kind == "header":
-            self.names = list(entry.record()["model"]["parameters"])[:MOST_PARAMETERS]
-        elif entry.kind == "epoch":
-            self._add_epoch(entry.record())
-        elif entry.kind != "steps":  # large, and nothing for this page
-            self.measured.add(entry.record())
-        self.rows.take(entry)
+    def _add(self, record: Record) -> None:
+        if record["kind"] == "header":
+            self.names = list(record["model"]["parameters"])[:PAGE_PARAMETERS]
+        elif record["kind"] == "epoch":
+            self._add_epoch(record)
+        self.measured.add(record)
+        self.rows.add(record)
 
     def _add_epoch(self, record: Record) -> None:
         world = len(record["rows"])

@@ -3,25 +3,22 @@
 import time
 from typing import Any
 
+from common.limits import PAGE_FINDINGS, PAGE_TEXT, TABLE_RANKS
 from ps.logfile.records import Record
 from ps.reader.events import event_line
-from ps.reader.history import COLUMNS, job_rows, jobs_title
+from ps.reader.history import COLUMNS, history_rows, history_title
 from ps.reader.report.charts import Section, Table, clip, pairs
 from ps.reader.report.data import RunData
 from ps.reader.run_view import death, end_line
-from ps.text.numbers import number
-from ps.text.record_lines import mode_name, model_name, named_metric
+from ps.text.formatting import mode_name, model_name, named_metric, number
 
-MOST_TEXT = 2000
-MOST_FINDINGS = 50
-MOST_HOSTS = 16
 SEVERITIES = ("error", "warning", "info")
 
 
 def findings(data: RunData) -> list[dict[str, Any]]:
     """Return the verdicts as the page shows them, the most severe first, and of very many only the first."""
     found = [_finding(record) for record in data.view.verdicts]
-    return sorted(found, key=lambda finding: SEVERITIES.index(finding["severity"]))[:MOST_FINDINGS]
+    return sorted(found, key=lambda finding: SEVERITIES.index(finding["severity"]))[:PAGE_FINDINGS]
 
 
 def _finding(record: Record) -> dict[str, Any]:
@@ -37,8 +34,8 @@ def _finding(record: Record) -> dict[str, Any]:
 
 def _first(items: list[Any]) -> str:
     """Return the first of some items as a text, and how many more there are."""
-    more = len(items) - MOST_HOSTS
-    return ", ".join(map(str, items[:MOST_HOSTS])) + (f" and {more} more" if more > 0 else "")
+    more = len(items) - TABLE_RANKS
+    return ", ".join(map(str, items[:TABLE_RANKS])) + (f" and {more} more" if more > 0 else "")
 
 
 def no_verdict(data: RunData) -> str:
@@ -49,7 +46,7 @@ def no_verdict(data: RunData) -> str:
 
 
 def _sentence(text: str) -> str:
-    text = clip(text.strip(), MOST_TEXT)
+    text = clip(text.strip(), PAGE_TEXT)
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "…", "!", "?")) else ".")
 
 
@@ -60,10 +57,10 @@ def plain(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
-        value = ", ".join(plain(entry) for entry in value[:MOST_TEXT]) or "none"
+        value = ", ".join(plain(entry) for entry in value[:PAGE_TEXT]) or "none"
     elif isinstance(value, dict):
         value = "; ".join(f"{clip(key)}: {plain(entry)}" for key, entry in value.items()) or "none"
-    return "none" if value is None else clip(value, MOST_TEXT) or '""'
+    return "none" if value is None else clip(value, PAGE_TEXT) or '""'
 
 
 def state(data: RunData) -> list[str]:
@@ -73,13 +70,13 @@ def state(data: RunData) -> list[str]:
         return ["The log is empty: the job has not begun to train, or died before."]
     lines = [f"State: {view.state}."]
     if not view.end:
-        died = clip(death(view), MOST_TEXT) if view.state == "died" else ""
+        died = clip(death(view), PAGE_TEXT) if view.state == "died" else ""
         lines.append(died or "The log has no end: the job still runs, or was killed.")
     elif view.header.get("purpose") == "comparison":
         lines.append(f"End: {view.end['status']} after {view.end['wall_s']:.2f} s.")
     else:
         lines.append(f"{end_line(view.end)}.")
-    lines += [clip(f"Error: {e.get('message', '')}", MOST_TEXT) for e in view.events[-20:] if e["what"] == "error"]
+    lines += [clip(f"Error: {e.get('message', '')}", PAGE_TEXT) for e in view.events[-20:] if e["what"] == "error"]
     if view.torn:
         lines.append(
             f"The last {view.torn} bytes of the log, from byte {view.offset} on, are a record that was not finished: "
@@ -122,9 +119,10 @@ def _time(form: str, record: Record) -> str:
 
 def history(data: RunData) -> Section:
     """Return the jobs that the run was trained by, and what else happened to it."""
-    jobs = Table(jobs_title(data.view), COLUMNS, [[clip(cell) for cell in row] for row in job_rows(data.view)], False)
-    notes = [clip(line, MOST_TEXT) for line in data.rows.lines()]
-    events = [[_time("%H:%M:%S", e), clip(event_line(e), MOST_TEXT)] for e in data.view.events]
+    rows = [[clip(cell) for cell in row] for row in history_rows(data.view)]
+    jobs = Table(history_title(data.view), COLUMNS, rows, numbers=False)
+    notes = [clip(line, PAGE_TEXT) for line in data.rows.lines()]
+    events = [[_time("%H:%M:%S", e), clip(event_line(e), PAGE_TEXT)] for e in data.view.events]
     tables = [Table("Events", ["at", "event"], events, numbers=False)] if events else []
     return Section("History", notes, jobs, tables=tables)
 
@@ -138,7 +136,7 @@ def set_up(data: RunData) -> Section:
         **{f"MPI {name}": value for name, value in header["mpi"].items()},
         **{f"BLAS {name}": value for name, value in (header["blas"] or {}).items()},
         "threads": header["threads"],
-        "cores by rank": header["cores"] if header["world"] <= MOST_HOSTS else "in the log",
+        "cores by rank": header["cores"] if header["world"] <= TABLE_RANKS else "in the log",
         "steps an epoch": header["steps_per_epoch"],
         "bytes summed in a step": header["packet_bytes"],
         **{name: header[name] for name in ("sync", "timing", "contribution")},

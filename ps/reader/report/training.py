@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from common.flat import Array
+from common.limits import PAGE_RANKS
 from ps.logfile.records import Record
 from ps.reader.report.charts import (
     MANY_RANKS,
@@ -29,9 +30,8 @@ from ps.reader.report.charts import (
     rank_stack,
     rank_table,
 )
-from ps.reader.report.data import EFFICIENCIES, MOST_RANKS, TIMES, RunData
-from ps.text.numbers import number, percent
-from ps.text.record_lines import metric
+from ps.reader.report.data import EFFICIENCIES, TIMES, RunData
+from ps.text.formatting import metric, number, percent
 
 IN_PERCENT = {"tickformat": "~%"}
 
@@ -128,7 +128,7 @@ def _by_parameter(data: RunData, key: str, what: str, about: str, draw: Draw, la
 
 
 def _share(data: RunData) -> Chart:
-    worlds = list(dict.fromkeys(job.header["world"] for job in data.view.jobs))
+    worlds = list(dict.fromkeys(job.header["world"] for job in data.view.sessions))
     equal = [percent(1 / world) + f" with {world} ranks" * (len(worlds) > 1) for world in worlds[-4:]]
     about = (
         f"Equal shares would be {', '.join(equal)}. The shares of an epoch add up to 100 %; a share below 0 pulls "
@@ -205,7 +205,7 @@ def _contribution_table(data: RunData, record: Record) -> Table:
     """Return share and norm ratio by rank and parameter in one epoch; of many ranks, those with the least share."""
     shares, kinds = record["share_all"], (("share", "share"), ("norm_ratio", "norm ratio"))
     order = sorted(range(len(shares)), key=lambda r: (shares[r] is None, shares[r] or 0.0))
-    chosen = sorted(order[:MOST_RANKS])
+    chosen = sorted(order[:PAGE_RANKS])
     more = f", the {len(chosen)} ranks with the smallest share" if len(chosen) < len(shares) else ""
     columns = [(f"{what}, all", record[f"{key}_all"]) for key, what in kinds]
     columns += [(f"{what}, {clip(name)}", record[key][name]) for name in data.names for key, what in kinds]
@@ -215,7 +215,7 @@ def _contribution_table(data: RunData, record: Record) -> Table:
 
 def timing(data: RunData) -> Section:
     """Return the charts of where the time went."""
-    n = data.summary.parts
+    n = data.summary.shared_epochs
     notes = [f"{n} epoch(s) were trained by several jobs; their times are those of the last one's part."] if n else []
     efficiencies = [_efficiency(data)] if _known(data, "parallel") else []
     return Section("Time", notes, charts=[_split(data), _waiting(data), _sync(data), *efficiencies])
@@ -224,8 +224,8 @@ def timing(data: RunData) -> Section:
 def _split(data: RunData) -> Chart:
     means = {key: data.mean_seconds[key] for key in data.times}
     compute, chosen, more = means["compute_s"], list(range(data.ranks)), ""
-    if data.ranks > MOST_RANKS:
-        order, half = np.argsort(-compute, kind="stable").tolist(), MOST_RANKS // 2
+    if data.ranks > PAGE_RANKS:
+        order, half = np.argsort(-compute, kind="stable").tolist(), PAGE_RANKS // 2
         chosen = order[:half] + order[-half:]
         more = f" Shown are the mean, the {half} ranks that computed longest and the {half} that computed shortest."
     labels = ["mean", *map(str, chosen)]

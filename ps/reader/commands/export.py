@@ -10,17 +10,19 @@ from common.run_files import log_path
 from ps.logfile.deduplicated import DeduplicatedReader
 from ps.logfile.reader import LogReader
 from ps.logfile.schema import Check
+from ps.reader.commands.cli import LATEST, Run
 from ps.reader.export.csv_lines import csv_lines
 from ps.reader.export.json_lines import json_lines
 from ps.reader.export.markdown import markdown_lines
 from ps.reader.export.tensorboard import write_events
-from ps.reader.output import save, tell_torn
+from ps.reader.output import save, warn_of_torn
 
 FORMATS: dict[str, Callable[[Any], Iterator[str]]] = {"csv": csv_lines, "jsonl": json_lines, "markdown": markdown_lines}
 
 
 def export(
-    run: Path,
+    run: Run = LATEST,
+    /,
     *,
     csv: bool = False,
     jsonl: bool = False,
@@ -31,6 +33,19 @@ def export(
     """Write the log in the one format chosen; return the exit code.
 
     Raises ConfigError, LogError, and RankwiseError where a library is missing.
+
+    Parameters
+    ----------
+    csv
+        one line per epoch and rank
+    jsonl
+        one JSON object per record
+    markdown
+        tables for a report
+    tensorboard
+        event files in this folder, which `tensorboard --logdir` shows (extra tensorboard)
+    output
+        the file to write; standard output if not given
     """
     formats = [name for name, chosen in (("csv", csv), ("jsonl", jsonl), ("markdown", markdown)) if chosen]
     if len(formats) + (tensorboard is not None) != 1:
@@ -48,5 +63,5 @@ def export(
             sys.stdout.writelines(lines)  # line by line; a file appears once all are there
         else:
             save(output, lambda file: file.writelines(line.encode() for line in lines), log=path)
-    tell_torn(reader.torn)
+    warn_of_torn(reader.torn)
     return 0

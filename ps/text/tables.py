@@ -1,10 +1,10 @@
-"""The tables of a comparison, for rank 0's output and for the log's readers: numbers in, texts out."""
+"""Tables of a comparison, and tables as plain text: for rank 0, which needs no library for them, and for readers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from ps.logfile.records import Record
-from ps.text.numbers import gigabytes, megabytes, microseconds, milliseconds, number, percent, span
+from ps.text.formatting import megabytes, microseconds, milliseconds, number, percent, span
 
 
 class Table(NamedTuple):
@@ -15,39 +15,47 @@ class Table(NamedTuple):
     rows: list[list[str]]
 
 
+def table(columns: list[str], rows: Iterable[list[str]]) -> list[str]:
+    """Return a table as lines of text, the first column to the left, the others to the right."""
+    lines = [columns, *rows]
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+    return [
+        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]).rstrip()
+        for line in lines
+    ]
+
+
 def of_modes(found: Record, steps: int) -> list[Table]:
     """Return the tables of a ``comparison`` record whose trials timed so many steps."""
-    trials, modes = found["trials"], found["modes"]
+    modes = found["modes"]
     title = (
-        f"Modes, least median first: {trials} trials of {steps} steps, modes in turn; "
+        f"Modes, least median first: {found['trials']} trials of {steps} steps, modes in turn; "
         f"median and its {100 * found['confidence']:.0f} % interval by order statistics"
     )
     goal = f"s to loss {found['loss']:.4g}"
     timed = [
-        [m["mode"], milliseconds(m["step_s"]["median"]), _span(m["step_s"]), f"{m['ratio']:.3f}",
-         "-" if m["p"] is None else number(m["p"], 2), m["outcome"], number(m["time_to_loss_s"]["median"]),
-         _span(m["time_to_loss_s"], 1)]
+        [m["mode"], *_median_and_span(m["step_s"]), f"{m['ratio']:.3f}", "-" if m["p"] is None else number(m["p"], 2),
+         m["outcome"], *_median_and_span(m["time_to_loss_s"], 1)]
         for m in modes
     ]  # fmt: skip
-    names = ("input_s", "compute_s", "wait_s", "transfer_s")
-    parts = [
-        [m["mode"], *(text for name in names for text in (milliseconds(m[name]["median"]), _span(m[name]))),
+    names = ("input", "compute", "wait", "transfer")
+    phases = [
+        [m["mode"], *(text for name in names for text in _median_and_span(m[f"{name}_s"])),
          milliseconds(m["reduce_s"]["median"])]
         for m in modes
     ]  # fmt: skip
-    spans = [text for name in names for text in (name.removesuffix("_s"), "interval")]
     moved = [
-        [m["mode"], _bus(m["bus_bytes_per_s"]), megabytes(m["sent_bytes_most"]), megabytes(m["sent_bytes_all"]),
-         megabytes(m["rank_peak_bytes"]), megabytes(m["node_bytes"]), number(m["loss"], 6),
-         number(m["parameter_difference"], 2)]
+        [m["mode"], "-" if m["bus_bytes_per_s"] is None else number(m["bus_bytes_per_s"]["median"] / 1e9, 3),
+         *(megabytes(m[key]) for key in ("sent_bytes_most", "sent_bytes_all", "rank_peak_bytes", "node_bytes")),
+         number(m["loss"], 6), number(m["parameter_difference"], 2)]
         for m in modes
     ]  # fmt: skip
     return [
         Table(title, ["mode", "ms a step", "interval", "ratio", "p", "outcome", goal, "interval"], timed),
         Table(
             "Parts of a step in ms, means of the ranks; summing: the part of compute that sums and updates slices",
-            ["mode", *spans, "summing"],
-            parts,
+            ["mode", *(text for name in names for text in (name, "interval")), "summing"],
+            phases,
         ),
         Table(
             "Traffic a step, memory, and where training ended; difference: to the first mode's parameters, relative",
@@ -64,15 +72,18 @@ def of_sizes(sweeps: Sequence[Record]) -> list[Table]:
     names = [m["mode"] for m in sweeps[0]["modes"]]
     rows = []
     for sweep in sweeps:
-        own = {m["mode"]: m for m in sweep["modes"]}
-        rows.append([f"{sweep['n']:,}", *(_sum(own[name]) if name in own else "-" for name in names)])
+        times = {
+            m["mode"]: f"{microseconds(m['median_s'])} ({microseconds(m['low_s'])} to {microseconds(m['high_s'])})"
+            for m in sweep["modes"]
+        }
+        rows.append([f"{sweep['n']:,}", *(times.get(name, "-") for name in names)])
     rounds = sweeps[0]["rounds"]
     title = f"Sums of vectors without a model, microseconds: medians of {rounds} rounds and their intervals"
     return [Table(title, ["numbers", *names], rows)]
 
 
 def of_fit(found: Record) -> list[Table]:
-    """Return the tables of a ``fit`` record: what was fitted, and predictions beside measurements and beyond them."""
+    """Return the tables of a ``fit`` record: what was fitted, and predictions, of what was measured and beyond."""
     modes = found["modes"]
     fitted = [
         [m["mode"], m["formula"], "-" if m["alpha_s"] is None else microseconds(m["alpha_s"]),
@@ -94,29 +105,20 @@ def of_fit(found: Record) -> list[Table]:
     ]  # fmt: skip
     if points:
         columns = ["mode", "bytes", "measured us", "predicted us", "error"]
-        tables.append(Table("Predicted beside measured", columns, points))
+        tables.append(Table("Predicted and measured", columns, points))
     ahead = [m for m in modes if m["predicted"]]
     if ahead:
-        columns = ["mode", *(_at(p) for p in ahead[0]["predicted"])]
+        columns = ["mode", *(_ranks_and_nodes(p) for p in ahead[0]["predicted"])]
         rows = [[m["mode"], *(milliseconds(p["seconds"]) for p in m["predicted"])] for m in ahead]
         title = f"Predicted ms of a sum of this model's packet, {found['packet_bytes']:,} bytes"
         tables.append(Table(title, columns, rows))
     return tables
 
 
-def _sum(found: Record) -> str:
-    low, high = microseconds(found["low_s"]), microseconds(found["high_s"])
-    return f"{microseconds(found['median_s'])} ({low} to {high})"
+def _median_and_span(interval: Record, unit: float = 1e3) -> tuple[str, str]:
+    return number(unit * interval["median"]), span(interval["low"], interval["high"], unit)
 
 
-def _at(prediction: Record) -> str:
+def _ranks_and_nodes(prediction: Record) -> str:
     nodes = prediction["nodes"]
     return f"{prediction['ranks']} ranks" + (f", {nodes} nodes" if nodes > 1 else "")
-
-
-def _bus(interval: Record | None) -> str:
-    return "-" if interval is None else gigabytes(interval["median"])
-
-
-def _span(interval: Record, unit: float = 1e3) -> str:
-    return span(interval["low"], interval["high"], unit)

@@ -1,0 +1,90 @@
+"""Numbers, and what records say, as the texts that training and the log's readers share."""
+
+import time
+from typing import Any
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Return a figure for a line or a table; a dash for none."""
+    return "-" if value is None else f"{value:.{digits}g}"
+
+
+def percent(value: float | None, undefined: str = "-", unit: str = " %") -> str:
+    """Return a ratio in percent."""
+    return undefined if value is None else f"{100 * value:.2f}{unit}"
+
+
+def milliseconds(seconds: float) -> str:
+    """Return seconds as milliseconds."""
+    return number(1e3 * seconds)
+
+
+def microseconds(seconds: float) -> str:
+    """Return seconds as microseconds."""
+    us = 1e6 * seconds
+    return number(us, 3) if us < 1000 else f"{us:,.0f}"
+
+
+def megabytes(n_bytes: float) -> str:
+    """Return bytes as megabytes."""
+    return f"{n_bytes / 1e6:.3g}" if n_bytes < 1e8 else f"{n_bytes / 1e6:.0f}"
+
+
+def span(low: float, high: float, unit: float = 1e3) -> str:
+    """Return the ends of an interval of seconds; in milliseconds, or times another unit."""
+    return f"{number(unit * low)} to {number(unit * high)}"
+
+
+def date_time(t: float) -> str:
+    """Return a Unix time as date and time of day, here."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(t))
+
+
+def metric(name: str, value: float | None) -> str:
+    """Return the metric's value as people read it; ``name`` is ``accuracy`` or ``r2``."""
+    return percent(value) if name == "accuracy" else number(value)
+
+
+def named_metric(name: str, value: float | None) -> str:
+    """Return the metric with its name."""
+    label = "accuracy" if name == "accuracy" else "R2"
+    return f"{label} undefined" if value is None else f"{label} {metric(name, value)}"
+
+
+def losses(record: dict[str, Any], metric_name: str) -> str:
+    """Return the loss of an epoch or of a run's end; with validation rows their loss and metric, too."""
+    loss, validation = number(record["loss"]), record["validation_loss"]
+    if validation is None:
+        return loss
+    return f"{loss}, validation loss {number(validation)}, {named_metric(metric_name, record['validation_metric'])}"
+
+
+def efficiency(record: dict[str, Any]) -> str:
+    """Return an epoch's parallel efficiency and the factors it is made of."""
+    factors = record["efficiency"]
+    return (
+        f"efficiency {percent(factors['parallel'])} = load balance {percent(factors['load_balance'])} x communication "
+        f"{percent(factors['communication'])}"
+    )
+
+
+def epoch_line(record: dict[str, Any], epochs: int, metric_name: str) -> str:
+    """Return an epoch's number, losses and metric."""
+    return f"Epoch {record['epoch']}/{epochs}: loss {losses(record, metric_name)}"
+
+
+def verdict_line(fields: dict[str, Any]) -> str:
+    """Return a finding as one line."""
+    return f"Verdict ({fields['severity']}): {fields['text']}. Remedy: {fields['remedy']}."
+
+
+def mode_name(header: dict[str, Any]) -> str:
+    """Return the mode of a run: what was asked for, and what mode auto chose."""
+    asked, used = header["config"]["mode"], header["sync"]["mode"]
+    return str(asked) if asked == used else f"{asked} ({used})"
+
+
+def model_name(header: dict[str, Any]) -> str:
+    """Return what is trained: the kind of model, and its layers' sizes where it has layers."""
+    model = header["model"]
+    return " ".join(filter(None, (model["kind"], "-".join(str(size) for size in model["sizes"][:20]))))
