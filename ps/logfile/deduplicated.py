@@ -43,10 +43,9 @@ def _mentions_one(path: Path) -> bool:
     rest = b""
     with path.open("rb") as file:
         while more := file.read(READ_BYTES):
-            window = rest + more
-            if CONTINUES.search(window):
+            if CONTINUES.search(more) or CONTINUES.search(rest + more[:LONGEST_MATCH]):
                 return True
-            rest = window[-LONGEST_MATCH:]
+            rest = more[-LONGEST_MATCH:]
     return False
 
 

@@ -12,7 +12,7 @@ from ps.logfile.records import Record, could_be_log, damage, misfit, tail_damage
 
 Fault = Callable[[Record], str]
 """Says what is wrong with a record's fields; nothing if all is well."""
-READ_BYTES = 1 << 20
+READ_BYTES = 1 << 19
 
 
 class LogReader:
