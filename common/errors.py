@@ -5,7 +5,7 @@ RankwiseError           1
 +-- LaunchError         2   the MPI library or the launcher
 +-- DataError           1   a data file or what is in it
 +-- LogError            1   a log file: carries path and byte offset
-+-- CheckpointError     1   a checkpoint: carries its path
++-- CheckpointError     1   a checkpoint file
 +-- JobError            *   what all ranks agreed on; carries the exit code of its cause
 """
 
@@ -15,11 +15,11 @@ EXIT_OK = 0
 EXIT_ERROR = 1
 EXIT_USAGE = 2
 EXIT_STOPPED = 75
-"""EX_TEMPFAIL of sysexits.h: stopped on request, can go on."""
+"""EX_TEMPFAIL of sysexits.h: stopped on request, can be resumed."""
 
 
 class RankwiseError(Exception):
-    """A fault that is the user's to mend: shown as one message, never as a traceback."""
+    """A fault that the user can fix: shown as one message, never as a traceback."""
 
     exit_code = EXIT_ERROR
 
@@ -53,9 +53,7 @@ class LogError(RankwiseError):
 class CheckpointError(RankwiseError):
     """A file that is no whole checkpoint."""
 
-    def __init__(self, path: Path | str, reason: str) -> None:
-        self.path = Path(path)
-        self.reason = reason
+    def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
 
 

@@ -1,6 +1,8 @@
 """One contiguous vector each for parameters and for what a step exchanges, with named views into both."""
 
-from collections.abc import Iterator, Mapping
+import itertools
+import math
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import Any, cast
 
@@ -12,7 +14,7 @@ Views = Mapping[str, Array]
 
 
 class Slot(IntEnum):
-    """What stands in the status slots at the head of a packet, summed over the ranks like the gradient."""
+    """Status slots at the head of a packet, which are summed over the ranks like the gradient."""
 
     LOSS_SUM = 0
     STOP = 1
@@ -25,6 +27,7 @@ ASK_STOP, ASK_SAVE = 1, 2
 """What a rank may ask all ranks for in a step, as bits."""
 N_SLOTS = 16
 """Status slots in front of the gradient: 16 keep the gradient on a 64-byte boundary in float32 and float64."""
+LINE_BYTES = 64
 BLOCK = 1 << 14
 """Elements worked on at a time where a vector is passed through several operations: they stay in the core's cache."""
 
@@ -33,9 +36,10 @@ class Flat:
     """Parameters and gradient packet of a model.
 
     ``param_vector``: (n,), ``packet``: (16 + n,) = [status | grad_vector], both of ``dtype``. They are made here, or
-    given: zeros in memory that ranks of a node share. ``params`` and ``grads``: views of both
-    by name, in the model's order; no copies. The status stands in front because backward frees the gradient from
-    its end: a mode that sends pieces early starts at the end and has the status, complete last, in its last piece.
+    given: zeros in memory that ranks of a node share. ``params`` and ``grads``: views of both by name, in the model's
+    order, no copies. ``slices``: where each parameter lies in a vector. The status is at the head because backward
+    finishes the gradient from its end: a mode that sends early starts there, and the status, complete last, goes with
+    the last chunk.
     """
 
     def __init__(
@@ -47,8 +51,8 @@ class Flat:
     ) -> None:
         self.shapes = dict(shapes)
         self.dtype = np.dtype(dtype)
-        self.slices = self.layout(self.shapes)
-        self.n = sum(int(np.prod(shape)) for shape in self.shapes.values())
+        self.slices = self.layout(shapes)
+        self.n = sum(math.prod(shape) for shape in shapes.values())
         self.param_vector = _aligned(self.n, self.dtype) if params is None else params
         self.packet = _aligned(N_SLOTS + self.n, self.dtype) if packet is None else packet
         self.status = numbers(self.packet[:N_SLOTS])
@@ -59,7 +63,8 @@ class Flat:
     @staticmethod
     def layout(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, slice]:
         """Return where each parameter of these shapes lies in the vector."""
-        return dict(_slices(shapes))
+        stops = list(itertools.accumulate(math.prod(shape) for shape in shapes.values()))
+        return {name: slice(*ends) for name, *ends in zip(shapes, [0, *stops], stops, strict=False)}
 
     @property
     def names(self) -> list[str]:
@@ -71,31 +76,23 @@ class Flat:
         return {name: vector[self.slices[name]].reshape(shape) for name, shape in self.shapes.items()}
 
     def joined(self, vector: Array, w: str, b: str) -> Array:
-        """Return weights (n_in, n_out) and the bias (n_out,) behind them as one view (n_in + 1, n_out)."""
+        """Return weights (n_in, n_out) and the bias (n_out,) that follows them as one view (n_in + 1, n_out)."""
         n_out = self.shapes[b][0]
         return vector[self.slices[w].start : self.slices[b].stop].reshape(-1, n_out)
 
 
-def _slices(shapes: Mapping[str, tuple[int, ...]]) -> Iterator[tuple[str, slice]]:
-    start = 0
-    for name, shape in shapes.items():
-        stop = start + int(np.prod(shape))
-        yield name, slice(start, stop)
-        start = stop
-
-
 def _aligned(n: int, dtype: np.dtype[Any]) -> Array:
-    """Return n zeros that start on a cache line (64 bytes)."""
-    raw = np.zeros(n * dtype.itemsize + 64, dtype=np.uint8)
-    shift = -raw.ctypes.data % 64
+    """Return n zeros that start on a cache line."""
+    raw = np.zeros(n * dtype.itemsize + LINE_BYTES, dtype=np.uint8)
+    shift = -raw.ctypes.data % LINE_BYTES
     return raw[shift : shift + n * dtype.itemsize].view(dtype)
 
 
 def numbers(vector: Array) -> "memoryview[float]":
-    """Return a view whose single numbers are read and written in half of the time that NumPy takes."""
+    """Return a view for reading and writing single numbers, which takes half of the time that NumPy takes."""
     return cast("memoryview[float]", vector.data)
 
 
 def blocks(vector: Array, most: int = BLOCK) -> list[Array]:
-    """Cut a vector into views of at most ``most`` elements."""
+    """Cut a vector into views of at most ``most`` elements: blocks for the cache, or the chunks of messages."""
     return [vector[i : i + most] for i in range(0, len(vector), most)]

@@ -1,4 +1,4 @@
-"""The name of this node, and what tells its processes from those of another time."""
+"""The name of this node, its cores, and the processes on it."""
 
 import os
 import socket
@@ -11,7 +11,7 @@ def host() -> str:
 
 
 def process_start(pid: int) -> int | None:
-    """Return when a process started, in clock ticks since boot; None if it is gone or the system does not tell.
+    """Return when a process started, in clock ticks since boot; None if it is gone or the system does not say.
 
     Process ids are used again; id, start and boot together are not.
     """
@@ -20,21 +20,21 @@ def process_start(pid: int) -> int | None:
 
 
 def has_ended(pid: int) -> bool:
-    """Say whether a process has ended of which its parent has not taken notice yet: its id is still there."""
+    """Say whether a process has ended while its id is still there, for its parent has not asked for its exit code."""
     return stat_fields(pid)[:1] in (["Z"], ["X"])
 
 
 def stat_fields(pid: int) -> list[str]:
-    """Return a process's fields from its state on, proc(5)'s third; none if it is gone or the system does not tell."""
+    """Return the fields of /proc/PID/stat from the third on, the state; none if the process is gone. See proc(5)."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
-    return stat.rpartition(")")[2].split()  # proc(5): the second is the name in brackets, which may hold anything
+    return stat.rpartition(")")[2].split()  # the second is the program's name in brackets, which may hold anything
 
 
 def boot_id() -> str | None:
-    """Return what Linux drew at random when this machine started; None elsewhere."""
+    """Return the random text that Linux drew when this machine started; None elsewhere."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip() or None
     except (OSError, ValueError):

@@ -6,7 +6,7 @@ import numpy as np
 
 
 class Stream(IntEnum):
-    """What a stream is drawn for."""
+    """What the numbers of a stream are used for."""
 
     INIT = 0
     SPLIT = 1

@@ -1,89 +1,25 @@
-"""The last words of a job: those of a rank, or of whoever saw it end; needs no library until it writes to a log."""
+"""The files of a run folder: their names, and the notes on how a job or a rank ended; standard library only."""
 
 import contextlib
 import json
-import os
 import re
+import time
 from pathlib import Path
 from typing import Any
 
 from common.errors import RankwiseError
 
-
-def write_failure_once(path: Path, message: str) -> bool:
-    """Write the message that a job ends with, unless there is one; return whether to print it too."""
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(message + "\n")
-    except FileExistsError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def reserve_failure(path: Path) -> bool:
-    """Take the place of the message that a job ends with, unless it is taken; return whether to say one.
-
-    For who must look into what it says first: of several that end, the first to be seen is named.
-    """
-    try:
-        path.open("x").close()
-    except FileExistsError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def say(message: str) -> None:
-    """Print a message to stderr in one write, where there is still somebody to read it."""
-    with contextlib.suppress(OSError):
-        os.write(2, message.encode(errors="replace") + b"\n")
-
-
-def leave_death_note(folder: Path, event: dict[str, Any]) -> bool:
-    """Leave the event of a rank's death for who goes on without it; return whether it could be left."""
-    path = folder / f"death-{event['rank']}.json"
-    try:
-        unfinished = path.with_name(f".{path.name}")
-        unfinished.write_text(json.dumps(event), encoding="utf-8")
-        unfinished.replace(path)
-    except OSError:
-        return False
-    return True
-
-
-def death_notes(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
-    """Return the events of deaths that wait to come to the log, each with its file, the first death first."""
-    found = []
-    for path in folder.glob("death-*.json"):
-        with contextlib.suppress(OSError, ValueError):
-            found.append((path, json.loads(path.read_text(encoding="utf-8"))))
-    return sorted(found, key=lambda word: float(word[1]["noticed"]))
-
-
-NAME = re.compile(r"checkpoint-(\d{1,18})\.npz")
-
-
-TORN = re.compile(rf"\.{NAME.pattern}\.\d+")
-"""The temporary file of a job that was killed while it wrote."""
-
-
-def all_in(folder: Path) -> list[Path]:
-    """Return a run's checkpoints, the newest first. Raises OSError."""
-    found = [(int(match[1]), path) for path in folder.iterdir() if (match := NAME.fullmatch(path.name))]
-    return [path for _, path in sorted(found, reverse=True)]
-
-
 RUNS = Path("runs")
-
-
 LOG_NAME = "coordinator.msgpack"
-
-
+CONFIG_NAME = "config.toml"
 FAILURE_NAME = "failure.txt"
-"""What a rank that brings down the job leaves beside the log."""
+"""The message that a job ended with, left by the rank that failed or by a watchdog."""
+PROGRESS_NAME = "progress"
+"""What the name begins with of the file by which watchdogs of several nodes share what they see."""
+OUTPUT_NAMES = ("model.npz", "model_parameters.txt", "sync_times.txt", "contributions.txt")
+CHECKPOINT_NAME = re.compile(r"checkpoint-(\d{1,18})\.npz")
+UNFINISHED_CHECKPOINT = re.compile(rf"\.{CHECKPOINT_NAME.pattern}\.\d+")
+"""The temporary file of a job that was killed while it wrote a checkpoint."""
 
 
 def log_path(run: Path) -> Path:
@@ -99,10 +35,51 @@ def log_path(run: Path) -> Path:
     return path
 
 
-NAMES = ("model.npz", "model_parameters.txt", "sync_times.txt", "contributions.txt")
+def new_run(name: str) -> Path:
+    """Return the folder of a new run, ``runs/<time>-<name>``, with a number where that is taken."""
+    stem = RUNS / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
+    numbered = (stem.with_name(f"{stem.name}-{i}") for i in range(2, 1000))
+    return next(path for path in (stem, *numbered) if not path.exists())
 
 
-CONFIG_NAME = "config.toml"
+def checkpoints_in(folder: Path) -> list[Path]:
+    """Return a run's checkpoints, the newest first. Raises OSError."""
+    found = [(int(match[1]), path) for path in folder.iterdir() if (match := CHECKPOINT_NAME.fullmatch(path.name))]
+    return [path for _, path in sorted(found, reverse=True)]
 
 
-PROGRESS_NAME = "progress"
+def write_failure_once(folder: Path, message: str = "") -> bool:
+    """Write the message that a job ends with, unless there is one; return whether to print it too.
+
+    Without a message the file is reserved, for a watchdog that has yet to find out the cause: of several ranks that
+    die, the first one seen is named.
+    """
+    try:
+        with (folder / FAILURE_NAME).open("x", encoding="utf-8") as file:
+            file.write(f"{message}\n" if message else "")
+    except FileExistsError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def leave_death_note(folder: Path, event: dict[str, Any]) -> bool:
+    """Leave the event of a rank's death for the ranks that continue without it; return whether it could be left."""
+    path = folder / f"death-{event['rank']}.json"
+    try:
+        unfinished = path.with_name(f".{path.name}")
+        unfinished.write_text(json.dumps(event), encoding="utf-8")
+        unfinished.replace(path)
+    except OSError:
+        return False
+    return True
+
+
+def death_notes(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """Return the events of deaths that are not in the log yet, each with its file, the first death first."""
+    found = []
+    for path in folder.glob("death-*.json"):
+        with contextlib.suppress(OSError, ValueError):
+            found.append((path, json.loads(path.read_text(encoding="utf-8"))))
+    return sorted(found, key=lambda note: float(note[1]["noticed"]))

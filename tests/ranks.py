@@ -76,7 +76,7 @@ def program(n: int, name: str, *arguments: str, timeout: float = 60) -> Result:
 
 
 def kill_all(text: str) -> int:
-    """Send SIGKILL to every process with a text in its command line but this one: launcher, ranks, witnesses.
+    """Send SIGKILL to every process with a text in its command line but this one: launcher, ranks, watchdogs.
 
     First all are looked for, then all are killed: nobody is left to tell of it. Return how many there were.
     """

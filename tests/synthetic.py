@@ -167,7 +167,7 @@ def steps(head: Record, record: Record) -> Record:
         "end": [last + 650] * ranks,
         "last": [last] * ranks,
     }
-    assert set(moments) == {*step_times.NAMES, "last"}
+    assert set(moments) == {*step_times.TIMESTAMPS, "last"}
     return {
         "epoch": record["epoch"],
         "steps": record["sampled_steps"],

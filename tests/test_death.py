@@ -4,12 +4,23 @@ import os
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from common.progress import AT, CLAIMED, EXCHANGE, N_PARTS, OUTSIDE, WAITING, Progress, StatusRow, read_folder, read_row
-from common.run_files import reserve_failure, write_failure_once
+from common.rank_status import (
+    AT,
+    EPOCH,
+    EXCHANGE,
+    N_PHASES,
+    OUTSIDE,
+    REPORTED,
+    WAITING,
+    RankStatus,
+    StatusRow,
+    read_folder,
+    read_row,
+)
+from common.run_files import write_failure_once
 from ps.logfile.records import encode
 from ps.logfile.writer import RunLog
 from tests.ranks import MPIRUN, PROGRAMS, Result, epochs, finish, popen, records
@@ -17,9 +28,8 @@ from tests.synthetic import write_run
 from tests.watched import SHORT, events, run_job
 from workers.checkpoint import checkpoint_file
 from workers.watchdog import rank_process, watchdog
-from workers.watchdog.failure_report import FailureReport
 from workers.watchdog.log_events import append_events
-from workers.watchdog.rank_process import Rank, open_file
+from workers.watchdog.rank_process import RankProcess
 
 HOST = os.uname().nodename
 GONE_S = 10
@@ -29,16 +39,16 @@ def check(folder: Path, result: Result, rank: int, place: str, **fields: object)
     gone = time.time()
     assert result.code != 0
     assert result.err.count("rankwise:") == 1, result.err
-    death_notes = (folder / "run" / "failure.txt").read_text()
-    assert f"rankwise: rank {rank} on {HOST}" in death_notes
-    assert place in death_notes
-    assert death_notes.strip().splitlines()[-1] in result.err
+    text = (folder / "run" / "failure.txt").read_text()
+    assert f"rankwise: rank {rank} on {HOST}" in text
+    assert place in text
+    assert text.strip().splitlines()[-1] in result.err
     (event,) = events(folder, "death")
     assert records(folder / "run")[-1] == event
     assert gone - event["noticed"] < GONE_S
     assert (event["rank"], event["host"]) == (rank, HOST)
     assert {name: event[name] for name in fields} == fields
-    assert f"rankwise: {event['message']}" == death_notes.strip().splitlines()[-1]
+    assert f"rankwise: {event['message']}" == text.strip().splitlines()[-1]
 
 
 @pytest.mark.parametrize("rank", [0, 1, 2])
@@ -114,26 +124,27 @@ def test_the_first_of_several_is_named_though_others_are_looked_into_sooner(
     failure = tmp_path / "failure.txt"
 
     def late(process: int) -> str:
-        assert not reserve_failure(failure), "who looks into a death has said before that there is one"
+        assert not write_failure_once(tmp_path), "who looks into a death has said before that there is one"
         return "SIGKILL"
 
     monkeypatch.setattr(rank_process, "killed_by", late)
+    status = RankStatus()
+    status.cells[EPOCH], status.cells[AT] = 3, 0
     first = object.__new__(watchdog.Watchdog)
-    run = FailureReport({"failure": failure.name, "log": "", "progress": ""})
-    run.folder = tmp_path
-    vars(first).update(hosts=["a", "b"], run_folder=run, memory_kills=0, events=[])
-    first._note_death(SimpleNamespace(rank=0, process=-1), StatusRow(epoch=3, at=0))  # type: ignore[arg-type]
+    vars(first).update(hosts=["a", "b"], _folder=tmp_path, memory_kills=0, events=[], _failure_reserved=False)
+    rank = RankProcess(0, os.getpid(), status.handle, status.pipe)
+    first._note_death(rank)
     assert failure.read_text() == "rankwise: rank 0 on a died (killed by SIGKILL) at epoch 3, step 1, phase: input\n"
     assert [event["rank"] for event in first.events] == [0]
 
 
-@pytest.mark.parametrize(("fault", "words"), [("raise", "ValueError: this is the cause"), ("leave", "SystemExit: 0")])
-def test_a_rank_that_tells_its_own_end_is_not_told_of_again(tmp_path: Path, fault: str, words: str) -> None:
+@pytest.mark.parametrize(("fault", "cause"), [("raise", "ValueError: this is the cause"), ("leave", "SystemExit: 0")])
+def test_a_rank_that_reports_its_own_failure_is_not_reported_again(tmp_path: Path, fault: str, cause: str) -> None:
     result = run_job(tmp_path, 3, "faulty.py", fault, 1, 2, 5)
-    check(tmp_path, result, 1, words, epoch=2, step=5, phase="compute")
+    check(tmp_path, result, 1, cause, epoch=2, step=5, phase="compute")
 
 
-def test_the_witnesses_end_what_the_launcher_leaves(tmp_path: Path, mpi: str) -> None:
+def test_the_watchdogs_end_what_the_launcher_leaves(tmp_path: Path, mpi: str) -> None:
     """Two nodes, and a launcher that lets ranks wait for a dead one, as srun does without -K."""
     if mpi != "mpich":
         pytest.skip("Open MPI's launcher ends all ranks itself")
@@ -152,34 +163,33 @@ def test_a_good_end_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_another_process_reads_where_a_rank_is(tmp_path: Path) -> None:
-    progress = Progress()
-    memory = open_file(os.getpid(), progress.handle)
+    progress = RankStatus()
+    rank = RankProcess(0, os.getpid(), progress.handle, progress.pipe)
+    memory = rank.memory
     assert (read_row(memory).phase, read_row(memory).where) == ("start", "in phase: start")
-    progress.epoch = 3
-    progress.phase = "Auswertung \N{GREEK SMALL LETTER ALPHA}" + "x" * 100
+    progress.cells[EPOCH] = 3
+    progress.enter("Auswertung \N{GREEK SMALL LETTER ALPHA}" + "x" * 100)
     assert (progress.step, progress.cells[AT]) == (0, OUTSIDE)
-    assert read_row(memory).phase == progress.phase
-    assert len(progress.phase) < 70
-    progress.cells[AT] = 16 * N_PARTS + EXCHANGE
-    assert (progress.step, progress.phase) == (17, "exchange")
+    assert read_row(memory).phase == progress.row.phase
+    assert len(progress.row.phase) < 70
+    progress.cells[AT] = 16 * N_PHASES + EXCHANGE
+    assert (progress.step, progress.row.phase) == (17, "exchange")
     assert read_row(memory).where == "at epoch 3, step 17, phase: exchange"
-    progress.cells[CLAIMED] = 1
+    progress.cells[REPORTED] = 1
     row = read_row(memory)
-    assert row.claimed == 1
+    assert row.reported == 1
     assert StatusRow.unpack(row.pack()) == row
     assert StatusRow.unpack(b"") == StatusRow.unpack(bytes(4096)) == StatusRow()
     assert read_folder(memory) is None
-    progress.show_folder(tmp_path)
+    progress.set_folder(tmp_path)
     assert read_folder(memory) == tmp_path
     assert read_row(memory) == row
-    memory.close()
 
 
 def test_computing_is_a_sign_of_life_while_data_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading gives no other one, and may take long; elsewhere ranks compute while they wait."""
-    progress = Progress()
-    memory, line = (open_file(os.getpid(), handle) for handle in (progress.handle, progress.line))
-    rank = Rank(0, os.getpid(), -1, memory, line)
+    progress = RankStatus()
+    rank = RankProcess(0, os.getpid(), progress.handle, progress.pipe)
     ticks = 100
     monkeypatch.setattr(rank_process, "cpu_ticks", lambda pid: ticks)
 
@@ -187,15 +197,13 @@ def test_computing_is_a_sign_of_life_while_data_are_read(monkeypatch: pytest.Mon
         return rank.look(now, 1, aborting=False, stalled=False).age_ms / 1000
 
     for phase, expected in (("reading data", 0), ("preparing data", 0), ("evaluation", 50)):
-        progress.phase = phase
+        progress.enter(phase)
         assert age(1000) == 0
         ticks += 10
         assert age(1050) == expected
-    progress.phase = "reading data"
+    progress.enter("reading data")
     assert age(2000) == 0
     assert age(2050) == 50
-    memory.close()
-    line.close()
 
 
 def test_a_process_that_computes_is_seen_to() -> None:
@@ -206,11 +214,10 @@ def test_a_process_that_computes_is_seen_to() -> None:
 
 
 def test_the_first_word_counts(tmp_path: Path) -> None:
-    path = tmp_path / "failure.txt"
-    assert write_failure_once(path, "first")
-    assert not write_failure_once(path, "second")
-    assert path.read_text() == "first\n"
-    assert write_failure_once(tmp_path / "nowhere" / "failure.txt", "told on the console at least")
+    assert write_failure_once(tmp_path, "first")
+    assert not write_failure_once(tmp_path, "second")
+    assert (tmp_path / "failure.txt").read_text() == "first\n"
+    assert write_failure_once(tmp_path / "nowhere", "told on the console at least")
 
 
 def test_events_are_added_behind_the_last_whole_record(tmp_path: Path) -> None:
@@ -219,14 +226,14 @@ def test_events_are_added_behind_the_last_whole_record(tmp_path: Path) -> None:
     with log.open("ab") as file:
         file.write(encode({"kind": "event", "seq": len(before)})[:9])
     stall, death = {"what": "stall", "noticed": 1.0}, {"what": "death", "noticed": 2.0}
-    assert append_events(log, [stall], lambda: False)
-    assert append_events(log, [stall, death], lambda: False)
+    assert append_events(log, [stall], 0.0)
+    assert append_events(log, [stall, death], 0.0)
     added = records(log.parent)[len(before) :]
     assert [(e["seq"] - len(before), e["what"]) for e in added] == [(0, "stall"), (1, "death")]
     writer = RunLog(log, new=False)  # as rank 0 has it while it lives
-    assert not append_events(log, [death], lambda: False)
+    assert not append_events(log, [death], 0.0)
     writer.close()
-    assert not append_events(tmp_path / "none", [death], lambda: False)
+    assert not append_events(tmp_path / "none", [death], 0.0)
     (tmp_path / "empty").touch()
-    append_events(tmp_path / "empty", [death], lambda: False)
+    append_events(tmp_path / "empty", [death], 0.0)
     assert not (tmp_path / "empty").read_bytes()  # no header: no log yet

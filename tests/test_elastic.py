@@ -180,7 +180,7 @@ def test_a_bug_ends_the_whole_job(tmp_path: Path, start: Callable[..., Result]) 
 def test_if_all_die_that_is_told_and_can_be_gone_on_with(
     tmp_path: Path, undisturbed: Path, start: Callable[..., Result]
 ) -> None:
-    """Also where the witnesses of some have ended before: each rank has a node of its own."""
+    """Also where the watchdogs of some have ended before: each rank has a node of its own."""
     deaths = "1:1:3:compute,0:2:3:compute,2:2:3:compute"
     start(3, deaths, "--checkpoint-every", "1", "--ranks-per-node", "1")  # a good end to mpirun
     assert "died (killed by SIGKILL" in (tmp_path / "run" / "failure.txt").read_text()

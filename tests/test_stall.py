@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from common.progress import COMPUTE, ENDED, EXCHANGE, INPUT, N_PARTS, STOPPED, StatusRow
+from common.rank_status import COMPUTE, ENDED, EXCHANGE, INPUT, N_PHASES, STOPPED, StatusRow
 from tests.ranks import MPIRUN, PROGRAMS, environment, finish, popen, records
 from tests.watched import events, processes, run_job, wait_until
 from workers.checkpoint import checkpoint_file
 from workers.watchdog.rank_process import LOOK_S
-from workers.watchdog.stall_rules import OUTSIDE_FACTOR, describe_stall, find_stall
+from workers.watchdog.stall import OUTSIDE_FACTOR, describe_stall, find_stall
 
 HOST = os.uname().nodename
 HOSTS = ["a", "a", "b", "b"]
@@ -26,11 +26,11 @@ QUICK = ("--stall-seconds", "2", "--abort-stall", "2", "--checkpoint-every", "1"
 
 def at(step: int, part: int, seconds: float = 60, epoch: int = 3) -> StatusRow:
     """Return the row of a rank in the loop that has not gone on for so long."""
-    return StatusRow(epoch=epoch, at=(step - 1) * N_PARTS + part, age_ms=int(1000 * seconds), longest_ms=10)
+    return StatusRow(epoch=epoch, at=(step - 1) * N_PHASES + part, age_ms=int(1000 * seconds), longest_ms=10)
 
 
 def outside(phase: str, seconds: float = 60, epoch: int = 3) -> StatusRow:
-    return StatusRow(epoch=epoch, name=phase.encode(), age_ms=int(1000 * seconds), longest_ms=10)
+    return StatusRow(epoch=epoch, phase_name=phase.encode(), age_ms=int(1000 * seconds), longest_ms=10)
 
 
 def blamed(rows: list[StatusRow], stall_s: float = 60, silent: tuple[int, ...] = ()) -> tuple[int, ...] | None:
@@ -73,7 +73,7 @@ def test_who_has_not_arrived_is_blamed(rows: list[StatusRow], ranks: tuple[int, 
         [outside("evaluation"), *[outside("end of epoch")] * 3],
         [outside("checkpoint"), W, W, W],
         [W, W, W, replace(W, state=ENDED)],  # that is a death
-        [StatusRow(over=1, state=ENDED, age_ms=10**6)] * 4,
+        [StatusRow(finished=1, state=ENDED, age_ms=10**6)] * 4,
     ],
 )
 def test_nobody_is_blamed(rows: list[StatusRow]) -> None:
@@ -103,7 +103,7 @@ def test_silent_nodes_are_blamed_last() -> None:
             [outside("evaluation", 400), *[outside("end of epoch", 399)] * 3],
             "rank 0 on a has not arrived at the end of epoch 3, last phase: evaluation, 400 s ago",
         ),
-        ([at(5, COMPUTE)] * 2, "rank 0 on a, 1 on a have not gone on, phase: compute, for 60 s"),
+        ([at(5, COMPUTE)] * 2, "rank 0 on a, 1 on a have made no progress for 60 s, phase: compute"),
         (
             [W, replace(at(117, COMPUTE), state=STOPPED)],
             "rank 1 on a has not arrived at step 117 of epoch 3, last phase: compute, 60 s ago; the process of rank 1 "
@@ -175,7 +175,7 @@ def test_a_slow_start_is_no_stall(tmp_path: Path, mode: str, scaling_s: float, s
     assert scaling_s + step_s * sum(trial["steps"] + 2 for trial in trials) > 3 * LOOK_S  # seen at the latest then
 
 
-def test_a_stall_that_passes_is_told_and_training_goes_on(tmp_path: Path) -> None:
+def test_a_stall_that_passes_is_reported_and_training_continues(tmp_path: Path) -> None:
     fault = [str(PROGRAMS / "at_phase.py"), "stop", "1", "2", "evaluation", *LONG]
     env = environment(TEST_JOB=str(tmp_path))
     process = popen([MPIRUN, "-np", "3", sys.executable, *fault], cwd=tmp_path, env=env)
@@ -187,7 +187,7 @@ def test_a_stall_that_passes_is_told_and_training_goes_on(tmp_path: Path) -> Non
     result = finish(process)
     assert result.code == 75
     assert result.err.count("rankwise:") == 2
-    assert "training goes on after" in result.err
+    assert "training continues after a stall of" in result.err
     (stall,), (over,) = events(tmp_path, "stall"), events(tmp_path, "stall-over")
     assert stall["ranks"] == over["ranks"] == [1]
     assert over["seconds"] > stall["seconds"]
@@ -207,15 +207,18 @@ def test_nobody_is_blamed_for_being_slow(tmp_path: Path, fault: tuple[object, ..
     assert not events(tmp_path, "stall")
 
 
-def test_a_witness_leaves_when_it_cannot_see_the_ranks(tmp_path: Path) -> None:
+def test_a_watchdog_leaves_when_it_cannot_see_the_ranks(tmp_path: Path) -> None:
     program = "from workers.watchdog.watchdog import main; main()"
-    orders = (
-        '{"ranks": [[0, 4194303, 3, 4]], "hosts": ["x"], "leaders": [0], "failure": "f", "log": "l", "progress": "p", '
-    )
+    orders = '{"ranks": [[0, 4194303, 3, 4]], "hosts": ["x"], "leaders": [0], "progress": "p", "elastic": false, '
     result = subprocess.run(
         [sys.executable, "-c", program],
         input=f'{orders}"stall_s": 1, "abort_s": 1, "path": []}}',
         capture_output=True, text=True, env=environment(), timeout=20, check=False,
     )  # fmt: skip
-    assert result.stderr.count("rankwise: warning: ranks that die or hang are not told of on") == 1
+    assert (
+        result.stderr.count(
+            f"rankwise: warning: ranks on {HOST} are not watched; if one dies or hangs, nobody says so ("
+        )
+        == 1
+    )
     assert "Traceback" not in result.stderr

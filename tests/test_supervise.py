@@ -17,7 +17,7 @@ from common.errors import ConfigError
 from tests.ranks import MPIRUN, PROGRAMS, Result, environment, epochs, finish, mpirun, popen, records
 from tests.test_resume import close, same_bits
 from workers.launch.signals import ECHO_S
-from workers.supervisor import hosts, options, run_watch, supervisor
+from workers.supervisor import hosts, options, run_monitor, supervisor
 from workers.supervisor.hosts import LaunchHost
 from workers.supervisor.policy import AttemptPlan, Outcome, Policy
 
@@ -76,7 +76,7 @@ def test_a_job_that_ends_well_is_started_once(fake: Fake) -> None:
     assert result.out == f"supervise: done; 1 attempt with 4 ranks; the run is in {fake.run}\n"
 
 
-def test_a_death_costs_a_rank_and_is_told(fake: Fake) -> None:
+def test_a_death_costs_a_rank_and_is_reported(fake: Fake) -> None:
     death = {"code": 137, "step": 52, "failure": DIED.format("a")}
     result = fake([death, {"code": 1, "failure": "x"}, {"end": True}])
     assert result.code == 0
@@ -104,7 +104,7 @@ def test_an_unknown_death_costs_a_rank_only_at_the_second_time(
 ) -> None:
     result = fake([{"code": 9, "step": 4}, second, {"end": True}])
     assert result.code == 0
-    assert "died without a word" in restarts(result)[0]
+    assert "died without a message" in restarts(result)[0]
     assert fake.sizes() == sizes
 
 
@@ -114,7 +114,7 @@ def test_a_usage_error_is_passed_on(fake: Fake) -> None:
     assert len(fake.calls()) == 1
 
 
-def test_a_job_that_others_stopped_goes_on_at_the_same_size(fake: Fake) -> None:
+def test_a_job_that_others_stopped_continues_at_the_same_size(fake: Fake) -> None:
     result = fake([{"code": 75, "step": 7}, {"end": True}])
     assert result.code == 0
     assert fake.sizes() == [4, 4]
@@ -126,7 +126,10 @@ def test_it_gives_up_after_so_many_restarts(fake: Fake) -> None:
     assert result.code == 9
     assert fake.sizes() == [4, 4, 4]
     assert result.err.count("rankwise:") == 1
-    assert "gave up after 2 restarts, which is the limit (--restarts); last: exit code 9, died without" in result.err
+    assert (
+        "gave up after 2 restarts, which is the limit (--restarts); last: exit code 9, died without a message"
+        in result.err
+    )
     assert f"--output {fake.run}" in result.err
 
 
@@ -222,19 +225,19 @@ def test_hosts_are_named_to_each_launcher_in_its_way(fake: Fake) -> None:
 def test_a_host_that_does_not_answer_any_more_is_left_out() -> None:
     places = hosts.read_hosts("a:2,b:2,c:2", "", 6)
     up = {"a", "b"}
-    reach = hosts.Reach(places, lambda name: name in up)
-    assert reach.lost(places, never=False) == []
-    assert [host.name for host in reach.lost(places, never=True)] == ["c"]
+    probe = hosts.HostProbe(places, lambda name: name in up)
+    assert probe.lost(places, never=False) == []
+    assert [host.name for host in probe.lost(places, never=True)] == ["c"]
     up.remove("b")
-    lost = reach.lost(places, never=False)
+    lost = probe.lost(places, never=False)
     assert [host.name for host in lost] == ["b"]
     plan = Policy(1, 5).after(AttemptPlan(6, places), Outcome(1, "x"), lost)
     assert plan == AttemptPlan(4, (places[0], places[2]))
     policy = Policy(5, 5)
     assert policy.after(AttemptPlan(6, places), Outcome(1, "x"), lost) is None
-    assert "room for 4 ranks" in policy.refusal
+    assert "slots for 4 ranks" in policy.refusal
     up.clear()
-    assert reach.lost(places, never=True) == []  # it is the asking that fails
+    assert probe.lost(places, never=True) == []  # it is the asking that fails
 
 
 def test_this_machine_answers_and_a_name_that_is_none_does_not() -> None:
@@ -261,19 +264,20 @@ def test_waits_double_up_to_a_minute() -> None:
 def test_the_folder_is_the_users_or_a_new_one(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own.toml").write_text('output = "of-file"\n')
-    assert run_watch.choose(["--output", "a"], {"RANKWISE_OUTPUT": "b"}) == Path("a")
-    assert run_watch.choose(["--epochs", "1", "--output=a"], {}) == Path("a")
-    assert run_watch.choose(["--config", "own.toml"], {"RANKWISE_OUTPUT": "b"}) == Path("b")
-    assert run_watch.choose([], {"RANKWISE_CONFIG": "own.toml"}) == Path("of-file")
-    assert run_watch.choose(["--config", "none.toml"], {}).name.endswith("-supervised")
-    assert run_watch.without_output(["--output", "--output", "--output=x", "--epochs", "1"]) == ["--epochs", "1"]
+    assert run_monitor.choose_folder(["--output", "a"], {"RANKWISE_OUTPUT": "b"}) == Path("a")
+    assert run_monitor.choose_folder(["--epochs", "1", "--output=a"], {}) == Path("a")
+    assert run_monitor.choose_folder(["--config", "own.toml"], {"RANKWISE_OUTPUT": "b"}) == Path("b")
+    assert run_monitor.choose_folder([], {"RANKWISE_CONFIG": "own.toml"}) == Path("of-file")
+    assert run_monitor.choose_folder(["--config", "none.toml"], {}).name.endswith("-supervised")
+    others = run_monitor.take_option("output", ["--output", "--output", "--output=x", "--epochs", "1"])[1]
+    assert others == ["--epochs", "1"]
 
 
 def test_a_log_without_a_record_is_cleared_away(tmp_path: Path) -> None:
     for content, left in ((b"", []), (b"\x8a\xa4kin", []), (b"of others", ["config.toml", "coordinator.msgpack"])):
         (tmp_path / "coordinator.msgpack").write_bytes(content)
         (tmp_path / "config.toml").touch()
-        run_watch.RunMonitor(tmp_path).clear()
+        run_monitor.RunMonitor(tmp_path).clear()
         assert sorted(path.name for path in tmp_path.iterdir()) == left
 
 
@@ -349,7 +353,7 @@ def test_a_killed_rank_costs_no_bits(tmp_path: Path, deaths: int) -> None:
     launcher.write_text(
         "#!/bin/bash\necho >> attempts\n"  # arguments: -np 3 python -m workers.run ...
         f'[ "$(wc -l < attempts)" -gt {deaths} ] && exec {MPIRUN} "$@"\n'
-        f'exec {MPIRUN} "${{@:1:3}}" {faulty} kill 1 3 5 "${{@:6}}"\n'
+        f'exec {MPIRUN} "${{@:1:3}}" {faulty} kill 1 3 20 "${{@:6}}"\n'
     )
     launcher.chmod(0o755)
     command = [*SUPERVISE, "-np", "3", *QUICK, "--mpirun", str(launcher), "--", *SMALL, "--output", str(run)]

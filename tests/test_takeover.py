@@ -1,4 +1,4 @@
-"""The coordinator when ranks have died: what it takes from the log and from the witnesses, without a job around it."""
+"""The coordinator when ranks have died: what it takes from the log and from the watchdogs, without a job around it."""
 
 import time
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import pytest
 
 from common.config import RunConfig
 from common.errors import JobError
-from common.progress import LOST, PAGE_BYTES, StatusRow
+from common.rank_status import LOST, PAGE_BYTES, StatusRow
 from common.run_files import LOG_NAME, death_notes, leave_death_note
 from ps.coordinator.coordinator import Coordinator, Metric
 from ps.coordinator.seat import CoordinatorSeat
@@ -87,7 +87,7 @@ def test_an_early_stop_is_told_once(job: Any, run: Path, capsys: pytest.CaptureF
     assert "2 ranks at the final test" in capsys.readouterr().out  # there is no third epoch
 
 
-def test_training_does_not_wait_for_the_witnesses(job: Any, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_does_not_wait_for_the_watchdogs(job: Any, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("waits for a word"))
     take_stock(job, [1, 2], FACTS)
     assert not events(run.parent, "death")
@@ -101,13 +101,13 @@ def test_training_does_not_wait_for_the_witnesses(job: Any, run: Path, monkeypat
     assert failover._last_words(job.seat.here().log.path).reported == {0}
 
 
-def test_the_dead_of_a_node_that_is_gone_as_a_whole_are_lost_to_the_other_witnesses(job: Any, run: Path) -> None:
+def test_the_dead_of_a_node_that_is_gone_as_a_whole_are_lost_to_the_other_watchdogs(job: Any, run: Path) -> None:
     rows = run / "progress-0"
     rows.write_bytes(bytes(3 * PAGE_BYTES))
     take_stock(job, [1, 2], FACTS)
     data = rows.read_bytes()
     assert len(data) == 3 * PAGE_BYTES
-    assert [StatusRow.unpack(data[rank * PAGE_BYTES :]).over for rank in range(3)] == [LOST, 0, 0]
+    assert [StatusRow.unpack(data[rank * PAGE_BYTES :]).finished for rank in range(3)] == [LOST, 0, 0]
 
 
 def test_a_lock_that_stays_is_gone_on_without(

@@ -20,7 +20,7 @@ def run_job(folder: Path, n: int, program: str, *arguments: object, launcher: tu
 
 
 def processes(folder: Path) -> Iterator[str]:
-    """Yield ids and command lines of the processes of a folder's job: launcher, ranks and witnesses."""
+    """Yield ids and command lines of the processes of a folder's job: launcher, ranks and watchdogs."""
     mark = f"TEST_JOB={folder}".encode()
     for process in Path("/proc").iterdir():
         try:

@@ -25,7 +25,7 @@ def _bench(context: process.Context) -> int:
         return agreed
     (config,) = agreed
     topology = Topology(context.comm, config.ranks_per_node)
-    context.rank_status.phase = f"benchmark, {config.kind}"
+    context.rank_status.enter(f"benchmark, {config.kind}")
     job = machine.summary(topology, limit_threads(topology))
     measure = {"sync-only": vectors.measure, "steps": steps.measure}.get(config.kind, scaling.measure)
     result = {"kind": config.kind, "options": asdict(config), "job": job, **measure(topology, config, context.stop)}

@@ -25,7 +25,7 @@ def _compare(context: process.Context) -> int:
     if isinstance(agreed, int):
         return agreed
     config, options = agreed
-    context.rank_status.debug = config.debug
+    context.rank_status.set_debug(config.debug)
     topology = Topology(context.comm, config.ranks_per_node)
     code = Comparison(topology, config, options, context.stop, context.rank_status).run()
     topology.close()

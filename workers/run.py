@@ -36,7 +36,7 @@ def _train(context: process.Context) -> int:
         if isinstance(agreed, int):
             return agreed
         (config,) = agreed
-        rank_status.debug = config.debug
+        rank_status.set_debug(config.debug)
         if config.elastic:
             ulfm.check_support(config, comm.size)
         topology = Topology(comm, config.ranks_per_node)
@@ -71,10 +71,10 @@ def _close(context: process.Context, topology: "Topology | None", job: "Job | No
     from workers.elastic import ulfm
 
     context.stop.over()
-    context.rank_status.phase = "checkpoint"
+    context.rank_status.enter("checkpoint")
     if job is not None:
         job.checkpointing.close()
-    context.rank_status.phase = "closing"
+    context.rank_status.enter("closing")
     if job is not None and job.config.elastic:
         ulfm.leave(context.rank_status, code)
     if job is not None:

@@ -4,7 +4,7 @@ import sys
 
 from common.errors import RankwiseError
 from workers.supervisor import options
-from workers.supervisor.run_watch import RunMonitor, choose
+from workers.supervisor.run_monitor import RunMonitor, choose_folder
 from workers.supervisor.supervisor import Supervisor
 
 
@@ -14,7 +14,7 @@ def main() -> int:
         chosen = options.parse(sys.argv[1:])
         if isinstance(chosen, int):
             return chosen
-        path = choose(chosen.arguments)
+        path = choose_folder(chosen.arguments)
         folder = RunMonitor(path)
         if folder.done:
             raise RankwiseError(f"output: {path} holds a run that came to its end already; choose another --output")

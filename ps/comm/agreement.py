@@ -15,8 +15,8 @@ from mpi4py import MPI
 from common.errors import EXIT_ERROR, JobError, RankwiseError
 from common.flat import Array
 from common.host import host
-from common.progress import CLAIMED, RankStatus
-from common.run_files import FAILURE_NAME, write_failure_once
+from common.rank_status import REPORTED, RankStatus
+from common.run_files import write_failure_once
 from ps.comm.collectives import allgather, bcast
 
 T = TypeVar("T")
@@ -52,10 +52,10 @@ def abort_on_error(comm: MPI.Comm, rank_status: RankStatus) -> Iterator[None]:
 def _first_to_fail(rank_status: RankStatus, message: str) -> bool:
     """Keep the message in the run folder; only the rank that creates the file also prints it."""
     if rank_status.folder is None:
-        rank_status.cells[CLAIMED] = True
+        rank_status.cells[REPORTED] = True
         return True
-    first = write_failure_once(rank_status.folder / FAILURE_NAME, message)
-    rank_status.cells[CLAIMED] = first
+    first = write_failure_once(rank_status.folder, message)
+    rank_status.cells[REPORTED] = first
     return first
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from common.errors import RankwiseError
-from common.files import quiet, write_atomic
+from common.files import do_nothing, write_atomic
 from common.flat import Array, Flat
 from common.run_files import LOG_NAME
 from ps.comm.agreement import fingerprint
@@ -21,7 +21,7 @@ TEXT_PARAMETERS = 1_000_000
 
 
 def save_model(
-    folder: Path, params: dict[str, Array], extra: dict[str, Any], pulse: Callable[[], object] = quiet
+    folder: Path, params: dict[str, Array], extra: dict[str, Any], pulse: Callable[[], object] = do_nothing
 ) -> None:
     """Write ``model.npz`` (parameters by name, and ``extra`` arrays) and, up to 10^6 parameters, as text.
 

@@ -3,13 +3,11 @@
 import contextlib
 import os
 import re
-import time
 from pathlib import Path
 from typing import Any
 
-from common import run_files
 from common.errors import RankwiseError
-from common.run_files import CONFIG_NAME, FAILURE_NAME, LOG_NAME, RUNS, all_in, log_path
+from common.run_files import CONFIG_NAME, FAILURE_NAME, LOG_NAME, OUTPUT_NAMES, RUNS, checkpoints_in, log_path, new_run
 from ps.logfile.reader import LogReader
 from ps.logfile.records import Record
 from ps.text.terminal import warn
@@ -20,10 +18,7 @@ def make_folder(output: str, mode: str, n_ranks: int) -> Path:
 
     Raises RankwiseError if it cannot be written or holds a run already.
     """
-    folder = Path(output).expanduser()
-    if not output:
-        stem = f"runs/{time.strftime('%Y%m%d-%H%M%S')}-{mode}-{n_ranks}"
-        folder = next(p for p in (Path(stem + s) for s in ("", *(f"-{i}" for i in range(2, 1000)))) if not p.exists())
+    folder = Path(output).expanduser() if output else new_run(f"{mode}-{n_ranks}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".probe-{os.getpid()}"
@@ -33,7 +28,7 @@ def make_folder(output: str, mode: str, n_ranks: int) -> Path:
         raise RankwiseError(f"output: cannot write to {folder} ({error.strerror}); choose another --output") from error
     if (folder / LOG_NAME).exists():
         raise RankwiseError(f"output: {folder} holds a run already; choose another --output")
-    in_the_way = [name for name in (CONFIG_NAME, FAILURE_NAME, *run_files.NAMES) if (folder / name).exists()]
+    in_the_way = [name for name in (CONFIG_NAME, FAILURE_NAME, *OUTPUT_NAMES) if (folder / name).exists()]
     if in_the_way:
         raise RankwiseError(
             f"output: {folder} holds {', '.join(in_the_way)}, which the run would replace; choose another --output"
@@ -123,7 +118,11 @@ def find(resume: str, output: str) -> Path | None:
 def newest(folder: Path) -> Path | None:
     """Return the run written to last of those that can go on."""
     try:
-        runs = [run for run in folder.iterdir() if not run.is_symlink() and (run / LOG_NAME).is_file() and all_in(run)]
+        runs = [
+            run
+            for run in folder.iterdir()
+            if not run.is_symlink() and (run / LOG_NAME).is_file() and checkpoints_in(run)
+        ]
         runs.sort(key=lambda run: (run / LOG_NAME).stat().st_mtime, reverse=True)
     except OSError:
         return None

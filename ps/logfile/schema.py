@@ -32,7 +32,7 @@ PID = FieldSpec("a process id", frozenset({int}), low=1, high=2**31 - 1)
 INTERVAL = table(each(NUMBER, "median low high"))
 TRIAL_SECONDS = ("seconds", "step_s", "compute_s", "reduce_s", "input_s", "wait_s", "transfer_s")
 """Fields of a trial whose medians a comparison holds."""
-TIMESTAMPS = (*step_times.NAMES, "last")
+TIMESTAMPS = (*step_times.TIMESTAMPS, "last")
 """Of a sampled step, in ``steps`` records: each a list by step of lists by rank."""
 
 PROCESSES = {

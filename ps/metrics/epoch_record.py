@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from common.flat import Array
-from common.step_times import NAMES
+from common.step_times import TIMESTAMPS
 from ps.logfile.epoch_fields import EPOCH_FIELDS
 from ps.logfile.records import Record
 from ps.logfile.validation import TEXT, WHOLE, FieldSpec
@@ -59,5 +59,5 @@ def step_fields(table: Array, epoch: int, sampled: list[int], begin_s: float, st
         "epoch": epoch,
         "steps": sampled,
         "begin_s": begin_s - started_s,
-        "moments_us": dict(zip((*NAMES, "last"), whole, strict=True)),
+        "moments_us": dict(zip((*TIMESTAMPS, "last"), whole, strict=True)),
     }

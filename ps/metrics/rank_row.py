@@ -7,7 +7,7 @@ import numpy as np
 from mpi4py import MPI
 
 from common.flat import Array
-from common.step_times import NAMES, SAMPLE_MOST
+from common.step_times import SAMPLE_MOST, TIMESTAMPS
 from ps.logfile.epoch_fields import EPOCH_FIELDS
 from ps.metrics.contribution import ContributionMeter
 
@@ -25,7 +25,7 @@ def row_type(n_parameters: int) -> np.dtype[Any]:
     return np.dtype([
         *((name, "f8") for name in (*gathered, *UNLOGGED)),
         *((name, "f8", (n_parameters,)) for name in ContributionMeter.FIELDS),
-        ("timestamps", "f8", (SAMPLE_MOST, len(NAMES) + 1)),
+        ("timestamps", "f8", (SAMPLE_MOST, len(TIMESTAMPS) + 1)),
     ])  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from common.flat import Array
-from common.step_times import NAMES, SAMPLE_MOST, StepTimes
+from common.step_times import SAMPLE_MOST, TIMESTAMPS, StepTimes
 from ps.comm.topology import Topology
 from ps.metrics.contribution import ContributionMeter
 from ps.metrics.sync_timer import SyncTimer
@@ -44,7 +44,7 @@ class StepMeter:
         """Compare arrivals with the other ranks, return this epoch's figures and begin again. Collective."""
         times = self.timer.close_epoch()
         sampled, numbers, lines = self.step_times.close_epoch()
-        timestamps = np.zeros((SAMPLE_MOST, len(NAMES) + 1))
+        timestamps = np.zeros((SAMPLE_MOST, len(TIMESTAMPS) + 1))
         timestamps[: len(sampled), :-1] = times.align(lines)
         timestamps[: len(sampled), -1] = times.last[numbers]
         figures = {

@@ -10,7 +10,7 @@ from common.data.loader import Batch
 from common.errors import NotFiniteError, ReplicasDivergedError
 from common.flat import ASK_SAVE, ASK_STOP, BLOCK, N_SLOTS, Array, Flat, Slot, blocks
 from common.nn.models import Gradient
-from common.step_times import ARRIVED, MEASURED, UPDATED
+from common.step_times import ARRIVED, MEASURED, NUMBER, UPDATED
 from ps.comm.agreement import together
 from ps.comm.topology import Topology
 from ps.metrics.contribution import MEASURED_BLOCK
@@ -120,7 +120,7 @@ class ReplicatedSync(SynchronizerBase):
             update(i, grad)
         if sample:
             meter.step_times.now[UPDATED] = time.perf_counter()
-            meter.step_times.number = self._timer.steps - 1
+            meter.step_times.now[NUMBER] = self._timer.steps - 1
         return (ASK_STOP if status[STOP] else 0) | (ASK_SAVE if status[SAVE] else 0)
 
     def seek(self, step: int) -> None:

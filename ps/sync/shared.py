@@ -13,7 +13,7 @@ from common.data.loader import Batch
 from common.errors import NotFiniteError, ReplicasDivergedError
 from common.flat import ASK_SAVE, ASK_STOP, N_SLOTS, Array, Flat, blocks
 from common.nn.models import Gradient
-from common.step_times import ARRIVED, LEFT, MEASURED, UPDATED
+from common.step_times import ARRIVED, LEFT, MEASURED, NUMBER, UPDATED
 from ps.comm.agreement import together
 from ps.comm.collectives import MAX_BYTES
 from ps.comm.topology import Topology
@@ -154,7 +154,7 @@ class SharedSync(SynchronizerBase):
         meter.reduce_s += done - met
         if sample:
             meter.step_times.now[ARRIVED], meter.step_times.now[UPDATED] = arrived, done
-            meter.step_times.number = self._timer.steps - 1
+            meter.step_times.now[NUMBER] = self._timer.steps - 1
         return notes
 
     def not_finite(self, batch: Batch) -> list[str]:

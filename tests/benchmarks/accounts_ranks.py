@@ -21,7 +21,7 @@ from mpi4py import MPI  # noqa: E402
 
 from common.config import MANY  # noqa: E402
 from common.data.loader import Batch  # noqa: E402
-from common.progress import RankStatus  # noqa: E402
+from common.rank_status import RankStatus  # noqa: E402
 from common.step_times import sampled_steps  # noqa: E402
 from ps.comm.topology import Topology  # noqa: E402
 from ps.coordinator.seat import CoordinatorSeat  # noqa: E402

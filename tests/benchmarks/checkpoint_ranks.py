@@ -47,7 +47,7 @@ class TimedSync:
 
     def writes(self) -> bool:
         """Say whether a checkpoint is being written."""
-        return bool(self.job.saving._writer.busy)
+        return bool(self.job.checkpointing._writer.busy)
 
     def backward(self, batch: Batch, lr: float, *, sample: bool) -> float:
         """Begin a step; the checkpoint that the last one asked for is under way by now."""
@@ -69,9 +69,9 @@ class TimedSync:
             self.asked_s, self.written_from_s = now, 0.0
         elif self.asked_s and not busy:
             self._close_turn(now)
-        elif not self.asked_s and len(self.quiet[-1]) == QUIET_STEPS and not self.job.saving.due:
+        elif not self.asked_s and len(self.quiet[-1]) == QUIET_STEPS and not self.job.checkpointing.due:
             self.memory.append([peak_memory()])
-            self.job.saving.due = True
+            self.job.checkpointing.due = True
         return asked
 
     def _close_turn(self, now: float) -> None:
@@ -83,9 +83,10 @@ class TimedSync:
             self.quiet.append([])
             self.busy.append([])
             return
+        state = self.inner.state
         found = {"quiet": self.quiet, "busy": self.busy, "memory": self.memory, "copy_s": self.copy_s,
-                 "writing_s": self.writing_s, "vector_bytes": self.inner.flat.param_vector.nbytes,
-                 "saved_bytes": (1 + len(self.inner.vectors())) * self.inner.flat.param_vector.nbytes}  # fmt: skip
+                 "writing_s": self.writing_s, "vector_bytes": state.flat.param_vector.nbytes,
+                 "saved_bytes": (1 + len(state.vectors())) * state.flat.param_vector.nbytes}  # fmt: skip
         self.result.write_text(json.dumps(found), encoding="ascii")
         self.job.stop.signal = signal.SIGTERM
 

@@ -16,7 +16,7 @@ from common.data.loader import Batch, BatchLoader, RowCounts  # noqa: E402
 from common.errors import StepError  # noqa: E402
 from common.nn.functional import MeanSquaredError, SoftmaxCrossEntropy  # noqa: E402
 from common.nn.mlp import Mlp  # noqa: E402
-from common.progress import RankStatus  # noqa: E402
+from common.rank_status import RankStatus  # noqa: E402
 from ps.comm.topology import Topology  # noqa: E402
 from ps.metrics.epoch_sums import EpochSums  # noqa: E402
 from ps.metrics.sync_timer import SyncTimer  # noqa: E402

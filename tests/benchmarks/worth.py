@@ -10,7 +10,7 @@ from workers.launch.mpi import start_mpi
 
 comm = start_mpi().Dup()
 
-from common.progress import RankStatus  # noqa: E402
+from common.rank_status import RankStatus  # noqa: E402
 from ps.comm.topology import Topology  # noqa: E402
 from ps.metrics.median_intervals import interval  # noqa: E402
 from ps.sync import factors  # noqa: E402

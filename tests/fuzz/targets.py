@@ -140,14 +140,14 @@ def fuzz_checkpoint(data: bytes, folder: Path) -> None:
         if isinstance(about, dict) and all(isinstance(key, str) for key in about):
             file = io.BytesIO()
             with contextlib.suppress(TypeError, ValueError, OverflowError):  # msgpack cannot hold it
-                checkpoint_file._write(file, checkpoint_file.Snapshot(5, _arrays(list(SHAPES)), about))
+                checkpoint_file.write(file, checkpoint_file.Snapshot(5, _arrays(list(SHAPES)), about))
             path.write_bytes(file.getvalue())
             _read_checkpoint(folder)
 
 
 def _checkpoint_seeds(folder: Path) -> list[bytes]:
     file = io.BytesIO()
-    checkpoint_file._write(file, checkpoint_file.Snapshot(5, _arrays(list(SHAPES)), ABOUT))
+    checkpoint_file.write(file, checkpoint_file.Snapshot(5, _arrays(list(SHAPES)), ABOUT))
     return [file.getvalue(), msgpack.packb(ABOUT)]
 
 

@@ -5,21 +5,20 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
-from common.progress import Progress
+from common.rank_status import RankStatus
 from workers import run
 
-fault, rank, epoch, phase = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+fault, rank, epoch, struck_phase = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 sys.argv[1:] = sys.argv[5:]
-plain: Any = Progress.__dict__["phase"]
+plain = RankStatus.enter
 
 
-def enter(self: Progress, name: str) -> None:
-    plain.fset(self, name)
+def enter(self: RankStatus, phase: str) -> None:
+    plain(self, phase)
     from mpi4py import MPI
 
-    if name != phase or self.epoch != epoch or MPI.COMM_WORLD.rank != rank:
+    if phase != struck_phase or self.epoch != epoch or MPI.COMM_WORLD.rank != rank:
         return
     if fault == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -32,5 +31,5 @@ def enter(self: Progress, name: str) -> None:
         time.sleep(1000)
 
 
-Progress.phase = property(plain.fget, enter)  # type: ignore[method-assign,assignment]
+RankStatus.enter = enter  # type: ignore[method-assign]
 sys.exit(run.main())

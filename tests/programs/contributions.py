@@ -10,7 +10,7 @@ from common.flat import Flat
 from common.nn import models
 from common.nn.functional import SoftmaxCrossEntropy
 from common.nn.mlp import Mlp
-from common.step_times import NAMES
+from common.step_times import TIMESTAMPS
 from ps.comm.topology import Topology
 from ps.metrics.sync_timer import SyncTimer
 from ps.sync.modes import MODES
@@ -76,7 +76,7 @@ def check(mode: str, ranks_per_node: int, clip: float) -> None:
     comm.Allreduce(MPI.IN_PLACE, found["noise"])
     np.testing.assert_allclose(found["noise"], trace, rtol=1e-9, err_msg=mode)
     steps, _, lines = sync.meter.step_times.close_epoch()
-    moments = lines[:, NAMES.index("forward") : NAMES.index("updated") + 1]
+    moments = lines[:, TIMESTAMPS.index("forward") : TIMESTAMPS.index("updated") + 1]
     assert steps == list(sampled), steps
     assert (np.diff(moments, axis=1) >= 0).all(), f"{mode}: {moments}"
     assert sync.meter.reduce_s >= 0, sync.meter.reduce_s

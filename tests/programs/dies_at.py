@@ -1,6 +1,6 @@
 """A training job whose ranks die: ``dies_at.py RANK:EPOCH:STEP:PLACE[,...] [arguments of workers.run]``.
 
-Ranks are numbered as at the start. A place is a phase of ``Progress``, or ``grouping``, ``moving`` or ``deciding``,
+Ranks are numbered as at the start. A place is a phase of ``RankStatus``, or ``grouping``, ``moving`` or ``deciding``,
 with step 0, or ``compute``, ``exchange`` or ``noting``, when what went wrong in a step comes to the log. With
 `` by TERM`` or `` by a bug`` behind it, the rank does not die but has that happen.
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 from common.data.loader import Batch
 from common.nn.mlp import Backprop
-from common.progress import Progress
+from common.rank_status import RankStatus
 from ps.comm import topology as grouping
 from ps.comm.topology import Topology
 from ps.coordinator.coordinator import Coordinator
@@ -27,7 +27,7 @@ from workers.watchdog.spawn import WatchdogHandle
 
 deaths = [(int(r), int(e), int(s), place) for r, e, s, place in (text.split(":") for text in sys.argv[1].split(","))]
 del sys.argv[1]
-positions: list[Progress] = []
+positions: list[RankStatus] = []
 
 
 def die(place: str, epoch: int, step: int = 0) -> None:
@@ -106,19 +106,19 @@ def opened(self: WatchdogHandle, *arguments: Any) -> None:
     positions.append(self.rank_status)
 
 
-def enter(self: Progress, name: str) -> None:
+def enter(self: RankStatus, phase: str) -> None:
     """Die where a phase begins."""
-    plain_phase.fset(self, name)
+    plain_enter(self, phase)
     if positions:
-        die(name, self.epoch)
+        die(phase, self.epoch)
 
 
-plain_phase: Any = Progress.__dict__["phase"]
+plain_enter = RankStatus.enter
 plain_gradient, plain_serve, plain_rebind = Backprop.loss_grad, SendRecv.sum, SyncTimer.rebind
 plain_judge: Callable[..., dict[str, bool]] = Coordinator.judge
 plain_affinity: Callable[[], Any] = vars(grouping)["affinity"]
 plain_open, plain_note = WatchdogHandle.open, StepFaults._note
-Progress.phase = property(plain_phase.fget, enter)  # type: ignore[method-assign,assignment]
+RankStatus.enter = enter  # type: ignore[method-assign]
 Backprop.loss_grad, SendRecv.sum, SyncTimer.rebind = gradient, served, moved  # type: ignore[method-assign]
 vars(grouping)["affinity"] = cores
 StepFaults._note = noted  # type: ignore[method-assign]

@@ -12,6 +12,7 @@ from common.data import sources
 from common.data.dataset import Raw
 from common.data.loader import Batch
 from common.nn.mlp import Backprop
+from common.rank_status import EPOCH
 from workers import run
 from workers.training import setup
 from workers.training.loop import Trainer
@@ -88,7 +89,7 @@ def drifted(self: Trainer, rows: Any) -> Any:
     """Evaluate, as after every epoch, but with a parameter changed by then."""
     from mpi4py import MPI
 
-    if MPI.COMM_WORLD.rank == rank and self.status.epoch == epoch:
+    if MPI.COMM_WORLD.rank == rank and self.status.cells[EPOCH] == epoch:
         self.sync.flat.param_vector[0] += 1
     return evaluate(self, rows)
 

@@ -27,8 +27,8 @@ MPI.Finalize = lambda: None  # a job leaves MPI at its end; here mpi4py does, be
 close = spawn.WatchdogHandle.close
 
 
-def close_with_witness(self: spawn.WatchdogHandle) -> None:
-    """End the witness of this rank with the job: it waits for the process, which has more jobs to do."""
+def close_with_watchdog(self: spawn.WatchdogHandle) -> None:
+    """End the watchdog of this rank with the job: it waits for the process, which has more jobs to do."""
     close(self)
     held = f"Pid:\t{os.getpid()}\n"
     for process in Path("/proc").glob("[0-9]*"):
@@ -37,11 +37,11 @@ def close_with_witness(self: spawn.WatchdogHandle) -> None:
                 held in handle.read_text() for handle in (process / "fdinfo").iterdir()
             ):
                 os.kill(int(process.name), signal.SIGKILL)
-    if self.rank_status.folder is not None:  # what the witness would have removed
+    if self.rank_status.folder is not None:  # what the watchdog would have removed
         (self.rank_status.folder / self._name).unlink(missing_ok=True)
 
 
-spawn.WatchdogHandle.close = close_with_witness  # type: ignore[method-assign]
+spawn.WatchdogHandle.close = close_with_watchdog  # type: ignore[method-assign]
 
 
 def exit_code(arguments: list[str]) -> int:

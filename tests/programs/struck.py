@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from common import files, run_files
+from common import run_files
 from common.data.loader import Batch, BatchLoader
-from common.progress import Progress
+from common.rank_status import RankStatus
 from ps.logfile import writer
 from tests.faults.plan import STEPS, Fault
 from workers import run
@@ -178,16 +178,14 @@ class TornFile:
 
 def tear_checkpoints() -> None:
     """Have the process end in the nth checkpoint: after a share of its bytes, once it is checked, or once renamed."""
-    verify, all_in = checkpoint_file.verify, run_files.all_in
+    write, verify, checkpoints_in = checkpoint_file.write, checkpoint_file.verify, run_files.checkpoints_in
     count = 0
 
-    @contextlib.contextmanager
-    def replacing(path: Path) -> Iterator[Any]:
+    def written(file: Any, snapshot: checkpoint_file.Snapshot) -> None:
         nonlocal count
         count += 1
-        with files.replacing(path) as (file, temporary):
-            torn = count == fault.nth and fault.stage == "bytes"
-            yield TornFile(file, int(fault.share * 10_000)) if torn else file, temporary
+        torn = count == fault.nth and fault.stage == "bytes"
+        write(TornFile(file, int(fault.share * 10_000)) if torn else file, snapshot)
 
     def verified(path: Path, *more: Any) -> None:
         verify(path, *more)
@@ -197,9 +195,9 @@ def tear_checkpoints() -> None:
     def renamed(folder: Path) -> list[Path]:
         if count == fault.nth and fault.stage == "renamed":
             end_here()
-        return all_in(folder)
+        return checkpoints_in(folder)
 
-    vars(checkpoint_file).update(replacing=replacing, verify=verified, all_in=renamed)
+    vars(checkpoint_file).update(write=written, verify=verified, checkpoints_in=renamed)
 
 
 def prepare(*arguments: Any) -> Any:
@@ -222,16 +220,16 @@ def epoch(self: BatchLoader, number: int, *more: Any) -> Iterator[Batch]:
         yield batch
 
 
-def set_phase(self: Progress, name: str) -> None:
-    plain_phase.fset(self, name)
-    striker.enter(name)
+def enter(self: RankStatus, phase: str) -> None:
+    plain_enter(self, phase)
+    striker.enter(phase)
 
 
 striker = Striker()
-plain_prepare, plain_epoch, plain_phase = setup.prepare, BatchLoader.epoch, Progress.__dict__["phase"]
+plain_prepare, plain_epoch, plain_enter = setup.prepare, BatchLoader.epoch, RankStatus.enter
 plain_train = Job.train
 setup.prepare = prepare  # type: ignore[assignment]
 Job.train = train  # type: ignore[method-assign]
 BatchLoader.epoch = epoch  # type: ignore[method-assign,assignment]
-Progress.phase = property(plain_phase.fget, set_phase)  # type: ignore[method-assign,assignment]
+RankStatus.enter = enter  # type: ignore[method-assign]
 sys.exit(run.main())

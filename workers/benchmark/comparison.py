@@ -9,7 +9,7 @@ from mpi4py import MPI
 
 from common.config import RunConfig
 from common.errors import EXIT_OK, EXIT_STOPPED, JobError
-from common.progress import RankStatus
+from common.rank_status import RankStatus
 from common.run_files import LOG_NAME
 from ps.comm.agreement import at_root
 from ps.comm.topology import Topology
@@ -92,7 +92,7 @@ class Comparison:
         data, _, _ = load(comm, config, rank_status)
         self.work = work = Workload(topology, stop, config, data, make_model(comm, config, data))
         self.options, self.rank_status = options, rank_status
-        rank_status.phase = "warming up"
+        rank_status.enter("warming up")
         modes = options.modes.split(",")
         self.facts, step_s, left_out = warm_up(work, modes, threads)
         self.modes = [mode for mode in modes if mode not in left_out]
@@ -102,7 +102,7 @@ class Comparison:
                    "sizes": list(options.vector_sizes),
                    "left_out": [{"mode": mode, "reason": reason} for mode, reason in left_out.items()]}  # fmt: skip
         self.log = ComparisonLog(comm, config, self.facts, planned)
-        rank_status.folder = self.log.folder
+        rank_status.set_folder(self.log.folder)
         model, rows = self.facts["model"], self.facts["data"]["rows"]["train"]
         line = (
             f"Model {model['kind']} {'-'.join(map(str, model['sizes']))}, {model['n_parameters']:,} parameters, "
@@ -152,7 +152,7 @@ class Comparison:
         """Train every mode in every round, each round in another order. Collective."""
         trials, train = [], Trials(self.work, self.steps)
         for k in range(self.options.trials):
-            self.rank_status.phase = f"round {k + 1}"
+            self.rank_status.enter(f"round {k + 1}")
             records = [
                 {"round": k + 1, "place": place, **train.run(self.modes[i])}
                 for place, i in enumerate(order(len(self.modes), k), 1)
@@ -169,7 +169,7 @@ class Comparison:
         sums = VectorSums(work.topology, work.stop, self.modes, work.config.dtype, rounds)
         sweeps = []
         for n in self.options.vector_sizes:
-            self.rank_status.phase = f"sums of {n} numbers"
+            self.rank_status.enter(f"sums of {n} numbers")
             try:
                 size = sums.measure(n)
             except JobError as error:

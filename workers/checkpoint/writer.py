@@ -1,4 +1,4 @@
-"""Saving checkpoints in a thread beside the training."""
+"""Saving checkpoints in a thread while training continues."""
 
 import contextlib
 import os
@@ -7,23 +7,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 from common.errors import CheckpointError
-from common.files import quiet
-from workers.checkpoint.checkpoint_file import Snapshot, remove_torn, save
+from common.files import do_nothing
+from workers.checkpoint.checkpoint_file import Snapshot, remove_unfinished, save
 
 NICE = 10
-"""Added to the writing thread's niceness: where ranks keep all cores busy, it takes a tenth of one."""
+"""Added to the thread's niceness: where ranks keep all cores busy, it takes a tenth of one."""
 LOOK_S = 0.2
-"""Between two looks of who waits for the thread."""
+"""Between two looks at whether the thread makes progress."""
 
 
 class Writer:
-    """Saves snapshots in a thread, one at a time, while training goes on; on rank 0."""
+    """Saves snapshots in a thread, one at a time; on rank 0."""
 
     def __init__(self, folder: Path, keep: int) -> None:
         self.folder, self.keep = folder, keep
-        remove_torn(folder)
+        remove_unfinished(folder)
         self._thread: threading.Thread | None = None
-        self._pieces = 0
+        self._n_pulses = 0
         self._outcome: Path | Exception | None = None
 
     @property
@@ -37,29 +37,29 @@ class Writer:
         self._thread = threading.Thread(target=self._save, args=(snapshot,), name="checkpoint")
         self._thread.start()
 
-    def ended(self, *, wait: bool = False, tick: Callable[[], object] = quiet) -> Path | Exception | None:
+    def ended(self, *, wait: bool = False, tick: Callable[[], object] = do_nothing) -> Path | Exception | None:
         """Return the outcome of a save that has ended, once; None if there is none.
 
-        ``tick`` is called while that is waited for, as long as the writing goes on.
+        With ``wait`` wait for it, and call ``tick`` whenever the writing has made progress.
         """
         if self._thread is None or (self.busy and not wait):
             return None
         seen = -1
         while self._thread.is_alive():
             self._thread.join(LOOK_S)
-            if self._pieces != seen:
-                seen = self._pieces
+            if self._n_pulses != seen:
+                seen = self._n_pulses
                 tick()
         self._thread, outcome, self._outcome = None, self._outcome, None
         return outcome
 
-    def _count(self) -> None:
-        self._pieces += 1
+    def _pulse(self) -> None:
+        self._n_pulses += 1
 
     def _save(self, snapshot: Snapshot) -> None:
-        with contextlib.suppress(OSError, AttributeError):  # of this thread, as Linux has it
+        with contextlib.suppress(OSError, AttributeError):  # of this thread only, on Linux
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + NICE)
         try:
-            self._outcome = save(self.folder, snapshot, self.keep, self._count)
+            self._outcome = save(self.folder, snapshot, self.keep, self._pulse)
         except (OSError, CheckpointError, MemoryError) as error:
             self._outcome = error

@@ -13,7 +13,7 @@ from mpi4py import MPI
 
 from common.errors import JobError
 from common.flat import Array
-from common.progress import SPARED
+from common.rank_status import EXPENDABLE
 from ps.comm.agreement import at_root
 from ps.comm.collectives import allgather, bcast
 from ps.comm.topology import Topology
@@ -139,13 +139,13 @@ class Survivors:
         Nobody does before all ranks are where ``all_through`` sees to them.
         """
         allgather(self.job.comm, 0)
-        self.job.rank_status.cells[SPARED] = 1
+        self.job.rank_status.cells[EXPENDABLE] = 1
 
     def shrink(self) -> None:
         """Leave the dead behind, and find out how far each survivor is. Collective among the survivors."""
         job, totals, state = self.job, self.totals, self.job.state
         self.membership.notice_death()
-        job.rank_status.cells[SPARED] = 1  # some may have come to that
+        job.rank_status.cells[EXPENDABLE] = 1  # some may have come to that
         job.trainer.leave_loop("continuing without the dead")
         job.rebind(cast("MPI.Intracomm", job.comm.Shrink()))
         if totals.abandon_step():

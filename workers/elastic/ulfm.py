@@ -10,7 +10,7 @@ from mpi4py import MPI
 
 from common.config import RunConfig
 from common.errors import EXIT_USAGE, JobError
-from common.progress import OVER, RankStatus
+from common.rank_status import FINISHED, RankStatus
 from ps.sync.modes import AUTO, MODES
 from workers.launch.mpi import FAULT_TOLERANT
 
@@ -45,7 +45,7 @@ def leave(rank_status: RankStatus, code: int) -> NoReturn:
 
     That waits for all processes of the job, and in Open MPI 5.0.11, now and then, for dead ones too.
     """
-    rank_status.cells[OVER] = 1
+    rank_status.cells[FINISHED] = 1
     for line in Path("/proc/self/maps").read_text(errors="replace").splitlines():
         path = line.split(maxsplit=5)[-1]
         if path.startswith(SEGMENTS):  # also of the dead, whom nobody cleans up after

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
     from common.errors import JobError
-    from common.progress import RankStatus
+    from common.rank_status import RankStatus
     from workers.launch.signals import StopFlag
 
 
@@ -68,7 +68,7 @@ def run(act: Callable[[Context], int]) -> int:
 
     # only now: everything below needs MPI to be there
     from common.errors import JobError
-    from common.progress import RankStatus
+    from common.rank_status import RankStatus
     from ps.comm.agreement import abort_on_error
     from workers.launch.signals import StopFlag
 

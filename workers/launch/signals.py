@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from common.errors import EXIT_ERROR
-from common.progress import ABORT_SIGNAL, SIGNAL
+from common.rank_status import ABORT_SIGNAL, SIGNAL
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 ECHO_S = 1.0

@@ -5,7 +5,8 @@ import os
 import re
 import socket
 import subprocess
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from common.errors import ConfigError
 
 SSH_PORT = 22
 ANSWER_S = 5.0
+ASKED_AT_ONCE = 32
 OPEN_MPI = ("Open MPI", "OpenRTE", "PRRTE")
 """What its launcher calls itself."""
 LINE = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,255})(?::(?P<colon>\d{1,6})|\s+slots\s*=\s*(?P<slots>\d{1,6}).*)?")
@@ -27,8 +29,8 @@ class LaunchHost:
     slots: int
 
     def is_called(self, name: str) -> bool:
-        """Whether a rank that names its host so runs here: one may have the domain that the other lacks."""
-        if name == self.name or re.fullmatch(r"[\d.]+", self.name):  # a number and a dot are no domain
+        """Whether a rank that gives its host this name runs here: one name may have the domain that the other lacks."""
+        if name == self.name or re.fullmatch(r"[\d.]+", self.name):  # a dot in an address begins no domain
             return name == self.name
         return name.partition(".")[0] == self.name.partition(".")[0]
 
@@ -47,19 +49,19 @@ def read_hosts(listed: str, file: str, ranks: int) -> tuple[LaunchHost, ...]:
         lines = [line for line in (line.partition("#")[0] for line in lines) if line.strip()]
         if not lines:
             raise ConfigError(f"hostfile: {file} names no host")
-    found: dict[str, int] = {}
+    slots: Counter[str] = Counter()
     even = -(-ranks // len(lines)) if lines and ranks else 1
     for line in lines:
         match = LINE.fullmatch(line.strip())
-        slots = int((match["colon"] or match["slots"] or even) if match else 0)
-        if match is None or slots == 0:
+        n = int(match["colon"] or match["slots"] or even) if match else 0
+        if match is None or n == 0:
             raise ConfigError(f"hosts: got {line.strip()[:80]!r}; allowed is a name, or a name with slots such as a:4")
-        found[match["name"]] = found.get(match["name"], 0) + slots  # launchers take a host named twice so, too
-    hosts = tuple(LaunchHost(name, slots) for name, slots in found.items())
-    total = sum(host.slots for host in hosts)
-    if hosts and ranks > total:
-        raise ConfigError(f"ranks: got {ranks}; the hosts have {total} slots in all; start fewer ranks, or add slots")
-    return hosts
+        slots[match["name"]] += n  # as launchers do with a host that is named twice
+    if slots and ranks > slots.total():
+        raise ConfigError(
+            f"ranks: got {ranks}; the hosts have {slots.total()} slots in all; start fewer ranks, or add slots"
+        )
+    return tuple(LaunchHost(name, n) for name, n in slots.items())
 
 
 def answers(name: str) -> bool:
@@ -71,35 +73,36 @@ def answers(name: str) -> bool:
     return True
 
 
-class Reach:
-    """Tells which hosts are lost: it knows which ones answered before the first attempt.
+class HostProbe:
+    """Finds hosts that are lost, by comparison with those that answered before the first attempt.
 
-    Silence alone says little, for a firewall may drop what is asked.
+    Silence alone says little, for a firewall may drop what is sent.
     """
 
     def __init__(self, hosts: Sequence[LaunchHost], ask: Callable[[str], bool] = answers) -> None:
         self._ask = ask
-        self._known = self._ask_all(hosts) if len(hosts) > 1 else set()
+        self._known = self._answering(hosts)
 
     def lost(self, hosts: Sequence[LaunchHost], *, never: bool) -> list[LaunchHost]:
-        """Return those that answered once and do not any more; with ``never`` also those that never did, if any does.
+        """Return the hosts that no longer answer; with ``never`` also those that never did, if any host answers.
 
         A batch system needs no answer from them to start ranks, so there only the first ones count.
         """
         never = never and "SLURM_JOB_ID" not in os.environ
-        left = self._ask_all(hosts) if len(hosts) > 1 else set(hosts)
-        return [host for host in hosts if left and host not in left and (never or host in self._known)]
+        answering = self._answering(hosts)
+        return [h for h in hosts if answering and h not in answering and (never or h in self._known)]
 
-    def _ask_all(self, hosts: Iterable[LaunchHost]) -> set[LaunchHost]:
-        hosts = list(hosts)
-        if not hosts:
+    def _answering(self, hosts: Sequence[LaunchHost]) -> set[LaunchHost]:
+        """Return the hosts that answer; a single one cannot be left out, so it is not asked."""
+        if len(hosts) < 2:
             return set()
-        with ThreadPoolExecutor(min(len(hosts), 32)) as pool:
-            return {host for host, yes in zip(hosts, pool.map(self._ask, [h.name for h in hosts]), strict=True) if yes}
+        with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
+            replies = pool.map(self._ask, [host.name for host in hosts])
+            return {host for host, reply in zip(hosts, replies, strict=True) if reply}
 
 
 def launcher_options(mpirun: str, hosts: Sequence[LaunchHost]) -> list[str]:
-    """Return what tells the launcher where to start ranks; Open MPI's and the others' differ. Raises ConfigError."""
+    """Return the options that tell the launcher where to start ranks; Open MPI has its own. Raises ConfigError."""
     if not hosts:
         return []
     try:

@@ -1,4 +1,4 @@
-"""What to do after an attempt: start again with how many ranks on which hosts, or give up. Pure decisions."""
+"""What to do after an attempt: start again with how many ranks on which hosts, or give up; decisions only."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -43,59 +43,56 @@ class Outcome:
         """What happened, for people."""
         if self.code == EXIT_STOPPED:
             return "stopped on request, but not on the supervisor's"
-        return self.message or "died without a word"
+        return self.message or "died without a message"
 
     @property
     def unknown(self) -> bool:
-        """Whether nobody said why it ended."""
+        """Whether nothing says why it ended."""
         return not self.message and not self.deaths and self.code != EXIT_STOPPED
 
 
 class Policy:
-    """Decides from one attempt after the other; ``refusal`` says why there is no next one."""
+    """Decides after each attempt; ``refusal`` says why there is no next one."""
 
     def __init__(self, fewest: int, restarts: int) -> None:
         self.fewest, self.restarts = fewest, restarts
         self.refusal = ""
         self._attempts = 0
-        self._before: Outcome | None = None
-        self._by_host: Counter[LaunchHost] = Counter()
+        self._last: Outcome | None = None
+        self._deaths_on: Counter[LaunchHost] = Counter()
 
     def after(self, plan: AttemptPlan, outcome: Outcome, lost: Sequence[LaunchHost] = ()) -> AttemptPlan | None:
-        """Return the plan of the next attempt, or None. ``lost``: hosts that do not answer any more."""
+        """Return the plan of the next attempt, or None. ``lost``: hosts that no longer answer."""
         self._attempts += 1
-        before, self._before = self._before, outcome
-        again = before is not None and not outcome.progress
-        if again and before and outcome.message and not outcome.deaths and outcome.message == before.message:
+        before = None if outcome.progress else self._last
+        self._last = outcome
+        if before and outcome.message and not outcome.deaths and outcome.message == before.message:
             self.refusal = "the same error twice, with no progress between"
             return None
         if self._attempts > self.restarts:
             self.refusal = f"{self.restarts} restarts, which is the limit (--restarts)"
             return None
-        plan = self._fewer(plan, outcome, again=again and before is not None and before.unknown)
+        plan = self._without_dead(plan, outcome, again=before is not None and before.unknown)
         plan = plan.without(lost) if lost else plan
         if plan.ranks < self.fewest:
-            self.refusal = f"the hosts that are left have room for {plan.ranks} ranks; --fewest says {self.fewest}"
+            self.refusal = f"the hosts that are left have slots for {plan.ranks} ranks; --fewest says {self.fewest}"
             return None
         return plan
 
-    def _fewer(self, plan: AttemptPlan, outcome: Outcome, *, again: bool) -> AttemptPlan:
-        """Return the plan without what died.
+    def _without_dead(self, plan: AttemptPlan, outcome: Outcome, *, again: bool) -> AttemptPlan:
+        """Return the plan without the ranks that died, or without their host if that is not the first time.
 
-        If all ranks died, or none is known to, none is known to be bad: only a second time one is taken off.
+        If all ranks died, or none is known to have, no rank is known to be bad: then one is taken off only if the
+        cause was unknown ``again``.
         """
-        if outcome.code == EXIT_STOPPED:
+        n_deaths = len(outcome.deaths)
+        if outcome.unknown and again:
+            n_deaths = 1
+        elif not n_deaths or outcome.code == EXIT_STOPPED or n_deaths >= plan.ranks > 1:
             return plan
-        if outcome.unknown:
-            return self._off(plan, 1) if again else plan
-        if not outcome.deaths or len(outcome.deaths) >= plan.ranks > 1:
-            return plan
-        if len(plan.hosts) < 2:
-            return self._off(plan, len(outcome.deaths))
-        struck = {host for host in plan.hosts for _, name in outcome.deaths if host.is_called(name)}
-        self._by_host.update(struck)
-        bad = [host for host in struck if self._by_host[host] >= HOST_DEATHS]
-        return plan.without(bad) if len(bad) < len(plan.hosts) else plan
-
-    def _off(self, plan: AttemptPlan, n: int) -> AttemptPlan:
-        return replace(plan, ranks=max(plan.ranks - n, min(self.fewest, plan.ranks)))
+        elif len(plan.hosts) > 1:
+            hit = {host for host in plan.hosts for _, name in outcome.deaths if host.is_called(name)}
+            self._deaths_on.update(hit)
+            bad = [host for host in hit if self._deaths_on[host] >= HOST_DEATHS]
+            return plan.without(bad) if len(bad) < len(plan.hosts) else plan
+        return replace(plan, ranks=max(plan.ranks - n_deaths, min(self.fewest, plan.ranks)))

@@ -1,4 +1,4 @@
-"""The loop: start the job, see how it ends, wait, start it again."""
+"""The supervisor's loop: start the job, see how it ends, wait, start it again."""
 
 import os
 import random
@@ -10,11 +10,11 @@ from types import FrameType
 import workers
 from common.errors import EXIT_ERROR, EXIT_OK, EXIT_STOPPED, EXIT_USAGE, ConfigError
 from workers.launch.signals import ECHO_S, SIGNALS
-from workers.supervisor.hosts import Reach, launcher_options
+from workers.supervisor.hosts import HostProbe, launcher_options
 from workers.supervisor.options import SuperviseConfig
 from workers.supervisor.policy import AttemptPlan, Outcome, Policy
 from workers.supervisor.processes import Attempt, adopt_orphans
-from workers.supervisor.run_watch import RunMonitor, without_output
+from workers.supervisor.run_monitor import RunMonitor, take_option
 
 LONGEST_WAIT_S = 60.0
 
@@ -28,7 +28,7 @@ def backoff(first_s: float, restart: int) -> float:
     return random.uniform(most / 2, most)
 
 
-def tell(line: str) -> None:
+def say(line: str) -> None:
     """Print one line, in one write; training does not depend on a reader."""
     try:
         sys.stdout.write(f"supervise: {line}\n")
@@ -38,23 +38,20 @@ def tell(line: str) -> None:
 
 
 class Supervisor:
-    """Runs attempts until the job is done, asked to stop, or given up.
+    """Runs attempts until the job is done, stopped on request, or given up."""
 
-    ``asked``: the signal that told this process to stop.
-    """
-
-    def __init__(self, options: SuperviseConfig, folder: RunMonitor) -> None:
+    def __init__(self, options: SuperviseConfig, run_monitor: RunMonitor) -> None:
         """Raises ConfigError."""
-        self.options, self.folder = options, folder
+        self.options, self.run_monitor = options, run_monitor
         hosts = options.places()
         self.mpirun = options.launcher()
         self.plan = AttemptPlan(options.ranks or sum(host.slots for host in hosts), hosts)
-        self.reach = Reach(hosts)
+        self.probe = HostProbe(hosts)
         self.policy = Policy(options.fewest, options.restarts)
         self.sizes: list[int] = []
-        self.asked = 0
-        self._asked_at = 0.0
-        self._killed = 0
+        """The number of ranks of each attempt."""
+        self._stop_asked_at: float | None = None
+        self._killed_by = 0
         self._attempt: Attempt | None = None
 
     def run(self) -> int:
@@ -63,78 +60,66 @@ class Supervisor:
         for number in SIGNALS:
             signal.signal(number, self._handle)
         while True:
-            outcome = self._once()
-            if (code := self._final(outcome)) is not None:
+            outcome = self._run_once()
+            if (code := self._final_code(outcome)) is not None:
                 return code
             before = self.plan
-            lost = self.reach.lost(before.hosts, never=outcome.unknown and not outcome.progress)
+            lost = self.probe.lost(before.hosts, never=outcome.unknown and not outcome.progress)
             plan = self.policy.after(before, outcome, lost)
             if plan is None:
                 return self._give_up(outcome)
             self.plan = plan
             delay = backoff(self.options.backoff, len(self.sizes))
-            tell(self._restart_line(before, outcome, delay))
-            self._pause(delay)
-            if self.asked:
-                tell(f"stopped on request before the restart; the run is in {self.folder.path}")
+            say(self._restart_line(before, outcome, delay))
+            end = time.monotonic() + delay
+            while self._stop_asked_at is None and (left := end - time.monotonic()) > 0:
+                time.sleep(min(left, 0.1))  # a signal's handler does not shorten a sleep
+            if self._stop_asked_at is not None:
+                say(f"stopped on request before the restart; the run is in {self.run_monitor.path}")
                 return EXIT_STOPPED
 
-    def _pause(self, seconds: float) -> None:
-        """Wait, but not when asked to stop."""
-        end = time.monotonic() + seconds
-        while not self.asked and (left := end - time.monotonic()) > 0:
-            time.sleep(min(left, 0.1))  # a signal's handler runs, but the rest of a sleep is slept all the same
-
-    def _once(self) -> Outcome:
+    def _run_once(self) -> Outcome:
         """Run the job once."""
-        self.folder.clear()
-        at_start = self.folder.newest()
+        self.run_monitor.clear()
+        command = [
+            self.mpirun, *launcher_options(self.mpirun, self.plan.hosts), "-np", str(self.plan.ranks),
+            sys.executable, "-m", "workers.run", *take_option("output", self.options.arguments)[1],
+            "--resume", "auto", "--output", str(self.run_monitor.path),
+        ]  # fmt: skip
+        # without the thread limit that importing ``workers`` set here: the job sets its own
+        own = () if workers.THREADS_SET_BY_USER else workers.THREAD_VARIABLES
         self.sizes.append(self.plan.ranks)
         try:
-            self._attempt = Attempt(self._command(), self._environment())
+            self._attempt = Attempt(command, {name: v for name, v in os.environ.items() if name not in own})
         except OSError as error:
             raise ConfigError(f"mpirun: {self.mpirun} cannot be run ({error}); give another with --mpirun") from error
-        if self.asked:  # while it was being started
+        if self._stop_asked_at is not None:  # while it was being started
             self._attempt.ask_to_stop()
-        code = self._attempt.wait()
-        said = self._attempt.message()
+        outcome = self.run_monitor.outcome(self._attempt.wait(), self._attempt.message())
         self._attempt = None
-        message = self.folder.look() or said
-        newest = self.folder.newest()
-        return Outcome(code, message, tuple(self.folder.deaths), newest, newest not in ("", at_start))
+        return outcome
 
-    def _command(self) -> list[str]:
-        arguments = [*without_output(self.options.arguments), "--resume", "auto", "--output", str(self.folder.path)]
-        where = launcher_options(self.mpirun, self.plan.hosts)
-        run = [sys.executable, "-m", "workers.run", *arguments]
-        return [self.mpirun, *where, "-np", str(self.plan.ranks), *run]
-
-    def _environment(self) -> dict[str, str]:
-        """Return ours, without the thread limit that importing ``workers`` set: the job sets its own."""
-        own = () if workers.THREADS_SET_BY_USER else workers.THREAD_VARIABLES
-        return {name: value for name, value in os.environ.items() if name not in own}
-
-    def _final(self, outcome: Outcome) -> int | None:
-        """Return the exit code if this was the last attempt, for any reason but that it is given up."""
-        if self._killed:
-            return 128 + self._killed
-        if outcome.code == EXIT_OK or self.folder.done:
-            if self.folder.done:
-                tell(f"done; {self._summary()}")
+    def _final_code(self, outcome: Outcome) -> int | None:
+        """Return the exit code if this was the last attempt, for any reason but that the job is given up."""
+        if self._killed_by:
+            return 128 + self._killed_by
+        if outcome.code == EXIT_OK or self.run_monitor.done:
+            if self.run_monitor.done:
+                say(f"done; {self._summary()}")
             return EXIT_OK
         if outcome.code == EXIT_USAGE:
             return EXIT_USAGE
-        if not self.asked:
+        if self._stop_asked_at is None:
             return None
-        tell(f"stopped on request; {self._summary()}")
+        say(f"stopped on request; {self._summary()}")
         # a signal may end a job that does not listen yet; nothing is lost by that
         return EXIT_ERROR if outcome.code == EXIT_ERROR and outcome.message else EXIT_STOPPED
 
     def _give_up(self, outcome: Outcome) -> int:
-        tell(f"given up; {self._summary()}")
+        say(f"given up; {self._summary()}")
         sys.stderr.write(
             f"rankwise: supervise: gave up after {self.policy.refusal}; last: exit code {outcome.code}, "
-            f"{outcome.reason}; to go on, mend the cause and start the same command with --output {self.folder.path}\n"
+            f"{outcome.reason}; fix the cause, then repeat the command with --output {self.run_monitor.path}\n"
         )
         return outcome.code
 
@@ -150,18 +135,17 @@ class Supervisor:
         )
 
     def _summary(self) -> str:
-        n = len(self.sizes)
-        sizes = ", ".join(str(size) for size in self.sizes)
-        return f"{n} attempt{'s' if n > 1 else ''} with {sizes} ranks; the run is in {self.folder.path}"
+        attempts = f"{len(self.sizes)} attempt{'s' if len(self.sizes) > 1 else ''}"
+        return f"{attempts} with {', '.join(map(str, self.sizes))} ranks; the run is in {self.run_monitor.path}"
 
     def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """Pass the first signal on as a request to stop; end the job at once on a second one."""
         now = time.monotonic()
-        if not self.asked:
-            self.asked, self._asked_at = number, now
+        if self._stop_asked_at is None:
+            self._stop_asked_at = now
             if self._attempt is not None:
                 self._attempt.ask_to_stop()
-        elif now - self._asked_at > ECHO_S:  # a launcher may forward what it was sent, too: the same wish
-            self._killed = number
+        elif now - self._stop_asked_at > ECHO_S:  # a launcher may forward what it was sent, too: the same request
+            self._killed_by = number
             if self._attempt is not None:
                 self._attempt.kill()

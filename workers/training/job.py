@@ -12,7 +12,7 @@ from common.errors import EXIT_OK, EXIT_STOPPED
 from common.flat import Array
 from common.nn.mlp import Mlp
 from common.nn.models import Model
-from common.progress import RankStatus
+from common.rank_status import EPOCH, RankStatus
 from ps.comm.agreement import at_root
 from ps.comm.collectives import allgather
 from ps.coordinator import outputs
@@ -90,7 +90,8 @@ class Job:
             state.over = True
             if state.best_kept:
                 self.sync.state.restore_best()
-            self.rank_status.phase, self.rank_status.epoch = "final test", 0
+            self.rank_status.enter("final test")
+            self.rank_status.cells[EPOCH] = 0
             self._finish("ok", EXIT_OK, self._test())
         assert state.code is not None
         return state.code
@@ -99,7 +100,7 @@ class Job:
         if decision["diverged"]:
             self.step_faults.repair()
         self.keep_best(decision)
-        self.rank_status.phase = "checkpoint"
+        self.rank_status.enter("checkpoint")
         sums = self.trainer.sums
         self.checkpointing.after_epoch(sums)
         self.state.over = decision["stop"]
@@ -124,9 +125,9 @@ class Job:
     def _close_epoch(self, sums: EpochSums) -> dict[str, Any]:
         """Hand in this rank's figures; return what the coordinator decided. Collective."""
         state, validation = self.state, self.data.validation
-        self.rank_status.phase = "evaluation"
+        self.rank_status.enter("evaluation")
         evaluated = self.trainer.validate(self._own(validation))
-        self.rank_status.phase = "end of epoch"
+        self.rank_status.enter("end of epoch")
         measures = self.sync.meter.close_epoch()
         checksum, finite = self.sync.state.checksum()
         figures = {
@@ -148,7 +149,7 @@ class Job:
 
         def close() -> dict[str, Any]:
             assert table is not None
-            self.rank_status.phase = "writing the log"
+            self.rank_status.enter("writing the log")
             self.checkpointing.look()
             self.collect_death_notes(0.0)
             coordinator = self.seat.here()
@@ -163,7 +164,7 @@ class Job:
 
     def _stopped(self, sums: EpochSums, *, closed: bool = False) -> None:
         epoch, steps = self.state.epoch, sums.steps
-        self.rank_status.phase = "checkpoint"
+        self.rank_status.enter("checkpoint")
         self.checkpointing.save(sums, closed=closed, wait=True)
         signalled = allgather(self.comm, self.stop.signal)
         asked = {str(rank): signals.name(number) for rank, number in enumerate(signalled) if number}
@@ -198,11 +199,11 @@ class Job:
 
     def _finish(self, status: str, code: int, facts: dict[str, Any]) -> None:
         """Save what the run leaves behind, at rank 0."""
-        self.rank_status.phase = "saving"
+        self.rank_status.enter("saving")
         self.checkpointing.close()
 
         def save() -> None:
-            self.rank_status.phase = "writing the model"
+            self.rank_status.enter("writing the model")
             self.collect_death_notes(DEATH_NOTES_S)
             unsaved, tick = self.checkpointing.failed, self.rank_status.tick
             outputs.save(self.seat.here(), self.sync.flat, self.scaling, status, unsaved, facts, tick)

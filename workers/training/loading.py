@@ -15,7 +15,7 @@ from common.flat import Array
 from common.nn import custom_model, models
 from common.nn.mlp import Mlp
 from common.nn.models import Model
-from common.progress import WAITING, RankStatus
+from common.rank_status import WAITING, RankStatus
 from ps.comm.agreement import at_root, same_everywhere, together
 
 
@@ -52,11 +52,11 @@ def load(comm: MPI.Comm, config: RunConfig, rank_status: RankStatus) -> tuple[Da
 @contextlib.contextmanager
 def _alone(rank_status: RankStatus, phase: str) -> Iterator[None]:
     """Name what this rank does by itself; after that it waits for the others."""
-    rank_status.phase = phase
+    rank_status.enter(phase)
     try:
         yield
     finally:
-        rank_status.phase = WAITING
+        rank_status.enter(WAITING)
 
 
 def make_model(comm: MPI.Comm, config: RunConfig, data: Dataset) -> Model | Mlp:

@@ -14,7 +14,7 @@ from common.flat import ASK_STOP, Flat
 from common.nn import schedules
 from common.nn.mlp import Mlp
 from common.nn.models import Model
-from common.progress import AT, COMPUTE, EXCHANGE, N_PARTS, OUTSIDE, TICK
+from common.rank_status import AT, COMPUTE, EPOCH, EXCHANGE, N_PHASES, OUTSIDE, TICK
 from common.step_times import BEGIN, END, INPUT, sampled_steps
 from ps.metrics.epoch_sums import EpochSums
 from ps.metrics.step_meter import StepMeter
@@ -63,11 +63,12 @@ class Recovers(Protocol):
 
 
 class Status(Protocol):
-    """Where training is, kept up to date for messages and for the watchdog; see common/progress.py."""
+    """Where training is, kept up to date for messages and for the watchdog; see common/rank_status.py."""
 
     cells: "memoryview[int]"
-    epoch: int
-    phase: str
+
+    def enter(self, phase: str) -> None:
+        """Begin a phase outside of the training loop."""
 
 
 class Trainer:
@@ -103,12 +104,12 @@ class Trainer:
     def done(self) -> int:
         """Steps of the epoch that are done; not the one that an exception has come out of."""
         at = self.status.cells[AT]
-        return self.sums.steps if at == OUTSIDE else at // N_PARTS
+        return self.sums.steps if at == OUTSIDE else at // N_PHASES
 
     def leave_loop(self, phase: str) -> None:
         """Be outside of the loop, out of which an exception may have come, with as many steps done as there are."""
         self.sums.steps = self.done
-        self.status.phase = phase
+        self.status.enter(phase)
 
     def run_epoch(self, epoch: int, done: int = 0) -> EpochSums:
         """Train one epoch, but for the steps that are done already.
@@ -121,9 +122,9 @@ class Trainer:
         rates = schedules.learning_rates(self.config, epoch, loader.steps)
         sampled = frozenset(sampled_steps(loader.steps))
         loss_sum, rows = 0.0, 0
-        status.epoch = epoch
+        cells[EPOCH] = epoch
         preempted = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
-        cells[AT] = at = N_PARTS * done
+        cells[AT] = at = N_PHASES * done
         start = time.perf_counter()
         for k, batch in enumerate(loader.epoch(epoch, done), done):
             cells[AT] = at + COMPUTE
@@ -140,7 +141,7 @@ class Trainer:
                 loss, n, asked, skipped = self._recovered(fault, batch, rates[k])
                 sums.skipped += skipped
                 sample = False
-            at += N_PARTS
+            at += N_PHASES
             cells[AT] = at
             loss_sum += loss
             rows += n
@@ -152,14 +153,14 @@ class Trainer:
                 if asked & ASK_STOP:
                     sums.stopped = True
                     break
-                status.phase = "checkpoint"
+                status.enter("checkpoint")
                 checkpointing.save_in_loop(sums)
                 cells[AT] = at
         sums.begin_s, sums.loop_s = start, time.perf_counter() - start
         sums.preemptions = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw - preempted
-        sums.loss_sum, sums.rows, sums.steps = loss_sum, rows, at // N_PARTS
+        sums.loss_sum, sums.rows, sums.steps = loss_sum, rows, at // N_PHASES
         sums.learning_rate = rates[sums.steps - 1]
-        status.phase = "end of epoch"
+        status.enter("end of epoch")
         return sums
 
     def _recovered(self, fault: StepError, batch: Batch, rate: float) -> tuple[float, int, int, int]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from mpi4py import MPI
 
 from common.host import host
-from common.progress import ENDED, LOST, PAGE_BYTES, StatusRow
+from common.rank_status import ENDED, LOST, PAGE_BYTES, StatusRow
 from common.run_files import PROGRESS_NAME, death_notes
 from ps.comm.collectives import allgather
 from ps.coordinator.coordinator import Coordinator
@@ -64,4 +64,4 @@ def _mark_lost(folder: Path, ranks: set[int]) -> None:
     for path in folder.glob(f"{PROGRESS_NAME}-*") if ranks else ():
         with contextlib.suppress(OSError), path.open("r+b", buffering=0) as file:
             for rank in ranks:
-                os.pwrite(file.fileno(), StatusRow(over=LOST, state=ENDED).pack(), rank * PAGE_BYTES)
+                os.pwrite(file.fileno(), StatusRow(finished=LOST, state=ENDED).pack(), rank * PAGE_BYTES)

@@ -13,7 +13,7 @@ from common.flat import Array
 from common.nn.functional import MeanSquaredError
 from common.nn.mlp import Mlp
 from common.nn.models import Model
-from common.progress import WAITING, RankStatus
+from common.rank_status import WAITING, RankStatus
 from ps.comm.agreement import at_root, together
 from ps.comm.topology import Topology
 from ps.coordinator import run_folder
@@ -45,7 +45,7 @@ from workers.training.step_faults import StepFaults
 
 def find_origin(comm: MPI.Comm, config: RunConfig, rank_status: RankStatus) -> Origin:
     """Return where training begins; rank 0's has the checkpoint. Raises JobError."""
-    rank_status.phase = WAITING if comm.rank else "reading the checkpoint"
+    rank_status.enter(WAITING if comm.rank else "reading the checkpoint")
     read: list[Origin] = []
 
     def look() -> dict[str, Any] | None:
@@ -93,7 +93,7 @@ def prepare(
     comm, threads = topology.comm, limit_threads(topology)
     faults = together(comm, lambda: fault_spec.of_job(config.inject, comm.size))
     data, mean, scale = load(comm, config, rank_status)
-    rank_status.phase = "building the model"
+    rank_status.enter("building the model")
     data.train = fault_injection.order(faults, data)
     model = make_model(comm, config, data)
     check_fit(config, origin, data, comm.size)
@@ -148,9 +148,9 @@ def _mode(
         return config.mode, None
     if origin.mode:
         return origin.mode, None
-    rank_status.phase = "choosing a mode"
+    rank_status.enter("choosing a mode")
     chosen = pick_fastest(topology, config, data, model, rank_status.tick)
-    rank_status.phase = "building the model"
+    rank_status.enter("building the model")
     return chosen
 
 
@@ -158,7 +158,7 @@ def _load(comm: MPI.Comm, parts: TrainingParts, origin: Origin, rank_status: Ran
     """Continue from the checkpoint, if there is one. Collective."""
     if not origin.loads:
         return
-    rank_status.phase = "loading the checkpoint"
+    rank_status.enter("loading the checkpoint")
     state, content = parts.sync.state, origin.checkpoint
     steps = parts.loader.steps
     state.load(together(comm, lambda: None if content is None else content.saved_state(state, steps)))
@@ -168,9 +168,9 @@ def _load(comm: MPI.Comm, parts: TrainingParts, origin: Origin, rank_status: Ran
 def open_log(job: Job, topology: Topology, origin: Origin, of_sync: dict[str, Any]) -> None:
     """Make the run folder and the coordinator, write the header, then what was found out about the start."""
     comm, config, data = job.comm, job.config, job.data
-    job.rank_status.phase = "opening the log"
+    job.rank_status.enter("opening the log")
     facts = header_facts(topology, config, data, job.model, job.sync.flat, job.threads)
-    job.rank_status.folder = Path(at_root(comm, lambda: _begin_log(job, topology, origin, facts, of_sync)))
+    job.rank_status.set_folder(Path(at_root(comm, lambda: _begin_log(job, topology, origin, facts, of_sync))))
     balance = row_balance.measure(comm, data, make_sampler(config, data, comm.size))
     findings = before_training(TrainingStart(comm, config, data, job.sync.flat.param_vector), balance)
 
@@ -182,7 +182,7 @@ def open_log(job: Job, topology: Topology, origin: Origin, of_sync: dict[str, An
             coordinator.verdict(finding)
 
     at_root(comm, note)
-    job.rank_status.phase = "training"
+    job.rank_status.enter("training")
 
 
 def _begin_log(job: Job, topology: Topology, origin: Origin, facts: dict[str, Any], of_sync: dict[str, Any]) -> str:
@@ -191,7 +191,7 @@ def _begin_log(job: Job, topology: Topology, origin: Origin, facts: dict[str, An
     folder = Path(origin.folder) if resumed else make_folder(config.output, config.mode, job.comm.size)
     coordinator = appoint(job, folder, facts, resumed=resumed)
     run_folder.tidy(folder)  # once the log is locked: no other job writes here
-    job.rank_status.folder = folder
+    job.rank_status.set_folder(folder)
     if resumed:
         coordinator.recall(origin.memory)
         coordinator.event(

@@ -8,7 +8,7 @@ from mpi4py import MPI
 from common.config import RunConfig
 from common.errors import JobError, NotFiniteError, StepError
 from common.host import host
-from common.progress import RankStatus
+from common.rank_status import RankStatus
 from ps.comm.agreement import at_root
 from ps.comm.collectives import allgather
 from ps.coordinator.seat import CoordinatorSeat

@@ -1,19 +1,20 @@
-"""TODO."""
+"""Events appended to the log of a job whose rank 0 is gone."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 LOCK_PAUSE_S = 0.1
 
 
-def append_events(log: Path, events: Sequence[dict[str, Any]], patient: Callable[[], bool]) -> bool:
-    """Add events to the log of a job whose rank 0 is gone, but for those that are there; return whether they are.
+def append_events(log: Path, events: Sequence[dict[str, Any]], until: float) -> bool:
+    """Append those events that the log does not hold yet; return whether it holds all.
 
-    The tail that rank 0 may have left unfinished is cut off. Its lock on the log goes with its process, which takes a
-    moment; ``patient`` says how long to try. ``noticed``, a time, tells an event from others.
+    Cuts off the record that rank 0 may have left unfinished. Its lock on the log goes with its process, which takes a
+    moment; ``until``, on the clock of ``time.monotonic``, is when to give up. ``noticed``, a time, identifies an event.
     """
+    # only here: the watchdog needs no library before
     from common.errors import LogError
     from ps.logfile.reader import read
     from ps.logfile.writer import RunLog
@@ -22,12 +23,12 @@ def append_events(log: Path, events: Sequence[dict[str, Any]], patient: Callable
         if any(event["what"] in ("stall", "death") for event in events):
             there = {record["noticed"] for record in read(log) if record["kind"] == "event" and "noticed" in record}
             events = [event for event in events if event["noticed"] not in there]
-        writer = None
-        while writer is None:
+        while True:
             try:
                 writer = RunLog(log, new=False)
+                break
             except BlockingIOError:
-                if not patient():
+                if time.monotonic() > until:
                     return False
                 time.sleep(LOCK_PAUSE_S)
         for event in events if writer.seq else ():  # not before the header

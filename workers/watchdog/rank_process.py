@@ -1,4 +1,4 @@
-"""A rank's process as the witness of its node sees it from outside."""
+"""A rank's process as the watchdog of its node sees it from outside."""
 
 import contextlib
 import fcntl
@@ -6,104 +6,109 @@ import os
 import signal
 import struct
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from common.host import stat_fields
-from common.progress import ENDED, LOADING, LOST, STACK_SIGNAL, STOPPED, StatusRow, read_row
+from common.rank_status import ENDED, LOADING_PHASES, LOST, STACK_SIGNAL, STOPPED, StatusRow, read_row
 
 LOOK_S = 1.0
 """Between two looks at a row."""
+STACK_S = 0.5
+"""How long a rank may take to write its stack."""
+MAX_STACK_BYTES = 1 << 20
 PIDFD_GET_INFO = 3 << 30 | 64 << 16 | 0xFF << 8 | 11
 PIDFD_INFO_EXIT = 1 << 3
 """Of linux/pidfd.h, since Linux 6.15: how a process ended, also for others than its parent."""
 
 
-@dataclass(slots=True)
-class Rank:
-    """A rank of this node: its process, the memory with its row, a pipe it holds, and what was seen of it."""
+class RankProcess:
+    """A rank of this node: its process, the memory with its row, a pipe it holds, and what was seen of it.
 
-    rank: int
-    pid: int
-    process: int
-    memory: BinaryIO
-    line: BinaryIO
-    row: StatusRow = field(default_factory=StatusRow)
-    changed: float = field(default_factory=time.monotonic)
-    cpu: int = 0
-    longest_ms: int = 0
-    noted: bool = False
-    ended: bool = False
-    lost: bool = False
-    """Whether it died, and the others go on without it."""
+    ``process``: a pidfd. ``memory``, ``pipe``: open files. ``row``: as of the last look. ``ended``: the process is
+    gone. ``lost``: it died, and the others continue without it.
+    """
+
+    def __init__(self, rank: int, pid: int, handle: int, pipe: int) -> None:
+        """``handle``, ``pipe``: see RankStatus. Raises OSError if the process cannot be watched."""
+        self.rank, self.pid = rank, pid
+        self.process = os.pidfd_open(pid)
+        self.memory, self.pipe = (os.open(f"/proc/{pid}/fd/{number}", os.O_RDONLY) for number in (handle, pipe))
+        self.row = StatusRow()
+        self.ended = self.lost = self._end_noticed = False
+        self._progress_at = time.monotonic()
+        self._cpu_ticks = self._longest_ms = 0
 
     def look(self, now: float, beat: int, *, aborting: bool, stalled: bool) -> StatusRow:
         """Read the row and add what is seen from outside. A step that ends a stall is no measure for others."""
         row = read_row(self.memory)
         if self.lost:
-            row = replace(row, over=LOST)
+            row = replace(row, finished=LOST)
         if row.place != self.row.place:
             if self.row.step and not stalled:
-                self.longest_ms = max(self.longest_ms, int(1000 * step_time(self.row, row, now - self.changed)))
-            self.changed = now
-        if row.phase in LOADING and not row.step:
-            before, self.cpu = self.cpu, cpu_ticks(self.pid)
-            self.changed = now if self.cpu > before else self.changed
-        if row.step > 1:  # one has ended, be it between two looks
-            self.longest_ms = max(self.longest_ms, 1)
-        state = ENDED if self.ended else STOPPED if is_stopped(self.pid) else 0
-        self.row = replace(row, beat=beat, age_ms=int(1000 * (now - self.changed)), longest_ms=self.longest_ms,
+                step_s = _step_time(self.row, row, now - self._progress_at)
+                self._longest_ms = max(self._longest_ms, int(1000 * step_s))
+            self._progress_at = now
+        if row.phase in LOADING_PHASES and not row.step:
+            before, self._cpu_ticks = self._cpu_ticks, cpu_ticks(self.pid)
+            self._progress_at = now if self._cpu_ticks > before else self._progress_at
+        if row.step > 1:  # one has ended, perhaps between two looks
+            self._longest_ms = max(self._longest_ms, 1)
+        state = ENDED if self.ended else STOPPED if self._is_stopped() else 0
+        self.row = replace(row, beat=beat, age_ms=int(1000 * (now - self._progress_at)), longest_ms=self._longest_ms,
                            state=state, aborting=aborting)  # fmt: skip
         return self.row
+
+    def note_end(self, source: int) -> bool:
+        """Note that ``source``, the pipe or the process, has ended; return whether it is the first of the two."""
+        self.ended = self.ended or source == self.process
+        first, self._end_noticed = not self._end_noticed, True
+        return first
+
+    def note_lost(self) -> None:
+        """Note that the others continue without this rank."""
+        self.lost = True
 
     def send(self, number: int) -> None:
         """Send a signal, unless the process is gone."""
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.process, number)
 
-    def stack(self, wait_s: float = 0.5) -> str:
-        """Return where the main thread's Python code is, which the rank itself writes down, in C."""
-        if self.ended or is_stopped(self.pid):
+    def stack(self) -> str:
+        """Return the stack of the main thread's Python code, which the rank itself writes, in C."""
+        if self.ended or self._is_stopped():
             return ""
-        end = self.memory.seek(0, os.SEEK_END)
+        end = os.fstat(self.memory).st_size
         self.send(STACK_SIGNAL)
-        time.sleep(wait_s)
-        self.memory.seek(end)
-        return self.memory.read().decode(errors="replace").strip()
+        time.sleep(STACK_S)
+        return os.pread(self.memory, MAX_STACK_BYTES, end).decode(errors="replace").strip()
+
+    def death(self, host: str, memory_kills_before: int) -> dict[str, Any]:
+        """Return the event of the rank's death, with the cause in its message."""
+        row = read_row(self.memory)
+        by = signal.Signals(row.signal).name if row.signal else killed_by(self.process)
+        cause = f"ended by a second {by}" if row.signal else f"killed by {by}" if by else "its process is gone"
+        if by == "SIGKILL" and memory_kills() > memory_kills_before:
+            cause += "; this machine has run out of memory"
+        message = f"rank {self.rank} on {host} died ({cause}) {row.where}"
+        return {"what": "death", "rank": self.rank, "host": host, "epoch": row.epoch, "step": row.step,
+                "phase": row.phase, "message": message, "noticed": time.time()}  # fmt: skip
+
+    def _is_stopped(self) -> bool:
+        """Say whether the process is stopped by a signal or a debugger."""
+        return stat_fields(self.pid)[:1] in (["T"], ["t"])
 
 
-def death(rank: int, host: str, row: StatusRow, process: int, memory_kills_before: int) -> tuple[str, dict[str, Any]]:
-    """Return what a rank died of, as a message and as an event."""
-    by = signal.Signals(row.signal).name if row.signal else killed_by(process)
-    cause = f"ended by a second {by}" if row.signal else f"killed by {by}" if by else "its process is gone"
-    if by == "SIGKILL" and memory_kills() > memory_kills_before:
-        cause += "; this machine has run out of memory"
-    message = f"rankwise: rank {rank} on {host} died ({cause}) {row.where}"
-    event = {"what": "death", "rank": rank, "host": host, "epoch": row.epoch, "step": row.step,
-             "phase": row.phase, "message": message.removeprefix("rankwise: "), "noticed": time.time()}  # fmt: skip
-    return message, event
-
-
-def step_time(before: StatusRow, after: StatusRow, seconds: float) -> float:
+def _step_time(before: StatusRow, after: StatusRow, seconds: float) -> float:
     """Estimate how long the longest step between two looks took; between epochs, at least."""
     if after.epoch == before.epoch and after.step:
         return seconds / max(1, after.step - before.step)
     return max(0.0, seconds - LOOK_S)
 
 
-def open_file(pid: int, handle: int) -> BinaryIO:
-    """Open what another process holds open, for the rest of this one's life. Raises OSError."""
-    return Path(f"/proc/{pid}/fd/{handle}").open("rb", buffering=0)
-
-
-def is_stopped(pid: int) -> bool:
-    """Say whether a process is stopped by a signal or a debugger."""
-    return stat_fields(pid)[:1] in (["T"], ["t"])
-
-
 def cpu_ticks(pid: int) -> int:
-    """Return how long a process has computed, in the system's ticks; 0 if it is gone."""
+    """Return how much CPU time a process has used, in the system's ticks; 0 if it is gone."""
     return sum(map(int, stat_fields(pid)[11:13]))
 
 
@@ -124,7 +129,7 @@ def killed_by(process: int) -> str:
 
 
 def memory_kills() -> int:
-    """Return how many processes this machine's kernel has killed for want of memory."""
+    """Return how many processes this machine's kernel has killed for lack of memory."""
     with contextlib.suppress(OSError, ValueError):
         for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
             if line.startswith("oom_kill "):

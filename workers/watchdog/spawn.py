@@ -1,4 +1,4 @@
-"""What a rank does so that the witness of its node sees it end or hang."""
+"""What a rank does so that the watchdog of its node sees it end or hang."""
 
 import contextlib
 import faulthandler
@@ -16,8 +16,8 @@ from mpi4py import MPI
 
 from common.config import RunConfig
 from common.host import host
-from common.progress import OVER, PAGE_BYTES, STACK_SIGNAL, RankStatus
-from common.run_files import FAILURE_NAME, LOG_NAME, PROGRESS_NAME
+from common.rank_status import FINISHED, PAGE_BYTES, STACK_SIGNAL, RankStatus
+from common.run_files import PROGRESS_NAME
 from ps.comm.collectives import allgather, bcast
 from ps.comm.topology import Topology
 from ps.coordinator.coordinator import Coordinator
@@ -36,7 +36,7 @@ class WatchdogHandle:
         self._events: IO[bytes] | None = None
 
     def open(self, topology: Topology, config: RunConfig) -> None:
-        """Start the witness of each node. Collective. Without one (no Linux, no process left), ranks go unwatched.
+        """Start the watchdog of each node. Collective. If it cannot start (no Linux, say), ranks are not watched.
 
         It learns of the run folder from the ranks' own memory, once there is one.
         """
@@ -44,36 +44,20 @@ class WatchdogHandle:
         able = handle >= 0 and hasattr(os, "pidfd_open") and hasattr(select, "epoll")
         if able:
             faulthandler.register(STACK_SIGNAL, handle, all_threads=False)
-        # a name of its own: witnesses of a job before may still write theirs
+        # a name of its own: watchdogs of an earlier job may still write to theirs
         self._name = f"{PROGRESS_NAME}-{bcast(topology.comm, secrets.token_hex(4))}"
-        ranks = allgather(topology.local, [topology.comm.rank, os.getpid(), handle, self.rank_status.line])
+        ranks = allgather(topology.local, [topology.comm.rank, os.getpid(), handle, self.rank_status.pipe])
         hosts = allgather(topology.comm, host())
         if topology.local.rank == 0 and able:
             self._start(topology, config, ranks, hosts)
-        topology.local.Barrier()  # nobody goes on, and perhaps dies, unseen
-
-    def report_to(self, lead: Coordinator | None, n_ranks: int) -> None:
-        """Make the file by which the nodes' witnesses tell each other, and bring events to the log; at rank 0."""
-        if lead is None:
-            return
-        with contextlib.suppress(OSError), (lead.folder / self._name).open("wb") as file:
-            file.truncate(n_ranks * PAGE_BYTES)
-        if self._events is not None:
-            threading.Thread(target=_note, args=(self._events, lead), name="events", daemon=True).start()
+        topology.local.Barrier()  # no rank continues, and perhaps dies, before it is watched
 
     def _start(self, topology: Topology, config: RunConfig, ranks: list[list[int]], hosts: list[str]) -> None:
         orders = {
-            "ranks": ranks,
-            "hosts": hosts,
-            "leaders": topology.leaders,
-            "failure": FAILURE_NAME,
-            "log": LOG_NAME,
-            "progress": self._name,
-            "stall_s": config.stall_seconds,
-            "abort_s": config.abort_stall,
-            "elastic": config.elastic,
+            "ranks": ranks, "hosts": hosts, "leaders": topology.leaders, "progress": self._name,
+            "stall_s": config.stall_seconds, "abort_s": config.abort_stall, "elastic": config.elastic,
             "path": [path for path in sys.path if path],
-        }
+        }  # fmt: skip
         command = [sys.executable, "-I", "-S", "-c", PROGRAM, str(ROOT)]
         out = subprocess.DEVNULL if topology.comm.rank else subprocess.PIPE
         try:
@@ -83,20 +67,29 @@ class WatchdogHandle:
                 process.stdin.write(json.dumps(orders).encode())
             process.wait()  # it leaves a child that watches
         except OSError as error:
-            warn(f"ranks on {host()} that die or hang will not be told of ({error})")
+            warn(f"ranks on {host()} are not watched; if one dies or hangs, nobody says so ({error})")
             return
         self._events = process.stdout
+
+    def report_to(self, coordinator: Coordinator | None, n_ranks: int) -> None:
+        """Make the file that the nodes' watchdogs share, and begin to log their events; at rank 0."""
+        if coordinator is None:
+            return
+        with contextlib.suppress(OSError), (coordinator.folder / self._name).open("wb") as file:
+            file.truncate(n_ranks * PAGE_BYTES)
+        if self._events is not None:
+            threading.Thread(target=_log, args=(self._events, coordinator), name="events", daemon=True).start()
 
     def close(self) -> None:
         """Leave MPI; only now may this process end."""
         MPI.Finalize()
-        self.rank_status.cells[OVER] = 1
+        self.rank_status.cells[FINISHED] = 1
 
 
-def _note(events: IO[bytes], lead: Coordinator) -> None:
-    """Bring to the log what the witness tells, as long as it lives."""
+def _log(events: IO[bytes], coordinator: Coordinator) -> None:
+    """Log the watchdog's events as long as it lives."""
     for line in events:
         try:
-            lead.event(**json.loads(line))
+            coordinator.event(**json.loads(line))
         except OSError as error:
-            warn(f"{lead.log.path}: a stall is not in the log ({error.strerror})")
+            warn(f"{coordinator.log.path}: an event of the watchdog could not be written ({error.strerror})")

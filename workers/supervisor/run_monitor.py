@@ -1,0 +1,110 @@
+"""The run folder as the supervisor sees it: which one, what is new in it, and making it fit for the next attempt."""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from common.errors import LogError
+from common.run_files import CONFIG_NAME, FAILURE_NAME, LOG_NAME, checkpoints_in, new_run
+from ps.coordinator import run_folder
+from ps.logfile.reader import LogReader
+from workers.supervisor.policy import Outcome
+
+DIED = re.compile(r"rank (\d+) on (\S+) died ")
+MAX_FAILURE_BYTES = 1 << 20
+
+
+def choose_folder(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> Path:
+    """Return the folder that the arguments, the environment or the configuration file name; else a new one."""
+    output, config = (
+        next(iter(take_option(name, arguments)[0]), environment.get(f"RANKWISE_{name.upper()}", ""))
+        for name in ("output", "config")
+    )
+    if not output and config:
+        try:
+            values = tomllib.loads(Path(config).expanduser().read_text(encoding="utf-8"))
+        except (OSError, ValueError, RuntimeError, RecursionError):
+            values = {}  # the job will say what is wrong with it
+        output = str(values.get("output", ""))
+    return Path(output).expanduser() if output else new_run("supervised")
+
+
+def take_option(name: str, arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the values that are given for an option, and the other arguments."""
+    values, others, left = [], [], list(arguments)
+    while left:
+        argument = left.pop(0)
+        if argument == f"--{name}":
+            values += left[:1]
+            del left[:1]
+        elif argument.startswith(f"--{name}="):
+            values.append(argument.partition("=")[2])
+        else:
+            others.append(argument)
+    return values, others
+
+
+class RunMonitor:
+    """Reads what is new in a run folder after each attempt. ``done``: the log says that the run came to its end."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.done = False
+        self._reader = LogReader(path / LOG_NAME)
+        self._read_log()
+        self._newest = self._newest_checkpoint()
+
+    def clear(self) -> None:
+        """Remove a log without a record, which a job leaves that dies while it opens it: no job can resume from it."""
+        log = self.path / LOG_NAME
+        try:
+            if log.is_file() and not any(True for _ in LogReader(log).records()):
+                log.unlink()
+                (self.path / CONFIG_NAME).unlink(missing_ok=True)
+        except (OSError, LogError):
+            return  # the job will say what is wrong with it
+
+    def outcome(self, code: int, printed: str) -> Outcome:
+        """Return how the last attempt ended. ``printed``: its message, unless failure.txt holds a better one.
+
+        That file gets a number, so that the next attempt can leave its own.
+        """
+        deaths, message = self._read_log(), ""
+        try:
+            with (self.path / FAILURE_NAME).open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - MAX_FAILURE_BYTES))
+                text = file.read().decode("utf-8", "replace")
+            message = (text.strip().splitlines() or [""])[-1].removeprefix("rankwise: ")
+            run_folder.put_failure_aside(self.path)
+        except OSError:
+            pass  # none is there, or the file system is in trouble, which the next attempt will meet
+        if (died := DIED.match(message)) and not deaths:
+            deaths = [(int(died[1]), died[2])]
+        before, self._newest = self._newest, self._newest_checkpoint()
+        progress = self._newest not in ("", before)
+        return Outcome(code, message or printed, tuple(deaths), self._newest, progress)
+
+    def _newest_checkpoint(self) -> str:
+        try:
+            return next((path.name for path in checkpoints_in(self.path)), "")
+        except OSError:
+            return ""
+
+    def _read_log(self) -> list[tuple[int, str]]:
+        """Return (rank, host) of the deaths that are new in the log, each once."""
+        deaths: dict[tuple[int, str], None] = {}
+        try:
+            for record in self._reader.records():
+                if record["kind"] == "end":
+                    self.done = record.get("status") == "ok"
+                elif record["kind"] == "event" and record.get("what") == "death":
+                    rank, host, message = record.get("rank"), record.get("host"), record.get("message")
+                    # a rank that raised an error of its own has an event, too, but its process did not die
+                    died = not isinstance(message, str) or " died " in message
+                    if died and isinstance(rank, int) and isinstance(host, str):
+                        deaths[rank, host] = None
+        except LogError:
+            pass  # not there yet; or damaged, and the job will say so
+        return list(deaths)

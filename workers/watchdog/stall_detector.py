@@ -1,0 +1,106 @@
+"""What the watchdogs do about a stall: collect stacks, report who is late, and end the job after a while."""
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from common.rank_status import StatusRow
+from workers.watchdog.rank_process import RankProcess
+from workers.watchdog.stall import Stall, describe_stall, find_stall
+
+STACKS_S = 5.0
+"""How long to wait for the stacks of ranks on other nodes."""
+MAX_STACKS = 8
+"""Of a job where all ranks wait for each other."""
+Act = Callable[[str, dict[str, Any]], None]
+"""Is called with a message and an event."""
+UNKNOWN = StatusRow(finished=1)
+"""In place of the row of a rank on another node, before there is a run folder."""
+
+
+class StallDetector:
+    """Notices stalls. All watchdogs see the same; that of the lowest node that answers reports.
+
+    ``began``: when the stall was noticed, 0 if there is none.
+    """
+
+    def __init__(
+        self, orders: dict[str, Any], ranks: Mapping[int, RankProcess], rows: Sequence[StatusRow], tell: Act, end: Act
+    ) -> None:
+        """``orders``: see spawn.py. ``ranks``: of this node. ``rows``: of all ranks, kept up to date by the caller.
+
+        ``tell`` prints a message and brings an event to rank 0; ``end`` ends the job.
+        """
+        self.hosts, self.leaders = orders["hosts"], orders["leaders"]
+        self.stall_s, self.abort_s = float(orders["stall_s"]), float(orders["abort_s"])
+        self.ranks, self.rows, self.tell, self.end = ranks, rows, tell, end
+        self.began = 0.0
+        self._reported: dict[str, Any] = {}
+        """The event of the stall, once this watchdog has reported it."""
+        self._stacks: dict[int, str] = {}
+        """Of late ranks: those of this node, and what has been read of others."""
+
+    def look(self, now: float, folder: Path | None, silent: set[int]) -> None:
+        """Look at the rows. ``folder``: the run folder, once there is one. ``silent``: see ``find_stall``."""
+        rows = self.rows if folder else [row if n in self.ranks else UNKNOWN for n, row in enumerate(self.rows)]
+        stall = find_stall(rows, self.stall_s, silent) if self.stall_s else None
+        # before there is a folder nobody knows of other nodes, for which all ranks of this one may wait
+        if stall is None or not (folder or stall.ranks or len(self.ranks) == len(rows)):
+            self._end_stall(now, folder)
+            return
+        late = list(stall.ranks or range(len(rows)))[:MAX_STACKS]
+        self.began = self.began or now
+        if not self._reported:
+            self._collect_stacks(late, folder)
+        if folder and min(self.ranks) != min(set(self.leaders) - silent, default=-1):
+            return
+        text = describe_stall(stall, self.rows, self.hosts, silent)
+        if not self._reported and (self._stacks.keys() >= set(late) or now - self.began > STACKS_S):
+            self._report(stall, text, {str(rank): self._stacks[rank] for rank in late if self._stacks.get(rank)})
+        if self._reported and self.abort_s and stall.seconds >= self.abort_s * max(1.0, stall.limit_s / self.stall_s):
+            event = {**self._reported, "what": "abort", "seconds": stall.seconds}
+            self.end(f"{text}; the job is ended (--abort-stall)", event)
+
+    def _report(self, stall: Stall, text: str, stacks: dict[str, str]) -> None:
+        late = [self.rows[rank] for rank in stall.ranks]
+        goal = stall.front or late[0]
+        self._reported = {
+            "what": "stall", "ranks": list(stall.ranks), "hosts": [self.hosts[rank] for rank in stall.ranks],
+            "epoch": goal.epoch, "step": goal.step, "phase": (late or [goal])[0].phase, "seconds": stall.seconds,
+            "message": text,
+        }  # fmt: skip
+        message = "\n".join([text, *(f"rank {rank}: {stack}" for rank, stack in stacks.items())])
+        self.tell(message, {**self._reported, "stacks": stacks})
+
+    def _end_stall(self, now: float, folder: Path | None) -> None:
+        """Report the end of a stall that was reported, if there is one, and forget it."""
+        if self._reported:
+            seconds = self._reported["seconds"] + now - self.began
+            event = {"what": "stall-over", "ranks": self._reported["ranks"], "seconds": seconds}
+            self.tell(f"training continues after a stall of {seconds:.0f} s", event)
+        for rank in self._stacks.keys() & self.ranks.keys():
+            with contextlib.suppress(OSError):
+                _stack_file(folder, rank).unlink()
+        self.began, self._reported, self._stacks = 0.0, {}, {}
+
+    def _collect_stacks(self, late: list[int], folder: Path | None) -> None:
+        """Take the stacks of this node's late ranks, and show them to the other watchdogs in files; read theirs.
+
+        That of a process that is stopped or does not answer is empty.
+        """
+        for rank in (rank for rank in late if rank not in self._stacks):
+            if rank in self.ranks:
+                self._stacks[rank] = self.ranks[rank].stack()
+            with contextlib.suppress(OSError):
+                if rank in self.ranks:
+                    _stack_file(folder, rank).write_text(self._stacks[rank], encoding="utf-8")
+                else:
+                    self._stacks[rank] = _stack_file(folder, rank).read_text(encoding="utf-8", errors="replace")
+
+
+def _stack_file(folder: Path | None, rank: int) -> Path:
+    """Return the file of a rank's stack. Raises FileNotFoundError before there is a run folder."""
+    if folder is None:
+        raise FileNotFoundError("no run folder yet")
+    return folder / f"stack-{rank}.txt"
