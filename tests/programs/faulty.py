@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,10 @@ def here() -> bool:
     return rank in (MPI.COMM_WORLD.rank, -1) and (at.epoch, at.step) == (epoch, step)
 
 
+def raise_error() -> None:
+    raise ValueError("this is the cause")
+
+
 def faulty(self: Backprop, batch: Batch, scale: float, ready: Any) -> float:
     loss = gradient(self, batch, scale, ready)
     if fault == "slow":
@@ -45,24 +50,7 @@ def faulty(self: Backprop, batch: Batch, scale: float, ready: Any) -> float:
 
         time.sleep(0.02 if MPI.COMM_WORLD.rank == rank else 0)
     elif here():
-        if fault == "raise":
-            raise ValueError("this is the cause")
-        if fault == "kill":
-            os.kill(os.getpid(), signal.SIGKILL)
-        if fault == "exit":
-            sys.exit(3)
-        if fault == "hang":
-            time.sleep(1000)
-        if fault == "nap":
-            time.sleep(3)
-        if fault == "flip":
-            flip()
-        if fault == "stop":
-            os.kill(os.getpid(), signal.SIGSTOP)
-        if fault == "leave":
-            sys.exit(0)
-        if fault == "term":
-            os.kill(os.getpid(), signal.SIGTERM)
+        ACTS.get(fault, lambda: None)()
         if fault == "nan-gradient":
             place = self.outputs[0] if self.outputs[0] is not None else self.deltas[0]
             place[0, 0] = float("nan")
@@ -100,6 +88,18 @@ def other_data(config: Any, own: int, size: int) -> Raw:
         raw.x[0, 0] += 1
     return raw
 
+
+ACTS: dict[str, Callable[[], object]] = {
+    "raise": raise_error,
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "exit": lambda: sys.exit(3),
+    "hang": lambda: time.sleep(1000),
+    "nap": lambda: time.sleep(3),
+    "flip": flip,
+    "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),
+    "leave": lambda: sys.exit(0),
+    "term": lambda: os.kill(os.getpid(), signal.SIGTERM),
+}
 
 evaluate = Trainer.evaluate
 if fault == "drift-after":
