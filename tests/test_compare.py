@@ -13,6 +13,10 @@ from common.run_files import LOG_NAME
 from ps.logfile.reader import LogReader
 from ps.logfile.records import Record
 from ps.logfile.schema import Check
+from ps.reader import console
+from ps.reader.commands.show_comparison import print_comparison
+from ps.reader.comparison_view import ComparisonView
+from ps.reader.run_view import RunView
 from ps.sync.modes import MODES
 from tests.ranks import MPIRUN, Result, finish, mpirun, popen, records
 from workers.benchmark.runner import order
@@ -226,7 +230,7 @@ def test_a_killed_comparison_can_be_read(tmp_path: Path) -> None:
     assert "died" in read.out
 
 
-def test_a_log_that_says_too_little_is_no_traceback(tmp_path: Path) -> None:
+def test_a_log_that_says_too_little_is_no_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Trials of another program, whose curves are empty."""
     from tests.synthetic import write_run
 
@@ -237,9 +241,11 @@ def test_a_log_that_says_too_little_is_no_traceback(tmp_path: Path) -> None:
         "curve_s": [], "curve_loss": [], "parameter_difference": 0.0, "parameter_scale": 0.0, "replicas_equal": None,
     }  # fmt: skip
     write_run(tmp_path / "run", epochs=0, more=[("trial", trial), ("trial", {**trial, "curve_loss": [1.0]})])
-    from ps.reader.commands.show_comparison import show_comparison
-    from ps.reader.run_view import RunView
-
-    view = RunView(tmp_path / "run" / LOG_NAME)
-    assert len(list(view.read())) == 4
-    assert show_comparison(view) == 0
+    view, measured = RunView(tmp_path / "run" / LOG_NAME), ComparisonView()
+    for record in view.read():
+        measured.add(record)
+    assert len(measured.trials) == 2
+    print_comparison(console.make(), view, measured)
+    printed = capsys.readouterr().out
+    assert "comparison of modes" in printed
+    assert "Modes, least median first" not in printed

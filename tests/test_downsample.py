@@ -5,7 +5,7 @@ import pytest
 from ps.reader.downsample import Downsampler
 
 
-def thin(n: int, most: int) -> Downsampler[int]:
+def downsampled(n: int, most: int) -> Downsampler[int]:
     result = Downsampler[int](most)
     for i in range(n):
         result.add(i)
@@ -16,12 +16,12 @@ def thin(n: int, most: int) -> Downsampler[int]:
 @pytest.mark.parametrize("most", [2, 3, 4, 7, 40])
 def test_first_and_last_are_kept_and_the_rest_evenly(most: int) -> None:
     for n in range(1, 300):
-        found = thin(n, most)
+        found = downsampled(n, most)
         kept = found.kept()
         assert kept == [*range(0, n - 1, found.stride), n - 1]
         assert len(kept) == n or len(kept) > most // 2
 
 
 def test_few_items_are_all_kept() -> None:
-    assert (thin(5, 5).kept(), thin(5, 5).stride) == ([0, 1, 2, 3, 4], 1)
-    assert thin(0, 5).kept() == []
+    assert (downsampled(5, 5).kept(), downsampled(5, 5).stride) == ([0, 1, 2, 3, 4], 1)
+    assert downsampled(0, 5).kept() == []

@@ -26,7 +26,7 @@ from ps.logfile.reader import LogReader
 from ps.logfile.records import Record
 from ps.logfile.schema import Check
 from ps.logfile.validation import NUMBER, by_rank
-from ps.reader.export import csv_lines
+from ps.reader.export import csv_json
 from ps.sync.mode import CostFormula, Mode, rounds
 from ps.sync.modes import MODES, help_lines
 from ps.sync.reducer import WholePacketReducer
@@ -237,9 +237,9 @@ def test_an_epoch_figure_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     check_readers(tmp_path)  # a reader that does not know it takes the log all the same
     read_with(tmp_path, "trace", "run", "--output", "trace.json")
     monkeypatch.setattr(epoch_fields, "EPOCH_FIELDS", [*EPOCH_FIELDS, SPEED])
-    monkeypatch.setattr(csv_lines, "EPOCH_FIELDS", [*EPOCH_FIELDS, SPEED])
+    monkeypatch.setattr(csv_json, "EPOCH_FIELDS", [*EPOCH_FIELDS, SPEED])
     log = tmp_path / "run" / "coordinator.msgpack"
-    table = list(csv.DictReader(csv_lines.csv_lines(LogReader(log, Check()))))
+    table = list(csv.DictReader(csv_json.csv_lines(LogReader(log, Check()))))
     first = epochs(tmp_path / "run")[0]
     assert [float(row["rows_per_s"]) for row in table[:2]] == first["rows_per_s"]
     assert "| `rows_per_s` | rows/s | by rank: rows over the seconds" in epoch_fields.markdown_table()

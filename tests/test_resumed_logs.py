@@ -422,7 +422,8 @@ def test_watch_goes_back(grown: Path, capsys: Print, monkeypatch: pytest.MonkeyP
         view.add(record)
         picture.add(view, record)
         if record["kind"] == "event":
-            assert picture._contents(view)
+            picture.draw(view)
+            assert f"{grown}: " in capsys.readouterr().out
             drawn.append((view.last.get("epoch", 0), [number for number, _ in picture.losses.kept()]))
     assert drawn[-2:] == [(0, [1, 2]), (5, [1, 2, 3, 4, 5])]
 

@@ -70,7 +70,7 @@ def test_work_holds_input_and_measuring_and_exchange_holds_the_summing(tmp_path:
     )
     assert own.work_s.tolist() == [3.75, 3.75]
     assert own.exchange_s == 1 + 1
-    assert own.epoch_s() == 5.75
+    assert own.epoch_s == 5.75
 
 
 def test_the_first_of_many_epochs_is_left_out_and_medians_are_taken() -> None:

@@ -1,66 +1,120 @@
-"""The jobs that a run was trained by: from which epoch to which, on how many ranks, and how each ended."""
+"""What happened to a run: the jobs that trained it, from which epoch to which, and its events as lines."""
 
 import itertools
+from collections.abc import Callable
 
 from common.limits import TABLE_ROWS
 from ps.logfile.records import Record
-from ps.reader.events import place
 from ps.reader.run_view import RunView, TrainingSession
-from ps.text.formatting import date_time
+from ps.text.formatting import date_time, number
+from ps.text.tables import Table
 
 COLUMNS = ["job", "began", "from", "epochs that count", "ranks", "nodes", "checkpoints", "ended"]
+HIDDEN = ("kind", "seq", "t", "crc", "what", "noticed", "stacks")
+"""Fields of an event that its line leaves out."""
 
 
-def history_title(view: RunView) -> str:
-    """Return the title of the table of jobs."""
+def jobs_table(view: RunView) -> Table:
+    """Return a table with a line for each of the last jobs."""
     more = f", the last {TABLE_ROWS}" if len(view.sessions) > TABLE_ROWS else ""
-    return f"Jobs of this run ({len(view.sessions)}{more})"
+    lines = []
+    for i, (job, later) in enumerate(itertools.zip_longest(view.sessions, view.sessions[1:]), 1):
+        began = place(job.began) if job.began else "the start"
+        counted = " to ".join(map(str, dict.fromkeys((job.first, job.last)))) if job.first <= job.last else "none"
+        sizes = [str(n) for n in (job.header["world"], len(job.header["nodes"]), job.checkpoints)]
+        at = date_time((job.began or job.header)["t"])
+        lines.append([str(i), at, began, counted, *sizes, _ended(view, job, later)])
+    return Table(f"Jobs of this run ({len(view.sessions)}{more})", COLUMNS, lines[-TABLE_ROWS:])
 
 
-def history_rows(view: RunView) -> list[list[str]]:
-    """Return a line for each of the last jobs, under ``COLUMNS``."""
-    pairs = itertools.zip_longest(view.sessions, view.sessions[1:])
-    lines = [
-        [
-            str(number),
-            date_time((session.began or session.header)["t"]),
-            place(session.began) if session.began else "the start",
-            _epochs(session),
-            str(session.header["world"]),
-            str(len(session.header["nodes"])),
-            str(session.checkpoints),
-            _ended(view, session, later),
-        ]
-        for number, (session, later) in enumerate(pairs, 1)
-    ]
-    return lines[-TABLE_ROWS:]
-
-
-def _epochs(session: TrainingSession) -> str:
-    """Return the epochs that a job finished and no later one did again."""
-    if session.last < session.first:
-        return "none"
-    return str(session.last) if session.last == session.first else f"{session.first} to {session.last}"
-
-
-def _ended(view: RunView, session: TrainingSession, later: TrainingSession | None) -> str:
+def _ended(view: RunView, job: TrainingSession, later: TrainingSession | None) -> str:
     if later is None:
         return view.state
-    again = view.superseded[later.seq]
-    more = f"; {again} epoch(s) done again" if again else ""
     if later.began["what"] == "shrink":
-        return f"lost rank {', '.join(str(rank) for rank in later.began['dead'])}{more}"
-    return (_end(session.end) if session.end else _death(view, session, later)) + more
+        text = f"lost rank {', '.join(map(str, later.began['dead']))}"
+    elif job.end:
+        epoch, step = job.end.get("stopped_epoch"), job.end.get("stopped_step")
+        text = job.end["status"] + ("" if epoch is None else f" after epoch {epoch}, step {step}")
+    else:
+        alive = job.began.get("alive")  # after a shrink come deaths of ranks without which it continued, too
+        deaths = (e for e in view.events if e["what"] == "death" and "rank" in e and job.seq < e["seq"] < later.seq)
+        first = next((e for e in deaths if alive is None or e["rank"] in alive), None)
+        text = f"died, first rank {first['rank']} on {first.get('host')}" if first else "died"
+    again = view.superseded[later.seq]
+    return f"{text}; {again} epoch(s) done again" if again else text
 
 
-def _death(view: RunView, session: TrainingSession, later: TrainingSession) -> str:
-    """Say that a job died, and of which rank if the log says so."""
-    deaths = [e for e in view.events if e["what"] == "death" and "rank" in e and session.seq < e["seq"] < later.seq]
-    alive = session.began.get("alive")  # after a shrink come deaths of ranks without which it continued, too
-    event = next((e for e in deaths if alive is None or e["rank"] in alive), None)
-    return f"died, first rank {event['rank']} on {event.get('host')}" if event else "died"
+def event_lines(view: RunView) -> list[str]:
+    """Return the events that a view kept, each with the stacks that came with it, and how many others there were."""
+    lines, started = [], set[str]()
+    for event in view.events:
+        what, note = event["what"], ""
+        left_out = view.counts[what] - sum(other["what"] == what for other in view.events)
+        if left_out and what == "checkpoint":
+            note = f" (the last of {left_out + 1})"
+        elif left_out and what not in started:
+            lines.append(f"Event {what}: {left_out} earlier ones are in the log")
+        started.add(what)
+        lines.append(event_line(event) + note)
+        stacks = event.get("stacks")
+        if isinstance(stacks, dict):
+            lines += [f"Stack of rank {rank}:\n{stack}" for rank, stack in stacks.items()]
+    return lines
 
 
-def _end(end: Record) -> str:
-    epoch, step = end.get("stopped_epoch"), end.get("stopped_step")
-    return f"{end['status']} after epoch {epoch}, step {step}" if epoch is not None else str(end["status"])
+def event_line(event: Record) -> str:
+    """Return an event as one line: what it means, its message, or whatever it holds."""
+    what, message = event["what"], event.get("message")
+    if what in DESCRIPTIONS:
+        return f"Event {what}: {DESCRIPTIONS[what](event)}"
+    if isinstance(message, str):
+        return f"Event {what}: {message.splitlines()[0] if message else ''}"
+    facts = ", ".join(f"{k} {v}" for k, v in event.items() if k not in HIDDEN)
+    return f"Event {what}: {facts}"
+
+
+def place(event: Record) -> str:
+    """Return where training continued: the epoch, and how many steps of it were done."""
+    return f"epoch {event['epoch']}" + (f" after {event['step']} of its steps" if event["step"] else "")
+
+
+def _resume(event: Record) -> str:
+    passed_over = "".join(f"; passed over: {text}" for text in event.get("passed_over", []))
+    before = f", {event['ranks_before']} before" if event["ranks_before"] != event["ranks"] else ""
+    return f"another job resumed at {place(event)}, with {event['ranks']} rank(s){before}{passed_over}"
+
+
+def _shrink(event: Record) -> str:
+    dead = ", ".join(str(rank) for rank in event["dead"])
+    return (
+        f"rank {dead} on {', '.join(event['hosts'])} died; {event['ranks']} of {event['ranks_before']} ranks continued "
+        f"at {place(event)}, {number(event['seconds'])} s later"
+    )
+
+
+def _skip(event: Record) -> str:
+    where = ((f"rank {rank}: " if rank else "") + ", ".join(names) for rank, names in event["not_finite"].items())
+    return f"epoch {event['epoch']}, step {event['step']} was left out; not finite: {'; '.join(where)}"
+
+
+def _heal(event: Record) -> str:
+    where = (f"rank {rank} in {', '.join(names)}" for rank, names in event["parameters"].items())
+    return f"epoch {event['epoch']}, step {event['step']}: repaired from the majority: {'; '.join(where)}"
+
+
+def _stop(event: Record) -> str:
+    if not {"epoch", "step", "signals"} <= event.keys():  # of a comparison, which has no epochs
+        return str(event.get("message", "all ranks stopped on request"))
+    who = ", ".join(f"{name} on rank {rank}" for rank, name in event["signals"].items())
+    return f"all ranks stopped on request after epoch {event['epoch']}, step {event['step']} ({who})"
+
+
+DESCRIPTIONS: dict[str, Callable[[Record], str]] = {
+    "resume": _resume,
+    "shrink": _shrink,
+    "checkpoint": lambda event: str(event["file"]),
+    "skip": _skip,
+    "heal": _heal,
+    "stop": _stop,
+}
+"""By kind of event, how its fields read."""

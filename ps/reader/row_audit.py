@@ -10,12 +10,9 @@ class RowAudit:
     """Adds up the rows of each epoch: those of the job that finished it, and those of jobs before, ``before``."""
 
     def __init__(self) -> None:
-        self.epochs = 0
         self.faults: list[str] = []
-        self.n_faults = 0
-        self.steps_left_out = self.rows_left_out = 0
-        self._rows = 0
-        self._batch = 0
+        self.epochs = self.n_faults = self.steps_left_out = self.rows_left_out = 0
+        self._rows = self._batch = 0
         self._sharded = False
         self._skipped: set[tuple[int, int]] = set()
         """Epoch and step of those left out in the epoch that is not finished yet."""
@@ -38,8 +35,9 @@ class RowAudit:
         """Return what the numbers say; nothing without an epoch."""
         if not self.epochs:
             return []
-        but = f", but for the {self.rows_left_out} of {self.steps_left_out} step(s) left out"
-        but = but if self.steps_left_out else ""
+        but = f", but for the {self.rows_left_out} of {self.steps_left_out} step(s) left out" * bool(
+            self.steps_left_out
+        )
         if not self.n_faults:
             each = f"each of {self.epochs} epochs" if self.epochs > 1 else "the one epoch"
             return [f"Rows: every one of the {self._rows} training rows was used once in {each}{but}."]

@@ -20,7 +20,6 @@ class Summary:
     """
 
     epochs: int = 0
-    last_loss: float | None = None
     least_loss: float = math.inf
     lows: Downsampler[tuple[float, float]] = field(default_factory=lambda: Downsampler(ITEMS))
     medians: Downsampler[dict[str, float]] = field(default_factory=lambda: Downsampler(ITEMS))
@@ -35,7 +34,6 @@ class Summary:
         if record["kind"] != "epoch":
             return
         self.epochs += 1
-        self.last_loss = record["loss"]
         if record["loss"] < self.least_loss:
             self.least_loss = record["loss"]
             self.lows.add((record["elapsed_s"], record["loss"]))

@@ -22,15 +22,14 @@ class TrainingSession:
     """One of the jobs that trained a run, or the part of one between two changes of its ranks.
 
     ``header``: the facts that hold for it. ``seq``: number of the record that begins it, the header or the event
-    ``began``. ``first``: the epoch it began at, after ``step`` steps of it that were done. ``last``: the last epoch of
-    it that counts; 0 for none. ``checkpoints``: how many it wrote. ``end``: its last record, if it had one.
+    ``began``. ``first``: the epoch it began in. ``last``: the last epoch of it that counts; 0 for none.
+    ``checkpoints``: how many it wrote. ``end``: its last record, if it had one.
     """
 
     header: Record
     seq: int
     began: Record = field(default_factory=dict)
     first: int = 1
-    step: int = 0
     last: int = 0
     checkpoints: int = 0
     end: Record = field(default_factory=dict)
@@ -81,9 +80,7 @@ class RunView:
     def ranks(self) -> str:
         """The number of ranks; if it changed, all of them in their order."""
         numbers = [str(n) for n, _ in itertools.groupby(session.header["world"] for session in self.sessions)]
-        if len(numbers) > 6:
-            numbers = [numbers[0], "...", *numbers[-2:]]
-        return ", then ".join(numbers)
+        return ", then ".join(numbers if len(numbers) <= 6 else [numbers[0], "...", *numbers[-2:]])
 
     @property
     def state(self) -> str:
@@ -98,10 +95,14 @@ class RunView:
         if where == host():
             return "running" if is_running(self.header) else "died"
         try:
-            silent_s = time.time() - self.path.stat().st_mtime
+            return f"no end yet; last written {time.time() - self.path.stat().st_mtime:.0f} s ago, on {where}"
         except OSError:
             return f"no end yet, on {where}"
-        return f"no end yet; last written {silent_s:.0f} s ago, on {where}"
+
+    @property
+    def is_comparison(self) -> bool:
+        """Whether it is no run, but a comparison of modes."""
+        return self.header.get("purpose") == "comparison"
 
     def header_at(self, record: Record) -> Record:
         """Return the facts that hold for an epoch: those of the job that wrote it."""
@@ -150,8 +151,7 @@ class RunView:
             return
         self.counts[what] += 1
         if self.counts[what] > (1 if what == "checkpoint" else limits.EVENTS):
-            oldest = next(i for i, event in enumerate(self.events) if event["what"] == what)
-            del self.events[oldest]
+            self.events.remove(next(event for event in self.events if event["what"] == what))
         self.events.append(record)
         if self.sessions and what == "checkpoint":
             self.sessions[-1].checkpoints += 1
@@ -164,7 +164,7 @@ class RunView:
         facts = {name: event[name] for name in PROCESSES if name in event}
         config = {**self.header["config"], "epochs": event.get("epochs", self.header["config"]["epochs"])}
         self.header = {**self.header, "world": event["ranks"], **facts, "config": config}
-        self.sessions.append(TrainingSession(self.header, event["seq"], event, event["epoch"], event["step"]))
+        self.sessions.append(TrainingSession(self.header, event["seq"], event, event["epoch"]))
         if self.last and self.last["epoch"] >= event["epoch"]:
             self.last = {}
 
@@ -175,15 +175,13 @@ def is_running(header: Record) -> bool:
     for noted, now in ((header.get("boot_id"), boot_id()), (header.get("pid_start"), process_start(pid))):
         if None not in (noted, now) and noted != now:
             return False
-    if has_ended(pid):
-        return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         pass
-    return True
+    return not has_ended(pid)
 
 
 def mean(values: list[float]) -> float:
@@ -200,17 +198,20 @@ def extremes(record: Record, most: int) -> list[int]:
     if world <= most:
         return list(range(world))
     orders = [
-        sorted(range(world), key=lambda rank, values=record[key]: values[rank] or 0.0, reverse=backwards)
+        sorted(range(world), key=lambda rank, values=record[key]: values[rank] or 0.0, reverse=most_first)
         for key in ("compute_s", "wait_s", "share_all")
-        for backwards in (True, False)
+        for most_first in (True, False)
     ]
     in_turn = dict.fromkeys(rank for place in zip(*orders, strict=True) for rank in place)
     return sorted(itertools.islice(in_turn, most))
 
 
-def end_line(record: Record) -> str:
-    """Say how a run ended."""
-    return f"End: {record['status']} after {record['epochs']} epoch(s) and {record['wall_s']:.2f} s"
+def ending(view: RunView) -> str:
+    """Say how a run ended or died; nothing if it may still run. A comparison has no epochs."""
+    if not view.end:
+        return death(view) if view.state == "died" else ""
+    epochs = "" if view.is_comparison else f"{view.end['epochs']} epoch(s) and "
+    return f"End: {view.end['status']} after {epochs}{view.end['wall_s']:.2f} s"
 
 
 def verdict_lines(view: RunView) -> list[str]:
@@ -224,3 +225,11 @@ def death(view: RunView) -> str:
     if view.failure:
         return f"The job died: {view.failure.splitlines()[-1]}"
     return "The job died and left no message: its process is gone and the log has no end."
+
+
+def torn_lines(view: RunView) -> list[str]:
+    """Say that the log ends in the middle of a record; nothing if it does not."""
+    return [
+        f"The last {view.torn} bytes of the log, from byte {view.offset} on, are a record that was not finished: the "
+        "job was killed while writing, or writes it now. All records before it are whole."
+    ] * bool(view.torn)

@@ -1,7 +1,7 @@
 """The command line of ``python -m ps.log``.
 
-Each command is a function in a module of its own, which is imported when the command is called. Its signature and the
-``Parameters`` of its docstring become options and their help.
+Each command is a function in a module of its own, which is imported when the command is called. Its signature becomes
+its options and their help.
 """
 
 import io
@@ -16,6 +16,7 @@ from common.errors import EXIT_ERROR, EXIT_USAGE, RankwiseError
 
 LATEST = Path("runs/latest")
 Run = Annotated[Path, Parameter(help="a run folder, its name under runs/, or its coordinator.msgpack")]
+Output = Annotated[Path, Parameter(alias="-o", help="the file to write")]
 
 app = App(
     name="python -m ps.log",

@@ -25,13 +25,18 @@ def compare(first: Path, second: Path, /, *more: Path) -> int:
             summary.add(record)
     goal = max((s.least_loss for s in summaries if s.epochs), default=float("nan"))
     parameters = [_parameters(view) for view in views]
+    jobs = [  # of an epoch that several share, times and bytes are the last one's
+        ["jobs it was trained by", *(str(len(v.sessions)) for v in views)],
+        ["epochs done again, not counted", *(str(sum(v.superseded.values())) for v in views)],
+        ["epochs whose times are of their last job only", *(str(s.shared_epochs) for s in summaries)],
+    ] * any(len(v.sessions) > 1 for v in views)
     lines = [
         ["mode", *(mode_name(v.header) if v.header else "-" for v in views)],
         ["ranks", *(v.ranks or "-" for v in views)],
-        *_jobs(views, summaries),
+        *jobs,
         ["state", *(v.state for v in views)],
         ["epochs", *(str(s.epochs) for s in summaries)],
-        ["loss of the last epoch", *(number(s.last_loss, 6) for s in summaries)],
+        ["loss of the last epoch", *(number(v.last.get("loss"), 6) for v in views)],
         ["its validation loss", *(number(v.last.get("validation_loss"), 6) for v in views)],
         ["its validation metric", *(metric(v.metric, v.last.get("validation_metric")) for v in views)],
         ["test metric of the saved model", *(metric(v.metric, v.end.get("test_metric")) for v in views)],
@@ -44,17 +49,6 @@ def compare(first: Path, second: Path, /, *more: Path) -> int:
     title = "Runs side by side; medians are of steps, then of ranks and epochs"
     console.make().print(console.table(title, ["", *(str(v.folder) for v in views)], lines))
     return 0
-
-
-def _jobs(views: list[RunView], summaries: list[Summary]) -> list[list[str]]:
-    """Return lines on runs of several jobs; of an epoch that several share, times and bytes are the last one's."""
-    if all(len(v.sessions) < 2 for v in views):
-        return []
-    return [
-        ["jobs it was trained by", *(str(len(v.sessions)) for v in views)],
-        ["epochs done again, not counted", *(str(sum(v.superseded.values())) for v in views)],
-        ["epochs whose times are of their last job only", *(str(s.shared_epochs) for s in summaries)],
-    ]
 
 
 def _median_us(summary: Summary, name: str) -> str:

@@ -3,7 +3,9 @@
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from common.errors import ConfigError
 from common.run_files import log_path
@@ -11,41 +13,28 @@ from ps.logfile.deduplicated import DeduplicatedReader
 from ps.logfile.reader import LogReader
 from ps.logfile.schema import Check
 from ps.reader.commands.cli import LATEST, Run
-from ps.reader.export.csv_lines import csv_lines
-from ps.reader.export.json_lines import json_lines
+from ps.reader.export.csv_json import csv_lines, json_lines
 from ps.reader.export.markdown import markdown_lines
 from ps.reader.export.tensorboard import write_events
 from ps.reader.output import save, warn_of_torn
 
 FORMATS: dict[str, Callable[[Any], Iterator[str]]] = {"csv": csv_lines, "jsonl": json_lines, "markdown": markdown_lines}
+TENSORBOARD = "event files in this folder, which `tensorboard --logdir` shows (extra tensorboard)"
 
 
 def export(
     run: Run = LATEST,
     /,
     *,
-    csv: bool = False,
-    jsonl: bool = False,
-    markdown: bool = False,
-    tensorboard: Path | None = None,
-    output: Path | None = None,
+    csv: Annotated[bool, Parameter(help="one line per epoch and rank")] = False,
+    jsonl: Annotated[bool, Parameter(help="one JSON object per record")] = False,
+    markdown: Annotated[bool, Parameter(help="tables for a report")] = False,
+    tensorboard: Annotated[Path | None, Parameter(help=TENSORBOARD)] = None,
+    output: Annotated[Path | None, Parameter(help="the file to write; standard output if not given")] = None,
 ) -> int:
     """Write the log in the one format chosen; return the exit code.
 
     Raises ConfigError, LogError, and RankwiseError where a library is missing.
-
-    Parameters
-    ----------
-    csv
-        one line per epoch and rank
-    jsonl
-        one JSON object per record
-    markdown
-        tables for a report
-    tensorboard
-        event files in this folder, which `tensorboard --logdir` shows (extra tensorboard)
-    output
-        the file to write; standard output if not given
     """
     formats = [name for name, chosen in (("csv", csv), ("jsonl", jsonl), ("markdown", markdown)) if chosen]
     if len(formats) + (tensorboard is not None) != 1:

@@ -39,8 +39,7 @@ def list_runs(folder: Annotated[Path, Parameter(help="a folder of runs")] = RUNS
 def _runs(folder: Path) -> list[Path]:
     """Return the run folders in a folder; one that a link like ``latest`` points to comes once. Raises OSError."""
     found = [path for path in sorted(folder.iterdir()) if os.path.isfile(path / LOG_NAME)]
-    by_place = {path.resolve(): path for path in sorted(found, key=Path.is_symlink, reverse=True)}
-    return list(by_place.values())
+    return list({path.resolve(): path for path in sorted(found, key=Path.is_symlink, reverse=True)}.values())
 
 
 def _line(run: Path) -> tuple[float, str, list[str]]:
@@ -76,7 +75,7 @@ def _facts(view: RunView, best: Record) -> list[str]:
     header, end = view.header, view.end
     wall_s = end["wall_s"] if end else view.last.get("elapsed_s", 0.0)
     wall = f"{wall_s:.1f}" if wall_s else "-"
-    if header.get("purpose") == "comparison":
+    if view.is_comparison:
         modes = ", ".join(header.get("comparison", {}).get("modes", []))
         return [f"comparison: {modes}", str(header["world"]), "-", "-", "-", "-", wall, view.state]
     done, shown = end["epochs"] if end else view.last.get("epoch", 0), ["-"] * 3

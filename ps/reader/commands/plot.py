@@ -5,9 +5,10 @@ import warnings
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
 import numpy as np
+from cyclopts import Parameter
 from numpy.lib.stride_tricks import sliding_window_view
 
 from common.errors import RankwiseError
@@ -43,21 +44,20 @@ Point = dict[str, Array]
 """What is drawn of an epoch, NaN where undefined; ``shares``: (1 + parameters, ranks), of all together first."""
 
 
-def plot(run: Run = LATEST, /, *, output: Path | None = None) -> int:
+def plot(
+    run: Run = LATEST,
+    /,
+    *,
+    output: Annotated[Path | None, Parameter(help="the folder to write to; the run folder if not given")] = None,
+) -> int:
     """Write the pictures; return the exit code.
 
     Raises LogError, ConfigError, and RankwiseError without matplotlib or without an epoch.
-
-    Parameters
-    ----------
-    output
-        the folder to write to; the run folder if not given
     """
     points, names, view = Downsampler[Point](DRAWN_EPOCHS), list[str](), RunView(log_path(run))
     for record in view.read("steps"):
-        if record["kind"] == "header":
-            names.extend(record["model"]["parameters"])
-        elif record["kind"] == "epoch":
+        if record["kind"] == "epoch":
+            names = names or list(view.header["model"]["parameters"])
             points.add(point(record, names[: len(COLOURS)], DRAWN_RANKS))
     if not points.count:
         raise RankwiseError(f"{view.path}: no epoch in this log, so there is nothing to draw")
@@ -145,11 +145,12 @@ class Figures:
         unit, scale = next(((u, s) for u, s in (("s", 1.0), ("ms", 1e3)) if high * s >= 2), ("\u00b5s", 1e6))
         transfer, wait, least, most = scale * self.times.T
         calm_transfer, calm_both = self._calm(transfer), self._calm(transfer + wait)
+        fill = partial(axes.fill_between, alpha=0.5, linewidth=0)
         lines = [
             ("most of a rank", self._line(axes, most, GREY, linestyle="--")),
             ("mean of the ranks", self._line(axes, transfer + wait, BLACK, linewidth=2.2)),
-            ("of it wait for the last rank", self._area(axes, calm_transfer, calm_both, COLOURS[1])),
-            ("of it transfer", self._area(axes, np.zeros_like(transfer), calm_transfer, COLOURS[0])),
+            ("of it wait for the last rank", fill(self.epochs, calm_transfer, calm_both, color=COLOURS[1])),
+            ("of it transfer", fill(self.epochs, 0.0, calm_transfer, color=COLOURS[0])),
             ("least of a rank", self._line(axes, least, GREY, linestyle=":")),
         ]
         self._limit(axes, most, (0.0, high * scale))
@@ -172,7 +173,12 @@ class Figures:
         figure, (axes,) = self._axes(f"Contribution of rank {rank} on {hosts.get(rank, 'an unknown host')}")
         axes.axhline(0, color=BLACK, linewidth=0.8)
         every, *single = self.shares[:, :, rank].T
-        lines = [("equal share", self._equal_share(axes))]
+        style = {"color": GREY, "linestyle": "--", "linewidth": 1}
+        if self.equal.min() == self.equal.max():
+            equal = axes.axhline(self.equal[0], **style)
+        else:  # it changes with the number of ranks
+            equal = axes.plot(self.epochs, self.equal, drawstyle="steps-mid", **style)[0]
+        lines = [("equal share", equal)]
         lines += [(name, self._line(axes, *own)) for name, *own in zip(self.names, single, COLOURS, strict=False)]
         lines.append(("all parameters", self._line(axes, every, BLACK, linewidth=2.2)))
         self._limit(axes, self.shares[:, :, rank], limits)
@@ -180,13 +186,6 @@ class Figures:
         self._in_percent(axes)
         _legend(axes, lines)
         return figure
-
-    def _equal_share(self, axes: Any) -> Any:
-        """Draw the share that each rank has if all have the same; it changes with their number."""
-        style = {"color": GREY, "linestyle": "--", "linewidth": 1}
-        if self.equal.min() == self.equal.max():
-            return axes.axhline(self.equal[0], **style)
-        return axes.plot(self.epochs, self.equal, drawstyle="steps-mid", **style)[0]
 
     def _axes(self, title: str, rows: int = 1) -> tuple[Any, list[Any]]:
         """Return a figure and its panels, one above the other, over the epochs."""
@@ -217,9 +216,6 @@ class Figures:
         if len(values) >= MANY_POINTS:
             axes.plot(self.epochs, values, color=colour, linewidth=0.5, alpha=0.12, zorder=1)
         return self._exact_line(axes, self._calm(values), colour, linewidth=linewidth, linestyle=linestyle)
-
-    def _area(self, axes: Any, low: Array, high: Array, colour: str) -> Any:
-        return axes.fill_between(self.epochs, low, high, color=colour, alpha=0.5, linewidth=0)
 
     def _exact_line(self, axes: Any, values: Array, colour: str, **style: Any) -> Any:
         return axes.plot(self.epochs, values, color=colour, marker=self.marker, markersize=3, **style)[0]
@@ -252,9 +248,7 @@ def _legend(axes: Any, lines: list[tuple[str, Any]]) -> None:
 
 def _limits(values: Array, *shown: float) -> tuple[float, float]:
     """Return limits that include ``shown`` and all values, or 98 % of these if the others lie far off."""
-    known = values[np.isfinite(values)]
-    if not known.size:
-        known = np.zeros(1)
+    known = values[np.isfinite(values)] if np.isfinite(values).any() else np.zeros(1)
     low, high = np.percentile(known, [1, 99])
     low, high = min(low, *shown), max(high, *shown)
     least, most = min(known.min(), *shown), max(known.max(), *shown)
@@ -265,7 +259,6 @@ def _limits(values: Array, *shown: float) -> tuple[float, float]:
 
 
 def _write_png(figure: Any, file: BinaryIO) -> None:
-    """Write a figure to a file."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about characters that the font lacks: boxes are drawn for them
         figure.savefig(file, format="png")

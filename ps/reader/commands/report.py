@@ -2,39 +2,30 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-from cyclopts import Parameter
 
 from common.errors import ConfigError
 from common.run_files import log_path
-from ps.reader.commands.cli import LATEST, Run
+from ps.reader.commands.cli import LATEST, Output, Run
 from ps.reader.output import refuse_log, save
 from ps.reader.report.data import RunData
-from ps.reader.report.page import Renderer
+from ps.reader.report.page import render, template_and_plotly
 
 
-def report(
-    run: Run = LATEST, /, *more: Run, output: Annotated[Path, Parameter(alias="-o")] = Path("report.html")
-) -> int:
+def report(run: Run = LATEST, /, *more: Run, output: Output = Path("report.html")) -> int:
     """Write the page; return the exit code.
 
     Raises ConfigError if ``output`` cannot be written, LogError for a broken log, RankwiseError without one or without
     the libraries that make the page.
-
-    Parameters
-    ----------
-    output
-        the file to write
     """
     runs = [run, *more]
-    renderer = Renderer()  # a missing library or a wrong output is reported before a long log is read
+    libraries = template_and_plotly()  # one that is missing, or a wrong output, is reported before a long log is read
     if not output.name or output.is_dir():
         raise ConfigError(f"output: {output} is a folder; give the name of a file, such as report.html")
     refuse_log(output, *(log_path(run) for run in runs))
     with np.errstate(all="ignore"):  # figures of a foreign log may overflow when added; they are shown as undefined
-        page = renderer.render([RunData(run) for run in runs])
+        page = render(*libraries, [RunData(run) for run in runs])
     save(output, lambda file: file.write(page.encode()))
     sys.stdout.write(f"Wrote {output}, {len(page) / 1e6:.1f} MB; it opens in any browser, without a network.\n")
     return 0

@@ -6,21 +6,17 @@ What such a log holds is in docs/log-format.md.
 from rich.console import Console
 from rich.text import Text
 
-from ps.logfile.reader import LogReader
 from ps.logfile.records import Record
-from ps.logfile.schema import Check
 from ps.reader import console
 from ps.reader.comparison_view import ComparisonView
-from ps.reader.run_view import RunView, death, verdict_lines
+from ps.reader.run_view import RunView, ending, torn_lines, verdict_lines
 from ps.text.formatting import date_time, model_name
 from ps.text.tables import Table, of_fit, of_modes, of_sizes
 
 
-def show_comparison(view: RunView) -> int:
-    """Print a comparison, as far as it got; return the exit code. Raises LogError."""
-    measured, out, header = ComparisonView(), console.make(), view.header
-    for record in LogReader(view.path, Check()).records():
-        measured.add(record)
+def print_comparison(out: Console, view: RunView, measured: ComparisonView) -> None:
+    """Print a comparison, as far as it got."""
+    header = view.header
     out.print(Text.assemble((str(view.folder), "bold"), f": comparison of modes, {view.state}"))
     for line in (*_facts(header), *verdict_lines(view)):
         out.print(line)
@@ -35,15 +31,15 @@ def show_comparison(view: RunView) -> int:
     if measured.fit:
         _print(out, of_fit(measured.fit))
         out.print(measured.fit["warning"])
-    for line in _ending(view):
+    events = [f"Event {event['what']}: {event.get('message', '')}" for event in view.events]
+    for line in filter(None, (*events, ending(view), *torn_lines(view))):
         out.print(line)
-    return 0
 
 
 def _print(out: Console, tables: list[Table]) -> None:
     for one in tables:
         out.print()
-        out.print(console.table(one.title, one.columns, one.rows))
+        out.print(console.table(*one))
 
 
 def _facts(header: Record) -> list[str]:
@@ -58,14 +54,3 @@ def _facts(header: Record) -> list[str]:
         "not timed",
         *(f"Left out: {left['mode']}: {left['reason']}" for left in asked["left_out"]),
     ]
-
-
-def _ending(view: RunView) -> list[str]:
-    lines = [f"Event {event['what']}: {event.get('message', '')}" for event in view.events]
-    if view.end:
-        lines.append(f"End: {view.end['status']} after {view.end['wall_s']:.2f} s")
-    elif view.state == "died":
-        lines.append(death(view))
-    if view.torn:
-        lines.append(f"The last {view.torn} bytes, from byte {view.offset} on, are a record that was not finished.")
-    return lines

@@ -2,22 +2,22 @@
 
 import bisect
 import heapq
+import itertools
 import json
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
-from cyclopts import Parameter
 from numpy.typing import NDArray
 
 from common.errors import RankwiseError
 from common.limits import ITEMS, SLICES
 from common.run_files import log_path
 from ps.logfile.records import Record
-from ps.reader.commands.cli import LATEST, Run
+from ps.reader.commands.cli import LATEST, Output, Run
 from ps.reader.downsample import Downsampler
 from ps.reader.output import save, warn_of_torn
 from ps.reader.run_view import RunView
@@ -48,29 +48,20 @@ class Step(NamedTuple):
     moments: NDArray[np.float64]
 
 
-class Span(NamedTuple):
-    """An epoch's training loop, in microseconds since the run began, and its loss."""
-
-    epoch: int
-    begin_us: int
-    end_us: int
-    loss: float
-
-
 class Timeline:
-    """What a trace shows of a log, in bounded memory."""
+    """What a trace shows of a log, in bounded memory.
+
+    ``epochs``: number, begin and end of the training loop in microseconds since the run began, and loss.
+    """
 
     def __init__(self, run: Path) -> None:
         """Read the log. Raises LogError, and RankwiseError without one."""
         self.steps: Downsampler[Step] = Downsampler(2)
-        self.epochs: Downsampler[Span] = Downsampler(ITEMS)
-        self._epoch: Record = {}
+        self.epochs: Downsampler[tuple[int, int, int, float]] = Downsampler(ITEMS)
         self.view = RunView(log_path(run))
         for record in self.view.read():
             if record["kind"] == "header":
                 self.steps = Downsampler(max(2, SLICES // (len(PHASES) * record["world"])))
-            elif record["kind"] == "epoch":
-                self._epoch = record
             elif record["kind"] == "steps":
                 self._add_steps(record)
 
@@ -79,27 +70,21 @@ class Timeline:
         of_moments = (record["moments_us"][name] for name in MOMENTS)
         for number, *moments in zip(record["steps"], *of_moments, strict=False):
             self.steps.add(Step(record["seq"], record["epoch"], number, begin + np.array(moments, np.float64)))
-        if self._epoch.get("epoch") == record["epoch"]:
-            end = begin + _microseconds(max(self._epoch["loop_s"]))
-            self.epochs.add(Span(record["epoch"], begin, end, self._epoch["loss"]))
+        epoch = self.view.last
+        if epoch.get("epoch") == record["epoch"]:
+            self.epochs.add((record["epoch"], begin, begin + _microseconds(max(epoch["loop_s"])), epoch["loss"]))
 
 
-def trace(run: Run = LATEST, /, *, output: Annotated[Path, Parameter(alias="-o")] = Path("trace.json")) -> int:
-    """Write the trace; return the exit code. Raises LogError, ConfigError, and RankwiseError without a sampled step.
-
-    Parameters
-    ----------
-    output
-        the file to write
-    """
+def trace(run: Run = LATEST, /, *, output: Output = Path("trace.json")) -> int:
+    """Write the trace; return the exit code. Raises LogError, ConfigError, and RankwiseError without a sampled step."""
     timeline = Timeline(run)
     view, steps = timeline.view, timeline.steps
     n_steps = len(steps.kept())
     if not n_steps:
         raise RankwiseError(f"{view.path}: no sampled step in this log, so there is nothing to trace")
     save(output, lambda file: _write(file, timeline), log=view.path)
-    thinned = f" (one in {steps.stride} of {steps.count:,})" if steps.stride > 1 else ""
-    sys.stdout.write(f"{output}: {n_steps:,} sampled steps{thinned} of {view.ranks} ranks\n")
+    sampled = f" (one in {steps.stride} of {steps.count:,})" if steps.stride > 1 else ""
+    sys.stdout.write(f"{output}: {n_steps:,} sampled steps{sampled} of {view.ranks} ranks\n")
     warn_of_torn(view.torn)
     return 0
 
@@ -113,61 +98,55 @@ def _write(file: BinaryIO, timeline: Timeline) -> None:
     header = timeline.view.header
     about = {"mode": mode_name(header), "ranks": header["world"]}
     file.write(f'{{"displayTimeUnit": "ms", "otherData": {json.dumps(about)}, "traceEvents": ['.encode())
-    tracks = Tracks([job.header for job in timeline.view.sessions])
-    streams = _epoch_events(timeline, tracks.run), _step_events(timeline, tracks.of_ranks)
+    names, run, of_ranks = _tracks([job.header for job in timeline.view.sessions])
+    streams = _epoch_events(timeline, run), _step_events(timeline, of_ranks)
     separator = "\n"
-    for events in (tracks.names(), heapq.merge(*streams, key=lambda event: int(event["ts"]))):
-        for event in events:
-            file.write(f"{separator}{json.dumps(event)}".encode())
-            separator = ",\n"
+    for event in itertools.chain(names, heapq.merge(*streams, key=lambda event: int(event["ts"]))):
+        file.write(f"{separator}{json.dumps(event)}".encode())
+        separator = ",\n"
     file.write(b"\n]}\n")
 
 
-class Tracks:
-    """The tracks of a trace in groups: the run as a whole, and nodes with their ranks, of all jobs of a run.
+def _tracks(headers: list[Record]) -> tuple[list[Event], Place, list[list[Place]]]:
+    """Return names and order of the tracks, the place of the run as a whole, and places by job and rank.
 
-    Nodes of later jobs share the group of an earlier one with the same host. ``of_ranks``: places by job and rank.
-    ``run``: the place of the run. ``groups``: numbers by host, of which a job may have several nodes.
+    The groups are the run, and nodes with their ranks, of all jobs of a run: nodes of later jobs share the group of an
+    earlier one with the same host. Of a host, a job may have several nodes.
     """
-
-    def __init__(self, headers: list[Record]) -> None:
-        self.groups: dict[tuple[str, int], int] = {}
-        self.of_ranks = [self._places(header) for header in headers]
-        self.run: Place = {"pid": len(self.groups) + 1, "tid": max(header["world"] for header in headers) + 1}
-
-    def _places(self, header: Record) -> list[Place]:
+    groups: dict[tuple[str, int], int] = {}
+    of_ranks: list[list[Place]] = []
+    for header in headers:
         nodes, pids = Counter[str](), dict[int, int]()
         for node in header["nodes"]:
             host = node["host"]
-            pid = self.groups.setdefault((host, nodes[host]), len(self.groups) + 1)
+            pids |= dict.fromkeys(node["ranks"], groups.setdefault((host, nodes[host]), len(groups) + 1))
             nodes[host] += 1
-            pids |= dict.fromkeys(node["ranks"], pid)
-        return [{"pid": pids.get(rank, 1), "tid": rank + 1} for rank in range(header["world"])]
+        of_ranks.append([{"pid": pids.get(rank, 1), "tid": rank + 1} for rank in range(header["world"])])
+    run = {"pid": len(groups) + 1, "tid": max(map(len, of_ranks)) + 1}
+    names: list[Event] = []
+    titles = {run["pid"]: "run"} | {pid: f"node {host}" for (host, _), pid in groups.items()}
+    for order, (pid, title) in enumerate(titles.items()):
+        names += _named("process", {"pid": pid}, title, order)
+    names += _named("thread", run, "epochs", 0)
+    for rank, pid in sorted({(rank, own["pid"]) for places in of_ranks for rank, own in enumerate(places)}):
+        names += _named("thread", {"pid": pid, "tid": rank + 1}, f"rank {rank}", rank)
+    return names, run, of_ranks
 
-    def names(self) -> Iterator[Event]:
-        """Yield the names of groups and tracks, and their order."""
-        groups = {self.run["pid"]: "run"} | {pid: f"node {host}" for (host, _), pid in self.groups.items()}
-        for order, (pid, name) in enumerate(groups.items()):
-            yield from _named("process", {"pid": pid}, name, order)
-        yield from _named("thread", self.run, "epochs", 0)
-        for rank, pid in sorted({(rank, own["pid"]) for places in self.of_ranks for rank, own in enumerate(places)}):
-            yield from _named("thread", {"pid": pid, "tid": rank + 1}, f"rank {rank}", rank)
 
-
-def _named(what: str, place: Place, name: str, order: int) -> Iterator[Event]:
-    yield {"ph": "M", **place, "name": f"{what}_name", "args": {"name": name}}
-    yield {"ph": "M", **place, "name": f"{what}_sort_index", "args": {"sort_index": order}}
+def _named(what: str, place: Place, name: str, order: int) -> list[Event]:
+    facts = {"name": {"name": name}, "sort_index": {"sort_index": order}}
+    return [{"ph": "M", **place, "name": f"{what}_{key}", "args": values} for key, values in facts.items()]
 
 
 def _epoch_events(timeline: Timeline, place: Place) -> Iterator[Event]:
     """Yield when each epoch's steps were done, and the loss at their end."""
     free = 0
-    for span in timeline.epochs.kept():
-        begin = max(span.begin_us, free)
-        free = max(span.end_us, begin)
+    for epoch, begin_us, end_us, loss in timeline.epochs.kept():
+        begin = max(begin_us, free)
+        free = max(end_us, begin)
         if free > begin:
-            yield _slice(place, f"epoch {span.epoch}", begin, free, epoch=span.epoch)
-        yield {"ph": "C", **place, "name": "loss", "ts": free, "args": {"loss": span.loss}}
+            yield _slice(place, f"epoch {epoch}", begin, free, epoch=epoch)
+        yield {"ph": "C", **place, "name": "loss", "ts": free, "args": {"loss": loss}}
 
 
 def _step_events(timeline: Timeline, of_jobs: list[list[Place]]) -> Iterator[Event]:

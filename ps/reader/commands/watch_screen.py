@@ -16,8 +16,8 @@ from ps.logfile.header import host_names
 from ps.logfile.records import CONTINUATIONS, Record
 from ps.reader import console
 from ps.reader.downsample import Downsampler
-from ps.reader.events import event_line
-from ps.reader.run_view import RunView, end_line, extremes, mean
+from ps.reader.history import event_line
+from ps.reader.run_view import RunView, ending, extremes, mean
 from ps.text.formatting import efficiency, epoch_line, losses, mode_name, percent, verdict_line
 from ps.text.terminal import printable
 
@@ -91,26 +91,24 @@ class Picture(Lines):
 
     def draw(self, view: RunView) -> None:
         """Draw the run as it is now."""
-        self._live.update(Group(*self._contents(view)), refresh=True)
-
-    def say(self, line: str) -> None:
-        """Print a line above the picture."""
-        self.out.print(Text(line))
-
-    def _contents(self, view: RunView) -> list[RenderableType]:
         header, record = view.header, view.last
-        if not header:
-            return [Text(f"{view.folder}: no record yet")]
-        title = f": {view.state}, mode {mode_name(header)}, {header['world']} ranks on {len(header['nodes'])} node(s)"
-        contents: list[RenderableType] = [Text.assemble((str(view.folder), "bold"), title), _progress(view)]
-        if record:
+        contents: list[RenderableType] = [Text(f"{view.folder}: no record yet")]
+        if header:
+            size = f"{header['world']} ranks on {len(header['nodes'])} node(s)"
+            title = f": {view.state}, mode {mode_name(header)}, {size}"
+            contents = [Text.assemble((str(view.folder), "bold"), title), _progress(view)]
+        if header and record:
             sparks = ASCII_SPARKS if self.out.options.ascii_only else SPARKS
             curve = sparkline([loss for _, loss in self.losses.kept()], sparks)
             contents += [Text(f"loss {curve} {losses(record, view.metric)}"), Text(efficiency(record))]
             contents.append(self._ranks(view.header_at(record), record))
         if view.end:
-            contents.append(Text(end_line(view.end)))
-        return contents
+            contents.append(Text(ending(view)))
+        self._live.update(Group(*contents), refresh=True)
+
+    def say(self, line: str) -> None:
+        """Print a line above the picture."""
+        self.out.print(Text(line))
 
     def _ranks(self, header: Record, record: Record) -> Table:
         ranks = extremes(record, max(2, min(TABLE_RANKS, self.out.height - OTHER_LINES)))
@@ -119,16 +117,10 @@ class Picture(Lines):
         few = "" if len(ranks) == world else f", {len(ranks)} of {world} ranks that stand out"
         names = ", ".join(f"{character} {key[:-2]}" for key, character in zip(SECONDS, characters, strict=True))
         cells = min(max(self.out.width - OTHER_CELLS, 8), BAR_CELLS)
-        rows: list[list[str | Text]] = [
-            [
-                str(rank),
-                hosts.get(rank, "-"),
-                *(f"{record[key][rank]:.3f}" for key in SECONDS),
-                percent(record["share_all"][rank]),
-                bar,
-            ]
-            for rank, bar in zip(ranks, _bars(record, ranks, characters, cells), strict=True)
-        ]
+        rows: list[list[str | Text]] = []
+        for rank, bar in zip(ranks, _bars(record, ranks, characters, cells), strict=True):
+            seconds = (f"{record[key][rank]:.3f}" for key in SECONDS)
+            rows.append([str(rank), hosts.get(rank, "-"), *seconds, percent(record["share_all"][rank]), bar])
         columns = ["rank", "host", *(f"{key[:-2]} s" for key in SECONDS), "contribution", "time"]
         table = console.table(f"Epoch {record['epoch']}{few}: {names}", columns, rows)
         table.columns[-1].justify = "left"
@@ -149,8 +141,11 @@ def _record_line(view: RunView, record: Record) -> str:
             f"compute {mean(record['compute_s']):.3f} s, sync {mean(record['sync_s']):.3f} s, "
             f"longest wait {waits[longest]:.3f} s (rank {longest})"
         )
-    lines = {"verdict": verdict_line, "event": event_line, "end": end_line}
-    return lines[kind](record) if kind in lines else ""
+    if kind == "end":
+        return ending(view)
+    if kind == "event":
+        return event_line(record)
+    return verdict_line(record) if kind == "verdict" else ""
 
 
 def sparkline(values: list[float], characters: str) -> str:
@@ -184,8 +179,5 @@ def _bars(record: Record, ranks: list[int], characters: str, cells: int) -> list
     longest = max(sum(own) for own in seconds)
     if not 0 < longest < math.inf:
         return [Text()] * len(ranks)
-    bars = [
-        [character * round(cells * s / longest) for character, s in zip(characters, own, strict=True)]
-        for own in seconds
-    ]
-    return [Text.assemble(*zip(own, COLOURS, strict=True)) for own in bars]
+    parts = ((c * round(cells * s / longest) for c, s in zip(characters, own, strict=True)) for own in seconds)
+    return [Text.assemble(*zip(own, COLOURS, strict=True)) for own in parts]

@@ -6,16 +6,18 @@ A run is modelled as its slowest rank's work and an exchange.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
+from cyclopts import Parameter
 from rich.table import Table
 
 from common import limits
 from common.errors import RankwiseError
+from common.flat import Array
 from common.run_files import log_path
 from ps.logfile.header import host_names
-from ps.logfile.records import CONTINUATIONS, Record
+from ps.logfile.records import Record
 from ps.reader import console
 from ps.reader.commands.cli import LATEST, Run
 from ps.reader.downsample import Downsampler
@@ -29,8 +31,6 @@ MOST = 1e12
 CLOCK_TICK_S = 1e-9
 """Work that took no longer was not measured."""
 
-Floats = NDArray[np.float64]
-
 
 @dataclass(frozen=True, slots=True)
 class Replay:
@@ -42,18 +42,18 @@ class Replay:
     ``skipped``: whether the first one, which warms up, is not.
     """
 
-    work_s: Floats
-    rows: Floats
+    work_s: Array
+    rows: Array
     exchange_s: float
     recorded_s: float
     steps: float
     epochs: int
     skipped: bool
 
-    def epoch_s(self, work_s: Floats | None = None, exchange_s: float | None = None) -> float:
-        """Return the seconds of an epoch with other work by rank, or another exchange, than the run had."""
-        work = self.work_s if work_s is None else work_s
-        return float(work.max()) + (self.exchange_s if exchange_s is None else exchange_s)
+    @property
+    def epoch_s(self) -> float:
+        """The seconds of an epoch as the model has it."""
+        return float(self.work_s.max()) + self.exchange_s
 
 
 def replay(records: list[Record]) -> Replay:
@@ -73,7 +73,7 @@ def replay(records: list[Record]) -> Replay:
     )
 
 
-def without_straggler(work_s: Floats) -> Floats:
+def without_straggler(work_s: Array) -> Array:
     """Return the work with that of the slowest rank replaced by the median of the others; at least two ranks."""
     slowest = work_s.argmax()
     result = work_s.copy()
@@ -81,7 +81,7 @@ def without_straggler(work_s: Floats) -> Floats:
     return result
 
 
-def rows_by_speed(work_s: Floats, rows: Floats) -> NDArray[np.int64]:
+def rows_by_speed(work_s: Array, rows: Array) -> Array:
     """Return how many rows each rank gets if they are dealt by speed: n_i proportional to 1 / t_i, t_i seconds a row.
 
     Rounded by largest remainders, so that they add up to all rows. A rank of unknown speed (no rows, no time) gets
@@ -95,13 +95,13 @@ def rows_by_speed(work_s: Floats, rows: Floats) -> NDArray[np.int64]:
     return whole
 
 
-def dealt_by_speed(work_s: Floats, rows: Floats) -> Floats:
+def dealt_by_speed(work_s: Array, rows: Array) -> Array:
     """Return the work of each rank if rows are dealt by speed: n / sum(1 / t_i), the same for all that get any."""
     speed = rows_per_s(work_s, rows)
     return np.where(speed > 0, rows.sum() / speed.sum(), 0.0) if speed.sum() else work_s
 
 
-def rows_per_s(work_s: Floats, rows: Floats) -> Floats:
+def rows_per_s(work_s: Array, rows: Array) -> Array:
     """Return the speed of each rank; 0 where it is not known."""
     known = (work_s > CLOCK_TICK_S) & (rows > 0)
     return np.divide(rows, work_s, out=np.zeros_like(rows), where=known)
@@ -116,33 +116,21 @@ class Epochs:
 
     def __init__(self) -> None:
         self.whole, self.shared = Downsampler[Record](2), Downsampler[Record](2)
-        self.before = 0
-        self._world = self._world_of_epochs = 0
-        self._resumed = False
+        self.before = self._world = 0
 
     def add(self, record: Record) -> None:
-        """Take the next record that counts, of whatever kind."""
-        if record["kind"] == "header":
-            self._world = record["world"]
-        elif record["kind"] == "event" and record["what"] in CONTINUATIONS:
-            self._world, self._resumed = record["ranks"], True
-        elif record["kind"] == "epoch":
-            if self._world != self._world_of_epochs:
-                self._restart()
-            shared = self._resumed and record.get("before") is not None
-            kept = {"steps": record["steps"]} | {name: np.array(record[name], np.float64) for name in BY_RANK}
-            (self.shared if shared else self.whole).add(kept)
-            self._resumed = False
+        """Take the next epoch."""
+        if self._world != len(record["rows"]):
+            self._world = len(record["rows"])
+            self.before += self.whole.count + self.shared.count
+            most = min(limits.EPOCHS_BY_RANK, max(LEAST_EPOCHS, limits.NUMBERS // (self._world * len(BY_RANK))))
+            self.whole, self.shared = Downsampler(most), Downsampler(most)
+        kept = {"steps": record["steps"]} | {name: np.array(record[name], np.float64) for name in BY_RANK}
+        (self.whole if record.get("before") is None else self.shared).add(kept)
 
-    def _restart(self) -> None:
-        self.before += self.whole.count + self.shared.count
-        most = min(limits.EPOCHS_BY_RANK, max(LEAST_EPOCHS, limits.NUMBERS // (self._world * len(BY_RANK))))
-        self.whole, self.shared = Downsampler(most), Downsampler(most)
-        self._world_of_epochs = self._world
-
-    def records(self) -> list[Record]:
-        """Return what ``replay`` needs of the epochs."""
-        return self.whole.kept() or self.shared.kept()
+    def replay(self) -> Replay:
+        """Return the times of the epochs to replay."""
+        return replay(self.whole.kept() or self.shared.kept())
 
     def note(self) -> str:
         """Say what was left out; nothing if nothing was."""
@@ -154,26 +142,32 @@ class Epochs:
         return "The times are of parts of epochs: several jobs share each." if self.shared.count else ""
 
 
-def whatif(run: Run = LATEST, /, *, other: Path | None = None) -> int:
+OTHER = "a run of another mode, or a comparison, whose measured transfer is put in the place of this run's"
+
+
+def whatif(run: Run = LATEST, /, *, other: Annotated[Path | None, Parameter(help=OTHER)] = None) -> int:
     """Print what an epoch would take; return the exit code.
 
     Raises LogError, and RankwiseError if there is no epoch or ``other`` holds no measured transfer.
-
-    Parameters
-    ----------
-    other
-        a run of another mode, or a comparison, whose measured transfer is put in the place of this run's
     """
     view, epochs = _read(run)
-    header, note, base = view.header_at(view.last), epochs.note(), replay(epochs.records())
+    header, note, base = view.header_at(view.last), epochs.note(), epochs.replay()
     exchanges = list(_exchanges(other, header)) if other else []
     out = console.make()
     first = ", the first left out" if base.skipped else ""
     out.print(
         f"{view.folder}: mode {mode_name(header)}, {header['world']} ranks, medians of {base.epochs} epoch(s){first}"
     )
-    for line in (*filter(None, [note]), *_model_error(base)):
-        out.print(line)
+    if note:
+        out.print(note)
+    off = percent(base.epoch_s / base.recorded_s - 1) if base.recorded_s else "-"
+    out.print(
+        f"The replay of the run as it was gives {number(base.epoch_s)} s an epoch, recorded {number(base.recorded_s)} "
+        f"s: {off} off, and no figure below is better than that."
+    )
+    out.print(
+        "Model: the longest work of a rank (input, compute, measuring) + the mean transfer; work goes with the rows."
+    )
     columns = ["", "epoch s", "saved s", "times as fast"]
     out.print(console.table("What an epoch would take", columns, _rows(base, exchanges)))
     if len(base.work_s) > 1:
@@ -185,11 +179,12 @@ def _read(run: Path) -> tuple[RunView, Epochs]:
     """Read a run's epochs. Raises LogError, RankwiseError without an epoch."""
     epochs, view = Epochs(), RunView(log_path(run))
     for record in view.read("steps"):
-        epochs.add(record)
+        if record["kind"] == "epoch":
+            epochs.add(record)
     if not view.last:
         raise RankwiseError(
             f"{view.path}: no epoch in this log, so there are no times to replay; give a run with at least one"
-            + (", and this comparison as --other" if view.header.get("purpose") == "comparison" else "")
+            + (", and this comparison as --other" if view.is_comparison else "")
         )
     return view, epochs
 
@@ -207,34 +202,25 @@ def _exchanges(other: Path, header: Record) -> Iterator[tuple[str, float]]:
     for mode in (mode for record in found for mode in record["modes"]):
         yield f"transfer of mode {mode['mode']}{note}", mode["transfer_s"]["median"] + mode["reduce_s"]["median"]
     if not found:
-        own = replay(_read(other)[1].records())
+        own = _read(other)[1].replay()
         yield f"transfer of {view.folder}, mode {mode_name(theirs)}{note}", own.exchange_s / own.steps
 
 
-def _model_error(base: Replay) -> Iterator[str]:
-    """Say how good the model is: no other figure is better than its error."""
-    modelled = base.epoch_s()
-    off = percent(modelled / base.recorded_s - 1) if base.recorded_s else "-"
-    yield (
-        f"The replay of the run as it was gives {number(modelled)} s an epoch, recorded {number(base.recorded_s)} s: "
-        f"{off} off, and no figure below is better than that."
-    )
-    yield "Model: the longest work of a rank (input, compute, measuring) + the mean transfer; work goes with the rows."
-
-
 def _rows(base: Replay, exchanges: list[tuple[str, float]]) -> list[list[str]]:
-    work, now = base.work_s, base.epoch_s()
-    cases = [("as it was (replay)", now)]
+    """Return the lines of the cases; ``exchanges``: names, and seconds a step."""
+    work, now, exchange_s = base.work_s, base.epoch_s, base.exchange_s
+    cases = [("as it was (replay)", work, exchange_s)]
     if len(work) > 1:
-        straggler = f"without the straggler: rank {work.argmax()} like the median of the others"
         cases += [
-            (straggler, base.epoch_s(without_straggler(work))),
-            ("rows dealt by speed", base.epoch_s(dealt_by_speed(work, base.rows))),
-            ("perfect balance: every rank works the mean time", base.epoch_s(np.full_like(work, work.mean()))),
-        ]
-    cases += [(name, base.epoch_s(exchange_s=seconds * base.steps)) for name, seconds in exchanges]
-    cases.append(("without any communication (lower bound)", base.epoch_s(exchange_s=0.0)))
-    return [[name, number(s), number(now - s, 3), f"{now / s:.2f}" if s else "-"] for name, s in cases]
+            (f"without the straggler: rank {work.argmax()} like the median of the others", without_straggler(work),
+             exchange_s),
+            ("rows dealt by speed", dealt_by_speed(work, base.rows), exchange_s),
+            ("perfect balance: every rank works the mean time", np.full_like(work, work.mean()), exchange_s),
+        ]  # fmt: skip
+    cases += [(name, work, seconds * base.steps) for name, seconds in exchanges]
+    cases.append(("without any communication (lower bound)", work, 0.0))
+    epochs_s = [(name, float(own.max()) + exchange) for name, own, exchange in cases]
+    return [[name, number(s), number(now - s, 3), f"{now / s:.2f}" if s else "-"] for name, s in epochs_s]
 
 
 def _speed_table(header: Record, last: Record, base: Replay) -> Table:

@@ -1,20 +1,23 @@
 """A run as Markdown tables, to be pasted into a report."""
 
 import re
-import time
 from collections.abc import Iterator
 
 from common.limits import DRAWN_RANKS, TABLE_PARAMETERS, TABLE_ROWS
 from ps.logfile.deduplicated import DeduplicatedReader
 from ps.logfile.header import host_names
 from ps.logfile.records import Record
-from ps.reader import history
 from ps.reader.downsample import Downsampler
-from ps.reader.run_view import RunView, death, end_line, mean
-from ps.text.formatting import metric, mode_name, model_name, number, percent
+from ps.reader.history import jobs_table
+from ps.reader.run_view import RunView, ending, mean
+from ps.text.formatting import date_time, metric, mode_name, model_name, number, percent
 
 FIGURE = re.compile(r"-|-?\d[\d.,e+-]*( %)?")
 SPECIAL = re.compile(r"[\\`*_\[\]<>|~$&#]")
+
+EFFICIENCIES = {
+    "load_balance": "Load balance", "communication": "Communication efficiency", "parallel": "Parallel efficiency"
+}  # fmt: skip
 
 Row = dict[str, str]
 """A row of a table: its cells by column title."""
@@ -34,17 +37,27 @@ def markdown_lines(reader: DeduplicatedReader) -> Iterator[str]:
         return
     yield from _pairs("Facts", _facts(view))
     if len(view.sessions) > 1:
-        rows = [dict(zip(history.COLUMNS, row, strict=True)) for row in history.history_rows(view)]
-        yield from _table(history.history_title(view), rows)
+        title, columns, lines = jobs_table(view)
+        yield from _table(title, [dict(zip(columns, line, strict=True)) for line in lines])
     if epochs.count:
-        thinned = f"One epoch in {epochs.stride}. " if epochs.stride > 1 else ""
-        yield from _table("Epochs", epochs.kept(), f"{thinned}Compute, wait and transfer are means over the ranks.")
+        stride = f"One epoch in {epochs.stride}. " if epochs.stride > 1 else ""
+        yield from _table("Epochs", epochs.kept(), f"{stride}Compute, wait and transfer are means over the ranks.")
     else:
         yield "\nNo epoch yet.\n"
     if view.last:
         yield from _last_epoch(host_names(view.header_at(view.last)), view.last)
-    if view.verdicts:
-        yield from _table("Verdicts", [_verdict_row(record) for record in view.verdicts])
+    verdicts = [
+        {
+            "Severity": verdict["severity"],
+            "Code": verdict["code"],
+            "Ranks": ", ".join(map(str, verdict["ranks"])) or "-",
+            "Finding": verdict["text"],
+            "Remedy": verdict["remedy"],
+        }
+        for verdict in view.verdicts
+    ]
+    if verdicts:
+        yield from _table("Verdicts", verdicts)
     else:
         yield "\n## Verdicts\n\nNone.\n"
 
@@ -78,7 +91,7 @@ def _facts(view: RunView) -> dict[str, str]:
     header, config, data, model = view.header, view.header["config"], view.header["data"], view.header["model"]
     rows, versions, blas = data["rows"], header["versions"], header["blas"] or {}
     facts = {
-        "Started": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(header["t"])),
+        "Started": date_time(header["t"]),
         "Mode": mode_name(header),
         "Ranks": f"{view.ranks} on {len(header['nodes'])} node(s)",
         "Data": f"{data['name']}, {data['features']} features",
@@ -91,10 +104,7 @@ def _facts(view: RunView) -> dict[str, str]:
         "BLAS": f"{blas.get('internal_api')} {blas.get('version')}",
         "Versions": ", ".join(f"{name} {versions[name]}" for name in ("rankwise", "python", "numpy", "mpi4py")),
     }
-    if view.end:
-        facts["Ended"] = end_line(view.end).removeprefix("End: ")
-    else:
-        facts["Ended"] = death(view) if view.state == "died" else view.state
+    facts["Ended"] = ending(view).removeprefix("End: ") or view.state
     if view.end.get("test_loss") is not None:
         tested = metric(view.metric, view.end.get("test_metric"))
         facts["Test"] = f"loss {number(view.end['test_loss'])}, {_label(view.metric)} {tested}"
@@ -114,9 +124,7 @@ def _epoch_row(metric_name: str, record: Record) -> Row:
         "Learning rate": number(record["learning_rate"], 3),
         "Elapsed s": f"{record['elapsed_s']:.3f}",
         **{f"{key.capitalize()} s": f"{mean(record[f'{key}_s']):.6f}" for key in ("compute", "wait", "transfer")},
-        "Load balance": percent(record["efficiency"]["load_balance"]),
-        "Communication efficiency": percent(record["efficiency"]["communication"]),
-        "Parallel efficiency": percent(record["efficiency"]["parallel"]),
+        **{title: percent(record["efficiency"][key]) for key, title in EFFICIENCIES.items()},
     }
 
 
@@ -160,13 +168,3 @@ def _last_epoch(hosts: dict[int, str], record: Record) -> Iterator[str]:
         "Bus bandwidth, MB/s": number(None if bandwidth is None else bandwidth / 1e6),
     }
     yield from _pairs(f"Scaling in epoch {record['epoch']}", scaling)
-
-
-def _verdict_row(verdict: Record) -> Row:
-    return {
-        "Severity": verdict["severity"],
-        "Code": verdict["code"],
-        "Ranks": ", ".join(str(rank) for rank in verdict["ranks"]) or "-",
-        "Finding": verdict["text"],
-        "Remedy": verdict["remedy"],
-    }

@@ -16,8 +16,7 @@ from ps.reader.run_view import RunView
 
 PREFIX = "events.out.tfevents."
 OF_EPOCH = ("loss", "validation_loss", "learning_rate", "noise_scale")
-BY_RANK = {"compute_s": "compute_s", "wait_s": "wait_s", "transfer_s": "transfer_s", "share_all": "share"}
-"""Field of an epoch's record, and its series in TensorBoard."""
+BY_RANK = ("compute_s", "wait_s", "transfer_s", "share_all")
 
 
 def write_events(reader: LogReader, folder: Path) -> None:
@@ -49,9 +48,7 @@ def write_events(reader: LogReader, folder: Path) -> None:
         """Return an event as a TFRecord. tensorboardX's own writer hands it to a thread, which hangs on a full disk."""
         data = Event(wall_time=t, **fields).SerializeToString()
         length = struct.pack("<Q", len(data))
-        return b"".join(
-            (length, struct.pack("<I", masked_crc32c(length)), data, struct.pack("<I", masked_crc32c(data)))
-        )
+        return b"".join(part + struct.pack("<I", masked_crc32c(part)) for part in (length, data))
 
     def events() -> Iterator[bytes]:
         nonlocal most
@@ -73,6 +70,7 @@ def _scalars(record: Record, metric: str) -> dict[str, float]:
     values: dict[str, float | None] = {key: record[key] for key in OF_EPOCH}
     values[f"validation_{metric}"] = record["validation_metric"]
     values |= {f"efficiency/{key}": value for key, value in record["efficiency"].items()}
-    for key, series in BY_RANK.items():
-        values |= {f"{series}/rank_{rank}": value for rank, value in enumerate(record[key][:DRAWN_RANKS])}
+    for key in BY_RANK:
+        by_rank = enumerate(record[key][:DRAWN_RANKS])
+        values |= {f"{key.removesuffix('_all')}/rank_{rank}": value for rank, value in by_rank}
     return {tag: value for tag, value in values.items() if value is not None}

@@ -5,7 +5,7 @@ import numpy as np
 from common.flat import Array
 from common.limits import PAGE_RANKS
 from ps.logfile.records import Record
-from ps.reader.report.charts import Chart, Section, Table, axis, bar, clip
+from ps.reader.report.charts import Chart, PageTable, Section, axis, bar, clip
 from ps.reader.report.data import RunData
 from ps.text.formatting import number
 
@@ -61,7 +61,7 @@ def _labels(counts: Array, ranks: list[int]) -> Chart:
     )
 
 
-def _table(record: Record, ranks: list[int]) -> Table:
+def _table(record: Record, ranks: list[int]) -> PageTable:
     known = {key: title for key, title in COLUMNS.items() if record[key] is not None}
     rows = [[str(r), f"{record['rows'][r]:,}", *(number(record[key][r]) for key in known)] for r in ranks]
-    return Table("Rows of the ranks and their distance to all rows", ["rank", "rows", *known.values()], rows)
+    return PageTable("Rows of the ranks and their distance to all rows", ["rank", "rows", *known.values()], rows)

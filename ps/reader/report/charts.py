@@ -27,7 +27,7 @@ Text = Callable[[float | None], str]
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class PageTable:
     """A table as texts; ``numbers``: all columns but the first are aligned to the right."""
 
     caption: str
@@ -44,7 +44,7 @@ class Chart:
     summary: str
     traces: list[list[Trace]]
     layout: dict[str, Any]
-    table: Table | None = None
+    table: PageTable | None = None
     choices: Sequence[str] = ()
 
 
@@ -54,9 +54,9 @@ class Section:
 
     title: str
     notes: list[str] = field(default_factory=list)
-    lead: Table | None = None
+    lead: PageTable | None = None
     charts: list[Chart] = field(default_factory=list)
-    tables: list[Table] = field(default_factory=list)
+    tables: list[PageTable] = field(default_factory=list)
 
 
 def clip(text: object, most: int = PAGE_LABEL) -> str:
@@ -122,29 +122,13 @@ def bar(name: str, x: list[Any], y: Array, style: int, *, value: str = ".4g") ->
 
 def band(name: str, x: Array, low: Array, high: Array) -> list[Trace]:
     """Return the area between two lines, with one entry in the legend."""
-    edge = {"type": "scatter", "mode": "lines", "x": x.tolist(), "line": {"width": 0}, "hoverinfo": "skip"}
-    edge["legendgroup"] = "band"
+    edge = {"type": "scatter", "mode": "lines", "x": x.tolist(), "line": {"width": 0}, "hoverinfo": "skip",
+            "legendgroup": "band"}  # fmt: skip
     filled = {"fill": "tonexty", "fillcolor": "rgba(127,127,127,0.3)", "name": label(name)}
     return [
         {**edge, "y": compact(low), "showlegend": False, "name": label(f"{name}, lower edge")},
         {**edge, "y": compact(high), **filled},
     ]
-
-
-def heat_map(epochs: Array, values: Array, unit: str, **more: Any) -> Trace:
-    """Return ``values``, (epochs, ranks), as colours; of too many cells the means of blocks."""
-    by_epoch = max(1, math.ceil(values.size / PAGE_CELLS))
-    by_rank = max(1, math.ceil(values.shape[1] / PAGE_CELLS))
-    return {
-        "type": "heatmap",
-        "x": block_means(epochs, by_epoch).tolist(),
-        "y": block_means(np.arange(values.shape[1], dtype=float), by_rank).tolist(),
-        "z": compact(block_means(block_means(values, by_epoch).T, by_rank)),
-        "colorscale": "Cividis",
-        "colorbar": {"title": {"text": unit, "side": "right"}, "thickness": 12},
-        "hovertemplate": f"epoch %{{x}}, rank %{{y}}: %{{z:.4g}} {unit}<extra></extra>",
-        **more,
-    }
 
 
 def block_means(values: Array, size: int) -> Array:
@@ -164,7 +148,7 @@ def rank_lines(names: list[str], x: Array, values: Array, *, value: str, highest
     if len(ranks) <= MANY_RANKS:
         return [line(names[r], x, values[:, r], r, value=value) for r in ranks]
     means = column_means(values)
-    order = np.argsort(np.where(np.isnan(means), np.inf if not highest else -np.inf, means))
+    order = np.argsort(np.where(np.isnan(means), -np.inf if highest else np.inf, means))
     low, middle, high = quantiles(values, (0.1, 0.5, 0.9))
     chosen = (order[::-1] if highest else order)[:4].tolist()
     return [
@@ -207,15 +191,10 @@ def quantiles(values: Array, levels: tuple[float, ...]) -> Array:
 
 def number_table(
     caption: str, corner: str, names: Sequence[str], columns: Mapping[str, Array], text: Text = number
-) -> Table:
+) -> PageTable:
     """Return a table of figures, a row for each name; ``text`` makes a cell of a figure, None if it is undefined."""
     cells = ([text(v if math.isfinite(v) else None) for v in values.tolist()] for values in columns.values())
-    return Table(caption, [corner, *columns], [list(row) for row in zip(names, *cells, strict=True)])
-
-
-def pairs(caption: str, values: dict[str, str]) -> Table:
-    """Return a table of names and texts."""
-    return Table(caption, ["", "value"], [[key, value] for key, value in values.items()], numbers=False)
+    return PageTable(caption, [corner, *columns], [list(row) for row in zip(names, *cells, strict=True)])
 
 
 def over_epochs(data: RunData, y_axis: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -235,20 +214,44 @@ def over_epochs(data: RunData, y_axis: dict[str, Any], **more: Any) -> dict[str,
     }
 
 
-def lines(data: RunData, columns: Mapping[str, Array], value: str = ".4g") -> list[Trace]:
-    """Return a line over the epochs for each column."""
+def curves(
+    data: RunData,
+    title: str,
+    summary: str,
+    columns: Mapping[str, Array],
+    y_axis: dict[str, Any],
+    *,
+    caption: str = "",
+    text: Text = number,
+    value: str = ".4g",
+    under: Sequence[Trace] = (),
+    over: Sequence[Trace] = (),
+) -> Chart:
+    """Return a chart with a line over the epochs for each column, between other traces, and their table."""
     epochs = data.series("epoch")
-    return [line(name, epochs, values, i, value=value) for i, (name, values) in enumerate(columns.items())]
+    lines = [line(name, epochs, values, i, value=value) for i, (name, values) in enumerate(columns.items())]
+    table = epoch_table(data, caption or title, columns, text)
+    return Chart(title, summary, [[*under, *lines, *over]], over_epochs(data, y_axis), table)
 
 
 def rank_map(data: RunData, title: str, summary: str, values: Array, unit: str, **more: Any) -> Chart:
-    """Return a chart of (epochs, ranks) values as colours, rank 0 on top."""
+    """Return (epochs, ranks) values as colours, rank 0 on top; of too many cells the means of blocks."""
+    by_epoch, by_rank = (max(1, math.ceil(n / PAGE_CELLS)) for n in (values.size, data.ranks))
+    trace = {
+        "type": "heatmap",
+        "x": block_means(data.series("epoch"), by_epoch).tolist(),
+        "y": block_means(np.arange(data.ranks, dtype=float), by_rank).tolist(),
+        "z": compact(block_means(block_means(values, by_epoch).T, by_rank)),
+        "colorscale": "Cividis",
+        "colorbar": {"title": {"text": unit, "side": "right"}, "thickness": 12},
+        "hovertemplate": f"epoch %{{x}}, rank %{{y}}: %{{z:.4g}} {unit}<extra></extra>",
+        **more,
+    }
     ranks = axis("rank", autorange="reversed", tickformat="d", dtick=max(1, math.ceil(data.ranks / 16)))
-    traces = [heat_map(data.series("epoch"), values, unit, **more)]
-    return Chart(title, summary, [traces], over_epochs(data, ranks))
+    return Chart(title, summary, [[trace]], over_epochs(data, ranks))
 
 
-def epoch_table(data: RunData, caption: str, columns: Mapping[str, Array], text: Text = number) -> Table:
+def epoch_table(data: RunData, caption: str, columns: Mapping[str, Array], text: Text = number) -> PageTable:
     """Return values over epochs, (epochs,) each, as a short table."""
     epochs = data.series("epoch")
     chosen = spread(len(epochs))
@@ -257,7 +260,7 @@ def epoch_table(data: RunData, caption: str, columns: Mapping[str, Array], text:
     return number_table(caption + more, "epoch", [f"{epochs[i]:.0f}" for i in chosen], shown, text)
 
 
-def rank_table(data: RunData, caption: str, values: Array, text: Text = number) -> Table | None:
+def rank_table(data: RunData, caption: str, values: Array, text: Text = number) -> PageTable | None:
     """Return (epochs, ranks) values as a short table; None for many ranks."""
     if data.ranks > MANY_RANKS:
         return None

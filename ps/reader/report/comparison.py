@@ -3,12 +3,10 @@
 import numpy as np
 
 from common.flat import Array
-from ps.logfile.records import Record
-from ps.reader.report.charts import Chart, Section, Table, axis, bar, clip, label, line, number_table
+from ps.reader.report.charts import Chart, PageTable, Section, axis, bar, clip, label, line, number_table
 from ps.reader.report.data import TIMES, RunData
 from ps.text.formatting import metric, mode_name, number, percent
-from ps.text.tables import Table as TextTable
-from ps.text.tables import of_fit, of_modes, of_sizes
+from ps.text.tables import Table, of_fit, of_modes, of_sizes
 
 STEP = {key: name for key, name in TIMES.items() if key not in ("evaluation_s", "checkpoint_s")}
 """What a step's time goes to."""
@@ -33,7 +31,7 @@ def side_by_side(runs: list[RunData], names: list[str]) -> Section:
             _step_chart([name for name, _ in trained], parts, [sum(step.values()) for step in steps]),
             _loss_chart({name: (run.series("elapsed_s"), run.series("loss")) for name, run in trained}),
         ]
-    table = Table("Runs side by side; means are over ranks and steps", columns, rows)
+    table = PageTable("Runs side by side; means are over ranks and steps", columns, rows)
     return Section("Runs side by side", lead=table, charts=charts)
 
 
@@ -82,8 +80,7 @@ def _loss_chart(curves: dict[str, tuple[Array, Array]]) -> Chart:
 
 def modes(data: RunData) -> Section:
     """Return the tables and charts of a comparison of modes, as far as it got."""
-    measured, lead, notes, charts = data.measured, None, [], []
-    tables: list[Table] = []
+    measured, lead, notes, charts, tables = data.measured, None, [], [], list[PageTable]()
     found = measured.result(data.header["config"]["dtype"])
     if not found:
         notes.append("The comparison has no result: it was ended before all its trials were done.")
@@ -97,7 +94,11 @@ def modes(data: RunData) -> Section:
             charts.append(_step_chart([m["mode"] for m in compared], parts, totals))
         steps = data.header.get("comparison", {}).get("steps", 0)
         lead, *tables = _tables(of_modes(found, steps))
-    if curves := _curves(measured.trials):
+    curves: dict[str, tuple[Array, Array]] = {}  # of the first trial of each mode
+    for trial in measured.trials:
+        if len(trial["curve_s"]) == len(trial["curve_loss"]) > 0:
+            curves.setdefault(trial["mode"], (np.array(trial["curve_s"], float), np.array(trial["curve_loss"], float)))
+    if curves:
         charts.append(_loss_chart(curves))
     tables += _tables(of_sizes(measured.sweeps))
     if measured.fit:
@@ -106,14 +107,5 @@ def modes(data: RunData) -> Section:
     return Section("Modes side by side", notes, lead, charts, tables)
 
 
-def _curves(trials: list[Record]) -> dict[str, tuple[Array, Array]]:
-    """Return seconds and loss of the first trial of each mode."""
-    curves: dict[str, tuple[Array, Array]] = {}
-    for trial in trials:
-        if len(trial["curve_s"]) == len(trial["curve_loss"]) > 0:
-            curves.setdefault(trial["mode"], (np.array(trial["curve_s"], float), np.array(trial["curve_loss"], float)))
-    return curves
-
-
-def _tables(found: list[TextTable]) -> list[Table]:
-    return [Table(t.title, t.columns, [[clip(cell, 200) for cell in row] for row in t.rows]) for t in found]
+def _tables(found: list[Table]) -> list[PageTable]:
+    return [PageTable(t.title, t.columns, [[clip(cell, 200) for cell in row] for row in t.rows]) for t in found]

@@ -15,8 +15,10 @@ from ps.reader.row_audit import RowAudit
 from ps.reader.run_summary import Summary
 from ps.reader.run_view import RunView
 
-_TIMES = ("input", "compute", "reduce", "wait", "transfer", "sampling", "evaluation", "checkpoint")
-TIMES = {f"{name}_s": name for name in _TIMES} | {"reduce_s": "summing"}
+TIMES = {
+    f"{name}_s": "summing" if name == "reduce" else name
+    for name in ("input", "compute", "reduce", "wait", "transfer", "sampling", "evaluation", "checkpoint")
+}
 """What an epoch's time goes to: fields and names. Here compute is without summing, which only some modes have."""
 SINGLE = ("epoch", "elapsed_s", "loss", "validation_loss", "validation_metric", "effective_ranks", "noise_scale")
 EFFICIENCIES = ("load_balance", "communication", "parallel")
@@ -43,7 +45,12 @@ class RunData:
         self._totals = np.zeros((len(TIMES) + 1, 0))
         self.view = RunView(log_path(run))
         for record in self.view.read("steps"):
-            self._add(record)
+            if record["kind"] == "header":
+                self.names = list(record["model"]["parameters"])[:PAGE_PARAMETERS]
+            elif record["kind"] == "epoch":
+                self._add_epoch(record)
+            self.measured.add(record)
+            self.rows.add(record)
         self.header = self.view.header
         self.n_epochs = self.epochs.count
         self.ranks = self._totals.shape[1]
@@ -52,17 +59,7 @@ class RunData:
         self.times = {key: name for key, name in TIMES.items() if key != "reduce_s" or self.seconds[key].any()}
         hosts = {rank: host for job in self.view.sessions for rank, host in host_names(job.header).items()}
         several = len(set(hosts.values())) > 1
-        self.rank_names = [
-            f"rank {r}, {hosts[r]}" if several and r in hosts else f"rank {r}" for r in range(self.ranks)
-        ]
-
-    def _add(self, record: Record) -> None:
-        if record["kind"] == "header":
-            self.names = list(record["model"]["parameters"])[:PAGE_PARAMETERS]
-        elif record["kind"] == "epoch":
-            self._add_epoch(record)
-        self.measured.add(record)
-        self.rows.add(record)
+        self.rank_names = [f"rank {r}" + f", {hosts.get(r)}" * (several and r in hosts) for r in range(self.ranks)]
 
     def _add_epoch(self, record: Record) -> None:
         world = len(record["rows"])

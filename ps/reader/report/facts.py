@@ -1,16 +1,14 @@
 """What the report says in texts and tables: findings, how the run went, how it was set up."""
 
-import time
 from typing import Any
 
 from common.limits import PAGE_FINDINGS, PAGE_TEXT, TABLE_RANKS
 from ps.logfile.records import Record
-from ps.reader.events import event_line
-from ps.reader.history import COLUMNS, history_rows, history_title
-from ps.reader.report.charts import Section, Table, clip, pairs
+from ps.reader.history import event_line, jobs_table
+from ps.reader.report.charts import PageTable, Section, clip
 from ps.reader.report.data import RunData
-from ps.reader.run_view import death, end_line
-from ps.text.formatting import mode_name, model_name, named_metric, number
+from ps.reader.run_view import ending, torn_lines
+from ps.text.formatting import date_time, mode_name, model_name, named_metric, number
 
 SEVERITIES = ("error", "warning", "info")
 
@@ -38,16 +36,14 @@ def _first(items: list[Any]) -> str:
     return ", ".join(map(str, items[:TABLE_RANKS])) + (f" and {more} more" if more > 0 else "")
 
 
-def no_verdict(data: RunData) -> str:
-    """Say that nothing was found, and whether there was enough to look at."""
-    if data.n_epochs or data.measured.comparison:
-        return "No verdict: none of the checks found anything to report."
-    return "No verdict yet: there was too little to look at."
-
-
 def _sentence(text: str) -> str:
     text = clip(text.strip(), PAGE_TEXT)
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "…", "!", "?")) else ".")
+
+
+def pairs(caption: str, values: dict[str, str]) -> PageTable:
+    """Return a table of names and texts."""
+    return PageTable(caption, ["", "value"], [[key, value] for key, value in values.items()], numbers=False)
 
 
 def plain(value: Any) -> str:
@@ -69,30 +65,21 @@ def state(data: RunData) -> list[str]:
     if not view.header:
         return ["The log is empty: the job has not begun to train, or died before."]
     lines = [f"State: {view.state}."]
-    if not view.end:
-        died = clip(death(view), PAGE_TEXT) if view.state == "died" else ""
-        lines.append(died or "The log has no end: the job still runs, or was killed.")
-    elif view.header.get("purpose") == "comparison":
-        lines.append(f"End: {view.end['status']} after {view.end['wall_s']:.2f} s.")
-    else:
-        lines.append(f"{end_line(view.end)}.")
+    ended = clip(ending(view), PAGE_TEXT) + "." * bool(view.end)
+    lines.append(ended or "The log has no end: the job still runs, or was killed.")
     lines += [clip(f"Error: {e.get('message', '')}", PAGE_TEXT) for e in view.events[-20:] if e["what"] == "error"]
-    if view.torn:
-        lines.append(
-            f"The last {view.torn} bytes of the log, from byte {view.offset} on, are a record that was not finished: "
-            "the job was killed while writing, or writes it now. All records before it are whole."
-        )
+    lines += torn_lines(view)
     if not data.n_epochs and not data.measured.trials:
         lines.append("Nothing was trained yet: the log has no epoch.")
     return lines
 
 
-def summary(data: RunData) -> Table:
+def summary(data: RunData) -> PageTable:
     """Return the run at one look."""
     header, view = data.header, data.view
     rows, model = header["data"]["rows"], header["model"]
     table = {
-        "Started": _time("%Y-%m-%d %H:%M:%S", header),
+        "Started": date_time(header["t"]),
         "State": clip(view.state),
         "Mode": clip(mode_name(header)),
         "Ranks": view.ranks,
@@ -101,7 +88,7 @@ def summary(data: RunData) -> Table:
         f"{rows['test']:,} test; {header['data']['features']:,} features",
         "Model": f"{clip(model_name(header))}, {model['n_parameters']:,} parameters, {clip(model['loss'])}",
     }
-    if header.get("purpose") != "comparison":
+    if not view.is_comparison:
         table["Epochs"] = f"{data.n_epochs:,} of {header['config']['epochs']:,}"
     if data.n_epochs:
         table["Loss of the last epoch"] = number(view.last["loss"], 6)
@@ -113,17 +100,13 @@ def summary(data: RunData) -> Table:
     return pairs("The run at one look", table)
 
 
-def _time(form: str, record: Record) -> str:
-    return time.strftime(form, time.localtime(record["t"]))
-
-
 def history(data: RunData) -> Section:
     """Return the jobs that the run was trained by, and what else happened to it."""
-    rows = [[clip(cell) for cell in row] for row in history_rows(data.view)]
-    jobs = Table(history_title(data.view), COLUMNS, rows, numbers=False)
+    title, columns, rows = jobs_table(data.view)
+    jobs = PageTable(title, columns, [[clip(cell) for cell in row] for row in rows], numbers=False)
     notes = [clip(line, PAGE_TEXT) for line in data.rows.lines()]
-    events = [[_time("%H:%M:%S", e), clip(event_line(e), PAGE_TEXT)] for e in data.view.events]
-    tables = [Table("Events", ["at", "event"], events, numbers=False)] if events else []
+    events = [[date_time(e["t"]).split()[1], clip(event_line(e), PAGE_TEXT)] for e in data.view.events]
+    tables = [PageTable("Events", ["at", "event"], events, numbers=False)] if events else []
     return Section("History", notes, jobs, tables=tables)
 
 

@@ -16,43 +16,41 @@ from ps.reader.report.data import RunData
 from ps.reader.report.training import contribution, learning, timing
 
 
-class Renderer:
-    """Makes pages. Raises RankwiseError without the libraries of the extra ``report``."""
+def template_and_plotly() -> tuple[Any, str]:
+    """Return the page's template and the plotting library. Raises RankwiseError without the extra ``report``."""
+    with library("report", "report"):
+        import jinja2
+        from plotly.offline import get_plotlyjs
+    loader, strict = jinja2.PackageLoader("ps.reader.report", "."), jinja2.StrictUndefined
+    templates = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=strict, trim_blocks=True, lstrip_blocks=True
+    )
+    return templates.get_template("page.html"), get_plotlyjs()
 
-    def __init__(self) -> None:
-        with library("report", "report"):
-            import jinja2
-            from plotly.offline import get_plotlyjs
-        self.plotly: str = get_plotlyjs()
-        self.templates = jinja2.Environment(
-            loader=jinja2.PackageLoader("ps.reader.report", "."),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
 
-    def render(self, runs: list[RunData]) -> str:
-        """Return the page of one or more runs."""
-        names = _names(runs)
-        found = [_run(data, name, f"run-{i}") for i, (data, name) in enumerate(zip(runs, names, strict=True), 1)]
-        several = side_by_side(runs, names) if len(runs) > 1 else None
-        if several:
-            contents = [("several-1", several.title), *((run["id"], run["name"]) for run in found)]
-        else:
-            contents = [(f"run-1-{i}", section.title) for i, section in enumerate(found[0]["sections"], 1)]
-        kind = "Comparison" if runs[0].header.get("purpose") == "comparison" else "Run"
-        script = resources.files(__package__).joinpath("page.js").read_text(encoding="utf-8")
-        return self.templates.get_template("page.html").render(
-            title=several.title if several else f"{kind} {names[0]}",
-            contents=[("findings", "Findings"), *contents],
-            runs=found,
-            several=several,
-            plotly=self.plotly,
-            script=script,
-            policy=_policy(self.plotly, script),
-            number=itertools.count(1).__next__,
-        )
+def render(template: Any, plotly: str, runs: list[RunData]) -> str:
+    """Return the page of one or more runs."""
+    names = [clip(run.view.folder.resolve().name or "run") for run in runs]
+    names = [name if names.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(names, 1)]
+    found = [_run(data, name, f"run-{i}") for i, (data, name) in enumerate(zip(runs, names, strict=True), 1)]
+    several = side_by_side(runs, names) if len(runs) > 1 else None
+    if several:
+        contents = [("several-1", several.title), *((run["id"], run["name"]) for run in found)]
+    else:
+        contents = [(f"run-1-{i}", section.title) for i, section in enumerate(found[0]["sections"], 1)]
+    kind = "Comparison" if runs[0].view.is_comparison else "Run"
+    script = resources.files(__package__).joinpath("page.js").read_text(encoding="utf-8")
+    page: str = template.render(
+        title=several.title if several else f"{kind} {names[0]}",
+        contents=[("findings", "Findings"), *contents],
+        runs=found,
+        several=several,
+        plotly=plotly,
+        script=script,
+        policy=_policy(plotly, script),
+        number=itertools.count(1).__next__,
+    )
+    return page
 
 
 def _policy(*scripts: str) -> str:
@@ -60,12 +58,6 @@ def _policy(*scripts: str) -> str:
     digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
     allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
     return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:"
-
-
-def _names(runs: list[RunData]) -> list[str]:
-    """Return what each run is called: its folder's name, with a number where two are equal."""
-    names = [clip(run.view.folder.resolve().name or "run") for run in runs]
-    return [name if names.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(names, 1)]
 
 
 def _run(data: RunData, name: str, place: str) -> dict[str, Any]:
@@ -77,14 +69,16 @@ def _run(data: RunData, name: str, place: str) -> dict[str, Any]:
         "state": facts.state(data),
         "findings": findings,
         "left_out": data.view.n_verdicts - len(findings),
-        "no_verdict": facts.no_verdict(data),
+        "no_verdict": "No verdict: none of the checks found anything to report."
+        if data.n_epochs or data.measured.comparison
+        else "No verdict yet: there was too little to look at.",
         "summary": facts.summary(data) if data.header else None,
         "sections": list(_sections(data)) if data.header else [],
     }
 
 
 def _sections(data: RunData) -> Iterator[Section]:
-    if data.header.get("purpose") == "comparison":
+    if data.view.is_comparison:
         yield modes(data)
     if data.n_epochs:
         yield from (make(data) for make in (learning, contribution, timing, facts.history))

@@ -1,6 +1,7 @@
 """The sections on a training run: what was learnt, what each rank contributed, and where the time went."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -8,28 +9,8 @@ import numpy as np
 from common.flat import Array
 from common.limits import PAGE_RANKS
 from ps.logfile.records import Record
-from ps.reader.report.charts import (
-    MANY_RANKS,
-    Chart,
-    Section,
-    Table,
-    axis,
-    band,
-    bar,
-    clip,
-    column_means,
-    epoch_table,
-    level,
-    line,
-    lines,
-    number_table,
-    over_epochs,
-    quantiles,
-    rank_lines,
-    rank_map,
-    rank_stack,
-    rank_table,
-)
+from ps.reader.report import charts
+from ps.reader.report.charts import Chart, PageTable, Section, axis, column_means
 from ps.reader.report.data import EFFICIENCIES, TIMES, RunData
 from ps.text.formatting import metric, number, percent
 
@@ -56,13 +37,7 @@ def _loss(data: RunData) -> Chart:
     if _known(data, "validation_loss"):
         columns["validation"] = data.series("validation_loss")
         summary += f", the validation loss from {_change(data, 'validation_loss')}"
-    return Chart(
-        "Loss",
-        f"{summary}, over {data.n_epochs} epoch(s).",
-        [lines(data, columns)],
-        over_epochs(data, axis("loss")),
-        epoch_table(data, "Loss", columns),
-    )
+    return charts.curves(data, "Loss", f"{summary}, over {data.n_epochs} epoch(s).", columns, axis("loss"))
 
 
 def _change(data: RunData, key: str) -> str:
@@ -74,18 +49,15 @@ def _metric(data: RunData) -> Chart:
     accuracy = data.view.metric == "accuracy"
     name = "accuracy" if accuracy else "R2"
     best = int(np.nanargmax(values))
-
-    def text(value: float | None) -> str:
-        return metric(data.view.metric, value)
-
+    text = partial(metric, data.view.metric)
     first, last = (text(record["validation_metric"]) for record in (data.first, data.view.last))
     return Chart(
         f"Validation {name}",
         f"The validation {name} went from {first} to {last}; the best shown is {text(float(values[best]))} in epoch "
         f"{epochs[best]:.0f}.",
-        [[line(name, epochs, values, 2, value=".2%" if accuracy else ".4g")]],
-        over_epochs(data, axis(name, tickformat="~%" if accuracy else "")),
-        epoch_table(data, f"Validation {name}", {name: values}, text),
+        [[charts.line(name, epochs, values, 2, value=".2%" if accuracy else ".4g")]],
+        charts.over_epochs(data, axis(name, tickformat="~%" if accuracy else "")),
+        charts.epoch_table(data, f"Validation {name}", {name: values}, text),
     )
 
 
@@ -93,11 +65,12 @@ def contribution(data: RunData) -> Section:
     """Return the charts of who contributed what to the update, and of how many ranks were of use."""
     left_out = len(data.header["model"]["parameters"]) - len(data.names)
     note = f"The first {len(data.names)} parameters can be chosen; {left_out} more are in the log."
-    charts = [_share(data), *([_share_map(data)] if data.ranks > MANY_RANKS else []), _norm_ratio(data), _cosine(data)]
-    charts += [_effective_ranks(data)] if _known(data, "effective_ranks") else []
-    charts += [_noise_scale(data)] if _known(data, "noise_scale") else []
+    shown = [_share(data), *([_share_map(data)] if data.ranks > charts.MANY_RANKS else [])]
+    shown += [_norm_ratio(data), _cosine(data)]
+    shown += [_effective_ranks(data)] if _known(data, "effective_ranks") else []
+    shown += [_noise_scale(data)] if _known(data, "noise_scale") else []
     tables = [_contribution_table(data, record) for record in _ends(data)]
-    return Section("Contribution", [note] if left_out else [], charts=charts, tables=tables)
+    return Section("Contribution", [note] if left_out else [], charts=shown, tables=tables)
 
 
 def _ends(data: RunData) -> list[Record]:
@@ -116,13 +89,13 @@ def _by_parameter(data: RunData, key: str, what: str, about: str, draw: Draw, la
                 f"In epoch {record['epoch']} the smallest {what} was rank {lowest}'s, {percent(low)}, and the largest "
                 f"rank {highest}'s, {percent(high)}."
             )
-    names = ["all parameters", *(clip(name) for name in data.names)]
+    names = ["all parameters", *(charts.clip(name) for name in data.names)]
     return Chart(
         f"{what.capitalize()} by rank",
         " ".join([*(texts or [f"The {what} is undefined."]), about]),
         [draw(data.rank_names, data.series("epoch"), own, value=".2%") for own in values.swapaxes(0, 1)],
         layout,
-        rank_table(data, f"{what.capitalize()}, all parameters", values[:, 0], percent),
+        charts.rank_table(data, f"{what.capitalize()}, all parameters", values[:, 0], percent),
         [name if names.index(name) == i else f"{name} ({i})" for i, name in enumerate(names)],
     )
 
@@ -134,8 +107,8 @@ def _share(data: RunData) -> Chart:
         f"Equal shares would be {', '.join(equal)}. The shares of an epoch add up to 100 %; a share below 0 pulls "
         "against the update."
     )
-    layout = over_epochs(data, axis("share", **IN_PERCENT), barmode="relative")
-    return _by_parameter(data, "share", "share of the update", about, rank_stack, layout)
+    layout = charts.over_epochs(data, axis("share", **IN_PERCENT), barmode="relative")
+    return _by_parameter(data, "share", "share of the update", about, charts.rank_stack, layout)
 
 
 def _share_map(data: RunData) -> Chart:
@@ -147,7 +120,7 @@ def _share_map(data: RunData) -> Chart:
         f"Of {data.ranks} ranks, {(means < 0).sum()} had a share below 0 on average and {(means < 0.5).sum()} less "
         f"than half an equal share.{more}"
     )
-    return rank_map(data, "Share of every rank", summary, values, "equal shares", colorscale="RdBu", zmid=1)
+    return charts.rank_map(data, "Share of every rank", summary, values, "equal shares", colorscale="RdBu", zmid=1)
 
 
 def _norm_ratio(data: RunData) -> Chart:
@@ -155,8 +128,8 @@ def _norm_ratio(data: RunData) -> Chart:
         "The norm ratio compares the length of a rank's gradient with that of the sum over the ranks; it does not see "
         "directions, and does not add up to 100 %."
     )
-    layout = over_epochs(data, axis("norm ratio", **IN_PERCENT))
-    return _by_parameter(data, "norm_ratio", "norm ratio", about, rank_lines, layout)
+    layout = charts.over_epochs(data, axis("norm ratio", **IN_PERCENT))
+    return _by_parameter(data, "norm_ratio", "norm ratio", about, charts.rank_lines, layout)
 
 
 def _cosine(data: RunData) -> Chart:
@@ -168,22 +141,22 @@ def _cosine(data: RunData) -> Chart:
         "Agreement with the global gradient",
         f"The cosine between a rank's gradient and the global one is {reach}; {below} of {data.ranks} ranks were below "
         "0 in an epoch. 1 is the same direction, below 0 the opposite side.",
-        [rank_lines(data.rank_names, epochs, values, value=".3f", highest=False)],
-        over_epochs(data, axis("cosine")),
-        rank_table(data, "Cosine to the global gradient", values),
+        [charts.rank_lines(data.rank_names, epochs, values, value=".3f", highest=False)],
+        charts.over_epochs(data, axis("cosine")),
+        charts.rank_table(data, "Cosine to the global gradient", values),
     )
 
 
 def _effective_ranks(data: RunData) -> Chart:
-    columns, world = {"effective ranks": data.series("effective_ranks")}, data.series("world")
-    return Chart(
+    return charts.curves(
+        data,
         "Effective number of ranks",
         f"The gradients were as diverse as those of {number(data.first['effective_ranks'], 3)} unrelated ranks in the "
         f"first epoch and {number(data.view.last['effective_ranks'], 3)} in the last, of {data.view.ranks} ranks. 1 "
         "means that all ranks found the same gradient.",
-        [[*lines(data, columns), level("ranks", data.series("epoch"), world)]],
-        over_epochs(data, axis("ranks", rangemode="tozero")),
-        epoch_table(data, "Effective number of ranks", columns),
+        {"effective ranks": data.series("effective_ranks")},
+        axis("ranks", rangemode="tozero"),
+        over=[charts.level("ranks", data.series("epoch"), data.series("world"))],
     )
 
 
@@ -195,22 +168,22 @@ def _noise_scale(data: RunData) -> Chart:
         "Gradient noise scale",
         f"The noise scale was last about {number(float(last))} rows, a step has {number(rows)}. Beyond "
         "about as many rows a step as the noise scale, more ranks with as many rows each stop paying.",
-        [[line("noise scale", epochs, values), level("rows a step", epochs, rows)]],
-        over_epochs(data, axis("rows", type="log")),
-        epoch_table(data, "Gradient noise scale", {"rows": values}),
+        [[charts.line("noise scale", epochs, values), charts.level("rows a step", epochs, rows)]],
+        charts.over_epochs(data, axis("rows", type="log")),
+        charts.epoch_table(data, "Gradient noise scale", {"rows": values}),
     )
 
 
-def _contribution_table(data: RunData, record: Record) -> Table:
+def _contribution_table(data: RunData, record: Record) -> PageTable:
     """Return share and norm ratio by rank and parameter in one epoch; of many ranks, those with the least share."""
     shares, kinds = record["share_all"], (("share", "share"), ("norm_ratio", "norm ratio"))
     order = sorted(range(len(shares)), key=lambda r: (shares[r] is None, shares[r] or 0.0))
     chosen = sorted(order[:PAGE_RANKS])
     more = f", the {len(chosen)} ranks with the smallest share" if len(chosen) < len(shares) else ""
     columns = [(f"{what}, all", record[f"{key}_all"]) for key, what in kinds]
-    columns += [(f"{what}, {clip(name)}", record[key][name]) for name in data.names for key, what in kinds]
+    columns += [(f"{what}, {charts.clip(name)}", record[key][name]) for name in data.names for key, what in kinds]
     rows = [[str(r), *(percent(values[r]) for _, values in columns)] for r in chosen]
-    return Table(f"Contribution in epoch {record['epoch']}{more}", ["rank", *(title for title, _ in columns)], rows)
+    return PageTable(f"Contribution in epoch {record['epoch']}{more}", ["rank", *(title for title, _ in columns)], rows)
 
 
 def timing(data: RunData) -> Section:
@@ -236,9 +209,9 @@ def _split(data: RunData) -> Chart:
         f"An epoch took {_shares(columns)} of {sum(v[0] for v in columns.values()):.4g} s on average. Longest computed "
         f"{data.rank_names[slowest]}, {compute[slowest]:.4g} s an epoch, "
         f"{compute[slowest] / max(np.median(compute), 1e-12):.2f} times the median.{more}",
-        [[bar(name, labels, values, i) for i, (name, values) in enumerate(columns.items())]],
+        [[charts.bar(name, labels, values, i) for i, (name, values) in enumerate(columns.items())]],
         {"barmode": "stack", "xaxis": axis("rank", type="category"), "yaxis": axis("seconds an epoch")},
-        number_table("Mean seconds an epoch by rank", "rank", labels, columns),
+        charts.number_table("Mean seconds an epoch by rank", "rank", labels, columns),
     )
 
 
@@ -256,34 +229,38 @@ def _waiting(data: RunData) -> Chart:
         f"{data.rank_names[least]}, {means[least]:.4g} s. A rank that waits little while the others wait is the one "
         "that holds them up."
     )
-    return rank_map(data, "Waiting for the last rank", summary, data.series("wait_s"), "s")
+    return charts.rank_map(data, "Waiting for the last rank", summary, data.series("wait_s"), "s")
 
 
 def _sync(data: RunData) -> Chart:
     wait, transfer = data.series("wait_s"), data.series("transfer_s")
     columns = {"wait": column_means(wait.T), "transfer": column_means(transfer.T)}
-    low, high = quantiles(wait + transfer, (0.0, 1.0))
+    low, high = charts.quantiles(wait + transfer, (0.0, 1.0))
     own = {name: float(data.mean_seconds[f"{name}_s"].mean()) for name in columns}
     total = sum(data.mean_seconds[key].mean() for key in TIMES)
-    return Chart(
+    return charts.curves(
+        data,
         "Synchronization",
         f"On average over ranks and epochs, waiting took {own['wait']:.4g} s an epoch and transfer "
         f"{own['transfer']:.4g} s, together {percent(sum(own.values()) / total if total > 0 else None)} of the time.",
-        [[*band("wait + transfer, all ranks", data.series("epoch"), low, high), *lines(data, columns)]],
-        over_epochs(data, axis("seconds an epoch", rangemode="tozero")),
-        epoch_table(data, "Seconds an epoch, mean over the ranks", columns),
+        columns,
+        axis("seconds an epoch", rangemode="tozero"),
+        caption="Seconds an epoch, mean over the ranks",
+        under=charts.band("wait + transfer, all ranks", data.series("epoch"), low, high),
     )
 
 
 def _efficiency(data: RunData) -> Chart:
-    columns = {key.replace("_", " "): data.series(key) for key in EFFICIENCIES}
     last = data.view.last["efficiency"]
-    return Chart(
+    return charts.curves(
+        data,
         "Efficiency",
         f"In the last epoch load balance was {percent(last['load_balance'])}, communication efficiency "
         f"{percent(last['communication'])} and parallel efficiency, their product, {percent(last['parallel'])}. Below "
         "80 % it pays to look for the reason.",
-        [[*lines(data, columns, ".1%"), level("80 %", data.series("epoch"), 0.8)]],
-        over_epochs(data, axis("efficiency", rangemode="tozero", **IN_PERCENT)),
-        epoch_table(data, "Efficiency", columns, percent),
+        {key.replace("_", " "): data.series(key) for key in EFFICIENCIES},
+        axis("efficiency", rangemode="tozero", **IN_PERCENT),
+        text=percent,
+        value=".1%",
+        over=[charts.level("80 %", data.series("epoch"), 0.8)],
     )

@@ -1,13 +1,15 @@
-"""A log as CSV: one line per epoch and rank."""
+"""A log as lines: CSV, one for each epoch and rank, or JSON, an object for each record."""
 
 import csv
+import json
+import math
 from collections.abc import Iterator
 from typing import Any
 
-from ps.logfile.epoch_fields import EPOCH_FIELDS, EpochField
+from ps.logfile.epoch_fields import EPOCH_FIELDS
 from ps.logfile.header import host_names
 from ps.logfile.reader import LogReader
-from ps.logfile.records import CONTINUATIONS, Record
+from ps.logfile.records import CONTINUATIONS
 
 
 def csv_lines(reader: LogReader) -> Iterator[str]:
@@ -17,7 +19,7 @@ def csv_lines(reader: LogReader) -> Iterator[str]:
     """
     line = csv.writer(_Echo(), lineterminator="\n").writerow
     columns = [field for field in EPOCH_FIELDS if field.column]
-    of_epoch = [field for field in columns if not field.spec.per]
+    of_epoch = [(field, key) for field in columns if not field.spec.per for key in (field.spec.fields or [""])]
     of_rank = [field for field in columns if field.spec.per == "rank"]
     of_parameter = [field for field in columns if field.spec.per == "parameter"]
     names: list[str] = []
@@ -26,27 +28,17 @@ def csv_lines(reader: LogReader) -> Iterator[str]:
         if record["kind"] == "header":
             names = list(record["model"]["parameters"])
             hosts = host_names(record)
-            titles = [title for field in of_epoch for title in _titles(field)]
+            titles = [f"{field.column}_{key}" if key else field.column for field, key in of_epoch]
             titles += ["rank", "host", *(field.column for field in of_rank)]
             yield line([*titles, *(f"{field.column}_{name}" for name in names for field in of_parameter)])
         elif record["kind"] == "event" and record["what"] in CONTINUATIONS and "nodes" in record:
             hosts = host_names(record)
         elif record["kind"] == "epoch":
-            shared = [value for field in of_epoch for value in _values(field, record)]
+            shared = [record[field.name][key] if key else record.get(field.name) for field, key in of_epoch]
             for rank in range(len(record["rows"])):
                 own = [record[field.name][rank] if field.name in record else None for field in of_rank]
                 own += [record[field.name][name][rank] for name in names for field in of_parameter]
                 yield line([*shared, rank, hosts.get(rank, ""), *own])
-
-
-def _titles(field: EpochField) -> list[str]:
-    """Return a column, or one for each key of a map."""
-    return [f"{field.column}_{key}" for key in field.spec.fields] or [field.column]
-
-
-def _values(field: EpochField, record: Record) -> list[Any]:
-    value: Any = record.get(field.name)
-    return [value[key] for key in field.spec.fields] or [value]
 
 
 class _Echo:
@@ -54,3 +46,23 @@ class _Echo:
 
     def write(self, text: str) -> str:
         return text
+
+
+def json_lines(reader: LogReader) -> Iterator[str]:
+    """Yield each record as it is, except for what JSON cannot hold. Raises LogError."""
+    for record in reader.records():
+        try:
+            yield json.dumps(record, allow_nan=False) + "\n"
+        except (TypeError, ValueError):  # rare: only then is every value looked at
+            yield json.dumps(_plain(record), allow_nan=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON can hold it: null for numbers that are not finite, bytes in hexadecimal."""
+    if isinstance(value, dict):
+        return {str(_plain(key)): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, bytes):
+        return value.hex()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
