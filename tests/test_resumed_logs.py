@@ -418,13 +418,14 @@ def test_watch_goes_back(grown: Path, capsys: Print, monkeypatch: pytest.MonkeyP
     assert lines[-1].startswith("End: ok")
     picture, view = Picture(console.make(live=True)), RunView(grown / LOG_NAME)
     drawn: list[tuple[int, list[int]]] = []
-    for record in LogReader(grown / LOG_NAME, Check()).records():
-        view.add(record)
-        picture.add(view, record)
-        if record["kind"] == "event":
-            picture.draw(view)
-            assert f"{grown}: " in capsys.readouterr().out
-            drawn.append((view.last.get("epoch", 0), [number for number, _ in picture.losses.kept()]))
+    with picture:
+        for record in LogReader(grown / LOG_NAME, Check()).records():
+            view.add(record)
+            picture.add(view, record)
+            if record["kind"] == "event":
+                picture.draw(view)
+                drawn.append((view.last.get("epoch", 0), [number for number, _ in picture.losses.kept()]))
+    assert "Epoch 5: " in capsys.readouterr().out  # the last picture, with the ranks of the epoch before its event
     assert drawn[-2:] == [(0, [1, 2]), (5, [1, 2, 3, 4, 5])]
 
 
