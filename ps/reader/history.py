@@ -19,7 +19,7 @@ def jobs_table(view: RunView) -> Table:
     more = f", the last {TABLE_ROWS}" if len(view.sessions) > TABLE_ROWS else ""
     lines = []
     for i, (job, later) in enumerate(itertools.zip_longest(view.sessions, view.sessions[1:]), 1):
-        began = place(job.began) if job.began else "the start"
+        began = _place(job.began) if job.began else "the start"
         counted = " to ".join(map(str, dict.fromkeys((job.first, job.last)))) if job.first <= job.last else "none"
         sizes = [str(n) for n in (job.header["world"], len(job.header["nodes"]), job.checkpoints)]
         at = date_time((job.began or job.header)["t"])
@@ -73,7 +73,7 @@ def event_line(event: Record) -> str:
     return f"Event {what}: {facts}"
 
 
-def place(event: Record) -> str:
+def _place(event: Record) -> str:
     """Return where training continued: the epoch, and how many steps of it were done."""
     return f"epoch {event['epoch']}" + (f" after {event['step']} of its steps" if event["step"] else "")
 
@@ -81,14 +81,14 @@ def place(event: Record) -> str:
 def _resume(event: Record) -> str:
     passed_over = "".join(f"; passed over: {text}" for text in event.get("passed_over", []))
     before = f", {event['ranks_before']} before" if event["ranks_before"] != event["ranks"] else ""
-    return f"another job resumed at {place(event)}, with {event['ranks']} rank(s){before}{passed_over}"
+    return f"another job resumed at {_place(event)}, with {event['ranks']} rank(s){before}{passed_over}"
 
 
 def _shrink(event: Record) -> str:
     dead = ", ".join(str(rank) for rank in event["dead"])
     return (
         f"rank {dead} on {', '.join(event['hosts'])} died; {event['ranks']} of {event['ranks_before']} ranks continued "
-        f"at {place(event)}, {number(event['seconds'])} s later"
+        f"at {_place(event)}, {number(event['seconds'])} s later"
     )
 
 

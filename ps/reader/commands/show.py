@@ -55,7 +55,7 @@ def show(
         rows.add(record)
         measured.add(record)
         if record["kind"] == "epoch":
-            epochs.add(epoch_row(view.metric, record))
+            epochs.add(_epoch_row(view.metric, record))
             chosen = record if record["epoch"] == epoch else chosen
     out, most = console.make(), sys.maxsize if every else TABLE_RANKS
     if view.is_comparison:
@@ -69,7 +69,7 @@ def show(
     for line in verdict_lines(view):
         out.print(line)
     if view.balance:
-        out.print(balance_table(view.balance, most))
+        out.print(_balance_table(view.balance, most))
     if view.last:
         if epoch and not chosen:
             raise RankwiseError(f"epoch: no epoch {epoch} in this log; it has 1 to {view.last['epoch']}")
@@ -78,7 +78,7 @@ def show(
         title = f"Epochs{some}; times are means over the ranks, sync = wait + transfer"
         out.print(console.table(title, EPOCH_COLUMNS, epochs.kept()))
         record = chosen or view.last
-        for entry in (*scaling_lines(view.header_at(record), record), "", *rank_tables(view, record, most)):
+        for entry in (*_scaling_lines(view.header_at(record), record), "", *_rank_tables(view, record, most)):
             out.print(entry)
     for line in filter(None, (*rows.lines(), *event_lines(view), ending(view), _result(view), *torn_lines(view))):
         out.print(line)
@@ -118,7 +118,7 @@ def _result(view: RunView) -> str:
     return f"{line}. Test{kept}: loss {number(end['test_loss'])}, {named_metric(end['metric'], end.get('test_metric'))}"
 
 
-def epoch_row(metric_name: str, record: Record) -> list[str]:
+def _epoch_row(metric_name: str, record: Record) -> list[str]:
     """Return an epoch's line of the epoch table, under ``EPOCH_COLUMNS``."""
     return [
         str(record["epoch"]),
@@ -129,17 +129,17 @@ def epoch_row(metric_name: str, record: Record) -> list[str]:
         f"{record['elapsed_s']:.6f}",
         *(f"{mean(record[k]):.6f}" for k in ("compute_s", "sync_s", "wait_s", "transfer_s")),
         percent(record["efficiency"]["parallel"]),
-        bandwidth(record),
+        _bandwidth(record),
     ]
 
 
-def bandwidth(record: Record) -> str:
+def _bandwidth(record: Record) -> str:
     """Return an epoch's bus bandwidth in MB/s; a dash if none was reached."""
     rate = record["bus_bytes_per_s"]
     return number(None if rate is None else rate / MEGA)
 
 
-def rank_tables(view: RunView, record: Record, most: int) -> Iterable[Table]:
+def _rank_tables(view: RunView, record: Record, most: int) -> Iterable[Table]:
     """Yield what the ranks spent an epoch's time on and gave to its update; of many, those that stand out."""
     world, hosts, ranks = len(record["rows"]), host_names(view.header_at(record)), extremes(record, most)
     some = f" ({len(ranks)} of {world}: most and least compute, wait and contribution; all with --every)"
@@ -166,7 +166,7 @@ def rank_tables(view: RunView, record: Record, most: int) -> Iterable[Table]:
         yield _by_rank(f"{title}, measured on step {steps}{more}", ranks, columns)
 
 
-def balance_table(record: Record, most: int) -> Table:
+def _balance_table(record: Record, most: int) -> Table:
     """Return what rows the ranks were dealt, and how far these are from those of all ranks; the ``most`` farthest."""
     keys = ("label_distance", "label_z", "target_distance", "target_z", "feature_distance")
     figures = {key.replace("_", " "): record[key] for key in keys if record[key] is not None}
@@ -185,11 +185,11 @@ def _by_rank(title: str, ranks: list[int], columns: dict[str, list[str]]) -> Tab
     return console.table(title, ["rank", *columns], rows)
 
 
-def scaling_lines(header: Record, record: Record) -> Iterable[str]:
+def _scaling_lines(header: Record, record: Record) -> Iterable[str]:
     """Yield what the epoch says of efficiency and of more ranks."""
     yield (
         f"Epoch {record['epoch']}: parallel {efficiency(record)} (below 80 % look closer); "
-        f"bus bandwidth {bandwidth(record)} MB/s"
+        f"bus bandwidth {_bandwidth(record)} MB/s"
     )
     if record["effective_ranks"] is not None:
         yield (

@@ -26,7 +26,7 @@ def _finding(record: Record) -> dict[str, Any]:
         "about": f"{clip(record['code'])}, rank {ranks}" if ranks else clip(record["code"]),
         "text": _sentence(record["text"]),
         "remedy": _sentence(record["remedy"]),
-        "evidence": [(clip(key), plain(value)) for key, value in record["evidence"].items()],
+        "evidence": [(clip(key), _plain(value)) for key, value in record["evidence"].items()],
     }
 
 
@@ -41,21 +41,21 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "…", "!", "?")) else ".")
 
 
-def pairs(caption: str, values: dict[str, str]) -> PageTable:
+def _pairs(caption: str, values: dict[str, str]) -> PageTable:
     """Return a table of names and texts."""
     return PageTable(caption, ["", "value"], [[key, value] for key, value in values.items()], numbers=False)
 
 
-def plain(value: Any) -> str:
+def _plain(value: Any) -> str:
     """Return any value of a log as a short text."""
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
-        value = ", ".join(plain(entry) for entry in value[:PAGE_TEXT]) or "none"
+        value = ", ".join(_plain(entry) for entry in value[:PAGE_TEXT]) or "none"
     elif isinstance(value, dict):
-        value = "; ".join(f"{clip(key)}: {plain(entry)}" for key, entry in value.items()) or "none"
+        value = "; ".join(f"{clip(key)}: {_plain(entry)}" for key, entry in value.items()) or "none"
     return "none" if value is None else clip(value, PAGE_TEXT) or '""'
 
 
@@ -97,7 +97,7 @@ def summary(data: RunData) -> PageTable:
     if view.end.get("test_loss") is not None:
         tested = named_metric(view.metric, view.end.get("test_metric"))
         table["Test"] = f"loss {number(view.end['test_loss'])}, {tested}"
-    return pairs("The run at one look", table)
+    return _pairs("The run at one look", table)
 
 
 def history(data: RunData) -> Section:
@@ -126,7 +126,7 @@ def set_up(data: RunData) -> Section:
         "data SHA-256": header["data"]["sha256"],
     }
     tables = [
-        pairs(title, {clip(key): plain(value) for key, value in values.items()})
+        _pairs(title, {clip(key): _plain(value) for key, value in values.items()})
         for title, values in (("Configuration", header["config"]), ("Environment", environment))
     ]
     return Section("Configuration and environment", tables=tables)
