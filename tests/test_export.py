@@ -21,7 +21,7 @@ from ps.reader.commands.export import export
 from ps.reader.commands.trace import trace
 from ps.reader.export import tensorboard
 from tests.ranks import epochs, finish, popen, records
-from tests.synthetic import write_run
+from tests.synthetic import places, write_run
 
 NASTY = "a|b\\|c\n<b>*d* `e` _f_ [g](h) $i$ ~~j~~ &amp; #k"
 VERDICT = {
@@ -290,14 +290,6 @@ def test_from_the_command_line(arguments: list[str], written: str, run: Path, tm
     assert result.code == 0, result.err
     assert (tmp_path / written).exists()
     assert result.err.splitlines()[-1].endswith("are an unfinished record, left out")
-
-
-def places(value: object, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Yield the path to every field, and to the first entry of every list."""
-    inner = value.items() if isinstance(value, dict) else list(enumerate(value))[:1] if isinstance(value, list) else ()
-    for key, entry in inner:
-        yield (*place, key)
-        yield from places(entry, (*place, key))
 
 
 def test_wrong_fields_are_refused_or_written_but_never_crash(

@@ -9,7 +9,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from ps.reader.commands.show import show
 from ps.reader.commands.watch import watch
 from ps.reader.commands.whatif import whatif
 from tests.ranks import Result, epochs, finish, mpirun, popen, records
-from tests.synthetic import write_run
+from tests.synthetic import places, write_run
 
 Job = Callable[..., Result]
 
@@ -357,14 +357,6 @@ COMMANDS: dict[str, Callable[[Path], object]] = {
     "jsonl": lambda run: export(run, jsonl=True),
     "markdown": lambda run: export(run, markdown=True),
 }
-
-
-def places(value: object, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Yield the path to every field, and to the first entry of every list."""
-    inner = value.items() if isinstance(value, dict) else list(enumerate(value))[:1] if isinstance(value, list) else ()
-    for key, entry in inner:
-        yield (*place, key)
-        yield from places(entry, (*place, key))
 
 
 def test_wrong_fields_are_shown_or_refused_but_never_crash(
