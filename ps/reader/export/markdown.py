@@ -15,10 +15,6 @@ from ps.text.formatting import date_time, metric, mode_name, model_name, number,
 FIGURE = re.compile(r"-|-?\d[\d.,e+-]*( %)?")
 SPECIAL = re.compile(r"[\\`*_\[\]<>|~$&#]")
 
-EFFICIENCIES = {
-    "load_balance": "Load balance", "communication": "Communication efficiency", "parallel": "Parallel efficiency"
-}  # fmt: skip
-
 Row = dict[str, str]
 """A row of a table: its cells by column title."""
 
@@ -124,7 +120,9 @@ def _epoch_row(metric_name: str, record: Record) -> Row:
         "Learning rate": number(record["learning_rate"], 3),
         "Elapsed s": f"{record['elapsed_s']:.3f}",
         **{f"{key.capitalize()} s": f"{mean(record[f'{key}_s']):.6f}" for key in ("compute", "wait", "transfer")},
-        **{title: percent(record["efficiency"][key]) for key, title in EFFICIENCIES.items()},
+        "Load balance": percent(record["efficiency"]["load_balance"]),
+        "Communication efficiency": percent(record["efficiency"]["communication"]),
+        "Parallel efficiency": percent(record["efficiency"]["parallel"]),
     }
 
 
