@@ -23,15 +23,15 @@ MANY = 10**9
 
 
 def nearest(got: str, known: Iterable[str]) -> str:
-    """Return ``(did you mean 'x'?) `` for the closest of ``known``, or nothing."""
+    """Return `` (did you mean 'x'?)`` for the closest of ``known``, or nothing."""
     close = difflib.get_close_matches(got, list(known), n=2, cutoff=0.6)
-    return f"(did you mean {' or '.join(repr(c) for c in close)}?) " if close else ""
+    return f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
 
 
 def unknown_value(name: str, got: str, known: Iterable[str]) -> str:
     """Return the message that ``got`` is not one of ``known``, with the nearest of them first."""
     known = list(known)
-    return f"{name}: unknown value {got!r} {nearest(got, known)}; choose one of {', '.join(known)}".replace(" ;", ";")
+    return f"{name}: unknown value {got!r}{nearest(got, known)}; choose one of {', '.join(known)}"
 
 
 def is_own_model(model: str) -> bool:
@@ -100,10 +100,8 @@ class Option:
         above = number > low or (number == low and self.excluded != "low")
         below = number < high or (number == high and self.excluded != "high")
         if not (above and below):  # as of NaN
-            lower, upper = (
-                "above" if self.excluded == "low" else "at least",
-                "below" if self.excluded == "high" else "at most",
-            )
+            lower = "above" if self.excluded == "low" else "at least"
+            upper = "below" if self.excluded == "high" else "at most"
             raise ConfigError(f"{self.name}: got {_shown(number)}; allowed is {lower} {low} and {upper} {high}")
 
 
@@ -144,17 +142,13 @@ class RunConfig:
     model: str = option("mlp", "what is trained", choices=(*MODELS, OWN_MODEL))
     hidden: tuple[int, ...] = option((256,), "sizes of the hidden layers of an mlp", low=1, high=10**6, longest=1000)
     activation: str = option("relu", "activation of the hidden layers", choices=ACTIVATIONS)
-    loss: str = option(
-        "auto", "auto follows the model and, where it takes both, the type of the target", choices=LOSSES
-    )
+    loss: str = option("auto", "auto: by the model and, where it takes both, the type of the target", choices=LOSSES)
     data: str = option("digits", "{sources}")
     target: str = option("", "the column of a .csv file to predict")
     standardize: bool = option(True, "scale features to mean 0 and deviation 1 of the training rows")
     test_fraction: float = option(0.2, "rows kept for the final test (not used when X_test is given)", high=0.9)
     validation_fraction: float = option(0.1, "rows kept for the loss after each epoch", high=0.9)
-    rows: str = option(
-        "shuffle", "shuffle: dealt again each epoch; shard: fixed per rank", choices=("shuffle", "shard")
-    )
+    rows: str = option("shuffle", "shuffle: dealt each epoch; shard: fixed per rank", choices=("shuffle", "shard"))
     epochs: int = changeable(30, "passes over the training rows", low=1)
     batch_size: int = option(64, "rows of all ranks together in a step; 0: all rows")
     optimizer: str = option("adam", "update rule", choices=OPTIMIZERS)
@@ -212,22 +206,16 @@ class RunConfig:
             raise ConfigError("patience: needs validation rows, but validation_fraction is 0; set it above 0")
         if self.heal and self.init == "per-rank":
             raise ConfigError('heal: replicas that start apart (init = "per-rank") have no majority; leave --heal out')
-        module, _, name = self.model.partition(":")
-        if is_own_model(self.model) and not all(part.isidentifier() for part in (*module.split("."), name)):
+        module, colon, name = self.model.partition(":")
+        if colon and not all(part.isidentifier() for part in (*module.split("."), name)):
             raise ConfigError(f"model: got {_shown(self.model)}; a class of one's own is named {OWN_MODEL}")
-        allowed_losses = {"linear": "mse", "logistic": "cross-entropy", "softmax": "cross-entropy"}
-        fixed = allowed_losses.get(self.model)
+        fixed = {"linear": "mse", "logistic": "cross-entropy", "softmax": "cross-entropy"}.get(self.model)
         if fixed and self.loss not in ("auto", fixed):
             raise ConfigError(f"loss: {self.loss!r} does not go with model {self.model!r}; use {fixed} or auto")
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values that msgpack and TOML can hold (``hidden`` as a list)."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "RunConfig":
-        """Make a configuration from ``as_dict`` values."""
-        return from_dict(cls, values)
 
 
 OPTIONS = options_of(RunConfig)

@@ -272,8 +272,8 @@ def test_tables_have_a_cell_for_every_column() -> None:
     [
         (["--modes", "allreduce,sharde"], "modes: unknown value 'sharde' (did you mean 'shared'?); choose one of"),
         (["--modes", "auto"], "modes: unknown value 'auto'"),
-        (["--mode", "shared"], "mode: is of a run; a comparison takes --modes"),
-        (["--mode=shared"], "mode: is of a run; a comparison takes --modes"),
+        (["--mode", "shared"], "mode: is an option of runs; a comparison takes --modes"),
+        (["--mode=shared"], "mode: is an option of runs; a comparison takes --modes"),
         (["--trials", "0"], "trials: got 0; allowed is at least 1"),
         (["--trials", "2.5"], 'trials: got "2.5"; allowed is a whole number'),
         (["--sizes", "1e3,-1"], "sizes: got '1e3,-1'; allowed are whole numbers"),

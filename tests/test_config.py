@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.config import RunConfig, to_toml
+from common.config import RunConfig, from_dict, to_toml
 from common.data import sources
 from common.errors import ConfigError
 from tests.ranks import mpirun
@@ -36,7 +36,7 @@ def test_toml_comes_back(values: dict[str, object]) -> None:
 
 def test_defaults_survive_the_round_trip() -> None:
     config = RunConfig(hidden=(3, 4), learning_rate=1e-05)
-    assert RunConfig.from_dict(tomllib.loads(to_toml(config.as_dict()))) == config
+    assert from_dict(RunConfig, tomllib.loads(to_toml(config.as_dict()))) == config
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_a_text_becomes_faults() -> None:
         ("slow:rank=1,3", "slow: got '3'; allowed is name=value, as in slow:rank=1,x=3"),
         ("slow:rank=1,step=3", "slow: unknown value 'step'; choose one of rank, x"),
         ("hang:rnk=1", r"hang: unknown value 'rnk' \(did you mean 'rank'\?\); choose one of rank, step"),
-        ("die:rank=1,rank=2", "die: rank stands there twice; give it once"),
+        ("die:rank=1,rank=2", "die: rank is given twice; give it once"),
         ("skew:rank=1", "skew: got 'rank=1'; it takes no parameters, write skew"),
         ("slow:rank=1,x=1", "slow: x: got '1'; allowed is a number above 1, at most 1000"),
         ("slow:rank=1,x=nan", "slow: x: got 'nan'; allowed is a number above 1"),
@@ -72,8 +72,8 @@ def test_a_text_becomes_faults() -> None:
         ("nan:rank=1,step=0", "nan: step: got '0'; allowed is a whole number from 1 to 1000000000"),
         ("nan:rank=1,step=2.5", "nan: step: got '2.5'; allowed is a whole number from 1"),
         ("nan:rank=" + "9" * 5000, "nan: rank: got '9{80}'; allowed is a whole number from 0"),
-        ("skew;skew", "skew stands there twice; ask for it once"),
-        ("nan:rank=1;nan:rank=1,step=2", "nan of rank 1 stands there twice; ask for it once"),
+        ("skew;skew", "skew is given twice; give it once"),
+        ("nan:rank=1;nan:rank=1,step=2", "nan of rank 1 is given twice; give it once"),
     ],
 )
 def test_a_wrong_text_is_refused(text: str, message: str) -> None:

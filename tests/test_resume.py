@@ -27,7 +27,7 @@ from tests.ranks import MPIRUN, PROGRAMS, Result, epochs, finish, kill_all, mpir
 from workers.checkpoint import checkpoint_file
 from workers.checkpoint.checkpoint_file import Snapshot
 from workers.checkpoint.resume import open_origin
-from workers.launch.resume_options import saved_config
+from workers.launch.run_options import saved_config
 
 SMALL = ("--hidden", "16", "--batch-size", "50", "--epochs", "4", "--dtype", "float64")
 

@@ -1,7 +1,7 @@
 """Entry of a comparison on every rank: ``mpirun -np 4 python -m workers.compare --modes allreduce,shared``."""
 
 import sys
-from typing import Any
+from functools import partial
 
 from workers.launch import process
 
@@ -18,10 +18,8 @@ def _compare(context: process.Context) -> int:
     from workers.benchmark.comparison import Comparison
     from workers.benchmark.options import CompareConfig, parse_compare
 
-    def parse() -> Any:
-        return parse_compare(context.arguments, help_lines(), MODES)
-
-    agreed = context.agree(parse, RunConfig, CompareConfig, environment=True)
+    parsed = partial(parse_compare, context.arguments, help_lines(), MODES)
+    agreed = context.agree(parsed, RunConfig, CompareConfig, environment=True)
     if isinstance(agreed, int):
         return agreed
     config, options = agreed

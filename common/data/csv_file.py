@@ -23,8 +23,7 @@ def read_csv(path: Path, target: str) -> Raw:
     if not target:
         raise DataError(f"target: {path} needs one; name the column with --target: {listed}")
     if target not in names:
-        wrong = f"no column {target!r} in {path} {nearest(target, names)}".rstrip()
-        raise DataError(f"target: {wrong}; it has {listed}")
+        raise DataError(f"target: no column {target!r} in {path}{nearest(target, names)}; it has {listed}")
     if len(set(names)) < len(names):
         raise DataError(f"{path}: two columns have the same name; the first line takes one name a column")
     if empty:

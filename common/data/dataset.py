@@ -25,9 +25,8 @@ class Raw:
     name: str
     x: Array
     y: Array
-    x_test: Array | None = None
-    y_test: Array | None = None
-    """Both or neither: a test set that came with the data."""
+    test: tuple[Array, Array] | None = None
+    """Features and target of a test set that came with the data."""
     feature_names: list[str] = field(default_factory=list)
     initial: dict[str, Array] | None = None
     """Starting parameters of this rank, for sources that bring their own."""
@@ -118,13 +117,14 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
     if len(x) == 0:
         raise DataError(f"{name}: no rows")
     as_classes = _wants_classes(config, y)
-    if raw.x_test is not None and raw.y_test is not None:
-        _check_arrays(raw, raw.x_test, raw.y_test, "_test")
-        n_test = len(raw.x_test)
-        if x.shape[1:] != raw.x_test.shape[1:] or y.shape[1:] != raw.y_test.shape[1:]:
-            shapes = f"X {x.shape}, y {y.shape} and X_test {raw.x_test.shape}, y_test {raw.y_test.shape}"
+    if raw.test:
+        x_test, y_test = raw.test
+        _check_arrays(raw, x_test, y_test, "_test")
+        n_test = len(x_test)
+        if x.shape[1:] != x_test.shape[1:] or y.shape[1:] != y_test.shape[1:]:
+            shapes = f"X {x.shape}, y {y.shape} and X_test {x_test.shape}, y_test {y_test.shape}"
             raise DataError(f"{name}: {shapes} do not fit together; they take the same columns")
-        x, y = np.concatenate([x, raw.x_test]), np.concatenate([y, raw.y_test])
+        x, y = np.concatenate([x, x_test]), np.concatenate([y, y_test])
     if as_classes and y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     sha256, n_classes = _fingerprint(x, y), 0

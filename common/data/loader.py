@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,8 +43,7 @@ class Batch:
         self.n = len(self.x)
 
 
-@dataclass(frozen=True, slots=True)
-class RowCounts:
+class RowCounts(NamedTuple):
     """Rows of each step of an epoch, (steps,) each, the same in every epoch.
 
     ``own``: this rank's; ``total``: all ranks'; ``in_buffer``: those in the loader's buffer (``own``, or those of all
@@ -133,9 +133,7 @@ class BatchLoader:
 
     def _batch(self, k: int, first: int) -> Batch:
         """Return the views of step ``k``, which is copied together with those from ``first`` on; made once."""
-        counts = self.counts
-        columns = counts.own, counts.total, counts.in_buffer, counts.offset, counts.equal, counts.active
-        own, total, in_buffer, offset, equal, active = (column[k].item() for column in columns)
+        own, total, in_buffer, offset, equal, active = (column[k].item() for column in self.counts)
         start, low = int(self.ends[k] - self.ends[first]), int(self.buffer_ends[k] - self.buffer_ends[first])
         key = start, low, own, total, in_buffer, offset, equal, active
         if key not in self._batches:

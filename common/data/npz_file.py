@@ -26,7 +26,7 @@ def read_npz(path: Path) -> Raw:
                 raise DataError(
                     f"{path}: holds {', '.join(sorted(have)) or 'nothing'}; it takes X and y, and X_test with y_test"
                 )
-            test = {"x_test": arrays["X_test"], "y_test": arrays["y_test"]} if "X_test" in have else {}
-            return Raw(path.name, arrays["X"], arrays["y"], **test)
+            test = (arrays["X_test"], arrays["y_test"]) if "X_test" in have else None
+            return Raw(path.name, arrays["X"], arrays["y"], test)
     except BROKEN as error:
         raise DataError(f"{path}: not a readable .npz file of plain arrays ({error})") from error

@@ -51,14 +51,10 @@ def check_target(config: RunConfig) -> None:
 
 
 def read(config: RunConfig, rank: int, size: int) -> Raw:
-    """Read the configured data on this rank.
-
-    Raises DataError if the file is missing, broken or of no known kind.
-    """
+    """Read the configured data on this rank. Raises DataError if the file is missing, broken or of no known kind."""
     path, suffix = Path(config.data), file_suffix(config.data)
     if suffix and not path.is_file():
         raise DataError(f"data: no file {path}; the path is taken from where the job was started")
     if not suffix and config.data not in SOURCES:
-        hint = f"data: unknown set {config.data!r} {nearest(config.data, SOURCES)}".rstrip()
-        raise DataError(f"{hint}; choose {allowed()}")
+        raise DataError(f"data: unknown set {config.data!r}{nearest(config.data, SOURCES)}; choose {allowed()}")
     return SOURCES[suffix or config.data].read(config, rank, size)

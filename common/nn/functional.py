@@ -138,32 +138,23 @@ class Gelu(Activation):
 ACTIVATIONS: dict[str, type[Activation]] = {"relu": Relu, "tanh": Tanh, "sigmoid": Sigmoid, "gelu": Gelu}
 
 
-class LossGradient:
-    """A loss tied to the memory of one pass: ``out``, (n_out, rows), the model's raw outputs.
-
-    Transposed, because then a softmax adds along the long axis.
-    """
-
-    def __init__(self, out: Array) -> None:
-        self.out = out
-        self.flat = out.reshape(-1)
-        self.factor = np.empty((), out.dtype)  # a multiplication by an array without axes takes half as long
-
-    def step(self, target: Array, scale: float) -> float:
-        """Return the sum of the rows' losses and overwrite ``out`` with ``scale`` times its gradient.
-
-        ``target``: (n_out, rows), as ``Loss.encode`` wrote it.
-        """
-        raise NotImplementedError
+LossStep = Callable[[Array, float], float]
+"""Takes the target, (n_out, rows), as ``Loss.encode`` wrote it, and a scale. Returns the sum of the rows' losses and
+overwrites the model's outputs with the scale times its gradient."""
 
 
 class Loss:
     """A loss over the model's raw outputs, as the sum over rows."""
 
-    gradient: Callable[[Array], LossGradient]
+    def gradient(self, out: Array) -> LossStep:
+        """Return the loss tied to the memory of one pass: ``out``, (n_out, rows), the model's raw outputs.
+
+        Transposed, because then a softmax adds along the long axis.
+        """
+        raise NotImplementedError
 
     def encode(self, y: Array, out: Array) -> None:
-        """Write the rows' targets as ``LossGradient.step`` takes them: ``out`` (n_out, rows)."""
+        """Write the rows' targets as a ``LossStep`` takes them: ``out`` (n_out, rows)."""
 
     def sum(self, out: Array, y: Array) -> float:
         """Return the sum of the rows' losses in float64; ``out``: (rows, n_out), not changed."""
@@ -174,23 +165,31 @@ class Loss:
         return 0
 
 
-class _MeanSquaredErrorGradient(LossGradient):
-    """2 (out - y) / n_out."""
+def _multiplier(out: Array) -> Callable[[float], None]:
+    factor = np.empty((), out.dtype)  # a multiplication by an array without axes takes half as long
 
-    def step(self, target: Array, scale: float) -> float:
-        """See LossGradient."""
-        n_out = int(self.out.shape[0])
-        np.subtract(self.out, target, out=self.out)
-        total = float(self.flat.dot(self.flat)) / n_out
-        self.factor[()] = 2 * scale / n_out
-        np.multiply(self.out, self.factor, out=self.out)
-        return total
+    def multiply(by: float) -> None:
+        if by != 1:
+            factor[()] = by
+            np.multiply(out, factor, out=out)
+
+    return multiply
 
 
 class MeanSquaredError(Loss):
     """Mean over the outputs of (out - y)^2, summed over rows; y: (rows, n_out) float."""
 
-    gradient = _MeanSquaredErrorGradient
+    def gradient(self, out: Array) -> LossStep:
+        """2 (out - y) / n_out."""
+        flat, n_out, multiply = out.reshape(-1), int(out.shape[0]), _multiplier(out)
+
+        def step(target: Array, scale: float) -> float:
+            np.subtract(out, target, out=out)
+            total = float(flat.dot(flat)) / n_out
+            multiply(2 * scale / n_out)
+            return total
+
+        return step
 
     def encode(self, y: Array, out: Array) -> None:
         """Transpose."""
@@ -201,40 +200,32 @@ class MeanSquaredError(Loss):
         return float(np.square(out - y).sum(dtype=np.float64)) / int(out.shape[1])
 
 
-class _SoftmaxCrossEntropyGradient(LossGradient):
-    """softmax(out) - onehot(y).
-
-    Each row's own maximum is taken off first, so no exponential overflows and no row underflows to log 0.
-    """
-
-    def __init__(self, out: Array) -> None:
-        super().__init__(out)
-        self.by_row, self.logs = np.empty(out.shape[1], out.dtype), np.empty(out.shape[1], out.dtype)
-        self.one = np.ones((), out.dtype)
-
-    def step(self, target: Array, scale: float) -> float:
-        """See LossGradient."""
-        out, by_row, logs = self.out, self.by_row, self.logs
-        np.maximum.reduce(out, axis=0, out=by_row)
-        np.subtract(out, by_row, out=out)
-        of_class = float(self.flat.dot(target.reshape(-1)))
-        np.exp(out, out=out)
-        np.add.reduce(out, axis=0, out=by_row)
-        np.log(by_row, out=logs)
-        total: float = float(np.add.reduce(logs)) - of_class
-        np.divide(self.one, by_row, out=by_row)
-        np.multiply(out, by_row, out=out)
-        np.subtract(out, target, out=out)
-        if scale != 1:
-            self.factor[()] = scale
-            np.multiply(out, self.factor, out=out)
-        return total
-
-
 class SoftmaxCrossEntropy(Loss):
     """log(sum_k exp(out_k)) - out_y per row; y: (rows,) int64 class numbers, n_out classes."""
 
-    gradient = _SoftmaxCrossEntropyGradient
+    def gradient(self, out: Array) -> LossStep:
+        """softmax(out) - onehot(y).
+
+        Each row's own maximum is taken off first, so no exponential overflows and no row underflows to log 0.
+        """
+        flat, one, multiply = out.reshape(-1), np.ones((), out.dtype), _multiplier(out)
+        by_row, logs = (np.empty(out.shape[1], out.dtype) for _ in range(2))
+
+        def step(target: Array, scale: float) -> float:
+            np.maximum.reduce(out, axis=0, out=by_row)
+            np.subtract(out, by_row, out=out)
+            of_class = float(flat.dot(target.reshape(-1)))
+            np.exp(out, out=out)
+            np.add.reduce(out, axis=0, out=by_row)
+            np.log(by_row, out=logs)
+            total: float = float(np.add.reduce(logs)) - of_class
+            np.divide(one, by_row, out=by_row)
+            np.multiply(out, by_row, out=out)
+            np.subtract(out, target, out=out)
+            multiply(scale)
+            return total
+
+        return step
 
     def encode(self, y: Array, out: Array) -> None:
         """Write 1 at each row's class and 0 elsewhere."""
@@ -252,37 +243,29 @@ class SoftmaxCrossEntropy(Loss):
         return int(np.count_nonzero(out.argmax(axis=1) == y))
 
 
-class _LogisticCrossEntropyGradient(LossGradient):
-    """sigmoid(out) - y."""
-
-    def __init__(self, out: Array) -> None:
-        super().__init__(out)
-        self.zeros, self.ones = np.zeros_like(out), np.ones(out.size, out.dtype)
-        self.sigmoid = Sigmoid(out, out, out)
-
-    def step(self, target: Array, scale: float) -> float:
-        """See LossGradient."""
-        out, tmp = self.out, self.sigmoid.tmp
-        by_row = tmp.reshape(-1)
-        np.maximum(out, self.zeros, out=tmp)
-        total = float(by_row.dot(self.ones)) - float(self.flat.dot(target.reshape(-1)))
-        np.absolute(out, out=tmp)
-        np.negative(tmp, out=tmp)
-        np.exp(tmp, out=tmp)
-        np.log1p(tmp, out=tmp)
-        total += float(by_row.dot(self.ones))
-        self.sigmoid.forward()
-        np.subtract(out, target, out=out)
-        if scale != 1:
-            self.factor[()] = scale
-            np.multiply(out, self.factor, out=out)
-        return total
-
-
 class LogisticCrossEntropy(Loss):
     """max(z, 0) - z y + log(1 + exp(-|z|)) per row, for one output z and y: (rows,) in {0, 1}."""
 
-    gradient = _LogisticCrossEntropyGradient
+    def gradient(self, out: Array) -> LossStep:
+        """sigmoid(out) - y."""
+        sigmoid, multiply = Sigmoid(out, out, out), _multiplier(out)
+        flat, tmp, by_row = out.reshape(-1), sigmoid.tmp, sigmoid.tmp.reshape(-1)
+        zeros, ones = np.zeros_like(out), np.ones(out.size, out.dtype)
+
+        def step(target: Array, scale: float) -> float:
+            np.maximum(out, zeros, out=tmp)
+            total = float(by_row.dot(ones)) - float(flat.dot(target.reshape(-1)))
+            np.absolute(out, out=tmp)
+            np.negative(tmp, out=tmp)
+            np.exp(tmp, out=tmp)
+            np.log1p(tmp, out=tmp)
+            total += float(by_row.dot(ones))
+            sigmoid.forward()
+            np.subtract(out, target, out=out)
+            multiply(scale)
+            return total
+
+        return step
 
     def encode(self, y: Array, out: Array) -> None:
         """Copy."""

@@ -99,7 +99,7 @@ class Backprop:
         self.products = [np.matmul] * (self.n_layers - 1) + [np.dot]
         self.out = np.empty((model.sizes[-1], n_rows), flat.dtype)
         self.out_t = self.out.T
-        self.loss = model.loss.gradient(self.out)
+        self.loss_step = model.loss.gradient(self.out)
 
     def loss_grad(self, batch: Batch, scale: float, ready: Ready | None) -> float:
         """Write ``scale`` times the gradient of the sum of the rows' losses; return that sum, unscaled.
@@ -120,7 +120,7 @@ class Backprop:
                 self.ones[i].fill(1)
             a, a_t = self.inputs[i], self.inputs_t[i]
         np.dot(self.weights_t[-1], a_t, self.out)
-        return self.loss.step(batch.target, scale)
+        return self.loss_step(batch.target, scale)
 
     def backward(self, batch: Batch, ready: Ready | None) -> None:
         """Run from the loss's gradient back to the first layer, whose input needs none."""

@@ -68,7 +68,7 @@ def before_training(start: TrainingStart, balance: Record) -> list[Verdict]:
 
 
 class Findings:
-    """Watches a run; says each finding on the same ranks once. Memory grows with the ranks, not with the epochs.
+    """Watches a run; reports each finding on the same ranks once. Memory grows with ranks, not with epochs.
 
     Feed it the fields of the header and of each epoch's record, as they are written to the log.
     """
@@ -83,7 +83,7 @@ class Findings:
         self.reported.add((code, tuple(ranks)))
 
     def recall(self, log: Path) -> None:
-        """Remember what the log says of the run so far. Raises LogError.
+        """Remember what the log already reports. Raises LogError.
 
         Ranks are numbered as at the log's end: where some have died, the others are numbered again.
         """

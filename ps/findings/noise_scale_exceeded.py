@@ -14,9 +14,7 @@ class NoiseScaleExceeded(Detector):
     Not where a step takes all rows: that is plain gradient descent by choice, without noise.
     """
 
-    def __init__(self, header: Record) -> None:
-        super().__init__(header)
-        self.in_a_row = 0
+    in_a_row = 0
 
     def add(self, epoch: Record) -> Verdict | None:
         """See Detector."""

@@ -19,18 +19,14 @@ def oversubscribed_threads(header: Record) -> Verdict | None:
         set_by = header["threads"]["set_by"]
         variable = "OMP_NUM_THREADS" if set_by == "rankwise" else set_by
         remedy = f"unset {variable}, so that rankwise shares out the cores, or set it to at most {cores // n}"
+    listed = [{"host": h.name, "ranks": h.ranks, "threads": sum(h.threads), "cores": len(h.cores)} for h in found]
     return Verdict(
         code="oversubscribed-threads",
         ranks=sorted(rank for host in found for rank in host.ranks),
         text=f"{first_hosts([_count(host) for host in found])}: they take turns on the cores, so while one computes "
         "others stand still",
         remedy=remedy,
-        evidence={
-            "hosts": [
-                {"host": host.name, "ranks": host.ranks, "threads": sum(host.threads), "cores": len(host.cores)}
-                for host in found
-            ]
-        },
+        evidence={"hosts": listed},
     )
 
 

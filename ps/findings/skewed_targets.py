@@ -2,8 +2,8 @@
 
 import math
 
-from ps.findings.skewed_labels import SHUFFLE, ranks_beyond
-from ps.findings.verdict import Verdict, named
+from ps.findings.skewed_labels import skewed
+from ps.findings.verdict import Verdict
 from ps.logfile.records import Record
 
 LEAST_DISTANCE = 0.25
@@ -16,16 +16,6 @@ def skewed_targets(balance: Record) -> Verdict | None:
 
     One wild row alone puts the mean of its rank sqrt(P) standard errors off, so with many ranks it takes twice that.
     """
-    ranks = ranks_beyond(balance, "target", max(MIN_Z, 2 * math.sqrt(len(balance["rows"]))), LEAST_DISTANCE)
-    if not ranks:
-        return None
-    z, distances = balance["target_z"], balance["target_distance"]
-    worst = max(ranks, key=lambda rank: distances[rank])
-    return Verdict(
-        code="skewed-targets",
-        ranks=ranks,
-        text=f"the targets of {named(ranks)} are not a random sample of all: their mean on rank {worst} is "
-        f"{distances[worst]:.3g} deviations off that of all rows ({z[worst]:.3g} standard errors)",
-        remedy=SHUFFLE,
-        evidence={key: [balance[key][rank] for rank in ranks] for key in ("rows", "target_distance", "target_z")},
-    )
+    text = "their mean on rank {worst} is {distance:.3g} deviations off that of all rows ({z:.3g} standard errors)"
+    min_z = max(MIN_Z, 2 * math.sqrt(len(balance["rows"])))
+    return skewed(balance, "target", min_z, LEAST_DISTANCE, text, code="skewed-targets")

@@ -7,7 +7,7 @@ import numpy as np
 
 from common.flat import Array
 from ps.findings.verdict import Detector, Verdict, named
-from ps.logfile.header import hosts
+from ps.logfile.header import host_names, hosts
 from ps.logfile.records import Record
 from ps.metrics.epoch_metrics import useful_s
 
@@ -37,11 +37,9 @@ def slowness(busy_s: Array, rows: Array, rank: int, own_s: float) -> tuple[float
     two ranks leave no MAD. Having more rows is not being slow: the others' times are first scaled up to as many.
     """
     others, their_rows = np.delete(busy_s, rank), float(np.median(np.delete(rows, rank)))
-    if their_rows <= 0 or rows[rank] <= 0:
-        return 0.0, 0.0, 0.0
-    others = others * max(1.0, rows[rank] / their_rows)
+    others = others * max(1.0, rows[rank] / their_rows if their_rows > 0 else 0.0)
     middle = float(np.median(others))
-    if middle <= 0:
+    if min(their_rows, rows[rank], middle) <= 0:
         return 0.0, 0.0, 0.0
     spread = max(float(np.median(np.abs(others - middle))), LEAST_SPREAD * middle)
     return (own_s - middle) / (1.4826 * spread), own_s / middle, own_s - middle
@@ -88,11 +86,10 @@ class Straggler(Detector):
 
     def __init__(self, header: Record) -> None:
         super().__init__(header)
-        self.host_of: dict[int, str] = {}
+        self.host_of = host_names(header)
         self.least = np.full(self.n_ranks, MIN_SLOWDOWN)
         self.least_alone = self.least.copy()
         for machine in hosts(header):
-            self.host_of |= dict.fromkeys(machine.ranks, machine.name)
             if machine.oversubscribed:
                 self.least_alone[machine.ranks] = MIN_SLOWDOWN_CROWDED
         self.recent: deque[EpochTimes] = deque(maxlen=LONG)

@@ -76,12 +76,7 @@ def chow_test(comm: "MPI.Comm", x: Array, y: Array) -> Verdict | None:
         f"(Chow F = {f:.3g}); no single linear model fits these rows",
         remedy="make the target the same way on every rank, or shuffle the rows; it is not a matter of how many "
         "rows a rank has",
-        evidence={
-            "f": f,
-            "rms_one_fit_per_rank": rms_own,
-            "rms_one_fit": rms_pooled,
-            "rows": counts.tolist(),
-        },
+        evidence={"f": f, "rms_one_fit_per_rank": rms_own, "rms_one_fit": rms_pooled, "rows": counts.tolist()},
     )
 
 

@@ -74,7 +74,7 @@ def ranges(ranks: Sequence[int]) -> str:
     return ", ".join("-".join(map(str, run)) for run in runs)
 
 
-def first_hosts(texts: list[str], most: int = 3) -> str:
-    """Return the texts of the first hosts and the number of the others; the evidence has all."""
-    more = len(texts) - most
-    return ", ".join(texts[:most]) + (f" and on {more} more host{'s' * (more > 1)}" if more > 0 else "")
+def first_hosts(texts: list[str]) -> str:
+    """Return the texts of the first three hosts and the number of the others; the evidence has all."""
+    more = len(texts) - 3
+    return ", ".join(texts[:3]) + (f" and on {more} more host{'s' * (more > 1)}" if more > 0 else "")

@@ -48,17 +48,17 @@ def _one(name: str, spec: FieldSpec, unit: str, meaning: str, *, csv: bool = Fal
     return EpochField(name, spec, unit, meaning, column=name if csv else "")
 
 
-def _seconds(name: str, meaning: str, *, csv: bool = True, since: FieldSpec | None = None) -> EpochField:
-    """Return a figure in seconds that each rank measures; ``since``: its type, if earlier logs lack it."""
-    return EpochField(name, since or by_rank(NUMBER), "s", meaning, gathered=True, column=name if csv else "")
+def _seconds(name: str, meaning: str, *, csv: bool = True) -> EpochField:
+    """Return a figure in seconds that each rank measures."""
+    return EpochField(name, by_rank(NUMBER), "s", meaning, gathered=True, column=name if csv else "")
 
 
-def _by_rank(name: str, unit: str, meaning: str) -> EpochField:
-    return EpochField(name, by_rank(nullable(NUMBER)), unit, meaning, column=name)
+def _by_rank(name: str, meaning: str) -> EpochField:
+    return EpochField(name, by_rank(_NUMBER), "", meaning, column=name)
 
 
-def _by_parameter(name: str, unit: str, meaning: str) -> EpochField:
-    return EpochField(name, by_parameter(by_rank(nullable(NUMBER))), unit, meaning, column=name)
+def _by_parameter(name: str, meaning: str) -> EpochField:
+    return EpochField(name, by_parameter(by_rank(_NUMBER)), "", meaning, column=name)
 
 
 _NUMBER = nullable(NUMBER)
@@ -68,141 +68,79 @@ _BEFORE = optional(nullable(table(steps=WHOLE, rows=WHOLE, loss_sum=NUMBER)))
 EPOCH_FIELDS: list[EpochField] = [
     _one("epoch", EPOCH, "", "its number, from 1", csv=True),
     _one("steps", WHOLE, "", "steps that this job did of it", csv=True),
-    _one(
-        "before", _BEFORE, "",
-        "what earlier jobs did of it: `steps`, and `rows` and `loss_sum` of all ranks; nil for most epochs. `loss` "
-        "covers it; lists by rank are of this job only",
-    ),
-    _one(
-        "skipped", optional(WHOLE), "",
-        "steps left out because a gradient or loss was not finite, whose rows count nowhere",
-    ),
-    _one(
-        "sampled_steps", list_of(WHOLE), "",
-        "the steps (from 1) that gradient means, norm ratios and shares were measured on",
-    ),
+    _one("before", _BEFORE, "", "what earlier jobs did of it: `steps`, and `rows` and `loss_sum` of all ranks; nil for "
+        "most epochs. `loss` covers it; lists by rank are of this job only"),
+    _one("skipped", optional(WHOLE), "", "steps left out because a gradient or loss was not finite, whose rows count "
+        "nowhere"),
+    _one("sampled_steps", list_of(WHOLE), "", "the steps (from 1) that gradient means, norm ratios and shares were "
+        "measured on"),
     _one("learning_rate", NUMBER, "", "of the last step", csv=True),
     _one("elapsed_s", NUMBER, "s", "since training was set up", csv=True),
-    _one(
-        "loss", NUMBER, "",
-        "mean training loss over the rows of **all** ranks, each row's taken before its step's update", csv=True,
-    ),
+    _one("loss", NUMBER, "", "mean training loss over the rows of **all** ranks, each row's taken before its step's "
+        "update", csv=True),
     _one("validation_loss", _NUMBER, "", "over all validation rows after the epoch; nil without such rows", csv=True),
     _one("validation_metric", _NUMBER, "", "the same: accuracy (0 to 1) or R2", csv=True),
-    _one(
-        "diversity_all", _NUMBER, "", "`diversity` over all parameters together", csv=True
-    ),
+    _one("diversity_all", _NUMBER, "", "`diversity` over all parameters together", csv=True),
     _one("effective_ranks", _NUMBER, "ranks", "P min(`diversity_all`, 1) of the P ranks with rows", csv=True),
-    _one(
-        "noise_scale", _NUMBER, "rows",
-        "B_simple, the ratio of `noise_trace` and `noise_gradient_sq` over all parameters (McCandlish et al. 2018, "
-        "arXiv 1812.06162), each averaged over the epochs first (0.8 of the average is kept at an epoch): beyond about "
-        "so many rows a step more ranks stop paying; nil while it cannot be told. Assumes that ranks' rows are random "
-        "samples",
-        csv=True,
-    ),
-    _one(
-        "bus_bytes_per_s", _NUMBER, "bytes/s",
-        "2 (N-1)/N times the gradient's bytes over the mean time of a sum (`transfer_s` + `reduce_s` of a step), as "
-        "nccl-tests counts it; nil with one rank",
-        csv=True,
-    ),
-    _one(
-        "efficiency", _EFFICIENCY, "",
-        "POP's (co-design.pop-coe.eu/metrics), of an epoch's steps. Useful work of a rank is `compute_s` + `input_s` - "
-        "`reduce_s`; its run time `compute_s` + `input_s` + `sync_s`, without measuring contributions and checkpoints, "
-        "which are no part of training. `load_balance` = mean / max of useful work over the ranks, `communication` = "
-        "the largest useful work / the longest run time, `parallel` = their product; below 0.8 is worth a look",
-        csv=True,
-    ),
-    EpochField(
-        "loss_by_rank", by_rank(_NUMBER), "", "mean training loss over each rank's own rows; nil without rows",
-        column="rank_loss",
-    ),
+    _one("noise_scale", _NUMBER, "rows", "B_simple, the ratio of `noise_trace` and `noise_gradient_sq` over all "
+        "parameters (McCandlish et al. 2018, arXiv 1812.06162), each averaged over the epochs first (0.8 of the "
+        "average is kept at an epoch): beyond about so many rows a step more ranks stop paying; nil while it cannot be "
+        "told. Assumes that ranks' rows are random samples", csv=True),
+    _one("bus_bytes_per_s", _NUMBER, "bytes/s", "2 (N-1)/N times the gradient's bytes over the mean time of a sum "
+        "(`transfer_s` + `reduce_s` of a step), as nccl-tests counts it; nil with one rank", csv=True),
+    _one("efficiency", _EFFICIENCY, "", "POP's (co-design.pop-coe.eu/metrics), of an epoch's steps. Useful work of a "
+        "rank is `compute_s` + `input_s` - `reduce_s`; its run time `compute_s` + `input_s` + `sync_s`, without "
+        "measuring contributions and checkpoints, which are no part of training. `load_balance` = mean / max of useful "
+        "work over the ranks, `communication` = the largest useful work / the longest run time, `parallel` = their "
+        "product; below 0.8 is worth a look", csv=True),
+    EpochField("loss_by_rank", by_rank(_NUMBER), "", "mean training loss over each rank's own rows; nil without rows",
+        column="rank_loss"),
     EpochField("rows", by_rank(WHOLE), "rows", "rows trained on", gathered=True, column="rows"),
     _seconds("loop_s", "the whole training loop of the epoch, with measuring and checkpoints, without its end"),
     _seconds("input_s", "copying rows into the memory that steps read"),
-    _seconds(
-        "compute_s",
-        "forward, backward and update; in mode `send-recv` also what is sent and added during backward, in `shared` "
-        "and `factors` summing this rank's slices",
-    ),
-    _seconds(
-        "reduce_s",
-        "the part of `compute_s` that belongs to the exchange: summing and updating this rank's slices (modes `shared` "
-        "and `factors`; forming gradients from factors is computing), or sending and adding during backward "
-        "(`send-recv`); else 0. Verdicts, `efficiency` and `whatif` all count it so",
-    ),
+    _seconds("compute_s", "forward, backward and update; in mode `send-recv` also what is sent and added during "
+        "backward, in `shared` and `factors` summing this rank's slices"),
+    _seconds("reduce_s", "the part of `compute_s` that belongs to the exchange: summing and updating this rank's "
+        "slices (modes `shared` and `factors`; forming gradients from factors is computing), or sending and adding "
+        "during backward (`send-recv`); else 0. Verdicts, `efficiency` and `whatif` all count it so"),
     _seconds("wait_s", "from its arrival at a sum to the last rank's arrival, summed over the steps"),
     _seconds("transfer_s", "from the last rank's arrival to the sum's end here"),
     _seconds("sync_s", "wait + transfer"),
     _seconds("sampling_s", "spent on measuring contributions; in neither compute nor sync"),
     _seconds("evaluation_s", "evaluating its validation rows"),
-    _seconds(
-        "checkpoint_s",
-        "taking copies for checkpoints and waiting for those that are still being written; since the last epoch's "
-        "record",
-        since=optional(by_rank(NUMBER)),
-    ),
-    EpochField(
-        "sent_bytes", by_rank(WHOLE), "bytes",
-        "payload handed to MPI for gradients (in `send-recv` rank 0 sends the result to every other rank)",
-        gathered=True, column="sent_bytes",
-    ),
-    _by_rank("share_all", "", "`share` over all parameters together"),
-    _by_rank("norm_ratio_all", "", "`norm_ratio` over all parameters together"),
-    _by_rank("cosine_all", "", "`cosine` over all parameters together"),
-    _by_rank("leave_one_out_all", "", "`leave_one_out` over all parameters together"),
+    EpochField("checkpoint_s", optional(by_rank(NUMBER)), "s", "taking copies for checkpoints and waiting for those "
+        "that are still being written; since the last epoch's record", gathered=True, column="checkpoint_s"),
+    EpochField("sent_bytes", by_rank(WHOLE), "bytes", "payload handed to MPI for gradients (in `send-recv` rank 0 "
+        "sends the result to every other rank)", gathered=True, column="sent_bytes"),
+    _by_rank("share_all", "`share` over all parameters together"),
+    _by_rank("norm_ratio_all", "`norm_ratio` over all parameters together"),
+    _by_rank("cosine_all", "`cosine` over all parameters together"),
+    _by_rank("leave_one_out_all", "`leave_one_out` over all parameters together"),
     _seconds("sync_median_s", "`sync_s`, its median over the epoch's steps", csv=False),
     _seconds("wait_median_s", "`wait_s`, its median over the epoch's steps", csv=False),
     _seconds("transfer_median_s", "`transfer_s`, its median over the epoch's steps", csv=False),
-    EpochField(
-        "preemptions", optional(by_rank(WHOLE)), "",
-        "how often the system gave its core to another process during the training loop", gathered=True,
-    ),
-    EpochField(
-        "fingerprint", by_rank(TEXT), "",
-        "a 48-bit checksum of its parameters after the epoch (weighted sums of their 32-bit words, "
-        "`ps/sync/checksum.py`); it finds faults, not forgers",
-        gathered=True,
-    ),
-    _by_parameter(
-        "gradient_mean", "", "mean entry of the rank's mean gradient, averaged over the sampled steps"
-    ),
-    _by_parameter(
-        "norm_ratio", "",
-        r"\|g_i\| / \|sum_j g_j\|, g_i the mean gradient of rank i's rows; over several sampled steps, the root of the "
-        "ratio of summed squares",
-    ),
-    _by_parameter(
-        "share", "",
-        "w_i <g_i, g> / <g, g>, w_i = n_i / n, g = sum w_i g_i; adds up to 1 over the ranks; below 0 pulls against the "
-        "update; over several sampled steps, the ratio of sums",
-    ),
-    _by_parameter(
-        "cosine", "",
-        r"<g_i, g> / (\|g_i\| \|g\|); over several sampled steps, sums of products over the root of the sums of "
-        "squares",
-    ),
-    _by_parameter(
-        "leave_one_out", "",
-        r"\|g - g_-i\| / \|g\|, how far the gradient would move without rank i, g_-i being the mean gradient of all "
-        r"other rows; = w_i / (1 - w_i) \|g_i - g\| / \|g\|; nil for the only rank with rows",
-    ),
-    _one(
-        "diversity", by_parameter(_NUMBER), "",
-        r"sum_i \|g_i\|^2 / \|sum_i g_i\|^2 (Yin et al. 2018, arXiv 1706.05699, with ranks in place of rows): 1/N for "
-        "ranks that say the same, 1 for ranks that have nothing in common, more where they cancel each other",
-    ),
-    _one(
-        "noise_trace", by_parameter(_NUMBER), "",
-        r"estimate of the trace of the covariance of single rows' gradients, n / (P-1) (sum_i w_i \|g_i\|^2 - \|g\|^2) "
-        "over the P ranks with rows, averaged over the sampled steps; unbiased for uneven shares too",
-    ),
-    _one(
-        "noise_gradient_sq", by_parameter(_NUMBER), "",
-        r"\|g\|^2 - `noise_trace` / n, an unbiased estimate of the true gradient's square; may be below 0",
-    ),
+    EpochField("preemptions", optional(by_rank(WHOLE)), "", "how often the system gave its core to another process "
+        "during the training loop", gathered=True),
+    EpochField("fingerprint", by_rank(TEXT), "", "a 48-bit checksum of its parameters after the epoch (weighted sums "
+        "of their 32-bit words, `ps/sync/checksum.py`); it finds faults, not forgers", gathered=True),
+    _by_parameter("gradient_mean", "mean entry of the rank's mean gradient, averaged over the sampled steps"),
+    _by_parameter("norm_ratio", r"\|g_i\| / \|sum_j g_j\|, g_i the mean gradient of rank i's rows; over several "
+        r"sampled steps, the root of the ratio of summed squares"),
+    _by_parameter("share", "w_i <g_i, g> / <g, g>, w_i = n_i / n, g = sum w_i g_i; adds up to 1 over the ranks; "
+        "below 0 pulls against the update; over several sampled steps, the ratio of sums"),
+    _by_parameter("cosine", r"<g_i, g> / (\|g_i\| \|g\|); over several sampled steps, sums of products over the "
+        r"root of the sums of squares"),
+    _by_parameter("leave_one_out", r"\|g - g_-i\| / \|g\|, how far the gradient would move without rank i, g_-i "
+        r"being the mean gradient of all other rows; = w_i / (1 - w_i) \|g_i - g\| / \|g\|; nil for the only rank with "
+        r"rows"),
+    _one("diversity", by_parameter(_NUMBER), "", r"sum_i \|g_i\|^2 / \|sum_i g_i\|^2 (Yin et al. 2018, arXiv "
+        r"1706.05699, with ranks in place of rows): 1/N for ranks that say the same, 1 for ranks that have nothing in "
+        r"common, more where they cancel each other"),
+    _one("noise_trace", by_parameter(_NUMBER), "", r"estimate of the trace of the covariance of single rows' "
+        r"gradients, n / (P-1) (sum_i w_i \|g_i\|^2 - \|g\|^2) over the P ranks with rows, averaged over the sampled "
+        r"steps; unbiased for uneven shares too"),
+    _one("noise_gradient_sq", by_parameter(_NUMBER), "", r"\|g\|^2 - `noise_trace` / n, an unbiased estimate of the "
+        r"true gradient's square; may be below 0"),
 ]  # fmt: skip
 
 

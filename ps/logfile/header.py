@@ -34,12 +34,11 @@ def hosts(header: Record) -> list[Host]:
     pretended = header["config"].get("ranks_per_node", 0)
     members: dict[tuple[str, int], list[int]] = {}
     for number, node in enumerate(header["nodes"]):
-        members.setdefault((node["host"], 0 if pretended else number), []).extend(
-            rank for rank in node["ranks"] if 0 <= rank < header["world"]
-        )
+        ranks = members.setdefault((node["host"], 0 if pretended else number), [])
+        ranks += [rank for rank in node["ranks"] if 0 <= rank < header["world"]]
     machines = []
-    for (name, _), unsorted in members.items():
-        ranks = sorted(unsorted)
+    for (name, _), ranks in members.items():
+        ranks.sort()
         masks = [frozenset(header["cores"][rank]) for rank in ranks]
         threads = [header["threads"]["per_rank"][rank] for rank in ranks]
         machines.append(Host(name, ranks, masks, frozenset().union(*masks), threads))

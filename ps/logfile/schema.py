@@ -52,49 +52,31 @@ PROCESSES = {
 """What the header says of the job's processes, and again each event after which other ones continue."""
 
 _MODE_TRIALS = list_of(table(mode=TEXT, steps=WHOLE, median_s=nullable(NUMBER), reason=nullable(TEXT)))
-_COMPARED = table(
-    each(WHOLE, "trials steps dropped_steps"),
-    modes=list_of(TEXT),
-    sizes=list_of(WHOLE),
-    left_out=list_of(table(mode=TEXT, reason=TEXT)),
-)
+_COMPARED = table(each(WHOLE, "trials steps dropped_steps"), modes=list_of(TEXT), sizes=list_of(WHOLE),
+                  left_out=list_of(table(mode=TEXT, reason=TEXT)))  # fmt: skip
 _COMPARED_MODE = table(
-    each(TEXT, "mode outcome"),
-    dict.fromkeys((*TRIAL_SECONDS, "time_to_loss_s"), INTERVAL),
+    each(TEXT, "mode outcome"), dict.fromkeys((*TRIAL_SECONDS, "time_to_loss_s"), INTERVAL),
     each(WHOLE, "sent_bytes_most sent_bytes_all rank_peak_bytes node_bytes"),
     each(NUMBER, "loss parameter_difference ratio"),
-    bus_bytes_per_s=nullable(INTERVAL),
-    agrees=FLAG,
-    p=nullable(NUMBER),
-)
+    bus_bytes_per_s=nullable(INTERVAL), agrees=FLAG, p=nullable(NUMBER),
+)  # fmt: skip
 _POINT = table(bytes=WHOLE, measured_s=NUMBER, predicted_s=nullable(NUMBER), error=nullable(NUMBER))
 _FITTED_MODE = table(
-    each(TEXT, "mode formula note"),
-    each(nullable(NUMBER), "alpha_s beta_s_per_byte largest_error"),
-    points=list_of(_POINT),
-    predicted=list_of(table(ranks=WHOLE, nodes=WHOLE, seconds=NUMBER)),
-)
+    each(TEXT, "mode formula note"), each(nullable(NUMBER), "alpha_s beta_s_per_byte largest_error"),
+    points=list_of(_POINT), predicted=list_of(table(ranks=WHOLE, nodes=WHOLE, seconds=NUMBER)),
+)  # fmt: skip
 
 RECORDS = {
     "header": table(
         PROCESSES,
         config=table(each(TEXT, "mode model optimizer dtype"), each(WHOLE, "epochs batch_size patience")),
-        data=table(
-            each(TEXT, "name sha256"),
-            each(WHOLE, "features targets"),
-            rows=table(each(WHOLE, "train validation test")),
-            classes=nullable(WHOLE),
-        ),
-        model=table(
-            each(TEXT, "kind loss initial_fingerprint"),
-            sizes=list_of(WHOLE),
-            parameters=map_of(list_of(WHOLE)),
-            n_parameters=WHOLE,
-        ),
+        data=table(each(TEXT, "name sha256"), each(WHOLE, "features targets"), classes=nullable(WHOLE),
+                   rows=table(each(WHOLE, "train validation test"))),
+        model=table(each(TEXT, "kind loss initial_fingerprint"), sizes=list_of(WHOLE), n_parameters=WHOLE,
+                    parameters=map_of(list_of(WHOLE))),
         steps_per_epoch=WHOLE,
-        sync=table(
-            mode=TEXT, phases=WHOLE, factored=list_of(TEXT), in_place=optional(FLAG), trials=nullable(_MODE_TRIALS)
-        ),
+        sync=table(mode=TEXT, phases=WHOLE, factored=list_of(TEXT), in_place=optional(FLAG),
+                   trials=nullable(_MODE_TRIALS)),
         timing=table(method=TEXT, clock=TEXT, offset_error_s=NUMBER),
         contribution=table(method=TEXT),
         purpose=optional(TEXT),
@@ -102,71 +84,45 @@ RECORDS = {
     ),
     "balance": table(
         each(nullable(by_rank(nullable(list_of(nullable(NUMBER))))), "target_mean target_variance feature_mean"),
-        each(
-            nullable(by_rank(nullable(NUMBER))),
-            "label_z label_distance target_z target_distance feature_distance",
-        ),
-        of=TEXT,
-        rows=by_rank(WHOLE),
-        labels=nullable(by_rank(list_of(WHOLE))),
+        each(nullable(by_rank(nullable(NUMBER))), "label_z label_distance target_z target_distance feature_distance"),
+        of=TEXT, rows=by_rank(WHOLE), labels=nullable(by_rank(list_of(WHOLE))),
     ),
-    "steps": table(
-        epoch=EPOCH,
-        steps=list_of(WHOLE),
-        begin_s=NUMBER,
-        moments_us=table(dict.fromkeys(TIMESTAMPS, list_of(by_rank(WHOLE)))),
-    ),
+    "steps": table(epoch=EPOCH, steps=list_of(WHOLE), begin_s=NUMBER,
+                   moments_us=table(dict.fromkeys(TIMESTAMPS, list_of(by_rank(WHOLE))))),
     "trial": table(
-        each(WHOLE, "round place steps rank_peak_bytes node_bytes"),
-        each(NUMBER, "loss parameter_difference parameter_scale"),
-        each(list_of(NUMBER), "curve_s curve_loss"),
-        dict.fromkeys(TRIAL_SECONDS, NUMBER),
-        mode=TEXT,
-        bus_bytes_per_s=nullable(NUMBER),
-        sent_bytes=by_rank(WHOLE),
-        replicas_equal=nullable(FLAG),
+        each(WHOLE, "round place steps rank_peak_bytes node_bytes"), dict.fromkeys(TRIAL_SECONDS, NUMBER),
+        each(NUMBER, "loss parameter_difference parameter_scale"), each(list_of(NUMBER), "curve_s curve_loss"),
+        mode=TEXT, bus_bytes_per_s=nullable(NUMBER), sent_bytes=by_rank(WHOLE), replicas_equal=nullable(FLAG),
     ),
-    "comparison": table(
-        each(TEXT, "method fastest"),
-        each(NUMBER, "confidence loss tolerance"),
-        trials=WHOLE,
-        modes=list_of(_COMPARED_MODE),
-        sentences=list_of(TEXT),
-    ),
-    "sweep": table(
-        each(WHOLE, "n rounds sums"),
-        modes=list_of(table(each(NUMBER, "median_s low_s high_s"), mode=TEXT, bytes=WHOLE)),
-    ),
+    "comparison": table(each(TEXT, "method fastest"), each(NUMBER, "confidence loss tolerance"), trials=WHOLE,
+                        modes=list_of(_COMPARED_MODE), sentences=list_of(TEXT)),
+    "sweep": table(each(WHOLE, "n rounds sums"),
+                   modes=list_of(table(each(NUMBER, "median_s low_s high_s"), mode=TEXT, bytes=WHOLE))),
     "fit": table(packet_bytes=WHOLE, warning=TEXT, modes=list_of(_FITTED_MODE)),
     "verdict": table(each(TEXT, "code severity text remedy"), ranks=list_of(WHOLE), evidence=MAP),
     "event": table(what=TEXT),
     "end": table(
         each(nullable(NUMBER), "loss validation_loss validation_metric"),
         each(optional(nullable(NUMBER)), "test_loss test_metric"),
-        each(optional(WHOLE), "stopped_epoch stopped_step"),
-        each(TEXT, "status metric"),
-        wall_s=NUMBER,
-        epochs=WHOLE,
-        best_epoch=nullable(WHOLE),
-        fingerprint=optional(TEXT),
+        each(optional(WHOLE), "stopped_epoch stopped_step"), each(TEXT, "status metric"),
+        wall_s=NUMBER, epochs=WHOLE, best_epoch=nullable(WHOLE), fingerprint=optional(TEXT),
     ),
-}
+}  # fmt: skip
 
 _PLACE = {"epoch": EPOCH, "step": WHOLE}
-_PROCESSES_AGAIN = {name: optional(rule) for name, rule in PROCESSES.items()}
-_CONTINUATION = _PROCESSES_AGAIN | _PLACE | {"ranks_before": WHOLE, "ranks": RANKS}
+_CONTINUATION = {name: optional(rule) for name, rule in PROCESSES.items()} | _PLACE
+_CONTINUATION |= {"ranks_before": WHOLE, "ranks": RANKS}
 EVENTS = {
     "resume": table(_CONTINUATION, passed_over=optional(list_of(TEXT)), epochs=optional(WHOLE)),
-    "shrink": table(
-        _CONTINUATION, dead=list_of(WHOLE), hosts=list_of(TEXT), seconds=NUMBER, alive=optional(by_rank(WHOLE))
-    ),
+    "shrink": table(_CONTINUATION, dead=list_of(WHOLE), hosts=list_of(TEXT), seconds=NUMBER,
+                    alive=optional(by_rank(WHOLE))),
     "checkpoint": table(file=TEXT),
     "checkpoint-failed": table(reason=TEXT),
     "skip": table(_PLACE, not_finite=map_of(list_of(TEXT))),
     "heal": table(_PLACE, ranks=list_of(WHOLE), parameters=map_of(list_of(TEXT))),
     # in a comparison, which has no epochs, only its message
     "stop": table(epoch=optional(EPOCH), step=optional(WHOLE), signals=optional(map_of(TEXT))),
-}
+}  # fmt: skip
 """By ``what``, the events of which readers use more than they print as it is."""
 
 

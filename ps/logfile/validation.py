@@ -74,10 +74,7 @@ def each(rule: FieldSpec, names: str) -> dict[str, FieldSpec]:
 
 def table(*groups: Mapping[str, FieldSpec], **fields: FieldSpec) -> FieldSpec:
     """Return the rule of a map with known keys, those of the groups among them."""
-    known: dict[str, FieldSpec] = {}
-    for group in (*groups, fields):
-        known |= group
-    return replace(MAP, fields=known)
+    return replace(MAP, fields={name: rule for group in (*groups, fields) for name, rule in group.items()})
 
 
 class Validator:

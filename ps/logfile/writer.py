@@ -15,15 +15,11 @@ from ps.logfile.reader import LogReader
 from ps.logfile.records import encode
 
 COPY_BYTES = 1 << 20
+SYNC_EVERY_S = 5.0
 
 
 class RunLog:
-    """Appends records; each is one write, so a kill at any moment leaves whole ones.
-
-    May be used by several threads of the process.
-    """
-
-    SYNC_EVERY_S = 5.0
+    """Appends records, from one thread at a time; each is one write, so a kill at any moment leaves whole ones."""
 
     def __init__(self, path: Path, *, new: bool = True, lock: bool = True) -> None:
         """Create the file, which must not exist, or continue one after its last whole record.
@@ -32,9 +28,7 @@ class RunLog:
         job writes to the file, and LogError.
         """
         self.path = path
-        self.seq = 0
-        self.size = 0
-        self._mutex = threading.Lock()
+        self.seq = self.size = 0
         self._synced = time.monotonic()
         self._fd = os.open(path, os.O_RDWR | os.O_APPEND | (os.O_CREAT | os.O_EXCL if new else 0), 0o644)
         if lock:
@@ -43,7 +37,7 @@ class RunLog:
             reader = LogReader(path)
             self.seq = sum(1 for _ in reader.records())
             self.size = reader.offset
-            os.ftruncate(self._fd, self.size)  # what is torn
+            os.ftruncate(self._fd, self.size)  # cuts off what is torn
 
     def append(self, kind: str, **fields: Any) -> None:
         """Write a record of plain values.
@@ -51,27 +45,26 @@ class RunLog:
         Raises OSError if it does not fit (disk full): what was written of it is cut off again. A file that was removed
         is written again first, with all that it held.
         """
-        with self._mutex:
-            if not self._in_place():
-                self._restore_file()
-            if os.fstat(self._fd).st_size != self.size:  # what an earlier failure left
+        if not self._in_place():
+            self._restore_file()
+        if os.fstat(self._fd).st_size != self.size:  # what an earlier failure left
+            os.ftruncate(self._fd, self.size)
+        data = encode({"kind": kind, "seq": self.seq, "t": time.time(), **fields})
+        try:
+            written = os.write(self._fd, data)
+            if written < len(data):  # a full disk takes the beginning; the next write names the reason
+                written += os.write(self._fd, data[written:])
+            if written < len(data):
+                raise OSError(errno.ENOSPC, f"only {written} of {len(data)} bytes were written")
+            if kind in ("header", "end") or time.monotonic() - self._synced > SYNC_EVERY_S:
+                os.fsync(self._fd)
+                self._synced = time.monotonic()
+        except OSError:
+            with contextlib.suppress(OSError):
                 os.ftruncate(self._fd, self.size)
-            data = encode({"kind": kind, "seq": self.seq, "t": time.time(), **fields})
-            try:
-                written = os.write(self._fd, data)
-                if written < len(data):  # a full disk takes the beginning; the next write names the reason
-                    written += os.write(self._fd, data[written:])
-                if written < len(data):
-                    raise OSError(errno.ENOSPC, f"only {written} of {len(data)} bytes were written")
-                if kind in ("header", "end") or time.monotonic() - self._synced > self.SYNC_EVERY_S:
-                    os.fsync(self._fd)
-                    self._synced = time.monotonic()
-            except OSError:
-                with contextlib.suppress(OSError):
-                    os.ftruncate(self._fd, self.size)
-                raise
-            self.size += len(data)
-            self.seq += 1
+            raise
+        self.size += len(data)
+        self.seq += 1
 
     def close(self) -> None:
         """Close the file."""
@@ -90,8 +83,8 @@ class RunLog:
         try:
             _lock(new)
             for at in range(0, self.size, COPY_BYTES):
-                data = os.pread(self._fd, min(COPY_BYTES, self.size - at), at)
-                if len(data) < min(COPY_BYTES, self.size - at) or os.write(new, data) < len(data):
+                n = min(COPY_BYTES, self.size - at)
+                if os.write(new, os.pread(self._fd, n, at)) < n:
                     raise OSError(errno.EIO, "its content is lost")
         except OSError:
             os.close(new)
@@ -108,7 +101,7 @@ def _lock(handle: int) -> None:
     except BlockingIOError as error:
         raise OSError(error.errno, "another job writes to it") from error
     except OSError:
-        return
+        pass
 
 
 class RetryQueue:

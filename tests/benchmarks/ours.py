@@ -1,7 +1,6 @@
 """The project's own side: the ordinary training loop of a mode, on rows and weights that all peers get."""
 
 from collections.abc import Callable
-from dataclasses import fields
 from typing import Any
 
 import workers  # noqa: F401  # before NumPy, as the training process imports it
@@ -70,7 +69,7 @@ class Training:
         self.trainers = {n: self._trainer(n, share) for n in {work.warmup, work.epoch}}
 
     def _trainer(self, steps: int, share: int) -> Trainer:
-        counts = RowCounts(*(getattr(self.sync.row_counts, field.name)[:steps] for field in fields(RowCounts)))
+        counts = RowCounts._make(column[:steps] for column in self.sync.row_counts)
         order = np.resize(np.arange(len(self.rows)), steps * share)
         loader = BatchLoader(
             self.rows, self.y, self.model.loss.encode, self.work.sizes[-1], counts, lambda epoch: order, fixed=True,

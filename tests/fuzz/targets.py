@@ -27,7 +27,7 @@ from ps.metrics import epoch_metrics
 from ps.reader.commands.show import show
 from tests.synthetic import write_run
 from workers.checkpoint import checkpoint_file, resume
-from workers.launch import resume_options, run_options
+from workers.launch import run_options
 from workers.launch.cli import PREFIX
 from workers.launch.run_options import parse
 
@@ -167,7 +167,7 @@ def fuzz_config(data: bytes, folder: Path) -> None:
             header = {"kind": "header", "seq": 0, "t": 1.0, "format": "rankwise-log", "v": 1, "config": config}
             log.write_bytes(encode(header))
         with own_errors_only():
-            resume_options.saved_config(str(folder), "")
+            run_options.saved_config(str(folder), "")
             parse(["--resume", str(folder)], MODES)
 
 

@@ -31,8 +31,6 @@ from workers.launch.blas_threads import limit_threads
 from workers.launch.signals import StopFlag
 from workers.training.loading import load, make_model
 
-PURPOSE = "comparison"
-
 
 class ComparisonLog:
     """The run folder, the log and what is printed: all ranks call, rank 0 writes. Raises JobError on all ranks."""
@@ -44,7 +42,7 @@ class ComparisonLog:
         self.metric = "accuracy" if facts["data"]["classes"] is not None else "r2"
         self._log: RunLog | None = None  # at rank 0 only
         self.folder = Path(at_root(comm, lambda: self._open(config)))
-        head = {"format": FORMAT, "v": VERSION, "purpose": PURPOSE, "config": config.as_dict()}
+        head = {"format": FORMAT, "v": VERSION, "purpose": "comparison", "config": config.as_dict()}
         self.write(("header", {**head, **facts, "comparison": comparison}))
 
     def _open(self, config: RunConfig) -> str:

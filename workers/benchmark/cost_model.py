@@ -12,14 +12,6 @@ from ps.sync.mode import Mode
 PREDICTED_RANKS = (16, 256, 4096)
 POOR = 0.5
 """A fit that is off by more than this at a size it was fitted to describes nothing."""
-WARNING = (
-    "Predictions are extrapolations of a formula, not measurements: they leave out contention for memory and network, "
-    "other algorithms the MPI library may choose, and slow ranks."
-)
-ONE_NODE = (
-    " All was measured within one node: they hold for more ranks with its latency and its bandwidth each, which no "
-    "network has and no memory has for all; measure on several nodes before planning with them."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,4 +77,12 @@ def report(mode: Mode, ranks: int, nodes: int, sizes: list[tuple[int, float]], p
 
 def warning(nodes: int) -> str:
     """Return what must be said next to predictions."""
-    return WARNING + (ONE_NODE if nodes == 1 else "")
+    text = (
+        "Predictions are extrapolations of a formula, not measurements: they leave out contention for memory and "
+        "network, other algorithms the MPI library may choose, and slow ranks."
+    )
+    one_node = (
+        " All was measured within one node: they hold for more ranks with its latency and its bandwidth each, which no "
+        "network has and no memory has for all; measure on several nodes before planning with them."
+    )
+    return text + one_node * (nodes == 1)

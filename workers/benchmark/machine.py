@@ -2,8 +2,10 @@
 
 import contextlib
 import gc
+import math
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,21 +47,19 @@ def job_line(job: dict[str, Any]) -> str:
     )
 
 
-class Products:
-    """Matrix products on all ranks at once, each with its threads: the most that a step could reach."""
+def product_rates(comm: MPI.Comm, dtype: str) -> Iterator[float]:
+    """Yield the FLOP/s of matrix products on all ranks at once, over the slowest's time: the most a step could reach.
 
-    def __init__(self, comm: MPI.Comm, dtype: str) -> None:
-        self.comm = comm
-        rng = np.random.default_rng(0)
-        self.a, self.b = (rng.standard_normal((PRODUCT, PRODUCT)).astype(dtype) for _ in range(2))
-        self.out = np.dot(self.a, self.b)
-
-    def measure(self) -> float:
-        """Return FLOP/s of all ranks together, over the slowest rank's time. Collective."""
-        self.comm.Barrier()
+    Each is measured when it is asked for. Collective.
+    """
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal((PRODUCT, PRODUCT)).astype(dtype) for _ in range(2))
+    out = np.dot(a, b)
+    while True:
+        comm.Barrier()
         start = time.perf_counter()
-        np.dot(self.a, self.b, self.out)
-        return self.comm.size * 2 * PRODUCT**3 / slowest(self.comm, time.perf_counter() - start)
+        np.dot(a, b, out)
+        yield comm.size * 2 * PRODUCT**3 / slowest(comm, time.perf_counter() - start)
 
 
 def reduced(comm: MPI.Comm, value: float, op: MPI.Op) -> Any:
@@ -86,22 +86,14 @@ def memory(topology: Topology) -> dict[str, int]:
 
     A rank's peak counts the shared memory it touched; the node's sum, of proportional shares, counts that once.
     """
-    rank, node = _bytes("self/status", "VmHWM"), reduced(topology.local, _bytes("self/smaps_rollup", "Pss"), MPI.SUM)
-    found = {"rank_peak_bytes": rank, "node_bytes": node}
+    peak, used = (reported_bytes(*place) for place in (("self/status", "VmHWM"), ("self/smaps_rollup", "Pss")))
+    found = {"rank_peak_bytes": peak, "node_bytes": reduced(topology.local, used, MPI.SUM)}
     return {name: reduced(topology.comm, n_bytes, MPI.MAX) for name, n_bytes in found.items()}
 
 
-def available_bytes() -> int:
-    """Return how much memory this node could give away without swapping; 0 where the system does not say."""
-    return _bytes("meminfo", "MemAvailable")
-
-
-def _bytes(place: str, key: str) -> int:
-    """Return a line of a file in /proc, which has kilobytes; 0 where the system has none."""
-    try:
-        lines = Path("/proc", place).read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return 0
+def reported_bytes(place: str, key: str) -> int:
+    """Return the bytes that a line of a file in /proc gives in kilobytes; 0 where the system has none."""
+    lines = _proc_text(place).splitlines()
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{key}:")), 0)
 
 
@@ -111,17 +103,16 @@ def since_launch() -> tuple[float, str]:
     It is the eldest of the launchers among this process's ancestors, or the process itself.
     """
     eldest, name, pid = os.getpid(), "the process", os.getppid()
-    while (command := _name(pid)).startswith(LAUNCHERS):
+    while (command := _proc_text(f"{pid}/comm").strip()).startswith(LAUNCHERS):
         eldest, name, pid = pid, command, int(stat_fields(pid)[1])  # proc(5): the state, then the parent
     ticks = process_start(eldest)
-    if ticks is None:
-        return float("nan"), name
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK"), name
+    started = math.nan if ticks is None else ticks / os.sysconf("SC_CLK_TCK")
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started, name
 
 
-def _name(pid: int) -> str:
-    """Return the name of a process's program; nothing if there is none."""
+def _proc_text(place: str) -> str:
+    """Return a file in /proc; nothing if there is none."""
     try:
-        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
+        return Path("/proc", place).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""

@@ -51,7 +51,7 @@ class BenchConfig:
         if len(asked) > 1:
             raise ConfigError(f"{' and '.join(asked)}: exclude each other; give one of them")
         if self.sizes and not self.sync_only:
-            raise ConfigError("sizes: are of vectors that --sync-only sums; add it, or leave --sizes out")
+            raise ConfigError("sizes: only --sync-only takes them; add it, or leave --sizes out")
         if 0 < self.rows < self.batch:
             raise ConfigError(f"rows: got {self.rows}; allowed is at least one batch, {self.batch}, or 0")
         _ = self.vector_sizes, self.run_config(self.batch)
@@ -125,7 +125,7 @@ def parse_compare(
     ``known``: name and help line of what a run's mode may be; ``modes``: those to compare. Raises ConfigError.
     """
     if any(text == "--mode" or text.startswith("--mode=") for text in arguments):
-        raise ConfigError("mode: is of a run; a comparison takes --modes, with commas between them")
+        raise ConfigError("mode: is an option of runs; a comparison takes --modes, with commas between them")
     hidden = ("mode", "inject")
     parsed = parse_with(arguments, known, "python -m workers.compare", COMPARE, CompareConfig, hidden=hidden)
     if isinstance(parsed, int):

@@ -78,15 +78,15 @@ def _endless(loader: BatchLoader, config: RunConfig) -> Iterator[tuple[Batch, fl
 @contextmanager
 def closing(topology: Topology) -> Iterator[ExitStack]:
     """Close at the end what was put on the stack; not if one rank alone fails, since closing is collective."""
-    stack = ExitStack()
+    stack, fault = ExitStack(), None
     try:
         yield stack
-    except JobError:
-        stack.close()
-        topology.comm.Barrier()
-        raise
+    except JobError as error:
+        fault = error
     stack.close()
     topology.comm.Barrier()
+    if fault:
+        raise fault
 
 
 def order(n: int, number: int) -> list[int]:

@@ -4,7 +4,6 @@ import copy
 import itertools
 import statistics
 import time
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from common.data.dataset import Dataset
 from common.errors import JobError
 from common.flat import Array
 from common.nn import models
+from common.nn.functional import LossStep
 from common.nn.mlp import Mlp
 from ps.comm.agreement import together
 from ps.comm.topology import Topology
@@ -87,9 +87,8 @@ def _alone(work: Workload, mode: str) -> dict[str, Any]:
         once = runner.run(steps_in(WARM_UP_S, runner.run(1)))
         forward_ends.clear()
         split = _split(runner, steps_in(SPLIT_S, once, fewest=5, most=500), forward_ends)
-        sent_bytes = runner.parts.sync.sent_bytes
-        sent = {"sent_bytes_most": machine.reduced(comm, sent_bytes, MPI.MAX),
-                "sent_bytes_all": machine.reduced(comm, sent_bytes, MPI.SUM)}  # fmt: skip
+        ops = {"sent_bytes_most": MPI.MAX, "sent_bytes_all": MPI.SUM}
+        sent = {name: machine.reduced(comm, runner.parts.sync.sent_bytes, op) for name, op in ops.items()}
         memory = machine.memory(work.topology)
     return {"start": start, "split_s": split, **sent, **memory}
 
@@ -109,17 +108,17 @@ def _split(runner: Runner, steps: int, forward_ends: list[float]) -> dict[str, f
 
 def _clocked(model: Any, forward_ends: list[float]) -> Mlp:
     """Return an Mlp with a clock between forward, which ends with the loss's gradient, and backward."""
-    loss, made = copy.copy(model.loss), model.loss.gradient
+    loss = copy.copy(model.loss)
 
-    def gradient(out: Array) -> Any:
-        inner = made(out)
+    def gradient(out: Array) -> LossStep:
+        inner = model.loss.gradient(out)
 
         def step(target: Array, scale: float) -> float:
-            total: float = inner.step(target, scale)
+            total: float = inner(target, scale)
             forward_ends.append(time.perf_counter())
             return total
 
-        return SimpleNamespace(step=step)
+        return step
 
     loss.gradient = gradient
     return Mlp(model.sizes, model.activation_name, loss)
@@ -131,7 +130,7 @@ def in_turn(work: Workload, bench: BenchConfig, *, products: bool = False) -> di
     ``products``: also measure the machine's matrix products between the rounds.
     """
     comm = work.topology.comm
-    peak = machine.Products(comm, bench.dtype) if products else None
+    product_rates = machine.product_rates(comm, bench.dtype) if products else None
     rates: list[float] = []
     with closing(work.topology) as stack:
         runners = [work.start(mode, stack) for mode in bench.mode.split(",")]
@@ -139,13 +138,13 @@ def in_turn(work: Workload, bench: BenchConfig, *, products: bool = False) -> di
         warm = steps_in(WARM_UP_S, max(runner.run(3) for runner in runners))
         once = max(runner.run(warm) for runner in runners)
         steps = bench.steps or steps_in(ROUND_S, once)
-        times: dict[str, list[float]] = {runner.mode: [] for runner in runners}
+        times = {runner.mode: list[float]() for runner in runners}
         before = [runner.parts.loader.input_s for runner in runners]
         for k in range(bench.rounds):
             for runner in (runners[i] for i in order(len(runners), k)):
                 times[runner.mode].append(runner.run(steps))
-            if peak:
-                rates.append(peak.measure())
+            if product_rates:
+                rates.append(next(product_rates))
         found: dict[str, Any] = {}
         for runner, input_s in zip(runners, before, strict=True):
             own_s = (runner.parts.loader.input_s - input_s) / (steps * bench.rounds)
@@ -157,7 +156,7 @@ def in_turn(work: Workload, bench: BenchConfig, *, products: bool = False) -> di
             }
             losses[runner.mode] = _mean_loss(work, runner)
     result = {"steps": steps, "losses": losses, "modes": found}
-    return {**result, "peak_flops": statistics.median(rates)} if peak else result
+    return {**result, "peak_flops": statistics.median(rates)} if rates else result
 
 
 def _mean_loss(work: Workload, runner: Runner) -> float:

@@ -121,10 +121,9 @@ def train(runner: Runner, steps: int) -> dict[str, Any]:
     times = runner.parts.timer.close_epoch()
     losses, elapsed = clocks.losses, clocks.end - clocks.start
     rows = np.resize(np.roll(sync.row_counts.total, -DROPPED), steps)
-    compute_s = elapsed[-1] - times.sync_s - input_s
-    names = ("compute_s", "reduce_s", "input_s", "wait_s", "transfer_s")
-    seconds = zip(names, (compute_s, reduce_s, input_s, times.wait_s, times.transfer_s), strict=True)
-    means = {name: machine.reduced(comm, own, MPI.SUM) / (comm.size * steps) for name, own in seconds}
+    seconds = {"compute_s": elapsed[-1] - times.sync_s - input_s, "reduce_s": reduce_s, "input_s": input_s,
+               "wait_s": times.wait_s, "transfer_s": times.transfer_s}  # fmt: skip
+    means = {name: machine.reduced(comm, own, MPI.SUM) / (comm.size * steps) for name, own in seconds.items()}
     comm.Allreduce(MPI.IN_PLACE, losses)
     comm.Allreduce(MPI.IN_PLACE, elapsed, MPI.MAX)
     exchange_s = means["transfer_s"] + means["reduce_s"]

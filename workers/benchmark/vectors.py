@@ -38,7 +38,7 @@ RAW = "MPI_Allreduce"
 
 
 class SwitchedSgd(Sgd):
-    """SGD that can be told to leave the parameters alone: then a step is only the sum."""
+    """SGD that can leave the parameters alone, so that a step is only the sum."""
 
     on = True
     updates = 0
@@ -113,8 +113,7 @@ class VectorSums:
                 runner.time(2, update=True)
             once = machine.slowest(comm, time.perf_counter() - start) / (4 * len(runners))
             count = self.sums or steps_in(ROUND_S, once, fewest=3, most=MOST)
-            sum_s: dict[str, list[float]] = {runner.mode: [] for runner in runners}
-            step_s: dict[str, list[float]] = {runner.mode: [] for runner in runners}
+            sum_s, step_s = ({runner.mode: list[float]() for runner in runners} for _ in range(2))
             for k in range(self.rounds):
                 for runner in (runners[i] for i in order(len(runners), k)):
                     sum_s[runner.mode].append(runner.time(count, update=False)[0])
@@ -140,7 +139,7 @@ class VectorSums:
         local = self.topology.local
         vectors = 1 + 2 * len(self.modes)  # each mode has parameters and a gradient
         needed = local.size * vectors * n * np.dtype(self.dtype).itemsize
-        there = machine.available_bytes() if local.rank == 0 else 0
+        there = machine.reported_bytes("meminfo", "MemAvailable") if local.rank == 0 else 0
         if 0 < there < needed:
             raise RankwiseError(
                 f"this node needs {needed / 1e9:.4g} GB for sums of {n:,} numbers, {there / 1e9:.4g} GB are available; "

@@ -42,7 +42,7 @@ def parse(text: str) -> tuple[Fault, ...]:
     for i, fault in enumerate(faults):
         if any((fault.kind, fault.rank) == (other.kind, other.rank) for other in faults[:i]):
             whose = "" if fault.rank is None else f" of rank {fault.rank}"
-            raise ConfigError(f"inject: {fault.kind}{whose} stands there twice; ask for it once")
+            raise ConfigError(f"inject: {fault.kind}{whose} is given twice; give it once")
     return faults
 
 
@@ -81,7 +81,7 @@ def _fault(text: str) -> Fault:
         if name not in names:
             raise ConfigError(unknown_value(what, name[:80], names))
         if name in values:
-            raise ConfigError(f"{what}: {name} stands there twice; give it once")
+            raise ConfigError(f"{what}: {name} is given twice; give it once")
         values[name] = _number(f"{what}: {name}", name, value)
     if "rank" in names and "rank" not in values:
         raise ConfigError(f"{what}: rank is missing; write {usage}")

@@ -2,21 +2,23 @@
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from common.config import OPTIONS, RunConfig, option, unknown_value
+from common.config import OPTIONS, RunConfig, from_dict, option, unknown_value
 from common.data import sources
-from common.errors import ConfigError
-from workers.launch import cli, fault_spec, resume_options
+from common.errors import ConfigError, RankwiseError
+from common.run_files import LOG_NAME
+from ps.coordinator import run_folder
+from workers.launch import cli, fault_spec
 
 HELP = "Train a model on all ranks of an MPI job: mpirun -np 4 python -m workers.run --mode allreduce"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigFile:
-    """Where more options stand."""
+    """The option that names a file of more options."""
 
     config: str = option("", "a TOML file of these options")
 
@@ -33,7 +35,7 @@ def parse(arguments: list[str], modes: Mapping[str, str]) -> RunConfig | int:
 def parse_with(
     arguments: list[str], modes: Mapping[str, str], name: str, text: str, *more: type, hidden: tuple[str, ...] = ()
 ) -> tuple[RunConfig, dict[str, Any]] | int:
-    """Do the same for a command that has options besides a run's, in ``more`` dataclasses; return those by name.
+    """Do the same for a command with options besides a run's, in ``more`` dataclasses; return those by name, too.
 
     ``name``, ``text``, ``hidden``: what the help says and leaves out.
     """
@@ -44,13 +46,13 @@ def parse_with(
         return values
     given = read_file(_expanded("config", values["config"])) if values["config"] else {}
     output = values["output"] or str(given.get("output", ""))
-    saved = resume_options.saved_config(values["resume"], output) if values["resume"] else {}
+    saved = saved_config(values["resume"], output) if values["resume"] else {}
     if given or saved:
         again = cli.parse(command, arguments, {**saved, **given})
         assert not isinstance(again, int)
         values = again
     config = _checked({name: values.pop(name) for name in OPTIONS}, modes)
-    resume_options.check_same(saved, config)
+    _check_same(saved, config)
     del values["config"]
     return config, values
 
@@ -74,6 +76,36 @@ def read_file(path: Path) -> dict[str, Any]:
         values[name] = tuple(value) if isinstance(value, list) else value
         OPTIONS[name].check(values[name])
     return values
+
+
+def saved_config(resume: str, output: str) -> dict[str, Any]:
+    """Return the options of the run to resume, without those that belong to its last job alone.
+
+    Nothing if there is no such run. Raises RankwiseError.
+    """
+    folder = run_folder.find(resume, output)
+    if folder is None:
+        return {}
+    values = run_folder.last_config(folder / LOG_NAME)
+    known = isinstance(values, dict) and values.keys() <= OPTIONS.keys()
+    if not known or not isinstance(values.get("hidden"), list):
+        raise RankwiseError(f"resume: the log of {folder} holds no configuration that this version knows")
+    checked = asdict(from_dict(RunConfig, {**values, "resume": ""}))
+    return {name: value for name, value in checked.items() if OPTIONS[name].on_resume != "own"}
+
+
+def _check_same(saved: dict[str, Any], config: RunConfig) -> None:
+    """Raise ConfigError if an option differs that must not."""
+    same = [name for name in saved if OPTIONS[name].on_resume == "same"]
+    changed = [
+        f"{name}: {saved[name]!r} then, {now!r} now" for name in same if saved[name] != (now := getattr(config, name))
+    ]
+    if changed:
+        free = ", ".join(name for name, option in OPTIONS.items() if option.on_resume != "same")
+        raise ConfigError(
+            f"resume: other options than the run's ({'; '.join(changed)}); leave them out, or start a new run; what "
+            f"may change is {free}"
+        )
 
 
 def _expanded(name: str, text: str) -> Path:

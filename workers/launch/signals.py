@@ -56,8 +56,3 @@ class StopFlag:
         """Ignore signals from here on: ``srun -K1`` ends all ranks at the first bad exit code, which must stay ours."""
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
-
-
-def name(number: int) -> str:
-    """Return SIGTERM for 15, and so on."""
-    return signal.Signals(number).name

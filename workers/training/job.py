@@ -1,5 +1,6 @@
 """One training job as every rank runs it: epoch by epoch, then leave together."""
 
+import signal
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,7 +25,7 @@ from ps.text.formatting import named_metric
 from ps.text.terminal import say
 from workers.checkpoint.checkpointing import Checkpointing
 from workers.checkpoint.job_state import JobState
-from workers.launch import signals
+from workers.launch.signals import StopFlag
 from workers.training.epoch_totals import EpochTotals
 from workers.training.loop import Trainer
 from workers.training.membership import Membership
@@ -56,7 +57,7 @@ class Job:
     step_faults: StepFaults
     totals: EpochTotals | None
     membership: Membership | None
-    stop: signals.StopFlag
+    stop: StopFlag
     rank_status: RankStatus
     threads: tuple[int, str]
     row: RankRow
@@ -167,7 +168,7 @@ class Job:
         self.rank_status.enter("checkpoint")
         self.checkpointing.save(sums, closed=closed, wait=True)
         signalled = allgather(self.comm, self.stop.signal)
-        asked = {str(rank): signals.name(number) for rank, number in enumerate(signalled) if number}
+        asked = {str(rank): signal.Signals(number).name for rank, number in enumerate(signalled) if number}
 
         def note() -> None:
             self.seat.event("stop", epoch=epoch, step=steps, signals=asked)
