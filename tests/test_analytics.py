@@ -77,7 +77,7 @@ def test_the_only_rank_has_no_others() -> None:
     assert found["share_all"] == pytest.approx([1])
     assert found["cosine_all"] == pytest.approx([1])
     assert found["leave_one_out_all"] == [None]
-    assert epoch_metrics.NoiseScale().update(list(found["noise_trace"].values()), [0.0]) is None
+    assert epoch_metrics.NoiseScale().update({**found, "noise_gradient_sq": {"w": 0.0}}) is None
     assert epoch_metrics.bus_bandwidth(8.0, 1, 1.0) is None
 
 
@@ -102,11 +102,14 @@ def test_noise_scale_is_unbiased_for_uneven_rows() -> None:
 
 
 def test_noise_scale_is_smoothed_before_it_is_divided() -> None:
+    def estimates(trace: float, gradient_sq: float) -> dict[str, dict[str, float]]:
+        return {"noise_trace": {"w": trace}, "noise_gradient_sq": {"w": gradient_sq}}
+
     noise = epoch_metrics.NoiseScale()
-    assert noise.update([10.0], [0.5]) == pytest.approx(20)
-    assert noise.update([20.0], [1.5]) == pytest.approx((0.8 * 2 + 4) / (0.8 * 0.1 + 0.3))
-    assert noise.update([0.0], [0.0]) is None
-    assert epoch_metrics.NoiseScale().update([1.0], [-1.0]) is None
+    assert noise.update(estimates(10.0, 0.5)) == pytest.approx(20)
+    assert noise.update(estimates(20.0, 1.5)) == pytest.approx((0.8 * 2 + 4) / (0.8 * 0.1 + 0.3))
+    assert noise.update(estimates(0.0, 0.0)) is None
+    assert epoch_metrics.NoiseScale().update(estimates(1.0, -1.0)) is None
 
 
 def test_squares_beyond_float32_are_measured_all_the_same() -> None:

@@ -244,7 +244,7 @@ def test_forged_values_are_refused(tmp_path: Path, place: str, value: object) ->
     adam = optimizers.build(RunConfig(optimizer="adam"), [flat.param_vector])
     state: Any = SimpleNamespace(flat=flat, optimizer=adam, vectors=lambda: list(adam.state().items()))
     with pytest.raises(RankwiseError, match=r"^resume: .*checkpoint-5.npz"):
-        open_origin(tmp_path).checkpoint.saved_state(state, 13)  # type: ignore[union-attr]
+        open_origin(tmp_path, 0).checkpoint.saved_state(state, 13)  # type: ignore[union-attr]
 
 
 def test_a_forged_checkpoint_is_one_message(tmp_path: Path, done: Path) -> None:
@@ -265,7 +265,7 @@ def test_a_forged_checkpoint_is_one_message(tmp_path: Path, done: Path) -> None:
 def test_a_log_that_was_not_begun_is_refused_with_what_to_do(tmp_path: Path, left: bytes) -> None:
     """A kill between making the log and writing its first record leaves it."""
     (tmp_path / LOG_NAME).write_bytes(left)
-    for read in (lambda: saved_config(str(tmp_path), ""), lambda: open_origin(tmp_path)):
+    for read in (lambda: saved_config(str(tmp_path), ""), lambda: open_origin(tmp_path, 0)):
         with pytest.raises(RankwiseError, match=r"^resume: .* holds no record, .* start a new run") as caught:
             read()
         assert LOG_NAME in str(caught.value)

@@ -42,7 +42,7 @@ def _train(context: process.Context) -> int:
         topology = Topology(comm, config.ranks_per_node)
         watchdog.open(topology, config)
         # nothing here holds the origin: a checkpoint in it is as large as the model
-        job = prepare(topology, config, find_origin(comm, config, rank_status), context.stop, rank_status, seat)
+        job = prepare(context, topology, config, find_origin(comm, config, rank_status), seat)
         watchdog.report_to(seat.coordinator, comm.size)
         code = survivors.train(job) if config.elastic else job.train()
     except JobError as error:

@@ -52,6 +52,9 @@ class Dataset:
     initial: dict[str, Array] | None
     rows: Array = field(default_factory=lambda: np.empty((0, 1)))
     """(n, n_features + 1), once scaled: ``x``, which then is a view of it, and a column of ones for the biases."""
+    mean: Array = field(default_factory=lambda: np.empty(0))
+    deviation: Array = field(default_factory=lambda: np.empty(0))
+    """(n_features,) each, once scaled: what was taken off the features, and what they were divided by."""
 
     @property
     def n_targets(self) -> int:
@@ -87,6 +90,7 @@ class Dataset:
 
         Raises DataError if a number is too large for it.
         """
+        self.mean, self.deviation = mean, deviation
         self.rows = np.ones((len(self.x), self.x.shape[1] + 1), dtype)
         scaled = self.rows[:, :-1]
         with np.errstate(over="ignore", invalid="ignore"):  # checked below

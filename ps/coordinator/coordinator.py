@@ -93,29 +93,18 @@ class Coordinator:
             "at": time.time(),
         }
 
-    def recall(self, memory: dict[str, Any]) -> None:
-        """Take up what an earlier job's coordinator knew. Findings in the log are not said again. Raises LogError."""
+    def recall(self, memory: dict[str, Any], last: Record | None = None) -> None:
+        """Take up what an earlier coordinator knew. Findings in the log are not reported again. Raises LogError.
+
+        ``memory``: as much of ``memory()`` as is known. ``last``: the record of the last epoch.
+        """
         self.findings.recall(self.log.path)
-        if not memory:
-            return
-        self.epochs = memory["epochs"]
-        self.best_loss = math.inf if memory["best_loss"] is None else memory["best_loss"]
-        self.best_epoch = memory["best_epoch"]
-        self.noise.trace, self.noise.gradient_sq = memory["noise"]
-        self.started -= memory["elapsed_s"]
-
-    def continue_clock(self, seconds: float) -> None:
-        """Count so many seconds, in which another rank was the coordinator, to the time since training was set up."""
-        self.started -= seconds
-
-    def adopt(self, record: Record, *, reported: bool) -> dict[str, bool]:
-        """Count an epoch that the coordinator before wrote and did not announce; return what ``judge`` does."""
-        self.noise.update(*(list(record[name].values()) for name in ("noise_trace", "noise_gradient_sq")))
-        return self.judge(record, reported=reported)
-
-    def remember(self, record: Record | None) -> None:
-        """Take up the last epoch of the log, if there is one."""
-        self.last = record or {}
+        self.last = last or {}
+        known = {"epochs": 0, "best_loss": None, "best_epoch": 0, "noise": (0.0, 0.0), "elapsed_s": 0.0, **memory}
+        self.epochs, self.best_epoch = known["epochs"], known["best_epoch"]
+        self.best_loss = math.inf if known["best_loss"] is None else known["best_loss"]
+        self.noise.trace, self.noise.gradient_sq = known["noise"]
+        self.started -= known["elapsed_s"]
 
     def rebind(self, facts: dict[str, Any]) -> None:
         """Coordinate other ranks from here on, which have new numbers. Raises LogError."""
@@ -160,8 +149,7 @@ class Coordinator:
             return {"stop": False, "improved": False, "diverged": diverged}
         facts = {"epoch": epoch, **facts, "elapsed_s": time.perf_counter() - self.started}
         record = epoch_record(table, facts, self.names, self.gradient_bytes)
-        traces, squares = (list(record[name].values()) for name in ("noise_trace", "noise_gradient_sq"))
-        record["noise_scale"] = self.noise.update(traces, squares)
+        record["noise_scale"] = self.noise.update(record)
         record["validation_loss"] = record["validation_metric"] = None
         if n_validation:
             losses, correct = table["validation_loss_sum"].sum(), table["validation_correct"].sum()

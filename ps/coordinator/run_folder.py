@@ -1,15 +1,12 @@
-"""The folder of a new run."""
+"""The folder of a run: made for a new one, and cleared of what an earlier job left."""
 
 import contextlib
 import os
 import re
 from pathlib import Path
-from typing import Any
 
 from common.errors import RankwiseError
-from common.run_files import CONFIG_NAME, FAILURE_NAME, LOG_NAME, OUTPUT_NAMES, RUNS, checkpoints_in, log_path, new_run
-from ps.logfile.reader import LogReader
-from ps.logfile.records import Record
+from common.run_files import CONFIG_NAME, FAILURE_NAME, LOG_NAME, OUTPUT_NAMES, new_run
 from ps.text.terminal import warn
 
 
@@ -63,34 +60,6 @@ def put_failure_aside(folder: Path) -> None:
     (folder / FAILURE_NAME).rename(folder / f"failure-{max(taken, default=0) + 1}.txt")
 
 
-def header_of(log: Path) -> Record:
-    """Return the first record of a log. Raises RankwiseError."""
-    for record in LogReader(log).records():
-        return record
-    raise RankwiseError(
-        f"resume: {log} holds no record, for the job before ended while it made the log, and nothing was trained; "
-        f"start a new run, in the same folder once {log.name} and config.toml are removed"
-    )
-
-
-def last_config(log: Path) -> Any:
-    """Return the configuration of the last job that wrote to a log. Raises RankwiseError."""
-    config = header_of(log).get("config")
-    for record in LogReader(log).records():
-        if record["kind"] == "event" and record.get("what") == "resume":
-            config = record.get("config", config)
-    return config
-
-
-def is_done(log: Path) -> bool:
-    """Say whether a run came to its end. Raises LogError."""
-    done = False
-    for record in LogReader(log).records():
-        if record["kind"] == "end":
-            done = record.get("status") == "ok"
-    return done
-
-
 def tidy(folder: Path) -> None:
     """Put away what an earlier job left: its failure message, and files it was writing when it ended."""
     if (folder / FAILURE_NAME).exists():
@@ -99,38 +68,3 @@ def tidy(folder: Path) -> None:
         for left in folder.glob(pattern):
             with contextlib.suppress(OSError):
                 left.unlink()
-
-
-def find(resume: str, output: str) -> Path | None:
-    """Return the folder of the run to go on with.
-
-    ``auto`` takes ``output``, or else the newest run under runs/ that has a checkpoint and is not done; None if there
-    is none. Raises RankwiseError where a run is named that is not there.
-    """
-    if resume != "auto":
-        return log_path(Path(resume).expanduser()).parent
-    if output:
-        folder = Path(output).expanduser()
-        return folder if (folder / LOG_NAME).is_file() else None
-    return newest(RUNS)
-
-
-def newest(folder: Path) -> Path | None:
-    """Return the run written to last of those that can go on."""
-    try:
-        runs = [
-            run
-            for run in folder.iterdir()
-            if not run.is_symlink() and (run / LOG_NAME).is_file() and checkpoints_in(run)
-        ]
-        runs.sort(key=lambda run: (run / LOG_NAME).stat().st_mtime, reverse=True)
-    except OSError:
-        return None
-    return next((run for run in runs if _can_go_on(run / LOG_NAME)), None)
-
-
-def _can_go_on(log: Path) -> bool:
-    try:
-        return not is_done(log)
-    except RankwiseError:
-        return False

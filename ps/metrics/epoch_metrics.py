@@ -82,12 +82,15 @@ class NoiseScale:
     def __init__(self) -> None:
         self.trace = self.gradient_sq = 0.0
 
-    def update(self, traces: list[Ratio], gradient_sqs: list[Ratio]) -> Ratio:
+    def update(self, record: Mapping[str, Any]) -> Ratio:
         """Return the rows a step beyond which more ranks stop paying; None while it is not known.
 
-        ``traces``, ``gradient_sqs``: the epoch's estimates by parameter.
+        ``record``: an epoch's, with estimates by parameter.
         """
-        trace, gradient_sq = (sum(math.nan if v is None else v for v in values) for values in (traces, gradient_sqs))
+        trace, gradient_sq = (
+            sum(math.nan if v is None else v for v in record[name].values())
+            for name in ("noise_trace", "noise_gradient_sq")
+        )
         if not (math.isfinite(trace) and math.isfinite(gradient_sq)) or (trace == 0 and gradient_sq == 0):
             return None
         self.trace = self.KEEP * self.trace + (1 - self.KEEP) * trace

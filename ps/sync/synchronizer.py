@@ -39,12 +39,26 @@ class SyncSetup:
     make_optimizer: Callable[[RunConfig, Sequence[Array]], Optimizer] = optimizers.build
 
 
-class Synchronizer(Protocol):
-    """How a mode makes one training out of many: made once per run, with the memory training happens in."""
+class TrainingStep(Protocol):
+    """What the training loop needs of a synchroniser, or of what stands between it and one."""
 
     flat: Flat
-    state: TrainingState
     meter: StepMeter
+
+    def backward(self, batch: Batch, lr: float, *, sample: bool) -> float:
+        """Compute this rank's gradient; return its sum of losses."""
+
+    def step(self, batch: Batch, loss_sum: float, *, stop: bool, sample: bool, save: bool = False) -> int:
+        """Exchange and update; return what any rank asked for, as bits. Raises StepError on all ranks."""
+
+    def not_finite(self, batch: Batch) -> list[str]:
+        """Return the parameters whose gradient on this rank, in the step that has just failed, is not finite."""
+
+
+class Synchronizer(TrainingStep, Protocol):
+    """How a mode makes one training out of many: made once per run, with the memory training happens in."""
+
+    state: TrainingState
     row_counts: RowCounts
     """How many rows each step has, and where they lie."""
     sent_bytes: int
@@ -60,15 +74,6 @@ class Synchronizer(Protocol):
 
     def seek(self, step: int) -> None:
         """Begin an epoch at a step of it."""
-
-    def backward(self, batch: Batch, lr: float, *, sample: bool) -> float:
-        """Compute this rank's gradient; return its sum of losses."""
-
-    def step(self, batch: Batch, loss_sum: float, *, stop: bool, sample: bool, save: bool = False) -> int:
-        """Exchange and update; return what any rank asked for, as bits. Raises StepError on all ranks."""
-
-    def not_finite(self, batch: Batch) -> list[str]:
-        """Return the parameters whose gradient on this rank, in the step that has just failed, is not finite."""
 
     def close(self) -> None:
         """Give back what MPI holds; nothing may be under way. Collective."""

@@ -32,11 +32,13 @@ from workers.benchmark.options import BenchConfig  # noqa: E402
 from workers.benchmark.steps import prepare  # noqa: E402
 from workers.checkpoint.resume import Origin  # noqa: E402
 from workers.launch.blas_threads import limit_threads  # noqa: E402
+from workers.launch.process import Context  # noqa: E402
 from workers.launch.signals import StopFlag  # noqa: E402
 from workers.training import loop  # noqa: E402
 from workers.training.build import assemble  # noqa: E402
 from workers.training.job import Job  # noqa: E402
-from workers.training.setup import make_job, open_log  # noqa: E402
+from workers.training.setup import open_log  # noqa: E402
+from workers.training.task import Task  # noqa: E402
 
 TURN_S = 0.15
 """Whole epochs that fill so much make a turn."""
@@ -156,11 +158,10 @@ def main() -> None:
     rank_status = RankStatus()
     stop = StopFlag(rank_status.cells, comm.Abort)
     work = prepare(topology, bench, bench.batch, stop)
-    data, model = work.data, work.model
-    parts = assemble(config.mode, topology, config, data, model)
-    trained = data, (np.zeros(data.x.shape[1]), np.ones(data.x.shape[1])), model
-    seat, origin = CoordinatorSeat(), Origin()
-    job = make_job(topology, config, origin, trained, parts, parts.sync, stop, rank_status, seat, threads)
+    training_task = Task(config, work.data, work.model)
+    parts = assemble(config.mode, topology, training_task)
+    context, origin = Context(comm, [], stop, rank_status), Origin()
+    job = Job(context, training_task, parts, origin.state, CoordinatorSeat(), threads)
     open_log(job, topology, origin, {"mode": config.mode, **parts.sync.facts(), "trials": None})
     loops = Loops(job)
     with mock.patch.object(loop, "sampled_steps", loops.sampled_steps):

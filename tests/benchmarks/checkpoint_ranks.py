@@ -58,7 +58,7 @@ class TimedSync:
         loss: float = self.inner.backward(batch, lr, sample=sample)
         return loss
 
-    def step(self, batch: Batch, loss_sum: float, *, stop: bool, sample: bool, save: bool) -> int:
+    def step(self, batch: Batch, loss_sum: float, *, stop: bool, sample: bool, save: bool = False) -> int:
         """End a step, and note how long it took."""
         asked: int = self.inner.step(batch, loss_sum, stop=stop, sample=sample, save=save)
         now = time.perf_counter()

@@ -1,7 +1,7 @@
 """The project's own side: the ordinary training loop of a mode, on rows and weights that all peers get."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import workers  # noqa: F401  # before NumPy, as the training process imports it
 from workers.launch.mpi import start_mpi
@@ -25,6 +25,7 @@ from ps.sync.synchronizer import SyncSetup  # noqa: E402
 from tests.benchmarks.work import SUMS, Layers, Task, measure, time_sums  # noqa: E402
 from workers.launch.blas_threads import limit_threads  # noqa: E402
 from workers.training.loop import Trainer  # noqa: E402
+from workers.training.task import Task as TrainingTask  # noqa: E402
 
 NOTHING: Any = None
 
@@ -75,9 +76,8 @@ class Training:
             self.rows, self.y, self.model.loss.encode, self.work.sizes[-1], counts, lambda epoch: order, fixed=True,
             allocate=self.sync.allocate_rows,
         )  # fmt: skip
-        return Trainer(
-            self.config, NOTHING, self.model, loader, self.sync, Nothing(), RankStatus(), Nothing(), Nothing()
-        )
+        task, nothing = TrainingTask(self.config, NOTHING, self.model), cast("Any", Nothing())
+        return Trainer(task, loader, self.sync, nothing, RankStatus(), nothing, nothing)
 
     def run(self, steps: int) -> None:
         """Take steps by whole epochs; fewer, at the start, one by one, none of them sampled, as in a long epoch."""

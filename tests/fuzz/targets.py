@@ -17,7 +17,7 @@ from common.errors import RankwiseError
 from common.flat import Flat
 from common.nn import optimizers
 from common.run_files import LOG_NAME
-from ps.coordinator import run_folder
+from ps.coordinator import earlier_run
 from ps.coordinator.coordinator import Coordinator
 from ps.findings.detectors import Findings
 from ps.logfile.reader import LogReader
@@ -75,8 +75,8 @@ def _read_log(log: Path) -> None:
     for act in (
         lambda: list(LogReader(log).records()),
         lambda: list(LogReader(log, Check()).records()),
-        lambda: run_folder.is_done(log),
-        lambda: run_folder.header_of(log),
+        lambda: earlier_run.is_done(log),
+        lambda: earlier_run.header_of(log),
         lambda: show(log.parent, every=True),
     ):
         with own_errors_only(), contextlib.redirect_stdout(io.StringIO()):
@@ -116,16 +116,15 @@ def _read_checkpoint(folder: Path) -> None:
     with own_errors_only():
         checkpoint_file.load(folder / "checkpoint-5.npz")
     with own_errors_only():
-        read = resume.open_origin(folder)
-        origin = resume.Origin.from_facts(msgpack.unpackb(msgpack.packb(read.facts())), read.checkpoint)
-        origin.job_state(RunConfig(patience=2))
+        read = resume.open_origin(folder, patience=2)
+        origin = resume.Origin.from_dict(msgpack.unpackb(msgpack.packb(read.as_dict())))
         coordinator: Any = SimpleNamespace(log=SimpleNamespace(path=folder / LOG_NAME), started=1.0)
         coordinator.noise = epoch_metrics.NoiseScale()
         header = {**HEADER, "config": RunConfig().as_dict(), "nodes": [], "threads": {"set_by": ""}}
         coordinator.findings = Findings(header)
-        Coordinator.recall(coordinator, origin.memory)
-        if origin.checkpoint is not None:
-            adam.restore(origin.checkpoint.saved_state(state, 13).counts)
+        Coordinator.recall(coordinator, origin.state.last["memory"])
+        if read.checkpoint is not None:
+            adam.restore(read.checkpoint.saved_state(state, 13).counts)
 
 
 def fuzz_checkpoint(data: bytes, folder: Path) -> None:

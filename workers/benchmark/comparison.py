@@ -29,7 +29,7 @@ from workers.benchmark.trials import DROPPED, Trials, trial_steps, warm_up
 from workers.benchmark.vectors import VectorSums
 from workers.launch.blas_threads import limit_threads
 from workers.launch.signals import StopFlag
-from workers.training.loading import load, make_model
+from workers.training.task import load, make_model
 
 
 class ComparisonLog:
@@ -87,7 +87,7 @@ class Comparison:
     ) -> None:
         """Collective; raises JobError."""
         comm, threads = topology.comm, limit_threads(topology)
-        data, _, _ = load(comm, config, rank_status)
+        data = load(comm, config, rank_status)
         self.work = work = Workload(topology, stop, config, data, make_model(comm, config, data))
         self.options, self.rank_status = options, rank_status
         rank_status.enter("warming up")

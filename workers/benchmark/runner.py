@@ -16,6 +16,7 @@ from ps.comm.topology import Topology
 from workers.benchmark import machine
 from workers.launch.signals import StopFlag
 from workers.training.build import TrainingParts, assemble
+from workers.training.task import Task
 from workers.training.timed_steps import StepClocks, take_steps
 
 
@@ -63,7 +64,7 @@ class Workload:
 
     def start(self, mode: str, stack: ExitStack, model: Model | Mlp | None = None) -> Runner:
         """Build a mode, which ``stack`` will close, and fill its parameters. Collective; raises JobError."""
-        parts = assemble(mode, self.topology, self.config, self.data, model or self.model)
+        parts = assemble(mode, self.topology, Task(self.config, self.data, model or self.model))
         stack.callback(parts.sync.close)
         return Runner(self.topology, self.stop, self.config, parts, _endless(parts.loader, self.config))
 

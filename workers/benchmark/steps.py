@@ -95,7 +95,7 @@ def _alone(work: Workload, mode: str) -> dict[str, Any]:
 
 def _split(runner: Runner, steps: int, forward_ends: list[float]) -> dict[str, float]:
     """Return a step's parts in seconds, medians over steps, means over ranks."""
-    comm, timer = runner.topology.comm, runner.parts.timer
+    comm, timer = runner.topology.comm, runner.parts.sync.meter.timer
     clocks = runner.take(steps, clocks=True)
     forward, in_sync = np.array(forward_ends) - clocks.begin, timer.left[:steps] - timer.arrived[:steps]
     backward, update = clocks.computed - forward_ends, clocks.end - clocks.computed - in_sync

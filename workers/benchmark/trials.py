@@ -15,6 +15,7 @@ from ps.sync.modes import MODES
 from workers.benchmark import machine
 from workers.benchmark.runner import Runner, Workload, closing, steps_in
 from workers.training.environment import header_facts, timing
+from workers.training.task import Task
 
 DROPPED = 3
 """First steps of a trial, which train but are not timed: they touch memory and set up connections."""
@@ -61,10 +62,10 @@ def trial_steps(steps_per_epoch: int, step_s: float) -> int:
 def _facts(work: Workload, runner: Runner, threads: tuple[int, str]) -> dict[str, Any]:
     """Return what the log's header says of the job. Collective."""
     return {
-        **header_facts(work.topology, work.config, work.data, work.model, runner.parts.sync.flat, threads),
+        **header_facts(work.topology, Task(work.config, work.data, work.model), runner.parts.sync.flat, threads),
         "steps_per_epoch": runner.parts.loader.steps,
         "sync": {"mode": work.config.mode, **runner.parts.sync.facts(), "trials": None},
-        "timing": timing(work.topology, runner.parts.timer),
+        "timing": timing(work.topology, runner.parts.sync.meter.timer),
         "contribution": {"method": "not measured in a comparison"},
     }
 
@@ -118,7 +119,7 @@ def train(runner: Runner, steps: int) -> dict[str, Any]:
     reduce_s, input_s = sync.meter.reduce_s, loader.input_s
     clocks = runner.take(steps, clocks=True)
     reduce_s, input_s = sync.meter.reduce_s - reduce_s, loader.input_s - input_s
-    times = runner.parts.timer.close_epoch()
+    times = runner.parts.sync.meter.timer.close_epoch()
     losses, elapsed = clocks.losses, clocks.end - clocks.start
     rows = np.resize(np.roll(sync.row_counts.total, -DROPPED), steps)
     seconds = {"compute_s": elapsed[-1] - times.sync_s - input_s, "reduce_s": reduce_s, "input_s": input_s,

@@ -168,7 +168,7 @@ class VectorSums:
             rows, rows[:, :1], MeanSquaredError().encode, 1, sync.row_counts, lambda epoch: none, fixed=True,  # noqa: ARG005
             allocate=sync.allocate_rows,
         )  # fmt: skip
-        parts, batches = TrainingParts(mode, sync, timer, loader), itertools.repeat((next(loader.epoch(1)), RATE))
+        parts, batches = TrainingParts(mode, sync, loader), itertools.repeat((next(loader.epoch(1)), RATE))
         return SumRunner(self.topology, self.stop, config, parts, batches, optimizer)
 
     def _start_raw(self, n: int) -> SumRunner:
@@ -189,7 +189,7 @@ class VectorSums:
 
         sync: Any = SimpleNamespace(meter=StepMeter(timer, [n]), backward=backward, step=step)
         nothing: Any = None
-        parts, batches = TrainingParts(RAW, sync, timer, nothing), itertools.repeat((nothing, RATE))
+        parts, batches = TrainingParts(RAW, sync, nothing), itertools.repeat((nothing, RATE))
         return SumRunner(self.topology, self.stop, RunConfig(), parts, batches, SwitchedSgd([], RunConfig()))
 
 

@@ -20,11 +20,16 @@ class JobState:
     epoch: int = 1
     before: DoneBefore = field(default_factory=DoneBefore)
     decision: dict[str, Any] | None = None
-    last: dict[str, Any] = field(default_factory=dict)
+    last: dict[str, Any] = field(default_factory=lambda: {"epoch": 0, "improved": False, "memory": {}})
     skipped: tuple[int, int, int] = (0, 0, 0)
     best_kept: bool = False
     over: bool = False
     code: int | None = None
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> "JobState":
+        """Make it from what ``dataclasses.asdict`` made of one, also if that came as a message."""
+        return cls(**{**plain, "before": DoneBefore(**plain["before"]), "skipped": tuple(plain["skipped"])})
 
     def begin(self, epoch: int, before: DoneBefore | None = None) -> None:
         """Be in an epoch, of which ``before`` is done."""

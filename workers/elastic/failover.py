@@ -69,16 +69,14 @@ def _take_over(job: Job, facts: dict[str, Any]) -> None:
     What the log says goes to the job at once: a further rank may die while the others hear of it.
     """
     state, membership, coordinator = job.state, membership_of(job), _open(job, facts)
-    memory = (state.decision or state.last)["memory"]
-    coordinator.recall(memory)
+    last, memory = _last_words(coordinator.log.path), (state.decision or state.last)["memory"]
     # the time of a checkpoint may be days ago
-    coordinator.continue_clock(time.time() - max(memory.get("at", 0.0), membership.began))
-    last = _last_words(coordinator.log.path)
+    since_s = time.time() - max(memory.get("at", 0.0), membership.began)
+    coordinator.recall({**memory, "elapsed_s": memory.get("elapsed_s", 0.0) + since_s}, last.epoch)
     if state.decision is None and last.epoch and last.epoch["epoch"] == state.epoch:  # nobody heard of it
-        judged = coordinator.adopt(last.epoch, reported=last.stopping)
+        coordinator.noise.update(last.epoch)
+        judged = coordinator.judge(last.epoch, reported=last.stopping)
         state.decision = {**judged, "diverged": False, "signalled": False, "memory": coordinator.memory()}
-    else:
-        coordinator.remember(last.epoch)
     if last.status:
         state.code = EXIT_CODES.get(last.status, EXIT_ERROR)
     membership.ranks = [rank for rank in membership.ranks if rank not in last.dead]

@@ -5,8 +5,8 @@ communicators, so that nobody waits in them any more, shrink them to those alive
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any, cast
+from dataclasses import asdict
+from typing import cast
 
 import numpy as np
 from mpi4py import MPI
@@ -50,30 +50,16 @@ def train(job: Job) -> int:
     return job.state.code
 
 
-@dataclass(frozen=True, slots=True)
-class RankProgress:
-    """How far a survivor is, of which ``rank`` is the number at the job's start."""
-
-    rank: int
-    state: JobState
-
-    @property
-    def order(self) -> tuple[bool, bool, int, float, bool]:
-        """What is larger of a rank that is further."""
-        state = self.state
-        return state.code is not None, state.over, state.epoch, state.before.steps, state.decision is not None
-
-    @classmethod
-    def unpack(cls, rank: int, state: dict[str, Any]) -> "RankProgress":
-        """Make it from plain values."""
-        known = {**state, "before": DoneBefore(**state["before"]), "skipped": tuple(state["skipped"])}
-        return cls(rank, JobState(**known))
+def _order(state: JobState) -> tuple[bool, bool, int, float, bool]:
+    """Return what is larger of a rank that is further."""
+    return state.code is not None, state.over, state.epoch, state.before.steps, state.decision is not None
 
 
 class Survivors:
     """The ranks of a job that are alive.
 
-    ``places``: where each survivor is. ``copies``: what this one lacks of the parameters and the optimizer's state.
+    ``alive``: their numbers at the job's start. ``states``: how far each is. ``copies``: what this one lacks of the
+    parameters and the optimizer's state.
     """
 
     def __init__(self, job: Job) -> None:
@@ -83,7 +69,8 @@ class Survivors:
         self.own_rank = job.comm.rank
         self.membership = membership_of(job)
         self.topology = job.sync.meter.timer.topology
-        self.places: list[RankProgress] = []
+        self.alive: list[int] = []
+        self.states: list[JobState] = []
         self.error: MPI.Exception | None = None
         self.copies: list[Array] = []
         self.counts: dict[str, int] = {}
@@ -91,7 +78,7 @@ class Survivors:
     @property
     def furthest(self) -> int:
         """The first rank that is as far as any."""
-        return max(range(len(self.places)), key=lambda rank: self.places[rank].order)
+        return max(range(len(self.states)), key=lambda rank: _order(self.states[rank]))
 
     def all_through(self, act: Callable[[], object]) -> bool:
         """Do something together; say, the same on all survivors, whether all came to its end.
@@ -154,7 +141,9 @@ class Survivors:
             job.trainer.done, state.before.rows + totals.rows, state.before.loss_sum + totals.loss_sum
         )  # fmt: skip
         own = {**asdict(state), "before": asdict(done)}
-        self.places = [RankProgress.unpack(*place) for place in allgather(job.comm, [self.own_rank, own])]
+        found = allgather(job.comm, [self.own_rank, own])
+        self.alive = [rank for rank, _ in found]
+        self.states = [JobState.from_dict(state) for _, state in found]
 
     def copy_from_furthest(self) -> None:
         """Get the parameters and the optimizer's state from the furthest, if this rank is behind. Collective.
@@ -164,8 +153,8 @@ class Survivors:
         """
         self.copies, comm, state = [], self.job.comm, self.sync.state
         per_epoch, root = self.job.trainer.loader.steps, self.furthest
-        updates = [(place.state.epoch - 1) * per_epoch + place.state.before.steps for place in self.places]
-        if self.places[root].state.over or min(updates) == updates[root]:
+        updates = [(state.epoch - 1) * per_epoch + state.before.steps for state in self.states]
+        if self.states[root].over or min(updates) == updates[root]:
             return
         behind = updates[comm.rank] < updates[root]
         vectors = [np.empty_like(vector) for vector in state.live_vectors()] if behind else state.live_vectors()
@@ -180,22 +169,19 @@ class Survivors:
 
     def rebuild(self) -> None:
         """Be where the furthest are, and rebind what depends on the ranks. Collective."""
-        job, config, data, comm = self.job, self.job.config, self.job.data, self.job.comm
-        place = self.places[self.furthest].state
+        job, task, comm, place = self.job, self.job.task, self.job.comm, self.states[self.furthest]
         self._adopt(place)
-        sampler, per_epoch = make_sampler(config, data, comm.size), job.trainer.loader.steps
+        sampler, per_epoch = make_sampler(task.config, task.data, comm.size), job.trainer.loader.steps
         self.sync.rebind(self.topology, row_table(sampler))
         self.sync.seek(place.before.steps % per_epoch)
         fault_injection.count_from(self.totals.inner, (place.epoch - 1) * per_epoch + place.before.steps)
         job.checkpointing.rebind(comm)
         job.step_faults.rebind(comm)
-        job.trainer.rebind(make_loader(data, job.model, job.sync, sampler, comm.rank))
+        job.trainer.rebind(make_loader(task, job.sync, sampler, comm.rank))
         if job.state.code is None:
-            facts = header_facts(self.topology, config, data, job.model, job.sync.flat, job.threads)
-            alive = [place.rank for place in self.places]
-            known = at_root(comm, lambda: take_stock(job, alive, facts))
-            job.state.code, job.state.decision = known
-            self.membership.ranks = alive
+            facts = header_facts(self.topology, task, job.sync.flat, job.threads)
+            job.state.code, job.state.decision = at_root(comm, lambda: take_stock(job, self.alive, facts))
+            self.membership.ranks = self.alive
         if not job.state.over:  # else some have put the best parameters back
             job.step_faults.compare()
 

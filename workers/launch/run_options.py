@@ -10,7 +10,7 @@ from common.config import OPTIONS, RunConfig, from_dict, option, unknown_value
 from common.data import sources
 from common.errors import ConfigError, RankwiseError
 from common.run_files import LOG_NAME
-from ps.coordinator import run_folder
+from ps.coordinator import earlier_run
 from workers.launch import cli, fault_spec
 
 HELP = "Train a model on all ranks of an MPI job: mpirun -np 4 python -m workers.run --mode allreduce"
@@ -83,10 +83,10 @@ def saved_config(resume: str, output: str) -> dict[str, Any]:
 
     Nothing if there is no such run. Raises RankwiseError.
     """
-    folder = run_folder.find(resume, output)
+    folder = earlier_run.find_run(resume, output)
     if folder is None:
         return {}
-    values = run_folder.last_config(folder / LOG_NAME)
+    values = earlier_run.last_config(folder / LOG_NAME)
     known = isinstance(values, dict) and values.keys() <= OPTIONS.keys()
     if not known or not isinstance(values.get("hidden"), list):
         raise RankwiseError(f"resume: the log of {folder} holds no configuration that this version knows")

@@ -11,26 +11,22 @@ import numpy as np
 from mpi4py import MPI
 
 from common.config import RunConfig
-from common.data.dataset import Dataset
 from common.data.loader import Batch
 from common.errors import JobError, NotFiniteError, StepError
-from common.nn.mlp import Mlp
-from common.nn.models import Model
 from common.nn.schedules import learning_rates
 from ps.comm.topology import Topology
 from ps.sync.modes import MODES
 from workers.training.build import TrainingParts, assemble
+from workers.training.task import Task
 from workers.training.timed_steps import take_steps
 
 TRIAL_S = 0.2
 FEWEST, MOST = 3, 100
-NO_STOP = SimpleNamespace(signal=0)
+NO_STOP: Any = SimpleNamespace(signal=0)
 """Signals during the trials stop the run after its first step."""
 
 
-def pick_fastest(
-    topology: Topology, config: RunConfig, data: Dataset, model: Model | Mlp, tick: Callable[[], object]
-) -> tuple[str, list[dict[str, Any]]]:
+def pick_fastest(topology: Topology, task: Task, tick: Callable[[], object]) -> tuple[str, list[dict[str, Any]]]:
     """Return the fastest mode here, and what was measured, fastest first. Collective.
 
     A trial has parameters of its own, so nothing of it is left. Its figure is the median over the steps of the
@@ -39,18 +35,18 @@ def pick_fastest(
     """
     measured: list[dict[str, Any]] = []
     for name, mode in MODES.items():
-        if config.init == "per-rank" and not mode.replicas:
+        if task.config.init == "per-rank" and not mode.replicas:
             continue
         tick()
         try:
-            parts = assemble(name, topology, config, data, model)
+            parts = assemble(name, topology, task)
         except JobError as error:
             measured.append({"mode": name, "steps": 0, "median_s": None, "reason": str(error)})
             topology.free()
             continue
         trial: dict[str, Any] = {"mode": name, "steps": 0, "median_s": None, "reason": None}
         try:
-            times = _try(topology.comm, parts, config, tick)
+            times = _try(topology.comm, parts, task.config, tick)
             trial.update(steps=len(times), median_s=statistics.median(times))
         except StepError as fault:  # on all ranks; the run itself will say more
             trial["reason"] = "not finite" if isinstance(fault, NotFiniteError) else "replicas differ"

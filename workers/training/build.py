@@ -10,22 +10,21 @@ from common.data.dataset import Dataset
 from common.data.loader import BatchLoader
 from common.data.sampler import RowSampler
 from common.nn.mlp import Mlp
-from common.nn.models import Model
 from common.rng import Stream, generator
 from ps.comm.agreement import fingerprint, same_everywhere
 from ps.comm.topology import Topology
 from ps.metrics.sync_timer import SyncTimer
 from ps.sync.modes import MODES
 from ps.sync.synchronizer import Synchronizer, SyncSetup
+from workers.training.task import Task
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingParts:
-    """What a mode needs to train: the synchroniser, its clock, and the rows of each step."""
+    """What a mode needs to train: the synchroniser and the rows of each step."""
 
     mode: str
     sync: Synchronizer
-    timer: SyncTimer
     loader: BatchLoader
 
 
@@ -39,14 +38,14 @@ def make_sampler(config: RunConfig, data: Dataset, n_ranks: int) -> RowSampler:
     return RowSampler(len(data.train), config.batch_size, config.seed, config.rows, n_ranks)
 
 
-def assemble(mode: str, topology: Topology, config: RunConfig, data: Dataset, model: Model | Mlp) -> TrainingParts:
+def assemble(mode: str, topology: Topology, task: Task) -> TrainingParts:
     """Build a mode and fill its parameters. Collective; raises JobError."""
-    comm = topology.comm
-    sampler = make_sampler(config, data, comm.size)
+    config, rank = task.config, topology.comm.rank
+    sampler = make_sampler(config, task.data, topology.comm.size)
     timer = SyncTimer(topology, sampler.steps_per_epoch)
-    sync = MODES[mode].build(SyncSetup(topology, model, config, timer, row_table(sampler)))
-    _initialise(topology, config, data, model, sync)
-    return TrainingParts(mode, sync, timer, make_loader(data, model, sync, sampler, comm.rank))
+    sync = MODES[mode].build(SyncSetup(topology, task.model, config, timer, row_table(sampler)))
+    _initialise(topology, task, sync)
+    return TrainingParts(mode, sync, make_loader(task, sync, sampler, rank))
 
 
 def row_table(sampler: RowSampler) -> np.ndarray:
@@ -54,8 +53,9 @@ def row_table(sampler: RowSampler) -> np.ndarray:
     return np.array([sampler.counts(rank) for rank in range(sampler.size)])
 
 
-def make_loader(data: Dataset, model: Model | Mlp, sync: Synchronizer, sampler: RowSampler, rank: int) -> BatchLoader:
+def make_loader(task: Task, sync: Synchronizer, sampler: RowSampler, rank: int) -> BatchLoader:
     """Return what deals a rank its batches."""
+    data, model = task.data, task.model
     return BatchLoader(
         data.rows,
         data.y,
@@ -68,15 +68,15 @@ def make_loader(data: Dataset, model: Model | Mlp, sync: Synchronizer, sampler: 
     )
 
 
-def _initialise(topology: Topology, config: RunConfig, data: Dataset, model: Model | Mlp, sync: Synchronizer) -> None:
+def _initialise(topology: Topology, task: Task, sync: Synchronizer) -> None:
     """Fill the parameters: rank 0's everywhere, or with ``init = "per-rank"`` each rank's own."""
-    comm, flat = topology.comm, sync.flat
+    comm, flat, config, initial = topology.comm, sync.flat, task.config, task.data.initial
     if comm.rank == 0 or config.init == "per-rank":
-        if data.initial is not None and {k: v.shape for k, v in data.initial.items()} == flat.shapes:
-            for name, value in data.initial.items():
+        if initial is not None and {k: v.shape for k, v in initial.items()} == flat.shapes:
+            for name, value in initial.items():
                 flat.params[name][...] = value
         else:
-            model.init(flat.params, generator(config.seed, Stream.INIT, comm.rank))
+            task.model.init(flat.params, generator(config.seed, Stream.INIT, comm.rank))
     if config.init == "broadcast":
         sync.state.broadcast()
         digest = fingerprint(flat.param_vector).encode()

@@ -8,26 +8,22 @@ from typing import Any
 import threadpoolctl
 from mpi4py import MPI
 
-from common.config import RunConfig
-from common.data.dataset import Dataset
 from common.flat import Flat
 from common.host import affinity, boot_id, host, process_start
 from common.nn.mlp import Mlp
-from common.nn.models import Model
 from ps.comm.agreement import fingerprint
 from ps.comm.collectives import allgather
 from ps.comm.topology import Topology
 from ps.metrics.sync_timer import SyncTimer
+from workers.training.task import Task
 
 
-def header_facts(
-    nodes: Topology, config: RunConfig, data: Dataset, model: Model | Mlp, flat: Flat, threads: tuple[int, str]
-) -> dict[str, Any]:
+def header_facts(nodes: Topology, task: Task, flat: Flat, threads: tuple[int, str]) -> dict[str, Any]:
     """Return the facts, the same on every rank but for the process. Collective.
 
     ``threads``: BLAS threads of this rank, and who set them.
     """
-    comm = nodes.comm
+    comm, data, model = nodes.comm, task.data, task.model
     own = {"host": host(), "pid": os.getpid(), "cores": affinity(), "threads": threads[0], "threads_by": threads[1]}
     ranks = allgather(comm, own)
     members: dict[int, list[int]] = {}
@@ -61,7 +57,7 @@ def header_facts(
             "sha256": data.sha256,
         },
         "model": {
-            "kind": config.model,
+            "kind": task.config.model,
             "sizes": list(model.sizes) if isinstance(model, Mlp) else [],
             "loss": type(model.loss).__name__,
             "parameters": {name: list(shape) for name, shape in flat.shapes.items()},

@@ -3,7 +3,7 @@
 from common.data.loader import Batch
 from common.errors import StepError
 from common.flat import Slot
-from workers.training.loop import TrainingStep
+from ps.sync.synchronizer import TrainingStep
 
 LOSS_SUM = int(Slot.LOSS_SUM)
 
@@ -35,7 +35,7 @@ class EpochTotals:
         self.begun = True
         return self.inner.backward(batch, lr, sample=sample)
 
-    def step(self, batch: Batch, loss_sum: float, *, stop: bool, sample: bool, save: bool) -> int:
+    def step(self, batch: Batch, loss_sum: float, *, stop: bool, sample: bool, save: bool = False) -> int:
         """See Synchronizer."""
         try:
             asked = self.inner.step(batch, loss_sum, stop=stop, sample=sample, save=save)

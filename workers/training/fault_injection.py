@@ -1,5 +1,6 @@
 """Brings faults into a run that ask for them (workers/launch/fault_spec.py), to show and test what finds them."""
 
+import dataclasses
 import os
 import signal
 import time
@@ -8,15 +9,15 @@ from typing import NoReturn
 import numpy as np
 
 from common.config import RunConfig
-from common.data.dataset import Dataset, Rows
+from common.data.dataset import Dataset
 from common.data.loader import Batch
 from common.data.sampler import RowSampler
 from common.errors import ConfigError
 from common.step_times import BACKWARD
 from ps.coordinator.coordinator import Coordinator
+from ps.sync.synchronizer import TrainingStep
 from ps.text.terminal import say
 from workers.launch.fault_spec import DIE, DIVERGE, HANG, NAN, SKEW, SLOW, Fault, check_steps, parse
-from workers.training.loop import TrainingStep
 
 HANG_S = 0.1
 """Slept at a time while hanging: between two sleeps Python runs signal handlers."""
@@ -55,7 +56,7 @@ class FaultySync:
                 self.meter.step_times.now[BACKWARD] = time.perf_counter()
         return loss_sum
 
-    def step(self, batch: Batch, loss_sum: float, *, stop: bool, sample: bool, save: bool) -> int:
+    def step(self, batch: Batch, loss_sum: float, *, stop: bool, sample: bool, save: bool = False) -> int:
         """See Synchronizer."""
         if (DIE, self.steps) in self.due:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -117,12 +118,12 @@ def count_from(sync: TrainingStep, done: int) -> None:
         sync.count_from(done)
 
 
-def order(faults: tuple[Fault, ...], data: Dataset) -> Rows:
-    """Return the training rows, for ``skew`` by target (the first of several): fixed shards then see parts of it."""
+def skew(faults: tuple[Fault, ...], data: Dataset) -> Dataset:
+    """Return the data, for ``skew`` with training rows by (first) target: fixed shards then see parts of its range."""
     if not any(fault.kind == SKEW for fault in faults):
-        return data.train
+        return data
     target = data.y[data.train].reshape(len(data.train), -1)[:, 0]
-    return data.train[np.argsort(target, kind="stable")]
+    return dataclasses.replace(data, train=data.train[np.argsort(target, kind="stable")])
 
 
 def announce(coordinator: Coordinator) -> None:

@@ -1,66 +1,72 @@
 """One training job as every rank runs it: epoch by epoch, then leave together."""
 
 import signal
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from mpi4py import MPI
 
-from common.config import RunConfig
-from common.data.dataset import Dataset, Rows
+from common.data.dataset import Rows
 from common.errors import EXIT_OK, EXIT_STOPPED
-from common.flat import Array
-from common.nn.mlp import Mlp
-from common.nn.models import Model
-from common.rank_status import EPOCH, RankStatus
+from common.rank_status import EPOCH
 from ps.comm.agreement import at_root
 from ps.comm.collectives import allgather
 from ps.coordinator import outputs
 from ps.coordinator.seat import CoordinatorSeat
 from ps.metrics.epoch_sums import DoneBefore, EpochSums
 from ps.metrics.rank_row import RankRow
-from ps.sync.synchronizer import Synchronizer
 from ps.text.formatting import named_metric
 from ps.text.terminal import say
 from workers.checkpoint.checkpointing import Checkpointing
 from workers.checkpoint.job_state import JobState
-from workers.launch.signals import StopFlag
+from workers.launch import fault_spec
+from workers.launch.process import Context
+from workers.training import fault_injection
+from workers.training.build import TrainingParts
 from workers.training.epoch_totals import EpochTotals
 from workers.training.loop import Trainer
 from workers.training.membership import Membership
 from workers.training.step_faults import StepFaults
+from workers.training.task import Task
 
 DEATH_NOTES_S = 1.0
 """How long to wait at the job's end for what the watchdogs have seen of ranks that died."""
 
 
-@dataclass(slots=True, kw_only=True)
 class Job:
     """What a rank holds during training; ``train`` continues from where ``state`` is.
 
-    ``scaling``: what was taken off the features and what they were divided by. ``threads``: BLAS threads of this rank,
-    and who set them. ``totals``, ``membership``: what all ranks did of the epoch, and who takes part; only with
-    ``--elastic``.
+    ``totals``, ``membership``: what all ranks did of the epoch, and who takes part; only with ``--elastic``.
     """
 
-    comm: MPI.Intracomm
-    config: RunConfig
-    data: Dataset
-    scaling: tuple[Array, Array]
-    model: Model | Mlp
-    state: JobState
-    seat: CoordinatorSeat
-    sync: Synchronizer
-    trainer: Trainer
-    checkpointing: Checkpointing
-    step_faults: StepFaults
-    totals: EpochTotals | None
-    membership: Membership | None
-    stop: StopFlag
-    rank_status: RankStatus
-    threads: tuple[int, str]
-    row: RankRow
+    def __init__(
+        self,
+        context: Context,
+        task: Task,
+        parts: TrainingParts,
+        state: JobState,
+        seat: CoordinatorSeat,
+        threads: tuple[int, str],
+    ) -> None:
+        """``threads``: BLAS threads of this rank, and who set them. Collective with ``--elastic``."""
+        self.comm, self.stop, self.rank_status = context.comm, context.stop, context.rank_status
+        self.task, self.config, self.data = task, task.config, task.data
+        self.state, self.seat, self.sync, self.threads = state, seat, parts.sync, threads
+        comm, config, steps, saved = self.comm, self.config, parts.loader.steps, parts.sync.state
+        done = (state.epoch - 1) * steps + state.before.steps
+        step = fault_injection.place(fault_spec.parse(config.inject), parts.sync, comm.rank, done)
+        self.totals = EpochTotals(step) if config.elastic else None
+        self.membership = Membership.of_all(comm) if config.elastic else None
+        self.checkpointing = Checkpointing(
+            comm, config, saved, steps, state, seat, self.rank_status.tick, mode=parts.mode,
+            data_sha256=self.data.sha256,
+        )  # fmt: skip
+        self.step_faults = StepFaults(comm, config, saved, steps, state, seat, self.rank_status)
+        self.trainer = Trainer(
+            task, parts.loader, self.totals or step, self.stop, self.rank_status, self.step_faults, self.checkpointing
+        )
+        self.row = RankRow(len(parts.sync.flat.shapes))
 
     def rebind(self, comm: MPI.Intracomm) -> None:
         """Belong to other ranks from here on; what the job consists of is rebound one by one."""
@@ -207,7 +213,8 @@ class Job:
             self.rank_status.enter("writing the model")
             self.collect_death_notes(DEATH_NOTES_S)
             unsaved, tick = self.checkpointing.failed, self.rank_status.tick
-            outputs.save(self.seat.here(), self.sync.flat, self.scaling, status, unsaved, facts, tick)
+            scaling = self.data.mean, self.data.deviation
+            outputs.save(self.seat.here(), self.sync.flat, scaling, status, unsaved, facts, tick)
             self.state.code = code
 
         at_root(self.comm, save)

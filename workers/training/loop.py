@@ -1,74 +1,26 @@
-"""The training loop of a rank; it knows only protocols of what a step needs, and no MPI."""
+"""The training loop of a rank."""
 
 import math
 import resource
 import time
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
-from common.config import RunConfig
-from common.data.dataset import Dataset, Rows
+from common.data.dataset import Rows
 from common.data.loader import Batch, BatchLoader
 from common.errors import StepError
-from common.flat import ASK_STOP, Flat
+from common.flat import ASK_STOP
 from common.nn import schedules
-from common.nn.mlp import Mlp
-from common.nn.models import Model
-from common.rank_status import AT, COMPUTE, EPOCH, EXCHANGE, N_PHASES, OUTSIDE, TICK
+from common.rank_status import AT, COMPUTE, EPOCH, EXCHANGE, N_PHASES, OUTSIDE, TICK, RankStatus
 from common.step_times import BEGIN, END, INPUT, sampled_steps
 from ps.metrics.epoch_sums import EpochSums
-from ps.metrics.step_meter import StepMeter
+from ps.sync.synchronizer import TrainingStep
+from workers.checkpoint.checkpointing import Checkpointing
+from workers.launch.signals import StopFlag
+from workers.training.step_faults import StepFaults
+from workers.training.task import Task
 
 EVALUATION_ROWS = 512
 """Rows of one forward pass in an evaluation: bounds its memory."""
-
-
-class TrainingStep(Protocol):
-    """What the loop needs of a synchroniser."""
-
-    flat: Flat
-    meter: StepMeter
-
-    def backward(self, batch: Batch, lr: float, *, sample: bool) -> float:
-        """Compute this rank's gradient; return its sum of losses."""
-
-    def step(self, batch: Batch, loss_sum: float, *, stop: bool, sample: bool, save: bool) -> int:
-        """Exchange and update; return what any rank asked for, as bits."""
-
-    def not_finite(self, batch: Batch) -> list[str]:
-        """Return the parameters whose gradient on this rank, in the step that has just failed, is not finite."""
-
-
-class StopRequest(Protocol):
-    """Whether this rank was asked to stop: ``signal`` is not 0."""
-
-    signal: int
-
-
-class Saves(Protocol):
-    """Saves the state of training in the middle of an epoch; see Checkpointing."""
-
-    due: bool
-    """Whether this rank asks for it."""
-
-    def save_in_loop(self, sums: EpochSums) -> None:
-        """Save what there is after ``sums.steps`` steps; all ranks call it there."""
-
-
-class Recovers(Protocol):
-    """Handles a step that went wrong; see StepFaults."""
-
-    def recover(self, fault: StepError, not_finite: Callable[[], list[str]]) -> bool:
-        """Say whether to take the step again, or else to leave it out. Raises JobError where training must end."""
-
-
-class Status(Protocol):
-    """Where training is, kept up to date for messages and for the watchdog; see common/rank_status.py."""
-
-    cells: "memoryview[int]"
-
-    def enter(self, phase: str) -> None:
-        """Begin a phase outside of the training loop."""
 
 
 class Trainer:
@@ -76,17 +28,15 @@ class Trainer:
 
     def __init__(
         self,
-        config: RunConfig,
-        data: Dataset,
-        model: Model | Mlp,
+        task: Task,
         loader: BatchLoader,
         sync: TrainingStep,
-        stop: StopRequest,
-        status: Status,
-        step_faults: Recovers,
-        checkpointing: Saves,
+        stop: StopFlag,
+        status: RankStatus,
+        step_faults: StepFaults,
+        checkpointing: Checkpointing,
     ) -> None:
-        self.config, self.data, self.model, self.loader, self.sync = config, data, model, loader, sync
+        self.config, self.data, self.model, self.loader, self.sync = task.config, task.data, task.model, loader, sync
         self.stop, self.status, self.step_faults, self.checkpointing = stop, status, step_faults, checkpointing
         self.batch: Batch | None = None
         self.loss_sum = 0.0

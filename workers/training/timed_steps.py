@@ -11,7 +11,8 @@ from mpi4py import MPI
 
 from common.errors import EXIT_STOPPED, JobError
 from common.flat import Array, numbers
-from workers.training.loop import StopRequest, TrainingStep
+from ps.sync.synchronizer import TrainingStep
+from workers.launch.signals import StopFlag
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ def take_steps(
     sync: TrainingStep,
     batches: Iterator[tuple[Any, float]],
     steps: int,
-    stop: StopRequest,
+    stop: StopFlag,
     *,
     clocks: bool = False,
 ) -> StepClocks:

@@ -1,7 +1,8 @@
-"""The data and the model of a job, the same on every rank."""
+"""What a job trains: its options, its data and its model, the same on every rank."""
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import msgpack
 import numpy as np
@@ -11,7 +12,6 @@ from common.config import RunConfig, is_own_model
 from common.data import sources
 from common.data.dataset import Dataset, check
 from common.errors import DataError
-from common.flat import Array
 from common.nn import custom_model, models
 from common.nn.mlp import Mlp
 from common.nn.models import Model
@@ -19,8 +19,17 @@ from common.rank_status import WAITING, RankStatus
 from ps.comm.agreement import at_root, same_everywhere, together
 
 
-def load(comm: MPI.Comm, config: RunConfig, rank_status: RankStatus) -> tuple[Dataset, Array, Array]:
-    """Read and check the data on every rank; return it with the features' mean and scale. Raises JobError."""
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is trained, in whichever mode."""
+
+    config: RunConfig
+    data: Dataset
+    model: Model | Mlp
+
+
+def load(comm: MPI.Comm, config: RunConfig, rank_status: RankStatus) -> Dataset:
+    """Read, check and scale the data on every rank. Raises JobError."""
 
     def read() -> Dataset:
         with _alone(rank_status, "reading data"):
@@ -46,7 +55,7 @@ def load(comm: MPI.Comm, config: RunConfig, rank_status: RankStatus) -> tuple[Da
     if config.standardize:
         mean, deviation = (np.array(v) for v in at_root(comm, scaling))
     together(comm, scale)
-    return data, mean, deviation
+    return data
 
 
 @contextlib.contextmanager
