@@ -29,7 +29,7 @@ from ps.logfile.validation import NUMBER, by_rank
 from ps.reader.export import csv_json
 from ps.sync.mode import CostFormula, Mode, rounds
 from ps.sync.modes import MODES, help_lines
-from ps.sync.reducer import WholePacketReducer
+from ps.sync.reducer import Reducer
 from ps.sync.replicated import ReplicatedSync
 from tests import synthetic
 from tests.ranks import Result, epochs, finish, mpirun, popen, records
@@ -161,7 +161,7 @@ def test_a_file_format_is_a_function_and_a_line(tmp_path: Path, monkeypatch: pyt
 # a mode
 
 
-class GatherSum(WholePacketReducer):
+class GatherSum(Reducer):
     """Gathers all packets on every rank, which adds them in rank order."""
 
     def sum(self) -> None:

@@ -12,8 +12,7 @@ from common.config import RunConfig
 from common.errors import JobError
 from common.rank_status import LOST, PAGE_BYTES, StatusRow
 from common.run_files import LOG_NAME, death_notes, leave_death_note
-from ps.coordinator.coordinator import Coordinator, Metric
-from ps.coordinator.seat import CoordinatorSeat
+from ps.coordinator.coordinator import Coordinator, CoordinatorSeat, Metric
 from ps.logfile.reader import LogReader
 from ps.logfile.writer import RunLog
 from ps.metrics.epoch_sums import DoneBefore
@@ -98,7 +97,7 @@ def test_training_does_not_wait_for_the_watchdogs(job: Any, run: Path, monkeypat
         job.membership.collect_death_notes(job.seat.here(), 10.0)
         assert not death_notes(run)
     assert [e["rank"] for e in events(run.parent, "death")] == [0]
-    assert failover._last_words(job.seat.here().log.path).reported == {0}
+    assert failover._logged_job(job.seat.here().log.path).reported == {0}
 
 
 def test_the_dead_of_a_node_that_is_gone_as_a_whole_are_lost_to_the_other_watchdogs(job: Any, run: Path) -> None:

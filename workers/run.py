@@ -8,7 +8,7 @@ from workers.launch import process
 if TYPE_CHECKING:
     from common.errors import JobError
     from ps.comm.topology import Topology
-    from ps.coordinator.seat import CoordinatorSeat
+    from ps.coordinator.coordinator import CoordinatorSeat
     from workers.training.job import Job
 
 
@@ -21,7 +21,7 @@ def _train(context: process.Context) -> int:
     from common.config import RunConfig
     from common.errors import JobError
     from ps.comm.topology import Topology
-    from ps.coordinator.seat import CoordinatorSeat
+    from ps.coordinator.coordinator import CoordinatorSeat
     from ps.sync.modes import help_lines
     from workers.elastic import survivors, ulfm
     from workers.launch.run_options import parse

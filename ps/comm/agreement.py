@@ -20,7 +20,8 @@ from common.run_files import write_failure_once
 from ps.comm.collectives import allgather, bcast
 
 T = TypeVar("T")
-BETTER_WORD_S = 1.0
+BETTER_CAUSE_S = 1.0
+"""How long a rank that MPI reports an error to leaves the message to others, which may know the cause."""
 
 
 @contextlib.contextmanager
@@ -39,8 +40,8 @@ def abort_on_error(comm: MPI.Comm, rank_status: RankStatus) -> Iterator[None]:
         message = f"rankwise: rank {comm.rank} on {host()}, {rank_status}: {cause}"
         if not isinstance(error, RankwiseError) or rank_status.debug:
             message = f"{traceback.format_exc()}{message}"
-        if isinstance(error, MPI.Exception):  # perhaps another rank's end, which others explain better
-            time.sleep(BETTER_WORD_S)
+        if isinstance(error, MPI.Exception):
+            time.sleep(BETTER_CAUSE_S)
         if _first_to_fail(rank_status, message):
             sys.stderr.write(message + "\n")
         sys.stdout.flush()
@@ -51,10 +52,7 @@ def abort_on_error(comm: MPI.Comm, rank_status: RankStatus) -> Iterator[None]:
 
 def _first_to_fail(rank_status: RankStatus, message: str) -> bool:
     """Keep the message in the run folder; only the rank that creates the file also prints it."""
-    if rank_status.folder is None:
-        rank_status.cells[REPORTED] = True
-        return True
-    first = write_failure_once(rank_status.folder, message)
+    first = rank_status.folder is None or write_failure_once(rank_status.folder, message)
     rank_status.cells[REPORTED] = first
     return first
 

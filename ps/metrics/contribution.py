@@ -35,17 +35,8 @@ class ContributionMeter:
     """
 
     FIELDS = (
-        "mean",
-        "own_sq",
-        "dot",
-        "own_dot",
-        "all_sq",
-        "plain_sq",
-        "without_sq",
-        "noise",
-        "noise_share",
-        "noise_sq",
-    )
+        "mean", "own_sq", "dot", "own_dot", "all_sq", "plain_sq", "without_sq", "noise", "noise_share", "noise_sq"
+    )  # fmt: skip
     PLAIN, WITHOUT = FIELDS.index("plain_sq"), FIELDS.index("without_sq")
 
     def __init__(self, sizes: list[int]) -> None:
@@ -106,14 +97,10 @@ class ContributionMeter:
         return step
 
     def _products(self, own: Array, g: Array) -> tuple[float, float, float, float]:
-        ones = self._one(own)  # a dot takes half the time of a sum
+        if len(self._ones) < len(own) or self._ones.dtype != own.dtype:
+            self._ones = np.ones(len(own), own.dtype)
+        ones = self._ones[: len(own)]  # a dot takes half the time of a sum
         return float(own.dot(ones)), float(own.dot(own)), float(own.dot(g)), float(g.dot(g))
-
-    def _one(self, block: Array) -> Array:
-        """Return as many ones as a block has numbers."""
-        if len(self._ones) < len(block) or self._ones.dtype != block.dtype:
-            self._ones = np.ones(len(block), block.dtype)
-        return self._ones[: len(block)]
 
     def measure_plain(self, plain_blocks: Iterable[tuple[int, Array]]) -> None:
         """Add |S|^2, where ranks had unequal rows, from the blocks of S."""

@@ -76,10 +76,6 @@ class SyncTimer:
         self._left[self.steps] = left
         self.steps += 1
 
-    def forget(self) -> None:
-        """Forget the times that were kept, as after steps that are no part of an epoch."""
-        self.steps = 0
-
     def close_epoch(self) -> SyncTimes:
         """Compare arrivals with the other ranks, return this rank's sums and begin again. Collective."""
         arrived, left = self.arrived[: self.steps], self.left[: self.steps]

@@ -5,11 +5,11 @@ from functools import partial
 from mpi4py import MPI
 
 from ps.sync.mode import CostFormula, Mode, rounds
-from ps.sync.reducer import WholePacketReducer
+from ps.sync.reducer import Reducer
 from ps.sync.replicated import ReplicatedSync
 
 
-class Allreduce(WholePacketReducer):
+class Allreduce(Reducer):
     """One in-place MPI_Allreduce, or several for a packet beyond what one call can count."""
 
     def sum(self) -> None:

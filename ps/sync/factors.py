@@ -66,22 +66,20 @@ def pays(layer: int, shape: tuple[int, ...], rows: int) -> bool:  # noqa: ARG001
     return rows * (n_in + n_out) <= WORTH * n_in * n_out
 
 
-class Product:
-    """Some rows of a layer's gradient over the whole batch of the node: input^T delta."""
+def product(inputs_t: Array, deltas: Array, out: Array, seconds: list[float]) -> Callable[[], Array]:
+    """Return what forms some rows of a layer's gradient over the whole batch of the node: input^T delta.
 
-    def __init__(self, inputs_t: Array, deltas: Array, buffer: Array, spent: list[float]) -> None:
-        """``inputs_t``: (rows of the gradient, batch); ``deltas``: (batch, n_out); ``buffer``: (rows, n_out).
+    ``inputs_t``: (rows of the gradient, batch); ``deltas``: (batch, n_out); ``out``: (rows, n_out). ``seconds``: one
+    number, to which the time it takes is added.
+    """
 
-        ``spent``: seconds of all products, one number.
-        """
-        self.inputs_t, self.deltas, self.buffer, self.spent = inputs_t, deltas, buffer, spent
-
-    def total(self) -> Array:
-        """Return the rows."""
+    def form() -> Array:
         begin = time.perf_counter()
-        np.matmul(self.inputs_t, self.deltas, out=self.buffer)  # np.dot would copy what is not contiguous
-        self.spent[0] += time.perf_counter() - begin
-        return self.buffer
+        np.matmul(inputs_t, deltas, out=out)  # np.dot would copy what is not contiguous
+        seconds[0] += time.perf_counter() - begin
+        return out
+
+    return form
 
 
 class FactorSync(SharedSync):
@@ -162,8 +160,8 @@ class FactorSync(SharedSync):
             first = (start - self.flat.slices[self._layers[layer][0]].start) // shape[1]
             inputs = batch.around if layer == 0 else self._inputs[layer - 1][:rows]
             deltas = self._deltas[layer][:rows, : shape[1]]
-            buffer = block.buffer.reshape(shape)
-            totals.append(Product(inputs.T[first : first + shape[0]], deltas, buffer, self._forming_s).total)
+            out = block.buffer.reshape(shape)
+            totals.append(product(inputs.T[first : first + shape[0]], deltas, out, self._forming_s))
         return totals
 
 

@@ -5,11 +5,11 @@ from functools import partial
 from mpi4py import MPI
 
 from ps.sync.mode import CostFormula, Mode, rounds
-from ps.sync.reducer import WholePacketReducer
+from ps.sync.reducer import Reducer
 from ps.sync.replicated import ReplicatedSync
 
 
-class ReduceBcast(WholePacketReducer):
+class ReduceBcast(Reducer):
     """MPI_Reduce to the coordinator, then MPI_Bcast of the result."""
 
     def sum(self) -> None:

@@ -7,10 +7,11 @@ from mpi4py import MPI
 
 from common.flat import Array, blocks
 from ps.sync.mode import CostFormula, Mode
+from ps.sync.reducer import Reducer
 from ps.sync.replicated import ReplicatedSync
 
 
-class SendRecv:
+class SendRecv(Reducer):
     """Point to point through the coordinator, in chunks from the end of the packet to its head.
 
     A worker sends a chunk as soon as backward has freed it. Rank 0 keeps two chunks per worker in flight, and
@@ -25,7 +26,7 @@ class SendRecv:
     PUSH, REPLY = 1, 2  # tags; chunks of one tag keep their order
 
     def __init__(self, comm: MPI.Comm, packet: Array, chunk_bytes: int = CHUNK_BYTES) -> None:
-        self.comm = comm.Dup()  # its own: receives wait here for a next step, and must catch nothing else
+        super().__init__(comm.Dup(), packet)  # its own: receives wait here for a next step, and must catch nothing else
         length = max(1, chunk_bytes // packet.itemsize)
         self.starts = list(range(0, len(packet), length))[::-1]
         self.chunks = blocks(packet, length)[::-1]
@@ -33,7 +34,6 @@ class SendRecv:
         self.sends: list[MPI.Request] = []
         self.done = 0  # chunks sent (worker) or summed (coordinator) in this step
         self.worker = 1  # whose chunk the coordinator adds next
-        self.sent_bytes = packet.nbytes
         if comm.rank == 0:
             self.sent_bytes *= len(self.workers)
             self.in_flight = min(2, len(self.chunks))

@@ -40,7 +40,14 @@ class Slice:
 Cut = Callable[[int, int], Iterator[BlockRange]]
 
 
-def cut(start: int, stop: int, unit: int, n_slices: int, n_local: int, into_blocks: Cut | None = None) -> list[Slice]:
+def cache_blocks(start: int, stop: int) -> Iterator[BlockRange]:
+    """Yield the blocks of a slice that is summed."""
+    for a in range(start, stop, BLOCK):
+        b = min(a + BLOCK, stop)
+        yield BlockRange(a, b, (b - a,))
+
+
+def cut(start: int, stop: int, unit: int, n_slices: int, n_local: int, into_blocks: Cut = cache_blocks) -> list[Slice]:
     """Cut a range of the vector into slices of whole units and deal them to the ranks of a node.
 
     All nodes cut alike, into as many slices as the largest node has ranks; a smaller node's ranks take several, which
@@ -49,16 +56,9 @@ def cut(start: int, stop: int, unit: int, n_slices: int, n_local: int, into_bloc
     n_units = -(-(stop - start) // unit)
     edges = [min(stop, start + n_units * j // n_slices * unit) for j in range(n_slices + 1)]
     return [
-        Slice(a, b, j, j * n_local // n_slices, tuple((into_blocks or cache_blocks)(a, b)))
+        Slice(a, b, j, j * n_local // n_slices, tuple(into_blocks(a, b)))
         for j, (a, b) in enumerate(itertools.pairwise(edges))
     ]
-
-
-def cache_blocks(start: int, stop: int) -> Iterator[BlockRange]:
-    """Yield the blocks of a slice that is summed."""
-    for a in range(start, stop, BLOCK):
-        b = min(a + BLOCK, stop)
-        yield BlockRange(a, b, (b - a,))
 
 
 def row_blocks(n_out: int, most_numbers: int) -> Cut:

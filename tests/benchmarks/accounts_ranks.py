@@ -24,7 +24,7 @@ from common.data.loader import Batch  # noqa: E402
 from common.rank_status import RankStatus  # noqa: E402
 from common.step_times import sampled_steps  # noqa: E402
 from ps.comm.topology import Topology  # noqa: E402
-from ps.coordinator.seat import CoordinatorSeat  # noqa: E402
+from ps.coordinator.coordinator import CoordinatorSeat  # noqa: E402
 from ps.sync.checksum import is_finite  # noqa: E402
 from ps.sync.replicated import ReplicatedSync  # noqa: E402
 from ps.sync.shared import SharedSync  # noqa: E402
@@ -72,7 +72,8 @@ class Loops:
         self.sampling = False
         self.job.trainer.run_epoch(self.epoch)
         self.sampling = True
-        self.job.sync.meter.timer.forget()
+        timer = self.job.sync.meter.timer
+        timer.resize(len(timer.arrived))
 
     def bare(self) -> None:
         """Only compute, sum, look for what is not finite, and update."""

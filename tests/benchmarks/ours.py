@@ -85,12 +85,12 @@ class Training:
             for _, batch in zip(range(steps), self.trainers[self.work.epoch].loader.epoch(1), strict=False):
                 loss_sum = self.sync.backward(batch, self.work.rate, sample=False)
                 self.sync.step(batch, loss_sum, stop=False, sample=False)
-            self.timer.forget()
+            self.timer.resize(self.work.epoch)
             return
         length = steps if steps in self.trainers else self.work.epoch
         for _ in range(steps // length):
             self.trainers[length].run_epoch(1)
-            self.timer.forget()  # what closing an epoch does, without its messages and log
+            self.timer.resize(self.work.epoch)  # what closing an epoch does, without its messages and log
             self.sync.meter.step_times.close_epoch()
             self.sync.meter.contributions.close_epoch()
 
@@ -120,7 +120,7 @@ def sums(task: Task, topology: Topology) -> None:
 
         def add(sync: SharedSync = sync, batch: Batch = batch, timer: SyncTimer = timer) -> None:
             sync.step(batch, 0.0, stop=False, sample=False)
-            timer.forget()
+            timer.resize(len(timer.arrived))
 
         def alone(sync: SharedSync = sync) -> None:
             sync.barrier.wait()

@@ -4,16 +4,15 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from mpi4py import MPI
 
 from common.config import RunConfig
 from ps.comm.collectives import bcast
-from ps.coordinator.seat import CoordinatorSeat
+from ps.coordinator.coordinator import CoordinatorSeat
 from ps.metrics.epoch_sums import EpochSums
-from ps.sync.training_state import SavedState, TrainingState
+from ps.sync.training_state import TrainingState
 from workers.checkpoint.content import CheckpointContent, named_arrays
 from workers.checkpoint.job_state import JobState
 from workers.checkpoint.writer import Writer
@@ -130,21 +129,16 @@ class Checkpointing:
         if saved is None or self._writer is None:
             return
         before = self.job_state.before
-        position = {
-            "epoch": self.job_state.epoch,
-            "steps": sums.steps,
-            "closed": closed,
-            "rows": before.rows + int(own[0]),
-            "loss_sum": before.loss_sum + float(own[1]),
-        }
-        self._writer.start(self._content(saved, done, position).snapshot())
-        self._set_timer(60 * self.config.checkpoint_minutes)
-
-    def _content(self, saved: SavedState, done: int, position: dict[str, Any]) -> CheckpointContent:
-        return CheckpointContent(
+        content = CheckpointContent(
             step=done,
-            position=position,
             arrays=named_arrays(self.state.flat, saved),
+            position={
+                "epoch": self.job_state.epoch,
+                "steps": sums.steps,
+                "closed": closed,
+                "rows": before.rows + int(own[0]),
+                "loss_sum": before.loss_sum + float(own[1]),
+            },
             counts=saved.counts,
             world=self.comm.size,
             mode=self.mode,
@@ -153,6 +147,8 @@ class Checkpointing:
             config=self.config.as_dict(),
             data_sha256=self.data_sha256,
         )
+        self._writer.start(content.snapshot())
+        self._set_timer(60 * self.config.checkpoint_minutes)
 
     def _has_memory(self) -> bool:
         """Say whether rank 0 gets the memory, while nobody waits for it yet."""

@@ -1,6 +1,6 @@
 """What a checkpoint holds: the one place where that is written, read and judged."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -40,21 +40,20 @@ class CheckpointContent:
     """
 
     step: int
-    position: dict[str, Any]
     arrays: dict[str, Array]
+    position: dict[str, Any]
     counts: dict[str, int]
     world: int
     mode: str
     coordinator: dict[str, Any]
     skipped: tuple[int, int, int]
-    config: dict[str, Any]
-    data_sha256: str
+    config: dict[str, Any] = field(default_factory=dict)
+    data_sha256: str = ""
 
     def snapshot(self) -> Snapshot:
         """Return what is written to a file."""
-        names = ("position", "counts", "world", "mode", "coordinator", "config", "data_sha256")
-        about = {**{name: getattr(self, name) for name in names}, "skipped": list(self.skipped)}
-        return Snapshot(self.step, self.arrays, about)
+        about = {part.name: getattr(self, part.name) for part in fields(self)}
+        return Snapshot(about.pop("step"), about.pop("arrays"), about)
 
     @classmethod
     def read(cls, snapshot: Snapshot, path: object) -> "CheckpointContent":
@@ -67,15 +66,9 @@ class CheckpointContent:
             raise RankwiseError(
                 f"resume: {path}: about{bad}; written by another version? move it away to resume from the one before"
             )
-        names = ("position", "counts", "world", "mode", "coordinator")
-        return cls(
-            step=snapshot.step,
-            arrays=snapshot.arrays,
-            skipped=tuple(about["skipped"]),
-            config=about.get("config", {}),
-            data_sha256=about.get("data_sha256", ""),
-            **{name: about[name] for name in names},
-        )
+        known = {part.name: about[part.name] for part in fields(cls) if part.name in about}
+        known["skipped"] = tuple(about["skipped"])
+        return cls(**{**known, "step": snapshot.step, "arrays": snapshot.arrays})
 
     @property
     def before(self) -> DoneBefore:

@@ -69,7 +69,7 @@ def _take_over(job: Job, facts: dict[str, Any]) -> None:
     What the log says goes to the job at once: a further rank may die while the others hear of it.
     """
     state, membership, coordinator = job.state, membership_of(job), _open(job, facts)
-    last, memory = _last_words(coordinator.log.path), (state.decision or state.last)["memory"]
+    last, memory = _logged_job(coordinator.log.path), (state.decision or state.last)["memory"]
     # the time of a checkpoint may be days ago
     since_s = time.time() - max(memory.get("at", 0.0), membership.began)
     coordinator.recall({**memory, "elapsed_s": memory.get("elapsed_s", 0.0) + since_s}, last.epoch)
@@ -98,7 +98,7 @@ def _open(job: Job, facts: dict[str, Any]) -> Coordinator:
 
 
 @dataclass(slots=True)
-class LastWords:
+class LoggedJob:
     """What the log says of this job.
 
     ``epoch``: the last one's record. ``stopping``: whether it says that training ends with that. ``status``: of its
@@ -112,9 +112,9 @@ class LastWords:
     reported: set[int] = field(default_factory=set)
 
 
-def _last_words(log: Path) -> LastWords:
+def _logged_job(log: Path) -> LoggedJob:
     """Read what the log says of this job. Raises LogError."""
-    last = LastWords()
+    last = LoggedJob()
     for record in LogReader(log).records():
         kind = record["kind"]
         what = record.get("what") if kind == "event" else ""
@@ -122,7 +122,7 @@ def _last_words(log: Path) -> LastWords:
         if kind == "epoch":
             last.epoch, last.stopping = record, False
         elif what == "resume":
-            last = LastWords()  # of what follows, nothing is there yet
+            last = LoggedJob()  # of what follows, nothing is there yet
         elif what == "shrink":
             last.dead.update(record["dead"])
         elif what == "death":

@@ -13,7 +13,7 @@ from common.rank_status import EPOCH
 from ps.comm.agreement import at_root
 from ps.comm.collectives import allgather
 from ps.coordinator import outputs
-from ps.coordinator.seat import CoordinatorSeat
+from ps.coordinator.coordinator import CoordinatorSeat
 from ps.metrics.epoch_sums import DoneBefore, EpochSums
 from ps.metrics.rank_row import RankRow
 from ps.text.formatting import named_metric

@@ -14,9 +14,8 @@ from common.rank_status import WAITING, RankStatus
 from ps.comm.agreement import at_root, together
 from ps.comm.topology import Topology
 from ps.coordinator import earlier_run
-from ps.coordinator.coordinator import Coordinator, Metric
+from ps.coordinator.coordinator import Coordinator, CoordinatorSeat, Metric
 from ps.coordinator.run_folder import make_folder, tidy
-from ps.coordinator.seat import CoordinatorSeat
 from ps.findings import row_balance
 from ps.findings.detectors import before_training
 from ps.findings.verdict import TrainingStart
