@@ -100,10 +100,7 @@ def odd_ranks(digests: list[bytes] | list[int]) -> list[int]:
 
 def same_everywhere(comm: MPI.Comm, content: bytes, what: str, remedy: str) -> None:
     """Raise JobError on all ranks, naming the odd ones, unless ``content`` is the same on every rank."""
-    own = np.frombuffer(hashlib.sha256(content).digest(), np.uint8)
-    table = np.empty((comm.size, own.size), np.uint8)
-    comm.Allgather(own, table)
-    odd = odd_ranks([row.tobytes() for row in table])
+    odd = odd_ranks(allgather(comm, hashlib.sha256(content).digest()))
     if odd:
         hosts = allgather(comm, host())
         named = ", ".join(f"{rank} on {hosts[rank]}" for rank in odd)

@@ -33,8 +33,7 @@ def save_model(
             f"{name}:\n" + "".join(f"{value:.18e}\n" for value in array.reshape(-1).tolist())
             for name, array in params.items()
         )
-        text = "\n".join(blocks)
-        write_atomic(folder / "model_parameters.txt", lambda file: file.write(text.encode()))
+        _write_text(folder / "model_parameters.txt", "\n".join(blocks))
 
 
 def save_tables(folder: Path, log: Path) -> None:
@@ -51,8 +50,11 @@ def save_tables(folder: Path, log: Path) -> None:
             )
             contributions.append(f"Epoch {record['epoch']}, Process {rank}: {', '.join(parts)}")
     for name, lines in (("sync_times.txt", sync), ("contributions.txt", contributions)):
-        data = "".join(line + "\n" for line in lines).encode()
-        write_atomic(folder / name, lambda file, data=data: file.write(data))  # type: ignore[misc]
+        _write_text(folder / name, "".join(line + "\n" for line in lines))
+
+
+def _write_text(path: Path, text: str) -> None:
+    write_atomic(path, lambda file: file.write(text.encode()))
 
 
 def save(

@@ -105,12 +105,8 @@ def efficiency(busy_s: Array, loop_s: Array) -> dict[str, Ratio]:
     """
     load_balance = ratio(float(busy_s.mean()), float(busy_s.max()))
     communication = ratio(float(busy_s.max()), float(loop_s.max()))
-    known = load_balance is not None and communication is not None
-    return {
-        "load_balance": load_balance,
-        "communication": communication,
-        "parallel": load_balance * communication if known else None,  # type: ignore[operator]
-    }
+    parallel = None if load_balance is None or communication is None else load_balance * communication
+    return {"load_balance": load_balance, "communication": communication, "parallel": parallel}
 
 
 def bus_bandwidth(n_bytes: float, n_ranks: int, seconds: float) -> Ratio:

@@ -80,13 +80,12 @@ def _sentences(found: Record, dtype: str) -> list[str]:
     modes = first, *others = found["modes"]
     if not others:
         return ["One mode alone: nothing to compare."]
-    slower = [f"{m['mode']} {m['ratio']:.2f} times (p {number(m['p'], 2)})" for m in others if m["outcome"] == SLOWER]
-    like = [f"{m['mode']} {m['ratio']:.2f} times (p {number(m['p'], 2)})" for m in others if m["outcome"] != SLOWER]
     said = [f"Least median: {first['mode']}, {number(1e3 * first['step_s']['median'])} ms a step."]
-    if slower:
-        said.append(f"Slower than {first['mode']}: {', '.join(slower)} its time.")
-    if like:
-        said.append(f"No difference to {first['mode']} shown: {', '.join(like)} its time.")
+    for outcome, text in (SLOWER, "Slower than {}"), (UNDECIDED, "No difference to {} shown"):
+        alike = [m for m in others if m["outcome"] == outcome]
+        listed = ", ".join(f"{m['mode']} {m['ratio']:.2f} times (p {number(m['p'], 2)})" for m in alike)
+        if listed:
+            said.append(f"{text.format(first['mode'])}: {listed} its time.")
     if smallest_p(found["trials"], len(modes)) > LEVEL:
         needed = next(n for n in range(2, 100) if smallest_p(n, len(modes)) <= LEVEL)
         said.append(f"With so few trials none can be shown: the test needs at least --trials {needed}.")

@@ -1,4 +1,4 @@
-"""Wait and transfer told apart for every step, from arrival times that are compared once an epoch."""
+"""How long a rank waits and transfers in each step, from arrival times that are compared once an epoch."""
 
 import time
 from collections.abc import Callable
@@ -14,20 +14,22 @@ from ps.metrics.clock_offset import clock_offset
 Clock = Callable[[], float]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SyncTimes:
-    """Seconds of one rank in an epoch's synchronisations; ``sync = wait + transfer``."""
+    """Seconds of one rank in an epoch's synchronisations; ``sync = wait + transfer``.
+
+    ``last``: of each step, when the last rank arrived, on rank 0's clock. ``align``: turns times of this rank's clock
+    in the epoch into those of rank 0's.
+    """
 
     last: Array
-    """Of each step, when the last rank arrived, on rank 0's clock."""
     align: Callable[[Array], Array]
-    """Turns times of this rank's clock in the epoch into those of rank 0's."""
-    wait_s: float = 0.0
-    transfer_s: float = 0.0
-    sync_s: float = 0.0
-    sync_median_s: float = 0.0
-    wait_median_s: float = 0.0
-    transfer_median_s: float = 0.0
+    wait_s: float
+    transfer_s: float
+    sync_s: float
+    wait_median_s: float
+    transfer_median_s: float
+    sync_median_s: float
 
     def figures(self) -> dict[str, float]:
         """Return the seconds by name."""
@@ -92,10 +94,9 @@ class SyncTimer:
         self.topology.comm.Allreduce(MPI.IN_PLACE, last, MPI.MAX)
         sync = left - arrived
         wait = np.minimum(np.maximum(last - aligned, 0), sync)
-        transfer = sync - wait
         self.offset, self.offset_at, self.steps = offset, now, 0
-        times = SyncTimes(last, align)
-        for name, seconds in (("sync", sync), ("wait", wait), ("transfer", transfer)) if len(sync) else ():
-            setattr(times, f"{name}_s", float(seconds.sum()))
-            setattr(times, f"{name}_median_s", median(seconds))
-        return times
+        figures = {}
+        for name, seconds in ("wait", wait), ("transfer", sync - wait), ("sync", sync):
+            figures[f"{name}_s"] = float(seconds.sum())
+            figures[f"{name}_median_s"] = median(seconds) if len(seconds) else 0.0
+        return SyncTimes(last=last, align=align, **figures)

@@ -2,11 +2,11 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from common.data.loader import AHEAD_BYTES, Batch, RowCounts
+from common.data.loader import AHEAD_BYTES, Batch
 from common.flat import Array, Flat
 from common.nn.mlp import Backprop, Mlp
 from ps.comm.topology import Topology
@@ -94,10 +94,8 @@ class FactorSync(SharedSync):
     def __init__(self, setup: SyncSetup, model: Mlp) -> None:
         rows = NodeRows.of(setup.topology, setup.counts)
         super().__init__(setup, factor_layout(setup.topology, model, rows))
-        own = self.row_counts
-        self.row_counts = RowCounts(own.own, own.total, rows.here, rows.before, own.equal, own.active)
-        self._layers = model.layers
-        self._mlp = model
+        self.row_counts = replace(self.row_counts, in_buffer=rows.here, offset=rows.before)
+        self._mlp, self._layers = model, model.layers
         self._forming_s = [0.0]
         self._backprops: dict[tuple[int, int], tuple[Backprop, Backprop]] = {}
         self._sampled_work: dict[Batch, Work] = {}
@@ -107,7 +105,7 @@ class FactorSync(SharedSync):
 
     def allocate_rows(self, rows: int, columns: int) -> Array:
         """Return a matrix that all ranks of the node see. Collective."""
-        return self._allocate(rows * columns, self.flat.dtype).reshape(rows, columns)
+        return self.windows.allocate_one(rows * columns, self.flat.dtype).reshape(rows, columns)
 
     def prepare(self, batch: Batch, *, sample: bool) -> Work:
         """Return how this batch is computed: by factors, or on sampled steps as in mode ``shared``."""

@@ -52,12 +52,11 @@ class SharedSync(SynchronizerBase):
 
     def __init__(self, setup: SyncSetup, layout: Layout) -> None:
         topology, config = setup.topology, setup.config
-        shapes, dtype = setup.model.shapes(), np.dtype(config.dtype)
-        n = sum(int(np.prod(shape)) for shape in shapes.values())
+        shapes, dtype, n = setup.model.shapes(), np.dtype(config.dtype), layout.slices[-1].stop
         self.topology, self.layout, self.me = topology, layout, topology.local.rank
         self.windows = Windows(topology, (n + (0 if self.me else n + layout.more_numbers)) * dtype.itemsize)
         self.barrier = FlagBarrier(self.windows)
-        params = self._allocate(n, dtype)
+        params = self.windows.allocate_one(n, dtype)
         packets = self.windows.allocate(N_SLOTS + n, dtype)
         self.grads = [packet[N_SLOTS:] for packet in packets]
         self.own = [(i, s) for i, s in enumerate(layout.slices) if s.owner == self.me]
@@ -74,8 +73,7 @@ class SharedSync(SynchronizerBase):
         self.blocks, state = together(topology.comm, allocate)
         super().__init__(setup, state)
         self.sums: list[Callable[[], Array]] = [block.total for block in self.blocks]
-        own = sum(s.stop - s.start for _, s in self.own)
-        self.sent_bytes = ((n - own) + (own if self.between else 0)) * dtype.itemsize
+        self.sent_bytes = (n if self.between else n - sum(b - a for a, b, _ in self.ranges)) * dtype.itemsize
         self.exchanged_bytes = self.flat.grad_vector.nbytes
         self._two_phases = bool(self.clip) or bool(self.between) or config.nonfinite == "skip"
         self._checksums = {
@@ -92,14 +90,10 @@ class SharedSync(SynchronizerBase):
         # what ranks say to each other in a step: ``before`` is written before the first barrier, ``after`` before the
         # last; two of each, used in turn, since ranks may be a step apart. ``norms``: one a slice
         size = topology.local.size
-        notes = self._allocate(4 * size, np.dtype(np.uint8))
+        notes = self.windows.allocate_one(4 * size, np.dtype(np.uint8))
         views = [notes[i * size : (i + 1) * size].data for i in range(4)]
         self._before, self._after, self._nothing = views[:2], views[2:], memoryview(bytes(size))
-        self.norms = self._allocate(len(layout.slices), np.dtype(np.float64))
-
-    def _allocate(self, n: int, dtype: np.dtype[Any]) -> Array:
-        """Return a vector that all ranks of the node see. Collective."""
-        return self.windows.allocate(0 if self.me else n, dtype)[0]
+        self.norms = self.windows.allocate_one(len(layout.slices), np.dtype(np.float64))
 
     def facts(self) -> dict[str, Any]:
         """See Synchronizer."""

@@ -54,6 +54,10 @@ class Windows:
         self.local.Barrier()
         return vectors
 
+    def allocate_one(self, n: int, dtype: np.dtype[Any]) -> Array:
+        """Return a vector of zeros that all ranks of the node see. Collective; raises JobError like ``allocate``."""
+        return self.allocate(0 if self.local.rank else n, dtype)[0]
+
     def sync(self) -> None:
         """Order this rank's reads and writes of shared memory around this point (MPI-4.1, section 12.7)."""
         self._windows[0].Sync()

@@ -1,6 +1,7 @@
 """How the ranks of a node divide the vector: slices that each sums and updates, in blocks that its cache holds."""
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -92,7 +93,7 @@ class Layout:
 
 def summed_layout(topology: Topology, shapes: Mapping[str, tuple[int, ...]]) -> Layout:
     """Return the layout in which the whole gradient is summed."""
-    n = sum(int(np.prod(shape)) for shape in shapes.values())
+    n = sum(math.prod(shape) for shape in shapes.values())
     return Layout(cut(0, n, LINE, topology.largest, topology.local.size))
 
 

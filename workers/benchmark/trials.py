@@ -65,7 +65,7 @@ def _facts(work: Workload, runner: Runner, threads: tuple[int, str]) -> dict[str
         **header_facts(work.topology, Task(work.config, work.data, work.model), runner.parts.sync.flat, threads),
         "steps_per_epoch": runner.parts.loader.steps,
         "sync": {"mode": work.config.mode, **runner.parts.sync.facts(), "trials": None},
-        "timing": timing(work.topology, runner.parts.sync.meter.timer),
+        "timing": timing(runner.parts.sync.meter.timer),
         "contribution": {"method": "not measured in a comparison"},
     }
 

@@ -22,8 +22,7 @@ class Origin:
     """The same on all ranks, but for the checkpoint, which only rank 0 has.
 
     ``state``: where the job is before its first step. ``folder``: of the run to resume, empty for a new one. ``mode``:
-    the checkpoint's. ``world``: ranks then. ``faults``: checkpoints that were passed over. ``loads``: whether there is
-    a checkpoint.
+    the checkpoint's, empty without one. ``world``: ranks then. ``faults``: checkpoints that were passed over.
     """
 
     state: JobState = field(default_factory=JobState)
@@ -32,7 +31,6 @@ class Origin:
     world: int = 0
     data_sha256: str = ""
     faults: list[str] = field(default_factory=list)
-    loads: bool = False
     checkpoint: CheckpointContent | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -72,5 +70,5 @@ def open_origin(folder: Path, patience: int) -> Origin:
     )
     return Origin(
         state=state, folder=str(folder), mode=content.mode, world=content.world, data_sha256=sha256, faults=faults,
-        loads=True, checkpoint=content,
+        checkpoint=content,
     )  # fmt: skip

@@ -38,19 +38,19 @@ def pick_fastest(topology: Topology, task: Task, tick: Callable[[], object]) -> 
         if task.config.init == "per-rank" and not mode.replicas:
             continue
         tick()
+        trial: dict[str, Any] = {"mode": name, "steps": 0, "median_s": None, "reason": None}
+        measured.append(trial)
         try:
             parts = assemble(name, topology, task)
         except JobError as error:
-            measured.append({"mode": name, "steps": 0, "median_s": None, "reason": str(error)})
+            trial["reason"] = str(error)
             topology.free()
             continue
-        trial: dict[str, Any] = {"mode": name, "steps": 0, "median_s": None, "reason": None}
         try:
             times = _try(topology.comm, parts, task.config, tick)
             trial.update(steps=len(times), median_s=statistics.median(times))
         except StepError as fault:  # on all ranks; the run itself will say more
             trial["reason"] = "not finite" if isinstance(fault, NotFiniteError) else "replicas differ"
-        measured.append(trial)
         parts.sync.close()
         del parts  # before the next one needs memory
     measured.sort(key=lambda m: m["median_s"] or math.inf)

@@ -18,16 +18,16 @@ from ps.metrics.sync_timer import SyncTimer
 from workers.training.task import Task
 
 
-def header_facts(nodes: Topology, task: Task, flat: Flat, threads: tuple[int, str]) -> dict[str, Any]:
+def header_facts(topology: Topology, task: Task, flat: Flat, threads: tuple[int, str]) -> dict[str, Any]:
     """Return the facts, the same on every rank but for the process. Collective.
 
     ``threads``: BLAS threads of this rank, and who set them.
     """
-    comm, data, model = nodes.comm, task.data, task.model
+    comm, data, model = topology.comm, task.data, task.model
     own = {"host": host(), "pid": os.getpid(), "cores": affinity(), "threads": threads[0], "threads_by": threads[1]}
     ranks = allgather(comm, own)
     members: dict[int, list[int]] = {}
-    for rank, leader in enumerate(nodes.leaders):
+    for rank, leader in enumerate(topology.leaders):
         members.setdefault(leader, []).append(rank)
     return {
         "world": comm.size,
@@ -80,9 +80,9 @@ def blas() -> dict[str, Any] | None:
     return {k: pools[0].get(k) for k in ("internal_api", "version", "architecture")} if pools else None
 
 
-def timing(nodes: Topology, timer: SyncTimer) -> dict[str, Any]:
-    """Return how wait and transfer are told apart."""
-    several = "; node offsets by round trips with rank 0 at both ends of an epoch" if nodes.count > 1 else ""
+def timing(timer: SyncTimer) -> dict[str, Any]:
+    """Return how wait is distinguished from transfer."""
+    several = "; node offsets by round trips with rank 0 at both ends of an epoch" if timer.topology.count > 1 else ""
     return {
         "method": "arrival times of every step, compared once an epoch; no barrier",
         "clock": f"monotonic, shared within a node{several}",

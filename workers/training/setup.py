@@ -59,7 +59,7 @@ def check_fit(config: RunConfig, origin: Origin, data: Dataset, n_ranks: int) ->
         raise JobError(
             f"resume: data {data.name} is not what the run was trained on; give the same data, or start a new run"
         )
-    if origin.loads and config.rows == "shard" and origin.world != n_ranks:
+    if origin.mode and config.rows == "shard" and origin.world != n_ranks:
         raise JobError(
             f"resume: with --rows shard each rank has rows of its own, so that {n_ranks} ranks cannot continue for "
             f"{origin.world}; start {origin.world} ranks"
@@ -103,7 +103,7 @@ def _mode(
 
 def _load(comm: MPI.Comm, parts: TrainingParts, origin: Origin, rank_status: RankStatus) -> None:
     """Continue from the checkpoint, if there is one. Collective."""
-    if not origin.loads:
+    if not origin.mode:
         return
     rank_status.enter("loading the checkpoint")
     state, content = parts.sync.state, origin.checkpoint
@@ -117,7 +117,7 @@ def open_log(job: Job, topology: Topology, origin: Origin, of_sync: dict[str, An
     comm, config, data = job.comm, job.config, job.data
     job.rank_status.enter("opening the log")
     facts = header_facts(topology, job.task, job.sync.flat, job.threads)
-    job.rank_status.set_folder(Path(at_root(comm, lambda: _begin_log(job, topology, origin, facts, of_sync))))
+    job.rank_status.set_folder(Path(at_root(comm, lambda: _begin_log(job, origin, facts, of_sync))))
     balance = row_balance.measure(comm, data, make_sampler(config, data, comm.size))
     findings = before_training(TrainingStart(comm, config, data, job.sync.flat.param_vector), balance)
 
@@ -132,7 +132,7 @@ def open_log(job: Job, topology: Topology, origin: Origin, of_sync: dict[str, An
     job.rank_status.enter("training")
 
 
-def _begin_log(job: Job, topology: Topology, origin: Origin, facts: dict[str, Any], of_sync: dict[str, Any]) -> str:
+def _begin_log(job: Job, origin: Origin, facts: dict[str, Any], of_sync: dict[str, Any]) -> str:
     """Make the run folder and the coordinator, and write the first record of this job; return the folder."""
     config, resumed = job.config, bool(origin.folder)
     folder = Path(origin.folder) if resumed else make_folder(config.output, config.mode, job.comm.size)
@@ -152,7 +152,7 @@ def _begin_log(job: Job, topology: Topology, origin: Origin, facts: dict[str, An
     coordinator.header(
         steps_per_epoch=job.trainer.loader.steps,
         sync=of_sync,
-        timing=timing(topology, job.sync.meter.timer),
+        timing=timing(job.sync.meter.timer),
         contribution={"method": "measured on the sampled_steps of each epoch, before and after the sum"},
     )
     return str(folder)
