@@ -24,6 +24,12 @@ from ps.text.formatting import epoch_line, percent, verdict_line
 from ps.text.terminal import say, warn
 
 
+def contributions(record: Record, rank: int) -> str:
+    """Return what a rank contributed to an epoch, as text: its norm ratio by parameter."""
+    shares = record["norm_ratio"].items()
+    return ", ".join(f"{name} = {percent(ratios[rank], 'undefined', '%')}" for name, ratios in shares)
+
+
 @dataclass(frozen=True, slots=True)
 class Metric:
     """How well rows are predicted: accuracy of classes, R2 = 1 - squared error / spread of a regression.
@@ -131,23 +137,23 @@ class Coordinator:
     def verdict(self, verdict: Verdict) -> None:
         """Write a finding and print it."""
         self.findings.note(verdict.code, verdict.ranks)
-        self.queue.append("verdict", **verdict.fields())
-        say(verdict_line(verdict.fields()))
+        fields = verdict.fields()
+        self.queue.append("verdict", **fields)
+        say(verdict_line(fields))
 
-    def epoch(
-        self, epoch: int, table: Array, facts: dict[str, Any], n_validation: int, begin_s: float
-    ) -> dict[str, bool]:
+    def epoch(self, table: Array, facts: dict[str, Any], begin_s: float) -> dict[str, bool]:
         """Write and print an epoch from all ranks' rows; return whether to stop and whether it is the best so far.
 
-        ``facts``: what is the same on all ranks (steps, learning rate, sampled steps). ``begin_s``: when the epoch's
-        first step began, on rank 0's clock.
+        ``facts``: what is the same on all ranks (epoch, steps, learning rate, sampled steps). ``begin_s``: when the
+        epoch's first step began, on rank 0's clock.
         """
+        epoch, n_validation = facts["epoch"], self.facts["data"]["rows"]["validation"]
         self._check_finite(epoch, table)
         diverged = self.config.init == "broadcast" and len(set(table["fingerprint"].tolist())) > 1
         if not table["rows"].sum() + (facts["before"] or {"rows": 0})["rows"]:
             say(f"Epoch {epoch}: every step was left out")  # the log has them as events; an epoch it was not
             return {"stop": False, "improved": False, "diverged": diverged}
-        facts = {"epoch": epoch, **facts, "elapsed_s": time.perf_counter() - self.started}
+        facts = {**facts, "elapsed_s": time.perf_counter() - self.started}
         record = epoch_record(table, facts, self.names, self.gradient_bytes)
         record["noise_scale"] = self.noise.update(record)
         record["validation_loss"] = record["validation_metric"] = None
@@ -189,8 +195,7 @@ class Coordinator:
                 head = f"Process {rank}, Epoch {epoch}: "
                 means = (f"grad_{n} mean = {record['gradient_mean'][n][rank]:.4f}" for n in self.names)
                 say(head + ", ".join(means))
-                parts = (f"{n} = {percent(record['norm_ratio'][n][rank], 'undefined', '%')}" for n in self.names)
-                say(head + "Contribution to " + ", ".join(parts))
+                say(head + "Contribution to " + contributions(record, rank))
                 say(head + f"Sync time = {record['sync_s'][rank]:.6f} seconds")
         busy = compute + copy + sync
         line = epoch_line(record, self.config.epochs, self.metric.name)

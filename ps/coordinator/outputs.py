@@ -11,9 +11,8 @@ from common.files import do_nothing, write_atomic
 from common.flat import Array, Flat
 from common.run_files import LOG_NAME
 from ps.comm.agreement import fingerprint
-from ps.coordinator.coordinator import Coordinator
+from ps.coordinator.coordinator import Coordinator, contributions
 from ps.logfile.deduplicated import DeduplicatedReader
-from ps.text.formatting import percent
 from ps.text.terminal import say, warn
 
 TEXT_PARAMETERS = 1_000_000
@@ -39,17 +38,14 @@ def save_model(
 def save_tables(folder: Path, log: Path) -> None:
     """Write ``sync_times.txt`` and ``contributions.txt`` from the log, whose numbers they thus are; each epoch once."""
     sync = ["Epoch, Sync Time (s)"]
-    contributions = []
+    shares = []
     for record in DeduplicatedReader(log).records():
         if record["kind"] != "epoch":
             continue
         sync.append(f"{record['epoch']}, {float(np.mean(record['sync_s'])):.6f}")
-        for rank in range(len(record["rows"])):
-            parts = (
-                f"{name} = {percent(ratios[rank], 'undefined', '%')}" for name, ratios in record["norm_ratio"].items()
-            )
-            contributions.append(f"Epoch {record['epoch']}, Process {rank}: {', '.join(parts)}")
-    for name, lines in (("sync_times.txt", sync), ("contributions.txt", contributions)):
+        head, ranks = f"Epoch {record['epoch']}, Process", range(len(record["rows"]))
+        shares += [f"{head} {rank}: {contributions(record, rank)}" for rank in ranks]
+    for name, lines in (("sync_times.txt", sync), ("contributions.txt", shares)):
         _write_text(folder / name, "".join(line + "\n" for line in lines))
 
 

@@ -5,9 +5,6 @@ from dataclasses import dataclass
 
 from ps.sync.synchronizer import Synchronizer, SyncSetup
 
-Build = Callable[[SyncSetup], Synchronizer]
-"""Makes a mode's synchroniser, once per run. Collective; raises JobError on all ranks."""
-
 
 @dataclass(frozen=True, slots=True)
 class CostFormula:
@@ -25,6 +22,7 @@ class CostFormula:
 class Mode:
     """A way to make one training out of many.
 
+    ``build``: makes its synchroniser, once per run; collective, raises JobError on all ranks.
     ``replicas``: each rank has parameters of its own; else the ranks of a node share one copy.
     ``elastic``: the other ranks can continue when one has died.
     ``in_place``: ranks sum and update slices in shared memory, so its sum is no call of MPI within a node.
@@ -32,7 +30,7 @@ class Mode:
 
     name: str
     help: str
-    build: Build
+    build: Callable[[SyncSetup], Synchronizer]
     cost: CostFormula
     replicas: bool = True
     elastic: bool = True

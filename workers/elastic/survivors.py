@@ -133,13 +133,11 @@ class Survivors:
         job, totals, state = self.job, self.totals, self.job.state
         self.membership.notice_death()
         job.rank_status.cells[EXPENDABLE] = 1  # some may have come to that
-        job.trainer.leave_loop("continuing without the dead")
+        steps = job.trainer.leave_loop("continuing without the dead")
         job.rebind(cast("MPI.Intracomm", job.comm.Shrink()))
         if totals.abandon_step():
             self.sync.state.optimizer.undo_begin()
-        done = DoneBefore(
-            job.trainer.done, state.before.rows + totals.rows, state.before.loss_sum + totals.loss_sum
-        )  # fmt: skip
+        done = DoneBefore(steps, state.before.rows + totals.rows, state.before.loss_sum + totals.loss_sum)
         own = {**asdict(state), "before": asdict(done)}
         found = allgather(job.comm, [self.own_rank, own])
         self.alive = [rank for rank, _ in found]

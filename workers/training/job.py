@@ -131,9 +131,9 @@ class Job:
 
     def _close_epoch(self, sums: EpochSums) -> dict[str, Any]:
         """Hand in this rank's figures; return what the coordinator decided. Collective."""
-        state, validation = self.state, self.data.validation
+        state = self.state
         self.rank_status.enter("evaluation")
-        evaluated = self.trainer.validate(self._own(validation))
+        evaluated = self.trainer.validate(self._own(self.data.validation))
         self.rank_status.enter("end of epoch")
         measures = self.sync.meter.close_epoch()
         checksum, finite = self.sync.state.checksum()
@@ -146,6 +146,7 @@ class Job:
         figures["compute_s"] = figures["loop_s"] - sum(figures[name] for name in apart)
         table = self.row.gather(self.comm, figures)
         facts = {
+            "epoch": state.epoch,
             "steps": sums.steps - sums.first,
             "before": asdict(state.before) if state.before.steps else None,
             "skipped": sums.skipped,
@@ -160,7 +161,7 @@ class Job:
             self.checkpointing.look()
             self.collect_death_notes(0.0)
             coordinator = self.seat.here()
-            decision = coordinator.epoch(state.epoch, table, facts, len(validation), begin_s)
+            decision = coordinator.epoch(table, facts, begin_s)
             state.decision = {**decision, "signalled": bool(table["signal"].any())}
             if self.totals is not None:  # who becomes the coordinator needs what this one knows
                 state.decision["memory"] = coordinator.memory()

@@ -38,7 +38,6 @@ class Trainer:
     ) -> None:
         self.config, self.data, self.model, self.loader, self.sync = task.config, task.data, task.model, loader, sync
         self.stop, self.status, self.step_faults, self.checkpointing = stop, status, step_faults, checkpointing
-        self.batch: Batch | None = None
         self.loss_sum = 0.0
         self.sums = EpochSums()
 
@@ -50,22 +49,16 @@ class Trainer:
         """Be in an epoch of which so many steps are done."""
         self.sums = EpochSums(first=done, steps=done)
 
-    @property
-    def done(self) -> int:
-        """Steps of the epoch that are done; not the one that an exception has come out of."""
+    def leave_loop(self, phase: str) -> int:
+        """Be outside of the loop, perhaps after an exception; return the steps of the epoch that are done."""
         at = self.status.cells[AT]
-        return self.sums.steps if at == OUTSIDE else at // N_PHASES
-
-    def leave_loop(self, phase: str) -> None:
-        """Be outside of the loop, out of which an exception may have come, with as many steps done as there are."""
-        self.sums.steps = self.done
+        if at != OUTSIDE:
+            self.sums.steps = at // N_PHASES
         self.status.enter(phase)
+        return self.sums.steps
 
     def run_epoch(self, epoch: int, done: int = 0) -> EpochSums:
-        """Train one epoch, but for the steps that are done already.
-
-        Raises what the synchroniser raises; ``batch`` is then the one it happened on.
-        """
+        """Train one epoch, but for the steps that are done. Raises what the synchroniser and StepFaults raise."""
         self.begin(done)
         sums, loader, status, stop, checkpointing = self.sums, self.loader, self.status, self.stop, self.checkpointing
         cells, backward, step = status.cells, self.sync.backward, self.sync.step
@@ -78,7 +71,6 @@ class Trainer:
         start = time.perf_counter()
         for k, batch in enumerate(loader.epoch(epoch, done), done):
             cells[AT] = at + COMPUTE
-            self.batch = batch
             sample = k in sampled
             if sample:
                 self._begin_step_times(k, start)
@@ -116,7 +108,7 @@ class Trainer:
     def _recovered(self, fault: StepError, batch: Batch, rate: float) -> tuple[float, int, int, int]:
         """Take a step again until it is right; return loss, rows, what was asked for, and 1 if it was left out."""
         stop, save = self.stop, self.checkpointing
-        while self.step_faults.recover(fault, self.not_finite):
+        while self.step_faults.recover(fault, lambda: self._not_finite(batch)):
             try:
                 self.loss_sum = loss = self.sync.backward(batch, rate, sample=False)
                 asked = self.sync.step(batch, loss, stop=stop.signal != 0, save=save.due, sample=False)
@@ -150,7 +142,6 @@ class Trainer:
             self.status.cells[TICK] += 1
         return loss_sum, correct
 
-    def not_finite(self) -> list[str]:
-        """Return what was not finite on this rank in the last step: ``loss`` and parameters."""
-        assert self.batch is not None
-        return ([] if math.isfinite(self.loss_sum) else ["loss"]) + self.sync.not_finite(self.batch)
+    def _not_finite(self, batch: Batch) -> list[str]:
+        """Return what was not finite on this rank in the step that has just failed: ``loss`` and parameters."""
+        return ([] if math.isfinite(self.loss_sum) else ["loss"]) + self.sync.not_finite(batch)
