@@ -87,12 +87,7 @@ class SharedSync(SynchronizerBase):
         self._apart: list[int] = []
         self._changed = False
         self._parity = 0
-        # what ranks say to each other in a step: ``before`` is written before the first barrier, ``after`` before the
-        # last; two of each, used in turn, since ranks may be a step apart. ``norms``: one a slice
-        size = topology.local.size
-        notes = self.windows.allocate_one(4 * size, np.dtype(np.uint8))
-        views = [notes[i * size : (i + 1) * size].data for i in range(4)]
-        self._before, self._after, self._nothing = views[:2], views[2:], memoryview(bytes(size))
+        self._before, self._after, self._nothing = _notes(self.windows)
         self.norms = self.windows.allocate_one(len(layout.slices), np.dtype(np.float64))
 
     def facts(self) -> dict[str, Any]:
@@ -243,6 +238,17 @@ class SharedSync(SynchronizerBase):
         if not len(self._plain):
             self._plain = np.empty(self.flat.n, self.flat.dtype)
         return np.concatenate([own for _, own, _ in self._measured], out=self._plain)
+
+
+def _notes(windows: Windows) -> tuple[list[memoryview], list[memoryview], memoryview]:
+    """Return what ranks say to each other in a step: before the first barrier, before the last; and if nobody does.
+
+    Two of each, used in turn, since ranks may be a step apart. (local ranks,) bytes each. Collective.
+    """
+    size = windows.local.size
+    notes = windows.allocate_one(4 * size, np.dtype(np.uint8))
+    views = [notes[i * size : (i + 1) * size].data for i in range(4)]
+    return views[:2], views[2:], memoryview(bytes(size))
 
 
 def _connect(topology: Topology, numbers: set[int]) -> dict[int, MPI.Comm]:

@@ -50,7 +50,7 @@ def _note(job: Job, dead: list[int], facts: dict[str, Any]) -> None:
     closed = state.decision is not None  # the epoch is in the log, and must come before the one to continue with
     epoch, step = (state.epoch + 1, 0) if closed else (state.epoch, state.before.steps)
     seconds = time.perf_counter() - membership.noticed
-    membership.ranks = [rank for rank in membership.ranks if rank not in dead]
+    membership.remove(dead)
     after, hosts = len(membership.ranks), [membership.hosts[rank] for rank in dead]
     job.seat.event(
         "shrink", dead=dead, hosts=hosts, alive=membership.ranks, epoch=epoch, step=step, ranks_before=before,
@@ -79,8 +79,7 @@ def _take_over(job: Job, facts: dict[str, Any]) -> None:
         state.decision = {**judged, "diverged": False, "signalled": False, "memory": coordinator.memory()}
     if last.status:
         state.code = EXIT_CODES.get(last.status, EXIT_ERROR)
-    membership.ranks = [rank for rank in membership.ranks if rank not in last.dead]
-    membership.reported = last.reported
+    membership.remove(last.dead, last.reported)
 
 
 def _open(job: Job, facts: dict[str, Any]) -> Coordinator:

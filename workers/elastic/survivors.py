@@ -179,7 +179,7 @@ class Survivors:
         if job.state.code is None:
             facts = header_facts(self.topology, task, job.sync.flat, job.threads)
             job.state.code, job.state.decision = at_root(comm, lambda: take_stock(job, self.alive, facts))
-            self.membership.ranks = self.alive
+            self.membership.remove(set(self.membership.ranks) - set(self.alive))
         if not job.state.over:  # else some have put the best parameters back
             job.step_faults.compare()
 

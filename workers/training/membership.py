@@ -3,6 +3,7 @@
 import contextlib
 import os
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,6 +38,11 @@ class Membership:
     def of_all(cls, comm: MPI.Comm) -> "Membership":
         """Return all ranks, which begin to train now. Collective."""
         return cls(list(range(comm.size)), allgather(comm, host()), time.time())
+
+    def remove(self, dead: Collection[int], reported: Collection[int] = ()) -> None:
+        """Take out ranks that have died. ``reported``: whose death is in the log."""
+        self.ranks = [rank for rank in self.ranks if rank not in dead]
+        self.reported.update(reported)
 
     def notice_death(self) -> None:
         """Keep the time at which this rank met a death."""
