@@ -22,9 +22,9 @@ from ps.sync.replicated import ReplicatedSync
 from ps.sync.training_state import send_vectors
 from workers.checkpoint.job_state import JobState
 from workers.elastic.failover import membership_of, take_stock
-from workers.training import fault_injection
 from workers.training.build import make_loader, make_sampler, row_table
 from workers.training.environment import header_facts
+from workers.training.fault_injection import FaultySync
 from workers.training.job import Job
 
 MOST_IN_VAIN = 3
@@ -172,7 +172,8 @@ class Survivors:
         sampler, per_epoch = make_sampler(task.config, task.data, comm.size), job.trainer.loader.steps
         self.sync.rebind(self.topology, row_table(sampler))
         self.sync.seek(place.before.steps % per_epoch)
-        fault_injection.count_from(self.totals.inner, (place.epoch - 1) * per_epoch + place.before.steps)
+        if isinstance(self.totals.inner, FaultySync):
+            self.totals.inner.count_from((place.epoch - 1) * per_epoch + place.before.steps)
         job.checkpointing.rebind(comm)
         job.step_faults.rebind(comm)
         job.trainer.rebind(make_loader(task, job.sync, sampler, comm.rank))

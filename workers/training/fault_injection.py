@@ -4,7 +4,6 @@ import dataclasses
 import os
 import signal
 import time
-from typing import NoReturn
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from ps.text.terminal import say
 from workers.launch.fault_spec import DIE, DIVERGE, HANG, NAN, SKEW, SLOW, Fault, check_steps, parse
 
 HANG_S = 0.1
-"""Slept at a time while hanging: between two sleeps Python runs signal handlers."""
+"""Slept at a time while hanging, for ever: between two sleeps Python runs signal handlers."""
 
 
 class FaultySync:
@@ -60,8 +59,8 @@ class FaultySync:
         """See Synchronizer."""
         if (DIE, self.steps) in self.due:
             os.kill(os.getpid(), signal.SIGKILL)
-        if (HANG, self.steps) in self.due:
-            hang()
+        while (HANG, self.steps) in self.due:
+            time.sleep(HANG_S)
         start = time.perf_counter()
         asked = self.inner.step(batch, loss_sum, stop=stop, sample=sample, save=save)
         if self.slower and not sample:  # which measures contributions as well
@@ -79,12 +78,6 @@ class FaultySync:
     def not_finite(self, batch: Batch) -> list[str]:
         """See Synchronizer."""
         return self.inner.not_finite(batch)
-
-
-def hang() -> NoReturn:
-    """Sleep for ever."""
-    while True:
-        time.sleep(HANG_S)
 
 
 def check(faults: tuple[Fault, ...], config: RunConfig, sampler: RowSampler, copies: int) -> None:
@@ -110,12 +103,6 @@ def place(faults: tuple[Fault, ...], sync: TrainingStep, rank: int, done: int) -
     """Return what this rank trains with: ``sync`` itself, unless a fault is its own."""
     own = [fault for fault in faults if fault.rank == rank]
     return FaultySync(sync, own, done) if own else sync
-
-
-def count_from(sync: TrainingStep, done: int) -> None:
-    """Have what ``place`` returned count on from a number of steps, of which the next may have been begun before."""
-    if isinstance(sync, FaultySync):
-        sync.count_from(done)
 
 
 def skew(faults: tuple[Fault, ...], data: Dataset) -> Dataset:
