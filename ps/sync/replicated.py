@@ -17,14 +17,14 @@ from ps.metrics.contribution import MEASURED_BLOCK
 from ps.sync.checksum import is_finite, long_norm
 from ps.sync.reducer import Reducer
 from ps.sync.replica_check import RotatingChecksum, agree
-from ps.sync.synchronizer import SynchronizerBase, SyncSetup, own_rows
+from ps.sync.synchronizer import Synchronizer, SyncSetup, own_rows
 from ps.sync.training_state import TrainingState
 
 # plain numbers: an IntEnum as an index takes three times as long
 LOSS_SUM, STOP, SAVE = int(Slot.LOSS_SUM), int(Slot.STOP), int(Slot.SAVE)
 
 
-class ReplicatedSync(SynchronizerBase):
+class ReplicatedSync(Synchronizer):
     """Sums the packet over the ranks by a reducer in each step; every rank then applies the same update.
 
     What travels is the gradient of the sum of losses, already divided by the rows of all ranks, which each knows,

@@ -24,7 +24,7 @@ from ps.sync.replica_check import NodeChecksum
 from ps.sync.shared_memory import FlagBarrier, Windows
 from ps.sync.shared_state import SharedState
 from ps.sync.slices import Layout, SummedBlock, summed_layout
-from ps.sync.synchronizer import SynchronizerBase, SyncSetup
+from ps.sync.synchronizer import Synchronizer, SyncSetup
 from ps.sync.training_state import TrainingState
 
 NOT_FINITE = 4
@@ -39,7 +39,7 @@ class Work:
     totals: list[Callable[[], Array]]
 
 
-class SharedSync(SynchronizerBase):
+class SharedSync(Synchronizer):
     """Ranks keep their gradients where all ranks of the node can read them, and the parameters lie there once.
 
     A step: everyone writes its gradient; barrier; each rank sums its slices over all ranks in cache-sized blocks, and

@@ -55,32 +55,17 @@ class TrainingStep(Protocol):
         """Return the parameters whose gradient on this rank, in the step that has just failed, is not finite."""
 
 
-class Synchronizer(TrainingStep, Protocol):
-    """How a mode makes one training out of many: made once per run, with the memory training happens in."""
+class Synchronizer(TrainingStep):
+    """How a mode makes one training out of many: made once per run, with the memory training happens in.
 
-    state: TrainingState
-    row_counts: RowCounts
-    """How many rows each step has, and where they lie."""
+    This class has what the modes share: the gradient of this rank, and how it is measured. A mode adds ``backward``,
+    ``step``, ``seek`` and ``close``.
+    """
+
     sent_bytes: int
     """Payload bytes this rank hands to MPI, or writes to memory for others, in one step."""
     exchanged_bytes: int
     """Bytes of the vector that a step sums."""
-
-    def facts(self) -> dict[str, Any]:
-        """Return what the log says of it: phases of an update, and layers whose gradient is formed from factors."""
-
-    def allocate_rows(self, rows: int, columns: int) -> Array:
-        """Return memory for the features of the steps. Collective."""
-
-    def seek(self, step: int) -> None:
-        """Begin an epoch at a step of it."""
-
-    def close(self) -> None:
-        """Give back what MPI holds; nothing may be under way. Collective."""
-
-
-class SynchronizerBase:
-    """What the modes share: this rank's own gradient, in memory the mode gives, and how it is measured."""
 
     def __init__(self, setup: SyncSetup, state: TrainingState) -> None:
         self.model, self.state, self.flat, self.comm = setup.model, state, state.flat, state.comm
@@ -88,20 +73,29 @@ class SynchronizerBase:
         self.clip = setup.config.clip
         self.meter = StepMeter(setup.timer, [view.size for view in self.flat.params.values()])
         self.row_counts = own_rows(setup.counts, self.comm.rank)
+        """How many rows each step has, and where they lie."""
         self._factor, self._scale = 1.0, 1.0
         self._gradients: dict[int, Gradient] = {}
         self._measured: list[GradBlock] = []
 
     def facts(self) -> dict[str, Any]:
-        """See Synchronizer."""
+        """Return what the log says of it: phases of an update, and layers whose gradient is formed from factors."""
         return {"phases": 1, "factored": []}
 
     def allocate_rows(self, rows: int, columns: int) -> Array:
-        """Return private memory."""
+        """Return memory for the features of the steps: private, unless a mode shares it. Collective."""
         return np.empty((rows, columns), self.flat.dtype)
 
+    def seek(self, step: int) -> None:
+        """Begin an epoch at a step of it."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Give back what MPI holds; nothing may be under way. Collective."""
+        raise NotImplementedError
+
     def not_finite(self, batch: Batch) -> list[str]:
-        """See Synchronizer. The parameters have not changed, so the gradient can be computed again."""
+        """See TrainingStep. The parameters have not changed, so the gradient can be computed again."""
         self._gradient(batch.n).loss_grad(batch, self._scale, None)
         return self._not_finite()
 
