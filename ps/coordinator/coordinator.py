@@ -117,12 +117,8 @@ class Coordinator:
         self.facts, self.findings = facts, Findings({"config": self.config.as_dict(), **facts})
         self.findings.recall(self.log.path)
 
-    def checkpointed(self, outcome: Path | Exception) -> None:
-        """Note a checkpoint that is written, or warn of one that could not be."""
-        if isinstance(outcome, Path):
-            self.event("checkpoint", file=outcome.name)
-            return
-        reason = getattr(outcome, "strerror", None) or str(outcome)
+    def checkpoint_failed(self, reason: str) -> None:
+        """Warn of a checkpoint that could not be written, and log it."""
         warn(f"a checkpoint could not be written ({reason}); training continues, the one before is as it was")
         self.event("checkpoint-failed", reason=reason)
 

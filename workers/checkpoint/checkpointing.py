@@ -106,10 +106,13 @@ class Checkpointing:
             self._report(outcome)
 
     def _report(self, outcome: Path | Exception) -> None:
-        self.failed = "" if isinstance(outcome, Path) else str(getattr(outcome, "strerror", None) or outcome)
-        if self.failed:
-            self._set_timer(RETRY_S)
-        self.seat.here().checkpointed(outcome)
+        if isinstance(outcome, Path):
+            self.failed = ""
+            self.seat.event("checkpoint", file=outcome.name)
+            return
+        self.failed = str(getattr(outcome, "strerror", None) or outcome) or type(outcome).__name__
+        self._set_timer(RETRY_S)
+        self.seat.here().checkpoint_failed(self.failed)
 
     def close(self) -> None:
         """Stop counting and wait for what is being written."""
