@@ -1,16 +1,15 @@
 """How far the clocks of the nodes are apart."""
 
-import time
 from collections.abc import Callable
 
 import numpy as np
 
 from ps.comm.topology import Topology
 
+ROUND_TRIPS = 8
 
-def clock_offset(
-    topology: Topology, clock: Callable[[], float] = time.perf_counter, rounds: int = 8
-) -> tuple[float, float]:
+
+def clock_offset(topology: Topology, clock: Callable[[], float]) -> tuple[float, float]:
     """Return (seconds to add to this rank's clock to get rank 0's, largest error of that).
 
     Ranks of one node read the same clock, so only node leaders exchange messages with rank 0: of several round
@@ -22,7 +21,7 @@ def clock_offset(
     if comm.rank == 0:
         for leader in leaders:
             best = np.array([0.0, np.inf])
-            for _ in range(rounds):
+            for _ in range(ROUND_TRIPS):
                 sent = clock()
                 comm.Send(reply, leader)
                 comm.Recv(reply, leader)
@@ -31,7 +30,7 @@ def clock_offset(
                     best[:] = (sent + back) / 2 - reply[0], (back - sent) / 2
             comm.Send(best, leader)
     elif comm.rank in leaders:
-        for _ in range(rounds):
+        for _ in range(ROUND_TRIPS):
             comm.Recv(reply, 0)
             reply[0] = clock()
             comm.Send(reply, 0)
