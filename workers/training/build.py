@@ -1,7 +1,6 @@
 """A mode with the memory, rows and clock it trains with; for a run, and for the trials that choose its mode."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -26,11 +25,6 @@ class TrainingParts:
     mode: str
     sync: Synchronizer
     loader: BatchLoader
-
-
-def sync_facts(parts: TrainingParts) -> dict[str, Any]:
-    """Return what the log's header says of the mode."""
-    return {"mode": parts.mode, "in_place": MODES[parts.mode].in_place, **parts.sync.facts()}
 
 
 def make_sampler(config: RunConfig, data: Dataset, n_ranks: int) -> RowSampler:

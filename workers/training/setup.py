@@ -27,7 +27,7 @@ from workers.launch.blas_threads import limit_threads
 from workers.launch.process import Context
 from workers.training import fault_injection
 from workers.training.auto_mode import pick_fastest
-from workers.training.build import TrainingParts, assemble, make_sampler, sync_facts
+from workers.training.build import TrainingParts, assemble, make_sampler
 from workers.training.environment import header_facts, timing
 from workers.training.job import Job
 from workers.training.task import Task, load, make_model
@@ -83,7 +83,8 @@ def prepare(context: Context, topology: Topology, config: RunConfig, origin: Ori
     parts = assemble(mode, topology, task)
     _load(comm, parts, origin, rank_status)
     job = Job(context, task, parts, origin.state, seat, threads)
-    open_log(job, topology, origin, {**sync_facts(parts), "trials": trials})
+    of_sync = {"mode": mode, "in_place": MODES[mode].in_place, **parts.sync.facts(), "trials": trials}
+    open_log(job, topology, origin, of_sync)
     return job
 
 
