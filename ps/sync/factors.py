@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -94,7 +94,7 @@ class FactorSync(SharedSync):
     def __init__(self, setup: SyncSetup, model: Mlp) -> None:
         rows = NodeRows.of(setup.topology, setup.counts)
         super().__init__(setup, factor_layout(setup.topology, model, rows))
-        self.row_counts = replace(self.row_counts, in_buffer=rows.here, offset=rows.before)
+        self.row_counts = self.row_counts._replace(in_buffer=rows.here, offset=rows.before)
         self._mlp, self._layers = model, model.layers
         self._forming_s = [0.0]
         self._backprops: dict[tuple[int, int], tuple[Backprop, Backprop]] = {}
