@@ -212,8 +212,8 @@ def test_formulas_by_hand() -> None:
     [
         ([4e3], [1e-5], "one size"),
         ([4e3, 4e3], [1e-5, 2e-5], "one size"),
-        ([4e3, 4e5, 4e7], [1e-5, 1e-5, 1e-6], "bandwidth cannot be told"),
-        ([4e3, 4e5, 4e7], [1e-9, 4e-5, 1e-1], "latency cannot be told"),
+        ([4e3, 4e5, 4e7], [1e-5, 1e-5, 1e-6], "bandwidth cannot be estimated"),
+        ([4e3, 4e5, 4e7], [1e-9, 4e-5, 1e-1], "latency cannot be estimated"),
     ],
 )
 def test_what_cannot_be_told_is_said(n_bytes: list[float], seconds: list[float], word: str) -> None:

@@ -12,18 +12,20 @@ def main() -> int:
 
 
 def _bench(context: process.Context) -> int:
-    from common.errors import EXIT_OK
-    from ps.comm.agreement import at_root
-    from ps.comm.topology import Topology
     from ps.sync.modes import MODES
-    from workers.benchmark import bench_report, machine, scaling, steps, vectors
     from workers.benchmark.options import BenchConfig, parse_bench
-    from workers.launch.blas_threads import limit_threads
 
     agreed = context.agree(lambda: parse_bench(context.arguments, list(MODES)), BenchConfig)
     if isinstance(agreed, int):
         return agreed
     (config,) = agreed
+    # After the options: --help and a wrong option need none of these.
+    from common.errors import EXIT_OK
+    from ps.comm.agreement import at_root
+    from ps.comm.topology import Topology
+    from workers.benchmark import bench_report, machine, scaling, steps, vectors
+    from workers.launch.blas_threads import limit_threads
+
     topology = Topology(context.comm, config.ranks_per_node)
     context.rank_status.enter(f"benchmark, {config.kind}")
     job = machine.summary(topology, limit_threads(topology))

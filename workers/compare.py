@@ -13,9 +13,7 @@ def main() -> int:
 
 def _compare(context: process.Context) -> int:
     from common.config import RunConfig
-    from ps.comm.topology import Topology
     from ps.sync.modes import MODES, help_lines
-    from workers.benchmark.comparison import Comparison
     from workers.benchmark.options import CompareConfig, parse_compare
 
     parsed = partial(parse_compare, context.arguments, help_lines(), MODES)
@@ -23,6 +21,10 @@ def _compare(context: process.Context) -> int:
     if isinstance(agreed, int):
         return agreed
     config, options = agreed
+    # After the options: --help and a wrong option need none of these.
+    from ps.comm.topology import Topology
+    from workers.benchmark.comparison import Comparison
+
     context.rank_status.set_debug(config.debug)
     topology = Topology(context.comm, config.ranks_per_node)
     code = Comparison(topology, config, options, context.stop, context.rank_status).run()

@@ -99,6 +99,8 @@ class BatchLoader:
         self.stays = fixed and self.ahead == self.steps
         self.ends, self.buffer_ends = (np.concatenate([[0], np.cumsum(n)]) for n in (counts.own, counts.in_buffer))
         self._batches: dict[tuple[int, ...], Batch] = {}
+        self._chunks: dict[int, list[Batch]] = {}
+        """By the first of the steps that are copied together."""
         self._current: Sequence[Batch] = ()
 
     def epoch(self, epoch: int, done: int = 0) -> Iterator[Batch]:
@@ -119,7 +121,9 @@ class BatchLoader:
 
     def _fill(self, order: NDArray[np.int64], first: int, last: int) -> list[Batch]:
         numbers = order[self.ends[first] : self.ends[last]]
-        batches = [self._batch(k, first) for k in range(first, last)]
+        batches = self._chunks.get(first)
+        if batches is None:
+            batches = self._chunks[first] = [self._batch(k, first) for k in range(first, last)]
         # mode clip writes straight into the buffer; the default takes a detour over a copy
         np.take(self.y, numbers, axis=0, out=self.y_buffer[: len(numbers)], mode="clip")
         if self.contiguous:

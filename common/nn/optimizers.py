@@ -60,7 +60,7 @@ class Sgd(Optimizer):
 
     def begin(self, lr: float) -> float:
         """See Optimizer."""
-        super().begin(lr)
+        self.lr, self.t = lr, self.t + 1
         return lr
 
     def update(self, block: int, grad: Array) -> None:

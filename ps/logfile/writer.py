@@ -148,7 +148,9 @@ class RetryQueue:
         """Say once why nothing can be written; of too many records drop the oldest epoch, or the oldest of any kind."""
         if reason != self._reason:
             self._reason = reason
-            self._warn(f"{self.log.path}: cannot be written ({reason}); training goes on, and writing is tried again")
+            self._warn(
+                f"{self.log.path}: cannot be written ({reason}); training continues, and the write will be retried"
+            )
         if len(self._waiting) > limits.ITEMS:
             i = next((i for i, (kind, _) in enumerate(self._waiting) if kind in ("steps", "epoch")), 0)
             del self._waiting[i]

@@ -194,7 +194,7 @@ def _equal_at_the_end(records: list[Record]) -> bool:
 
 def _disk(judge: Judge, fault: Fault, outcome: Outcome, records: list[Record]) -> None:
     judge.need(outcome.code == 1, f"code {outcome.code}: {outcome.err!r}")
-    judge.need("training goes on" in outcome.err, f"stderr: {outcome.err!r}")
+    judge.need("training continues" in outcome.err, f"stderr: {outcome.err!r}")
     judge.need("could not be written" in outcome.err and "make room in" in outcome.err, f"stderr: {outcome.err!r}")
     judge.need(f"Epoch {EPOCHS}/{EPOCHS}" in outcome.out, "training did not go on")
 

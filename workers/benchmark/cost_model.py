@@ -42,7 +42,7 @@ def fit(terms: tuple[float, float], n_bytes: Sequence[float], seconds: Sequence[
     if min(terms) <= 0:
         return Fit(note="nothing to fit: one rank sends nothing")
     if len(set(n_bytes)) < 2:
-        return Fit(note="latency and bandwidth cannot be told apart from one size; give at least two --sizes")
+        return Fit(note="one size does not separate latency from bandwidth; give at least two --sizes")
     t, m = np.array(seconds), np.array(n_bytes, float)
     scale = m.max()  # both columns of like size
     a = np.stack([terms[0] / t, terms[1] * m / scale / t], axis=1)
@@ -50,7 +50,9 @@ def fit(terms: tuple[float, float], n_bytes: Sequence[float], seconds: Sequence[
     alpha, beta = float(solution[0]), float(solution[1]) / float(scale)
     if rank < 2 or alpha <= 0 or beta <= 0:
         which, other = ("bandwidth", "larger") if beta <= 0 else ("latency", "smaller")
-        return Fit(note=f"{which} cannot be told: the best fit is not positive; add {other} --sizes or more --trials")
+        return Fit(
+            note=f"{which} cannot be estimated: the best fit is not positive; add {other} --sizes or more --trials"
+        )
     if len(set(n_bytes)) == 2:
         return Fit(alpha, beta, note="two sizes fix two numbers: a third would tell how good the fit is")
     worst = float((np.abs(terms[0] * alpha + terms[1] * m * beta - t) / t).max())

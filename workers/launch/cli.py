@@ -66,7 +66,6 @@ def parse(command: Command, arguments: list[str], defaults: Mapping[str, Any] | 
 def _app(command: Command, defaults: Mapping[str, Any]) -> Any:
     """Return the cyclopts app that reads a command line into an object with all options."""
     from cyclopts import App, Parameter
-    from cyclopts.config import Env
 
     described = []
     for name, option in command.options.items():
@@ -87,12 +86,17 @@ def _app(command: Command, defaults: Mapping[str, Any]) -> Any:
     def given(*, chosen: Annotated[options, Parameter(name="*")] = options()) -> Any:  # noqa: B008
         return chosen
 
+    environment = None
+    if command.trains:
+        from cyclopts.config import Env
+
+        environment = Env(PREFIX, command=False)
     app = App(
         name=command.name,
         help=command.help,
         version=_version,
         version_flags=["--version"] if command.trains else [],
-        config=Env(PREFIX, command=False) if command.trains else None,
+        config=environment,
         result_action="return_value",
         default_parameter=Parameter(consume_multiple=True),
     )

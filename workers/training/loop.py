@@ -3,7 +3,7 @@
 import math
 import resource
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common.data.dataset import Rows
 from common.data.loader import Batch, BatchLoader
@@ -14,10 +14,12 @@ from common.rank_status import AT, COMPUTE, EPOCH, EXCHANGE, N_PHASES, OUTSIDE, 
 from common.step_times import BEGIN, END, INPUT, sampled_steps
 from ps.metrics.epoch_sums import EpochSums
 from ps.sync.synchronizer import TrainingStep
-from workers.checkpoint.checkpointing import Checkpointing
-from workers.launch.signals import StopFlag
-from workers.training.step_faults import StepFaults
-from workers.training.task import Task
+
+if TYPE_CHECKING:  # a benchmark uses the evaluation alone
+    from workers.checkpoint.checkpointing import Checkpointing
+    from workers.launch.signals import StopFlag
+    from workers.training.step_faults import StepFaults
+    from workers.training.task import Task
 
 EVALUATION_ROWS = 512
 """Rows of one forward pass in an evaluation: bounds its memory."""
@@ -28,13 +30,13 @@ class Trainer:
 
     def __init__(
         self,
-        task: Task,
+        task: "Task",
         loader: BatchLoader,
         sync: TrainingStep,
-        stop: StopFlag,
+        stop: "StopFlag",
         status: RankStatus,
-        step_faults: StepFaults,
-        checkpointing: Checkpointing,
+        step_faults: "StepFaults",
+        checkpointing: "Checkpointing",
     ) -> None:
         self.config, self.data, self.model, self.loader, self.sync = task.config, task.data, task.model, loader, sync
         self.stop, self.status, self.step_faults, self.checkpointing = stop, status, step_faults, checkpointing
