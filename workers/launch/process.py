@@ -4,7 +4,6 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from workers.launch.mpi import connect
@@ -17,20 +16,21 @@ if TYPE_CHECKING:
     from workers.launch.signals import StopFlag
 
 
-@dataclass(frozen=True, slots=True)
 class Context:
     """What a command finds on a rank: a communicator of all, the command line, whether to stop, and where it is."""
 
-    comm: "MPI.Intracomm"
-    arguments: list[str]
-    stop: "StopFlag"
-    rank_status: "RankStatus"
+    def __init__(
+        self, comm: "MPI.Intracomm", arguments: list[str], stop: "StopFlag", rank_status: "RankStatus"
+    ) -> None:
+        self.comm, self.arguments, self.stop, self.rank_status = comm, arguments, stop, rank_status
 
     def agree(self, parse: Callable[[], Any], *kinds: type, environment: bool = False) -> Any:
         """Return the options that rank 0 parsed, one object of each kind, or the exit code if it has printed help.
 
         ``environment``: whether variables set options too. Raises JobError, also if the ranks' texts differ.
         """
+        from dataclasses import asdict
+
         import msgpack
 
         from common.config import from_dict
