@@ -1,5 +1,6 @@
 """One contiguous vector each for parameters and for what a step exchanges, with named views into both."""
 
+import hashlib
 import itertools
 import math
 from collections.abc import Mapping
@@ -96,3 +97,8 @@ def numbers(vector: Array) -> "memoryview[float]":
 def blocks(vector: Array, most: int = BLOCK) -> list[Array]:
     """Cut a vector into views of at most ``most`` elements: blocks for the cache, or the chunks of messages."""
     return [vector[i : i + most] for i in range(0, len(vector), most)]
+
+
+def fingerprint(vector: Array) -> str:
+    """Return the SHA-256 of a vector's bytes, as hexadecimal digits."""
+    return hashlib.sha256(vector.view(np.uint8).data).hexdigest()

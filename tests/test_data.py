@@ -1,5 +1,6 @@
 """Data: what is accepted, how it is split, and what is said of what is not."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -208,7 +209,13 @@ def test_every_truncated_npz_is_refused(tmp_path: Path) -> None:
             load(tmp_path / "cut.npz")
 
 
-def test_missing_and_unknown_data_are_told_apart() -> None:
+@pytest.mark.parametrize("name", ["npz", ".npz", ".csv"])
+def test_a_suffix_is_no_name_of_a_set(name: str) -> None:
+    with pytest.raises(DataError, match=rf"unknown set '{re.escape(name)}'; choose digits"):
+        load(name)
+
+
+def test_missing_and_unknown_data_are_reported_differently() -> None:
     with pytest.raises(DataError, match=r"no file nowhere\.npz"):
         load("nowhere.npz")
     with pytest.raises(DataError, match=r"unknown set 'digit' \(did you mean 'digits'\?\)"):

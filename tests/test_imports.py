@@ -21,9 +21,9 @@ DOORS = {
 """What users start; a door may import every room, and no room imports a door."""
 _COMMON = {"common", "common/data", "common/nn"}
 _READER = {"common", "ps/logfile", "ps/text", "ps/metrics", "ps/reader"}
-_COORDINATOR = {"common", "ps/comm", "ps/logfile", "ps/text", "ps/metrics", "ps/findings"}
+_COORDINATOR = {"common", "ps/logfile", "ps/text", "ps/metrics", "ps/findings"}
 _TRAINING = {
-    *_COMMON, *_COORDINATOR, "ps/sync", "ps/coordinator", "workers", "workers/launch", "workers/checkpoint",
+    *_COMMON, *_COORDINATOR, "ps/comm", "ps/sync", "ps/coordinator", "workers", "workers/launch", "workers/checkpoint",
     "workers/watchdog",
 }  # fmt: skip
 ROOMS: dict[str, set[str]] = {
@@ -62,6 +62,11 @@ LIBRARIES = {
     "ps/coordinator": _CORE - {"mpi4py"},
     "ps/reader": _READERS,
     "workers": {*_CORE, "threadpoolctl", "cyclopts"},
+    "workers/__init__.py": set(),
+    "workers/launch/signals.py": set(),
+    "workers/launch/cli.py": {"cyclopts"},
+    "workers/launch/run_options.py": set(),
+    "workers/training/loop.py": set(),
     "workers/watchdog": {"msgpack"},
     "workers/watchdog/spawn.py": _CORE,
     "workers/supervisor": {"cyclopts"},
@@ -137,10 +142,10 @@ def test_no_circles() -> None:
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == {"a", "b", "c", "d"}
 
 
-@pytest.mark.parametrize("name", sorted(set(ROOMS) | {"common", "ps", "workers"}))
+@pytest.mark.parametrize("name", sorted(ROOMS))
 def test_each_room_says_what_lives_there(name: str) -> None:
     text = ast.get_docstring(ast.parse((ROOT / name / "__init__.py").read_text())) or ""
-    assert len(re.findall(r"[.:](?:\s|$)", text)) >= 2, f"{name}: two sentences, what lives there and what may not"
+    assert len(re.findall(r"\.(?:\s|$)", text)) >= 2, f"{name}: two sentences, what lives there and what may not"
 
 
 def test_world_is_named_once() -> None:

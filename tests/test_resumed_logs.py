@@ -155,6 +155,16 @@ def test_events_that_are_not_ours_are_refused(grown: Path, change: Record, said:
         show(grown)
 
 
+def test_ranks_that_are_no_number_are_refused(grown: Path) -> None:
+    found = records(grown)
+    event = next(r for r in found if r.get("what") == "resume")
+    event["ranks"] = float("nan")
+    event.pop("world", None)
+    rewrite(grown, found)
+    with pytest.raises(LogError, match="event"):
+        show(grown)
+
+
 def test_an_event_without_the_facts_of_the_job(grown: Path, capsys: Print) -> None:
     """All that is needed are place and ranks."""
     found = records(grown)

@@ -13,6 +13,7 @@ def main() -> int:
 
 def _compare(context: process.Context) -> int:
     from common.config import RunConfig
+    from common.errors import JobError
     from ps.sync.modes import MODES, help_lines
     from workers.benchmark.options import CompareConfig, parse_compare
 
@@ -27,7 +28,11 @@ def _compare(context: process.Context) -> int:
 
     context.rank_status.set_debug(config.debug)
     topology = Topology(context.comm, config.ranks_per_node)
-    code = Comparison(topology, config, options, context.stop, context.rank_status).run()
+    try:
+        code = Comparison(topology, config, options, context.stop, context.rank_status).run()
+    except JobError:  # not finally: closing is collective, and an error of one rank alone must not wait there
+        topology.close()
+        raise
     topology.close()
     return code
 

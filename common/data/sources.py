@@ -55,6 +55,7 @@ def read(config: RunConfig, rank: int, size: int) -> Raw:
     path, suffix = Path(config.data), file_suffix(config.data)
     if suffix and not path.is_file():
         raise DataError(f"data: no file {path}; the path is taken from where the job was started")
-    if not suffix and config.data not in SOURCES:
-        raise DataError(f"data: unknown set {config.data!r}{nearest(config.data, SOURCES)}; choose {allowed()}")
+    sets = [name for name in SOURCES if not name.startswith(".")]
+    if not suffix and config.data not in sets:
+        raise DataError(f"data: unknown set {config.data!r}{nearest(config.data, sets)}; choose {allowed()}")
     return SOURCES[suffix or config.data].read(config, rank, size)

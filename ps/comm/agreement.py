@@ -9,11 +9,9 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-import numpy as np
 from mpi4py import MPI
 
 from common.errors import EXIT_ERROR, JobError, RankwiseError
-from common.flat import Array
 from common.host import host
 from common.rank_status import REPORTED, RankStatus
 from common.run_files import write_failure_once
@@ -105,11 +103,6 @@ def same_everywhere(comm: MPI.Comm, content: bytes, what: str, remedy: str) -> N
         hosts = allgather(comm, host())
         named = ", ".join(f"{rank} on {hosts[rank]}" for rank in odd)
         raise JobError(f"{what}: differs between ranks; odd ones: rank {named}; {remedy}")
-
-
-def fingerprint(vector: Array) -> str:
-    """Return the SHA-256 of a vector's bytes, as hexadecimal digits."""
-    return hashlib.sha256(vector.view(np.uint8).data).hexdigest()
 
 
 def at_root(comm: MPI.Comm, act: Callable[[], Any]) -> Any:

@@ -46,7 +46,7 @@ def header_of(log: Path) -> Record:
     for record in LogReader(log).records():
         return record
     raise RankwiseError(
-        f"resume: {log} holds no record, for the job before ended while it made the log, and nothing was trained; "
+        f"resume: {log} holds no record: the earlier job ended while it created the log, and nothing was trained; "
         f"start a new run, in the same folder once {log.name} and config.toml are removed"
     )
 

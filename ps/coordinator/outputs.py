@@ -8,9 +8,8 @@ import numpy as np
 
 from common.errors import RankwiseError
 from common.files import do_nothing, write_atomic
-from common.flat import Array, Flat
+from common.flat import Array, Flat, fingerprint
 from common.run_files import LOG_NAME
-from ps.comm.agreement import fingerprint
 from ps.coordinator.coordinator import Coordinator, contributions
 from ps.logfile.deduplicated import DeduplicatedReader
 from ps.text.terminal import say, warn

@@ -70,7 +70,8 @@ def before_training(start: TrainingStart, balance: Record) -> list[Verdict]:
 class Findings:
     """Watches a run; reports each finding on the same ranks once. Memory grows with ranks, not with epochs.
 
-    Feed it the fields of the header and of each epoch's record, as they are written to the log.
+    Feed it the configuration and the facts of the job, which the log's header also has, and each epoch's record as it
+    is written to the log. What only the first header has is not there: ``steps_per_epoch``, ``sync``, ``timing``.
     """
 
     def __init__(self, header: Record) -> None:

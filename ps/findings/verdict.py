@@ -41,7 +41,7 @@ class TrainingStart:
 
 
 class Detector:
-    """Watches the epochs of a job, which began with this header, for one kind of finding.
+    """Watches the epochs of a job with this configuration and these facts (see Findings) for one kind of finding.
 
     Its memory does not grow with the epochs.
     """

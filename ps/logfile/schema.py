@@ -147,7 +147,7 @@ class Check(Validator):
             return "a second header"
         what = str(record.get("what")) if kind == "event" else ""
         if kind == "header" or what in CONTINUATIONS:
-            if record.get("ranks", record.get("world")) != record.get("world", record.get("ranks")):
+            if {"ranks", "world"} <= record.keys() and record["ranks"] != record["world"]:
                 return f"{kind}.ranks is {brief(record['ranks'])}, but world {brief(record['world'])}"
             self.world = record.get("world", record.get("ranks"))
         if found := self.fault(record["t"], TIME):

@@ -124,9 +124,9 @@ class Validator:
 
 
 def _all_fit(values: list[Any], rule: FieldSpec) -> bool:
-    """Say at the speed of C that all is well with the plain values that most of a log is; False is no verdict.
+    """Check a list of plain values, which are most of a log, at the speed of C; False means: look at each.
 
-    A number that is not finite makes the sum so; some that are too large to add do, too.
+    A number that is not finite makes the sum not finite, and so may very large ones.
     """
     types = set(map(type, values))
     if not types <= rule.types or list in types or dict in types or rule.low > -math.inf or rule.high < math.inf:

@@ -132,7 +132,7 @@ class RetryQueue:
                     self.log.append(kind, **fields)
                     self._waiting.pop(0)
             except OSError as error:
-                self._keep(error.strerror or str(error))
+                self._write_failed(error.strerror or str(error))
                 return
             if self._reason:
                 self._reason = ""
@@ -144,8 +144,8 @@ class RetryQueue:
         n = len(self._waiting) + self._lost
         return f"{self.log.path}: {n} records are missing ({self._reason})" if n else ""
 
-    def _keep(self, reason: str) -> None:
-        """Say once why nothing can be written; of too many records drop the oldest epoch, or the oldest of any kind."""
+    def _write_failed(self, reason: str) -> None:
+        """Warn once of each reason; of too many records drop the oldest epoch, or the oldest of any kind."""
         if reason != self._reason:
             self._reason = reason
             self._warn(

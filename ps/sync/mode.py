@@ -24,7 +24,7 @@ class Mode:
 
     ``build``: makes its synchroniser, once per run; collective, raises JobError on all ranks.
     ``replicas``: each rank has parameters of its own; else the ranks of a node share one copy.
-    ``elastic``: the other ranks can continue when one has died.
+    ``elastic``: the other ranks can continue when one has died; only of modes that build a ``ReplicatedSync``.
     ``in_place``: ranks sum and update slices in shared memory, so its sum is no call of MPI within a node.
     """
 

@@ -101,7 +101,7 @@ def of_fit(found: Record) -> list[Table]:
     points = [
         [m["mode"], f"{p['bytes']:,}", microseconds(p["measured_s"]), microseconds(p["predicted_s"]),
          f"{100 * p['error']:+.0f} %"]
-        for m in modes for p in m["points"] if p["predicted_s"] is not None
+        for m in modes for p in m["points"] if None not in (p["predicted_s"], p["error"])
     ]  # fmt: skip
     if points:
         columns = ["mode", "bytes", "measured us", "predicted us", "error"]

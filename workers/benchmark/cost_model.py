@@ -18,7 +18,7 @@ POOR = 0.5
 class Fit:
     """Seconds of a sum = terms[0] alpha_s + terms[1] bytes beta_s_per_byte, with the terms of a CostFormula.
 
-    None stands for what the sizes do not tell; ``note`` says why. ``largest_error``: (predicted - measured) / measured
+    None stands for what the sizes leave open; ``note`` says why. ``largest_error``: (predicted - measured) / measured
     among the sizes it was fitted to; None if there are only two, which fit exactly.
     """
 
@@ -54,7 +54,7 @@ def fit(terms: tuple[float, float], n_bytes: Sequence[float], seconds: Sequence[
             note=f"{which} cannot be estimated: the best fit is not positive; add {other} --sizes or more --trials"
         )
     if len(set(n_bytes)) == 2:
-        return Fit(alpha, beta, note="two sizes fix two numbers: a third would tell how good the fit is")
+        return Fit(alpha, beta, note="two sizes fix two numbers: a third would show how good the fit is")
     worst = float((np.abs(terms[0] * alpha + terms[1] * m * beta - t) / t).max())
     return Fit(alpha, beta, worst, f"poor fit, off by up to {100 * worst:.0f} %" if worst > POOR else "")
 

@@ -1,7 +1,7 @@
 """Checkpoint files: a state of training in one file, whole or not there, readable at any number of ranks.
 
 A checkpoint is an uncompressed ``.npz`` without pickle: every array under its name, and ``about``, the bytes of a
-msgpack map with all plain values. The CRC-32 that a zip file keeps of each member tells damage.
+msgpack map with all plain values. The CRC-32 that a zip file keeps of each member shows damage.
 """
 
 import contextlib

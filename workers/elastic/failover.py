@@ -66,14 +66,14 @@ def _note(job: Job, dead: list[int], facts: dict[str, Any]) -> None:
 def _take_over(job: Job, facts: dict[str, Any]) -> None:
     """Become the coordinator in place of one that died, and learn from its log.
 
-    What the log says goes to the job at once: a further rank may die while the others hear of it.
+    What the log says goes to the job at once: a further rank may die before the others have received it.
     """
     state, membership, coordinator = job.state, membership_of(job), _open(job, facts)
     last, memory = _logged_job(coordinator.log.path), (state.decision or state.last)["memory"]
     # the time of a checkpoint may be days ago
     since_s = time.time() - max(memory.get("at", 0.0), membership.began)
     coordinator.recall({**memory, "elapsed_s": memory.get("elapsed_s", 0.0) + since_s}, last.epoch)
-    if state.decision is None and last.epoch and last.epoch["epoch"] == state.epoch:  # nobody heard of it
+    if state.decision is None and last.epoch and last.epoch["epoch"] == state.epoch:  # nobody received it
         coordinator.noise.update(last.epoch)
         judged = coordinator.judge(last.epoch, reported=last.stopping)
         state.decision = {**judged, "diverged": False, "signalled": False, "memory": coordinator.memory()}
@@ -101,7 +101,7 @@ class LoggedJob:
     """What the log says of this job.
 
     ``epoch``: the last one's record. ``stopping``: whether it says that training ends with that. ``status``: of its
-    end, if it has come to that. ``dead``: who left before. ``reported``: whose death it holds.
+    end, if it has been written. ``dead``: who left before. ``reported``: whose death it holds.
     """
 
     epoch: Record | None = None

@@ -132,7 +132,7 @@ class Survivors:
         """Leave the dead behind, and find out how far each survivor is. Collective among the survivors."""
         job, totals, state = self.job, self.totals, self.job.state
         self.membership.notice_death()
-        job.rank_status.cells[EXPENDABLE] = 1  # some may have come to that
+        job.rank_status.cells[EXPENDABLE] = 1  # a death may come before all ranks are here
         steps = job.trainer.leave_loop("continuing without the dead")
         job.rebind(cast("MPI.Intracomm", job.comm.Shrink()))
         if totals.abandon_step():

@@ -25,8 +25,8 @@ def check_support(config: RunConfig, n_ranks: int) -> None:
         reason = f"needs Open MPI 5, started with mpirun --with-ft ulfm; this is {MPI.get_vendor()[0]}"
     elif os.environ.get(FAULT_TOLERANT, "").lower() not in ("1", "true"):
         reason = "needs mpirun --with-ft ulfm"
-    elif config.mode == AUTO or not MODES[config.mode].replicas:
-        modes = ", ".join(name for name, mode in MODES.items() if mode.replicas)
+    elif config.mode == AUTO or not MODES[config.mode].elastic:
+        modes = ", ".join(name for name, mode in MODES.items() if mode.elastic)
         reason = f"goes with modes {modes}; in mode {config.mode} a dead rank may take parameters along"
     elif config.rows == "shard":
         reason = "goes with rows shuffle; with fixed shards the steps of fewer ranks would be others"

@@ -22,7 +22,7 @@ REPORTS_DEATHS = {
     "OMPI_MCA_coll_tuned_allgatherv_algorithm": "3",
 }
 """For Open MPI 5.0: the first two of these components return success when ranks have died and nothing came, and so does
-``sparbit``, which gathers small messages unless it is told to use rings."""
+``sparbit``, which gathers small messages unless it is set to use rings."""
 RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
 
 

@@ -8,9 +8,10 @@ from common.config import RunConfig
 from common.data.dataset import Dataset
 from common.data.loader import BatchLoader
 from common.data.sampler import RowSampler
+from common.flat import fingerprint
 from common.nn.mlp import Mlp
 from common.rng import Stream, generator
-from ps.comm.agreement import fingerprint, same_everywhere
+from ps.comm.agreement import same_everywhere
 from ps.comm.topology import Topology
 from ps.metrics.sync_timer import SyncTimer
 from ps.sync.modes import MODES

@@ -8,10 +8,9 @@ from typing import Any
 import threadpoolctl
 from mpi4py import MPI
 
-from common.flat import Flat
+from common.flat import Flat, fingerprint
 from common.host import affinity, boot_id, host, process_start
 from common.nn.mlp import Mlp
-from ps.comm.agreement import fingerprint
 from ps.comm.collectives import allgather
 from ps.comm.topology import Topology
 from ps.metrics.sync_timer import SyncTimer

@@ -165,7 +165,7 @@ class Job:
             state.decision = {**decision, "signalled": bool(table["signal"].any())}
             if self.totals is not None:  # who becomes the coordinator needs what this one knows
                 state.decision["memory"] = coordinator.memory()
-            return state.decision  # also kept at once: a rank may die while the others hear of it
+            return state.decision  # also kept at once: a rank may die before the others have received it
 
         decision: dict[str, Any] = at_root(self.comm, close)
         return decision

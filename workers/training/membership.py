@@ -23,9 +23,9 @@ LOOK_S = 0.01
 class Membership:
     """Who takes part. Ranks are numbered as at the job's start.
 
-    ``ranks``: those alive as far as the log knows. ``hosts``: by that number. ``began``: when training began, as a Unix
-    time. ``noticed``: when this rank met the last death, on the clock of ``time.perf_counter``. ``reported``: whose
-    death is in the log as the watchdog saw it; only the coordinator knows.
+    ``ranks``: those alive as far as the log knows. ``hosts``: by that number. ``began``: when the job was built, as a
+    Unix time. ``noticed``: when this rank met the last death, on the clock of ``time.perf_counter``.
+    ``reported``: whose death is in the log as the watchdog saw it; only the coordinator knows.
     """
 
     ranks: list[int]
@@ -36,7 +36,7 @@ class Membership:
 
     @classmethod
     def of_all(cls, comm: MPI.Comm) -> "Membership":
-        """Return all ranks, which begin to train now. Collective."""
+        """Return all ranks, now. Collective."""
         return cls(list(range(comm.size)), allgather(comm, host()), time.time())
 
     def remove(self, dead: Collection[int], reported: Collection[int] = ()) -> None:

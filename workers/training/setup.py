@@ -84,7 +84,12 @@ def prepare(context: Context, topology: Topology, config: RunConfig, origin: Ori
     _load(comm, parts, origin, rank_status)
     job = Job(context, task, parts, origin.state, seat, threads)
     of_sync = {"mode": mode, "in_place": MODES[mode].in_place, **parts.sync.facts(), "trials": trials}
-    open_log(job, topology, origin, of_sync)
+    try:
+        open_log(job, topology, origin, of_sync)
+    except JobError:  # the caller does not have the job yet
+        job.checkpointing.close()
+        job.sync.close()
+        raise
     return job
 
 

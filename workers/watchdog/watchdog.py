@@ -227,7 +227,8 @@ class Watchdog:
                     write_failure_once(self.folder, f"rankwise: {deaths[-1]}")
                 self._write_to_log()
         # Notes of deaths stay for the survivors. Of several watchdogs the last sees that all ranks have finished.
-        if lost or (good and (all(row.finished for row in self.rows) if self.elastic else 0 in self.ranks)):
+        last = all(row.finished for row in self.rows) if self.elastic else 0 in self.ranks
+        if (lost and self.events) or (good and last):
             with contextlib.suppress(OSError):
                 self._file(self.progress_name).unlink(missing_ok=True)
             self._take_death_notes()

@@ -16,7 +16,7 @@ from ps.text.formatting import number
 Trace = dict[str, Any]
 
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#c46a9d", "#8a6d00", "#7f7f7f")
-"""After Okabe and Ito (2008), told apart without red-green vision; each stands out from a white and a dark page."""
+"""After Okabe and Ito (2008), distinct without red-green vision; each stands out from a white and a dark page."""
 DASHES = ("solid", "dash", "dot", "dashdot")
 PATTERNS = ("", "/", "x", ".")
 MANY_RANKS = 16
