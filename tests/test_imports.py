@@ -24,7 +24,6 @@ _READER = {"common", "ps/logfile", "ps/text", "ps/metrics", "ps/reader"}
 _COORDINATOR = {"common", "ps/logfile", "ps/text", "ps/metrics", "ps/findings"}
 _TRAINING = {
     *_COMMON, *_COORDINATOR, "ps/comm", "ps/sync", "ps/coordinator", "workers", "workers/launch", "workers/checkpoint",
-    "workers/watchdog",
 }  # fmt: skip
 ROOMS: dict[str, set[str]] = {
     "common": set(),
@@ -33,7 +32,7 @@ ROOMS: dict[str, set[str]] = {
     "ps": set(),
     "ps/comm": {"common"},
     "ps/logfile": {"common"},
-    "ps/text": {"common", "ps/comm", "ps/logfile"},
+    "ps/text": {"ps/logfile"},
     "ps/metrics": {"common", "ps/comm", "ps/logfile", "ps/text"},
     "ps/sync": {*_COMMON, "ps/comm", "ps/metrics"},
     "ps/findings": {"common", "common/data", "ps/comm", "ps/logfile", "ps/metrics"},
