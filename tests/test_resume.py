@@ -266,7 +266,7 @@ def test_a_log_that_was_not_begun_is_refused_with_what_to_do(tmp_path: Path, lef
     """A kill between making the log and writing its first record leaves it."""
     (tmp_path / LOG_NAME).write_bytes(left)
     for read in (lambda: saved_config(str(tmp_path), ""), lambda: open_origin(tmp_path, 0)):
-        with pytest.raises(RankwiseError, match=r"^resume: .* holds no record, .* start a new run") as caught:
+        with pytest.raises(RankwiseError, match=r"^resume: .* holds no record: .* start a new run") as caught:
             read()
         assert LOG_NAME in str(caught.value)
 
