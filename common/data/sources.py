@@ -37,10 +37,14 @@ def file_suffix(data: str) -> str:
     return suffix if suffix in SOURCES else ""
 
 
+def _names(*, of_files: bool) -> list[str]:
+    """Return the suffixes of files, or the names of sets."""
+    return [name for name in SOURCES if name.startswith(".") == of_files]
+
+
 def allowed() -> str:
     """Return what ``--data`` takes."""
-    sets, suffixes = ([name for name in SOURCES if name.startswith(".") == is_file] for is_file in (False, True))
-    return f"{', '.join(sets)}, or the path of an {' or '.join(suffixes)} file"
+    return f"{', '.join(_names(of_files=False))}, or the path of an {' or '.join(_names(of_files=True))} file"
 
 
 def check_target(config: RunConfig) -> None:
@@ -55,7 +59,7 @@ def read(config: RunConfig, rank: int, size: int) -> Raw:
     path, suffix = Path(config.data), file_suffix(config.data)
     if suffix and not path.is_file():
         raise DataError(f"data: no file {path}; the path is taken from where the job was started")
-    sets = [name for name in SOURCES if not name.startswith(".")]
+    sets = _names(of_files=False)
     if not suffix and config.data not in sets:
         raise DataError(f"data: unknown set {config.data!r}{nearest(config.data, sets)}; choose {allowed()}")
     return SOURCES[suffix or config.data].read(config, rank, size)

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from common.errors import RankwiseError
-from common.run_files import CONFIG_NAME, FAILURE_NAME, LOG_NAME, OUTPUT_NAMES, new_run
+from common.run_files import CONFIG_NAME, FAILURE_NAME, LOG_NAME, OUTPUT_NAMES, RUNS, new_run
 from ps.text.terminal import warn
 
 
@@ -30,7 +30,7 @@ def make_folder(output: str, mode: str, n_ranks: int) -> Path:
         raise RankwiseError(
             f"output: {folder} holds {', '.join(in_the_way)}, which the run would replace; choose another --output"
         )
-    if folder.absolute().parent == Path("runs").absolute():
+    if folder.absolute().parent == RUNS.absolute():
         _point_latest(folder)
     return folder
 
