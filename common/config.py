@@ -189,7 +189,8 @@ class RunConfig:
     inject: str = per_job(
         "",
         "faults on purpose, for demonstrations and tests, with ; between them: slow:rank=2,x=3 or skew (makes rows "
-        "shard) or nan:rank=1,step=50 or diverge:, hang: or die:rank=1,step=50; not from a file or the environment",
+        "shard) or nan, diverge, hang or die:rank=1,step=50; without a rank the last one, without a step the first; "
+        "not from a file or the environment",
         command_line_only=True,
     )
     verbose: bool = changeable(False, "print gradient, contribution and sync time of every process and epoch")

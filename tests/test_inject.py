@@ -56,8 +56,6 @@ def test_a_text_becomes_faults() -> None:
         ),
         ("slow:rank=1;", "unknown value ''; choose one of slow"),
         ("SKEW", "unknown value 'SKEW'; choose one of"),
-        ("slow", "slow: rank is missing; write slow:rank=1,x=3"),
-        ("slow:x=3", "slow: rank is missing; write slow:rank=1,x=3"),
         ("nan:", "nan: got ''; allowed is name=value, as in nan:rank=1,step=50"),
         ("slow:rank=1,3", "slow: got '3'; allowed is name=value, as in slow:rank=1,x=3"),
         ("slow:rank=1,step=3", "slow: unknown value 'step'; choose one of rank, x"),
@@ -73,6 +71,7 @@ def test_a_text_becomes_faults() -> None:
         ("nan:rank=1,step=2.5", "nan: step: got '2.5'; allowed is a whole number from 1"),
         ("nan:rank=" + "9" * 5000, "nan: rank: got '9{80}'; allowed is a whole number from 0"),
         ("skew;skew", "skew is given twice; give it once"),
+        ("die;die:step=3", "die is given twice; give it once"),
         ("nan:rank=1;nan:rank=1,step=2", "nan of rank 1 is given twice; give it once"),
     ],
 )
@@ -103,6 +102,15 @@ def test_only_the_command_line_injects(tmp_path: Path, monkeypatch: pytest.Monke
         ConfigError, match=r"^inject: got it as RANKWISE_INJECT in the environment; allowed is the command"
     ):
         parse_options([], HELP)
+
+
+def test_a_fault_without_a_rank_is_the_last_rank_s() -> None:
+    assert of_job("nan; slow:x=3; skew; die:rank=0", 4) == (
+        Fault("nan", 3, step=1), Fault("slow", 3, x=3.0), Fault("skew"), Fault("die", 0, step=1),
+    )  # fmt: skip
+    assert of_job("hang", 1) == (Fault("hang", 0, step=1),)
+    with pytest.raises(ConfigError, match=r"^inject: hang of rank 2 is given twice; give it once"):
+        of_job("hang;hang:rank=2,step=5", 3)
 
 
 def test_ranks_without_a_fault_train_as_ever() -> None:
@@ -138,6 +146,7 @@ def test_what_cannot_happen_in_a_run_is_refused(text: str, options: dict[str, An
     ("text", "message"),
     [
         ("slow:rank=2", "slow:rank=2,x=2: there is no rank 2; this job's ranks are 0 to 1"),
+        ("diverge", "diverge:rank=1,step=1: needs copies"),
         ("diverge:rank=1", "diverge:rank=1,step=1: needs copies"),
     ],
 )

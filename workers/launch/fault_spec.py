@@ -1,5 +1,6 @@
 """Faults to bring into a run on purpose, read from the text of ``--inject``."""
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -22,8 +23,8 @@ SLOWEST = 1000.0
 class Fault:
     """One fault.
 
-    ``rank``: whose it is, None where it is all ranks'. ``step``: when, counted over the whole run from 1.
-    ``x``: how many times as long computing takes.
+    ``rank``: whose it is; None where it is all ranks' or, before the job is known, the last rank's. ``step``: when,
+    counted over the whole run from 1. ``x``: how many times as long computing takes.
     """
 
     kind: str
@@ -32,27 +33,37 @@ class Fault:
     x: float = 2.0
 
     def __str__(self) -> str:
-        values = (f"{name}={str(getattr(self, name)).removesuffix('.0')}" for name in PARAMETERS[self.kind])
+        given = ((name, getattr(self, name)) for name in PARAMETERS[self.kind])
+        values = (f"{name}={str(value).removesuffix('.0')}" for name, value in given if value is not None)
         return ":".join(filter(None, (self.kind, ",".join(values))))
 
 
 def parse(text: str) -> tuple[Fault, ...]:
     """Return the faults of ``kind:name=value,name=value; kind; ...``; none for an empty text. Raises ConfigError."""
-    faults = tuple(_fault(one.strip()) for one in text.split(";")) if text.strip() else ()
-    for i, fault in enumerate(faults):
-        if any((fault.kind, fault.rank) == (other.kind, other.rank) for other in faults[:i]):
-            whose = "" if fault.rank is None else f" of rank {fault.rank}"
-            raise ConfigError(f"inject: {fault.kind}{whose} is given twice; give it once")
-    return faults
+    return _each_once(tuple(_fault(one.strip()) for one in text.split(";")) if text.strip() else ())
 
 
 def of_job(text: str, n_ranks: int) -> tuple[Fault, ...]:
-    """Return the faults of a job of ``n_ranks`` ranks. Raises ConfigError."""
+    """Return the faults of a job of ``n_ranks`` ranks; one without a rank is the last rank's. Raises ConfigError."""
     faults = parse(text)
     for fault in faults:
         if fault.rank is not None and fault.rank >= n_ranks:
             ranks = f"this job's ranks are 0 to {n_ranks - 1}"
             raise ConfigError(f"inject: {fault}: there is no rank {fault.rank}; {ranks}")
+    return _each_once(tuple(_of_last_rank(fault, n_ranks) for fault in faults))
+
+
+def _of_last_rank(fault: Fault, n_ranks: int) -> Fault:
+    ranked = fault.rank is not None or "rank" not in PARAMETERS[fault.kind]
+    return fault if ranked else dataclasses.replace(fault, rank=n_ranks - 1)
+
+
+def _each_once(faults: tuple[Fault, ...]) -> tuple[Fault, ...]:
+    """Return the faults. Raises ConfigError if a rank has one of them twice."""
+    for i, fault in enumerate(faults):
+        if any((fault.kind, fault.rank) == (other.kind, other.rank) for other in faults[:i]):
+            whose = "" if fault.rank is None else f" of rank {fault.rank}"
+            raise ConfigError(f"inject: {fault.kind}{whose} is given twice; give it once")
     return faults
 
 
@@ -83,8 +94,6 @@ def _fault(text: str) -> Fault:
         if name in values:
             raise ConfigError(f"{what}: {name} is given twice; give it once")
         values[name] = _number(f"{what}: {name}", name, value)
-    if "rank" in names and "rank" not in values:
-        raise ConfigError(f"{what}: rank is missing; write {usage}")
     return Fault(kind, **values)
 
 

@@ -16,7 +16,7 @@ from common.step_times import BACKWARD
 from ps.coordinator.coordinator import Coordinator
 from ps.sync.synchronizer import TrainingStep
 from ps.text.terminal import say
-from workers.launch.fault_spec import DIE, DIVERGE, HANG, NAN, SKEW, SLOW, Fault, check_steps, parse
+from workers.launch.fault_spec import DIE, DIVERGE, HANG, NAN, SKEW, SLOW, Fault, check_steps
 
 HANG_S = 0.1
 """Slept at a time while hanging, for ever: between two sleeps Python runs signal handlers."""
@@ -113,9 +113,9 @@ def skew(faults: tuple[Fault, ...], data: Dataset) -> Dataset:
     return dataclasses.replace(data, train=data.train[np.argsort(target, kind="stable")])
 
 
-def announce(coordinator: Coordinator) -> None:
+def announce(coordinator: Coordinator, faults: tuple[Fault, ...]) -> None:
     """Say on stdout and in the log what is injected, if anything is; at rank 0, once the log is open."""
-    text = "; ".join(str(fault) for fault in parse(coordinator.config.inject))
+    text = "; ".join(map(str, faults))
     if text:
         coordinator.event("inject", faults=text)
         say(f"Injected on purpose: {text}")

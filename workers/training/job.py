@@ -55,7 +55,7 @@ class Job:
         self.state, self.seat, self.sync, self.threads = state, seat, parts.sync, threads
         comm, config, steps, saved = self.comm, self.config, parts.loader.steps, parts.sync.state
         done = (state.epoch - 1) * steps + state.before.steps
-        step = fault_injection.place(fault_spec.parse(config.inject), parts.sync, comm.rank, done)
+        step = fault_injection.place(fault_spec.of_job(config.inject, comm.size), parts.sync, comm.rank, done)
         self.totals = EpochTotals(step) if config.elastic else None
         self.membership = Membership.of_all(comm) if config.elastic else None
         self.checkpointing = Checkpointing(

@@ -129,7 +129,7 @@ def open_log(job: Job, topology: Topology, origin: Origin, of_sync: dict[str, An
 
     def note() -> None:
         coordinator = job.seat.here()
-        fault_injection.announce(coordinator)
+        fault_injection.announce(coordinator, fault_spec.of_job(config.inject, comm.size))
         coordinator.queue.append("balance", **balance)
         for finding in (*findings, *coordinator.findings.start()):
             coordinator.verdict(finding)
