@@ -131,7 +131,8 @@ def test_the_first_of_several_is_named_though_others_are_looked_into_sooner(
     status = RankStatus()
     status.cells[EPOCH], status.cells[AT] = 3, 0
     first = object.__new__(watchdog.Watchdog)
-    vars(first).update(hosts=["a", "b"], _folder=tmp_path, memory_kills=0, events=[], _failure_reserved=False)
+    vars(first).update(hosts=["a", "b"], _folder=tmp_path, memory_kills=rank_process.memory_kills(), events=[],
+                       _failure_reserved=False)  # fmt: skip
     rank = RankProcess(0, os.getpid(), status.handle, status.pipe)
     first._note_death(rank)
     assert failure.read_text() == "rankwise: rank 0 on a died (killed by SIGKILL) at epoch 3, step 1, phase: input\n"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -360,7 +361,8 @@ def test_a_killed_rank_costs_no_bits(tmp_path: Path, deaths: int) -> None:
     result = finish(popen(command, cwd=tmp_path))
     assert result.code == 0, result.err
     assert len(restarts(result)) == deaths
-    assert "from checkpoint-52.npz" in restarts(result)[0]
+    # written while the next steps run, so the kill may come before it is whole
+    assert re.search(r"from checkpoint-(26|52)\.npz", restarts(result)[0])
     found = epochs(run)
     assert [e["epoch"] for e in found] == [1, 2, 3, 4]
     if len(found[-1]["rows"]) == 3:
