@@ -66,6 +66,7 @@ class Option:
     allowed, but for the one that ``excluded`` names. ``flags``: on the command line, if not the name alone.
     ``on_resume``: whether it must be that of the run that is resumed (``same``), is that unless another is given
     (``changeable``), or belongs to one job and starts from its default again (``own``).
+    ``before``: what runs did that are older than the option, if not its default; for resuming them.
     ``command_line_only``: no file and no environment may set it, so that nobody gets it without naming it.
     """
 
@@ -80,6 +81,7 @@ class Option:
     longest: int = 0
     flags: tuple[str, ...] = ()
     on_resume: Literal["same", "changeable", "own"] = "same"
+    before: Any = None
     command_line_only: bool = False
 
     def check(self, value: Any) -> None:
@@ -142,10 +144,29 @@ class RunConfig:
     model: str = option("mlp", "what is trained", choices=(*MODELS, OWN_MODEL))
     hidden: tuple[int, ...] = option((256,), "sizes of the hidden layers of an mlp", low=1, high=10**6, longest=1000)
     activation: str = option("relu", "activation of the hidden layers", choices=ACTIVATIONS)
-    loss: str = option("auto", "auto: by the model and, where it takes both, the type of the target", choices=LOSSES)
+    loss: str = option(
+        "auto",
+        "auto: by the model and, where it takes both, the target: few different whole numbers are classes",
+        choices=LOSSES,
+    )
     data: str = option("digits", "{sources}")
-    target: str = option("", "the column of a .csv file to predict")
+    target: str = option("", "the column of a .csv file to predict: its name, or its number from 1; -1 is the last")
+    header: str = option(
+        "auto",
+        "whether a .csv file begins with column names; auto: not if all are numbers",
+        choices=("auto", "yes", "no"),
+        before="yes",
+    )
+    index_column: str = option(
+        "auto",
+        "columns of a .csv file that number its rows; auto: leave out those without a name; drop: all of them",
+        choices=("auto", "keep", "drop"),
+        before="keep",
+    )
     standardize: bool = option(True, "scale features to mean 0 and deviation 1 of the training rows")
+    standardize_target: bool = option(
+        True, "the same for the target of a regression, whose loss is still given in its own unit", before=False
+    )
     test_fraction: float = option(0.2, "rows kept for the final test (not used when X_test is given)", high=0.9)
     validation_fraction: float = option(0.1, "rows kept for the loss after each epoch", high=0.9)
     rows: str = option("shuffle", "shuffle: dealt each epoch; shard: fixed per rank", choices=("shuffle", "shard"))

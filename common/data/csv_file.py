@@ -1,43 +1,126 @@
-"""Reads .csv files: a table of numbers under one line of column names."""
+"""Reads .csv files: a table of numbers, under a line of column names or without one."""
 
 import csv
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from common.config import nearest
+from common.config import RunConfig, nearest
 from common.data.dataset import Raw
+from common.data.index_columns import Columns, index_columns
 from common.errors import DataError
+from common.flat import Array
+
+MISSING = {"", "na", "nan", "n/a", "null", "none", "?", "-"}
+"""What stands for no value, in lower case: no name of a column."""
+FEWEST_COUNTED = 3
+"""Columns from which a first line 0, 1, 2, ... is the names that pandas gives, not a row that happens to count."""
 
 
-def read_csv(path: Path, target: str) -> Raw:
-    """Read a table whose column ``target`` is to be predicted."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            header = csv.reader(file)
-            names = [name.strip() for name in next(header, [])]
-            empty = not any(line.strip() for line in file)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: not a readable .csv file ({error})") from error
-    listed = ", ".join(names[:20])
-    if not target:
-        raise DataError(f"target: {path} needs one; name the column with --target: {listed}")
-    if target not in names:
-        raise DataError(f"target: no column {target!r} in {path}{nearest(target, names)}; it has {listed}")
-    if len(set(names)) < len(names):
+@dataclass(frozen=True, slots=True)
+class Head:
+    """How a file begins: the names of its columns, made up if there is no line of them (``named``).
+
+    ``skip``: lines before the first row. ``width``: cells of that row, 0 if there is none. ``note``: what was decided.
+    """
+
+    names: list[str]
+    named: bool
+    skip: int
+    width: int
+    note: str
+
+
+def read_csv(path: Path, config: RunConfig) -> Raw:
+    """Read a table and take the column ``config.target``, which is to be predicted, out of it."""
+    head = _head(path, config.header)
+    names = [name or f"column {i}" for i, name in enumerate(head.names, 1)]
+    column = _target(path, config.target, head, names)
+    if len({*names}) < len(names):
         raise DataError(f"{path}: two columns have the same name; the first line takes one name a column")
-    if empty:
+    if not head.width:
         raise DataError(f"{path}: no rows")
-    try:
-        table = np.loadtxt(
-            path, delimiter=",", skiprows=header.line_num, ndmin=2, quotechar='"', comments=None, encoding="utf-8-sig"
+    if head.width != len(names):
+        raise DataError(
+            f"{path}: {len(names)} column names, but rows of {head.width} numbers; give each column a name, or use "
+            "--header no for a file without names"
         )
-    except (OSError, ValueError, MemoryError) as error:
-        raise DataError(f"{path}: not a table of numbers ({error})") from error
+    table = _table(path, head.skip, config.header)
     if table.shape[1] != len(names):
         raise DataError(f"{path}: {len(names)} column names, but rows of {table.shape[1]} numbers")
-    column = names.index(target)
     y = table[:, column]
-    if np.array_equal(y, np.round(y)) and np.abs(y).max() < 2**53:  # a whole-number column is class numbers by default
+    if np.array_equal(y, np.round(y)) and np.abs(y).max() < 2**53:
         y = y.astype(np.int64)
-    return Raw(path.name, np.delete(table, column, axis=1), y, feature_names=names[:column] + names[column + 1 :])
+    found = index_columns(Columns(names, head.names, head.named), table, column, config.index_column)
+    if len(found.left_out) == len(names) - 1:
+        raise DataError(f"{path}: no column is left to learn from; use --index-column keep")
+    notes = [head.note, *([f"Target: {names[column]!r}."] if config.target != names[column] else []), *found.notes]
+    kept = [i for i in range(len(names)) if i not in (column, *found.left_out)]
+    x = np.delete(table, [column, *found.left_out], axis=1)
+    return Raw(path.name, x, y, feature_names=[names[i] for i in kept], notes=[note for note in notes if note])
+
+
+def _head(path: Path, header: str) -> Head:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader, skip = csv.reader(file), 0
+            first: list[str] = []
+            for cells in reader:
+                if first := [cell.strip() for cell in cells if len(cells) > 1 or cell.strip()]:
+                    break
+                skip = reader.line_num
+            after_first = reader.line_num
+            second = next((cells for cells in reader if any(cell.strip() for cell in cells)), [])
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: not a readable .csv file ({error})") from error
+    is_names, why = _is_names(first) if header == "auto" else (header == "yes", "")
+    if first and not is_names:
+        note = why and f"{path.name} has no line of column names: {why}; --header yes takes it for names."
+        return Head([""] * len(first), False, skip, len(first), note)
+    if len(second) == len(first) + 1:  # R's write.table gives the column of row names none
+        first = ["", *first]
+    note = why and f"The first line of {path.name} is taken for column names: {why}; --header no takes it for a row."
+    return Head(first, True, after_first, len(second), note)
+
+
+def _is_names(first: list[str]) -> tuple[bool, str]:
+    """Say whether a first line is column names, and why, where that is not plain to see."""
+    if any(cell.lower() not in MISSING and not _is_number(cell) for cell in first):
+        return True, ""
+    counted = first[1:] if first and not first[0] else first
+    if counted == [str(i) for i in range(len(counted))] and (len(counted) >= FEWEST_COUNTED or counted is not first):
+        return True, "it counts 0, 1, 2, ... as pandas does where columns have no names"
+    return False, "its first line is all numbers and is read as a row"
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _target(path: Path, target: str, head: Head, names: list[str]) -> int:
+    """Return the place of the column to predict, from 0."""
+    listed = ", ".join(names[:20])
+    if not target:
+        said = f" ({head.note.rstrip('.')})" if head.note else ""
+        raise DataError(f"target: {path} needs one; name the column with --target: {listed}{said}")
+    if target in head.names or target in names:
+        return names.index(target)
+    if re.fullmatch(r"-?[0-9]{1,9}", target) and 1 <= abs(int(target)) <= len(names):
+        return int(target) - 1 if int(target) > 0 else len(names) + int(target)
+    raise DataError(f"target: no column {target!r} in {path}{nearest(target, names)}; it has {listed}")
+
+
+def _table(path: Path, skip: int, header: str) -> Array:
+    try:
+        return np.loadtxt(
+            path, delimiter=",", skiprows=skip, ndmin=2, quotechar='"', comments=None, encoding="utf-8-sig"
+        )
+    except (OSError, ValueError, MemoryError) as error:
+        names = "; if its first line is column names, leave --header no out" if header == "no" else ""
+        raise DataError(f"{path}: not a table of numbers ({error}){names}") from error

@@ -1,21 +1,17 @@
 """A data set in memory: checked arrays, their fingerprint, and which rows train, validate and test."""
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from common.config import RunConfig
+from common.data.index_columns import FEWEST_ROWS, counts_rows
+from common.data.scaling import Rows, check_deviation, note_on_digits, scaling, standardize
+from common.data.target import decide, label_notes, to_classes
 from common.errors import DataError
 from common.flat import Array
 from common.rng import Stream, generator
-
-Rows = NDArray[np.int64]
-NUMBERS_AT_A_TIME = 1 << 20
-"""Of the rows that are worked on in float64 together: the copy that this takes stays at 8 MiB."""
-LABELS_BELOW = 2**31
 
 
 @dataclass(slots=True)
@@ -30,6 +26,8 @@ class Raw:
     feature_names: list[str] = field(default_factory=list)
     initial: dict[str, Array] | None = None
     """Starting parameters of this rank, for sources that bring their own."""
+    notes: list[str] = field(default_factory=list)
+    """Sentences on what the reader decided, each with the option that decides otherwise."""
 
 
 @dataclass(slots=True)
@@ -37,8 +35,8 @@ class Dataset:
     """Rows ready to train on; the same on every rank.
 
     ``x``: (n, n_features), of the file's dtype until ``scale`` brings it to the configured one. ``y``: (n,) int64
-    classes or (n, n_targets) of the configured dtype. ``train``, ``validation``, ``test``: row numbers, disjoint and
-    complete.
+    classes from 0, or (n, n_targets) numbers, of the file's dtype until ``scale_target``. ``train``, ``validation``,
+    ``test``: row numbers, disjoint and complete.
     """
 
     name: str
@@ -55,34 +53,47 @@ class Dataset:
     mean: Array = field(default_factory=lambda: np.empty(0))
     deviation: Array = field(default_factory=lambda: np.empty(0))
     """(n_features,) each, once scaled: what was taken off the features, and what they were divided by."""
+    target_mean: Array = field(default_factory=lambda: np.empty(0))
+    target_scale: Array = field(default_factory=lambda: np.empty(0))
+    """(n_targets,) each in float64: what was taken off a regression's target, and what it was divided by."""
+    labels: Array = field(default_factory=lambda: np.empty(0, np.int64))
+    """(n_classes,) int64: the label of each class in the data."""
+    notes: tuple[str, ...] = ()
+    """Sentences on what was decided about the data and why, each with the option that decides otherwise."""
 
     @property
     def n_targets(self) -> int:
         """Columns of a regression's target, 1 for classes."""
         return 1 if self.y.ndim == 1 else self.y.shape[1]
 
+    def arrays(self) -> dict[str, Array]:
+        """Return what predicting needs besides the parameters, as ``model.npz`` has it."""
+        target = (
+            {"classes": self.labels} if self.n_classes else {"y_mean": self.target_mean, "y_scale": self.target_scale}
+        )
+        return {"x_mean": self.mean, "x_scale": self.deviation, **target}
+
+    def outputs_mean(self) -> dict[str, list[float]]:
+        """Return what a checkpoint says of the target."""
+        return {
+            "y_mean": self.target_mean.tolist(),
+            "y_scale": self.target_scale.tolist(),
+            "classes": self.labels.tolist(),
+        }
+
     def scaling(self) -> tuple[Array, Array]:
         """Return mean and deviation of the training rows' features in float64; deviation 1 for constant ones.
 
         Raises DataError if they do not fit into float64.
         """
-        n = len(self.train)
+        return scaling(f"{self.name}: X", self.x, self.train)
 
-        def rows() -> Iterator[Array]:
-            # counted from the first row: a constant column is then exactly 0, however many rows are added up
-            return (self.x[self.train[p]].astype(np.float64) - first for p in row_blocks(n, self.x.shape[1]))
-
-        with np.errstate(over="ignore", invalid="ignore"):  # checked below
-            first = self.x[self.train[0]].astype(np.float64)
-            offset = sum(block.sum(axis=0) for block in rows()) / n
-            deviation = np.sqrt(sum(np.square(block - offset).sum(axis=0) for block in rows()) / n)
-            mean = first + offset
-        wrong = np.flatnonzero(~np.isfinite(deviation))
-        if len(wrong):
-            raise DataError(
-                f"{self.name}: X, column {wrong[0]}: its deviation is too large for float64; scale the column down"
-            )
-        deviation[is_constant(deviation, mean)] = 1
+    def target_scaling(self) -> tuple[Array, Array]:
+        """Return the same of a regression's target, whose squared error must fit, too."""
+        where = f"{self.name}: y"
+        mean, deviation = scaling(where, self.y, self.train)
+        with np.errstate(over="ignore"):
+            check_deviation(where, np.square(deviation) * len(self.y))
         return mean, deviation
 
     def scale(self, mean: Array, deviation: Array, dtype: str) -> None:
@@ -90,25 +101,31 @@ class Dataset:
 
         Raises DataError if a number is too large for it.
         """
+        where = f"{self.name}: X"
         self.mean, self.deviation = mean, deviation
         self.rows = np.ones((len(self.x), self.x.shape[1] + 1), dtype)
         scaled = self.rows[:, :-1]
-        with np.errstate(over="ignore", invalid="ignore"):  # checked below
-            for block in row_blocks(*self.x.shape):
-                scaled[block] = (self.x[block].astype(np.float64) - mean) / deviation
-        _check_cast(self.name, "X", scaled)
+        standardize(where, self.x, mean, deviation, scaled)
+        if not mean.any():
+            self.notes += (*note_on_digits(where, self.x, self.train, scaled.dtype, "--no-standardize"),)
         self.x = scaled
 
+    def scale_target(self, mean: Array, scale: Array, dtype: str) -> None:
+        """Replace a regression's ``y`` by (y - mean) / scale, computed in float64 and cast to ``dtype`` only then.
 
-def row_blocks(n_rows: int, n_columns: int) -> Iterator[slice]:
-    """Yield slices of so many rows as are worked on in float64 together."""
-    step = max(1, NUMBERS_AT_A_TIME // n_columns)
-    return (slice(start, start + step) for start in range(0, n_rows, step))
-
-
-def is_constant(deviation: Array, mean: Array) -> Array:
-    """Say which columns deviate so little from their mean that these are rounding errors, not to be blown up."""
-    return np.asarray(deviation <= 1e-12 * np.abs(mean))
+        Raises DataError if a number is too large for it.
+        """
+        where = f"{self.name}: y"
+        self.target_mean, self.target_scale = mean, scale
+        scaled = np.empty(self.y.shape, dtype)
+        standardize(where, self.y, mean, scale, scaled)
+        if not mean.any():
+            self.notes += (*note_on_digits(where, self.y, self.train, scaled.dtype, "--no-standardize-target"),)
+        constant = np.flatnonzero((scaled[self.train] == scaled[self.train[0]]).all(axis=0))
+        if len(constant):
+            which = "the target" if self.n_targets == 1 else f"column {', '.join(map(str, constant))} of the target"
+            self.notes += (f"Warning: {which} is the same in all training rows, so there is nothing to learn in it.",)
+        self.y = scaled
 
 
 def check(raw: Raw, config: RunConfig) -> Dataset:
@@ -120,7 +137,6 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
     _check_arrays(raw, x, y)
     if len(x) == 0:
         raise DataError(f"{name}: no rows")
-    as_classes = _wants_classes(config, y)
     if raw.test:
         x_test, y_test = raw.test
         _check_arrays(raw, x_test, y_test, "_test")
@@ -129,21 +145,42 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
             shapes = f"X {x.shape}, y {y.shape} and X_test {x_test.shape}, y_test {y_test.shape}"
             raise DataError(f"{name}: {shapes} do not fit together; they take the same columns")
         x, y = np.concatenate([x, x_test]), np.concatenate([y, y_test])
-    if as_classes and y.ndim == 2 and y.shape[1] == 1:
+    kind = decide(config, name, y)
+    if kind.classes and y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
-    sha256, n_classes = _fingerprint(x, y), 0
-    if as_classes:
-        y, n_classes = _as_classes(name, y, len(y) - (n_test or 0))
-    else:
-        with np.errstate(over="ignore"):  # checked in the next line
-            y = np.ascontiguousarray(y.reshape(len(y), -1), config.dtype)
-        _check_cast(name, "y", y)
-    train, validation, test = _split(y, n_classes, n_test, config)
+    sha256, labels = _fingerprint(x, y), np.empty(0, np.int64)
+    y, labels = to_classes(config, name, y) if kind.classes else (y.reshape(len(y), -1), labels)
+    train, validation, test = _split(y, len(labels), n_test, config)
     if len(train) == 0:
         raise DataError(f"{name}: no rows left to train on; lower --test-fraction or --validation-fraction")
     if config.patience and len(validation) == 0:
         raise DataError("patience: needs validation rows; raise --validation-fraction or drop --patience")
-    return Dataset(name, x, y, n_classes, sha256, train, validation, test, raw.initial)
+    notes = [*raw.notes, *([] if raw.feature_names else _notes_on_columns(raw.x)), kind.note]
+    if kind.classes:
+        notes += _notes_on_labels(name, y, labels, train)
+    return Dataset(
+        name, x, y, len(labels), sha256, train, validation, test, raw.initial, labels=labels, notes=tuple(notes)
+    )
+
+
+def _notes_on_columns(x: Array) -> list[str]:
+    """Return what is to be said of columns without names."""
+    counts = [i for i in range(x.shape[1]) if len(x) >= FEWEST_ROWS and counts_rows(x[:, i])]
+    return [
+        f"Warning: X, column {i} numbers the rows and is trained on; if it is an index, save X without it."
+        for i in counts
+    ]
+
+
+def _notes_on_labels(name: str, y: Array, labels: Array, train: Rows) -> list[str]:
+    """Return what is to be said of the labels. Raises DataError if training rows have one only."""
+    of_training, whole = (np.bincount(classes, minlength=len(labels)) for classes in (y[train], y))
+    if np.count_nonzero(of_training) == 1:
+        raise DataError(
+            f"{name}: all {len(train):,} training rows have the label {labels[of_training.argmax()]}; classes need "
+            "rows of two labels to train on"
+        )
+    return label_notes(labels, of_training, lambda c: int(whole[c]))
 
 
 def _check_arrays(raw: Raw, x: Array, y: Array, suffix: str = "") -> None:
@@ -162,42 +199,6 @@ def _check_arrays(raw: Raw, x: Array, y: Array, suffix: str = "") -> None:
             named = label + suffix == "X" and column < len(raw.feature_names)
             where = f"{label}{suffix}, row {row}, column {repr(raw.feature_names[column]) if named else column}"
             raise DataError(f"{raw.name}: {where}: got {array[row, column]}; only finite numbers, clean the file")
-
-
-def _wants_classes(config: RunConfig, y: Array) -> bool:
-    """Say whether the target is class numbers: as the loss or model says, else by the target's type."""
-    if config.model == "linear" or config.loss == "mse":
-        return False
-    return config.model in ("softmax", "logistic") or config.loss == "cross-entropy" or y.dtype.kind in "iub"
-
-
-def _check_cast(name: str, label: str, array: Array) -> None:
-    if not np.isfinite(array).all():
-        remedy = "use --dtype float64 or scale them" if array.dtype == np.float32 else "scale them"
-        raise DataError(f"{name}: {label} holds numbers too large for {array.dtype}; {remedy}")
-
-
-def _as_classes(name: str, y: Array, n_train: int) -> tuple[Array, int]:
-    """Return the labels as int64 and the number of classes, which the first ``n_train`` rows decide."""
-    regression = "for a regression: --loss mse"
-    if y.ndim != 1:
-        raise DataError(f"{name}: y has shape {y.shape}; class numbers take one column ({regression})")
-    with np.errstate(over="ignore"):
-        numbers = y.astype(np.float64)
-    wrong = np.flatnonzero((numbers != np.floor(numbers)) | (numbers < 0) | (numbers >= LABELS_BELOW))
-    if len(wrong):
-        label = f"label {y[wrong[0]]} of row {wrong[0]}"
-        raise DataError(f"{name}: {label} is outside the classes; labels are whole numbers from 0 ({regression})")
-    labels = numbers.astype(np.int64)
-    n_classes = int(labels[:n_train].max()) + 1
-    if n_classes > n_train:
-        label = f"label {n_classes - 1} asks for {n_classes} classes, more than the {n_train} rows"
-        raise DataError(f"{name}: {label}; number the classes from 0 ({regression})")
-    outside = np.flatnonzero(labels >= n_classes)
-    if len(outside):
-        label, classes = f"label {labels[outside[0]]} of test row {outside[0] - n_train}", f"0 to {n_classes - 1}"
-        raise DataError(f"{name}: {label} is outside the classes {classes} of the training rows")
-    return labels, max(n_classes, 2)
 
 
 def _fingerprint(x: Array, y: Array) -> str:

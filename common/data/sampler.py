@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from common.data.dataset import Rows
+from common.data.scaling import Rows
 from common.rng import Stream, generator
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.config import RunConfig, nearest
+from common.config import OPTIONS, RunConfig, nearest
 from common.data.csv_file import read_csv
 from common.data.dataset import Raw
 from common.data.digits import read_digits
@@ -19,14 +19,14 @@ class Source:
 
     read: Callable[[RunConfig, int, int], Raw]
     named_columns: bool = False
-    """Whether ``--target`` names the column to predict."""
+    """Whether ``--target`` names the column to predict, and ``--header`` and ``--index-column`` have a meaning."""
 
 
 SOURCES: dict[str, Source] = {
     "digits": Source(lambda *_: read_digits()),
     "reference": Source(lambda _, rank, size: draw_ranks(rank, size)),
     ".npz": Source(lambda config, *_: read_npz(Path(config.data))),
-    ".csv": Source(lambda config, *_: read_csv(Path(config.data), config.target), named_columns=True),
+    ".csv": Source(lambda config, *_: read_csv(Path(config.data), config), named_columns=True),
 }
 """By what ``--data`` takes: the name of a set, or how the path of a file ends."""
 
@@ -48,10 +48,16 @@ def allowed() -> str:
 
 
 def check_target(config: RunConfig) -> None:
-    """Raise ConfigError for a ``--target`` where columns have no names."""
+    """Raise ConfigError for a ``--target``, or what else is said of columns, where these have no names."""
     source = SOURCES.get(file_suffix(config.data) or config.data)
-    if config.target and source and not source.named_columns:
+    if source is None or source.named_columns:
+        return
+    if config.target:
         raise ConfigError(f"target: got {config.target!r}, but {config.data} has no named columns; leave --target out")
+    for name in ("header", "index_column"):
+        if (got := getattr(config, name)) not in ("auto", OPTIONS[name].before):
+            flag = name.replace("_", "-")
+            raise ConfigError(f"{name}: got {got!r}, but {config.data} has no named columns; leave --{flag} out")
 
 
 def read(config: RunConfig, rank: int, size: int) -> Raw:

@@ -15,7 +15,7 @@ from common.nn.models import Model
 
 METHODS = ("shapes", "init", "predict", "loss_grad")
 LOSS_METHODS = ("encode", "sum", "correct")
-RESERVED = ("file", "allow_pickle", "x_mean", "x_scale")
+RESERVED = ("file", "allow_pickle", "x_mean", "x_scale", "y_mean", "y_scale", "classes")
 """Names that no parameter in model.npz can have: arguments of numpy.savez, and what else is saved there."""
 MOST_NUMBERS = 2**40
 

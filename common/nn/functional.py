@@ -176,16 +176,32 @@ def _multiplier(out: Array) -> Callable[[float], None]:
     return multiply
 
 
+def _squares(out: Array, weights: Array | None) -> Callable[[], float]:
+    """Return what sums the squares of ``out``, (n_out, rows), times the weights by output if there are any."""
+    flat, squares, by_row = out.reshape(-1), np.empty_like(out), np.empty(out.shape[1], out.dtype)
+    if weights is None:
+        return lambda: float(flat.dot(flat))
+    by_output, ones = weights.astype(out.dtype), np.ones_like(by_row)
+    return lambda: float(np.dot(by_output, np.multiply(out, out, out=squares), by_row).dot(ones))
+
+
 class MeanSquaredError(Loss):
-    """Mean over the outputs of (out - y)^2, summed over rows; y: (rows, n_out) float."""
+    """Mean over the outputs of (out - y)^2, summed over rows; y: (rows, n_out) float.
+
+    ``weights``: (n_out,), what each output's square counts in the sums that are returned, 1 unless given. They are not
+    in the gradient: standardised targets all count alike, and the sums are still in the targets' own units.
+    """
+
+    def __init__(self, weights: Array | None = None) -> None:
+        self.weights = None if weights is None or (weights == 1).all() else weights
 
     def gradient(self, out: Array) -> LossStep:
         """2 (out - y) / n_out."""
-        flat, n_out, multiply = out.reshape(-1), int(out.shape[0]), _multiplier(out)
+        squares, n_out, multiply = _squares(out, self.weights), int(out.shape[0]), _multiplier(out)
 
         def step(target: Array, scale: float) -> float:
             np.subtract(out, target, out=out)
-            total = float(flat.dot(flat)) / n_out
+            total = squares() / n_out
             multiply(2 * scale / n_out)
             return total
 
@@ -197,7 +213,8 @@ class MeanSquaredError(Loss):
 
     def sum(self, out: Array, y: Array) -> float:
         """Return sum_rows mean_outputs (out - y)^2."""
-        return float(np.square(out - y).sum(dtype=np.float64)) / int(out.shape[1])
+        weights = np.ones(out.shape[1]) if self.weights is None else self.weights
+        return float(np.square(out - y).sum(axis=0, dtype=np.float64).dot(weights)) / int(out.shape[1])
 
 
 class SoftmaxCrossEntropy(Loss):

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -34,23 +35,37 @@ def contributions(record: Record, rank: int) -> str:
 class Metric:
     """How well rows are predicted: accuracy of classes, R2 = 1 - squared error / spread of a regression.
 
-    ``spread``: by split (validation, test), the summed squared deviation of the target over the number of targets;
-    empty for classes.
+    ``varies``: by split (validation, test), whether a target varies in it; empty for classes. ``unit``: what sums of
+    losses come multiplied with in the log, so that they are in the target's unit. ``mixed``: whether there are targets
+    of different scales.
     """
 
-    spread: dict[str, float]
+    varies: Mapping[str, bool]
+    unit: float = 1.0
+    mixed: bool = False
 
     @property
     def name(self) -> str:
         """What the log calls it."""
-        return "r2" if self.spread else "accuracy"
+        return "r2" if self.varies else "accuracy"
 
-    def of(self, split: str, loss_sum: float, correct: float, n: int) -> float | None:
-        """Return its value over the n rows of a split; None where the target does not vary."""
-        if not self.spread:
-            return float(correct / n)
-        value = 1 - loss_sum / self.spread[split] if self.spread[split] > 0 else -math.inf
-        return float(value) if math.isfinite(value) else None
+    def of(self, split: str, score_sum: float, n: int) -> float | None:
+        """Return its value over the n rows of a split; None where no target varies.
+
+        ``score_sum``: rows classified right; or squared errors over spread, averaged over the targets.
+        """
+        if not self.varies:
+            return float(score_sum / n)
+        return float(1 - score_sum) if self.varies[split] and math.isfinite(score_sum) else None
+
+    def judged(self, record: Record) -> float | None:
+        """Return by what early stopping compares epochs, the less the better: the validation loss.
+
+        Of targets of different scales that is the loss of the largest almost alone; so it is 1 - R2 there.
+        """
+        loss, value = record["validation_loss"], record["validation_metric"]
+        judged: float | None = 1 - value if self.mixed and value is not None else loss
+        return judged
 
 
 class Coordinator:
@@ -150,13 +165,14 @@ class Coordinator:
             say(f"Epoch {epoch}: every step was left out")  # the log has them as events; an epoch it was not
             return {"stop": False, "improved": False, "diverged": diverged}
         facts = {**facts, "elapsed_s": time.perf_counter() - self.started}
+        self._to_target_unit(table, facts)
         record = epoch_record(table, facts, self.names, self.gradient_bytes)
         record["noise_scale"] = self.noise.update(record)
         record["validation_loss"] = record["validation_metric"] = None
         if n_validation:
-            losses, correct = table["validation_loss_sum"].sum(), table["validation_correct"].sum()
+            losses, score = table["validation_loss_sum"].sum(), table["validation_score"].sum()
             record["validation_loss"] = float(losses / n_validation)
-            record["validation_metric"] = self.metric.of("validation", losses, correct, n_validation)
+            record["validation_metric"] = self.metric.of("validation", float(score), n_validation)
         self.queue.append("epoch", **record)
         self.queue.append("steps", **step_fields(table, epoch, facts["sampled_steps"], begin_s, self.started))
         self._print(record)
@@ -172,9 +188,10 @@ class Coordinator:
         self.last = record
         self.epochs += 1
         epoch: int = record["epoch"]
-        improved = record["validation_loss"] is not None and record["validation_loss"] < self.best_loss
-        if improved:
-            self.best_loss, self.best_epoch = record["validation_loss"], epoch
+        judged = self.metric.judged(record)
+        improved = judged is not None and judged < self.best_loss
+        if improved and judged is not None:
+            self.best_loss, self.best_epoch = judged, epoch
         patience = self.config.patience
         stop = bool(patience) and epoch - self.best_epoch >= patience
         if stop and not reported:
@@ -197,6 +214,16 @@ class Coordinator:
         line = epoch_line(record, self.config.epochs, self.metric.name)
         say(f"{line}, rate {record['learning_rate']:.3g}, {busy:.3f} s")
         self.sync_lines.append(f"{epoch:5d}  {sync:10.6f}  {wait:10.6f}  {transfer:10.6f}  {sync / busy:8.1%}")
+
+    def _to_target_unit(self, table: Array, facts: dict[str, Any]) -> None:
+        """Bring the sums of losses, which are of standardised targets, to the targets' unit."""
+        unit = self.metric.unit
+        if unit == 1:
+            return
+        for name in ("loss_sum", "validation_loss_sum"):
+            table[name] *= unit
+        if facts["before"]:
+            facts["before"] = {**facts["before"], "loss_sum": facts["before"]["loss_sum"] * unit}
 
     def _check_finite(self, epoch: int, table: Array) -> None:
         for what, bad in (

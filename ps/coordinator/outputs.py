@@ -55,7 +55,7 @@ def _write_text(path: Path, text: str) -> None:
 def save(
     coordinator: Coordinator,
     flat: Flat,
-    scaling: tuple[Array, Array],
+    of_data: dict[str, Array],
     status: str,
     unsaved: str,
     facts: dict[str, Any],
@@ -63,13 +63,12 @@ def save(
 ) -> None:
     """Write the model, the text files and the log's end. Raises RankwiseError if something is missing.
 
-    ``unsaved``: why the last checkpoint could not be written, if so. ``facts``: for the end record. ``tick`` is called
-    while the model is written.
+    ``of_data``: what else predicting needs (``Dataset.arrays``). ``unsaved``: why the last checkpoint could not be
+    written, if so. ``facts``: for the end record. ``tick`` is called while the model is written.
     """
     folder, queue = coordinator.folder, coordinator.queue
-    standard = {"x_mean": scaling[0], "x_scale": scaling[1]}
     missing = [
-        *_attempt("the model", lambda: save_model(folder, flat.params, standard, tick)),
+        *_attempt("the model", lambda: save_model(folder, flat.params, of_data, tick)),
         *_attempt("text files", lambda: save_tables(folder, coordinator.log.path)),
     ]
     if unsaved and status == "stopped":

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from common.data.dataset import Dataset, Rows, is_constant, row_blocks
+from common.data.dataset import Dataset
 from common.data.sampler import RowSampler
+from common.data.scaling import Rows, is_constant, row_blocks
 from common.flat import Array
 from ps.comm.collectives import allgather
 from ps.logfile.records import Record
@@ -29,13 +30,24 @@ def measure(comm: MPI.Comm, data: Dataset, sampler: RowSampler) -> Record:
     Distances of a rank without rows are nil, and so are numbers beyond float64.
     """
     rows = data.train[sampler.order(1, comm.rank)]
-    target = _labels(comm, data, rows) if data.n_classes else _moments(comm, "target", data.y, rows)
+    target = _labels(comm, data, rows) if data.n_classes else _in_unit(_moments(comm, "target", data.y, rows), data)
     own = {"rows": len(rows), **target, **_moments(comm, "feature", data.x, rows)}
     table = allgather(comm, [own.get(name) for name in FIELDS])
     record: Record = {"of": "shard" if sampler.kind == "shard" else "first epoch"}
     for name, column in zip(FIELDS, zip(*table, strict=True), strict=True):
         record[name] = None if column.count(None) == len(column) else list(column)
     return record
+
+
+def _in_unit(target: dict[str, Any], data: Dataset) -> dict[str, Any]:
+    """Return the moments of a standardised target in its own unit; z and distances have none."""
+    if "target_mean" not in target:
+        return target
+    mean, variance = (np.array(target[f"target_{name}"], np.float64) for name in ("mean", "variance"))
+    scale = data.target_scale
+    with np.errstate(all="ignore"):
+        in_unit = mean * scale + data.target_mean, variance * np.square(scale)
+    return {**target, "target_mean": plain(in_unit[0]), "target_variance": plain(in_unit[1])}
 
 
 def _labels(comm: MPI.Comm, data: Dataset, rows: Rows) -> dict[str, Any]:

@@ -31,13 +31,14 @@ def targets_differ(start: TrainingStart) -> Verdict | None:
     if config.rows != "shard" or config.model != "linear":
         return None
     own = data.train[shard(len(data.train), comm.rank, comm.size)]
-    return chow_test(comm, data.x[own], data.y[own])
+    return chow_test(comm, data.x[own], data.y[own], data.target_scale)
 
 
-def chow_test(comm: "MPI.Comm", x: Array, y: Array) -> Verdict | None:
+def chow_test(comm: "MPI.Comm", x: Array, y: Array, scale: Array) -> Verdict | None:
     """Test whether one linear relation explains all ranks' rows as well as one per rank does.
 
-    ``x``: (n_i, features), ``y``: (n_i, targets), this rank's rows. Chow 1960, Econometrica 28(3), over P groups with
+    ``x``: (n_i, features), ``y``: (n_i, targets), this rank's rows. ``scale``: (targets,), what ``y`` was
+    divided by, for errors in its unit. Chow 1960, Econometrica 28(3), over P groups with
     k = features + 1 coefficients each and n rows in all, from QR factors:
     F = ((RSS - sum RSS_i) / (k (P - 1))) / (sum RSS_i / (n - P k)). Collective; the same verdict on every rank.
 
@@ -53,20 +54,25 @@ def chow_test(comm: "MPI.Comm", x: Array, y: Array) -> Verdict | None:
     n, rounding = int(counts.sum()), 100 * float(np.finfo(x.dtype).eps)
     a = np.concatenate([x, np.ones((n_i, 1)), y], axis=1, dtype=np.float64)
     r = np.asarray(np.linalg.qr(a, mode="r"))
-    rss, total = _sum(comm, np.array([np.square(r[k:, k:]).sum(), np.square(r[:, k:]).sum()])).tolist()
+    by_target, totals = _sum(comm, np.array([np.square(r[k:, k:]).sum(axis=0), np.square(r[:, k:]).sum(axis=0)]))
+    rss, total = float(by_target.sum()), float(totals.sum())
     tops = np.empty((comm.size, k, k + targets))
     comm.Allgather(np.ascontiguousarray(r[:k]), tops)
     # what the ranks' fits lose when they must share one: the residual of their stacked triangles (no squares taken)
     stacked = tops.reshape(-1, k + targets)
     shared = np.asarray(np.linalg.qr(stacked, mode="r"))
-    extra = float(np.square(shared[k:, k:]).sum())
+    extra_by_target = np.square(shared[k:, k:]).sum(axis=0)
+    extra = float(extra_by_target.sum())
     own_rss = max(rss, rounding**2 * total)  # an exact fit leaves rounding errors: no evidence
     f = extra / (k * (comm.size - 1) * targets) / (own_rss / ((n - comm.size * k) * targets))
     weights = np.linalg.lstsq(stacked[:, :k], stacked[:, k:], rcond=None)[0]
     # asked on all ranks whatever f is, whose last digits another processor may round otherwise
     if _sorted_by_target(comm, a, weights) or f < MIN_F:
         return None
-    rms_own, rms_pooled = (math.sqrt(squares / (n * targets)) for squares in (rss, rss + extra))
+    rms_own, rms_pooled = (
+        math.sqrt(float((squares * np.square(scale)).sum()) / (n * targets))
+        for squares in (by_target, by_target + extra_by_target)
+    )
     return Verdict(
         code="targets-differ",
         severity="error",

@@ -71,6 +71,8 @@ RECORDS = {
         PROCESSES,
         config=table(each(TEXT, "mode model optimizer dtype"), each(WHOLE, "epochs batch_size patience")),
         data=table(each(TEXT, "name sha256"), each(WHOLE, "features targets"), classes=nullable(WHOLE),
+                   labels=optional(nullable(list_of(WHOLE))), notes=optional(list_of(TEXT)),
+                   target_mean=optional(nullable(list_of(NUMBER))), target_scale=optional(nullable(list_of(NUMBER))),
                    rows=table(each(WHOLE, "train validation test"))),
         model=table(each(TEXT, "kind loss initial_fingerprint"), sizes=list_of(WHOLE), n_parameters=WHOLE,
                     parameters=map_of(list_of(WHOLE))),

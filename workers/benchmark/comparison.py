@@ -29,7 +29,7 @@ from workers.benchmark.trials import DROPPED, Trials, trial_steps, warm_up
 from workers.benchmark.vectors import VectorSums
 from workers.launch.blas_threads import limit_threads
 from workers.launch.signals import StopFlag
-from workers.training.task import load, make_model
+from workers.training.task import load, make_model, scale_target
 
 
 class ComparisonLog:
@@ -88,7 +88,8 @@ class Comparison:
         """Collective; raises JobError."""
         comm, threads = topology.comm, limit_threads(topology)
         data = load(comm, config, rank_status)
-        self.work = work = Workload(topology, stop, config, data, make_model(comm, config, data))
+        model = scale_target(comm, config, data, make_model(comm, config, data), rank_status)
+        self.work = work = Workload(topology, stop, config, data, model)
         self.options, self.rank_status = options, rank_status
         rank_status.enter("warming up")
         modes = options.modes.split(",")
@@ -101,13 +102,13 @@ class Comparison:
                    "left_out": [{"mode": mode, "reason": reason} for mode, reason in left_out.items()]}  # fmt: skip
         self.log = ComparisonLog(comm, config, self.facts, planned)
         rank_status.set_folder(self.log.folder)
-        model, rows = self.facts["model"], self.facts["data"]["rows"]["train"]
+        of, rows = self.facts["model"], self.facts["data"]["rows"]["train"]
         line = (
-            f"Model {model['kind']} {'-'.join(map(str, model['sizes']))}, {model['n_parameters']:,} parameters, "
+            f"Model {of['kind']} {'-'.join(map(str, of['sizes']))}, {of['n_parameters']:,} parameters, "
             f"{config.optimizer}, {config.dtype}; data {data.name}, {rows} rows, {config.batch_size or 'all'} a step"
         )
         left = (f"Left out: {mode}: {reason}" for mode, reason in left_out.items())
-        self.log.write(lines=(line, machine.job_line(job), *left))
+        self.log.write(lines=(line, machine.job_line(job), *data.notes, *left))
 
     def run(self) -> int:
         """Measure everything; return the exit code. Collective; raises JobError."""

@@ -84,7 +84,7 @@ class Trials:
         with closing(work.topology) as stack:
             runner = work.start(mode, stack)
             runner.run(DROPPED)
-            found = train(runner, self.steps)
+            found = train(runner, self.steps, Task(work.config, work.data, work.model).score().unit)
             memory = machine.memory(work.topology)
             sync = runner.parts.sync
             ends = allgather(comm, [*sync.state.checksum(), sync.sent_bytes])
@@ -113,8 +113,11 @@ class Trials:
         return [max(differences), max(float(np.abs(other).max()) for _, other in pairs)]
 
 
-def train(runner: Runner, steps: int) -> dict[str, Any]:
-    """Take steps; return seconds in all and a step, and the curve of the loss. Collective; raises JobError."""
+def train(runner: Runner, steps: int, unit: float = 1.0) -> dict[str, Any]:
+    """Take steps; return seconds in all and a step, and the curve of the loss. Collective; raises JobError.
+
+    ``unit``: what losses are multiplied with to be in the target's unit.
+    """
     sync, loader, comm = runner.parts.sync, runner.parts.loader, runner.topology.comm
     reduce_s, input_s = sync.meter.reduce_s, loader.input_s
     clocks = runner.take(steps, clocks=True)
@@ -134,7 +137,7 @@ def train(runner: Runner, steps: int) -> dict[str, Any]:
         "step_s": float(elapsed[-1]) / steps,
         **means,
         "bus_bytes_per_s": bus_bandwidth(sync.flat.grad_vector.nbytes, comm.size, exchange_s),
-        **curve(losses, rows, elapsed),
+        **curve(losses * unit, rows, elapsed),
     }
 
 

@@ -41,11 +41,15 @@ class Checkpointing:
         *,
         mode: str,
         data_sha256: str,
+        target: dict[str, list[float]],
     ) -> None:
-        """``tick`` is called while a checkpoint is waited for, as long as its writing progresses."""
+        """``tick`` is called while a checkpoint is waited for, as long as its writing progresses.
+
+        ``target``: see CheckpointContent.
+        """
         self.comm, self.config, self.state, self.steps_per_epoch = comm, config, state, steps_per_epoch
         self.job_state, self.seat, self.tick = job_state, seat, tick
-        self.mode, self.data_sha256 = mode, data_sha256
+        self.mode, self.data_sha256, self.target = mode, data_sha256, target
         self.due = False
         self.failed = ""
         self.seconds = self.in_loop_s = 0.0
@@ -149,6 +153,7 @@ class Checkpointing:
             skipped=self.job_state.skipped,
             config=self.config.as_dict(),
             data_sha256=self.data_sha256,
+            target=self.target,
         )
         self._writer.start(content.snapshot())
         self._set_timer(60 * self.config.checkpoint_minutes)

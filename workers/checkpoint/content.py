@@ -7,7 +7,7 @@ import numpy as np
 
 from common.errors import JobError, RankwiseError
 from common.flat import Array, Flat
-from ps.logfile.validation import FLAG, NUMBER, TEXT, FieldSpec, Validator, list_of, nullable, table
+from ps.logfile.validation import FLAG, NUMBER, TEXT, FieldSpec, Validator, each, list_of, nullable, optional, table
 from ps.metrics.epoch_sums import DoneBefore
 from ps.sync.modes import MODES
 from ps.sync.training_state import SavedState, TrainingState
@@ -26,6 +26,7 @@ ABOUT = table(
         epochs=COUNT, best_loss=nullable(NUMBER), best_epoch=COUNT, noise=list_of(NUMBER, 2), elapsed_s=NUMBER
     ),
     skipped=list_of(COUNT, 3),
+    target=optional(table(each(list_of(NUMBER), "y_mean y_scale classes"))),
 )
 """What a checkpoint must say next to its arrays."""
 
@@ -36,7 +37,8 @@ class CheckpointContent:
 
     ``step``: steps since the run began. ``position``: epoch, its steps that are done, rows and sum of losses of all
     ranks in them, and whether it was also evaluated and recorded (``closed``). ``arrays``: by ``vector/parameter``.
-    ``counts``: the optimizer's. ``coordinator``: its memory. ``skipped``: see JobState.
+    ``counts``: the optimizer's. ``coordinator``: its memory. ``skipped``: see JobState. ``target``: what outputs mean,
+    as in ``model.npz``: ``y_mean``, ``y_scale``, ``classes``, each empty where there is none; {} in older files.
     """
 
     step: int
@@ -49,6 +51,7 @@ class CheckpointContent:
     skipped: tuple[int, int, int]
     config: dict[str, Any] = field(default_factory=dict)
     data_sha256: str = ""
+    target: dict[str, list[float]] = field(default_factory=dict)
 
     def snapshot(self) -> Snapshot:
         """Return what is written to a file."""

@@ -90,8 +90,17 @@ def saved_config(resume: str, output: str) -> dict[str, Any]:
     known = isinstance(values, dict) and values.keys() <= OPTIONS.keys()
     if not known or not isinstance(values.get("hidden"), list):
         raise RankwiseError(f"resume: the log of {folder} holds no configuration that this version knows")
-    checked = asdict(from_dict(RunConfig, {**values, "resume": ""}))
+    before = {name: one.before for name, one in OPTIONS.items() if one.before is not None}
+    if "standardize_target" not in values and values.get("loss") == "auto":  # whole numbers alone decided then
+        values = {**values, "loss": _loss_of(folder)}
+    checked = asdict(from_dict(RunConfig, {**before, **values, "resume": ""}))
     return {name: value for name, value in checked.items() if OPTIONS[name].on_resume != "own"}
+
+
+def _loss_of(folder: Path) -> str:
+    """Return the loss that a run was trained with which chose it by the type of its target."""
+    data = earlier_run.header_of(folder / LOG_NAME).get("data")
+    return "mse" if isinstance(data, dict) and data.get("classes") is None else "cross-entropy"
 
 
 def _check_same(saved: dict[str, Any], config: RunConfig) -> None:

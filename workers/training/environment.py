@@ -16,6 +16,9 @@ from ps.comm.topology import Topology
 from ps.metrics.sync_timer import SyncTimer
 from workers.training.task import Task
 
+MOST_LISTED = 1000
+"""Classes or targets that the header lists; model.npz has all."""
+
 
 def header_facts(topology: Topology, task: Task, flat: Flat, threads: tuple[int, str]) -> dict[str, Any]:
     """Return the facts, the same on every rank but for the process. Collective.
@@ -53,6 +56,10 @@ def header_facts(topology: Topology, task: Task, flat: Flat, threads: tuple[int,
             "features": data.x.shape[1],
             "classes": data.n_classes or None,
             "targets": data.n_targets,
+            "labels": data.labels.tolist() if 0 < data.n_classes <= MOST_LISTED else None,
+            "target_mean": data.target_mean.tolist() if len(data.target_mean) <= MOST_LISTED else None,
+            "target_scale": data.target_scale.tolist() if len(data.target_scale) <= MOST_LISTED else None,
+            "notes": list(data.notes),
             "sha256": data.sha256,
         },
         "model": {

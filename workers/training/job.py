@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from common.data.dataset import Rows
+from common.data.scaling import Rows
 from common.errors import EXIT_OK, EXIT_STOPPED
 from common.rank_status import EPOCH
 from ps.comm.agreement import at_root
@@ -60,7 +60,7 @@ class Job:
         self.membership = Membership.of_all(comm) if config.elastic else None
         self.checkpointing = Checkpointing(
             comm, config, saved, steps, state, seat, self.rank_status.tick, mode=parts.mode,
-            data_sha256=self.data.sha256,
+            data_sha256=self.data.sha256, target=self.data.outputs_mean(),
         )  # fmt: skip
         self.step_faults = StepFaults(comm, config, saved, steps, state, seat, self.rank_status)
         self.trainer = Trainer(
@@ -189,15 +189,17 @@ class Job:
     def _test(self) -> dict[str, Any]:
         """Return loss and metric over the test rows."""
         n = len(self.data.test)
-        sums = np.array(self.trainer.evaluate(self._own(self.data.test)), np.float64)
+        loss_sum, counted = self.trainer.evaluate(self._own(self.data.test))
+        sums = np.array([loss_sum, self.trainer.score.of("test", counted)])
         self.comm.Allreduce(MPI.IN_PLACE, sums)
         coordinator = self.seat.coordinator
         if not n or coordinator is None:
             return {"test_loss": None, "test_metric": None}
+        sums[0] *= coordinator.metric.unit
         if not np.isfinite(sums).all():
             say(f"Test: the loss over the {n} rows is not finite.")
             return {"test_loss": None, "test_metric": None}
-        value = coordinator.metric.of("test", float(sums[0]), float(sums[1]), n)
+        value = coordinator.metric.of("test", float(sums[1]), n)
         say(f"Test: loss {sums[0] / n:.4g}, {named_metric(coordinator.metric.name, value)} ({n} rows)")
         return {"test_loss": float(sums[0] / n), "test_metric": value}
 
@@ -214,8 +216,7 @@ class Job:
             self.rank_status.enter("writing the model")
             self.collect_death_notes(DEATH_NOTES_S)
             unsaved, tick = self.checkpointing.failed, self.rank_status.tick
-            scaling = self.data.mean, self.data.deviation
-            outputs.save(self.seat.here(), self.sync.flat, scaling, status, unsaved, facts, tick)
+            outputs.save(self.seat.here(), self.sync.flat, self.data.arrays(), status, unsaved, facts, tick)
             self.state.code = code
 
         at_root(self.comm, save)

@@ -5,10 +5,10 @@ import resource
 import time
 from typing import TYPE_CHECKING, Any
 
-from common.data.dataset import Rows
 from common.data.loader import Batch, BatchLoader
+from common.data.scaling import Rows
 from common.errors import StepError
-from common.flat import ASK_STOP
+from common.flat import ASK_STOP, Array
 from common.nn import schedules
 from common.rank_status import AT, COMPUTE, EPOCH, EXCHANGE, N_PHASES, OUTSIDE, TICK, RankStatus
 from common.step_times import BEGIN, END, INPUT, sampled_steps
@@ -40,6 +40,7 @@ class Trainer:
     ) -> None:
         self.config, self.data, self.model, self.loader, self.sync = task.config, task.data, task.model, loader, sync
         self.stop, self.status, self.step_faults, self.checkpointing = stop, status, step_faults, checkpointing
+        self.score = task.score()
         self.loss_sum = 0.0
         self.sums = EpochSums()
 
@@ -128,21 +129,22 @@ class Trainer:
     def validate(self, rows: Rows) -> dict[str, Any]:
         """Return the figures of an evaluation of this rank's validation rows."""
         start = time.perf_counter()
-        loss_sum, correct = self.evaluate(rows)
+        loss_sum, counted = self.evaluate(rows)
+        score = self.score.of("validation", counted)
         seconds = time.perf_counter() - start
-        return {"validation_loss_sum": loss_sum, "validation_correct": correct, "evaluation_s": seconds}
+        return {"validation_loss_sum": loss_sum, "validation_score": score, "evaluation_s": seconds}
 
-    def evaluate(self, rows: Rows) -> tuple[float, int]:
-        """Return (sum of losses, rows classified right) over the given rows of the data."""
-        loss_sum, correct = 0.0, 0
+    def evaluate(self, rows: Rows) -> tuple[float, Array]:
+        """Return the sum of losses, and what ``Score`` counts, over the given rows of the data."""
+        loss_sum, counted = 0.0, self.score.nothing()
         for start in range(0, len(rows), EVALUATION_ROWS):
             chosen = rows[start : start + EVALUATION_ROWS]
             y = self.data.y[chosen]
             out = self.model.predict(self.sync.flat.params, self.data.x[chosen])
             loss_sum += self.model.loss.sum(out, y)
-            correct += self.model.loss.correct(out, y)
+            counted += self.score.count(self.model.loss, out, y)
             self.status.cells[TICK] += 1
-        return loss_sum, correct
+        return loss_sum, counted
 
     def _not_finite(self, batch: Batch) -> list[str]:
         """Return what was not finite on this rank in the step that has just failed: ``loss`` and parameters."""

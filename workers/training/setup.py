@@ -3,13 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from mpi4py import MPI
 
 from common.config import RunConfig
 from common.data.dataset import Dataset
 from common.errors import EXIT_USAGE, JobError
-from common.nn.functional import MeanSquaredError
 from common.rank_status import WAITING, RankStatus
 from ps.comm.agreement import at_root, together
 from ps.comm.topology import Topology
@@ -20,7 +18,7 @@ from ps.findings import row_balance
 from ps.findings.detectors import before_training
 from ps.findings.verdict import TrainingStart
 from ps.sync.modes import AUTO, MODES
-from ps.text.terminal import warn
+from ps.text.terminal import say, warn
 from workers.checkpoint.resume import Origin, open_origin
 from workers.launch import fault_spec
 from workers.launch.blas_threads import limit_threads
@@ -30,7 +28,7 @@ from workers.training.auto_mode import pick_fastest
 from workers.training.build import TrainingParts, assemble, make_sampler
 from workers.training.environment import header_facts, timing
 from workers.training.job import Job
-from workers.training.task import Task, load, make_model
+from workers.training.task import Task, load, make_model, scale_target
 
 
 def find_origin(comm: MPI.Comm, config: RunConfig, rank_status: RankStatus) -> Origin:
@@ -75,7 +73,8 @@ def prepare(context: Context, topology: Topology, config: RunConfig, origin: Ori
     faults = together(comm, lambda: fault_spec.of_job(config.inject, comm.size))
     data = load(comm, config, rank_status)
     rank_status.enter("building the model")
-    task = Task(config, fault_injection.skew(faults, data), make_model(comm, config, data))
+    model = scale_target(comm, config, data, make_model(comm, config, data), rank_status)
+    task = Task(config, fault_injection.skew(faults, data), model)
     check_fit(config, origin, data, comm.size)
     mode, trials = _mode(topology, task, origin, rank_status)
     copies = comm.size if MODES[mode].replicas else topology.count
@@ -129,6 +128,8 @@ def open_log(job: Job, topology: Topology, origin: Origin, of_sync: dict[str, An
 
     def note() -> None:
         coordinator = job.seat.here()
+        for text in data.notes:
+            say(text)
         fault_injection.announce(coordinator, fault_spec.of_job(config.inject, comm.size))
         coordinator.queue.append("balance", **balance)
         for finding in (*findings, *coordinator.findings.start()):
@@ -169,17 +170,9 @@ def appoint(job: Job, folder: Path, facts: dict[str, Any], *, resumed: bool, loc
 
     ``facts``: what the header says of the job, or would.
     """
-    coordinator = Coordinator(folder, job.config, facts, _metric(job.task), resumed=resumed, lock=lock)
+    score = job.trainer.score
+    metric = Metric(score.varies(), score.unit, score.mixed)
+    coordinator = Coordinator(folder, job.config, facts, metric, resumed=resumed, lock=lock)
     job.seat.appoint(coordinator)
     job.checkpointing.open(folder)
     return coordinator
-
-
-def _metric(task: Task) -> Metric:
-    """Return by what the model is judged."""
-    data = task.data
-    if not isinstance(task.model.loss, MeanSquaredError):
-        return Metric({})
-    rows = {"validation": data.y[data.validation], "test": data.y[data.test]}
-    squares = {split: float(np.square(y - y.mean(axis=0)).sum()) if len(y) else 0.0 for split, y in rows.items()}
-    return Metric({split: total / data.n_targets for split, total in squares.items()})

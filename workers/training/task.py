@@ -13,8 +13,10 @@ from common.data import sources
 from common.data.dataset import Dataset, check
 from common.errors import DataError
 from common.nn import custom_model, models
+from common.nn.functional import MeanSquaredError
 from common.nn.mlp import Mlp
 from common.nn.models import Model
+from common.nn.score import Score, loss_weights, score_of
 from common.rank_status import WAITING, RankStatus
 from ps.comm.agreement import at_root, same_everywhere, together
 
@@ -26,6 +28,10 @@ class Task:
     config: RunConfig
     data: Dataset
     model: Model | Mlp
+
+    def score(self) -> Score:
+        """Return by what the model is judged."""
+        return score_of(self.data, self.model.loss, own_model=not isinstance(self.model, Mlp))
 
 
 def load(comm: MPI.Comm, config: RunConfig, rank_status: RankStatus) -> Dataset:
@@ -76,4 +82,32 @@ def make_model(comm: MPI.Comm, config: RunConfig, data: Dataset) -> Model | Mlp:
     model = together(comm, lambda: custom_model.load(config.model, *facts))
     shapes = msgpack.packb(list(model.shapes().items()))
     same_everywhere(comm, shapes, f"model {config.model}, its shapes", "give every node the same file")
+    return model
+
+
+def scale_target(
+    comm: MPI.Comm, config: RunConfig, data: Dataset, model: Model | Mlp, rank_status: RankStatus
+) -> Model | Mlp:
+    """Bring a regression's target to the final dtype, standardised where its scale does not matter; return the model.
+
+    A loss of the user's own may need the numbers as they are, and so do starting parameters that come with the data.
+    Raises JobError.
+    """
+    if data.n_classes:
+        return model
+
+    def scaling() -> list[list[float]]:
+        with _alone(rank_status, "preparing data"):
+            return [v.tolist() for v in data.target_scaling()]
+
+    def scale() -> None:
+        with _alone(rank_status, "preparing data"):
+            data.scale_target(mean, deviation, config.dtype)
+
+    mean, deviation = np.zeros(data.n_targets), np.ones(data.n_targets)
+    if config.standardize_target and type(model.loss) is MeanSquaredError and data.initial is None:
+        mean, deviation = (np.array(v) for v in at_root(comm, scaling))
+    together(comm, scale)
+    if isinstance(model, Mlp):
+        return Mlp(model.sizes, model.activation_name, MeanSquaredError(loss_weights(deviation)))
     return model

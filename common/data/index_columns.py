@@ -1,0 +1,76 @@
+"""Finds columns of a table that number its rows, from which a model would learn the order of the file."""
+
+import re
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from common.flat import Array
+
+NAMELESS = re.compile(r"|Unnamed: \d+(?:_level_\d+)?(?:\.\d+)*")
+"""The names that R and pandas give to a column of row names."""
+INDEX_NAME = re.compile(r"(?:row|record|sample)?[ _.-]?(?:id|idx|index|number|nr|no)|row|#", re.IGNORECASE)
+FEWEST_ROWS = 10
+"""Fewer may count up by chance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The columns of a file: their names as messages show them, and as the file has them, if it has any (``named``)."""
+
+    shown: list[str]
+    names: list[str]
+    named: bool
+
+
+@dataclass(slots=True)
+class Found:
+    """Places of the columns to leave out, and sentences on them and on others that look like an index."""
+
+    left_out: list[int] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def index_columns(columns: Columns, table: Array, target: int, choice: str) -> Found:
+    """Find the index columns of a table: (rows, columns), of which ``target`` is none.
+
+    ``choice``: ``auto`` leaves out columns without a name that hold a whole number of its own for each row, of a file
+    without names the first one if it counts them; ``drop`` leaves out what else looks like an index; ``keep`` nothing.
+    """
+    found = Found()
+    for i, name in enumerate(columns.names if choice != "keep" else []):
+        if i == target:
+            continue
+        values, shown = table[:, i], columns.shown[i]
+        nameless = columns.named and bool(NAMELESS.fullmatch(name))
+        counted = counts_rows(values)
+        numbered = counted or _all_different(values)
+        certain = numbered if nameless else counted and not columns.named and i == 0
+        like_one = nameless or (
+            len(values) >= FEWEST_ROWS and (counted or (numbered and bool(INDEX_NAME.fullmatch(name))))
+        )
+        if certain or (like_one and choice == "drop"):
+            found.left_out.append(i)
+            why = (
+                f"it has no name and numbers the rows ({_begin(values)})" if certain else "as --index-column drop asks"
+            )
+            found.notes.append(f"Column {shown!r} is left out: {why}; --index-column keep trains on it.")
+        elif like_one:
+            why = f"numbers the rows ({_begin(values)})" if numbered else "has no name"
+            found.notes.append(f"Warning: column {shown!r} {why} and is trained on; --index-column drop leaves it out.")
+    return found
+
+
+def counts_rows(values: Array) -> bool:
+    """Say whether a column counts the rows: 0, 1, 2, ... or 1, 2, 3, ..."""
+    n = len(values)
+    ends = values[0] in (0, 1) and values[-1] - values[0] == n - 1
+    return bool(ends and np.array_equal(values, values[0] + np.arange(n)))
+
+
+def _all_different(values: Array) -> bool:
+    return bool(np.array_equal(values, np.floor(values))) and len(np.unique(values)) == len(values)
+
+
+def _begin(values: Array) -> str:
+    return f"{', '.join(f'{value:g}' for value in values[:3])}, ..."

@@ -1,0 +1,90 @@
+"""Brings columns to mean 0 and deviation 1, worked out in float64 and cast only then; says what a cast would lose."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import DataError
+from common.flat import Array
+
+Rows = NDArray[np.int64]
+NUMBERS_AT_A_TIME = 1 << 20
+"""Of the rows that are worked on in float64 together: the copy that this takes stays at 8 MiB."""
+FLOAT32_STEPS = 16
+"""So many steps between neighbouring float32 numbers must fit into a column's deviation, or its values run together."""
+
+
+def row_blocks(n_rows: int, n_columns: int) -> Iterator[slice]:
+    """Yield slices of so many rows as are worked on in float64 together."""
+    step = max(1, NUMBERS_AT_A_TIME // n_columns)
+    return (slice(start, start + step) for start in range(0, n_rows, step))
+
+
+def is_constant(deviation: Array, mean: Array) -> Array:
+    """Say which columns deviate so little from their mean that these are rounding errors, not to be blown up."""
+    return np.asarray(deviation <= 1e-12 * np.abs(mean))
+
+
+def moments(where: str, values: Array, rows: Rows) -> tuple[Array, Array]:
+    """Return mean and deviation of some rows' columns in float64.
+
+    ``where``: data and array, for messages. Raises DataError if they do not fit into float64.
+    """
+    n = len(rows)
+
+    def parts() -> Iterator[Array]:
+        # counted from the first row: a constant column is then exactly 0, however many rows are added up
+        return (values[rows[part]].astype(np.float64) - first for part in row_blocks(n, values.shape[1]))
+
+    with np.errstate(over="ignore", invalid="ignore"):  # checked below
+        first = values[rows[0]].astype(np.float64)
+        offset = sum(block.sum(axis=0) for block in parts()) / n
+        deviation = np.sqrt(sum(np.square(block - offset).sum(axis=0) for block in parts()) / n)
+        mean = first + offset
+    check_deviation(where, deviation)
+    return mean, deviation
+
+
+def check_deviation(where: str, deviation: Array) -> None:
+    """Raise DataError for a column whose deviation is beyond float64."""
+    wrong = np.flatnonzero(~np.isfinite(deviation))
+    if len(wrong):
+        raise DataError(f"{where}, column {wrong[0]}: its deviation is too large for float64; scale the column down")
+
+
+def scaling(where: str, values: Array, rows: Rows) -> tuple[Array, Array]:
+    """Return the moments with 1 as the deviation of constant columns. Raises DataError as ``moments`` does."""
+    mean, deviation = moments(where, values, rows)
+    deviation[is_constant(deviation, mean)] = 1
+    return mean, deviation
+
+
+def standardize(where: str, values: Array, mean: Array, deviation: Array, out: Array) -> None:
+    """Write (values - mean) / deviation into ``out``. Raises DataError if a number is too large for its dtype."""
+    with np.errstate(over="ignore", invalid="ignore"):  # checked below
+        for block in row_blocks(*values.shape):
+            out[block] = (values[block].astype(np.float64) - mean) / deviation
+    if not np.isfinite(out).all():
+        remedy = "use --dtype float64 or scale them" if out.dtype == np.float32 else "scale them"
+        raise DataError(f"{where} holds numbers too large for {out.dtype}; {remedy}")
+
+
+def note_on_digits(where: str, values: Array, rows: Rows, dtype: np.dtype[Any], option: str) -> list[str]:
+    """Warn of the first column whose values run together when it is cast to ``dtype`` as it is, if there is one.
+
+    ``option``: which kept it from being standardised.
+    """
+    if dtype != np.float32 or values.dtype.itemsize <= dtype.itemsize:
+        return []
+    mean, deviation = moments(where, values, rows)
+    step = np.spacing(np.abs(mean).astype(np.float32))
+    lost = np.flatnonzero(~is_constant(deviation, mean) & (deviation < FLOAT32_STEPS * step))
+    if not len(lost):
+        return []
+    i = lost[0]
+    return [
+        f"Warning: {where}, column {i}: it varies by {deviation[i]:.3g} around {mean[i]:.6g}, where float32 has steps "
+        f"of {step[i]:.3g}; leave {option} out, or use --dtype float64."
+    ]

@@ -1,0 +1,146 @@
+"""Decides whether a target is classes or numbers, by its values whatever their type, and turns labels into classes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from common.config import RunConfig
+from common.errors import DataError
+from common.flat import Array
+
+FEW, FEW_ROWS = 20, 2
+"""Different whole numbers that are taken for classes, and how many rows each must have on average."""
+MOST, MOST_ROWS = 1000, 5
+"""The same where they are exactly 0 to K-1 or 1 to K, as labels are numbered."""
+LABELS_WITHIN = 2**53
+"""Labels lie between minus this and this: every whole number in there has a float64 of its own."""
+LISTED = 8
+"""Labels that a message lists."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Whether a target is ``classes`` or numbers; ``note`` says so, why, and what decides otherwise."""
+
+    classes: bool
+    note: str
+
+
+def decide(config: RunConfig, name: str, y: Array) -> Decision:
+    """Decide what the target of all rows is: what model or loss ask for, or else by its values.
+
+    ``auto`` takes one column of whole numbers for classes if at most ``FEW`` are different and each has ``FEW_ROWS``
+    rows on average; or if they are 0 to K-1 or 1 to K, with K up to ``MOST`` and ``MOST_ROWS`` rows each. Two different
+    whole numbers are classes always. Everything else is a regression. Raises DataError if all rows have the same.
+    """
+    if asked := _asked(config):
+        classes = asked != "--loss mse" and asked != "--model linear"
+        return Decision(classes, f"Task: {'classes' if classes else 'regression'}, because of {asked}.")
+    n = f"{len(y):,} rows"
+    if y.ndim == 2 and y.shape[1] > 1:
+        note = f"Task: regression, because the target has {y.shape[1]} columns; classes take one column of labels."
+        one_hot = y.dtype.kind in "iub" or np.isin(y, (0, 1)).all()
+        if one_hot and (np.count_nonzero(y, axis=1) == 1).all() and (y.sum(axis=1) == 1).all():
+            note += " The columns look like one-hot classes: to train classes, save the label of each row as y."
+        return Decision(False, note)
+    values = y.reshape(-1)
+    fraction = np.flatnonzero(values != np.floor(values))
+    different = np.unique(values)
+    if len(different) == 1:
+        raise DataError(
+            f"{name}: the target is {different[0]} in all {n}, so there is nothing to learn; check which column it is, "
+            "or train on it all the same with --loss mse"
+        )
+    if len(fraction):
+        shown = f"{values[fraction[0]]:.6g} in row {fraction[0]}"
+        return Decision(
+            False, f"Task: regression, because the target has fractions ({shown}); only whole numbers can be classes."
+        )
+    k = len(different)
+    counted = f"{k} different whole numbers in {n}"
+    if _few(different, len(values)):
+        return Decision(True, f"Task: classes, because the target has {counted}; --loss mse trains a regression.")
+    return Decision(
+        False,
+        f"Task: regression, because the target has {counted}, too many for class labels; --loss cross-entropy trains "
+        "classes.",
+    )
+
+
+def _asked(config: RunConfig) -> str:
+    """Return the option that decides, if one does."""
+    if config.model in ("linear", "softmax", "logistic"):
+        return f"--model {config.model}"
+    return "" if config.loss == "auto" else f"--loss {config.loss}"
+
+
+def _few(different: Array, n: int) -> bool:
+    """Say whether whole numbers, sorted, each once, are few enough in ``n`` rows to be class labels."""
+    k, low, high = len(different), float(different[0]), float(different[-1])
+    if max(abs(low), abs(high)) >= LABELS_WITHIN:
+        return False
+    numbered = low in (0, 1) and high - low == k - 1
+    return k == 2 or (k <= FEW and n >= FEW_ROWS * k) or (numbered and k <= MOST and n >= MOST_ROWS * k)
+
+
+def to_classes(config: RunConfig, name: str, y: Array) -> tuple[Array, Array]:
+    """Return each row's class, int64 from 0, and the labels, int64: the different whole numbers in the data, sorted.
+
+    Raises DataError for what cannot be labels.
+    """
+    regression = f"for a regression: {'--model linear' if config.model in ('softmax', 'logistic') else '--loss mse'}"
+    if y.ndim != 1:
+        raise DataError(f"{name}: y has shape {y.shape}; labels of classes take one column ({regression})")
+    with np.errstate(over="ignore"):
+        numbers = y.astype(np.float64)
+    wrong = np.flatnonzero((y != np.floor(y)) | ~(np.abs(numbers) < LABELS_WITHIN))
+    if len(wrong):
+        label = f"label {y[wrong[0]]} of row {wrong[0]}"
+        raise DataError(
+            f"{name}: {label} is no label of a class; labels are whole numbers between -2^53 and 2^53 ({regression})"
+        )
+    labels, classes = np.unique(y.astype(np.int64), return_inverse=True)
+    if len(labels) == 1:
+        raise DataError(
+            f"{name}: the label is {labels[0]} in all {len(y):,} rows; classes need at least two ({regression})"
+        )
+    if len(labels) > 2 and 2 * len(labels) > len(y):
+        raise DataError(
+            f"{name}: {len(labels):,} different labels in {len(y):,} rows are too many; classes need two rows each on "
+            f"average ({regression})"
+        )
+    return classes.reshape(-1).astype(np.int64), labels
+
+
+def label_notes(labels: Array, of_training: Array, where: Callable[[int], int]) -> list[str]:
+    """Return what is to be said of labels: how they are numbered, and which have no rows, or none to train on.
+
+    ``of_training``: training rows of each class. ``where``: returns in how many rows a class is in all.
+    """
+    notes, k = [], len(labels)
+    if labels[0] != 0 or labels[-1] != k - 1:
+        notes.append(
+            f"Labels {listed(labels)} are the classes 0 to {k - 1} of the model, in this order; model.npz keeps them "
+            "as classes."
+        )
+    low, high = int(labels[0]), int(labels[-1])
+    if low >= 0 and k < high - low + 1 <= 2 * k:
+        missing = np.setdiff1d(np.arange(low, high + 1), labels)
+        notes.append(f"No row has the label {listed(missing)}: the model has outputs for the {k} labels that occur.")
+    unseen = np.flatnonzero(of_training == 0)
+    if len(unseen):
+        rows = sum(where(int(c)) for c in unseen)
+        notes.append(
+            f"Warning: no training row has the label {listed(labels[unseen])}, which {rows} other row(s) have, so "
+            "that the model cannot learn it; lower --test-fraction and --validation-fraction, or give more rows."
+        )
+    return notes
+
+
+def listed(labels: Array) -> str:
+    """Return labels for a message, of many only the first and the last."""
+    texts = [str(label) for label in labels.tolist()]
+    if len(texts) <= LISTED:
+        return ", ".join(texts)
+    return f"{', '.join(texts[: LISTED - 1])}, ... {texts[-1]}"
