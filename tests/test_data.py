@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from common.config import RunConfig
-from common.data import dataset
+from common.data import scaling
 from common.data.dataset import Dataset, check
 from common.data.sources import read
 from common.errors import DataError
@@ -20,10 +20,15 @@ X, Y = RNG.standard_normal((60, 3)), RNG.integers(0, 3, 60)
 
 def load(path: Path | str, **options: Any) -> Dataset:
     """Read, check and bring to the final dtype, as a job does."""
-    config = RunConfig(data=str(path), **{"standardize": False, **options})
+    config = RunConfig(data=str(path), **{"standardize": False, "standardize_target": False, **options})
     data = check(read(config, 0, 1), config)
     mean, deviation = data.scaling() if config.standardize else (np.zeros(1), np.ones(1))
     data.scale(mean, deviation, config.dtype)
+    if not data.n_classes:
+        mean, deviation = np.zeros(data.n_targets), np.ones(data.n_targets)
+        if config.standardize_target:
+            mean, deviation = data.target_scaling()
+        data.scale_target(mean, deviation, config.dtype)
     return data
 
 
@@ -90,7 +95,7 @@ def test_type_of_the_training_target_decides(tmp_path: Path) -> None:
 @pytest.mark.parametrize("parts", [1 << 20, 8])
 def test_features_are_scaled_before_they_are_cast(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: int) -> None:
     """Seconds since 1970 have no digits left in float32; whether the work is done in parts makes no difference."""
-    monkeypatch.setattr(dataset, "NUMBERS_AT_A_TIME", parts)
+    monkeypatch.setattr(scaling, "NUMBERS_AT_A_TIME", parts)
     data = load(npz(tmp_path, X=1.7e9 + 50 * X, y=Y), standardize=True)
     training = X[data.train]
     expected = (X - training.mean(axis=0)) / training.std(axis=0)
@@ -127,10 +132,19 @@ def test_same_content_same_fingerprint(tmp_path: Path) -> None:
         ({"X": X[:0], "y": Y[:0]}, {}, "no rows"),
         ({"X": np.where(X[4, 1] == X, np.nan, X), "y": Y}, {}, "X, row 4, column 1: got nan"),
         ({"X": X, "y": X[:, 0] * np.inf}, {"loss": "mse"}, "y, row 0, column 0: got"),
-        ({"X": X, "y": Y - 1}, {}, "label -1 of row .* outside the classes; labels are whole numbers from 0"),
-        ({"X": X, "y": Y + 0.5}, {"loss": "cross-entropy"}, "label .* outside the classes"),
-        ({"X": X, "y": Y * 1000}, {}, "label 2000 asks for 2001 classes, more than the 60 rows"),
-        ({"X": X, "y": Y, "X_test": X[:1], "y_test": [3]}, {}, "label 3 of test row 0 is outside the classes 0 to 2"),
+        ({"X": X, "y": Y + 0.5}, {"loss": "cross-entropy"}, r"label \d\.5 of row 0 is no class label; .*: --loss mse"),
+        ({"X": X, "y": Y + 0.5}, {"model": "softmax"}, r"no class label; .* \(for a regression: --model linear\)"),
+        ({"X": X, "y": np.arange(60)}, {"loss": "cross-entropy"}, "60 different labels in 60 rows are too many"),
+        (
+            {"X": X, "y": np.ones(60)},
+            {},
+            r"the target is 1.0 in all 60 rows, so there .*--loss mse",
+        ),
+        ({"X": X, "y": np.full(60, 2.5)}, {}, r"the target is 2.5 in all 60 rows"),
+        ({"X": X, "y": Y < 3}, {}, "the target is True in all 60 rows"),
+        ({"X": X, "y": Y * 0}, {"model": "softmax"}, "the label is 0 in all 60 rows; classes need at least two"),
+        ({"X": X, "y": Y * 0, "X_test": X[:1], "y_test": [3]}, {}, "all 54 training rows have the label 0"),
+        ({"X": X, "y": X}, {"loss": "cross-entropy"}, r"y has shape \(60, 3\); labels of classes take one column"),
         ({"X": X, "y": Y, "X_test": X[:, :2], "y_test": Y}, {}, "do not fit together"),
         ({"X": X.astype(str), "y": Y}, {}, "X holds <U.*; it takes numbers"),
         ({"X": X * 1e300, "y": Y}, {}, "too large for float32; use --dtype float64"),
@@ -155,8 +169,13 @@ def test_same_content_same_fingerprint(tmp_path: Path) -> None:
         ({"X": X.astype(complex), "y": Y}, {}, "X holds complex128; it takes numbers"),
         ({"X": X, "y": Y.astype(complex)}, {}, "y holds complex128; it takes numbers"),
         ({"X": np.zeros((60, 2), [("a", "f8")]), "y": Y}, {}, "X holds .*; it takes numbers"),
-        ({"X": X, "y": np.where(Y > 0, 1e300, 0)}, {"loss": "cross-entropy"}, r"label 1e\+300 of row .* outside"),
-        ({"X": X, "y": np.full(60, 2**64 - 1, np.uint64)}, {}, "label 18446744073709551615 of row 0 is outside"),
+        (
+            {"X": X, "y": np.where(Y > 0, 1e300, 0)},
+            {"loss": "cross-entropy"},
+            r"label 1e\+300 of row .* between -2\^53 and 2\^53",
+        ),
+        ({"X": X, "y": X[:, 0] * 1e300}, {"standardize_target": True}, "y, column 0: its deviation is too large"),
+        ({"X": X, "y": np.full(60, 2**64 - 1, np.uint64)}, {}, "the target is 18446744073709551615 in all 60 rows"),
         ({"X": X[:6], "y": Y[:6]}, {"patience": 2}, "patience: needs validation rows; raise --validation-fraction"),
         ({"X": X, "y": np.array([None] * 60)}, {}, "not a readable .npz file of plain arrays"),
     ],

@@ -69,7 +69,7 @@ def test_it_trains_in_every_kind_of_mode_like_one_rank(
     trained: Callable[..., dict[str, np.ndarray]], tmp_path: Path
 ) -> None:
     expected = trained(1, "allreduce")
-    assert set(expected) == {"W", "a", "S", "V", "c", "x_mean", "x_scale"}
+    assert set(expected) == {"W", "a", "S", "V", "c", "x_mean", "x_scale", "classes"}
     header, *_, end = records(tmp_path / "allreduce-1")
     assert header["model"]["kind"] == "own_model:SkipNet"
     assert header["model"]["sizes"] == []

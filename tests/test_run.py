@@ -59,8 +59,8 @@ def batch(tmp_path_factory: pytest.TempPathFactory) -> SharedStart:
     rows = str(folder / "rows.npz")
     np.savez(rows, X=rng.standard_normal((11, 3)), y=rng.standard_normal((11, 2)))
     full = ["--data", rows, "--model", "linear", "--rows", "shard", "--batch-size", "0", "--test-fraction", "0",
-            "--validation-fraction", "0", "--no-standardize", "--dtype", "float64", "--epochs", "1",
-            "--optimizer", "sgd", "--learning-rate", "0.5"]  # fmt: skip
+            "--validation-fraction", "0", "--no-standardize", "--no-standardize-target", "--dtype", "float64",
+            "--epochs", "1", "--optimizer", "sgd", "--learning-rate", "0.5"]  # fmt: skip
     pieces = ["--epochs", "2", "--hidden", "1024", "600", "--batch-size", "256"]
     for mode in MODES:
         jobs[f"full-{mode}"] = (3, ["--mode", mode, *full])

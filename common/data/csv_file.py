@@ -9,7 +9,7 @@ import numpy as np
 
 from common.config import RunConfig, nearest
 from common.data.dataset import Raw
-from common.data.index_columns import Columns, index_columns
+from common.data.index_columns import Columns, index_columns, numbers_rows
 from common.errors import DataError
 from common.flat import Array
 
@@ -21,9 +21,10 @@ FEWEST_COUNTED = 3
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """How a file begins: the names of its columns, made up if there is no line of them (``named``).
+    """How a file begins: the names of its columns, empty ones if there is no line of them (``named``).
 
     ``skip``: lines before the first row. ``width``: cells of that row, 0 if there is none. ``note``: what was decided.
+    ``row_names``: whether there is one name fewer than columns, as R's write.table leaves it with row names.
     """
 
     names: list[str]
@@ -31,6 +32,7 @@ class Head:
     skip: int
     width: int
     note: str
+    row_names: bool = False
 
 
 def read_csv(path: Path, config: RunConfig) -> Raw:
@@ -42,14 +44,10 @@ def read_csv(path: Path, config: RunConfig) -> Raw:
         raise DataError(f"{path}: two columns have the same name; the first line takes one name a column")
     if not head.width:
         raise DataError(f"{path}: no rows")
-    if head.width != len(names):
-        raise DataError(
-            f"{path}: {len(names)} column names, but rows of {head.width} numbers; give each column a name, or use "
-            "--header no for a file without names"
-        )
     table = _table(path, head.skip, config.header)
-    if table.shape[1] != len(names):
-        raise DataError(f"{path}: {len(names)} column names, but rows of {table.shape[1]} numbers")
+    if table.shape[1] != len(names) or (head.row_names and not numbers_rows(table[:, 0])):
+        given = f"{len(names) - head.row_names} column names, but rows of {table.shape[1]} numbers"
+        raise DataError(f"{path}: {given}; give each column one name")
     y = table[:, column]
     if np.array_equal(y, np.round(y)) and np.abs(y).max() < 2**53:
         y = y.astype(np.int64)
@@ -79,10 +77,11 @@ def _head(path: Path, header: str) -> Head:
     if first and not is_names:
         note = why and f"{path.name} has no line of column names: {why}; --header yes takes it for names."
         return Head([""] * len(first), False, skip, len(first), note)
-    if len(second) == len(first) + 1:  # R's write.table gives the column of row names none
+    row_names = len(second) == len(first) + 1
+    if row_names:
         first = ["", *first]
     note = why and f"The first line of {path.name} is taken for column names: {why}; --header no takes it for a row."
-    return Head(first, True, after_first, len(second), note)
+    return Head(first, True, after_first, len(second), note, row_names)
 
 
 def _is_names(first: list[str]) -> tuple[bool, str]:

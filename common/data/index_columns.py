@@ -44,7 +44,7 @@ def index_columns(columns: Columns, table: Array, target: int, choice: str) -> F
         values, shown = table[:, i], columns.shown[i]
         nameless = columns.named and bool(NAMELESS.fullmatch(name))
         counted = counts_rows(values)
-        numbered = counted or _all_different(values)
+        numbered = counted or numbers_rows(values)
         certain = numbered if nameless else counted and not columns.named and i == 0
         like_one = nameless or (
             len(values) >= FEWEST_ROWS and (counted or (numbered and bool(INDEX_NAME.fullmatch(name))))
@@ -68,8 +68,10 @@ def counts_rows(values: Array) -> bool:
     return bool(ends and np.array_equal(values, values[0] + np.arange(n)))
 
 
-def _all_different(values: Array) -> bool:
-    return bool(np.array_equal(values, np.floor(values))) and len(np.unique(values)) == len(values)
+def numbers_rows(values: Array) -> bool:
+    """Say whether a column has a whole number of its own for each of several rows."""
+    whole = len(values) > 1 and np.array_equal(values, np.floor(values))
+    return bool(whole) and len(np.unique(values)) == len(values)
 
 
 def _begin(values: Array) -> str:

@@ -98,7 +98,7 @@ def to_classes(config: RunConfig, name: str, y: Array) -> tuple[Array, Array]:
     if len(wrong):
         label = f"label {y[wrong[0]]} of row {wrong[0]}"
         raise DataError(
-            f"{name}: {label} is no label of a class; labels are whole numbers between -2^53 and 2^53 ({regression})"
+            f"{name}: {label} is no class label; these are whole numbers between -2^53 and 2^53 ({regression})"
         )
     labels, classes = np.unique(y.astype(np.int64), return_inverse=True)
     if len(labels) == 1:

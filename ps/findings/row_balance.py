@@ -41,7 +41,7 @@ def measure(comm: MPI.Comm, data: Dataset, sampler: RowSampler) -> Record:
 
 def _in_unit(target: dict[str, Any], data: Dataset) -> dict[str, Any]:
     """Return the moments of a standardised target in its own unit; z and distances have none."""
-    if "target_mean" not in target:
+    if "target_mean" not in target or not len(data.target_scale):
         return target
     mean, variance = (np.array(target[f"target_{name}"], np.float64) for name in ("mean", "variance"))
     scale = data.target_scale

@@ -31,14 +31,14 @@ def targets_differ(start: TrainingStart) -> Verdict | None:
     if config.rows != "shard" or config.model != "linear":
         return None
     own = data.train[shard(len(data.train), comm.rank, comm.size)]
-    return chow_test(comm, data.x[own], data.y[own], data.target_scale)
+    return chow_test(comm, data.x[own], data.y[own], data.target_mean, data.target_scale)
 
 
-def chow_test(comm: "MPI.Comm", x: Array, y: Array, scale: Array) -> Verdict | None:
+def chow_test(comm: "MPI.Comm", x: Array, y: Array, mean: Array, scale: Array) -> Verdict | None:
     """Test whether one linear relation explains all ranks' rows as well as one per rank does.
 
-    ``x``: (n_i, features), ``y``: (n_i, targets), this rank's rows. ``scale``: (targets,), what ``y`` was
-    divided by, for errors in its unit. Chow 1960, Econometrica 28(3), over P groups with
+    ``x``: (n_i, features), ``y``: (n_i, targets), this rank's rows. ``mean``, ``scale``: (targets,), what was
+    taken off ``y`` and what it was divided by. Chow 1960, Econometrica 28(3), over P groups with
     k = features + 1 coefficients each and n rows in all, from QR factors:
     F = ((RSS - sum RSS_i) / (k (P - 1))) / (sum RSS_i / (n - P k)). Collective; the same verdict on every rank.
 
@@ -55,7 +55,8 @@ def chow_test(comm: "MPI.Comm", x: Array, y: Array, scale: Array) -> Verdict | N
     a = np.concatenate([x, np.ones((n_i, 1)), y], axis=1, dtype=np.float64)
     r = np.asarray(np.linalg.qr(a, mode="r"))
     by_target, totals = _sum(comm, np.array([np.square(r[k:, k:]).sum(axis=0), np.square(r[:, k:]).sum(axis=0)]))
-    rss, total = float(by_target.sum()), float(totals.sum())
+    # as rounding goes by the numbers that were read, the mean counts
+    rss, total = float(by_target.sum()), float((totals + n * np.square(mean / scale)).sum())
     tops = np.empty((comm.size, k, k + targets))
     comm.Allgather(np.ascontiguousarray(r[:k]), tops)
     # what the ranks' fits lose when they must share one: the residual of their stacked triangles (no squares taken)

@@ -20,7 +20,7 @@ KINDS: dict[str, Callable[[int], Floats]] = {
 
 
 def said(parts: list[Floats], targets: list[Floats]) -> bool:
-    found = chow_test(comm, parts[comm.rank], targets[comm.rank][:, None], np.ones(1))
+    found = chow_test(comm, parts[comm.rank], targets[comm.rank][:, None], np.zeros(1), np.ones(1))
     return found is not None and "true weights" in found.text
 
 

@@ -45,7 +45,10 @@ def synthetic(bench: BenchConfig, batch: int) -> Dataset:
     y = rng.standard_normal((n, 1)).astype(bench.dtype) if n_out == 1 else rng.integers(0, n_out, n)
     none = np.empty(0, np.int64)
     classes = 0 if n_out == 1 else n_out
-    return Dataset("synthetic", rows[:, :-1], y, classes, "", np.arange(n), none, none, None, rows)
+    data = Dataset("synthetic", rows[:, :-1], y, classes, "", np.arange(n), none, none, None, rows)
+    if not classes:
+        data.target_mean, data.target_scale = np.zeros(1), np.ones(1)
+    return data
 
 
 def prepare(topology: Topology, bench: BenchConfig, batch: int, stop: StopFlag) -> Workload:

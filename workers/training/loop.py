@@ -3,6 +3,7 @@
 import math
 import resource
 import time
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from common.data.loader import Batch, BatchLoader
@@ -16,6 +17,7 @@ from ps.metrics.epoch_sums import EpochSums
 from ps.sync.synchronizer import TrainingStep
 
 if TYPE_CHECKING:  # a benchmark uses the evaluation alone
+    from common.nn.score import Score
     from workers.checkpoint.checkpointing import Checkpointing
     from workers.launch.signals import StopFlag
     from workers.training.step_faults import StepFaults
@@ -40,9 +42,14 @@ class Trainer:
     ) -> None:
         self.config, self.data, self.model, self.loader, self.sync = task.config, task.data, task.model, loader, sync
         self.stop, self.status, self.step_faults, self.checkpointing = stop, status, step_faults, checkpointing
-        self.score = task.score()
+        self.task = task
         self.loss_sum = 0.0
         self.sums = EpochSums()
+
+    @cached_property
+    def score(self) -> "Score":
+        """By what evaluations judge the model."""
+        return self.task.score()
 
     def rebind(self, loader: BatchLoader) -> None:
         """Continue with the rows that this rank has among other ranks."""

@@ -28,7 +28,7 @@ def balance(data: RunData) -> Section:
     charts = [_distances(distances, ranks)] if distances else []
     classes = {len(counts) for counts in record["labels"] or []}
     if len(classes) == 1 and 0 < max(classes) <= LISTED_CLASSES:
-        charts.append(_labels(np.array(record["labels"], float), ranks))
+        charts.append(_labels(np.array(record["labels"], float), ranks, _names(data.header, max(classes))))
     return Section("Rows of the ranks", notes, charts=charts, tables=[_table(record, ranks)])
 
 
@@ -46,17 +46,24 @@ def _distances(distances: dict[str, Array], ranks: list[int]) -> Chart:
     )
 
 
-def _labels(counts: Array, ranks: list[int]) -> Chart:
-    """``counts``: (ranks, classes)."""
+def _names(header: Record, n: int) -> list[str]:
+    """Return the classes as the data has them; logs of earlier versions have labels that are their numbers."""
+    labels = header["data"].get("labels") or []
+    return [str(label) for label in (labels if len(labels) == n else range(n))]
+
+
+def _labels(counts: Array, ranks: list[int], classes: list[str]) -> Chart:
+    """``counts``: (ranks, classes); ``classes``: their names."""
     rows = np.vstack([counts.sum(axis=0), counts[ranks]])
     shares = rows / np.maximum(rows.sum(axis=1, keepdims=True), 1)
     names = ["all", *map(str, ranks)]
     most, label = np.unravel_index(int(shares[1:].argmax()), shares[1:].shape)
+    rank = ranks[int(most)]
     return Chart(
         "Labels by rank",
-        f"The largest share of one class is {shares[1:].max():.1%}, class {label} on rank {ranks[int(most)]}; over all "
+        f"The largest share of one class is {shares[1:].max():.1%}, class {classes[label]} on rank {rank}; over all "
         f"ranks that class is {shares[0, label]:.1%}.",
-        [[bar(f"class {c}", names, own, c, value=".1%") for c, own in enumerate(shares.T)]],
+        [[bar(f"class {classes[c]}", names, own, c, value=".1%") for c, own in enumerate(shares.T)]],
         {"barmode": "stack", "xaxis": RANKS, "yaxis": axis("share of the rank's rows", tickformat="~%")},
     )
 
