@@ -7,7 +7,11 @@ import pytest
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import mean_squared_error, r2_score
 
-from tests.ranks import SharedStart, epochs, jobs, records
+from common.config import RunConfig
+from ps.logfile.writer import RunLog
+from tests.ranks import PROGRAMS, SharedStart, epochs, jobs, mpirun, records
+from tests.synthetic import header
+from workers.launch.run_options import saved_config
 
 RNG = np.random.default_rng(4)
 SCALES, MEANS = np.array([1e-3, 1.0, 1e6]), np.array([5.0, -3.0, 1e7])
@@ -224,3 +228,38 @@ class Counts(Line):
     assert two[-1]["validation_metric"] > 0.95
     with np.load(tmp_path / "counts" / "model.npz") as model:
         assert (model["y_mean"].tolist(), model["y_scale"].tolist()) == ([0.0], [1.0])
+
+
+@pytest.mark.parametrize(("classes", "loss"), [(None, "mse"), (3, "cross-entropy")])
+def test_a_run_older_than_these_rules_goes_on_by_its_own(tmp_path: Path, classes: int | None, loss: str) -> None:
+    """Its log has none of the options: it trained on every column, on targets as they were, on what their type said."""
+    head = header(2)
+    news = ("header", "index_column", "standardize_target")
+    head["config"] = {name: value for name, value in head["config"].items() if name not in news}
+    head["data"]["classes"] = classes
+    log = RunLog(tmp_path / "coordinator.msgpack")
+    log.append("header", **head)
+    log.close()
+    saved = saved_config(str(tmp_path), "")
+    assert [saved[name] for name in news] == ["yes", "keep", False]
+    assert saved["loss"] == loss
+    assert RunConfig(**saved) == RunConfig(header="yes", index_column="keep", standardize_target=False, loss=loss)
+
+
+def test_a_resumed_regression_ends_with_the_same_bits(batch: SharedStart, tmp_path: Path) -> None:
+    """Stopped in the middle of an epoch, whose loss covers both jobs, in the targets' unit."""
+    assert batch.run("several")
+    options = ["--data", str(batch.folder / "several.npz"), "--hidden", "8", "--epochs", "3", "--patience", "3"]
+    whole, stopped = str(tmp_path / "whole"), str(tmp_path / "stopped")
+    assert mpirun(2, "-m", "workers.run", *options, "--output", whole).code == 0
+    assert mpirun(2, str(PROGRAMS / "faulty.py"), "term", "1", "2", "9", *options, "--output", stopped).code == 75
+    assert mpirun(2, "-m", "workers.run", "--resume", stopped).code == 0
+    with np.load(f"{whole}/model.npz") as one, np.load(f"{stopped}/model.npz") as other:
+        assert one.files == other.files
+        assert all(one[name].tobytes() == other[name].tobytes() for name in one.files)
+    ours, theirs = (epochs(Path(folder)) for folder in (stopped, whole))
+    assert ours[1]["before"]["steps"] == 9
+    for field in ("loss", "validation_loss", "validation_metric"):
+        np.testing.assert_allclose([e[field] for e in ours], [e[field] for e in theirs], rtol=1e-6)
+    share = ours[1]["before"]["loss_sum"] / ours[1]["before"]["rows"] / ours[1]["loss"]
+    assert 0.3 < share < 3

@@ -195,8 +195,11 @@ class Coordinator:
         patience = self.config.patience
         stop = bool(patience) and epoch - self.best_epoch >= patience
         if stop and not reported:
-            self.event("early-stop", epoch=epoch, best_epoch=self.best_epoch, best_validation_loss=self.best_loss)
-            say(f"Stopping early: no lower validation loss since epoch {self.best_epoch}, whose parameters are kept.")
+            mixed, best = self.metric.mixed, self.best_loss
+            value = {"best_validation_metric": 1 - best} if mixed else {"best_validation_loss": best}
+            self.event("early-stop", epoch=epoch, best_epoch=self.best_epoch, **value)
+            what = "higher validation R2" if mixed else "lower validation loss"
+            say(f"Stopping early: no {what} since epoch {self.best_epoch}, whose parameters are kept.")
         return {"stop": stop, "improved": improved}
 
     def _print(self, record: Record) -> None:

@@ -17,6 +17,8 @@ class LossStalled(Detector):
 
     def __init__(self, header: Record) -> None:
         super().__init__(header)
+        # of targets of several scales, the loss is that of the largest almost alone, and others may still be learned
+        self.mixed = len(set(header.get("data", {}).get("target_scale") or ())) > 1
         self.recent: deque[float] = deque(maxlen=RECENT)
         self.before = math.inf
         self.count = 0
@@ -28,7 +30,7 @@ class LossStalled(Detector):
         self.recent.append(epoch["loss"])
         self.count += 1
         least, last = min(self.recent), epoch["epoch"]
-        if self.count < MIN_EPOCHS or least < LEAST_FALL * self.before:
+        if self.mixed or self.count < MIN_EPOCHS or least < LEAST_FALL * self.before:
             return None
         return Verdict(
             code="loss-stalled",
