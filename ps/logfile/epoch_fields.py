@@ -79,7 +79,8 @@ EPOCH_FIELDS: list[EpochField] = [
     _one("loss", NUMBER, "", "mean training loss over the rows of **all** ranks, each row's taken before its step's "
         "update; losses of a regression are mean squared errors in the targets' own units", csv=True),
     _one("validation_loss", _NUMBER, "", "over all validation rows after the epoch; nil without such rows", csv=True),
-    _one("validation_metric", _NUMBER, "", "the same: accuracy (0 to 1), or R2, averaged over the targets that vary", csv=True),
+    _one("validation_metric", _NUMBER, "", "the same: accuracy (0 to 1), or R2, averaged over the targets that vary",
+        csv=True),
     _one("diversity_all", _NUMBER, "", "`diversity` over all parameters together", csv=True),
     _one("effective_ranks", _NUMBER, "ranks", "P min(`diversity_all`, 1) of the P ranks with rows", csv=True),
     _one("noise_scale", _NUMBER, "rows", "B_simple, the ratio of `noise_trace` and `noise_gradient_sq` over all "
