@@ -72,7 +72,17 @@ def _refused(folder: Path) -> dict[str, tuple[int, list[str]]]:
         data = str(folder / f"{size}.npz")
         rng = np.random.default_rng(0)
         np.savez(data, X=rng.standard_normal((60, 3)), y=size * rng.standard_normal(60))
-        options = ["--data", data, "--model", "linear", "--optimizer", "sgd", "--learning-rate", "1e30"]
+        options = [
+            "--data",
+            data,
+            "--model",
+            "linear",
+            "--no-standardize-target",
+            "--optimizer",
+            "sgd",
+            "--learning-rate",
+            "1e30",
+        ]
         jobs[f"overflow-{size}"] = (3, [*options, "--epochs", "1", "--batch-size", "0"])
     for name in FILES:
         (folder / "2" / f"others-{name}").mkdir(parents=True)

@@ -151,7 +151,7 @@ def test_a_cast_that_loses_digits_is_told() -> None:
     y = 1e8 + 4 * RNG.standard_normal(90)
     for dtype, notes in (("float32", 1), ("float64", 0)):
         data = check(Raw("data", X + 1e9, y), RunConfig())
-        data.scale_target(np.zeros(1), np.ones(1), dtype)
+        data.scale_target(np.zeros(1), np.ones(1), dtype, "--no-standardize-target")
         data.scale(np.zeros(3), np.ones(3), dtype)
         assert sum("leave --no-standardize-target out, or use --dtype float64" in note for note in data.notes) == notes
         assert sum("X, column 0: it varies by" in note for note in data.notes) == notes

@@ -1,6 +1,8 @@
 """Targets in jobs: regressions in their own unit, whatever the scale, and labels that stay with the model."""
 
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -162,6 +164,19 @@ def test_labels_are_kept_with_the_model(batch: SharedStart) -> None:
         right = model["classes"][(hidden @ model["W2"] + model["b2"]).argmax(axis=1)] == y
     assert right.mean() == pytest.approx(end["test_metric"])
     assert records(batch.run("signs"))[-1]["test_metric"] > 0.95
+
+
+@pytest.mark.parametrize("name", ["labels", "price", "several"])
+def test_the_documentation_predicts_what_was_trained(batch: SharedStart, name: str) -> None:
+    text = (Path(__file__).parent.parent / "docs" / "data.md").read_text()
+    code = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    run = batch.run(name)
+    x, y = held_out(batch, f"{name}.npz")
+    names: dict[str, Any] = {"x": x}
+    exec(code[0].replace("runs/latest", str(run)), names)
+    found = names["prediction"]
+    metric = (found == y).mean() if name == "labels" else r2_score(y.reshape(found.shape), found)
+    assert metric == pytest.approx(records(run)[-1]["test_metric"], abs=1e-5)
 
 
 def test_what_was_decided_is_printed_once_and_logged(batch: SharedStart) -> None:

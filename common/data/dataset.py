@@ -110,17 +110,17 @@ class Dataset:
             self.notes += (*note_on_digits(where, self.x, self.train, scaled.dtype, "--no-standardize"),)
         self.x = scaled
 
-    def scale_target(self, mean: Array, scale: Array, dtype: str) -> None:
+    def scale_target(self, mean: Array, scale: Array, dtype: str, option: str = "") -> None:
         """Replace a regression's ``y`` by (y - mean) / scale, computed in float64 and cast to ``dtype`` only then.
 
-        Raises DataError if a number is too large for it.
+        ``option``: which keeps it as it is, if that is one. Raises DataError if a number is too large for it.
         """
         where = f"{self.name}: y"
         self.target_mean, self.target_scale = mean, scale
         scaled = np.empty(self.y.shape, dtype)
         standardize(where, self.y, mean, scale, scaled)
         if not mean.any():
-            self.notes += (*note_on_digits(where, self.y, self.train, scaled.dtype, "--no-standardize-target"),)
+            self.notes += (*note_on_digits(where, self.y, self.train, scaled.dtype, option),)
         constant = np.flatnonzero((scaled[self.train] == scaled[self.train[0]]).all(axis=0))
         if len(constant):
             which = "the target" if self.n_targets == 1 else f"column {', '.join(map(str, constant))} of the target"

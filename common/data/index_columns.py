@@ -44,11 +44,10 @@ def index_columns(columns: Columns, table: Array, target: int, choice: str) -> F
         values, shown = table[:, i], columns.shown[i]
         nameless = columns.named and bool(NAMELESS.fullmatch(name))
         counted = counts_rows(values)
-        numbered = counted or numbers_rows(values)
+        looks = nameless or bool(INDEX_NAME.fullmatch(name))
+        numbered = counted or (looks and numbers_rows(values))
         certain = numbered if nameless else counted and not columns.named and i == 0
-        like_one = nameless or (
-            len(values) >= FEWEST_ROWS and (counted or (numbered and bool(INDEX_NAME.fullmatch(name))))
-        )
+        like_one = nameless or (len(values) >= FEWEST_ROWS and numbered)
         if certain or (like_one and choice == "drop"):
             found.left_out.append(i)
             why = (
@@ -63,9 +62,8 @@ def index_columns(columns: Columns, table: Array, target: int, choice: str) -> F
 
 def counts_rows(values: Array) -> bool:
     """Say whether a column counts the rows: 0, 1, 2, ... or 1, 2, 3, ..."""
-    n = len(values)
-    ends = values[0] in (0, 1) and values[-1] - values[0] == n - 1
-    return bool(ends and np.array_equal(values, values[0] + np.arange(n)))
+    n, first, last = len(values), float(values[0]), float(values[-1])
+    return first in (0, 1) and last - first == n - 1 and bool(np.array_equal(values, np.arange(n) + int(first)))
 
 
 def numbers_rows(values: Array) -> bool:

@@ -74,17 +74,17 @@ def standardize(where: str, values: Array, mean: Array, deviation: Array, out: A
 def note_on_digits(where: str, values: Array, rows: Rows, dtype: np.dtype[Any], option: str) -> list[str]:
     """Warn of the first column whose values run together when it is cast to ``dtype`` as it is, if there is one.
 
-    ``option``: which kept it from being standardised.
+    ``option``: which kept it from being standardised, if that was one.
     """
-    if dtype != np.float32 or values.dtype.itemsize <= dtype.itemsize:
+    if dtype != np.float32 or np.can_cast(values.dtype, dtype):
         return []
     mean, deviation = moments(where, values, rows)
     step = np.spacing(np.abs(mean).astype(np.float32))
     lost = np.flatnonzero(~is_constant(deviation, mean) & (deviation < FLOAT32_STEPS * step))
     if not len(lost):
         return []
-    i = lost[0]
+    i, remedy = lost[0], f"leave {option} out, or use --dtype float64" if option else "use --dtype float64"
     return [
         f"Warning: {where}, column {i}: it varies by {deviation[i]:.3g} around {mean[i]:.6g}, where float32 has steps "
-        f"of {step[i]:.3g}; leave {option} out, or use --dtype float64."
+        f"of {step[i]:.3g}; {remedy}."
     ]

@@ -45,18 +45,18 @@ def decide(config: RunConfig, name: str, y: Array) -> Decision:
             note += " The columns look like one-hot classes: to train classes, save the label of each row as y."
         return Decision(False, note)
     values = y.reshape(-1)
-    fraction = np.flatnonzero(values != np.floor(values))
-    different = np.unique(values)
-    if len(different) == 1:
+    if (values == values[0]).all():
         raise DataError(
-            f"{name}: the target is {different[0]} in all {n}, so there is nothing to learn; check which column it is, "
+            f"{name}: the target is {values[0]} in all {n}, so there is nothing to learn; check which column it is, "
             "or train on it all the same with --loss mse"
         )
+    fraction = np.flatnonzero(values != np.floor(values))
     if len(fraction):
         shown = f"{values[fraction[0]]:.6g} in row {fraction[0]}"
         return Decision(
             False, f"Task: regression, because the target has fractions ({shown}); only whole numbers can be classes."
         )
+    different = np.unique(values)
     k = len(different)
     counted = f"{k} different whole numbers in {n}"
     if _few(different, len(values)):

@@ -102,8 +102,9 @@ def scale_target(
 
     def scale() -> None:
         with _alone(rank_status, "preparing data"):
-            data.scale_target(mean, deviation, config.dtype)
+            data.scale_target(mean, deviation, config.dtype, option)
 
+    option = "" if config.standardize_target else "--no-standardize-target"
     mean, deviation = np.zeros(data.n_targets), np.ones(data.n_targets)
     if config.standardize_target and type(model.loss) is MeanSquaredError and data.initial is None:
         mean, deviation = (np.array(v) for v in at_root(comm, scaling))
