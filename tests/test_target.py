@@ -84,7 +84,8 @@ def test_an_option_decides_otherwise_and_is_named(options: dict[str, str], class
     ("y", "note"),
     [
         (LABELS, "Task: classes, because the target has 3 different whole numbers in 90 rows; --loss mse trains a"),
-        (np.arange(90), "Task: regression, because .* 90 different whole numbers .*too many .*; --loss cross-entropy"),
+        (np.arange(90), "Task: regression, because .* 90 different whole numbers .*too many .*; classes need two rows"),
+        (np.arange(90) // 2, "Task: regression, because .* 45 .*, too many for labels; --loss cross-entropy trains"),
         (X[:, 0], "Task: regression, because the target has fractions .* in row 0"),
         (X, "Task: regression, because the target has 3 columns"),
         (

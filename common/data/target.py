@@ -61,11 +61,8 @@ def decide(config: RunConfig, name: str, y: Array) -> Decision:
     counted = f"{k} different whole numbers in {n}"
     if _few(different, len(values)):
         return Decision(True, f"Task: classes, because the target has {counted}; --loss mse trains a regression.")
-    return Decision(
-        False,
-        f"Task: regression, because the target has {counted}, too many for class labels; --loss cross-entropy trains "
-        "classes.",
-    )
+    otherwise = "--loss cross-entropy trains classes" if 2 * k <= len(y) else "classes need two rows each on average"
+    return Decision(False, f"Task: regression, because the target has {counted}, too many for labels; {otherwise}.")
 
 
 def _asked(config: RunConfig) -> str:
