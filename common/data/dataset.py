@@ -217,7 +217,10 @@ def _split(y: Array, n_classes: int, n_test: int | None, config: RunConfig) -> t
     """
     rng = generator(config.seed, Stream.SPLIT)
     rest, given_test = np.split(np.arange(len(y)), [len(y) - (n_test or 0)])
-    groups = [np.flatnonzero(y[rest] == c) for c in range(n_classes)] if n_classes else [rest]
+    groups = [rest]
+    if n_classes:
+        ends = np.cumsum(np.bincount(y[rest], minlength=n_classes))
+        groups = np.split(np.argsort(y[rest], kind="stable"), ends[:-1])
     splits = []
     for group in groups:
         order = rng.permutation(group)

@@ -1,6 +1,8 @@
 """Activations and losses, each with its gradient; losses are sums over rows, so ranks can add them up."""
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -176,13 +178,13 @@ def _multiplier(out: Array) -> Callable[[float], None]:
     return multiply
 
 
-def _squares(out: Array, weights: Array | None) -> Callable[[], float]:
+def _squares(out: Array, weights: Array | None) -> Callable[[], Any]:
     """Return what sums the squares of ``out``, (n_out, rows), times the weights by output if there are any."""
     flat, squares, by_row = out.reshape(-1), np.empty_like(out), np.empty(out.shape[1], out.dtype)
     if weights is None:
-        return lambda: float(flat.dot(flat))
+        return partial(flat.dot, flat)
     by_output, ones = weights.astype(out.dtype), np.ones_like(by_row)
-    return lambda: float(np.dot(by_output, np.multiply(out, out, out=squares), by_row).dot(ones))
+    return lambda: np.dot(by_output, np.multiply(out, out, out=squares), by_row).dot(ones)
 
 
 class MeanSquaredError(Loss):
@@ -201,7 +203,7 @@ class MeanSquaredError(Loss):
 
         def step(target: Array, scale: float) -> float:
             np.subtract(out, target, out=out)
-            total = squares() / n_out
+            total = float(squares()) / n_out
             multiply(2 * scale / n_out)
             return total
 
