@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_diabetes
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import mean_squared_error, r2_score
 
@@ -37,12 +38,15 @@ def batch(tmp_path_factory: pytest.TempPathFactory) -> SharedStart:
              "labels": (z, labels), "signs": (z, signs)}  # fmt: skip
     for name, (features, y) in given.items():
         np.savez(folder / f"{name}.npz", X=features[:2000], y=y[:2000], X_test=features[2000:], y_test=y[2000:])
+    features, y = load_diabetes(return_X_y=True)
+    np.savez(folder / "diabetes.npz", X=features[:342], y=y[:342].astype(int), X_test=features[342:], y_test=y[342:])
     hand = (price - price[:2000].mean()) / price[:2000].std()
     np.savez(folder / "hand.npz", X=x[:2000], y=hand[:2000], X_test=x[2000:], y_test=hand[2000:])
     named = {
         "price": ["price.npz"],
         "whole": ["whole.npz"],
         "linear": ["price.npz", *REGRESSION],
+        "diabetes": ["diabetes.npz", *REGRESSION, "--validation-fraction", "0"],
         "near": ["near.npz"],
         "near-linear": ["near.npz", *REGRESSION],
         "several": ["several.npz"],
@@ -72,6 +76,13 @@ def test_defaults_fit_what_least_squares_fits(batch: SharedStart, name: str, r2:
     end = records(run)[-1]
     assert end["test_metric"] > r2
     assert not [r for r in records(run) if r["kind"] == "verdict" and "rate" in r["remedy"]]
+
+
+def test_a_real_target_of_whole_numbers_is_fitted_as_least_squares_fits_it(batch: SharedStart) -> None:
+    x, y = held_out(batch, "diabetes.npz")
+    with np.load(batch.folder / "diabetes.npz") as arrays:
+        theirs = LinearRegression().fit(arrays["X"], arrays["y"]).score(x, y)
+    assert records(batch.run("diabetes"))[-1]["test_metric"] == pytest.approx(theirs, abs=0.02)
 
 
 @pytest.mark.parametrize("name", ["linear", "near-linear", "several-linear"])

@@ -11,7 +11,7 @@ from common.flat import Array
 
 FEW, FEW_ROWS = 20, 2
 """Different whole numbers that are taken for classes, and how many rows each must have on average."""
-MOST, MOST_ROWS = 1000, 5
+MOST, MOST_ROWS = 1000, 10
 """The same where they are exactly 0 to K-1 or 1 to K, as labels are numbered."""
 LABELS_WITHIN = 2**53
 """Labels lie between minus this and this: every whole number in there has a float64 of its own."""
