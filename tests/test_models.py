@@ -31,6 +31,20 @@ def test_gradient_is_numeric(hidden: tuple[int, ...], activation: str, loss: str
     assert_gradient(Mlp((5, *hidden, n_out), activation, function), RNG.standard_normal((ROWS, 5)), y)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_weights_are_in_the_sums_and_not_in_the_gradient(dtype: str) -> None:
+    weights = np.array([1e-18, 0.25, 1.0])
+    out, y = (RNG.standard_normal((ROWS, 3)).astype(dtype) for _ in range(2))
+    expected = float((np.square(out - y) @ weights).sum()) / 3
+    gradients = []
+    for loss, total in ((MeanSquaredError(), np.square(out - y).sum() / 3), (MeanSquaredError(weights), expected)):
+        assert loss.sum(out, y) == pytest.approx(total, rel=1e-6)
+        memory = np.ascontiguousarray(out.T)
+        assert loss.gradient(memory)(y.T, 0.5) == pytest.approx(total, rel=1e-6)
+        gradients.append(memory)
+    np.testing.assert_array_equal(gradients[0], gradients[1])
+
+
 class OwnModel:
     """A user's model, with the four plain methods: y = w x, squared error."""
 

@@ -12,6 +12,7 @@ from common.config import RunConfig
 from common.data.dataset import Dataset, Raw, check
 from common.data.target import decide
 from common.errors import DataError
+from ps.findings.loss_stalled import LossStalled
 
 RNG = np.random.default_rng(4)
 X = RNG.standard_normal((90, 3))
@@ -165,6 +166,14 @@ def test_a_constant_target_is_not_divided_by_zero() -> None:
     np.testing.assert_array_equal(data.y[:, 0], 0)
     assert data.target_scale[0] == 1
     assert data.notes[-1].startswith("Warning: column 0 of the target is the same in all training rows")
+
+
+def test_a_loss_of_several_scales_does_not_stall() -> None:
+    """It is the loss of the largest target almost alone; the others may still be learned."""
+    for scales, told in (([1.0, 1e6], False), ([2.0, 2.0], True), (None, True)):
+        detector = LossStalled({"world": 1, "data": {"target_scale": scales}})
+        found = [detector.add({"epoch": epoch, "loss": 1.0}) for epoch in range(1, 30)]
+        assert any(found) == told
 
 
 def test_warnings_of_numpy_are_not_ours() -> None:
