@@ -94,7 +94,10 @@ class CheckpointContent:
             for parameter, view in flat.views(whole).items():
                 array = self.arrays.get(f"{kind}/{parameter}")
                 if array is None or array.shape != view.shape or array.dtype != view.dtype:
-                    raise JobError(f"resume: {name} does not hold {kind} {parameter} as the model has it")
+                    older = (
+                        "" if self.target else "; an older version had outputs for labels without rows: start a new run"
+                    )
+                    raise JobError(f"resume: {name} does not hold {kind} {parameter} as the model has it{older}")
                 view[...] = array
             return whole
 
