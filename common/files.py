@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -47,7 +48,8 @@ def write_atomic(
     and the new name after it. Raises OSError, and what ``check`` raises; the temporary file is then gone, and an older
     ``path`` untouched.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    # a name of its own, in digits: processes of two nodes or containers may have the same id
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{secrets.randbelow(10**6):06d}")
     try:
         with temporary.open("wb") as file:
             write(SyncedFile(file, pulse))

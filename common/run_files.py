@@ -1,6 +1,7 @@
 """The files of a run folder: their names, and the notes on how a job or a rank ended; standard library only."""
 
 import contextlib
+import errno
 import json
 import re
 import time
@@ -10,6 +11,8 @@ from typing import Any
 from common.errors import RankwiseError
 
 RUNS = Path("runs")
+MOST_IN_A_SECOND = 1000
+"""Runs of one name."""
 LOG_NAME = "coordinator.msgpack"
 CONFIG_NAME = "config.toml"
 FAILURE_NAME = "failure.txt"
@@ -36,10 +39,20 @@ def log_path(run: Path) -> Path:
 
 
 def new_run(name: str) -> Path:
-    """Return the folder of a new run, ``runs/<time>-<name>``, with a number where that is taken."""
+    """Make the folder of a new run, ``runs/<time>-<name>``, with a number where that is taken. Raises OSError.
+
+    Jobs that start in the same second may look at the same time: the one whose ``mkdir`` succeeds has the folder.
+    """
+    RUNS.mkdir(parents=True, exist_ok=True)
     stem = RUNS / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
-    numbered = (stem.with_name(f"{stem.name}-{i}") for i in range(2, 1000))
-    return next(path for path in (stem, *numbered) if not path.exists())
+    for number in range(1, MOST_IN_A_SECOND + 1):
+        path = stem if number == 1 else stem.with_name(f"{stem.name}-{number}")
+        try:
+            path.mkdir(parents=True)  # a supervisor whose job did not start may have removed an empty runs/
+        except FileExistsError:
+            continue
+        return path
+    raise FileExistsError(errno.EEXIST, f"{MOST_IN_A_SECOND} runs of this name began in this second")
 
 
 def checkpoints_in(folder: Path) -> list[Path]:

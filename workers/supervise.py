@@ -4,7 +4,7 @@ import sys
 
 from common.errors import RankwiseError
 from workers.supervisor import options
-from workers.supervisor.run_monitor import RunMonitor, choose_folder
+from workers.supervisor.run_monitor import RunMonitor, run_folder_of
 from workers.supervisor.supervisor import Supervisor
 
 
@@ -14,11 +14,11 @@ def main() -> int:
         chosen = options.parse(sys.argv[1:])
         if isinstance(chosen, int):
             return chosen
-        path = choose_folder(chosen.arguments)
-        folder = RunMonitor(path)
-        if folder.done:
-            raise RankwiseError(f"output: {path} holds a run that came to its end already; choose another --output")
-        return Supervisor(chosen, folder).run()
+        with run_folder_of(chosen.arguments) as path:
+            folder = RunMonitor(path)
+            if folder.done:
+                raise RankwiseError(f"output: {path} holds a run that came to its end already; choose another --output")
+            return Supervisor(chosen, folder).run()
     except RankwiseError as error:
         sys.stderr.write(f"rankwise: {error}\n")
         return error.exit_code

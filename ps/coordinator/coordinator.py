@@ -15,6 +15,7 @@ from common.errors import JobError
 from common.files import write_atomic
 from common.flat import Array
 from common.run_files import CONFIG_NAME, LOG_NAME
+from ps.coordinator.run_folder import new_log
 from ps.findings.detectors import Findings
 from ps.findings.verdict import Verdict
 from ps.logfile.records import FORMAT, VERSION, Record
@@ -81,7 +82,7 @@ class Coordinator:
         resumed: bool = False,
         lock: bool = True,
     ) -> None:
-        """Open the log. Raises OSError if another job writes to it, and LogError.
+        """Open the log. Raises OSError if another job writes to it, LogError, and RankwiseError if it is there but new.
 
         ``facts``: what the header says of the job (``environment.header_facts``). ``resumed``: the log is there.
         ``lock``: see RunLog.
@@ -98,7 +99,7 @@ class Coordinator:
         self.best_epoch = 0
         self.last: Record = {}
         # first: it fails if another job has just taken this folder
-        self.log = RunLog(folder / LOG_NAME, new=not resumed, lock=lock)
+        self.log = RunLog(folder / LOG_NAME, new=False, lock=lock) if resumed else new_log(folder)
         self.queue = RetryQueue(self.log, warn)
         saved = {k: v for k, v in config.as_dict().items() if k not in ("output", *ONLY_ON_COMMAND_LINE)}
         write_atomic(folder / CONFIG_NAME, lambda file: file.write(to_toml(saved).encode()))

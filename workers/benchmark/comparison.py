@@ -10,10 +10,9 @@ from mpi4py import MPI
 from common.config import RunConfig
 from common.errors import EXIT_OK, EXIT_STOPPED, JobError
 from common.rank_status import RankStatus
-from common.run_files import LOG_NAME
 from ps.comm.agreement import at_root
 from ps.comm.topology import Topology
-from ps.coordinator.run_folder import make_folder
+from ps.coordinator.run_folder import make_folder, new_log
 from ps.findings.verdict import Verdict
 from ps.logfile.records import FORMAT, VERSION, Record
 from ps.logfile.writer import RunLog
@@ -46,8 +45,8 @@ class ComparisonLog:
         self.write(("header", {**head, **facts, "comparison": comparison}))
 
     def _open(self, config: RunConfig) -> str:
-        folder = make_folder(config.output, "compare", self.comm.size)
-        self._log = RunLog(folder / LOG_NAME)
+        folder = make_folder(config.output, f"compare-{self.comm.size}")
+        self._log = new_log(folder)
         return str(folder)
 
     def write(self, *records: tuple[str, Record], lines: Iterable[str] = ()) -> None:

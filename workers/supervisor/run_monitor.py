@@ -1,13 +1,15 @@
 """The run folder as the supervisor sees it: which one, what is new in it, and making it fit for the next attempt."""
 
+import contextlib
+import fcntl
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from common.errors import LogError
-from common.run_files import CONFIG_NAME, FAILURE_NAME, LOG_NAME, checkpoints_in, new_run
+from common.errors import ConfigError, LogError
+from common.run_files import CONFIG_NAME, FAILURE_NAME, LOG_NAME, checkpoints_in
 from ps.coordinator import run_folder
 from ps.logfile.reader import LogReader
 from workers.supervisor.policy import Outcome
@@ -16,8 +18,30 @@ DIED = re.compile(r"rank (\d+) on (\S+) died ")
 MAX_FAILURE_BYTES = 1 << 20
 
 
-def choose_folder(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> Path:
-    """Return the folder that the arguments, the environment or the configuration file name; else a new one."""
+@contextlib.contextmanager
+def run_folder_of(arguments: Sequence[str]) -> Iterator[Path]:
+    """Give the folder that the user names, or else a new one, which goes again if no job left anything in it.
+
+    Raises RankwiseError if none can be made.
+    """
+    named = named_folder(arguments)
+    if named is not None:
+        yield named
+        return
+    made = run_folder.new_folder("supervised")
+    try:
+        yield made
+    finally:
+        with contextlib.suppress(OSError):  # it is not empty
+            made.rmdir()
+            made.parent.rmdir()
+
+
+def named_folder(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> Path | None:
+    """Return the folder that the arguments, the environment or the configuration file name, if any.
+
+    Raises ConfigError.
+    """
     output, config = (
         next(iter(take_option(name, arguments)[0]), environment.get(f"RANKWISE_{name.upper()}", ""))
         for name in ("output", "config")
@@ -28,7 +52,10 @@ def choose_folder(arguments: Sequence[str], environment: Mapping[str, str] = os.
         except (OSError, ValueError, RuntimeError, RecursionError):
             values = {}  # the job will say what is wrong with it
         output = str(values.get("output", ""))
-    return Path(output).expanduser() if output else new_run("supervised")
+    try:
+        return Path(output).expanduser() if output else None
+    except RuntimeError as error:
+        raise ConfigError(f"output: got {output!r}, but that user has no home folder; write the whole path") from error
 
 
 def take_option(name: str, arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -57,14 +84,19 @@ class RunMonitor:
         self._newest = self._newest_checkpoint()
 
     def clear(self) -> None:
-        """Remove a log without a record, which a job leaves that dies while it opens it: no job can resume from it."""
+        """Remove a log without a record, which a job leaves that dies while it opens it: no job can resume from it.
+
+        One that is locked stays: it is that of another job, which has yet to write the first record.
+        """
         log = self.path / LOG_NAME
         try:
-            if log.is_file() and not any(True for _ in LogReader(log).records()):
-                log.unlink()
-                (self.path / CONFIG_NAME).unlink(missing_ok=True)
+            with log.open("r+b") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not any(True for _ in LogReader(log).records()):
+                    log.unlink()
+                    (self.path / CONFIG_NAME).unlink(missing_ok=True)
         except (OSError, LogError):
-            return  # the job will say what is wrong with it
+            return  # none is there, or the job will say what is wrong with it
 
     def outcome(self, code: int, printed: str) -> Outcome:
         """Return how the last attempt ended. ``printed``: its message, unless failure.txt holds a better one.

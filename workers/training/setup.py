@@ -142,7 +142,7 @@ def open_log(job: Job, topology: Topology, origin: Origin, of_sync: dict[str, An
 def _begin_log(job: Job, origin: Origin, facts: dict[str, Any], of_sync: dict[str, Any]) -> str:
     """Make the run folder and the coordinator, and write the first record of this job; return the folder."""
     config, resumed = job.config, bool(origin.folder)
-    folder = Path(origin.folder) if resumed else make_folder(config.output, config.mode, job.comm.size)
+    folder = Path(origin.folder) if resumed else make_folder(config.output, f"{config.mode}-{job.comm.size}")
     coordinator = appoint(job, folder, facts, resumed=resumed)
     tidy(folder)  # once the log is locked: no other job writes here
     job.rank_status.set_folder(folder)
