@@ -10,6 +10,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from common.named_views import NamedViews, read_only
+
 Array = NDArray[Any]
 Views = Mapping[str, Array]
 
@@ -38,9 +40,9 @@ class Flat:
 
     ``param_vector``: (n,), ``packet``: (16 + n,) = [status | grad_vector], both of ``dtype``. They are made here, or
     given: zeros in memory that ranks of a node share. ``params`` and ``grads``: views of both by name, in the model's
-    order, no copies. ``slices``: where each parameter lies in a vector. The status is at the head because backward
-    finishes the gradient from its end: a mode that sends early starts there, and the status, complete last, goes with
-    the last chunk.
+    order, no copies; ``fixed_params``: the same for those who only read. ``slices``: where each parameter lies in a
+    vector. The status is at the head because backward finishes the gradient from its end: a mode that sends early
+    starts there, and the status, complete last, goes with the last chunk.
     """
 
     def __init__(
@@ -59,7 +61,8 @@ class Flat:
         self.status = numbers(self.packet[:N_SLOTS])
         self.grad_vector = self.packet[N_SLOTS:]
         self.params = self.views(self.param_vector)
-        self.grads = self.views(self.grad_vector)
+        self.fixed_params = NamedViews("params", {name: read_only(view) for name, view in self.params.items()})
+        self.grads = self.views(self.grad_vector, "grads")
 
     @staticmethod
     def layout(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, slice]:
@@ -72,9 +75,10 @@ class Flat:
         """Names of the parameters, in forward order."""
         return list(self.shapes)
 
-    def views(self, vector: Array) -> dict[str, Array]:
+    def views(self, vector: Array, called: str = "params") -> NamedViews:
         """Return named views into any (n,) vector that is laid out like the parameters."""
-        return {name: vector[self.slices[name]].reshape(shape) for name, shape in self.shapes.items()}
+        arrays = {name: vector[self.slices[name]].reshape(shape) for name, shape in self.shapes.items()}
+        return NamedViews(called, arrays)
 
     def joined(self, vector: Array, w: str, b: str) -> Array:
         """Return weights (n_in, n_out) and the bias (n_out,) that follows them as one view (n_in + 1, n_out)."""

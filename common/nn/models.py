@@ -8,7 +8,9 @@ import numpy as np
 from common.config import RunConfig
 from common.data.loader import Batch
 from common.errors import DataError
+from common.files import do_nothing
 from common.flat import Array, Flat, Views
+from common.named_views import read_only
 from common.nn.functional import LogisticCrossEntropy, Loss, MeanSquaredError, SoftmaxCrossEntropy
 from common.nn.mlp import Backprop, Mlp, Ready
 
@@ -32,7 +34,8 @@ class Model(Protocol):
     def loss_grad(self, params: Views, x: Array, y: Array, grads: Views, ready: Callable[[str], None]) -> float:
         """Write d(sum of the rows' losses) into ``grads``; return the sum.
 
-        ``x``: (rows, n_in), ``rows`` may be 0, read only. Calls ``ready(name)`` as soon as that gradient is final.
+        ``x``: (rows, n_in), ``rows`` may be 0. All but ``grads`` is read only. Calls ``ready(name)`` as soon as that
+        gradient is final.
         """
 
 
@@ -41,13 +44,17 @@ class PlainGradient:
 
     def __init__(self, model: Model, flat: Flat) -> None:
         self.model, self.flat = model, flat
+        self._rows: dict[Batch, tuple[Array, Array]] = {}
+        """Features and target of the batches so far, read only: what a model wrote there would stay."""
 
     def loss_grad(self, batch: Batch, scale: float, ready: Ready | None) -> float:  # noqa: ARG002
         """See Backprop."""
-        flat = self.flat
-        loss_sum = self.model.loss_grad(flat.params, batch.x[:, :-1], batch.y, flat.grads, lambda name: None)  # noqa: ARG005
+        flat, rows = self.flat, self._rows.get(batch)
+        if rows is None:
+            rows = self._rows[batch] = read_only(batch.x[:, :-1]), read_only(batch.y)
+        loss_sum = self.model.loss_grad(flat.fixed_params, *rows, flat.grads, do_nothing)
         np.multiply(flat.grad_vector, scale, out=flat.grad_vector)
-        return loss_sum
+        return float(loss_sum)
 
     def forward(self, batch: Batch, scale: float) -> float:
         """Do all of ``loss_grad``."""

@@ -71,6 +71,7 @@ class ReplicatedSync(Synchronizer):
         """
         self._left.append(self._reducer)  # MPI may still hold its receives, so their memory must stay
         self._work.clear()
+        self._gradients.clear()
         self.meter.rebind(topology)
         self.state.rebind(topology.comm)
         self._join(topology.comm, counts)

@@ -168,7 +168,7 @@ def _mean_loss(work: Workload, runner: Runner) -> float:
     own, total = data.train[comm.rank :: comm.size], 0.0
     for start in range(0, len(own), EVALUATION_ROWS):
         chosen = own[start : start + EVALUATION_ROWS]
-        total += model.loss.sum(model.predict(runner.parts.sync.flat.params, data.x[chosen]), data.y[chosen])
+        total += model.loss.sum(model.predict(runner.parts.sync.flat.fixed_params, data.x[chosen]), data.y[chosen])
     return float(machine.reduced(comm, total, MPI.SUM)) / len(data.train)
 
 

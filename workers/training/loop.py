@@ -10,6 +10,7 @@ from common.data.loader import Batch, BatchLoader
 from common.data.scaling import Rows
 from common.errors import StepError
 from common.flat import ASK_STOP, Array
+from common.named_views import read_only
 from common.nn import schedules
 from common.rank_status import AT, COMPUTE, EPOCH, EXCHANGE, N_PHASES, OUTSIDE, TICK, RankStatus
 from common.step_times import BEGIN, END, INPUT, sampled_steps
@@ -146,8 +147,8 @@ class Trainer:
         loss_sum, counted = 0.0, self.score.nothing()
         for start in range(0, len(rows), EVALUATION_ROWS):
             chosen = rows[start : start + EVALUATION_ROWS]
-            y = self.data.y[chosen]
-            out = self.model.predict(self.sync.flat.params, self.data.x[chosen])
+            y = read_only(self.data.y[chosen])
+            out = self.model.predict(self.sync.flat.fixed_params, read_only(self.data.x[chosen]))
             loss_sum += self.model.loss.sum(out, y)
             counted += self.score.count(self.model.loss, out, y)
             self.status.cells[TICK] += 1
