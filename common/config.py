@@ -51,6 +51,7 @@ def _is_whole(value: Any) -> bool:
 _TYPES: dict[Any, tuple[str, Callable[[Any], bool]]] = {
     str: ("a text of valid characters other than NUL", lambda value: isinstance(value, str) and is_text(value)),
     bool: ("true or false", lambda value: isinstance(value, bool)),
+    bool | None: ("true or false", lambda value: value is None or isinstance(value, bool)),
     int: ("a whole number", _is_whole),
     float: ("a number", lambda value: isinstance(value, float) or _is_whole(value)),
     tuple[int, ...]: ("a list of whole numbers", lambda value: isinstance(value, tuple) and all(map(_is_whole, value))),
@@ -93,7 +94,7 @@ class Option:
             raise ConfigError(unknown_value(self.name, value, self.choices))
         if isinstance(value, tuple) and len(value) > self.longest:
             raise ConfigError(f"{self.name}: got {len(value)} numbers; allowed is at most {self.longest}")
-        if not isinstance(value, str | bool):
+        if not isinstance(value, str | bool | None):
             for number in value if isinstance(value, tuple) else (value,):
                 self._check_range(number)
 
@@ -148,6 +149,9 @@ class RunConfig:
         "auto",
         "auto: by the model and, where it takes both, the target: few different whole numbers are classes",
         choices=LOSSES,
+    )
+    check_model: bool | None = changeable(
+        None, "try the model on a few rows first, and compare its gradient with numeric derivatives (default: your own)"
     )
     data: str = option("digits", "{sources}")
     target: str = option("", "the column of a .csv file to predict: its name, or its number from 1; -1 is the last")
@@ -255,8 +259,13 @@ def _shown(value: Any) -> str:
 
 
 def to_toml(values: dict[str, Any]) -> str:
-    """Write flat values as TOML lines, which JSON's values are but for a raw DEL; any text comes back unchanged."""
+    """Write flat values as TOML lines, which JSON's values are but for a raw DEL; any text comes back unchanged.
+
+    None, which TOML lacks, is left out: it is a default.
+    """
     import json  # on rank 0 only
 
-    lines = (f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in values.items())
+    lines = (
+        f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in values.items() if value is not None
+    )
     return "".join(lines).replace("\x7f", "\\u007f")

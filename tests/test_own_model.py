@@ -5,6 +5,8 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from common.nn.models import Model
 from docs.examples.own_model import SkipNet
 from tests.gradcheck import assert_gradient
 from tests.ranks import Result, records
+from workers.training.first_look import note_check
 
 Job = Callable[..., Result]
 Find = Callable[..., Model]
@@ -89,6 +92,79 @@ def test_a_wrong_class_is_told_once_by_all_ranks(job: Job, tmp_path: Path) -> No
     assert result.err.startswith("rankwise: model mine:Net: Net(64, 10) failed: TypeError: ")
     assert result.err.count("rankwise:") == 1
     assert "Traceback" not in result.err
+
+
+WRONG = """
+from docs.examples.own_model import SkipNet
+
+class Mean(SkipNet):
+    def loss_grad(self, params, x, y, grads, ready):
+        loss = super().loss_grad(params, x, y, grads, ready)
+        grads["V"][...] /= max(1, len(x))
+        return loss
+
+class Replaces(SkipNet):
+    def init(self, params, rng):
+        for name, value in params.items():
+            params[name] = rng.standard_normal(value.shape)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "message"),
+    [
+        ("Mean", "shared", r"grads\['V'\]\[\d+, \d\] is \S+, but the numeric derivative of the loss of 7 rows is \S+; "
+         "that is 1/7 of it: .*; if that is meant, leave this check out with --no-check-model\n$"),
+        ("Replaces", "auto", r"init\(\) failed: TypeError: params\['W'\] = ... would replace an array that is sent .*: "
+         r"params\['W'\]\[...\] = value \(wrong.py, line 13\)\n$"),
+    ],
+)  # fmt: skip
+def test_a_mistake_ends_the_job_before_training(job: Job, tmp_path: Path, name: str, mode: str, message: str) -> None:
+    (tmp_path / "wrong.py").write_text(WRONG)
+    result = job(2, "--model", f"wrong:{name}", "--mode", mode)
+    assert (result.code, result.out) == (2, "")
+    assert re.fullmatch(f"rankwise: model wrong:{name}: {message}", result.err)
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_that_is_meant_trains_if_it_is_not_checked(job: Job, tmp_path: Path) -> None:
+    (tmp_path / "wrong.py").write_text(WRONG)
+    result = job(2, "--model", "wrong:Mean", "--no-check-model", "--epochs", "1")
+    assert result.code == 0, result.err
+    assert not [r for r in records(tmp_path / "run") if r.get("what") == "model-check"]
+    again = job(2, "--resume", str(tmp_path / "run"), "--no-check-model")
+    assert "model wrong" not in again.err
+
+
+def test_the_check_leaves_training_as_it_was(trained: Callable[..., dict[str, np.ndarray]], tmp_path: Path) -> None:
+    for mode in ("send-recv", "shared"):
+        with_check = trained(2, mode)
+        (event,) = (r for r in records(tmp_path / f"{mode}-2") if r.get("what") == "model-check")
+        assert event["derivatives"] > 50
+        assert 0 < event["seconds"] < 5
+        shutil.rmtree(tmp_path / f"{mode}-2")
+        without = trained(2, mode, "--no-check-model")
+        assert all(value.tobytes() == without[name].tobytes() for name, value in with_check.items())
+
+
+@pytest.mark.parametrize("mode", ["allreduce", "shared"])
+def test_the_built_in_model_is_checked_if_asked(job: Job, tmp_path: Path, mode: str) -> None:
+    result = job(2, "--check-model", "--epochs", "1", "--mode", mode, "--activation", "gelu")
+    assert result.code == 0, result.err
+    (event,) = (r for r in records(tmp_path / "run") if r.get("what") == "model-check")
+    assert event["derivatives"] > 20
+
+
+def test_a_check_that_could_not_compare_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    events: list[Any] = []
+    coordinator: Any = SimpleNamespace(
+        config=RunConfig(model="own:Net"), event=lambda what, **fields: events.append((what, fields))
+    )
+    for derivatives in (3, 0):
+        note_check(coordinator, {"derivatives": derivatives, "seconds": 0.5})
+    assert events == [("model-check", {"derivatives": n, "seconds": 0.5}) for n in (3, 0)]
+    said = "The gradient of own:Net was not compared with numeric derivatives: the model is too large or too slow; "
+    assert capsys.readouterr().out == f"{said}try it with fewer parameters.\n"
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ LOSS_METHODS = ("encode", "sum", "correct")
 RESERVED = ("file", "allow_pickle", "x_mean", "x_scale", "y_mean", "y_scale", "classes")
 """Names that no parameter in model.npz can have: arguments of numpy.savez, and what else is saved there."""
 MOST_NUMBERS = 2**40
+COMMON = Path(__file__).parent.parent
 
 
 def load(name: str, n_features: int, n_classes: int, n_targets: int) -> Model:
@@ -26,10 +27,10 @@ def load(name: str, n_features: int, n_classes: int, n_targets: int) -> Model:
     Raises ConfigError for what is wrong with the class, DataError where the target does not fit the model's loss.
     """
     kind, n_outputs = _find(name), n_classes or n_targets
-    model: Model = _run(name, f"{kind.__name__}({n_features}, {n_outputs})", lambda: kind(n_features, n_outputs))
+    model: Model = attempt(name, f"{kind.__name__}({n_features}, {n_outputs})", lambda: kind(n_features, n_outputs))
     if missing := _missing(model, METHODS):
         raise ConfigError(f"model {name}: has no method {missing}; a model has {', '.join(METHODS)}")
-    _check_shapes(name, _run(name, "shapes()", model.shapes))
+    _check_shapes(name, attempt(name, "shapes()", model.shapes))
     _check_loss(name, getattr(model, "loss", None), n_classes)
     return model
 
@@ -57,9 +58,12 @@ def _find(name: str) -> Any:
     return kind
 
 
-def _run(name: str, what: str, act: Callable[[], Any]) -> Any:
+def attempt(name: str, what: str, act: Callable[[], Any]) -> Any:
+    """Run a part of a user's class; what it raises is a ConfigError."""
     try:
         return act()
+    except (ConfigError, DataError):  # it says what is wrong by itself
+        raise
     except (Exception, SystemExit) as error:
         raise ConfigError(f"model {name}: {what} failed: {_describe(error)}") from error
 
@@ -67,10 +71,16 @@ def _run(name: str, what: str, act: Callable[[], Any]) -> Any:
 def _describe(error: BaseException) -> str:
     """Return what an error of the user's code says, and where in that code it arose."""
     text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-    ours = (__file__, importlib.__file__)
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename not in ours and f.filename[0] != "<"]
+    if isinstance(error, ValueError) and "read-only" in text:
+        text += "; params, x and y can only be read in predict and loss_grad: change a copy"
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not _is_ours(f.filename)]
     known = frames and not isinstance(error, SyntaxError)  # which names the place itself
     return f"{text} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if known else text
+
+
+def _is_ours(file: str) -> bool:
+    """Say whether a line of a traceback is none of the user's code."""
+    return file[0] == "<" or file == importlib.__file__ or Path(file).is_relative_to(COMMON)
 
 
 def _missing(made: Any, methods: tuple[str, ...]) -> str:

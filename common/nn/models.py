@@ -77,6 +77,15 @@ def gradient(model: Model | Mlp, flat: Flat, n_rows: int) -> Gradient:
     return Backprop(model, flat, n_rows, inputs, deltas, outputs)
 
 
+def loss_grad(model: Mlp, flat: Flat, x: Array, y: Array) -> float:
+    """Write the gradient of the built-in model over some rows into ``flat``; return the sum of their losses."""
+    rows = np.concatenate([x, np.ones((len(x), 1), x.dtype)], axis=1)
+    target = np.empty((model.sizes[-1], len(x)), flat.dtype)
+    model.loss.encode(y, target)
+    batch = Batch(rows, rows.T, y, target, total=len(x), equal=True, around=rows, offset=0, start=0)
+    return gradient(model, flat, len(x)).loss_grad(batch, 1.0, None)
+
+
 def build(config: RunConfig, n_features: int, n_classes: int, n_targets: int) -> Mlp:
     """Make the configured model for the data; ``n_classes`` is 0 for a regression.
 

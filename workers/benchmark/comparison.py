@@ -28,6 +28,7 @@ from workers.benchmark.trials import DROPPED, Trials, trial_steps, warm_up
 from workers.benchmark.vectors import VectorSums
 from workers.launch.blas_threads import limit_threads
 from workers.launch.signals import StopFlag
+from workers.training.first_look import check_model
 from workers.training.task import load, make_model, scale_target
 
 
@@ -90,6 +91,7 @@ class Comparison:
         model = scale_target(comm, config, data, make_model(comm, config, data), rank_status)
         self.work = work = Workload(topology, stop, config, data, model)
         self.options, self.rank_status = options, rank_status
+        check_model(comm, config, data, model)
         rank_status.enter("warming up")
         modes = options.modes.split(",")
         self.facts, step_s, left_out = warm_up(work, modes, threads)

@@ -8,10 +8,12 @@ from common.config import RunConfig
 from common.data.dataset import Dataset
 from common.data.loader import BatchLoader
 from common.data.sampler import RowSampler
-from common.flat import fingerprint
+from common.flat import Flat, fingerprint
+from common.nn import custom_model
 from common.nn.mlp import Mlp
+from common.nn.models import Model
 from common.rng import Stream, generator
-from ps.comm.agreement import same_everywhere
+from ps.comm.agreement import at_root, same_everywhere, together
 from ps.comm.topology import Topology
 from ps.metrics.sync_timer import SyncTimer
 from ps.sync.modes import MODES
@@ -63,18 +65,33 @@ def make_loader(task: Task, sync: Synchronizer, sampler: RowSampler, rank: int) 
     )
 
 
+def fill(config: RunConfig, data: Dataset, model: Model | Mlp, flat: Flat, rank: int) -> bool:
+    """Write a rank's starting parameters; return whether ``init`` drew random numbers for them.
+
+    Raises ConfigError where a class of the user's own fails.
+    """
+    initial = data.initial
+    if initial is not None and {k: v.shape for k, v in initial.items()} == flat.shapes:
+        for name, value in initial.items():
+            flat.params[name][...] = value
+        return False
+    rng = generator(config.seed, Stream.INIT, rank)
+    before = rng.bit_generator.state
+    custom_model.attempt(config.model, "init()", lambda: model.init(flat.params, rng))
+    return bool(rng.bit_generator.state != before)
+
+
 def _initialise(topology: Topology, task: Task, sync: Synchronizer) -> None:
     """Fill the parameters: rank 0's everywhere, or with ``init = "per-rank"`` each rank's own."""
-    comm, flat, config, initial = topology.comm, sync.flat, task.config, task.data.initial
-    if comm.rank == 0 or config.init == "per-rank":
-        if initial is not None and {k: v.shape for k, v in initial.items()} == flat.shapes:
-            for name, value in initial.items():
-                flat.params[name][...] = value
-        else:
-            task.model.init(flat.params, generator(config.seed, Stream.INIT, comm.rank))
-    if config.init == "broadcast":
-        sync.state.broadcast()
-        digest = fingerprint(flat.param_vector).encode()
-        same_everywhere(
-            comm, digest, "initial parameters", "they were just broadcast: look for faulty memory or network"
-        )
+    comm, flat, config = topology.comm, sync.flat, task.config
+
+    def act() -> None:
+        fill(config, task.data, task.model, flat, comm.rank)
+
+    if config.init == "per-rank":
+        together(comm, act)
+        return
+    at_root(comm, act)
+    sync.state.broadcast()
+    digest = fingerprint(flat.param_vector).encode()
+    same_everywhere(comm, digest, "initial parameters", "they were just broadcast: look for faulty memory or network")

@@ -27,6 +27,7 @@ from workers.training import fault_injection
 from workers.training.auto_mode import pick_fastest
 from workers.training.build import TrainingParts, assemble, make_sampler
 from workers.training.environment import header_facts, timing
+from workers.training.first_look import check_model, note_check
 from workers.training.job import Job
 from workers.training.task import Task, load, make_model, scale_target
 
@@ -76,6 +77,7 @@ def prepare(context: Context, topology: Topology, config: RunConfig, origin: Ori
     model = scale_target(comm, config, data, make_model(comm, config, data), rank_status)
     task = Task(config, fault_injection.skew(faults, data), model)
     check_fit(config, origin, data, comm.size)
+    checked = check_model(comm, config, task.data, model)
     mode, trials = _mode(topology, task, origin, rank_status)
     copies = comm.size if MODES[mode].replicas else topology.count
     together(comm, lambda: fault_injection.check(faults, config, make_sampler(config, data, comm.size), copies))
@@ -89,6 +91,8 @@ def prepare(context: Context, topology: Topology, config: RunConfig, origin: Ori
         job.checkpointing.close()
         job.sync.close()
         raise
+    if checked and seat.coordinator is not None:
+        note_check(seat.coordinator, checked)
     return job
 
 

@@ -74,14 +74,18 @@ def _alone(rank_status: RankStatus, phase: str) -> Iterator[None]:
         rank_status.enter(WAITING)
 
 
+def new_model(config: RunConfig, data: Dataset) -> Model | Mlp:
+    """Return a new object of the configured model for the data. Raises ConfigError and DataError."""
+    facts = data.x.shape[1], data.n_classes, data.n_targets
+    return custom_model.load(config.model, *facts) if is_own_model(config.model) else models.build(config, *facts)
+
+
 def make_model(comm: MPI.Comm, config: RunConfig, data: Dataset) -> Model | Mlp:
     """Make the configured model for the data, on every rank. Raises JobError."""
-    facts = data.x.shape[1], data.n_classes, data.n_targets
-    if not is_own_model(config.model):
-        return together(comm, lambda: models.build(config, *facts))
-    model = together(comm, lambda: custom_model.load(config.model, *facts))
-    shapes = msgpack.packb(list(model.shapes().items()))
-    same_everywhere(comm, shapes, f"model {config.model}, its shapes", "give every node the same file")
+    model = together(comm, lambda: new_model(config, data))
+    if is_own_model(config.model):
+        shapes = msgpack.packb(list(model.shapes().items()))
+        same_everywhere(comm, shapes, f"model {config.model}, its shapes", "give every node the same file")
     return model
 
 

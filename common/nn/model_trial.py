@@ -1,0 +1,89 @@
+"""Calls of a model that is tried before training: whatever goes wrong in one is a message."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from common.errors import ConfigError
+from common.files import do_nothing
+from common.flat import Array, Flat
+from common.named_views import read_only
+from common.nn import models
+from common.nn.custom_model import attempt
+from common.nn.mlp import Mlp
+from common.nn.models import Model
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRows:
+    """What a model is tried on: features and target of at least one row."""
+
+    x: Array
+    y: Array
+
+    def of_dtype(self, dtype: np.dtype[Any]) -> "TrialRows":
+        """Return them read only, with numbers of a dtype; class numbers stay whole."""
+        y = self.y.astype(dtype) if self.y.dtype.kind == "f" else self.y
+        return TrialRows(read_only(self.x.astype(dtype)), read_only(y))
+
+    @property
+    def none(self) -> "TrialRows":
+        """The same without a row."""
+        return TrialRows(self.x[:0], self.y[:0])
+
+
+class ModelTrial:
+    """A model under the name that messages give it. All methods raise ConfigError."""
+
+    def __init__(self, name: str, model: Model | Mlp) -> None:
+        self.name, self.model = name, model
+
+    def error(self, text: str, *, meant: bool = False) -> ConfigError:
+        """Return the error that something is wrong with the model; ``meant``: unless its author wants it so."""
+        way_out = "; if that is meant, leave this check out with --no-check-model" if meant else ""
+        return ConfigError(f"model {self.name}: {text}{way_out}")
+
+    def attempt(self, what: str, act: Callable[[], Any]) -> Any:
+        """Do something; what it raises is an error of the model."""
+        return attempt(self.name, what, act)
+
+    def loss_grad(self, flat: Flat, rows: TrialRows) -> float:
+        """Have the gradient over some rows written into ``flat``; return the loss."""
+        model = self.model
+
+        def act() -> float:
+            if isinstance(model, Mlp):
+                return models.loss_grad(model, flat, rows.x, rows.y)
+            value = model.loss_grad(flat.fixed_params, rows.x, rows.y, flat.grads, do_nothing)
+            if value is None or np.ndim(value):
+                got = "None" if value is None else f"an array of shape {np.shape(value)}"
+                raise TypeError(f"it returned {got}, not the sum of the rows' losses as one number")
+            return float(value)
+
+        value: float = self.attempt(f"loss_grad() on {len(rows.x)} rows", act)
+        return value
+
+    def loss(self, flat: Flat, rows: TrialRows) -> float:
+        """Return the loss over some rows by way of ``predict``."""
+        loss, n = self.model.loss, len(rows.x)
+        out = self.attempt(f"predict() on {n} rows", lambda: self.model.predict(flat.fixed_params, rows.x))
+        if not isinstance(out, np.ndarray) or not out.ndim or len(out) != n:
+            got = f"an array of shape {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
+            raise self.error(f"predict() returned {got} for {n} rows; it returns an array, (rows, outputs)")
+        of = f"of outputs {out.shape} and y {rows.y.shape}"
+        value: float = self.attempt(f"loss.sum() {of}", lambda: float(loss.sum(out, rows.y)))
+        self.attempt(f"loss.correct() {of}", lambda: float(loss.correct(out, rows.y)))
+        return value
+
+    def encode(self, flat: Flat, rows: TrialRows, n_outputs: int) -> None:
+        """Have the loss encode the target, as the loader of batches does."""
+        target = np.empty((n_outputs, len(rows.x)), flat.dtype)
+        self.attempt(f"loss.encode() into {target.shape}", lambda: self.model.loss.encode(rows.y, target))
+
+
+def place(name: str, wrong: Array) -> str:
+    """Return an array's name with the index of its first entry that is wrong."""
+    index = np.unravel_index(int(np.argmax(wrong)), wrong.shape)
+    return f"{name}[{', '.join(str(int(i)) for i in index)}]" if wrong.ndim else f"{name}[()]"
