@@ -33,7 +33,7 @@ def fill(model: Any, flat: Flat) -> bool:
 def check(
     kind: Callable[[], Any], dtype: str = "float32", *, rows: TrialRows = ROWS, n_outputs: int = 4, none: bool = True
 ) -> CheckResult:
-    return ModelCheck("own:Net", kind, fill, rows).run(dtype, n_outputs, none_too=none)
+    return ModelCheck("own:Net", kind, fill, rows, dtype).run(n_outputs, none_too=none)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -39,6 +39,8 @@ class ModelTrial:
 
     def __init__(self, name: str, model: Model | Mlp) -> None:
         self.name, self.model = name, model
+        self.largest = 0.0
+        """The largest number that ``predict`` returned last: losses are as exact as it is."""
 
     def error(self, text: str, *, meant: bool = False) -> ConfigError:
         """Return the error that something is wrong with the model; ``meant``: unless its author wants it so."""
@@ -73,7 +75,12 @@ class ModelTrial:
             got = f"an array of shape {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
             raise self.error(f"predict() returned {got} for {n} rows; it returns an array, (rows, outputs)")
         of = f"of outputs {out.shape} and y {rows.y.shape}"
-        value: float = self.attempt(f"loss.sum() {of}", lambda: float(loss.sum(out, rows.y)))
+
+        def total() -> float:
+            self.largest = float(np.abs(out).max(initial=0.0))
+            return float(loss.sum(out, rows.y))
+
+        value: float = self.attempt(f"loss.sum() {of}", total)
         self.attempt(f"loss.correct() {of}", lambda: float(loss.correct(out, rows.y)))
         return value
 

@@ -58,6 +58,7 @@ def _check(n_ranks: int, config: RunConfig, data: Dataset, model: Model | Mlp) -
 
     sampler = make_sampler(config, data, n_ranks)
     none_too = any(not sampler.counts(rank).all() for rank in reversed(range(n_ranks)))
-    check = ModelCheck(config.model, make, start, TrialRows(data.x[chosen], data.y[chosen]))
-    result = check.run(config.dtype, data.n_classes or data.n_targets, none_too=none_too)
+    rows = TrialRows(data.x[chosen], data.y[chosen])
+    check = ModelCheck(config.model, make, start, rows, config.dtype)
+    result = check.run(data.n_classes or data.n_targets, none_too=none_too)
     return {"derivatives": result.derivatives, "seconds": result.seconds}
