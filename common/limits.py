@@ -24,6 +24,8 @@ TABLE_ROWS, TABLE_RANKS, TABLE_PARAMETERS = 40, 16, 8
 """Of a table in a terminal: epochs, jobs or points of a curve; ranks, those that stand out; the first parameters."""
 DRAWN_EPOCHS, DRAWN_RANKS, DRAWN_SESSIONS = 2000, 64, 20
 """Of a picture or a series in a file: epochs; the first ranks; the last jobs, of those that continued the run."""
+DRAWN_FILES, DRAWN_ROWS = 16, 512
+"""Pictures of a run; ranks in one of them, of which more share a row."""
 PAGE_RANKS, PAGE_PARAMETERS, PAGE_ROWS, PAGE_FINDINGS = 32, 12, 12, 50
 """Of the report's page: ranks as bars, parameters one by one, rows of a chart's table, verdicts."""
 PAGE_CELLS, PAGE_TEXT, PAGE_LABEL = 25_000, 2000, 80

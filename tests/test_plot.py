@@ -2,6 +2,7 @@
 
 import random
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from common.run_files import LOG_NAME
 from ps.logfile.records import Record
 from ps.logfile.writer import RunLog
 from ps.reader.commands import plot as plot_module
-from ps.reader.commands.plot import Figures, Point, plot, point
+from ps.reader.commands import plot_figures
+from ps.reader.commands.plot import plot, point
+from ps.reader.commands.plot_figures import Figures, Point
 from ps.reader.run_view import RunView
 from tests.ranks import epochs, records
 from tests.synthetic import epoch, header, write_run
@@ -37,7 +40,7 @@ def shows(path: Path, colour: str) -> bool:
 def of_run(run: Path, stride: int = 1) -> Figures:
     found = records(run)
     names = list(found[0]["model"]["parameters"])
-    points = [point(record, names, 64) for record in found if record["kind"] == "epoch"]
+    points = [point(record, names) for record in found if record["kind"] == "epoch"]
     view = RunView(run / LOG_NAME)
     for record in found:
         view.add(record)
@@ -63,10 +66,10 @@ def test_pictures_of_a_killed_run(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert sorted(path.name for path in run.iterdir()) == sorted([LOG_NAME, *names])
     for name in names:
         assert pixels(run / name).shape == (540, 1080, 3)
-    assert shows(run / "loss_plot.png", plot_module.COLOURS[0])
-    assert shows(run / "loss_plot.png", plot_module.COLOURS[1])
-    assert shows(run / "sync_time_plot.png", plot_module.BLACK)
-    for colour in (*plot_module.COLOURS[:4], plot_module.BLACK):
+    assert shows(run / "loss_plot.png", plot_figures.COLOURS[0])
+    assert shows(run / "loss_plot.png", plot_figures.COLOURS[1])
+    assert shows(run / "sync_time_plot.png", plot_figures.BLACK)
+    for colour in (*plot_figures.COLOURS[:4], plot_figures.BLACK):
         assert shows(run / names[-1], colour)
 
 
@@ -110,8 +113,8 @@ def test_long_runs_are_thinned_and_calmed(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(plot_module, "Figures", Counted)
     plot(run, output=tmp_path / "out")
     assert made == [14]  # 1, 5, ..., 49 and 50
-    monkeypatch.setattr(plot_module, "MANY_POINTS", 50)
-    monkeypatch.setattr(plot_module, "WINDOWS", 5)
+    monkeypatch.setattr(plot_figures, "MANY_POINTS", 50)
+    monkeypatch.setattr(plot_figures, "WINDOWS", 5)
     (axes,) = of_run(run).sync_time().axes
     assert axes.get_xlabel() == "epoch; lines are moving medians"
     raw, calm = axes.lines[0].get_ydata(), axes.lines[1].get_ydata()
@@ -119,16 +122,71 @@ def test_long_runs_are_thinned_and_calmed(tmp_path: Path, monkeypatch: pytest.Mo
     assert calm[0] == np.median(raw[:6])
 
 
-def test_of_many_ranks_the_first_are_drawn(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(plot_module, "DRAWN_RANKS", 2)
-    run = write_run(tmp_path / "run", ranks=5, sizes=(4, 4, 4, 4, 4, 4))
-    plot(run, output=tmp_path / "new" / "folder")
+def test_many_ranks_are_a_map_and_few_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """256 ranks: at most 16 files, in which the ranks stand out that do, in far less than 5 s of computing."""
+    changes = []
+    for number in range(30):
+        shares = [1 / 256] * 256
+        for rank, times in ((7, 3.0), (99, -2.0), (200, 1.5)):
+            shares[rank] = times * (1 + 0.01 * number) / 256
+        changes.append({"share_all": shares})
+    run = with_epochs(tmp_path / "run", changes, ranks=256, nodes=4)
+    began = time.process_time()
+    assert plot(run, output=tmp_path / "new" / "folder") == 0
+    assert time.process_time() - began < 5
+    files = {path.name for path in (tmp_path / "new" / "folder").iterdir()}
+    assert len(files) <= 16
+    assert {f"contribution_plot_rank_{rank}.png" for rank in (7, 99, 200)} < files
+    assert {"loss_plot.png", "sync_time_plot.png", "contribution_plot_all_ranks.png"} < files
+    assert pixels(tmp_path / "new" / "folder" / "contribution_plot_all_ranks.png").shape == (540, 1080, 3)
     out = capsys.readouterr().out
-    assert "Contributions are drawn of the first 2 of 5 ranks." in out
-    assert "Contributions are drawn of the first 8 of 10 parameters." in out
-    assert len(list((tmp_path / "new" / "folder").iterdir())) == 4
+    assert "Of 256 ranks, those that stand out have a picture of their own: " in out
+    assert "7" in out.split("own: ")[1]
+
+
+def test_the_map_holds_every_share_of_every_rank(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", epochs=20, ranks=40, nodes=2)
+    axes, bar = of_run(run).contribution_map().axes
+    (mesh,) = axes.collections
+    expected = [[40 * record["share_all"][rank] for record in epochs(run)] for rank in range(40)]
+    np.testing.assert_allclose(mesh.get_array(), expected)
+    assert axes.get_ylim() == (39.5, -0.5)
+    assert axes.get_ylabel() == "rank"
+    assert [text.get_text() for text in axes.texts] == ["node0", "node1"]
+    assert bar.get_ylabel().startswith("share of the update, as a multiple of an equal one")
+
+
+def test_one_rank_far_off_does_not_rule_the_colours(tmp_path: Path) -> None:
+    usual: list[Record] = [{"share_all": [0.02 + 0.001 * (rank % 3) for rank in range(50)]} for _ in range(10)]
+    usual[4] = {"share_all": [-900.0, *[None] * 49]}
+    axes, _ = of_run(with_epochs(tmp_path / "run", usual, ranks=50)).contribution_map().axes
+    low, high = axes.collections[0].get_clim()
+    assert (low + high) / 2 == pytest.approx(1)
+    assert high - low < 0.3
+    assert axes.collections[0].get_array().mask[1:, 4].all()
+
+
+def test_very_many_ranks_share_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plot_figures, "DRAWN_ROWS", 4)
+    run = write_run(tmp_path / "run", epochs=2, ranks=9)
+    axes, _ = of_run(run).contribution_map().axes
+    (mesh,) = axes.collections
+    first = [9 * np.mean(record["share_all"][:3]) for record in epochs(run)]
+    np.testing.assert_allclose(mesh.get_array()[0], first)
+    assert mesh.get_array().shape == (3, 2)
+    assert axes.get_ylabel() == "rank (a row is the mean of 3)"
+
+
+@pytest.mark.parametrize(("ranks", "files"), [(14, 16), (15, 11)])
+def test_at_most_16_files(tmp_path: Path, ranks: int, files: int) -> None:
+    drawn = of_run(write_run(tmp_path / "run", epochs=2, ranks=ranks))
+    assert 2 + drawn.many + len(drawn.single) == files
+
+
+def test_of_many_parameters_the_first_are_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path / "run", ranks=1, sizes=(4, 4, 4, 4, 4, 4))
+    plot(run)
+    assert "Contributions are drawn of the first 8 of 10 parameters." in capsys.readouterr().out
 
 
 def test_values_far_off_do_not_flatten_the_others(tmp_path: Path) -> None:
@@ -155,8 +213,9 @@ def test_values_far_off_do_not_flatten_the_others(tmp_path: Path) -> None:
     ],
     ids=["undefined", "no validation", "huge", "no time"],
 )
-def test_extremes_are_drawn(tmp_path: Path, change: Record, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plot_module, "DRAWN_RANKS", 1)
+@pytest.mark.parametrize("files", [16, 4], ids=["by rank", "map"])
+def test_extremes_are_drawn(tmp_path: Path, change: Record, files: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plot_figures, "DRAWN_FILES", files)
     run = with_epochs(tmp_path / "run", [change])
     assert plot(run) == 0
     loss, *metric = of_run(run).loss().axes

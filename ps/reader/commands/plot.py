@@ -2,46 +2,22 @@
 
 import sys
 import warnings
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
 import numpy as np
 from cyclopts import Parameter
-from numpy.lib.stride_tricks import sliding_window_view
 
 from common.errors import RankwiseError
-from common.flat import Array
-from common.limits import DRAWN_EPOCHS, DRAWN_RANKS, DRAWN_SESSIONS
+from common.limits import DRAWN_EPOCHS, NUMBERS
 from common.run_files import log_path
-from ps.logfile.header import host_names
 from ps.logfile.records import Record
 from ps.reader.commands.cli import LATEST, Run
+from ps.reader.commands.plot_figures import COLOURS, LARGEST, Figures, Point
 from ps.reader.downsample import Downsampler
-from ps.reader.output import library, make_folder, save, warn_of_torn
+from ps.reader.output import make_folder, save, warn_of_torn
 from ps.reader.run_view import RunView, mean
-from ps.text.formatting import mode_name
-
-FEW_POINTS = 40
-"""Up to this many epochs, each has a marker."""
-MANY_POINTS = 400
-"""From this many epochs on, lines are moving medians and single epochs faint: noise would hide the lines."""
-WINDOWS = 25
-"""A moving median is of this fraction of the points."""
-FAR = 8
-"""If all values span more than this many times the range of 98 % of them, the axis shows only those."""
-INCHES, DPI = (9.0, 4.5), 120
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7f7f7f")
-"""Okabe and Ito (2008), for colour-blind readers, without yellow and black, and two more."""
-BLACK, GREY = "#222222", "#999999"
-MANY_FOLD = 50
-"""A loss that falls to less than this fraction is drawn on a logarithmic axis."""
-LARGEST = 1e30
-"""Larger values are drawn as this one: they would overflow in the arithmetic of axes."""
-
-Point = dict[str, Array]
-"""What is drawn of an epoch, NaN where undefined; ``shares``: (1 + parameters, ranks), of all together first."""
 
 
 def plot(
@@ -54,208 +30,41 @@ def plot(
 
     Raises LogError, ConfigError, and RankwiseError without matplotlib or without an epoch.
     """
-    points, names, view = Downsampler[Point](DRAWN_EPOCHS), list[str](), RunView(log_path(run))
+    points, names, view = Downsampler[Point](2), list[str](), RunView(log_path(run))
     for record in view.read("steps"):
         if record["kind"] == "epoch":
-            names = names or list(view.header["model"]["parameters"])
-            points.add(point(record, names[: len(COLOURS)], DRAWN_RANKS))
+            if not points.count:
+                names = list(view.header["model"]["parameters"])
+                by_rank = (1 + min(len(names), len(COLOURS))) * len(record["rows"])
+                points = Downsampler(max(2, min(DRAWN_EPOCHS, NUMBERS // by_rank)))
+            points.add(point(record, names[: len(COLOURS)]))
     if not points.count:
         raise RankwiseError(f"{view.path}: no epoch in this log, so there is nothing to draw")
     folder = output or view.folder
     make_folder("output", folder)
-    for name, figure in Figures(view, names[: len(COLOURS)], points.kept(), points.stride).all():
+    figures = Figures(view, names[: len(COLOURS)], points.kept(), points.stride)
+    for name, figure in figures.all():
         save(folder / name, partial(_write_png, figure))
         sys.stdout.write(f"{folder / name}\n")
-    ranks = max(job.header["world"] for job in view.sessions)
-    for what, drawn, there in (("ranks", DRAWN_RANKS, ranks), ("parameters", len(COLOURS), len(names))):
-        if there > drawn:
-            sys.stdout.write(f"Contributions are drawn of the first {drawn} of {there} {what}.\n")
+    if figures.many:
+        single = ", ".join(map(str, figures.single))
+        sys.stdout.write(f"Of {figures.n_ranks} ranks, those that stand out have a picture of their own: {single}.\n")
+    if len(names) > len(COLOURS):
+        sys.stdout.write(f"Contributions are drawn of the first {len(COLOURS)} of {len(names)} parameters.\n")
     warn_of_torn(view.torn)
     return 0
 
 
-def point(record: Record, names: list[str], ranks: int) -> Point:
-    """Return what is drawn of an epoch; shares of the parameters ``names`` and of the first ``ranks``."""
+def point(record: Record, names: list[str]) -> Point:
+    """Return what is drawn of an epoch; shares of all parameters together and of those in ``names``."""
     figures = {
         "epoch": record["epoch"],
         "equal": 1 / len(record["rows"]),
         "loss": [record["loss"], record["validation_loss"], record["validation_metric"]],
         "sync": [mean(record["transfer_s"]), mean(record["wait_s"]), min(record["sync_s"]), max(record["sync_s"])],
-        "shares": [values[:ranks] for values in (record["share_all"], *(record["share"][name] for name in names))],
+        "shares": [record["share_all"], *(record["share"][name] for name in names)],
     }
     return {key: np.clip(np.array(value, np.float64), -LARGEST, LARGEST) for key, value in figures.items()}
-
-
-class Figures:
-    """The figures of a run, of which ``points`` are every ``stride``-th epoch and the last.
-
-    ``names``: the parameters whose shares are drawn, at most as many as there are ``COLOURS``.
-    """
-
-    def __init__(self, view: RunView, names: list[str], points: list[Point], stride: int) -> None:
-        """Raises RankwiseError without matplotlib."""
-        with library("plot", "report"):
-            from matplotlib import figure, ticker
-        self._figure, self._ticker = figure, ticker
-        self.view, self.names = view, names
-        self.epochs, self.equal, self.losses, self.times = (
-            np.array([own[key] for own in points]) for key in ("epoch", "equal", "loss", "sync")
-        )
-        most = max(own["shares"].shape[1] for own in points)
-        self.shares = np.full((len(points), 1 + len(names), most), np.nan)
-        for shares, own in zip(self.shares, points, strict=True):
-            shares[:, : own["shares"].shape[1]] = own["shares"]
-        self.marker = "o" if len(points) <= FEW_POINTS else ""
-        self.epoch_label = "epoch" if stride == 1 else f"epoch (one in {stride} drawn)"
-        self.calm_label = self.epoch_label + ("; lines are moving medians" if len(points) >= MANY_POINTS else "")
-
-    def all(self) -> Iterator[tuple[str, Any]]:
-        """Yield the name of each file and its figure."""
-        yield "loss_plot.png", self.loss()
-        yield "sync_time_plot.png", self.sync_time()
-        limits = self.share_limits()
-        for rank in range(self.shares.shape[2]):
-            yield f"contribution_plot_rank_{rank}.png", self.contribution(rank, limits)
-
-    def loss(self) -> Any:
-        """Return training and validation loss, and below them the metric, if there are validation rows."""
-        training, validation, metric = self.losses.T
-        has_metric = bool(np.isfinite(metric).any())
-        figure, axes = self._axes("Loss", 2 if has_metric else 1)
-        lines = [("training, all ranks' rows", self._exact_line(axes[0], training, COLOURS[0]))]
-        if np.isfinite(validation).any():
-            lines.append(("validation", self._exact_line(axes[0], validation, COLOURS[1])))
-        known = self.losses[:, :2][np.isfinite(self.losses[:, :2])]
-        if known.max() > MANY_FOLD * known.min() > 0:
-            axes[0].set_yscale("log")
-        axes[0].set_ylabel(f"mean loss a row\n({self.view.header['model']['loss']})", parse_math=False)
-        _legend(axes[0], lines)
-        if has_metric:
-            self._exact_line(axes[1], metric, COLOURS[1])
-            accuracy = self.view.metric == "accuracy"
-            axes[1].set_ylabel(f"validation\n{'accuracy (%)' if accuracy else 'R2 (1 is best)'}")
-            if accuracy:
-                self._in_percent(axes[1])
-        return figure
-
-    def sync_time(self) -> Any:
-        """Return what synchronisation took in each epoch: the ranks' mean transfer and wait, stacked, and its range."""
-        figure, (axes,) = self._axes("Time in synchronisation")
-        _, high = _limits(self.times, 0.0)
-        unit, scale = next(((u, s) for u, s in (("s", 1.0), ("ms", 1e3)) if high * s >= 2), ("\u00b5s", 1e6))
-        transfer, wait, least, most = scale * self.times.T
-        calm_transfer, calm_both = self._calm(transfer), self._calm(transfer + wait)
-        fill = partial(axes.fill_between, alpha=0.5, linewidth=0)
-        lines = [
-            ("most of a rank", self._line(axes, most, GREY, linestyle="--")),
-            ("mean of the ranks", self._line(axes, transfer + wait, BLACK, linewidth=2.2)),
-            ("of it wait for the last rank", fill(self.epochs, calm_transfer, calm_both, color=COLOURS[1])),
-            ("of it transfer", fill(self.epochs, 0.0, calm_transfer, color=COLOURS[0])),
-            ("least of a rank", self._line(axes, least, GREY, linestyle=":")),
-        ]
-        self._limit(axes, most, (0.0, high * scale))
-        axes.set_ylabel(f"wait and transfer ({unit} per epoch)")
-        _legend(axes, lines)
-        return figure
-
-    def share_limits(self) -> tuple[float, float]:
-        """Return limits for all ranks: they hold the shares of all parameters together, and 90 % of all values.
-
-        The share of a single parameter goes far beyond them where its gradient almost vanishes.
-        """
-        known = self.shares[np.isfinite(self.shares)]
-        usual = np.percentile(known, [5, 95]) if known.size else ()
-        return _limits(self.shares[:, 0], 0.0, self.equal.min(), self.equal.max(), *usual)
-
-    def contribution(self, rank: int, limits: tuple[float, float]) -> Any:
-        """Return the signed share of the update by parameter; ``limits`` are those of all ranks' figures."""
-        hosts = {rank: name for job in self.view.sessions for rank, name in host_names(job.header).items()}
-        figure, (axes,) = self._axes(f"Contribution of rank {rank} on {hosts.get(rank, 'an unknown host')}")
-        axes.axhline(0, color=BLACK, linewidth=0.8)
-        every, *single = self.shares[:, :, rank].T
-        style = {"color": GREY, "linestyle": "--", "linewidth": 1}
-        if self.equal.min() == self.equal.max():
-            equal = axes.axhline(self.equal[0], **style)
-        else:  # it changes with the number of ranks
-            equal = axes.plot(self.epochs, self.equal, drawstyle="steps-mid", **style)[0]
-        lines = [("equal share", equal)]
-        lines += [(name, self._line(axes, *own)) for name, *own in zip(self.names, single, COLOURS, strict=False)]
-        lines.append(("all parameters", self._line(axes, every, BLACK, linewidth=2.2)))
-        self._limit(axes, self.shares[:, :, rank], limits)
-        axes.set_ylabel("signed share of the update (%),\nbelow 0 pulls against it")
-        self._in_percent(axes)
-        _legend(axes, lines)
-        return figure
-
-    def _axes(self, title: str, rows: int = 1) -> tuple[Any, list[Any]]:
-        """Return a figure and its panels, one above the other, over the epochs."""
-        figure = self._figure.Figure(figsize=INCHES, dpi=DPI, layout="constrained")
-        panels = figure.subplots(rows, 1, sharex=True, squeeze=False, height_ratios=[2, 1][:rows])[:, 0]
-        for axes in panels:
-            axes.grid(color="#dddddd", linewidth=0.6)
-            axes.set_axisbelow(True)
-            axes.margins(x=0.02)
-            axes.spines[["top", "right"]].set_visible(False)
-        top = panels[0]
-        for job in self.view.sessions[1:][-DRAWN_SESSIONS:]:  # a dotted line where another job continued the run
-            for axes in panels:
-                axes.axvline(job.first - 0.5, color=GREY, linewidth=0.8, linestyle=":")
-            style = {"transform": top.get_xaxis_transform(), "fontsize": 7, "color": GREY, "va": "top"}
-            top.text(job.first - 0.5, 1.0, f" {job.header['world']} ranks", **style)
-        run = f"run {self.view.folder.resolve().name}, mode {mode_name(self.view.header)}, {self.view.ranks} ranks"
-        top.set_title(f"{title}: {run}", loc="left", fontsize=10, parse_math=False)
-        panels[-1].set_xlabel(self.epoch_label)
-        panels[-1].xaxis.set_major_locator(self._ticker.MaxNLocator(integer=True))
-        return figure, list(panels)
-
-    def _in_percent(self, axes: Any) -> None:
-        axes.yaxis.set_major_formatter(self._ticker.PercentFormatter(1.0, symbol=""))
-
-    def _line(self, axes: Any, values: Array, colour: str, linewidth: float = 1.4, linestyle: str = "-") -> Any:
-        """Draw a noisy series; of many points the moving median, and the points themselves faintly."""
-        if len(values) >= MANY_POINTS:
-            axes.plot(self.epochs, values, color=colour, linewidth=0.5, alpha=0.12, zorder=1)
-        return self._exact_line(axes, self._calm(values), colour, linewidth=linewidth, linestyle=linestyle)
-
-    def _exact_line(self, axes: Any, values: Array, colour: str, **style: Any) -> Any:
-        return axes.plot(self.epochs, values, color=colour, marker=self.marker, markersize=3, **style)[0]
-
-    def _calm(self, values: Array) -> Array:
-        """Return the moving median of many points; few points as they are."""
-        if len(values) < MANY_POINTS:
-            return values
-        half = len(values) // WINDOWS // 2
-        windows = sliding_window_view(np.pad(values, half, constant_values=np.nan), 2 * half + 1)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # a window of nothing but NaN has no median
-            return np.asarray(np.nanmedian(windows, axis=1))
-
-    def _limit(self, axes: Any, values: Array, limits: tuple[float, float]) -> None:
-        """Set the limits of noisy values, and say how many of them lie beyond."""
-        axes.set_ylim(limits)
-        beyond = int(((values < limits[0]) | (values > limits[1])).sum())
-        axes.set_xlabel(f"{self.calm_label}; {beyond} value(s) lie beyond the axis" if beyond else self.calm_label)
-
-
-def _legend(axes: Any, lines: list[tuple[str, Any]]) -> None:
-    """Name lines next to the axes. Names are any texts: matplotlib itself would leave out _x and typeset $x$."""
-    drawn, place = [line for _, line in lines], {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
-    legend = axes.legend(drawn, ["name"] * len(drawn), frameon=False, fontsize=9, **place)
-    for entry, (name, _) in zip(legend.get_texts(), lines, strict=True):
-        entry.set_parse_math(False)
-        entry.set_text(name if len(name) <= 40 else f"{name[:37]}...")
-
-
-def _limits(values: Array, *shown: float) -> tuple[float, float]:
-    """Return limits that include ``shown`` and all values, or 98 % of these if the others lie far off."""
-    known = values[np.isfinite(values)] if np.isfinite(values).any() else np.zeros(1)
-    low, high = np.percentile(known, [1, 99])
-    low, high = min(low, *shown), max(high, *shown)
-    least, most = min(known.min(), *shown), max(known.max(), *shown)
-    if most - least <= FAR * (high - low):
-        low, high = least, most
-    margin = 0.06 * (high - low) or 1.0
-    return low - margin, high + margin
 
 
 def _write_png(figure: Any, file: BinaryIO) -> None:
