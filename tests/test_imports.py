@@ -32,7 +32,7 @@ ROOMS: dict[str, set[str]] = {
     "ps": set(),
     "ps/comm": {"common"},
     "ps/logfile": {"common"},
-    "ps/text": {"ps/logfile"},
+    "ps/text": {"common", "ps/logfile"},
     "ps/metrics": {"common", "ps/comm", "ps/logfile", "ps/text"},
     "ps/sync": {*_COMMON, "ps/comm", "ps/metrics"},
     "ps/findings": {"common", "common/data", "ps/comm", "ps/logfile", "ps/metrics"},

@@ -3,6 +3,7 @@
 import sys
 
 from common.errors import RankwiseError
+from common.standard_streams import complain, flush, open_closed
 from workers.supervisor import options
 from workers.supervisor.run_monitor import RunMonitor, run_folder_of
 from workers.supervisor.supervisor import Supervisor
@@ -10,6 +11,7 @@ from workers.supervisor.supervisor import Supervisor
 
 def main() -> int:
     """Run the job until it is done or given up; return the exit code."""
+    open_closed()
     try:
         chosen = options.parse(sys.argv[1:])
         if isinstance(chosen, int):
@@ -20,8 +22,10 @@ def main() -> int:
                 raise RankwiseError(f"output: {path} holds a run that came to its end already; choose another --output")
             return Supervisor(chosen, folder).run()
     except RankwiseError as error:
-        sys.stderr.write(f"rankwise: {error}\n")
+        complain(f"rankwise: {error}")
         return error.exit_code
+    finally:
+        flush()
 
 
 if __name__ == "__main__":

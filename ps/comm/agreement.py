@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import os
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from common.errors import EXIT_ERROR, JobError, RankwiseError
 from common.host import host
 from common.rank_status import REPORTED, RankStatus
 from common.run_files import write_failure_once
+from common.standard_streams import complain, flush
 from ps.comm.collectives import allgather, bcast
 
 T = TypeVar("T")
@@ -41,9 +41,8 @@ def abort_on_error(comm: MPI.Comm, rank_status: RankStatus) -> Iterator[None]:
         if isinstance(error, MPI.Exception):
             time.sleep(BETTER_CAUSE_S)
         if _first_to_fail(rank_status, message):
-            sys.stderr.write(message + "\n")
-        sys.stdout.flush()
-        sys.stderr.flush()
+            complain(message)
+        flush()
         comm.Abort(EXIT_ERROR)
         os._exit(EXIT_ERROR)
 

@@ -1,13 +1,13 @@
 """What reader commands write besides the terminal's tables: whole files, and messages on what is missing."""
 
 import contextlib
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from common.errors import ConfigError, RankwiseError
 from common.files import write_atomic
+from common.standard_streams import complain
 
 
 def save(path: Path, write: Callable[[BinaryIO], object], *, log: Path | None = None) -> None:
@@ -52,4 +52,4 @@ def library(command: str, extra: str) -> Iterator[None]:
 def warn_of_torn(torn: int) -> None:
     """Say on stderr that the log's last bytes were left out; nothing if there are none."""
     if torn:
-        sys.stderr.write(f"rankwise: the last {torn} bytes are an unfinished record, left out\n")
+        complain(f"rankwise: the last {torn} bytes are an unfinished record, left out")

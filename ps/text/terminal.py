@@ -1,9 +1,9 @@
 """Lines that reach a terminal or a pipe whole, and that training outlives."""
 
-import contextlib
-import os
 import re
 import sys
+
+from common.standard_streams import complain, drop
 
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -24,13 +24,11 @@ def say(line: str) -> None:
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # also for what Python flushes when it ends
+        drop(sys.stdout)
     except OSError:
         return  # a full disk may have space again
 
 
 def warn(line: str) -> None:
     """Print one warning line to stderr in one write, if it can be written: it may be on the disk that is full."""
-    with contextlib.suppress(OSError):
-        sys.stderr.write(f"rankwise: warning: {line}\n")
-        sys.stderr.flush()
+    complain(f"rankwise: warning: {line}")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from common.files import write_atomic
+from common.standard_streams import as_result
 from ps.text.formatting import megabytes, microseconds, milliseconds, number, percent, span
 from ps.text.tables import table
 from workers.benchmark.machine import PRODUCT, job_line
@@ -15,16 +16,16 @@ Result = dict[str, Any]
 
 
 def publish(result: Result, path: str) -> None:
-    """Print the figures, and write them to a file if there is to be one."""
+    """Write the figures to a file if there is to be one, and print them. Raises OSError, and RankwiseError."""
     asked, body = result["options"], {"steps": _steps, "sync-only": _sums}.get(result["kind"], _scaling)
     model = f"Model {asked['layers'].replace(',', '-')}, {asked['activation']}, {asked['optimizer']}, {asked['dtype']}"
     rows = f"{asked['batch']} rows{' a rank' if asked['weak'] else ''} a step"
     what = f"Vectors of {asked['dtype']}" if result["kind"] == "sync-only" else f"{model}, {rows}"
-    sys.stdout.write("\n".join([what, job_line(result["job"]), *body(result)]) + "\n")
-    sys.stdout.flush()
     if path:
         text = json.dumps(result, indent=1).encode()
         write_atomic(Path(path), lambda file: file.write(text))
+    with as_result():
+        sys.stdout.write("\n".join([what, job_line(result["job"]), *body(result)]) + "\n")
 
 
 def _table(rows: list[dict[str, str]]) -> list[str]:

@@ -1,8 +1,6 @@
 """Where a job can continue without ranks that die, and how its processes end."""
 
-import contextlib
 import os
-import sys
 from pathlib import Path
 from typing import NoReturn
 
@@ -11,6 +9,7 @@ from mpi4py import MPI
 from common.config import RunConfig
 from common.errors import EXIT_USAGE, JobError
 from common.rank_status import FINISHED, RankStatus
+from common.standard_streams import flush
 from ps.sync.modes import AUTO, MODES
 from workers.launch.mpi import FAULT_TOLERANT
 
@@ -50,7 +49,5 @@ def leave(rank_status: RankStatus, code: int) -> NoReturn:
         path = line.split(maxsplit=5)[-1]
         if path.startswith(SEGMENTS):  # also of the dead, whom nobody cleans up after
             Path(path).unlink(missing_ok=True)
-    for stream in sys.stdout, sys.stderr:
-        with contextlib.suppress(OSError):  # nobody reads it any more, or the disk is full
-            stream.flush()
+    flush()
     os._exit(code)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from common.config import Option, is_text, options_of, unknown_value
 from common.errors import ConfigError
+from common.standard_streams import as_result
 
 PREFIX = "RANKWISE_"
 
@@ -53,7 +54,10 @@ def parse(command: Command, arguments: list[str], defaults: Mapping[str, Any] | 
         if not is_text(text):  # messages between ranks could not hold it
             raise ConfigError(f"command line{' or environment' * command.trains}: got {text!r}; allowed is UTF-8")
     try:
-        result = _app(command, defaults or {})(arguments, exit_on_error=False, print_error=False)
+        with as_result():
+            result = _app(command, defaults or {})(arguments, exit_on_error=False, print_error=False)
+    except SystemExit:  # rich's way to say that nobody reads the help any more
+        return 0
     except cyclopts.CycloptsError as error:
         raise ConfigError(" ".join(f"{error} {command.hint}".split())) from error
     if result is None:

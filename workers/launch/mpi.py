@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.errors import LaunchError
+from common.standard_streams import complain
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -89,7 +90,7 @@ def connect() -> "MPI.Intracomm | int":
         return start_mpi().Dup()
     except LaunchError as error:
         if launcher_rank() == 0:
-            sys.stderr.write(f"rankwise: {error}\n")
+            complain(f"rankwise: {error}")
         else:  # a launcher may kill all ranks when the first one fails, which must not come before the message
             time.sleep(MESSAGE_FIRST_S)
         return error.exit_code

@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from common.standard_streams import complain, flush, open_closed
 from workers.launch.mpi import connect
 
 if TYPE_CHECKING:
@@ -51,10 +52,7 @@ class Context:
 
     def report(self, error: "JobError") -> None:
         """Print an error that all ranks agreed on, while it is handled; with its traceback if that was asked for."""
-        sys.stderr.write(f"rankwise: {error}\n")
-        if self.rank_status.debug:
-            traceback.print_exc()
-        sys.stderr.flush()
+        complain(f"rankwise: {error}\n{traceback.format_exc() if self.rank_status.debug else ''}")
 
 
 def run(act: Callable[[Context], int]) -> int:
@@ -62,6 +60,7 @@ def run(act: Callable[[Context], int]) -> int:
 
     If ``act`` raises JobError on all ranks instead, rank 0 prints it.
     """
+    open_closed()
     comm = connect()
     if isinstance(comm, int):
         return comm
@@ -82,4 +81,5 @@ def run(act: Callable[[Context], int]) -> int:
                 context.report(error)
             code = error.exit_code
         context.stop.over()
+    flush()
     return code

@@ -9,6 +9,7 @@ from types import FrameType
 
 import workers
 from common.errors import EXIT_ERROR, EXIT_OK, EXIT_STOPPED, EXIT_USAGE, ConfigError
+from common.standard_streams import complain, drop
 from workers.launch.signals import ECHO_S, SIGNALS
 from workers.supervisor.hosts import HostProbe, launcher_options
 from workers.supervisor.options import SuperviseConfig
@@ -34,7 +35,7 @@ def say(line: str) -> None:
         sys.stdout.write(f"supervise: {line}\n")
         sys.stdout.flush()
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        drop(sys.stdout)
 
 
 class Supervisor:
@@ -117,9 +118,9 @@ class Supervisor:
 
     def _give_up(self, outcome: Outcome) -> int:
         say(f"given up; {self._summary()}")
-        sys.stderr.write(
+        complain(
             f"rankwise: supervise: gave up after {self.policy.refusal}; last: exit code {outcome.code}, "
-            f"{outcome.reason}; fix the cause, then repeat the command with --output {self.run_monitor.path}\n"
+            f"{outcome.reason}; fix the cause, then repeat the command with --output {self.run_monitor.path}"
         )
         return outcome.code
 

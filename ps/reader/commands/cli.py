@@ -5,7 +5,6 @@ its options and their help.
 """
 
 import io
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +12,7 @@ from typing import Annotated
 from cyclopts import App, CycloptsError, Parameter
 
 from common.errors import EXIT_ERROR, EXIT_USAGE, RankwiseError
+from common.standard_streams import as_result, complain, flush, open_closed
 
 LATEST = Path("runs/latest")
 Run = Annotated[Path, Parameter(help="a run folder, its name under runs/, or its coordinator.msgpack")]
@@ -41,37 +41,33 @@ for _name, _help in COMMANDS.items():
 
 def main() -> None:
     """Run a command; bad usage, a damaged log and a full disk end with one message each."""
+    open_closed()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # the terminal may lack characters of a folder's name
-    try:
-        code = _run()
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader of our output has seen enough
-        _drop_output()
-        code = 0
-    except OSError as error:
-        _drop_output()
-        code = _complain(f"output: cannot be written ({error.strerror})", EXIT_ERROR)
+    code = _run()
+    flush()
     sys.exit(code)
 
 
 def _run() -> int:
+    code = 0
     try:
-        return app(exit_on_error=False, print_error=False) or 0
+        with as_result():
+            code = app(exit_on_error=False, print_error=False) or 0
+    except SystemExit:  # rich's way to say that nobody reads the help any more
+        return 0
     except CycloptsError as error:
         return _complain(" ".join(str(error).split()), EXIT_USAGE)
     except RankwiseError as error:
         return _complain(str(error), error.exit_code)
+    except OSError as error:
+        return _complain(f"{error.filename}: {error.strerror}", EXIT_ERROR)
     except RecursionError:
         return _complain("a record of this log is nested too deeply", EXIT_ERROR)
-
-
-def _complain(message: str, code: int) -> int:
-    sys.stdout.flush()  # what was found before the fault comes first
-    sys.stderr.write(f"rankwise: {message}\n")
     return code
 
 
-def _drop_output() -> None:
-    """Send nowhere what is still to be written, so that Python's flush at its end does not fail again."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _complain(message: str, code: int) -> int:
+    flush()  # what was found before the fault comes first
+    complain(f"rankwise: {message}")
+    return code

@@ -1,7 +1,6 @@
 """``python -m ps.log compare``: several runs side by side."""
 
 import statistics
-import sys
 import zipfile
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from ps.reader import console
 from ps.reader.run_summary import MEDIANS, Summary
 from ps.reader.run_view import RunView
 from ps.text.formatting import metric, mode_name, number, percent
+from ps.text.terminal import warn
 
 
 def compare(first: Path, second: Path, /, *more: Path) -> int:
@@ -72,7 +72,7 @@ def _parameters(view: RunView) -> dict[str, Array]:
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name].astype(float) for name in view.header["model"]["parameters"]}
     except Exception as error:  # of a dozen kinds, from NumPy, zipfile and zlib, depending on what is broken
-        sys.stderr.write(f"rankwise: warning: {path} cannot be read as a model ({reason(error)})\n")
+        warn(f"{path} cannot be read as a model ({reason(error)})")
         return {}
 
 
