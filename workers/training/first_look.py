@@ -20,9 +20,7 @@ ROWS = 7
 """A prime: where a result is off by the number of rows, it is by nothing else."""
 
 
-def check_model(
-    comm: MPI.Comm, config: RunConfig, data: Dataset, model: Model | Mlp
-) -> dict[str, Any] | None:
+def check_model(comm: MPI.Comm, config: RunConfig, data: Dataset, model: Model | Mlp) -> dict[str, Any] | None:
     """Check the model if that is asked for, or if it is a class of the user's own; return the event for the log.
 
     Collective; raises JobError.
