@@ -21,6 +21,7 @@ from ps.logfile.records import FORMAT, VERSION, Record
 from ps.logfile.writer import RetryQueue, RunLog
 from ps.metrics.epoch_metrics import NoiseScale
 from ps.metrics.epoch_record import epoch_record, step_fields
+from ps.metrics.sampling_budget import SamplingBudget
 from ps.text.formatting import epoch_line, percent, verdict_line
 from ps.text.terminal import say, warn
 
@@ -90,6 +91,7 @@ class Coordinator:
         self.names = list(facts["model"]["parameters"])
         self.gradient_bytes = facts["model"]["n_parameters"] * np.dtype(config.dtype).itemsize
         self.noise = NoiseScale()
+        self.sampling = SamplingBudget()
         self.started = time.perf_counter()
         self.findings = Findings({"config": config.as_dict(), **facts})
         self.epochs = 0
@@ -152,12 +154,15 @@ class Coordinator:
         self.queue.append("verdict", **fields)
         say(verdict_line(fields))
 
-    def epoch(self, table: Array, facts: dict[str, Any], begin_s: float) -> dict[str, bool]:
+    def epoch(self, table: Array, facts: dict[str, Any], begin_s: float) -> dict[str, bool | float]:
         """Write and print an epoch from all ranks' rows; return whether to stop and whether it is the best so far.
 
-        ``facts``: what is the same on all ranks (epoch, steps, learning rate, sampled steps). ``begin_s``: when the
-        epoch's first step began, on rank 0's clock.
+        Also how many samples a step the next epochs take (``sample_rate``).
+        ``facts``: what is the same on all ranks (epoch, steps, learning rate, sampled steps, and ``traced_steps``,
+        those of them with timestamps). ``begin_s``: when the epoch's first step began, on rank 0's clock.
         """
+        facts = dict(facts)
+        traced = facts.pop("traced_steps")
         epoch, n_validation = facts["epoch"], self.facts["data"]["rows"]["validation"]
         self._check_finite(epoch, table)
         diverged = self.config.init == "broadcast" and len(set(table["fingerprint"].tolist())) > 1
@@ -174,11 +179,12 @@ class Coordinator:
             record["validation_loss"] = float(losses / n_validation)
             record["validation_metric"] = self.metric.of("validation", float(score), n_validation)
         self.queue.append("epoch", **record)
-        self.queue.append("steps", **step_fields(table, epoch, facts["sampled_steps"], begin_s, self.started))
+        self.queue.append("steps", **step_fields(table, epoch, traced, begin_s, self.started))
         self._print(record)
         for verdict in self.findings.add(record):
             self.verdict(verdict)
-        return {**self.judge(record), "diverged": diverged}
+        rate = self.sampling.rate(record)
+        return {**self.judge(record), "diverged": diverged, "sample_rate": rate}
 
     def judge(self, record: Record, *, reported: bool = False) -> dict[str, bool]:
         """Count an epoch by its record; return whether to stop and whether it is the best so far.
