@@ -71,13 +71,13 @@ def test_verbose_lines_come_in_rank_order(batch: SharedStart, mode: str) -> None
 def test_the_log_names_all_three_faults(batch: SharedStart, mode: str) -> None:
     run = batch.run(mode)
     verdicts = {r["code"]: r for r in records(run) if r["kind"] == "verdict"}
-    faults = [code for code in verdicts if code != "oversubscribed-threads"]  # this machine's
+    faults = [code for code in verdicts if code != "more-ranks-than-cores"]  # this machine's
     assert faults == ["replicas-differ", "targets-differ", "pulls-against", "local-loss-misleads"]
     assert verdicts["pulls-against"]["ranks"] == [0]
     assert "not broadcast" in verdicts["replicas-differ"]["text"]
     assert verdicts["replicas-differ"]["ranks"] == [1, 2, 3]
     assert max(verdicts["replicas-differ"]["evidence"]["max_abs_difference"]) == pytest.approx(0.958, abs=5e-4)
-    assert "other true weights" in verdicts["targets-differ"]["text"]
+    assert "do not follow one linear relation" in verdicts["targets-differ"]["text"]
     local = verdicts["local-loss-misleads"]
     assert "loss of rank 0's rows alone rises" in local["text"]
     assert local["evidence"]["loss"] == pytest.approx([0.443, 0.436], abs=5e-4)
@@ -99,4 +99,4 @@ def test_with_a_broadcast_the_replicas_are_equal(batch: SharedStart) -> None:
 @pytest.mark.parametrize("name", ["healthy", "float64", "float32"])
 def test_sound_rows_get_no_verdict(batch: SharedStart, name: str) -> None:
     """Healthy shards, and exact rows in the order of the file."""
-    assert [v for v in verdicts(batch.run(name)) if v != "oversubscribed-threads"] == []
+    assert [v for v in verdicts(batch.run(name)) if v != "more-ranks-than-cores"] == []

@@ -260,6 +260,7 @@ class Coordinator:
             validation_loss=self.last.get("validation_loss"),
             validation_metric=self.last.get("validation_metric"),
             metric=self.metric.name,
+            not_judged=self.findings.not_judged(),
             **facts,
         )
 

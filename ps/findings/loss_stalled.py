@@ -15,6 +15,8 @@ LEAST_FALL = 0.999
 class LossStalled(Detector):
     """The training loss has not fallen for ten epochs: its least is no more than 0.1 % below that of all before."""
 
+    code = "loss-stalled"
+
     def __init__(self, header: Record) -> None:
         super().__init__(header)
         # of targets of several scales, the loss is that of the largest almost alone, and others may still be learned
@@ -33,7 +35,7 @@ class LossStalled(Detector):
         if self.mixed or self.count < MIN_EPOCHS or least < LEAST_FALL * self.before:
             return None
         return Verdict(
-            code="loss-stalled",
+            code=self.code,
             severity="info",
             ranks=[],
             text=f"the loss no longer falls: its least of epochs {last - RECENT + 1} to {last} is {least:.4g}, that of "
@@ -42,3 +44,7 @@ class LossStalled(Detector):
             "(--schedule cosine)",
             evidence={"epoch": last, "least_recent": least, "least_before": self.before},
         )
+
+    def not_judged(self) -> str:
+        """See Detector."""
+        return f"fewer than {MIN_EPOCHS} epochs" if self.count < MIN_EPOCHS else ""

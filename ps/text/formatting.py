@@ -74,7 +74,9 @@ def epoch_line(record: dict[str, Any], epochs: int, metric_name: str) -> str:
 
 
 def verdict_line(fields: dict[str, Any]) -> str:
-    """Return a finding as one line."""
+    """Return a finding as one line; what is only good to know as a note."""
+    if fields["severity"] == "info":
+        return f"Note: {fields['text']}; {fields['remedy']}."
     return f"Verdict ({fields['severity']}): {fields['text']}. Remedy: {fields['remedy']}."
 
 
