@@ -18,7 +18,7 @@ def test_a_slow_rank_makes_the_others_wait(tmp_path: Path) -> None:
     assert result.code == 0, result.err
     epoch = epochs(tmp_path / "run")[1]
     wait, compute = np.array(epoch["wait_s"]), np.array(epoch["compute_s"])
-    slowed = epoch["steps"] - len(epoch["sampled_steps"])  # these go another way through the model
+    slowed = epoch["steps"]
     assert compute[2] > 0.02 * slowed > 2 * compute[:2].max()
     assert wait[:2].min() > 0.015 * slowed > 5 * wait[2]
 
