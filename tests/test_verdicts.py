@@ -342,6 +342,9 @@ def test_on_busy_cores_the_exchange_is_not_judged() -> None:
     assert judge(head(4), 20, older)["communication-bound"].endswith("a core's queue for 0.36 s an epoch")
     assert codes(watch(head(4), 20, yielded)) == ["communication-bound"]
     assert judge(head(4), 20, yielded) == judge(head(4), 20, calm) == {}
+    assert judge(head(4), 20, transferring(0.4, median=0.05)) == {
+        "communication-bound": "a few steps stalled, and took most of the exchange's time"
+    }
 
 
 def test_what_could_not_be_judged_says_why() -> None:

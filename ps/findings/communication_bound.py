@@ -24,7 +24,7 @@ class CommunicationBound(Detector):
     B = T / (t (1 - 1/P)); efficiency 1 / (1 + T P / (B t)) is 80 % at B = 4 P T / t. A stall of a few steps is no cost
     of every step, so the transfer is at most the median step's. While another process has a core, ranks wait for it in
     the middle of a sum. So an epoch counts only if the exchange is longer even without the time in which ranks stood in
-    a core's queue; where that makes the difference, nothing is known of the exchange, and the epoch is not judged.
+    a core's queue; where that, or a few long steps, makes the difference, the epoch is not judged.
     """
 
     code = "communication-bound"
@@ -36,8 +36,8 @@ class CommunicationBound(Detector):
         self.train_rows, self.mode = rows, config["mode"]
         self.whole = not 0 < config["batch_size"] < rows
         """Whether a step takes all rows already."""
-        self.busy_s: deque[float] = deque(maxlen=EPOCHS)
-        """Of the epochs that are not judged: seconds in which ranks stood in a core's queue, each epoch's most."""
+        self.unclear: deque[float | None] = deque(maxlen=EPOCHS)
+        """Of the epochs that are not judged: the most seconds in which a rank stood in a core's queue; else None."""
         self.n_epochs = 0
         self.recent: deque[tuple[int, float, float, float] | None] = deque(maxlen=EPOCHS)
         """Number of an epoch, seconds of exchange and computing of a step, and of computing a row; None: not bound."""
@@ -53,10 +53,10 @@ class CommunicationBound(Detector):
         reduce = fmean(epoch["reduce_s"]) / steps
         queued_s = queued(epoch)
         least, most = min(max(transfer - queued_s / steps, 0.0), middle) + reduce, min(transfer, middle) + reduce
-        is_bound = least > busy > 0
+        is_bound, seems_bound = least > busy > 0, transfer + reduce > busy > 0
         self.n_epochs += 1
         self.recent.append((epoch["epoch"], most, busy, all_busy / rows) if is_bound else None)
-        self.busy_s.append(queued_s if most > busy >= least else 0.0)
+        self.unclear.append(queued_s if seems_bound and not is_bound else None)
         bound = [one for one in self.recent if one]
         return self._verdict(bound, rows / steps) if len(bound) >= ENOUGH else None
 
@@ -68,10 +68,12 @@ class CommunicationBound(Detector):
             return "ranks share cores, so their times say nothing of the exchange"
         if self.n_epochs < ENOUGH:
             return f"fewer than {ENOUGH} epochs"
-        busy = [seconds for seconds in self.busy_s if seconds]
-        if len(busy) + sum(one is not None for one in self.recent) < ENOUGH:
+        unclear = [seconds for seconds in self.unclear if seconds is not None]
+        if len(unclear) + sum(one is not None for one in self.recent) < ENOUGH or not unclear:
             return ""
-        return f"the cores were busy: a rank stood in a core's queue for {median(busy):.2g} s an epoch" if busy else ""
+        if queued_s := median(unclear):
+            return f"the cores were busy: a rank stood in a core's queue for {queued_s:.2g} s an epoch"
+        return "a few steps stalled, and took most of the exchange's time"
 
     def _verdict(self, bound: list[tuple[int, float, float, float]], batch: float) -> Verdict:
         epochs, *seconds = zip(*bound, strict=True)
