@@ -247,6 +247,7 @@ def write_run(
             "end", status=end, wall_s=1.0 * epochs, epochs=epochs, best_epoch=epochs or None, loss=last.get("loss"),
             validation_loss=last.get("validation_loss"), validation_metric=last.get("validation_metric"),
             metric="accuracy", test_loss=last.get("loss"), test_metric=0.9, fingerprint="0" * 64,
+            not_judged={},
         )  # fmt: skip
     log.close()
     return folder

@@ -598,7 +598,7 @@ def test_local_loss_misleads() -> None:
     (found,) = watch(shards, 5, change)
     assert (found.code, found.ranks) == ("local-loss-misleads", [0])
     assert found.evidence["rank_0_loss"] == pytest.approx([0.1, 0.5])
-    assert "rank 0's rows alone rises from 0.1 to 0.5 while the loss over all ranks falls" in found.text
+    assert "on rank 0's rows alone rises from 0.1 to 0.5 while the loss over all ranks falls" in found.text
     assert watch(head(4), 5, change) == []  # other rows each epoch
     assert watch(shards, 1, change) == []
     assert watch(shards, 5, without_rows) == []

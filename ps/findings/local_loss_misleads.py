@@ -47,7 +47,7 @@ class LocalLossMisleads(Detector):
             code=self.code,
             ranks=[0],
             text=f"the loss on rank 0's rows alone {ways[local_change > 0]} from {local:.4g} to {end_local:.4g} while "
-            f"the loss over all ranks {ways[change > 0]} from {loss:.4g} to {end_loss:.4g}; a program that prints rank "
+            f"the loss over all ranks {ways[change > 0]} from {loss:.4g} to {end_loss:.4g}: a program that prints rank "
             "0's loss shows the wrong trend",
             remedy="read the loss over all ranks (field loss), not that of one rank",
             evidence={"loss": [loss, end_loss], "rank_0_loss": [local, end_local]},

@@ -22,4 +22,4 @@ def ends(record: dict[str, Any], key: str, rank: int) -> str:
     low, high = (record.get(f"{key}_{end}", {}) for end in ("low", "high"))
     if not low or not high or low[rank] is None or high[rank] is None:
         return "-"
-    return f"{100 * low[rank]:.1f} to {100 * high[rank]:.1f}"
+    return f"{100 * low[rank]:.1f} to {100 * high[rank]:.1f} %"

@@ -154,14 +154,17 @@ def _rank_tables(view: RunView, record: Record, most: int) -> Iterable[Table]:
     columns = {
         "loss": [number(value) for value in record["loss_by_rank"]],
         "contribution": [percent(value) for value in record["share_all"]],
-        "interval %": [ends(record, "share", rank) for rank in range(world)],
-        "by chance %": [ends(record, "chance", rank) for rank in range(world)],
         "norm ratio": [percent(value) for value in record["norm_ratio_all"]],
         "cosine": [number(value) for value in record["cosine_all"]],
         "leave-one-out shift": [number(value) for value in record["leave_one_out_all"]],
     }
+    yield _by_rank(f"Contribution in {epoch}; the share is signed, below 0 pulls against", ranks, columns)
     sample = sampled(record)
-    yield _by_rank(f"Contribution in {epoch}, {sample}; the share is signed, below 0 pulls against", ranks, columns)
+    if world > 1 and "share_low" in record:
+        columns = {"share": [percent(value) for value in record["share_all"]]}
+        for key, title in (("share", "95 % interval"), ("chance", "by chance")):
+            columns[title] = [ends(record, key, rank) for rank in range(world)]
+        yield _by_rank(f"How certain the shares are, {sample}", ranks, columns)
     names = list(record["share"])[:TABLE_PARAMETERS]
     left_out = len(record["share"]) - len(names)
     more = f"; first {len(names)} parameters, {left_out} more in the log" if left_out else ""

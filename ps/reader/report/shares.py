@@ -96,7 +96,7 @@ def _by_rank(data: RunData, means: Array) -> list[list[Trace]]:
 def _sentences(data: RunData, means: Array, low: Array, high: Array) -> list[str]:
     known = np.flatnonzero(np.isfinite(means)).tolist()
     if not known:
-        return ["The shares are undefined."]
+        return ["The share of the update is undefined."]
     n = min(EPOCHS, len(data.series("epoch")))
     least, most = min(known, key=lambda r: means[r]), max(known, key=lambda r: means[r])
     (own_low, own_high), last = _interval(data), data.view.last
