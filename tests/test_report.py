@@ -92,10 +92,8 @@ def test_a_healthy_run_is_said_to_be(page: Callable[..., Page]) -> None:
 def test_what_could_not_be_judged_is_no_pass(page: Callable[..., Page], tmp_path: Path) -> None:
     reasons = {"straggler": "fewer than 5 epochs", "communication-bound": "busy", "noise-scale-exceeded": "busy"}
     last = records(write_run(tmp_path / "own", ranks=2))[-1]
-    end = {
-        **{key: value for key, value in last.items() if key not in ("kind", "seq", "t", "crc")},
-        "not_judged": reasons,
-    }
+    end = {key: value for key, value in last.items() if key not in ("kind", "seq", "t", "crc")}
+    end["not_judged"] = reasons
     text = page(write_run(tmp_path / "busy", ranks=2, end="", more=[("end", end)])).text
     assert "none of the checks" not in text
     assert "No verdict. Not judged: straggler (fewer than 5 epochs); communication-bound, noise-scale-exceeded" in text

@@ -143,8 +143,8 @@ class FactorSync(SharedSync):
             every: list[Array | None] = [self.flat.joined(self.flat.grad_vector, w, b) for w, b in self._layers]
             rest = [None if w in self.layout.factored else out for out, (w, _) in zip(every, self._layers, strict=True)]
             memory = [a[rows] for a in self._inputs], [d[rows] for d in self._deltas]
-            whole, lean = (Backprop(self._mlp, self.flat, batch.n, *memory, outputs) for outputs in (every, rest))
-            self._backprops[key] = whole, lean
+            whole = Backprop(self._mlp, self.flat, batch.n, *memory, every)
+            self._backprops[key] = whole, whole.with_outputs(rest)
         return self._backprops[key]
 
     def _products(self, batch: Batch) -> list[Callable[[], Array]]:
