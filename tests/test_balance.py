@@ -123,7 +123,7 @@ def test_skewed_labels_are_named_before_training(job: Job, tmp_path: Path) -> No
     result = job(4, "--inject", "skew", "--epochs", "1", "--hidden", "4")
     assert result.code == 0, result.err
     assert [f for f in findings(tmp_path / "run") if f != "event"] == ["header", "balance", "skewed-labels"]
-    assert result.out.index("the labels of ranks 0-3 are not a random sample") < result.out.index("Epoch 1/1")
+    assert result.out.index("The labels of ranks 0-3 are not a random sample") < result.out.index("Epoch 1/1")
     balance = next(r for r in records(tmp_path / "run") if r["kind"] == "balance")
     assert balance["of"] == "shard"
     assert min(balance["label_distance"]) > 0.5

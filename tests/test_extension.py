@@ -82,9 +82,9 @@ def test_a_verdict_is_a_class_and_a_line(tmp_path: Path) -> None:
     assert result.out.count("Verdict (warning): A second epoch was trained") == 1
     (found,) = [r for r in records(tmp_path / "run") if r["kind"] == "verdict" and r["code"] == "second-epoch"]
     assert (found["ranks"], found["evidence"]) == ([0], {"loss": epochs(tmp_path / "run")[1]["loss"], "ranks": 2})
-    assert "a second epoch was trained" in check_readers(tmp_path)
+    assert "A second epoch was trained" in check_readers(tmp_path)
     assert "second epoch was trained" in (tmp_path / "report.html").read_text()
-    assert "a second epoch was trained" in read_with(tmp_path, "watch", "run")
+    assert "A second epoch was trained" in read_with(tmp_path, "watch", "run")
 
 
 def test_a_verdict_may_also_be_found_before_training(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 from collections import deque
 from statistics import fmean, median
 
-from ps.findings.verdict import Detector, Verdict
+from ps.findings.verdict import Detector, Verdict, two_digits
 from ps.logfile.header import hosts
 from ps.logfile.records import Record
 from ps.metrics.epoch_metrics import useful_s
@@ -37,7 +37,7 @@ class CommunicationBound(Detector):
         self.whole = not 0 < config["batch_size"] < rows
         """Whether a step takes all rows already."""
         self.unclear: deque[float | None] = deque(maxlen=EPOCHS)
-        """Of the epochs that are not judged: the most seconds in which a rank stood in a core's queue; else None."""
+        """Of the epochs that are not judged: seconds in which ranks stood in a core's queue; else None."""
         self.n_epochs = 0
         self.recent: deque[tuple[int, float, float, float] | None] = deque(maxlen=EPOCHS)
         """Number of an epoch, seconds of exchange and computing of a step, and of computing a row; None: not bound."""
@@ -52,7 +52,8 @@ class CommunicationBound(Detector):
         transfer, middle = fmean(epoch["transfer_s"]) / steps, fmean(epoch["transfer_median_s"])
         reduce = fmean(epoch["reduce_s"]) / steps
         queued_s = queued(epoch)
-        least, most = min(max(transfer - queued_s / steps, 0.0), middle) + reduce, min(transfer, middle) + reduce
+        most = min(transfer, middle) + reduce
+        least = min(max(transfer + reduce - queued_s / steps, 0.0), most)
         is_bound, seems_bound = least > busy > 0, transfer + reduce > busy > 0
         self.n_epochs += 1
         self.recent.append((epoch["epoch"], most, busy, all_busy / rows) if is_bound else None)
@@ -72,7 +73,7 @@ class CommunicationBound(Detector):
         if len(unclear) + sum(one is not None for one in self.recent) < ENOUGH or not unclear:
             return ""
         if queued_s := median(unclear):
-            return f"the cores were busy: a rank stood in a core's queue for {queued_s:.2g} s an epoch"
+            return f"the cores were busy: ranks stood in a core's queue for {queued_s:.2g} s an epoch"
         return "a few steps stalled, and took most of the exchange's time"
 
     def _verdict(self, bound: list[tuple[int, float, float, float]], batch: float) -> Verdict:
@@ -84,8 +85,8 @@ class CommunicationBound(Detector):
             code=self.code,
             ranks=list(range(n_ranks)),
             text=f"the exchange takes {1e3 * exchange:.3g} ms of a step and computing {1e3 * busy:.3g} ms, at a batch "
-            f"of {batch:.4g} rows; {n_ranks} ranks are as fast as one at a batch of about {even:.3g} rows, and 80 % "
-            f"efficient at about {efficient:.3g} (estimates)",
+            f"of {batch:.4g} rows; {n_ranks} ranks are as fast as one at a batch of about {two_digits(even)} rows, and "
+            f"80 % efficient at about {two_digits(efficient)} (estimates)",
             remedy=self._remedy(even),
             evidence={"epochs": list(epochs), "exchange_s_per_step": exchange, "busy_s_per_step": busy,
                       "busy_s_per_row": row, "batch": batch, "break_even_batch": even, "efficient_batch": efficient},
@@ -102,7 +103,10 @@ class CommunicationBound(Detector):
 
 
 def queued(epoch: Record) -> float:
-    """Return the most seconds of an epoch in which a rank was ready to run and another process had its core."""
+    """Return the seconds of an epoch in which any rank was ready to run and another process had its core.
+
+    All ranks' together: each time the others wait for it, and seldom for two at the same time.
+    """
     if "preempted_s" in epoch:
-        return float(max(epoch["preempted_s"]))
-    return float(PREEMPTION_S * max(epoch.get("preemptions", (0,))))
+        return float(sum(epoch["preempted_s"]))
+    return float(PREEMPTION_S * sum(epoch.get("preemptions", (0,))))

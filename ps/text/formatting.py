@@ -74,9 +74,7 @@ def gradient_overlap(record: dict[str, Any]) -> str:
     if ranks < 2 or diversity is None:
         return ""
     if independent is None:
-        return (
-            "The ranks' gradients cancel each other in part: like how many independent ranks they are cannot be told."
-        )
+        return "The ranks' gradients partly cancel each other, so no number of independent ranks describes them."
     apart = (independent - 1) / (ranks - 1)
     much = "little" if apart > 0.67 else "in part" if apart > 0.33 else "much"
     alike = f"{independent:.2g}"
