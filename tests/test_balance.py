@@ -66,6 +66,17 @@ def test_sorted_labels_are_skewed(ranks: int) -> None:
     assert found
     assert (found.code, found.severity, found.ranks) == ("skewed-labels", "warning", list(range(ranks)))
     assert min(found.evidence["label_distance"]) > 0.4
+    assert "--rows shuffle" in found.remedy
+
+
+def test_rows_dealt_in_turn_are_not_told_to_shuffle_as_they_do_already() -> None:
+    """One step an epoch leaves the rows in their order, so that labels in turn each go to one rank."""
+    labels = np.tile([0, 1], 100)
+    balance = of_labels(labels, [RowSampler(len(labels), 0, 0, "shuffle", 2).order(1, rank) for rank in range(2)])
+    found = skewed_labels({**balance, "of": "first epoch"})
+    assert found
+    assert "--rows" not in found.remedy
+    assert "shuffle the rows in the file" in found.remedy
 
 
 def test_the_skewed_rank_is_named() -> None:

@@ -546,6 +546,20 @@ def test_loss_stalled() -> None:
     assert codes(watch(head(4), 20, losses(lambda n: 1.0))) == ["loss-stalled"]
 
 
+def test_a_stalled_loss_asks_for_nothing_that_is_in_use() -> None:
+    header = head(4)
+    remedies = []
+    for patience, schedule, rows in ((0, "constant", 100), (5, "cosine", 100), (0, "cosine", 0)):
+        header["config"] |= {"patience": patience, "schedule": schedule}
+        header["data"]["rows"]["validation"] = rows
+        remedies += [verdict.remedy for verdict in watch(header, 20, losses(lambda n: 1.0))]
+    assert remedies == [
+        "stop here (--patience does so by the validation loss), or lower the learning rate (--schedule cosine)",
+        "stop here, or lower the learning rate",
+        "stop here, or lower the learning rate",
+    ]
+
+
 def test_loss_that_falls_slowly_or_unsteadily_is_not_stalled() -> None:
     assert watch(head(4), 200, losses(lambda n: 0.9995**n)) == []
     assert watch(head(4), 100, losses(lambda n: 2 * 0.99**n + 0.5 * (n % 3))) == []
@@ -672,6 +686,8 @@ def test_a_slowed_rank_is_the_straggler_and_the_others_wait(job: Job, tmp_path: 
         for run in ("before", "run")
     )
     assert min(waits[rank] for rank in (0, 1, 3)) > 2 * waits[2]
+    fast = np.sort([useful_s(epoch) for epoch in epochs(tmp_path / "run")], axis=0)[2]  # other load only ever adds
+    assert 2.5 < fast[2] / np.median(np.delete(fast, 2)) < 3.6
     assert sum(waits[rank] - before[rank] for rank in (0, 1, 3)) > 0
     assert waits[2] < before[2] or waits[2] < 0.1 * min(waits[rank] for rank in (0, 1, 3))
 

@@ -24,6 +24,10 @@ class LossStalled(Detector):
         self.recent: deque[float] = deque(maxlen=RECENT)
         self.before = math.inf
         self.count = 0
+        config = header["config"]
+        self.patience = bool(config["patience"]) or not header["data"]["rows"]["validation"]
+        self.constant = config.get("schedule", "constant") == "constant"
+        """Whether ``--patience`` or another schedule is no help: it is in use already, or cannot be."""
 
     def add(self, epoch: Record) -> Verdict | None:
         """See Detector."""
@@ -40,8 +44,10 @@ class LossStalled(Detector):
             ranks=[],
             text=f"the loss no longer falls: its least of epochs {last - RECENT + 1} to {last} is {least:.4g}, that of "
             f"all epochs before {self.before:.4g}",
-            remedy="stop here (--patience does so by the validation loss), or lower the learning rate "
-            "(--schedule cosine)",
+            remedy="stop here"
+            + " (--patience does so by the validation loss)" * (not self.patience)
+            + ", or lower the learning rate"
+            + " (--schedule cosine)" * self.constant,
             evidence={"epoch": last, "least_recent": least, "least_before": self.before},
         )
 
