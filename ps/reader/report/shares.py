@@ -11,6 +11,7 @@ from ps.text.formatting import percent
 
 EPOCHS = 10
 """Of a running mean; of the epochs that are shown."""
+MEANS = f"means of up to {EPOCHS} epochs"
 
 
 def share(data: RunData) -> Chart:
@@ -27,7 +28,7 @@ def share(data: RunData) -> Chart:
         " ".join([*_sentences(data, shares[-1, 0], low, high), _about(data)]),
         [*traces, *_by_rank(data, shares[:, 0])],
         charts.over_epochs(data, axis("share", tickformat="~%")),
-        charts.rank_table(data, f"Share of the update, all parameters, mean of {EPOCHS} epochs", shares[:, 0], percent),
+        charts.rank_table(data, f"Share of the update, all parameters, {MEANS}", shares[:, 0], percent),
         [*(name if names.index(name) == i else f"{name} ({i})" for i, name in enumerate(names)), *_choices(data)],
     )
 

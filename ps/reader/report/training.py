@@ -12,7 +12,8 @@ from ps.logfile.records import Record
 from ps.reader.report import charts
 from ps.reader.report.charts import Chart, PageTable, Section, axis, column_means
 from ps.reader.report.data import EFFICIENCIES, TIMES, RunData
-from ps.reader.report.shares import share
+from ps.reader.report.shares import MEANS, running, share
+from ps.text.contributions import sampled
 from ps.text.formatting import metric, number, percent
 
 IN_PERCENT = {"tickformat": "~%"}
@@ -81,7 +82,7 @@ def _ends(data: RunData) -> list[Record]:
 
 def _by_parameter(data: RunData, key: str, what: str, about: str, draw: Draw, layout: dict[str, Any]) -> Chart:
     """Return a chart by rank of a figure of all parameters or of one; names that would look the same get a number."""
-    texts, values = [], data.series(key)
+    texts, means = [], running(data.series(key))
     for record in _ends(data):
         known = [(value, rank) for rank, value in enumerate(record[f"{key}_all"]) if value is not None]
         if known:
@@ -94,9 +95,9 @@ def _by_parameter(data: RunData, key: str, what: str, about: str, draw: Draw, la
     return Chart(
         f"{what.capitalize()} by rank",
         " ".join([*(texts or [f"The {what} is undefined."]), about]),
-        [draw(data.rank_names, data.series("epoch"), own, value=".2%") for own in values.swapaxes(0, 1)],
+        [draw(data.rank_names, data.series("epoch"), own, value=".2%") for own in means.swapaxes(0, 1)],
         layout,
-        charts.rank_table(data, f"{what.capitalize()}, all parameters", values[:, 0], percent),
+        charts.rank_table(data, f"{what.capitalize()}, all parameters, {MEANS}", means[:, 0], percent),
         [name if names.index(name) == i else f"{name} ({i})" for i, name in enumerate(names)],
     )
 
@@ -116,7 +117,7 @@ def _share_map(data: RunData) -> Chart:
 def _norm_ratio(data: RunData) -> Chart:
     about = (
         "The norm ratio compares the length of a rank's gradient with that of the sum over the ranks; it does not see "
-        "directions, and does not add up to 100 %."
+        f"directions, and does not add up to 100 %. It is {sampled(data.view.last)}; lines are {MEANS}."
     )
     layout = charts.over_epochs(data, axis("norm ratio", **IN_PERCENT))
     return _by_parameter(data, "norm_ratio", "norm ratio", about, charts.rank_lines, layout)
@@ -130,10 +131,11 @@ def _cosine(data: RunData) -> Chart:
     return Chart(
         "Agreement with the global gradient",
         f"The cosine between a rank's gradient and the global one is {reach}; {below} of {data.ranks} ranks were below "
-        "0 in an epoch. 1 is the same direction, below 0 the opposite side.",
-        [charts.rank_lines(data.rank_names, epochs, values, value=".3f", highest=False)],
+        "0 in an epoch. 1 is the same direction, below 0 the opposite side. "
+        f"It is {sampled(data.view.last)}; lines are {MEANS}.",
+        [charts.rank_lines(data.rank_names, epochs, running(values), value=".3f", highest=False)],
         charts.over_epochs(data, axis("cosine")),
-        charts.rank_table(data, "Cosine to the global gradient", values),
+        charts.rank_table(data, f"Cosine to the global gradient, {MEANS}", running(values)),
     )
 
 
