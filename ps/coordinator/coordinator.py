@@ -134,7 +134,9 @@ class Coordinator:
 
     def rebind(self, facts: dict[str, Any]) -> None:
         """Coordinate other ranks from here on, which have new numbers. Raises LogError."""
+        unjudged = self.findings.unjudged
         self.facts, self.findings = facts, Findings({"config": self.config.as_dict(), **facts})
+        self.findings.unjudged.update(unjudged)
         self.findings.recall(self.log.path)
 
     def checkpoint_failed(self, reason: str) -> None:
