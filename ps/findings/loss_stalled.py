@@ -53,4 +53,6 @@ class LossStalled(Detector):
 
     def not_judged(self) -> str:
         """See Detector."""
+        if self.mixed:
+            return "targets of different scales, of which the largest makes nearly all of the loss"
         return f"fewer than {MIN_EPOCHS} epochs" if self.count < MIN_EPOCHS else ""
