@@ -4,7 +4,7 @@ from collections import deque
 from statistics import fmean, median
 
 from ps.findings.verdict import Detector, Verdict, two_digits
-from ps.logfile.header import hosts
+from ps.logfile.header import hosts, rows_of
 from ps.logfile.records import Record
 from ps.metrics.epoch_metrics import useful_s
 
@@ -32,9 +32,9 @@ class CommunicationBound(Detector):
     def __init__(self, header: Record) -> None:
         super().__init__(header)
         self.applies = self.n_ranks > 1 and not any(machine.oversubscribed for machine in hosts(header))
-        config, rows = header["config"], header["data"]["rows"]["train"]
-        self.train_rows, self.mode = rows, config["mode"]
-        self.whole = not 0 < config["batch_size"] < rows
+        config, self.train_rows = header["config"], rows_of(header, "train")
+        self.mode = config.get("mode", "")
+        self.whole = not 0 < config.get("batch_size", 0) < self.train_rows
         """Whether a step takes all rows already."""
         self.unclear: deque[float | None] = deque(maxlen=EPOCHS)
         """Of the epochs that are not judged: seconds in which ranks stood in a core's queue; else None."""

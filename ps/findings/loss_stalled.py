@@ -4,6 +4,7 @@ import math
 from collections import deque
 
 from ps.findings.verdict import Detector, Verdict
+from ps.logfile.header import rows_of
 from ps.logfile.records import Record
 
 RECENT = 10
@@ -25,7 +26,7 @@ class LossStalled(Detector):
         self.before = math.inf
         self.count = 0
         config = header["config"]
-        self.patience = bool(config["patience"]) or not header["data"]["rows"]["validation"]
+        self.patience = bool(config.get("patience")) or not rows_of(header, "validation")
         self.constant = config.get("schedule", "constant") == "constant"
         """Whether ``--patience`` or another schedule is no help: it is in use already, or cannot be."""
 
