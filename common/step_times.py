@@ -4,8 +4,12 @@ import numpy as np
 
 from common.flat import Array
 
-SAMPLE_ONE_IN = 64
+LEAST_SAMPLES, MOST_SAMPLES = 8, 1024
+"""Sampled steps of an epoch, all of them if it has fewer: intervals of more hardly get narrower."""
+SAMPLED_TIME = 0.02
+"""Of the time of an epoch's steps, what measuring may take beyond ``LEAST_SAMPLES``."""
 SAMPLE_MOST = 8
+"""Of the sampled steps, those whose timestamps are logged."""
 TIMESTAMPS = ("input", "begin", "forward", "backward", "arrived", "left", "measured", "updated", "end")
 """Of a sampled step, in their order: copying rows ahead began (in steps where it did, else as ``begin``); the step
 began; forward, backward ended; this rank came to the exchange and left it; contributions were measured; parameters were
@@ -24,21 +28,26 @@ class StepTimes:
     def __init__(self) -> None:
         self.now = [0.0] * (NUMBER + 1)
         self.steps: list[int] = []
-        self._lines = np.zeros((SAMPLE_MOST, NUMBER + 1))
+        self._lines: list[list[float]] = []
 
     def close_step(self, step: int) -> None:
         """Keep the line as that of ``step`` (from 0)."""
-        self._lines[len(self.steps)] = self.now
+        self._lines.append(self.now.copy())
         self.steps.append(step)
 
-    def close_epoch(self) -> tuple[list[int], list[int], Array]:
-        """Return the sampled steps, the numbers of their exchanges, and (steps, timestamps); begin a new epoch."""
+    def close_epoch(self) -> tuple[list[int], Array]:
+        """Return the sampled steps and their lines, (steps, NUMBER + 1); begin a new epoch."""
         steps, self.steps = self.steps, []
-        lines = self._lines[: len(steps)].copy()
-        return steps, [int(number) for number in lines[:, NUMBER]], lines[:, :NUMBER]
+        lines, self._lines = self._lines, []
+        return steps, np.array(lines).reshape(len(steps), NUMBER + 1)
 
 
-def sampled_steps(n_steps: int) -> list[int]:
-    """Return the sampled steps of an epoch (from 0): one in 64, but 1 to 8, evenly spread."""
-    count = min(max(1, n_steps // SAMPLE_ONE_IN), SAMPLE_MOST)
-    return [(2 * j + 1) * n_steps // (2 * count) for j in range(count)]
+def n_samples(n_steps: int, rate: float) -> int:
+    """Return how many steps of an epoch are sampled; ``rate``: samples a step that ``SAMPLED_TIME`` allows."""
+    return min(n_steps, max(LEAST_SAMPLES, min(int(rate * n_steps), MOST_SAMPLES)))
+
+
+def spread(n: int, count: int) -> list[int]:
+    """Return ``count`` of n numbers from 0, all if there are no more, evenly spread."""
+    count = min(count, n)
+    return [(2 * j + 1) * n // (2 * count) for j in range(count)]

@@ -61,7 +61,6 @@ def test_one_step_with_uneven_rows_equals_the_definitions() -> None:
             shift = np.linalg.norm(whole - without) / np.linalg.norm(whole) if n else 0.0
             assert found["leave_one_out"][name][rank] == pytest.approx(shift)
     assert sum(found["share_all"]) == pytest.approx(1)
-    assert found["effective_ranks"] == pytest.approx(3 * min(found["diversity_all"], 1))  # one has no rows
 
 
 def test_several_steps_are_ratios_of_sums() -> None:
@@ -84,7 +83,7 @@ def test_the_only_rank_has_no_others() -> None:
 def test_a_gradient_of_zero_leaves_ratios_undefined() -> None:
     found = epoch_metrics.contribution(gather([([1, 1], np.zeros((2, 8)))]), NAMES)
     assert found["share_all"] == found["cosine_all"] == found["norm_ratio_all"] == [None, None]
-    assert found["diversity_all"] is found["effective_ranks"] is None
+    assert found["diversity_all"] is None
 
 
 def test_noise_scale_is_unbiased_for_uneven_rows() -> None:

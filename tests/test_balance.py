@@ -66,6 +66,17 @@ def test_sorted_labels_are_skewed(ranks: int) -> None:
     assert found
     assert (found.code, found.severity, found.ranks) == ("skewed-labels", "warning", list(range(ranks)))
     assert min(found.evidence["label_distance"]) > 0.4
+    assert "--rows shuffle" in found.remedy
+
+
+def test_rows_dealt_in_turn_are_not_told_to_shuffle_as_they_do_already() -> None:
+    """One step an epoch leaves the rows in their order, so that labels in turn each go to one rank."""
+    labels = np.tile([0, 1], 100)
+    balance = of_labels(labels, [RowSampler(len(labels), 0, 0, "shuffle", 2).order(1, rank) for rank in range(2)])
+    found = skewed_labels({**balance, "of": "first epoch"})
+    assert found
+    assert "--rows" not in found.remedy
+    assert "shuffle the rows in the file" in found.remedy
 
 
 def test_the_skewed_rank_is_named() -> None:
@@ -116,14 +127,14 @@ def test_one_wild_row_is_no_skew() -> None:
 def findings(run: Path) -> list[str]:
     """Return the kinds and codes of the records before the first epoch, without what this machine's cores give."""
     start = [r for r in records(run) if r["seq"] < next(r["seq"] for r in records(run) if r["kind"] == "epoch")]
-    return [str(r.get("code", r["kind"])) for r in start if r.get("code") != "oversubscribed-threads"]
+    return [str(r.get("code", r["kind"])) for r in start if r.get("code") != "more-ranks-than-cores"]
 
 
 def test_skewed_labels_are_named_before_training(job: Job, tmp_path: Path) -> None:
     result = job(4, "--inject", "skew", "--epochs", "1", "--hidden", "4")
     assert result.code == 0, result.err
     assert [f for f in findings(tmp_path / "run") if f != "event"] == ["header", "balance", "skewed-labels"]
-    assert result.out.index("the labels of ranks 0-3 are not a random sample") < result.out.index("Epoch 1/1")
+    assert result.out.index("The labels of ranks 0-3 are not a random sample") < result.out.index("Epoch 1/1")
     balance = next(r for r in records(tmp_path / "run") if r["kind"] == "balance")
     assert balance["of"] == "shard"
     assert min(balance["label_distance"]) > 0.5

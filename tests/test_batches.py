@@ -1,11 +1,13 @@
 """Rows are dealt completely, once, and independently of the number of ranks."""
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from common.data.sampler import RowSampler
-from common.step_times import sampled_steps
+from common.step_times import n_samples, spread
 
 SIZES = st.integers(1, 9)
 
@@ -51,10 +53,12 @@ def test_order_changes_with_epoch_and_seed_only() -> None:
     assert rows[0] not in rows[1:3]
 
 
-@given(st.integers(1, 100_000))
-def test_sampled_steps_are_few_and_spread(n: int) -> None:
-    steps = sampled_steps(n)
-    assert 1 <= len(steps) <= 8
-    assert len(steps) <= max(1, n // 32)
+@given(st.integers(1, 100_000), st.floats(0, 2))
+def test_sampled_steps_are_as_many_as_allowed_and_spread(n: int, rate: float) -> None:
+    steps = spread(n, n_samples(n, rate))
+    assert len(steps) >= min(n, 8)
+    assert len(steps) in (min(n, 8), min(n, 1024), int(rate * n))
     assert steps == sorted(set(steps))
     assert steps[-1] < n
+    gaps = {b - a for a, b in pairwise(steps)}
+    assert not gaps or max(gaps) - min(gaps) <= 1

@@ -78,5 +78,5 @@ def test_findings_events_and_sweeps_are_limited_and_counted(tmp_path: Path, caps
     assert len(contents.sweeps) == ITEMS
     assert show(run) == 0
     said = capsys.readouterr().out
-    assert said.count("Verdict (info): odd") == FINDINGS
+    assert said.count("Note: odd") == FINDINGS
     assert "50 more verdicts are in the log" in said

@@ -127,21 +127,24 @@ def test_markdown_tables_hold_the_figures_and_no_name_is_markup(run: Path, tmp_p
     ]  # fmt: skip
     share = found["Contribution in epoch 100"][3]
     assert share[1] == f"{100 * log[-1]['share_all'][2]:.2f} %"
-    assert share[5] == f"{100 * log[-1]['share']['W1'][2]:.2f} %"
+    assert share[2:4] == ["5.0 to 45.0 %", "10.0 to 40.0 %"]
+    assert share[7] == f"{100 * log[-1]['share']['W1'][2]:.2f} %"
     assert found["Verdicts"][1] == ["warning", "straggler", "2, 3", " ".join(NASTY.split()), "look at it"]
 
 
 def test_markdown_of_many_ranks_and_parameters_is_cut_and_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_run(tmp_path / "wide", epochs=1, ranks=70, sizes=(4, 4, 4, 4, 4, 4))
+    unsure = ("end", {"status": "ok", "wall_s": 1.0, "epochs": 1, "best_epoch": None, "loss": 1.0, "metric": "accuracy",
+              "validation_loss": None, "validation_metric": None, "not_judged": {"straggler": "busy"}})  # fmt: skip
+    write_run(tmp_path / "wide", epochs=1, ranks=70, sizes=(4, 4, 4, 4, 4, 4), end="", more=[unsure])
     assert export(tmp_path / "wide", markdown=True) == 0
     text = capsys.readouterr().out
     found = tables(text)
     assert len(found["Ranks in epoch 1"]) == 1 + 64
     assert "The first 64 of 70 ranks." in text
     assert "The first 8 parameters, 2 more in the log." in text
-    assert "## Verdicts\n\nNone." in text
+    assert "## Verdicts\n\nNone.\n\nNot judged: straggler (busy)." in text
 
 
 def scalars(folder: Path) -> dict[str, list[Any]]:

@@ -19,7 +19,7 @@ from common.data.sources import SOURCES, Source
 from common.errors import ConfigError, DataError
 from ps.findings import detectors
 from ps.findings.detectors import Findings, before_training
-from ps.findings.verdict import Detector, TrainingStart, Verdict
+from ps.findings.verdict import Detector, NotJudged, TrainingStart, Verdict
 from ps.logfile import epoch_fields
 from ps.logfile.epoch_fields import EPOCH_FIELDS, EpochField
 from ps.logfile.reader import LogReader
@@ -79,12 +79,12 @@ def add_verdict() -> None:
 def test_a_verdict_is_a_class_and_a_line(tmp_path: Path) -> None:
     result = extended(2, "workers.run", add_verdict, "--epochs", "4", "--hidden", "4", cwd=tmp_path)
     assert result.code == 0, result.err
-    assert result.out.count("Verdict (warning): a second epoch was trained") == 1
+    assert result.out.count("Verdict (warning): A second epoch was trained") == 1
     (found,) = [r for r in records(tmp_path / "run") if r["kind"] == "verdict" and r["code"] == "second-epoch"]
     assert (found["ranks"], found["evidence"]) == ([0], {"loss": epochs(tmp_path / "run")[1]["loss"], "ranks": 2})
-    assert "a second epoch was trained" in check_readers(tmp_path)
+    assert "A second epoch was trained" in check_readers(tmp_path)
     assert "second epoch was trained" in (tmp_path / "report.html").read_text()
-    assert "a second epoch was trained" in read_with(tmp_path, "watch", "run")
+    assert "A second epoch was trained" in read_with(tmp_path, "watch", "run")
 
 
 def test_a_verdict_may_also_be_found_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,10 +99,12 @@ def test_a_verdict_may_also_be_found_before_training(monkeypatch: pytest.MonkeyP
     nothing: Any = None
     balance = dict.fromkeys(("label_z", "label_distance", "target_z", "target_distance")) | {"rows": [1]}
     start = TrainingStart(nothing, RunConfig(), nothing, np.empty(0))
-    assert [(v.code, v.evidence["of"]) for v in before_training(start, balance)] == [
+    assert [(v.code, v.evidence["of"]) for v in before_training(start, balance)[0]] == [
         ("between", "TrainingStart"),
         ("balance", "dict"),
     ]
+    monkeypatch.setitem(detectors.BETWEEN_RANKS, lambda facts: NotJudged("unsure", "too few rows"), ())
+    assert before_training(start, balance)[1] == {"unsure": "too few rows"}
 
 
 # a data source

@@ -290,7 +290,7 @@ def test_after_sigkill_all_whole_records_are_read(tmp_path: Path) -> None:
 def test_training_goes_on_when_the_disk_fills_up(tmp_path: Path) -> None:
     """A limit on the size of files stands for the disk: writes over it come back short, then fail."""
     run = tmp_path / "run"
-    limit = 12_000
+    limit = 20_000
 
     program = (  # the limit comes after MPI has made its own files
         "import resource, sys; from workers import run; from workers.launch.mpi import start_mpi; start_mpi()\n"

@@ -84,7 +84,23 @@ def test_findings_come_first_and_the_gravest_on_top(page: Callable[..., Page]) -
 
 
 def test_a_healthy_run_is_said_to_be(page: Callable[..., Page]) -> None:
-    assert "No verdict: none of the checks found anything to report." in page(ranks=2).text
+    made = page(ranks=2)
+    assert "No verdict: none of the checks found anything to report." in made.text
+    assert "Not judged" not in made.text
+
+
+def test_what_could_not_be_judged_is_no_pass(page: Callable[..., Page], tmp_path: Path) -> None:
+    reasons = {"straggler": "fewer than 5 epochs", "communication-bound": "busy", "noise-scale-exceeded": "busy"}
+    last = records(write_run(tmp_path / "own", ranks=2))[-1]
+    end = {key: value for key, value in last.items() if key not in ("kind", "seq", "t", "crc")}
+    end["not_judged"] = reasons
+    text = page(write_run(tmp_path / "busy", ranks=2, end="", more=[("end", end)])).text
+    assert "none of the checks" not in text
+    assert "No verdict. Not judged: straggler (fewer than 5 epochs); communication-bound, noise-scale-exceeded" in text
+    del end["not_judged"]  # a log of an earlier version
+    old = page(write_run(tmp_path / "old", ranks=2, end="", more=[("end", end)])).text
+    assert "No verdict." in old
+    assert "none of the checks" not in old
 
 
 def test_charts_hold_the_numbers_of_the_log(page: Callable[..., Page], tmp_path: Path) -> None:
@@ -95,11 +111,20 @@ def test_charts_hold_the_numbers_of_the_log(page: Callable[..., Page], tmp_path:
     assert training["y"] == pytest.approx([e["loss"] for e in log], rel=1e-3)
     assert validation["y"] == pytest.approx([e["validation_loss"] for e in log], rel=1e-3)
     share = made.chart("Share of the update by rank")
-    assert share["layout"]["barmode"] == "relative"
-    for number, key in enumerate(["", "W1", "b1", "W2", "b2"]):
+    chance = log[0]["chance_low"][0], log[0]["chance_high"][0]
+    half = (chance[1] - chance[0]) / 2 / np.sqrt([1, 2, 3, 4, 5])  # five epochs are less off than one
+    low, high, *lines = share["choices"][0]
+    assert low["y"] == pytest.approx(1 / 3 - half, rel=1e-3)
+    assert high["y"] == pytest.approx(1 / 3 + half, rel=1e-3)
+    for key, traces in zip(["", "W1", "b1", "W2", "b2"], (lines, *share["choices"][1:5]), strict=True):
         for rank in range(3):
             own = [(e["share"][key] if key else e["share_all"])[rank] for e in log]
-            assert share["choices"][number][rank]["y"] == pytest.approx(own, rel=1e-3)
+            assert traces[rank]["y"] == pytest.approx(np.cumsum(own) / np.arange(1, 6), rel=1e-3)
+    (single,) = [trace for trace in share["choices"][6] if trace["name"] == "of single epochs"]
+    assert single["y"] == pytest.approx([e["share_all"][1] for e in log], rel=1e-3)
+    ends = [trace["y"][-1] for trace in share["choices"][6] if "interval" in trace["name"]]
+    assert np.diff(ends) == pytest.approx([1.6 / 3 / np.sqrt(5)], rel=1e-3)
+    assert "Shares are measured on 1 of 20 steps." in made.text
     (heat,) = made.chart("Waiting for the last rank")["choices"][0]
     assert np.array(heat["z"]) == pytest.approx(np.array([e["wait_s"] for e in log]).T, rel=1e-3)
     split = {trace["name"]: trace["y"] for trace in made.chart("Time by rank")["choices"][0]}
@@ -107,8 +132,10 @@ def test_charts_hold_the_numbers_of_the_log(page: Callable[..., Page], tmp_path:
     compute = np.mean([e["compute_s"] for e in log], axis=0)
     assert split["compute"] == pytest.approx([compute.mean(), *compute], rel=1e-3)
     assert re.search(r"Longest computed rank 1, 0\.\d+ s an epoch, (1\.9|2\.0)\d times the median", made.text)
-    low = min(range(3), key=lambda r: log[0]["share_all"][r])
-    assert f"In epoch 1 the smallest share of the update was rank {low}'s" in made.text
+    means = np.mean([e["share_all"] for e in log], axis=0)
+    assert f"rank {means.argmin()} had the smallest mean share, {100 * means.min():.2f} %" in made.text
+    ratios = log[0]["norm_ratio_all"]
+    assert f"In epoch 1 the smallest norm ratio was rank {ratios.index(min(ratios))}'s" in made.text
 
 
 def test_summing_slices_is_shown_beside_computing(page: Callable[..., Page], tmp_path: Path) -> None:
@@ -236,7 +263,13 @@ def test_the_reference_experiment_shows_its_three_faults(
 ) -> None:
     assert job(4, "--config", CONFIG).code == 0
     made = page(tmp_path / "run")
-    for text in ("Replicas differ from the start", "other true weights", "rank 0's rows alone", "110.98 %", "-19."):
+    for text in (
+        "Replicas differ from the start",
+        "do not follow one linear relation",
+        "The loss on rank 0's rows alone",
+        "110.98 %",
+        "-19.",
+    ):
         assert text in made.text
 
 

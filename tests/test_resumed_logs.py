@@ -335,7 +335,7 @@ def test_exports_hold_each_epoch_once(grown: Path, tmp_path: Path, capsys: Print
     assert "Ranks in epoch 8" in text
     outputs.save_tables(tmp_path, grown / LOG_NAME)
     assert len((tmp_path / "sync_times.txt").read_text().splitlines()) == 1 + 8
-    assert len((tmp_path / "contributions.txt").read_text().splitlines()) == sum(WORLDS)
+    assert len((tmp_path / "contributions.txt").read_text().splitlines()) == 1 + sum(WORLDS)
 
 
 def test_tensorboard_has_each_epoch_once(grown: Path, tmp_path: Path) -> None:

@@ -308,8 +308,9 @@ def test_text_files(batch: SharedStart) -> None:
     assert [line.split(",")[0] for line in sync[1:]] == ["1", "2"]
     contributions = (run / "contributions.txt").read_text().splitlines()
     first = epochs(run)[0]["norm_ratio"]
-    assert contributions[0] == "Epoch 1, Process 0: " + ", ".join(f"{n} = {100 * v[0]:.2f}%" for n, v in first.items())
-    assert len(contributions) == 6
+    assert contributions[0].startswith("# Contribution here is the norm ratio")
+    assert contributions[1] == "Epoch 1, Process 0: " + ", ".join(f"{n} = {100 * v[0]:.2f}%" for n, v in first.items())
+    assert len(contributions) == 7
 
 
 @pytest.mark.skipif(not hasattr(os, "symlink"), reason="no symbolic links here")

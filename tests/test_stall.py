@@ -1,6 +1,7 @@
 """A rank hangs: the right one is named, and the job goes on or ends; nobody is blamed for being slow."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,10 +12,10 @@ import pytest
 
 from common.rank_status import COMPUTE, ENDED, EXCHANGE, INPUT, N_PHASES, STOPPED, StatusRow
 from tests.ranks import MPIRUN, PROGRAMS, environment, finish, popen, records
-from tests.watched import events, processes, run_job, wait_until
+from tests.watched import SHORT, events, processes, run_job, wait_until
 from workers.checkpoint import checkpoint_file
 from workers.watchdog.rank_process import LOOK_S
-from workers.watchdog.stall import OUTSIDE_FACTOR, describe_stall, find_stall
+from workers.watchdog.stall import OUTSIDE_FACTOR, describe_hang, describe_stall, find_stall, who_hangs
 
 HOST = os.uname().nodename
 HOSTS = ["a", "a", "b", "b"]
@@ -115,6 +116,59 @@ def test_a_stall_in_words(rows: list[StatusRow], text: str) -> None:
     stall = find_stall(rows, 60)
     assert stall is not None
     assert describe_stall(stall, rows, HOSTS) == text
+
+
+ALLREDUCE = """Stack (most recent call first):
+  File "/site/ps/sync/allreduce.py", line 20 in sum
+  File "/site/ps/sync/replicated.py", line 102 in step
+  File "/site/workers/training/loop.py", line 90 in run_epoch"""
+OWN_MODEL = """Stack (most recent call first):
+  File "/home/me/my model.py", line 8 in predict
+  File "/site/ps/sync/replicated.py", line 121 in step"""
+NOT_PYTHON = "Stack (most recent call first):\n  <no Python frame>"
+
+
+@pytest.mark.parametrize(
+    ("stacks", "hangs"),
+    [([ALLREDUCE, OWN_MODEL, ALLREDUCE], {1: "my model.py, line 8, predict"}),
+     ([ALLREDUCE, OWN_MODEL, OWN_MODEL], dict.fromkeys((1, 2), "my model.py, line 8, predict")),
+     ([ALLREDUCE] * 3, {}), ([OWN_MODEL] * 3, {}), ([ALLREDUCE, "", NOT_PYTHON], {}), ([], {})],
+)  # fmt: skip
+def test_who_hangs_is_seen_in_the_stacks(stacks: list[str], hangs: dict[int, str]) -> None:
+    assert who_hangs(dict(enumerate(stacks))) == hangs
+
+
+def test_a_hang_in_words() -> None:
+    stall = find_stall([W] * 4, 60)
+    assert stall is not None
+    assert describe_hang(stall, HOSTS, {1: "my model.py, line 8, predict"}) == (
+        "rank 1 on a hangs in my model.py, line 8, predict; the other ranks wait for it at step 117 of "
+        "epoch 3, for 60 s"
+    )
+
+
+def test_a_rank_that_hangs_within_the_exchange_is_named_by_its_stack(tmp_path: Path, mpi: str) -> None:
+    """All ranks say that they are at the exchange; only what they do there tells them apart."""
+    result = run_job(tmp_path, 3, "faulty.py", "stuck", 1, 3, 5, *QUICK, "--mode", "allreduce")
+    assert result.code in ERROR_CODES[mpi], result
+    words = (
+        rf"rank 1 on {re.escape(HOST)} hangs in faulty\.py, line \d+, stuck; the other ranks wait for it at step 5 of"
+    )
+    assert len(re.findall(words, result.err)) == 2, result.err
+    assert "wait for each other" not in result.err
+    (stall,), (abort,) = events(tmp_path, "stall"), events(tmp_path, "abort")
+    assert (stall["ranks"], stall["hosts"], abort["ranks"]) == ([1], [HOST], [1])
+    assert list(stall["stacks"]) == ["1"]
+
+
+def test_an_injected_hang_is_named(tmp_path: Path, mpi: str) -> None:
+    fault = ("--inject", "hang:rank=1,step=45")
+    command = [MPIRUN, "-np", "3", sys.executable, "-m", "workers.run", *SHORT, *QUICK, *fault]
+    result = finish(popen(command, cwd=tmp_path, env=environment()))
+    assert result.code in ERROR_CODES[mpi], result
+    assert f"rank 1 on {HOST} has not arrived at step 5 of epoch 3, last phase: compute" in result.err
+    assert "wait for each other" not in result.err
+    assert [stall["ranks"] for stall in events(tmp_path, "stall")] == [[1]]
 
 
 @pytest.mark.parametrize(("rank", "more"), [(0, ()), (3, ("--ranks-per-node", "2"))])

@@ -1,9 +1,16 @@
 """Wait and transfer blame the right rank."""
 
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from ps.metrics import preemption
+from ps.metrics.preemption import Preemption
 from tests.ranks import PROGRAMS, epochs, mpirun, program
 from workers.launch.blas_threads import share_cores
 
@@ -18,9 +25,44 @@ def test_a_slow_rank_makes_the_others_wait(tmp_path: Path) -> None:
     assert result.code == 0, result.err
     epoch = epochs(tmp_path / "run")[1]
     wait, compute = np.array(epoch["wait_s"]), np.array(epoch["compute_s"])
-    slowed = epoch["steps"] - len(epoch["sampled_steps"])  # these go another way through the model
+    slowed = epoch["steps"]
     assert compute[2] > 0.02 * slowed > 2 * compute[:2].max()
     assert wait[:2].min() > 0.015 * slowed > 5 * wait[2]
+
+
+SPIN = "import time; end = time.monotonic() + 3\nwhile time.monotonic() < end: pass"
+
+
+def test_time_in_a_cores_queue_is_counted() -> None:
+    """Two busy processes on one core have half of it each."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    other = subprocess.Popen([sys.executable, "-c", SPIN])
+    try:
+        time.sleep(0.3)  # it has started
+        before, start = Preemption.now(), time.monotonic()
+        while time.monotonic() < start + 0.5:
+            pass
+        shared = Preemption.now() - before
+    finally:
+        other.kill()
+        other.wait()
+        os.sched_setaffinity(0, cores)
+    assert 0.1 < shared.seconds < 0.6
+    assert shared.times > 0
+
+
+def test_without_the_systems_count_it_is_the_time_that_is_not_spent_on_a_core(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for content in (None, b"", b"1 x 3"):
+        if content is not None:
+            (tmp_path / "schedstat").write_bytes(content)
+        monkeypatch.setattr(preemption, "QUEUE", tmp_path / "schedstat")
+        before = Preemption.now()
+        time.sleep(0.2)
+        assert 0.15 < (Preemption.now() - before).seconds < 2
+    assert (Preemption(3, 1.0) - Preemption(1, 2.0)) == Preemption(2, 0.0)
 
 
 def test_cores_are_shared_without_oversubscription() -> None:

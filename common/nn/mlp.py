@@ -1,5 +1,6 @@
 """The multilayer perceptron, of which linear, softmax and logistic regression are cases with one layer."""
 
+import copy
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -100,6 +101,12 @@ class Backprop:
         self.out = np.empty((model.sizes[-1], n_rows), flat.dtype)
         self.out_t = self.out.T
         self.loss_step = model.loss.gradient(self.out)
+
+    def with_outputs(self, outputs: list[Array | None]) -> "Backprop":
+        """Return one that uses the same memory, but writes the gradients elsewhere, or leaves some out."""
+        other = copy.copy(self)
+        other.outputs = outputs
+        return other
 
     def loss_grad(self, batch: Batch, scale: float, ready: Ready | None) -> float:
         """Write ``scale`` times the gradient of the sum of the rows' losses; return that sum, unscaled.

@@ -22,6 +22,8 @@ from ps.logfile.records import FORMAT, VERSION, Record
 from ps.logfile.writer import RetryQueue, RunLog
 from ps.metrics.epoch_metrics import NoiseScale
 from ps.metrics.epoch_record import epoch_record, step_fields
+from ps.metrics.sampling_budget import SamplingBudget
+from ps.text.contributions import NORM_RATIO
 from ps.text.formatting import epoch_line, percent, verdict_line
 from ps.text.terminal import say, warn
 
@@ -91,10 +93,13 @@ class Coordinator:
         self.names = list(facts["model"]["parameters"])
         self.gradient_bytes = facts["model"]["n_parameters"] * np.dtype(config.dtype).itemsize
         self.noise = NoiseScale()
+        self.sampling = SamplingBudget()
         self.started = time.perf_counter()
         self.findings = Findings({"config": config.as_dict(), **facts})
         self.epochs = 0
         self.sync_lines: list[str] = []
+        self.said_which = False
+        """Whether the first of the verbose lines has been explained."""
         self.best_loss = math.inf
         self.best_epoch = 0
         self.last: Record = {}
@@ -130,7 +135,9 @@ class Coordinator:
 
     def rebind(self, facts: dict[str, Any]) -> None:
         """Coordinate other ranks from here on, which have new numbers. Raises LogError."""
+        unjudged = self.findings.unjudged
         self.facts, self.findings = facts, Findings({"config": self.config.as_dict(), **facts})
+        self.findings.unjudged.update(unjudged)
         self.findings.recall(self.log.path)
 
     def checkpoint_failed(self, reason: str) -> None:
@@ -153,12 +160,15 @@ class Coordinator:
         self.queue.append("verdict", **fields)
         say(verdict_line(fields))
 
-    def epoch(self, table: Array, facts: dict[str, Any], begin_s: float) -> dict[str, bool]:
+    def epoch(self, table: Array, facts: dict[str, Any], begin_s: float) -> dict[str, bool | float]:
         """Write and print an epoch from all ranks' rows; return whether to stop and whether it is the best so far.
 
-        ``facts``: what is the same on all ranks (epoch, steps, learning rate, sampled steps). ``begin_s``: when the
-        epoch's first step began, on rank 0's clock.
+        Also how many samples a step the next epochs take (``sample_rate``).
+        ``facts``: what is the same on all ranks (epoch, steps, learning rate, sampled steps, and ``traced_steps``,
+        those of them with timestamps). ``begin_s``: when the epoch's first step began, on rank 0's clock.
         """
+        facts = dict(facts)
+        traced = facts.pop("traced_steps")
         epoch, n_validation = facts["epoch"], self.facts["data"]["rows"]["validation"]
         self._check_finite(epoch, table)
         diverged = self.config.init == "broadcast" and len(set(table["fingerprint"].tolist())) > 1
@@ -175,11 +185,12 @@ class Coordinator:
             record["validation_loss"] = float(losses / n_validation)
             record["validation_metric"] = self.metric.of("validation", float(score), n_validation)
         self.queue.append("epoch", **record)
-        self.queue.append("steps", **step_fields(table, epoch, facts["sampled_steps"], begin_s, self.started))
+        self.queue.append("steps", **step_fields(table, epoch, traced, begin_s, self.started))
         self._print(record)
         for verdict in self.findings.add(record):
             self.verdict(verdict)
-        return {**self.judge(record), "diverged": diverged}
+        rate = self.sampling.rate(record)
+        return {**self.judge(record), "diverged": diverged, "sample_rate": rate}
 
     def judge(self, record: Record, *, reported: bool = False) -> dict[str, bool]:
         """Count an epoch by its record; return whether to stop and whether it is the best so far.
@@ -208,6 +219,9 @@ class Coordinator:
         fields = ("sync_s", "wait_s", "transfer_s", "compute_s", "input_s")
         sync, wait, transfer, compute, copy = (fmean(record[field]) for field in fields)
         if self.config.verbose:
+            if not self.said_which:
+                say(NORM_RATIO)
+                self.said_which = True
             for rank in range(len(record["rows"])):
                 head = f"Process {rank}, Epoch {epoch}: "
                 means = (f"grad_{n} mean = {record['gradient_mean'][n][rank]:.4f}" for n in self.names)
@@ -255,6 +269,7 @@ class Coordinator:
             validation_loss=self.last.get("validation_loss"),
             validation_metric=self.last.get("validation_metric"),
             metric=self.metric.name,
+            not_judged=self.findings.not_judged(),
             **facts,
         )
 

@@ -12,6 +12,7 @@ from common.flat import Array, Flat, fingerprint
 from common.run_files import LOG_NAME
 from ps.coordinator.coordinator import Coordinator, contributions
 from ps.logfile.deduplicated import DeduplicatedReader
+from ps.text.contributions import NORM_RATIO
 from ps.text.terminal import say, warn
 
 TEXT_PARAMETERS = 1_000_000
@@ -37,7 +38,7 @@ def save_model(
 def save_tables(folder: Path, log: Path) -> None:
     """Write ``sync_times.txt`` and ``contributions.txt`` from the log, whose numbers they thus are; each epoch once."""
     sync = ["Epoch, Sync Time (s)"]
-    shares = []
+    shares = [f"# {NORM_RATIO}"]
     for record in DeduplicatedReader(log).records():
         if record["kind"] != "epoch":
             continue

@@ -8,6 +8,7 @@ from typing import Any
 from ps.findings.communication_bound import CommunicationBound
 from ps.findings.local_loss_misleads import LocalLossMisleads
 from ps.findings.loss_stalled import LossStalled
+from ps.findings.more_ranks_than_cores import more_ranks_than_cores
 from ps.findings.noise_scale_exceeded import NoiseScaleExceeded
 from ps.findings.oversubscribed_threads import oversubscribed_threads
 from ps.findings.pulls_against import PullsAgainst
@@ -17,12 +18,12 @@ from ps.findings.skewed_labels import skewed_labels
 from ps.findings.skewed_targets import skewed_targets
 from ps.findings.straggler import Straggler
 from ps.findings.targets_differ import targets_differ
-from ps.findings.verdict import Detector, TrainingStart, Verdict
+from ps.findings.verdict import Detector, NotJudged, TrainingStart, Verdict
 from ps.logfile.reader import LogReader
 from ps.logfile.records import Record
 
 # In each table: what looks for a verdict, and the codes of those after which it would say nothing new.
-BETWEEN_RANKS: dict[Callable[[TrainingStart], Verdict | None], Sequence[str]] = {
+BETWEEN_RANKS: dict[Callable[[TrainingStart], Verdict | NotJudged | None], Sequence[str]] = {
     replicas_differ: (),
     targets_differ: (),
 }
@@ -34,6 +35,7 @@ FROM_BALANCE: dict[Callable[[Record], Verdict | None], Sequence[str]] = {
 """Before training, from the record ``balance``."""
 FROM_HEADER: dict[Callable[[Record], Verdict | None], Sequence[str]] = {
     oversubscribed_threads: (),
+    more_ranks_than_cores: (),
     shared_core: (),
 }
 OVER_EPOCHS: dict[type[Detector], Sequence[str]] = {
@@ -46,25 +48,33 @@ OVER_EPOCHS: dict[type[Detector], Sequence[str]] = {
     LocalLossMisleads: (),
 }
 MOST_RANKS = 10_000_000
+WHERE_ROWS_DIFFER = "the ranks hold different rows"
+"""Why a check is not made after the findings that exclude it."""
 Reported = set[tuple[str, tuple[int, ...]]]
 """Codes and ranks of the verdicts that have been reported."""
 
 
-def _new(found: Iterable[tuple[Verdict | None, Sequence[str]]], reported: Reported) -> list[Verdict]:
+def _new(found: Iterable[tuple[Verdict | NotJudged | None, Sequence[str]]], reported: Reported) -> list[Verdict]:
     """Return the verdicts that are worth reporting after those in ``reported``, and add them to it."""
     new = []
     for verdict, unless in found:
         codes = {code for code, _ in reported}
-        if verdict and codes.isdisjoint(unless) and (key := (verdict.code, tuple(verdict.ranks))) not in reported:
+        if not isinstance(verdict, Verdict) or not codes.isdisjoint(unless):
+            continue
+        if (key := (verdict.code, tuple(verdict.ranks))) not in reported:
             reported.add(key)
             new.append(verdict)
     return new
 
 
-def before_training(start: TrainingStart, balance: Record) -> list[Verdict]:
-    """Return what is wrong with what the ranks start from. Collective; the same on every rank."""
-    between = ((look(start), unless) for look, unless in BETWEEN_RANKS.items())
-    return _new(chain(between, ((look(balance), unless) for look, unless in FROM_BALANCE.items())), set())
+def before_training(start: TrainingStart, balance: Record) -> tuple[list[Verdict], dict[str, str]]:
+    """Return what is wrong with what the ranks start from, and what could not be judged: codes with the reason.
+
+    Collective; the same on every rank.
+    """
+    between = [(look(start), unless) for look, unless in BETWEEN_RANKS.items()]
+    unjudged = {found.code: found.reason for found, _ in between if isinstance(found, NotJudged)}
+    return _new(chain(between, ((look(balance), unless) for look, unless in FROM_BALANCE.items())), set()), unjudged
 
 
 class Findings:
@@ -78,10 +88,14 @@ class Findings:
         self.header = header
         self.detectors = {detector(header): unless for detector, unless in OVER_EPOCHS.items()}
         self.reported: Reported = set()
+        self.unjudged: dict[str, str] = {}
+        """Of the checks before training, those that could not judge, and why."""
 
     def note(self, code: str, ranks: list[int]) -> None:
         """Remember a finding that somebody else has made, or that the log has already."""
         self.reported.add((code, tuple(ranks)))
+        for detector in self.detectors:
+            detector.note(code)
 
     def recall(self, log: Path) -> None:
         """Remember what the log already reports. Raises LogError.
@@ -114,6 +128,14 @@ class Findings:
     def add(self, epoch: Record) -> list[Verdict]:
         """Return what is certain since this epoch."""
         return _new(((one.add(epoch), unless) for one, unless in self.detectors.items()), self.reported)
+
+    def not_judged(self) -> dict[str, str]:
+        """Return the codes of checks that found nothing because they could not judge, and why."""
+        codes = {code for code, _ in self.reported}
+        reasons = dict(self.unjudged)
+        for detector, unless in self.detectors.items():
+            reasons[detector.code] = WHERE_ROWS_DIFFER if not codes.isdisjoint(unless) else detector.not_judged()
+        return {code: reason for code, reason in reasons.items() if code and reason and code not in codes}
 
     def finish(self) -> list[Verdict]:
         """Return what is certain once the run has ended."""

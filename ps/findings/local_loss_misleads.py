@@ -13,6 +13,8 @@ class LocalLossMisleads(Detector):
     Only where rank 0 has the same rows in every epoch.
     """
 
+    code = "local-loss-misleads"
+
     def __init__(self, header: Record) -> None:
         super().__init__(header)
         self.comparable = header["config"].get("rows") == "shard"
@@ -27,9 +29,13 @@ class LocalLossMisleads(Detector):
         self.ends[1:] = [(epoch["loss"], local)]
         return None
 
+    def not_judged(self) -> str:
+        """See Detector. Only fixed rows have a trend of their own."""
+        return "fewer than 2 epochs" if self.comparable and len(self.ends) < 2 and self.n_ranks > 1 else ""
+
     def finish(self) -> Verdict | None:
         """See Detector."""
-        if not self.comparable or not self.ends:
+        if not self.comparable or len(self.ends) < 2:
             return None
         (loss, local), (end_loss, end_local) = self.ends[0], self.ends[-1]
         change, local_change = end_loss - loss, end_local - local
@@ -38,10 +44,10 @@ class LocalLossMisleads(Detector):
             return None
         ways = ("falls", "rises")
         return Verdict(
-            code="local-loss-misleads",
+            code=self.code,
             ranks=[0],
-            text=f"the loss of rank 0's rows alone {ways[local_change > 0]} from {local:.4g} to {end_local:.4g} while "
-            f"the loss over all ranks {ways[change > 0]} from {loss:.4g} to {end_loss:.4g}; a program that prints rank "
+            text=f"the loss on rank 0's rows alone {ways[local_change > 0]} from {local:.4g} to {end_local:.4g} while "
+            f"the loss over all ranks {ways[change > 0]} from {loss:.4g} to {end_loss:.4g}: a program that prints rank "
             "0's loss shows the wrong trend",
             remedy="read the loss over all ranks (field loss), not that of one rank",
             evidence={"loss": [loss, end_loss], "rank_0_loss": [local, end_local]},

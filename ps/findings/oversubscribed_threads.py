@@ -6,25 +6,24 @@ from ps.logfile.records import Record
 
 
 def oversubscribed_threads(header: Record) -> Verdict | None:
-    """Compare the threads of each host's ranks with the cores they may use."""
-    found = [host for host in hosts(header) if host.oversubscribed]
+    """Compare the threads of each host's ranks with the cores they may use; ``more_ranks_than_cores`` has the ranks."""
+    found = [host for host in hosts(header) if host.oversubscribed and max(host.threads) > 1]
     if not found:
         return None
     first = found[0]
     n, cores = len(first.ranks), len(first.cores)
+    set_by = header["threads"]["set_by"]
+    variable = "OMP_NUM_THREADS" if set_by == "rankwise" else set_by
     if n > cores:
-        remedy = f"start at most {cores} rank{'s' * (cores > 1)} on {first.name}, with one BLAS thread each, "
-        remedy += "or let them use more cores if it has more (mpirun -bind-to none, no taskset)"
+        remedy = f"set {variable} to 1, and for speed start at most {cores} rank{'s' * (cores > 1)} on {first.name}"
     else:
-        set_by = header["threads"]["set_by"]
-        variable = "OMP_NUM_THREADS" if set_by == "rankwise" else set_by
         remedy = f"unset {variable}, so that rankwise shares out the cores, or set it to at most {cores // n}"
     listed = [{"host": h.name, "ranks": h.ranks, "threads": sum(h.threads), "cores": len(h.cores)} for h in found]
     return Verdict(
         code="oversubscribed-threads",
         ranks=sorted(rank for host in found for rank in host.ranks),
-        text=f"{first_hosts([_count(host) for host in found])}: they take turns on the cores, so while one computes "
-        "others stand still",
+        text=f"more BLAS threads than cores: {first_hosts([_count(host) for host in found])}; threads that wait for a "
+        "core slow the others down",
         remedy=remedy,
         evidence={"hosts": listed},
     )

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ps.findings.verdict import TrainingStart, Verdict
+from ps.findings.verdict import TrainingStart, Verdict, named
 
 
 def replicas_differ(start: TrainingStart) -> Verdict | None:
@@ -21,9 +21,8 @@ def replicas_differ(start: TrainingStart) -> Verdict | None:
         code="replicas-differ",
         severity="error",
         ranks=odd,
-        text=f"replicas differ from the start: the initial parameters were not broadcast; those of rank "
-        f"{', '.join(map(str, odd))} are up to {largest.max():.3g} away from rank 0's, and equal updates never "
-        "close the gap",
-        remedy='start with init = "broadcast"',
+        text=f"replicas differ from the start: the initial parameters were not broadcast. Those of {named(odd)} are up "
+        f"to {largest.max():.3g} away from rank 0's, and equal updates never close the gap",
+        remedy="start with --init broadcast",
         evidence={"max_abs_difference": largest.tolist()},
     )

@@ -34,6 +34,8 @@ def skewed(balance: Record, of: str, min_z: float, min_distance: float, text: st
         code=code,
         ranks=ranks,
         text=f"the {of}s of {named(ranks)} are not a random sample of all: {shown}",
-        remedy="shuffle the rows (--rows shuffle), or their order in the file before they are cut into shards",
+        remedy="shuffle the rows (--rows shuffle), or their order in the file before they are cut into shards"
+        if balance.get("of") != "first epoch"
+        else "shuffle the rows in the file: one step an epoch deals them in their order, in turn to each rank",
         evidence={key: [balance[key][rank] for rank in ranks] for key in ("rows", f"{of}_distance", f"{of}_z")},
     )

@@ -9,7 +9,7 @@ from common.flat import Array
 from ps.findings.verdict import Detector, Verdict, named
 from ps.logfile.header import host_names, hosts
 from ps.logfile.records import Record
-from ps.metrics.epoch_metrics import useful_s
+from ps.metrics.epoch_metrics import RUN_TIME, useful_s
 
 EPOCHS, ENOUGH, ENOUGH_IF_CLEAR = 5, 4, 3
 """Reported where it is so in so many of the last epochs."""
@@ -25,6 +25,10 @@ MIN_EXCESS_S = 0.05
 """Seconds that one epoch must be longer to count by itself: a few turns of other processes do not add up to it."""
 MIN_EXCESS_OF_SHORTEST_S = 0.002
 """The same of the shortest of several epochs, which such turns hardly touch."""
+WAITED = 0.5
+"""Of the excess, what the others must have waited: who is slow and holds up nobody was only measured to be slow."""
+LOST = 0.05
+"""Of the others' time, what they must have lost by waiting."""
 LEAST_SPREAD = 0.05
 """Of the median: ranks that are equal to the microsecond must not make every other one an outlier."""
 
@@ -64,11 +68,16 @@ def outliers(busy_s: Array, rows: Array, own_s: Array, least: Array, least_s: fl
 
 @dataclass(frozen=True, slots=True)
 class EpochTimes:
-    """An epoch: seconds of work and of waiting, and rows, (ranks,) each; the slowdown of ranks that stand out."""
+    """An epoch, (ranks,) each: seconds of work, of waiting, of the steps and in a core's queue (None if unknown); rows.
+
+    ``slow``: the slowdown of ranks that stand out.
+    """
 
     epoch: int
     busy_s: Array
     wait_s: Array
+    run_s: Array
+    queued_s: Array | None
     rows: Array
     slow: dict[int, float]
 
@@ -80,26 +89,33 @@ class Straggler(Detector):
     others' median, since z alone calls a rank an outlier that is 2 % slower among equals, and by 50 ms, since in short
     epochs a process that gets a core for a while makes any rank look slow. A smaller difference is looked for in the
     last 10 epochs (5 or more in a shorter run): other processes only ever add time, so the shortest time of a rank that
-    is slow in all of them is longer than what the others take in a quarter of theirs. tests/test_verdicts.py has how
-    seldom equal ranks have a straggler.
+    is slow in all of them is longer than what the others take in a quarter of theirs. And the others must have waited
+    for it: at least half its excess, and 5 % of their time. tests/test_verdicts.py has how seldom equal ranks have a
+    straggler.
     """
+
+    code = "straggler"
 
     def __init__(self, header: Record) -> None:
         super().__init__(header)
-        self.host_of = host_names(header)
+        self.host_of, self.hosts = host_names(header), hosts(header)
         self.least = np.full(self.n_ranks, MIN_SLOWDOWN)
         self.least_alone = self.least.copy()
-        for machine in hosts(header):
+        for machine in self.hosts:
             if machine.oversubscribed:
                 self.least_alone[machine.ranks] = MIN_SLOWDOWN_CROWDED
         self.recent: deque[EpochTimes] = deque(maxlen=LONG)
         self.reported: set[int] = set()
+        self.unclear: set[int] = set()
+        """Ranks that stood out lately, but for which nobody waited."""
 
     def add(self, epoch: Record) -> Verdict | None:
         """See Detector."""
         busy, wait, rows = useful_s(epoch), np.array(epoch["wait_s"]), np.array(epoch["rows"], np.float64)
         slow = outliers(busy, rows, busy, self.least_alone, MIN_EXCESS_S)
-        self.recent.append(EpochTimes(epoch["epoch"], busy, wait, rows, slow))
+        run = np.sum([epoch[name] for name in RUN_TIME], axis=0)
+        queued_s = np.array(epoch["preempted_s"]) if "preempted_s" in epoch else None
+        self.recent.append(EpochTimes(epoch["epoch"], busy, wait, run, queued_s, rows, slow))
         last = list(self.recent)[-EPOCHS:]
         n_slow = Counter(rank for times in last for rank in times.slow)
         n_clear = Counter(r for times in last for r, by in times.slow.items() if by >= CLEAR * self.least_alone[r])
@@ -116,32 +132,64 @@ class Straggler(Detector):
         found = outliers(short, self.recent[-1].rows, shortest, self.least, MIN_EXCESS_OF_SHORTEST_S)
         return self._verdict(set(found), list(self.recent))
 
+    def not_judged(self) -> str:
+        """See Detector."""
+        if self.n_ranks < 2:
+            return ""
+        if len(self.recent) < EPOCHS:
+            return f"fewer than {EPOCHS} epochs"
+        if self.unclear - self.reported:
+            return f"the cores were busy: {named(sorted(self.unclear))} computed longer, but the others hardly waited"
+        if max(np.median(times.busy_s) for times in self.recent) < MIN_EXCESS_OF_SHORTEST_S:
+            return "epochs too short: even a rank twice as slow would not stand out"
+        return ""
+
     def _verdict(self, found: set[int], over: list[EpochTimes]) -> Verdict | None:
-        """Report those of these ranks that have not been, with medians over these epochs."""
-        facts = {}
+        """Report those of these ranks that have not been, with medians over these epochs, if the others waited."""
+        facts, waits = {}, np.mean([times.wait_s for times in over], axis=0)
+        rest = np.delete(waits, list(found | self.reported)) if found else waits
+        others = float(rest.mean()) if len(rest) else 0.0
+        enough = LOST * float(np.mean([times.run_s for times in over]))
+        self.unclear = set()
         for rank in sorted(found - self.reported):
             each = [slowness(times.busy_s, times.rows, rank, float(times.busy_s[rank])) for times in over]
-            z, slowdown, _ = np.median(each, axis=0).tolist()
-            if slowdown >= self.least[rank]:
+            z, slowdown, excess = np.median(each, axis=0).tolist()
+            if slowdown < self.least[rank]:
+                continue
+            if others >= max(WAITED * excess, enough):
                 facts[rank] = z, slowdown
+            else:
+                self.unclear.add(rank)
         if not facts:
             return None
         self.reported.update(facts)
         ranks, (zs, slowdowns) = list(facts), map(list, zip(*facts.values(), strict=True))
-        waits = np.mean([times.wait_s for times in over], axis=0)
-        rest = np.delete(waits, ranks)
-        own, others = float(waits[ranks].mean()), float(rest.mean()) if len(rest) else 0.0
+        own = float(waits[ranks].mean())
         of_ranks, many = [self.host_of.get(rank) for rank in ranks], len(ranks) > 1
         places = ", ".join(sorted({host or "an unknown host" for host in of_ranks}))
         first, last = over[0].epoch, over[-1].epoch
+        evidence = {"hosts": of_ranks, "epochs": [first, last], "z": zs, "slowdown": slowdowns,
+                    "wait_s": waits[ranks].tolist(), "others_wait_s": others}  # fmt: skip
+        queued_s = [times.queued_s for times in over if times.queued_s is not None]
+        if queued_s:
+            evidence["queued_s"] = np.mean(queued_s, axis=0)[ranks].tolist()
         return Verdict(
-            code="straggler",
+            code=self.code,
             ranks=ranks,
             text=f"{named(ranks)} on {places} compute{'s' * (not many)} {'at least ' * many}"
             f"{min(slowdowns):.3g} times as long as the other ranks in epochs {first} to {last} (medians; robust z "
             f"{min(zs):.3g}); the others wait {others:.3g} s an epoch for the last rank, {named(ranks)} {own:.3g} s",
-            remedy="look for other load, throttling or slow memory on that host and leave it out, or start all ranks "
-            "on hosts that are alike",
-            evidence={"hosts": of_ranks, "epochs": [first, last], "z": zs, "slowdown": slowdowns,
-                      "wait_s": waits[ranks].tolist(), "others_wait_s": others},
-        )  # fmt: skip
+            remedy=self._remedy(ranks),
+            evidence=evidence,
+        )
+
+    def _remedy(self, ranks: list[int]) -> str:
+        """Return what can be done: a host is left out only if there are others and all its ranks are slow."""
+        slow = [host for host in self.hosts if not set(ranks).isdisjoint(host.ranks)]
+        names = ", ".join(host.name for host in slow[:3]) + ", ..." * (len(slow) > 3)
+        if len(slow) < len(self.hosts) and all(set(host.ranks) <= set(ranks) for host in slow):
+            return f"look for other load, throttling or slow memory on {names}, or leave {names} out"
+        crowded = next((host for host in slow if host.oversubscribed), None)
+        if crowded:
+            return f"start fewer ranks on {crowded.name}, {len(crowded.cores)} at most, or look for other load there"
+        return f"look for other load on {names} (top), and give every rank a core of its own (mpirun -bind-to core)"

@@ -7,7 +7,7 @@ import numpy as np
 
 from common.data.sampler import shard
 from common.flat import Array
-from ps.findings.verdict import TrainingStart, Verdict
+from ps.findings.verdict import NotJudged, TrainingStart, Verdict
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -25,7 +25,10 @@ CHANCE = 1.0
 """Deviations of the root of a chi-square (Fisher 1922); beyond them, ranks' features differ by more than chance."""
 
 
-def targets_differ(start: TrainingStart) -> Verdict | None:
+CODE = "targets-differ"
+
+
+def targets_differ(start: TrainingStart) -> Verdict | NotJudged | None:
     """Compare the ranks' fixed rows, if a linear model is trained on them. Collective; the same on every rank."""
     comm, config, data = start.comm, start.config, start.data
     if config.rows != "shard" or config.model != "linear":
@@ -34,7 +37,7 @@ def targets_differ(start: TrainingStart) -> Verdict | None:
     return chow_test(comm, data.x[own], data.y[own], data.target_mean, data.target_scale)
 
 
-def chow_test(comm: "MPI.Comm", x: Array, y: Array, mean: Array, scale: Array) -> Verdict | None:
+def chow_test(comm: "MPI.Comm", x: Array, y: Array, mean: Array, scale: Array) -> Verdict | NotJudged | None:
     """Test whether one linear relation explains all ranks' rows as well as one per rank does.
 
     ``x``: (n_i, features), ``y``: (n_i, targets), this rank's rows. ``mean``, ``scale``: (targets,), what was
@@ -42,15 +45,19 @@ def chow_test(comm: "MPI.Comm", x: Array, y: Array, mean: Array, scale: Array) -
     k = features + 1 coefficients each and n rows in all, from QR factors:
     F = ((RSS - sum RSS_i) / (k (P - 1))) / (sum RSS_i / (n - P k)). Collective; the same verdict on every rank.
 
-    None where rows are too few or features too many for the test; and where rows are merely sorted by their target,
-    which ``skewed-targets`` reports: each rank then sees part of its range, which flattens its own fit (Goldberger
-    1981, Journal of Econometrics 15), though one relation made all rows.
+    NotJudged where rows are too few or features too many for the test. None also where rows are merely sorted by their
+    target, which ``skewed-targets`` reports: each rank then sees part of its range, which flattens its own fit
+    (Goldberger 1981, Journal of Econometrics 15), though one relation made all rows.
     """
     n_i, k, targets = len(x), x.shape[1] + 1, y.shape[1]
     counts = np.empty(comm.size, np.int64)
     comm.Allgather(np.array([n_i], np.int64), counts)
-    if comm.size < 2 or k > MAX_FEATURES or counts.min() <= k:
+    if comm.size < 2:
         return None
+    if k > MAX_FEATURES:
+        return NotJudged(CODE, f"{k - 1} features; it solves for at most {MAX_FEATURES - 1}")
+    if counts.min() <= k:
+        return NotJudged(CODE, f"a rank has {counts.min()} rows; a fit of {k - 1} features needs more than {k}")
     n, rounding = int(counts.sum()), 100 * float(np.finfo(x.dtype).eps)
     a = np.concatenate([x, np.ones((n_i, 1)), y], axis=1, dtype=np.float64)
     r = np.asarray(np.linalg.qr(a, mode="r"))
@@ -74,15 +81,15 @@ def chow_test(comm: "MPI.Comm", x: Array, y: Array, mean: Array, scale: Array) -
         math.sqrt(float((squares * np.square(scale)).sum()) / (n * targets))
         for squares in (by_target, by_target + extra_by_target)
     )
+    own, pooled = _alike(rms_own, rms_pooled)
     return Verdict(
-        code="targets-differ",
+        code=CODE,
         severity="error",
         ranks=list(range(comm.size)),
-        text="every rank was given other true weights, or another region of a relation that is not linear: a linear "
-        f"fit of its own for each rank leaves an error of {rms_own:.3g}, one fit for all ranks {rms_pooled:.3g} "
-        f"(Chow F = {f:.3g}); no single linear model fits these rows",
-        remedy="make the target the same way on every rank, or shuffle the rows; it is not a matter of how many "
-        "rows a rank has",
+        text="the ranks' data do not follow one linear relation: one fit per rank leaves error "
+        f"{own}, one for all {pooled}. {_rows(counts)}",
+        remedy="make the targets in the same way on every rank; if they belong together, shuffle the rows (--rows "
+        "shuffle) or use a model that is not linear",
         evidence={"f": f, "rms_one_fit_per_rank": rms_own, "rms_one_fit": rms_pooled, "rows": counts.tolist()},
     )
 
@@ -110,6 +117,21 @@ def _sorted_by_target(comm: "MPI.Comm", a: Array, weights: Array) -> bool:
     order = means.argsort(axis=0)
     apart = (np.take_along_axis(low, order, 0)[1:] >= np.take_along_axis(high, order, 0)[:-1]).all(axis=0)
     return bool((apart & (between * total >= BETWEEN * explained * of_targets) & (between > by_chance)).any())
+
+
+def _alike(small: float, large: float) -> tuple[str, str]:
+    """Return both errors with as many decimals as show two digits of the smaller one."""
+    decimals = 1 - math.floor(math.log10(small)) if small > 0 else 0
+    if not 0 <= decimals <= 6:
+        return f"{small:.2g}", f"{large:.3g}"
+    return f"{small:.{decimals}f}", f"{large:.{decimals}f}"
+
+
+def _rows(counts: Array) -> str:
+    least, most = int(counts.min()), int(counts.max())
+    if least == most:
+        return f"All hold {least} rows: this is not imbalance"
+    return f"They hold {least} to {most} rows; this is not what makes the difference"
 
 
 def _sum(comm: "MPI.Comm", own: Array) -> Array:

@@ -26,8 +26,16 @@ class Verdict:
     evidence: dict[str, Any]
 
     def fields(self) -> dict[str, Any]:
-        """Return the log record's fields."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        """Return the log record's fields; the text begins with a capital letter."""
+        return {name: getattr(self, name) for name in self.__slots__} | {"text": self.text[:1].upper() + self.text[1:]}
+
+
+@dataclass(frozen=True, slots=True)
+class NotJudged:
+    """In place of a verdict: a check applies, but cannot say anything, and why in a few words."""
+
+    code: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +54,14 @@ class Detector:
     Its memory does not grow with the epochs.
     """
 
+    code = ""
+    """Of its verdict; needed by those that may not be able to judge."""
+
     def __init__(self, header: Record) -> None:
         self.n_ranks: int = header["world"]
+
+    def note(self, code: str) -> None:
+        """Learn that this finding has been made."""
 
     def add(self, epoch: Record) -> Verdict | None:
         """Take the fields of an epoch's record; return what is certain since then."""
@@ -56,6 +70,10 @@ class Detector:
     def finish(self) -> Verdict | None:
         """Return what is certain once the run has ended."""
         return None
+
+    def not_judged(self) -> str:
+        """Return why nothing could be said so far, in a few words; nothing if it could, or if there is nothing to."""
+        return ""
 
 
 def named(ranks: Sequence[int]) -> str:
@@ -78,3 +96,8 @@ def first_hosts(texts: list[str]) -> str:
     """Return the texts of the first three hosts and the number of the others; the evidence has all."""
     more = len(texts) - 3
     return ", ".join(texts[:3]) + (f" and on {more} more host{'s' * (more > 1)}" if more > 0 else "")
+
+
+def two_digits(value: float) -> str:
+    """Return an estimate of at least 1 as people say it: ``540``, ``5.4``."""
+    return f"{value:.2g}" if value < 100 else f"{float(f'{value:.2g}'):,.0f}"

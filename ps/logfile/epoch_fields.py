@@ -57,6 +57,10 @@ def _by_rank(name: str, meaning: str) -> EpochField:
     return EpochField(name, by_rank(_NUMBER), "", meaning, column=name)
 
 
+def _interval(name: str, meaning: str) -> EpochField:
+    return EpochField(name, optional(by_rank(_NUMBER)), "", meaning, column=name)
+
+
 def _by_parameter(name: str, meaning: str) -> EpochField:
     return EpochField(name, by_parameter(by_rank(_NUMBER)), "", meaning, column=name)
 
@@ -73,7 +77,8 @@ EPOCH_FIELDS: list[EpochField] = [
     _one("skipped", optional(WHOLE), "", "steps left out because a gradient or loss was not finite, whose rows count "
         "nowhere"),
     _one("sampled_steps", list_of(WHOLE), "", "the steps (from 1) that gradient means, norm ratios and shares were "
-        "measured on"),
+        "measured on: as many as 2 % of the time allows, but at least 8 (all, if there are fewer) and at most 1,024"),
+    _one("samples", optional(WHOLE), "", "how many steps were sampled", csv=True),
     _one("learning_rate", NUMBER, "", "of the last step", csv=True),
     _one("elapsed_s", NUMBER, "s", "since training was set up", csv=True),
     _one("loss", NUMBER, "", "mean training loss over the rows of **all** ranks, each row's taken before its step's "
@@ -82,7 +87,13 @@ EPOCH_FIELDS: list[EpochField] = [
     _one("validation_metric", _NUMBER, "", "the same: accuracy (0 to 1), or R2, averaged over the targets that vary",
         csv=True),
     _one("diversity_all", _NUMBER, "", "`diversity` over all parameters together", csv=True),
-    _one("effective_ranks", _NUMBER, "ranks", "P min(`diversity_all`, 1) of the P ranks with rows", csv=True),
+    _one("effective_ranks", _NUMBER, "ranks", "how many independent ranks the gradients are as diverse as: P "
+        "min(`diversity_all`, 1) of the P ranks with rows. Nil where they cancel each other by more than "
+        "chance, which leaves no such number: `diversity_all` is above 1, or ranks point against the others "
+        "([verdicts.md](verdicts.md))", csv=True),
+    _one("effective_ranks_low", optional(_NUMBER), "ranks", "the ends of its 95 % interval, by the scatter of the "
+        "sampled steps; nil with `effective_ranks`, and with one sample", csv=True),
+    _one("effective_ranks_high", optional(_NUMBER), "ranks", "see `effective_ranks_low`", csv=True),
     _one("noise_scale", _NUMBER, "rows", "B_simple, the ratio of `noise_trace` and `noise_gradient_sq` over all "
         "parameters (McCandlish et al. 2018, arXiv 1812.06162), each averaged over the epochs first (0.8 of the "
         "average is kept at an epoch): beyond about so many rows a step more ranks stop paying; nil while it cannot be "
@@ -108,12 +119,21 @@ EPOCH_FIELDS: list[EpochField] = [
     _seconds("transfer_s", "from the last rank's arrival to the sum's end here"),
     _seconds("sync_s", "wait + transfer"),
     _seconds("sampling_s", "spent on measuring contributions; in neither compute nor sync"),
+    EpochField("sample_cost_s", optional(by_rank(NUMBER)), "s", "by how much sampling lengthened a step: what the next "
+        "epochs' number of samples follows from", gathered=True),
     _seconds("evaluation_s", "evaluating its validation rows"),
     EpochField("checkpoint_s", optional(by_rank(NUMBER)), "s", "taking copies for checkpoints and waiting for those "
         "that are still being written; since the last epoch's record", gathered=True, column="checkpoint_s"),
     EpochField("sent_bytes", by_rank(WHOLE), "bytes", "payload handed to MPI for gradients (in `send-recv` rank 0 "
         "sends the result to every other rank)", gathered=True, column="sent_bytes"),
     _by_rank("share_all", "`share` over all parameters together"),
+    _interval("share_low", "the ends of the 95 % interval of `share_all` over the epoch's steps, by the scatter of the "
+        "sampled ones (ratio estimator, Cochran 1977, section 6.4; Student's t); nil with one sample"),
+    _interval("share_high", "see `share_low`"),
+    _interval("chance_low", "the ends of the band around its fair share w_i in which 95 of 100 shares lie if all "
+        "ranks' rows are random samples of the same data: the scatter when the ranks' labels are dealt anew in each "
+        "sampled step (docs/verdicts.md has the formula); nil where one rank has rows"),
+    _interval("chance_high", "see `chance_low`"),
     _by_rank("norm_ratio_all", "`norm_ratio` over all parameters together"),
     _by_rank("cosine_all", "`cosine` over all parameters together"),
     _by_rank("leave_one_out_all", "`leave_one_out` over all parameters together"),
@@ -121,7 +141,9 @@ EPOCH_FIELDS: list[EpochField] = [
     _seconds("wait_median_s", "`wait_s`, its median over the epoch's steps", csv=False),
     _seconds("transfer_median_s", "`transfer_s`, its median over the epoch's steps", csv=False),
     EpochField("preemptions", optional(by_rank(WHOLE)), "", "how often the system gave its core to another process "
-        "during the training loop", gathered=True),
+        "during the training loop. Linux counts a rank that gives up its core while it waits as well", gathered=True),
+    EpochField("preempted_s", optional(by_rank(NUMBER)), "s", "how long it stood in a core's queue during the training "
+        "loop, ready to run while another process ran", gathered=True),
     EpochField("fingerprint", by_rank(TEXT), "", "a 48-bit checksum of its parameters after the epoch (weighted sums "
         "of their 32-bit words, `ps/sync/checksum.py`); it finds faults, not forgers", gathered=True),
     _by_parameter("gradient_mean", "mean entry of the rank's mean gradient, averaged over the sampled steps"),

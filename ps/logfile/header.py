@@ -29,6 +29,12 @@ def host_names(header: Record) -> dict[int, str]:
     return {rank: node["host"] for node in header["nodes"] for rank in node["ranks"]}
 
 
+def rows_of(header: Record, split: str) -> int:
+    """Return how many rows a job has to ``train``, for ``validation`` or ``test``; 0 if the facts do not say."""
+    rows: int = header.get("data", {}).get("rows", {}).get(split, 0)
+    return rows
+
+
 def hosts(header: Record) -> list[Host]:
     """Return the machines of a job; nodes that ``ranks_per_node`` pretends are one machine if their host is."""
     pretended = header["config"].get("ranks_per_node", 0)

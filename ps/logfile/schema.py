@@ -108,6 +108,7 @@ RECORDS = {
         each(optional(nullable(NUMBER)), "test_loss test_metric"),
         each(optional(WHOLE), "stopped_epoch stopped_step"), each(TEXT, "status metric"),
         wall_s=NUMBER, epochs=WHOLE, best_epoch=nullable(WHOLE), fingerprint=optional(TEXT),
+        not_judged=optional(map_of(TEXT)),
     ),
 }  # fmt: skip
 

@@ -10,6 +10,11 @@ from common.flat import Array
 
 MEASURED_BLOCK = 1 << 15
 """Numbers of a block: two such stay in the core's cache while all that is asked of them is computed."""
+GROUPS = 32
+"""A row holds what an epoch's sampled steps gave in at most so many groups, consecutive steps together."""
+SAMPLE_FIELDS = ("own_dot", "own_sq", "all_sq", "plain_sq", "expected")
+"""Of a group of sampled steps, over all parameters: see ContributionMeter; ``expected`` = w_i <g, g>, what rank i's
+projection would be if its rows were no different from the others'."""
 GradBlock = tuple[int, Array, Array]
 """Which parameter, and the same block of its gradient: this rank's, and all ranks' together."""
 
@@ -38,12 +43,14 @@ class ContributionMeter:
         "mean", "own_sq", "dot", "own_dot", "all_sq", "plain_sq", "without_sq", "noise", "noise_share", "noise_sq"
     )  # fmt: skip
     PLAIN, WITHOUT = FIELDS.index("plain_sq"), FIELDS.index("without_sq")
+    OF_SAMPLES = tuple(map(FIELDS.index, SAMPLE_FIELDS[:-1]))
 
     def __init__(self, sizes: list[int]) -> None:
         """``sizes``: numbers in each parameter."""
         self.sizes = np.array(sizes, np.float64)
-        self._plain_sq = np.zeros(len(sizes))
         self._steps: list[tuple[StepRows, float, float, list[list[float]]]] = []
+        self._plain_sq: dict[int, list[float]] = {}
+        """By number of a sampled step and parameter, where ranks had unequal rows."""
         self._ones = np.ones(0)
 
     def measure(self, grad_blocks: Iterable[GradBlock], rows: StepRows, scale: float, plain: float) -> None:
@@ -53,36 +60,6 @@ class ContributionMeter:
         as a multiple of g, or 0 if ``measure_plain`` gets S.
         """
         self._steps.append((rows, scale, plain, self._reduce(grad_blocks)))
-
-    def _fields(self, rows: StepRows, scale: float, plain: float, reduced: Array) -> Array:
-        """Return what steps add to the fields, (steps, fields, parameters); ``reduced``: (steps, parameters, 4)."""
-        added: Array = self._coefficients(rows, scale, plain) @ reduced.transpose(0, 2, 1)
-        without = added[:, self.WITHOUT]
-        if rows.own == rows.total:  # without this rank there is nothing
-            without[:] = np.inf
-        else:
-            np.maximum(without, 0, out=without)  # rounding may leave less than nothing
-        return added
-
-    def _coefficients(self, rows: StepRows, scale: float, plain: float) -> Array:
-        """Return how much of what ``_reduce`` returns makes each field, (n_fields, 4)."""
-        own = 1 / (scale * rows.own) if rows.own and scale else 0.0
-        g = 1 / (scale * rows.total) if scale else 0.0
-        weight = rows.own / rows.total
-        rest = (weight / (1 - weight)) ** 2 if weight < 1 else 0.0
-        noise = weight / (rows.active - 1) if rows.active > 1 else 0.0
-        return np.array([
-            [own, 0, 0, 0],
-            [0, own**2, 0, 0],
-            [0, 0, own * g, 0],
-            [0, 0, weight * own * g, 0],
-            [0, 0, 0, g**2],
-            [0, 0, 0, (plain * g) ** 2],
-            [0, rest * own**2, -2 * rest * own * g, rest * g**2],
-            [0, rows.total * noise * own**2, 0, -rows.total * noise * g**2],
-            [0, noise * own**2, 0, -noise * g**2],
-            [0, 0, 0, g**2 if rows.active > 1 else 0],
-        ])  # fmt: skip
 
     def _reduce(self, grad_blocks: Iterable[GradBlock]) -> list[list[float]]:
         """Return, by parameter, the sum of entries, |own|^2, <own, g> and |g|^2 as they come scaled."""
@@ -103,25 +80,64 @@ class ContributionMeter:
         return float(own.dot(ones)), float(own.dot(own)), float(own.dot(g)), float(g.dot(g))
 
     def measure_plain(self, plain_blocks: Iterable[tuple[int, Array]]) -> None:
-        """Add |S|^2, where ranks had unequal rows, from the blocks of S."""
+        """Add the last step's |S|^2, where ranks had unequal rows, from the blocks of S."""
+        sums = self._plain_sq.setdefault(len(self._steps) - 1, [0.0] * len(self.sizes))
         for i, s in plain_blocks:
             square = float(np.dot(s, s))
-            self._plain_sq[i] += square if math.isfinite(square) else float(np.square(s, dtype=np.float64).sum())
+            sums[i] += square if math.isfinite(square) else float(np.square(s, dtype=np.float64).sum())
 
     def close_epoch(self) -> dict[str, np.ndarray]:
-        """Return the sums by field, (n_parameters,) each, means for ``mean`` and the noise; begin again."""
-        total = np.zeros((len(self.FIELDS), len(self.sizes)))
-        alike: dict[tuple[StepRows, float, float], list[list[list[float]]]] = {}
-        for rows, scale, plain, reduced in self._steps:
-            alike.setdefault((rows, scale, plain), []).append(reduced)
-        for how, steps in alike.items():
-            total += self._fields(*how, np.array(steps)).sum(axis=0)
-        total[self.PLAIN] += self._plain_sq
-        sums = dict(zip(self.FIELDS, total, strict=True))
-        sums["mean"] /= self.sizes * max(len(self._steps), 1)
-        with_others = sum(rows.active > 1 for rows, *_ in self._steps)
+        """Return the sums by field, (n_parameters,) each, means for ``mean`` and the noise; begin again.
+
+        ``samples``: (GROUPS, len(SAMPLE_FIELDS)), what groups of sampled steps gave, zeros for groups without any.
+        """
+        by_step, rows = self._by_step()
+        sums = dict(zip(self.FIELDS, by_step.sum(axis=0), strict=True))
+        sums["mean"] /= self.sizes * max(len(rows), 1)
+        with_others = int((rows[:, 2] > 1).sum())
         for field in ("noise", "noise_share", "noise_sq"):
             sums[field] /= max(with_others, 1)
-        self._plain_sq[:] = 0
+        sums["samples"] = np.zeros((GROUPS, len(SAMPLE_FIELDS)))
+        if len(rows):
+            of_samples = by_step[:, list(self.OF_SAMPLES)].sum(axis=2)
+            expected = rows[:, :1] / rows[:, 1:2] * of_samples[:, 2:3]
+            first = np.arange(min(len(rows), GROUPS)) * len(rows) // min(len(rows), GROUPS)
+            sums["samples"][: len(first)] = np.add.reduceat(np.hstack([of_samples, expected]), first)
         self._steps.clear()
+        self._plain_sq.clear()
         return sums
+
+    def _by_step(self) -> tuple[Array, Array]:
+        """Return what each step adds to the fields, (steps, fields, parameters), and its rows, (steps, 3)."""
+        n = len(self._steps)
+        rows = np.array([(step.own, step.total, step.active) for step, *_ in self._steps], np.float64).reshape(n, 3)
+        scale, plain = (np.array([step[k] for step in self._steps], np.float64) for k in (1, 2))
+        reduced = np.array([step[3] for step in self._steps], np.float64).reshape(n, len(self.sizes), 4)
+        added: Array = self._coefficients(rows, scale, plain) @ reduced.transpose(0, 2, 1)
+        for number, squares in self._plain_sq.items():
+            added[number, self.PLAIN] += squares
+        without = added[:, self.WITHOUT]
+        np.maximum(without, 0, out=without)  # rounding may leave less than nothing
+        without[rows[:, 0] == rows[:, 1]] = np.inf  # without this rank there is nothing
+        return added, rows
+
+    def _coefficients(self, rows: Array, scale: Array, plain: Array) -> Array:
+        """Return how much of what ``_reduce`` returns makes each field, (steps, n_fields, 4); ``rows``: (steps, 3)."""
+        n_own, n, active = rows.T
+        own = np.divide(1.0, scale * n_own, out=np.zeros(len(rows)), where=scale * n_own != 0)
+        g = np.divide(1.0, scale * n, out=np.zeros(len(rows)), where=scale != 0)
+        weight = n_own / n
+        rest = np.square(np.divide(weight, 1 - weight, out=np.zeros(len(rows)), where=weight < 1))
+        noise = np.divide(weight, active - 1, out=np.zeros(len(rows)), where=active > 1)
+        of = np.zeros((len(rows), len(self.FIELDS), 4))
+        of[:, 0, 0] = own
+        of[:, 1, 1] = own**2
+        of[:, 2, 2] = own * g
+        of[:, 3, 2] = weight * own * g
+        of[:, 4, 3] = g**2
+        of[:, 5, 3] = (plain * g) ** 2
+        of[:, 6, 1:] = np.stack([rest * own**2, -2 * rest * own * g, rest * g**2], axis=1)
+        of[:, 7, 1], of[:, 7, 3] = n * noise * own**2, -n * noise * g**2
+        of[:, 8, 1], of[:, 8, 3] = noise * own**2, -noise * g**2
+        of[:, 9, 3] = g**2 * (active > 1)
+        return of

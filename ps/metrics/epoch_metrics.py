@@ -63,7 +63,6 @@ def contribution(table: Array, names: list[str]) -> dict[str, Any]:
     own_sq, plain_sq = sums["own_sq"].sum(axis=1).tolist(), sums["plain_sq"][:, 0].tolist()
     *single, diversity = map(ratio, own_sq, plain_sq)
     fields["diversity"], fields["diversity_all"] = dict(zip(names, single, strict=True)), diversity
-    fields["effective_ranks"] = None if diversity is None else int((table["rows"] > 0).sum()) * min(diversity, 1.0)
     trace, bias = table["noise"].sum(axis=0), table["noise_share"].sum(axis=0)
     fields["noise_trace"] = dict(zip(names, plain(trace), strict=True))
     fields["noise_gradient_sq"] = dict(zip(names, plain(table["noise_sq"][0] - bias), strict=True))
@@ -83,7 +82,7 @@ class NoiseScale:
         self.trace = self.gradient_sq = 0.0
 
     def update(self, record: Mapping[str, Any]) -> Ratio:
-        """Return the rows a step beyond which more ranks stop paying; None while it is not known.
+        """Return the rows a step above which more rows gain little; None while it is not known.
 
         ``record``: an epoch's, with estimates by parameter.
         """

@@ -12,6 +12,7 @@ from ps.logfile.epoch_fields import EPOCH_FIELDS
 from ps.logfile.records import Record
 from ps.logfile.validation import TEXT, WHOLE, FieldSpec
 from ps.metrics import epoch_metrics
+from ps.metrics.share_interval import intervals
 
 
 def epoch_record(table: Array, facts: Mapping[str, Any], names: list[str], gradient_bytes: int) -> Record:
@@ -29,6 +30,7 @@ def epoch_record(table: Array, facts: Mapping[str, Any], names: list[str], gradi
         "loss": float((before["loss_sum"] + losses.sum()) / (before["rows"] + rows.sum())),
         "loss_by_rank": [s / n if n else None for s, n in zip(losses.tolist(), rows.tolist(), strict=True)],
         **epoch_metrics.contribution(table, names),
+        **intervals(table["samples"], len(facts["sampled_steps"])),
         "efficiency": epoch_metrics.efficiency(busy, run),
         "bus_bytes_per_s": epoch_metrics.bus_bandwidth(gradient_bytes, len(table), exchange_s),
     }

@@ -1,7 +1,9 @@
 """What a rank adds up in the training loop of an epoch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from ps.metrics.preemption import Preemption
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +26,8 @@ class EpochSums:
     begin_s: float = 0.0
     """On the clock of ``time.perf_counter``."""
     loop_s: float = 0.0
-    preemptions: int = 0
-    """How often the system gave this process's core to another one in that time."""
+    preemption: Preemption = field(default_factory=Preemption)
+    """How often and how long the system gave this process's core to another one in that time."""
     steps: int = 0
     """Of the epoch, including those that an earlier job did."""
     learning_rate: float = 0.0
@@ -35,4 +37,5 @@ class EpochSums:
 
     def figures(self) -> dict[str, Any]:
         """Return what this rank hands in at the epoch's end."""
-        return {name: getattr(self, name) for name in ("rows", "loss_sum", "loop_s", "preemptions")}
+        of_core = {"preemptions": self.preemption.times, "preempted_s": self.preemption.seconds}
+        return {"rows": self.rows, "loss_sum": self.loss_sum, "loop_s": self.loop_s, **of_core}

@@ -9,7 +9,7 @@ from mpi4py import MPI
 from common.flat import Array
 from common.step_times import SAMPLE_MOST, TIMESTAMPS
 from ps.logfile.epoch_fields import EPOCH_FIELDS
-from ps.metrics.contribution import ContributionMeter
+from ps.metrics.contribution import GROUPS, SAMPLE_FIELDS, ContributionMeter
 
 UNLOGGED = ("loss_sum", "validation_loss_sum", "validation_score", "signal", "finite")
 """Of a rank, what the coordinator needs and the record does not list by rank."""
@@ -19,12 +19,14 @@ def row_type(n_parameters: int) -> np.dtype[Any]:
     """Return the structured dtype of a row, all of it float64.
 
     One number for each gathered field of ``EPOCH_FIELDS`` and of ``UNLOGGED``, one a parameter for each contribution
-    field, and for each sampled step its timestamps and the last rank's arrival, in seconds on rank 0's clock.
+    field, what groups of sampled steps gave over all parameters, and for the sampled steps of the timeline their
+    timestamps and the last rank's arrival, in seconds on rank 0's clock.
     """
     gathered = [field.name for field in EPOCH_FIELDS if field.gathered]
     return np.dtype([
         *((name, "f8") for name in (*gathered, *UNLOGGED)),
         *((name, "f8", (n_parameters,)) for name in ContributionMeter.FIELDS),
+        ("samples", "f8", (GROUPS, len(SAMPLE_FIELDS))),
         ("timestamps", "f8", (SAMPLE_MOST, len(TIMESTAMPS) + 1)),
     ])  # fmt: skip
 

@@ -220,6 +220,22 @@ def verdict_lines(view: RunView) -> list[str]:
     return [verdict_line(record) for record in view.verdicts] + [f"{more} more verdicts are in the log"] * bool(more)
 
 
+def check_lines(view: RunView) -> list[str]:
+    """Return what became of the checks that have no verdict, once the run has ended; logs of old versions say nothing.
+
+    Nothing to report is only said where everything was judged.
+    """
+    reasons = view.end.get("not_judged")
+    if reasons is None or view.is_comparison:
+        return []
+    if not reasons:
+        return [] if view.n_verdicts else ["No verdict: none of the checks found anything."]
+    codes: dict[str, list[str]] = {}
+    for code, reason in reasons.items():
+        codes.setdefault(reason, []).append(code)
+    return ["Not judged: " + "; ".join(f"{', '.join(own)} ({reason})" for reason, own in codes.items()) + "."]
+
+
 def death(view: RunView) -> str:
     """Say how a job died whose log has no end."""
     if view.failure:

@@ -88,7 +88,8 @@ class FactorSync(SharedSync):
     Sufficient factors: Xie et al. 2015 (arXiv 1512.06216), Zhang et al. 2017, "Poseidon" (arXiv 1706.03292). The
     gradient of a dense layer over the node's batch is X^T D, with X the inputs and D the deltas of all its ranks. They
     lie in shared memory, and each rank forms its own rows of the product, whole, and updates with them at once. On
-    sampled steps, where every rank needs its own gradient, the step is one of mode ``shared``.
+    sampled steps every rank forms its own gradient as well, to be measured; the update is that of any other step, to
+    the last bit, for which steps are sampled depends on what sampling costs.
     """
 
     def __init__(self, setup: SyncSetup, model: Mlp) -> None:
@@ -108,12 +109,12 @@ class FactorSync(SharedSync):
         return self.windows.allocate_one(rows * columns, self.flat.dtype).reshape(rows, columns)
 
     def prepare(self, batch: Batch, *, sample: bool) -> Work:
-        """Return how this batch is computed: by factors, or on sampled steps as in mode ``shared``."""
+        """Return how this batch is computed: by factors, and on sampled steps with this rank's gradient as well."""
         known = self._sampled_work if sample else self._work
         work = known.get(batch)
         if work is None:
             whole, lean = self._backprop(batch)
-            work = known[batch] = Work(whole, self.sums) if sample else Work(lean, self._products(batch))
+            work = known[batch] = Work(whole if sample else lean, self._products(batch))
         return work
 
     def step(self, batch: Batch, loss_sum: float, *, stop: bool, sample: bool, save: bool = False) -> int:
@@ -142,8 +143,8 @@ class FactorSync(SharedSync):
             every: list[Array | None] = [self.flat.joined(self.flat.grad_vector, w, b) for w, b in self._layers]
             rest = [None if w in self.layout.factored else out for out, (w, _) in zip(every, self._layers, strict=True)]
             memory = [a[rows] for a in self._inputs], [d[rows] for d in self._deltas]
-            whole, lean = (Backprop(self._mlp, self.flat, batch.n, *memory, outputs) for outputs in (every, rest))
-            self._backprops[key] = whole, lean
+            whole = Backprop(self._mlp, self.flat, batch.n, *memory, every)
+            self._backprops[key] = whole, whole.with_outputs(rest)
         return self._backprops[key]
 
     def _products(self, batch: Batch) -> list[Callable[[], Array]]:

@@ -68,13 +68,31 @@ def efficiency(record: dict[str, Any]) -> str:
     )
 
 
+def gradient_overlap(record: dict[str, Any]) -> str:
+    """Return in words how much the ranks' gradients of an epoch have in common; nothing where that is not known."""
+    independent, diversity, ranks = record["effective_ranks"], record["diversity_all"], len(record["rows"])
+    if ranks < 2 or diversity is None:
+        return ""
+    if independent is None:
+        return "The ranks' gradients partly cancel each other, so no number of independent ranks describes them."
+    apart = (independent - 1) / (ranks - 1)
+    much = "little" if apart > 0.67 else "in part" if apart > 0.33 else "much"
+    alike = f"{independent:.2g}"
+    ends = [record.get(f"effective_ranks_{end}") for end in ("low", "high")]
+    within = f" (95 %: {ends[0]:.2g} to {ends[1]:.2g})" if None not in ends else ""
+    like = "one rank" if alike == "1" else f"{alike} independent ranks"
+    return f"The ranks' gradients overlap {much}, like {like}{within}."
+
+
 def epoch_line(record: dict[str, Any], epochs: int, metric_name: str) -> str:
     """Return an epoch's number, losses and metric."""
     return f"Epoch {record['epoch']}/{epochs}: loss {losses(record, metric_name)}"
 
 
 def verdict_line(fields: dict[str, Any]) -> str:
-    """Return a finding as one line."""
+    """Return a finding as one line; what is only good to know as a note."""
+    if fields["severity"] == "info":
+        return f"Note: {fields['text']}; {fields['remedy']}."
     return f"Verdict ({fields['severity']}): {fields['text']}. Remedy: {fields['remedy']}."
 
 

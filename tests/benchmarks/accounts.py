@@ -21,7 +21,7 @@ CASES = {
     "W4": ("W4", 60_000 // 2048),
     "W5": ("W5", 32),
 }
-"""Workload and steps of an epoch: of 60,000 rows, as many as MNIST has, in W2 to W4. At least one step an epoch is
+"""Workload and steps of an epoch: of 60,000 rows, as many as MNIST has, in W2 to W4. At least 8 steps an epoch are
 sampled, so short epochs are the dearest."""
 MODES = ("allreduce", "shared", "factors")
 HEAD = ("", "bare", "finite check", "clocks, flags", "analytics", "all accounts", "of bare", "measuring", "epoch's end")

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import workers  # noqa: F401  # before NumPy, as the training process imports it
 from workers.launch.mpi import start_mpi
@@ -22,7 +21,6 @@ from mpi4py import MPI  # noqa: E402
 from common.config import MANY  # noqa: E402
 from common.data.loader import Batch  # noqa: E402
 from common.rank_status import RankStatus  # noqa: E402
-from common.step_times import sampled_steps  # noqa: E402
 from ps.comm.topology import Topology  # noqa: E402
 from ps.coordinator.coordinator import CoordinatorSeat  # noqa: E402
 from ps.sync.checksum import is_finite  # noqa: E402
@@ -34,7 +32,6 @@ from workers.checkpoint.resume import Origin  # noqa: E402
 from workers.launch.blas_threads import limit_threads  # noqa: E402
 from workers.launch.process import Context  # noqa: E402
 from workers.launch.signals import StopFlag  # noqa: E402
-from workers.training import loop  # noqa: E402
 from workers.training.build import assemble  # noqa: E402
 from workers.training.job import Job  # noqa: E402
 from workers.training.setup import open_log  # noqa: E402
@@ -50,13 +47,8 @@ class Loops:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.epoch = 0
-        self.sampling = True
         self.end_s: list[float] = []
         self.measuring_s: list[float] = []
-
-    def sampled_steps(self, n_steps: int) -> list[int]:
-        """Return the steps to sample."""
-        return sampled_steps(n_steps) if self.sampling else []
 
     def everything(self) -> None:
         """Train as a run does and close the epoch: clocks, flags, sampled steps, gathered figures, log."""
@@ -64,14 +56,16 @@ class Loops:
         sums = self.job.trainer.run_epoch(self.epoch)
         self.measuring_s.append(self.job.sync.meter.sampling_s)
         start = time.perf_counter()
-        self.job._close_epoch(sums)
+        decision = self.job._close_epoch(sums)
+        self.job.trainer.sample(decision["sample_rate"])
         self.end_s.append(time.perf_counter() - start)
 
     def no_analytics(self) -> None:
         """Train as a run does, but sample no step and forget the epoch."""
-        self.sampling = False
-        self.job.trainer.run_epoch(self.epoch)
-        self.sampling = True
+        trainer = self.job.trainer
+        trainer.sampling = False
+        trainer.run_epoch(self.epoch)
+        trainer.sampling = True
         timer = self.job.sync.meter.timer
         timer.resize(len(timer.arrived))
 
@@ -165,8 +159,7 @@ def main() -> None:
     job = Job(context, training_task, parts, origin.state, CoordinatorSeat(), threads)
     open_log(job, topology, origin, {"mode": config.mode, **parts.sync.facts(), "trials": None})
     loops = Loops(job)
-    with mock.patch.object(loop, "sampled_steps", loops.sampled_steps):
-        found = measure(loops, task["rounds"])
+    found = measure(loops, task["rounds"])
     if comm.rank == 0:
         Path(task["folder"], "result.json").write_text(json.dumps({**found, "parameters": parts.sync.flat.n}))
     stop.over()

@@ -75,7 +75,7 @@ def check(mode: str, ranks_per_node: int, clip: float) -> None:
     np.testing.assert_allclose(found["plain_sq"], plain_sq, rtol=1e-9, err_msg=mode)
     comm.Allreduce(MPI.IN_PLACE, found["noise"])
     np.testing.assert_allclose(found["noise"], trace, rtol=1e-9, err_msg=mode)
-    steps, _, lines = sync.meter.step_times.close_epoch()
+    steps, lines = sync.meter.step_times.close_epoch()
     moments = lines[:, TIMESTAMPS.index("forward") : TIMESTAMPS.index("updated") + 1]
     assert steps == list(sampled), steps
     assert (np.diff(moments, axis=1) >= 0).all(), f"{mode}: {moments}"

@@ -14,6 +14,7 @@ from common.data.dataset import Raw
 from common.data.loader import Batch
 from common.nn.mlp import Backprop
 from common.rank_status import EPOCH
+from ps.sync.replicated import ReplicatedSync
 from workers import run
 from workers.training import setup
 from workers.training.loop import Trainer
@@ -22,7 +23,7 @@ fault, rank, epoch, step = sys.argv[1], *(int(a) for a in sys.argv[2:5])
 sys.argv[1:] = sys.argv[5:]
 trainers: list[Trainer] = []
 flipped: list[int] = []
-gradient = Backprop.loss_grad
+forward, backward, exchange = Backprop.forward, Backprop.backward, ReplicatedSync.step
 prepare = setup.prepare
 
 
@@ -43,8 +44,13 @@ def raise_error() -> None:
     raise ValueError("this is the cause")
 
 
-def faulty(self: Backprop, batch: Batch, scale: float, ready: Any) -> float:
-    loss = gradient(self, batch, scale, ready)
+def lossy(self: Backprop, batch: Batch, scale: float) -> float:
+    loss = forward(self, batch, scale)
+    return float("inf") if fault == "inf-loss" and here() else loss
+
+
+def faulty(self: Backprop, batch: Batch, ready: Any) -> None:
+    backward(self, batch, ready)
     if fault == "slow":
         from mpi4py import MPI
 
@@ -54,11 +60,15 @@ def faulty(self: Backprop, batch: Batch, scale: float, ready: Any) -> float:
         if fault == "nan-gradient":
             place = self.outputs[0] if self.outputs[0] is not None else self.deltas[0]
             place[0, 0] = float("nan")
-        if fault == "inf-loss":
-            return float("inf")
         if fault == "drift":
             self.weights[0][0, 0] += 1
-    return loss
+
+
+def stuck(self: ReplicatedSync, *arguments: Any, **options: Any) -> int:
+    """Hang where the rank says already that it is at the exchange."""
+    if here():
+        time.sleep(1000)
+    return exchange(self, *arguments, **options)
 
 
 def flip() -> None:
@@ -107,10 +117,13 @@ if fault == "drift-after":
 read = sources.read
 if fault == "other-data":
     sources.read = other_data  # type: ignore[assignment]
-Backprop.loss_grad = faulty  # type: ignore[method-assign]
+Backprop.forward, Backprop.backward = lossy, faulty  # type: ignore[method-assign]
+if fault == "stuck":
+    ReplicatedSync.step = stuck  # type: ignore[method-assign]
 setup.prepare = keep  # type: ignore[assignment]
 try:
     sys.exit(run.main())
 finally:  # for the next job on these ranks
     Trainer.evaluate = evaluate  # type: ignore[method-assign]
-    sources.read, Backprop.loss_grad, setup.prepare = read, gradient, prepare  # type: ignore[method-assign]
+    Backprop.forward, Backprop.backward, ReplicatedSync.step = forward, backward, exchange  # type: ignore[method-assign]
+    sources.read, setup.prepare = read, prepare

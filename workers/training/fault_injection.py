@@ -36,37 +36,46 @@ class FaultySync:
         self.steps = done
         """Taken or begun since the run began."""
         self.rest_s = 0.0
-        """What the step before computed after its gradient: sums, where that is no call of MPI, and the update."""
+        """Useful work of a step after its gradient; the least seen, since other processes only ever add time."""
+        self.ended = 0.0
+        """When the step before ended, on this thread's CPU clock; 0 if there was something in between."""
 
     def backward(self, batch: Batch, lr: float, *, sample: bool) -> float:
-        """See Synchronizer. A slow rank is busy for longer than it need be, as one with other load on its core is."""
+        """See Synchronizer. A slow rank is busy for longer than it need be, as one on a slower core is.
+
+        All its useful work takes ``x`` times as much of its core: input and what the loop does too, not the exchange.
+        """
         self.steps += 1
         if (NAN, self.steps) in self.due:
             # like a bad row of data; in the input, so that it is found again when ranks look for the culprit
             batch.x[0, :-1] = np.nan
-        start = time.perf_counter()
+        meter, now = self.meter, time.thread_time
+        start, reduced = now(), meter.reduce_s
         loss_sum = self.inner.backward(batch, lr, sample=sample)
         if self.slower:
-            now = time.perf_counter()
-            until = now + self.slower * (now - start + self.rest_s)
-            while time.perf_counter() < until:  # awake: where ranks share cores, sleepers wake up late
+            begun = self.ended if self.ended and meter.timer.steps else start
+            until = now() + self.slower * (now() - begun - (meter.reduce_s - reduced) + self.rest_s)
+            while now() < until:  # awake: where ranks share cores, sleepers wake up late
                 pass
             if sample:
-                self.meter.step_times.now[BACKWARD] = time.perf_counter()
+                meter.step_times.now[BACKWARD] = time.perf_counter()
+        while (HANG, self.steps) in self.due:  # before it says that it is at the exchange
+            time.sleep(HANG_S)
         return loss_sum
 
     def step(self, batch: Batch, loss_sum: float, *, stop: bool, sample: bool, save: bool = False) -> int:
         """See Synchronizer."""
         if (DIE, self.steps) in self.due:
             os.kill(os.getpid(), signal.SIGKILL)
-        while (HANG, self.steps) in self.due:
-            time.sleep(HANG_S)
-        start = time.perf_counter()
+        meter = self.meter
+        start, apart = time.perf_counter(), meter.sampling_s + meter.reduce_s
         asked = self.inner.step(batch, loss_sum, stop=stop, sample=sample, save=save)
-        if self.slower and not sample:  # which measures contributions as well
-            timer = self.meter.timer
-            k = timer.steps - 1
-            self.rest_s = time.perf_counter() - start - (timer.left[k] - timer.arrived[k])
+        if self.slower:
+            timer, k = meter.timer, meter.timer.steps - 1
+            apart = meter.sampling_s + meter.reduce_s - apart + timer.left[k] - timer.arrived[k]
+            rest_s = max(0.0, time.perf_counter() - start - apart)
+            self.rest_s = min(rest_s, self.rest_s or rest_s)
+            self.ended = 0.0 if asked else time.thread_time()  # what was asked for takes time
         if (DIVERGE, self.steps) in self.due:
             self.flat.param_vector[0] += 1
         return asked

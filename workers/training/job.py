@@ -107,6 +107,7 @@ class Job:
         if decision["diverged"]:
             self.step_faults.repair()
         self.keep_best(decision)
+        self.trainer.sample(decision.get("sample_rate", 0.0))
         self.rank_status.enter("checkpoint")
         sums = self.trainer.sums
         self.checkpointing.after_epoch(sums)
@@ -151,6 +152,7 @@ class Job:
             "before": asdict(state.before) if state.before.steps else None,
             "skipped": sums.skipped,
             "sampled_steps": [k + 1 for k in measures.sampled],
+            "traced_steps": [k + 1 for k in measures.traced],
             "learning_rate": sums.learning_rate,
         }
         begin_s = float(measures.align(np.array([sums.begin_s]))[0])

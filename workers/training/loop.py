@@ -1,7 +1,6 @@
 """The training loop of a rank."""
 
 import math
-import resource
 import time
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -13,8 +12,9 @@ from common.flat import ASK_STOP, Array
 from common.named_views import read_only
 from common.nn import schedules
 from common.rank_status import AT, COMPUTE, EPOCH, EXCHANGE, N_PHASES, OUTSIDE, TICK, RankStatus
-from common.step_times import BEGIN, END, INPUT, sampled_steps
+from common.step_times import BEGIN, END, INPUT, n_samples, spread
 from ps.metrics.epoch_sums import EpochSums
+from ps.metrics.preemption import Preemption
 from ps.sync.synchronizer import TrainingStep
 
 if TYPE_CHECKING:  # a benchmark uses the evaluation alone
@@ -46,6 +46,9 @@ class Trainer:
         self.task = task
         self.loss_sum = 0.0
         self.sums = EpochSums()
+        self.sampling = True
+        self.sample_rate = 0.0
+        """Samples a step that the cost of measuring allows, the same on all ranks; see ``n_samples``."""
 
     @cached_property
     def score(self) -> "Score":
@@ -55,6 +58,11 @@ class Trainer:
     def rebind(self, loader: BatchLoader) -> None:
         """Continue with the rows that this rank has among other ranks."""
         self.loader = loader
+        self.sample_rate = 0.0  # survivors may have had different ones
+
+    def sample(self, rate: float) -> None:
+        """Sample so many steps for each step from the next epoch on. Ranks must agree: some samples are collective."""
+        self.sample_rate = rate
 
     def begin(self, done: int) -> None:
         """Be in an epoch of which so many steps are done."""
@@ -74,10 +82,10 @@ class Trainer:
         sums, loader, status, stop, checkpointing = self.sums, self.loader, self.status, self.stop, self.checkpointing
         cells, backward, step = status.cells, self.sync.backward, self.sync.step
         rates = schedules.learning_rates(self.config, epoch, loader.steps)
-        sampled = frozenset(sampled_steps(loader.steps))
+        sampled = self._sampled_steps()
         loss_sum, rows = 0.0, 0
         cells[EPOCH] = epoch
-        preempted = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+        preempted = Preemption.now()
         cells[AT] = at = N_PHASES * done
         start = time.perf_counter()
         for k, batch in enumerate(loader.epoch(epoch, done), done):
@@ -110,11 +118,16 @@ class Trainer:
                 checkpointing.save_in_loop(sums)
                 cells[AT] = at
         sums.begin_s, sums.loop_s = start, time.perf_counter() - start
-        sums.preemptions = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw - preempted
+        sums.preemption = Preemption.now() - preempted
         sums.loss_sum, sums.rows, sums.steps = loss_sum, rows, at // N_PHASES
         sums.learning_rate = rates[sums.steps - 1]
         status.enter("end of epoch")
         return sums
+
+    def _sampled_steps(self) -> frozenset[int]:
+        """Return the steps of the next epoch, from 0, whose contributions are measured."""
+        n = self.loader.steps
+        return frozenset(spread(n, n_samples(n, self.sample_rate)) if self.sampling else ())
 
     def _recovered(self, fault: StepError, batch: Batch, rate: float) -> tuple[float, int, int, int]:
         """Take a step again until it is right; return loss, rows, what was asked for, and 1 if it was left out."""

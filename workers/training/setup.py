@@ -128,7 +128,7 @@ def open_log(job: Job, topology: Topology, origin: Origin, of_sync: dict[str, An
     facts = header_facts(topology, job.task, job.sync.flat, job.threads)
     job.rank_status.set_folder(Path(at_root(comm, lambda: _begin_log(job, origin, facts, of_sync))))
     balance = row_balance.measure(comm, data, make_sampler(config, data, comm.size))
-    findings = before_training(TrainingStart(comm, config, data, job.sync.flat.param_vector), balance)
+    findings, unjudged = before_training(TrainingStart(comm, config, data, job.sync.flat.param_vector), balance)
 
     def note() -> None:
         coordinator = job.seat.here()
@@ -136,6 +136,7 @@ def open_log(job: Job, topology: Topology, origin: Origin, of_sync: dict[str, An
             say(text)
         fault_injection.announce(coordinator, fault_spec.of_job(config.inject, comm.size))
         coordinator.queue.append("balance", **balance)
+        coordinator.findings.unjudged.update(unjudged)
         for finding in (*findings, *coordinator.findings.start()):
             coordinator.verdict(finding)
 

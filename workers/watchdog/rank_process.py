@@ -75,14 +75,20 @@ class RankProcess:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.process, number)
 
-    def stack(self) -> str:
-        """Return the stack of the main thread's Python code, which the rank itself writes, in C."""
+    def ask_for_stack(self) -> int:
+        """Have the rank write the stack of its main thread's Python code, in C; return where in its memory, -1 if not.
+
+        That takes up to ``STACK_S``.
+        """
         if self.ended or self._is_stopped():
-            return ""
+            return -1
         end = os.fstat(self.memory).st_size
         self.send(STACK_SIGNAL)
-        time.sleep(STACK_S)
-        return os.pread(self.memory, MAX_STACK_BYTES, end).decode(errors="replace").strip()
+        return end
+
+    def read_stack(self, start: int) -> str:
+        """Return the stack that was asked for; empty if there is none."""
+        return os.pread(self.memory, MAX_STACK_BYTES, start).decode(errors="replace").strip() if start >= 0 else ""
 
     def death(self, host: str, memory_kills_before: int) -> dict[str, Any]:
         """Return the event of the rank's death, with the cause in its message."""

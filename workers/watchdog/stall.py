@@ -1,7 +1,8 @@
 """Stalls: whether no rank makes progress, and which ones the others wait for, from the rows of all ranks."""
 
 import math
-from collections.abc import Container, Sequence
+import re
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from common.rank_status import ENDED, FINAL_PHASES, OUTSIDE, STOPPED, WAITING, StatusRow
@@ -10,6 +11,10 @@ LONGEST_STEPS = 10
 """A stall takes at least so many times the longest step so far."""
 OUTSIDE_FACTOR = 5
 """And so many times longer outside of the training loop and in the first step: evaluating and writing give no sign."""
+
+
+WAITS_IN = ("/ps/sync/", "/ps/comm/", "/ps/metrics/", "/mpi4py/")
+"""Where the innermost line of a rank's stack is that waits for the others: whatever exchanges something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,29 @@ def find_stall(rows: Sequence[StatusRow], stall_s: float, silent: Container[int]
     if min(rows[rank].age_ms for rank in running) < 1000 * limit_s:
         return None
     return Stall(tuple(late), min(rows[rank].age_ms for rank in judged) / 1000, limit_s, front)
+
+
+def who_hangs(stacks: Mapping[int, str]) -> dict[int, str]:
+    """Return the ranks that are not where the others wait, and where they are, by their stacks.
+
+    For ranks that all say they are at the same exchange, but one of which may have got stuck on its way in or out.
+    Nobody, unless the stacks of others show that these do wait.
+    """
+    found = {rank: re.search(r'File "(.+?)", line (\d+) in (.+)', stack) for rank, stack in stacks.items()}
+    lines = {rank: line.groups() for rank, line in found.items() if line}
+    elsewhere = {
+        rank: f"{path.rpartition('/')[2]}, line {number}, {function}"
+        for rank, (path, number, function) in lines.items()
+        if not any(room in path for room in WAITS_IN)
+    }
+    return elsewhere if len(elsewhere) < len(lines) else {}
+
+
+def describe_hang(stall: Stall, hosts: Sequence[str], hangs: Mapping[int, str]) -> str:
+    """Return the message about ranks that hang while all say that they wait; ``hangs``: see ``who_hangs``."""
+    goal = _goal(stall.front) if stall.front else "any further"
+    named = "; ".join(f"rank {rank} on {hosts[rank]} hangs in {where}" for rank, where in hangs.items())
+    return f"{named}; the other ranks wait for it at {goal}, for {stall.seconds:.0f} s"
 
 
 def describe_stall(stall: Stall, rows: Sequence[StatusRow], hosts: Sequence[str], silent: Container[int] = ()) -> str:

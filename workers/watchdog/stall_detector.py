@@ -1,18 +1,20 @@
 """What the watchdogs do about a stall: collect stacks, report who is late, and end the job after a while."""
 
 import contextlib
+import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from common.rank_status import StatusRow
-from workers.watchdog.rank_process import RankProcess
-from workers.watchdog.stall import Stall, describe_stall, find_stall
+from workers.watchdog.rank_process import STACK_S, RankProcess
+from workers.watchdog.stall import Stall, describe_hang, describe_stall, find_stall, who_hangs
 
 STACKS_S = 5.0
 """How long to wait for the stacks of ranks on other nodes."""
-MAX_STACKS = 8
-"""Of a job where all ranks wait for each other."""
+MAX_STACKS, MAX_ASKED = 8, 64
+"""Of a job where all ranks wait for each other: stacks that are shown, and those that are looked at."""
 Act = Callable[[str, dict[str, Any]], None]
 """Is called with a message and an event."""
 UNKNOWN = StatusRow(finished=1)
@@ -49,15 +51,21 @@ class StallDetector:
         if stall is None or not (folder or stall.ranks or len(self.ranks) == len(rows)):
             self._end_stall(now, folder)
             return
-        late = list(stall.ranks or range(len(rows)))[:MAX_STACKS]
+        late = list(stall.ranks)[:MAX_STACKS] or list(range(len(rows)))[:MAX_ASKED]
         self.began = self.began or now
         if not self._reported:
             self._collect_stacks(late, folder)
         if folder and min(self.ranks) != min(set(self.leaders) - silent, default=-1):
             return
-        text = describe_stall(stall, self.rows, self.hosts, silent)
+        hangs = {} if stall.ranks else who_hangs(self._stacks)
+        if hangs:
+            stall = replace(stall, ranks=tuple(hangs))
+            text = describe_hang(stall, self.hosts, hangs)
+        else:
+            text = describe_stall(stall, self.rows, self.hosts, silent)
         if not self._reported and (self._stacks.keys() >= set(late) or now - self.began > STACKS_S):
-            self._report(stall, text, {str(rank): self._stacks[rank] for rank in late if self._stacks.get(rank)})
+            shown = (list(hangs) or late)[:MAX_STACKS]
+            self._report(stall, text, {str(rank): self._stacks[rank] for rank in shown if self._stacks.get(rank)})
         if self._reported and self.abort_s and stall.seconds >= self.abort_s * max(1.0, stall.limit_s / self.stall_s):
             event = {**self._reported, "what": "abort", "seconds": stall.seconds}
             self.end(f"{text}; the job is ended (--abort-stall)", event)
@@ -89,9 +97,12 @@ class StallDetector:
 
         That of a process that is stopped or does not answer is empty.
         """
-        for rank in (rank for rank in late if rank not in self._stacks):
-            if rank in self.ranks:
-                self._stacks[rank] = self.ranks[rank].stack()
+        new = [rank for rank in late if rank not in self._stacks]
+        asked = {rank: self.ranks[rank].ask_for_stack() for rank in new if rank in self.ranks}
+        if asked:
+            time.sleep(STACK_S)
+        self._stacks |= {rank: self.ranks[rank].read_stack(start) for rank, start in asked.items()}
+        for rank in new:
             with contextlib.suppress(OSError):
                 if rank in self.ranks:
                     _stack_file(folder, rank).write_text(self._stacks[rank], encoding="utf-8")

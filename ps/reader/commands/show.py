@@ -11,7 +11,7 @@ from rich.text import Text
 from common.errors import RankwiseError
 from common.limits import TABLE_PARAMETERS, TABLE_RANKS, TABLE_ROWS
 from common.run_files import log_path
-from ps.findings.verdict import ranges
+from ps.findings.verdict import ranges, two_digits
 from ps.logfile.header import host_names
 from ps.logfile.records import Record
 from ps.reader import console
@@ -21,10 +21,12 @@ from ps.reader.comparison_view import ComparisonView
 from ps.reader.downsample import Downsampler
 from ps.reader.history import event_lines, jobs_table
 from ps.reader.row_audit import RowAudit
-from ps.reader.run_view import RunView, ending, extremes, mean, torn_lines, verdict_lines
+from ps.reader.run_view import RunView, check_lines, ending, extremes, mean, torn_lines, verdict_lines
+from ps.text.contributions import ends, sampled
 from ps.text.formatting import (
     date_time,
     efficiency,
+    gradient_overlap,
     losses,
     metric,
     mode_name,
@@ -66,7 +68,7 @@ def show(
         out.print(line)
     if len(view.sessions) > 1:
         out.print(console.table(*jobs_table(view)))
-    for line in verdict_lines(view):
+    for line in (*verdict_lines(view), *check_lines(view)):
         out.print(line)
     if view.balance:
         out.print(_balance_table(view.balance, most))
@@ -157,13 +159,18 @@ def _rank_tables(view: RunView, record: Record, most: int) -> Iterable[Table]:
         "leave-one-out shift": [number(value) for value in record["leave_one_out_all"]],
     }
     yield _by_rank(f"Contribution in {epoch}; the share is signed, below 0 pulls against", ranks, columns)
+    sample = sampled(record)
+    if world > 1 and "share_low" in record:
+        columns = {"share": [percent(value) for value in record["share_all"]]}
+        for key, title in (("share", "95 % interval"), ("chance", "by chance")):
+            columns[title] = [ends(record, key, rank) for rank in range(world)]
+        yield _by_rank(f"How certain the shares are, {sample}", ranks, columns)
     names = list(record["share"])[:TABLE_PARAMETERS]
     left_out = len(record["share"]) - len(names)
     more = f"; first {len(names)} parameters, {left_out} more in the log" if left_out else ""
-    steps = ", ".join(str(s) for s in record["sampled_steps"])
     for key, title in (("share", "Share of the update by parameter"), ("norm_ratio", "Norm ratio by parameter")):
         columns = {name: [percent(value) for value in record[key][name]] for name in names}
-        yield _by_rank(f"{title}, measured on step {steps}{more}", ranks, columns)
+        yield _by_rank(f"{title}, {sample}{more}", ranks, columns)
 
 
 def _balance_table(record: Record, most: int) -> Table:
@@ -191,14 +198,11 @@ def _scaling_lines(header: Record, record: Record) -> Iterable[str]:
         f"Epoch {record['epoch']}: parallel {efficiency(record)} (below 80 % look closer); "
         f"bus bandwidth {_bandwidth(record)} MB/s"
     )
-    if record["effective_ranks"] is not None:
-        yield (
-            f"Gradient diversity {number(record['diversity_all'])}: {header['world']} ranks were worth "
-            f"{number(record['effective_ranks'])} whose gradients share nothing"
-        )
+    if overlap := gradient_overlap(record):
+        yield overlap
     if record["noise_scale"] is not None:
         size = header["config"]["batch_size"] or header["data"]["rows"]["train"]
         yield (
-            f"Noise scale: beyond about {number(record['noise_scale'])} rows a step more ranks stop paying; "
-            f"this run takes {size:,} rows a step"
+            f"Batches above about {two_digits(record['noise_scale'])} rows gain little (estimate). "
+            f"This run takes {size:,} rows a step."
         )

@@ -9,7 +9,8 @@ from ps.logfile.header import host_names
 from ps.logfile.records import Record
 from ps.reader.downsample import Downsampler
 from ps.reader.history import jobs_table
-from ps.reader.run_view import RunView, ending, mean
+from ps.reader.run_view import RunView, check_lines, ending, mean
+from ps.text.contributions import ends, sampled
 from ps.text.formatting import date_time, metric, mode_name, model_name, number, percent
 
 FIGURE = re.compile(r"-|-?\d[\d.,e+-]*( %)?")
@@ -56,6 +57,8 @@ def markdown_lines(reader: DeduplicatedReader) -> Iterator[str]:
         yield from _table("Verdicts", verdicts)
     else:
         yield "\n## Verdicts\n\nNone.\n"
+    for line in check_lines(view) if view.end.get("not_judged") else ():
+        yield f"\n{escape(line)}\n"
 
 
 def escape(text: str) -> str:
@@ -146,10 +149,13 @@ def _last_epoch(hosts: dict[int, str], record: Record) -> Iterator[str]:
     yield from _table(f"Ranks in epoch {record['epoch']}", rows, note)
     left_out = len(record["share"]) - len(names)
     more = f"The first {len(names)} parameters, {left_out} more in the log." if left_out else ""
+    sample = f"{sampled(record).capitalize()}."
+    certain = {"share": "95 % interval", "chance": "By chance"} if "share_low" in record else {}
     rows = [
         {
             "Rank": str(rank),
             "Share": percent(record["share_all"][rank]),
+            **{title: ends(record, key, rank) for key, title in certain.items()},
             "Norm ratio": percent(record["norm_ratio_all"][rank]),
             "Cosine": number(record["cosine_all"][rank]),
             "Leave-one-out shift": number(record["leave_one_out_all"][rank]),
@@ -157,7 +163,7 @@ def _last_epoch(hosts: dict[int, str], record: Record) -> Iterator[str]:
         }
         for rank in ranks
     ]
-    yield from _table(f"Contribution in epoch {record['epoch']}", rows, f"{note} {more}".strip())
+    yield from _table(f"Contribution in epoch {record['epoch']}", rows, f"{sample} {note} {more}".strip())
     bandwidth = record["bus_bytes_per_s"]
     scaling = {
         "Gradient diversity": number(record["diversity_all"]),

@@ -20,9 +20,14 @@ TIMES = {
     for name in ("input", "compute", "reduce", "wait", "transfer", "sampling", "evaluation", "checkpoint")
 }
 """What an epoch's time goes to: fields and names. Here compute is without summing, which only some modes have."""
-SINGLE = ("epoch", "elapsed_s", "loss", "validation_loss", "validation_metric", "effective_ranks", "noise_scale")
+SINGLE = (
+    "epoch", "elapsed_s", "loss", "validation_loss", "validation_metric", "effective_ranks", "effective_ranks_low",
+    "effective_ranks_high", "noise_scale",
+)  # fmt: skip
 EFFICIENCIES = ("load_balance", "communication", "parallel")
 BY_RANK = (*TIMES, "cosine_all")
+INTERVALS = ("share_low", "share_high", "chance_low", "chance_high")
+"""By rank, in logs that have them."""
 BY_PARAMETER = ("share", "norm_ratio")
 
 
@@ -65,9 +70,10 @@ class RunData:
         world = len(record["rows"])
         figures = {
             "world": world,
-            **{key: record[key] for key in SINGLE},
+            **{key: record.get(key) for key in SINGLE},
             **{key: record["efficiency"][key] for key in EFFICIENCIES},
             **{key: record.get(key, [0.0] * world) for key in BY_RANK},
+            **{key: record.get(key, [None] * world) for key in INTERVALS},
             **{key: [record[f"{key}_all"], *(record[key][name] for name in self.names)] for key in BY_PARAMETER},
         }
         values = {key: np.array(figure, float) for key, figure in figures.items()}  # nil becomes NaN

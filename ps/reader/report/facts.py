@@ -7,7 +7,7 @@ from ps.logfile.records import Record
 from ps.reader.history import event_line, jobs_table
 from ps.reader.report.charts import PageTable, Section, clip
 from ps.reader.report.data import RunData
-from ps.reader.run_view import ending, torn_lines
+from ps.reader.run_view import check_lines, ending, torn_lines
 from ps.text.formatting import date_time, mode_name, model_name, named_metric, number
 
 SEVERITIES = ("error", "warning", "info")
@@ -17,6 +17,20 @@ def findings(data: RunData) -> list[dict[str, Any]]:
     """Return the verdicts as the page shows them, the most severe first, and of very many only the first."""
     found = [_finding(record) for record in data.view.verdicts]
     return sorted(found, key=lambda finding: SEVERITIES.index(finding["severity"]))[:PAGE_FINDINGS]
+
+
+def nothing_found(data: RunData) -> str:
+    """Return what stands in place of findings where there are none."""
+    if not (data.n_epochs or data.measured.comparison):
+        return "No verdict yet: there was too little to look at."
+    if data.view.is_comparison or data.view.end.get("not_judged") == {}:
+        return "No verdict: none of the checks found anything to report."
+    return "No verdict so far." if not data.view.end else "No verdict."
+
+
+def not_judged(data: RunData) -> str:
+    """Return which checks could not judge, and why; nothing if all could, or the log does not say."""
+    return " ".join(check_lines(data.view)) if data.view.end.get("not_judged") else ""
 
 
 def _finding(record: Record) -> dict[str, Any]:

@@ -69,9 +69,8 @@ def _run(data: RunData, name: str, place: str) -> dict[str, Any]:
         "state": facts.state(data),
         "findings": findings,
         "left_out": data.view.n_verdicts - len(findings),
-        "no_verdict": "No verdict: none of the checks found anything to report."
-        if data.n_epochs or data.measured.comparison
-        else "No verdict yet: there was too little to look at.",
+        "no_verdict": facts.nothing_found(data),
+        "not_judged": facts.not_judged(data),
         "summary": facts.summary(data) if data.header else None,
         "sections": list(_sections(data)) if data.header else [],
     }

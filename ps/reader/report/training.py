@@ -12,6 +12,8 @@ from ps.logfile.records import Record
 from ps.reader.report import charts
 from ps.reader.report.charts import Chart, PageTable, Section, axis, column_means
 from ps.reader.report.data import EFFICIENCIES, TIMES, RunData
+from ps.reader.report.shares import MEANS, running, share
+from ps.text.contributions import sampled
 from ps.text.formatting import metric, number, percent
 
 IN_PERCENT = {"tickformat": "~%"}
@@ -65,7 +67,7 @@ def contribution(data: RunData) -> Section:
     """Return the charts of who contributed what to the update, and of how many ranks were of use."""
     left_out = len(data.header["model"]["parameters"]) - len(data.names)
     note = f"The first {len(data.names)} parameters can be chosen; {left_out} more are in the log."
-    shown = [_share(data), *([_share_map(data)] if data.ranks > charts.MANY_RANKS else [])]
+    shown = [share(data), *([_share_map(data)] if data.ranks > charts.MANY_RANKS else [])]
     shown += [_norm_ratio(data), _cosine(data)]
     shown += [_effective_ranks(data)] if _known(data, "effective_ranks") else []
     shown += [_noise_scale(data)] if _known(data, "noise_scale") else []
@@ -80,7 +82,7 @@ def _ends(data: RunData) -> list[Record]:
 
 def _by_parameter(data: RunData, key: str, what: str, about: str, draw: Draw, layout: dict[str, Any]) -> Chart:
     """Return a chart by rank of a figure of all parameters or of one; names that would look the same get a number."""
-    texts, values = [], data.series(key)
+    texts, means = [], running(data.series(key))
     for record in _ends(data):
         known = [(value, rank) for rank, value in enumerate(record[f"{key}_all"]) if value is not None]
         if known:
@@ -93,22 +95,11 @@ def _by_parameter(data: RunData, key: str, what: str, about: str, draw: Draw, la
     return Chart(
         f"{what.capitalize()} by rank",
         " ".join([*(texts or [f"The {what} is undefined."]), about]),
-        [draw(data.rank_names, data.series("epoch"), own, value=".2%") for own in values.swapaxes(0, 1)],
+        [draw(data.rank_names, data.series("epoch"), own, value=".2%") for own in means.swapaxes(0, 1)],
         layout,
-        charts.rank_table(data, f"{what.capitalize()}, all parameters", values[:, 0], percent),
+        charts.rank_table(data, f"{what.capitalize()}, all parameters, {MEANS}", means[:, 0], percent),
         [name if names.index(name) == i else f"{name} ({i})" for i, name in enumerate(names)],
     )
-
-
-def _share(data: RunData) -> Chart:
-    worlds = list(dict.fromkeys(job.header["world"] for job in data.view.sessions))
-    equal = [percent(1 / world) + f" with {world} ranks" * (len(worlds) > 1) for world in worlds[-4:]]
-    about = (
-        f"Equal shares would be {', '.join(equal)}. The shares of an epoch add up to 100 %; a share below 0 pulls "
-        "against the update."
-    )
-    layout = charts.over_epochs(data, axis("share", **IN_PERCENT), barmode="relative")
-    return _by_parameter(data, "share", "share of the update", about, charts.rank_stack, layout)
 
 
 def _share_map(data: RunData) -> Chart:
@@ -126,7 +117,7 @@ def _share_map(data: RunData) -> Chart:
 def _norm_ratio(data: RunData) -> Chart:
     about = (
         "The norm ratio compares the length of a rank's gradient with that of the sum over the ranks; it does not see "
-        "directions, and does not add up to 100 %."
+        f"directions, and does not add up to 100 %. It is {sampled(data.view.last)}; lines are {MEANS}."
     )
     layout = charts.over_epochs(data, axis("norm ratio", **IN_PERCENT))
     return _by_parameter(data, "norm_ratio", "norm ratio", about, charts.rank_lines, layout)
@@ -140,23 +131,30 @@ def _cosine(data: RunData) -> Chart:
     return Chart(
         "Agreement with the global gradient",
         f"The cosine between a rank's gradient and the global one is {reach}; {below} of {data.ranks} ranks were below "
-        "0 in an epoch. 1 is the same direction, below 0 the opposite side.",
-        [charts.rank_lines(data.rank_names, epochs, values, value=".3f", highest=False)],
+        "0 in an epoch. 1 is the same direction, below 0 the opposite side. "
+        f"It is {sampled(data.view.last)}; lines are {MEANS}.",
+        [charts.rank_lines(data.rank_names, epochs, running(values), value=".3f", highest=False)],
         charts.over_epochs(data, axis("cosine")),
-        charts.rank_table(data, "Cosine to the global gradient", values),
+        charts.rank_table(data, f"Cosine to the global gradient, {MEANS}", running(values)),
     )
 
 
 def _effective_ranks(data: RunData) -> Chart:
+    low, high = data.series("effective_ranks_low"), data.series("effective_ranks_high")
+    epochs, values = data.series("epoch"), data.series("effective_ranks")
+    known = values[np.isfinite(values)].tolist()
+    cancelled = len(values) - len(known)
+    gaps = f" In {cancelled} of {len(values)} epochs shown they cancelled in part: a gap." if cancelled else ""
     return charts.curves(
         data,
         "Effective number of ranks",
-        f"The gradients were as diverse as those of {number(data.first['effective_ranks'], 3)} unrelated ranks in the "
-        f"first epoch and {number(data.view.last['effective_ranks'], 3)} in the last, of {data.view.ranks} ranks. 1 "
-        "means that all ranks found the same gradient.",
-        {"effective ranks": data.series("effective_ranks")},
+        f"The gradients were as diverse as those of {number(known[0], 3)} unrelated ranks at first and "
+        f"{number(known[-1], 3)} at last, of {data.view.ranks} ranks. 1 means that all ranks found the same gradient."
+        f"{gaps}",
+        {"effective ranks": values},
         axis("ranks", rangemode="tozero"),
-        over=[charts.level("ranks", data.series("epoch"), data.series("world"))],
+        under=charts.band("95 % interval", epochs, low, high) if np.isfinite(low).any() else (),
+        over=[charts.level("ranks", epochs, data.series("world"))],
     )
 
 
@@ -166,8 +164,8 @@ def _noise_scale(data: RunData) -> Chart:
     last = values[np.isfinite(values)][-1]
     return Chart(
         "Gradient noise scale",
-        f"The noise scale was last about {number(float(last))} rows, a step has {number(rows)}. Beyond "
-        "about as many rows a step as the noise scale, more ranks with as many rows each stop paying.",
+        f"The noise scale was last about {number(float(last), 2)} rows, a step has {number(rows)}. Batches above the "
+        "noise scale gain little (estimate).",
         [[charts.line("noise scale", epochs, values), charts.level("rows a step", epochs, rows)]],
         charts.over_epochs(data, axis("rows", type="log")),
         charts.epoch_table(data, "Gradient noise scale", {"rows": values}),
