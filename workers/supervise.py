@@ -14,11 +14,7 @@ def main() -> int:
         chosen = options.parse(sys.argv[1:])
         if isinstance(chosen, int):
             return chosen
-        path = choose_folder(chosen.arguments)
-        folder = RunMonitor(path)
-        if folder.done:
-            raise RankwiseError(f"output: {path} holds a run that came to its end already; choose another --output")
-        return Supervisor(chosen, folder).run()
+        return Supervisor(chosen, RunMonitor(choose_folder(chosen.arguments))).run()
     except RankwiseError as error:
         sys.stderr.write(f"rankwise: {error}\n")
         return error.exit_code

@@ -75,8 +75,8 @@ def _read_log(log: Path) -> None:
     for act in (
         lambda: list(LogReader(log).records()),
         lambda: list(LogReader(log, Check()).records()),
-        lambda: earlier_run.is_done(log),
-        lambda: earlier_run.header_of(log),
+        lambda: earlier_run.read_run(log),
+        lambda: earlier_run.start_options(str(log.parent)),
         lambda: show(log.parent, every=True),
     ):
         with own_errors_only(), contextlib.redirect_stdout(io.StringIO()):
@@ -116,7 +116,7 @@ def _read_checkpoint(folder: Path) -> None:
     with own_errors_only():
         checkpoint_file.load(folder / "checkpoint-5.npz")
     with own_errors_only():
-        read = resume.open_origin(folder, patience=2)
+        read = resume.open_origin(folder, RunConfig(patience=2))
         origin = resume.Origin.from_dict(msgpack.unpackb(msgpack.packb(read.as_dict())))
         coordinator: Any = SimpleNamespace(log=SimpleNamespace(path=folder / LOG_NAME), started=1.0)
         coordinator.noise = epoch_metrics.NoiseScale()

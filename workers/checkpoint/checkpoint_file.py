@@ -24,6 +24,8 @@ FORMAT = "rankwise-checkpoint"
 VERSION = 1
 ABOUT = "about"
 MAX_ABOUT_BYTES = 64 << 20
+MOST_STEPS = 10**18 - 1
+"""What the name of a checkpoint may hold."""
 BLOCK_BYTES = 1 << 20
 """Written or read at a time: what the CRC-32 has been formed of is still in the cache when it is copied."""
 
@@ -115,7 +117,7 @@ def load(path: Path) -> Snapshot:
             raise CheckpointError(path, "not a checkpoint of rankwise")
         if (version := about.pop("v", None)) != VERSION:
             raise CheckpointError(path, f"format version {version}; this program knows {VERSION}")
-        if type(step := about.pop("step", None)) is not int:
+        if type(step := about.pop("step", None)) is not int or not 0 <= step <= MOST_STEPS:
             raise CheckpointError(path, "does not say after which step it was taken")
         about.pop("crc", None)  # which earlier versions kept of each array besides
         return Snapshot(step, {name: _read_array(archive, member) for name, member in members.items()}, about)
