@@ -26,7 +26,7 @@ from ps.logfile.schema import Check
 from ps.metrics import epoch_metrics
 from ps.reader.commands.show import show
 from tests.synthetic import write_run
-from workers.checkpoint import checkpoint_file, resume
+from workers.checkpoint import checkpoint_file, resume, start
 from workers.launch import run_options
 from workers.launch.cli import PREFIX
 from workers.launch.run_options import parse
@@ -115,6 +115,8 @@ def _read_checkpoint(folder: Path) -> None:
     state: Any = SimpleNamespace(flat=flat, optimizer=adam, vectors=lambda: list(adam.state().items()))
     with own_errors_only():
         checkpoint_file.load(folder / "checkpoint-5.npz")
+    with own_errors_only():
+        start.read_start(str(folder / "checkpoint-5.npz")).fill(flat)
     with own_errors_only():
         read = resume.open_origin(folder, RunConfig(patience=2))
         origin = resume.Origin.from_dict(msgpack.unpackb(msgpack.packb(read.as_dict())))

@@ -15,7 +15,6 @@ from common.flat import Array, Flat
 from common.run_files import LOG_NAME, MODEL_NAME, checkpoints_in
 from ps.coordinator import earlier_run
 from workers.checkpoint import checkpoint_file
-from workers.checkpoint.checkpoint_file import ABOUT
 from workers.checkpoint.content import PARAMETERS, CheckpointContent, within
 
 OF_THE_SPLIT = ("seed", "test_fraction", "validation_fraction")
@@ -131,19 +130,12 @@ def _read_file(path: Path) -> Start:
             raise RankwiseError(f"from: {path} is no .npz file; give a checkpoint-*.npz or a {MODEL_NAME}")
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        with np.load(path, allow_pickle=False) as archive:
-            is_checkpoint = ABOUT in archive.files
-            arrays = {} if is_checkpoint else {name: archive[name] for name in archive.files}
-    except (OSError, MemoryError) as error:
-        raise RankwiseError(f"from: {path} cannot be read ({error})") from error
-    except RankwiseError:
-        raise
-    except Exception as error:  # of a dozen kinds, from NumPy and zipfile, depending on what is broken
-        reason = str(error).split("\n")[0][:200] or type(error).__name__
-        raise RankwiseError(f"from: {path} is no whole .npz file ({reason})") from error
-    if is_checkpoint:
-        return _of_checkpoint(path, sha256)
-    return _of_model(path, sha256, arrays)
+        is_checkpoint, arrays = checkpoint_file.load_plain(path)
+    except OSError as error:
+        raise RankwiseError(f"from: {path} cannot be read ({error.strerror})") from error
+    except CheckpointError as error:
+        raise RankwiseError(f"from: {error}") from error
+    return _of_checkpoint(path, sha256) if is_checkpoint else _of_model(path, sha256, arrays)
 
 
 def _of_checkpoint(path: Path, sha256: str) -> Start:
