@@ -65,8 +65,9 @@ class Option:
 
     ``low`` and ``high``: limits of a number, or of each number of a list, which has at most ``longest``; both are
     allowed, but for the one that ``excluded`` names. ``flags``: on the command line, if not the name alone.
-    ``on_resume``: whether it must be that of the run that is resumed (``same``), is that unless another is given
-    (``changeable``), or belongs to one job and starts from its default again (``own``).
+    ``on_resume``: whether it must be that of the run that is resumed (``same``), is that unless another is given, which
+    may make the result another (``affects``) or does not (``changeable``), or belongs to one job and starts from its
+    default again (``own``).
     ``before``: what runs did that are older than the option, if not its default; for resuming them.
     ``command_line_only``: no file and no environment may set it, so that nobody gets it without naming it.
     """
@@ -81,9 +82,14 @@ class Option:
     excluded: Literal["", "low", "high"] = ""
     longest: int = 0
     flags: tuple[str, ...] = ()
-    on_resume: Literal["same", "changeable", "own"] = "same"
+    on_resume: Literal["same", "affects", "changeable", "own"] = "same"
     before: Any = None
     command_line_only: bool = False
+
+    @property
+    def flag(self) -> str:
+        """How messages name it on the command line."""
+        return self.flags[0] if self.flags else f"--{self.name.replace('_', '-')}"
 
     def check(self, value: Any) -> None:
         """Raise ConfigError unless ``value`` keeps the type and the limits."""
@@ -130,6 +136,7 @@ def check_options(config: Any) -> None:
         one.check(getattr(config, name))
 
 
+affects = functools.partial(option, on_resume="affects")
 changeable = functools.partial(option, on_resume="changeable")
 per_job = functools.partial(option, on_resume="own")
 
@@ -141,7 +148,7 @@ class RunConfig:
     Raises ConfigError, naming the option, what was got and what is allowed.
     """
 
-    mode: str = option("allreduce", "how gradients are collected: {modes}")
+    mode: str = affects("allreduce", "how gradients are collected: {modes}")
     model: str = option("mlp", "what is trained", choices=(*MODELS, OWN_MODEL))
     hidden: tuple[int, ...] = option((256,), "sizes of the hidden layers of an mlp", low=1, high=10**6, longest=1000)
     activation: str = option("relu", "activation of the hidden layers", choices=ACTIVATIONS)
@@ -153,15 +160,15 @@ class RunConfig:
     check_model: bool | None = changeable(
         None, "try the model on a few rows first, and compare its gradient with numeric derivatives (default: your own)"
     )
-    data: str = option("digits", "{sources}")
-    target: str = option("", "the column of a .csv file to predict: its name, or its number from 1; -1 is the last")
-    header: str = option(
+    data: str = changeable("digits", "{sources}")
+    target: str = changeable("", "the column of a .csv file to predict: its name, or its number from 1; -1 is the last")
+    header: str = changeable(
         "auto",
         "whether a .csv file begins with column names; auto: not if all are numbers",
         choices=("auto", "yes", "no"),
         before="yes",
     )
-    index_column: str = option(
+    index_column: str = changeable(
         "auto",
         "columns of a .csv file that number its rows; auto: leave out those without a name; drop: all of them",
         choices=("auto", "keep", "drop"),
@@ -174,18 +181,18 @@ class RunConfig:
     test_fraction: float = option(0.2, "rows kept for the final test (not used when X_test is given)", high=0.9)
     validation_fraction: float = option(0.1, "rows kept for the loss after each epoch", high=0.9)
     rows: str = option("shuffle", "shuffle: dealt each epoch; shard: fixed per rank", choices=("shuffle", "shard"))
-    epochs: int = changeable(30, "passes over the training rows", low=1)
-    batch_size: int = option(64, "rows of all ranks together in a step; 0: all rows")
+    epochs: int = affects(30, "passes over the training rows", low=1)
+    batch_size: int = affects(64, "rows of all ranks together in a step; 0: all rows")
     optimizer: str = option("adam", "update rule", choices=OPTIMIZERS)
-    learning_rate: float = option(0.002, "step size before the schedule", high=1e30, excluded="low")
-    momentum: float = option(0.9, "for momentum and nesterov", high=1, excluded="high")
-    schedule: str = option("constant", "learning rate over time", choices=SCHEDULES)
-    warmup_epochs: float = option(1.0, "length of the linear warm-up of the warmup schedules")
-    step_epochs: int = option(10, "the step schedules multiply the rate every so many epochs", low=1)
-    step_factor: float = option(0.1, "what they multiply it with", high=1, excluded="low")
-    weight_decay: float = option(0.0, "L2 penalty on all parameters (decoupled in adamw)", high=1e6)
-    clip: float = option(0.0, "largest norm of the global gradient; 0: no clipping", high=1e30)
-    patience: int = option(0, "stop after so many epochs without a lower validation loss; 0: never")
+    learning_rate: float = affects(0.002, "step size before the schedule", high=1e30, excluded="low")
+    momentum: float = affects(0.9, "for momentum and nesterov", high=1, excluded="high")
+    schedule: str = affects("constant", "learning rate over time", choices=SCHEDULES)
+    warmup_epochs: float = affects(1.0, "length of the linear warm-up of the warmup schedules")
+    step_epochs: int = affects(10, "the step schedules multiply the rate every so many epochs", low=1)
+    step_factor: float = affects(0.1, "what they multiply it with", high=1, excluded="low")
+    weight_decay: float = affects(0.0, "L2 penalty on all parameters (decoupled in adamw)", high=1e6)
+    clip: float = affects(0.0, "largest norm of the global gradient; 0: no clipping", high=1e30)
+    patience: int = affects(0, "stop after so many epochs without a lower validation loss; 0: never")
     init: str = option(
         "broadcast",
         "broadcast: every rank starts as rank 0; per-rank: each on its own",
@@ -207,10 +214,16 @@ class RunConfig:
         "continue a run: its folder, its name under runs/, or auto for the newest that can be continued",
         command_line_only=True,
     )
+    start_from: str = option(
+        "",
+        "start a new run from the parameters of another: its folder, its name under runs/, a checkpoint or a model.npz",
+        flags=("--from",),
+        command_line_only=True,
+    )
     stall_seconds: float = changeable(60.0, "name the rank the others have waited for so long; 0: never", high=1e6)
     abort_stall: float = changeable(300.0, "and end the job after so many seconds without progress; 0: never", high=1e6)
     output: str = per_job("", "the run folder (default runs/TIME-MODE-RANKS)")
-    ranks_per_node: int = option(0, "pretend that so many ranks share a node (for tests); 0: as it is")
+    ranks_per_node: int = affects(0, "pretend that so many ranks share a node (for tests); 0: as it is")
     inject: str = per_job(
         "",
         "faults on purpose, for demonstrations and tests, with ; between them: slow:rank=2,x=3 or skew (makes rows "

@@ -19,7 +19,8 @@ FAILURE_NAME = "failure.txt"
 """The message that a job ended with, left by the rank that failed or by a watchdog."""
 PROGRESS_NAME = "progress"
 """What the name begins with of the file by which watchdogs of several nodes share what they see."""
-OUTPUT_NAMES = ("model.npz", "model_parameters.txt", "sync_times.txt", "contributions.txt")
+MODEL_NAME = "model.npz"
+OUTPUT_NAMES = (MODEL_NAME, "model_parameters.txt", "sync_times.txt", "contributions.txt")
 CHECKPOINT_NAME = re.compile(r"checkpoint-(\d{1,18})\.npz")
 UNFINISHED_CHECKPOINT = re.compile(rf"\.{CHECKPOINT_NAME.pattern}\.\d+")
 """The temporary file of a job that was killed while it wrote a checkpoint."""

@@ -1,6 +1,7 @@
 """Ranks die, the others go on in the same job, and end as if nothing had happened."""
 
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -274,3 +275,20 @@ def test_so_is_what_would_not_end_the_same(
     check_support(RunConfig(elastic=True), 2)
     with pytest.raises(JobError, match=words):
         check_support(RunConfig(elastic=True, **options), 2)  # type: ignore[arg-type]
+
+
+def test_a_death_in_the_step_in_which_the_batch_size_changes(tmp_path: Path, mpi: str) -> None:
+    """900 of 1259 rows are done in batches of 100; the 15th of 64 then has 60 left, of which none may be lost."""
+    if mpi != "openmpi":
+        pytest.skip("needs Open MPI")
+    small = ("--hidden", "8", "--batch-size", "100", "--epochs", "3", "--dtype", "float64", "--output", "stopped")
+    assert mpirun(3, str(PROGRAMS / "faulty.py"), "term", "1", "2", "9", *small, cwd=tmp_path).code == 75
+    shutil.copytree(tmp_path / "stopped", tmp_path / "whole")
+    resume = ("--batch-size", "64", "--resume")
+    assert mpirun(3, "-m", "workers.run", *resume, "whole", cwd=tmp_path).code == 0
+    program = [sys.executable, str(PROGRAMS / "dies_at.py"), "1:2:15:compute", "--elastic", *resume, "stopped"]
+    command = [MPIRUN, "--with-ft", "ulfm", "-np", "3", *program]
+    result = finish(popen(command, cwd=tmp_path, env=environment(TEST_JOB=str(tmp_path))), 90)
+    assert "Continuing without rank 1" in result.out, result.err
+    same_model(tmp_path / "stopped", tmp_path / "whole")
+    assert "used once in each of 3 epochs" in rows_used(tmp_path / "stopped")

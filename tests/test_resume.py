@@ -193,10 +193,12 @@ def refused(n: int, *arguments: str, cwd: Path) -> str:
 def test_other_options_and_data_are_refused(tmp_path: Path, done: Path) -> None:
     killed = killed_copy(done, tmp_path / "killed", epoch=2, checkpoint="checkpoint-52.npz")
     before = (killed / "coordinator.msgpack").read_bytes()
-    said = refused(2, "--resume", str(killed), "--batch-size", "32", cwd=tmp_path)
-    assert "batch_size: 50 then, 32 now" in said
-    assert "epochs" in said
-    assert "came to its end already" in refused(2, "--resume", str(done), cwd=tmp_path)
+    said = refused(2, "--resume", str(killed), "--hidden", "32", "--seed", "1", cwd=tmp_path)
+    assert "--hidden: got 32, the run has 16 (the saved parameters are of that model)" in said
+    assert "--seed: got 1, the run has 0 (rows held out so far would be trained on" in said
+    said = refused(2, "--resume", str(done), cwd=tmp_path)
+    assert f"{done} is done: it has trained its 4 epochs; to train on, give more: --epochs 8; for a new run" in said
+    assert "is of epoch 2; give at least 2" in refused(2, "--resume", str(killed), "--epochs", "1", cwd=tmp_path)
     assert "no log at" in refused(2, "--resume", "nowhere", cwd=tmp_path)
     assert (killed / "coordinator.msgpack").read_bytes() == before
 
@@ -244,7 +246,7 @@ def test_forged_values_are_refused(tmp_path: Path, place: str, value: object) ->
     adam = optimizers.build(RunConfig(optimizer="adam"), [flat.param_vector])
     state: Any = SimpleNamespace(flat=flat, optimizer=adam, vectors=lambda: list(adam.state().items()))
     with pytest.raises(RankwiseError, match=r"^resume: .*checkpoint-5.npz"):
-        open_origin(tmp_path, 0).checkpoint.saved_state(state, 13)  # type: ignore[union-attr]
+        open_origin(tmp_path, RunConfig()).checkpoint.saved_state(state, 13)  # type: ignore[union-attr]
 
 
 def test_a_forged_checkpoint_is_one_message(tmp_path: Path, done: Path) -> None:
@@ -265,7 +267,7 @@ def test_a_forged_checkpoint_is_one_message(tmp_path: Path, done: Path) -> None:
 def test_a_log_that_was_not_begun_is_refused_with_what_to_do(tmp_path: Path, left: bytes) -> None:
     """A kill between making the log and writing its first record leaves it."""
     (tmp_path / LOG_NAME).write_bytes(left)
-    for read in (lambda: saved_config(str(tmp_path), ""), lambda: open_origin(tmp_path, 0)):
+    for read in (lambda: saved_config(str(tmp_path), ""), lambda: open_origin(tmp_path, RunConfig())):
         with pytest.raises(RankwiseError, match=r"^resume: .* holds no record: .* start a new run") as caught:
             read()
         assert LOG_NAME in str(caught.value)
@@ -294,9 +296,21 @@ def test_changed_data_are_refused(tmp_path: Path) -> None:
     np.savez(data, allow_pickle=False, X=x, y=y)
     run(2, folder, "--data", str(data), *SMALL, "--checkpoint-every", "1")
     killed = killed_copy(folder, tmp_path / "killed", epoch=2, checkpoint="checkpoint-2.npz")
+    moved = killed_copy(folder, tmp_path / "moved", epoch=2, checkpoint="checkpoint-2.npz")
+    data.rename(tmp_path / "elsewhere.npz")
+    said = refused(2, "--resume", str(killed), cwd=tmp_path)
+    assert f"no file {data}" in said
+    assert "if the data of the resumed run lie elsewhere now, name the place with --data" in said
+    run(2, moved, "--resume", str(moved), "--data", str(tmp_path / "elsewhere.npz"))
+    assert same_bits(folder, moved)
+    event = next(r for r in records(moved) if r.get("what") == "resume")
+    assert [(change["name"], change["effect"]) for change in event["changes"]] == [("data", "none")]
+    then = records(killed)[0]["data"]["sha256"]
     x[0, 0] += 1
     np.savez(data, allow_pickle=False, X=x, y=y)
-    assert "not what the run was trained on" in refused(2, "--resume", str(killed), cwd=tmp_path)
+    said = refused(2, "--resume", str(killed), cwd=tmp_path)
+    assert f"data {data} is not what the run was trained on (SHA-256 {then[:12]}... in the run, " in said
+    assert f"give the place of those data with --data, or start a new run from its parameters: --from {killed}" in said
 
 
 def test_more_epochs_may_be_asked_for(tmp_path: Path, done: Path) -> None:
@@ -317,4 +331,4 @@ def test_auto_takes_the_newest_that_can_go_on_or_begins(tmp_path: Path, job: Cal
     assert result.code == 0, result.err
     assert same_bits(first, killed)
     result = mpirun(2, "-m", "workers.run", *SMALL, "--resume", "auto", "--output", str(killed), cwd=tmp_path)
-    assert "came to its end already" in result.err
+    assert "is done: it has trained its 4 epochs" in result.err

@@ -101,7 +101,8 @@ def test_log_holds_what_every_rank_did(batch: SharedStart) -> None:
     header, *rest = records(run)
     assert header["kind"] == "header"
     kinds = [r["kind"] for r in rest if r["kind"] != "verdict"]  # of 3 ranks on fewer cores
-    assert kinds == ["balance", "epoch", "steps", "epoch", "steps", "end"]
+    assert kinds == ["balance", "epoch", "steps", "epoch", "steps", "event", "end"]
+    assert [r["what"] for r in rest if r["kind"] == "event"] == ["checkpoint"]  # to go on with more epochs from
     assert header["world"] == 3
     assert sorted(r for node in header["nodes"] for r in node["ranks"]) == [0, 1, 2]
     assert header["data"]["rows"] == {"train": 1259, "validation": 179, "test": 359}

@@ -152,10 +152,18 @@ def test_the_same_error_after_progress_is(fake: Fake) -> None:
 def test_a_run_that_is_done_needs_no_restart(fake: Fake) -> None:
     """Ranks may die after the end of the log."""
     assert fake([{"end": True, "code": 9}]).code == 0
-    result = fake([{}])
-    assert result.code == 1
-    assert "came to its end already" in result.err
-    assert len(fake.calls()) == 1
+    refused = {"code": 2, "say": "rankwise: resume: run is done: it has trained its 4 epochs"}
+    result = fake([refused])
+    assert (result.code, result.out) == (2, "")
+    assert "is done: it has trained its 4 epochs" in result.err
+    assert len(fake.calls()) == 2
+
+
+def test_a_run_that_is_done_may_go_on_with_more_epochs(fake: Fake) -> None:
+    assert fake([{"end": True}]).code == 0
+    result = fake([{}, {"code": 9}, {"end": True}], "--restarts", "1")  # its first call was before
+    assert result.code == 0
+    assert "done; 2 attempts" in result.out
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])

@@ -50,6 +50,8 @@ def _train(context: process.Context) -> int:
         code = error.exit_code
     _close(context, topology, job, code)
     watchdog.close()
+    if seat.coordinator is not None:
+        seat.coordinator.log.close()  # which lets other jobs write to it
     return code
 
 

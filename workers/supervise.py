@@ -17,10 +17,7 @@ def main() -> int:
         if isinstance(chosen, int):
             return chosen
         with run_folder_of(chosen.arguments) as path:
-            folder = RunMonitor(path)
-            if folder.done:
-                raise RankwiseError(f"output: {path} holds a run that came to its end already; choose another --output")
-            return Supervisor(chosen, folder).run()
+            return Supervisor(chosen, RunMonitor(path)).run()
     except RankwiseError as error:
         complain(f"rankwise: {error}")
         return error.exit_code

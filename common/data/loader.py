@@ -64,7 +64,8 @@ class BatchLoader:
 
     ``rows``: (n, n_in + 1) features and ones, ``y``: the target; ``encode(y, out)`` writes targets as the loss takes
     them, (n_out, rows). ``order(epoch)``: this rank's row numbers of all steps, one after the other; ``fixed``: it is
-    the same in each epoch. ``allocate(rows, columns)``: makes the buffer the features are copied to.
+    the same in each epoch. ``allocate(rows, columns)``: makes the buffer the features are copied to. ``joint``: an
+    epoch, a step of it, and the row numbers that this rank takes in that step instead; their counts are the last ones.
     """
 
     def __init__(
@@ -78,16 +79,18 @@ class BatchLoader:
         *,
         fixed: bool,
         allocate: Callable[[int, int], Array],
+        joint: tuple[int, int, NDArray[np.int64]] | None = None,
     ) -> None:
+        self.joint = joint
         self.rows, self.y, self.encode, self.n_out = rows, y, encode, n_out
         self.counts, self.order = counts, order
-        self.steps = len(counts.own)
+        self.steps = len(counts.own) - (joint is not None)
         self.input_s = 0.0
         self.filled = 0.0
         """When rows were last begun to be copied ahead, on the clock of ``time.perf_counter``."""
         widest = max(1, int(counts.in_buffer.max()) * (rows.shape[1] + n_out) * rows.itemsize)
         self.ahead = min(self.steps, max(1, AHEAD_BYTES // widest))
-        firsts = range(0, self.steps, self.ahead)
+        firsts = [*range(0, self.steps, self.ahead), *([] if joint is None else [self.steps])]
         most, most_own = (
             max(int(n[first : first + self.ahead].sum()) for first in firsts) for n in (counts.in_buffer, counts.own)
         )
@@ -106,11 +109,19 @@ class BatchLoader:
     def epoch(self, epoch: int, done: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch but the first ``done``; each is good until the next is asked for."""
         order = None
+        if self.joint is not None and self.joint[:2] == (epoch, done):
+            self.filled = start = time.perf_counter()
+            batches = self._fill(self.joint[2], self.steps, self.steps + 1)
+            self.input_s += time.perf_counter() - start
+            self._current = ()  # the buffer holds other rows
+            yield from batches
+            done += 1
         for first in range(done // self.ahead * self.ahead, self.steps, self.ahead):
             if not (self.stays and self._current):
                 self.filled = start = time.perf_counter()
                 order = self.order(epoch) if order is None else order
-                self._current = self._fill(order, first, min(first + self.ahead, self.steps))
+                last = min(first + self.ahead, self.steps)
+                self._current = self._fill(order[self.ends[first] : self.ends[last]], first, last)
                 self.input_s += time.perf_counter() - start
             yield from self._current[max(0, done - first) :]
 
@@ -119,8 +130,7 @@ class BatchLoader:
         seconds, self.input_s = self.input_s, 0.0
         return {"input_s": seconds}
 
-    def _fill(self, order: NDArray[np.int64], first: int, last: int) -> list[Batch]:
-        numbers = order[self.ends[first] : self.ends[last]]
+    def _fill(self, numbers: NDArray[np.int64], first: int, last: int) -> list[Batch]:
         batches = self._chunks.get(first)
         if batches is None:
             batches = self._chunks[first] = [self._batch(k, first) for k in range(first, last)]

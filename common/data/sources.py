@@ -47,10 +47,15 @@ def allowed() -> str:
     return f"{', '.join(_names(of_files=False))}, or the path of an {' or '.join(_names(of_files=True))} file"
 
 
+def has_named_columns(data: str) -> bool:
+    """Say whether columns have names; of an unknown source, which is refused later, they may."""
+    source = SOURCES.get(file_suffix(data) or data)
+    return source is None or source.named_columns
+
+
 def check_target(config: RunConfig) -> None:
     """Raise ConfigError for a ``--target``, or what else is said of columns, where these have no names."""
-    source = SOURCES.get(file_suffix(config.data) or config.data)
-    if source is None or source.named_columns:
+    if has_named_columns(config.data):
         return
     if config.target:
         raise ConfigError(f"target: got {config.target!r}, but {config.data} has no named columns; leave --target out")
@@ -64,7 +69,8 @@ def read(config: RunConfig, rank: int, size: int) -> Raw:
     """Read the configured data on this rank. Raises DataError if the file is missing, broken or of no known kind."""
     path, suffix = Path(config.data), file_suffix(config.data)
     if suffix and not path.is_file():
-        raise DataError(f"data: no file {path}; the path is taken from where the job was started")
+        resumed = "; if the data of the resumed run lie elsewhere now, name the place with --data" * bool(config.resume)
+        raise DataError(f"data: no file {path}; the path is taken from where the job was started{resumed}")
     sets = _names(of_files=False)
     if not suffix and config.data not in sets:
         raise DataError(f"data: unknown set {config.data!r}{nearest(config.data, sets)}; choose {allowed()}")

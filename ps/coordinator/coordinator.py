@@ -102,6 +102,7 @@ class Coordinator:
         """Whether the first of the verbose lines has been explained."""
         self.best_loss = math.inf
         self.best_epoch = 0
+        self.patience_from = 0
         self.last: Record = {}
         # first: it fails if another job has just taken this folder
         self.log = RunLog(folder / LOG_NAME, new=False, lock=lock) if resumed else new_log(folder)
@@ -115,6 +116,7 @@ class Coordinator:
             "epochs": self.epochs,
             "best_loss": self.best_loss if math.isfinite(self.best_loss) else None,
             "best_epoch": self.best_epoch,
+            "patience_from": self.patience_from,
             "noise": [self.noise.trace, self.noise.gradient_sq],
             "elapsed_s": time.perf_counter() - self.started,
             "at": time.time(),
@@ -129,6 +131,7 @@ class Coordinator:
         self.last = last or {}
         known = {"epochs": 0, "best_loss": None, "best_epoch": 0, "noise": (0.0, 0.0), "elapsed_s": 0.0, **memory}
         self.epochs, self.best_epoch = known["epochs"], known["best_epoch"]
+        self.patience_from = known.get("patience_from", 0)
         self.best_loss = math.inf if known["best_loss"] is None else known["best_loss"]
         self.noise.trace, self.noise.gradient_sq = known["noise"]
         self.started -= known["elapsed_s"]
@@ -205,7 +208,7 @@ class Coordinator:
         if improved and judged is not None:
             self.best_loss, self.best_epoch = judged, epoch
         patience = self.config.patience
-        stop = bool(patience) and epoch - self.best_epoch >= patience
+        stop = bool(patience) and epoch - max(self.best_epoch, self.patience_from) >= patience
         if stop and not reported:
             mixed, best = self.metric.mixed, self.best_loss
             value = {"best_validation_metric": 1 - best} if mixed else {"best_validation_loss": best}
@@ -251,8 +254,8 @@ class Coordinator:
             if bad.any():
                 named = ", ".join(str(r) for r in np.flatnonzero(bad))
                 raise JobError(
-                    f"{what}: not finite after epoch {epoch} on rank {named}; no model is saved; lower "
-                    "--learning-rate, set --clip, or look at the data"
+                    f"{what}: not finite after epoch {epoch} on rank {named}; no model is saved; lower --learning-rate "
+                    f"or set --clip (also with --resume {self.folder}, from the last checkpoint), or look at the data"
                 )
 
     def finish(self, status: str, **facts: Any) -> None:

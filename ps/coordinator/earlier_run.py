@@ -1,13 +1,58 @@
-"""The run to resume: which it is, and what its log says of it."""
+"""An earlier run: the one to resume or to start from, which that is, and what its log says of it."""
 
 import contextlib
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from common.config import OPTIONS, RunConfig, from_dict
 from common.errors import RankwiseError
-from common.run_files import LOG_NAME, RUNS, checkpoints_in, log_path
+from common.run_files import LOG_NAME, MODEL_NAME, RUNS, checkpoints_in, log_path
 from ps.logfile.reader import LogReader
 from ps.logfile.records import Record
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierRun:
+    """What the log of a run says to those who continue it.
+
+    ``config``: the options of its last job, as the log has them. ``end``: its last record, if it came to its end or was
+    stopped. ``early_stop``: the event that ended it, if patience did.
+    """
+
+    header: Record
+    config: Any
+    end: Record = field(default_factory=dict)
+    early_stop: Record = field(default_factory=dict)
+
+    @property
+    def done(self) -> bool:
+        """Whether it came to its end."""
+        return bool(self.end.get("status") == "ok")
+
+
+def read_run(log: Path) -> EarlierRun:
+    """Read a log. Raises RankwiseError, also if there is no record in it."""
+    header: Record = {}
+    end: Record = {}
+    early_stop: Record = {}
+    config = None
+    for record in LogReader(log).records():
+        kind, what = record["kind"], record.get("what")
+        if not header:
+            header, config = record, record.get("config")
+        elif kind == "end":
+            end = record
+        elif kind == "event" and what == "resume":
+            config, end, early_stop = record.get("config", config), {}, {}
+        elif kind == "event" and what == "early-stop":
+            early_stop = record
+    if not header:
+        raise RankwiseError(
+            f"resume: {log} holds no record: the earlier job ended while it created the log, and nothing was trained; "
+            f"start a new run, in the same folder once {log.name} and config.toml are removed"
+        )
+    return EarlierRun(header, config, end, early_stop)
 
 
 def find_run(resume: str, output: str) -> Path | None:
@@ -36,34 +81,96 @@ def _newest_unfinished(folder: Path) -> Path | None:
         return None
     for run in runs:
         with contextlib.suppress(RankwiseError):  # its log cannot be read
-            if not is_done(run / LOG_NAME):
+            if not read_run(run / LOG_NAME).done:
                 return run
     return None
 
 
-def header_of(log: Path) -> Record:
-    """Return the first record of a log. Raises RankwiseError."""
-    for record in LogReader(log).records():
-        return record
-    raise RankwiseError(
-        f"resume: {log} holds no record: the earlier job ended while it created the log, and nothing was trained; "
-        f"start a new run, in the same folder once {log.name} and config.toml are removed"
-    )
+def known_config(values: Any, header: Record | None = None) -> RunConfig | None:
+    """Return the configuration of an earlier job; None if it is none that this version knows.
+
+    ``header``: of its log, which tells what versions have decided that had less options.
+    """
+    if not isinstance(values, dict) or not values.keys() <= OPTIONS.keys():
+        return None
+    if not isinstance(values.get("hidden"), list):
+        return None
+    before = {name: one.before for name, one in OPTIONS.items() if one.before is not None}
+    if header is not None and "standardize_target" not in values and values.get("loss") == "auto":
+        values = {**values, "loss": _loss_of(header)}  # whole numbers alone decided then
+    with contextlib.suppress(RankwiseError):
+        return from_dict(RunConfig, {**before, **values, "resume": ""})
+    return None
 
 
-def last_config(log: Path) -> Any:
-    """Return the configuration of the last job that wrote to a log. Raises RankwiseError."""
-    config = header_of(log).get("config")
-    for record in LogReader(log).records():
-        if record["kind"] == "event" and record.get("what") == "resume":
-            config = record.get("config", config)
-    return config
+def _loss_of(header: Record) -> str:
+    """Return the loss that a run was trained with which chose it by the type of its target."""
+    data = header.get("data")
+    return "mse" if isinstance(data, dict) and data.get("classes") is None else "cross-entropy"
 
 
-def is_done(log: Path) -> bool:
-    """Say whether a run came to its end. Raises LogError."""
-    done = False
-    for record in LogReader(log).records():
-        if record["kind"] == "end":
-            done = record.get("status") == "ok"
-    return done
+def saved_options(folder: Path) -> dict[str, Any]:
+    """Return the options of a run that its next job takes over: those that do not belong to its last job alone.
+
+    Raises RankwiseError.
+    """
+    run = read_run(folder / LOG_NAME)
+    config = known_config(run.config, run.header)
+    if config is None:
+        raise RankwiseError(f"resume: the log of {folder} holds no configuration that this version knows")
+    return {name: value for name, value in asdict(config).items() if OPTIONS[name].on_resume != "own"}
+
+
+OF_THE_START = (
+    "data", "target", "header", "index_column", "standardize", "standardize_target", "test_fraction",
+    "validation_fraction", "seed", "model", "hidden", "activation", "loss", "dtype",
+)  # fmt: skip
+"""Options that a run takes over from the one it starts from, unless others are given: what is trained on which rows."""
+
+
+def start_file(source: str) -> Path:
+    """Return the file of parameters that ``--from`` names: a file, or a run's model if it is done, else its folder.
+
+    In a folder the newest whole checkpoint is to be taken. Raises RankwiseError.
+    """
+    path = Path(source).expanduser()
+    if path.is_file() and path.name != LOG_NAME:
+        return path
+    if not path.exists() and path.name == str(path) and (RUNS / path).is_dir():
+        path = RUNS / path
+    folder = path.parent if path.is_file() else path
+    if not folder.is_dir():
+        raise RankwiseError(
+            f"from: no run and no file {source}; give a run folder (they are under runs/), a checkpoint-*.npz or a "
+            f"{MODEL_NAME}"
+        )
+    try:
+        has_checkpoints, has_model = bool(checkpoints_in(folder)), (folder / MODEL_NAME).is_file()
+    except OSError as error:
+        raise RankwiseError(f"from: {folder} cannot be read ({error.strerror})") from error
+    if not has_checkpoints and not has_model:
+        raise RankwiseError(f"from: {folder} holds neither a checkpoint nor a {MODEL_NAME}; give another run or file")
+    if has_model and (not has_checkpoints or _is_done(folder)):
+        return folder / MODEL_NAME
+    return folder
+
+
+def _is_done(folder: Path) -> bool:
+    with contextlib.suppress(RankwiseError):
+        return read_run(folder / LOG_NAME).done
+    return False
+
+
+def start_options(source: str) -> dict[str, Any]:
+    """Return the options that a run takes over from the one it starts from; none if that has no log here.
+
+    Raises RankwiseError.
+    """
+    path = start_file(source)
+    log = (path if path.is_dir() else path.parent) / LOG_NAME
+    config = None
+    if log.is_file():
+        with contextlib.suppress(RankwiseError):  # the parameters are all that is needed
+            run = read_run(log)
+            config = known_config(run.config, run.header)
+    return {} if config is None else {name: getattr(config, name) for name in OF_THE_START}

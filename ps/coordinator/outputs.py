@@ -9,7 +9,7 @@ import numpy as np
 from common.errors import RankwiseError
 from common.files import do_nothing, write_atomic
 from common.flat import Array, Flat, fingerprint
-from common.run_files import LOG_NAME
+from common.run_files import LOG_NAME, MODEL_NAME
 from ps.coordinator.coordinator import Coordinator, contributions
 from ps.logfile.deduplicated import DeduplicatedReader
 from ps.text.contributions import NORM_RATIO
@@ -26,7 +26,7 @@ def save_model(
 
     ``pulse`` is called after each write.
     """
-    write_atomic(folder / "model.npz", lambda file: np.savez(file, allow_pickle=False, **params, **extra), pulse)
+    write_atomic(folder / MODEL_NAME, lambda file: np.savez(file, allow_pickle=False, **params, **extra), pulse)
     if sum(array.size for array in params.values()) <= TEXT_PARAMETERS:
         blocks = (
             f"{name}:\n" + "".join(f"{value:.18e}\n" for value in array.reshape(-1).tolist())

@@ -66,19 +66,26 @@ _FITTED_MODE = table(
     points=list_of(_POINT), predicted=list_of(table(ranks=WHOLE, nodes=WHOLE, seconds=NUMBER)),
 )  # fmt: skip
 
+_OF_STEPS = {
+    "steps_per_epoch": WHOLE,
+    "sync": table(mode=TEXT, phases=WHOLE, factored=list_of(TEXT), in_place=optional(FLAG),
+                  trials=nullable(_MODE_TRIALS)),
+    "start": optional(table(path=TEXT, sha256=TEXT, epoch=nullable(WHOLE))),
+}  # fmt: skip
+_CONFIG = table(each(TEXT, "mode model optimizer dtype"), each(WHOLE, "epochs batch_size patience"))
+_CHANGE = table(name=TEXT, effect=TEXT)
+
 RECORDS = {
     "header": table(
         PROCESSES,
-        config=table(each(TEXT, "mode model optimizer dtype"), each(WHOLE, "epochs batch_size patience")),
+        _OF_STEPS,
+        config=_CONFIG,
         data=table(each(TEXT, "name sha256"), each(WHOLE, "features targets"), classes=nullable(WHOLE),
                    labels=optional(nullable(list_of(WHOLE))), notes=optional(list_of(TEXT)),
                    target_mean=optional(nullable(list_of(NUMBER))), target_scale=optional(nullable(list_of(NUMBER))),
                    rows=table(each(WHOLE, "train validation test"))),
         model=table(each(TEXT, "kind loss initial_fingerprint"), sizes=list_of(WHOLE), n_parameters=WHOLE,
                     parameters=map_of(list_of(WHOLE))),
-        steps_per_epoch=WHOLE,
-        sync=table(mode=TEXT, phases=WHOLE, factored=list_of(TEXT), in_place=optional(FLAG),
-                   trials=nullable(_MODE_TRIALS)),
         timing=table(method=TEXT, clock=TEXT, offset_error_s=NUMBER),
         contribution=table(method=TEXT),
         purpose=optional(TEXT),
@@ -113,10 +120,11 @@ RECORDS = {
 }  # fmt: skip
 
 _PLACE = {"epoch": EPOCH, "step": WHOLE}
-_CONTINUATION = {name: optional(rule) for name, rule in PROCESSES.items()} | _PLACE
+_CONTINUATION = {name: optional(rule) for name, rule in (PROCESSES | _OF_STEPS).items()} | _PLACE
 _CONTINUATION |= {"ranks_before": WHOLE, "ranks": RANKS}
 EVENTS = {
-    "resume": table(_CONTINUATION, passed_over=optional(list_of(TEXT)), epochs=optional(WHOLE)),
+    "resume": table(_CONTINUATION, each(optional(NUMBER), "rate_before rate_now"), epochs=optional(WHOLE),
+                    passed_over=optional(list_of(TEXT)), config=optional(_CONFIG), changes=optional(list_of(_CHANGE))),
     "shrink": table(_CONTINUATION, dead=list_of(WHOLE), hosts=list_of(TEXT), seconds=NUMBER,
                     alive=optional(by_rank(WHOLE))),
     "checkpoint": table(file=TEXT),

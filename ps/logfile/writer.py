@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import os
 import threading
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from common import limits
+from ps.logfile.lock import lock_file
 from ps.logfile.reader import LogReader
 from ps.logfile.records import encode
 
@@ -24,15 +24,15 @@ class RunLog:
     def __init__(self, path: Path, *, new: bool = True, lock: bool = True) -> None:
         """Create the file, which must not exist, or continue one after its last whole record.
 
-        ``lock``: keep other writers out; without it, they must be known to be dead. Raises OSError, also if another
-        job writes to the file, and LogError.
+        ``lock``: keep other writers out; without it, they must be known to be dead. Raises OSError, BlockingIOError if
+        another job writes to the file, and LogError.
         """
         self.path = path
         self.seq = self.size = 0
         self._synced = time.monotonic()
         self._fd = os.open(path, os.O_RDWR | os.O_APPEND | (os.O_CREAT | os.O_EXCL if new else 0), 0o644)
         if lock:
-            _lock(self._fd)
+            lock_file(self._fd)
         if not new:
             reader = LogReader(path)
             self.seq = sum(1 for _ in reader.records())
@@ -81,7 +81,7 @@ class RunLog:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         new = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
         try:
-            _lock(new)
+            lock_file(new)
             for at in range(0, self.size, COPY_BYTES):
                 n = min(COPY_BYTES, self.size - at)
                 if os.write(new, os.pread(self._fd, n, at)) < n:
@@ -92,16 +92,6 @@ class RunLog:
             raise
         os.close(self._fd)
         self._fd = new
-
-
-def _lock(handle: int) -> None:
-    """Keep a second job out, where the file system can. Raises OSError if there is one."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise OSError(error.errno, "another job writes to it") from error
-    except OSError:
-        pass
 
 
 class RetryQueue:

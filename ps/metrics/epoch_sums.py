@@ -8,7 +8,10 @@ from ps.metrics.preemption import Preemption
 
 @dataclass(frozen=True, slots=True)
 class DoneBefore:
-    """What earlier jobs did of the present epoch: steps, and rows and sum of losses of all ranks."""
+    """What earlier jobs did of the present epoch: steps, and rows and sum of losses of all ranks.
+
+    Of an epoch that was begun with a smaller batch size there may be rows, but no whole step.
+    """
 
     steps: int = 0
     rows: int = 0

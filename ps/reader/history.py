@@ -81,7 +81,19 @@ def _place(event: Record) -> str:
 def _resume(event: Record) -> str:
     passed_over = "".join(f"; passed over: {text}" for text in event.get("passed_over", []))
     before = f", {event['ranks_before']} before" if event["ranks_before"] != event["ranks"] else ""
-    return f"another job resumed at {_place(event)}, with {event['ranks']} rank(s){before}{passed_over}"
+    return (
+        f"another job resumed at {_place(event)}, with {event['ranks']} rank(s){before}{_changes(event)}{passed_over}"
+    )
+
+
+def _changes(event: Record) -> str:
+    """Return the options that changed, and whether the result is another for that."""
+    changes = event.get("changes", [])
+    if not changes:
+        return ""
+    text = ", ".join(f"{change['name']} {change.get('before')} -> {change.get('now')}" for change in changes)
+    other = any(change["effect"] == "result" for change in changes)
+    return f"; changed: {text}" + ", so that the result is another" * other
 
 
 def _shrink(event: Record) -> str:

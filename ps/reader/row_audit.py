@@ -14,8 +14,10 @@ class RowAudit:
         self.epochs = self.n_faults = self.steps_left_out = self.rows_left_out = 0
         self._rows = self._batch = 0
         self._sharded = False
-        self._skipped: set[tuple[int, int]] = set()
-        """Epoch and step of those left out in the epoch that is not finished yet."""
+        self._joint = (0, 0)
+        """The last epoch that another job began, and how many rows of it that took."""
+        self._skipped: dict[tuple[int, int, int], int] = {}
+        """Rows of those left out in the epoch that is not finished yet, by epoch, step and the batch size of that."""
 
     def add(self, record: Record) -> None:
         """Take the next record that counts, of whatever kind."""
@@ -26,10 +28,10 @@ class RowAudit:
         elif record["kind"] == "epoch":
             self._add_epoch(record)
         elif record["kind"] == "event" and record["what"] == "skip":
-            self._skipped.add((record["epoch"], record["step"]))
+            place = record["epoch"], record["step"]
+            self._skipped[*place, self._batch] = self._rows_of(*place)
         elif record["kind"] == "event" and record["what"] in CONTINUATIONS:
-            done = record["epoch"], record["step"]
-            self._skipped = {place for place in self._skipped if place <= done}
+            self._continue(record)
 
     def lines(self) -> list[str]:
         """Return what the numbers say; nothing without an epoch."""
@@ -43,6 +45,30 @@ class RowAudit:
             return [f"Rows: every one of the {self._rows} training rows was used once in {each}{but}."]
         more = f"; and {self.n_faults - len(self.faults)} more are off" if self.n_faults > len(self.faults) else ""
         return [f"Rows: not every training row was used once in each epoch: {'; '.join(self.faults)}{more}{but}."]
+
+    def _rows_of(self, epoch: int, step: int) -> int:
+        """Return how many rows all ranks took in a step; less where another job took a part of them."""
+        start, end = (step - 1) * self._batch, min(step * self._batch, self._rows)
+        if self._joint[0] == epoch:
+            start = max(start, self._joint[1])
+        return max(0, end - start)
+
+    def _continue(self, event: Record) -> None:
+        """Forget the steps left out that are done again, and count in batches of the size that holds from here on."""
+        epoch, done = event["epoch"], event["step"]
+        if "config" in event:
+            self._batch = event["config"]["batch_size"] or self._rows
+        changes = (change for change in event.get("changes", []) if change["name"] == "batch_size")
+        before = next((change.get("before") for change in changes), None)
+        changed = isinstance(before, int)
+        size = (before or self._rows) if isinstance(before, int) else self._batch
+        if changed:
+            self._joint = epoch, min(done * size, self._rows)
+
+        def counts(of: int, step: int, batch: int) -> bool:
+            return of < epoch or (of == epoch and (step <= done if batch == size else not changed))
+
+        self._skipped = {place: rows for place, rows in self._skipped.items() if counts(*place)}
 
     def _add_epoch(self, record: Record) -> None:
         epoch, rows = record["epoch"], record["rows"]
@@ -67,12 +93,11 @@ class RowAudit:
         The events say which steps, and so how many rows these have. Without the events, and where ranks keep their rows
         and so round their number rank by rank, it is as many rows as are missing, up to those of as many full steps.
         """
-        steps = [step for of, step in self._skipped if of == epoch]
-        self._skipped = {place for place in self._skipped if place[0] > epoch}
-        if steps and not self._sharded:
-            starts = [(step - 1) * self._batch for step in steps]
-            return sum(max(0, min(self._batch, self._rows - start)) for start in starts), len(steps)
-        n = len(steps) or skipped
+        rows = [n for (of, *_), n in self._skipped.items() if of == epoch]
+        self._skipped = {place: n for place, n in self._skipped.items() if place[0] > epoch}
+        if rows and not self._sharded:
+            return sum(rows), len(rows)
+        n = len(rows) or skipped
         return max(0, min(missing, n * (self._batch + world))), n
 
     def _fault(self, text: str) -> None:

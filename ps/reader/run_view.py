@@ -162,7 +162,9 @@ class RunView:
         """Begin another session: an end before it is none, and epochs from its first one on are not done yet."""
         self.sessions[-1].end, self.end = self.end, {}
         facts = {name: event[name] for name in PROCESSES if name in event}
-        config = {**self.header["config"], "epochs": event.get("epochs", self.header["config"]["epochs"])}
+        facts |= {name: event[name] for name in ("steps_per_epoch", "sync") if name in event}
+        config = {**self.header["config"], **event.get("config", {})}
+        config["epochs"] = event.get("epochs", config["epochs"])
         self.header = {**self.header, "world": event["ranks"], **facts, "config": config}
         self.sessions.append(TrainingSession(self.header, event["seq"], event, event["epoch"]))
         if self.last and self.last["epoch"] >= event["epoch"]:

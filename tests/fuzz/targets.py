@@ -26,7 +26,7 @@ from ps.logfile.schema import Check
 from ps.metrics import epoch_metrics
 from ps.reader.commands.show import show
 from tests.synthetic import write_run
-from workers.checkpoint import checkpoint_file, resume
+from workers.checkpoint import checkpoint_file, resume, start
 from workers.launch import run_options
 from workers.launch.cli import PREFIX
 from workers.launch.run_options import parse
@@ -75,8 +75,8 @@ def _read_log(log: Path) -> None:
     for act in (
         lambda: list(LogReader(log).records()),
         lambda: list(LogReader(log, Check()).records()),
-        lambda: earlier_run.is_done(log),
-        lambda: earlier_run.header_of(log),
+        lambda: earlier_run.read_run(log),
+        lambda: earlier_run.start_options(str(log.parent)),
         lambda: show(log.parent, every=True),
     ):
         with own_errors_only(), contextlib.redirect_stdout(io.StringIO()):
@@ -116,7 +116,9 @@ def _read_checkpoint(folder: Path) -> None:
     with own_errors_only():
         checkpoint_file.load(folder / "checkpoint-5.npz")
     with own_errors_only():
-        read = resume.open_origin(folder, patience=2)
+        start.read_start(str(folder / "checkpoint-5.npz")).fill(flat)
+    with own_errors_only():
+        read = resume.open_origin(folder, RunConfig(patience=2))
         origin = resume.Origin.from_dict(msgpack.unpackb(msgpack.packb(read.as_dict())))
         coordinator: Any = SimpleNamespace(log=SimpleNamespace(path=folder / LOG_NAME), started=1.0)
         coordinator.noise = epoch_metrics.NoiseScale()

@@ -126,7 +126,7 @@ def parse_compare(
     """
     if any(text == "--mode" or text.startswith("--mode=") for text in arguments):
         raise ConfigError("mode: is an option of runs; a comparison takes --modes, with commas between them")
-    hidden = ("mode", "inject")
+    hidden = ("mode", "inject", "start_from")
     parsed = parse_with(arguments, known, "python -m workers.compare", COMPARE, CompareConfig, hidden=hidden)
     if isinstance(parsed, int):
         return parsed
@@ -134,6 +134,8 @@ def parse_compare(
     compare = CompareConfig(**{**own, "modes": _names("modes", own["modes"], modes)})
     if config.inject:
         raise ConfigError("inject: a comparison trains without faults; leave it out")
+    if config.start_from:
+        raise ConfigError("from: a comparison starts from new parameters; leave it out")
     return dataclasses.replace(config, mode=compare.modes), compare
 
 

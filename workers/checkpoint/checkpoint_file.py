@@ -24,6 +24,8 @@ FORMAT = "rankwise-checkpoint"
 VERSION = 1
 ABOUT = "about"
 MAX_ABOUT_BYTES = 64 << 20
+MOST_STEPS = 10**18 - 1
+"""What the name of a checkpoint may hold."""
 BLOCK_BYTES = 1 << 20
 """Written or read at a time: what the CRC-32 has been formed of is still in the cache when it is copied."""
 
@@ -115,21 +117,33 @@ def load(path: Path) -> Snapshot:
             raise CheckpointError(path, "not a checkpoint of rankwise")
         if (version := about.pop("v", None)) != VERSION:
             raise CheckpointError(path, f"format version {version}; this program knows {VERSION}")
-        if type(step := about.pop("step", None)) is not int:
+        if type(step := about.pop("step", None)) is not int or not 0 <= step <= MOST_STEPS:
             raise CheckpointError(path, "does not say after which step it was taken")
         about.pop("crc", None)  # which earlier versions kept of each array besides
         return Snapshot(step, {name: _read_array(archive, member) for name, member in members.items()}, about)
 
 
+def load_plain(path: Path) -> tuple[bool, dict[str, Array]]:
+    """Say whether an uncompressed ``.npz`` is a checkpoint; if not, return its arrays, too, of numbers or texts.
+
+    Raises CheckpointError, whatever is in the file; memory is bounded by the file's size.
+    """
+    with _opened(path, "file of parameters") as archive:
+        members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+        if ABOUT in members:
+            return True, {}
+        return False, {name: _read_array(archive, member, "fiuU") for name, member in members.items()}
+
+
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+def _opened(path: Path, what: str = "checkpoint") -> Iterator[zipfile.ZipFile]:
     """Open a checkpoint, and turn whatever is wrong with it into a CheckpointError."""
     try:
         with zipfile.ZipFile(path) as archive:
             if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
                 raise CheckpointError(path, "claims to hold more than it does")
             if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-                raise CheckpointError(path, "is compressed, which no checkpoint is")
+                raise CheckpointError(path, f"is compressed, which no {what} is")
             yield archive
     except CheckpointError:
         raise
@@ -137,15 +151,15 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
         raise CheckpointError(path, "does not fit into memory") from error
     except Exception as error:  # of a dozen kinds, from NumPy, zipfile and msgpack, depending on what is broken
         reason = str(error).split("\n")[0][:200] or type(error).__name__
-        raise CheckpointError(path, f"not a whole checkpoint ({reason})") from error
+        raise CheckpointError(path, f"not a whole {what} ({reason})") from error
 
 
-def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
+def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, kinds: str = "fiu") -> Array:
     """Read a member to its end, where its CRC-32 is compared. Raises ValueError before memory is taken for too much."""
     with archive.open(member) as file:
         np.lib.format.read_magic(file)
         shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-        if dtype.kind not in "fiu" or file.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
+        if dtype.kind not in kinds or file.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
             raise ValueError(f"{member.filename}: not a plain array of the length it claims")
     with archive.open(member) as file:
         return np.lib.format.read_array(file, allow_pickle=False)

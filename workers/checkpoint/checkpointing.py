@@ -2,13 +2,14 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 from mpi4py import MPI
 
 from common.config import RunConfig
+from common.flat import Array
 from ps.comm.collectives import bcast
 from ps.coordinator.coordinator import CoordinatorSeat
 from ps.metrics.epoch_sums import EpochSums
@@ -42,14 +43,15 @@ class Checkpointing:
         mode: str,
         data_sha256: str,
         target: dict[str, list[float]],
+        scaling: Mapping[str, Array],
     ) -> None:
         """``tick`` is called while a checkpoint is waited for, as long as its writing progresses.
 
-        ``target``: see CheckpointContent.
+        ``target``: see CheckpointContent. ``scaling``: what a checkpoint says of how the features are scaled.
         """
         self.comm, self.config, self.state, self.steps_per_epoch = comm, config, state, steps_per_epoch
         self.job_state, self.seat, self.tick = job_state, seat, tick
-        self.mode, self.data_sha256, self.target = mode, data_sha256, target
+        self.mode, self.data_sha256, self.target, self.scaling = mode, data_sha256, target, scaling
         self.due = False
         self.failed = ""
         self.seconds = self.in_loop_s = 0.0
@@ -73,7 +75,8 @@ class Checkpointing:
         that is waited for first.
         """
         start = time.perf_counter()
-        place = (self.job_state.epoch - 1) * self.steps_per_epoch + sums.steps, closed
+        steps = self.job_state.offset + (self.job_state.epoch - 1) * self.steps_per_epoch + sums.steps
+        place = steps, closed
         if bcast(self.comm, place != self._saved or bool(self.failed)):
             self._saved = place
             self._take(sums, *place)
@@ -87,10 +90,10 @@ class Checkpointing:
         self.save(sums)
         self.in_loop_s += self.seconds - before
 
-    def after_epoch(self, sums: EpochSums) -> None:
-        """Save where the epochs say so. Collective."""
+    def after_epoch(self, sums: EpochSums, *, last: bool) -> None:
+        """Save where the epochs say so, and after the last one, so that the run can go on with more. Collective."""
         every = self.config.checkpoint_every
-        if every and self.job_state.epoch % every == 0:
+        if (every and self.job_state.epoch % every == 0) or (last and (every or self.config.checkpoint_minutes)):
             self.save(sums, closed=True)
 
     def close_epoch(self) -> dict[str, float]:
@@ -138,7 +141,7 @@ class Checkpointing:
         before = self.job_state.before
         content = CheckpointContent(
             step=done,
-            arrays=named_arrays(self.state.flat, saved),
+            arrays=named_arrays(self.state.flat, saved, self.scaling),
             position={
                 "epoch": self.job_state.epoch,
                 "steps": sums.steps,

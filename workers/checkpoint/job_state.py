@@ -13,6 +13,7 @@ class JobState:
     ``epoch``: the present one, of which ``before`` was done by earlier jobs or with ranks that have died since.
     ``decision``: what was decided at its end, if that has been reached. ``last``: the same of the epoch before, and
     which that was. ``skipped``: epoch and step of the last step left out, and how many in a row that makes.
+    ``offset``: steps that the run has taken besides those that its epochs would have with the present batch size.
     ``best_kept``: whether the best parameters are remembered. ``over``: whether all epochs are done. ``code``: the exit
     code, once everything is saved.
     """
@@ -22,6 +23,7 @@ class JobState:
     decision: dict[str, Any] | None = None
     last: dict[str, Any] = field(default_factory=lambda: {"epoch": 0, "improved": False, "memory": {}})
     skipped: tuple[int, int, int] = (0, 0, 0)
+    offset: int = 0
     best_kept: bool = False
     over: bool = False
     code: int | None = None

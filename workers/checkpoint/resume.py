@@ -1,17 +1,22 @@
-"""Where a job begins: at the start, or where an earlier job of the run was."""
+"""Where a job begins: at the start, with the parameters of another run, or where an earlier job of the run was."""
 
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from common.errors import RankwiseError
+from common.config import RunConfig
+from common.errors import EXIT_USAGE, JobError, RankwiseError
+from common.flat import Array
 from common.run_files import LOG_NAME
 from ps.coordinator import earlier_run
+from ps.coordinator.earlier_run import EarlierRun
+from ps.logfile.lock import refuse_locked
 from ps.logfile.validation import TEXT, Validator, table
 from ps.sync.training_state import BEST
-from workers.checkpoint import checkpoint_file
+from workers.checkpoint import changes, checkpoint_file
 from workers.checkpoint.content import COUNT, CheckpointContent
 from workers.checkpoint.job_state import JobState
+from workers.checkpoint.start import Start, read_start
 
 HEADER = table(data=table(sha256=TEXT), world=COUNT)
 """What the log's header must say for a run to be resumed."""
@@ -19,23 +24,52 @@ HEADER = table(data=table(sha256=TEXT), world=COUNT)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """The same on all ranks, but for the checkpoint, which only rank 0 has.
+    """The same on all ranks, but for the checkpoint and the start, which only rank 0 has.
 
     ``state``: where the job is before its first step. ``folder``: of the run to resume, empty for a new one. ``mode``:
-    the checkpoint's, empty without one. ``world``: ranks then. ``faults``: checkpoints that were passed over.
+    the checkpoint's, empty without one. ``step``: its steps since the run began; ``steps``: in its epoch.
+    ``world``: ranks then. ``data``: what the header says of it. ``faults``: checkpoints that were passed over.
+    ``then``: the options of the job that made the checkpoint, as plain values; nothing if they are not known.
+    ``changes``: those that are others now. ``notes``: what to print. ``start``: of a run that starts from parameters;
+    ``start_sha256``: of their file, when the run that is resumed began.
     """
 
     state: JobState = field(default_factory=JobState)
     folder: str = ""
     mode: str = ""
+    step: int = 0
+    steps: int = 0
     world: int = 0
-    data_sha256: str = ""
+    data: dict[str, Any] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
+    then: dict[str, Any] = field(default_factory=dict)
+    changes: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    start_sha256: str = ""
     checkpoint: CheckpointContent | None = None
+    start: Start | None = None
+
+    @property
+    def scaling(self) -> dict[str, Array]:
+        """How the features were scaled that the parameters belong to; nothing if that is not known. Rank 0 only."""
+        source = self.checkpoint or self.start
+        return {} if source is None else source.scaling
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values of all but the checkpoint."""
-        return asdict(replace(self, checkpoint=None))
+        """Return plain values of all but the checkpoint and the start."""
+        return asdict(replace(self, checkpoint=None, start=None))
+
+    def with_start(self, config: RunConfig) -> "Origin":
+        """Return the same that begins with the parameters that ``--from`` names. Raises RankwiseError."""
+        source = config.start_from
+        start = read_start(source)
+        start.check(config)
+        if self.start_sha256 not in ("", start.sha256):
+            raise RankwiseError(
+                f"resume: {self.folder} started from parameters in {source} that are others now (SHA-256 "
+                f"{self.start_sha256[:12]}... then, {start.sha256[:12]}... now), and has no checkpoint; start a new run"
+            )
+        return replace(self, start=start)
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> "Origin":
@@ -43,32 +77,115 @@ class Origin:
         return cls(**{**plain, "state": JobState.from_dict(plain["state"])})
 
 
-def open_origin(folder: Path, patience: int) -> Origin:
+def open_origin(folder: Path, config: RunConfig) -> Origin:
     """Read the newest whole checkpoint of a run; without any, training begins again. Raises RankwiseError.
 
-    ``patience``: see RunConfig; training is over where so many epochs brought no lower validation loss.
+    ``config``: of the job that resumes it.
     """
     log = folder / LOG_NAME
-    if earlier_run.is_done(log):
-        raise RankwiseError(f"resume: {folder} came to its end already; give a larger --epochs in a new run")
-    snapshot, faults = checkpoint_file.newest(folder)
-    header = earlier_run.header_of(log)
-    if bad := Validator().fault(header, HEADER):
+    refuse_locked(log)
+    run = earlier_run.read_run(log)
+    if bad := Validator().fault(run.header, HEADER):
         raise RankwiseError(f"resume: the log of {folder}: header{bad}; start a new run")
-    sha256 = header["data"]["sha256"]
+    last = earlier_run.known_config(run.config, run.header)
+    if run.done:
+        _check_more(folder, run, last, config)
+    snapshot, faults = checkpoint_file.newest(folder)
+    started = run.header.get("start")
+    common: dict[str, Any] = {
+        "folder": str(folder), "data": run.header["data"], "faults": faults,
+        "start_sha256": str(started.get("sha256", "")) if isinstance(started, dict) else "",
+    }  # fmt: skip
     if snapshot is None:
-        return Origin(folder=str(folder), data_sha256=sha256, world=header["world"], faults=faults)
+        return _from_the_beginning(run, last, config, common)
     content = CheckpointContent.read(snapshot, folder / snapshot.name)
-    done, memory = content.position["epoch"] - (0 if content.position["closed"] else 1), content.coordinator
+    then = earlier_run.known_config(content.config, run.header) or last
+    done, epoch = content.done_epochs, content.done_epochs + bool(content.before.steps)
+    if config.epochs < epoch:
+        raise JobError(
+            f"resume: epochs: got {config.epochs}, but {snapshot.name} of {folder} is of epoch {epoch}; give at "
+            f"least {epoch}, or start a new run from its parameters: --from {folder}",
+            EXIT_USAGE,
+        )
+    content, anew = _with_patience(content, config, again=run.done and bool(run.early_stop))
+    memory = content.coordinator
     state = JobState(
         epoch=done + 1,
         before=content.before,
         last={"epoch": done, "improved": False, "memory": memory},
         skipped=content.skipped,
-        best_kept=any(name.startswith(f"{BEST}/") for name in content.arrays),
-        over=bool(patience) and not content.before.steps and done - memory["best_epoch"] >= patience,
+        best_kept=content.has_best,
+        over=not content.before.steps and has_run_out(config.patience, done, memory),
     )
+    found = changes.changed_options(then, config, trained=content.step > 0, anew=anew)
+    notes = [changes.sentence(found)]
+    if anew:
+        notes.append(f"The run had stopped early after epoch {done}; patience is counted again from there.")
     return Origin(
-        state=state, folder=str(folder), mode=content.mode, world=content.world, data_sha256=sha256, faults=faults,
+        **common, state=state, mode=content.mode, step=content.step, steps=content.before.steps,
+        world=content.world,
+        then={} if then is None else then.as_dict(), changes=changes.plain(found), notes=[n for n in notes if n],
         checkpoint=content,
     )  # fmt: skip
+
+
+def has_run_out(patience: int, epoch: int, memory: dict[str, Any]) -> bool:
+    """Say whether, after an epoch, training ends for lack of a lower validation loss. ``memory``: the coordinator's."""
+    return bool(patience) and epoch - max(memory["best_epoch"], memory.get("patience_from", 0)) >= patience
+
+
+def _check_more(folder: Path, run: EarlierRun, last: RunConfig | None, config: RunConfig) -> None:
+    """Raise JobError unless there is more to train of a run that came to its end."""
+    epochs = last.epochs if last else run.end.get("epochs", 0)
+    if config.epochs > epochs:
+        return
+    new_run = f"for a new run with its parameters: --from {folder}"
+    if not run.early_stop:
+        raise JobError(
+            f"resume: {folder} is done: it has trained its {epochs} epochs; to train on, give more: --epochs "
+            f"{2 * epochs}; {new_run}",
+            EXIT_USAGE,
+        )
+    epoch, best = run.early_stop.get("epoch"), run.early_stop.get("best_epoch")
+    patience = last.patience if last else 0
+    if config.patience and config.patience <= patience:
+        raise JobError(
+            f"resume: {folder} is done: it stopped early after epoch {epoch}, {patience} epochs without a lower "
+            f"validation loss than in epoch {best}; to train on, give a larger --patience (0: no early stop) or more "
+            f"--epochs than {epochs}; {new_run}",
+            EXIT_USAGE,
+        )
+
+
+def _from_the_beginning(run: EarlierRun, last: RunConfig | None, config: RunConfig, common: dict[str, Any]) -> Origin:
+    """Return the origin of a run without a checkpoint. Raises JobError if it came to its end."""
+    folder = common["folder"]
+    if run.done:
+        raise JobError(
+            f"resume: {folder} is done and holds no checkpoint to train on from: model.npz has the parameters, but not "
+            f"the optimizer's state; start a new run from it: --from {folder}",
+            EXIT_USAGE,
+        )
+    found = changes.changed_options(last, config, trained=False, anew=False)
+    notes = ["The run has no checkpoint: training begins again.", changes.sentence(found)]
+    return Origin(
+        **common, world=run.header["world"], changes=changes.plain(found), notes=[n for n in notes if n]
+    )  # fmt: skip
+
+
+def _with_patience(content: CheckpointContent, config: RunConfig, *, again: bool) -> tuple[CheckpointContent, bool]:
+    """Return the content as early stopping is to continue with it, and whether patience is counted again.
+
+    Without patience the last parameters are the result, and the best ones are not needed any more. Where nobody has
+    kept the best ones so far, they are looked for from here on. ``again``: patience has ended the run, and more epochs
+    were asked for.
+    """
+    memory, done, anew = content.coordinator, content.done_epochs, False
+    if not config.patience:
+        arrays = {name: array for name, array in content.arrays.items() if not name.startswith(f"{BEST}/")}
+        return replace(content, arrays=arrays), False
+    if not content.has_best and memory["best_loss"] is not None:
+        memory = {**memory, "best_loss": None, "best_epoch": 0, "patience_from": done}
+    elif again and has_run_out(config.patience, done, memory):
+        memory, anew = {**memory, "patience_from": done}, True
+    return replace(content, coordinator=memory), anew

@@ -169,11 +169,11 @@ class Survivors:
         """Be where the furthest are, and rebind what depends on the ranks. Collective."""
         job, task, comm, place = self.job, self.job.task, self.job.comm, self.states[self.furthest]
         self._adopt(place)
-        sampler, per_epoch = make_sampler(task.config, task.data, comm.size), job.trainer.loader.steps
+        sampler, per_epoch = make_sampler(task.config, task.data, comm.size, task.joint), job.trainer.loader.steps
         self.sync.rebind(self.topology, row_table(sampler))
         self.sync.seek(place.before.steps % per_epoch)
         if isinstance(self.totals.inner, FaultySync):
-            self.totals.inner.count_from((place.epoch - 1) * per_epoch + place.before.steps)
+            self.totals.inner.count_from(place.offset + (place.epoch - 1) * per_epoch + place.before.steps)
         job.checkpointing.rebind(comm)
         job.step_faults.rebind(comm)
         job.trainer.rebind(make_loader(task, job.sync, sampler, comm.rank))

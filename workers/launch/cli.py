@@ -135,7 +135,7 @@ def _check_environment(options: Mapping[str, Option]) -> None:
 def refuse_elsewhere(option: Option, place: str) -> None:
     """Raise ConfigError for an option that stands in a file or the environment, but may not."""
     if option.command_line_only:
-        raise ConfigError(f"{option.name}: got it {place}; allowed is the command line only, give --{option.name}")
+        raise ConfigError(f"{option.name}: got it {place}; allowed is the command line only, give {option.flag}")
 
 
 def _version() -> str:

@@ -2,14 +2,14 @@
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.config import OPTIONS, RunConfig, from_dict, option, unknown_value
+from common.config import OPTIONS, RunConfig, option, unknown_value
 from common.data import sources
-from common.errors import ConfigError, RankwiseError
-from common.run_files import LOG_NAME
+from common.errors import ConfigError
+from common.run_files import RUNS
 from ps.coordinator import earlier_run
 from workers.launch import cli, fault_spec
 
@@ -46,15 +46,43 @@ def parse_with(
         return values
     given = read_file(_expanded("config", values["config"])) if values["config"] else {}
     output = values["output"] or str(given.get("output", ""))
+    _check_one_origin(values)
     saved = saved_config(values["resume"], output) if values["resume"] else {}
-    if given or saved:
-        again = cli.parse(command, arguments, {**saved, **given})
+    taken = saved or _of_the_start(values)
+    if given or taken:
+        again = cli.parse(command, arguments, {**taken, **given})
         assert not isinstance(again, int)
+        if not sources.has_named_columns(again["data"]):  # what is taken over says how to read another file
+            again |= {name: values[name] for name in ("target", "header", "index_column")}
         values = again
     config = _checked({name: values.pop(name) for name in OPTIONS}, modes)
     _check_same(saved, config)
     del values["config"]
     return config, values
+
+
+def _of_the_start(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that a new run takes over from the one it starts from; none without ``--from``.
+
+    Raises RankwiseError.
+    """
+    return earlier_run.start_options(_start_path(values["start_from"])) if values["start_from"] else {}
+
+
+def _check_one_origin(values: dict[str, Any]) -> None:
+    """Raise ConfigError for a job that is to continue a run and to start a new one; ``auto`` does either."""
+    if values["start_from"] and values["resume"] not in ("", "auto"):
+        raise ConfigError(
+            f"from: got --from {values['start_from']} and --resume {values['resume']}; --resume continues a run, "
+            "--from starts a new one from the parameters of another: give one of them"
+        )
+
+
+def _start_path(text: str) -> str:
+    """Return what ``--from`` names as a path that works from anywhere."""
+    path = _expanded("from", text)
+    is_name = path.name == str(path) and not path.exists() and (RUNS / path).exists()
+    return str((RUNS / path if is_name else path).absolute())
 
 
 def read_file(path: Path) -> dict[str, Any]:
@@ -78,43 +106,51 @@ def read_file(path: Path) -> dict[str, Any]:
     return values
 
 
+WHY_SAME = {
+    **dict.fromkeys(("model", "hidden", "activation", "loss", "dtype"), "the saved parameters are of that model"),
+    **dict.fromkeys(
+        ("standardize", "standardize_target", "start_from"),
+        "the saved parameters belong to features scaled as they were",
+    ),
+    **dict.fromkeys(("test_fraction", "validation_fraction"), "rows held out so far would be trained on"),
+    "seed": "rows held out so far would be trained on, and rows of the epoch used twice",
+    "rows": "it decides which rows are left of an epoch",
+    "optimizer": "the checkpoint holds the state of that one",
+    "init": "it decides whether the ranks share their parameters",
+}
+"""Why an option cannot change when a run is resumed."""
+
+
 def saved_config(resume: str, output: str) -> dict[str, Any]:
     """Return the options of the run to resume, without those that belong to its last job alone.
 
     Nothing if there is no such run. Raises RankwiseError.
     """
     folder = earlier_run.find_run(resume, output)
-    if folder is None:
-        return {}
-    values = earlier_run.last_config(folder / LOG_NAME)
-    known = isinstance(values, dict) and values.keys() <= OPTIONS.keys()
-    if not known or not isinstance(values.get("hidden"), list):
-        raise RankwiseError(f"resume: the log of {folder} holds no configuration that this version knows")
-    before = {name: one.before for name, one in OPTIONS.items() if one.before is not None}
-    if "standardize_target" not in values and values.get("loss") == "auto":  # whole numbers alone decided then
-        values = {**values, "loss": _loss_of(folder)}
-    checked = asdict(from_dict(RunConfig, {**before, **values, "resume": ""}))
-    return {name: value for name, value in checked.items() if OPTIONS[name].on_resume != "own"}
-
-
-def _loss_of(folder: Path) -> str:
-    """Return the loss that a run was trained with which chose it by the type of its target."""
-    data = earlier_run.header_of(folder / LOG_NAME).get("data")
-    return "mse" if isinstance(data, dict) and data.get("classes") is None else "cross-entropy"
+    return {} if folder is None else earlier_run.saved_options(folder)
 
 
 def _check_same(saved: dict[str, Any], config: RunConfig) -> None:
     """Raise ConfigError if an option differs that must not."""
     same = [name for name in saved if OPTIONS[name].on_resume == "same"]
     changed = [
-        f"{name}: {saved[name]!r} then, {now!r} now" for name in same if saved[name] != (now := getattr(config, name))
+        f"{OPTIONS[name].flag}: got {_shown(now)}, the run has {_shown(saved[name])}"
+        + (f" ({WHY_SAME[name]})" if name in WHY_SAME else "")
+        for name in same
+        if saved[name] != (now := getattr(config, name))
     ]
     if changed:
-        free = ", ".join(name for name, option in OPTIONS.items() if option.on_resume != "same")
         raise ConfigError(
-            f"resume: other options than the run's ({'; '.join(changed)}); leave them out, or start a new run; what "
-            f"may change is {free}"
+            f"resume: {'; '.join(changed)}; a resumed run keeps it: leave it out, or start a new run from the "
+            f"parameters of this one: --from {config.resume} instead of --resume"
         )
+
+
+def _shown(value: Any) -> str:
+    """Return an option's value as on the command line."""
+    if isinstance(value, tuple):
+        return " ".join(map(str, value)) or "none"
+    return str(value).lower() if isinstance(value, bool) else str(value) or "none"
 
 
 def _expanded(name: str, text: str) -> Path:
@@ -130,6 +166,10 @@ def _checked(values: dict[str, Any], modes: Mapping[str, str]) -> RunConfig:
         raise ConfigError(unknown_value("mode", values["mode"], modes))
     if sources.file_suffix(values["data"]):
         values["data"] = str(_expanded("data", values["data"]).absolute())
+    if values["start_from"]:
+        values["start_from"] = _start_path(values["start_from"])
+        if values["init"] == "per-rank":
+            raise ConfigError("from: with --init per-rank each rank starts on its own; leave one of them out")
     if values["output"].startswith("~"):
         values["output"] = str(_expanded("output", values["output"]))
     if any(fault.kind == fault_spec.SKEW for fault in fault_spec.parse(values["inject"])):

@@ -74,13 +74,18 @@ def take_option(name: str, arguments: Sequence[str]) -> tuple[list[str], list[st
 
 
 class RunMonitor:
-    """Reads what is new in a run folder after each attempt. ``done``: the log says that the run came to its end."""
+    """Reads what is new in a run folder after each attempt.
+
+    ``done``: the log says that the run came to its end in one of them. One that was done before may train more epochs;
+    else the job says that it is done.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.done = False
         self._reader = LogReader(path / LOG_NAME)
         self._read_log()
+        self.done = False
         self._newest = self._newest_checkpoint()
 
     def clear(self) -> None:

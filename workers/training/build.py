@@ -7,7 +7,7 @@ import numpy as np
 from common.config import RunConfig
 from common.data.dataset import Dataset
 from common.data.loader import BatchLoader
-from common.data.sampler import RowSampler
+from common.data.sampler import Joint, RowSampler
 from common.flat import Flat, fingerprint
 from common.nn import custom_model
 from common.nn.mlp import Mlp
@@ -30,15 +30,15 @@ class TrainingParts:
     loader: BatchLoader
 
 
-def make_sampler(config: RunConfig, data: Dataset, n_ranks: int) -> RowSampler:
+def make_sampler(config: RunConfig, data: Dataset, n_ranks: int, joint: Joint | None = None) -> RowSampler:
     """Return how the training rows are dealt to steps and ranks."""
-    return RowSampler(len(data.train), config.batch_size, config.seed, config.rows, n_ranks)
+    return RowSampler(len(data.train), config.batch_size, config.seed, config.rows, n_ranks, joint)
 
 
 def assemble(mode: str, topology: Topology, task: Task) -> TrainingParts:
     """Build a mode and fill its parameters. Collective; raises JobError."""
     config, rank = task.config, topology.comm.rank
-    sampler = make_sampler(config, task.data, topology.comm.size)
+    sampler = make_sampler(config, task.data, topology.comm.size, task.joint)
     timer = SyncTimer(topology, sampler.steps_per_epoch)
     sync = MODES[mode].build(SyncSetup(topology, task.model, config, timer, row_table(sampler)))
     _initialise(topology, task, sync)
@@ -46,13 +46,17 @@ def assemble(mode: str, topology: Topology, task: Task) -> TrainingParts:
 
 
 def row_table(sampler: RowSampler) -> np.ndarray:
-    """Return the rows of each rank in each step of an epoch, (ranks, steps)."""
-    return np.array([sampler.counts(rank) for rank in range(sampler.size)])
+    """Return the rows of each rank in each step of an epoch, (ranks, steps), and last in the one after a joint."""
+    counts = [sampler.counts(rank) for rank in range(sampler.size)]
+    if sampler.splits_step:
+        counts = [np.append(own, len(sampler.joint_rows(rank))) for rank, own in enumerate(counts)]
+    return np.array(counts)
 
 
 def make_loader(task: Task, sync: Synchronizer, sampler: RowSampler, rank: int) -> BatchLoader:
     """Return what deals a rank its batches."""
     data, model = task.data, task.model
+    joint = sampler.joint if sampler.splits_step else None
     return BatchLoader(
         data.rows,
         data.y,
@@ -62,6 +66,7 @@ def make_loader(task: Task, sync: Synchronizer, sampler: RowSampler, rank: int) 
         lambda epoch: data.train[sampler.order(epoch, rank)],
         fixed=sampler.fixed,
         allocate=sync.allocate_rows,
+        joint=(joint.epoch, sampler.joint_step, data.train[sampler.joint_rows(rank)]) if joint else None,
     )
 
 

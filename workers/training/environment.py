@@ -8,6 +8,7 @@ from typing import Any
 import threadpoolctl
 from mpi4py import MPI
 
+from common.data.dataset import Dataset
 from common.flat import Flat, fingerprint
 from common.host import affinity, boot_id, host, process_start
 from common.nn.mlp import Mlp
@@ -50,18 +51,7 @@ def header_facts(topology: Topology, task: Task, flat: Flat, threads: tuple[int,
             **{name: importlib.metadata.version(name) for name in ("rankwise", "mpi4py", "numpy", "msgpack")},
         },
         "system": platform.platform(),
-        "data": {
-            "name": data.name,
-            "rows": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
-            "features": data.x.shape[1],
-            "classes": data.n_classes or None,
-            "targets": data.n_targets,
-            "labels": data.labels.tolist() if 0 < data.n_classes <= MOST_LISTED else None,
-            "target_mean": data.target_mean.tolist() if len(data.target_mean) <= MOST_LISTED else None,
-            "target_scale": data.target_scale.tolist() if len(data.target_scale) <= MOST_LISTED else None,
-            "notes": list(data.notes),
-            "sha256": data.sha256,
-        },
+        "data": facts_of_data(data),
         "model": {
             "kind": task.config.model,
             "sizes": list(model.sizes) if isinstance(model, Mlp) else [],
@@ -71,6 +61,22 @@ def header_facts(topology: Topology, task: Task, flat: Flat, threads: tuple[int,
             "initial_fingerprint": fingerprint(flat.param_vector),
         },
         "packet_bytes": flat.packet.nbytes,
+    }
+
+
+def facts_of_data(data: Dataset) -> dict[str, Any]:
+    """Return what the log says of the data."""
+    return {
+        "name": data.name,
+        "rows": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
+        "features": data.x.shape[1],
+        "classes": data.n_classes or None,
+        "targets": data.n_targets,
+        "labels": data.labels.tolist() if 0 < data.n_classes <= MOST_LISTED else None,
+        "target_mean": data.target_mean.tolist() if len(data.target_mean) <= MOST_LISTED else None,
+        "target_scale": data.target_scale.tolist() if len(data.target_scale) <= MOST_LISTED else None,
+        "notes": list(data.notes),
+        "sha256": data.sha256,
     }
 
 

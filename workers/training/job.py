@@ -54,13 +54,14 @@ class Job:
         self.task, self.config, self.data = task, task.config, task.data
         self.state, self.seat, self.sync, self.threads = state, seat, parts.sync, threads
         comm, config, steps, saved = self.comm, self.config, parts.loader.steps, parts.sync.state
-        done = (state.epoch - 1) * steps + state.before.steps
+        done = state.offset + (state.epoch - 1) * steps + state.before.steps
         step = fault_injection.place(fault_spec.of_job(config.inject, comm.size), parts.sync, comm.rank, done)
         self.totals = EpochTotals(step) if config.elastic else None
         self.membership = Membership.of_all(comm) if config.elastic else None
         self.checkpointing = Checkpointing(
             comm, config, saved, steps, state, seat, self.rank_status.tick, mode=parts.mode,
             data_sha256=self.data.sha256, target=self.data.outputs_mean(),
+            scaling={"x_mean": self.data.mean, "x_scale": self.data.deviation},
         )  # fmt: skip
         self.step_faults = StepFaults(comm, config, saved, steps, state, seat, self.rank_status)
         self.trainer = Trainer(
@@ -110,8 +111,8 @@ class Job:
         self.trainer.sample(decision.get("sample_rate", 0.0))
         self.rank_status.enter("checkpoint")
         sums = self.trainer.sums
-        self.checkpointing.after_epoch(sums)
         self.state.over = decision["stop"]
+        self.checkpointing.after_epoch(sums, last=self.state.over or self.state.epoch == self.config.epochs)
         if decision["signalled"] and not self.state.over:
             self._stopped(sums, closed=True)
         else:
@@ -149,7 +150,7 @@ class Job:
         facts = {
             "epoch": state.epoch,
             "steps": sums.steps - sums.first,
-            "before": asdict(state.before) if state.before.steps else None,
+            "before": asdict(state.before) if state.before != DoneBefore() else None,
             "skipped": sums.skipped,
             "sampled_steps": [k + 1 for k in measures.sampled],
             "traced_steps": [k + 1 for k in measures.traced],

@@ -9,6 +9,7 @@ from common.config import RunConfig
 from common.data.dataset import Dataset
 from common.errors import EXIT_USAGE, JobError
 from common.rank_status import WAITING, RankStatus
+from common.run_files import LOG_NAME
 from ps.comm.agreement import at_root, together
 from ps.comm.topology import Topology
 from ps.coordinator import earlier_run
@@ -17,30 +18,34 @@ from ps.coordinator.run_folder import make_folder, tidy
 from ps.findings import row_balance
 from ps.findings.detectors import before_training
 from ps.findings.verdict import TrainingStart
+from ps.logfile.lock import in_use
 from ps.sync.modes import AUTO, MODES
 from ps.text.terminal import say, warn
 from workers.checkpoint.resume import Origin, open_origin
 from workers.launch import fault_spec
 from workers.launch.blas_threads import limit_threads
 from workers.launch.process import Context
-from workers.training import fault_injection
+from workers.training import fault_injection, resumed
 from workers.training.auto_mode import pick_fastest
 from workers.training.build import TrainingParts, assemble, make_sampler
-from workers.training.environment import header_facts, timing
+from workers.training.environment import facts_of_data, header_facts, timing
 from workers.training.first_look import check_model, note_check
 from workers.training.job import Job
-from workers.training.task import Task, load, make_model, scale_target
+from workers.training.task import Task, check_labels, load, make_model, scale_target
 
 
 def find_origin(comm: MPI.Comm, config: RunConfig, rank_status: RankStatus) -> Origin:
-    """Return where training begins; rank 0's has the checkpoint. Raises JobError."""
+    """Return where training begins; rank 0's has the checkpoint, or the parameters to start from. Raises JobError."""
     rank_status.enter(WAITING if comm.rank else "reading the checkpoint")
     read: list[Origin] = []
 
     def look() -> dict[str, Any]:
         folder = earlier_run.find_run(config.resume, config.output) if config.resume else None
-        read.append(Origin() if folder is None else open_origin(folder, config.patience))
-        return read[0].as_dict()
+        origin = Origin() if folder is None else open_origin(folder, config)
+        if config.start_from and origin.checkpoint is None:
+            origin = origin.with_start(config)
+        read.append(origin)
+        return origin.as_dict()
 
     facts = at_root(comm, look)
     return read[0] if read else Origin.from_dict(facts)
@@ -54,14 +59,29 @@ def check_fit(config: RunConfig, origin: Origin, data: Dataset, n_ranks: int) ->
             "apart; use --init broadcast or --mode allreduce",
             EXIT_USAGE,
         )
-    if origin.data_sha256 not in ("", data.sha256):
-        raise JobError(
-            f"resume: data {data.name} is not what the run was trained on; give the same data, or start a new run"
-        )
+    if origin.folder:
+        check_data(config, origin, data)
     if origin.mode and config.rows == "shard" and origin.world != n_ranks:
         raise JobError(
             f"resume: with --rows shard each rank has rows of its own, so that {n_ranks} ranks cannot continue for "
-            f"{origin.world}; start {origin.world} ranks"
+            f"{origin.world}; start {origin.world} ranks, or a new run from its parameters: --from {origin.folder}"
+        )
+
+
+def check_data(config: RunConfig, origin: Origin, data: Dataset) -> None:
+    """Raise JobError, on all ranks, where the data are not those of the run to resume, wherever they lie."""
+    then, now = origin.data, facts_of_data(data)
+    differ = [
+        f"{name} {then[name]} in the run, {now[name]} now"
+        for name in ("features", "targets", "rows")
+        if name in then and then[name] != now[name]
+    ]
+    if then["sha256"] not in ("", data.sha256):
+        differ.insert(0, f"SHA-256 {then['sha256'][:12]}... in the run, {data.sha256[:12]}... now")
+    if differ:
+        raise JobError(
+            f"resume: data {config.data} is not what the run was trained on ({'; '.join(differ)}); give the place "
+            f"of those data with --data, or start a new run from its parameters: --from {origin.folder}"
         )
 
 
@@ -72,17 +92,20 @@ def prepare(context: Context, topology: Topology, config: RunConfig, origin: Ori
     """
     comm, rank_status, threads = context.comm, context.rank_status, limit_threads(topology)
     faults = together(comm, lambda: fault_spec.of_job(config.inject, comm.size))
-    data = load(comm, config, rank_status)
+    data = load(comm, config, rank_status, origin.scaling)
+    at_root(comm, lambda: check_labels(origin.scaling, data))
     rank_status.enter("building the model")
-    model = scale_target(comm, config, data, make_model(comm, config, data), rank_status)
-    task = Task(config, fault_injection.skew(faults, data), model)
+    model = scale_target(comm, config, data, make_model(comm, config, data), rank_status, origin.scaling)
+    joint = resumed.find_joint(config, origin)
+    task = Task(config, fault_injection.skew(faults, data), model, joint)
     check_fit(config, origin, data, comm.size)
     checked = check_model(comm, config, task.data, model)
+    resumed.count_anew(origin, make_sampler(config, data, comm.size, joint))
     mode, trials = _mode(topology, task, origin, rank_status)
     copies = comm.size if MODES[mode].replicas else topology.count
     together(comm, lambda: fault_injection.check(faults, config, make_sampler(config, data, comm.size), copies))
     parts = assemble(mode, topology, task)
-    _load(comm, parts, origin, rank_status)
+    _load(comm, parts, task, origin, rank_status)
     job = Job(context, task, parts, origin.state, seat, threads)
     of_sync = {"mode": mode, "in_place": MODES[mode].in_place, **parts.sync.facts(), "trials": trials}
     try:
@@ -102,7 +125,7 @@ def _mode(
     """Return the mode to train in, and what was measured to choose it, if anything was. Collective."""
     if task.config.mode != AUTO:
         return task.config.mode, None
-    if origin.mode:
+    if origin.mode and not any(change["name"] == "mode" for change in origin.changes):
         return origin.mode, None
     rank_status.enter("choosing a mode")
     chosen = pick_fastest(topology, task, rank_status.tick)
@@ -110,13 +133,17 @@ def _mode(
     return chosen
 
 
-def _load(comm: MPI.Comm, parts: TrainingParts, origin: Origin, rank_status: RankStatus) -> None:
-    """Continue from the checkpoint, if there is one. Collective."""
-    if not origin.mode:
+def _load(comm: MPI.Comm, parts: TrainingParts, task: Task, origin: Origin, rank_status: RankStatus) -> None:
+    """Continue from the checkpoint, if there is one, or start from the given parameters. Collective."""
+    state, content, start = parts.sync.state, origin.checkpoint, origin.start
+    if not origin.mode and not task.config.start_from:
         return
     rank_status.enter("loading the checkpoint")
-    state, content = parts.sync.state, origin.checkpoint
-    steps = parts.loader.steps
+    if not origin.mode:
+        at_root(comm, lambda: start.fill(state.flat) if start else None)
+        state.broadcast()
+        return
+    steps = resumed.steps_then(task.config, origin, len(task.data.train))
     state.load(together(comm, lambda: None if content is None else content.saved_state(state, steps)))
     parts.sync.seek(origin.state.before.steps)
 
@@ -146,28 +173,49 @@ def open_log(job: Job, topology: Topology, origin: Origin, of_sync: dict[str, An
 
 def _begin_log(job: Job, origin: Origin, facts: dict[str, Any], of_sync: dict[str, Any]) -> str:
     """Make the run folder and the coordinator, and write the first record of this job; return the folder."""
-    config, resumed = job.config, bool(origin.folder)
-    folder = Path(origin.folder) if resumed else make_folder(config.output, f"{config.mode}-{job.comm.size}")
-    coordinator = appoint(job, folder, facts, resumed=resumed)
+    config, continues = job.config, bool(origin.folder)
+    folder = Path(origin.folder) if continues else make_folder(config.output, f"{config.mode}-{job.comm.size}")
+    try:
+        coordinator = appoint(job, folder, facts, resumed=continues)
+    except BlockingIOError:
+        raise in_use(folder / LOG_NAME) from None
     tidy(folder)  # once the log is locked: no other job writes here
     job.rank_status.set_folder(folder)
-    if resumed:
-        state = origin.state
-        coordinator.recall(state.last["memory"])
-        coordinator.event(
-            "resume", epoch=state.epoch, step=state.before.steps, ranks_before=origin.world, ranks=job.comm.size,
-            passed_over=origin.faults, epochs=config.epochs, config=config.as_dict(), **facts,
-        )  # fmt: skip
-        for fault in origin.faults:
-            warn(f"passed over: {fault}")
-        return str(folder)
-    coordinator.header(
-        steps_per_epoch=job.trainer.loader.steps,
-        sync=of_sync,
-        timing=timing(job.sync.meter.timer),
-        contribution={"method": "measured on the sampled_steps of each epoch, before and after the sum"},
-    )
+    of_steps = {"steps_per_epoch": job.trainer.loader.steps, "sync": of_sync}
+    if origin.start is not None:
+        of_steps["start"] = origin.start.facts()
+    if continues:
+        _note_resume(job, origin, coordinator, {**facts, **of_steps})
+    else:
+        coordinator.header(
+            **of_steps,
+            timing=timing(job.sync.meter.timer),
+            contribution={"method": "measured on the sampled_steps of each epoch, before and after the sum"},
+        )
+    if origin.start is not None:
+        scaled = "; the features are scaled as they were there" if origin.start.scaling else ""
+        say(f"Starts from the parameters of {origin.start}{scaled}.")
+        for warning in origin.start.warnings(config, job.data.sha256):
+            warn(warning)
     return str(folder)
+
+
+def _note_resume(job: Job, origin: Origin, coordinator: Coordinator, facts: dict[str, Any]) -> None:
+    """Write and print that this job continues a run, and what is different from now on."""
+    state, config = origin.state, job.config
+    rates = resumed.rates(config, origin, len(job.data.train))
+    coordinator.recall(state.last["memory"])
+    coordinator.event(
+        "resume", epoch=state.epoch, step=origin.steps, ranks_before=origin.world, ranks=job.comm.size,
+        passed_over=origin.faults, **resumed.log_facts(config, origin, rates), **facts,
+    )  # fmt: skip
+    for fault in origin.faults:
+        warn(f"passed over: {fault}")
+    for note in origin.notes:
+        say(note)
+    note, is_warning = resumed.rate_note(config, origin, rates)
+    if note:
+        (warn if is_warning else say)(note)
 
 
 def appoint(job: Job, folder: Path, facts: dict[str, Any], *, resumed: bool, lock: bool = True) -> Coordinator:

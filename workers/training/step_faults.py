@@ -91,7 +91,8 @@ class StepFaults:
         ranks = {str(rank): names for rank, names in enumerate(allgather(self.comm, own)) if names}
         where = "; ".join(f"rank {rank}: {', '.join(names)}" for rank, names in ranks.items())
         where = where or "the sum over the ranks, or rate times gradient, though each rank's part is finite"
-        remedy = "lower --learning-rate, set --clip, or look at the data of that rank"
+        where_to = f" (also with --resume {at.folder}, from the last checkpoint)" if at.folder else ""
+        remedy = f"lower --learning-rate or set --clip{where_to}, or look at the data of that rank"
         if self.config.nonfinite == "stop":
             raise JobError(
                 f"not finite at epoch {at.epoch}, step {at.step}: {where}; all ranks stopped at this step; {remedy}, "

@@ -1,7 +1,7 @@
 """What a job trains: its options, its data and its model, the same on every rank."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import msgpack
@@ -11,7 +11,9 @@ from mpi4py import MPI
 from common.config import RunConfig, is_own_model
 from common.data import sources
 from common.data.dataset import Dataset, check
+from common.data.sampler import Joint
 from common.errors import DataError
+from common.flat import Array
 from common.nn import custom_model, models
 from common.nn.functional import MeanSquaredError
 from common.nn.mlp import Mlp
@@ -23,19 +25,25 @@ from ps.comm.agreement import at_root, same_everywhere, together
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is trained, in whichever mode."""
+    """What is trained, in whichever mode. ``joint``: the epoch in which a resumed run changes its batch size."""
 
     config: RunConfig
     data: Dataset
     model: Model | Mlp
+    joint: Joint | None = None
 
     def score(self) -> Score:
         """Return by what the model is judged."""
         return score_of(self.data, self.model.loss, own_model=not isinstance(self.model, Mlp))
 
 
-def load(comm: MPI.Comm, config: RunConfig, rank_status: RankStatus) -> Dataset:
-    """Read, check and scale the data on every rank. Raises JobError."""
+def load(
+    comm: MPI.Comm, config: RunConfig, rank_status: RankStatus, given: Mapping[str, Array] | None = None
+) -> Dataset:
+    """Read, check and scale the data on every rank. Raises JobError.
+
+    ``given``: at rank 0, the scaling of the features that the parameters belong to, where a run has some already.
+    """
 
     def read() -> Dataset:
         with _alone(rank_status, "reading data"):
@@ -43,7 +51,7 @@ def load(comm: MPI.Comm, config: RunConfig, rank_status: RankStatus) -> Dataset:
 
     def scaling() -> list[list[float]]:
         with _alone(rank_status, "preparing data"):
-            return [v.tolist() for v in data.scaling()]
+            return [v.tolist() for v in (given_scaling(given, data) if given else data.scaling())]
 
     def scale() -> None:
         with _alone(rank_status, "preparing data"):
@@ -58,10 +66,38 @@ def load(comm: MPI.Comm, config: RunConfig, rank_status: RankStatus) -> Dataset:
 
     together(comm, enough)
     mean, deviation = np.zeros(data.x.shape[1]), np.ones(data.x.shape[1])
-    if config.standardize:
+    if at_root(comm, lambda: config.standardize or bool(given)):
         mean, deviation = (np.array(v) for v in at_root(comm, scaling))
     together(comm, scale)
     return data
+
+
+def given_scaling(given: Mapping[str, Array], data: Dataset, of: str = "x") -> tuple[Array, Array]:
+    """Return mean and deviation as the parameters know the features (``of`` x) or the targets (y).
+
+    Targets are not scaled where nothing is said of them, as in files of earlier versions. Raises DataError if the data
+    have others.
+    """
+    n = data.x.shape[1] if of == "x" else data.n_targets
+    plain = {"x_mean": np.zeros(n), "x_scale": np.ones(n), "y_mean": np.zeros(n), "y_scale": np.ones(n)}
+    mean, deviation = (np.asarray(given.get(name, plain[name]), np.float64) for name in (f"{of}_mean", f"{of}_scale"))
+    if mean.shape != (n,) or deviation.shape != (n,):
+        what = "features" if of == "x" else "targets"
+        raise DataError(f"{data.name}: {n} {what}, but the parameters to start from were trained on {mean.size}")
+    if not (np.isfinite(mean).all() and np.isfinite(deviation).all() and deviation.all()):
+        raise DataError(f"{data.name}: the parameters to start from come with a scaling that is not finite, or 0")
+    return mean, deviation
+
+
+def check_labels(given: Mapping[str, Array], data: Dataset) -> None:
+    """Raise DataError where the parameters know other classes than the data have. Earlier versions did not say."""
+    labels = given.get("classes")
+    if labels is not None and not np.array_equal(labels, data.labels):
+        what, here = (np.array2string(np.asarray(some), threshold=8, edgeitems=3) for some in (labels, data.labels))
+        raise DataError(
+            f"{data.name}: the labels are {here}, but the parameters to start from were trained on {what}; give data "
+            "with rows of the same labels"
+        )
 
 
 @contextlib.contextmanager
@@ -90,19 +126,24 @@ def make_model(comm: MPI.Comm, config: RunConfig, data: Dataset) -> Model | Mlp:
 
 
 def scale_target(
-    comm: MPI.Comm, config: RunConfig, data: Dataset, model: Model | Mlp, rank_status: RankStatus
+    comm: MPI.Comm,
+    config: RunConfig,
+    data: Dataset,
+    model: Model | Mlp,
+    rank_status: RankStatus,
+    given: Mapping[str, Array] | None = None,
 ) -> Model | Mlp:
     """Bring a regression's target to the final dtype, standardised where its scale does not matter; return the model.
 
     A loss of the user's own may need the numbers as they are, and so do starting parameters that come with the data.
-    Raises JobError.
+    ``given``: see ``load``; what it does not scale is left as it is. Raises JobError.
     """
     if data.n_classes:
         return model
 
     def scaling() -> list[list[float]]:
         with _alone(rank_status, "preparing data"):
-            return [v.tolist() for v in data.target_scaling()]
+            return [v.tolist() for v in (given_scaling(given, data, "y") if given else data.target_scaling())]
 
     def scale() -> None:
         with _alone(rank_status, "preparing data"):
@@ -110,7 +151,8 @@ def scale_target(
 
     option = "" if config.standardize_target else "--no-standardize-target"
     mean, deviation = np.zeros(data.n_targets), np.ones(data.n_targets)
-    if config.standardize_target and type(model.loss) is MeanSquaredError and data.initial is None:
+    scales = config.standardize_target and type(model.loss) is MeanSquaredError and data.initial is None
+    if at_root(comm, lambda: scales or bool(given)):
         mean, deviation = (np.array(v) for v in at_root(comm, scaling))
     together(comm, scale)
     if isinstance(model, Mlp):

@@ -1,0 +1,99 @@
+"""Which options a job that resumes a run has changed, and whether the result is then another."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from common.config import OPTIONS, RunConfig
+
+Effect = Literal["none", "rounding", "result"]
+ROUNDING = ("mode", "ranks_per_node")
+"""Options that change the order of additions alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An option that is another from here on; ``effect``: on the result, compared with one uninterrupted run."""
+
+    name: str
+    before: Any
+    now: Any
+    effect: Effect
+
+    def __str__(self) -> str:
+        return f"{self.name} {_shown(self.before)} -> {_shown(self.now)}"
+
+
+def _momentum(before: RunConfig, now: RunConfig) -> bool:
+    return bool({before.optimizer, now.optimizer} & {"momentum", "nesterov"})
+
+
+def _warmup(before: RunConfig, now: RunConfig) -> bool:
+    return before.schedule.startswith("warmup") or now.schedule.startswith("warmup")
+
+
+def _steps(before: RunConfig, now: RunConfig) -> bool:
+    return before.schedule.endswith("step") or now.schedule.endswith("step")
+
+
+def _epochs(before: RunConfig, now: RunConfig) -> bool:
+    return before.schedule.endswith("cosine") or now.schedule.endswith("cosine")
+
+
+def _patience(before: RunConfig, now: RunConfig) -> bool:
+    """With more of it, all would have been as it was; with less, training might have ended before."""
+    return now.patience > 0 and not 0 < before.patience <= now.patience
+
+
+CONDITIONS: dict[str, Callable[[RunConfig, RunConfig], bool]] = {
+    "momentum": _momentum, "warmup_epochs": _warmup, "step_epochs": _steps, "step_factor": _steps, "epochs": _epochs,
+    "patience": _patience,
+}  # fmt: skip
+"""Of options that may affect the result: whether they do. Those that are not here always do."""
+
+
+def changed_options(before: RunConfig | None, now: RunConfig, *, trained: bool, anew: bool) -> list[Change]:
+    """Return what has changed. ``before``: the options of what is continued; None if they are not known.
+
+    ``trained``: whether there is something to continue: else this is one uninterrupted run with the new options.
+    ``anew``: whether patience, which has ended the run, is counted again.
+    """
+    if before is None:
+        return []
+    found = []
+    for name, option in OPTIONS.items():
+        old, new = getattr(before, name), getattr(now, name)
+        if option.on_resume in ("same", "own") or old == new:
+            continue
+        effect: Effect = "none"
+        if trained and option.on_resume == "affects":
+            effect = "rounding" if name in ROUNDING else "result"
+            if name in CONDITIONS and not CONDITIONS[name](before, now) and not (anew and name == "epochs"):
+                effect = "none"
+        found.append(Change(name, old, new, effect))
+    return found
+
+
+def sentence(changes: Iterable[Change]) -> str:
+    """Return what to print of changes; nothing if there are none."""
+    changes = list(changes)
+    effects = {change.effect for change in changes}
+    ending = ""
+    if "result" in effects:
+        ending = " The result is no longer that of one uninterrupted run."
+    elif "rounding" in effects:
+        ending = " The result agrees with that of one uninterrupted run to rounding."
+    return f"Changed on resume: {', '.join(map(str, changes))}.{ending}" if changes else ""
+
+
+def plain(changes: Iterable[Change]) -> list[dict[str, Any]]:
+    """Return changes as the log holds them."""
+    return [{name: list(v) if isinstance(v, tuple) else v for name, v in asdict(change).items()} for change in changes]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value) or "none"

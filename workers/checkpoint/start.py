@@ -1,0 +1,168 @@
+"""The parameters that a new run starts from: of a checkpoint or a model that an earlier run has left."""
+
+import hashlib
+import zipfile
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.config import RunConfig
+from common.errors import CheckpointError, RankwiseError
+from common.flat import Array, Flat
+from common.run_files import LOG_NAME, MODEL_NAME, checkpoints_in
+from ps.coordinator import earlier_run
+from workers.checkpoint import checkpoint_file
+from workers.checkpoint.content import PARAMETERS, CheckpointContent, within
+
+OF_THE_SPLIT = ("seed", "test_fraction", "validation_fraction")
+"""Options that decide which rows are held out."""
+OF_THE_DATA = ("x_mean", "x_scale", "y_mean", "y_scale", "classes")
+"""What a model says besides its parameters: how the features were scaled."""
+NAMED = 4
+"""Parameters that do not fit and are named in a message; the others are counted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """Parameters by name, and where they come from; rank 0 only.
+
+    ``scaling``: how the features were scaled that they belong to; nothing if the file does not say. ``epoch``: after
+    which they were taken, None if that is not known. ``data_sha256``, ``config``: of the data and the options that they
+    were trained with, if known.
+    """
+
+    path: str
+    sha256: str
+    parameters: dict[str, Array]
+    scaling: dict[str, Array]
+    epoch: int | None
+    data_sha256: str = ""
+    config: RunConfig | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the log says of it."""
+        return {"path": self.path, "sha256": self.sha256, "epoch": self.epoch}
+
+    def __str__(self) -> str:
+        after = "" if self.epoch is None else f", after epoch {self.epoch}"
+        return f"{self.path} (SHA-256 {self.sha256[:12]}...{after})"
+
+    def check(self, config: RunConfig) -> None:
+        """Raise RankwiseError where features are to be scaled otherwise than those that the parameters know."""
+        scaled = bool(self.scaling) and any(
+            (self.scaling[name] != plain).any()
+            for name, plain in (("x_mean", 0), ("x_scale", 1))
+            if name in self.scaling
+        )
+        if scaled and not config.standardize:
+            raise RankwiseError(
+                f"from: the parameters of {self.path} were trained on features that are scaled; leave --no-standardize "
+                "out, and these data are scaled in the same way"
+            )
+
+    def warnings(self, config: RunConfig, data_sha256: str) -> list[str]:
+        """Return what to warn of in a run with these options and data that starts from them."""
+        found: list[str] = []
+        if self.config is None:
+            return found
+        split = [name for name in OF_THE_SPLIT if getattr(self.config, name) != getattr(config, name)]
+        if split and data_sha256 == self.data_sha256:
+            found.append(
+                f"from: with another {', '.join(split)}, rows that those parameters were trained on may be test rows "
+                "now, and the test looks better than it is; leave the option out to keep the split"
+            )
+        if config.model == self.config.model == "mlp" and config.activation != self.config.activation:
+            found.append(
+                f"from: those parameters were trained with --activation {self.config.activation}, here it is "
+                f"{config.activation}"
+            )
+        return found
+
+    def fill(self, flat: Flat) -> None:
+        """Copy the parameters into those of a model. Raises RankwiseError, naming those that do not fit."""
+        wrong = [
+            f"{name} is {_shape(self.parameters.get(name))} there, {shape} here"
+            for name, shape in flat.shapes.items()
+            if name not in self.parameters or self.parameters[name].shape != shape
+        ]
+        wrong += [
+            f"{name} is {array.shape} there, not here"
+            for name, array in self.parameters.items()
+            if name not in flat.shapes
+        ]
+        if wrong:
+            more = f"; and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
+            raise RankwiseError(
+                f"from: the parameters of {self.path} do not fit this model: {'; '.join(wrong[:NAMED])}{more}; give "
+                "--model and --hidden as there, and data with as many features and targets or classes"
+            )
+        for name, array in self.parameters.items():
+            with np.errstate(over="ignore"):  # looked for in the next line
+                flat.params[name][...] = array
+            if not np.isfinite(flat.params[name]).all():
+                raise RankwiseError(f"from: {name} of {self.path} holds numbers that are not finite in {flat.dtype}")
+
+
+def _shape(array: Array | None) -> str:
+    return "not" if array is None else str(array.shape)
+
+
+def read_start(source: str) -> Start:
+    """Read what ``--from`` names. Raises RankwiseError."""
+    path = earlier_run.start_file(source)
+    if not path.is_dir():
+        return _read_file(path)
+    faults = []
+    for file in checkpoints_in(path):
+        try:
+            return _read_file(file)
+        except RankwiseError as error:
+            faults.append(str(error))
+    raise RankwiseError(f"from: {path} holds no whole checkpoint ({faults[0]}); give another run or file")
+
+
+def _read_file(path: Path) -> Start:
+    try:
+        if not zipfile.is_zipfile(path):
+            raise RankwiseError(f"from: {path} is no .npz file; give a checkpoint-*.npz or a {MODEL_NAME}")
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        is_checkpoint, arrays = checkpoint_file.load_plain(path)
+    except OSError as error:
+        raise RankwiseError(f"from: {path} cannot be read ({error.strerror})") from error
+    except CheckpointError as error:
+        raise RankwiseError(f"from: {error}") from error
+    return _of_checkpoint(path, sha256) if is_checkpoint else _of_model(path, sha256, arrays)
+
+
+def _of_checkpoint(path: Path, sha256: str) -> Start:
+    try:
+        content = CheckpointContent.read(checkpoint_file.load(path), path, "from")
+    except CheckpointError as error:
+        raise RankwiseError(f"from: {error}") from error
+    return Start(
+        path=str(path), sha256=sha256, parameters=within(content.arrays, PARAMETERS), scaling=content.scaling,
+        epoch=content.done_epochs, data_sha256=content.data_sha256, config=earlier_run.known_config(content.config),
+    )  # fmt: skip
+
+
+def _of_model(path: Path, sha256: str, arrays: dict[str, Array]) -> Start:
+    """Return the parameters of a ``model.npz``; of which epoch and data, the log next to it says."""
+    scaling = {name: arrays.pop(name) for name in OF_THE_DATA if name in arrays}
+    if not arrays or any(array.dtype.kind not in "fiu" for array in arrays.values()):
+        raise RankwiseError(f"from: {path} holds no parameters, or something else than numbers")
+    epoch, data_sha256, config = None, "", None
+    with suppress(RankwiseError, KeyError, TypeError):
+        run = earlier_run.read_run(path.parent / LOG_NAME)
+        config = earlier_run.known_config(run.config, run.header)
+        data_sha256 = str(run.header["data"]["sha256"])
+        best = config.patience if config else 0
+        found = run.end.get("best_epoch") if best and run.done else run.end.get("epochs")
+        epoch = found if isinstance(found, int) else None
+    return Start(
+        path=str(path), sha256=sha256, parameters=arrays, scaling=scaling, epoch=epoch, data_sha256=data_sha256,
+        config=config,
+    )  # fmt: skip
