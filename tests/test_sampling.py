@@ -9,7 +9,7 @@ import pytest
 from common.step_times import BEGIN, END, NUMBER, SAMPLE_MOST, TIMESTAMPS, n_samples
 from ps.logfile.records import Record
 from ps.metrics.sampling_budget import SamplingBudget
-from ps.metrics.step_meter import _cost_of_sampling
+from ps.metrics.step_meter import cost_of_sampling
 from ps.sync.modes import MODES
 from tests.ranks import Result, epochs, program, records
 
@@ -57,12 +57,12 @@ def test_what_a_sample_adds_is_found_beside_other_load() -> None:
     for line, k in zip(lines, sampled, strict=True):
         line[BEGIN], line[END], line[NUMBER] = ends[k] - lengths[k], ends[k], k
     arrived = ends - lengths + 0.5e-3
-    assert _cost_of_sampling(arrived, lines, 1e-4 * len(sampled)) == pytest.approx(4e-4)
-    assert _cost_of_sampling(arrived, lines, 6e-4 * len(sampled)) == pytest.approx(6e-4)
-    assert _cost_of_sampling(arrived[:1], lines[:0], 0.0) == 0
+    assert cost_of_sampling(arrived, lines, 1e-4 * len(sampled)) == pytest.approx(4e-4)
+    assert cost_of_sampling(arrived, lines, 6e-4 * len(sampled)) == pytest.approx(6e-4)
+    assert cost_of_sampling(arrived[:1], lines[:0], 0.0) == 0
     few = lines[:2].copy()
     few[:, NUMBER] = 0, 1
-    assert _cost_of_sampling(arrived[:2], few, 4e-4) == pytest.approx(2e-4)  # nothing to compare with
+    assert cost_of_sampling(arrived[:2], few, 4e-4) == pytest.approx(2e-4)  # nothing to compare with
 
 
 @pytest.mark.parametrize("n", [1, 3, 4])

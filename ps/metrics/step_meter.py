@@ -47,7 +47,7 @@ class StepMeter:
         arrived = self.timer.arrived[: self.timer.steps].copy()
         times = self.timer.close_epoch()
         sampled, lines = self.step_times.close_epoch()
-        cost_s = _cost_of_sampling(arrived, lines, self.sampling_s)
+        cost_s = cost_of_sampling(arrived, lines, self.sampling_s)
         chosen = spread(len(sampled), SAMPLE_MOST)
         numbers, moments = lines[chosen, NUMBER].astype(int), lines[chosen, :NUMBER]
         timestamps = np.zeros((SAMPLE_MOST, len(TIMESTAMPS) + 1))
@@ -72,7 +72,7 @@ class StepMeter:
         self.reduce_s = self.sampling_s = 0.0
 
 
-def _cost_of_sampling(arrived: Array, lines: Array, sampling_s: float) -> float:
+def cost_of_sampling(arrived: Array, lines: Array, sampling_s: float) -> float:
     """Return the seconds by which sampling lengthens a step on this rank: the median, which other load hardly touches.
 
     ``arrived``: at each sum of the epoch. ``lines``: of the sampled steps. ``sampling_s``: measured in them. A sampled

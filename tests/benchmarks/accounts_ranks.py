@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import workers  # noqa: F401  # before NumPy, as the training process imports it
 from workers.launch.mpi import start_mpi
@@ -63,9 +64,8 @@ class Loops:
     def no_analytics(self) -> None:
         """Train as a run does, but sample no step and forget the epoch."""
         trainer = self.job.trainer
-        trainer.sampling = False
-        trainer.run_epoch(self.epoch)
-        trainer.sampling = True
+        with mock.patch.object(trainer, "_sampled_steps", frozenset):
+            trainer.run_epoch(self.epoch)
         timer = self.job.sync.meter.timer
         timer.resize(len(timer.arrived))
 

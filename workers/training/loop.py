@@ -46,7 +46,6 @@ class Trainer:
         self.task = task
         self.loss_sum = 0.0
         self.sums = EpochSums()
-        self.sampling = True
         self.sample_rate = 0.0
         """Samples a step that the cost of measuring allows, the same on all ranks; see ``n_samples``."""
 
@@ -127,7 +126,7 @@ class Trainer:
     def _sampled_steps(self) -> frozenset[int]:
         """Return the steps of the next epoch, from 0, whose contributions are measured."""
         n = self.loader.steps
-        return frozenset(spread(n, n_samples(n, self.sample_rate)) if self.sampling else ())
+        return frozenset(spread(n, n_samples(n, self.sample_rate)))
 
     def _recovered(self, fault: StepError, batch: Batch, rate: float) -> tuple[float, int, int, int]:
         """Take a step again until it is right; return loss, rows, what was asked for, and 1 if it was left out."""
