@@ -206,9 +206,10 @@ def test_real_steps_follow_each_other(mode: str, job: Callable[..., Result], tmp
         own = of_rank(events, rank)
         assert {"forward", "backward", transfer, "update"} <= {event["name"] for event in own}
         assert {event["args"]["epoch"] for event in own} == {1, 2, 3}
-    by_step: dict[int, set[int]] = {}
+    by_step: dict[tuple[int, int], set[int]] = {}
     for rank in range(3):
         for event in of_rank(events, rank):
             if event["name"] == transfer:
-                by_step.setdefault(event["args"]["epoch"], set()).add(event["ts"])
+                by_step.setdefault((event["args"]["epoch"], event["args"]["step"]), set()).add(event["ts"])
+    assert len(by_step) == 3 * 8
     assert all(len(begins) == 1 for begins in by_step.values())  # from the last rank's arrival on, on all ranks

@@ -23,7 +23,6 @@ from ps.logfile.writer import RetryQueue, RunLog
 from ps.metrics.epoch_metrics import NoiseScale
 from ps.metrics.epoch_record import epoch_record, step_fields
 from ps.metrics.sampling_budget import SamplingBudget
-from ps.text.contributions import NORM_RATIO
 from ps.text.formatting import epoch_line, percent, verdict_line
 from ps.text.terminal import say, warn
 
@@ -98,8 +97,6 @@ class Coordinator:
         self.findings = Findings({"config": config.as_dict(), **facts})
         self.epochs = 0
         self.sync_lines: list[str] = []
-        self.said_which = False
-        """Whether the first of the verbose lines has been explained."""
         self.best_loss = math.inf
         self.best_epoch = 0
         self.patience_from = 0
@@ -222,9 +219,6 @@ class Coordinator:
         fields = ("sync_s", "wait_s", "transfer_s", "compute_s", "input_s")
         sync, wait, transfer, compute, copy = (fmean(record[field]) for field in fields)
         if self.config.verbose:
-            if not self.said_which:
-                say(NORM_RATIO)
-                self.said_which = True
             for rank in range(len(record["rows"])):
                 head = f"Process {rank}, Epoch {epoch}: "
                 means = (f"grad_{n} mean = {record['gradient_mean'][n][rank]:.4f}" for n in self.names)

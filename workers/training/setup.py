@@ -20,6 +20,7 @@ from ps.findings.detectors import before_training
 from ps.findings.verdict import TrainingStart
 from ps.logfile.lock import in_use
 from ps.sync.modes import AUTO, MODES
+from ps.text.contributions import NORM_RATIO
 from ps.text.terminal import say, warn
 from workers.checkpoint.resume import Origin, open_origin
 from workers.launch import fault_spec
@@ -166,6 +167,8 @@ def open_log(job: Job, topology: Topology, origin: Origin, of_sync: dict[str, An
         coordinator.findings.unjudged.update(unjudged)
         for finding in (*findings, *coordinator.findings.start()):
             coordinator.verdict(finding)
+        if config.verbose:
+            say(NORM_RATIO)
 
     at_root(comm, note)
     job.rank_status.enter("training")
