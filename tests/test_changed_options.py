@@ -1,6 +1,7 @@
 """Options that change when a run is resumed: which may, what becomes of the result, and that each row is used once."""
 
 import random
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,23 @@ def test_what_may_not_change_is_refused_with_a_way_out(tmp_path: Path, name: str
     said = str(caught.value)
     assert said.startswith(f"resume: {option.flag}: got ")
     assert f"--from {tmp_path} instead of --resume" in said
+
+
+def test_how_a_file_is_read_is_taken_over_with_the_file_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An older run's options, and those of a .csv file whose content lies in an .npz now."""
+    taken = {key: value for key, value in asdict(RunConfig()).items() if OPTIONS[key].on_resume != "own"}
+    taken |= {"header": "yes", "index_column": "keep"}
+    monkeypatch.setattr("workers.launch.run_options.saved_config", lambda *_: taken)
+    config = parse(["--resume", "x"], MODES)
+    assert isinstance(config, RunConfig)
+    assert (config.header, config.index_column) == ("yes", "keep")
+    taken |= {"data": "/a.csv", "target": "price"}
+    config = parse(["--resume", "x", "--data", "/b.csv"], MODES)
+    assert isinstance(config, RunConfig)
+    assert (config.target, config.header) == ("price", "yes")
+    config = parse(["--resume", "x", "--data", "/b.npz"], MODES)
+    assert isinstance(config, RunConfig)
+    assert (config.target, config.header) == ("", "auto")
 
 
 ONE_START: dict[str, tuple[str, ...]] = {

@@ -52,7 +52,8 @@ def parse_with(
     if given or taken:
         again = cli.parse(command, arguments, {**taken, **given})
         assert not isinstance(again, int)
-        if not sources.has_named_columns(again["data"]):  # what is taken over says how to read another file
+        other = again["data"] != taken.get("data")
+        if other and not sources.has_named_columns(again["data"]):  # what is taken over says how to read another file
             again |= {name: values[name] for name in ("target", "header", "index_column")}
         values = again
     config = _checked({name: values.pop(name) for name in OPTIONS}, modes)
