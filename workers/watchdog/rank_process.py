@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from common.host import stat_fields
-from common.rank_status import ENDED, LOADING_PHASES, LOST, STACK_SIGNAL, STOPPED, StatusRow, read_row
+from common.job_signals import STACK_SIGNAL, signal_name
+from common.rank_status import ENDED, LOADING_PHASES, LOST, STOPPED, StatusRow, read_row
 
 LOOK_S = 1.0
 """Between two looks at a row."""
@@ -93,7 +94,7 @@ class RankProcess:
     def death(self, host: str, memory_kills_before: int) -> dict[str, Any]:
         """Return the event of the rank's death, with the cause in its message."""
         row = read_row(self.memory)
-        by = signal.Signals(row.signal).name if row.signal else killed_by(self.process)
+        by = signal_name(row.signal) if row.signal else killed_by(self.process)
         cause = f"ended by a second {by}" if row.signal else f"killed by {by}" if by else "its process is gone"
         if by == "SIGKILL" and memory_kills() > memory_kills_before:
             cause += "; this machine has run out of memory"
@@ -129,7 +130,7 @@ def killed_by(process: int) -> str:
             return ""
         (mask,), (code,) = struct.unpack_from("Q", info), struct.unpack_from("i", info, 60)
         if mask & PIDFD_INFO_EXIT:
-            return signal.Signals(os.WTERMSIG(code)).name if os.WIFSIGNALED(code) else ""
+            return signal_name(os.WTERMSIG(code)) if os.WIFSIGNALED(code) else ""
         time.sleep(0.005)
     return ""
 

@@ -15,7 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from common.rank_status import ABORT_SIGNAL, ENDED, LOST, PAGE_BYTES, STOPPED, StatusRow, read_folder, read_row
+from common.job_signals import ABORT_SIGNAL, STOP_SIGNALS
+from common.rank_status import ENDED, LOST, PAGE_BYTES, STOPPED, StatusRow, read_folder, read_row
 from common.run_files import FAILURE_NAME, LOG_NAME, death_notes, leave_death_note, write_failure_once
 from workers.watchdog.log_events import append_events
 from workers.watchdog.rank_process import LOOK_S, RankProcess, memory_kills
@@ -269,6 +270,6 @@ def main() -> None:
     os.setsid()  # a launcher that kills the job's processes must not find this one
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.chdir("/")
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+    for number in STOP_SIGNALS:  # sent to all processes of the job, which this one outlives
         signal.signal(number, signal.SIG_IGN)
     watchdog.run()
