@@ -13,11 +13,10 @@ from common.rank_status import SIGNAL
 
 ECHO_S = 1.0
 """A launcher forwards Ctrl-C while the terminal sends it too: that is one request, not two."""
-
-
-def stop_signals() -> tuple[signal.Signals, ...]:
-    """Return the signals that ask this process for a stop: not SIGHUP where ``nohup`` has it ignored."""
-    return tuple(n for n in STOP_SIGNALS if n != signal.SIGHUP or signal.getsignal(n) is not signal.SIG_IGN)
+_NOHUP = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+"""Whether whoever started this process, ``nohup`` say, wants it to outlive its terminal."""
+OUR_STOP_SIGNALS = tuple(number for number in STOP_SIGNALS if not (_NOHUP and number == signal.SIGHUP))
+"""The signals that ask this process for a stop."""
 
 
 class StopRequests:
@@ -50,7 +49,7 @@ class StopFlag:
         self._pipe, end = os.pipe()
         os.set_blocking(end, False)
         signal.set_wakeup_fd(end, warn_on_full_buffer=False)
-        for number in stop_signals():
+        for number in OUR_STOP_SIGNALS:
             signal.signal(number, self._handle)
         if ABORT_SIGNAL:
             signal.signal(ABORT_SIGNAL, lambda *_: None)  # left to the thread

@@ -10,7 +10,7 @@ from types import FrameType
 import workers
 from common.errors import EXIT_ERROR, EXIT_OK, EXIT_STOPPED, EXIT_USAGE, ConfigError
 from common.standard_streams import complain, drop
-from workers.launch.signals import StopRequests, stop_signals
+from workers.launch.signals import OUR_STOP_SIGNALS, StopRequests
 from workers.supervisor.hosts import HostProbe, launcher_options
 from workers.supervisor.options import SuperviseConfig
 from workers.supervisor.policy import AttemptPlan, Outcome, Policy
@@ -59,7 +59,7 @@ class Supervisor:
     def run(self) -> int:
         """Return the exit code: the job's last one. Raises ConfigError if it cannot be started at all."""
         adopt_orphans()
-        for number in stop_signals():
+        for number in OUR_STOP_SIGNALS:
             signal.signal(number, self._handle)
         while True:
             outcome = self._run_once()
