@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.errors import LaunchError
+from common.shadowed import MESSAGE_FIRST_S, launcher_rank
 from common.standard_streams import complain
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-MESSAGE_FIRST_S = 2.0
 FAULT_TOLERANT = "OMPI_MCA_mpi_ft_enable"
 """Set by ``mpirun --with-ft ulfm``."""
 REPORTS_DEATHS = {
@@ -24,17 +24,11 @@ REPORTS_DEATHS = {
 }
 """For Open MPI 5.0: the first two of these components return success when ranks have died and nothing came, and so does
 ``sparbit``, which gathers small messages unless it is set to use rings."""
-RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
 
 
 def _first_number(variables: tuple[str, ...], default: int) -> int:
     """Return the first of these environment variables that is a whole number."""
     return next((int(os.environ[name]) for name in variables if os.environ.get(name, "").isdigit()), default)
-
-
-def launcher_rank() -> int:
-    """Return the rank that the launcher gave this process, without MPI; 0 without a launcher."""
-    return _first_number(RANK_VARIABLES, 0)
 
 
 def own_mpirun() -> str:
@@ -91,6 +85,6 @@ def connect() -> "MPI.Intracomm | int":
     except LaunchError as error:
         if launcher_rank() == 0:
             complain(f"rankwise: {error}")
-        else:  # a launcher may kill all ranks when the first one fails, which must not come before the message
+        else:
             time.sleep(MESSAGE_FIRST_S)
         return error.exit_code
