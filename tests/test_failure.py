@@ -474,9 +474,10 @@ def test_debug_adds_a_traceback(job: Job) -> None:
 
 def test_no_mpi_library_is_one_message(tmp_path: Path) -> None:
     env = environment(MPI4PY_LIBMPI=str(tmp_path / "libmpi.so"))
-    result = finish(popen([sys.executable, "-m", "workers.run", *SHORT], env=env, cwd=tmp_path))
+    result = mpirun(2, "-m", "workers.run", *SHORT, env=env, cwd=tmp_path)
     assert result.code == 2
-    assert result.err.startswith("rankwise: no MPI library found; pip install 'rankwise[mpich]'")
+    assert result.err.count("rankwise: no MPI library found, for MPI4PY_LIBMPI names ") == 1
+    assert f"enter this line: export MPI4PY_LIBMPI={sys.prefix}/lib/libmpi.so." in result.err
     assert "Traceback" not in result.err
 
 
