@@ -265,6 +265,29 @@ def test_nohup_keeps_a_job_alive_when_its_terminal_is_gone(tmp_path: Path, mpi: 
     assert records(run)[-1]["status"] == "stopped"
 
 
+def test_a_terminal_that_closes_stops_a_job_with_a_checkpoint(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    ours, its = os.openpty()
+    command = [sys.executable, "-m", "workers.run", "--epochs", "100000", "--output", str(run)]
+    become_foreground = (
+        "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(*eval(sys.argv[1]))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", become_foreground, repr((sys.executable, command))],
+        stdin=its, stdout=its, stderr=its, env=environment(), cwd=tmp_path, start_new_session=True,
+    )  # fmt: skip
+    os.close(its)
+    deadline = time.monotonic() + 30
+    while not ((run / "coordinator.msgpack").exists() and len(epochs(run)) > 2):
+        os.read(ours, 1 << 16)
+        assert time.monotonic() < deadline
+    os.close(ours)
+    assert process.wait(timeout=20) == 75
+    *_, event, end = records(run)
+    assert (event["signals"], end["status"]) == ({"0": "SIGHUP"}, "stopped")
+    assert checkpoint_file.newest(run)[0] is not None
+
+
 def test_only_the_same_signal_again_insists() -> None:
     asked = StopRequests()
     assert not asked.insist(signal.SIGUSR1, 0.0)
