@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from importlib.machinery import PathFinder
 
 EXIT_USAGE = 2
@@ -56,12 +57,12 @@ def refuse(root: str, packages: Iterable[str], libraries: frozenset[str]) -> Non
         hidden.setdefault(place, []).append((file, what))
     if not hidden:
         return
-    if launcher_rank() == 0:
-        for place, pairs in hidden.items():
-            sys.stderr.write(f"rankwise: {_message(place, pairs)}\n")
-        sys.stderr.flush()
-    else:
+    if launcher_rank():
         time.sleep(MESSAGE_FIRST_S)
+    elif sys.stderr is not None:  # else it is closed
+        with suppress(OSError, ValueError):
+            sys.stderr.write("".join(f"rankwise: {_message(place, pairs)}\n" for place, pairs in hidden.items()))
+            sys.stderr.flush()
     sys.exit(EXIT_USAGE)
 
 
