@@ -3,6 +3,7 @@
 RankwiseError           1
 +-- ConfigError         2   an option, a configuration file or the command line
 +-- LaunchError         2   the MPI library or the launcher
+|   +-- NoLibraryError  2   no MPI library that loads
 +-- DataError           1   a data file or what is in it
 +-- LogError            1   a log file: carries path and byte offset
 +-- CheckpointError     1   a checkpoint file
@@ -34,6 +35,10 @@ class LaunchError(RankwiseError):
     """No MPI library, or a launcher that belongs to another one."""
 
     exit_code = EXIT_USAGE
+
+
+class NoLibraryError(LaunchError):
+    """No MPI library that loads; what needs none still works."""
 
 
 class DataError(RankwiseError):

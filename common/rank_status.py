@@ -6,7 +6,6 @@ reads it, adds what it sees from outside, and copies the rows of its node into a
 
 import mmap
 import os
-import signal
 import struct
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -38,11 +37,6 @@ STOPPED, ENDED = 1, 2
 """States of a process as seen from outside; 0 is running."""
 LOST = 2
 """In the cell FINISHED: the rank died, and the others continue without it."""
-
-ABORT_SIGNAL = signal.SIGURG
-"""Has a rank end the job with the exit code of an error (``workers/launch/signals.py``); other programs ignore it."""
-STACK_SIGNAL = signal.SIGUSR2
-"""Has a rank write its Python stack to its memory."""
 
 
 @dataclass(frozen=True, slots=True)

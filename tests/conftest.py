@@ -17,6 +17,8 @@ mpi4py.rc.initialize = False
 ROOT = Path(__file__).parent.parent
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell script leaves it to what runs behind ``&``
     signal.signal(signal.SIGINT, signal.default_int_handler)  # else all that tests start would ignore it too
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # under nohup
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_report_header() -> str:

@@ -16,12 +16,20 @@ from ps.logfile.reader import LogReader
 from ps.sync.modes import MODES
 from tests.ranks import MPIRUN, PROGRAMS, Result, SharedStart, environment, epochs, finish, mpirun, popen, records
 from workers.checkpoint import checkpoint_file
+from workers.launch.signals import ECHO_S, StopRequests
 
 Job = Callable[..., Result]
 SHORT = ("--epochs", "3", "--hidden", "8")
 EVERY_RANK = -1
 NOT_FINITE = [("nan-gradient", "W1"), ("inf-loss", "loss")]
 STOPPED_RANKS = (0, 2)
+STOPS = [getattr(signal, f"SIG{name}") for name in ("INT", "TERM", "USR1", "USR2", "XCPU", "URG", "HUP")]
+FORWARDED = {
+    "mpich": {"SIGINT": 75, "SIGTERM": 75, "SIGUSR1": 75},
+    # its mpirun gives the ranks a quarter of a second after these three, then ends with a code of its own
+    "openmpi": {"SIGINT": 1, "SIGTERM": 1, "SIGHUP": 1, "SIGUSR1": 75, "SIGUSR2": 75, "SIGXCPU": 75, "SIGURG": 75},
+}
+"""What each launcher hands on to the ranks, and the exit code then: the table in docs/recovery.md."""
 OVERFLOWS = [(1e15, "at epoch 1, step 1"), (1e3, "after epoch 1 on")]
 FILES = ["model.npz", "config.toml", "failure.txt", "contributions.txt"]
 
@@ -52,6 +60,8 @@ def _struck() -> dict[str, tuple[int, list[str]]]:
             jobs[f"{fault}-{mode}"] = (3, [fault, "1", "2", "4", "--mode", mode])
         for rank in STOPPED_RANKS:
             jobs[f"term-{rank}-{mode}"] = (3, ["term", str(rank), "2", "7", "--mode", mode])
+    for number in STOPS:
+        jobs[number.name] = (3, [number.name, "1", "2", "7"])
     jobs["drift"] = (3, ["drift", "2", "2", "4"])
     jobs["other-data"] = (3, ["other-data", "1", "1", "1"])
     return {name: (n, [str(PROGRAMS / "faulty.py"), *place, *SHORT]) for name, (n, place) in jobs.items()}
@@ -208,17 +218,83 @@ def test_sigterm_on_any_rank_stops_all_after_the_same_step(batch: SharedStart, r
     assert (run / "sync_times.txt").read_text().count("\n") == 2
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_to_the_launcher_stops_the_job(tmp_path: Path, number: signal.Signals, mpi: str) -> None:
+@pytest.mark.parametrize("number", STOPS)
+def test_what_batch_systems_send_stops_all_ranks_with_a_checkpoint(batch: SharedStart, number: signal.Signals) -> None:
+    result, run = batch[number.name], batch.folder / "3" / number.name
+    assert result.code == 75, result.err
+    *_, event, end = records(run)
+    assert (event["what"], event["signals"], end["status"]) == ("stop", {"1": number.name}, "stopped")
+    newest, faults = checkpoint_file.newest(run)
+    assert newest is not None
+    assert not faults
+
+
+@pytest.mark.parametrize("number", STOPS)
+def test_a_signal_to_the_launcher_does_what_the_documentation_says(
+    tmp_path: Path, number: signal.Signals, mpi: str
+) -> None:
     run = tmp_path / "run"
     command = [MPIRUN, "-np", "3", sys.executable, "-m", "workers.run", "--epochs", "100000", "--output", str(run)]
     process = popen(command, cwd=tmp_path)
     wait_for_epochs(process, run, 3)
     process.send_signal(number)
+    if (mpi, number) == ("mpich", signal.SIGURG):  # nothing happens
+        wait_for_epochs(process, run, len(epochs(run)) + 2)
+        process.send_signal(signal.SIGUSR1)
     result = finish(process, timeout=20)
-    # Open MPI's mpirun gives the ranks a quarter of a second, then ends with a code of its own
-    assert result.code == (75 if mpi == "mpich" or number == signal.SIGUSR1 else 1), result.err
+    if (expected := FORWARDED[mpi].get(number.name)) is None and number != signal.SIGURG:
+        assert result.code == -number  # the launcher is dead, and MPICH's then kills all ranks at once
+        assert records(run)[-1]["kind"] != "end"
+    else:
+        assert result.code == (expected or 75), result.err
+        assert records(run)[-1]["status"] == "stopped"
+
+
+def test_nohup_keeps_a_job_alive_when_its_terminal_is_gone(tmp_path: Path, mpi: str) -> None:
+    """Ranks under MPICH's mpirun, which leaves SIGHUP ignored; Open MPI's takes it as its own end."""
+    run = tmp_path / "run"
+    command = ["nohup", MPIRUN, "-np", "2", sys.executable, "-m", "workers.run", "--epochs", "100000"]
+    process = popen([*command, "--output", str(run)], cwd=tmp_path)
+    wait_for_epochs(process, run, 2)
+    os.killpg(process.pid, signal.SIGHUP)
+    if mpi == "mpich":
+        os.kill(records(run)[0]["pid"], signal.SIGHUP)
+        wait_for_epochs(process, run, len(epochs(run)) + 3)
+        process.send_signal(signal.SIGUSR1)
+    assert finish(process, timeout=20).code == (75 if mpi == "mpich" else 1)
     assert records(run)[-1]["status"] == "stopped"
+
+
+def test_a_terminal_that_closes_stops_a_job_with_a_checkpoint(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    ours, its = os.openpty()
+    command = [sys.executable, "-m", "workers.run", "--epochs", "100000", "--output", str(run)]
+    become_foreground = (
+        "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(*eval(sys.argv[1]))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", become_foreground, repr((sys.executable, command))],
+        stdin=its, stdout=its, stderr=its, env=environment(), cwd=tmp_path, start_new_session=True,
+    )  # fmt: skip
+    os.close(its)
+    deadline = time.monotonic() + 30
+    while not ((run / "coordinator.msgpack").exists() and len(epochs(run)) > 2):
+        os.read(ours, 1 << 16)
+        assert time.monotonic() < deadline
+    os.close(ours)
+    assert process.wait(timeout=20) == 75
+    *_, event, end = records(run)
+    assert (event["signals"], end["status"]) == ({"0": "SIGHUP"}, "stopped")
+    assert checkpoint_file.newest(run)[0] is not None
+
+
+def test_only_the_same_signal_again_insists() -> None:
+    asked = StopRequests()
+    assert not asked.insist(signal.SIGUSR1, 0.0)
+    assert not asked.insist(signal.SIGUSR1, ECHO_S)  # the launcher's copy
+    assert not asked.insist(signal.SIGTERM, 120.0)  # the batch system, at the time limit
+    assert asked.insist(signal.SIGTERM, 122.0)
+    assert [asked.insist(signal.SIGXCPU, 130.0 + second) for second in range(5)] == [False] * 5  # the kernel
 
 
 def test_ctrl_c_in_a_terminal_reaches_launcher_and_ranks(tmp_path: Path, mpi: str) -> None:
@@ -421,9 +497,10 @@ def test_debug_adds_a_traceback(job: Job) -> None:
 
 def test_no_mpi_library_is_one_message(tmp_path: Path) -> None:
     env = environment(MPI4PY_LIBMPI=str(tmp_path / "libmpi.so"))
-    result = finish(popen([sys.executable, "-m", "workers.run", *SHORT], env=env, cwd=tmp_path))
+    result = mpirun(2, "-m", "workers.run", *SHORT, env=env, cwd=tmp_path)
     assert result.code == 2
-    assert result.err.startswith("rankwise: no MPI library found; pip install 'rankwise[mpich]'")
+    assert result.err.count("rankwise: no MPI library found, for MPI4PY_LIBMPI names ") == 1
+    assert f"enter this line: export MPI4PY_LIBMPI={sys.prefix}/lib/libmpi.so." in result.err
     assert "Traceback" not in result.err
 
 

@@ -149,7 +149,8 @@ def test_send_recv_over_two_nodes(cluster: Cluster, tmp_path: Path) -> None:
     del plain.environment["VIRTUAL_ENV"]
     batch = plain.submit(tmp_path, *SHORT)
     assert batch.wait() == ("COMPLETED", 0, 0), batch.output()
-    assert batch.output().startswith("activated\nEpoch 1/2: loss")
+    assert batch.output().startswith("activated\n")
+    assert "\nEpoch 1/2: loss" in batch.output()
     header, *rest = records(batch.run)
     assert sorted(node["host"] for node in header["nodes"]) == ["s1", "s2"]
     assert [len(node["ranks"]) for node in header["nodes"]] == [2, 2]
@@ -194,6 +195,16 @@ def test_scancel_stops_all_ranks_after_the_same_step(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("name", "script"), [("TERM", SCRIPT), ("HUP", SUPERVISED)], ids=["train", "supervise"])
+def test_a_signal_to_the_script_alone_stops_the_job(cluster: Cluster, tmp_path: Path, name: str, script: Path) -> None:
+    batch = cluster.submit(tmp_path, *LONG, script=script)
+    batch.wait_for_epochs(2)
+    assert cluster.run("scancel", "--batch", f"--signal={name}", batch.number).code == 0
+    assert batch.wait() == ("FAILED", 75, 0), batch.output()
+    assert records(batch.run)[-1]["status"] == "stopped"
+
+
+@pytest.mark.slow
 def test_a_killed_rank_ends_the_job(cluster: Cluster, tmp_path: Path) -> None:
     batch = cluster.submit(tmp_path, *LONG)
     header = batch.wait_for_epochs(1)
@@ -208,8 +219,10 @@ def resumes(run: Path) -> list[Record]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("script", [SCRIPT, SUPERVISED], ids=["train", "supervise"])
-def test_a_job_near_its_time_limit_is_queued_again(any_mpi: Cluster, mpi: str, tmp_path: Path, script: Path) -> None:
+@pytest.mark.parametrize(("name", "script"), [("USR1", SCRIPT), ("USR2", SUPERVISED)], ids=["train", "supervise"])
+def test_a_job_near_its_time_limit_is_queued_again(
+    any_mpi: Cluster, mpi: str, tmp_path: Path, name: str, script: Path
+) -> None:
     """What Slurm sends to the script two minutes before, ``scancel --batch`` sends at once."""
     if script == SCRIPT and mpi != "mpich":
         pytest.skip("srun starts Open MPI's ranks through PMIx, which Debian's Slurm lacks")
@@ -222,7 +235,7 @@ def test_a_job_near_its_time_limit_is_queued_again(any_mpi: Cluster, mpi: str, t
     assert undisturbed.wait(120) == ("COMPLETED", 0, 0), undisturbed.output()
     batch = any_mpi.submit(cut, *arguments, script=script, options=size)
     batch.wait_for_epochs(2)
-    assert any_mpi.run("scancel", "--batch", "--signal=USR1", batch.number).code == 0
+    assert any_mpi.run("scancel", "--batch", f"--signal={name}", batch.number).code == 0
     assert batch.wait(180) == ("COMPLETED", 0, 0), batch.output()
     assert sorted(node["host"] for node in records(batch.run)[0]["nodes"]) == ["s1", "s2"]
     assert len(resumes(batch.run)) == 1

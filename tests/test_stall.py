@@ -5,15 +5,18 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from common.rank_status import COMPUTE, ENDED, EXCHANGE, INPUT, N_PHASES, STOPPED, StatusRow
-from tests.ranks import MPIRUN, PROGRAMS, environment, finish, popen, records
+from common.rank_status import AT, COMPUTE, ENDED, EPOCH, EXCHANGE, INPUT, N_PHASES, STOPPED, RankStatus, StatusRow
+from tests.ranks import MPIRUN, PROGRAMS, environment, epochs, finish, popen, records
 from tests.watched import SHORT, events, processes, run_job, wait_until
 from workers.checkpoint import checkpoint_file
+from workers.watchdog import job_clock, rank_process
+from workers.watchdog.job_clock import LATE_S, NOTED_S
 from workers.watchdog.rank_process import LOOK_S
 from workers.watchdog.stall import OUTSIDE_FACTOR, describe_hang, describe_stall, find_stall, who_hangs
 
@@ -108,7 +111,7 @@ def test_silent_nodes_are_blamed_last() -> None:
         (
             [W, replace(at(117, COMPUTE), state=STOPPED)],
             "rank 1 on a has not arrived at step 117 of epoch 3, last phase: compute, 60 s ago; the process of rank 1 "
-            "is stopped (SIGSTOP?)",
+            "is stopped by a signal (state T; kill -CONT continues it)",
         ),
     ],
 )
@@ -186,6 +189,84 @@ def test_a_stopped_rank_is_named_and_the_job_ended(tmp_path: Path, rank: int, mo
     assert not faults
     assert found is not None
     assert found.about["position"]["epoch"] in (1, 2)  # that of epoch 2 may not have been written yet
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("nodes", "whom"), [(1, "all"), (2, "ranks")])
+def test_a_suspended_job_is_not_ended(tmp_path: Path, nodes: int, whom: str) -> None:
+    """Longer than --abort-stall allows: the ranks, as by Ctrl-Z under Open MPI, or all processes, as in a freezer."""
+    options = ["-m", "workers.run", *LONG, "--abort-stall", "0.5", "--ranks-per-node", str(2 // nodes)]
+    command = [MPIRUN, "-np", "2", sys.executable, *options]
+    process = popen(command, cwd=tmp_path, env=environment(TEST_JOB=str(tmp_path)))
+    wait_until((tmp_path / "run" / "coordinator.msgpack").exists, "no log")
+    wait_until(lambda: len(epochs(tmp_path / "run")) > 20, "no epochs")
+    found = {int(line.partition(":")[0]): line for line in processes(tmp_path)}
+    ranks = [pid for pid, line in found.items() if "workers.run" in line and "-np" not in line]
+    assert len(ranks) == 2
+    stopped = ranks if whom == "ranks" else list(found)
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    before = len(epochs(tmp_path / "run"))
+    time.sleep(NOTED_S + 2)
+    assert len(epochs(tmp_path / "run")) <= before + 1
+    for pid in reversed(stopped):
+        os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: events(tmp_path, "suspended"), "no event")
+    wait_until(lambda: len(epochs(tmp_path / "run")) > before + 20, "no epochs")
+    process.send_signal(signal.SIGUSR1)
+    result = finish(process)
+    assert result.code == 75, result.err
+    assert not events(tmp_path, "stall")
+    (event,) = events(tmp_path, "suspended")
+    assert NOTED_S <= event["seconds"] <= NOTED_S + 4
+    assert result.err.count("rankwise: the job was suspended for ") == 1
+
+
+class Timer:
+    """An epoll object and the time: each poll takes what is asked for, and what somebody adds to it."""
+
+    def __init__(self, *more: float) -> None:
+        self.time, self.more = 1000.0, list(more)
+
+    def monotonic(self) -> float:
+        return self.time
+
+    def poll(self, timeout: float) -> list[tuple[int, int]]:
+        self.time += timeout + self.more.pop(0)
+        return []
+
+
+def test_the_clock_stands_still_while_all_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    timer = Timer(0.0, 0.9 * LATE_S, 90.0, 0.0, 0.0, 0.0)
+    monkeypatch.setattr(job_clock, "time", timer)
+    clock, told = job_clock.JobClock(), []
+    for all_stopped in (False, False, False, True, True, False):
+        clock.poll(timer, clock.now() + 1)
+        told.append(clock.look(all_stopped=all_stopped))
+    # a late poll counts; 90 s asleep do not, nor two looks that found all ranks stopped
+    assert clock.now() == pytest.approx(1000 + 4 + 0.9 * LATE_S)
+    assert told == [0, 0, pytest.approx(90), 0, 0, 0]
+
+
+def test_a_suspension_does_not_stretch_the_longest_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    timer = Timer()
+    monkeypatch.setattr(job_clock, "time", timer)
+    monkeypatch.setattr(rank_process, "time", timer)
+    status = RankStatus()
+    rank = rank_process.RankProcess(0, os.getpid(), status.handle, status.pipe)
+    clock = job_clock.JobClock()
+
+    def look(seconds: float, at: int, *, suspended: bool = False) -> StatusRow:
+        timer.time += seconds
+        status.cells[AT] = at
+        clock.look(all_stopped=suspended)
+        return rank.look(clock.now(), 1, aborting=False, stalled=False)
+
+    status.cells[EPOCH] = 1
+    look(1, 0)
+    assert look(1, 2 * N_PHASES).longest_ms == 500
+    assert look(300, 2 * N_PHASES + 1, suspended=True).age_ms == 0
+    assert look(1, 3 * N_PHASES).longest_ms == 1000
 
 
 def test_the_stack_of_a_rank_that_hangs_is_shown(tmp_path: Path, mpi: str) -> None:

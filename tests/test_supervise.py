@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from common.errors import ConfigError
+from common.job_signals import STOP_SIGNALS
 from tests.ranks import MPIRUN, PROGRAMS, Result, environment, epochs, finish, mpirun, popen, records
 from tests.test_resume import close, same_bits
 from workers.launch.signals import ECHO_S
@@ -166,7 +167,7 @@ def test_a_run_that_is_done_may_go_on_with_more_epochs(fake: Fake) -> None:
     assert "done; 2 attempts" in result.out
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+@pytest.mark.parametrize("number", STOP_SIGNALS)
 def test_a_signal_is_passed_on_once(fake: Fake, number: int) -> None:
     process = fake.start([{"sleep": 60}])
     wait_for(fake.place / "ready")

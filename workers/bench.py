@@ -8,7 +8,14 @@ from workers.launch import process
 
 def main() -> int:
     """Measure on this rank; return its exit code."""
-    return process.run(_bench)
+    return process.run(_bench, _parse)
+
+
+def _parse(arguments: list[str]) -> object:
+    from ps.sync import mode_names
+    from workers.benchmark.options import parse_bench
+
+    return parse_bench(arguments, [mode for mode in mode_names.read() if mode != mode_names.AUTO])
 
 
 def _bench(context: process.Context) -> int:

@@ -8,7 +8,15 @@ from workers.launch import process
 
 def main() -> int:
     """Compare on this rank; return its exit code."""
-    return process.run(_compare)
+    return process.run(_compare, _parse)
+
+
+def _parse(arguments: list[str]) -> object:
+    from ps.sync import mode_names
+    from workers.benchmark.options import parse_compare
+
+    modes = mode_names.read()
+    return parse_compare(arguments, modes, [mode for mode in modes if mode != mode_names.AUTO])
 
 
 def _compare(context: process.Context) -> int:

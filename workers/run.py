@@ -14,7 +14,14 @@ if TYPE_CHECKING:
 
 def main() -> int:
     """Run one job on this rank; return its exit code."""
-    return process.run(_train)
+    return process.run(_train, _parse)
+
+
+def _parse(arguments: list[str]) -> object:
+    from ps.sync import mode_names
+    from workers.launch.run_options import parse
+
+    return parse(arguments, mode_names.read())
 
 
 def _train(context: process.Context) -> int:

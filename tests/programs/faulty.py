@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from workers import run
 from workers.training import setup
 from workers.training.loop import Trainer
 
+STOPS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGURG", "SIGHUP")
 fault, rank, epoch, step = sys.argv[1], *(int(a) for a in sys.argv[2:5])
 sys.argv[1:] = sys.argv[5:]
 trainers: list[Trainer] = []
@@ -109,6 +111,7 @@ ACTS: dict[str, Callable[[], object]] = {
     "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),
     "leave": lambda: sys.exit(0),
     "term": lambda: os.kill(os.getpid(), signal.SIGTERM),
+    **{name: partial(lambda number: os.kill(os.getpid(), number), signal.Signals[name]) for name in STOPS},
 }
 
 evaluate = Trainer.evaluate

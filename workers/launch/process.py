@@ -55,13 +55,14 @@ class Context:
         complain(f"rankwise: {error}\n{traceback.format_exc() if self.rank_status.debug else ''}")
 
 
-def run(act: Callable[[Context], int]) -> int:
+def run(act: Callable[[Context], int], parse: Callable[[list[str]], object]) -> int:
     """Do a command's work on this rank; return the exit code, which ``act`` returns.
 
-    If ``act`` raises JobError on all ranks instead, rank 0 prints it.
+    If ``act`` raises JobError on all ranks instead, rank 0 prints it. ``parse``: reads the command line without MPI,
+    see ``connect``.
     """
     open_closed()
-    comm = connect()
+    comm = connect(lambda: parse(sys.argv[1:]))
     if isinstance(comm, int):
         return comm
 

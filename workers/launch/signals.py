@@ -8,15 +8,34 @@ from collections.abc import Callable
 from types import FrameType
 
 from common.errors import EXIT_ERROR
-from common.rank_status import ABORT_SIGNAL, SIGNAL
+from common.job_signals import ABORT_SIGNAL, REPEATED_SIGNALS, STOP_SIGNALS
+from common.rank_status import SIGNAL
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 ECHO_S = 1.0
 """A launcher forwards Ctrl-C while the terminal sends it too: that is one request, not two."""
+_NOHUP = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+"""Whether whoever started this process, ``nohup`` say, wants it to outlive its terminal."""
+OUR_STOP_SIGNALS = tuple(number for number in STOP_SIGNALS if not (_NOHUP and number == signal.SIGHUP))
+"""The signals that ask this process for a stop."""
+
+
+class StopRequests:
+    """Tells who insists on the end from who asks once more.
+
+    The same signal a second time insists. A batch system that sends one signal after the other (USR1 before the time
+    limit and TERM at the limit; INT, TERM and KILL, ten seconds apart) leaves that time for saving.
+    """
+
+    def __init__(self) -> None:
+        self._first: dict[int, float] = {}
+
+    def insist(self, number: int, now: float) -> bool:
+        """Note a signal; return whether it came a second time, later than an echo does."""
+        return now - self._first.setdefault(number, now) > ECHO_S and number not in REPEATED_SIGNALS
 
 
 class StopFlag:
-    """Remembers the first signal; a second one ends the process at once, with 128 + its number.
+    """Remembers the first signal; the same one again ends the process at once, with 128 + its number.
 
     Python runs handlers between two of its own instructions, so not while this rank waits in MPI for one that never
     comes. A thread that reads the interpreter's wake-up pipe notices every signal at once, also the one by which the
@@ -30,29 +49,27 @@ class StopFlag:
         self._pipe, end = os.pipe()
         os.set_blocking(end, False)
         signal.set_wakeup_fd(end, warn_on_full_buffer=False)
-        for number in SIGNALS:
+        for number in OUR_STOP_SIGNALS:
             signal.signal(number, self._handle)
-        signal.signal(ABORT_SIGNAL, lambda *_: None)  # left to the thread
+        if ABORT_SIGNAL:
+            signal.signal(ABORT_SIGNAL, lambda *_: None)  # left to the thread
         threading.Thread(target=self._watch, name="signals", daemon=True).start()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         self.signal = self.signal or number
 
     def _watch(self) -> None:
-        first = 0.0
+        requests = StopRequests()
         while True:
             number = os.read(self._pipe, 1)[0]
             if number == ABORT_SIGNAL:
                 self._abort(EXIT_ERROR)
                 os._exit(EXIT_ERROR)  # abort may return
-            if number not in SIGNALS:
-                continue
-            first = first or time.monotonic()
-            if time.monotonic() - first > ECHO_S:
+            if number in STOP_SIGNALS and requests.insist(number, time.monotonic()):
                 self._cells[SIGNAL] = number
                 os._exit(128 + number)
 
     def over(self) -> None:
         """Ignore signals from here on: ``srun -K1`` ends all ranks at the first bad exit code, which must stay ours."""
-        for number in SIGNALS:
+        for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)

@@ -10,7 +10,7 @@ from types import FrameType
 import workers
 from common.errors import EXIT_ERROR, EXIT_OK, EXIT_STOPPED, EXIT_USAGE, ConfigError
 from common.standard_streams import complain, drop
-from workers.launch.signals import ECHO_S, SIGNALS
+from workers.launch.signals import OUR_STOP_SIGNALS, StopRequests
 from workers.supervisor.hosts import HostProbe, launcher_options
 from workers.supervisor.options import SuperviseConfig
 from workers.supervisor.policy import AttemptPlan, Outcome, Policy
@@ -51,14 +51,15 @@ class Supervisor:
         self.policy = Policy(options.fewest, options.restarts)
         self.sizes: list[int] = []
         """The number of ranks of each attempt."""
-        self._stop_asked_at: float | None = None
+        self._stop_asked = False
+        self._stop_requests = StopRequests()
         self._killed_by = 0
         self._attempt: Attempt | None = None
 
     def run(self) -> int:
         """Return the exit code: the job's last one. Raises ConfigError if it cannot be started at all."""
         adopt_orphans()
-        for number in SIGNALS:
+        for number in OUR_STOP_SIGNALS:
             signal.signal(number, self._handle)
         while True:
             outcome = self._run_once()
@@ -73,9 +74,9 @@ class Supervisor:
             delay = backoff(self.options.backoff, len(self.sizes))
             say(self._restart_line(before, outcome, delay))
             end = time.monotonic() + delay
-            while self._stop_asked_at is None and (left := end - time.monotonic()) > 0:
+            while not self._stop_asked and (left := end - time.monotonic()) > 0:
                 time.sleep(min(left, 0.1))  # a signal's handler does not shorten a sleep
-            if self._stop_asked_at is not None:
+            if self._stop_asked:
                 say(f"stopped on request before the restart; the run is in {self.run_monitor.path}")
                 return EXIT_STOPPED
 
@@ -94,7 +95,7 @@ class Supervisor:
             self._attempt = Attempt(command, {name: v for name, v in os.environ.items() if name not in own})
         except OSError as error:
             raise ConfigError(f"mpirun: {self.mpirun} cannot be run ({error}); give another with --mpirun") from error
-        if self._stop_asked_at is not None:  # while it was being started
+        if self._stop_asked:  # while it was being started
             self._attempt.ask_to_stop()
         outcome = self.run_monitor.outcome(self._attempt.wait(), self._attempt.message())
         self._attempt = None
@@ -110,7 +111,7 @@ class Supervisor:
             return EXIT_OK
         if outcome.code == EXIT_USAGE:
             return EXIT_USAGE
-        if self._stop_asked_at is None:
+        if not self._stop_asked:
             return None
         say(f"stopped on request; {self._summary()}")
         # a signal may end a job that does not listen yet; nothing is lost by that
@@ -140,13 +141,13 @@ class Supervisor:
         return f"{attempts} with {', '.join(map(str, self.sizes))} ranks; the run is in {self.run_monitor.path}"
 
     def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        """Pass the first signal on as a request to stop; end the job at once on a second one."""
-        now = time.monotonic()
-        if self._stop_asked_at is None:
-            self._stop_asked_at = now
+        """Pass the first signal on as a request to stop; end the job at once if the same one comes again."""
+        insist = self._stop_requests.insist(number, time.monotonic())
+        if not self._stop_asked:
+            self._stop_asked = True
             if self._attempt is not None:
                 self._attempt.ask_to_stop()
-        elif now - self._stop_asked_at > ECHO_S:  # a launcher may forward what it was sent, too: the same request
+        elif insist:
             self._killed_by = number
             if self._attempt is not None:
                 self._attempt.kill()

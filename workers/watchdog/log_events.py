@@ -20,7 +20,7 @@ def append_events(log: Path, events: Sequence[dict[str, Any]], until: float) -> 
     from ps.logfile.writer import RunLog
 
     try:
-        if any(event["what"] in ("stall", "death") for event in events):
+        if any(event["what"] in ("stall", "suspended", "death") for event in events):
             there = {record["noticed"] for record in read(log) if record["kind"] == "event" and "noticed" in record}
             events = [event for event in events if event["noticed"] not in there]
         while True:

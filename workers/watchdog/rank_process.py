@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from common.host import stat_fields
-from common.rank_status import ENDED, LOADING_PHASES, LOST, STACK_SIGNAL, STOPPED, StatusRow, read_row
+from common.job_signals import STACK_SIGNAL, signal_name
+from common.rank_status import ENDED, LOADING_PHASES, LOST, STOPPED, StatusRow, read_row
 
 LOOK_S = 1.0
 """Between two looks at a row."""
@@ -27,7 +28,8 @@ class RankProcess:
     """A rank of this node: its process, the memory with its row, a pipe it holds, and what was seen of it.
 
     ``process``: a pidfd. ``memory``, ``pipe``: open files. ``row``: as of the last look. ``ended``: the process is
-    gone. ``lost``: it died, and the others continue without it.
+    gone. ``stopped``: by a signal or a debugger, as of the last look. ``lost``: it died, and the others continue
+    without it.
     """
 
     def __init__(self, rank: int, pid: int, handle: int, pipe: int) -> None:
@@ -36,12 +38,19 @@ class RankProcess:
         self.process = os.pidfd_open(pid)
         self.memory, self.pipe = (os.open(f"/proc/{pid}/fd/{number}", os.O_RDONLY) for number in (handle, pipe))
         self.row = StatusRow()
-        self.ended = self.lost = self._end_noticed = False
+        self.ended = self.stopped = self.lost = self._end_noticed = False
         self._progress_at = time.monotonic()
         self._cpu_ticks = self._longest_ms = 0
 
+    def look_for_stop(self) -> None:
+        """See whether the process is stopped by a signal or a debugger."""
+        self.stopped = not self.ended and stat_fields(self.pid)[:1] in (["T"], ["t"])
+
     def look(self, now: float, beat: int, *, aborting: bool, stalled: bool) -> StatusRow:
-        """Read the row and add what is seen from outside. A step that ends a stall is no measure for others."""
+        """Read the row and add what is seen from outside. A step that ends a stall is no measure for others.
+
+        ``now``: on the job's clock.
+        """
         row = read_row(self.memory)
         if self.lost:
             row = replace(row, finished=LOST)
@@ -55,7 +64,7 @@ class RankProcess:
             self._progress_at = now if self._cpu_ticks > before else self._progress_at
         if row.step > 1:  # one has ended, perhaps between two looks
             self._longest_ms = max(self._longest_ms, 1)
-        state = ENDED if self.ended else STOPPED if self._is_stopped() else 0
+        state = ENDED if self.ended else STOPPED if self.stopped else 0
         self.row = replace(row, beat=beat, age_ms=int(1000 * (now - self._progress_at)), longest_ms=self._longest_ms,
                            state=state, aborting=aborting)  # fmt: skip
         return self.row
@@ -80,7 +89,8 @@ class RankProcess:
 
         That takes up to ``STACK_S``.
         """
-        if self.ended or self._is_stopped():
+        self.look_for_stop()
+        if self.ended or self.stopped:
             return -1
         end = os.fstat(self.memory).st_size
         self.send(STACK_SIGNAL)
@@ -93,17 +103,13 @@ class RankProcess:
     def death(self, host: str, memory_kills_before: int) -> dict[str, Any]:
         """Return the event of the rank's death, with the cause in its message."""
         row = read_row(self.memory)
-        by = signal.Signals(row.signal).name if row.signal else killed_by(self.process)
+        by = signal_name(row.signal) if row.signal else killed_by(self.process)
         cause = f"ended by a second {by}" if row.signal else f"killed by {by}" if by else "its process is gone"
         if by == "SIGKILL" and memory_kills() > memory_kills_before:
             cause += "; this machine has run out of memory"
         message = f"rank {self.rank} on {host} died ({cause}) {row.where}"
         return {"what": "death", "rank": self.rank, "host": host, "epoch": row.epoch, "step": row.step,
                 "phase": row.phase, "message": message, "noticed": time.time()}  # fmt: skip
-
-    def _is_stopped(self) -> bool:
-        """Say whether the process is stopped by a signal or a debugger."""
-        return stat_fields(self.pid)[:1] in (["T"], ["t"])
 
 
 def _step_time(before: StatusRow, after: StatusRow, seconds: float) -> float:
@@ -129,7 +135,7 @@ def killed_by(process: int) -> str:
             return ""
         (mask,), (code,) = struct.unpack_from("Q", info), struct.unpack_from("i", info, 60)
         if mask & PIDFD_INFO_EXIT:
-            return signal.Signals(os.WTERMSIG(code)).name if os.WIFSIGNALED(code) else ""
+            return signal_name(os.WTERMSIG(code)) if os.WIFSIGNALED(code) else ""
         time.sleep(0.005)
     return ""
 

@@ -16,7 +16,8 @@ from mpi4py import MPI
 
 from common.config import RunConfig
 from common.host import host
-from common.rank_status import FINISHED, PAGE_BYTES, STACK_SIGNAL, RankStatus
+from common.job_signals import STACK_SIGNAL
+from common.rank_status import FINISHED, PAGE_BYTES, RankStatus
 from common.run_files import PROGRESS_NAME
 from ps.comm.collectives import allgather, bcast
 from ps.comm.topology import Topology

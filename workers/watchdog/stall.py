@@ -100,7 +100,7 @@ def describe_stall(stall: Stall, rows: Sequence[StatusRow], hosts: Sequence[str]
         goal = _goal(stall.front)
         text = f"rank {named} {verb} not arrived at {goal}, last phase: {phase}, {stall.seconds:.0f} s ago"
     if stopped := [str(rank) for rank in stall.ranks if rows[rank].state == STOPPED]:
-        text += f"; the process of rank {', '.join(stopped)} is stopped (SIGSTOP?)"
+        text += f"; the process of rank {', '.join(stopped)} is stopped by a signal (state T; kill -CONT continues it)"
     mute = sorted({hosts[rank] for rank in stall.ranks if rank in silent})
     return f"{text}; no sign of life from {', '.join(mute)}" if mute else text
 

@@ -15,8 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from common.rank_status import ABORT_SIGNAL, ENDED, LOST, PAGE_BYTES, STOPPED, StatusRow, read_folder, read_row
+from common.job_signals import ABORT_SIGNAL, STOP_SIGNALS
+from common.rank_status import ENDED, LOST, PAGE_BYTES, STOPPED, StatusRow, read_folder, read_row
 from common.run_files import FAILURE_NAME, LOG_NAME, death_notes, leave_death_note, write_failure_once
+from workers.watchdog.job_clock import JobClock
 from workers.watchdog.log_events import append_events
 from workers.watchdog.rank_process import LOOK_S, RankProcess, memory_kills
 from workers.watchdog.stall_detector import StallDetector
@@ -24,6 +26,8 @@ from workers.watchdog.stall_detector import StallDetector
 STALLED_LOOK_S = 0.2
 SILENT_S = 15.0
 """After so long without a look by another node's watchdog, its rows are not to be trusted."""
+UNSEEN_S = 5.0
+"""After so long they say nothing against a job that is suspended as far as one can see."""
 GRACE_S = 3.0
 """How long a launcher has to end the other ranks before the watchdog does."""
 KILLED_S = 5.0
@@ -41,7 +45,8 @@ def say(message: str) -> None:
 class Watchdog:
     """Looks at the ranks of its node once a second, and at once when a process ends.
 
-    ``rows``: of all ranks. ``events``: those that rank 0 may not live to write to the log.
+    ``rows``: of all ranks. ``clock``: of all times here but those in events. ``events``: those that rank 0 may not live
+    to write to the log.
     """
 
     def __init__(self, orders: dict[str, Any]) -> None:
@@ -49,6 +54,7 @@ class Watchdog:
         self.hosts: list[str] = orders["hosts"]
         self.elastic: bool = orders["elastic"]
         self.progress_name: str = orders["progress"]
+        self.clock = JobClock()
         self.ranks = {rank: RankProcess(rank, *process) for rank, *process in orders["ranks"]}
         # The kernel reports events in the order in which they happened. A process that ends closes its files first, and
         # a launcher that sees that may have another one dead before the first is: pipes tell who was first.
@@ -89,19 +95,19 @@ class Watchdog:
         """Watch until the last rank of this node is gone, or cannot be killed."""
         look_at = 0.0
         while self.live:
-            for source, _ in self.epoll.poll(max(0.0, look_at - time.monotonic())):
+            for source, _ in self.clock.poll(self.epoll, look_at):
                 self._note_end(source)
-            now = time.monotonic()
+            now = self.clock.now()
             if now >= look_at:
-                look_at = now + (STALLED_LOOK_S if self.stalls.began else LOOK_S)
-                self._look(now)
-                self._act(now)
+                self._look()
+                self._act(self.clock.now())
+                look_at = self.clock.now() + (STALLED_LOOK_S if self.stalls.began else LOOK_S)
             if self.kill_at is not None and now > self.kill_at:
                 for rank in self.live:
                     rank.send(signal.SIGKILL)
                 if now > self.kill_at + KILLED_S:
                     break
-        self._look(time.monotonic())
+        self._look()
         self._close()
 
     def tell(self, message: str, event: dict[str, Any]) -> None:
@@ -122,7 +128,7 @@ class Watchdog:
     def _abort(self) -> None:
         """End the job through MPI in one rank of this node, if one still can; other watchdogs see that and do so."""
         self.aborting = True
-        self._look(time.monotonic())
+        self._look()
         if self.live:
             rank = max(self.live, key=lambda rank: (rank.row.is_waiting, rank.row.state != STOPPED, rank.rank))
             rank.send(ABORT_SIGNAL)
@@ -130,7 +136,7 @@ class Watchdog:
         self._end_soon()
 
     def _end_soon(self) -> None:
-        self.kill_at = self.kill_at or time.monotonic() + GRACE_S
+        self.kill_at = self.kill_at or self.clock.now() + GRACE_S
 
     def _reserve_failure(self) -> bool:
         """Return whether to report why the job ends, because nobody has done so."""
@@ -176,13 +182,33 @@ class Watchdog:
         if first or reported:
             self.events.append(event)
 
-    def _look(self, now: float) -> None:
+    def _look(self) -> None:
         """Read all rows, and show those of this node to the others."""
         self.beat += 1
+        for rank in self.ranks.values():
+            rank.look_for_stop()
+        seconds = self.clock.look(all_stopped=self._all_stopped())
+        if seconds and min(self.ranks) == min(self.stalls.leaders):
+            message = f"the job was suspended for {seconds:.0f} s; that time does not count as a stall"
+            self.tell(message, {"what": "suspended", "seconds": seconds, "message": message})
+        now = self.clock.now()
         for rank in self.ranks.values():
             self.rows[rank.rank] = rank.look(now, self.beat, aborting=self.aborting, stalled=self.stalls.began > 0)
         with contextlib.suppress(OSError):  # a full disk or a folder that is gone: this node is still watched
             self._exchange(now)
+
+    def _all_stopped(self) -> bool:
+        """Say whether all processes of the job are stopped, except where no watchdog answers."""
+        if self.kill_at is not None or not self.live or not all(rank.stopped for rank in self.live):
+            return False
+        silent = self._silent(self.clock.now(), UNSEEN_S)
+        others = [row for number, row in enumerate(self.rows) if number not in self.ranks and number not in silent]
+        known = self.folder is not None or len(self.ranks) == len(self.rows)
+        return known and all(row.state == STOPPED or row.finished for row in others)
+
+    def _silent(self, now: float, seconds: float) -> set[int]:
+        """Return the ranks on other nodes whose watchdog has not looked for so long."""
+        return {number for number, (_, heard) in self._heard.items() if now - heard > seconds}
 
     def _act(self, now: float) -> None:
         """Act on what the rows say."""
@@ -194,8 +220,7 @@ class Watchdog:
         elif any(row.state == ENDED and not row.finished for row in others):
             self._end_soon()
         else:
-            silent = {number for number, (_, heard) in self._heard.items() if now - heard > SILENT_S}
-            self.stalls.look(now, self.folder, silent)
+            self.stalls.look(now, self.folder, self._silent(now, SILENT_S))
 
     def _exchange(self, now: float) -> None:
         """Write the rows of this node to the shared file, and then read those of others. Raises OSError.
@@ -240,7 +265,7 @@ class Watchdog:
         while not all(row.state == ENDED for row in self.rows[writers]) and time.monotonic() < until:
             time.sleep(LOOK_S / 4)
             with contextlib.suppress(OSError):
-                self._exchange(time.monotonic())
+                self._exchange(self.clock.now())
         if all(row.state == ENDED and row.finished in (0, LOST) for row in self.rows[writers]):
             self._take_death_notes()
             append_events(self._file(LOG_NAME), self.events, until)
@@ -269,6 +294,6 @@ def main() -> None:
     os.setsid()  # a launcher that kills the job's processes must not find this one
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.chdir("/")
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+    for number in STOP_SIGNALS:  # sent to all processes of the job, which this one outlives
         signal.signal(number, signal.SIG_IGN)
     watchdog.run()
