@@ -18,6 +18,11 @@ LOSSES = ("auto", "mse", "cross-entropy")
 DTYPES = ("float32", "float64")
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw")
 SCHEDULES = ("constant", "step", "cosine", "warmup", "warmup-step", "warmup-cosine")
+USUAL, DATA, MODEL, TRAINING, SYNC = "usual options", "data", "model", "training", "synchronising"
+CHECKPOINTS, FAULTS, OUTPUT, MEASURING = "checkpoints", "faults", "output", "measuring"
+RANKS, INTERNAL = "ranks", "internal"
+GROUPS = (RANKS, USUAL, MEASURING, DATA, MODEL, TRAINING, SYNC, CHECKPOINTS, FAULTS, OUTPUT)
+"""Under these heads, in this order, the help shows options; it leaves out those that are internal."""
 MANY = 10**9
 """A bound far above what anyone trains, far below what overflows in a step count or a message."""
 
@@ -70,6 +75,8 @@ class Option:
     default again (``own``).
     ``before``: what runs did that are older than the option, if not its default; for resuming them.
     ``command_line_only``: no file and no environment may set it, so that nobody gets it without naming it.
+    ``group``: the head under which the help shows it. ``listed``: a text with commas, which on the command line may
+    also be several words.
     """
 
     name: str
@@ -85,6 +92,8 @@ class Option:
     on_resume: Literal["same", "affects", "changeable", "own"] = "same"
     before: Any = None
     command_line_only: bool = False
+    group: str = ""
+    listed: bool = False
 
     @property
     def flag(self) -> str:
@@ -148,91 +157,121 @@ class RunConfig:
     Raises ConfigError, naming the option, what was got and what is allowed.
     """
 
-    mode: str = affects("allreduce", "how gradients are collected: {modes}")
-    model: str = option("mlp", "what is trained", choices=(*MODELS, OWN_MODEL))
-    hidden: tuple[int, ...] = option((256,), "sizes of the hidden layers of an mlp", low=1, high=10**6, longest=1000)
-    activation: str = option("relu", "activation of the hidden layers", choices=ACTIVATIONS)
+    mode: str = affects("allreduce", "how gradients are collected: {modes}", group=USUAL)
+    model: str = option("mlp", "what is trained", choices=(*MODELS, OWN_MODEL), group=USUAL)
+    hidden: tuple[int, ...] = option(
+        (256,), "sizes of the hidden layers of an mlp: 128,64 or 128 64", low=1, high=10**6, longest=1000, group=USUAL
+    )
+    activation: str = option("relu", "activation of the hidden layers", choices=ACTIVATIONS, group=MODEL)
     loss: str = option(
         "auto",
         "auto: by the model and, where it takes both, the target: few different whole numbers are classes",
         choices=LOSSES,
+        group=MODEL,
     )
     check_model: bool | None = changeable(
-        None, "try the model on a few rows first, and compare its gradient with numeric derivatives (default: your own)"
+        None,
+        "try the model on a few rows first, and compare its gradient with numeric derivatives (default: your own)",
+        group=MODEL,
     )
-    data: str = changeable("digits", "{sources}")
-    target: str = changeable("", "the column of a .csv file to predict: its name, or its number from 1; -1 is the last")
+    data: str = changeable("digits", "{sources}", group=USUAL)
+    target: str = changeable(
+        "", "the column of a .csv file to predict: its name, or its number from 1; -1 is the last", group=USUAL
+    )
     header: str = changeable(
         "auto",
         "whether a .csv file begins with column names; auto: not if all are numbers",
         choices=("auto", "yes", "no"),
         before="yes",
+        group=DATA,
     )
     index_column: str = changeable(
         "auto",
         "columns of a .csv file that number its rows; auto: leave out those without a name; drop: all of them",
         choices=("auto", "keep", "drop"),
         before="keep",
+        group=DATA,
     )
-    standardize: bool = option(True, "scale features to mean 0 and deviation 1 of the training rows")
+    standardize: bool = option(True, "scale features to mean 0 and deviation 1 of the training rows", group=DATA)
     standardize_target: bool = option(
-        True, "the same for the target of a regression, whose loss is still given in its own unit", before=False
+        True,
+        "the same for the target of a regression, whose loss is still given in its own unit",
+        before=False,
+        group=DATA,
     )
-    test_fraction: float = option(0.2, "rows kept for the final test (not used when X_test is given)", high=0.9)
-    validation_fraction: float = option(0.1, "rows kept for the loss after each epoch", high=0.9)
-    rows: str = option("shuffle", "shuffle: dealt each epoch; shard: fixed per rank", choices=("shuffle", "shard"))
-    epochs: int = affects(30, "passes over the training rows", low=1)
-    batch_size: int = affects(64, "rows of all ranks together in a step; 0: all rows")
-    optimizer: str = option("adam", "update rule", choices=OPTIMIZERS)
-    learning_rate: float = affects(0.002, "step size before the schedule", high=1e30, excluded="low")
-    momentum: float = affects(0.9, "for momentum and nesterov", high=1, excluded="high")
-    schedule: str = affects("constant", "learning rate over time", choices=SCHEDULES)
-    warmup_epochs: float = affects(1.0, "length of the linear warm-up of the warmup schedules")
-    step_epochs: int = affects(10, "the step schedules multiply the rate every so many epochs", low=1)
-    step_factor: float = affects(0.1, "what they multiply it with", high=1, excluded="low")
-    weight_decay: float = affects(0.0, "L2 penalty on all parameters (decoupled in adamw)", high=1e6)
-    clip: float = affects(0.0, "largest norm of the global gradient; 0: no clipping", high=1e30)
-    patience: int = affects(0, "stop after so many epochs without a lower validation loss; 0: never")
+    test_fraction: float = option(
+        0.2, "rows kept for the final test (not used when X_test is given)", high=0.9, group=DATA
+    )
+    validation_fraction: float = option(0.1, "rows kept for the loss after each epoch", high=0.9, group=DATA)
+    rows: str = option(
+        "shuffle", "shuffle: dealt each epoch; shard: fixed per rank", choices=("shuffle", "shard"), group=DATA
+    )
+    epochs: int = affects(30, "passes over the training rows", low=1, group=USUAL)
+    batch_size: int = affects(64, "rows of all ranks together in a step; 0: all rows", group=USUAL)
+    optimizer: str = option("adam", "update rule", choices=OPTIMIZERS, group=USUAL)
+    learning_rate: float = affects(0.002, "step size before the schedule", high=1e30, excluded="low", group=USUAL)
+    momentum: float = affects(0.9, "for momentum and nesterov", high=1, excluded="high", group=TRAINING)
+    schedule: str = affects("constant", "learning rate over time", choices=SCHEDULES, group=TRAINING)
+    warmup_epochs: float = affects(1.0, "length of the linear warm-up of the warmup schedules", group=TRAINING)
+    step_epochs: int = affects(10, "the step schedules multiply the rate every so many epochs", low=1, group=TRAINING)
+    step_factor: float = affects(0.1, "what they multiply it with", high=1, excluded="low", group=TRAINING)
+    weight_decay: float = affects(0.0, "L2 penalty on all parameters (decoupled in adamw)", high=1e6, group=TRAINING)
+    clip: float = affects(0.0, "largest norm of the global gradient; 0: no clipping", high=1e30, group=TRAINING)
+    patience: int = affects(0, "stop after so many epochs without a lower validation loss; 0: never", group=TRAINING)
     init: str = option(
         "broadcast",
         "broadcast: every rank starts as rank 0; per-rank: each on its own",
         choices=("broadcast", "per-rank"),
+        group=SYNC,
     )
-    seed: int = option(0, "of initial weights, split and order", high=2**32 - 1)
-    dtype: str = option("float32", "of parameters, gradients and data", choices=DTYPES)
-    checkpoint_every: int = changeable(0, "save the state of training after so many epochs; 0: not")
-    checkpoint_minutes: float = changeable(10.0, "and after so many minutes; 0: not", high=1e6)
-    keep: int = changeable(2, "how many checkpoints are kept", low=1, high=1000)
+    seed: int = option(0, "of initial weights, split and order", high=2**32 - 1, group=TRAINING)
+    dtype: str = option("float32", "of parameters, gradients and data", choices=DTYPES, group=MODEL)
+    checkpoint_every: int = changeable(0, "save the state of training after so many epochs; 0: not", group=CHECKPOINTS)
+    checkpoint_minutes: float = changeable(10.0, "and after so many minutes; 0: not", high=1e6, group=CHECKPOINTS)
+    keep: int = changeable(2, "how many checkpoints are kept", low=1, high=1000, group=CHECKPOINTS)
     nonfinite: str = changeable(
-        "stop", "a loss or gradient that is not finite: stop, or skip the step", choices=("stop", "skip")
+        "stop", "a loss or gradient that is not finite: stop, or skip the step", choices=("stop", "skip"), group=FAULTS
     )
-    nonfinite_most: int = changeable(10, "stop after so many skipped steps in a row", low=1)
-    heal: bool = changeable(False, "repair ranks whose parameters differ from those of most, instead of stopping")
-    elastic: bool = per_job(False, "continue without ranks that die (Open MPI started with mpirun --with-ft ulfm)")
+    nonfinite_most: int = changeable(10, "stop after so many skipped steps in a row", low=1, group=FAULTS)
+    heal: bool = changeable(
+        False, "repair ranks whose parameters differ from those of most, instead of stopping", group=SYNC
+    )
+    elastic: bool = per_job(
+        False, "continue without ranks that die (Open MPI started with mpirun --with-ft ulfm)", group=FAULTS
+    )
     resume: str = per_job(
         "",
         "continue a run: its folder, its name under runs/, or auto for the newest that can be continued",
         command_line_only=True,
+        group=CHECKPOINTS,
     )
     start_from: str = option(
         "",
         "start a new run from the parameters of another: its folder, its name under runs/, a checkpoint or a model.npz",
         flags=("--from",),
         command_line_only=True,
+        group=CHECKPOINTS,
     )
-    stall_seconds: float = changeable(60.0, "name the rank the others have waited for so long; 0: never", high=1e6)
-    abort_stall: float = changeable(300.0, "and end the job after so many seconds without progress; 0: never", high=1e6)
-    output: str = per_job("", "the run folder (default runs/TIME-MODE-RANKS)")
-    ranks_per_node: int = affects(0, "pretend that so many ranks share a node (for tests); 0: as it is")
+    stall_seconds: float = changeable(
+        60.0, "name the rank the others have waited for so long; 0: never", high=1e6, group=FAULTS
+    )
+    abort_stall: float = changeable(
+        300.0, "and end the job after so many seconds without progress; 0: never", high=1e6, group=FAULTS
+    )
+    output: str = per_job("", "the run folder (default runs/TIME-MODE-RANKS)", flags=("--output", "-o"), group=USUAL)
+    ranks_per_node: int = affects(0, "pretend that so many ranks share a node (for tests); 0: as it is", group=INTERNAL)
     inject: str = per_job(
         "",
         "faults on purpose, for demonstrations and tests, with ; between them: slow:rank=2,x=3 or skew (makes rows "
         "shard) or nan, diverge, hang or die:rank=1,step=50; without a rank the last one, without a step the first; "
         "not from a file or the environment",
         command_line_only=True,
+        group=FAULTS,
     )
-    verbose: bool = changeable(False, "print gradient, contribution and sync time of every process and epoch")
-    debug: bool = changeable(False, "print a traceback with every error")
+    verbose: bool = changeable(
+        False, "print gradient, contribution and sync time of every process and epoch", group=OUTPUT
+    )
+    debug: bool = changeable(False, "print a traceback with every error", group=OUTPUT)
 
     def __post_init__(self) -> None:
         check_options(self)

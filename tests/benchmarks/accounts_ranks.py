@@ -145,7 +145,7 @@ def main() -> None:
     topology = Topology(comm)
     threads = limit_threads(topology)
     bench = BenchConfig(
-        layers=task["layers"], batch=task["batch"], rows=task["batch"] * task["steps"], learning_rate=1e-4
+        layers=tuple(task["layers"]), batch=task["batch"], rows=task["batch"] * task["steps"], learning_rate=1e-4
     )
     config = dataclasses.replace(
         bench.run_config(bench.batch), mode=task["mode"], epochs=MANY, output=f"{task['folder']}/run"
