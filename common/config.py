@@ -21,7 +21,7 @@ SCHEDULES = ("constant", "step", "cosine", "warmup", "warmup-step", "warmup-cosi
 USUAL, DATA, MODEL, TRAINING, SYNC = "usual options", "data", "model", "training", "synchronising"
 CHECKPOINTS, FAULTS, OUTPUT, MEASURING = "checkpoints", "faults", "output", "measuring"
 RANKS, INTERNAL = "ranks", "internal"
-GROUPS = (RANKS, USUAL, MEASURING, DATA, MODEL, TRAINING, SYNC, CHECKPOINTS, FAULTS, OUTPUT)
+GROUPS = (USUAL, RANKS, MEASURING, DATA, MODEL, TRAINING, SYNC, CHECKPOINTS, FAULTS, OUTPUT)
 """Under these heads, in this order, the help shows options; it leaves out those that are internal."""
 MANY = 10**9
 """A bound far above what anyone trains, far below what overflows in a step count or a message."""

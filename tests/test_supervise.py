@@ -17,9 +17,10 @@ import pytest
 from common.errors import ConfigError
 from tests.ranks import MPIRUN, PROGRAMS, Result, environment, epochs, finish, mpirun, popen, records
 from tests.test_resume import close, same_bits
+from workers.launch import hosts
+from workers.launch.hosts import LaunchHost
 from workers.launch.signals import ECHO_S
-from workers.supervisor import hosts, options, run_monitor, supervisor
-from workers.supervisor.hosts import LaunchHost
+from workers.supervisor import options, run_monitor, supervisor
 from workers.supervisor.policy import AttemptPlan, Outcome, Policy
 
 SUPERVISE = (sys.executable, "-m", "workers.supervise")

@@ -2,13 +2,13 @@
 
 from ps.sync import allreduce, factors, reduce_bcast, send_recv, shared
 from ps.sync.mode import Mode
+from ps.sync.mode_names import AUTO, AUTO_HELP
+
+__all__ = ["AUTO", "MODES", "help_lines"]
 
 MODES: dict[str, Mode] = {
     mode.name: mode for mode in (allreduce.MODE, reduce_bcast.MODE, send_recv.MODE, shared.MODE, factors.MODE)
 }
-AUTO = "auto"
-"""Stands for the fastest of the table, tried at the start (workers/training/auto_mode.py)."""
-AUTO_HELP = "tries them at the start and takes the fastest"
 
 
 def help_lines() -> dict[str, str]:

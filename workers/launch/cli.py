@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from common import synonyms
-from common.config import GROUPS, INTERNAL, Option, is_text, options_of
+from common.config import GROUPS, INTERNAL, RANKS, Option, is_text, options_of
 from common.errors import ConfigError
 from common.standard_streams import as_result
 from common.version import version_line
@@ -132,9 +132,9 @@ def app(command: Command, defaults: Mapping[str, Any], choices: Mapping[str, Ite
             help=_help(option, command.texts),
             converter=_converter(option) if choices is None else None,
             show=name in command.shown,
-            show_default=_default_text(default),
+            show_default=_default_text(option, default),
             show_env_var=False,
-            negative=None if command.trains and option.group != GROUPS[0] else (),
+            negative=None if command.trains and option.group != RANKS else (),
             group=Group(option.group.capitalize(), sort_key=GROUPS.index(option.group)) if option.group in GROUPS
             else Group("Options", sort_key=len(GROUPS)),
         )  # fmt: skip
@@ -153,8 +153,7 @@ def app(command: Command, defaults: Mapping[str, Any], choices: Mapping[str, Ite
         from cyclopts.config import Env
 
         environment = Env(PREFIX, command=False)
-        but = [synonyms.flag(name) for name, option in command.shown.items() if option.command_line_only]
-        elsewhere = ELSEWHERE.format(but=" and ".join([", ".join(but[:-1]), but[-1]] if but[1:] else but))
+        elsewhere = ELSEWHERE.format(but=_only_here(command.shown))
     made = App(
         name=command.name,
         help=command.help,
@@ -170,6 +169,14 @@ def app(command: Command, defaults: Mapping[str, Any], choices: Mapping[str, Ite
     return made
 
 
+def _only_here(options: Mapping[str, Option]) -> str:
+    """Return what no file and no variable may set."""
+    only = [(name, option) for name, option in options.items() if option.command_line_only]
+    but = ["those under Ranks"] * any(option.group == RANKS for _, option in only)
+    but += [synonyms.flag(name) for name, option in only if option.group != RANKS]
+    return " and ".join(filter(None, [", ".join(but[:-1]), but[-1]]))
+
+
 def _help(option: Option, texts: Mapping[str, str]) -> str:
     """Return an option's help, with its choices unless they stand in it."""
     text = option.help.format_map(texts)
@@ -178,13 +185,13 @@ def _help(option: Option, texts: Mapping[str, str]) -> str:
     return f"{text} ({', '.join(option.choices)})"
 
 
-def _default_text(value: Any) -> Any:
-    """Return how the help shows a default; what is empty or off needs no words."""
+def _default_text(option: Option, value: Any) -> Any:
+    """Return how the help shows a default; what is empty or off needs no words, nor what no one may give."""
     if isinstance(value, bool):
         return (lambda _: "on") if value else False
     if isinstance(value, tuple):
         return lambda _: ",".join(map(str, value))
-    return value != ""
+    return value != "" and not (option.type is int and value < option.low)
 
 
 def _completed_type(option: Option, choices: Mapping[str, Iterable[str]]) -> Any:

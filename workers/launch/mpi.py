@@ -5,7 +5,7 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from common.errors import LaunchError
 from common.standard_streams import complain
@@ -43,15 +43,9 @@ def own_mpirun() -> str:
     return str(own) if own.exists() else "mpirun"
 
 
-def start_mpi() -> "MPI.Intracomm":
-    """Initialise MPI and return COMM_WORLD.
-
-    Raises LaunchError if no MPI library loads or each process would be rank 0 of 1.
-    """
+def load_mpi() -> Any:
+    """Return mpi4py.MPI without initialising MPI. Raises LaunchError if no MPI library loads."""
     os.environ.setdefault("MPI4PY_CHECK_MPIEXEC", "0")  # our message is enough, and comes once
-    os.environ.setdefault("OMPI_MCA_osc", "^ucx")  # the wheel's complains on every rank when memory is shared
-    for name, value in REPORTS_DEATHS.items() if FAULT_TOLERANT in os.environ else ():
-        os.environ.setdefault(name, value)
     import mpi4py
 
     mpi4py.rc.initialize = False
@@ -63,6 +57,18 @@ def start_mpi() -> "MPI.Intracomm":
             "no MPI library found; pip install 'rankwise[mpich]', or load your site's MPI module "
             f"and set MPI4PY_LIBMPI to its libmpi.so ({str(error).splitlines()[0]})"
         ) from error
+    return MPI
+
+
+def start_mpi() -> "MPI.Intracomm":
+    """Initialise MPI and return COMM_WORLD.
+
+    Raises LaunchError if no MPI library loads or each process would be rank 0 of 1.
+    """
+    os.environ.setdefault("OMPI_MCA_osc", "^ucx")  # the wheel's complains on every rank when memory is shared
+    for name, value in REPORTS_DEATHS.items() if FAULT_TOLERANT in os.environ else ():
+        os.environ.setdefault(name, value)
+    MPI = load_mpi()
     vendor, use = MPI.get_vendor()[0], shutil.which(own_mpirun()) or "mpirun"
     if "OMPI_COMM_WORLD_SIZE" in os.environ and vendor != "Open MPI":
         raise LaunchError(f"started by Open MPI's mpirun, but the MPI library is {vendor}'s; start with {use}")
@@ -81,7 +87,7 @@ def start_mpi() -> "MPI.Intracomm":
             f"the launcher started {expected} processes, but to the MPI library ({vendor}) each is rank 0 of 1; "
             f"start with {use}"
         )
-    return MPI.COMM_WORLD
+    return MPI.COMM_WORLD  # type: ignore[no-any-return]
 
 
 def connect() -> "MPI.Intracomm | int":

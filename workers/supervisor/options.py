@@ -7,8 +7,8 @@ from pathlib import Path
 from common.config import FAULTS, RANKS, check_options, is_text, option
 from common.errors import ConfigError
 from workers.launch import cli
+from workers.launch.hosts import LaunchHost, read_hosts
 from workers.launch.mpi import own_mpirun
-from workers.supervisor.hosts import LaunchHost, read_hosts
 
 HELP = (
     "Train, and when the job dies start it again from its last checkpoint with the ranks that are left: "

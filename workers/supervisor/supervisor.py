@@ -10,8 +10,8 @@ from types import FrameType
 import workers
 from common.errors import EXIT_ERROR, EXIT_OK, EXIT_STOPPED, EXIT_USAGE, ConfigError
 from common.standard_streams import complain, drop
+from workers.launch.hosts import HostProbe, launcher_options
 from workers.launch.signals import ECHO_S, SIGNALS
-from workers.supervisor.hosts import HostProbe, launcher_options
 from workers.supervisor.options import SuperviseConfig
 from workers.supervisor.policy import AttemptPlan, Outcome, Policy
 from workers.supervisor.processes import Attempt, adopt_orphans
