@@ -49,7 +49,7 @@ class Kind:
         return self.vendor in ("MPICH", "Intel MPI")  # all others are made of MPICH, and start by the same protocol
 
     def __str__(self) -> str:
-        return f"{self.vendor or 'unknown'} {'.'.join(map(str, self.version))}".strip()
+        return f"{self.vendor or 'no launcher that is known'} {'.'.join(map(str, self.version))}".strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,20 +154,21 @@ def find(library: Library, asked: str = "") -> Launcher:
 
     Raises ConfigError if there is none of that name, LaunchError if none belongs to the library.
     """
-    looked = {}
     if asked:
         found = shutil.which(Path(asked).expanduser())
         if found is None:
             raise ConfigError(f"mpirun: {asked} is not there or not a program; give its path with --mpirun")
+        if (kind := kind_of(found)).starts(library):
+            return Launcher(found, library)
+        raise LaunchError(
+            f"mpirun: {found} is {kind}, but the MPI library that Python loads is {library} "
+            f"({library.path or 'place unknown'}); give the mpirun of that one, or leave --mpirun out"
+        )
+    looked = {}
+    for found in candidates(library):
         looked[found] = kind_of(found)
-    else:
-        for found in candidates(library):
-            looked[found] = kind_of(found)
-            if looked[found].starts(library):
-                break
-    for path, kind in looked.items():
-        if kind.starts(library):
-            return Launcher(path, library)
+        if looked[found].starts(library):
+            return Launcher(found, library)
     others = ", ".join(f"{path} ({kind})" for path, kind in looked.items()) or "none"
     raise LaunchError(
         f"no launcher of the MPI library that Python loads, {library} ({library.path or 'place unknown'}); found: "
