@@ -190,10 +190,25 @@ def _log(arguments: list[str]) -> int:
 
 
 def _supervise(arguments: list[str]) -> int:
-    own = arguments[: arguments.index("--")] if "--" in arguments else arguments
-    if _asks_for_help(own):
-        return _parsed("supervise", own)
-    return start.replace_process(start.program("workers.supervise", arguments), start.environment())
+    """Start the supervisor with the launcher of the MPI library, and with what this needs."""
+    split = arguments.index("--") if "--" in arguments else len(arguments)
+    own = arguments[:split]
+    values = cli.parse(_commands(_modes())["supervise"], own)
+    if isinstance(values, int):
+        return values
+    placed = bool(values["hosts"] or values["hostfile"])
+    ranks = values["ranks"]
+    if not ranks and not placed:
+        ranks, why = launch_options.number_of_ranks(launch_options.LaunchConfig())
+        own += ["--ranks", str(ranks)]
+        start.say_ranks(ranks, why)
+    found = launcher.find(launcher.loaded_library(), values["mpirun"])
+    if not values["mpirun"]:
+        own += ["--mpirun", found.path]
+    settings = found.settings(ranks, placed=placed)
+    return start.replace_process(
+        start.program("workers.supervise", [*own, *arguments[split:]]), start.environment(settings)
+    )
 
 
 def _doctor(arguments: list[str]) -> int:

@@ -21,6 +21,11 @@ NAMES = ("mpirun", "mpiexec", "mpiexec.hydra", "mpirun.mpich", "mpirun.openmpi")
 """What launchers are called; Debian has several, with a name for each."""
 
 
+CROWDED = ("PRTE_MCA_rmaps_default_mapping_policy", ":oversubscribe")
+CROWDED_4 = ("OMPI_MCA_rmaps_base_oversubscribe", "1")
+"""What lets Open MPI start more ranks than there are cores: from version 5 on, and before."""
+
+
 @dataclass(frozen=True, slots=True)
 class Library:
     """An MPI library. ``path``: the file that was loaded, nothing where the system does not tell."""
@@ -75,18 +80,19 @@ class Launcher:
                 "environment of its own, or leave --elastic out: rankwise supervise starts a job again that has died"
             )
         survives = ["--with-ft", "ulfm"] if elastic else []
-        crowded = self.is_open_mpi and not hosts and ranks > usable_cores() and self.library.version < (5,)
-        own = [*survives, *["--oversubscribe"] * crowded, *launcher_options(self.path, hosts)]
-        return [self.path, *own, "-np", str(ranks), *more, *program]
+        return [self.path, *survives, *launcher_options(self.path, hosts), "-np", str(ranks), *more, *program]
 
-    def settings(self, ranks: int, hosts: Sequence[LaunchHost] = ()) -> dict[str, str]:
-        """Return the variables to set for it, without those that are set already."""
+    def settings(self, ranks: int, *, placed: bool = False) -> dict[str, str]:
+        """Return the variables to set for it, without those that are set already. ``placed``: whether hosts are given.
+
+        They stand for ``--allow-run-as-root`` and ``--oversubscribe``, and hold for a supervisor's starts, too.
+        """
         wanted: dict[str, str] = {}
-        if self.is_open_mpi:
-            if os.geteuid() == 0:
-                wanted |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
-            if self.library.version >= (5,) and not hosts and ranks > usable_cores():
-                wanted["PRTE_MCA_rmaps_default_mapping_policy"] = ":oversubscribe"
+        if self.is_open_mpi and os.geteuid() == 0:
+            wanted |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+        if self.is_open_mpi and not placed and ranks > usable_cores():
+            name, value = CROWDED if self.library.version >= (5,) else CROWDED_4
+            wanted[name] = value
         return {name: value for name, value in wanted.items() if name not in os.environ}
 
 

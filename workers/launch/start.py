@@ -39,10 +39,10 @@ def environment(changes: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return this process's environment for another one, without what it has set itself."""
     own = () if workers.THREADS_SET_BY_USER else workers.THREAD_VARIABLES
     kept = {name: value for name, value in os.environ.items() if name not in own}
-    return {**kept, **_path_of_this_copy(), **(changes or {})}
+    return {**kept, **path_of_this_copy(), **(changes or {})}
 
 
-def _path_of_this_copy() -> dict[str, str]:
+def path_of_this_copy() -> dict[str, str]:
     """Return the PYTHONPATH by which ranks find this copy of the code, if they would find another one, or none."""
     places = sys.path if sys.flags.safe_path else sys.path[1:]
     found = importlib.machinery.PathFinder.find_spec("workers", places)
@@ -61,6 +61,11 @@ def replace_process(command: Sequence[str], variables: Mapping[str, str]) -> NoR
         os.execve(command[0], list(command), dict(variables))
     except OSError as error:
         raise LaunchError(f"mpirun: {command[0]} cannot be run ({error.strerror})") from error
+
+
+def say_ranks(ranks: int, why: str) -> None:
+    """Say how many ranks are started where nobody did."""
+    sys.stderr.write(f"rankwise: starting {ranks} rank{'s' * (ranks > 1)}, {why}; -n N starts N\n")
 
 
 def continue_as_rank(module: str, own: Sequence[str], arguments: Sequence[str]) -> NoReturn:
@@ -85,9 +90,9 @@ def start(module: str, options: LaunchConfig, arguments: Sequence[str], *, elast
     hosts = options.places()
     found = launcher.find(launcher.loaded_library(), options.mpirun)
     command = found.command(ranks, program(module, arguments), hosts, options.more, elastic=elastic)
-    settings = {**_path_of_this_copy(), **found.settings(ranks, hosts)}
+    settings = {**path_of_this_copy(), **found.settings(ranks, placed=bool(hosts))}
     if why:
-        sys.stderr.write(f"rankwise: starting {ranks} rank{'s' * (ranks > 1)}, {why}; -n N starts N\n")
+        say_ranks(ranks, why)
     if options.dry_run:
         sys.stdout.write(f"{launcher.shown(command, settings)}\n")
         return EXIT_OK
