@@ -132,7 +132,7 @@ def _commands(modes: Mapping[str, str]) -> dict[str, cli.Command]:
     named = {name: (f"{NAME} {name}", text) for name, text in COMMANDS.items()}
     launched = {
         "train": run_options.command(modes, *named["train"]),
-        "compare": measuring.compare_command(modes, *named["compare"]),
+        "compare": measuring.compare_command(modes, own, *named["compare"]),
         "bench": measuring.bench_command(own, *named["bench"]),
     }
     return {

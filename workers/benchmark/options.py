@@ -110,7 +110,7 @@ class BenchConfig:
 class CompareConfig:
     """The options a comparison has besides those of a run; checked when made."""
 
-    modes: str = option("", "sync modes with commas between them; default: all", listed=True, group=USUAL)
+    modes: str = option("", "sync modes with commas between them; default: all: {names}", listed=True, group=USUAL)
     trials: int = option(5, "trainings of each mode, over which medians are taken", low=1, high=1000, group=MEASURING)
     steps: int = option(0, "timed steps of a trial; 0: an epoch, or what takes 0.25 to 2 seconds", group=MEASURING)
     sizes: str = option(
@@ -135,9 +135,12 @@ def bench_command(modes: Iterable[str], name: str = BENCH_NAME, text: str = BENC
     return cli.Command(name, text, (BenchConfig,), {"modes": ", ".join(modes)})
 
 
-def compare_command(known: Mapping[str, str], name: str = COMPARE_NAME, text: str = COMPARE) -> cli.Command:
-    """Return the command line of a comparison. ``known``: name and help line of what a run's mode may be."""
-    return command(known, name, text, CompareConfig, hidden=("mode", "inject", "start_from"))
+def compare_command(
+    known: Mapping[str, str], modes: Iterable[str], name: str = COMPARE_NAME, text: str = COMPARE
+) -> cli.Command:
+    """Return the command line of a comparison of these modes. ``known``: name and help line of what a run's may be."""
+    made = command(known, name, text, CompareConfig, hidden=("mode", "inject", "start_from"))
+    return dataclasses.replace(made, texts={**made.texts, "names": ", ".join(modes)})
 
 
 def parse_bench(arguments: list[str], modes: Sequence[str]) -> BenchConfig | int:
@@ -161,7 +164,7 @@ def parse_compare(
     """
     if any(text == "--mode" or text.startswith("--mode=") for text in arguments):
         raise ConfigError("mode: is an option of runs; a comparison takes --modes, with commas between them")
-    parsed = parse_with(compare_command(known), arguments, known)
+    parsed = parse_with(compare_command(known, modes), arguments, known)
     if isinstance(parsed, int):
         return parsed
     config, own = parsed

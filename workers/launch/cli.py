@@ -81,7 +81,7 @@ def parse(command: Command, arguments: list[str], defaults: Mapping[str, Any] | 
     except SystemExit:  # rich's way to say that nobody reads the help any more
         return 0
     except cyclopts.CycloptsError as error:
-        raise ConfigError(f"{message(error, command.options)} {command.hint}".strip()) from error
+        raise ConfigError(f"{message(error, command.shown)} {command.hint}".strip()) from error
     if result is None:
         return 0
     if command.trains:

@@ -42,7 +42,7 @@ def copy(folder: Path, *, overwrite: bool = False) -> list[Path]:
 def _differs(path: Path, there: Path) -> bool:
     try:
         return there.read_bytes() != path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:
         return True

@@ -11,6 +11,7 @@ from common.errors import ConfigError
 from common.host import usable_cores
 from workers.launch.hosts import LaunchHost, read_hosts
 
+UNSAID = -1
 SHORT_RANKS = re.compile(r"-np?=?(\d+)")
 
 
@@ -19,7 +20,7 @@ class LaunchConfig:
     """How ranks are started; checked when made."""
 
     ranks: int = option(
-        0,
+        UNSAID,
         "ranks to start; default: one for each core that this process may use, in a Slurm job one for each task",
         flags=("--ranks", "-n", "-np"),
         low=1,
@@ -48,7 +49,7 @@ class LaunchConfig:
     dry_run: bool = option(False, "only print the command that would start them", group=RANKS, command_line_only=True)
 
     def __post_init__(self) -> None:
-        if self.ranks:
+        if self.ranks != UNSAID:
             check_options(self)
         if self.hosts and self.hostfile:
             raise ConfigError("hosts and hostfile: exclude each other; give one of them")
@@ -66,7 +67,7 @@ class LaunchConfig:
 
     def places(self) -> tuple[LaunchHost, ...]:
         """Return the hosts with their slots; none if the launcher chooses. Raises ConfigError."""
-        return read_hosts(self.hosts, self.hostfile, self.ranks)
+        return read_hosts(self.hosts, self.hostfile, max(self.ranks, 0))
 
 
 OPTIONS = options_of(LaunchConfig)
@@ -113,7 +114,7 @@ def _with_values(name: str, option: Option, left: list[str]) -> list[str]:
 
 def number_of_ranks(options: LaunchConfig, environment: Mapping[str, str] = os.environ) -> tuple[int, str]:
     """Return how many ranks to start, and why so many where nobody said it. Raises ConfigError."""
-    if options.ranks:
+    if options.ranks != UNSAID:
         return options.ranks, ""
     if hosts := options.places():
         n = sum(host.slots for host in hosts)

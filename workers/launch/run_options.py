@@ -31,7 +31,10 @@ def command(
 
     ``name``, ``text``, ``hidden``: what the help says and leaves out. ``more``: dataclasses of options besides a run's.
     """
-    texts = {"modes": ", ".join(f"{mode} ({line})" for mode, line in modes.items()), "sources": sources.allowed()}
+    texts = {
+        "modes": ", ".join(f"{mode} ({line})" for mode, line in modes.items()),
+        "sources": sources.allowed(),
+    }
     return cli.Command(name, text, (ConfigFile, RunConfig, *more), texts, hidden, trains=True)
 
 

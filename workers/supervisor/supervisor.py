@@ -84,7 +84,8 @@ class Supervisor:
         self.run_monitor.clear()
         command = [
             self.mpirun, *launcher_options(self.mpirun, self.plan.hosts), "-np", str(self.plan.ranks),
-            sys.executable, *["-P"] * sys.flags.safe_path, "-m", "workers.run", *take_option("output", self.options.arguments)[1],
+            sys.executable, *["-P"] * sys.flags.safe_path, "-m", "workers.run",
+            *take_option("output", self.options.arguments)[1],
             "--resume", "auto", "--output", str(self.run_monitor.path),
         ]  # fmt: skip
         # without the thread limit that importing ``workers`` set here: the job sets its own
