@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from common import synonyms
-from common.config import GROUPS, INTERNAL, OPTIONS, USUAL
+from common.config import OPTIONS
 from common.errors import ConfigError
+from common.option import GROUPS, INTERNAL, USUAL
 from ps.reader.commands.cli import COMMANDS as LOG
 from ps.reader.commands.cli import make
 from ps.sync.modes import MODES, help_lines
@@ -60,7 +61,7 @@ def test_help_fits_and_has_every_option_once(
     assert max(map(len, text.splitlines())) <= 80
     for option, about in ALL[name].options.items():
         is_shown = about.group != INTERNAL and option not in ALL[name].hidden
-        assert len(re.findall(rf"^│ (?:--no-\S+ )?{synonyms.flag(option)} ", text, re.MULTILINE)) == is_shown, option
+        assert len(re.findall(rf"^│ (?:--no-\S+ )?{about.flag} ", text, re.MULTILINE)) == is_shown, option
         if is_shown:
             assert about.help
             assert about.group in GROUPS, f"{option}: under which head?"
@@ -77,7 +78,7 @@ def test_the_ten_usual_options_come_first(capsys: pytest.CaptureFixture[str], mo
     ]  # fmt: skip
     usual = under(text, "Usual options")
     assert len(usual) == 10
-    assert set(usual) == {synonyms.flag(name) for name, option in OPTIONS.items() if option.group == USUAL}
+    assert set(usual) == {option.flag for option in OPTIONS.values() if option.group == USUAL}
     assert {"--data", "--target", "--model", "--epochs", "--learning-rate", "--mode", "--output"} <= set(usual)
     assert "--ranks-per-node" not in text
     assert heads(shown(TRAIN, capsys, monkeypatch))[:2] == ["Usual options", "Ranks"]

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from common.config import MODELS, nearest, option
+from common.config import MODELS
 from common.errors import EXIT_OK, ConfigError, LaunchError, RankwiseError
+from common.option import nearest, option
 from common.version import version_line
 from workers.launch import cli, completion, doctor, examples, launch_options, launcher, start
 

@@ -18,8 +18,8 @@ import dataclasses  # noqa: E402
 import numpy as np  # noqa: E402
 from mpi4py import MPI  # noqa: E402
 
-from common.config import MANY  # noqa: E402
 from common.data.loader import Batch  # noqa: E402
+from common.option import MANY  # noqa: E402
 from common.rank_status import RankStatus  # noqa: E402
 from ps.comm.topology import Topology  # noqa: E402
 from ps.coordinator.coordinator import CoordinatorSeat  # noqa: E402

@@ -5,24 +5,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.config import (
-    ACTIVATIONS,
+from common.config import ACTIVATIONS, DTYPES, OPTIMIZERS, RunConfig  # fmt: skip
+from common.errors import ConfigError
+from common.option import (  # fmt: skip
     DATA,
-    DTYPES,
     INTERNAL,
     MEASURING,
     MODEL,
-    OPTIMIZERS,
     OUTPUT,
     SYNC,
     TRAINING,
     USUAL,
-    RunConfig,
     check_options,
     option,
     unknown_value,
-)  # fmt: skip
-from common.errors import ConfigError
+)
 from workers.launch import cli
 from workers.launch.run_options import command, parse_with
 

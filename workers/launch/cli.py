@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from common import synonyms
-from common.config import GROUPS, INTERNAL, RANKS, Option, is_text, options_of
 from common.errors import ConfigError
+from common.option import GROUPS, INTERNAL, RANKS, Option, is_text, options_of
 from common.standard_streams import as_result
 from common.version import version_line
 
@@ -171,9 +171,9 @@ def app(command: Command, defaults: Mapping[str, Any], choices: Mapping[str, Ite
 
 def _only_here(options: Mapping[str, Option]) -> str:
     """Return what no file and no variable may set."""
-    only = [(name, option) for name, option in options.items() if option.command_line_only]
-    but = ["those under Ranks"] * any(option.group == RANKS for _, option in only)
-    but += [synonyms.flag(name) for name, option in only if option.group != RANKS]
+    only = [option for option in options.values() if option.command_line_only]
+    but = ["those under Ranks"] * any(option.group == RANKS for option in only)
+    but += [option.flag for option in only if option.group != RANKS]
     return " and ".join(filter(None, [", ".join(but[:-1]), but[-1]]))
 
 

@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from common.config import RANKS, Option, check_options, option, options_of
 from common.errors import ConfigError
 from common.host import usable_cores
+from common.option import RANKS, Option, check_options, option, options_of
 from workers.launch.hosts import LaunchHost, read_hosts
 
 UNSAID = -1

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from common import synonyms
-from common.config import OPTIONS, OUTPUT, RunConfig, option, unknown_value
+from common.config import OPTIONS, RunConfig
 from common.data import sources
 from common.errors import ConfigError
+from common.option import OUTPUT, option, unknown_value
 from common.run_files import RUNS
 from ps.coordinator import earlier_run
 from workers.launch import cli, fault_spec

@@ -4,8 +4,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.config import FAULTS, RANKS, check_options, is_text, option
 from common.errors import ConfigError
+from common.option import FAULTS, RANKS, check_options, is_text, option
 from workers.launch import cli
 from workers.launch.hosts import LaunchHost, read_hosts
 from workers.launch.mpi import own_mpirun
