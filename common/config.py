@@ -1,144 +1,36 @@
-"""The options of a run, each in one place, and what the options of every command are made of and checked by."""
+"""The options of a run, each in one place."""
 
 import dataclasses
-import difflib
-import functools
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from dataclasses import dataclass
+from typing import Any
 
 from common.errors import ConfigError
+from common.option import (
+    CHECKPOINTS,
+    DATA,
+    FAULTS,
+    INTERNAL,
+    MODEL,
+    OUTPUT,
+    OWN_MODEL,
+    SYNC,
+    TRAINING,
+    USUAL,
+    affects,
+    changeable,
+    check_options,
+    option,
+    options_of,
+    per_job,
+    shown,
+)
 
-T = TypeVar("T")
 MODELS = ("linear", "logistic", "softmax", "mlp")
-OWN_MODEL = "package.module:Class"
-"""How a model class of one's own is named."""
 ACTIVATIONS = ("relu", "tanh", "sigmoid", "gelu")
 LOSSES = ("auto", "mse", "cross-entropy")
 DTYPES = ("float32", "float64")
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw")
 SCHEDULES = ("constant", "step", "cosine", "warmup", "warmup-step", "warmup-cosine")
-MANY = 10**9
-"""A bound far above what anyone trains, far below what overflows in a step count or a message."""
-
-
-def nearest(got: str, known: Iterable[str]) -> str:
-    """Return `` (did you mean 'x'?)`` for the closest of ``known``, or nothing."""
-    close = difflib.get_close_matches(got, list(known), n=2, cutoff=0.6)
-    return f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
-
-
-def unknown_value(name: str, got: str, known: Iterable[str]) -> str:
-    """Return the message that ``got`` is not one of ``known``, with the nearest of them first."""
-    known = list(known)
-    return f"{name}: unknown value {got!r}{nearest(got, known)}; choose one of {', '.join(known)}"
-
-
-def is_own_model(model: str) -> bool:
-    """Say whether ``model`` names a class of one's own."""
-    return ":" in model
-
-
-def is_text(value: str) -> bool:
-    """Say whether messages, the log and paths can hold ``value``: no NUL, and no surrogates (bytes not UTF-8)."""
-    return not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value)
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-_TYPES: dict[Any, tuple[str, Callable[[Any], bool]]] = {
-    str: ("a text of valid characters other than NUL", lambda value: isinstance(value, str) and is_text(value)),
-    bool: ("true or false", lambda value: isinstance(value, bool)),
-    bool | None: ("true or false", lambda value: value is None or isinstance(value, bool)),
-    int: ("a whole number", _is_whole),
-    float: ("a number", lambda value: isinstance(value, float) or _is_whole(value)),
-    tuple[int, ...]: ("a list of whole numbers", lambda value: isinstance(value, tuple) and all(map(_is_whole, value))),
-}
-"""Of an option's value: how a message names it, and what it must be."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Option:
-    """All that a command knows of one of its options; ``{modes}`` and ``{sources}`` in ``help`` are filled in there.
-
-    ``low`` and ``high``: limits of a number, or of each number of a list, which has at most ``longest``; both are
-    allowed, but for the one that ``excluded`` names. ``flags``: on the command line, if not the name alone.
-    ``on_resume``: whether it must be that of the run that is resumed (``same``), is that unless another is given, which
-    may make the result another (``affects``) or does not (``changeable``), or belongs to one job and starts from its
-    default again (``own``).
-    ``before``: what runs did that are older than the option, if not its default; for resuming them.
-    ``command_line_only``: no file and no environment may set it, so that nobody gets it without naming it.
-    """
-
-    name: str
-    type: Any
-    default: Any
-    help: str
-    choices: tuple[str, ...] = ()
-    low: float = 0
-    high: float = MANY
-    excluded: Literal["", "low", "high"] = ""
-    longest: int = 0
-    flags: tuple[str, ...] = ()
-    on_resume: Literal["same", "affects", "changeable", "own"] = "same"
-    before: Any = None
-    command_line_only: bool = False
-
-    @property
-    def flag(self) -> str:
-        """How messages name it on the command line."""
-        return self.flags[0] if self.flags else f"--{self.name.replace('_', '-')}"
-
-    def check(self, value: Any) -> None:
-        """Raise ConfigError unless ``value`` keeps the type and the limits."""
-        allowed, is_allowed = _TYPES[self.type]
-        if not is_allowed(value):
-            raise ConfigError(f"{self.name}: got {_shown(value)}; allowed is {allowed}")
-        if self.choices and value not in self.choices and not (OWN_MODEL in self.choices and is_own_model(value)):
-            raise ConfigError(unknown_value(self.name, value, self.choices))
-        if isinstance(value, tuple) and len(value) > self.longest:
-            raise ConfigError(f"{self.name}: got {len(value)} numbers; allowed is at most {self.longest}")
-        if not isinstance(value, str | bool | None):
-            for number in value if isinstance(value, tuple) else (value,):
-                self._check_range(number)
-
-    def _check_range(self, number: float) -> None:
-        low, high = (float(self.low), float(self.high)) if self.type is float else (self.low, self.high)
-        above = number > low or (number == low and self.excluded != "low")
-        below = number < high or (number == high and self.excluded != "high")
-        if not (above and below):  # as of NaN
-            lower = "above" if self.excluded == "low" else "at least"
-            upper = "below" if self.excluded == "high" else "at most"
-            raise ConfigError(f"{self.name}: got {_shown(number)}; allowed is {lower} {low} and {upper} {high}")
-
-
-def option(default: Any, text: str, **about: Any) -> Any:
-    """Declare a field of a dataclass that is an option; ``about``: see Option."""
-    return field(default=default, metadata={"help": text, **about})
-
-
-def options_of(config: Any) -> dict[str, Option]:
-    """Return the options of a dataclass, by name."""
-    options = (f for f in dataclasses.fields(config) if f.metadata)
-    return {f.name: Option(name=f.name, type=f.type, default=f.default, **f.metadata) for f in options}
-
-
-def from_dict(kind: type[T], values: dict[str, Any]) -> T:
-    """Make a dataclass of options from plain values, in which tuples have become lists."""
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
-
-
-def check_options(config: Any) -> None:
-    """Raise ConfigError unless each option of a dataclass keeps its type and its limits."""
-    for name, one in options_of(config).items():
-        one.check(getattr(config, name))
-
-
-affects = functools.partial(option, on_resume="affects")
-changeable = functools.partial(option, on_resume="changeable")
-per_job = functools.partial(option, on_resume="own")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,91 +40,121 @@ class RunConfig:
     Raises ConfigError, naming the option, what was got and what is allowed.
     """
 
-    mode: str = affects("allreduce", "how gradients are collected: {modes}")
-    model: str = option("mlp", "what is trained", choices=(*MODELS, OWN_MODEL))
-    hidden: tuple[int, ...] = option((256,), "sizes of the hidden layers of an mlp", low=1, high=10**6, longest=1000)
-    activation: str = option("relu", "activation of the hidden layers", choices=ACTIVATIONS)
+    mode: str = affects("allreduce", "how gradients are collected: {modes}", group=USUAL)
+    model: str = option("mlp", "what is trained", choices=(*MODELS, OWN_MODEL), group=USUAL)
+    hidden: tuple[int, ...] = option(
+        (256,), "sizes of the hidden layers of an mlp: 128,64 or 128 64", low=1, high=10**6, longest=1000, group=USUAL
+    )
+    activation: str = option("relu", "activation of the hidden layers", choices=ACTIVATIONS, group=MODEL)
     loss: str = option(
         "auto",
         "auto: by the model and, where it takes both, the target: few different whole numbers are classes",
         choices=LOSSES,
+        group=MODEL,
     )
     check_model: bool | None = changeable(
-        None, "try the model on a few rows first, and compare its gradient with numeric derivatives (default: your own)"
+        None,
+        "try the model on a few rows first, and compare its gradient with numeric derivatives (default: your own)",
+        group=MODEL,
     )
-    data: str = changeable("digits", "{sources}")
-    target: str = changeable("", "the column of a .csv file to predict: its name, or its number from 1; -1 is the last")
+    data: str = changeable("digits", "{sources}", group=USUAL)
+    target: str = changeable(
+        "", "the column of a .csv file to predict: its name, or its number from 1; -1 is the last", group=USUAL
+    )
     header: str = changeable(
         "auto",
         "whether a .csv file begins with column names; auto: not if all are numbers",
         choices=("auto", "yes", "no"),
         before="yes",
+        group=DATA,
     )
     index_column: str = changeable(
         "auto",
         "columns of a .csv file that number its rows; auto: leave out those without a name; drop: all of them",
         choices=("auto", "keep", "drop"),
         before="keep",
+        group=DATA,
     )
-    standardize: bool = option(True, "scale features to mean 0 and deviation 1 of the training rows")
+    standardize: bool = option(True, "scale features to mean 0 and deviation 1 of the training rows", group=DATA)
     standardize_target: bool = option(
-        True, "the same for the target of a regression, whose loss is still given in its own unit", before=False
+        True,
+        "the same for the target of a regression, whose loss is still given in its own unit",
+        before=False,
+        group=DATA,
     )
-    test_fraction: float = option(0.2, "rows kept for the final test (not used when X_test is given)", high=0.9)
-    validation_fraction: float = option(0.1, "rows kept for the loss after each epoch", high=0.9)
-    rows: str = option("shuffle", "shuffle: dealt each epoch; shard: fixed per rank", choices=("shuffle", "shard"))
-    epochs: int = affects(30, "passes over the training rows", low=1)
-    batch_size: int = affects(64, "rows of all ranks together in a step; 0: all rows")
-    optimizer: str = option("adam", "update rule", choices=OPTIMIZERS)
-    learning_rate: float = affects(0.002, "step size before the schedule", high=1e30, excluded="low")
-    momentum: float = affects(0.9, "for momentum and nesterov", high=1, excluded="high")
-    schedule: str = affects("constant", "learning rate over time", choices=SCHEDULES)
-    warmup_epochs: float = affects(1.0, "length of the linear warm-up of the warmup schedules")
-    step_epochs: int = affects(10, "the step schedules multiply the rate every so many epochs", low=1)
-    step_factor: float = affects(0.1, "what they multiply it with", high=1, excluded="low")
-    weight_decay: float = affects(0.0, "L2 penalty on all parameters (decoupled in adamw)", high=1e6)
-    clip: float = affects(0.0, "largest norm of the global gradient; 0: no clipping", high=1e30)
-    patience: int = affects(0, "stop after so many epochs without a lower validation loss; 0: never")
+    test_fraction: float = option(
+        0.2, "rows kept for the final test (not used when X_test is given)", high=0.9, group=DATA
+    )
+    validation_fraction: float = option(0.1, "rows kept for the loss after each epoch", high=0.9, group=DATA)
+    rows: str = option(
+        "shuffle", "shuffle: dealt each epoch; shard: fixed per rank", choices=("shuffle", "shard"), group=DATA
+    )
+    epochs: int = affects(30, "passes over the training rows", low=1, group=USUAL)
+    batch_size: int = affects(64, "rows of all ranks together in a step; 0: all rows", group=USUAL)
+    optimizer: str = option("adam", "update rule", choices=OPTIMIZERS, group=USUAL)
+    learning_rate: float = affects(0.002, "step size before the schedule", high=1e30, excluded="low", group=USUAL)
+    momentum: float = affects(0.9, "for momentum and nesterov", high=1, excluded="high", group=TRAINING)
+    schedule: str = affects("constant", "learning rate over time", choices=SCHEDULES, group=TRAINING)
+    warmup_epochs: float = affects(1.0, "length of the linear warm-up of the warmup schedules", group=TRAINING)
+    step_epochs: int = affects(10, "the step schedules multiply the rate every so many epochs", low=1, group=TRAINING)
+    step_factor: float = affects(0.1, "what they multiply it with", high=1, excluded="low", group=TRAINING)
+    weight_decay: float = affects(0.0, "L2 penalty on all parameters (decoupled in adamw)", high=1e6, group=TRAINING)
+    clip: float = affects(0.0, "largest norm of the global gradient; 0: no clipping", high=1e30, group=TRAINING)
+    patience: int = affects(0, "stop after so many epochs without a lower validation loss; 0: never", group=TRAINING)
     init: str = option(
         "broadcast",
         "broadcast: every rank starts as rank 0; per-rank: each on its own",
         choices=("broadcast", "per-rank"),
+        group=SYNC,
     )
-    seed: int = option(0, "of initial weights, split and order", high=2**32 - 1)
-    dtype: str = option("float32", "of parameters, gradients and data", choices=DTYPES)
-    checkpoint_every: int = changeable(0, "save the state of training after so many epochs; 0: not")
-    checkpoint_minutes: float = changeable(10.0, "and after so many minutes; 0: not", high=1e6)
-    keep: int = changeable(2, "how many checkpoints are kept", low=1, high=1000)
+    seed: int = option(0, "of initial weights, split and order", high=2**32 - 1, group=TRAINING)
+    dtype: str = option("float32", "of parameters, gradients and data", choices=DTYPES, group=MODEL)
+    checkpoint_every: int = changeable(0, "save the state of training after so many epochs; 0: not", group=CHECKPOINTS)
+    checkpoint_minutes: float = changeable(10.0, "and after so many minutes; 0: not", high=1e6, group=CHECKPOINTS)
+    keep: int = changeable(2, "how many checkpoints are kept", low=1, high=1000, group=CHECKPOINTS)
     nonfinite: str = changeable(
-        "stop", "a loss or gradient that is not finite: stop, or skip the step", choices=("stop", "skip")
+        "stop", "a loss or gradient that is not finite: stop, or skip the step", choices=("stop", "skip"), group=FAULTS
     )
-    nonfinite_most: int = changeable(10, "stop after so many skipped steps in a row", low=1)
-    heal: bool = changeable(False, "repair ranks whose parameters differ from those of most, instead of stopping")
-    elastic: bool = per_job(False, "continue without ranks that die (Open MPI started with mpirun --with-ft ulfm)")
+    nonfinite_most: int = changeable(10, "stop after so many skipped steps in a row", low=1, group=FAULTS)
+    heal: bool = changeable(
+        False, "repair ranks whose parameters differ from those of most, instead of stopping", group=SYNC
+    )
+    elastic: bool = per_job(
+        False, "continue without ranks that die (Open MPI started with mpirun --with-ft ulfm)", group=FAULTS
+    )
     resume: str = per_job(
         "",
         "continue a run: its folder, its name under runs/, or auto for the newest that can be continued",
         command_line_only=True,
+        group=CHECKPOINTS,
     )
     start_from: str = option(
         "",
         "start a new run from the parameters of another: its folder, its name under runs/, a checkpoint or a model.npz",
         flags=("--from",),
         command_line_only=True,
+        group=CHECKPOINTS,
     )
-    stall_seconds: float = changeable(60.0, "name the rank the others have waited for so long; 0: never", high=1e6)
-    abort_stall: float = changeable(300.0, "and end the job after so many seconds without progress; 0: never", high=1e6)
-    output: str = per_job("", "the run folder (default runs/TIME-MODE-RANKS)")
-    ranks_per_node: int = affects(0, "pretend that so many ranks share a node (for tests); 0: as it is")
+    stall_seconds: float = changeable(
+        60.0, "name the rank the others have waited for so long; 0: never", high=1e6, group=FAULTS
+    )
+    abort_stall: float = changeable(
+        300.0, "and end the job after so many seconds without progress; 0: never", high=1e6, group=FAULTS
+    )
+    output: str = per_job("", "the run folder (default runs/TIME-MODE-RANKS)", flags=("--output", "-o"), group=USUAL)
+    ranks_per_node: int = affects(0, "pretend that so many ranks share a node (for tests); 0: as it is", group=INTERNAL)
     inject: str = per_job(
         "",
         "faults on purpose, for demonstrations and tests, with ; between them: slow:rank=2,x=3 or skew (makes rows "
         "shard) or nan, diverge, hang or die:rank=1,step=50; without a rank the last one, without a step the first; "
         "not from a file or the environment",
         command_line_only=True,
+        group=FAULTS,
     )
-    verbose: bool = changeable(False, "print gradient, contribution and sync time of every process and epoch")
-    debug: bool = changeable(False, "print a traceback with every error")
+    verbose: bool = changeable(
+        False, "print gradient, contribution and sync time of every process and epoch", group=OUTPUT
+    )
+    debug: bool = changeable(False, "print a traceback with every error", group=OUTPUT)
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -247,7 +169,7 @@ class RunConfig:
             raise ConfigError('heal: replicas that start apart (init = "per-rank") have no majority; leave --heal out')
         module, colon, name = self.model.partition(":")
         if colon and not all(part.isidentifier() for part in (*module.split("."), name)):
-            raise ConfigError(f"model: got {_shown(self.model)}; a class of one's own is named {OWN_MODEL}")
+            raise ConfigError(f"model: got {shown(self.model)}; a class of one's own is named {OWN_MODEL}")
         fixed = {"linear": "mse", "logistic": "cross-entropy", "softmax": "cross-entropy"}.get(self.model)
         if fixed and self.loss not in ("auto", fixed):
             raise ConfigError(f"loss: {self.loss!r} does not go with model {self.model!r}; use {fixed} or auto")
@@ -260,15 +182,6 @@ class RunConfig:
 OPTIONS = options_of(RunConfig)
 """All options of a run."""
 ONLY_ON_COMMAND_LINE = tuple(name for name, one in OPTIONS.items() if one.command_line_only)
-
-
-def _shown(value: Any) -> str:
-    """Return ``value`` for a message, shortened."""
-    try:
-        text = repr(value)
-    except ValueError:  # Python refuses to write out whole numbers of more than 4300 digits
-        return "a number of thousands of digits"
-    return text if len(text) <= 80 else f"{text[:80]}..."
 
 
 def to_toml(values: dict[str, Any]) -> str:

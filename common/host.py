@@ -4,6 +4,8 @@ import os
 import socket
 from pathlib import Path
 
+CPUS, CGROUPS = Path("/sys/devices/system/cpu"), Path("/sys/fs/cgroup")
+
 
 def host() -> str:
     """Return the node's name: Slurm's, where it runs several nodes on one host, else the system's."""
@@ -46,3 +48,30 @@ def affinity() -> list[int]:
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use at once: those it may run on, as far as its quota allows.
+
+    Two hardware threads of a core are one core.
+    """
+    cores = {_text(CPUS / f"cpu{cpu}/topology/core_cpus_list") or str(cpu) for cpu in affinity()}
+    return max(1, min(len(cores), cpu_quota() or len(cores)))
+
+
+def cpu_quota(groups: Path = CGROUPS, own: Path = Path("/proc/self/cgroup")) -> int:
+    """Return how many whole cores the control groups of this process, a container's say, may use; 0: no limit."""
+    line = next((line for line in _text(own).splitlines() if line.startswith("0::/")), "0::/")
+    folder = groups / line.removeprefix("0::/")
+    limits = [_text(place / "cpu.max").split() for place in (folder, *folder.parents) if place.is_relative_to(groups)]
+    limits.append([_text(groups / f"cpu/cpu.cfs_{name}_us") for name in ("quota", "period")])  # the first version's
+    whole = [list(map(int, limit)) for limit in limits if len(limit) == 2 and all(part.isdigit() for part in limit)]
+    return min((max(1, quota // period) for quota, period in whole if period), default=0)
+
+
+def _text(path: Path) -> str:
+    """Return what is in a small file; nothing if it cannot be read."""
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return ""

@@ -92,7 +92,7 @@ def wrong(*arguments: str) -> Result:
     [
         (["--mode", "allredce"], "mode: unknown value 'allredce' (did you mean 'allreduce'?); choose one of"),
         (["--stepz", "3"], "--steps"),
-        (["--layers", "784"], "layers: got '784'; allowed are at least two whole numbers"),
+        (["--layers", "784"], "layers: got 784; allowed are at least two whole numbers"),
         (["--strong", "--weak"], "--strong and --weak: exclude each other"),
         (["--sync-only", "--sizes", "1e3,x"], "sizes: got '1e3,x'; allowed are"),
     ],

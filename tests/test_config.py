@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.config import RunConfig, from_dict, to_toml
+from common.config import RunConfig, to_toml
 from common.data import sources
 from common.errors import ConfigError
+from common.option import from_dict
 from tests.ranks import mpirun
 from workers.launch.run_options import parse
 

@@ -17,6 +17,7 @@ DOORS = {
     "workers/bench.py",
     "workers/compare.py",
     "workers/supervise.py",
+    "workers/rankwise.py",
 }
 """What users start; a door may import every room, and no room imports a door."""
 _COMMON = {"common", "common/data", "common/nn"}
@@ -64,6 +65,12 @@ LIBRARIES = {
     "workers/__init__.py": set(),
     "workers/launch/signals.py": set(),
     "workers/launch/cli.py": {"cyclopts"},
+    "workers/launch/completion.py": {"cyclopts"},
+    "workers/launch/doctor.py": {"numpy", "threadpoolctl"},
+    "workers/launch/launch_options.py": set(),
+    "workers/launch/launcher.py": set(),
+    "workers/launch/start.py": set(),
+    "workers/launch/trial_run.py": set(),
     "workers/launch/run_options.py": set(),
     "workers/training/loop.py": set(),
     "workers/watchdog": {"msgpack"},

@@ -29,7 +29,7 @@ BAD_OPTIONS = [
     (["rows"], "rows"),
 ]
 BAD_FILES = [
-    ("epoch = 3\n", "Did you mean --epochs?"),
+    ("epoch = 3\n", "Did you mean epochs?"),
     ("epochs = 'x'\n", "epochs"),
     ("epochs = \n", "{} is no TOML file"),
     ("mode = 'x'\n", "mode: unknown value 'x'"),

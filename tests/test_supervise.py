@@ -18,9 +18,10 @@ from common.errors import ConfigError
 from common.job_signals import STOP_SIGNALS
 from tests.ranks import MPIRUN, PROGRAMS, Result, environment, epochs, finish, mpirun, popen, records
 from tests.test_resume import close, same_bits
+from workers.launch import hosts
+from workers.launch.hosts import LaunchHost
 from workers.launch.signals import ECHO_S
-from workers.supervisor import hosts, options, run_monitor, supervisor
-from workers.supervisor.hosts import LaunchHost
+from workers.supervisor import options, run_monitor, supervisor
 from workers.supervisor.policy import AttemptPlan, Outcome, Policy
 
 SUPERVISE = (sys.executable, "-m", "workers.supervise")
@@ -276,6 +277,9 @@ def test_the_folder_is_the_users_or_a_new_one(tmp_path: Path, monkeypatch: Any) 
     (tmp_path / "own.toml").write_text('output = "of-file"\n')
     assert run_monitor.named_folder(["--output", "a"], {"RANKWISE_OUTPUT": "b"}) == Path("a")
     assert run_monitor.named_folder(["--epochs", "1", "--output=a"], {}) == Path("a")
+    for short in (["-o", "a"], ["-oa"], ["-o=a"]):
+        assert run_monitor.named_folder(["--epochs", "1", *short], {}) == Path("a")
+        assert run_monitor.take_option("output", [*short, "--epochs", "1"])[1] == ["--epochs", "1"]
     assert run_monitor.named_folder(["--config", "own.toml"], {"RANKWISE_OUTPUT": "b"}) == Path("b")
     assert run_monitor.named_folder([], {"RANKWISE_CONFIG": "own.toml"}) == Path("of-file")
     assert run_monitor.named_folder(["--config", "none.toml"], {}) is None

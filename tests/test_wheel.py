@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from common.version import VERSION
 from tests.ranks import environment, finish, mpirun, popen
 
 ROOT = Path(__file__).parent.parent
@@ -26,6 +27,11 @@ def test_wheel_works_outside_the_checkout(tmp_path: Path) -> None:
     assert tops == {"common", "ps", "workers", f"{wheel.name.split('-py3')[0]}.dist-info"}
     assert len(licences) == 2
     assert {f"ps/reader/report/page.{ending}" for ending in ("html", "css", "js")} <= names
+    assert wheel.name.split("-")[1] == VERSION
+    copied = {
+        path.name for folder in ("docs/examples", "slurm") for path in (ROOT / folder).iterdir() if path.is_file()
+    }
+    assert {Path(name).name for name in names if name.startswith("workers/examples/")} == copied
     target = tmp_path / "site"
     subprocess.run([*pip, "install", "--no-deps", "-q", "--target", str(target), str(wheel)], check=True, timeout=100)
     env = environment(PYTHONPATH=str(target))
@@ -34,3 +40,19 @@ def test_wheel_works_outside_the_checkout(tmp_path: Path) -> None:
     result = mpirun(2, "-m", "workers.run", "--epochs", "1", env=env, cwd=tmp_path)
     assert result.code == 0, result.err
     assert "Test: loss" in result.out
+    the_command_works(str(target / "bin" / "rankwise"), env, tmp_path, copied)
+
+
+def the_command_works(rankwise: str, env: dict[str, str], folder: Path, copied: set[str]) -> None:
+    """Where it is installed, from a folder that has other packages of our names."""
+    (folder / "common").mkdir()
+    (folder / "common" / "__init__.py").write_text("raise SystemExit('the wrong package')\n")
+    version = finish(popen([rankwise, "--version"], env=env, cwd=folder))
+    assert version.out.startswith(f"rankwise {VERSION} on Python "), version.err
+    result = finish(popen([rankwise, "examples", "mine"], env=env, cwd=folder))
+    assert result.code == 0, result.err
+    assert {path.name for path in (folder / "mine").iterdir()} == copied
+    for options in (["--data", "mine/houses.csv", "--target", "price"], ["--model", "mine.own_model:SkipNet"]):
+        result = finish(popen([rankwise, "train", "-n", "2", "--epochs", "1", *options], env=env, cwd=folder))
+        assert result.code == 0, result.err
+        assert "Test: " in result.out

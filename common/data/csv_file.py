@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from common.config import RunConfig, nearest
+from common.config import RunConfig
 from common.data.dataset import Raw
 from common.data.index_columns import Columns, index_columns, numbers_rows
 from common.errors import DataError
 from common.flat import Array
+from common.option import nearest
 
 MISSING = {"", "na", "nan", "n/a", "null", "none", "?", "-"}
 """What stands for no value, in lower case: no name of a column."""

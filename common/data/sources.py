@@ -4,13 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.config import OPTIONS, RunConfig, nearest
+from common.config import OPTIONS, RunConfig
 from common.data.csv_file import read_csv
 from common.data.dataset import Raw
 from common.data.digits import read_digits
 from common.data.npz_file import read_npz
 from common.data.reference import draw_ranks
 from common.errors import ConfigError, DataError
+from common.option import nearest
 
 
 @dataclass(frozen=True, slots=True)

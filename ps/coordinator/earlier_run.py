@@ -5,8 +5,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from common.config import OPTIONS, RunConfig, from_dict
+from common.config import OPTIONS, RunConfig
 from common.errors import RankwiseError
+from common.option import from_dict
 from common.run_files import LOG_NAME, MODEL_NAME, RUNS, checkpoints_in, log_path
 from ps.logfile.reader import LogReader
 from ps.logfile.records import Record

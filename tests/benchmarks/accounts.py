@@ -44,9 +44,8 @@ def launch(case: str, mode: str, rounds: int) -> dict[str, Any]:
     name, steps = CASES[case]
     work = WORKS[name]
     with tempfile.TemporaryDirectory() as folder:
-        layers = ",".join(map(str, work.sizes))
         task = {
-            "layers": layers, "batch": work.batch, "steps": steps, "mode": mode, "rounds": rounds, "folder": folder,
+            "layers": work.sizes, "batch": work.batch, "steps": steps, "mode": mode, "rounds": rounds, "folder": folder,
         }  # fmt: skip
         module = "tests.benchmarks.accounts_ranks"
         ended = mpirun(

@@ -19,8 +19,8 @@ import dataclasses  # noqa: E402
 import numpy as np  # noqa: E402
 from mpi4py import MPI  # noqa: E402
 
-from common.config import MANY  # noqa: E402
 from common.data.loader import Batch  # noqa: E402
+from common.option import MANY  # noqa: E402
 from common.rank_status import RankStatus  # noqa: E402
 from ps.comm.topology import Topology  # noqa: E402
 from ps.coordinator.coordinator import CoordinatorSeat  # noqa: E402
@@ -145,7 +145,7 @@ def main() -> None:
     topology = Topology(comm)
     threads = limit_threads(topology)
     bench = BenchConfig(
-        layers=task["layers"], batch=task["batch"], rows=task["batch"] * task["steps"], learning_rate=1e-4
+        layers=tuple(task["layers"]), batch=task["batch"], rows=task["batch"] * task["steps"], learning_rate=1e-4
     )
     config = dataclasses.replace(
         bench.run_config(bench.batch), mode=task["mode"], epochs=MANY, output=f"{task['folder']}/run"

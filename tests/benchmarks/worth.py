@@ -40,7 +40,7 @@ def forced(layers: tuple[int, ...]) -> Mode:
 def measure(topology: Topology, stop: StopFlag, width: int, batch: int, rounds: int) -> list[str]:
     """Return a line a choice of layers: factors over gradient, milliseconds a step, what the choice gains."""
     bench = BenchConfig(
-        layers=f"784,{width},{width},10", batch=batch, mode=",".join(CHOICES), rounds=rounds, learning_rate=1e-5
+        layers=(784, width, width, 10), batch=batch, mode=",".join(CHOICES), rounds=rounds, learning_rate=1e-5
     )
     modes = {name: forced(layers) for name, layers in CHOICES.items()}
     with mock.patch.dict(MODES, modes):

@@ -18,7 +18,8 @@ Result = dict[str, Any]
 def publish(result: Result, path: str) -> None:
     """Write the figures to a file if there is to be one, and print them. Raises OSError, and RankwiseError."""
     asked, body = result["options"], {"steps": _steps, "sync-only": _sums}.get(result["kind"], _scaling)
-    model = f"Model {asked['layers'].replace(',', '-')}, {asked['activation']}, {asked['optimizer']}, {asked['dtype']}"
+    layers = "-".join(map(str, asked["layers"]))
+    model = f"Model {layers}, {asked['activation']}, {asked['optimizer']}, {asked['dtype']}"
     rows = f"{asked['batch']} rows{' a rank' if asked['weak'] else ''} a step"
     what = f"Vectors of {asked['dtype']}" if result["kind"] == "sync-only" else f"{model}, {rows}"
     if path:

@@ -1,16 +1,29 @@
 """The options of workers.bench and of workers.compare."""
 
 import dataclasses
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.config import ACTIVATIONS, DTYPES, OPTIMIZERS, RunConfig, check_options, option, unknown_value
+from common.config import ACTIVATIONS, DTYPES, OPTIMIZERS, RunConfig  # fmt: skip
 from common.errors import ConfigError
+from common.option import (  # fmt: skip
+    DATA,
+    INTERNAL,
+    MEASURING,
+    MODEL,
+    OUTPUT,
+    SYNC,
+    TRAINING,
+    USUAL,
+    check_options,
+    option,
+    unknown_value,
+)
 from workers.launch import cli
-from workers.launch.run_options import parse_with
+from workers.launch.run_options import command, parse_with
 
+BENCH_NAME, COMPARE_NAME = "python -m workers.bench", "python -m workers.compare"
 BENCH = "Measure a model and sync modes on this cluster: mpirun -np 4 python -m workers.bench --layers 784,128,10"
 COMPARE = (
     "Compare sync modes on the configuration and the data of a run, in turn in one job: "
@@ -25,28 +38,44 @@ LARGEST_LAYER, LONGEST_VECTOR = 10**6, 10**10
 class BenchConfig:
     """All options of a benchmark; checked when made."""
 
-    layers: str = option("784,128,10", "sizes from the input to the output; one output: a regression with mse")
-    batch: int = option(128, "rows of all ranks together in a step; with --weak of each rank", low=1)
-    mode: str = option("", "sync modes with commas between them, measured in turn; default: all: {modes}")
-    steps: int = option(0, "steps of a round; 0: as many as take a quarter of a second")
-    rounds: int = option(9, "repeats, over which medians are taken", low=1, high=1000)
-    rows: int = option(
-        0, "rows of the data, cut to whole batches (--weak: of each rank); 0: 32 batches, or as many as 32 MB hold"
+    layers: tuple[int, ...] = option(
+        (784, 128, 10),
+        "sizes from the input to the output: 784,128,10 or 784 128 10; one output: a regression with mse",
+        low=1,
+        high=LARGEST_LAYER,
+        longest=1000,
+        group=MODEL,
     )
-    activation: str = option("relu", "activation of the hidden layers", choices=ACTIVATIONS)
-    optimizer: str = option("sgd", "update rule", choices=OPTIMIZERS)
-    learning_rate: float = option(0.001, "step size", high=1e30, excluded="low")
-    dtype: str = option("float32", "of parameters, gradients and data", choices=DTYPES)
-    seed: int = option(0, "of data and initial weights", high=2**32 - 1)
-    sync_only: bool = option(False, "only sum vectors, next to MPI_Allreduce")
-    sizes: str = option("", "their lengths: 1e1,1e3 or 1e1..1e7; default: 1e1,1e3,1e5,1e7")
-    strong: bool = option(False, "scaling table from 1 rank to all, the same batch in all")
-    weak: bool = option(False, "scaling table from 1 rank to all, the same batch per rank")
-    json: str = option("", "write the figures to this file, too")
-    ranks_per_node: int = option(0, "pretend that so many ranks share a node (for tests); 0: as it is")
+    batch: int = option(128, "rows of all ranks together in a step; with --weak of each rank", low=1, group=TRAINING)
+    mode: str = option(
+        "", "sync modes with commas between them, measured in turn; default: all: {modes}", listed=True, group=SYNC
+    )
+    steps: int = option(0, "steps of a round; 0: as many as take a quarter of a second", group=MEASURING)
+    rounds: int = option(9, "repeats, over which medians are taken", low=1, high=1000, group=MEASURING)
+    rows: int = option(
+        0,
+        "rows of the data, cut to whole batches (--weak: of each rank); 0: 32 batches, or as many as 32 MB hold",
+        group=DATA,
+    )
+    activation: str = option("relu", "activation of the hidden layers", choices=ACTIVATIONS, group=MODEL)
+    optimizer: str = option("sgd", "update rule", choices=OPTIMIZERS, group=TRAINING)
+    learning_rate: float = option(0.001, "step size", high=1e30, excluded="low", group=TRAINING)
+    dtype: str = option("float32", "of parameters, gradients and data", choices=DTYPES, group=MODEL)
+    seed: int = option(0, "of data and initial weights", high=2**32 - 1, group=DATA)
+    sync_only: bool = option(False, "only sum vectors, next to MPI_Allreduce", group=SYNC)
+    sizes: str = option("", "their lengths: 1e1,1e3 or 1e1..1e7; default: 1e1,1e3,1e5,1e7", listed=True, group=SYNC)
+    strong: bool = option(False, "scaling table from 1 rank to all, the same batch in all", group=MEASURING)
+    weak: bool = option(False, "scaling table from 1 rank to all, the same batch per rank", group=MEASURING)
+    json: str = option("", "write the figures to this file, too", flags=("--json", "-o"), group=OUTPUT)
+    ranks_per_node: int = option(0, "pretend that so many ranks share a node (for tests); 0: as it is", group=INTERNAL)
 
     def __post_init__(self) -> None:
         check_options(self)
+        if len(self.layers) < 2:
+            raise ConfigError(
+                f"layers: got {','.join(map(str, self.layers)) or 'none'}; allowed are at least two whole numbers, "
+                "such as 784,128,10"
+            )
         asked = [f"--{kind}" for kind in KINDS if getattr(self, kind.replace("-", "_"))]
         if len(asked) > 1:
             raise ConfigError(f"{' and '.join(asked)}: exclude each other; give one of them")
@@ -62,24 +91,13 @@ class BenchConfig:
         return next((kind for kind in KINDS if getattr(self, kind.replace("-", "_"))), "steps")
 
     @property
-    def layer_sizes(self) -> tuple[int, ...]:
-        """``layers`` as numbers. Raises ConfigError."""
-        sizes = tuple(int(n) if re.fullmatch(r"\d{1,9}", n) else 0 for n in self.layers.split(","))
-        if len(sizes) < 2 or not all(1 <= n <= LARGEST_LAYER for n in sizes):
-            raise ConfigError(
-                f"layers: got {self.layers[:80]!r}; allowed are at least two whole numbers from 1 to {LARGEST_LAYER} "
-                "with commas between them, such as 784,128,10"
-            )
-        return sizes
-
-    @property
     def vector_sizes(self) -> tuple[int, ...]:
         """``sizes`` as numbers. Raises ConfigError."""
         return _lengths(self.sizes) if self.sizes else SIZES
 
     def run_config(self, batch: int) -> RunConfig:
         """Return the configuration of a run that trains like this. Raises ConfigError."""
-        sizes = self.layer_sizes
+        sizes = self.layers
         model = "mlp" if len(sizes) > 2 else "linear" if sizes[-1] == 1 else "softmax"
         same = {name: getattr(self, name) for name in ("activation", "optimizer", "learning_rate", "dtype", "seed")}
         return RunConfig(model=model, hidden=sizes[1:-1] or (1,), batch_size=batch, **same)
@@ -89,10 +107,15 @@ class BenchConfig:
 class CompareConfig:
     """The options a comparison has besides those of a run; checked when made."""
 
-    modes: str = option("", "sync modes with commas between them; default: all")
-    trials: int = option(5, "trainings of each mode, over which medians are taken", low=1, high=1000)
-    steps: int = option(0, "timed steps of a trial; 0: an epoch, or what takes 0.25 to 2 seconds")
-    sizes: str = option("", "also sum vectors of so many numbers, and fit latency and bandwidth: 1e3,1e5,1e7")
+    modes: str = option("", "sync modes with commas between them; default: all: {names}", listed=True, group=USUAL)
+    trials: int = option(5, "trainings of each mode, over which medians are taken", low=1, high=1000, group=MEASURING)
+    steps: int = option(0, "timed steps of a trial; 0: an epoch, or what takes 0.25 to 2 seconds", group=MEASURING)
+    sizes: str = option(
+        "",
+        "also sum vectors of so many numbers, and fit latency and bandwidth: 1e3,1e5,1e7",
+        listed=True,
+        group=MEASURING,
+    )
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -104,10 +127,22 @@ class CompareConfig:
         return tuple(sorted(set(_lengths(self.sizes)))) if self.sizes else ()
 
 
+def bench_command(modes: Iterable[str], name: str = BENCH_NAME, text: str = BENCH) -> cli.Command:
+    """Return the command line of a benchmark of these modes. ``name``, ``text``: what the help says."""
+    return cli.Command(name, text, (BenchConfig,), {"modes": ", ".join(modes)})
+
+
+def compare_command(
+    known: Mapping[str, str], modes: Iterable[str], name: str = COMPARE_NAME, text: str = COMPARE
+) -> cli.Command:
+    """Return the command line of a comparison of these modes. ``known``: name and help line of what a run's may be."""
+    made = command(known, name, text, CompareConfig, hidden=("mode", "inject", "start_from"))
+    return dataclasses.replace(made, texts={**made.texts, "names": ", ".join(modes)})
+
+
 def parse_bench(arguments: list[str], modes: Sequence[str]) -> BenchConfig | int:
     """Return the options, or the exit code after printing help. Raises ConfigError."""
-    command = cli.Command("python -m workers.bench", BENCH, (BenchConfig,), {"modes": ", ".join(modes)})
-    values = cli.parse(command, arguments)
+    values = cli.parse(bench_command(modes), arguments)
     if isinstance(values, int):
         return values
     config = BenchConfig(**values)
@@ -126,8 +161,7 @@ def parse_compare(
     """
     if any(text == "--mode" or text.startswith("--mode=") for text in arguments):
         raise ConfigError("mode: is an option of runs; a comparison takes --modes, with commas between them")
-    hidden = ("mode", "inject", "start_from")
-    parsed = parse_with(arguments, known, "python -m workers.compare", COMPARE, CompareConfig, hidden=hidden)
+    parsed = parse_with(compare_command(known, modes), arguments, known)
     if isinstance(parsed, int):
         return parsed
     config, own = parsed

@@ -33,7 +33,7 @@ PARTS = ("forward", "backward", "wait", "transfer", "update")
 
 def synthetic(bench: BenchConfig, batch: int) -> Dataset:
     """Make standard-normal features, with random classes or, for one output, standard-normal targets."""
-    n_in, n_out = bench.layer_sizes[0], bench.layer_sizes[-1]
+    n_in, n_out = bench.layers[0], bench.layers[-1]
     fit = DATA_BYTES // (batch * (n_in + 1) * np.dtype(bench.dtype).itemsize)
     batches = bench.rows // bench.batch if bench.rows else max(1, min(DATA_BATCHES, fit))
     n = batch * batches  # whole ones, so that all steps are alike
@@ -73,7 +73,7 @@ def measure(topology: Topology, bench: BenchConfig, stop: StopFlag) -> dict[str,
         "modes": {mode: {**figures, **timed["modes"][mode]} for mode, figures in alone.items()},
         # of a step's matrix products; the first layer's input needs no gradient
         "flops": sum(
-            2 * bench.batch * a * b * (3 if i else 2) for i, (a, b) in enumerate(itertools.pairwise(bench.layer_sizes))
+            2 * bench.batch * a * b * (3 if i else 2) for i, (a, b) in enumerate(itertools.pairwise(bench.layers))
         ),
     }
 

@@ -2,16 +2,23 @@
 
 import dataclasses
 import os
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from common.config import Option, is_text, options_of, unknown_value
+from common import synonyms
 from common.errors import ConfigError
+from common.option import GROUPS, INTERNAL, RANKS, Option, is_text, options_of
 from common.standard_streams import as_result
+from common.version import version_line
 
 PREFIX = "RANKWISE_"
+PATHS = {"config", "data", "hostfile", "json", "mpirun", "output", "resume", "start_from"}
+"""Options that name a file or a folder, which shells complete."""
+ELSEWHERE = (
+    "All options but {but} may also stand in a TOML file (--config FILE: batch_size = 128) or in the environment "
+    "(RANKWISE_BATCH_SIZE=128). Flags win over the environment, the environment over the file."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +27,8 @@ class Command:
 
     ``configs``: the dataclasses whose options it takes. ``texts``: what is filled into their help, by name.
     ``hidden``: options that the help leaves out. ``hint``: added to messages about a wrong command line.
-    ``trains``: whether its options are those of a run: then RANKWISE_* variables set them too, flags that are true or
-    false have a ``--no-``, and there is ``--version``.
+    ``trains``: whether its options are those of a run: then RANKWISE_* variables set them too, and flags that are true
+    or false have a ``--no-``.
     """
 
     name: str
@@ -36,6 +43,21 @@ class Command:
     def options(self) -> dict[str, Option]:
         """All options, by name."""
         return {name: option for config in self.configs for name, option in options_of(config).items()}
+
+    @property
+    def shown(self) -> dict[str, Option]:
+        """Those that the help shows."""
+        return {
+            name: option
+            for name, option in self.options.items()
+            if name not in self.hidden and option.group != INTERNAL
+        }
+
+    @property
+    def flags(self) -> set[str]:
+        """All flags, as they are written."""
+        flags = {flag for option in self.options.values() for flag in option.flags or (option.flag,)}
+        return flags | {f"--no-{flag[2:]}" for flag in flags}
 
 
 def environment() -> list[str]:
@@ -55,11 +77,11 @@ def parse(command: Command, arguments: list[str], defaults: Mapping[str, Any] | 
             raise ConfigError(f"command line{' or environment' * command.trains}: got {text!r}; allowed is UTF-8")
     try:
         with as_result():
-            result = _app(command, defaults or {})(arguments, exit_on_error=False, print_error=False)
+            result = app(command, defaults or {})(spelled(command, arguments), exit_on_error=False, print_error=False)
     except SystemExit:  # rich's way to say that nobody reads the help any more
         return 0
     except cyclopts.CycloptsError as error:
-        raise ConfigError(" ".join(f"{error} {command.hint}".split())) from error
+        raise ConfigError(f"{message(error, command.shown)} {command.hint}".strip()) from error
     if result is None:
         return 0
     if command.trains:
@@ -67,49 +89,123 @@ def parse(command: Command, arguments: list[str], defaults: Mapping[str, Any] | 
     return dataclasses.asdict(result)
 
 
-def _app(command: Command, defaults: Mapping[str, Any]) -> Any:
-    """Return the cyclopts app that reads a command line into an object with all options."""
-    from cyclopts import App, Parameter
+def spelled(command: Command, arguments: list[str]) -> list[str]:
+    """Return the arguments with flags as they are known: ``--batch_size`` is ``--batch-size``."""
+    known, words = command.flags, []
+    for word in arguments:
+        name, equals, value = word.partition("=")
+        other = name.replace("_", "-")
+        words.append(other + equals + value if other in known else word)
+    return words
+
+
+def message(error: Any, options: Mapping[str, Option]) -> str:
+    """Return what an error of cyclopts says, with the one of these options that was meant."""
+    from cyclopts import UnknownOptionError, UnusedCliTokensError
+
+    if isinstance(error, UnknownOptionError):
+        got = error.token.keyword or error.token.value
+        flags = [flag for option in options.values() for flag in (option.flag, *option.flags) if flag.startswith("--")]
+        known = {synonyms.plain(flag): flag for flag in flags}
+        hint = synonyms.advice(got, known, known.__getitem__) or "--help lists all options."
+        return f"Unknown option: {got[:80]}. {hint}"
+    if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
+        got = error.unused_tokens[0]
+        looks = "data" in options and ("." in got or "/" in got)
+        return f"Unexpected word {got[:80]!r}: every value follows its option" + f", as in --data {got}" * looks
+    return " ".join(str(error).split())
+
+
+def app(command: Command, defaults: Mapping[str, Any], choices: Mapping[str, Iterable[str]] | None = None) -> Any:
+    """Return the cyclopts app that reads a command line into an object with all options.
+
+    ``choices``: given if it is to make completions for shells, which know choices and files by their types: what an
+    option may be, where the option itself does not say so.
+    """
+    from cyclopts import App, Group, Parameter
 
     described = []
     for name, option in command.options.items():
-        choices = f": {', '.join(option.choices)}" if option.choices else ""
+        default = defaults.get(name, option.default)
         parameter = Parameter(
             name=option.flags or None,
-            help=option.help.format_map(command.texts) + choices,
-            converter=_converter(option),
-            show=name not in command.hidden,
-            show_env_var=not option.command_line_only,
-            negative=None if command.trains else (),
-        )
-        default = field(default=defaults.get(name, option.default))
-        described.append((name, Annotated[option.type, parameter], default))
+            help=_help(option, command.texts),
+            converter=_converter(option) if choices is None else None,
+            show=name in command.shown,
+            show_default=_default_text(option, default),
+            show_env_var=False,
+            negative=None if command.trains and option.group != RANKS else (),
+            group=Group(option.group.capitalize(), sort_key=GROUPS.index(option.group)) if option.group in GROUPS
+            else Group("Options", sort_key=len(GROUPS)),
+        )  # fmt: skip
+        kind: Any = tuple[str, ...] if option.listed else option.type
+        if choices is not None:
+            kind = _completed_type(option, choices)
+        described.append((name, Annotated[kind, parameter], field(default=default)))
     options: Any = dataclasses.make_dataclass("Options", described, frozen=True, kw_only=True)
     options.__module__ = __name__  # make_dataclass says "types", which cyclopts takes for a plain value's class
 
     def given(*, chosen: Annotated[options, Parameter(name="*")] = options()) -> Any:  # noqa: B008
         return chosen
 
-    environment = None
+    environment, elsewhere = None, None
     if command.trains:
         from cyclopts.config import Env
 
         environment = Env(PREFIX, command=False)
-    app = App(
+        elsewhere = ELSEWHERE.format(but=_only_here(command.shown))
+    made = App(
         name=command.name,
         help=command.help,
-        version=_version,
-        version_flags=["--version"] if command.trains else [],
+        help_format="plaintext",  # others take <...> for markup, and leave it out
+        help_epilogue=elsewhere,
+        group_commands=Group("This help", sort_key=len(GROUPS) + 1),
+        version=version_line,
         config=environment,
         result_action="return_value",
         default_parameter=Parameter(consume_multiple=True),
     )
-    app.default(given)
-    return app
+    made.default(given)
+    return made
+
+
+def _only_here(options: Mapping[str, Option]) -> str:
+    """Return what no file and no variable may set."""
+    only = [option for option in options.values() if option.command_line_only]
+    but = ["those under Ranks"] * any(option.group == RANKS for option in only)
+    but += [option.flag for option in only if option.group != RANKS]
+    return " and ".join(filter(None, [", ".join(but[:-1]), but[-1]]))
+
+
+def _help(option: Option, texts: Mapping[str, str]) -> str:
+    """Return an option's help, with its choices unless they stand in it."""
+    text = option.help.format_map(texts)
+    if all(choice in text for choice in option.choices):
+        return text
+    return f"{text} ({', '.join(option.choices)})"
+
+
+def _default_text(option: Option, value: Any) -> Any:
+    """Return how the help shows a default; what is empty or off needs no words, nor what no one may give."""
+    if isinstance(value, bool):
+        return (lambda _: "on") if value else False
+    if isinstance(value, tuple):
+        return lambda _: ",".join(map(str, value))
+    return value != "" and not (option.type is int and value < option.low)
+
+
+def _completed_type(option: Option, choices: Mapping[str, Iterable[str]]) -> Any:
+    """Return the type by which shells complete an option's value."""
+    from pathlib import Path
+
+    if allowed := tuple(choices.get(option.name, option.choices)):
+        one = Literal[allowed]  # type: ignore[valid-type]
+        return tuple[one, ...] if option.listed else one
+    return Path if option.name in PATHS else option.type
 
 
 def _converter(option: Option) -> Callable[[Any, Any], Any] | None:
-    """Return what reads an option of whole numbers; cyclopts' own way rounds 3.7 to 4."""
+    """Return what reads whole numbers, which cyclopts rounds, and lists, whose items commas may part, too."""
 
     def whole(text: str) -> int:
         try:
@@ -117,10 +213,15 @@ def _converter(option: Option) -> Callable[[Any, Any], Any] | None:
         except ValueError:
             raise ConfigError(f'{option.name}: got "{text[:80]}"; allowed is a whole number') from None
 
-    def convert(kind: Any, tokens: Any) -> Any:
-        return whole(tokens[0].value) if kind is int else tuple(whole(token.value) for token in tokens)
+    def convert(kind: Any, tokens: Any) -> Any:  # noqa: ARG001
+        words = [token.value for token in tokens]
+        if option.listed:
+            return ",".join([*(word.removesuffix(",") for word in words[:-1]), words[-1]])
+        if option.type is int:
+            return whole(words[0])
+        return tuple(whole(part) for word in words for part in word.removesuffix(",").split(","))
 
-    return convert if option.type in (int, tuple[int, ...]) else None
+    return convert if option.listed or option.type in (int, tuple[int, ...]) else None
 
 
 def _check_environment(options: Mapping[str, Option]) -> None:
@@ -128,7 +229,9 @@ def _check_environment(options: Mapping[str, Option]) -> None:
     known = {PREFIX + name.upper(): option for name, option in options.items()}
     for name in filter(lambda name: name.startswith(PREFIX), os.environ):
         if name not in known:
-            raise ConfigError(unknown_value("environment", name, sorted(known)))
+            near = synonyms.meant(name.removeprefix(PREFIX), options)
+            hint = f" (did you mean {PREFIX + near[0].upper()!r}?)" if near else ""
+            raise ConfigError(f"environment: unknown variable {name!r}{hint}; choose one of {', '.join(sorted(known))}")
         refuse_elsewhere(known[name], f"as {name} in the environment")
 
 
@@ -136,9 +239,3 @@ def refuse_elsewhere(option: Option, place: str) -> None:
     """Raise ConfigError for an option that stands in a file or the environment, but may not."""
     if option.command_line_only:
         raise ConfigError(f"{option.name}: got it {place}; allowed is the command line only, give {option.flag}")
-
-
-def _version() -> str:
-    from importlib.metadata import version
-
-    return f"rankwise {version('rankwise')} on Python {sys.version.split()[0]}"

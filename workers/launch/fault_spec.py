@@ -5,8 +5,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from common.config import MANY, unknown_value
 from common.errors import ConfigError
+from common.option import MANY, unknown_value
 
 SLOW, SKEW, NAN, DIVERGE, HANG, DIE = "slow", "skew", "nan", "diverge", "hang", "die"
 PARAMETERS: dict[str, tuple[str, ...]] = {

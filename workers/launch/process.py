@@ -34,7 +34,7 @@ class Context:
 
         import msgpack
 
-        from common.config import from_dict
+        from common.option import from_dict
         from ps.comm.agreement import at_root, same_everywhere
         from workers.launch import cli
 

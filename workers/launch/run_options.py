@@ -1,18 +1,20 @@
 """The options of a run on rank 0: defaults < the run that is resumed < TOML file < RANKWISE_* environment < flags."""
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.config import OPTIONS, RunConfig, option, unknown_value
+from common import synonyms
+from common.config import OPTIONS, RunConfig
 from common.data import sources
 from common.errors import ConfigError
+from common.option import OUTPUT, option, unknown_value
 from common.run_files import RUNS
 from ps.coordinator import earlier_run
 from workers.launch import cli, fault_spec
 
+NAME = "python -m workers.run"
 HELP = "Train a model on all ranks of an MPI job: mpirun -np 4 python -m workers.run --mode allreduce"
 
 
@@ -20,27 +22,33 @@ HELP = "Train a model on all ranks of an MPI job: mpirun -np 4 python -m workers
 class ConfigFile:
     """The option that names a file of more options."""
 
-    config: str = option("", "a TOML file of these options")
+    config: str = option("", "a TOML file of these options", group=OUTPUT)
+
+
+def command(
+    modes: Mapping[str, str], name: str = NAME, text: str = HELP, *more: type, hidden: tuple[str, ...] = ()
+) -> cli.Command:
+    """Return the command line of a run. ``modes``: name and help line of every sync mode.
+
+    ``name``, ``text``, ``hidden``: what the help says and leaves out. ``more``: dataclasses of options besides a run's.
+    """
+    texts = {
+        "modes": ", ".join(f"{mode} ({line})" for mode, line in modes.items()),
+        "sources": sources.allowed(),
+    }
+    return cli.Command(name, text, (ConfigFile, RunConfig, *more), texts, hidden, trains=True)
 
 
 def parse(arguments: list[str], modes: Mapping[str, str]) -> RunConfig | int:
-    """Return the configuration, or the exit code after printing help or version.
-
-    ``modes``: name and help line of every sync mode. Raises ConfigError.
-    """
-    parsed = parse_with(arguments, modes, "python -m workers.run", HELP)
+    """Return the configuration, or the exit code after printing help or version. Raises ConfigError."""
+    parsed = parse_with(command(modes), arguments, modes)
     return parsed if isinstance(parsed, int) else parsed[0]
 
 
 def parse_with(
-    arguments: list[str], modes: Mapping[str, str], name: str, text: str, *more: type, hidden: tuple[str, ...] = ()
+    command: cli.Command, arguments: list[str], modes: Mapping[str, str]
 ) -> tuple[RunConfig, dict[str, Any]] | int:
-    """Do the same for a command with options besides a run's, in ``more`` dataclasses; return those by name, too.
-
-    ``name``, ``text``, ``hidden``: what the help says and leaves out.
-    """
-    texts = {"modes": ", ".join(f"{mode} ({line})" for mode, line in modes.items()), "sources": sources.allowed()}
-    command = cli.Command(name, text, (ConfigFile, RunConfig, *more), texts, hidden, trains=True)
+    """Do the same for a command that may have options besides a run's; return those by name, too."""
     values = cli.parse(command, arguments)
     if isinstance(values, int):
         return values
@@ -96,15 +104,18 @@ def read_file(path: Path) -> dict[str, Any]:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:  # ValueError also for numbers of thousands of digits
         raise ConfigError(f"config: {path} is no TOML file ({error})") from error
-    for name, value in values.items():
+    read: dict[str, Any] = {}
+    for given, value in values.items():
+        name = given.replace("-", "_")
         if name not in OPTIONS:
-            near = difflib.get_close_matches(name, OPTIONS, n=1)
-            hint = f"Did you mean --{near[0]}?" if near else f"The options are {', '.join(OPTIONS)}."
-            raise ConfigError(f"config: unknown option {name!r} in {path}. {hint}")
+            hint = synonyms.advice(name, OPTIONS, str) or f"The options are {', '.join(OPTIONS)}."
+            raise ConfigError(f"config: unknown option {given!r} in {path}. {hint}")
+        if name in read:
+            raise ConfigError(f"config: {path} has {name} twice, with _ and with -; leave one of them out")
         cli.refuse_elsewhere(OPTIONS[name], f"in {path}")
-        values[name] = tuple(value) if isinstance(value, list) else value
-        OPTIONS[name].check(values[name])
-    return values
+        read[name] = tuple(value) if isinstance(value, list) else value
+        OPTIONS[name].check(read[name])
+    return read
 
 
 WHY_SAME = {

@@ -4,11 +4,11 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.config import check_options, is_text, option
 from common.errors import ConfigError
+from common.option import FAULTS, RANKS, check_options, is_text, option
 from workers.launch import cli
+from workers.launch.hosts import LaunchHost, read_hosts
 from workers.launch.mpi import own_mpirun
-from workers.supervisor.hosts import LaunchHost, read_hosts
 
 HELP = (
     "Train, and when the job dies start it again from its last checkpoint with the ranks that are left: "
@@ -20,15 +20,22 @@ HELP = (
 class SuperviseConfig:
     """All options of the supervisor; checked when made. ``arguments``: those of workers.run, which stand after --."""
 
-    ranks: int = option(0, "ranks to start with; 0: one for each slot of the hosts", flags=("--ranks", "-np", "-n"))
-    restarts: int = option(5, "give up when the job has died once more than this")
-    backoff: float = option(1.0, "seconds before the first restart; doubles each time, up to 60", high=60)
-    hosts: str = option(
-        "", "where to start ranks: a,b,c or a:4,b:4 with the slots of each; default: the launcher's choice"
+    ranks: int = option(
+        0, "ranks to start with; 0: one for each slot of the hosts", flags=("--ranks", "-np", "-n"), group=RANKS
     )
-    hostfile: str = option("", "the same in a file, a host a line: a, a:4 or a slots=4")
-    mpirun: str = option("", "the launcher; default: that of this Python environment, or else the one on the PATH")
-    fewest: int = option(1, "ranks that must be left", low=1)
+    fewest: int = option(1, "ranks that must be left", low=1, group=RANKS)
+    hosts: str = option(
+        "",
+        "where to start ranks: a,b,c or a:4,b:4 with the slots of each; default: the launcher's choice",
+        listed=True,
+        group=RANKS,
+    )
+    hostfile: str = option("", "the same in a file, a host a line: a, a:4 or a slots=4", group=RANKS)
+    mpirun: str = option(
+        "", "the launcher; default: that of this Python environment, or else the one on the PATH", group=RANKS
+    )
+    restarts: int = option(5, "give up when the job has died once more than this", group=FAULTS)
+    backoff: float = option(1.0, "seconds before the first restart; doubles each time, up to 60", high=60, group=FAULTS)
     arguments: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -58,10 +65,13 @@ class SuperviseConfig:
         return found
 
 
+def command(name: str = "python -m workers.supervise", text: str = HELP) -> cli.Command:
+    """Return the supervisor's command line. ``name``, ``text``: what the help says."""
+    return cli.Command(name, text, (SuperviseConfig,), hint="(options of workers.run belong after --)")
+
+
 def parse(arguments: list[str]) -> SuperviseConfig | int:
     """Return the options, or the exit code after printing help. Raises ConfigError."""
     split = arguments.index("--") if "--" in arguments else len(arguments)
-    hint = "(options of workers.run belong after --)"
-    command = cli.Command("python -m workers.supervise", HELP, (SuperviseConfig,), hint=hint)
-    values = cli.parse(command, arguments[:split])
+    values = cli.parse(command(), arguments[:split])
     return values if isinstance(values, int) else SuperviseConfig(**values, arguments=tuple(arguments[split + 1 :]))

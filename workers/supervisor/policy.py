@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from common.errors import EXIT_STOPPED
-from workers.supervisor.hosts import LaunchHost
+from workers.launch.hosts import LaunchHost
 
 HOST_DEATHS = 2
 """A host on which ranks died in so many attempts is left out."""

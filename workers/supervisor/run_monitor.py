@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from common.config import OPTIONS
 from common.errors import ConfigError, LogError
 from common.run_files import CONFIG_NAME, FAILURE_NAME, LOG_NAME, checkpoints_in
 from ps.coordinator import run_folder
@@ -60,14 +61,18 @@ def named_folder(arguments: Sequence[str], environment: Mapping[str, str] = os.e
 
 def take_option(name: str, arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the values that are given for an option, and the other arguments."""
+    flags = OPTIONS[name].flags if name in OPTIONS else ()
+    short = next((flag for flag in flags if not flag.startswith("--")), "")
     values, others, left = [], [], list(arguments)
     while left:
         argument = left.pop(0)
-        if argument == f"--{name}":
+        if argument in (f"--{name}", short):
             values += left[:1]
             del left[:1]
         elif argument.startswith(f"--{name}="):
             values.append(argument.partition("=")[2])
+        elif short and argument.startswith(short):  # -oFOLDER or -o=FOLDER
+            values.append(argument.removeprefix(short).removeprefix("="))
         else:
             others.append(argument)
     return values, others

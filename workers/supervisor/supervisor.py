@@ -10,8 +10,8 @@ from types import FrameType
 import workers
 from common.errors import EXIT_ERROR, EXIT_OK, EXIT_STOPPED, EXIT_USAGE, ConfigError
 from common.standard_streams import complain, drop
+from workers.launch.hosts import HostProbe, launcher_options
 from workers.launch.signals import OUR_STOP_SIGNALS, StopRequests
-from workers.supervisor.hosts import HostProbe, launcher_options
 from workers.supervisor.options import SuperviseConfig
 from workers.supervisor.policy import AttemptPlan, Outcome, Policy
 from workers.supervisor.processes import Attempt, adopt_orphans
@@ -85,7 +85,8 @@ class Supervisor:
         self.run_monitor.clear()
         command = [
             self.mpirun, *launcher_options(self.mpirun, self.plan.hosts), "-np", str(self.plan.ranks),
-            sys.executable, "-m", "workers.run", *take_option("output", self.options.arguments)[1],
+            sys.executable, *["-P"] * sys.flags.safe_path, "-m", "workers.run",
+            *take_option("output", self.options.arguments)[1],
             "--resume", "auto", "--output", str(self.run_monitor.path),
         ]  # fmt: skip
         # without the thread limit that importing ``workers`` set here: the job sets its own

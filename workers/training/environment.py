@@ -12,6 +12,7 @@ from common.data.dataset import Dataset
 from common.flat import Flat, fingerprint
 from common.host import affinity, boot_id, host, process_start
 from common.nn.mlp import Mlp
+from common.version import VERSION
 from ps.comm.collectives import allgather
 from ps.comm.topology import Topology
 from ps.metrics.sync_timer import SyncTimer
@@ -48,7 +49,8 @@ def header_facts(topology: Topology, task: Task, flat: Flat, threads: tuple[int,
         },
         "versions": {
             "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in ("rankwise", "mpi4py", "numpy", "msgpack")},
+            "rankwise": VERSION,
+            **{name: importlib.metadata.version(name) for name in ("mpi4py", "numpy", "msgpack")},
         },
         "system": platform.platform(),
         "data": facts_of_data(data),

@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from common.config import RunConfig, is_own_model
+from common.config import RunConfig
 from common.data.dataset import Dataset
 from common.flat import Flat
 from common.nn.mlp import Mlp
 from common.nn.models import Model
+from common.option import is_own_model
 from ps.comm.agreement import at_root
 from ps.coordinator.coordinator import Coordinator
 from ps.text.terminal import say

@@ -3,9 +3,10 @@
 from dataclasses import replace
 from typing import Any
 
-from common.config import RunConfig, from_dict
+from common.config import RunConfig
 from common.data.sampler import Joint, RowSampler
 from common.nn.schedules import learning_rate
+from common.option import from_dict
 from workers.checkpoint.resume import Origin
 
 OF_RATES = ("schedule", "warmup_epochs", "step_epochs", "step_factor")

@@ -8,7 +8,7 @@ import msgpack
 import numpy as np
 from mpi4py import MPI
 
-from common.config import RunConfig, is_own_model
+from common.config import RunConfig
 from common.data import sources
 from common.data.dataset import Dataset, check
 from common.data.sampler import Joint
@@ -19,6 +19,7 @@ from common.nn.functional import MeanSquaredError
 from common.nn.mlp import Mlp
 from common.nn.models import Model
 from common.nn.score import Score, loss_weights, score_of
+from common.option import is_own_model
 from common.rank_status import WAITING, RankStatus
 from ps.comm.agreement import at_root, same_everywhere, together
 

@@ -9,20 +9,18 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
 
+from common import synonyms
 from common.errors import EXIT_ERROR, EXIT_USAGE, RankwiseError
 from common.standard_streams import as_result, complain, flush, open_closed
+from common.version import version_line
 
 LATEST = Path("runs/latest")
 Run = Annotated[Path, Parameter(help="a run folder, its name under runs/, or its coordinator.msgpack")]
+OtherRun = Annotated[Path, Parameter(help="another run, beside the first")]
 Output = Annotated[Path, Parameter(alias="-o", help="the file to write")]
 
-app = App(
-    name="python -m ps.log",
-    help="Read the central log of a run, finished or running.",
-    result_action="return_value",
-)
 COMMANDS = {
     "show": "Print header, epochs, what every rank did, and the end.",
     "watch": "Follow a running job until it ends or dies: a live picture in a terminal, else a line for each record.",
@@ -35,29 +33,46 @@ COMMANDS = {
     "whatif": "Say what an epoch would take without its straggler, with rows dealt by speed, or with another mode.",
     "compare": "Put runs side by side: loss, time to the same loss, sync, parameters.",
 }
-for _name, _help in COMMANDS.items():
-    app.command(f"ps.reader.commands.{_name}:{_name}", name=_name.removesuffix("_runs"), help=_help)
+NAME = "python -m ps.log"
 
 
-def main() -> None:
-    """Run a command; bad usage, a damaged log and a full disk end with one message each."""
+def make(name: str = NAME) -> App:
+    """Return the command line, under the name by which it was called."""
+    app = App(
+        name=name,
+        help="Read the central log of a run, finished or running.",
+        help_format="plaintext",  # others take <...> for markup, and leave it out
+        version=version_line,
+        result_action="return_value",
+        default_parameter=Parameter(negative=()),
+    )
+    for command, text in COMMANDS.items():
+        app.command(f"ps.reader.commands.{command}:{command}", name=command.removesuffix("_runs"), help=text)
+    return app
+
+
+def main(arguments: list[str] | None = None, name: str = NAME) -> None:
+    """Run a command; bad usage, a damaged log and a full disk end with one message each.
+
+    ``arguments``: those of this process, if not given. ``name``: what the help calls this command.
+    """
     open_closed()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # the terminal may lack characters of a folder's name
-    code = _run()
+    code = _run(make(name), sys.argv[1:] if arguments is None else arguments)
     flush()
     sys.exit(code)
 
 
-def _run() -> int:
+def _run(app: App, arguments: list[str]) -> int:
     code = 0
     try:
         with as_result():
-            code = app(exit_on_error=False, print_error=False) or 0
+            code = app(arguments, exit_on_error=False, print_error=False) or 0
     except SystemExit:  # rich's way to say that nobody reads the help any more
         return 0
     except CycloptsError as error:
-        return _complain(" ".join(str(error).split()), EXIT_USAGE)
+        return _complain(_told(error), EXIT_USAGE)
     except RankwiseError as error:
         return _complain(str(error), error.exit_code)
     except OSError as error:
@@ -65,6 +80,23 @@ def _run() -> int:
     except RecursionError:
         return _complain("a record of this log is nested too deeply", EXIT_ERROR)
     return code
+
+
+def _told(error: CycloptsError) -> str:
+    """Return what is wrong with a command line, with the option that was meant."""
+    if isinstance(error, UnknownOptionError):
+        got = error.token.keyword or error.token.value
+        return f"Unknown option: {got[:80]}. {_meant(got, error)}"
+    return " ".join(str(error).split())
+
+
+def _meant(got: str, error: UnknownOptionError) -> str:
+    """Return what to write instead of an option that there is not."""
+    flags = [flag for argument in error.argument_collection for flag in argument.names if flag.startswith("--")]
+    known = {synonyms.plain(flag): flag for flag in flags}
+    if synonyms.plain(got) in ("run", "runs", "log", "folder") and "output" not in known:
+        return "A run is named without an option, as in show runs/latest."
+    return synonyms.advice(got, known, known.__getitem__) or "--help lists all options."
 
 
 def _complain(message: str, code: int) -> int:

@@ -2,7 +2,6 @@
 
 import statistics
 import zipfile
-from pathlib import Path
 
 import numpy as np
 
@@ -10,13 +9,14 @@ from common.flat import Array
 from common.run_files import log_path
 from ps.logfile.reader import reason
 from ps.reader import console
+from ps.reader.commands.cli import OtherRun, Run
 from ps.reader.run_summary import MEDIANS, Summary
 from ps.reader.run_view import RunView
 from ps.text.formatting import metric, mode_name, number, percent
 from ps.text.terminal import warn
 
 
-def compare(first: Path, second: Path, /, *more: Path) -> int:
+def compare(first: Run, second: OtherRun, /, *more: OtherRun) -> int:
     """Print the runs as columns; return the exit code. Raises LogError."""
     views = [RunView(log_path(run)) for run in (first, second, *more)]
     summaries = [Summary() for _ in views]

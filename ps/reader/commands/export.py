@@ -19,18 +19,19 @@ from ps.reader.export.tensorboard import write_events
 from ps.reader.output import save, warn_of_torn
 
 FORMATS: dict[str, Callable[[Any], Iterator[str]]] = {"csv": csv_lines, "jsonl": json_lines, "markdown": markdown_lines}
-TENSORBOARD = "event files in this folder, which `tensorboard --logdir` shows (extra tensorboard)"
+OUTPUT = "the file to write; standard output if not given"
+TENSORBOARD = "event files in this folder, which tensorboard --logdir shows (extra tensorboard)"
 
 
 def export(
     run: Run = LATEST,
     /,
     *,
-    csv: Annotated[bool, Parameter(help="one line per epoch and rank")] = False,
-    jsonl: Annotated[bool, Parameter(help="one JSON object per record")] = False,
-    markdown: Annotated[bool, Parameter(help="tables for a report")] = False,
+    csv: Annotated[bool, Parameter(show_default=False, help="one line per epoch and rank")] = False,
+    jsonl: Annotated[bool, Parameter(show_default=False, help="one JSON object per record")] = False,
+    markdown: Annotated[bool, Parameter(show_default=False, help="tables for a report")] = False,
     tensorboard: Annotated[Path | None, Parameter(help=TENSORBOARD)] = None,
-    output: Annotated[Path | None, Parameter(help="the file to write; standard output if not given")] = None,
+    output: Annotated[Path | None, Parameter(alias="-o", help=OUTPUT)] = None,
 ) -> int:
     """Write the log in the one format chosen; return the exit code.
 

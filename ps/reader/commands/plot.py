@@ -19,12 +19,14 @@ from ps.reader.downsample import Downsampler
 from ps.reader.output import make_folder, save, warn_of_torn
 from ps.reader.run_view import RunView, mean
 
+OUTPUT = "the folder to write to; the run folder if not given"
+
 
 def plot(
     run: Run = LATEST,
     /,
     *,
-    output: Annotated[Path | None, Parameter(help="the folder to write to; the run folder if not given")] = None,
+    output: Annotated[Path | None, Parameter(alias="-o", help=OUTPUT)] = None,
 ) -> int:
     """Write the pictures; return the exit code.
 

@@ -7,13 +7,13 @@ import numpy as np
 
 from common.errors import ConfigError
 from common.run_files import log_path
-from ps.reader.commands.cli import LATEST, Output, Run
+from ps.reader.commands.cli import LATEST, OtherRun, Output, Run
 from ps.reader.output import refuse_log, save
 from ps.reader.report.data import RunData
 from ps.reader.report.page import render, template_and_plotly
 
 
-def report(run: Run = LATEST, /, *more: Run, output: Output = Path("report.html")) -> int:
+def report(run: Run = LATEST, /, *more: OtherRun, output: Output = Path("report.html")) -> int:
     """Write the page; return the exit code.
 
     Raises ConfigError if ``output`` cannot be written, LogError for a broken log, RankwiseError without one or without

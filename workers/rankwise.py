@@ -1,0 +1,260 @@
+"""Entry of the command ``rankwise``: starts ranks by the right launcher, and opens all other doors by their names."""
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from common.config import MODELS
+from common.errors import EXIT_OK, ConfigError, LaunchError, RankwiseError
+from common.option import nearest, option
+from common.version import version_line
+from workers.launch import cli, completion, doctor, examples, launch_options, launcher, start
+
+NAME = "rankwise"
+HELP = "Data-parallel training on CPU clusters with MPI. A first command: rankwise train -n 2"
+FOOT = (
+    "Options of a command: rankwise train --help. Under a launcher of your own, on a cluster say, the same is: "
+    "mpirun -np 4 python -m workers.run"
+)
+COMMANDS = {
+    "train": "Train a model: rankwise train -n 4 --data own.csv --target price",
+    "log": "Read the log of a run: rankwise log show, or watch, list, report, plot, ...",
+    "compare": "Compare sync modes on your configuration and data, in turn in one job.",
+    "bench": "Measure a model and sync modes on this machine or cluster.",
+    "supervise": "Train, and start the job again from its last checkpoint when it dies.",
+    "doctor": "Look at Python, MPI, cores and memory, and say what to do.",
+    "examples": "Copy the example files to a folder: rankwise examples DIR",
+    "completion": 'Make bash, zsh or fish complete this command: eval "$(rankwise completion bash)"',
+}
+MODULES = {"train": "workers.run", "compare": "workers.compare", "bench": "workers.bench"}
+"""What ranks run."""
+OTHER_NAMES = {"run": "train", "fit": "train", "benchmark": "bench", "logs": "log", "check": "doctor"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyConfig:
+    """What ``rankwise examples`` takes besides the folder."""
+
+    overwrite: bool = option(False, "replace files that are there and differ")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoConfig:
+    """What a command without options takes."""
+
+
+def main() -> int:
+    """Run a command; return its exit code, unless another program takes the place of this one."""
+    try:
+        return _run(sys.argv[1:])
+    except RankwiseError as error:
+        sys.stderr.write(f"rankwise: {error}\n")
+        return error.exit_code
+
+
+def _run(arguments: list[str]) -> int:
+    name, rest = (arguments or ["--help"])[0], arguments[1:]
+    if name == "help" and rest:
+        return _run([rest[0], "--help"])
+    if name in ("--help", "-h", "help"):
+        _help()
+    elif name == "--version":
+        _say(_version())
+    elif name in MODULES:
+        return _start(name, rest)
+    else:
+        acts: dict[str, Callable[[list[str]], int]] = {
+            "log": _log, "supervise": _supervise, "doctor": _doctor, "examples": _examples, "completion": _completion,
+        }  # fmt: skip
+        if name not in acts:
+            raise ConfigError(_unknown(name))
+        return acts[name](rest)
+    return EXIT_OK
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _help() -> None:
+    from cyclopts import App
+
+    app = App(name=NAME, help=HELP, help_format="plaintext", help_epilogue=FOOT, version=version_line)
+    for place, (name, text) in enumerate(COMMANDS.items()):
+        app.command(App(name=name, help=text, sort_key=place))
+    app.help_print([])
+
+
+def _version() -> str:
+    try:
+        return f"{version_line()}, {launcher.loaded_library()}"
+    except LaunchError:
+        return f"{version_line()}, no MPI library"
+
+
+def _unknown(name: str) -> str:
+    """Return what to say about a command that there is not."""
+    from ps.reader.commands.cli import COMMANDS as OF_LOG
+
+    of_log = [command.removesuffix("_runs") for command in OF_LOG]
+    if name.startswith("-"):
+        return f"got {name[:80]}; a command comes first, as in rankwise train {name[:80]}"
+    if name in OTHER_NAMES:
+        hint = f" (did you mean {OTHER_NAMES[name]!r}?)"
+    else:
+        hint = f" (did you mean 'log {name}'?)" if name in of_log else nearest(name, COMMANDS)
+    return f"unknown command {name[:80]!r}{hint}; choose one of {', '.join(COMMANDS)}"
+
+
+def _modes() -> Mapping[str, str]:
+    """Return name and help line of what ``--mode`` takes, also without an MPI library."""
+    from ps.sync import mode_names
+
+    try:
+        launcher.loaded_library()  # first, so that the modes, which import MPI, do not start it
+    except LaunchError:
+        return mode_names.read()
+    from ps.sync.modes import help_lines
+
+    return help_lines()
+
+
+def _commands(modes: Mapping[str, str]) -> dict[str, cli.Command]:
+    """Return the commands that have options, by name."""
+    from ps.sync.mode_names import AUTO
+    from workers.benchmark import options as measuring
+    from workers.launch import run_options
+    from workers.supervisor import options as supervising
+
+    own = [mode for mode in modes if mode != AUTO]
+    named = {name: (f"{NAME} {name}", text) for name, text in COMMANDS.items()}
+    launched = {
+        "train": run_options.command(modes, *named["train"]),
+        "compare": measuring.compare_command(modes, own, *named["compare"]),
+        "bench": measuring.bench_command(own, *named["bench"]),
+    }
+    return {
+        **{
+            name: replace(command, configs=(launch_options.LaunchConfig, *command.configs))
+            for name, command in launched.items()
+        },
+        "supervise": supervising.command(*named["supervise"]),
+        "examples": cli.Command(*named["examples"], (CopyConfig,)),
+        "completion": cli.Command(*named["completion"], (NoConfig,)),
+        "doctor": cli.Command(*named["doctor"], (NoConfig,)),
+    }
+
+
+def _checked(name: str, arguments: list[str], modes: Mapping[str, str]) -> Any:
+    """Return the options of what ranks run, or the exit code after printing version. Raises ConfigError."""
+    from ps.sync.mode_names import AUTO
+    from workers.benchmark import options as measuring
+    from workers.launch import run_options
+
+    own = [mode for mode in modes if mode != AUTO]
+    if name == "train":
+        return run_options.parse(arguments, modes)
+    if name == "compare":
+        return measuring.parse_compare(arguments, modes, own)
+    return measuring.parse_bench(arguments, own)
+
+
+def _asks_for_help(arguments: list[str]) -> bool:
+    return bool({"--help", "-h", "--version"} & set(arguments))
+
+
+def _start(name: str, arguments: list[str]) -> int:
+    """Start ranks. Options are checked here, too: a wrong one is told without starting any."""
+    own, others = launch_options.split(arguments)
+    if start.is_rank():
+        start.continue_as_rank(MODULES[name], own, others)
+    modes = _modes()
+    command = _commands(modes)[name]
+    if _asks_for_help(others):
+        cli.parse(command, ["--version" if "--version" in others else "--help"])
+        return EXIT_OK
+    values = cli.parse(cli.Command(command.name, command.help, (launch_options.LaunchConfig,)), own)
+    assert not isinstance(values, int)
+    launch = launch_options.LaunchConfig(**values)
+    config = _checked(name, others, modes)
+    return start.start(MODULES[name], launch, others, elastic=getattr(config, "elastic", False))
+
+
+def _log(arguments: list[str]) -> int:
+    from ps.reader.commands.cli import main as read
+
+    read(arguments, f"{NAME} log")
+    return EXIT_OK
+
+
+def _supervise(arguments: list[str]) -> int:
+    """Start the supervisor with the launcher of the MPI library, and with what this needs."""
+    split = arguments.index("--") if "--" in arguments else len(arguments)
+    own = arguments[:split]
+    values = cli.parse(_commands(_modes())["supervise"], own)
+    if isinstance(values, int):
+        return values
+    placed = bool(values["hosts"] or values["hostfile"])
+    ranks = values["ranks"]
+    if not ranks and not placed:
+        ranks, why = launch_options.number_of_ranks(launch_options.LaunchConfig())
+        own += ["--ranks", str(ranks)]
+        start.say_ranks(ranks, why)
+    found = launcher.find(launcher.loaded_library(), values["mpirun"])
+    if not values["mpirun"]:
+        own += ["--mpirun", found.path]
+    settings = found.settings(ranks, placed=placed)
+    return start.replace_process(
+        start.program("workers.supervise", [*own, *arguments[split:]]), start.environment(settings)
+    )
+
+
+def _doctor(arguments: list[str]) -> int:
+    if arguments:
+        return _parsed("doctor", arguments)
+    return doctor.run(_say)
+
+
+def _examples(arguments: list[str]) -> int:
+    folders = [word for word in arguments if not word.startswith("-")]
+    options = [word for word in arguments if word.startswith("-")]
+    values = cli.parse(_commands(_modes())["examples"], options)
+    if isinstance(values, int):
+        return values
+    if len(folders) != 1:
+        raise ConfigError(f"examples: got {len(folders)} folders; write rankwise examples DIR")
+    for path in examples.copy(Path(folders[0]), overwrite=values["overwrite"]):
+        _say(str(path))
+    return EXIT_OK
+
+
+def _completion(arguments: list[str]) -> int:
+    if _asks_for_help(arguments):
+        return _parsed("completion", arguments)
+    if len(arguments) != 1:
+        raise ConfigError(f"completion: got {len(arguments)} words; allowed is one of {', '.join(completion.SHELLS)}")
+    from ps.reader.commands.cli import make
+    from ps.sync.mode_names import AUTO
+
+    modes = _modes()
+    own = [mode for mode in modes if mode != AUTO]
+    commands = {name: one for name, one in _commands(modes).items() if name not in ("examples", "completion")}
+    _say(
+        completion.script(
+            arguments[0], NAME, make(f"{NAME} log"), commands, {"mode": modes, "modes": own, "model": MODELS}
+        )
+    )
+    return EXIT_OK
+
+
+def _parsed(name: str, arguments: list[str]) -> int:
+    """Parse the options of a command that has none but help and version; return the exit code."""
+    values = cli.parse(_commands(_modes())[name], arguments)
+    return values if isinstance(values, int) else EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())
