@@ -11,6 +11,7 @@ from pathlib import Path
 from common import limits
 from common.host import boot_id, has_ended, host, process_start
 from common.run_files import FAILURE_NAME
+from common.wording import count
 from ps.logfile.deduplicated import DeduplicatedReader
 from ps.logfile.records import CONTINUATIONS, Record
 from ps.logfile.schema import PROCESSES, Check
@@ -212,7 +213,7 @@ def ending(view: RunView) -> str:
     """Say how a run ended or died; nothing if it may still run. A comparison has no epochs."""
     if not view.end:
         return death(view) if view.state == "died" else ""
-    epochs = "" if view.is_comparison else f"{view.end['epochs']} epoch(s) and "
+    epochs = "" if view.is_comparison else f"{count(view.end['epochs'], 'epoch')} and "
     return f"End: {view.end['status']} after {epochs}{view.end['wall_s']:.2f} s"
 
 

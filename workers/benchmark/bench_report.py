@@ -7,8 +7,8 @@ from typing import Any
 
 from common.files import write_atomic
 from common.standard_streams import as_result
-from ps.text.formatting import megabytes, microseconds, milliseconds, number, percent, span
-from ps.text.tables import table
+from ps.text.formatting import megabytes, microseconds, milliseconds, number, points, span
+from ps.text.layout import Table, lines_of, output_width
 from workers.benchmark.machine import PRODUCT, job_line
 from workers.benchmark.vectors import RAW
 
@@ -29,8 +29,8 @@ def publish(result: Result, path: str) -> None:
 
 
 def _table(rows: list[dict[str, str]]) -> list[str]:
-    """Return the lines of a table whose rows name their columns."""
-    return table(list(rows[0]), [list(row.values()) for row in rows])
+    """Return the lines of a table whose rows name their columns; what does not fit the width comes below."""
+    return lines_of(Table("", list(rows[0]), [list(row.values()) for row in rows], split=True), output_width())
 
 
 def _times(mode: str, m: Result) -> dict[str, str]:
@@ -43,8 +43,8 @@ def _steps(result: Result) -> list[str]:
     for mode, m in modes.items():
         rate, split = n_flops / m["median_s"], {"input": m["input_s"], **m["split_s"]}
         timed.append(_times(mode, m) | {
-            "rows/s": f"{m['rows_per_s']:,.0f}", "GFLOP/s": number(rate / 1e9, 3), "of peak": percent(rate / peak),
-            "MB sent, rank": megabytes(m["sent_bytes_most"]), "all": megabytes(m["sent_bytes_all"]),
+            "rows/s": f"{m['rows_per_s']:,.0f}", "GFLOP/s": number(rate / 1e9, 3), "% of peak": points(rate / peak),
+            "sent MB, rank": megabytes(m["sent_bytes_most"]), "sent MB, all": megabytes(m["sent_bytes_all"]),
             "peak MB, rank": megabytes(m["rank_peak_bytes"]), "MB, node": megabytes(m["node_bytes"]),
         })  # fmt: skip
         split["together"] = sum(split.values())
@@ -93,7 +93,7 @@ def _scaling(result: Result) -> list[str]:
     for mode in result["table"][0]["modes"]:
         for row in result["table"]:
             m, ranks = row["modes"][mode], {"ranks": str(row["ranks"]), "batch": str(row["batch"])}
-            found = {"speed-up": f"{m['speed_up']:.2f}", "efficiency": percent(m["efficiency"]),
+            found = {"speed-up": f"{m['speed_up']:.2f}", "efficiency %": points(m["efficiency"]),
                      "Karp-Flatt": number(m["karp_flatt"], 3)}  # fmt: skip
             rows.append({"mode": mode, **ranks, **_times(mode, m), **found})
     same = "rank: speed-up is of the work done in a second" if asked["weak"] else "step"

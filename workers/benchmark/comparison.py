@@ -19,7 +19,8 @@ from ps.logfile.writer import RunLog
 from ps.metrics.mode_comparison import summarise
 from ps.sync.modes import MODES
 from ps.text.formatting import number, verdict_line
-from ps.text.tables import Table, of_fit, of_modes, of_sizes, table
+from ps.text.layout import Table, lines_of, output_width
+from ps.text.tables import of_fit, of_modes, of_sizes
 from ps.text.terminal import say
 from workers.benchmark import cost_model, machine
 from workers.benchmark.options import CompareConfig
@@ -198,4 +199,4 @@ class Comparison:
 def _lines(tables: Iterable[Table]) -> Iterator[str]:
     """Yield the lines of tables, each after an empty line."""
     for one in tables:
-        yield from ("", one.title, *table(one.columns, one.rows))
+        yield from ("", *lines_of(one, output_width()))

@@ -13,6 +13,7 @@ import numpy as np
 from mpi4py import MPI
 
 from common.host import affinity, host, process_start, stat_fields
+from common.wording import count
 from ps.comm.collectives import allgather
 from ps.comm.topology import Topology
 from workers.training.environment import blas, mpi_vendor
@@ -40,10 +41,11 @@ def summary(topology: Topology, threads: tuple[int, str]) -> dict[str, Any]:
 
 def job_line(job: dict[str, Any]) -> str:
     """Return the facts of ``summary`` as a line."""
-    threads = " or ".join(map(str, sorted(set(job["threads"]))))
+    *others, most = sorted(set(job["threads"]))
+    threads = " or ".join([*map(str, others), count(most, "BLAS thread")])
     return (
-        f"{job['ranks']} rank(s) on {job['nodes']} node(s), {job['cores']} core(s), {threads} BLAS thread(s) a rank; "
-        f"{job['mpi']}, NumPy {job['numpy']}, {job['blas']}"
+        f"{count(job['ranks'], 'rank')} on {count(job['nodes'], 'node')}, {count(job['cores'], 'core')}, "
+        f"{threads} a rank; {job['mpi']}, NumPy {job['numpy']}, {job['blas']}"
     )
 
 

@@ -3,20 +3,28 @@
 import statistics
 import zipfile
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from cyclopts import Parameter
 
 from common.flat import Array
 from common.run_files import log_path
 from ps.logfile.reader import reason
-from ps.reader import console
+from ps.reader.console import WIDE, Paper
 from ps.reader.run_summary import MEDIANS, Summary
 from ps.reader.run_view import RunView
-from ps.text.formatting import metric, mode_name, number, percent
+from ps.text.formatting import metric, mode_name, number, points
+from ps.text.layout import Table, cells
 from ps.text.terminal import warn
 
+LONGEST_NAME = 20
+"""Longer names of runs are listed above the table, and their columns numbered."""
 
-def compare(first: Path, second: Path, /, *more: Path) -> int:
+
+def compare(
+    first: Path, second: Path, /, *more: Path, wide: Annotated[bool, Parameter(help=WIDE, negative="")] = False
+) -> int:
     """Print the runs as columns; return the exit code. Raises LogError."""
     views = [RunView(log_path(run)) for run in (first, second, *more)]
     summaries = [Summary() for _ in views]
@@ -42,12 +50,16 @@ def compare(first: Path, second: Path, /, *more: Path) -> int:
         ["test metric of the saved model", *(metric(v.metric, v.end.get("test_metric")) for v in views)],
         [f"seconds to loss {goal:.4g}", *(number(s.time_to(goal)) for s in summaries)],
         *([f"median {name} per step, us", *(_median_us(s, name) for s in summaries)] for name in MEDIANS),
-        ["share of communication", *(_communication(s) for s in summaries)],
+        ["share of communication, %", *(_communication(s) for s in summaries)],
         ["most bytes sent by a rank, MB", *(number(s.sent_bytes / 1e6) for s in summaries)],
         ["largest parameter difference to the first", *(_difference(parameters[0], own) for own in parameters)],
     ]
     title = "Runs side by side; medians are of steps, then of ranks and epochs"
-    console.make().print(console.table(title, ["", *(str(v.folder) for v in views)], lines))
+    out, names = Paper(wide=wide), [str(view.folder) for view in views]
+    if max(map(cells, names)) > LONGEST_NAME and not wide:
+        out.print(*(f"Run {i}: {name}" for i, name in enumerate(names, 1)), "")
+        names = [f"run {i}" for i in range(1, len(views) + 1)]
+    out.table(Table(title, ["", *names], lines, text=tuple(names), split=True))
     return 0
 
 
@@ -58,7 +70,7 @@ def _median_us(summary: Summary, name: str) -> str:
 
 def _communication(summary: Summary) -> str:
     total = summary.compute_s + summary.sync_s
-    return percent((summary.sync_s + summary.reduce_s) / total) if total else "-"  # summing is part of compute
+    return points((summary.sync_s + summary.reduce_s) / total) if total else "-"  # summing is part of compute
 
 
 def _parameters(view: RunView) -> dict[str, Array]:

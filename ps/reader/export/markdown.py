@@ -34,7 +34,7 @@ def markdown_lines(reader: DeduplicatedReader) -> Iterator[str]:
         return
     yield from _pairs("Facts", _facts(view))
     if len(view.sessions) > 1:
-        title, columns, lines = jobs_table(view)
+        title, columns, lines, *_ = jobs_table(view)
         yield from _table(title, [dict(zip(columns, line, strict=True)) for line in lines])
     if epochs.count:
         stride = f"One epoch in {epochs.stride}. " if epochs.stride > 1 else ""
