@@ -113,7 +113,7 @@ def test_markdown_tables_hold_the_figures_and_no_name_is_markup(run: Path, tmp_p
     ]  # fmt: skip
     facts = dict(found["Facts"])
     assert facts["Mode"] == "allreduce"
-    assert facts["Ranks"] == "4 on 2 node(s)"
+    assert facts["Ranks"] == "4 on 2 nodes"
     assert facts["Ended"] == "The job died: rank 2: killed"
     names, *shown = found["Epochs"]
     assert [int(row[0]) for row in shown] == [*range(1, 100, 4), 100]

@@ -143,7 +143,7 @@ def test_a_terminal_shows_progress_ranks_loss_and_findings(living: Any, tmp_path
     assert "█▆▃▁" in text or "█▅▃▁" in text  # the loss falls
     assert "█" * 20 in text  # the slow rank computes
     assert "░" * 10 in text  # the other one waits
-    assert "End: ok after 4 epoch(s)" in text
+    assert "End: ok after 4 epochs" in text
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")  # the cursor is back
 
 

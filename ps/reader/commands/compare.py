@@ -34,9 +34,9 @@ def compare(
     goal = max((s.least_loss for s in summaries if s.epochs), default=float("nan"))
     parameters = [_parameters(view) for view in views]
     jobs = [  # of an epoch that several share, times and bytes are the last one's
-        ["jobs it was trained by", *(str(len(v.sessions)) for v in views)],
-        ["epochs done again, not counted", *(str(sum(v.superseded.values())) for v in views)],
-        ["epochs whose times are of their last job only", *(str(s.shared_epochs) for s in summaries)],
+        ["jobs", *(str(len(v.sessions)) for v in views)],
+        ["epochs done again", *(str(sum(v.superseded.values())) for v in views)],
+        ["epochs shared by jobs", *(str(s.shared_epochs) for s in summaries)],
     ] * any(len(v.sessions) > 1 for v in views)
     lines = [
         ["mode", *(mode_name(v.header) if v.header else "-" for v in views)],
@@ -45,14 +45,14 @@ def compare(
         ["state", *(v.state for v in views)],
         ["epochs", *(str(s.epochs) for s in summaries)],
         ["loss of the last epoch", *(number(v.last.get("loss"), 6) for v in views)],
-        ["its validation loss", *(number(v.last.get("validation_loss"), 6) for v in views)],
-        ["its validation metric", *(metric(v.metric, v.last.get("validation_metric")) for v in views)],
-        ["test metric of the saved model", *(metric(v.metric, v.end.get("test_metric")) for v in views)],
+        ["validation loss", *(number(v.last.get("validation_loss"), 6) for v in views)],
+        ["validation metric", *(metric(v.metric, v.last.get("validation_metric")) for v in views)],
+        ["test metric", *(metric(v.metric, v.end.get("test_metric")) for v in views)],
         [f"seconds to loss {goal:.4g}", *(number(s.time_to(goal)) for s in summaries)],
         *([f"median {name} per step, us", *(_median_us(s, name) for s in summaries)] for name in MEDIANS),
-        ["share of communication, %", *(_communication(s) for s in summaries)],
-        ["most bytes sent by a rank, MB", *(number(s.sent_bytes / 1e6) for s in summaries)],
-        ["largest parameter difference to the first", *(_difference(parameters[0], own) for own in parameters)],
+        ["communication, % of the time", *(_communication(s) for s in summaries)],
+        ["most sent by a rank, MB", *(number(s.sent_bytes / 1e6) for s in summaries)],
+        ["largest parameter difference from the first", *(_difference(parameters[0], own) for own in parameters)],
     ]
     title = "Runs side by side; medians are of steps, then of ranks and epochs"
     out, names = Paper(wide=wide), [str(view.folder) for view in views]

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 
 from common.limits import DRAWN_RANKS, TABLE_PARAMETERS, TABLE_ROWS
+from common.wording import count
 from ps.logfile.deduplicated import DeduplicatedReader
 from ps.logfile.header import host_names
 from ps.logfile.records import Record
@@ -92,7 +93,7 @@ def _facts(view: RunView) -> dict[str, str]:
     facts = {
         "Started": date_time(header["t"]),
         "Mode": mode_name(header),
-        "Ranks": f"{view.ranks} on {len(header['nodes'])} node(s)",
+        "Ranks": f"{view.ranks} on {count(len(header['nodes']), 'node')}",
         "Data": f"{data['name']}, {data['features']} features",
         "Rows": f"{rows['train']} train, {rows['validation']} validation, {rows['test']} test",
         "Model": f"{model_name(header)}, {model['n_parameters']:,} parameters",
