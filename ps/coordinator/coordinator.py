@@ -15,7 +15,9 @@ from common.errors import JobError
 from common.files import write_atomic
 from common.flat import Array
 from common.run_files import CONFIG_NAME, LOG_NAME
+from ps.coordinator.display import Display, Ended, Lines
 from ps.coordinator.run_folder import new_log
+from ps.coordinator.sync_table import SyncTable
 from ps.findings.detectors import Findings
 from ps.findings.verdict import Verdict
 from ps.logfile.records import FORMAT, VERSION, Record
@@ -24,7 +26,7 @@ from ps.metrics.epoch_metrics import NoiseScale
 from ps.metrics.epoch_record import epoch_record, step_fields
 from ps.metrics.sampling_budget import SamplingBudget
 from ps.text.contributions import NORM_RATIO
-from ps.text.formatting import epoch_line, percent, verdict_line
+from ps.text.formatting import epoch_line, percent, short_losses, verdict_line
 from ps.text.terminal import say, warn
 
 
@@ -83,11 +85,12 @@ class Coordinator:
         *,
         resumed: bool = False,
         lock: bool = True,
+        display: Display | None = None,
     ) -> None:
         """Open the log. Raises OSError if another job writes to it, LogError, and RankwiseError if it is there but new.
 
         ``facts``: what the header says of the job (``environment.header_facts``). ``resumed``: the log is there.
-        ``lock``: see RunLog.
+        ``lock``: see RunLog. ``display``: shows the progress; without one, each epoch is a line.
         """
         self.folder, self.config, self.facts, self.metric = folder, config, facts, metric
         self.names = list(facts["model"]["parameters"])
@@ -97,7 +100,10 @@ class Coordinator:
         self.started = time.perf_counter()
         self.findings = Findings({"config": config.as_dict(), **facts})
         self.epochs = 0
-        self.sync_lines: list[str] = []
+        self.display = display or Lines(config.epochs, every=config.verbose)
+        self.sync_table = SyncTable()
+        self.marked = False
+        """Whether something has happened since the last epoch that its line is to stay for."""
         self.said_which = False
         """Whether the first of the verbose lines has been explained."""
         self.best_loss = math.inf
@@ -154,6 +160,7 @@ class Coordinator:
 
     def event(self, what: str, **fields: Any) -> None:
         """Write an event."""
+        self.marked = self.marked or what != "checkpoint"
         self.queue.append("event", what=what, **fields)
 
     def verdict(self, verdict: Verdict) -> None:
@@ -189,8 +196,10 @@ class Coordinator:
             record["validation_metric"] = self.metric.of("validation", float(score), n_validation)
         self.queue.append("epoch", **record)
         self.queue.append("steps", **step_fields(table, epoch, traced, begin_s, self.started))
+        found = self.findings.add(record)
+        self.marked = self.marked or bool(found)
         self._print(record)
-        for verdict in self.findings.add(record):
+        for verdict in found:
             self.verdict(verdict)
         rate = self.sampling.rate(record)
         return {**self.judge(record), "diverged": diverged, "sample_rate": rate}
@@ -210,6 +219,7 @@ class Coordinator:
         patience = self.config.patience
         stop = bool(patience) and epoch - max(self.best_epoch, self.patience_from) >= patience
         if stop and not reported:
+            self.display.close()
             mixed, best = self.metric.mixed, self.best_loss
             value = {"best_validation_metric": 1 - best} if mixed else {"best_validation_loss": best}
             self.event("early-stop", epoch=epoch, best_epoch=self.best_epoch, **value)
@@ -233,8 +243,10 @@ class Coordinator:
                 say(head + f"Sync time = {record['sync_s'][rank]:.6f} seconds")
         busy = compute + copy + sync
         line = epoch_line(record, self.config.epochs, self.metric.name)
-        say(f"{line}, rate {record['learning_rate']:.3g}, {busy:.3f} s")
-        self.sync_lines.append(f"{epoch:5d}  {sync:10.6f}  {wait:10.6f}  {transfer:10.6f}  {sync / busy:8.1%}")
+        line = f"{line}, rate {record['learning_rate']:.3g}, {busy:.3f} s"
+        self.display.epoch(Ended(epoch, line, short_losses(record, self.metric.name), self.marked))
+        self.marked = False
+        self.sync_table.add(epoch, (sync, wait, transfer, busy))
 
     def _to_target_unit(self, table: Array, facts: dict[str, Any]) -> None:
         """Bring the sums of losses, which are of standardised targets, to the targets' unit."""
@@ -260,6 +272,7 @@ class Coordinator:
 
     def finish(self, status: str, **facts: Any) -> None:
         """Write the last verdicts and the end record."""
+        self.display.close()
         for verdict in self.findings.finish() if status == "ok" else ():
             self.verdict(verdict)
         self.queue.append(

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+
 def number(value: float | None, digits: int = 4) -> str:
     """Return a figure for a line or a table; a dash for none."""
     return "-" if value is None else f"{value:.{digits}g}"
@@ -79,6 +80,14 @@ def losses(record: dict[str, Any], metric_name: str) -> str:
     if validation is None:
         return loss
     return f"{loss}, validation loss {number(validation)}, {named_metric(metric_name, record['validation_metric'])}"
+
+
+def short_losses(record: dict[str, Any], metric_name: str) -> str:
+    """Return the loss of an epoch and its metric, or its validation loss, in few words."""
+    text = f"loss {number(record['loss'], 3)}"
+    if record["validation_metric"] is not None:
+        return f"{text}, {named_metric(metric_name, record['validation_metric'])}"
+    return text if record["validation_loss"] is None else f"{text}, validation {number(record['validation_loss'], 3)}"
 
 
 def efficiency(record: dict[str, Any]) -> str:

@@ -61,6 +61,7 @@ def _note(job: Job, dead: list[int], facts: dict[str, Any]) -> None:
     where = "the final test" if last else f"epoch {epoch}, after step {step}"
     left = f"{after} rank{'s' * (after > 1)} at {where}"
     say(f"Continuing without rank {named}: {left}; recovered in {1000 * seconds:.0f} ms.")
+    job.seat.here().display.open()
 
 
 def _take_over(job: Job, facts: dict[str, Any]) -> None:

@@ -8,11 +8,12 @@ from mpi4py import MPI
 from common.config import RunConfig
 from common.data.dataset import Dataset
 from common.errors import EXIT_USAGE, JobError
-from common.rank_status import WAITING, RankStatus
+from common.rank_status import AT, EPOCH, N_PHASES, OUTSIDE, WAITING, RankStatus
 from common.run_files import LOG_NAME
+from common.wording import count
 from ps.comm.agreement import at_root, together
 from ps.comm.topology import Topology
-from ps.coordinator import earlier_run
+from ps.coordinator import display, earlier_run
 from ps.coordinator.coordinator import Coordinator, CoordinatorSeat, Metric
 from ps.coordinator.run_folder import make_folder, tidy
 from ps.findings import row_balance
@@ -20,6 +21,7 @@ from ps.findings.detectors import before_training
 from ps.findings.verdict import TrainingStart
 from ps.logfile.lock import in_use
 from ps.sync.modes import AUTO, MODES
+from ps.text.run_facts import job_lines
 from ps.text.terminal import say, warn
 from workers.checkpoint.resume import Origin, open_origin
 from workers.launch import fault_spec
@@ -159,16 +161,31 @@ def open_log(job: Job, topology: Topology, origin: Origin, of_sync: dict[str, An
 
     def note() -> None:
         coordinator = job.seat.here()
-        for text in data.notes:
-            say(text)
+        for line in (*job_lines(_described(job, facts, of_sync)), *data.notes):
+            say(line)
+        if origin.folder:
+            say(_continued(coordinator.folder, origin))
         fault_injection.announce(coordinator, fault_spec.of_job(config.inject, comm.size))
         coordinator.queue.append("balance", **balance)
         coordinator.findings.unjudged.update(unjudged)
         for finding in (*findings, *coordinator.findings.start()):
             coordinator.verdict(finding)
+        coordinator.display.open()
 
     at_root(comm, note)
     job.rank_status.enter("training")
+
+
+def _described(job: Job, facts: dict[str, Any], of_sync: dict[str, Any]) -> dict[str, Any]:
+    """Return what a header says of a job, also of one that continues a run and writes none."""
+    return {**facts, "config": job.config.as_dict(), "sync": of_sync, "steps_per_epoch": job.trainer.loader.steps}
+
+
+def _continued(folder: Path, origin: Origin) -> str:
+    """Say where a job takes up a run."""
+    step, before = origin.state.before.steps, count(origin.world, "rank")
+    done = f", after {count(step, 'step')} of it" if step else ""
+    return f"Continues {folder} at epoch {origin.state.epoch:,}{done}; before it ran on {before}"
 
 
 def _begin_log(job: Job, origin: Origin, facts: dict[str, Any], of_sync: dict[str, Any]) -> str:
@@ -223,9 +240,16 @@ def appoint(job: Job, folder: Path, facts: dict[str, Any], *, resumed: bool, loc
 
     ``facts``: what the header says of the job, or would.
     """
+    config, steps, cells = job.config, job.trainer.loader.steps, job.rank_status.cells
+
+    def place() -> tuple[int, int]:
+        at = cells[AT]
+        return cells[EPOCH], steps if at == OUTSIDE else at // N_PHASES
+
     score = job.trainer.score
     metric = Metric(score.varies(), score.unit, score.mixed)
-    coordinator = Coordinator(folder, job.config, facts, metric, resumed=resumed, lock=lock)
+    shown = display.make(config.epochs, config.verbose, place, steps)
+    coordinator = Coordinator(folder, config, facts, metric, resumed=resumed, lock=lock, display=shown)
     job.seat.appoint(coordinator)
     job.checkpointing.open(folder)
     return coordinator

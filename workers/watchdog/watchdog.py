@@ -17,6 +17,7 @@ from typing import Any
 
 from common.rank_status import ABORT_SIGNAL, ENDED, LOST, PAGE_BYTES, STOPPED, StatusRow, read_folder, read_row
 from common.run_files import FAILURE_NAME, LOG_NAME, death_notes, leave_death_note, write_failure_once
+from common.status_line import erase
 from workers.watchdog.log_events import append_events
 from workers.watchdog.rank_process import LOOK_S, RankProcess, memory_kills
 from workers.watchdog.stall_detector import StallDetector
@@ -34,6 +35,7 @@ LOG_S = 8.0
 
 def say(message: str) -> None:
     """Print a message to stderr in one write, if anybody still reads it."""
+    erase()
     with contextlib.suppress(OSError):
         os.write(2, f"rankwise: {message}\n".encode(errors="replace"))
 
