@@ -5,6 +5,7 @@ directly. The cursor stays at the line's beginning: whatever others print replac
 """
 
 import contextlib
+import functools
 import os
 import sys
 import threading
@@ -20,11 +21,16 @@ HOLD_S = 0.3
 STAT_GROUP, STAT_FOREGROUND = 2, 5
 """Fields of /proc/PID/stat, from the third on: the process's group, and the one that its terminal listens to."""
 
+NO_TERMINAL = "-1"
+"""In place of the latter for a process without a terminal that starts jobs, which may print to one all the same."""
 
+
+@functools.cache
 def launcher_terminal() -> str:
     """Return the terminal that the launcher of this process, or the process itself, prints to; empty if to no terminal.
 
-    Nor is it one that cannot move its cursor, that belongs to another job meanwhile, or that is on another host.
+    Nor is it one that cannot move its cursor, that belongs to another job meanwhile, or that is on another host. It is
+    looked up once: who outlives the rank that started it cannot find it later.
     """
     if os.environ.get("TERM", "dumb") == "dumb":
         return ""
@@ -45,7 +51,7 @@ def launcher_terminal() -> str:
 def in_foreground(pid: int) -> bool:
     """Say whether a process may write to its terminal without disturbing what else runs there."""
     fields = stat_fields(pid)
-    return len(fields) > STAT_FOREGROUND and fields[STAT_GROUP] == fields[STAT_FOREGROUND]
+    return len(fields) > STAT_FOREGROUND and fields[STAT_FOREGROUND] in (fields[STAT_GROUP], NO_TERMINAL)
 
 
 def erase() -> None:

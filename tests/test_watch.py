@@ -1,14 +1,10 @@
 """``python -m ps.log watch``: a running job in a terminal and in a pipe, on file systems that are slow to tell."""
 
 import errno
-import fcntl
 import os
-import pty
 import signal
-import struct
 import subprocess
 import sys
-import termios
 import threading
 import time
 from collections.abc import Iterator
@@ -25,12 +21,14 @@ from ps.logfile.reader import LogReader
 from ps.logfile.writer import RunLog
 from ps.reader.commands.watch import watch
 from ps.reader.commands.watch_screen import sparkline
-from tests.ranks import MPIRUN, environment, finish, popen
+from tests.ranks import MPIRUN, finish, popen
 from tests.synthetic import epoch, header, write_run
+from tests.terminal import Terminal
 
 VERDICT = {"code": "straggler", "severity": "warning", "ranks": [1], "text": "rank 1 is slow", "remedy": "look at it",
            "evidence": {}}  # fmt: skip
 DEADLINE_S = 30
+WATCH = [sys.executable, "-m", "ps.log", "watch"]
 
 
 def until(condition: Any) -> None:
@@ -38,38 +36,6 @@ def until(condition: Any) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
-
-
-class Terminal:
-    """A watcher in a terminal of 100 x 30 characters, and what it has drawn."""
-
-    def __init__(self, run: Path, **changes: str) -> None:
-        self.ours, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
-        command = [sys.executable, "-m", "ps.log", "watch", str(run)]
-        env = environment(**{"TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8", **changes})
-        self.process = subprocess.Popen(command, stdout=theirs, stderr=theirs, env=env, start_new_session=True)
-        os.close(theirs)
-        self.data = b""
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        try:
-            while data := os.read(self.ours, 1 << 16):
-                self.data += data
-        except OSError:  # Linux: nobody has the other end open any more
-            pass
-
-    @property
-    def text(self) -> str:
-        return self.data.decode("utf-8", "replace")
-
-    def finish(self) -> int:
-        code = self.process.wait(DEADLINE_S)
-        self._reader.join(DEADLINE_S)
-        os.close(self.ours)
-        return code
 
 
 @pytest.fixture
@@ -128,7 +94,7 @@ def test_a_job_that_is_killed_ends_the_watching(tmp_path: Path) -> None:
 def test_a_terminal_shows_progress_ranks_loss_and_findings(living: Any, tmp_path: Path) -> None:
     log, _ = living
     add_epoch(log, 1)
-    terminal = Terminal(tmp_path / "run")
+    terminal = Terminal([*WATCH, str(tmp_path / "run")])
     until(lambda: "epoch 1/4" in terminal.text)
     assert "running" in terminal.text
     assert "left" in terminal.text
@@ -149,7 +115,7 @@ def test_a_terminal_shows_progress_ranks_loss_and_findings(living: Any, tmp_path
 
 def test_a_terminal_without_utf_8_gets_ascii(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", ranks=100)
-    terminal = Terminal(run, PYTHONIOENCODING="ascii:backslashreplace")
+    terminal = Terminal([*WATCH, str(run)], PYTHONIOENCODING="ascii:backslashreplace")
     assert terminal.finish() == 0
     assert "###" in terminal.text
     assert "of 100 ranks that stand out" in terminal.text
@@ -160,7 +126,7 @@ def test_a_terminal_without_utf_8_gets_ascii(tmp_path: Path) -> None:
 def test_a_death_in_a_terminal_is_told(living: Any, tmp_path: Path) -> None:
     log, process = living
     add_epoch(log, 1)
-    terminal = Terminal(tmp_path / "run")
+    terminal = Terminal([*WATCH, str(tmp_path / "run")])
     until(lambda: "epoch 1/4" in terminal.text)
     (tmp_path / "run" / "failure.txt").write_text("first line\nrank 1: bus error\n")
     process.kill()
@@ -173,7 +139,7 @@ def test_control_c_ends_quietly(living: Any, tmp_path: Path, where: str) -> None
     log, _ = living
     add_epoch(log, 1)
     if where == "terminal":
-        terminal = Terminal(tmp_path / "run")
+        terminal = Terminal([*WATCH, str(tmp_path / "run")])
         until(lambda: "epoch 1/4" in terminal.text)
         os.killpg(terminal.process.pid, signal.SIGINT)
         assert terminal.finish() == 0

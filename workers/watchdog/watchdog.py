@@ -17,7 +17,7 @@ from typing import Any
 
 from common.rank_status import ABORT_SIGNAL, ENDED, LOST, PAGE_BYTES, STOPPED, StatusRow, read_folder, read_row
 from common.run_files import FAILURE_NAME, LOG_NAME, death_notes, leave_death_note, write_failure_once
-from common.status_line import erase
+from common.status_line import erase, launcher_terminal
 from workers.watchdog.log_events import append_events
 from workers.watchdog.rank_process import LOOK_S, RankProcess, memory_kills
 from workers.watchdog.stall_detector import StallDetector
@@ -52,6 +52,7 @@ class Watchdog:
         self.elastic: bool = orders["elastic"]
         self.progress_name: str = orders["progress"]
         self.ranks = {rank: RankProcess(rank, *process) for rank, *process in orders["ranks"]}
+        launcher_terminal()  # now: later the ranks may be gone, and with them the way to it
         # The kernel reports events in the order in which they happened. A process that ends closes its files first, and
         # a launcher that sees that may have another one dead before the first is: pipes tell who was first.
         self.epoll = select.epoll()
