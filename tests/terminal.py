@@ -8,11 +8,21 @@ import struct
 import subprocess
 import termios
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.ranks import environment
 
 DEADLINE_S = 30
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 class Terminal:

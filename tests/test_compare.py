@@ -97,7 +97,7 @@ def test_all_modes_and_sizes_on_two_ranks(tmp_path: Path) -> None:
             "ms a step",
             "s to loss",
             "difference",
-            "so few trials",
+            "So few trials",
             "Sums of vectors",
             "Latency a and time per byte b",
             "extrapolations",

@@ -1,7 +1,9 @@
 """What a run prints: its first lines, its progress on a terminal or in a file, the result, and how to go on."""
 
+import os
 import re
 import shlex
+import signal
 import sys
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from ps.coordinator.sync_table import LINES, SyncTable
 from ps.text.run_facts import job_lines
 from tests.ranks import MPIRUN, SharedStart, finish, popen, records
 from tests.synthetic import header
-from tests.terminal import Terminal
+from tests.terminal import Terminal, until
 
 FIRST = [
     r"Mode allreduce, 2 ranks on 1 node \(\S+\)",
@@ -84,7 +86,7 @@ def test_many_epochs_are_thinned_but_for_the_first_the_last_and_those_with_event
     assert 40 <= len(found) <= 50 + verdicts
     skipping = lines_of(batch, "skipping")
     assert 58 in epochs_in(skipping)  # 1,145 = 57 x 20 + 5
-    assert sum("From here a line for one in 3 epochs" in line for line in skipping) == 1
+    assert sum("From here on, one epoch in 3 gets a line" in line for line in skipping) == 1
     shown = epochs_in(lines_of(batch, "all"))
     assert shown == list(range(1, 61))
     stopped = lines_of(batch, "patient")
@@ -161,25 +163,29 @@ def test_a_stopped_run_names_the_command_that_continues_it(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("n", [1, 2])
 def test_a_terminal_shows_one_line_of_progress_that_gives_way(n: int, tmp_path: Path) -> None:
-    """Under either launcher, and without one. What is printed meanwhile is whole, and nothing is left behind."""
+    """Without a launcher, which is asked to stop, and under one, whose rank 0 is killed: nothing is left behind."""
     launcher = [MPIRUN, "-np", "2"] if n > 1 else []
-    options = ["--hidden", "400", "--epochs", "2000", "--inject", "die:rank=0,step=12000"]
+    options = ["--hidden", "8", "--epochs", "1000000", "--output", "run"]
     terminal = Terminal([*launcher, sys.executable, "-m", "workers.run", *options], columns=80, cwd=tmp_path)
-    assert terminal.finish() != 0
-    drawn = re.findall(r"\r\x1b\[K(Epoch [^\r]*)\r", terminal.text)
-    assert len(drawn) >= 2, terminal.text
-    plain = [re.sub(r"\x1b\[[\d;]*m", "", line) for line in drawn]
+    drawing = re.compile(r"\r\x1b\[K(Epoch [^:\r]* [^\r]*)\r(?!\n)")
+    until(lambda: len(drawing.findall(terminal.text)) >= 3)
+    os.kill(records(tmp_path / "run")[0]["pid"], signal.SIGKILL if launcher else signal.SIGTERM)
+    code = terminal.finish()
+    assert code == 75 or (launcher and code)
+    plain = [re.sub(r"\x1b\[[\d;]*m", "", line) for line in drawing.findall(terminal.text)]
+    figures = r"Epoch [\d,]+/1,000,000( [━╸╺ ]+)?( loss [\d.e-]+, accuracy [\d.]+ %)?( [\d:]+ left)?"
     for line in plain:
         assert len(line) <= 79
-        assert re.fullmatch(
-            r"Epoch [\d,]+/2,000( [━╸╺ ]+)?( loss [\d.e-]+, accuracy [\d.]+ %)? ([\d:]+ left)?", line
-        ), line
+        assert re.fullmatch(figures, line), line
     assert any("left" in line and "━" in line for line in plain)
     lines = terminal.lines
     assert lines[0].startswith("Mode allreduce, ")
     assert not any("left" in line or "━" in line for line in lines), lines
-    assert not any(line.startswith("Epoch ") and "/2" in line for line in lines)
-    assert sum("killed" in line or "died" in line for line in lines) >= 1
+    if launcher:
+        assert any(line.startswith("rankwise: rank 0 on ") and "killed by SIGKILL" in line for line in lines), lines
+    else:
+        assert epochs_in(lines)
+        assert "Continue: mpirun -np 1 python -m workers.run --resume run" in lines
 
 
 def test_a_terminal_shows_the_last_epoch_and_the_result_at_the_end(tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def test_show_prints_header_epochs_ranks_and_end(runs: Path) -> None:
         "Mode allreduce, 3 ranks on 1 node (",
         "1,259 rows train, 179 validate, 359 test",
         "64-8-10: 610 parameters",
-        "End: ok after 4 epochs",
+        "End: done after 4 epochs",
         "Share of the update",
         "Norm ratio",
     ):

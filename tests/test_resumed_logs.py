@@ -425,7 +425,7 @@ def test_watch_goes_back(grown: Path, capsys: Print, monkeypatch: pytest.MonkeyP
     at = lines.index("Event resume: another job resumed at epoch 3 after 9 of its steps, with 4 ranks, 2 before")
     assert lines[at - 4].startswith("Epoch 5/30")
     assert lines[at + 1].startswith("Epoch 3/30")
-    assert lines[-1].startswith("End: ok")
+    assert lines[-1].startswith("End: done")
     picture, view = Picture(console.make(live=True)), RunView(grown / LOG_NAME)
     drawn: list[tuple[int, list[int]]] = []
     with picture:

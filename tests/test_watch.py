@@ -23,19 +23,11 @@ from ps.reader.commands.watch import watch
 from ps.reader.commands.watch_screen import sparkline
 from tests.ranks import MPIRUN, finish, popen
 from tests.synthetic import epoch, header, write_run
-from tests.terminal import Terminal
+from tests.terminal import Terminal, until
 
 VERDICT = {"code": "straggler", "severity": "warning", "ranks": [1], "text": "rank 1 is slow", "remedy": "look at it",
            "evidence": {}}  # fmt: skip
-DEADLINE_S = 30
 WATCH = [sys.executable, "-m", "ps.log", "watch"]
-
-
-def until(condition: Any) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -74,7 +66,7 @@ def test_a_job_is_followed_to_its_end(tmp_path: Path) -> None:
     assert result.code == 0, result.err
     lines = result.out.splitlines()
     assert [line.split(":")[0] for line in lines if line.startswith("Epoch")] == [f"Epoch {e}/60" for e in range(1, 61)]
-    assert lines[-1].startswith("End: ok")
+    assert lines[-1].startswith("End: done")
 
 
 def test_a_job_that_is_killed_ends_the_watching(tmp_path: Path) -> None:
@@ -109,7 +101,7 @@ def test_a_terminal_shows_progress_ranks_loss_and_findings(living: Any, tmp_path
     assert "█▆▃▁" in text or "█▅▃▁" in text  # the loss falls
     assert "█" * 20 in text  # the slow rank computes
     assert "░" * 10 in text  # the other one waits
-    assert "End: ok after 4 epochs" in text
+    assert "End: done after 4 epochs" in text
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")  # the cursor is back
 
 

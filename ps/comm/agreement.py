@@ -103,7 +103,7 @@ def same_everywhere(comm: MPI.Comm, content: bytes, what: str, remedy: str) -> N
     if odd:
         hosts = allgather(comm, host())
         named = ", ".join(f"{rank} on {hosts[rank]}" for rank in odd)
-        raise JobError(f"{what}: differs between ranks; odd ones: rank {named}; {remedy}")
+        raise JobError(f"{what}: not the same on all ranks; different on rank {named}; {remedy}")
 
 
 def at_root(comm: MPI.Comm, act: Callable[[], Any]) -> Any:

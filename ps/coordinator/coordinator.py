@@ -151,7 +151,7 @@ class Coordinator:
 
     def checkpoint_failed(self, reason: str) -> None:
         """Warn of a checkpoint that could not be written, and log it."""
-        warn(f"a checkpoint could not be written ({reason}); training continues, the one before is as it was")
+        warn(f"a checkpoint could not be written ({reason}); training continues without it")
         self.event("checkpoint-failed", reason=reason)
 
     def header(self, **more: Any) -> None:
@@ -183,7 +183,7 @@ class Coordinator:
         self._check_finite(epoch, table)
         diverged = self.config.init == "broadcast" and len(set(table["fingerprint"].tolist())) > 1
         if not table["rows"].sum() + (facts["before"] or {"rows": 0})["rows"]:
-            say(f"Epoch {epoch}: every step was left out")  # the log has them as events; an epoch it was not
+            say(f"Epoch {epoch}: every step was skipped")  # the log has them as events; an epoch it was not
             return {"stop": False, "improved": False, "diverged": diverged}
         facts = {**facts, "elapsed_s": time.perf_counter() - self.started}
         self._to_target_unit(table, facts)
@@ -223,8 +223,8 @@ class Coordinator:
             mixed, best = self.metric.mixed, self.best_loss
             value = {"best_validation_metric": 1 - best} if mixed else {"best_validation_loss": best}
             self.event("early-stop", epoch=epoch, best_epoch=self.best_epoch, **value)
-            what = "higher validation R2" if mixed else "lower validation loss"
-            say(f"Stopping early: no {what} since epoch {self.best_epoch}, whose parameters are kept.")
+            what = "validation R2 was highest" if mixed else "validation loss was lowest"
+            say(f"Stopping early: the {what} after epoch {self.best_epoch}, which is kept.")
         return {"stop": stop, "improved": improved}
 
     def _print(self, record: Record) -> None:

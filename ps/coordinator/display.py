@@ -72,7 +72,7 @@ class Lines(Display):
         else:
             self._held = ended.line
         if self.stride > 1 and nth == FIRST - 1 and number < self.epochs:
-            say(f"From here a line for one in {self.stride} epochs; the log has all, and --verbose prints them.")
+            say(f"From here on, one epoch in {self.stride} gets a line; --verbose prints all.")
 
     def close(self) -> None:
         """Print the last epoch."""

@@ -10,6 +10,7 @@ from mpi4py import MPI
 from common.config import RunConfig
 from common.errors import EXIT_OK, EXIT_STOPPED, JobError
 from common.rank_status import RankStatus
+from common.wording import count
 from ps.comm.agreement import at_root
 from ps.comm.topology import Topology
 from ps.coordinator.run_folder import make_folder, new_log
@@ -107,7 +108,8 @@ class Comparison:
         of, rows = self.facts["model"], self.facts["data"]["rows"]["train"]
         line = (
             f"Model {of['kind']} {'-'.join(map(str, of['sizes']))}, {of['n_parameters']:,} parameters, "
-            f"{config.optimizer}, {config.dtype}; data {data.name}, {rows} rows, {config.batch_size or 'all'} a step"
+            f"{config.optimizer}, {config.dtype}; data {data.name}, {count(rows, 'row')}, "
+            f"{config.batch_size or 'all'} a step"
         )
         left = (f"Left out: {mode}: {reason}" for mode, reason in left_out.items())
         self.log.write(lines=(line, machine.job_line(job), *data.notes, *left))

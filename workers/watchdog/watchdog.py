@@ -265,7 +265,8 @@ def main() -> None:
     try:
         watchdog = Watchdog(orders)
     except OSError as error:
-        say(f"warning: ranks on {os.uname().nodename} are not watched; if one dies or hangs, nobody says so ({error})")
+        where = os.uname().nodename
+        say(f"warning: ranks on {where} are not watched; if one dies or hangs, there will be no message ({error})")
         return
     if os.fork():  # the process that started this one waits for its end, and then has no child to look after
         os._exit(0)

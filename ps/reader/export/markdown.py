@@ -95,7 +95,7 @@ def _facts(view: RunView) -> dict[str, str]:
         "Mode": mode_name(header),
         "Ranks": f"{view.ranks} on {count(len(header['nodes']), 'node')}",
         "Data": f"{data['name']}, {data['features']} features",
-        "Rows": f"{rows['train']} train, {rows['validation']} validation, {rows['test']} test",
+        "Rows": f"{rows['train']:,} train, {rows['validation']:,} validation, {rows['test']:,} test",
         "Model": f"{model_name(header)}, {model['n_parameters']:,} parameters",
         "Loss": model["loss"],
         "Optimizer": f"{config['optimizer']}, batch {config['batch_size'] or 'all rows'}, {config['dtype']}",
