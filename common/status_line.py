@@ -48,6 +48,22 @@ def launcher_terminal() -> str:
         os.close(handle)
 
 
+def launcher_width() -> int:
+    """Return how many columns the launcher's terminal has; 0 if there is none, or it does not say."""
+    path = launcher_terminal()
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_NOCTTY) if path else -1
+    except OSError:
+        return 0
+    try:
+        return os.get_terminal_size(handle).columns if path else 0
+    except OSError:
+        return 0
+    finally:
+        if path:
+            os.close(handle)
+
+
 def in_foreground(pid: int) -> bool:
     """Say whether a process may write to its terminal without disturbing what else runs there."""
     fields = stat_fields(pid)

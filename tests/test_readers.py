@@ -330,7 +330,7 @@ def test_a_torn_tail_is_told_and_left_out(runs: Path, tmp_path: Path) -> None:
     result = log("export", tmp_path, "--jsonl")
     assert result.code == 0
     assert len(result.out.splitlines()) == len(records(runs / "allreduce")) - 1
-    assert "unfinished record, left out" in result.err
+    assert "are an unfinished record and were left out" in result.err
 
 
 @pytest.mark.slow

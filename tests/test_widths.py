@@ -12,6 +12,10 @@ from hypothesis import strategies as st
 from common.run_files import LOG_NAME
 from ps.logfile.records import Record
 from ps.logfile.writer import RunLog
+from ps.reader import history
+from ps.reader.commands import list_runs as list_module
+from ps.reader.commands import show as show_module
+from ps.reader.commands import watch_screen
 from ps.reader.commands.compare import compare
 from ps.reader.commands.list_runs import list_runs
 from ps.reader.commands.show import show
@@ -172,3 +176,15 @@ def test_numbers_of_a_column_have_the_same_decimals() -> None:
     assert aligned([0.0, 0.0]) == ["0", "0"]
     assert [about(v) for v in (541.3, 3.777, 1299.0, 1e300, 0.0234)] == ["540", "3.8", "1,300", "1e+300", "0.023"]
     assert list(itertools.chain(aligned([]))) == []
+
+
+def test_the_documentation_states_the_order_in_which_columns_are_left_out() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "output.md").read_text()
+    stated = {
+        "`show`, epochs": show_module.EPOCHS_DROPPED, "`show`, ranks": show_module.RANKS_DROPPED,
+        "`show`, contribution": show_module.SHARES_DROPPED, "`show`, rows dealt": show_module.BALANCE_DROPPED,
+        "`show`, jobs": history.DROPPED, "`list`": (*list_module.DROPPED, "best metric"),
+        "`watch`, ranks": watch_screen.DROPPED,
+    }  # fmt: skip
+    for table, columns in stated.items():
+        assert f"| {table} | {', '.join(columns)} |".replace("accuracy %, R2 ", "accuracy % or R2 ") in page

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from common.status_line import launcher_width
 from ps.text.terminal import printable
 
 GAP = 2
@@ -49,8 +50,8 @@ class Block:
 
 
 def output_width() -> int:
-    """Return how many columns a line may have: COLUMNS, or those of the terminal, or 80."""
-    return shutil.get_terminal_size((USUAL_WIDTH, 24)).columns
+    """Return how many columns a line may have: COLUMNS, or those of the terminal, or of the launcher's one, or 80."""
+    return shutil.get_terminal_size((launcher_width() or USUAL_WIDTH, 24)).columns
 
 
 def cells(text: str) -> int:

@@ -38,6 +38,7 @@ from ps.text.layout import Table
 from ps.text.run_facts import job_lines, loss_name
 
 MEGA = 1e6
+WAIT = "wait is idle time until the slowest rank arrives, so the slowest rank shows the smallest wait"
 EPOCHS_DROPPED = (
     "bus MB/s", "rate", "elapsed s", "transfer s", "efficiency %", "wait s", "compute s", "sync s", "validation loss",
     "accuracy %", "R2",
@@ -161,7 +162,8 @@ def _rank_tables(view: RunView, record: Record, most: int) -> Iterator[Table]:
     for key in ("input", "compute", "wait", "transfer", "sync"):
         columns[f"{key} s"] = aligned(record[f"{key}_s"])
     columns["sent MB"] = aligned(n / MEGA for n in record["sent_bytes"])
-    yield _by_rank(f"Ranks in {epoch}; seconds add up over its steps", ranks, columns, RANKS_DROPPED)
+    idle = f"; {WAIT}" if world > 1 else ""
+    yield _by_rank(f"Ranks in {epoch}; seconds add up over its steps{idle}", ranks, columns, RANKS_DROPPED)
     columns = {
         "loss": [number(value) for value in record["loss_by_rank"]],
         "contribution %": [points(value) for value in record["share_all"]],
