@@ -93,7 +93,13 @@ def _result(coordinator: Coordinator, status: str, facts: dict[str, Any]) -> Ite
     folder, rows, best = coordinator.folder, coordinator.facts["data"]["rows"], coordinator.best_epoch
     validated = coordinator.last.get("validation_loss") is not None
     if validated and best and best != coordinator.last["epoch"]:
-        yield f"Lowest validation loss: {number(coordinator.best_loss)} after epoch {best}."
+        value = coordinator.best_loss
+        figure = (
+            f"Highest validation R2: {number(1 - value)}"
+            if coordinator.metric.mixed
+            else (f"Lowest validation loss: {number(value)}")
+        )
+        yield f"{figure} after epoch {best}."
     if facts.get("test_loss") is not None:
         kept = f", with the parameters of epoch {best}" if best and coordinator.config.patience else ""
         tested = named_metric(coordinator.metric.name, facts["test_metric"])
