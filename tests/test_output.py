@@ -142,7 +142,7 @@ def test_a_stopped_run_names_the_command_that_continues_it(tmp_path: Path) -> No
     head: list[str] = []
     while not head or not head[-1].startswith("Epoch 2/"):
         head.append(process.stdout.readline())
-    process.terminate()
+    os.kill(records(tmp_path / "run")[0]["pid"], signal.SIGTERM)
     result = finish(process)
     assert result.code == 75, result.err
     last = result.out.splitlines()[-1]
@@ -154,7 +154,8 @@ def test_a_stopped_run_names_the_command_that_continues_it(tmp_path: Path) -> No
     while not lines or not lines[-1].startswith("Epoch "):
         lines.append(again.stdout.readline())
         assert lines[-1], lines
-    again.terminate()
+    pid = next(record["pid"] for record in reversed(records(tmp_path / "run")) if "pid" in record)
+    os.kill(pid, signal.SIGTERM)
     assert finish(again).code == 75
     continued = r"Continues run at epoch [\d,]+(, after \d+ steps? of it)?; before it ran on 2 ranks\n"
     assert any(re.fullmatch(continued, line) for line in lines)
