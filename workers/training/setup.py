@@ -14,7 +14,8 @@ from common.wording import count
 from ps.comm.agreement import at_root, together
 from ps.comm.topology import Topology
 from ps.coordinator import display, earlier_run
-from ps.coordinator.coordinator import Coordinator, CoordinatorSeat, Metric
+from ps.coordinator.coordinator import Coordinator, CoordinatorSeat
+from ps.coordinator.metric import Metric
 from ps.coordinator.run_folder import make_folder, tidy
 from ps.findings import row_balance
 from ps.findings.detectors import before_training
@@ -161,10 +162,6 @@ def open_log(job: Job, topology: Topology, origin: Origin, of_sync: dict[str, An
 
     def note() -> None:
         coordinator = job.seat.here()
-        for line in (*job_lines(_described(job, facts, of_sync)), *data.notes):
-            say(line)
-        if origin.folder:
-            say(_continued(coordinator.folder, origin))
         fault_injection.announce(coordinator, fault_spec.of_job(config.inject, comm.size))
         coordinator.queue.append("balance", **balance)
         coordinator.findings.unjudged.update(unjudged)
@@ -174,11 +171,6 @@ def open_log(job: Job, topology: Topology, origin: Origin, of_sync: dict[str, An
 
     at_root(comm, note)
     job.rank_status.enter("training")
-
-
-def _described(job: Job, facts: dict[str, Any], of_sync: dict[str, Any]) -> dict[str, Any]:
-    """Return what a header says of a job, also of one that continues a run and writes none."""
-    return {**facts, "config": job.config.as_dict(), "sync": of_sync, "steps_per_epoch": job.trainer.loader.steps}
 
 
 def _continued(folder: Path, origin: Origin) -> str:
@@ -199,9 +191,12 @@ def _begin_log(job: Job, origin: Origin, facts: dict[str, Any], of_sync: dict[st
     tidy(folder)  # once the log is locked: no other job writes here
     job.rank_status.set_folder(folder)
     of_steps = {"steps_per_epoch": job.trainer.loader.steps, "sync": of_sync}
+    for line in (*job_lines({**facts, **of_steps, "config": config.as_dict()}), *job.data.notes):
+        say(line)
     if origin.start is not None:
         of_steps["start"] = origin.start.facts()
     if continues:
+        say(_continued(folder, origin))
         _note_resume(job, origin, coordinator, {**facts, **of_steps})
     else:
         coordinator.header(
