@@ -5,6 +5,8 @@ import socket
 from pathlib import Path
 
 CPUS, CGROUPS = Path("/sys/devices/system/cpu"), Path("/sys/fs/cgroup")
+LAUNCHERS = ("mpirun", "mpiexec", "hydra", "prte", "orted", "orterun", "srun", "slurmstepd")
+"""How the names of programs begin that start ranks, or have them started on another node."""
 
 
 def host() -> str:
@@ -33,6 +35,28 @@ def stat_fields(pid: int) -> list[str]:
     except OSError:
         return []
     return stat.rpartition(")")[2].split()  # the second is the program's name in brackets, which may hold anything
+
+
+def eldest_launcher() -> tuple[int, str]:
+    """Return id and name of the launcher that started this process on this node; of none, this process's own.
+
+    It is the eldest of the launchers among its ancestors.
+    """
+    eldest, name, pid = os.getpid(), "the process", os.getppid()
+    while (command := _name_of(pid)).startswith(LAUNCHERS):
+        eldest, name = pid, command
+        fields = stat_fields(pid)
+        if len(fields) < 2:
+            break
+        pid = int(fields[1])  # proc(5): the state, then the parent
+    return eldest, name
+
+
+def _name_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
 
 
 def boot_id() -> str | None:

@@ -11,6 +11,7 @@ from typing import Any
 import mpi4py
 import pytest
 
+from ps.text.layout import NO_LIMIT
 from tests.ranks import MPIRUN, Result, mpirun
 
 mpi4py.rc.initialize = False
@@ -35,6 +36,15 @@ def need(condition: object, what: str) -> None:
     if os.environ.get("TEST_EVERYTHING"):
         pytest.fail(f"needs {what}")
     pytest.skip(f"needs {what}")
+
+
+@pytest.fixture(autouse=True)
+def wide_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the commands of ``ps.log`` print every column and fold no line, where they run in the tests' process.
+
+    What they print where it must fit is for tests/test_widths.py.
+    """
+    monkeypatch.setattr("ps.reader.console.output_width", lambda: NO_LIMIT)
 
 
 @pytest.fixture

@@ -37,7 +37,14 @@ class Again:
     """The last epoch that the job before wrote; the one before ``epoch`` if it is 0."""
 
 
-def header(ranks: int, *, nodes: int = 1, mode: str = "allreduce", sizes: tuple[int, ...] = (64, 16, 10)) -> Record:
+def header(
+    ranks: int,
+    *,
+    nodes: int = 1,
+    mode: str = "allreduce",
+    sizes: tuple[int, ...] = (64, 16, 10),
+    host: str = "node",
+) -> Record:
     """Return the fields of a header; two parameters a layer; ``nodes`` hosts ``node0``, ... with equal shares."""
     layers = list(itertools.pairwise(sizes))
     parameters: dict[str, list[int]] = {}
@@ -50,7 +57,7 @@ def header(ranks: int, *, nodes: int = 1, mode: str = "allreduce", sizes: tuple[
         "config": RunConfig(mode=mode).as_dict(),
         "world": ranks,
         "nodes": [
-            {"host": f"node{i}", "ranks": list(range(i * each, min(ranks, (i + 1) * each)))} for i in range(nodes)
+            {"host": f"{host}{i}", "ranks": list(range(i * each, min(ranks, (i + 1) * each)))} for i in range(nodes)
         ],
         "pid": 2**22 + 1,
         "pid_start": None,

@@ -13,9 +13,9 @@ from common.run_files import LOG_NAME
 from ps.logfile.reader import LogReader
 from ps.logfile.records import Record
 from ps.logfile.schema import Check
-from ps.reader import console
 from ps.reader.commands.show_comparison import print_comparison
 from ps.reader.comparison_view import ComparisonView
+from ps.reader.console import Paper
 from ps.reader.run_view import RunView
 from ps.sync.modes import MODES
 from tests.ranks import MPIRUN, Result, finish, mpirun, popen, records
@@ -97,7 +97,7 @@ def test_all_modes_and_sizes_on_two_ranks(tmp_path: Path) -> None:
             "ms a step",
             "s to loss",
             "difference",
-            "so few trials",
+            "So few trials",
             "Sums of vectors",
             "Latency a and time per byte b",
             "extrapolations",
@@ -245,7 +245,7 @@ def test_a_log_that_says_too_little_is_no_traceback(tmp_path: Path, capsys: pyte
     for record in view.read():
         measured.add(record)
     assert len(measured.trials) == 2
-    print_comparison(console.make(), view, measured)
+    print_comparison(Paper(), view, measured)
     printed = capsys.readouterr().out
     assert "comparison of modes" in printed
     assert "Modes, least median first" not in printed

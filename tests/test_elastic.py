@@ -202,7 +202,7 @@ def test_steps_that_go_wrong_are_mended_by_those_who_are_left(tmp_path: Path, st
     assert [e["dead"] for e in events(tmp_path, "shrink")] == [[1], [2]]
     assert {(e["epoch"], e["step"]) for e in events(tmp_path, "skip")} == {(2, 3)}
     assert [e["ranks"] for e in events(tmp_path, "heal")] == [[0]]
-    assert rows_used(tmp_path / "run").endswith("epochs, but for the 100 of 1 step(s) left out.")
+    assert rows_used(tmp_path / "run").endswith("epochs, but for the 100 rows of 1 step left out.")
     snapshot, _ = newest(tmp_path / "run")
     assert snapshot is not None
     assert snapshot.about["skipped"] == [2, 3, 1]

@@ -60,7 +60,7 @@ def begun(tmp_path: Path) -> Path:
 def test_csv_has_a_line_per_epoch_and_rank_with_all_columns(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert export(run, csv=True) == 0
     captured = capsys.readouterr()
-    assert "unfinished record, left out" in captured.err
+    assert "unfinished record and were left out" in captured.err
     table, found = list(csv.DictReader(io.StringIO(captured.out))), epochs(run)
     assert [(int(row["epoch"]), int(row["rank"])) for row in table] == [(e, r) for e in range(1, 101) for r in range(4)]
     assert [row["host"] for row in table[:4]] == ["node0", "node0", "node1", "node1"]
@@ -113,7 +113,7 @@ def test_markdown_tables_hold_the_figures_and_no_name_is_markup(run: Path, tmp_p
     ]  # fmt: skip
     facts = dict(found["Facts"])
     assert facts["Mode"] == "allreduce"
-    assert facts["Ranks"] == "4 on 2 node(s)"
+    assert facts["Ranks"] == "4 on 2 nodes"
     assert facts["Ended"] == "The job died: rank 2: killed"
     names, *shown = found["Epochs"]
     assert [int(row[0]) for row in shown] == [*range(1, 100, 4), 100]
@@ -292,7 +292,7 @@ def test_from_the_command_line(arguments: list[str], written: str, run: Path, tm
     result = finish(popen([sys.executable, "-m", "ps.log", command, str(run), *options], cwd=tmp_path))
     assert result.code == 0, result.err
     assert (tmp_path / written).exists()
-    assert result.err.splitlines()[-1].endswith("are an unfinished record, left out")
+    assert result.err.splitlines()[-1].endswith("are an unfinished record and were left out")
 
 
 def test_wrong_fields_are_refused_or_written_but_never_crash(

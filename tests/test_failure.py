@@ -172,14 +172,14 @@ def test_a_rate_that_is_too_high_is_explained(batch: SharedStart) -> None:
 def test_replicas_that_drift_are_named(batch: SharedStart) -> None:
     result = batch["drift"]
     assert result.code == 1
-    assert "parameters: differ between ranks at epoch 2; odd ones: rank 2 on " in result.err
+    assert "parameters: not the same on all ranks at epoch 2; different on rank 2 on " in result.err
     assert records(batch.folder / "3" / "drift")[-1]["status"] == "failed"
 
 
 def test_other_data_on_one_rank_is_refused(batch: SharedStart) -> None:
     result = batch["other-data"]
     assert result.code == 1
-    assert "data digits: differs between ranks; odd ones: rank 1 on" in result.err
+    assert "data digits: not the same on all ranks; different on rank 1 on" in result.err
     assert not (batch.folder / "3" / "other-data").exists()
 
 
@@ -188,7 +188,7 @@ def test_other_arguments_on_one_rank_are_refused(tmp_path: Path) -> None:
     command = [MPIRUN, "-np", "2", *start, ":", "-np", "1", *start, "--seed", "1"]
     result = finish(popen(command, cwd=tmp_path))
     assert result.code == 1
-    assert "command line or RANKWISE_ environment: differs between ranks; odd ones: rank 2 on" in result.err
+    assert "command line or RANKWISE_ environment: not the same on all ranks; different on rank 2 on" in result.err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -378,7 +378,7 @@ def test_training_goes_on_when_the_disk_fills_up(tmp_path: Path) -> None:
     assert "Epoch 30/30" in result.out
     assert result.err.count("rankwise:") - result.err.count("warning:") == 1
     assert result.err.count("cannot be written") == 1
-    assert "records are missing (File too large)" in result.err
+    assert "records missing (File too large)" in result.err
     assert "Traceback" not in result.err
     found = epochs(run)
     assert 3 < len(found) < 30

@@ -60,6 +60,7 @@ LIBRARIES = {
     "ps/logfile": _CORE - {"mpi4py"},
     "ps/text": {"numpy"},
     "ps/coordinator": _CORE - {"mpi4py"},
+    "ps/coordinator/display.py": {"rich"},
     "ps/reader": _READERS,
     "workers": {*_CORE, "threadpoolctl", "cyclopts"},
     "workers/__init__.py": set(),

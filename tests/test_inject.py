@@ -238,7 +238,7 @@ def test_a_nan_is_found_and_its_rank_named(job: Job, tmp_path: Path, mode: str) 
 def test_a_copy_that_diverges_is_found(job: Job, tmp_path: Path, options: tuple[str, ...], odd: list[int]) -> None:
     result = job(4, *SHORT, *options, "--inject", f"diverge:rank=2,step={STEPS + 3}")
     assert result.code == 1
-    assert "parameters: differ between ranks at epoch 2" in result.err
+    assert "parameters: not the same on all ranks at epoch 2" in result.err
     assert [rank for rank in range(4) if f"rank {rank} on " in result.err] == odd
     assert records(tmp_path / "run")[-1]["status"] == "failed"
 

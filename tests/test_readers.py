@@ -27,6 +27,7 @@ from ps.reader.commands.list_runs import list_runs
 from ps.reader.commands.show import show
 from ps.reader.commands.watch import watch
 from ps.reader.commands.whatif import whatif
+from ps.text.formatting import aligned
 from tests.ranks import Result, epochs, finish, mpirun, popen, records
 from tests.synthetic import places, write_run
 
@@ -103,20 +104,20 @@ def test_show_prints_header_epochs_ranks_and_end(runs: Path) -> None:
     last = epochs(runs / "allreduce")[-1]
     for text in (
         "allreduce: done",
-        "mode allreduce, 3 ranks on 1 node(s)",
-        "1259 rows train, 179 validate, 359 test",
-        "64-8-10, 610 parameters",
-        "End: ok after 4 epoch(s)",
+        "Mode allreduce, 3 ranks on 1 node (",
+        "1,259 rows train, 179 validate, 359 test",
+        "64-8-10: 610 parameters",
+        "End: done after 4 epochs",
         "Share of the update",
         "Norm ratio",
     ):
         assert text in result.out
     lines = [line.split() for line in result.out.splitlines()]
-    assert [line[0] for line in lines if len(line) == 14 and line[0].isdigit()] == ["1", "2", "3", "4"]
-    ranks = [line for line in lines if len(line) == 10 and line[-1] == "MB"]
+    assert [line[0] for line in lines if len(line) == 12 and line[0].isdigit()] == ["1", "2", "3", "4"]
+    ranks = [line for line in lines if len(line) == 9 and line[0].isdigit()]
     assert [int(line[2]) for line in ranks] == last["rows"]
     assert [line[3:7] for line in ranks] == [
-        [f"{last[k][r]:.6f}" for k in ("input_s", "compute_s", "wait_s", "transfer_s")] for r in range(3)
+        [aligned(last[k])[r] for k in ("input_s", "compute_s", "wait_s", "transfer_s")] for r in range(3)
     ]
 
 
@@ -124,16 +125,16 @@ def test_show_prints_what_the_analytics_say(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", ranks=3)
     last = epochs(run)[-1]
     out = log("show", run).out
-    parallel, balance = (f"{100 * last['efficiency'][k]:.2f} %" for k in ("parallel", "load_balance"))
+    parallel, balance = (f"{100 * last['efficiency'][k]:.0f} %" for k in ("parallel", "load_balance"))
     assert f"Epoch 3: parallel efficiency {parallel} = load balance {balance} x communication " in out
     assert "bus bandwidth 1000 MB/s" in out
     assert "The ranks' gradients overlap much, like 1.5 independent ranks (95 %: 1.2 to 1.8)." in out
     assert "Batches above about 200 rows gain little (estimate). This run takes 64 rows a step." in out
-    assert [line[3:] for line in table(out, "How certain the shares are, measured on 1 of 20 steps")] == [
+    assert [line[2:] for line in table(out, "How certain the shares are, measured on 1 of 20 steps")] == [
         ["6.7", "to", "60.0", "%", "13.3", "to", "53.3", "%"]
     ] * 3
     assert "No verdict: none of the checks found anything." in out
-    assert [line[6:] for line in table(out, "Contribution in epoch 3")] == [
+    assert [line[4:] for line in table(out, "Contribution in epoch 3")] == [
         [f"{last[k][rank]:.4g}" for k in ("cosine_all", "leave_one_out_all")] for rank in range(3)
     ]
 
@@ -199,7 +200,7 @@ def test_list_has_a_line_for_every_run(tmp_path: Path) -> None:
     assert set(lines) == {"done", "died", "stopped", "failed", "empty", "damaged", "foreign", "linked"}
     best = epochs(runs / "done")[-1]
     assert lines["done"][3:] == [
-        "allreduce", "4", "5/30", "accuracy", f"{100 * best['validation_metric']:.2f}", "%",
+        "allreduce", "4", "5/30", f"{100 * best['validation_metric']:.2f}",
         f"{best['validation_loss']:.4g}", "5", "5.0", "done",
     ]  # fmt: skip
     assert lines["died"][3:6] == ["shared", "4", "2/30"]
@@ -233,8 +234,7 @@ def test_list_names_the_best_epoch_not_the_last(tmp_path: Path) -> None:
     }
     write(tmp_path / "runs" / "c", [{**header, "purpose": "comparison", "comparison": chosen}])
     lines = {line[0]: line for line in table(log("list", tmp_path / "runs").out, "Runs in")}
-    assert lines["a"][6:10] == ["accuracy", "25.00", "%", "1"]
-    assert lines["a"][10] == "2"
+    assert lines["a"][6:9] == ["25.00", "1", "2"]
     assert lines["b"][6:9] == ["-", "0", "3"]
     assert " ".join(lines["c"][3:8]) == "comparison: shared, allreduce 4 -"
 
@@ -252,7 +252,7 @@ def test_show_takes_the_latest_run_a_name_and_a_given_epoch(runs: Path) -> None:
     assert log("show", "send-recv", cwd=runs.parent).out.startswith("runs/send-recv: done")
     result = log("show", "--epoch", "2", cwd=runs.parent)
     assert "runs/latest" in result.out
-    assert "mode send-recv" in result.out
+    assert "Mode send-recv" in result.out
     assert "Ranks in epoch 2" in result.out
     result = log("show", "--epoch", "9", cwd=runs.parent)
     assert result.code == 1
@@ -262,12 +262,12 @@ def test_show_takes_the_latest_run_a_name_and_a_given_epoch(runs: Path) -> None:
 def test_compare_puts_modes_side_by_side(runs: Path) -> None:
     result = log("compare", runs / "allreduce", runs / "send-recv")
     assert result.code == 0, result.err
-    rows = {line[:42].strip(): line[42:].split() for line in result.out.splitlines()}
+    rows = {line[:44].strip(): line[44:].split() for line in result.out.splitlines()}
     assert rows["mode"] == ["allreduce", "send-recv"]
     assert len(rows["median sync per step, us"]) == len(rows["median wait per step, us"]) == 2
     assert all(float(v) > 0 for v in rows["median transfer per step, us"])
-    assert float(rows["largest parameter difference to the first"][1]) < 1e-4
-    shares = rows["share of communication"]
+    assert float(rows["largest parameter difference from the first"][1]) < 1e-4
+    shares = rows["communication, % of the time"]
     assert 0 < float(shares[0]) < 100
     assert any(name.startswith("seconds to loss") for name in rows)
 
@@ -330,7 +330,7 @@ def test_a_torn_tail_is_told_and_left_out(runs: Path, tmp_path: Path) -> None:
     result = log("export", tmp_path, "--jsonl")
     assert result.code == 0
     assert len(result.out.splitlines()) == len(records(runs / "allreduce")) - 1
-    assert "unfinished record, left out" in result.err
+    assert "are an unfinished record and were left out" in result.err
 
 
 @pytest.mark.slow

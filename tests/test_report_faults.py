@@ -56,7 +56,7 @@ def test_texts_of_a_log_are_inert(page: Callable[..., Page], tmp_path: Path) -> 
         ("", 0, "", ["State: no end yet", "The log has no end: the job still runs, or was killed."]),
         ("", 100, "", ["bytes of the log, from byte", "that was not finished"]),
         ("", 0, "rank 1: MemoryError", ["State: died.", "The job died: rank 1: MemoryError"]),
-        ("stopped", 0, "", ["State: stopped.", "End: stopped after 6 epoch(s)"]),
+        ("stopped", 0, "", ["State: stopped.", "End: stopped after 6 epochs,"]),
         ("failed", 0, "", ["State: failed.", "Error: parameters: not finite after epoch 6"]),
     ],
 )

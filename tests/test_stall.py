@@ -352,7 +352,7 @@ def test_a_watchdog_leaves_when_it_cannot_see_the_ranks(tmp_path: Path) -> None:
     )  # fmt: skip
     assert (
         result.stderr.count(
-            f"rankwise: warning: ranks on {HOST} are not watched; if one dies or hangs, nobody says so ("
+            f"rankwise: warning: ranks on {HOST} are not watched; if one dies or hangs, there will be no message ("
         )
         == 1
     )

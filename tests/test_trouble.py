@@ -89,7 +89,7 @@ def test_a_bit_repaired_in_the_middle_of_an_epoch_leaves_no_trace(
 def test_without_heal_the_job_ends_and_names_rank_parameter_and_step(tmp_path: Path) -> None:
     result = faulty(3, tmp_path / "run", "drift", 1, 1, 3)
     assert result.code == 1
-    assert "parameters: differ between ranks at epoch 1" in result.err
+    assert "parameters: not the same on all ranks at epoch 1" in result.err
     assert "rank 1 on" in result.err
     assert "W1" in result.err
     assert "--heal repairs them" in result.err

@@ -1,14 +1,10 @@
 """``python -m ps.log watch``: a running job in a terminal and in a pipe, on file systems that are slow to tell."""
 
 import errno
-import fcntl
 import os
-import pty
 import signal
-import struct
 import subprocess
 import sys
-import termios
 import threading
 import time
 from collections.abc import Iterator
@@ -25,51 +21,13 @@ from ps.logfile.reader import LogReader
 from ps.logfile.writer import RunLog
 from ps.reader.commands.watch import watch
 from ps.reader.commands.watch_screen import sparkline
-from tests.ranks import MPIRUN, environment, finish, popen
+from tests.ranks import MPIRUN, finish, popen
 from tests.synthetic import epoch, header, write_run
+from tests.terminal import Terminal, until
 
 VERDICT = {"code": "straggler", "severity": "warning", "ranks": [1], "text": "rank 1 is slow", "remedy": "look at it",
            "evidence": {}}  # fmt: skip
-DEADLINE_S = 30
-
-
-def until(condition: Any) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-class Terminal:
-    """A watcher in a terminal of 100 x 30 characters, and what it has drawn."""
-
-    def __init__(self, run: Path, **changes: str) -> None:
-        self.ours, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
-        command = [sys.executable, "-m", "ps.log", "watch", str(run)]
-        env = environment(**{"TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8", **changes})
-        self.process = subprocess.Popen(command, stdout=theirs, stderr=theirs, env=env, start_new_session=True)
-        os.close(theirs)
-        self.data = b""
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        try:
-            while data := os.read(self.ours, 1 << 16):
-                self.data += data
-        except OSError:  # Linux: nobody has the other end open any more
-            pass
-
-    @property
-    def text(self) -> str:
-        return self.data.decode("utf-8", "replace")
-
-    def finish(self) -> int:
-        code = self.process.wait(DEADLINE_S)
-        self._reader.join(DEADLINE_S)
-        os.close(self.ours)
-        return code
+WATCH = [sys.executable, "-m", "ps.log", "watch"]
 
 
 @pytest.fixture
@@ -108,7 +66,7 @@ def test_a_job_is_followed_to_its_end(tmp_path: Path) -> None:
     assert result.code == 0, result.err
     lines = result.out.splitlines()
     assert [line.split(":")[0] for line in lines if line.startswith("Epoch")] == [f"Epoch {e}/60" for e in range(1, 61)]
-    assert lines[-1].startswith("End: ok")
+    assert lines[-1].startswith("End: done")
 
 
 def test_a_job_that_is_killed_ends_the_watching(tmp_path: Path) -> None:
@@ -128,7 +86,7 @@ def test_a_job_that_is_killed_ends_the_watching(tmp_path: Path) -> None:
 def test_a_terminal_shows_progress_ranks_loss_and_findings(living: Any, tmp_path: Path) -> None:
     log, _ = living
     add_epoch(log, 1)
-    terminal = Terminal(tmp_path / "run")
+    terminal = Terminal([*WATCH, str(tmp_path / "run")])
     until(lambda: "epoch 1/4" in terminal.text)
     assert "running" in terminal.text
     assert "left" in terminal.text
@@ -143,13 +101,13 @@ def test_a_terminal_shows_progress_ranks_loss_and_findings(living: Any, tmp_path
     assert "█▆▃▁" in text or "█▅▃▁" in text  # the loss falls
     assert "█" * 20 in text  # the slow rank computes
     assert "░" * 10 in text  # the other one waits
-    assert "End: ok after 4 epoch(s)" in text
+    assert "End: done after 4 epochs" in text
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")  # the cursor is back
 
 
 def test_a_terminal_without_utf_8_gets_ascii(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", ranks=100)
-    terminal = Terminal(run, PYTHONIOENCODING="ascii:backslashreplace")
+    terminal = Terminal([*WATCH, str(run)], PYTHONIOENCODING="ascii:backslashreplace")
     assert terminal.finish() == 0
     assert "###" in terminal.text
     assert "of 100 ranks that stand out" in terminal.text
@@ -160,7 +118,7 @@ def test_a_terminal_without_utf_8_gets_ascii(tmp_path: Path) -> None:
 def test_a_death_in_a_terminal_is_told(living: Any, tmp_path: Path) -> None:
     log, process = living
     add_epoch(log, 1)
-    terminal = Terminal(tmp_path / "run")
+    terminal = Terminal([*WATCH, str(tmp_path / "run")])
     until(lambda: "epoch 1/4" in terminal.text)
     (tmp_path / "run" / "failure.txt").write_text("first line\nrank 1: bus error\n")
     process.kill()
@@ -173,7 +131,7 @@ def test_control_c_ends_quietly(living: Any, tmp_path: Path, where: str) -> None
     log, _ = living
     add_epoch(log, 1)
     if where == "terminal":
-        terminal = Terminal(tmp_path / "run")
+        terminal = Terminal([*WATCH, str(tmp_path / "run")])
         until(lambda: "epoch 1/4" in terminal.text)
         os.killpg(terminal.process.pid, signal.SIGINT)
         assert terminal.finish() == 0

@@ -15,6 +15,7 @@ from common.host import host
 from common.rank_status import REPORTED, RankStatus
 from common.run_files import write_failure_once
 from common.standard_streams import complain, flush
+from common.status_line import erase
 from ps.comm.collectives import allgather, bcast
 
 T = TypeVar("T")
@@ -41,6 +42,7 @@ def abort_on_error(comm: MPI.Comm, rank_status: RankStatus) -> Iterator[None]:
         if isinstance(error, MPI.Exception):
             time.sleep(BETTER_CAUSE_S)
         if _first_to_fail(rank_status, message):
+            erase()
             complain(message)
         flush()
         comm.Abort(EXIT_ERROR)
@@ -101,7 +103,7 @@ def same_everywhere(comm: MPI.Comm, content: bytes, what: str, remedy: str) -> N
     if odd:
         hosts = allgather(comm, host())
         named = ", ".join(f"{rank} on {hosts[rank]}" for rank in odd)
-        raise JobError(f"{what}: differs between ranks; odd ones: rank {named}; {remedy}")
+        raise JobError(f"{what}: not the same on all ranks; different on rank {named}; {remedy}")
 
 
 def at_root(comm: MPI.Comm, act: Callable[[], Any]) -> Any:

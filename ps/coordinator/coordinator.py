@@ -2,8 +2,6 @@
 
 import math
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -15,7 +13,10 @@ from common.errors import JobError
 from common.files import write_atomic
 from common.flat import Array
 from common.run_files import CONFIG_NAME, LOG_NAME
+from ps.coordinator.display import Display, Ended, Lines
+from ps.coordinator.metric import Metric
 from ps.coordinator.run_folder import new_log
+from ps.coordinator.sync_table import SyncTable
 from ps.findings.detectors import Findings
 from ps.findings.verdict import Verdict
 from ps.logfile.records import FORMAT, VERSION, Record
@@ -23,7 +24,7 @@ from ps.logfile.writer import RetryQueue, RunLog
 from ps.metrics.epoch_metrics import NoiseScale
 from ps.metrics.epoch_record import epoch_record, step_fields
 from ps.metrics.sampling_budget import SamplingBudget
-from ps.text.formatting import epoch_line, percent, verdict_line
+from ps.text.formatting import epoch_line, percent, short_losses, verdict_line
 from ps.text.terminal import say, warn
 
 
@@ -31,43 +32,6 @@ def contributions(record: Record, rank: int) -> str:
     """Return what a rank contributed to an epoch, as text: its norm ratio by parameter."""
     shares = record["norm_ratio"].items()
     return ", ".join(f"{name} = {percent(ratios[rank], 'undefined', '%')}" for name, ratios in shares)
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """How well rows are predicted: accuracy of classes, R2 = 1 - squared error / spread of a regression.
-
-    ``varies``: by split (validation, test), whether a target varies in it; empty for classes. ``unit``: what sums of
-    losses come multiplied with in the log, so that they are in the target's unit. ``mixed``: whether there are targets
-    of different scales.
-    """
-
-    varies: Mapping[str, bool]
-    unit: float = 1.0
-    mixed: bool = False
-
-    @property
-    def name(self) -> str:
-        """What the log calls it."""
-        return "r2" if self.varies else "accuracy"
-
-    def of(self, split: str, score_sum: float, n: int) -> float | None:
-        """Return its value over the n rows of a split; None where no target varies.
-
-        ``score_sum``: rows classified right; or squared errors over spread, averaged over the targets.
-        """
-        if not self.varies:
-            return float(score_sum / n)
-        return float(1 - score_sum) if self.varies[split] and math.isfinite(score_sum) else None
-
-    def judged(self, record: Record) -> float | None:
-        """Return by what early stopping compares epochs, the less the better: the validation loss.
-
-        Of targets of different scales that is the loss of the largest almost alone; so it is 1 - R2 there.
-        """
-        loss, value = record["validation_loss"], record["validation_metric"]
-        judged: float | None = 1 - value if self.mixed and value is not None else loss
-        return judged
 
 
 class Coordinator:
@@ -82,11 +46,12 @@ class Coordinator:
         *,
         resumed: bool = False,
         lock: bool = True,
+        display: Display | None = None,
     ) -> None:
         """Open the log. Raises OSError if another job writes to it, LogError, and RankwiseError if it is there but new.
 
         ``facts``: what the header says of the job (``environment.header_facts``). ``resumed``: the log is there.
-        ``lock``: see RunLog.
+        ``lock``: see RunLog. ``display``: shows the progress; without one, each epoch is a line.
         """
         self.folder, self.config, self.facts, self.metric = folder, config, facts, metric
         self.names = list(facts["model"]["parameters"])
@@ -96,7 +61,10 @@ class Coordinator:
         self.started = time.perf_counter()
         self.findings = Findings({"config": config.as_dict(), **facts})
         self.epochs = 0
-        self.sync_lines: list[str] = []
+        self.display = display or Lines(config.epochs, every=config.verbose)
+        self.sync_table = SyncTable()
+        self.marked = False
+        """Whether something has happened since the last epoch that its line is to stay for."""
         self.best_loss = math.inf
         self.best_epoch = 0
         self.patience_from = 0
@@ -142,7 +110,7 @@ class Coordinator:
 
     def checkpoint_failed(self, reason: str) -> None:
         """Warn of a checkpoint that could not be written, and log it."""
-        warn(f"a checkpoint could not be written ({reason}); training continues, the one before is as it was")
+        warn(f"a checkpoint could not be written ({reason}); training continues without it")
         self.event("checkpoint-failed", reason=reason)
 
     def header(self, **more: Any) -> None:
@@ -151,6 +119,7 @@ class Coordinator:
 
     def event(self, what: str, **fields: Any) -> None:
         """Write an event."""
+        self.marked = self.marked or what != "checkpoint"
         self.queue.append("event", what=what, **fields)
 
     def verdict(self, verdict: Verdict) -> None:
@@ -173,7 +142,7 @@ class Coordinator:
         self._check_finite(epoch, table)
         diverged = self.config.init == "broadcast" and len(set(table["fingerprint"].tolist())) > 1
         if not table["rows"].sum() + (facts["before"] or {"rows": 0})["rows"]:
-            say(f"Epoch {epoch}: every step was left out")  # the log has them as events; an epoch it was not
+            say(f"Epoch {epoch}: every step was skipped")  # the log has them as events; an epoch it was not
             return {"stop": False, "improved": False, "diverged": diverged}
         facts = {**facts, "elapsed_s": time.perf_counter() - self.started}
         self._to_target_unit(table, facts)
@@ -186,8 +155,10 @@ class Coordinator:
             record["validation_metric"] = self.metric.of("validation", float(score), n_validation)
         self.queue.append("epoch", **record)
         self.queue.append("steps", **step_fields(table, epoch, traced, begin_s, self.started))
+        found = self.findings.add(record)
+        self.marked = self.marked or bool(found)
         self._print(record)
-        for verdict in self.findings.add(record):
+        for verdict in found:
             self.verdict(verdict)
         rate = self.sampling.rate(record)
         return {**self.judge(record), "diverged": diverged, "sample_rate": rate}
@@ -207,11 +178,12 @@ class Coordinator:
         patience = self.config.patience
         stop = bool(patience) and epoch - max(self.best_epoch, self.patience_from) >= patience
         if stop and not reported:
+            self.display.close()
             mixed, best = self.metric.mixed, self.best_loss
             value = {"best_validation_metric": 1 - best} if mixed else {"best_validation_loss": best}
             self.event("early-stop", epoch=epoch, best_epoch=self.best_epoch, **value)
-            what = "higher validation R2" if mixed else "lower validation loss"
-            say(f"Stopping early: no {what} since epoch {self.best_epoch}, whose parameters are kept.")
+            what = "validation R2 was highest" if mixed else "validation loss was lowest"
+            say(f"Stopping early: the {what} after epoch {self.best_epoch}, which is kept.")
         return {"stop": stop, "improved": improved}
 
     def _print(self, record: Record) -> None:
@@ -227,8 +199,10 @@ class Coordinator:
                 say(head + f"Sync time = {record['sync_s'][rank]:.6f} seconds")
         busy = compute + copy + sync
         line = epoch_line(record, self.config.epochs, self.metric.name)
-        say(f"{line}, rate {record['learning_rate']:.3g}, {busy:.3f} s")
-        self.sync_lines.append(f"{epoch:5d}  {sync:10.6f}  {wait:10.6f}  {transfer:10.6f}  {sync / busy:8.1%}")
+        line = f"{line}, rate {record['learning_rate']:.3g}, {busy:.3f} s"
+        self.display.epoch(Ended(epoch, line, short_losses(record, self.metric.name), self.marked))
+        self.marked = False
+        self.sync_table.add(epoch, (sync, wait, transfer, busy))
 
     def _to_target_unit(self, table: Array, facts: dict[str, Any]) -> None:
         """Bring the sums of losses, which are of standardised targets, to the targets' unit."""
@@ -254,6 +228,7 @@ class Coordinator:
 
     def finish(self, status: str, **facts: Any) -> None:
         """Write the last verdicts and the end record."""
+        self.display.close()
         for verdict in self.findings.finish() if status == "ok" else ():
             self.verdict(verdict)
         self.queue.append(

@@ -1,6 +1,6 @@
 """What a run leaves next to its log: the model, and the text files that people plot from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,12 @@ import numpy as np
 from common.errors import RankwiseError
 from common.files import do_nothing, write_atomic
 from common.flat import Array, Flat, fingerprint
-from common.run_files import LOG_NAME, MODEL_NAME
+from common.run_files import LOG_NAME, MODEL_NAME, checkpoints_in
+from common.wording import count
 from ps.coordinator.coordinator import Coordinator, contributions
 from ps.logfile.deduplicated import DeduplicatedReader
 from ps.text.contributions import NORM_RATIO
+from ps.text.formatting import named_metric, number
 from ps.text.terminal import say, warn
 
 TEXT_PARAMETERS = 1_000_000
@@ -81,11 +83,31 @@ def save(
     coordinator.finish(status, fingerprint=fingerprint(flat.param_vector), **facts)
     if unsaved:
         warn(f"the last checkpoint could not be written ({unsaved})")
-    say("Sync time per epoch, mean over the ranks (sync = wait for the last rank + transfer):")
-    say("epoch      sync s      wait s  transfer s   of epoch")
-    for line in coordinator.sync_lines:
+    world = coordinator.facts["world"]
+    for line in (*(coordinator.sync_table.lines() if world > 1 else []), *_result(coordinator, status, facts)):
         say(line)
-    say(f"Saved in {folder}: {LOG_NAME}, model.npz, text files. Read: python -m ps.log show {folder}")
+
+
+def _result(coordinator: Coordinator, status: str, facts: dict[str, Any]) -> Iterator[str]:
+    """Yield what the run came to, where it is saved, and the commands that go on from here."""
+    folder, rows, best = coordinator.folder, coordinator.facts["data"]["rows"], coordinator.best_epoch
+    validated = coordinator.last.get("validation_loss") is not None
+    if validated and best and best != coordinator.last["epoch"]:
+        value = coordinator.best_loss
+        figure = (
+            f"Highest validation R2: {number(1 - value)}"
+            if coordinator.metric.mixed
+            else (f"Lowest validation loss: {number(value)}")
+        )
+        yield f"{figure} after epoch {best}."
+    if facts.get("test_loss") is not None:
+        kept = f", with the parameters of epoch {best}" if best and coordinator.config.patience else ""
+        tested = named_metric(coordinator.metric.name, facts["test_metric"])
+        yield f"Test: loss {number(facts['test_loss'])}, {tested} ({count(rows['test'], 'row')}{kept})"
+    yield f"Saved in {folder}: {LOG_NAME}, model.npz, text files."
+    yield f"Read: python -m ps.log show {folder}"
+    if status == "stopped" and checkpoints_in(folder):
+        yield f"Continue: mpirun -np {coordinator.facts['world']} python -m workers.run --resume {folder}"
 
 
 def _attempt(what: str, act: Callable[[], object]) -> list[str]:

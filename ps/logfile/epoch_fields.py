@@ -96,7 +96,7 @@ EPOCH_FIELDS: list[EpochField] = [
     _one("effective_ranks_high", optional(_NUMBER), "ranks", "see `effective_ranks_low`", csv=True),
     _one("noise_scale", _NUMBER, "rows", "B_simple, the ratio of `noise_trace` and `noise_gradient_sq` over all "
         "parameters (McCandlish et al. 2018, arXiv 1812.06162), each averaged over the epochs first (0.8 of the "
-        "average is kept at an epoch): beyond about so many rows a step more ranks stop paying; nil while it cannot be "
+        "average is kept at an epoch): batches above about so many rows gain little; nil while it cannot be "
         "estimated. Assumes that ranks' rows are random samples", csv=True),
     _one("bus_bytes_per_s", _NUMBER, "bytes/s", "2 (N-1)/N times the gradient's bytes over the mean time of a sum "
         "(`transfer_s` + `reduce_s` of a step), as nccl-tests counts it; nil with one rank", csv=True),

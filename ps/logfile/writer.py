@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from common import limits
+from common.wording import count
 from ps.logfile.lock import lock_file
 from ps.logfile.reader import LogReader
 from ps.logfile.records import encode
@@ -126,21 +127,19 @@ class RetryQueue:
                 return
             if self._reason:
                 self._reason = ""
-                missing = f"{self._lost} records are missing" if self._lost else "nothing of it is missing"
-                self._warn(f"{self.log.path}: can be written again; {missing}")
+                missing = f"{count(self._lost, 'record')} missing" if self._lost else "no record is missing"
+                self._warn(f"{self.log.path}: can be written again, and {missing}")
 
     def missing(self) -> str:
         """Say what the log lacks; nothing if all is in it."""
         n = len(self._waiting) + self._lost
-        return f"{self.log.path}: {n} records are missing ({self._reason})" if n else ""
+        return f"{self.log.path}: {count(n, 'record')} missing ({self._reason})" if n else ""
 
     def _write_failed(self, reason: str) -> None:
         """Warn once of each reason; of too many records drop the oldest epoch, or the oldest of any kind."""
         if reason != self._reason:
             self._reason = reason
-            self._warn(
-                f"{self.log.path}: cannot be written ({reason}); training continues, and the write will be retried"
-            )
+            self._warn(f"{self.log.path}: cannot be written ({reason}); training continues, and writing is tried again")
         if len(self._waiting) > limits.ITEMS:
             i = next((i for i, (kind, _) in enumerate(self._waiting) if kind in ("steps", "epoch")), 0)
             del self._waiting[i]

@@ -81,14 +81,14 @@ def _sentences(found: Record, dtype: str) -> list[str]:
     if not others:
         return ["One mode alone: nothing to compare."]
     said = [f"Least median: {first['mode']}, {number(1e3 * first['step_s']['median'])} ms a step."]
-    for outcome, text in (SLOWER, "Slower than {}"), (UNDECIDED, "No difference to {} shown"):
+    for outcome, text in (SLOWER, "Slower than {}"), (UNDECIDED, "No difference shown from {}"):
         alike = [m for m in others if m["outcome"] == outcome]
-        listed = ", ".join(f"{m['mode']} {m['ratio']:.2f} times (p {number(m['p'], 2)})" for m in alike)
+        listed = ", ".join(f"{m['mode']} {m['ratio']:.2f} times as long (p {number(m['p'], 2)})" for m in alike)
         if listed:
-            said.append(f"{text.format(first['mode'])}: {listed} its time.")
+            said.append(f"{text.format(first['mode'])}: {listed}.")
     if smallest_p(found["trials"], len(modes)) > LEVEL:
         needed = next(n for n in range(2, 100) if smallest_p(n, len(modes)) <= LEVEL)
-        said.append(f"With so few trials none can be shown: the test needs at least --trials {needed}.")
+        said.append(f"So few trials cannot show a difference; give --trials {needed} or more.")
     return [*said, _agreement(found, dtype)]
 
 
@@ -96,9 +96,9 @@ def _agreement(found: Record, dtype: str) -> str:
     """Say whether all modes trained the same."""
     odd = [m["mode"] for m in found["modes"] if not m["agrees"]]
     largest = max(m["parameter_difference"] for m in found["modes"])
-    limit = f"{largest:.2g} of the largest parameter (allowed {found['tolerance']:g} in {dtype})"
+    limit = f"{largest:.2g} of the largest parameter (allowed: {found['tolerance']:g} in {dtype})"
     if not odd:
-        return f"All modes end with the same parameters but for rounding: the largest difference is {limit}."
+        return f"All modes end with the same parameters, up to rounding: they differ by at most {limit}."
     said = f"Parameters differ in {', '.join(odd)}: by up to {limit}, or between the ranks"
     if dtype == "float32":
         return f"{said}. Repeat with --dtype float64 to tell rounding from a fault."

@@ -1,17 +1,17 @@
 """Tables and lines for a terminal, or for a file that output goes to."""
 
 import sys
-from collections.abc import Sequence
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from ps.text.layout import INDENT, NO_LIMIT, Table, fold, lines_of, output_width
 from ps.text.terminal import printable
 
-WIDTH_IN_A_FILE = 10_000
+WIDE = "print every column, and do not fold lines"
+"""Help of the option ``--wide``."""
+MORE = "--wide shows all"
 
 
 class _Console(Console):
@@ -31,19 +31,46 @@ def _plain(one: Any) -> Any:
 
 
 def make(*, live: bool = False) -> Console:
-    """Return a console that prints texts as they are and does not fold tables when the output is no terminal.
-
-    ``live``: for a screen that is drawn again and again, whose lines must not be wider than the terminal.
-    """
-    width = None if sys.stdout.isatty() else WIDTH_IN_A_FILE
+    """Return a console that prints texts as they are; ``live``: for a screen that is drawn again and again."""
+    width = None if live and sys.stdout.isatty() else NO_LIMIT
     return _Console(markup=False, emoji=False, highlight=False, soft_wrap=not live, width=width)
 
 
-def table(title: str, columns: list[str], rows: Sequence[Sequence[str | Text]]) -> Table:
-    """Return a table with right-aligned columns but the first."""
-    result = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for i, column in enumerate(columns):
-        result.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
-    for row in rows:
-        result.add_row(*(printable(cell) if isinstance(cell, str) else cell for cell in row))
-    return result
+class Paper:
+    """Where a command prints: lines and tables that fit the width of the output."""
+
+    def __init__(self, *, wide: bool = False) -> None:
+        """``wide``: whatever the width, leave out no column and fold no line."""
+        self.console = make()
+        self.width = NO_LIMIT if wide else output_width()
+        self._begun = self._space = False
+        self.rule = "-" if self.console.options.ascii_only else "─"
+
+    def print(self, *texts: str, head: str = "") -> None:
+        """Print texts, each on a line of its own or on several; ``head``: printed bold before the first.
+
+        Empty lines come singly, and neither first nor last.
+        """
+        head = printable(head)
+        for text in map(printable, texts):
+            whole = "\n".join(part for line in f"{head}{text}".split("\n") for part in fold(line, self.width, INDENT))
+            if whole:
+                self._line(Text.assemble((whole[: len(head)], "bold"), whole[len(head) :]))
+            else:
+                self._space = self._begun
+            head = ""
+
+    def table(self, table: Table) -> None:
+        """Print a table between empty lines, and below it which columns were left out."""
+        self.print("")
+        for line in fold(table.title, self.width):
+            self._line(Text(line, "bold"))
+        for line in lines_of(table._replace(title=""), self.width, rule=self.rule, more=MORE):
+            self._line(Text(line))
+        self.print("")
+
+    def _line(self, line: Text) -> None:
+        if self._space:
+            self.console.print()
+        self.console.print(line)
+        self._begun, self._space = True, False

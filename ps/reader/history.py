@@ -4,11 +4,14 @@ import itertools
 from collections.abc import Callable
 
 from common.limits import TABLE_ROWS
+from common.wording import count
 from ps.logfile.records import Record
 from ps.reader.run_view import RunView, TrainingSession
 from ps.text.formatting import date_time, number
-from ps.text.tables import Table
+from ps.text.layout import Table
 
+DROPPED = ("checkpoints", "nodes", "began", "from", "ranks")
+"""Columns in the order in which they are left out, to fit the width."""
 COLUMNS = ["job", "began", "from", "epochs that count", "ranks", "nodes", "checkpoints", "ended"]
 HIDDEN = ("kind", "seq", "t", "crc", "what", "noticed", "stacks")
 """Fields of an event that its line leaves out."""
@@ -24,7 +27,9 @@ def jobs_table(view: RunView) -> Table:
         sizes = [str(n) for n in (job.header["world"], len(job.header["nodes"]), job.checkpoints)]
         at = date_time((job.began or job.header)["t"])
         lines.append([str(i), at, began, counted, *sizes, _ended(view, job, later)])
-    return Table(f"Jobs of this run ({len(view.sessions)}{more})", COLUMNS, lines[-TABLE_ROWS:])
+    return Table(
+        f"Jobs of this run ({len(view.sessions)}{more})", COLUMNS, lines[-TABLE_ROWS:], DROPPED, ("from", "ended")
+    )
 
 
 def _ended(view: RunView, job: TrainingSession, later: TrainingSession | None) -> str:
@@ -41,7 +46,7 @@ def _ended(view: RunView, job: TrainingSession, later: TrainingSession | None) -
         first = next((e for e in deaths if alive is None or e["rank"] in alive), None)
         text = f"died, first rank {first['rank']} on {first.get('host')}" if first else "died"
     again = view.superseded[later.seq]
-    return f"{text}; {again} epoch(s) done again" if again else text
+    return f"{text}; {count(again, 'epoch')} done again" if again else text
 
 
 def event_lines(view: RunView) -> list[str]:
@@ -81,9 +86,8 @@ def _place(event: Record) -> str:
 def _resume(event: Record) -> str:
     passed_over = "".join(f"; passed over: {text}" for text in event.get("passed_over", []))
     before = f", {event['ranks_before']} before" if event["ranks_before"] != event["ranks"] else ""
-    return (
-        f"another job resumed at {_place(event)}, with {event['ranks']} rank(s){before}{_changes(event)}{passed_over}"
-    )
+    ranks, changes = count(event["ranks"], "rank"), _changes(event)
+    return f"another job resumed at {_place(event)}, with {ranks}{before}{changes}{passed_over}"
 
 
 def _changes(event: Record) -> str:

@@ -52,4 +52,4 @@ def library(command: str, extra: str) -> Iterator[None]:
 def warn_of_torn(torn: int) -> None:
     """Say on stderr that the log's last bytes were left out; nothing if there are none."""
     if torn:
-        complain(f"rankwise: the last {torn} bytes are an unfinished record, left out")
+        complain(f"rankwise: the last {torn:,} bytes are an unfinished record and were left out")

@@ -1,5 +1,6 @@
 """Whether every training row was used exactly once in each epoch, as the log's numbers prove, across all its jobs."""
 
+from common.wording import count
 from ps.logfile.records import CONTINUATIONS, Record
 
 NAMED_FAULTS = 5
@@ -37,12 +38,11 @@ class RowAudit:
         """Return what the numbers say; nothing without an epoch."""
         if not self.epochs:
             return []
-        but = f", but for the {self.rows_left_out} of {self.steps_left_out} step(s) left out" * bool(
-            self.steps_left_out
-        )
+        left_out = f"{count(self.rows_left_out, 'row')} of {count(self.steps_left_out, 'step')} left out"
+        but = f", but for the {left_out}" * bool(self.steps_left_out)
         if not self.n_faults:
             each = f"each of {self.epochs} epochs" if self.epochs > 1 else "the one epoch"
-            return [f"Rows: every one of the {self._rows} training rows was used once in {each}{but}."]
+            return [f"Rows: every one of the {self._rows:,} training rows was used once in {each}{but}."]
         more = f"; and {self.n_faults - len(self.faults)} more are off" if self.n_faults > len(self.faults) else ""
         return [f"Rows: not every training row was used once in each epoch: {'; '.join(self.faults)}{more}{but}."]
 
@@ -82,7 +82,7 @@ class RowAudit:
         if off:
             besides = " besides those of steps left out" if left_out else ""
             many = "many" if off > 0 else "few"
-            self._fault(f"epoch {epoch} used {used} of {self._rows}, {abs(off)} too {many}{besides}")
+            self._fault(f"epoch {epoch} used {used:,} of {self._rows:,}, {abs(off):,} too {many}{besides}")
         elif n_steps:
             self.steps_left_out += n_steps
             self.rows_left_out += left_out

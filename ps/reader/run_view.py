@@ -11,6 +11,7 @@ from pathlib import Path
 from common import limits
 from common.host import boot_id, has_ended, host, process_start
 from common.run_files import FAILURE_NAME
+from common.wording import count
 from ps.logfile.deduplicated import DeduplicatedReader
 from ps.logfile.records import CONTINUATIONS, Record
 from ps.logfile.schema import PROCESSES, Check
@@ -95,9 +96,9 @@ class RunView:
         if where == host():
             return "running" if is_running(self.header) else "died"
         try:
-            return f"no end yet; last written {time.time() - self.path.stat().st_mtime:.0f} s ago, on {where}"
+            return f"no end yet; last written {time.time() - self.path.stat().st_mtime:,.0f} s ago on {where}"
         except OSError:
-            return f"no end yet, on {where}"
+            return f"no end yet on {where}"
 
     @property
     def is_comparison(self) -> bool:
@@ -212,14 +213,16 @@ def ending(view: RunView) -> str:
     """Say how a run ended or died; nothing if it may still run. A comparison has no epochs."""
     if not view.end:
         return death(view) if view.state == "died" else ""
-    epochs = "" if view.is_comparison else f"{view.end['epochs']} epoch(s) and "
-    return f"End: {view.end['status']} after {epochs}{view.end['wall_s']:.2f} s"
+    epochs = "" if view.is_comparison else f"{count(view.end['epochs'], 'epoch')}, "
+    return f"End: {view.state} after {epochs}{view.end['wall_s']:.2f} s"
 
 
 def verdict_lines(view: RunView) -> list[str]:
     """Return the findings as lines, and how many more there are."""
     more = view.n_verdicts - len(view.verdicts)
-    return [verdict_line(record) for record in view.verdicts] + [f"{more} more verdicts are in the log"] * bool(more)
+    return [verdict_line(record) for record in view.verdicts] + [f"{count(more, 'more verdict')} in the log"] * bool(
+        more
+    )
 
 
 def check_lines(view: RunView) -> list[str]:
@@ -248,6 +251,6 @@ def death(view: RunView) -> str:
 def torn_lines(view: RunView) -> list[str]:
     """Say that the log ends in the middle of a record; nothing if it does not."""
     return [
-        f"The last {view.torn} bytes of the log, from byte {view.offset} on, are a record that was not finished: the "
-        "job was killed while writing, or writes it now. All records before it are whole."
+        f"The last {count(view.torn, 'byte')} of the log, from byte {view.offset:,} on, are a record that was not "
+        "finished: the job was killed while writing, or writes it now. All records before it are whole."
     ] * bool(view.torn)

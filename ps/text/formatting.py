@@ -1,6 +1,8 @@
 """Numbers, and what records say, as the texts that training and the log's readers share."""
 
+import math
 import time
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -12,6 +14,27 @@ def number(value: float | None, digits: int = 4) -> str:
 def percent(value: float | None, undefined: str = "-", unit: str = " %") -> str:
     """Return a ratio in percent."""
     return undefined if value is None else f"{100 * value:.2f}{unit}"
+
+
+def points(value: float | None) -> str:
+    """Return a ratio in percent, for a column whose head says so."""
+    return percent(value, unit="")
+
+
+def aligned(values: Iterable[float | None]) -> list[str]:
+    """Return the numbers of a column, with as many decimals as the largest one needs for four digits."""
+    several = list(values)
+    largest = max((abs(value) for value in several if value is not None), default=0.0)
+    if not 1e-6 <= largest < 1e9:  # also of NaN
+        return [number(value) for value in several]
+    decimals = min(6, max(0, 3 - math.floor(math.log10(largest))))
+    return ["-" if value is None else f"{value:.{decimals}f}" for value in several]
+
+
+def about(value: float) -> str:
+    """Return an estimate as people say it, with two digits: ``540``, ``1,300``, ``3.8``."""
+    rounded = float(f"{value:.2g}")
+    return f"{rounded:,.0f}" if 10 <= abs(rounded) < 1e9 else f"{rounded:.2g}"
 
 
 def milliseconds(seconds: float) -> str:
@@ -32,7 +55,7 @@ def megabytes(n_bytes: float) -> str:
 
 def span(low: float, high: float, unit: float = 1e3) -> str:
     """Return the ends of an interval of seconds; in milliseconds, or times another unit."""
-    return f"{number(unit * low)} to {number(unit * high)}"
+    return f"{number(unit * low, 3)} to {number(unit * high, 3)}"
 
 
 def date_time(t: float) -> str:
@@ -59,13 +82,21 @@ def losses(record: dict[str, Any], metric_name: str) -> str:
     return f"{loss}, validation loss {number(validation)}, {named_metric(metric_name, record['validation_metric'])}"
 
 
+def short_losses(record: dict[str, Any], metric_name: str) -> str:
+    """Return the loss of an epoch and its metric, or its validation loss, in few words."""
+    text = f"loss {number(record['loss'], 3)}"
+    if record["validation_metric"] is not None:
+        return f"{text}, {named_metric(metric_name, record['validation_metric'])}"
+    return text if record["validation_loss"] is None else f"{text}, validation {number(record['validation_loss'], 3)}"
+
+
 def efficiency(record: dict[str, Any]) -> str:
     """Return an epoch's parallel efficiency and the factors it is made of."""
-    factors = record["efficiency"]
-    return (
-        f"efficiency {percent(factors['parallel'])} = load balance {percent(factors['load_balance'])} x communication "
-        f"{percent(factors['communication'])}"
+    parallel, balance, communication = (
+        "-" if value is None else f"{100 * value:.0f} %"
+        for value in (record["efficiency"][key] for key in ("parallel", "load_balance", "communication"))
     )
+    return f"efficiency {parallel} = load balance {balance} x communication {communication}"
 
 
 def gradient_overlap(record: dict[str, Any]) -> str:

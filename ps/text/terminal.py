@@ -4,8 +4,20 @@ import re
 import sys
 
 from common.standard_streams import complain, drop
+from common.status_line import StatusLine
 
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+_status_lines: list[StatusLine] = []
+"""What this process draws on the terminal: at most one, which gives way to other lines."""
+
+
+def set_status_line(line: StatusLine | None) -> None:
+    """Let lines that are printed erase this one first."""
+    for old in _status_lines:
+        old.erase()
+    _status_lines[:] = filter(None, [line])
 
 
 def printable(text: str) -> str:
@@ -18,6 +30,7 @@ def say(line: str) -> None:
 
     Training continues when nobody reads any more (``| head``, a closed terminal): the log has it all.
     """
+    _give_way()
     encoding = sys.stdout.encoding or "utf-8"
     line = line.encode(encoding, "backslashreplace").decode(encoding)
     try:
@@ -31,4 +44,10 @@ def say(line: str) -> None:
 
 def warn(line: str) -> None:
     """Print one warning line to stderr in one write, if it can be written: it may be on the disk that is full."""
+    _give_way()
     complain(f"rankwise: warning: {line}")
+
+
+def _give_way() -> None:
+    for line in _status_lines:
+        line.erase()

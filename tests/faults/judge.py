@@ -170,7 +170,7 @@ def _flip(judge: Judge, fault: Fault, outcome: Outcome, records: list[Record]) -
         judge.note = "rounded away"  # an update has taken the difference away before its checksum's turn came
         judge.need(_equal_at_the_end(records), "ranks are said to be equal, and are not")
         return
-    _agreed_error(judge, fault, outcome, records, f"odd ones: rank {fault.rank}")
+    _agreed_error(judge, fault, outcome, records, f"different on rank {fault.rank}")
 
 
 def _flip_heal(judge: Judge, fault: Fault, outcome: Outcome, records: list[Record]) -> None:
@@ -201,7 +201,7 @@ def _disk(judge: Judge, fault: Fault, outcome: Outcome, records: list[Record]) -
 
 def _disk_while(judge: Judge, fault: Fault, outcome: Outcome, records: list[Record]) -> None:
     judge.need(outcome.code == 0, f"code {outcome.code}: {outcome.err!r}")
-    judge.need("missing" not in outcome.err or "nothing of it is missing" in outcome.err, f"stderr: {outcome.err!r}")
+    judge.need("missing" not in outcome.err or "no record is missing" in outcome.err, f"stderr: {outcome.err!r}")
     found, _ = checkpoint_file.newest(judge.run)
     judge.keep(found is not None and found.step == EPOCHS * STEPS, "checkpoints: not of the end")
 

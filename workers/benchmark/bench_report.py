@@ -7,8 +7,9 @@ from typing import Any
 
 from common.files import write_atomic
 from common.standard_streams import as_result
-from ps.text.formatting import megabytes, microseconds, milliseconds, number, percent, span
-from ps.text.tables import table
+from common.wording import count
+from ps.text.formatting import megabytes, microseconds, milliseconds, number, points, span
+from ps.text.layout import Table, lines_of, output_width
 from workers.benchmark.machine import PRODUCT, job_line
 from workers.benchmark.vectors import RAW
 
@@ -20,7 +21,7 @@ def publish(result: Result, path: str) -> None:
     asked, body = result["options"], {"steps": _steps, "sync-only": _sums}.get(result["kind"], _scaling)
     layers = "-".join(map(str, asked["layers"]))
     model = f"Model {layers}, {asked['activation']}, {asked['optimizer']}, {asked['dtype']}"
-    rows = f"{asked['batch']} rows{' a rank' if asked['weak'] else ''} a step"
+    rows = f"{count(asked['batch'], 'row')}{' a rank' if asked['weak'] else ''} a step"
     what = f"Vectors of {asked['dtype']}" if result["kind"] == "sync-only" else f"{model}, {rows}"
     if path:
         text = json.dumps(result, indent=1).encode()
@@ -30,8 +31,8 @@ def publish(result: Result, path: str) -> None:
 
 
 def _table(rows: list[dict[str, str]]) -> list[str]:
-    """Return the lines of a table whose rows name their columns."""
-    return table(list(rows[0]), [list(row.values()) for row in rows])
+    """Return the lines of a table whose rows name their columns; what does not fit the width comes below."""
+    return lines_of(Table("", list(rows[0]), [list(row.values()) for row in rows], split=True), output_width())
 
 
 def _times(mode: str, m: Result) -> dict[str, str]:
@@ -44,17 +45,17 @@ def _steps(result: Result) -> list[str]:
     for mode, m in modes.items():
         rate, split = n_flops / m["median_s"], {"input": m["input_s"], **m["split_s"]}
         timed.append(_times(mode, m) | {
-            "rows/s": f"{m['rows_per_s']:,.0f}", "GFLOP/s": number(rate / 1e9, 3), "of peak": percent(rate / peak),
-            "MB sent, rank": megabytes(m["sent_bytes_most"]), "all": megabytes(m["sent_bytes_all"]),
+            "rows/s": f"{m['rows_per_s']:,.0f}", "GFLOP/s": number(rate / 1e9, 3), "% of peak": points(rate / peak),
+            "sent MB, rank": megabytes(m["sent_bytes_most"]), "sent MB, all": megabytes(m["sent_bytes_all"]),
             "peak MB, rank": megabytes(m["rank_peak_bytes"]), "MB, node": megabytes(m["node_bytes"]),
         })  # fmt: skip
         split["together"] = sum(split.values())
         parts.append({"mode": mode, **{name: milliseconds(seconds) for name, seconds in split.items()}})
     first, *last = result["losses"].values()
-    confidence = next(iter(modes.values()))["confidence"]
+    confidence, rounds = next(iter(modes.values()))["confidence"], count(result["options"]["rounds"], "round")
     return [
-        f"{result['options']['rounds']} rounds of {result['steps']} steps, modes in turn: median and its "
-        f"{100 * confidence:.0f} % interval by order statistics; {result['rows']} rows of random data",
+        f"{rounds} of {count(result['steps'], 'step')}, modes in turn: median and {100 * confidence:.0f} % interval "
+        f"by order statistics; {count(result['rows'], 'row')} of random data",
         "",
         *_table(timed),
         "",
@@ -65,7 +66,7 @@ def _steps(result: Result) -> list[str]:
         f"Peak: matrix products of {PRODUCT} x {PRODUCT}, all ranks at once, {peak / 1e9:.4g} GFLOP/s; "
         f"a step's take {n_flops / 1e9:.4g} GFLOP",
         f"Start of {result['start']['from']} to the end of the first step: {result['start']['seconds']:.2f} s",
-        f"Loss {first:.6g} at the start, {last[0]:.6g} at the end; the modes are {max(last) - min(last):.2g} apart",
+        f"Loss {first:.6g} at the start, {last[0]:.6g} at the end; modes differ by up to {max(last) - min(last):.2g}",
     ]
 
 
@@ -77,8 +78,8 @@ def _sums(result: Result) -> list[str]:
         sums.append({**n, RAW: microseconds(size["raw"]["median_s"]), **cells})
         steps.append({**n, **{mode: microseconds(m["step_s"]) for mode, m in modes.items()}})
     return [
-        f"Medians of {result['options']['rounds']} rounds, in turn; microseconds from the last rank's arrival to the "
-        "slowest's end",
+        f"Medians of {count(result['options']['rounds'], 'round')}, in turn; microseconds from the last rank's arrival "
+        "to the slowest's end",
         "",
         f"The sum, and how many times as fast as {RAW}",
         *_table(sums),
@@ -94,12 +95,13 @@ def _scaling(result: Result) -> list[str]:
     for mode in result["table"][0]["modes"]:
         for row in result["table"]:
             m, ranks = row["modes"][mode], {"ranks": str(row["ranks"]), "batch": str(row["batch"])}
-            found = {"speed-up": f"{m['speed_up']:.2f}", "efficiency": percent(m["efficiency"]),
+            found = {"speed-up": f"{m['speed_up']:.2f}", "efficiency %": points(m["efficiency"]),
                      "Karp-Flatt": number(m["karp_flatt"], 3)}  # fmt: skip
             rows.append({"mode": mode, **ranks, **_times(mode, m), **found})
     same = "rank: speed-up is of the work done in a second" if asked["weak"] else "step"
     return [
-        f"{asked['rounds']} rounds, modes in turn, numbers of ranks one after the other; the same batch a {same}",
+        f"{count(asked['rounds'], 'round')}, modes in turn, numbers of ranks one after the other; the same batch a "
+        f"{same}",
         "",
         *_table(rows),
     ]

@@ -10,6 +10,7 @@ from mpi4py import MPI
 from common.config import RunConfig
 from common.errors import EXIT_OK, EXIT_STOPPED, JobError
 from common.rank_status import RankStatus
+from common.wording import count
 from ps.comm.agreement import at_root
 from ps.comm.topology import Topology
 from ps.coordinator.run_folder import make_folder, new_log
@@ -19,7 +20,8 @@ from ps.logfile.writer import RunLog
 from ps.metrics.mode_comparison import summarise
 from ps.sync.modes import MODES
 from ps.text.formatting import number, verdict_line
-from ps.text.tables import Table, of_fit, of_modes, of_sizes, table
+from ps.text.layout import Table, lines_of, output_width
+from ps.text.tables import of_fit, of_modes, of_sizes
 from ps.text.terminal import say
 from workers.benchmark import cost_model, machine
 from workers.benchmark.options import CompareConfig
@@ -106,7 +108,8 @@ class Comparison:
         of, rows = self.facts["model"], self.facts["data"]["rows"]["train"]
         line = (
             f"Model {of['kind']} {'-'.join(map(str, of['sizes']))}, {of['n_parameters']:,} parameters, "
-            f"{config.optimizer}, {config.dtype}; data {data.name}, {rows} rows, {config.batch_size or 'all'} a step"
+            f"{config.optimizer}, {config.dtype}; data {data.name}, {count(rows, 'row')}, "
+            f"{config.batch_size or 'all'} a step"
         )
         left = (f"Left out: {mode}: {reason}" for mode, reason in left_out.items())
         self.log.write(lines=(line, machine.job_line(job), *data.notes, *left))
@@ -198,4 +201,4 @@ class Comparison:
 def _lines(tables: Iterable[Table]) -> Iterator[str]:
     """Yield the lines of tables, each after an empty line."""
     for one in tables:
-        yield from ("", one.title, *table(one.columns, one.rows))
+        yield from ("", *lines_of(one, output_width()))

@@ -54,9 +54,9 @@ def fit(terms: tuple[float, float], n_bytes: Sequence[float], seconds: Sequence[
             note=f"{which} cannot be estimated: the best fit is not positive; add {other} --sizes or more --trials"
         )
     if len(set(n_bytes)) == 2:
-        return Fit(alpha, beta, note="two sizes fix two numbers: a third would show how good the fit is")
+        return Fit(alpha, beta, note="two sizes determine both numbers; a third shows how good the fit is")
     worst = float((np.abs(terms[0] * alpha + terms[1] * m * beta - t) / t).max())
-    return Fit(alpha, beta, worst, f"poor fit, off by up to {100 * worst:.0f} %" if worst > POOR else "")
+    return Fit(alpha, beta, worst, f"poor fit: up to {100 * worst:.0f} % off" if worst > POOR else "")
 
 
 def report(mode: Mode, ranks: int, nodes: int, sizes: list[tuple[int, float]], packet_bytes: int) -> dict[str, Any]:

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from common.host import affinity, host, process_start, stat_fields
+from common.host import affinity, eldest_launcher, host, process_start
+from common.wording import count
 from ps.comm.collectives import allgather
 from ps.comm.topology import Topology
 from workers.training.environment import blas, mpi_vendor
 
 PRODUCT = 1024
 """Rows and columns of the matrices whose product a step is compared with."""
-LAUNCHERS = ("mpirun", "mpiexec", "hydra", "prte", "orted", "orterun", "srun", "slurmstepd")
 
 
 def summary(topology: Topology, threads: tuple[int, str]) -> dict[str, Any]:
@@ -40,10 +40,11 @@ def summary(topology: Topology, threads: tuple[int, str]) -> dict[str, Any]:
 
 def job_line(job: dict[str, Any]) -> str:
     """Return the facts of ``summary`` as a line."""
-    threads = " or ".join(map(str, sorted(set(job["threads"]))))
+    *others, most = sorted(set(job["threads"]))
+    threads = " or ".join([*map(str, others), count(most, "BLAS thread")])
     return (
-        f"{job['ranks']} rank(s) on {job['nodes']} node(s), {job['cores']} core(s), {threads} BLAS thread(s) a rank; "
-        f"{job['mpi']}, NumPy {job['numpy']}, {job['blas']}"
+        f"{count(job['ranks'], 'rank')} on {count(job['nodes'], 'node')}, {count(job['cores'], 'core')}, "
+        f"{threads} a rank; {job['mpi']}, NumPy {job['numpy']}, {job['blas']}"
     )
 
 
@@ -102,9 +103,7 @@ def since_launch() -> tuple[float, str]:
 
     It is the eldest of the launchers among this process's ancestors, or the process itself.
     """
-    eldest, name, pid = os.getpid(), "the process", os.getppid()
-    while (command := _proc_text(f"{pid}/comm").strip()).startswith(LAUNCHERS):
-        eldest, name, pid = pid, command, int(stat_fields(pid)[1])  # proc(5): the state, then the parent
+    eldest, name = eldest_launcher()
     ticks = process_start(eldest)
     started = math.nan if ticks is None else ticks / os.sysconf("SC_CLK_TCK")
     return time.clock_gettime(time.CLOCK_BOOTTIME) - started, name

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import EXIT_ERROR, EXIT_OK, EXIT_STOPPED
+from common.wording import count
 from ps.coordinator.coordinator import Coordinator
 from ps.logfile.reader import LogReader
 from ps.logfile.records import Record
@@ -59,8 +60,9 @@ def _note(job: Job, dead: list[int], facts: dict[str, Any]) -> None:
     named = ", ".join(f"{rank} on {name}" for rank, name in zip(dead, hosts, strict=True))
     last = state.over or epoch > job.config.epochs or (state.decision is not None and state.decision["stop"])
     where = "the final test" if last else f"epoch {epoch}, after step {step}"
-    left = f"{after} rank{'s' * (after > 1)} at {where}"
+    left = f"{count(after, 'rank')} at {where}"
     say(f"Continuing without rank {named}: {left}; recovered in {1000 * seconds:.0f} ms.")
+    job.seat.here().display.open()
 
 
 def _take_over(job: Job, facts: dict[str, Any]) -> None:

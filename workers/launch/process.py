@@ -52,6 +52,9 @@ class Context:
 
     def report(self, error: "JobError") -> None:
         """Print an error that all ranks agreed on, while it is handled; with its traceback if that was asked for."""
+        from common.status_line import erase
+
+        erase()
         complain(f"rankwise: {error}\n{traceback.format_exc() if self.rank_status.debug else ''}")
 
 

@@ -10,13 +10,13 @@ from mpi4py import MPI
 from common.data.scaling import Rows
 from common.errors import EXIT_OK, EXIT_STOPPED
 from common.rank_status import EPOCH
+from common.wording import count
 from ps.comm.agreement import at_root
 from ps.comm.collectives import allgather
 from ps.coordinator import outputs
 from ps.coordinator.coordinator import CoordinatorSeat
 from ps.metrics.epoch_sums import DoneBefore, EpochSums
 from ps.metrics.rank_row import RankRow
-from ps.text.formatting import named_metric
 from ps.text.terminal import say
 from workers.checkpoint.checkpointing import Checkpointing
 from workers.checkpoint.job_state import JobState
@@ -181,6 +181,7 @@ class Job:
         asked = {str(rank): signal.Signals(number).name for rank, number in enumerate(signalled) if number}
 
         def note() -> None:
+            self.seat.here().display.close()
             self.seat.event("stop", epoch=epoch, step=steps, signals=asked)
             who = ", ".join(f"{name} on rank {rank}" for rank, name in asked.items())
             say(f"Stopped on request after epoch {epoch}, step {steps} ({who}); all ranks stopped after the same step.")
@@ -200,10 +201,9 @@ class Job:
             return {"test_loss": None, "test_metric": None}
         sums[0] *= coordinator.metric.unit
         if not np.isfinite(sums).all():
-            say(f"Test: the loss over the {n} rows is not finite.")
+            say(f"Test: the loss over {count(n, 'row')} is not finite.")
             return {"test_loss": None, "test_metric": None}
         value = coordinator.metric.of("test", float(sums[1]), n)
-        say(f"Test: loss {sums[0] / n:.4g}, {named_metric(coordinator.metric.name, value)} ({n} rows)")
         return {"test_loss": float(sums[0] / n), "test_metric": value}
 
     def _own(self, rows: Rows) -> Rows:

@@ -8,12 +8,14 @@ from mpi4py import MPI
 from common.config import RunConfig
 from common.data.dataset import Dataset
 from common.errors import EXIT_USAGE, JobError
-from common.rank_status import WAITING, RankStatus
+from common.rank_status import AT, EPOCH, N_PHASES, OUTSIDE, WAITING, RankStatus
 from common.run_files import LOG_NAME
+from common.wording import count
 from ps.comm.agreement import at_root, together
 from ps.comm.topology import Topology
-from ps.coordinator import earlier_run
-from ps.coordinator.coordinator import Coordinator, CoordinatorSeat, Metric
+from ps.coordinator import display, earlier_run
+from ps.coordinator.coordinator import Coordinator, CoordinatorSeat
+from ps.coordinator.metric import Metric
 from ps.coordinator.run_folder import make_folder, tidy
 from ps.findings import row_balance
 from ps.findings.detectors import before_training
@@ -21,6 +23,7 @@ from ps.findings.verdict import TrainingStart
 from ps.logfile.lock import in_use
 from ps.sync.modes import AUTO, MODES
 from ps.text.contributions import NORM_RATIO
+from ps.text.run_facts import job_lines
 from ps.text.terminal import say, warn
 from workers.checkpoint.resume import Origin, open_origin
 from workers.launch import fault_spec
@@ -160,8 +163,6 @@ def open_log(job: Job, topology: Topology, origin: Origin, of_sync: dict[str, An
 
     def note() -> None:
         coordinator = job.seat.here()
-        for text in data.notes:
-            say(text)
         fault_injection.announce(coordinator, fault_spec.of_job(config.inject, comm.size))
         coordinator.queue.append("balance", **balance)
         coordinator.findings.unjudged.update(unjudged)
@@ -169,9 +170,17 @@ def open_log(job: Job, topology: Topology, origin: Origin, of_sync: dict[str, An
             coordinator.verdict(finding)
         if config.verbose:
             say(NORM_RATIO)
+        coordinator.display.open()
 
     at_root(comm, note)
     job.rank_status.enter("training")
+
+
+def _continued(folder: Path, origin: Origin) -> str:
+    """Say where a job takes up a run."""
+    step, before = origin.state.before.steps, count(origin.world, "rank")
+    done = f", after {count(step, 'step')} of it" if step else ""
+    return f"Continues {folder} at epoch {origin.state.epoch:,}{done}; before it ran on {before}"
 
 
 def _begin_log(job: Job, origin: Origin, facts: dict[str, Any], of_sync: dict[str, Any]) -> str:
@@ -185,9 +194,12 @@ def _begin_log(job: Job, origin: Origin, facts: dict[str, Any], of_sync: dict[st
     tidy(folder)  # once the log is locked: no other job writes here
     job.rank_status.set_folder(folder)
     of_steps = {"steps_per_epoch": job.trainer.loader.steps, "sync": of_sync}
+    for line in (*job_lines({**facts, **of_steps, "config": config.as_dict()}), *job.data.notes):
+        say(line)
     if origin.start is not None:
         of_steps["start"] = origin.start.facts()
     if continues:
+        say(_continued(folder, origin))
         _note_resume(job, origin, coordinator, {**facts, **of_steps})
     else:
         coordinator.header(
@@ -226,9 +238,16 @@ def appoint(job: Job, folder: Path, facts: dict[str, Any], *, resumed: bool, loc
 
     ``facts``: what the header says of the job, or would.
     """
+    config, steps, cells = job.config, job.trainer.loader.steps, job.rank_status.cells
+
+    def place() -> tuple[int, int]:
+        at = cells[AT]
+        return cells[EPOCH], steps if at == OUTSIDE else at // N_PHASES
+
     score = job.trainer.score
     metric = Metric(score.varies(), score.unit, score.mixed)
-    coordinator = Coordinator(folder, job.config, facts, metric, resumed=resumed, lock=lock)
+    shown = display.make(config.epochs, config.verbose, place, steps)
+    coordinator = Coordinator(folder, config, facts, metric, resumed=resumed, lock=lock, display=shown)
     job.seat.appoint(coordinator)
     job.checkpointing.open(folder)
     return coordinator

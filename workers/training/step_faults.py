@@ -9,6 +9,7 @@ from common.config import RunConfig
 from common.errors import JobError, NotFiniteError, StepError
 from common.host import host
 from common.rank_status import RankStatus
+from common.wording import count
 from ps.comm.agreement import at_root
 from ps.comm.collectives import allgather
 from ps.coordinator.coordinator import CoordinatorSeat
@@ -81,7 +82,7 @@ class StepFaults:
             "repairing did not help"
         )  # fmt: skip
         raise JobError(
-            f"parameters: differ between ranks at {at}; odd ones: {text or 'not to be found any more'}; replicas that "
+            f"parameters: not the same on all ranks at {at}; different on {text or 'an unknown rank'}; replicas that "
             "start equal and apply equal updates stay equal, so look for a faulty node or mixed library versions; "
             f"{remedy}"
         )
@@ -107,8 +108,8 @@ class StepFaults:
         self._note("skip", not_finite=ranks or {"": [where]})
         if in_a_row >= self.config.nonfinite_most:
             raise JobError(
-                f"not finite in {in_a_row} steps in a row, up to epoch {at.epoch}, step {at.step}: {where}; "
-                f"--nonfinite-most allows no more; {remedy}"
+                f"not finite in {count(in_a_row, 'step')} in a row, up to epoch {at.epoch}, step {at.step}: {where}; "
+                f"that is as many as --nonfinite-most allows; {remedy}"
             )
 
     def _note(self, what: str, **fields: Any) -> None:

@@ -21,6 +21,7 @@ from common.nn.models import Model
 from common.nn.score import Score, loss_weights, score_of
 from common.option import is_own_model
 from common.rank_status import WAITING, RankStatus
+from common.wording import count
 from ps.comm.agreement import at_root, same_everywhere, together
 
 
@@ -63,7 +64,8 @@ def load(
 
     def enough() -> None:
         if comm.size > len(data.train):
-            raise DataError(f"{data.name}: {comm.size} ranks for {len(data.train)} training rows; start fewer ranks")
+            rows = count(len(data.train), "training row")
+            raise DataError(f"{data.name}: {count(comm.size, 'rank')} for {rows}; start fewer ranks")
 
     together(comm, enough)
     mean, deviation = np.zeros(data.x.shape[1]), np.ones(data.x.shape[1])

@@ -68,7 +68,7 @@ class WatchdogHandle:
                 process.stdin.write(json.dumps(orders).encode())
             process.wait()  # it leaves a child that watches
         except OSError as error:
-            warn(f"ranks on {host()} are not watched; if one dies or hangs, nobody says so ({error})")
+            warn(f"ranks on {host()} are not watched; if one dies or hangs, there will be no message ({error})")
             return
         self._events = process.stdout
 

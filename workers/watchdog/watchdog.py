@@ -18,6 +18,7 @@ from typing import Any
 from common.job_signals import ABORT_SIGNAL, STOP_SIGNALS
 from common.rank_status import ENDED, LOST, PAGE_BYTES, STOPPED, StatusRow, read_folder, read_row
 from common.run_files import FAILURE_NAME, LOG_NAME, death_notes, leave_death_note, write_failure_once
+from common.status_line import erase, launcher_terminal
 from workers.watchdog.job_clock import JobClock
 from workers.watchdog.log_events import append_events
 from workers.watchdog.rank_process import LOOK_S, RankProcess, memory_kills
@@ -38,6 +39,7 @@ LOG_S = 8.0
 
 def say(message: str) -> None:
     """Print a message to stderr in one write, if anybody still reads it."""
+    erase()
     with contextlib.suppress(OSError):
         os.write(2, f"rankwise: {message}\n".encode(errors="replace"))
 
@@ -56,6 +58,7 @@ class Watchdog:
         self.progress_name: str = orders["progress"]
         self.clock = JobClock()
         self.ranks = {rank: RankProcess(rank, *process) for rank, *process in orders["ranks"]}
+        launcher_terminal()  # now: later the ranks may be gone, and with them the way to it
         # The kernel reports events in the order in which they happened. A process that ends closes its files first, and
         # a launcher that sees that may have another one dead before the first is: pipes tell who was first.
         self.epoll = select.epoll()
@@ -287,7 +290,8 @@ def main() -> None:
     try:
         watchdog = Watchdog(orders)
     except OSError as error:
-        say(f"warning: ranks on {os.uname().nodename} are not watched; if one dies or hangs, nobody says so ({error})")
+        where = os.uname().nodename
+        say(f"warning: ranks on {where} are not watched; if one dies or hangs, there will be no message ({error})")
         return
     if os.fork():  # the process that started this one waits for its end, and then has no child to look after
         os._exit(0)

@@ -2,21 +2,33 @@
 
 import statistics
 import zipfile
+from typing import Annotated
 
 import numpy as np
+from cyclopts import Parameter
 
 from common.flat import Array
 from common.run_files import log_path
 from ps.logfile.reader import reason
-from ps.reader import console
 from ps.reader.commands.cli import OtherRun, Run
+from ps.reader.console import WIDE, Paper
 from ps.reader.run_summary import MEDIANS, Summary
 from ps.reader.run_view import RunView
-from ps.text.formatting import metric, mode_name, number, percent
+from ps.text.formatting import metric, mode_name, number, points
+from ps.text.layout import Table, cells
 from ps.text.terminal import warn
 
+LONGEST_NAME = 20
+"""Longer names of runs are listed above the table, and their columns numbered."""
 
-def compare(first: Run, second: OtherRun, /, *more: OtherRun) -> int:
+
+def compare(
+    first: Run,
+    second: OtherRun,
+    /,
+    *more: OtherRun,
+    wide: Annotated[bool, Parameter(help=WIDE, negative="", show_default=False)] = False,
+) -> int:
     """Print the runs as columns; return the exit code. Raises LogError."""
     views = [RunView(log_path(run)) for run in (first, second, *more)]
     summaries = [Summary() for _ in views]
@@ -26,9 +38,9 @@ def compare(first: Run, second: OtherRun, /, *more: OtherRun) -> int:
     goal = max((s.least_loss for s in summaries if s.epochs), default=float("nan"))
     parameters = [_parameters(view) for view in views]
     jobs = [  # of an epoch that several share, times and bytes are the last one's
-        ["jobs it was trained by", *(str(len(v.sessions)) for v in views)],
-        ["epochs done again, not counted", *(str(sum(v.superseded.values())) for v in views)],
-        ["epochs whose times are of their last job only", *(str(s.shared_epochs) for s in summaries)],
+        ["jobs", *(str(len(v.sessions)) for v in views)],
+        ["epochs done again", *(str(sum(v.superseded.values())) for v in views)],
+        ["epochs shared by jobs", *(str(s.shared_epochs) for s in summaries)],
     ] * any(len(v.sessions) > 1 for v in views)
     lines = [
         ["mode", *(mode_name(v.header) if v.header else "-" for v in views)],
@@ -37,17 +49,21 @@ def compare(first: Run, second: OtherRun, /, *more: OtherRun) -> int:
         ["state", *(v.state for v in views)],
         ["epochs", *(str(s.epochs) for s in summaries)],
         ["loss of the last epoch", *(number(v.last.get("loss"), 6) for v in views)],
-        ["its validation loss", *(number(v.last.get("validation_loss"), 6) for v in views)],
-        ["its validation metric", *(metric(v.metric, v.last.get("validation_metric")) for v in views)],
-        ["test metric of the saved model", *(metric(v.metric, v.end.get("test_metric")) for v in views)],
+        ["validation loss", *(number(v.last.get("validation_loss"), 6) for v in views)],
+        ["validation metric", *(metric(v.metric, v.last.get("validation_metric")) for v in views)],
+        ["test metric", *(metric(v.metric, v.end.get("test_metric")) for v in views)],
         [f"seconds to loss {goal:.4g}", *(number(s.time_to(goal)) for s in summaries)],
         *([f"median {name} per step, us", *(_median_us(s, name) for s in summaries)] for name in MEDIANS),
-        ["share of communication", *(_communication(s) for s in summaries)],
-        ["most bytes sent by a rank, MB", *(number(s.sent_bytes / 1e6) for s in summaries)],
-        ["largest parameter difference to the first", *(_difference(parameters[0], own) for own in parameters)],
+        ["communication, % of the time", *(_communication(s) for s in summaries)],
+        ["most sent by a rank, MB", *(number(s.sent_bytes / 1e6) for s in summaries)],
+        ["largest parameter difference from the first", *(_difference(parameters[0], own) for own in parameters)],
     ]
     title = "Runs side by side; medians are of steps, then of ranks and epochs"
-    console.make().print(console.table(title, ["", *(str(v.folder) for v in views)], lines))
+    out, names = Paper(wide=wide), [str(view.folder) for view in views]
+    if max(map(cells, names)) > LONGEST_NAME and not wide:
+        out.print(*(f"Run {i}: {name}" for i, name in enumerate(names, 1)), "")
+        names = [f"run {i}" for i in range(1, len(views) + 1)]
+    out.table(Table(title, ["", *names], lines, text=tuple(names), split=True))
     return 0
 
 
@@ -58,7 +74,7 @@ def _median_us(summary: Summary, name: str) -> str:
 
 def _communication(summary: Summary) -> str:
     total = summary.compute_s + summary.sync_s
-    return percent((summary.sync_s + summary.reduce_s) / total) if total else "-"  # summing is part of compute
+    return points((summary.sync_s + summary.reduce_s) / total) if total else "-"  # summing is part of compute
 
 
 def _parameters(view: RunView) -> dict[str, Array]:

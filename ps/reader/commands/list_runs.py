@@ -9,14 +9,24 @@ from cyclopts import Parameter
 from common.errors import LogError, RankwiseError
 from common.run_files import LOG_NAME, RUNS, log_path
 from ps.logfile.records import Record
-from ps.reader import console
+from ps.reader.console import WIDE, Paper
 from ps.reader.run_view import RunView
-from ps.text.formatting import date_time, mode_name, named_metric, number
+from ps.text.formatting import date_time, metric, mode_name, named_metric, number
+from ps.text.layout import Table
 
-COLUMNS = ["run", "started", "mode", "ranks", "epochs", "best metric", "best loss", "at epoch", "wall s", "state"]
+DROPPED = ("at epoch", "started", "wall s", "best loss", "ranks", "mode", "epochs")
+"""Columns in the order in which they are left out, to fit the width; after these the best metric."""
+
+Line = tuple[float, str, tuple[str, float | None], list[str], list[str]]
+"""Of a run: when it began, its name, its metric's name and best value, and the cells before and after that."""
 
 
-def list_runs(folder: Annotated[Path, Parameter(help="a folder of runs")] = RUNS, /) -> int:
+def list_runs(
+    folder: Annotated[Path, Parameter(help="a folder of runs")] = RUNS,
+    /,
+    *,
+    wide: Annotated[bool, Parameter(help=WIDE)] = False,
+) -> int:
     """Print the runs in a folder, newest first; return the exit code. Raises RankwiseError without such a folder."""
     try:
         runs = _runs(folder)
@@ -24,15 +34,20 @@ def list_runs(folder: Annotated[Path, Parameter(help="a folder of runs")] = RUNS
         raise RankwiseError(
             f"folder: cannot read {folder} ({error.strerror}); give a folder that holds run folders, such as runs"
         ) from error
-    out = console.make()
+    out = Paper(wide=wide)
     if not runs:
         out.print(f"No runs in {folder}: no folder in it holds a {LOG_NAME}.")
         return 0
     lines = sorted((_line(run) for run in runs), key=lambda line: line[0], reverse=True)
-    rows = [[name, date_time(began) if began else "-", *cells] for began, name, cells in lines]
-    table = console.table(f"Runs in {folder}, newest first", COLUMNS, rows)
-    table.columns[-1].justify = "left"
-    out.print(table)
+    names = {name for _, _, (name, _), _, _ in lines if name}
+    (only,) = names if len(names) == 1 else [""]
+    title = {"accuracy": "best accuracy %", "r2": "best R2", "": "best metric"}[only]
+    rows = []
+    for began, run, (name, value), before, after in lines:
+        best = "-" if not name else named_metric(name, value) if not only else metric(name, value).removesuffix(" %")
+        rows.append([run, date_time(began) if began else "-", *before, best, *after])
+    columns = ["run", "started", "mode", "ranks", "epochs", title, "best loss", "at epoch", "wall s", "state"]
+    out.table(Table(f"Runs in {folder}, newest first", columns, rows, (*DROPPED, title), ("mode", "state")))
     return 0
 
 
@@ -42,8 +57,8 @@ def _runs(folder: Path) -> list[Path]:
     return list({path.resolve(): path for path in sorted(found, key=Path.is_symlink, reverse=True)}.values())
 
 
-def _line(run: Path) -> tuple[float, str, list[str]]:
-    """Return when a run began, its name, and the other cells; of a log that cannot be read they say why."""
+def _line(run: Path) -> Line:
+    """Return a run's line; of a log that cannot be read it says why."""
     best: Record = {}
     try:
         view = RunView(log_path(run))
@@ -51,7 +66,7 @@ def _line(run: Path) -> tuple[float, str, list[str]]:
             if record["kind"] == "epoch" and (not best or _score(record) > _score(best)):
                 best = record
         if view.header:
-            return view.header["t"], run.name, _facts(view, best)
+            return view.header["t"], run.name, *_facts(view, best)
         state = "no record yet"
     except LogError as error:
         state = f"damaged: byte {error.offset}: {error.reason}"
@@ -61,7 +76,7 @@ def _line(run: Path) -> tuple[float, str, list[str]]:
         written = (run / LOG_NAME).stat().st_mtime
     except OSError:
         written = 0.0
-    return written, run.name, [*["-"] * (len(COLUMNS) - 3), state]
+    return written, run.name, ("", None), ["-"] * 3, [*["-"] * 3, state]
 
 
 def _score(record: Record) -> tuple[bool, float]:
@@ -70,17 +85,18 @@ def _score(record: Record) -> tuple[bool, float]:
     return validation is not None, -(record["loss"] if validation is None else validation)
 
 
-def _facts(view: RunView, best: Record) -> list[str]:
-    """Return the cells after name and date."""
+def _facts(view: RunView, best: Record) -> tuple[tuple[str, float | None], list[str], list[str]]:
+    """Return the parts of a line after name and date."""
     header, end = view.header, view.end
     wall_s = end["wall_s"] if end else view.last.get("elapsed_s", 0.0)
     wall = f"{wall_s:.1f}" if wall_s else "-"
     if view.is_comparison:
         modes = ", ".join(header.get("comparison", {}).get("modes", []))
-        return [f"comparison: {modes}", str(header["world"]), "-", "-", "-", "-", wall, view.state]
-    done, shown = end["epochs"] if end else view.last.get("epoch", 0), ["-"] * 3
+        return ("", None), [f"comparison: {modes}", str(header["world"]), "-"], ["-", "-", wall, view.state]
+    done, metric_of, shown = end["epochs"] if end else view.last.get("epoch", 0), ("", None), ["-"] * 2
     if best:
         validated, score = _score(best)
-        metric = named_metric(view.metric, best["validation_metric"]) if validated else "-"
-        shown = [metric, number(-score), str(best["epoch"])]
-    return [mode_name(header), view.ranks, f"{done}/{header['config']['epochs']}", *shown, wall, view.state]
+        metric_of = (view.metric, best["validation_metric"]) if validated else ("", None)
+        shown = [number(-score), str(best["epoch"])]
+    epochs = f"{done}/{header['config']['epochs']}"
+    return metric_of, [mode_name(header), view.ranks, epochs], [*shown, wall, view.state]

@@ -1,46 +1,53 @@
 """``python -m ps.log show``: a run at one look."""
 
+import itertools
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.table import Table
-from rich.text import Text
 
 from common.errors import RankwiseError
 from common.limits import TABLE_PARAMETERS, TABLE_RANKS, TABLE_ROWS
 from common.run_files import log_path
-from ps.findings.verdict import ranges, two_digits
+from common.wording import count
+from ps.findings.verdict import named
 from ps.logfile.header import host_names
 from ps.logfile.records import Record
-from ps.reader import console
 from ps.reader.commands.cli import LATEST, Run
 from ps.reader.commands.show_comparison import print_comparison
 from ps.reader.comparison_view import ComparisonView
+from ps.reader.console import WIDE, Paper
 from ps.reader.downsample import Downsampler
 from ps.reader.history import event_lines, jobs_table
 from ps.reader.row_audit import RowAudit
 from ps.reader.run_view import RunView, check_lines, ending, extremes, mean, torn_lines, verdict_lines
 from ps.text.contributions import ends, sampled
 from ps.text.formatting import (
+    about,
+    aligned,
     date_time,
     efficiency,
     gradient_overlap,
     losses,
-    metric,
-    mode_name,
-    model_name,
     named_metric,
     number,
-    percent,
+    points,
 )
+from ps.text.layout import Table
+from ps.text.run_facts import job_lines, loss_name
 
 MEGA = 1e6
-EPOCH_COLUMNS = [
-    "epoch", "loss", "validation loss", "metric", "rate", "elapsed s", "compute s", "sync s", "wait s", "transfer s",
-    "efficiency", "bus MB/s",
-]  # fmt: skip
+WAIT = "wait is idle time until the slowest rank arrives, so the slowest rank shows the smallest wait"
+EPOCHS_DROPPED = (
+    "bus MB/s", "rate", "elapsed s", "transfer s", "efficiency %", "wait s", "compute s", "sync s", "validation loss",
+    "accuracy %", "R2",
+)  # fmt: skip
+"""Columns of the epoch table in the order in which they are left out, to fit the width."""
+RANKS_DROPPED = ("sent MB", "input s", "host", "transfer s", "rows", "sync s", "wait s")
+SHARES_DROPPED = ("leave-one-out shift", "cosine", "norm ratio %", "loss")
+CERTAINTY_DROPPED = ("by chance", "share %")
+BALANCE_DROPPED = ("feature distance", "target distance", "label distance", "target z", "label z")
 
 
 def show(
@@ -53,39 +60,36 @@ def show(
     every: Annotated[
         bool, Parameter(show_default=False, help="print every epoch and rank; otherwise only some of many")
     ] = False,
+    wide: Annotated[bool, Parameter(help=WIDE, show_default=False)] = False,
 ) -> int:
     """Print the run; return the exit code. Raises LogError, and RankwiseError if there is no such run or epoch."""
     view, rows, measured = RunView(log_path(run)), RowAudit(), ComparisonView()
-    chosen, epochs = Record(), Downsampler[list[str]](sys.maxsize if every else TABLE_ROWS)
+    chosen, epochs = Record(), Downsampler[list[float | None]](sys.maxsize if every else TABLE_ROWS)
     for record in view.read("steps"):
         rows.add(record)
         measured.add(record)
         if record["kind"] == "epoch":
-            epochs.add(_epoch_row(view.metric, record))
+            epochs.add(_epoch_figures(record))
             chosen = record if record["epoch"] == epoch else chosen
-    out, most = console.make(), sys.maxsize if every else TABLE_RANKS
+    out, most = Paper(wide=wide), sys.maxsize if every else TABLE_RANKS
     if view.is_comparison:
         print_comparison(out, view, measured)
         return 0
-    out.print(Text.assemble((str(view.folder), "bold"), f": {view.state}"))
-    for line in _facts(view) if view.header else ["No record yet."]:
-        out.print(line)
+    out.print(f": {view.state}", head=str(view.folder))
+    out.print(*(_facts(view) if view.header else ["No record yet."]))
     if len(view.sessions) > 1:
-        out.print(console.table(*jobs_table(view)))
-    for line in (*verdict_lines(view), *check_lines(view)):
-        out.print(line)
+        out.table(jobs_table(view))
+    out.print(*verdict_lines(view), *check_lines(view))
     if view.balance:
-        out.print(_balance_table(view.balance, most))
+        out.table(_balance_table(view.balance, most))
     if view.last:
         if epoch and not chosen:
             raise RankwiseError(f"epoch: no epoch {epoch} in this log; it has 1 to {view.last['epoch']}")
-        out.print()
-        some = "" if epochs.stride == 1 else f" (one in {epochs.stride}; all with --every)"
-        title = f"Epochs{some}; times are means over the ranks, sync = wait + transfer"
-        out.print(console.table(title, EPOCH_COLUMNS, epochs.kept()))
+        out.table(_epoch_table(view.metric, epochs))
         record = chosen or view.last
-        for entry in (*_scaling_lines(view.header_at(record), record), "", *_rank_tables(view, record, most)):
-            out.print(entry)
+        out.print(*_scaling_lines(view.header_at(record), record), "")
+        for table in _rank_tables(view, record, most):
+            out.table(table)
     for line in filter(None, (*rows.lines(), *event_lines(view), ending(view), _result(view), *torn_lines(view))):
         out.print(line)
     return 0
@@ -93,22 +97,21 @@ def show(
 
 def _facts(view: RunView) -> list[str]:
     header = view.header
-    config, data, model, rows = header["config"], header["data"], header["model"], header["data"]["rows"]
-    nodes = "; ".join(f"{n['host']} (rank {ranges(n['ranks'])})" for n in header["nodes"])
-    blas = header["blas"] or {}
-    threads = sorted(set(header["threads"]["per_rank"]))
-    kind = f"{data['classes']} classes" if data["classes"] else f"{data['targets']} target(s)"
+    blas, threads = header["blas"] or {}, sorted(set(header["threads"]["per_rank"]))
+    each = " or ".join(str(t) for t in threads) + (" thread" if threads == [1] else " threads")
+    lines = [f"Started {date_time(header['t'])}", *job_lines(header, view.ranks)]
+    if len(header["nodes"]) > 1:
+        hosts: dict[str, list[int]] = {}
+        for node in header["nodes"]:
+            hosts.setdefault(node["host"], []).extend(node["ranks"])
+        shown = [f"{host}: {named(sorted(ranks))}" for host, ranks in itertools.islice(hosts.items(), TABLE_RANKS)]
+        more = [f"{len(hosts) - TABLE_RANKS} more in the log"] if len(hosts) > TABLE_RANKS else []
+        lines.append(f"Hosts: {'; '.join(shown + more)}")
     return [
-        f"Started {date_time(header['t'])}, mode {mode_name(header)}, "
-        f"{view.ranks} ranks on {len(header['nodes'])} node(s): {nodes}",
-        f"Data {data['name']}: {rows['train']} rows train, {rows['validation']} validate, {rows['test']} test, "
-        f"{data['features']} features, {kind}",
-        f"Model {model_name(header)}, {model['n_parameters']:,} parameters, "
-        f"{model['loss']}, {config['dtype']}; {config['optimizer']}, batch {config['batch_size'] or 'all rows'}, "
-        f"{header['steps_per_epoch']} step(s) an epoch",
+        *lines,
+        f"Loss: {loss_name(header)}, in {header['config']['dtype']}",
         f"{header['mpi']['vendor']}, NumPy {header['versions']['numpy']}, {blas.get('internal_api')} "
-        f"{blas.get('version')} with {' or '.join(str(t) for t in threads)} thread(s) a rank "
-        f"(set by {header['threads']['set_by']})",
+        f"{blas.get('version')} with {each} a rank (set by {header['threads']['set_by']})",
     ]
 
 
@@ -124,56 +127,67 @@ def _result(view: RunView) -> str:
     return f"{line}. Test{kept}: loss {number(end['test_loss'])}, {named_metric(end['metric'], end.get('test_metric'))}"
 
 
-def _epoch_row(metric_name: str, record: Record) -> list[str]:
-    """Return an epoch's line of the epoch table, under ``EPOCH_COLUMNS``."""
+def _epoch_figures(record: Record) -> list[float | None]:
+    """Return an epoch's line of the epoch table, as numbers."""
+    rate = record["bus_bytes_per_s"]
     return [
-        str(record["epoch"]),
-        number(record["loss"]),
-        number(record["validation_loss"]),
-        metric(metric_name, record["validation_metric"]),
-        number(record["learning_rate"], 3),
-        f"{record['elapsed_s']:.6f}",
-        *(f"{mean(record[k]):.6f}" for k in ("compute_s", "sync_s", "wait_s", "transfer_s")),
-        percent(record["efficiency"]["parallel"]),
-        _bandwidth(record),
+        record["epoch"],
+        *(record[key] for key in ("loss", "validation_loss", "validation_metric", "learning_rate", "elapsed_s")),
+        *(mean(record[key]) for key in ("compute_s", "sync_s", "wait_s", "transfer_s")),
+        record["efficiency"]["parallel"],
+        None if rate is None else rate / MEGA,
     ]
 
 
-def _bandwidth(record: Record) -> str:
-    """Return an epoch's bus bandwidth in MB/s; a dash if none was reached."""
-    rate = record["bus_bytes_per_s"]
-    return number(None if rate is None else rate / MEGA)
+def _epoch_table(metric: str, epochs: Downsampler[list[float | None]]) -> Table:
+    figures = list(zip(*epochs.kept(), strict=True))
+    seconds = ("elapsed s", "compute s", "sync s", "wait s", "transfer s")
+    columns = {
+        "epoch": [str(n) for n in figures[0]],
+        "loss": [number(loss) for loss in figures[1]],
+        "validation loss": [number(loss) for loss in figures[2]],
+        **({"accuracy %": list(map(points, figures[3]))} if metric == "accuracy" else {"R2": aligned(figures[3])}),
+        "rate": [number(rate, 3) for rate in figures[4]],
+        **{title: aligned(own) for title, own in zip(seconds, figures[5:10], strict=True)},
+        "efficiency %": list(map(points, figures[10])),
+        "bus MB/s": [number(rate) for rate in figures[11]],
+    }
+    some = "" if epochs.stride == 1 else f" (one in {epochs.stride}; all with --every)"
+    title = f"Epochs{some}; times are means over the ranks, sync = wait + transfer"
+    return Table(title, list(columns), [list(row) for row in zip(*columns.values(), strict=True)], EPOCHS_DROPPED)
 
 
-def _rank_tables(view: RunView, record: Record, most: int) -> Iterable[Table]:
+def _rank_tables(view: RunView, record: Record, most: int) -> Iterator[Table]:
     """Yield what the ranks spent an epoch's time on and gave to its update; of many, those that stand out."""
     world, hosts, ranks = len(record["rows"]), host_names(view.header_at(record)), extremes(record, most)
     some = f" ({len(ranks)} of {world}: most and least compute, wait and contribution; all with --every)"
     epoch = f"epoch {record['epoch']}{some if len(ranks) < world else ''}"
-    columns = {"host": [hosts.get(rank, "-") for rank in range(world)], "rows": [str(n) for n in record["rows"]]}
+    columns = {"host": [hosts.get(rank, "-") for rank in range(world)], "rows": [f"{n:,}" for n in record["rows"]]}
     for key in ("input", "compute", "wait", "transfer", "sync"):
-        columns[f"{key} s"] = [f"{s:.6f}" for s in record[f"{key}_s"]]
-    columns["sent"] = [f"{n / MEGA:.2f} MB" for n in record["sent_bytes"]]
-    yield _by_rank(f"Ranks in {epoch}; seconds add up over its steps", ranks, columns)
+        columns[f"{key} s"] = aligned(record[f"{key}_s"])
+    columns["sent MB"] = aligned(n / MEGA for n in record["sent_bytes"])
+    idle = f"; {WAIT}" if world > 1 else ""
+    yield _by_rank(f"Ranks in {epoch}; seconds add up over its steps{idle}", ranks, columns, RANKS_DROPPED)
     columns = {
         "loss": [number(value) for value in record["loss_by_rank"]],
-        "contribution": [percent(value) for value in record["share_all"]],
-        "norm ratio": [percent(value) for value in record["norm_ratio_all"]],
+        "contribution %": [points(value) for value in record["share_all"]],
+        "norm ratio %": [points(value) for value in record["norm_ratio_all"]],
         "cosine": [number(value) for value in record["cosine_all"]],
         "leave-one-out shift": [number(value) for value in record["leave_one_out_all"]],
     }
-    yield _by_rank(f"Contribution in {epoch}; the share is signed, below 0 pulls against", ranks, columns)
+    title = f"Contribution in {epoch}; the share is signed, below 0 pulls against"
+    yield _by_rank(title, ranks, columns, SHARES_DROPPED)
     sample = sampled(record)
     if world > 1 and "share_low" in record:
-        columns = {"share": [percent(value) for value in record["share_all"]]}
+        columns = {"share %": [points(value) for value in record["share_all"]]}
         for key, title in (("share", "95 % interval"), ("chance", "by chance")):
             columns[title] = [ends(record, key, rank) for rank in range(world)]
-        yield _by_rank(f"How certain the shares are, {sample}", ranks, columns)
+        yield _by_rank(f"How certain the shares are, {sample}", ranks, columns, CERTAINTY_DROPPED)
     names = list(record["share"])[:TABLE_PARAMETERS]
     left_out = len(record["share"]) - len(names)
-    more = f"; first {len(names)} parameters, {left_out} more in the log" if left_out else ""
+    more = f"; first {count(len(names), 'parameter')}, {left_out} more in the log" if left_out else ""
     for key, title in (("share", "Share of the update by parameter"), ("norm_ratio", "Norm ratio by parameter")):
-        columns = {name: [percent(value) for value in record[key][name]] for name in names}
+        columns = {f"{name} %": [points(value) for value in record[key][name]] for name in names}
         yield _by_rank(f"{title}, {sample}{more}", ranks, columns)
 
 
@@ -187,26 +201,28 @@ def _balance_table(record: Record, most: int) -> Table:
     few = f" ({len(ranks)} of {world}: those farthest away; all with --every)" if len(ranks) < world else ""
     title = f"Rows dealt to the ranks ({record['of']}){few}; distances are to the rows of all ranks"
     columns = {name: [number(value) for value in own] for name, own in figures.items()}
-    return _by_rank(title, ranks, {"rows": [str(n) for n in record["rows"]]} | columns)
+    return _by_rank(title, ranks, {"rows": [f"{n:,}" for n in record["rows"]]} | columns, BALANCE_DROPPED)
 
 
-def _by_rank(title: str, ranks: list[int], columns: dict[str, list[str]]) -> Table:
-    """Return a table with a line for each of these ranks; ``columns``: by title the texts of all ranks."""
+def _by_rank(title: str, ranks: list[int], columns: dict[str, list[str]], drop: tuple[str, ...] = ()) -> Table:
+    """Return a table with a line for each of these ranks; ``columns``: by title the texts of all ranks.
+
+    Without columns to drop it goes on below.
+    """
     rows = [[str(rank), *(texts[rank] for texts in columns.values())] for rank in ranks]
-    return console.table(title, ["rank", *columns], rows)
+    return Table(title, ["rank", *columns], rows, drop, ("host",), not drop)
 
 
-def _scaling_lines(header: Record, record: Record) -> Iterable[str]:
+def _scaling_lines(header: Record, record: Record) -> Iterator[str]:
     """Yield what the epoch says of efficiency and of more ranks."""
-    yield (
-        f"Epoch {record['epoch']}: parallel {efficiency(record)} (below 80 % look closer); "
-        f"bus bandwidth {_bandwidth(record)} MB/s"
-    )
+    rate = record["bus_bytes_per_s"]
+    bus = "" if rate is None else f"; bus bandwidth {number(rate / MEGA)} MB/s"
+    yield f"Epoch {record['epoch']}: parallel {efficiency(record)} (below 80 % look closer){bus}"
     if overlap := gradient_overlap(record):
         yield overlap
     if record["noise_scale"] is not None:
         size = header["config"]["batch_size"] or header["data"]["rows"]["train"]
         yield (
-            f"Batches above about {two_digits(record['noise_scale'])} rows gain little (estimate). "
-            f"This run takes {size:,} rows a step."
+            f"Batches above about {about(record['noise_scale'])} rows gain little (estimate). "
+            f"This run takes {count(size, 'row')} a step."
         )

@@ -12,20 +12,23 @@ from rich.table import Table
 from rich.text import Text
 
 from common.limits import TABLE_RANKS, TABLE_ROWS
+from common.wording import count
 from ps.logfile.header import host_names
 from ps.logfile.records import CONTINUATIONS, Record
-from ps.reader import console
 from ps.reader.downsample import Downsampler
 from ps.reader.history import event_line
 from ps.reader.run_view import RunView, ending, extremes, mean
-from ps.text.formatting import efficiency, epoch_line, losses, mode_name, percent, verdict_line
+from ps.text.formatting import efficiency, epoch_line, losses, mode_name, points, verdict_line
+from ps.text.layout import GAP, blocks, cells
+from ps.text.layout import Table as PlainTable
+from ps.text.run_facts import where
 from ps.text.terminal import printable
 
 OTHER_LINES = 12
 """Of the picture, besides the ranks."""
-BAR_CELLS = 40
-OTHER_CELLS = 66
-"""Of a line of the ranks' table, besides the bar."""
+BAR_CELLS, LEAST_BAR = 40, 8
+DROPPED = ("contribution %", "host", "transfer s", "wait s", "compute s")
+"""Columns of the ranks' table in the order in which they are left out, to fit the width; the bar always stays."""
 SPARKS, ASCII_SPARKS = "▁▂▃▄▅▆▇█", "_.-=+*#@"
 BARS, ASCII_BARS = "█░▒", "#.="
 SECONDS, COLOURS = ("compute_s", "wait_s", "transfer_s"), ("green", "red", "yellow")
@@ -94,8 +97,7 @@ class Picture(Lines):
         header, record = view.header, view.last
         contents: list[RenderableType] = [Text(f"{view.folder}: no record yet")]
         if header:
-            size = f"{header['world']} ranks on {len(header['nodes'])} node(s)"
-            title = f": {view.state}, mode {mode_name(header)}, {size}"
+            title = f": {view.state}, mode {mode_name(header)}, {where(header)}"
             contents = [Text.assemble((str(view.folder), "bold"), title), _progress(view)]
         if header and record:
             sparks = ASCII_SPARKS if self.out.options.ascii_only else SPARKS
@@ -110,29 +112,36 @@ class Picture(Lines):
         """Print a line above the picture."""
         self.out.print(Text(line))
 
-    def _ranks(self, header: Record, record: Record) -> Table:
+    def _ranks(self, header: Record, record: Record) -> Text:
         ranks = extremes(record, max(2, min(TABLE_RANKS, self.out.height - OTHER_LINES)))
         hosts, world = host_names(header), len(record["rows"])
         characters = ASCII_BARS if self.out.options.ascii_only else BARS
         few = "" if len(ranks) == world else f", {len(ranks)} of {world} ranks that stand out"
         names = ", ".join(f"{character} {key[:-2]}" for key, character in zip(SECONDS, characters, strict=True))
-        cells = min(max(self.out.width - OTHER_CELLS, 8), BAR_CELLS)
-        rows: list[list[str | Text]] = []
-        for rank, bar in zip(ranks, _bars(record, ranks, characters, cells), strict=True):
+        rows = []
+        for rank in ranks:
             seconds = (f"{record[key][rank]:.3f}" for key in SECONDS)
-            rows.append([str(rank), hosts.get(rank, "-"), *seconds, percent(record["share_all"][rank]), bar])
-        columns = ["rank", "host", *(f"{key[:-2]} s" for key in SECONDS), "contribution", "time"]
-        table = console.table(f"Epoch {record['epoch']}{few}: {names}", columns, rows)
-        table.columns[-1].justify = "left"
-        return table
+            rows.append([str(rank), hosts.get(rank, "-"), *seconds, points(record["share_all"][rank])])
+        columns = ["rank", "host", *(f"{key[:-2]} s" for key in SECONDS), "contribution %"]
+        (block,) = blocks(PlainTable("", columns, rows, DROPPED, ("host",)), self.out.width - GAP - LEAST_BAR)
+        used = GAP + max(cells(line) for lines in (block.head, *block.rows) for line in lines)
+        bars = _bars(record, ranks, characters, max(LEAST_BAR, min(BAR_CELLS, self.out.width - used)))
+        result = Text.assemble("\n", (f"Epoch {record['epoch']}{few}: {names}", "bold"))
+        for line in block.head:
+            result.append(f"\n{line}")
+        for lines, own in zip(block.rows, bars, strict=True):
+            *before, last = lines
+            result.append("".join(f"\n{line}" for line in before))
+            result.append(f"\n{last}{' ' * (used - cells(last))}").append_text(own)
+        return result
 
 
 def _record_line(view: RunView, record: Record) -> str:
     """Return what a record says, on one line; nothing for kinds that are not shown."""
     kind, header = record["kind"], view.header
     if kind == "header":
-        config = header["config"]
-        return f"{view.folder}: mode {mode_name(header)}, {header['world']} ranks, {config['epochs']} epochs"
+        size = f"{count(header['world'], 'rank')}, {count(header['config']['epochs'], 'epoch')}"
+        return f"{view.folder}: mode {mode_name(header)}, {size}"
     if kind == "epoch":
         waits = record["wait_s"]
         longest = max(range(len(waits)), key=waits.__getitem__)

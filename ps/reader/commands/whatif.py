@@ -10,19 +10,20 @@ from typing import Annotated
 
 import numpy as np
 from cyclopts import Parameter
-from rich.table import Table
 
 from common import limits
 from common.errors import RankwiseError
 from common.flat import Array
 from common.run_files import log_path
+from common.wording import count, listed
 from ps.logfile.header import host_names
 from ps.logfile.records import Record
-from ps.reader import console
 from ps.reader.commands.cli import LATEST, Run
+from ps.reader.console import WIDE, Paper
 from ps.reader.downsample import Downsampler
 from ps.reader.run_view import RunView, extremes
-from ps.text.formatting import mode_name, number, percent
+from ps.text.formatting import aligned, mode_name, number
+from ps.text.layout import Table
 
 LEAST_EPOCHS = 8
 BY_RANK = ("input_s", "compute_s", "reduce_s", "sampling_s", "transfer_s", "loop_s", "rows")
@@ -134,18 +135,24 @@ class Epochs:
 
     def note(self) -> str:
         """Say what was left out; nothing if nothing was."""
-        texts = [f"{self.before} epoch(s) before the number of ranks changed"] if self.before else []
+        texts = [f"{count(self.before, 'epoch')} before the number of ranks changed"] if self.before else []
         if self.shared.count and self.whole.count:
-            texts.append(f"{self.shared.count} epoch(s) that several jobs share")
+            texts.append(f"{count(self.shared.count, 'epoch')} that several jobs share")
         if texts:
-            return f"Left out: {' and '.join(texts)}."
+            return f"Left out: {listed(texts)}."
         return "The times are of parts of epochs: several jobs share each." if self.shared.count else ""
 
 
 OTHER = "a run of another mode, or a comparison, whose measured transfer is put in the place of this run's"
 
 
-def whatif(run: Run = LATEST, /, *, other: Annotated[Path | None, Parameter(help=OTHER)] = None) -> int:
+def whatif(
+    run: Run = LATEST,
+    /,
+    *,
+    other: Annotated[Path | None, Parameter(help=OTHER)] = None,
+    wide: Annotated[bool, Parameter(help=WIDE)] = False,
+) -> int:
     """Print what an epoch would take; return the exit code.
 
     Raises LogError, and RankwiseError if there is no epoch or ``other`` holds no measured transfer.
@@ -153,26 +160,30 @@ def whatif(run: Run = LATEST, /, *, other: Annotated[Path | None, Parameter(help
     view, epochs = _read(run)
     header, note, base = view.header_at(view.last), epochs.note(), epochs.replay()
     exchanges = list(_exchanges(other, header)) if other else []
-    out = console.make()
+    out = Paper(wide=wide)
+    ranks, medians = count(header["world"], "rank"), f"medians of {count(base.epochs, 'epoch')}"
     first = ", the first left out" if base.skipped else ""
-    out.print(
-        f"{view.folder}: mode {mode_name(header)}, {header['world']} ranks, medians of {base.epochs} epoch(s){first}"
-    )
+    out.print(f": mode {mode_name(header)}, {ranks}, {medians}{first}", head=str(view.folder))
     if note:
         out.print(note)
-    off = percent(base.epoch_s / base.recorded_s - 1) if base.recorded_s else "-"
     out.print(
-        f"The replay of the run as it was gives {number(base.epoch_s)} s an epoch, recorded {number(base.recorded_s)} "
-        f"s: {off} off, and no figure below is better than that."
+        f"Replaying the run as it was gives {number(base.epoch_s)} s an epoch, {_off(base)}; the figures below may be "
+        "off as far.",
+        "Model: the longest work of a rank (input, compute, measuring) + the mean transfer; work goes with the rows.",
+        "",
     )
-    out.print(
-        "Model: the longest work of a rank (input, compute, measuring) + the mean transfer; work goes with the rows."
-    )
-    columns = ["", "epoch s", "saved s", "times as fast"]
-    out.print(console.table("What an epoch would take", columns, _rows(base, exchanges)))
+    out.table(Table("What an epoch would take", ["", "epoch s", "saved s", "times as fast"], _rows(base, exchanges)))
     if len(base.work_s) > 1:
-        out.print(_speed_table(header, view.last, base))
+        out.table(_speed_table(header, view.last, base))
     return 0
+
+
+def _off(base: Replay) -> str:
+    """Say how far the model is off what was recorded."""
+    if not base.recorded_s:
+        return "and none was recorded"
+    off = base.epoch_s / base.recorded_s - 1
+    return f"{abs(100 * off):.0f} % {'less' if off < 0 else 'more'} than the {number(base.recorded_s)} s recorded"
 
 
 def _read(run: Path) -> tuple[RunView, Epochs]:
@@ -226,10 +237,12 @@ def _rows(base: Replay, exchanges: list[tuple[str, float]]) -> list[list[str]]:
 def _speed_table(header: Record, last: Record, base: Replay) -> Table:
     hosts, ranks = host_names(header), extremes(last, limits.TABLE_RANKS)
     dealt, speed = rows_by_speed(base.work_s, base.rows), rows_per_s(base.work_s, base.rows)
+    work = aligned(base.work_s[r] for r in ranks)
     rows = [
-        [str(r), hosts.get(r, "-"), number(base.work_s[r]), f"{speed[r]:,.0f}", f"{base.rows[r]:.0f}", str(dealt[r])]
-        for r in ranks
+        [str(r), hosts.get(r, "-"), s, f"{speed[r]:,.0f}", f"{base.rows[r]:,.0f}", f"{dealt[r]:,}"]
+        for r, s in zip(ranks, work, strict=True)
     ]
     few = "" if len(ranks) == len(dealt) else f"; {len(ranks)} of {len(dealt)} ranks that stand out"
-    columns = ["rank", "host", "work s", "rows a second", "rows", "rows by speed"]
-    return console.table(f"Rows of an epoch as dealt and by speed{few}", columns, rows)
+    columns = ["rank", "host", "work s", "rows/s", "rows", "rows by speed"]
+    title = f"Rows of an epoch as dealt and by speed{few}"
+    return Table(title, columns, rows, ("host", "work s", "rows/s"), ("host",))

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 
 from common.limits import DRAWN_RANKS, TABLE_PARAMETERS, TABLE_ROWS
+from common.wording import count
 from ps.logfile.deduplicated import DeduplicatedReader
 from ps.logfile.header import host_names
 from ps.logfile.records import Record
@@ -34,7 +35,7 @@ def markdown_lines(reader: DeduplicatedReader) -> Iterator[str]:
         return
     yield from _pairs("Facts", _facts(view))
     if len(view.sessions) > 1:
-        title, columns, lines = jobs_table(view)
+        title, columns, lines, *_ = jobs_table(view)
         yield from _table(title, [dict(zip(columns, line, strict=True)) for line in lines])
     if epochs.count:
         stride = f"One epoch in {epochs.stride}. " if epochs.stride > 1 else ""
@@ -92,9 +93,9 @@ def _facts(view: RunView) -> dict[str, str]:
     facts = {
         "Started": date_time(header["t"]),
         "Mode": mode_name(header),
-        "Ranks": f"{view.ranks} on {len(header['nodes'])} node(s)",
+        "Ranks": f"{view.ranks} on {count(len(header['nodes']), 'node')}",
         "Data": f"{data['name']}, {data['features']} features",
-        "Rows": f"{rows['train']} train, {rows['validation']} validation, {rows['test']} test",
+        "Rows": f"{rows['train']:,} train, {rows['validation']:,} validation, {rows['test']:,} test",
         "Model": f"{model_name(header)}, {model['n_parameters']:,} parameters",
         "Loss": model["loss"],
         "Optimizer": f"{config['optimizer']}, batch {config['batch_size'] or 'all rows'}, {config['dtype']}",

@@ -6,7 +6,8 @@ from common.flat import Array
 from ps.reader.report.charts import Chart, PageTable, Section, axis, bar, clip, label, line, number_table
 from ps.reader.report.data import TIMES, RunData
 from ps.text.formatting import metric, mode_name, number, percent
-from ps.text.tables import Table, of_fit, of_modes, of_sizes
+from ps.text.layout import Table
+from ps.text.tables import of_fit, of_modes, of_sizes
 
 STEP = {key: name for key, name in TIMES.items() if key not in ("evaluation_s", "checkpoint_s")}
 """What a step's time goes to."""

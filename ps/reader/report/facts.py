@@ -116,7 +116,7 @@ def summary(data: RunData) -> PageTable:
 
 def history(data: RunData) -> Section:
     """Return the jobs that the run was trained by, and what else happened to it."""
-    title, columns, rows = jobs_table(data.view)
+    title, columns, rows, *_ = jobs_table(data.view)
     jobs = PageTable(title, columns, [[clip(cell) for cell in row] for row in rows], numbers=False)
     notes = [clip(line, PAGE_TEXT) for line in data.rows.lines()]
     events = [[date_time(e["t"]).split()[1], clip(event_line(e), PAGE_TEXT)] for e in data.view.events]

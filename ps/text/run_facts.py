@@ -1,0 +1,53 @@
+"""What a job trains, where and how, as the three lines that open its output and ``ps.log show``."""
+
+from common.wording import count, listed
+from ps.logfile.records import Record
+from ps.text.formatting import mode_name, model_name
+
+NAMED_HOSTS = 4
+LOSSES = {
+    "SoftmaxCrossEntropy": "cross-entropy",
+    "LogisticCrossEntropy": "cross-entropy",
+    "MeanSquaredError": "squared error",
+}
+"""The loss functions' names in the log, as people call them; a model of one's own may have another."""
+
+
+def job_lines(header: Record, ranks: str = "") -> list[str]:
+    """Return mode, ranks and hosts; data and task; model and parameters: a line each.
+
+    ``header``: a log's header, or its facts with ``config``, ``sync`` and ``steps_per_epoch``. ``ranks``: the numbers
+    of ranks of a run that had several.
+    """
+    config, model = header["config"], header["model"]
+    batch = f"batch {config['batch_size']:,}" if config["batch_size"] else "all rows in a batch"
+    length = f"{count(config['epochs'], 'epoch')} of {count(header['steps_per_epoch'], 'step')}"
+    return [
+        f"Mode {mode_name(header)}, {where(header, ranks)}",
+        data_line(header["data"]),
+        f"Model {model_name(header)}: {count(model['n_parameters'], 'parameter')}, {config['optimizer']}, {batch}, "
+        f"{length}",
+    ]
+
+
+def where(header: Record, ranks: str = "") -> str:
+    """Return the number of ranks and of nodes, and the first hosts by name."""
+    several = f"{ranks} ranks" if ranks and not ranks.isdecimal() else count(header["world"], "rank")
+    names = list(dict.fromkeys(str(node["host"]) for node in header["nodes"]))
+    return f"{several} on {count(len(header['nodes']), 'node')} ({listed(names, NAMED_HOSTS)})"
+
+
+def data_line(data: Record) -> str:
+    """Return what the data set is called, how its rows are split, and what is to be learned."""
+    rows = data["rows"]
+    task = count(data["classes"], "class", "classes") if data["classes"] else count(data["targets"], "target")
+    return (
+        f"Data {data['name']}: {count(rows['train'], 'row')} train, {rows['validation']:,} validate, "
+        f"{rows['test']:,} test; {count(data['features'], 'feature')}, {task}"
+    )
+
+
+def loss_name(header: Record) -> str:
+    """Return what is minimised, in words."""
+    name = header["model"]["loss"]
+    return LOSSES.get(name, str(name))
