@@ -103,7 +103,7 @@ def _fitting(vendor: str) -> str:
     return f"{vendor}'s mpirun"
 
 
-def connect(parse: Callable[[], object]) -> "MPI.Intracomm | int":
+def connect(parse: Callable[[], object] = lambda: None) -> "MPI.Intracomm | int":
     """Return a communicator of our own with all ranks, or the exit code, once rank 0 has said why there is none.
 
     Without an MPI library rank 0 calls ``parse`` before. It reads the command line, and returns an exit code if it has
