@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -435,6 +436,18 @@ def test_versions_are_of_this_copy(tmp_path: Path) -> None:
         result = finish(popen([sys.executable, "-P", "-m", command, "--version"], env=bare(PYTHONPATH=path)))
         assert result.code == 0, result.err
         assert result.out.startswith(f"rankwise {VERSION} on Python {sys.version.split()[0]}"), command
+
+
+@pytest.mark.parametrize(
+    "arguments", ["--help", "--version", "train --help", "train -n 2 --dry-run", "completion bash"]
+)
+def test_output_that_is_closed_or_full_or_not_read(tmp_path: Path, arguments: str) -> None:
+    command = f"{shlex.join(RANKWISE)} {arguments}"
+    for redirected, code in ((">&-", 0), ("| true; exit ${PIPESTATUS[0]}", 0), (">/dev/full", 1)):
+        result = finish(popen(["bash", "-c", f"{command} {redirected}"], cwd=tmp_path, env=bare()))
+        assert result.code == code, redirected
+        assert "Traceback" not in result.err
+        assert result.err.count("rankwise: ") == code
 
 
 # ---- doctor

@@ -1,5 +1,6 @@
 """Entry of the command ``rankwise``: starts ranks by the right launcher, and opens all other doors by their names."""
 
+import contextlib
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ from typing import Any
 from common.config import MODELS
 from common.errors import EXIT_OK, ConfigError, LaunchError, RankwiseError
 from common.option import nearest, option
+from common.standard_streams import as_result, complain, flush, open_closed
 from common.version import version_line
 from workers.launch import cli, completion, doctor, examples, launch_options, launcher, start
 
@@ -47,11 +49,16 @@ class NoConfig:
 
 def main() -> int:
     """Run a command; return its exit code, unless another program takes the place of this one."""
+    open_closed()
+    code = EXIT_OK
     try:
-        return _run(sys.argv[1:])
+        with as_result():
+            code = _run(sys.argv[1:])
     except RankwiseError as error:
-        sys.stderr.write(f"rankwise: {error}\n")
-        return error.exit_code
+        complain(f"rankwise: {error}")
+        code = error.exit_code
+    flush()
+    return code
 
 
 def _run(arguments: list[str]) -> int:
@@ -85,7 +92,8 @@ def _help() -> None:
     app = App(name=NAME, help=HELP, help_format="plaintext", help_epilogue=FOOT, version=version_line)
     for place, (name, text) in enumerate(COMMANDS.items()):
         app.command(App(name=name, help=text, sort_key=place))
-    app.help_print([])
+    with contextlib.suppress(SystemExit):  # rich's way to say that nobody reads the help any more
+        app.help_print([])
 
 
 def _version() -> str:

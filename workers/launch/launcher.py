@@ -12,6 +12,7 @@ from pathlib import Path
 
 from common.errors import ConfigError, LaunchError
 from common.host import usable_cores
+from workers.launch.hosts import OPEN_MPI as OPEN_MPI_NAMES
 from workers.launch.hosts import LaunchHost, launcher_options
 
 ANSWER_S = 20.0
@@ -133,7 +134,7 @@ def kind_of(launcher: str) -> Kind:
 def read_kind(text: str) -> Kind:
     """Return what a launcher's ``--version`` says."""
     vendor = ""
-    if any(name in text for name in ("Open MPI", "OpenRTE", "PRRTE")):
+    if any(name in text for name in OPEN_MPI_NAMES):
         vendor = OPEN_MPI
     elif "Intel(R) MPI" in text:
         vendor = "Intel MPI"

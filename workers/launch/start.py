@@ -12,6 +12,7 @@ from typing import NoReturn
 import workers
 from common.errors import EXIT_OK, ConfigError, LaunchError
 from common.shadowed import MESSAGE_FIRST_S, launcher_rank
+from common.standard_streams import complain, flush
 from workers.launch import launcher
 from workers.launch.launch_options import LaunchConfig, number_of_ranks
 
@@ -53,8 +54,7 @@ def path_of_this_copy() -> dict[str, str]:
 
 def replace_process(command: Sequence[str], variables: Mapping[str, str]) -> NoReturn:
     """Become another program. Raises LaunchError if it cannot be run."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush()
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores, and the program would then, too
         signal.signal(number, signal.SIG_DFL)
     try:
@@ -65,7 +65,7 @@ def replace_process(command: Sequence[str], variables: Mapping[str, str]) -> NoR
 
 def say_ranks(ranks: int, why: str) -> None:
     """Say how many ranks are started where nobody did."""
-    sys.stderr.write(f"rankwise: starting {ranks} rank{'s' * (ranks > 1)}, {why}; -n N starts N\n")
+    complain(f"rankwise: starting {ranks} rank{'s' * (ranks > 1)}, {why}; -n N starts N")
 
 
 def continue_as_rank(module: str, own: Sequence[str], arguments: Sequence[str]) -> NoReturn:

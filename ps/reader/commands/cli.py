@@ -7,7 +7,7 @@ its options and their help.
 import io
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
 
@@ -44,11 +44,16 @@ def make(name: str = NAME) -> App:
         help_format="plaintext",  # others take <...> for markup, and leave it out
         version=version_line,
         result_action="return_value",
-        default_parameter=Parameter(negative=()),
+        default_parameter=Parameter(negative=(), show_default=_default_text),
     )
     for command, text in COMMANDS.items():
         app.command(f"ps.reader.commands.{command}:{command}", name=command.removesuffix("_runs"), help=text)
     return app
+
+
+def _default_text(value: Any) -> str | None:
+    """Return how the help shows a default; what is off or not given needs no words."""
+    return str(value) if value else None
 
 
 def main(arguments: list[str] | None = None, name: str = NAME) -> None:

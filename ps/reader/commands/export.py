@@ -27,9 +27,9 @@ def export(
     run: Run = LATEST,
     /,
     *,
-    csv: Annotated[bool, Parameter(show_default=False, help="one line per epoch and rank")] = False,
-    jsonl: Annotated[bool, Parameter(show_default=False, help="one JSON object per record")] = False,
-    markdown: Annotated[bool, Parameter(show_default=False, help="tables for a report")] = False,
+    csv: Annotated[bool, Parameter(help="one line per epoch and rank")] = False,
+    jsonl: Annotated[bool, Parameter(help="one JSON object per record")] = False,
+    markdown: Annotated[bool, Parameter(help="tables for a report")] = False,
     tensorboard: Annotated[Path | None, Parameter(help=TENSORBOARD)] = None,
     output: Annotated[Path | None, Parameter(alias="-o", help=OUTPUT)] = None,
 ) -> int:

@@ -54,12 +54,8 @@ def show(
     run: Run = LATEST,
     /,
     *,
-    epoch: Annotated[
-        int, Parameter(show_default=False, help="the epoch of the tables by rank; the last one if not given")
-    ] = 0,
-    every: Annotated[
-        bool, Parameter(show_default=False, help="print every epoch and rank; otherwise only some of many")
-    ] = False,
+    epoch: Annotated[int, Parameter(help="the epoch of the tables by rank; the last one if not given")] = 0,
+    every: Annotated[bool, Parameter(help="print every epoch and rank; otherwise only some of many")] = False,
     wide: Annotated[bool, Parameter(help=WIDE, show_default=False)] = False,
 ) -> int:
     """Print the run; return the exit code. Raises LogError, and RankwiseError if there is no such run or epoch."""
