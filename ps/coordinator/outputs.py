@@ -106,8 +106,10 @@ def _result(coordinator: Coordinator, status: str, facts: dict[str, Any]) -> Ite
         yield f"Test: loss {number(facts['test_loss'])}, {tested} ({count(rows['test'], 'row')}{kept})"
     yield f"Saved in {folder}: {LOG_NAME}, model.npz, text files."
     yield f"Read: python -m ps.log show {folder}"
-    if status == "stopped" and checkpoints_in(folder):
-        yield f"Continue: mpirun -np {coordinator.facts['world']} python -m workers.run --resume {folder}"
+    if checkpoints_in(folder):
+        more = "" if status == "stopped" else f" --epochs {2 * coordinator.config.epochs}"
+        what = "Train on" if more else "Continue"
+        yield f"{what}: mpirun -np {coordinator.facts['world']} python -m workers.run --resume {folder}{more}"
 
 
 def _attempt(what: str, act: Callable[[], object]) -> list[str]:
