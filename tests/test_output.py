@@ -89,6 +89,19 @@ def test_a_finished_run_with_a_checkpoint_names_the_command_that_trains_on(batch
     assert epochs_in(again.out.splitlines()) == [3, 4]
 
 
+def test_commands_are_named_as_the_job_was_started(tmp_path: Path) -> None:
+    command = [sys.executable, "-P", "-m", "workers.rankwise", "train", "-n", "2", "--hidden", "8", "--epochs", "1"]
+    result = finish(popen([*command, "--checkpoint-every", "1", "--output", "run"], cwd=tmp_path))
+    assert result.code == 0, result.err
+    *_, read, on = result.out.splitlines()
+    assert read == "Read: rankwise log show run"
+    assert on == "Train on: rankwise train -n 2 --resume run --epochs 2"
+    for line in (read, on):
+        words = shlex.split(line.partition(": ")[2])
+        assert words[0] == "rankwise"
+        assert finish(popen([*command[:4], *words[1:]], cwd=tmp_path)).code == 0
+
+
 def test_many_epochs_are_thinned_but_for_the_first_the_last_and_those_with_events(batch: SharedStart) -> None:
     found = epochs_in(lines_of(batch, "many"))
     verdicts = sum(record["kind"] == "verdict" for record in records(batch.run("many")))
