@@ -33,6 +33,7 @@ def batch(tmp_path_factory: pytest.TempPathFactory) -> SharedStart:
     small = ["-m", "workers.run", "--hidden", "8"]
     jobs = {
         "few": [*small, "--epochs", "3"],
+        "kept": [*small, "--epochs", "2", "--checkpoint-every", "1"],
         "many": [*small, "--epochs", "230"],
         "all": [*small, "--epochs", "60", "--verbose"],
         "patient": [*small, "--epochs", "200", "--patience", "3", "--learning-rate", "0.1"],
@@ -76,6 +77,29 @@ def test_few_epochs_get_a_line_each_and_the_result_comes_last(batch: SharedStart
     read = finish(popen([sys.executable, *command[1:]]))
     assert read.code == 0, read.err
     assert read.out.startswith(f"{run}: done")
+
+
+def test_a_finished_run_with_a_checkpoint_names_the_command_that_trains_on(batch: SharedStart) -> None:
+    run = batch.run("kept")
+    last = lines_of(batch, "kept")[-1]
+    assert last == f"Train on: mpirun -np 2 python -m workers.run --resume {run} --epochs 4"
+    words = [sys.executable if word == "python" else word for word in shlex.split(last.removeprefix("Train on: "))]
+    again = finish(popen([MPIRUN, *words[1:]]))
+    assert again.code == 0, again.err
+    assert epochs_in(again.out.splitlines()) == [3, 4]
+
+
+def test_commands_are_named_as_the_job_was_started(tmp_path: Path) -> None:
+    command = [sys.executable, "-P", "-m", "workers.rankwise", "train", "-n", "2", "--hidden", "8", "--epochs", "1"]
+    result = finish(popen([*command, "--checkpoint-every", "1", "--output", "run"], cwd=tmp_path))
+    assert result.code == 0, result.err
+    *_, read, on = result.out.splitlines()
+    assert read == "Read: rankwise log show run"
+    assert on == "Train on: rankwise train -n 2 --resume run --epochs 2"
+    for line in (read, on):
+        words = shlex.split(line.partition(": ")[2])
+        assert words[0] == "rankwise"
+        assert finish(popen([*command[:4], *words[1:]], cwd=tmp_path)).code == 0
 
 
 def test_many_epochs_are_thinned_but_for_the_first_the_last_and_those_with_events(batch: SharedStart) -> None:

@@ -149,7 +149,7 @@ def test_send_recv_over_two_nodes(cluster: Cluster, tmp_path: Path) -> None:
     del plain.environment["VIRTUAL_ENV"]
     batch = plain.submit(tmp_path, *SHORT)
     assert batch.wait() == ("COMPLETED", 0, 0), batch.output()
-    assert batch.output().startswith("activated\n")
+    assert batch.output().startswith("activated\nMode ")
     assert "\nEpoch 1/2: loss" in batch.output()
     header, *rest = records(batch.run)
     assert sorted(node["host"] for node in header["nodes"]) == ["s1", "s2"]

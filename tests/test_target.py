@@ -127,7 +127,7 @@ def test_labels_that_only_test_rows_have_are_classes_too() -> None:
     data = dataset(LABELS, [3, 1])
     assert data.labels.tolist() == [0, 1, 2, 3]
     assert data.y[data.test].tolist() == [3, 1]
-    assert data.notes[-1].startswith("Warning: no training row has the label 3, which 1 other row(s) have")
+    assert data.notes[-1].startswith("Warning: no training row has the label 3, which 1 other row has")
     rare = dataset(np.r_[LABELS[:-1], 7], test_fraction=0.6)
     assert rare.notes[-1].startswith("Warning: no training row has the label 7")
 

@@ -183,6 +183,7 @@ def test_the_documentation_states_the_order_in_which_columns_are_left_out() -> N
     stated = {
         "`show`, epochs": show_module.EPOCHS_DROPPED, "`show`, ranks": show_module.RANKS_DROPPED,
         "`show`, contribution": show_module.SHARES_DROPPED, "`show`, rows dealt": show_module.BALANCE_DROPPED,
+        "`show`, certainty of the shares": show_module.CERTAINTY_DROPPED,
         "`show`, jobs": history.DROPPED, "`list`": (*list_module.DROPPED, "best metric"),
         "`watch`, ranks": watch_screen.DROPPED,
     }  # fmt: skip

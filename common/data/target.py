@@ -8,6 +8,7 @@ import numpy as np
 from common.config import RunConfig
 from common.errors import DataError
 from common.flat import Array
+from common.wording import count
 
 FEW, FEW_ROWS = 20, 2
 """Different whole numbers that are taken for classes, and how many rows each must have on average."""
@@ -128,8 +129,9 @@ def label_notes(labels: Array, of_training: Array, where: Callable[[int], int]) 
     unseen = np.flatnonzero(of_training == 0)
     if len(unseen):
         rows = sum(where(int(c)) for c in unseen)
+        others = f"{count(rows, 'other row')} {'has' if rows == 1 else 'have'}"
         notes.append(
-            f"Warning: no training row has the label {listed(labels[unseen])}, which {rows} other row(s) have, so "
+            f"Warning: no training row has the label {listed(labels[unseen])}, which {others}, so "
             "that the model cannot learn it; lower --test-fraction and --validation-fraction, or give more rows."
         )
     return notes

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from common import commands
 from common.errors import RankwiseError
 from common.files import do_nothing, write_atomic
 from common.flat import Array, Flat, fingerprint
@@ -105,9 +106,11 @@ def _result(coordinator: Coordinator, status: str, facts: dict[str, Any]) -> Ite
         tested = named_metric(coordinator.metric.name, facts["test_metric"])
         yield f"Test: loss {number(facts['test_loss'])}, {tested} ({count(rows['test'], 'row')}{kept})"
     yield f"Saved in {folder}: {LOG_NAME}, model.npz, text files."
-    yield f"Read: python -m ps.log show {folder}"
-    if status == "stopped" and checkpoints_in(folder):
-        yield f"Continue: mpirun -np {coordinator.facts['world']} python -m workers.run --resume {folder}"
+    yield f"Read: {commands.reading(folder)}"
+    if checkpoints_in(folder):
+        more = "" if status == "stopped" else f" --epochs {2 * coordinator.config.epochs}"
+        what = "Train on" if more else "Continue"
+        yield f"{what}: {commands.training(coordinator.facts['world'], f'--resume {folder}{more}')}"
 
 
 def _attempt(what: str, act: Callable[[], object]) -> list[str]:

@@ -39,7 +39,9 @@ def _ended(view: RunView, job: TrainingSession, later: TrainingSession | None) -
         text = f"lost rank {', '.join(map(str, later.began['dead']))}"
     elif job.end:
         epoch, step = job.end.get("stopped_epoch"), job.end.get("stopped_step")
-        text = job.end["status"] + ("" if epoch is None else f" after epoch {epoch}, step {step}")
+        text = ("done" if job.end["status"] == "ok" else str(job.end["status"])) + (
+            "" if epoch is None else f" after epoch {epoch}, step {step}"
+        )
     else:
         alive = job.began.get("alive")  # after a shrink come deaths of ranks without which it continued, too
         deaths = (e for e in view.events if e["what"] == "death" and "rank" in e and job.seq < e["seq"] < later.seq)

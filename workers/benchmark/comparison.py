@@ -7,6 +7,7 @@ from typing import Any
 
 from mpi4py import MPI
 
+from common import commands
 from common.config import RunConfig
 from common.errors import EXIT_OK, EXIT_STOPPED, JobError
 from common.rank_status import RankStatus
@@ -120,7 +121,7 @@ class Comparison:
         try:
             wrong = self._measure()
             log.end("failed" if wrong else "ok")
-            log.write(lines=[f"Saved in {log.folder}. Read: python -m ps.log show {log.folder}"])
+            log.write(lines=[f"Saved in {log.folder}.", f"Read: {commands.reading(log.folder)}"])
         except JobError as error:
             raise log.fail(error) from None
         if wrong:

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import NoReturn
 
 import workers
+from common.commands import STARTED_BY
 from common.errors import EXIT_OK, ConfigError, LaunchError
 from common.shadowed import MESSAGE_FIRST_S, launcher_rank
 from common.standard_streams import complain, flush
+from common.wording import count
 from workers.launch import launcher
 from workers.launch.launch_options import LaunchConfig, number_of_ranks
 
@@ -40,7 +42,7 @@ def environment(changes: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return this process's environment for another one, without what it has set itself."""
     own = () if workers.THREADS_SET_BY_USER else workers.THREAD_VARIABLES
     kept = {name: value for name, value in os.environ.items() if name not in own}
-    return {**kept, **path_of_this_copy(), **(changes or {})}
+    return {**kept, **path_of_this_copy(), STARTED_BY: "1", **(changes or {})}
 
 
 def path_of_this_copy() -> dict[str, str]:
@@ -65,7 +67,7 @@ def replace_process(command: Sequence[str], variables: Mapping[str, str]) -> NoR
 
 def say_ranks(ranks: int, why: str) -> None:
     """Say how many ranks are started where nobody did."""
-    complain(f"rankwise: starting {ranks} rank{'s' * (ranks > 1)}, {why}; -n N starts N")
+    complain(f"rankwise: starting {count(ranks, 'rank')}, {why}; -n N starts N")
 
 
 def continue_as_rank(module: str, own: Sequence[str], arguments: Sequence[str]) -> NoReturn:
