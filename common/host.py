@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 from pathlib import Path
 
 CPUS, CGROUPS = Path("/sys/devices/system/cpu"), Path("/sys/fs/cgroup")
@@ -21,6 +22,14 @@ def process_start(pid: int) -> int | None:
     """
     fields = stat_fields(pid)
     return int(fields[19]) if len(fields) > 19 else None
+
+
+def process_age_s() -> float | None:
+    """Return for how many seconds this process has been there, to a clock tick; None where the system does not say."""
+    ticks = process_start(os.getpid())
+    if ticks is None or not hasattr(time, "CLOCK_BOOTTIME"):
+        return None
+    return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK"))
 
 
 def has_ended(pid: int) -> bool:

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from ps.metrics.mode_comparison import summarise
-from ps.reader.report.charts import PALETTE, block_means, quantiles, spread
+from ps.reader.report.colours import PALETTE
+from ps.reader.report.figures import block_means, quantiles, spread
 from tests.ranks import Result, epochs, records
 from tests.report_page import Page, fields_of, log_of, make_page
 from tests.synthetic import header, write_run
@@ -46,7 +47,7 @@ def test_page_is_accessible_and_asks_for_nothing(page: Callable[..., Page]) -> N
     assert len(made.ids) == len(set(made.ids))
     places = [str(attrs["href"]).removeprefix("#") for tag, attrs in made.tags if tag == "a"]
     assert places[0] == "findings"
-    assert len(places) == sum(level == 2 for level, _ in made.headings) - 1  # the summary stands below the findings
+    assert len(places) == sum(level == 2 for level, _ in made.headings)
     assert set(places) <= set(made.ids)
     levels = [level for level, _ in made.headings]
     assert levels.count(1) == 1
@@ -73,10 +74,10 @@ def test_page_is_accessible_and_asks_for_nothing(page: Callable[..., Page]) -> N
 def test_findings_come_first_and_the_gravest_on_top(page: Callable[..., Page]) -> None:
     made = page(ranks=4, more=MORE)
     assert [text for level, text in made.headings if level == 2] == [
-        "Findings", "Summary", "Learning", "Contribution", "Time", "History",
-        "Configuration and environment",
+        "Findings", "Learning", "Contribution", "Time", "History", "Configuration and environment",
     ]  # fmt: skip
-    order = [made.text.index(part) for part in ("Error replicas-differ, rank 1", "Warning straggler, rank 2", "Loss")]
+    parts = ("Test accuracy", "Error replicas-differ, rank 1", "Warning straggler, rank 2", "Loss")
+    order = [made.text.index(part) for part in parts]
     assert order == sorted(order)
     assert "Remedy: Look at its host." in made.text
     assert "z 12.3457 seconds 0.1, 0.25" in made.text
@@ -185,7 +186,7 @@ def test_several_runs_stand_side_by_side(page: Callable[..., Page], tmp_path: Pa
     ]
     made = page(*runs)
     assert [text for level, text in made.headings if level == 2] == [
-        "Findings", "Runs side by side", "run (1)", "run (2)",
+        "Runs side by side", "Findings", "run (1)", "run (2)",
     ]  # fmt: skip
     bars = made.chart("Time of a step")["choices"][0]
     assert [bar["name"] for bar in bars] == ["input", "compute", "wait", "transfer", "sampling"]

@@ -57,7 +57,7 @@ def test_texts_of_a_log_are_inert(page: Callable[..., Page], tmp_path: Path) -> 
         ("", 100, "", ["bytes of the log, from byte", "that was not finished"]),
         ("", 0, "rank 1: MemoryError", ["State: died.", "The job died: rank 1: MemoryError"]),
         ("stopped", 0, "", ["State: stopped.", "End: stopped after 6 epochs,"]),
-        ("failed", 0, "", ["State: failed.", "Error: parameters: not finite after epoch 6"]),
+        ("failed", 0, "", ["State: failed.", "Error job failed Parameters: not finite after epoch 6."]),
     ],
 )
 def test_a_run_that_did_not_end_well(
@@ -156,3 +156,24 @@ def test_a_missing_library_is_named_with_its_extra(tmp_path: Path, monkeypatch: 
             without.setitem(sys.modules, module, None)
             with pytest.raises(RankwiseError, match=rf"report: {name} is not installed; .*'rankwise\[report\]'"):
                 report(tmp_path, output=tmp_path / "report.html")
+
+
+def test_runs_with_figures_that_cannot_be_compared(page: Callable[..., Page], tmp_path: Path) -> None:
+    """A step without a duration, an accuracy of 500 %, other data, a metric of another kind."""
+    records = fields_of(write_run(tmp_path / "source", epochs=8))
+    for fields in records:
+        fields |= {key: [0.0] * 4 for key in ("compute_s", "input_s", "wait_s", "transfer_s", "sampling_s", "reduce_s")}
+    end = {"status": "ok", "wall_s": 1.0, "epochs": 8, "best_epoch": 8, "loss": 1.0, "validation_loss": None,
+           "validation_metric": None, "metric": "accuracy", "test_loss": 1.0, "test_metric": 5.0}  # fmt: skip
+    other, regression = header(4), header(4)
+    other["data"] |= {"sha256": "1" * 64}
+    regression["data"] |= {"classes": None}
+    epochs = [("epoch", fields) for fields in records]
+    runs = [
+        log_of(tmp_path / str(number), ("header", head), *epochs, ("end", end))
+        for number, head in enumerate((header(4), header(4), other, regression))
+    ]
+    made = page(*runs)
+    assert made.text.count("undefined") >= 3
+    assert "other data" in made.text
+    assert not re.search("Infinity|NaN", made.source)

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from ps.findings.detectors import Findings
-from ps.findings.shared_core import confined
 from ps.findings.straggler import Straggler
 from ps.findings.verdict import Verdict, named
+from ps.logfile.header import confined
 from ps.logfile.records import Record
 from ps.metrics.epoch_metrics import RUN_TIME, useful_s
 from ps.sync.modes import MODES

@@ -1,7 +1,7 @@
 """Verdict ``shared-core``: affinity masks put ranks on the same cores, though their host has a core for each."""
 
 from ps.findings.verdict import Verdict, first_hosts, named
-from ps.logfile.header import hosts
+from ps.logfile.header import confined, hosts
 from ps.logfile.records import Record
 
 
@@ -27,11 +27,3 @@ def shared_core(header: Record) -> Verdict | None:
         "taskset",
         evidence={"groups": [{"host": host, "ranks": ranks, "cores": cores} for host, ranks, cores in found]},
     )
-
-
-def confined(masks: list[frozenset[int]]) -> list[tuple[list[int], list[int]]]:
-    """Return (ranks, cores) of each group of ranks that have the same mask and are more than its cores."""
-    groups: dict[frozenset[int], list[int]] = {}
-    for rank, mask in enumerate(masks):
-        groups.setdefault(mask, []).append(rank)
-    return [(ranks, sorted(mask)) for mask, ranks in groups.items() if len(ranks) > len(mask)]

@@ -105,6 +105,9 @@ EPOCH_FIELDS: list[EpochField] = [
         "measuring contributions and checkpoints, which are no part of training. `load_balance` = mean / max of useful "
         "work over the ranks, `communication` = the largest useful work / the longest run time, `parallel` = their "
         "product; below 0.8 is worth a look", csv=True),
+    _one("gradient_norm", optional(_NUMBER), "", r"\|g\|, the length of the mean gradient of all rows of a step, over "
+        r"all parameters and before clipping, of a regression with its targets scaled; the root of the "
+        r"mean square over the sampled steps", csv=True),
     EpochField("loss_by_rank", by_rank(_NUMBER), "", "mean training loss over each rank's own rows; nil without rows",
         column="rank_loss"),
     EpochField("rows", by_rank(WHOLE), "rows", "rows trained on", gathered=True, column="rows"),

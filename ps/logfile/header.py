@@ -49,3 +49,11 @@ def hosts(header: Record) -> list[Host]:
         threads = [header["threads"]["per_rank"][rank] for rank in ranks]
         machines.append(Host(name, ranks, masks, frozenset().union(*masks), threads))
     return machines
+
+
+def confined(masks: list[frozenset[int]]) -> list[tuple[list[int], list[int]]]:
+    """Return (ranks, cores) of each group of ranks that have the same mask and are more than its cores."""
+    groups: dict[frozenset[int], list[int]] = {}
+    for rank, mask in enumerate(masks):
+        groups.setdefault(mask, []).append(rank)
+    return [(ranks, sorted(mask)) for mask, ranks in groups.items() if len(ranks) > len(mask)]

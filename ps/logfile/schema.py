@@ -41,6 +41,7 @@ PROCESSES = {
     "pid": PID,
     "pid_start": optional(nullable(WHOLE)),
     "boot_id": optional(nullable(TEXT)),
+    "launch_s": optional(nullable(NUMBER)),
     "cores": by_rank(list_of(WHOLE)),
     "threads": table(per_rank=by_rank(WHOLE), set_by=TEXT),
     "blas": nullable(table(each(nullable(TEXT), "internal_api version architecture"))),

@@ -69,6 +69,12 @@ def contribution(table: Array, names: list[str]) -> dict[str, Any]:
     return fields
 
 
+def gradient_norm(table: Array, n_sampled: int) -> Ratio:
+    """Return |g|, the root of its mean square over the sampled steps; each rank's row has the sum of squares."""
+    mean_sq = ratio(float(table["all_sq"][0].sum()), n_sampled)
+    return None if mean_sq is None else math.sqrt(max(mean_sq, 0.0))
+
+
 class NoiseScale:
     """B_simple = tr(Sigma) / |G|^2 (McCandlish et al. 2018, arXiv 1812.06162), from moving averages of both.
 

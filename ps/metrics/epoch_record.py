@@ -30,6 +30,7 @@ def epoch_record(table: Array, facts: Mapping[str, Any], names: list[str], gradi
         "loss": float((before["loss_sum"] + losses.sum()) / (before["rows"] + rows.sum())),
         "loss_by_rank": [s / n if n else None for s, n in zip(losses.tolist(), rows.tolist(), strict=True)],
         **epoch_metrics.contribution(table, names),
+        "gradient_norm": epoch_metrics.gradient_norm(table, len(facts["sampled_steps"])),
         **intervals(table["samples"], len(facts["sampled_steps"])),
         "efficiency": epoch_metrics.efficiency(busy, run),
         "bus_bytes_per_s": epoch_metrics.bus_bandwidth(gradient_bytes, len(table), exchange_s),

@@ -10,7 +10,7 @@ from mpi4py import MPI
 
 from common.data.dataset import Dataset
 from common.flat import Flat, fingerprint
-from common.host import affinity, boot_id, host, process_start
+from common.host import affinity, boot_id, host, process_age_s, process_start
 from common.nn.mlp import Mlp
 from common.version import VERSION
 from ps.comm.collectives import allgather
@@ -39,6 +39,7 @@ def header_facts(topology: Topology, task: Task, flat: Flat, threads: tuple[int,
         "pid": os.getpid(),
         "pid_start": process_start(os.getpid()),
         "boot_id": boot_id(),
+        "launch_s": process_age_s(),
         "cores": [rank["cores"] for rank in ranks],
         "threads": {"per_rank": [rank["threads"] for rank in ranks], "set_by": ranks[0]["threads_by"]},
         "blas": blas(),

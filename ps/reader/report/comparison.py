@@ -3,37 +3,48 @@
 import numpy as np
 
 from common.flat import Array
-from ps.reader.report.charts import Chart, PageTable, Section, axis, bar, clip, label, line, number_table
-from ps.reader.report.data import TIMES, RunData
+from ps.reader.report.charts import Chart, PageTable, Section, axis, bars, clip, label, line, number_table, scaled
+from ps.reader.report.colours import SHARED_TRANSFER
+from ps.reader.report.data import RunData
+from ps.reader.report.differences import STEP, differences
 from ps.text.formatting import metric, mode_name, number, percent
 from ps.text.layout import Table
 from ps.text.tables import of_fit, of_modes, of_sizes
 
-STEP = {key: name for key, name in TIMES.items() if key not in ("evaluation_s", "checkpoint_s")}
-"""What a step's time goes to."""
 EXCHANGE = ("summing", "wait", "transfer")
 OF_MODE = ("input", "compute", "wait", "transfer")
 
 
 def side_by_side(runs: list[RunData], names: list[str]) -> Section:
-    """Return the comparison of runs, called ``names``; charts are of those that have trained."""
+    """Return the comparison of runs, called ``names``; charts and differences are of those that have trained."""
     trained = [(name, run) for name, run in zip(names, runs, strict=True) if run.n_epochs]
     goal = max((run.summary.least_loss for _, run in trained), default=float("nan"))
-    columns = ["run", "mode", "ranks", "state", "epochs", "findings", "last loss", "last validation metric",
-               f"seconds to loss {goal:.4g}", "step, us", "wait, us", "transfer, us", "communication"]  # fmt: skip
+    columns = [
+        *("run", "mode", "ranks", "state", "epochs", "findings", "test metric", "last loss", "last validation metric"),
+        *(f"seconds to loss {goal:.4g}", "step, us", "wait, us", "transfer, us", "communication"),
+    ]
     rows = [_row(run, name, goal) for run, name in zip(runs, names, strict=True)]
-    charts = []
+    charts, notes, tables = [], list[str](), list[PageTable]()
+    if len(trained) > 1:
+        table, notes = differences([run for _, run in trained], [name for name, _ in trained])
+        tables = [table]
     if trained:
         steps = [_step_s(run) for _, run in trained]
         parts = {part: np.array([step[part] for step in steps]) for part in steps[0]}
-        if not parts["summing"].any():
-            del parts["summing"]
         charts = [
             _step_chart([name for name, _ in trained], parts, [sum(step.values()) for step in steps]),
             _loss_chart({name: (run.series("elapsed_s"), run.series("loss")) for name, run in trained}),
         ]
-    table = PageTable("Runs side by side; means are over ranks and steps", columns, rows)
-    return Section("Runs side by side", lead=table, charts=charts)
+    sharing = [name for name, run in trained if run.sharing]
+    if sharing:
+        notes.append(f"Ranks share cores in {', '.join(sharing)}: transfer also holds waiting for a core there.")
+    lead = PageTable("Runs side by side; means are over ranks and steps", columns, rows)
+    return Section("Runs side by side", notes, lead, charts, tables, open=True)
+
+
+def _tested(run: RunData) -> float | None:
+    value = run.view.end.get("test_metric")
+    return value if isinstance(value, float) else None
 
 
 def _step_s(run: RunData) -> dict[str, float]:
@@ -44,12 +55,12 @@ def _step_s(run: RunData) -> dict[str, float]:
 def _row(run: RunData, name: str, goal: float) -> list[str]:
     view = run.view
     cells = [name, clip(mode_name(run.header)) if run.header else "-", view.ranks or "-"]
-    cells += [clip(view.state), str(run.n_epochs), str(view.n_verdicts)]
+    cells += [clip(view.state), str(run.n_epochs), str(view.n_verdicts), metric(view.metric, _tested(run))]
     if not run.n_epochs:
         return cells + ["-"] * 7
     step = _step_s(run)
     total = sum(step.values())
-    cells += [number(view.last["loss"], 6), metric(view.metric, view.last["validation_metric"])]
+    cells += [number(view.last.get("loss"), 6), metric(view.metric, view.last.get("validation_metric"))]
     cells += [number(run.summary.time_to(goal)), *(number(1e6 * s) for s in (total, step["wait"], step["transfer"]))]
     return [*cells, percent(sum(step[name] for name in EXCHANGE) / total if total > 0 else None)]
 
@@ -62,7 +73,7 @@ def _step_chart(names: list[str], parts: dict[str, Array], totals: list[float]) 
         "Time of a step",
         f"A step took {1e6 * totals[fast]:.4g} us in {names[fast]}, the least, and {1e6 * totals[slow]:.4g} us in "
         f"{names[slow]}, the most.",
-        [[bar(part, labels, values, i) for i, (part, values) in enumerate(columns.items())]],
+        [bars(labels, columns)],
         {"barmode": "stack", "xaxis": axis("", type="category"), "yaxis": axis("microseconds a step")},
         number_table("Microseconds a step, mean over the ranks", "", [clip(name) for name in names], columns),
     )
@@ -75,7 +86,18 @@ def _loss_chart(curves: dict[str, tuple[Array, Array]]) -> Chart:
         "Loss over time",
         f"Training loss: {ends}.",
         [[line(name, x, y, i) for i, (name, (x, y)) in enumerate(curves.items())]],
-        {"xaxis": axis("seconds since the start"), "yaxis": axis("loss")},
+        {"xaxis": axis("seconds since the start"), "yaxis": scaled("loss", *(y for _, y in curves.values()))},
+        number_table(
+            "Loss over time",
+            "",
+            [clip(name) for name in curves],
+            {
+                "first loss": np.array([y[0] for _, y in curves.values()]),
+                "lowest loss": np.array([np.nanmin(y) for _, y in curves.values()]),
+                "last loss": np.array([y[-1] for _, y in curves.values()]),
+                "seconds": np.array([x[-1] for x, _ in curves.values()]),
+            },
+        ),
     )
 
 
@@ -91,6 +113,8 @@ def modes(data: RunData) -> Section:
         notes += [clip(sentence, 1000) for sentence in found["sentences"]]
         if compared := found["modes"]:
             parts = {part: np.array([m[f"{part}_s"]["median"] for m in compared]) for part in OF_MODE}
+            if data.sharing:
+                parts[SHARED_TRANSFER] = parts.pop("transfer")
             totals = [m["step_s"]["median"] for m in compared]
             charts.append(_step_chart([m["mode"] for m in compared], parts, totals))
         steps = data.header.get("comparison", {}).get("steps", 0)

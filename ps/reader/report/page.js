@@ -1,5 +1,5 @@
 "use strict";
-// Draws the charts one after another, so that the page can be read and scrolled meanwhile.
+// Draws the charts one after another, so that the page can be read and scrolled meanwhile; folded ones when unfolded.
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const touch = matchMedia("(pointer: coarse)").matches;
@@ -11,11 +11,21 @@ const config = {
   modeBarButtonsToRemove: ["select2d", "lasso2d"],
 };
 const drawings = new Map();
+const onDark = JSON.parse(document.body.dataset.onDark);
+
+// Returns a drawing with each colour that a dark page has another one for exchanged.
+function recoloured(part, key = "") {
+  if (Array.isArray(part)) return part.map((entry) => recoloured(entry, key));
+  if (part && typeof part === "object") {
+    return Object.fromEntries(Object.entries(part).map(([name, entry]) => [name, recoloured(entry, name)]));
+  }
+  return dark.matches && /color$/.test(key) ? (onDark[part] ?? part) : part;
+}
 
 function theme(layout) {
   const style = getComputedStyle(document.documentElement);
   const [page, ink, line] = ["--page", "--ink", "--line"].map((name) => style.getPropertyValue(name).trim());
-  const axis = { gridcolor: line, zerolinecolor: line, linecolor: line };
+  const axis = { gridcolor: line, zerolinecolor: line, linecolor: line, exponentformat: "e" };
   return {
     ...layout,
     paper_bgcolor: "rgba(0,0,0,0)",
@@ -34,17 +44,24 @@ function theme(layout) {
 
 function draw(id) {
   const { choices, layout, chosen } = drawings.get(id);
-  return Plotly.react(id, structuredClone(choices[chosen]), theme(layout), config);
+  return Plotly.react(id, recoloured(choices[chosen]), theme(recoloured(layout)), config);
 }
 
-async function drawAll() {
+// What is folded has no size to be drawn in: it is drawn when it is unfolded.
+async function drawVisible() {
   for (const plot of document.querySelectorAll(".plot")) {
+    if (drawings.has(plot.id) || !plot.getClientRects().length || !plot.checkVisibility()) continue;
     const drawing = JSON.parse(document.getElementById(`${plot.id}-drawing`).textContent);
     drawings.set(plot.id, { ...drawing, chosen: 0 });
     await draw(plot.id);
+    document.documentElement.dataset.drawn = Number(document.documentElement.dataset.drawn ?? 0) + 1;
     await new Promise((resolve) => setTimeout(resolve));
   }
-  document.documentElement.dataset.drawn = drawings.size;
+}
+
+function unfoldTarget() {
+  const target = document.getElementById(location.hash.slice(1));
+  for (let fold = target?.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
 }
 
 for (const select of document.querySelectorAll("select[data-chart]")) {
@@ -56,5 +73,10 @@ for (const select of document.querySelectorAll("select[data-chart]")) {
     }
   });
 }
+document.querySelectorAll("details").forEach((fold) => fold.addEventListener("toggle", drawVisible));
+for (const link of document.querySelectorAll("nav a")) link.addEventListener("click", () => setTimeout(unfoldTarget));
+addEventListener("hashchange", unfoldTarget);
+addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((fold) => (fold.open = true)));
 dark.addEventListener("change", () => drawings.forEach((_, id) => draw(id)));
-drawAll();
+unfoldTarget();
+drawVisible();

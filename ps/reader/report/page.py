@@ -11,9 +11,17 @@ from ps.reader.output import library
 from ps.reader.report import facts
 from ps.reader.report.balance import balance
 from ps.reader.report.charts import Section, clip
+from ps.reader.report.colours import exchanged
 from ps.reader.report.comparison import modes, side_by_side
+from ps.reader.report.contribution import contribution
 from ps.reader.report.data import RunData
-from ps.reader.report.training import contribution, learning, timing
+from ps.reader.report.findings import findings, not_judged, nothing_found, passed
+from ps.reader.report.learning import learning
+from ps.reader.report.tiles import tiles
+from ps.reader.report.timing import timing
+
+CARDS, CARDS_EACH = 6, 4
+"""Findings that are not folded up, the most severe ones: of one run, and of each of several."""
 
 
 def template_and_plotly() -> tuple[Any, str]:
@@ -34,19 +42,22 @@ def render(template: Any, plotly: str, runs: list[RunData]) -> str:
     names = [name if names.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(names, 1)]
     found = [_run(data, name, f"run-{i}") for i, (data, name) in enumerate(zip(runs, names, strict=True), 1)]
     several = side_by_side(runs, names) if len(runs) > 1 else None
+    contents = [("findings", "Findings")]
     if several:
-        contents = [("several-1", several.title), *((run["id"], run["name"]) for run in found)]
+        contents = [("several-1", several.title), *contents, *((run["id"], run["name"]) for run in found)]
     else:
-        contents = [(f"run-1-{i}", section.title) for i, section in enumerate(found[0]["sections"], 1)]
+        contents += [(f"run-1-{i}", section.title) for i, section in enumerate(found[0]["sections"], 1)]
     kind = "Comparison" if runs[0].view.is_comparison else "Run"
     script = resources.files(__package__).joinpath("page.js").read_text(encoding="utf-8")
     page: str = template.render(
-        title=several.title if several else f"{kind} {names[0]}",
-        contents=[("findings", "Findings"), *contents],
+        title=clip(f"{len(names)} runs: {', '.join(names)}", 200) if several else f"{kind} {names[0]}",
+        contents=contents,
         runs=found,
         several=several,
+        most_cards=CARDS_EACH if several else CARDS,
         plotly=plotly,
         script=script,
+        on_dark=exchanged(),
         policy=_policy(plotly, script),
         number=itertools.count(1).__next__,
     )
@@ -62,16 +73,19 @@ def _policy(*scripts: str) -> str:
 
 def _run(data: RunData, name: str, place: str) -> dict[str, Any]:
     """Return a run as the template takes it."""
-    findings = facts.findings(data)
+    cards = findings(data)
+    shown = sum(card["remedy"] != "" for card in cards)
     return {
         "id": place,
         "name": name,
+        "headline": facts.headline(data) if data.header else "",
         "state": facts.state(data),
-        "findings": findings,
-        "left_out": data.view.n_verdicts - len(findings),
-        "no_verdict": facts.nothing_found(data),
-        "not_judged": facts.not_judged(data),
-        "summary": facts.summary(data) if data.header else None,
+        "tiles": tiles(data, cards) if data.header and not data.view.is_comparison else [],
+        "findings": cards,
+        "left_out": max(0, data.view.n_verdicts - shown),
+        "nothing_found": nothing_found(data),
+        "not_judged": not_judged(data),
+        "passed": passed(data),
         "sections": list(_sections(data)) if data.header else [],
     }
 
@@ -80,7 +94,10 @@ def _sections(data: RunData) -> Iterator[Section]:
     if data.view.is_comparison:
         yield modes(data)
     if data.n_epochs:
-        yield from (make(data) for make in (learning, contribution, timing, facts.history))
-    if data.view.balance:
+        yield learning(data)
+        yield from [contribution(data)] if data.ranks > 1 else []
+        yield timing(data)
+    if data.view.balance and data.ranks > 1:
         yield balance(data)
+    yield facts.history(data)
     yield facts.set_up(data)

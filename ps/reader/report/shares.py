@@ -85,10 +85,9 @@ def _by_rank(data: RunData, means: Array) -> list[list[Trace]]:
     return [
         [
             *charts.band("chance alone (95 %)", epochs, band_low[:, r], band_high[:, r]),
-            charts.line("of single epochs", epochs, own[:, r], 5, width=1, value=".2%"),
-            charts.line(f"mean of {EPOCHS} epochs", epochs, means[:, r], 0, value=".2%"),
-            charts.line("its interval, lower end", epochs, low[:, r], 0, width=1, value=".2%"),
-            charts.line("its interval, upper end", epochs, high[:, r], 0, width=1, value=".2%"),
+            *charts.band("interval of the mean (95 %)", epochs, low[:, r], high[:, r], r),
+            charts.line("of single epochs", epochs, own[:, r], "", width=1, value=".2%"),
+            charts.line(f"mean of {EPOCHS} epochs", epochs, means[:, r], r, value=".2%"),
         ]
         for r, _ in enumerate(_choices(data))
     ]
