@@ -33,7 +33,7 @@ def batch(tmp_path_factory: pytest.TempPathFactory) -> SharedStart:
     small = ["-m", "workers.run", "--hidden", "8"]
     jobs = {
         "few": [*small, "--epochs", "3"],
-        "kept": [*small, "--epochs", "2", "--checkpoint-every", "1"],
+        "kept": [*small, "--epochs", "2"],
         "many": [*small, "--epochs", "230"],
         "all": [*small, "--epochs", "60", "--verbose"],
         "patient": [*small, "--epochs", "200", "--patience", "3", "--learning-rate", "0.1"],
@@ -67,19 +67,19 @@ def test_few_epochs_get_a_line_each_and_the_result_comes_last(batch: SharedStart
     run = batch.run("few")
     end = records(run)[-1]
     tested = f"Test: loss {end['test_loss']:.4g}, accuracy {100 * end['test_metric']:.2f} % (359 rows)"
-    assert lines[-3:] == [
+    assert lines[-4:-1] == [
         tested,
         f"Saved in {run}: coordinator.msgpack, model.npz, text files.",
         f"Read: python -m ps.log show {run}",
     ]
-    command = shlex.split(lines[-1].removeprefix("Read: "))
+    command = shlex.split(lines[-2].removeprefix("Read: "))
     assert command[0] == "python"
     read = finish(popen([sys.executable, *command[1:]]))
     assert read.code == 0, read.err
     assert read.out.startswith(f"{run}: done")
 
 
-def test_a_finished_run_with_a_checkpoint_names_the_command_that_trains_on(batch: SharedStart) -> None:
+def test_a_finished_run_names_the_command_that_trains_on(batch: SharedStart) -> None:
     run = batch.run("kept")
     last = lines_of(batch, "kept")[-1]
     assert last == f"Train on: mpirun -np 2 python -m workers.run --resume {run} --epochs 4"
@@ -91,7 +91,7 @@ def test_a_finished_run_with_a_checkpoint_names_the_command_that_trains_on(batch
 
 def test_commands_are_named_as_the_job_was_started(tmp_path: Path) -> None:
     command = [sys.executable, "-P", "-m", "workers.rankwise", "train", "-n", "2", "--hidden", "8", "--epochs", "1"]
-    result = finish(popen([*command, "--checkpoint-every", "1", "--output", "run"], cwd=tmp_path))
+    result = finish(popen([*command, "--output", "run"], cwd=tmp_path))
     assert result.code == 0, result.err
     *_, read, on = result.out.splitlines()
     assert read == "Read: rankwise log show run"
@@ -197,7 +197,7 @@ def test_a_terminal_shows_one_line_of_progress_that_gives_way(n: int, tmp_path: 
     code = terminal.finish()
     assert code == 75 or (launcher and code)
     plain = [re.sub(r"\x1b\[[\d;]*m", "", line) for line in drawing.findall(terminal.text)]
-    figures = r"Epoch [\d,]+/1,000,000( [━╸╺ ]+)?( loss [\d.e-]+, accuracy [\d.]+ %)?( [\d:]+ left)?"
+    figures = r"Epoch [\d,]+/1,000,000( [━╸╺ ]+)?( loss [\d.e-]+, accuracy [\d.]+ %)?( ([\d:]+|[\d,]+ days?) left)?"
     for line in plain:
         assert len(line) <= 79
         assert re.fullmatch(figures, line), line
@@ -219,7 +219,7 @@ def test_a_terminal_shows_the_last_epoch_and_the_result_at_the_end(tmp_path: Pat
         assert terminal.finish() == 0
         lines = [line for line in terminal.lines if line]
         assert epochs_in(lines) == shown
-        assert lines[-1].startswith("Read: python -m ps.log show runs/")
+        assert lines[-2].startswith("Read: python -m ps.log show runs/")
     dumb = Terminal(command, columns=80, cwd=tmp_path, TERM="dumb")
     assert dumb.finish() == 0
     assert epochs_in(dumb.lines) == [1, 2, 3, 4]
