@@ -10,10 +10,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ps.logfile.records import Record
 from tests.conftest import ROOT, need
+from tests.doc_commands import commands
 from tests.ranks import Result, environment, epochs, finish, popen, records
 from tests.slurm_cluster import missing
 from tests.test_resume import same_bits
@@ -268,3 +270,25 @@ def test_batch_scripts_pass_shellcheck() -> None:
     scripts = sorted(str(path) for path in SCRIPT.parent.glob("*.sbatch"))
     result = finish(popen(["shellcheck", *scripts]))
     assert result.code == 0, result.out
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_commands_of_the_page_run_as_written(any_mpi: Cluster, mpi: str, tmp_path: Path) -> None:
+    (tmp_path / "slurm").symlink_to(SCRIPT.parent)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((200, 3))
+    np.savez(tmp_path / "own.npz", X=x, y=(x[:, 0] > 0).astype(np.int64))
+    page = [command for command in commands(ROOT / "docs" / "slurm.md") if command.text.startswith("sbatch ")]
+    assert len(page) == 4
+    for command in page:
+        if "train.sbatch" in command.text and mpi != "mpich":
+            continue  # srun starts Open MPI's ranks through PMIx, which Debian's Slurm lacks
+        result = any_mpi.run("bash", "-c", command.text, folder=tmp_path)
+        assert result.code == 0, f"{command.label}\n{result.err}"
+        batch = Batch(any_mpi, result.out.split()[-1], tmp_path)
+        end = batch.wait(120)
+        other = tmp_path / f"slurm-{batch.number}.out"  # of --wrap
+        printed = batch.output() or other.read_text()
+        assert end == ("COMPLETED", 0, 0), f"{command.label}\n{printed}"
+        assert "Saved in runs/" in printed

@@ -1,0 +1,105 @@
+"""Finds the commands of README and docs, with the output that the page shows, and compares outputs in shape."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+GAP = "..."
+"""A line of a page that stands for any number of lines."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command of a page as it is written, and what the page shows of its output, if it does."""
+
+    page: str
+    line: int
+    text: str
+    output: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """Name it in a message."""
+        return f"{self.page}:{self.line}: {self.text}"
+
+
+def commands(page: Path) -> list[Command]:
+    """Return all commands of a page, in order.
+
+    They are the lines of a block of kind ``sh``, and in one of kind ``text`` those after ``$``, each with the lines up
+    to the next one as its output.
+    """
+    found: list[Command] = []
+    kind, lines = "", page.read_text().splitlines()
+    for number, line in enumerate(lines, start=1):
+        if line.startswith("```"):
+            kind = "" if kind else line[3:].strip() or "-"
+        elif kind == "sh":
+            continued = lines[number - 2].endswith("\\")
+            if continued:
+                before = found.pop()
+                found.append(Command(page.name, before.line, f"{before.text} {without_comment(line)}"))
+            elif without_comment(line):
+                found.append(Command(page.name, number, without_comment(line)))
+        elif kind == "text" and line.startswith("$ "):
+            found.append(Command(page.name, number, line[2:]))
+        elif kind == "text" and found and _belongs(lines, number, found[-1].line):
+            last = found.pop()
+            found.append(Command(last.page, last.line, last.text, (*last.output, line)))
+    return found
+
+
+def without_comment(line: str) -> str:
+    """Return a command without the remark after it."""
+    return re.sub(r"(^|\s+)#(\s.*)?$", "", line).removesuffix("\\").strip()
+
+
+def _belongs(lines: list[str], number: int, start: int) -> bool:
+    """Say whether a line is in the same block as the command of line ``start``."""
+    return not any(line.startswith("```") for line in lines[start - 1 : number])
+
+
+WORDS = (
+    (r"\x1b\[[0-9;?]*[A-Za-z]", ""),
+    (r"\b\d{8}-\d{6}\b", "TIME"),
+    (r"\b\d{4}-\d\d-\d\d( \d\d:\d\d(:\d\d)?)?", "TIME"),
+    (r"\b(MPICH|Open MPI) [\w.]+", "MPI"),
+    (r"\b(openblas|mkl|blis)\b [\w.]+( \(\w+\))?", "BLAS"),
+    (r"[─━]+", "RULE"),
+    (r"\b(no difference shown|slower|fastest)\b", "OUTCOME"),
+    (r"\b(allreduce|reduce-bcast|send-recv|shared|factors)\b", "MODE"),
+    (r"\b(warning|note|error)\b", "LEVEL"),
+    (r"(?<![\w.])[-+−]?\d[\d,]*(\.\d+)?(e[-+]?\d+)?", "N"),
+    (r"\bN ?(%|[kMG]?B|us|ms|s|min|h|x)(?![\w])", "N UNIT"),
+    (r"(?<!\S)-(?=\s|$)", "N"),
+    (r"(MODE N times \(p N\)(, )?)+", "MODES "),
+    (r" poor fit, off by up to N( UNIT|%)?", ""),
+    (r"\s+", " "),
+)
+"""What differs from one machine or run to another, and what stands for it in a shape."""
+
+
+DEPENDS = re.compile(r"(Slower than|No difference to) ")
+"""How a line begins that is printed only if what was measured says so."""
+
+
+def shape(line: str, host: str) -> str:
+    """Return a line without what differs from run to run: numbers, times, the host's name, versions, widths."""
+    line = re.sub(rf"(?<![\w-]){re.escape(host)}(?![\w-])", "HOST", line)
+    for pattern, word in WORDS:
+        line = re.sub(pattern, word, line)
+    return line.strip()
+
+
+def differences(command: Command, printed: str, host: str, page_host: str = "vm") -> list[str]:
+    """Return the lines that the page shows and the command does not print, and the other way round if it has no gap."""
+    shown = [line for line in command.output if line.strip()]
+    actual = [line for line in printed.splitlines() if line.strip()]
+    shapes_shown = {shape(line, page_host) for line in shown}
+    shapes_actual = {shape(line, host) for line in actual}
+    lost = [f"not printed: {line}" for line in shown
+            if line != GAP and not DEPENDS.match(line) and shape(line, page_host) not in shapes_actual]  # fmt: skip
+    if GAP in shown:
+        return lost
+    return lost + [f"not on the page: {line}" for line in actual
+                   if not DEPENDS.match(line) and shape(line, host) not in shapes_shown]  # fmt: skip

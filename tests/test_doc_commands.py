@@ -1,0 +1,92 @@
+"""Every command of README and docs runs as it is written, and prints lines of the shape that the page shows."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import ROOT
+from tests.doc_commands import Command, commands, differences
+from tests.ranks import environment, finish, popen
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+ELSEWHERE = {
+    r"python3 -m venv": "set-up: .ci/run runs it on a bare machine",
+    r"pip install": "set-up: as above",
+    r"git clone": "set-up: as above",
+    r"ruff|mypy": ".ci/run runs them",
+    r"python -m tests\.(benchmarks|faults)": "measures for minutes to hours",
+    r"mpirun .*python -m tests\.benchmarks": "measures for minutes to hours",
+    r"sbatch": "tests/test_slurm.py runs them on a real Slurm",
+    r"tail -f": "never ends",
+}
+"""Commands that are run somewhere else or not at all, and why."""
+CODES = {r"--inject (nan|hang|die|diverge)": (1, 9, 137)}
+"""Exit codes of commands that are meant to fail; a rank that dies has its launcher's code."""
+PLACEHOLDERS = ((r"-np N\b", "-np 2"), (r"--mode MODE\b", "--mode shared"))
+
+
+def elsewhere(command: Command) -> str:
+    """Return why a command is not run here, or nothing."""
+    return next((why for pattern, why in ELSEWHERE.items() if re.match(pattern, command.text)), "")
+
+
+def test_each_exception_is_needed() -> None:
+    texts = [command.text for page in PAGES for command in commands(page)]
+    for pattern in ELSEWHERE:
+        assert any(re.match(pattern, text) for text in texts), pattern
+
+
+def test_shapes_tell_lines_apart() -> None:
+    command = Command("p.md", 1, "x", ("Epoch 1/30: loss 1.355, 0.051 s on vm", " shared   0.15  fastest", "..."))
+    assert differences(command, "Epoch 2/9: loss 1e-3, 12 s on node7\n allreduce 1,015 slower\nmore\n", "node7") == []
+    assert differences(command, "Epoch 2/9: loss 1e-3 on node7\n allreduce 1,015 slower\n", "node7") == [
+        "not printed: Epoch 1/30: loss 1.355, 0.051 s on vm"
+    ]
+    whole = Command("p.md", 1, "x", ("Done: 3 rows",))
+    assert differences(whole, "Done: 44 rows\n", "h") == []
+    assert differences(whole, "Done: 44 rows\nRead: it\n", "h") == ["not on the page: Read: it"]
+
+
+@pytest.fixture(scope="module", name="folder")
+def folder_of_a_user(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder like the clone that a user works in, with files of their own that the pages name."""
+    folder = tmp_path_factory.mktemp("clone")
+    for name in ("docs", "slurm"):
+        (folder / name).symlink_to(ROOT / name)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((300, 3))
+    price = 200_000 + 40_000 * x[:, 0] + 9_000 * x[:, 1] + rng.standard_normal(300)
+    np.savez(folder / "own.npz", X=x, y=(x[:, 0] > 0).astype(np.int64))
+    np.savetxt(folder / "own.csv", np.column_stack([x, price]), "%.6f", ",", header="a,b,c,price", comments="")
+    (folder / "run.toml").write_text("epochs = 2\n")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_run_as_written(page: Path, folder: Path, mpi: str) -> None:
+    """In the order of the page: what a command reads, an earlier one may have written."""
+    wrong = []
+    for command in commands(page):
+        only_openmpi = "--with-ft" in command.text
+        if elsewhere(command) or (only_openmpi and mpi != "openmpi"):
+            continue
+        text = command.text
+        for pattern, value in PLACEHOLDERS:
+            text = re.sub(pattern, value, text)
+        env = environment(PATH=f"{sys.prefix}/bin:{os.environ['PATH']}", COLUMNS="80")
+        result = finish(popen(["bash", "-c", text], cwd=folder, env=env, stdin=subprocess.DEVNULL), timeout=120)
+        allowed = next((codes for pattern, codes in CODES.items() if re.search(pattern, text)), (0,))
+        if result.code not in allowed:
+            wrong.append(f"{command.label}\n  ends with {result.code}: {(result.err or result.out)[-600:]}")
+        if command.output:
+            lines = differences(command, result.out + result.err, socket.gethostname())
+            wrong += [f"{command.label}\n  {line}" for line in lines]
+    assert not wrong, "\n".join(wrong)
