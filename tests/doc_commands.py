@@ -1,6 +1,7 @@
 """Finds the commands of README and docs, with the output that the page shows, and compares outputs in shape."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,22 +66,22 @@ WORDS = (
     (r"\b\d{4}-\d\d-\d\d( \d\d:\d\d(:\d\d)?)?", "TIME"),
     (r"\b(MPICH|Open MPI) [\w.]+", "MPI"),
     (r"\b(openblas|mkl|blis)\b [\w.]+( \(\w+\))?", "BLAS"),
-    (r"[─━]+", "RULE"),
     (r"\b(no difference shown|slower|fastest)\b", "OUTCOME"),
     (r"\b(allreduce|reduce-bcast|send-recv|shared|factors)\b", "MODE"),
     (r"\b(warning|note|error)\b", "LEVEL"),
     (r"(?<![\w.])[-+−]?\d[\d,]*(\.\d+)?(e[-+]?\d+)?", "N"),
-    (r"\bN ?(%|[kMG]?B|us|ms|s|min|h|x)(?![\w])", "N UNIT"),
+    (r"\bN ?(%|[kMG]?B|us|ms|s|min|h|x)(?![\w])", "N"),
     (r"(?<!\S)-(?=\s|$)", "N"),
     (r"(MODE N times \(p N\)(, )?)+", "MODES "),
-    (r" poor fit, off by up to N( UNIT|%)?", ""),
+    (r" poor fit, off by up to N%?", ""),
+    (r"[─━]+", ""),
     (r"\s+", " "),
+    (r"\bN( N)+\b", "N"),
 )
 """What differs from one machine or run to another, and what stands for it in a shape."""
-
-
-DEPENDS = re.compile(r"(Slower than|No difference to) ")
-"""How a line begins that is printed only if what was measured says so."""
+DEPENDS = re.compile(r"(Slower than|No difference to|Note:|Not judged|Verdict|Not shown in|Event |Ranks differ)")
+"""How a line begins that is printed only if what was measured, or the machine, says so."""
+RULE = re.compile(r"[\s─━]+")
 
 
 def shape(line: str, host: str) -> str:
@@ -91,15 +92,44 @@ def shape(line: str, host: str) -> str:
     return line.strip()
 
 
+def _unfolded(lines: Iterable[str]) -> list[str]:
+    """Return lines with those that were folded, whose rest stands two blanks in, in one; without empty ones."""
+    whole: list[str] = []
+    for line in filter(str.strip, lines):
+        if re.match(r"  \S", line) and whole and not whole[-1].startswith(" ") and "   " not in line:
+            whole[-1] = f"{whole[-1]} {line.strip()}"
+        else:
+            whole.append(line)
+    return whole
+
+
+def _is_of_table(line: str) -> bool:
+    """Say whether a line is of a table, whose cells are folded as the numbers beside them need."""
+    return bool(RULE.fullmatch(line) or re.search(r"\S {2,}\S|^ {3,}\S", line))
+
+
+def _words(line: str, host: str) -> set[str]:
+    """Return what stands in a line of a table besides numbers and what else differs from run to run."""
+    return {word.strip(",;:()") for word in shape(line, host).split()} - {"N", ""}
+
+
 def differences(command: Command, printed: str, host: str, page_host: str = "vm") -> list[str]:
     """Return the lines that the page shows and the command does not print, and the other way round if it has no gap."""
-    shown = [line for line in command.output if line.strip()]
-    actual = [line for line in printed.splitlines() if line.strip()]
-    shapes_shown = {shape(line, page_host) for line in shown}
-    shapes_actual = {shape(line, host) for line in actual}
-    lost = [f"not printed: {line}" for line in shown
-            if line != GAP and not DEPENDS.match(line) and shape(line, page_host) not in shapes_actual]  # fmt: skip
+    shown, actual = _unfolded(command.output), _unfolded(printed.splitlines())
+    lost = [f"not printed: {line}" for line in _lost(shown, page_host, actual, host)]
     if GAP in shown:
         return lost
-    return lost + [f"not on the page: {line}" for line in actual
-                   if not DEPENDS.match(line) and shape(line, host) not in shapes_shown]  # fmt: skip
+    return lost + [f"not on the page: {line}" for line in _lost(actual, host, shown, page_host)]
+
+
+def _lost(lines: list[str], own_host: str, others: list[str], host: str) -> list[str]:
+    """Return which lines have no counterpart: of the same shape, or for a line of a table its words somewhere."""
+    shapes = {shape(line, host) for line in others}
+    words = {word for line in others for word in _words(line, host)}
+    return [
+        line
+        for line in lines
+        if line != GAP
+        and not DEPENDS.match(line)
+        and not (_words(line, own_host) <= words if _is_of_table(line) else shape(line, own_host) in shapes)
+    ]

@@ -14,14 +14,14 @@ from tests.conftest import ROOT
 from tests.doc_commands import Command, commands, differences
 from tests.ranks import environment, finish, popen
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+EXAMPLES = ROOT / "docs" / "examples" / "README.md"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")), EXAMPLES]
 ELSEWHERE = {
     r"python3 -m venv": "set-up: .ci/run runs it on a bare machine",
     r"pip install": "set-up: as above",
     r"git clone": "set-up: as above",
     r"ruff|mypy": ".ci/run runs them",
     r"python -m tests\.(benchmarks|faults)": "measures for minutes to hours",
-    r"mpirun .*python -m tests\.benchmarks": "measures for minutes to hours",
     r"sbatch": "tests/test_slurm.py runs them on a real Slurm",
     r"tail -f": "never ends",
 }
@@ -45,9 +45,12 @@ def test_each_exception_is_needed() -> None:
 def test_shapes_tell_lines_apart() -> None:
     command = Command("p.md", 1, "x", ("Epoch 1/30: loss 1.355, 0.051 s on vm", " shared   0.15  fastest", "..."))
     assert differences(command, "Epoch 2/9: loss 1e-3, 12 s on node7\n allreduce 1,015 slower\nmore\n", "node7") == []
-    assert differences(command, "Epoch 2/9: loss 1e-3 on node7\n allreduce 1,015 slower\n", "node7") == [
-        "not printed: Epoch 1/30: loss 1.355, 0.051 s on vm"
+    assert differences(command, "Epoch 2/9: loss 1e-3 on node7\n allreduce 1,015\n", "node7") == [
+        "not printed: Epoch 1/30: loss 1.355, 0.051 s on vm",
+        "not printed:  shared   0.15  fastest",
     ]
+    folded = Command("p.md", 1, "x", ("All is well, and", "  the rest is here."))
+    assert differences(folded, "All is well,\n  and the rest is here.\n", "h") == []
     whole = Command("p.md", 1, "x", ("Done: 3 rows",))
     assert differences(whole, "Done: 44 rows\n", "h") == []
     assert differences(whole, "Done: 44 rows\nRead: it\n", "h") == ["not on the page: Read: it"]
@@ -70,9 +73,14 @@ def folder_of_a_user(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_run_as_written(page: Path, folder: Path, mpi: str) -> None:
     """In the order of the page: what a command reads, an earlier one may have written."""
+    if page == EXAMPLES:
+        subprocess.run(
+            [sys.executable, "-m", "workers.rankwise", "examples", "mine"], cwd=folder, env=environment(), check=True
+        )
+        folder /= "mine"
     wrong = []
     for command in commands(page):
         only_openmpi = "--with-ft" in command.text
