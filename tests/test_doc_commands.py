@@ -56,19 +56,18 @@ def test_shapes_tell_lines_apart() -> None:
     assert differences(whole, "Done: 44 rows\nRead: it\n", "h") == ["not on the page: Read: it"]
 
 
-@pytest.fixture(scope="module", name="folder")
-def folder_of_a_user(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(name="folder")
+def folder_of_a_user(tmp_path: Path) -> Path:
     """Return a folder like the clone that a user works in, with files of their own that the pages name."""
-    folder = tmp_path_factory.mktemp("clone")
     for name in ("docs", "slurm"):
-        (folder / name).symlink_to(ROOT / name)
+        (tmp_path / name).symlink_to(ROOT / name)
     rng = np.random.default_rng(0)
     x = rng.standard_normal((300, 3))
     price = 200_000 + 40_000 * x[:, 0] + 9_000 * x[:, 1] + rng.standard_normal(300)
-    np.savez(folder / "own.npz", X=x, y=(x[:, 0] > 0).astype(np.int64))
-    np.savetxt(folder / "own.csv", np.column_stack([x, price]), "%.6f", ",", header="a,b,c,price", comments="")
-    (folder / "run.toml").write_text("epochs = 2\n")
-    return folder
+    np.savez(tmp_path / "own.npz", X=x, y=(x[:, 0] > 0).astype(np.int64))
+    np.savetxt(tmp_path / "own.csv", np.column_stack([x, price]), "%.6f", ",", header="a,b,c,price", comments="")
+    (tmp_path / "run.toml").write_text("epochs = 2\n")
+    return tmp_path
 
 
 @pytest.mark.slow

@@ -197,7 +197,7 @@ def test_values_far_off_do_not_flatten_the_others(tmp_path: Path) -> None:
     assert limits[0] > -0.2
     assert limits[1] < 1
     (axes,) = drawn.contribution(0, limits).axes
-    assert axes.get_xlabel() == "epoch; 1 value(s) lie beyond the axis"
+    assert axes.get_xlabel() == "epoch; 1 value beyond the axis"
     early = [{"share_all": [-0.19, 0.6, 0.59]}, *usual]
     drawn = of_run(with_epochs(tmp_path / "early", early))
     assert drawn.share_limits()[0] < -0.19  # a moderate one is shown

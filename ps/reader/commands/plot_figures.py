@@ -10,6 +10,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from common.flat import Array
 from common.limits import DRAWN_FILES, DRAWN_ROWS, DRAWN_SESSIONS
+from common.wording import count
 from ps.logfile.header import host_names
 from ps.reader.output import library
 from ps.reader.run_view import RunView
@@ -248,7 +249,7 @@ class Figures:
         """Set the limits of noisy values, and say how many of them lie beyond."""
         axes.set_ylim(limits)
         beyond = int(((values < limits[0]) | (values > limits[1])).sum())
-        axes.set_xlabel(f"{self.calm_label}; {beyond} value(s) lie beyond the axis" if beyond else self.calm_label)
+        axes.set_xlabel(f"{self.calm_label}; {count(beyond, 'value')} beyond the axis" if beyond else self.calm_label)
 
 
 def _legend(axes: Any, lines: list[tuple[str, Any]]) -> None:

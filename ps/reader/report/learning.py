@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 
 from common.flat import Array
+from common.wording import count
 from ps.reader.report import charts
 from ps.reader.report.charts import Chart, Section, axis, scaled
 from ps.reader.report.data import RunData
@@ -32,7 +33,7 @@ def _loss(data: RunData) -> Chart:
     if is_known(data, "validation_loss"):
         columns["validation"] = data.series("validation_loss")
         summary += f", the validation loss from {_change(data, 'validation_loss')}"
-    summary += f", over {data.n_epochs} epoch(s)."
+    summary += f", over {count(data.n_epochs, 'epoch')}."
     if len(columns) > 1:
         epochs, values = data.series("epoch"), columns["validation"]
         summary += f" The lowest validation loss shown is {number(float(np.nanmin(values)))}, of epoch "

@@ -3,6 +3,7 @@
 import numpy as np
 
 from common.flat import Array
+from common.wording import count
 from ps.reader.report import charts
 from ps.reader.report.charts import Chart, Trace, axis
 from ps.reader.report.data import RunData
@@ -103,8 +104,8 @@ def _sentences(data: RunData, means: Array, low: Array, high: Array) -> list[str
     certain = [r for r in known if np.isfinite(own_low[-1, r])]
     ends = {r: f" ({percent(own_low[-1, r])} to {percent(own_high[-1, r])})" for r in certain}
     texts = [
-        f"Shares are {sampled(last)}. Over the last {n} epoch(s) shown, rank {least} had the smallest mean share, "
-        f"{percent(means[least])}{ends.get(least, '')}, and rank {most} the largest, {percent(means[most])}"
+        f"Shares are {sampled(last)}. Over the last {count(n, 'epoch')} shown, rank {least} had the smallest mean "
+        f"share, {percent(means[least])}{ends.get(least, '')}, and rank {most} the largest, {percent(means[most])}"
         f"{ends.get(most, '')}."
     ]
     judged = [r for r in known if np.isfinite(low[-1, r])]

@@ -4,6 +4,7 @@ import numpy as np
 
 from common.flat import Array
 from common.limits import PAGE_RANKS
+from common.wording import count
 from ps.reader.report import charts
 from ps.reader.report.charts import Chart, Section, axis, scaled
 from ps.reader.report.colours import marker
@@ -20,7 +21,12 @@ EFFICIENCY_STYLES = dict(zip(EFFICIENCIES, ("wait", "transfer", "compute"), stri
 def timing(data: RunData) -> Section:
     """Return the charts; one rank waits for nobody, so it needs fewer of them."""
     n = data.summary.shared_epochs
-    notes = [f"{n} epoch(s) were trained by several jobs; their times are those of the last one's part."] if n else []
+    verb = "was" if n == 1 else "were"
+    notes = (
+        [f"{count(n, 'epoch')} {verb} trained by several jobs; of those only the last one's times are shown."]
+        if n
+        else []
+    )
     notes += [sharing_note(data)] if data.sharing else []
     shown = [_budget(data), _speed(data)]
     if data.ranks > 1:
