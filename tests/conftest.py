@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import mpi4py
 import pytest
 
@@ -15,6 +16,8 @@ from ps.text.layout import NO_LIMIT
 from tests.ranks import MPIRUN, Result, mpirun
 
 mpi4py.rc.initialize = False
+hypothesis.settings.register_profile("shared machine", deadline=None)  # an example may wait for a core
+hypothesis.settings.load_profile("shared machine")
 ROOT = Path(__file__).parent.parent
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell script leaves it to what runs behind ``&``
     signal.signal(signal.SIGINT, signal.default_int_handler)  # else all that tests start would ignore it too

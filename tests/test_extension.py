@@ -194,7 +194,7 @@ def test_a_mode_is_a_class_and_a_line(tmp_path: Path) -> None:
     with np.load(tmp_path / "run" / "model.npz") as own, np.load(tmp_path / "known" / "model.npz") as other:
         for name in own.files:
             np.testing.assert_allclose(own[name], other[name], rtol=1e-10)
-    assert "mode gather-sum" in check_readers(tmp_path)
+    assert "Mode gather-sum" in check_readers(tmp_path)
     assert "gather-sum" in (tmp_path / "report.html").read_text()
     read_with(tmp_path, "trace", "run", "--output", "trace.json")
     events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]

@@ -171,7 +171,7 @@ def test_a_constant_target_is_not_divided_by_zero() -> None:
 def test_a_loss_of_several_scales_does_not_stall() -> None:
     """It is the loss of the largest target almost alone; the others may still be learned."""
     for scales, told in (([1.0, 1e6], False), ([2.0, 2.0], True), (None, True)):
-        detector = LossStalled({"world": 1, "data": {"target_scale": scales}})
+        detector = LossStalled({"world": 1, "config": {}, "data": {"target_scale": scales}})
         found = [detector.add({"epoch": epoch, "loss": 1.0}) for epoch in range(1, 30)]
         assert any(found) == told
 

@@ -220,9 +220,8 @@ def ending(view: RunView) -> str:
 def verdict_lines(view: RunView) -> list[str]:
     """Return the findings as lines, and how many more there are."""
     more = view.n_verdicts - len(view.verdicts)
-    return [verdict_line(record) for record in view.verdicts] + [f"{count(more, 'more verdict')} in the log"] * bool(
-        more
-    )
+    lines = [verdict_line(record) for record in view.verdicts]
+    return [*lines, f"{count(more, 'more verdict')} {'is' if more == 1 else 'are'} in the log"] if more else lines
 
 
 def check_lines(view: RunView) -> list[str]:
