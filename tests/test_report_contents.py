@@ -220,12 +220,15 @@ def test_one_outlier_does_not_rule_the_colours_of_the_map(page: Callable[..., Pa
 def test_transfer_of_ranks_that_share_cores_is_called_so(page: Callable[..., Page], tmp_path: Path) -> None:
     source = write_run(tmp_path / "source")
     made = page(rewritten(source, tmp_path / "run", lambda *_: None, cores=[[0, 1]] * 4))
-    assert "4 ranks with 4 threads share 2 cores of node0." in made.text
+    assert "4 ranks share 2 cores of node0." in made.text
     assert "not meaningful: 4 ranks share 2 cores" in made.text
     bars = {trace["name"]: trace["marker"]["color"] for trace in made.chart("Time by rank")["choices"][0]}
     assert bars[SHARED_TRANSFER] == colour("transfer")
     assert "transfer" not in bars
     assert SHARED_TRANSFER not in page(source).text
+    threads = {"per_rank": [2] * 4, "set_by": "OMP_NUM_THREADS"}
+    made = page(rewritten(source, tmp_path / "threads", lambda *_: None, cores=[[0, 1, 2, 3]] * 4, threads=threads))
+    assert "8 threads of 4 ranks share 4 cores of node0." in made.text
 
 
 def test_colours_have_a_meaning(page: Callable[..., Page], tmp_path: Path) -> None:

@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from common.wording import count
 from ps.logfile.records import Record
 from ps.reader.report.charts import clip
 from ps.reader.report.data import RunData
 from ps.reader.report.findings import INJECTED, SEVERITIES, passed
+from ps.reader.report.timing import crowd
 from ps.text.formatting import metric, number
 
 NONE = "–"
@@ -63,7 +65,7 @@ def _loss(data: RunData) -> Tile:
 
 
 def _time(data: RunData) -> Tile:
-    epochs = f"{data.n_epochs:,} epoch{'s' * (data.n_epochs != 1)}"
+    epochs = count(data.n_epochs, "epoch")
     if not data.view.end:
         epochs = f"up to the end of epoch {data.view.last['epoch']}" if data.view.last else epochs
     if data.launch_s is None:
@@ -81,8 +83,7 @@ def _efficiency(data: RunData) -> Tile:
     medians = {key: float(np.nanmedian(values)) for key, values in factors.items()}
     about = f"balance {_whole(medians['load_balance'])}, communication {_whole(medians['communication'])}"
     if data.sharing:
-        host = data.sharing[0]
-        about = f"not meaningful: {len(host.ranks)} ranks share {len(host.cores)} cores"
+        about = f"not meaningful: {crowd(data.sharing[0])}"
     low = "warning" if medians["parallel"] < 0.8 and not data.sharing else ""
     return Tile(title, _whole(medians["parallel"]), about, low)
 
@@ -97,9 +98,9 @@ def _findings(data: RunData, cards: list[dict[str, Any]]) -> Tile:
     left_out = max(0, data.view.n_verdicts - len(data.view.verdicts))
     counts = Counter(card["severity"] for card in found)
     words = {"error": "error", "warning": "warning", "info": "note"}
-    listed = ", ".join(f"{counts[s]} {words[s]}{'s' * (counts[s] != 1)}" for s in SEVERITIES if counts[s])
+    listed = ", ".join(count(counts[s], words[s]) for s in SEVERITIES if counts[s])
     unjudged = len(data.view.end.get("not_judged") or ())
     notes = [listed or f"state: {clip(data.view.state)}"] + [f"{on_purpose} injected"] * bool(on_purpose)
-    notes += [f"{unjudged} check{'s' * (unjudged > 1)} could not judge"] * bool(unjudged)
+    notes += [f"{count(unjudged, 'check')} could not judge"] * bool(unjudged)
     tone = next((severity for severity in SEVERITIES if counts[severity]), "none" if passed(data) else "")
     return Tile("Findings", f"{len(found) + left_out:,}" if found else "none", "; ".join(notes), tone)

@@ -5,6 +5,7 @@ import numpy as np
 from common.flat import Array
 from common.limits import PAGE_RANKS
 from common.wording import count
+from ps.logfile.header import Host
 from ps.reader.report import charts
 from ps.reader.report.charts import Chart, Section, axis, scaled
 from ps.reader.report.colours import marker
@@ -37,16 +38,20 @@ def timing(data: RunData) -> Section:
 
 def sharing_note(data: RunData) -> str:
     """Say which ranks share cores and what follows for their times."""
-    hosts = [
-        f"{len(host.ranks)} ranks with {sum(host.threads)} threads share {len(host.cores)} "
-        f"core{'s' * (len(host.cores) > 1)} of {charts.clip(host.name)}"
-        for host in data.sharing[:3]
-    ]
+    hosts = [f"{crowd(host)} of {charts.clip(host.name)}" for host in data.sharing[:3]]
     more = f", and so do ranks of {len(data.sharing) - 3} more hosts" if len(data.sharing) > 3 else ""
     return (
         f"{'; '.join(hosts)}{more}. So transfer also holds the time in which a rank waits for a core, and the times "
         "are not those of ranks with a core each."
     )
+
+
+def crowd(host: Host) -> str:
+    """Return what shares the cores of a host: its ranks, or where there is a core for each, their threads."""
+    ranks, threads, cores = len(host.ranks), sum(host.threads), count(len(host.cores), "core")
+    if ranks > len(host.cores) or threads <= len(host.cores):  # or more ranks than cores in one affinity mask
+        return f"{count(ranks, 'rank')} share {cores}"
+    return f"{count(threads, 'thread')} of {count(ranks, 'rank')} share {cores}"
 
 
 def _budget(data: RunData) -> Chart:
