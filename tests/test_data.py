@@ -195,7 +195,7 @@ def test_wrong_arrays_are_named(tmp_path: Path, arrays: Any, options: Any, messa
         ("a,b\n1,\n", "a", "not a table of numbers"),
         ("a,b\n", "a", "no rows"),
         ("a,b\n\n \n", "a", "no rows"),
-        ("", "a", "no column 'a'"),
+        ("", "a", "no rows; the file is empty"),
         ("a,a\n1,2\n", "a", "two columns have the same name"),
         ("a,b\n1,2,3\n", "a", "2 column names, but rows of 3 numbers"),
         ("a,b\n1,2\nnan,4\n", "b", "X, row 1, column 'a': got nan"),

@@ -147,15 +147,20 @@ def test_the_first_column_of_a_file_without_names_may_be_an_index(tmp_path: Path
     raw, data = load(path, "-1")
     assert raw.feature_names == ["column 2", "column 3"]
     assert "Column 'column 1' is left out: it has no name and numbers the rows (0, 1, 2, ...)" in data.notes[-2]
-    # numbers of its own are no index here: a year, say
-    assert len(load(table(tmp_path, "", index=[str(1900 + i) for i in range(60)]), "-1")[0].feature_names) == 3
+    # from another number on it may be years
+    raw, data = load(table(tmp_path, "", index=[str(1900 + i) for i in range(60)]), "-1")
+    assert raw.feature_names == ["column 1", "column 2", "column 3"]
+    assert data.notes[-2].startswith("Warning: column 'column 1' numbers the rows (1900, 1901, 1902, ...)")
 
 
 @pytest.mark.parametrize(
     ("name", "values", "told"),
     [
         ("id", range(60), True),
-        ("PassengerId", range(1, 61), True),  # counts the rows, whatever its name
+        ("passenger", range(1, 61), True),  # counts the rows, whatever its name
+        ("PassengerId", range(160, 100, -1), True),
+        ("customer_id", [i * 7 % 60 + 1000 for i in range(60)], True),
+        ("acid", range(160, 100, -1), False),
         ("row", range(60, 0, -1), True),
         ("Row ID", range(100, 160), True),
         ("year", range(1900, 1960), False),
@@ -173,9 +178,43 @@ def test_an_index_with_a_name_is_told(tmp_path: Path, name: str, values: range, 
         assert load(path, "y", index_column="drop")[0].feature_names == ["a", "b"]
 
 
-def test_an_index_is_told_in_arrays_too() -> None:
-    data = check(Raw("rows", np.column_stack([NOISE, np.arange(60)]), LABELS), RunConfig())
+SHUFFLED = np.random.default_rng(1).permutation(60)
+
+
+@pytest.mark.parametrize("index", [np.arange(60), np.arange(60) + 1000, np.arange(60)[::-1] - 7, SHUFFLED])
+@pytest.mark.parametrize("n", [60, 45])
+def test_an_index_is_told_in_arrays_too(index: np.ndarray, n: int) -> None:
+    """Wherever it begins, in any order, and if it goes on in a test set."""
+    x = np.column_stack([NOISE, index])
+    test = (x[n:], LABELS[n:]) if n < 60 else None
+    data = check(Raw("rows", x[:n], LABELS[:n], test), RunConfig())
     assert data.notes[0].startswith("Warning: X, column 2 numbers the rows")
+
+
+@pytest.mark.parametrize("column", [np.arange(60) // 2, np.arange(60) * 2, np.arange(60) + 0.5, np.r_[0:59, 58]])
+def test_a_column_with_gaps_or_repetitions_is_no_index(column: np.ndarray) -> None:
+    assert len(check(Raw("rows", np.column_stack([NOISE, column]), LABELS), RunConfig()).notes) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "message"),
+    [
+        ("", "y", "no rows; the file is empty$"),
+        ("\n \n", "y", "no rows; the file is empty$"),
+        ("a,y\n", "y", "no rows$"),
+        ("y\n1\n2\n", "y", "one column; it takes two or more, "),
+        ("1;2\n3;4\n", "1", "one column; it takes two or more, .* with commas between$"),
+        (
+            "2001,2002\n1,2\n",
+            "2002",
+            r"no column '2002' .* it has column 1, column 2 \(.*--header yes takes it for names",
+        ),
+    ],
+)
+def test_what_a_table_lacks_is_said(tmp_path: Path, text: str, target: str, message: str) -> None:
+    (tmp_path / "data.csv").write_text(text)
+    with pytest.raises(DataError, match=message):
+        load(tmp_path / "data.csv", target)
 
 
 def test_a_target_is_never_an_index(tmp_path: Path) -> None:

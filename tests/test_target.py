@@ -89,6 +89,7 @@ def test_an_option_decides_otherwise_and_is_named(options: dict[str, str], class
         (np.arange(90), "Task: regression, because .* 90 different whole numbers .*too many .*; classes need two rows"),
         (np.arange(90) // 2, "Task: regression, because .* 45 .*, too many for labels; --loss cross-entropy trains"),
         (X[:, 0], "Task: regression, because the target has fractions .* in row 0"),
+        (LABELS * 2.0**60, "Task: regression, because .* 90 rows, and labels lie within"),
         (X, "Task: regression, because the target has 3 columns"),
         (
             np.eye(3)[LABELS],
@@ -132,6 +133,14 @@ def test_labels_that_only_test_rows_have_are_classes_too() -> None:
     assert rare.notes[-1].startswith("Warning: no training row has the label 7")
 
 
+def test_a_row_is_named_as_its_array_has_it() -> None:
+    fractions = [0.0, 1.5]
+    assert "fractions (1.5 in row 1 of y_test)" in dataset(LABELS, fractions).notes[0]
+    assert "fractions (1.5 in row 1)" in dataset(fractions * 30, [1.0]).notes[0]
+    with pytest.raises(DataError, match=r"label 1\.5 of row 1 of y_test is no class label"):
+        dataset(LABELS, fractions, loss="cross-entropy")
+
+
 def test_splits_are_those_of_labels_that_were_numbered_already() -> None:
     plain, mapped = dataset(LABELS), dataset(np.array([1, 5, 300])[LABELS])
     for split in ("train", "validation", "test"):
@@ -166,6 +175,12 @@ def test_a_constant_target_is_not_divided_by_zero() -> None:
     np.testing.assert_array_equal(data.y[:, 0], 0)
     assert data.target_scale[0] == 1
     assert data.notes[-1].startswith("Warning: column 0 of the target is the same in all training rows")
+
+
+def test_a_target_that_varies_little_is_not_called_constant() -> None:
+    data = dataset(1e-200 * X, loss="mse")
+    data.scale_target(*data.target_scaling(), "float32")
+    assert len(data.notes) == 1
 
 
 def test_a_loss_of_several_scales_does_not_stall() -> None:

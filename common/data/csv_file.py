@@ -40,11 +40,17 @@ def read_csv(path: Path, config: RunConfig) -> Raw:
     """Read a table and take the column ``config.target``, which is to be predicted, out of it."""
     head = _head(path, config.header)
     names = [name or f"column {i}" for i, name in enumerate(head.names, 1)]
+    if not names:
+        raise DataError(f"{path}: no rows; the file is empty")
     column = _target(path, config.target, head, names)
     if len({*names}) < len(names):
         raise DataError(f"{path}: two columns have the same name; the first line takes one name a column")
     if not head.width:
         raise DataError(f"{path}: no rows")
+    if len(names) == 1:
+        raise DataError(
+            f"{path}: one column; it takes two or more, the target and what to learn from, with commas between"
+        )
     table = _table(path, head.skip, config.header)
     if table.shape[1] != len(names) or (head.row_names and not numbers_rows(table[:, 0])):
         given = f"{len(names) - head.row_names} column names, but rows of {table.shape[1]} numbers"
@@ -106,14 +112,14 @@ def _is_number(cell: str) -> bool:
 def _target(path: Path, target: str, head: Head, names: list[str]) -> int:
     """Return the place of the column to predict, from 0."""
     listed = ", ".join(names[:20])
+    said = f" ({head.note.rstrip('.')})" if head.note else ""
     if not target:
-        said = f" ({head.note.rstrip('.')})" if head.note else ""
         raise DataError(f"target: {path} needs one; name the column with --target: {listed}{said}")
     if target in head.names or target in names:
         return names.index(target)
     if re.fullmatch(r"-?[0-9]{1,9}", target) and 1 <= abs(int(target)) <= len(names):
         return int(target) - 1 if int(target) > 0 else len(names) + int(target)
-    raise DataError(f"target: no column {target!r} in {path}{nearest(target, names)}; it has {listed}")
+    raise DataError(f"target: no column {target!r} in {path}{nearest(target, names)}; it has {listed}{said}")
 
 
 def _table(path: Path, skip: int, header: str) -> Array:

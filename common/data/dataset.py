@@ -121,10 +121,12 @@ class Dataset:
         standardize(where, self.y, mean, scale, scaled)
         if not mean.any():
             self.notes += (*note_on_digits(where, self.y, self.train, scaled.dtype, option),)
-        constant = np.flatnonzero((scaled[self.train] == scaled[self.train[0]]).all(axis=0))
+        constant = np.flatnonzero((self.y[self.train] == self.y[self.train[0]]).all(axis=0))
         if len(constant):
-            which = "the target" if self.n_targets == 1 else f"column {', '.join(map(str, constant))} of the target"
-            self.notes += (f"Warning: {which} is the same in all training rows, so there is nothing to learn in it.",)
+            which = "the target is" if self.n_targets == 1 else f"column {constant[0]} of the target is"
+            if len(constant) > 1:
+                which = f"columns {', '.join(map(str, constant))} of the target are"
+            self.notes += (f"Warning: {which} the same in all training rows, so there is nothing to learn there.",)
         self.y = scaled
 
 
@@ -145,17 +147,17 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
             shapes = f"X {x.shape}, y {y.shape} and X_test {x_test.shape}, y_test {y_test.shape}"
             raise DataError(f"{name}: {shapes} do not fit together; they take the same columns")
         x, y = np.concatenate([x, x_test]), np.concatenate([y, y_test])
-    kind = decide(config, name, y)
+    kind = decide(config, name, y, n_test or 0)
     if kind.classes and y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     sha256, labels = _fingerprint(x, y), np.empty(0, np.int64)
-    y, labels = to_classes(config, name, y) if kind.classes else (y.reshape(len(y), -1), labels)
+    y, labels = to_classes(config, name, y, n_test or 0) if kind.classes else (y.reshape(len(y), -1), labels)
     train, validation, test = _split(y, len(labels), n_test, config)
     if len(train) == 0:
         raise DataError(f"{name}: no rows left to train on; lower --test-fraction or --validation-fraction")
     if config.patience and len(validation) == 0:
         raise DataError("patience: needs validation rows; raise --validation-fraction or drop --patience")
-    notes = [*raw.notes, *([] if raw.feature_names else _notes_on_columns(raw.x)), kind.note]
+    notes = [*raw.notes, *([] if raw.feature_names else _notes_on_columns(x, n_test or 0)), kind.note]
     if kind.classes:
         notes += _notes_on_labels(name, y, labels, train)
     return Dataset(
@@ -163,9 +165,12 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
     )
 
 
-def _notes_on_columns(x: Array) -> list[str]:
-    """Return what is to be said of columns without names."""
-    counts = [i for i in range(x.shape[1]) if len(x) >= FEWEST_ROWS and counts_rows(x[:, i])]
+def _notes_on_columns(x: Array, n_test: int) -> list[str]:
+    """Return what is to be said of columns without names; a test set may be numbered on from the rows before it."""
+    n = len(x) - n_test
+    counts = [
+        i for i, column in enumerate(x.T) if n >= FEWEST_ROWS and (counts_rows(column[:n]) or counts_rows(column))
+    ]
     return [
         f"Warning: X, column {i} numbers the rows and is trained on; if it is an index, save X without it."
         for i in counts

@@ -9,9 +9,13 @@ from common.flat import Array
 
 NAMELESS = re.compile(r"|Unnamed: \d+(?:_level_\d+)?(?:\.\d+)*")
 """The names that R and pandas give to a column of row names."""
-INDEX_NAME = re.compile(r"(?:row|record|sample)?[ _.-]?(?:id|idx|index|number|nr|no)|row|#", re.IGNORECASE)
+INDEX_NAME = re.compile(
+    r"(?:row|record|sample)?[ _.-]?(?:id|idx|index|number|nr|no)|row|#|.*[ _.-]id|.*[a-z](?-i:I[dD])", re.IGNORECASE
+)
 FEWEST_ROWS = 10
 """Fewer may count up by chance."""
+LOOKED_AT = 64
+"""Of a column, before the whole of it is sorted: of features, so few hardly ever look like an index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +47,10 @@ def index_columns(columns: Columns, table: Array, target: int, choice: str) -> F
             continue
         values, shown = table[:, i], columns.shown[i]
         nameless = columns.named and bool(NAMELESS.fullmatch(name))
-        counted = counts_rows(values)
+        counted = counts_rows(values) and (not columns.named or _from_the_first(values))  # else it may be years
         looks = nameless or bool(INDEX_NAME.fullmatch(name))
         numbered = counted or (looks and numbers_rows(values))
-        certain = numbered if nameless else counted and not columns.named and i == 0
+        certain = numbered if nameless else counted and not columns.named and i == 0 and _from_the_first(values)
         like_one = nameless or (len(values) >= FEWEST_ROWS and numbered)
         if certain or (like_one and choice == "drop"):
             found.left_out.append(i)
@@ -61,9 +65,19 @@ def index_columns(columns: Columns, table: Array, target: int, choice: str) -> F
 
 
 def counts_rows(values: Array) -> bool:
-    """Say whether a column counts the rows: 0, 1, 2, ... or 1, 2, 3, ..."""
-    n, first, last = len(values), float(values[0]), float(values[-1])
-    return first in (0, 1) and last - first == n - 1 and bool(np.array_equal(values, np.arange(n) + int(first)))
+    """Say whether a column holds as many whole numbers without a gap as there are rows, in whatever order."""
+    n = len(values)
+    for some in (values[:LOOKED_AT], values):
+        with np.errstate(over="ignore"):  # longdouble holds more
+            each = np.sort(some.astype(np.float64))
+        if each[-1] > each[0] + n - 1 or not (each == np.floor(each)).all() or not (each[1:] > each[:-1]).all():
+            return False
+    return True
+
+
+def _from_the_first(values: Array) -> bool:
+    """Say whether a column that counts the rows does so in their order, from 0 or 1."""
+    return values[0] in (0, 1) and bool((values[1:] > values[:-1]).all())
 
 
 def numbers_rows(values: Array) -> bool:

@@ -28,12 +28,13 @@ class Decision:
     note: str
 
 
-def decide(config: RunConfig, name: str, y: Array) -> Decision:
+def decide(config: RunConfig, name: str, y: Array, n_test: int = 0) -> Decision:
     """Decide what the target of all rows is: what model or loss ask for, or else by its values.
 
     ``auto`` takes one column of whole numbers for classes if at most ``FEW`` are different and each has ``FEW_ROWS``
     rows on average; or if they are 0 to K-1 or 1 to K, with K up to ``MOST`` and ``MOST_ROWS`` rows each. Two different
-    whole numbers are classes always. Everything else is a regression. Raises DataError if all rows have the same.
+    whole numbers are classes always. Everything else is a regression. ``n_test``: last rows that came as a test set.
+    Raises DataError if all rows have the same.
     """
     if asked := _asked(config):
         classes = asked != "--loss mse" and asked != "--model linear"
@@ -53,7 +54,7 @@ def decide(config: RunConfig, name: str, y: Array) -> Decision:
         )
     fraction = np.flatnonzero(values != np.floor(values))
     if len(fraction):
-        shown = f"{values[fraction[0]]:.6g} in row {fraction[0]}"
+        shown = f"{values[fraction[0]]:.6g} in {_row(int(fraction[0]), len(y), n_test)}"
         return Decision(
             False, f"Task: regression, because the target has fractions ({shown}); only whole numbers can be classes."
         )
@@ -62,6 +63,8 @@ def decide(config: RunConfig, name: str, y: Array) -> Decision:
     counted = f"{k} different whole numbers in {n}"
     if _few(different, len(values)):
         return Decision(True, f"Task: classes, because the target has {counted}; --loss mse trains a regression.")
+    if not _have_float64(different):
+        return Decision(False, f"Task: regression, because the target has {counted}, and labels lie within 2^53.")
     otherwise = "--loss cross-entropy trains classes" if 2 * k <= len(y) else "classes need two rows each on average"
     return Decision(False, f"Task: regression, because the target has {counted}, too many for labels; {otherwise}.")
 
@@ -76,16 +79,26 @@ def _asked(config: RunConfig) -> str:
 def _few(different: Array, n: int) -> bool:
     """Say whether whole numbers, sorted, each once, are few enough in ``n`` rows to be class labels."""
     k, low, high = len(different), float(different[0]), float(different[-1])
-    if max(abs(low), abs(high)) >= LABELS_WITHIN:
+    if not _have_float64(different):
         return False
     numbered = low in (0, 1) and high - low == k - 1
     return k == 2 or (k <= FEW and n >= FEW_ROWS * k) or (numbered and k <= MOST and n >= MOST_ROWS * k)
 
 
-def to_classes(config: RunConfig, name: str, y: Array) -> tuple[Array, Array]:
+def _have_float64(different: Array) -> bool:
+    """Say whether whole numbers, sorted, are within the limits of labels."""
+    return max(abs(float(different[0])), abs(float(different[-1]))) < LABELS_WITHIN
+
+
+def _row(i: int, n: int, n_test: int) -> str:
+    """Return a row as the file has it: row ``i`` of ``n``, of which the last ``n_test`` came as a test set."""
+    return f"row {i}" if i < n - n_test else f"row {i - n + n_test} of y_test"
+
+
+def to_classes(config: RunConfig, name: str, y: Array, n_test: int = 0) -> tuple[Array, Array]:
     """Return each row's class, int64 from 0, and the labels, int64: the different whole numbers in the data, sorted.
 
-    Raises DataError for what cannot be labels.
+    ``n_test``: see ``decide``. Raises DataError for what cannot be labels.
     """
     regression = f"for a regression: {'--model linear' if config.model in ('softmax', 'logistic') else '--loss mse'}"
     if y.ndim != 1:
@@ -94,7 +107,7 @@ def to_classes(config: RunConfig, name: str, y: Array) -> tuple[Array, Array]:
         numbers = y.astype(np.float64)
     wrong = np.flatnonzero((y != np.floor(y)) | ~(np.abs(numbers) < LABELS_WITHIN))
     if len(wrong):
-        label = f"label {y[wrong[0]]} of row {wrong[0]}"
+        label = f"label {y[wrong[0]]} of {_row(int(wrong[0]), len(y), n_test)}"
         raise DataError(
             f"{name}: {label} is no class label; these are whole numbers between -2^53 and 2^53 ({regression})"
         )
