@@ -95,6 +95,22 @@ class NoisyGradient(Net):
         grads["V"][1, 2] *= self.calls
 
 
+class DropOut(Net):
+    """Draws from a generator with a seed, which goes on from call to call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rng = np.random.default_rng(0)
+
+    def loss_grad(self, params: Views, x: Array, y: Array, grads: Views, ready: Ready) -> float:
+        return super().loss_grad(params, 2 * x * (self.rng.random(x.shape) < 0.5), y, grads, ready)
+
+
+class NoisyOutputs(Net):
+    def predict(self, params: Any, x: Array) -> Array:
+        return super().predict(params, x) + np.random.standard_normal((len(x), 4))
+
+
 class KeepsParams(Net):
     kept: Any = None
 
@@ -168,6 +184,11 @@ class LossByRow(NoLoss):
         return np.ones(len(x))
 
 
+class OneAxis(Net):
+    def predict(self, params: Any, x: Array) -> Array:
+        return super().predict(params, x)[:, 0]
+
+
 class Classes(Net):
     def predict(self, params: Any, x: Array) -> Array:
         return super().predict(params, x).T
@@ -192,12 +213,15 @@ READ_ONLY = r"loss_grad\(\) on 7 rows failed: ValueError: .*read-only; params, x
 FAULTS: list[tuple[Callable[[], Any], str]] = [
     (MeanLoss, r"loss_grad\(\) returns 2\.\d+ for 7 rows, and loss.sum\(predict\(params, x\), y\) 1\d\.\d+; "
      "the first is 1/7 of it: let loss_grad.* return the sum over the rows, not their mean"),
-    (Penalty, r"loss_grad\(\) returns .*; both are the sum of the rows' losses and nothing else .*--weight-decay"),
+    (Penalty, r"loss_grad\(\) returns .*; both are the sum of the rows' losses and nothing else: .*--weight-decay"),
     (Elsewhere, r"loss_grad\(\) does not write grads\['W'\], or .*: grads\['W'\]\[...\] = value$"),
     (Adds, r"loss_grad\(\) adds to grads\['W'\], .*: grads\['W'\]\[...\] = value$"),
     (InPart, r"loss_grad\(\) does not write grads\['W'\]\[3, 0\], where the last step's number would stay; "),
     (Counts, r"loss_grad\(\) returns \S+, and \S+ when it is called again alike; a step depends on params"),
     (NoisyGradient, r"loss_grad\(\) writes \S+ to grads\['V'\]\[1, 2\], and \S+ when it is called again alike; "),
+    (DropOut, r"loss_grad\(\) returns \S+, and \S+ when it is called again alike; .* draw nothing at random"),
+    (NoisyOutputs, r"loss_grad\(\) returns .*; both are the sum of the rows' losses and nothing else: .* no random "),
+    (OneAxis, r"predict\(\) returned an array of shape \(7,\); its loss, SoftmaxCrossEntropy, takes \(7, 1\)$"),
     (KeepsParams, r"does predict\(\) take params as they are given, and not from an array kept from an earlier"),
     (KeepsParamsInStep, r"does loss_grad\(\) take params as they are given, and not from an array kept"),
     (KeepsGrads, r"loss_grad\(\) does not write grads\['W'\], or .* such as one that it keeps from an earlier"),

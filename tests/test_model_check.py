@@ -95,6 +95,32 @@ def test_no_right_model_is_called_wrong(coarse: bool, monkeypatch: pytest.Monkey
         assert result.derivatives > 3
 
 
+class BatchNorm(Net):
+    """Standardises the rows that it gets, by themselves."""
+
+    def predict(self, params: Any, x: Array) -> Array:
+        return super().predict(params, self.norm(x))
+
+    def norm(self, x: Array) -> Array:
+        return (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5) if len(x) else x
+
+    def loss_grad(self, params: Views, x: Array, *others: Any) -> float:
+        return super().loss_grad(params, self.norm(x), *others)
+
+
+class FixedDropOut(BatchNorm):
+    """Leaves out the same numbers in every call."""
+
+    def norm(self, x: Array) -> Array:
+        return x * (np.random.default_rng(0).random(x.shape[1]) < 0.5)
+
+
+@pytest.mark.parametrize("kind", [BatchNorm, FixedDropOut])
+def test_a_model_may_use_all_rows_or_a_generator_as_long_as_it_repeats(kind: type[Net]) -> None:
+    for dtype in ("float32", "float64"):
+        assert check(kind, dtype).derivatives > 100
+
+
 class OwnFloat32(Net):
     """Computes in float32, whatever it gets, into memory made once."""
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from common.errors import ConfigError
-from common.flat import Array, Flat
+from common.flat import Flat
 from common.nn import gradient_check
 from common.nn.mlp import Mlp
 from common.nn.model_trial import ModelTrial, TrialRows, place
@@ -102,13 +102,12 @@ class ModelCheck:
         began = time.perf_counter()
         value = self._first_step(flat, rows)
         again = time.perf_counter() - began < SLOW_S
-        gradient = flat.grad_vector.copy()
-        self._compare_loss(rows, value, self.trial.loss(flat, rows))
         if again:
-            self._again(flat, rows, value, gradient)
+            self._again(flat, rows, value)
+        self._compare_loss(rows, value, self.trial.loss(flat, rows))
         matrices = {name: view for name, view in flat.params.items() if view.ndim > 1}
         zeros = [name for name, view in matrices.items() if not view.any()]
-        moved = any(gradient[flat.slices[name]].any() for name in matrices)
+        moved = any(flat.grads[name].any() for name in matrices)
         if zeros and not moved and value and rows.x.any():
             raise self.trial.error(
                 f"init() leaves {', '.join(zeros)} at 0, where the gradient of every matrix is 0 too, so that training "
@@ -157,7 +156,10 @@ class ModelCheck:
         rounding = 8 * n * float(np.finfo(self.dtype).eps) * max(1.0, self.trial.largest)
         if math.isclose(value, other, rel_tol=allowed, abs_tol=rounding):
             return
-        hint = "both are the sum of the rows' losses and nothing else (for an L2 penalty there is --weight-decay)"
+        hint = (
+            "both are the sum of the rows' losses and nothing else: no L2 penalty (for that there is --weight-decay), "
+            "no random numbers, no averages of earlier calls"
+        )
         for method, now, then in (("loss_grad()", value, earlier[0]), ("predict()", other, earlier[1])):
             if math.isclose(now, then, rel_tol=allowed):  # though the parameters are others
                 hint = f"does {method} take params as they are given, and not from an array kept from an earlier call?"
@@ -170,8 +172,9 @@ class ModelCheck:
             meant=True,
         )
 
-    def _again(self, flat: Flat, rows: TrialRows, value: float, gradient: Array) -> None:
+    def _again(self, flat: Flat, rows: TrialRows, value: float) -> None:
         """Take the same step again: it must come out the same."""
+        gradient = flat.grad_vector.copy()
         allowed, again = SAME[self.dtype.name], self.trial.loss_grad(flat, rows)
         hint = "a step depends on params, x and y alone: keep nothing from call to call, and draw nothing at random"
         if not abs(again - value) <= allowed * max(abs(value), abs(again)):

@@ -12,6 +12,7 @@ from common.flat import Array, Flat
 from common.named_views import read_only
 from common.nn import models
 from common.nn.custom_model import attempt
+from common.nn.functional import Loss
 from common.nn.mlp import Mlp
 from common.nn.models import Model
 
@@ -74,6 +75,11 @@ class ModelTrial:
         if not isinstance(out, np.ndarray) or not out.ndim or len(out) != n:
             got = f"an array of shape {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
             raise self.error(f"predict() returned {got} for {n} rows; it returns an array, (rows, outputs)")
+        if isinstance(loss, Loss) and out.ndim != 2:
+            takes = (n, 1) if out.ndim == 1 else "(rows, outputs)"
+            raise self.error(
+                f"predict() returned an array of shape {out.shape}; its loss, {type(loss).__name__}, takes {takes}"
+            )
         of = f"of outputs {out.shape} and y {rows.y.shape}"
 
         def total() -> float:
