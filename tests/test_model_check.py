@@ -163,6 +163,20 @@ class Slow(Net):
         return super().forward(params, x)
 
 
+class SlowByRow(Net):
+    """As loops in Python are; of few rows it is not slow."""
+
+    def forward(self, params: Any, x: Array) -> tuple[Array, Array]:
+        time.sleep(0.02 * len(x) if len(x) > 2 else 0)
+        return super().forward(params, x)
+
+
+def test_a_slow_model_is_checked_on_few_rows() -> None:
+    assert check(SlowByRow, none=False).derivatives > 100
+    with pytest.raises(ConfigError, match=r"the numeric derivative of the loss of 2 rows is .* that is 1/2 of it"):
+        check(type("Wrong", (SlowByRow,), {"spoil": lambda _, *a: times("V", 1 / len(a[1]))(*a)}), none=False)
+
+
 class Large(SkipNet):
     hidden = 150_000
 

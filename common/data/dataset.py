@@ -73,7 +73,7 @@ class Dataset:
         )
         return {"x_mean": self.mean, "x_scale": self.deviation, **target}
 
-    def outputs_mean(self) -> dict[str, list[float]]:
+    def target_facts(self) -> dict[str, list[float]]:
         """Return what a checkpoint says of the target."""
         return {
             "y_mean": self.target_mean.tolist(),

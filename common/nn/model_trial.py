@@ -29,10 +29,9 @@ class TrialRows:
         y = self.y.astype(dtype) if self.y.dtype.kind == "f" else self.y
         return TrialRows(read_only(self.x.astype(dtype)), read_only(y))
 
-    @property
-    def none(self) -> "TrialRows":
-        """The same without a row."""
-        return TrialRows(self.x[:0], self.y[:0])
+    def first(self, n: int) -> "TrialRows":
+        """Return at most the first ``n`` of them."""
+        return TrialRows(self.x[:n], self.y[:n])
 
 
 class ModelTrial:

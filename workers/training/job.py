@@ -60,7 +60,7 @@ class Job:
         self.membership = Membership.of_all(comm) if config.elastic else None
         self.checkpointing = Checkpointing(
             comm, config, saved, steps, state, seat, self.rank_status.tick, mode=parts.mode,
-            data_sha256=self.data.sha256, target=self.data.outputs_mean(),
+            data_sha256=self.data.sha256, target=self.data.target_facts(),
             scaling={"x_mean": self.data.mean, "x_scale": self.data.deviation},
         )  # fmt: skip
         self.step_faults = StepFaults(comm, config, saved, steps, state, seat, self.rank_status)

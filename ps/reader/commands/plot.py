@@ -48,7 +48,7 @@ def plot(
     for name, figure in figures.all():
         save(folder / name, partial(_write_png, figure))
         sys.stdout.write(f"{folder / name}\n")
-    if figures.many:
+    if figures.many and figures.single:
         single = ", ".join(map(str, figures.single))
         sys.stdout.write(f"Of {figures.n_ranks} ranks, those that stand out have a picture of their own: {single}.\n")
     if len(names) > len(COLOURS):
