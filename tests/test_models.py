@@ -45,6 +45,14 @@ def test_weights_are_in_the_sums_and_not_in_the_gradient(dtype: str) -> None:
     np.testing.assert_array_equal(gradients[0], gradients[1])
 
 
+def test_a_loss_made_of_ours_needs_no_weights() -> None:
+    class OwnError(MeanSquaredError):
+        def __init__(self) -> None:
+            """Call nothing."""
+
+    assert OwnError().sum(np.ones((4, 2)), np.zeros((4, 2))) == 4
+
+
 class OwnModel:
     """A user's model, with the four plain methods: y = w x, squared error."""
 

@@ -220,6 +220,8 @@ class Net:
         (GOOD + "    shape = {'w': (3, 0)}", r"shapes\(\) gives w the shape \(3, 0\); allowed is"),
         (GOOD + "    shape = {'w': (3, 2.0)}", r"shapes\(\) gives w the shape \(3, 2.0\); allowed is"),
         (GOOD + "    shape = {'w': (2**30, 2**30)}", r"shapes\(\) asks for more than 1099511627776 numbers"),
+        ("from common.nn.mlp import Mlp\nclass Net(Mlp):\n    def __init__(self, n, m):\n"
+         "        super().__init__((n, m), 'relu', None)", "it is a subclass of Mlp, and would be trained as an Mlp"),
         (GOOD + "    loss = None", "its loss, None, has no method encode, sum, correct; take one of "),
     ],
 )  # fmt: skip

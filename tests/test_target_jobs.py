@@ -252,6 +252,8 @@ class Counts(Line):
     assert one[-1]["validation_metric"] > 0.95
     assert two[0]["loss"] < 2  # standardised: the model adds up its losses itself
     assert two[-1]["validation_metric"] > 0.95
+    as_it_is = "The target is not standardised: lines:Counts has a loss of its own"
+    assert [result.out.count(as_it_is) for result in ended.values()] == [0, 0, 1]
     with np.load(tmp_path / "counts" / "model.npz") as model:
         assert (model["y_mean"].tolist(), model["y_scale"].tolist()) == ([0.0], [1.0])
 

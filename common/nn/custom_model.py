@@ -11,6 +11,7 @@ from typing import Any
 
 from common.errors import ConfigError, DataError
 from common.nn.functional import LogisticCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
+from common.nn.mlp import Mlp
 from common.nn.models import Model
 
 METHODS = ("shapes", "init", "predict", "loss_grad")
@@ -28,6 +29,11 @@ def load(name: str, n_features: int, n_classes: int, n_targets: int) -> Model:
     """
     kind, n_outputs = _find(name), n_classes or n_targets
     model: Model = attempt(name, f"{kind.__name__}({n_features}, {n_outputs})", lambda: kind(n_features, n_outputs))
+    if isinstance(model, Mlp):
+        raise ConfigError(
+            f"model {name}: it is a subclass of Mlp, and would be trained as an Mlp, without what it changes; write a "
+            "class without that base"
+        )
     if missing := _missing(model, METHODS):
         raise ConfigError(f"model {name}: has no method {missing}; a model has {', '.join(METHODS)}")
     _check_shapes(name, attempt(name, "shapes()", model.shapes))

@@ -194,6 +194,9 @@ class MeanSquaredError(Loss):
     in the gradient: standardised targets all count alike, and the sums are still in the targets' own units.
     """
 
+    weights: Array | None = None
+    """Here too, for subclasses that have an ``__init__`` of their own."""
+
     def __init__(self, weights: Array | None = None) -> None:
         self.weights = None if weights is None or (weights == 1).all() else weights
 

@@ -151,10 +151,16 @@ def scale_target(
     def scale() -> None:
         with _alone(rank_status, "preparing data"):
             data.scale_target(mean, deviation, config.dtype, option)
+        if config.standardize_target and not (ours or given):
+            data.notes += (
+                f"The target is not standardised: {config.model} has a loss of its own, which may need the numbers as "
+                "they are.",
+            )
 
     option = "" if config.standardize_target else "--no-standardize-target"
     mean, deviation = np.zeros(data.n_targets), np.ones(data.n_targets)
-    scales = config.standardize_target and type(model.loss) is MeanSquaredError and data.initial is None
+    ours = type(model.loss) is MeanSquaredError
+    scales = config.standardize_target and ours and data.initial is None
     if at_root(comm, lambda: scales or bool(given)):
         mean, deviation = (np.array(v) for v in at_root(comm, scaling))
     together(comm, scale)
