@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from common.config import RunConfig
-from common.data.index_columns import FEWEST_ROWS, counts_rows
+from common.data.index_columns import FEWEST_ROWS, counting_columns
 from common.data.scaling import Rows, check_deviation, note_on_digits, scaling, standardize
 from common.data.target import decide, label_notes, to_classes
 from common.errors import DataError
@@ -168,9 +168,7 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
 def _notes_on_columns(x: Array, n_test: int) -> list[str]:
     """Return what is to be said of columns without names; a test set may be numbered on from the rows before it."""
     n = len(x) - n_test
-    counts = [
-        i for i, column in enumerate(x.T) if n >= FEWEST_ROWS and (counts_rows(column[:n]) or counts_rows(column))
-    ]
+    counts = sorted({*counting_columns(x[:n]), *counting_columns(x)}) if n >= FEWEST_ROWS else []
     return [
         f"Warning: X, column {i} numbers the rows and is trained on; if it is an index, save X without it."
         for i in counts

@@ -14,7 +14,7 @@ INDEX_NAME = re.compile(
 )
 FEWEST_ROWS = 10
 """Fewer may count up by chance."""
-LOOKED_AT = 64
+LOOKED_AT = 16
 """Of a column, before the whole of it is sorted: of features, so few hardly ever look like an index."""
 
 
@@ -47,7 +47,9 @@ def index_columns(columns: Columns, table: Array, target: int, choice: str) -> F
             continue
         values, shown = table[:, i], columns.shown[i]
         nameless = columns.named and bool(NAMELESS.fullmatch(name))
-        counted = counts_rows(values) and (not columns.named or _from_the_first(values))  # else it may be years
+        counted = bool(counting_columns(values[:, None])) and (
+            not columns.named or _from_the_first(values)
+        )  # else it may be years
         looks = nameless or bool(INDEX_NAME.fullmatch(name))
         numbered = counted or (looks and numbers_rows(values))
         certain = numbered if nameless else counted and not columns.named and i == 0 and _from_the_first(values)
@@ -64,15 +66,18 @@ def index_columns(columns: Columns, table: Array, target: int, choice: str) -> F
     return found
 
 
-def counts_rows(values: Array) -> bool:
-    """Say whether a column holds as many whole numbers without a gap as there are rows, in whatever order."""
-    n = len(values)
-    for some in (values[:LOOKED_AT], values):
-        with np.errstate(over="ignore"):  # longdouble holds more
-            each = np.sort(some.astype(np.float64))
-        if each[-1] > each[0] + n - 1 or not (each == np.floor(each)).all() or not (each[1:] > each[:-1]).all():
-            return False
-    return True
+def counting_columns(x: Array) -> list[int]:
+    """Return the columns that hold as many whole numbers without a gap as there are rows, in whatever order."""
+    looks = np.flatnonzero(_count(x[:LOOKED_AT], len(x)))
+    return [int(i) for i in looks if _count(x[:, i : i + 1], len(x))[0]]
+
+
+def _count(some: Array, n: int) -> Array:
+    """Say which columns of some rows hold whole numbers, each once, that lie as close as ``n`` without a gap."""
+    with np.errstate(over="ignore"):  # longdouble holds more
+        each = np.sort(some.astype(np.float64), axis=0)
+    close = (each[-1] <= each[0] + n - 1) & (each == np.floor(each)).all(axis=0)
+    return np.asarray(close & (each[1:] > each[:-1]).all(axis=0))
 
 
 def _from_the_first(values: Array) -> bool:
