@@ -284,6 +284,7 @@ def test_a_forged_verdict_is_an_error_of_the_log(tmp_path: Path, forged: dict[st
     log.write_bytes(encode(HEADER) + encode({**verdict, "code": "straggler", "ranks": [1]}))
     findings.recall(log)
     assert findings.reported == {("straggler", (1,))}
+    assert findings.not_judged()["loss-stalled"] == "fewer than 20 epochs since the run was continued"
     log.write_bytes(encode(HEADER) + encode({**verdict, **forged}))
     with pytest.raises(LogError, match="verdict with"):
         findings.recall(log)
