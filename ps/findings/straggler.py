@@ -137,7 +137,7 @@ class Straggler(Detector):
         if self.n_ranks < 2:
             return ""
         if len(self.recent) < EPOCHS:
-            return f"fewer than {EPOCHS} epochs"
+            return self.too_few(EPOCHS)
         if self.unclear - self.reported:
             return f"the cores were busy: {named(sorted(self.unclear))} computed longer, but the others hardly waited"
         if max(np.median(times.busy_s) for times in self.recent) < MIN_EXCESS_OF_SHORTEST_S:
