@@ -178,7 +178,7 @@ def open_log(job: Job, topology: Topology, origin: Origin, of_sync: dict[str, An
 
 def _continued(folder: Path, origin: Origin) -> str:
     """Say where a job takes up a run."""
-    step, before = origin.state.before.steps, count(origin.world, "rank")
+    step, before = origin.steps, count(origin.world, "rank")
     done = f", after {count(step, 'step')} of it" if step else ""
     return f"Continues {folder} at epoch {origin.state.epoch:,}{done}; before it ran on {before}"
 
@@ -208,8 +208,7 @@ def _begin_log(job: Job, origin: Origin, facts: dict[str, Any], of_sync: dict[st
             contribution={"method": "measured on the sampled_steps of each epoch, before and after the sum"},
         )
     if origin.start is not None:
-        scaled = "; the features are scaled as they were there" if origin.start.scaling else ""
-        say(f"Starts from the parameters of {origin.start}{scaled}.")
+        say(f"Starts from the parameters of {origin.start}{origin.start.scaled_alike()}.")
         for warning in origin.start.warnings(config, job.data.sha256):
             warn(warning)
     return str(folder)
