@@ -1,7 +1,7 @@
 """What a job trains: its options, its data and its model, the same on every rank."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import msgpack
@@ -40,11 +40,16 @@ class Task:
 
 
 def load(
-    comm: MPI.Comm, config: RunConfig, rank_status: RankStatus, given: Mapping[str, Array] | None = None
+    comm: MPI.Comm,
+    config: RunConfig,
+    rank_status: RankStatus,
+    given: Mapping[str, Array] | None = None,
+    check_fit: Callable[[Dataset], None] = lambda _: None,
 ) -> Dataset:
     """Read, check and scale the data on every rank. Raises JobError.
 
     ``given``: at rank 0, the scaling of the features that the parameters belong to, where a run has some already.
+    ``check_fit``: raises JobError, on all ranks, where the data do not fit the job for other reasons than their own.
     """
 
     def read() -> Dataset:
@@ -68,6 +73,7 @@ def load(
             raise DataError(f"{data.name}: {count(comm.size, 'rank')} for {rows}; start fewer ranks")
 
     together(comm, enough)
+    check_fit(data)
     mean, deviation = np.zeros(data.x.shape[1]), np.ones(data.x.shape[1])
     if at_root(comm, lambda: config.standardize or bool(given)):
         mean, deviation = (np.array(v) for v in at_root(comm, scaling))
