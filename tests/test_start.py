@@ -165,6 +165,17 @@ def start_of(**arrays: np.ndarray) -> Start:
     return Start(path="x.npz", sha256="0" * 64, parameters=dict(arrays), scaling={}, epoch=None)
 
 
+@pytest.mark.parametrize("odd", [{"x_mean": np.array(["a"])}, {"y_scale": np.array(["1"])}, {"W": np.array(["a"])}])
+def test_texts_in_place_of_numbers_are_one_message(tmp_path: Path, odd: dict[str, np.ndarray]) -> None:
+    """Only ``classes`` may be texts."""
+    arrays = {"W": np.ones((1, 2)), "classes": np.array(["no", "yes"]), "x_mean": np.zeros(1), "x_scale": np.ones(1)}
+    np.savez(tmp_path / "model.npz", allow_pickle=False, **arrays)
+    assert read_start(str(tmp_path / "model.npz")).scaling["classes"].tolist() == ["no", "yes"]
+    np.savez(tmp_path / "model.npz", allow_pickle=False, **{**arrays, **odd})
+    with pytest.raises(RankwiseError, match="holds no parameters, or something else than numbers"):
+        read_start(str(tmp_path / "model.npz"))
+
+
 def test_every_parameter_must_be_there_and_finite() -> None:
     flat = Flat({"W": (2, 3), "b": (3,)}, np.dtype(np.float32))
     with pytest.raises(

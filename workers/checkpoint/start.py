@@ -162,7 +162,8 @@ def _of_checkpoint(path: Path, sha256: str) -> Start:
 def _of_model(path: Path, sha256: str, arrays: dict[str, Array]) -> Start:
     """Return the parameters of a ``model.npz``; of which epoch and data, the log next to it says."""
     scaling = {name: arrays.pop(name) for name in OF_THE_DATA if name in arrays}
-    if not arrays or any(array.dtype.kind not in "fiu" for array in arrays.values()):
+    numbers = [*arrays.values(), *(array for name, array in scaling.items() if name != "classes")]
+    if not arrays or any(array.dtype.kind not in "fiu" for array in numbers):
         raise RankwiseError(f"from: {path} holds no parameters, or something else than numbers")
     epoch, data_sha256, config = None, "", None
     with suppress(RankwiseError, KeyError, TypeError):

@@ -91,8 +91,8 @@ def given_scaling(given: Mapping[str, Array], data: Dataset, of: str = "x") -> t
     plain = {"x_mean": np.zeros(n), "x_scale": np.ones(n), "y_mean": np.zeros(n), "y_scale": np.ones(n)}
     mean, deviation = (np.asarray(given.get(name, plain[name]), np.float64) for name in (f"{of}_mean", f"{of}_scale"))
     if mean.shape != (n,) or deviation.shape != (n,):
-        what = "features" if of == "x" else "targets"
-        raise DataError(f"{data.name}: {n} {what}, but the parameters to start from were trained on {mean.size}")
+        what = count(n, "feature" if of == "x" else "target")
+        raise DataError(f"{data.name}: {what}, but the parameters to start from were trained on {mean.size}")
     if not (np.isfinite(mean).all() and np.isfinite(deviation).all() and deviation.all()):
         raise DataError(f"{data.name}: the parameters to start from come with a scaling that is not finite, or 0")
     return mean, deviation
@@ -102,9 +102,12 @@ def check_labels(given: Mapping[str, Array], data: Dataset) -> None:
     """Raise DataError where the parameters know other classes than the data have. Earlier versions did not say."""
     labels = given.get("classes")
     if labels is not None and not np.array_equal(labels, data.labels):
-        what, here = (np.array2string(np.asarray(some), threshold=8, edgeitems=3) for some in (labels, data.labels))
+        what, labels_here = (
+            np.array2string(np.asarray(some), threshold=8, edgeitems=3) for some in (labels, data.labels)
+        )
+        here = f"the labels are {labels_here}" if data.n_classes else "the target is numbers, not classes"
         raise DataError(
-            f"{data.name}: the labels are {here}, but the parameters to start from were trained on {what}; give data "
+            f"{data.name}: {here}, but the parameters to start from were trained on {what}; give data "
             "with rows of the same labels"
         )
 
