@@ -137,7 +137,7 @@ def read_start(source: str) -> Start:
 def _read_file(path: Path) -> Start:
     try:
         if not zipfile.is_zipfile(path):
-            raise RankwiseError(f"from: {path} is no .npz file; give a checkpoint-*.npz or a {MODEL_NAME}")
+            raise RankwiseError(f"from: {path} is no whole .npz file; give a checkpoint-*.npz or a {MODEL_NAME}")
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         is_checkpoint, arrays = checkpoint_file.load_plain(path)
