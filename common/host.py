@@ -37,6 +37,11 @@ def has_ended(pid: int) -> bool:
     return stat_fields(pid)[:1] in (["Z"], ["X"])
 
 
+def is_suspended(pid: int) -> bool:
+    """Say whether a process is stopped by a signal, as after Ctrl-Z: it reacts to others only when it is continued."""
+    return stat_fields(pid)[:1] == ["T"]
+
+
 def stat_fields(pid: int) -> list[str]:
     """Return the fields of /proc/PID/stat from the third on, the state; none if the process is gone. See proc(5)."""
     try:

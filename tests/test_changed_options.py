@@ -371,6 +371,7 @@ def test_the_batch_size_changes_in_the_middle_of_an_epoch(tmp_path: Path, stoppe
             named[copy.name] = ["-m", "workers.run", "--resume", str(copy), "--batch-size", str(size), "--mode", mode]
     for name, result in jobs(n, tmp_path / "jobs", named).items():
         assert result.code == 0, (name, result.err)
+        assert "at epoch 2, after 9 steps of it" in result.out, name
     for (size, mode), copy in copies.items():
         close(copies[size, "allreduce"], copy)
         found, steps = epochs(copy), batches[size]

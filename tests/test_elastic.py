@@ -88,7 +88,7 @@ def check(run: Path, undisturbed: Path, dead: list[list[int]]) -> None:
             assert (len(record["rows"]), sum(record["rows"]) + before["rows"]) == (world, ROWS)
     whole = epochs(undisturbed)
     assert (
-        rows_used(run) == f"Rows: every one of the {ROWS} training rows was used once in each of {len(whole)} epochs."
+        rows_used(run) == f"Rows: every one of the {ROWS:,} training rows was used once in each of {len(whole)} epochs."
     )
     assert [e["epoch"] for e in epochs(run)] == [e["epoch"] for e in whole]
     for field in ("loss", "validation_loss", "validation_metric"):

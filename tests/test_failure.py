@@ -499,7 +499,7 @@ def test_no_mpi_library_is_one_message(tmp_path: Path) -> None:
     env = environment(MPI4PY_LIBMPI=str(tmp_path / "libmpi.so"))
     result = mpirun(2, "-m", "workers.run", *SHORT, env=env, cwd=tmp_path)
     assert result.code == 2
-    assert result.err.count("rankwise: no MPI library found, for MPI4PY_LIBMPI names ") == 1
+    assert result.err.count("rankwise: no MPI library found: MPI4PY_LIBMPI names ") == 1
     assert f"enter this line: export MPI4PY_LIBMPI={sys.prefix}/lib/libmpi.so." in result.err
     assert "Traceback" not in result.err
 

@@ -71,6 +71,18 @@ def test_the_process_its_age_and_its_command_are_named(tmp_path: Path, held: lis
     assert f"cp -r {tmp_path} COPY" in said
 
 
+def test_a_suspended_job_must_be_continued_first(tmp_path: Path, held: list["subprocess.Popen[str]"]) -> None:
+    """Until then it reacts to no kill but the last, and waiting for it leads nowhere."""
+    path = write_log(tmp_path, nodes=[{"host": host(), "ranks": [0, 1]}])
+    pid = hold(path, held, "event")
+    assert "state T" not in str(lock.in_use(path))
+    os.kill(pid, signal.SIGSTOP)
+    os.waitpid(pid, os.WUNTRACED)
+    said = str(lock.in_use(path))
+    assert "it is suspended (state T); continue it (kill -CONT" in said
+    assert f"and then wait for it, or end it: kill {pid}" in said
+
+
 def test_what_a_dead_job_left_behind_is_named(tmp_path: Path, held: list["subprocess.Popen[str]"]) -> None:
     """A process that a rank has forked holds what the rank held."""
     command = [sys.executable, "-c", "import os; print(os.getpid())"]

@@ -103,7 +103,7 @@ def test_a_wrong_setting_is_named(tmp_path: Path, bare: Path, setting: str) -> N
     result = run(tmp_path, [str(bare), "-m", "workers.run"], "/nowhere", MPI4PY_LIBMPI=asked)
     assert result.code == 2
     why = "which does not exist" if "nowhere" in setting else "which does not load ("
-    assert result.err.startswith(f"rankwise: no MPI library found, for MPI4PY_LIBMPI names {asked}, {why}")
+    assert result.err.startswith(f"rankwise: no MPI library found: MPI4PY_LIBMPI names {asked}, {why}")
     assert result.err.endswith(
         "and no mpirun; pip install 'rankwise[mpich]' brings one, or load your site's MPI module\n"
     )

@@ -284,6 +284,7 @@ def test_a_forged_verdict_is_an_error_of_the_log(tmp_path: Path, forged: dict[st
     log.write_bytes(encode(HEADER) + encode({**verdict, "code": "straggler", "ranks": [1]}))
     findings.recall(log)
     assert findings.reported == {("straggler", (1,))}
+    assert findings.not_judged()["loss-stalled"] == "fewer than 20 epochs since the run was continued"
     log.write_bytes(encode(HEADER) + encode({**verdict, **forged}))
     with pytest.raises(LogError, match="verdict with"):
         findings.recall(log)
@@ -311,6 +312,10 @@ def test_changed_data_are_refused(tmp_path: Path) -> None:
     said = refused(2, "--resume", str(killed), cwd=tmp_path)
     assert f"data {data} is not what the run was trained on (SHA-256 {then[:12]}... in the run, " in said
     assert f"give the place of those data with --data, or start a new run from its parameters: --from {killed}" in said
+    said = refused(2, "--resume", str(killed), "--data", "digits", cwd=tmp_path)
+    assert "data digits is not what the run was trained on" in said
+    assert "features 3 in the run, 64 now" in said
+    assert "rows train 42, validation 6, test 12 in the run, train 1259, validation 179, test 359 now" in said
 
 
 def test_more_epochs_may_be_asked_for(tmp_path: Path, done: Path) -> None:

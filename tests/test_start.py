@@ -51,6 +51,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         "both": (2, (*run, "--from", old, "--resume", old)),
         "split": (2, (*run, "--from", old, *STILL, "--seed", "4")),
         "scaled": (2, (*run, "--data", str(folder / "old.npz"), "--model", "linear", "--dtype", "float64")),
+        "unscaled-y": (2, (*run, "--from", str(folder / "2" / "scaled"), "--no-standardize-target")),
         "tuned": (2, (*run, "--from", str(folder / "2" / "scaled"), "--data", str(folder / "new.npz"), *STILL,
                       "--test-fraction", "0", "--validation-fraction", "0")),
     }  # fmt: skip
@@ -114,10 +115,10 @@ def test_other_data_are_scaled_as_the_parameters_know_them(runs: Runs) -> None:
     assert all(old[name].tobytes() == new[name].tobytes() for name in ("x_mean", "x_scale"))
     with np.load(runs.folder / "new.npz") as data:
         x, y = data["X"], data["y"]
+    assert "; the features and targets are scaled as they were there." in runs["tuned"].out
     predicted = ((x - old["x_mean"]) / old["x_scale"]) @ old["W"] + old["b"]
-    if "y_mean" in old:
-        assert old["y_mean"].tobytes() == new["y_mean"].tobytes()
-        predicted = predicted * old["y_scale"] + old["y_mean"]
+    assert old["y_mean"].tobytes() == new["y_mean"].tobytes()
+    predicted = predicted * old["y_scale"] + old["y_mean"]
     (first,) = epochs(runs.run("tuned"))
     assert sum(first["rows"]) == 200
     assert first["loss"] == pytest.approx(np.square(predicted[:, 0] - y).mean(), rel=1e-12)
@@ -127,6 +128,7 @@ def test_what_does_not_fit_is_one_message(runs: Runs) -> None:
     said = refused(runs["wider"])
     assert "do not fit this model: W1 is (64, 16) there, (64, 32) here; b1 is (16,) there, (32,) here" in said
     assert "leave --no-standardize out" in refused(runs["unscaled"])
+    assert "were trained on targets that are scaled; leave --no-standardize-target out" in refused(runs["unscaled-y"])
     assert "with --init per-rank each rank starts on its own" in refused(runs["apart"])
     assert "--resume continues a run, --from starts a new one" in refused(runs["both"])
 
@@ -161,6 +163,17 @@ def test_a_resumed_run_keeps_its_scaling(runs: Runs, tmp_path: Path) -> None:
 
 def start_of(**arrays: np.ndarray) -> Start:
     return Start(path="x.npz", sha256="0" * 64, parameters=dict(arrays), scaling={}, epoch=None)
+
+
+@pytest.mark.parametrize("odd", [{"x_mean": np.array(["a"])}, {"y_scale": np.array(["1"])}, {"W": np.array(["a"])}])
+def test_texts_in_place_of_numbers_are_one_message(tmp_path: Path, odd: dict[str, np.ndarray]) -> None:
+    """Only ``classes`` may be texts."""
+    arrays = {"W": np.ones((1, 2)), "classes": np.array(["no", "yes"]), "x_mean": np.zeros(1), "x_scale": np.ones(1)}
+    np.savez(tmp_path / "model.npz", allow_pickle=False, **arrays)
+    assert read_start(str(tmp_path / "model.npz")).scaling["classes"].tolist() == ["no", "yes"]
+    np.savez(tmp_path / "model.npz", allow_pickle=False, **{**arrays, **odd})
+    with pytest.raises(RankwiseError, match="holds no parameters, or something else than numbers"):
+        read_start(str(tmp_path / "model.npz"))
 
 
 def test_every_parameter_must_be_there_and_finite() -> None:

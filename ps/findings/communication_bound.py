@@ -68,7 +68,7 @@ class CommunicationBound(Detector):
         if not self.applies:
             return "ranks share cores, so their times say nothing of the exchange"
         if self.n_epochs < ENOUGH:
-            return f"fewer than {ENOUGH} epochs"
+            return self.too_few(ENOUGH)
         unclear = [seconds for seconds in self.unclear if seconds is not None]
         if len(unclear) + sum(one is not None for one in self.recent) < ENOUGH or not unclear:
             return ""

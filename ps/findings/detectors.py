@@ -50,6 +50,7 @@ OVER_EPOCHS: dict[type[Detector], Sequence[str]] = {
 MOST_RANKS = 10_000_000
 WHERE_ROWS_DIFFER = "the ranks hold different rows"
 """Why a check is not made after the findings that exclude it."""
+SINCE = " since the run was continued"
 Reported = set[tuple[str, tuple[int, ...]]]
 """Codes and ranks of the verdicts that have been reported."""
 
@@ -102,6 +103,8 @@ class Findings:
 
         Ranks are numbered as at the log's end: where some have died, the others are numbered again.
         """
+        for detector in self.detectors:
+            detector.since = SINCE
         started: list[int] = []  # by rank, its number at the job's start
         reader = LogReader(log)
         for record in reader.records():

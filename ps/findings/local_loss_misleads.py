@@ -31,7 +31,7 @@ class LocalLossMisleads(Detector):
 
     def not_judged(self) -> str:
         """See Detector. Only fixed rows have a trend of their own."""
-        return "fewer than 2 epochs" if self.comparable and len(self.ends) < 2 and self.n_ranks > 1 else ""
+        return self.too_few(2) if self.comparable and len(self.ends) < 2 and self.n_ranks > 1 else ""
 
     def finish(self) -> Verdict | None:
         """See Detector."""

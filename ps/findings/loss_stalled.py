@@ -56,4 +56,4 @@ class LossStalled(Detector):
         """See Detector."""
         if self.mixed:
             return "targets of different scales, of which the largest makes nearly all of the loss"
-        return f"fewer than {MIN_EPOCHS} epochs" if self.count < MIN_EPOCHS else ""
+        return self.too_few(MIN_EPOCHS) if self.count < MIN_EPOCHS else ""

@@ -88,7 +88,7 @@ class PullsAgainst(Detector):
         if self.n_ranks < 2:
             return ""
         if len(self.recent) < MIN_EPOCHS:
-            return f"fewer than {MIN_EPOCHS} epochs"
+            return self.too_few(MIN_EPOCHS)
         if not any(share is not None for _, shares, _ in self.recent for share in shares):
             return "the ranks' gradients cancel, or are zero"
         if not any(band for *_, bands in self.recent for band in bands):

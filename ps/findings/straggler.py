@@ -137,7 +137,7 @@ class Straggler(Detector):
         if self.n_ranks < 2:
             return ""
         if len(self.recent) < EPOCHS:
-            return f"fewer than {EPOCHS} epochs"
+            return self.too_few(EPOCHS)
         if self.unclear - self.reported:
             return f"the cores were busy: {named(sorted(self.unclear))} computed longer, but the others hardly waited"
         if max(np.median(times.busy_s) for times in self.recent) < MIN_EXCESS_OF_SHORTEST_S:
@@ -178,7 +178,8 @@ class Straggler(Detector):
             ranks=ranks,
             text=f"{named(ranks)} on {places} compute{'s' * (not many)} {'at least ' * many}"
             f"{min(slowdowns):.3g} times as long as the other ranks in epochs {first} to {last} (medians; robust z "
-            f"{min(zs):.3g}); the others wait {others:.3g} s an epoch for the last rank, {named(ranks)} {own:.3g} s",
+            f"{min(zs):.3g}); the others wait {others:.3g} s an epoch for the last rank, and {named(ranks)} "
+            f"{own:.3g} s",
             remedy=self._remedy(ranks),
             evidence=evidence,
         )

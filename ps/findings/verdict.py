@@ -56,6 +56,8 @@ class Detector:
 
     code = ""
     """Of its verdict; needed by those that may not be able to judge."""
+    since = ""
+    """From when on epochs are counted, where a job has not begun the run: epochs of earlier jobs are not looked at."""
 
     def __init__(self, header: Record) -> None:
         self.n_ranks: int = header["world"]
@@ -70,6 +72,10 @@ class Detector:
     def finish(self) -> Verdict | None:
         """Return what is certain once the run has ended."""
         return None
+
+    def too_few(self, n_epochs: int) -> str:
+        """Return why a check that needs so many epochs could not judge."""
+        return f"fewer than {n_epochs} epochs{self.since}"
 
     def not_judged(self) -> str:
         """Return why nothing could be said so far, in a few words; nothing if it could, or if there is nothing to."""

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from common.errors import LogError, RankwiseError
-from common.host import boot_id, has_ended, host, process_start
+from common.host import boot_id, has_ended, host, is_suspended, process_start
 from ps.logfile.reader import LogReader
 from ps.logfile.records import CONTINUATIONS, Record
 
@@ -76,7 +76,12 @@ def in_use(log: Path) -> LogInUseError:
     began = job["t"] if alive else _began(pid)
     who = f"process {pid} on {host()}{_since(began)}{_command(pid)}"
     if alive or not job or not _is_gone(job):
-        return LogInUseError(f"{log}: another job writes to it: {who}; wait for it, or end it: kill {pid}, "
+        first = ""
+        if is_suspended(pid):
+            first = (
+                "it is suspended (state T); continue it (kill -CONT to its processes, fg, scontrol resume), and then "
+            )
+        return LogInUseError(f"{log}: another job writes to it: {who}; {first}wait for it, or end it: kill {pid}, "
                              f"which stops it with a checkpoint; {copy}")  # fmt: skip
     return LogInUseError(
         f"{log}: its job is gone (process {writer}), but {who}, which it left behind, still holds the log open; "

@@ -49,10 +49,10 @@ def here(place: str) -> None:
         die(place, positions[0].epoch, positions[0].step)
 
 
-def gradient(self: Backprop, batch: Batch, scale: float, ready: Any) -> float:
-    """Die before the gradient is computed."""
+def forward(self: Backprop, batch: Batch, scale: float) -> float:
+    """Die before the gradient is computed, in a step that is sampled or not."""
     here("compute")
-    return plain_gradient(self, batch, scale, ready)
+    return plain_forward(self, batch, scale)
 
 
 def reduced(self: ReduceBcast) -> None:
@@ -114,12 +114,12 @@ def enter(self: RankStatus, phase: str) -> None:
 
 
 plain_enter = RankStatus.enter
-plain_gradient, plain_serve, plain_rebind = Backprop.loss_grad, SendRecv.sum, SyncTimer.rebind
+plain_forward, plain_serve, plain_rebind = Backprop.forward, SendRecv.sum, SyncTimer.rebind
 plain_judge: Callable[..., dict[str, bool]] = Coordinator.judge
 plain_affinity: Callable[[], Any] = vars(grouping)["affinity"]
 plain_open, plain_note = WatchdogHandle.open, StepFaults._note
 RankStatus.enter = enter  # type: ignore[method-assign]
-Backprop.loss_grad, SendRecv.sum, SyncTimer.rebind = gradient, served, moved  # type: ignore[method-assign]
+Backprop.forward, SendRecv.sum, SyncTimer.rebind = forward, served, moved  # type: ignore[method-assign]
 vars(grouping)["affinity"] = cores
 StepFaults._note = noted  # type: ignore[method-assign]
 ReduceBcast.sum, Coordinator.judge, WatchdogHandle.open = reduced, judged, opened  # type: ignore[method-assign,assignment]

@@ -143,7 +143,7 @@ def _opened(path: Path, what: str = "checkpoint") -> Iterator[zipfile.ZipFile]:
             if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
                 raise CheckpointError(path, "claims to hold more than it does")
             if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-                raise CheckpointError(path, f"is compressed, which no {what} is")
+                raise CheckpointError(path, f"is compressed, and a {what} must not be; write it with numpy.savez")
             yield archive
     except CheckpointError:
         raise

@@ -51,17 +51,27 @@ class Start:
         return f"{self.path} (SHA-256 {self.sha256[:12]}...{after})"
 
     def check(self, config: RunConfig) -> None:
-        """Raise RankwiseError where features are to be scaled otherwise than those that the parameters know."""
-        scaled = bool(self.scaling) and any(
-            (self.scaling[name] != plain).any()
-            for name, plain in (("x_mean", 0), ("x_scale", 1))
-            if name in self.scaling
-        )
-        if scaled and not config.standardize:
-            raise RankwiseError(
-                f"from: the parameters of {self.path} were trained on features that are scaled; leave --no-standardize "
-                "out, and these data are scaled in the same way"
-            )
+        """Raise RankwiseError where numbers are not to be scaled that were scaled when the parameters were trained."""
+        for what, option, leaves_plain in (
+            ("features", "--no-standardize", self.scales("x") and not config.standardize),
+            ("targets", "--no-standardize-target", self.scales("y") and not config.standardize_target),
+        ):
+            if leaves_plain:
+                raise RankwiseError(
+                    f"from: the parameters of {self.path} were trained on {what} that are scaled; leave {option} out, "
+                    "and these data are scaled in the same way"
+                )
+
+    def scales(self, of: str) -> bool:
+        """Say whether the parameters were trained on scaled features (``of`` x) or targets (y)."""
+        plain = {f"{of}_mean": 0, f"{of}_scale": 1}
+        return any((self.scaling[name] != value).any() for name, value in plain.items() if name in self.scaling)
+
+    def scaled_alike(self) -> str:
+        """Return what to print of the scaling that is taken over; nothing if the file does not say how."""
+        if not self.scaling:
+            return ""
+        return f"; the features{' and targets' * self.scales('y')} are scaled as they were there"
 
     def warnings(self, config: RunConfig, data_sha256: str) -> list[str]:
         """Return what to warn of in a run with these options and data that starts from them."""
@@ -127,7 +137,7 @@ def read_start(source: str) -> Start:
 def _read_file(path: Path) -> Start:
     try:
         if not zipfile.is_zipfile(path):
-            raise RankwiseError(f"from: {path} is no .npz file; give a checkpoint-*.npz or a {MODEL_NAME}")
+            raise RankwiseError(f"from: {path} is no whole .npz file; give a checkpoint-*.npz or a {MODEL_NAME}")
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         is_checkpoint, arrays = checkpoint_file.load_plain(path)
@@ -152,7 +162,8 @@ def _of_checkpoint(path: Path, sha256: str) -> Start:
 def _of_model(path: Path, sha256: str, arrays: dict[str, Array]) -> Start:
     """Return the parameters of a ``model.npz``; of which epoch and data, the log next to it says."""
     scaling = {name: arrays.pop(name) for name in OF_THE_DATA if name in arrays}
-    if not arrays or any(array.dtype.kind not in "fiu" for array in arrays.values()):
+    numbers = [*arrays.values(), *(array for name, array in scaling.items() if name != "classes")]
+    if not arrays or any(array.dtype.kind not in "fiu" for array in numbers):
         raise RankwiseError(f"from: {path} holds no parameters, or something else than numbers")
     epoch, data_sha256, config = None, "", None
     with suppress(RankwiseError, KeyError, TypeError):

@@ -145,16 +145,16 @@ def missing_library(error: BaseException) -> str:
         return "mpi4py is not installed; pip install mpi4py, or all of it with pip install 'rankwise[mpich]'"
     asked = os.environ.get(VARIABLE)
     if asked and not any(os.path.exists(path) for path in asked.split(os.pathsep)):
-        what = f"no MPI library found, for {VARIABLE} names {asked}, which does not exist"
+        what = f"no MPI library found: {VARIABLE} names {asked}, which does not exist"
     elif asked:
-        what = f"no MPI library found, for {VARIABLE} names {asked}, which does not load ({_reason(error)})"
+        what = f"no MPI library found: {VARIABLE} names {asked}, which does not load ({_reason(error)})"
     else:
         what = "no MPI library found"
     launcher = used_launcher()
     library, line = line_to_enter(launcher) if launcher else ("", "")
     if launcher and line:
-        where = "" if asked else " where Python looks"
-        return f"{what}{where}, but {launcher} belongs to {library}; enter this line: {line}"
+        where = ";" if asked else " where Python looks, but"
+        return f"{what}{where} {launcher} belongs to {library}; enter this line: {line}"
     install = "pip install 'rankwise[mpich]' brings one"
     if launcher:
         return f"{what}, nor one of {launcher} that mpi4py can load; {install}, and the mpirun to start with"

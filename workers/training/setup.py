@@ -55,16 +55,14 @@ def find_origin(comm: MPI.Comm, config: RunConfig, rank_status: RankStatus) -> O
     return read[0] if read else Origin.from_dict(facts)
 
 
-def check_fit(config: RunConfig, origin: Origin, data: Dataset, n_ranks: int) -> None:
-    """Raise JobError, on all ranks, where options, data and the run to resume do not fit together."""
+def check_fit(config: RunConfig, origin: Origin, n_ranks: int) -> None:
+    """Raise JobError, on all ranks, where options, ranks and the run to resume do not fit together."""
     if config.init == "per-rank" and config.mode != AUTO and not MODES[config.mode].replicas:
         raise JobError(
             f'init = "per-rank": mode {config.mode} keeps one copy of the parameters a node, so ranks cannot start '
             "apart; use --init broadcast or --mode allreduce",
             EXIT_USAGE,
         )
-    if origin.folder:
-        check_data(config, origin, data)
     if origin.mode and config.rows == "shard" and origin.world != n_ranks:
         raise JobError(
             f"resume: with --rows shard each rank has rows of its own, so that {n_ranks} ranks cannot continue for "
@@ -74,19 +72,27 @@ def check_fit(config: RunConfig, origin: Origin, data: Dataset, n_ranks: int) ->
 
 def check_data(config: RunConfig, origin: Origin, data: Dataset) -> None:
     """Raise JobError, on all ranks, where the data are not those of the run to resume, wherever they lie."""
+    if not origin.folder:
+        return
     then, now = origin.data, facts_of_data(data)
     differ = [
-        f"{name} {then[name]} in the run, {now[name]} now"
+        f"{name} {_plain(then[name])} in the run, {_plain(now[name])} now"
         for name in ("features", "targets", "rows")
         if name in then and then[name] != now[name]
     ]
     if then["sha256"] not in ("", data.sha256):
         differ.insert(0, f"SHA-256 {then['sha256'][:12]}... in the run, {data.sha256[:12]}... now")
     if differ:
+        alike = all(then.get(name, now[name]) == now[name] for name in ("features", "targets"))
         raise JobError(
             f"resume: data {config.data} is not what the run was trained on ({'; '.join(differ)}); give the place "
-            f"of those data with --data, or start a new run from its parameters: --from {origin.folder}"
+            "of those data with --data, or start a new run" + f" from its parameters: --from {origin.folder}" * alike
         )
+
+
+def _plain(fact: Any) -> str:
+    """Return a number as it is, and numbers by name as ``train 210, validation 30``."""
+    return ", ".join(f"{name} {n}" for name, n in fact.items()) if isinstance(fact, dict) else str(fact)
 
 
 def prepare(context: Context, topology: Topology, config: RunConfig, origin: Origin, seat: CoordinatorSeat) -> Job:
@@ -96,13 +102,13 @@ def prepare(context: Context, topology: Topology, config: RunConfig, origin: Ori
     """
     comm, rank_status, threads = context.comm, context.rank_status, limit_threads(topology)
     faults = together(comm, lambda: fault_spec.of_job(config.inject, comm.size))
-    data = load(comm, config, rank_status, origin.scaling)
+    data = load(comm, config, rank_status, origin.scaling, lambda data: check_data(config, origin, data))
     at_root(comm, lambda: check_labels(origin.scaling, data))
     rank_status.enter("building the model")
     model = scale_target(comm, config, data, make_model(comm, config, data), rank_status, origin.scaling)
     joint = resumed.find_joint(config, origin)
     task = Task(config, fault_injection.skew(faults, data), model, joint)
-    check_fit(config, origin, data, comm.size)
+    check_fit(config, origin, comm.size)
     checked = check_model(comm, config, task.data, model)
     resumed.count_anew(origin, make_sampler(config, data, comm.size, joint))
     mode, trials = _mode(topology, task, origin, rank_status)
@@ -178,7 +184,7 @@ def open_log(job: Job, topology: Topology, origin: Origin, of_sync: dict[str, An
 
 def _continued(folder: Path, origin: Origin) -> str:
     """Say where a job takes up a run."""
-    step, before = origin.state.before.steps, count(origin.world, "rank")
+    step, before = origin.steps, count(origin.world, "rank")
     done = f", after {count(step, 'step')} of it" if step else ""
     return f"Continues {folder} at epoch {origin.state.epoch:,}{done}; before it ran on {before}"
 
@@ -208,8 +214,7 @@ def _begin_log(job: Job, origin: Origin, facts: dict[str, Any], of_sync: dict[st
             contribution={"method": "measured on the sampled_steps of each epoch, before and after the sum"},
         )
     if origin.start is not None:
-        scaled = "; the features are scaled as they were there" if origin.start.scaling else ""
-        say(f"Starts from the parameters of {origin.start}{scaled}.")
+        say(f"Starts from the parameters of {origin.start}{origin.start.scaled_alike()}.")
         for warning in origin.start.warnings(config, job.data.sha256):
             warn(warning)
     return str(folder)

@@ -1,7 +1,7 @@
 """What a job trains: its options, its data and its model, the same on every rank."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import msgpack
@@ -40,11 +40,16 @@ class Task:
 
 
 def load(
-    comm: MPI.Comm, config: RunConfig, rank_status: RankStatus, given: Mapping[str, Array] | None = None
+    comm: MPI.Comm,
+    config: RunConfig,
+    rank_status: RankStatus,
+    given: Mapping[str, Array] | None = None,
+    check_fit: Callable[[Dataset], None] = lambda _: None,
 ) -> Dataset:
     """Read, check and scale the data on every rank. Raises JobError.
 
     ``given``: at rank 0, the scaling of the features that the parameters belong to, where a run has some already.
+    ``check_fit``: raises JobError, on all ranks, where the data do not fit the job for other reasons than their own.
     """
 
     def read() -> Dataset:
@@ -68,6 +73,7 @@ def load(
             raise DataError(f"{data.name}: {count(comm.size, 'rank')} for {rows}; start fewer ranks")
 
     together(comm, enough)
+    check_fit(data)
     mean, deviation = np.zeros(data.x.shape[1]), np.ones(data.x.shape[1])
     if at_root(comm, lambda: config.standardize or bool(given)):
         mean, deviation = (np.array(v) for v in at_root(comm, scaling))
@@ -85,8 +91,8 @@ def given_scaling(given: Mapping[str, Array], data: Dataset, of: str = "x") -> t
     plain = {"x_mean": np.zeros(n), "x_scale": np.ones(n), "y_mean": np.zeros(n), "y_scale": np.ones(n)}
     mean, deviation = (np.asarray(given.get(name, plain[name]), np.float64) for name in (f"{of}_mean", f"{of}_scale"))
     if mean.shape != (n,) or deviation.shape != (n,):
-        what = "features" if of == "x" else "targets"
-        raise DataError(f"{data.name}: {n} {what}, but the parameters to start from were trained on {mean.size}")
+        what = count(n, "feature" if of == "x" else "target")
+        raise DataError(f"{data.name}: {what}, but the parameters to start from were trained on {mean.size}")
     if not (np.isfinite(mean).all() and np.isfinite(deviation).all() and deviation.all()):
         raise DataError(f"{data.name}: the parameters to start from come with a scaling that is not finite, or 0")
     return mean, deviation
@@ -96,9 +102,12 @@ def check_labels(given: Mapping[str, Array], data: Dataset) -> None:
     """Raise DataError where the parameters know other classes than the data have. Earlier versions did not say."""
     labels = given.get("classes")
     if labels is not None and not np.array_equal(labels, data.labels):
-        what, here = (np.array2string(np.asarray(some), threshold=8, edgeitems=3) for some in (labels, data.labels))
+        what, labels_here = (
+            np.array2string(np.asarray(some), threshold=8, edgeitems=3) for some in (labels, data.labels)
+        )
+        here = f"the labels are {labels_here}" if data.n_classes else "the target is numbers, not classes"
         raise DataError(
-            f"{data.name}: the labels are {here}, but the parameters to start from were trained on {what}; give data "
+            f"{data.name}: {here}, but the parameters to start from were trained on {what}; give data "
             "with rows of the same labels"
         )
 
