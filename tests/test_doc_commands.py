@@ -24,6 +24,7 @@ ELSEWHERE = {
     r"python -m tests\.(benchmarks|faults)": "measures for minutes to hours",
     r"sbatch": "tests/test_slurm.py runs them on a real Slurm",
     r"tail -f": "never ends",
+    r"python -m ps.log watch runs/latest": "as sbatch, of whose job it reads the log",
 }
 """Commands that are run somewhere else or not at all, and why."""
 CODES = {r"--inject (nan|hang|die|diverge)": (1, 9, 137)}
@@ -63,6 +64,8 @@ def folder_of_a_user(tmp_path: Path) -> Path:
         (tmp_path / name).symlink_to(ROOT / name)
     rng = np.random.default_rng(0)
     x = rng.standard_normal((300, 3))
+    digits = rng.standard_normal((400, 64)), np.arange(400) % 10
+    np.savez(tmp_path / "new.npz", X=digits[0], y=digits[1])
     price = 200_000 + 40_000 * x[:, 0] + 9_000 * x[:, 1] + rng.standard_normal(300)
     np.savez(tmp_path / "own.npz", X=x, y=(x[:, 0] > 0).astype(np.int64))
     np.savetxt(tmp_path / "own.csv", np.column_stack([x, price]), "%.6f", ",", header="a,b,c,price", comments="")

@@ -279,9 +279,10 @@ def test_the_commands_of_the_page_run_as_written(any_mpi: Cluster, mpi: str, tmp
     rng = np.random.default_rng(0)
     x = rng.standard_normal((200, 3))
     np.savez(tmp_path / "own.npz", X=x, y=(x[:, 0] > 0).astype(np.int64))
-    page = [command for command in commands(ROOT / "docs" / "slurm.md") if command.text.startswith("sbatch ")]
-    assert len(page) == 4
-    for command in page:
+    page = commands(ROOT / "docs" / "slurm.md")
+    batches = [command for command in page if command.text.startswith("sbatch ")]
+    assert len(batches) == 4
+    for command in batches:
         if "train.sbatch" in command.text and mpi != "mpich":
             continue  # srun starts Open MPI's ranks through PMIx, which Debian's Slurm lacks
         result = any_mpi.run("bash", "-c", command.text, folder=tmp_path)
@@ -292,3 +293,7 @@ def test_the_commands_of_the_page_run_as_written(any_mpi: Cluster, mpi: str, tmp
         printed = batch.output() or other.read_text()
         assert end == ("COMPLETED", 0, 0), f"{command.label}\n{printed}"
         assert "Saved in runs/" in printed
+    reading = [command for command in page if command.text.startswith("python -m ps.log")]
+    for command in reading:
+        assert any_mpi.run("bash", "-c", command.text, folder=tmp_path).code == 0, command.label
+    assert reading
