@@ -50,6 +50,20 @@ def commands(page: Path) -> list[Command]:
     return found
 
 
+def in_sentences(page: Path) -> list[Command]:
+    """Return the commands of ours with options that stand in a page's sentences, but for those with placeholders."""
+    text = re.sub(
+        r"^```.*?^```", lambda block: "\n" * block[0].count("\n"), page.read_text(), flags=re.DOTALL | re.MULTILINE
+    )
+    found = [
+        Command(page.name, text[: match.start()].count("\n") + 1, match[1])
+        for match in re.finditer(
+            r"`((?:mpirun -np \w+ )?(?:python -m (?:workers|ps)\.\w+|rankwise \w+) [^`]*-[^`]+)`", text
+        )
+    ]
+    return [command for command in found if not re.search(r"\.\.\.|[<\[]|\b(RUN|DIR|NEW|FILE|package)\b", command.text)]
+
+
 def without_comment(line: str) -> str:
     """Return a command without the remark after it."""
     return re.sub(r"(^|\s+)#(\s.*)?$", "", line).removesuffix("\\").strip()

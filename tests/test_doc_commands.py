@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT
-from tests.doc_commands import Command, commands, differences
-from tests.ranks import environment, finish, popen
+from tests.doc_commands import Command, commands, differences, in_sentences
+from tests.ranks import Result, environment, finish, popen
 
 EXAMPLES = ROOT / "docs" / "examples" / "README.md"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")), EXAMPLES]
@@ -73,6 +73,33 @@ def folder_of_a_user(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def fits(command: Command, mpi: str) -> bool:
+    """Say whether a command is for the MPI library that the tests run with."""
+    return mpi == "openmpi" or not re.search("--with-ft|--elastic", command.text)
+
+
+def run(command: Command, folder: Path) -> tuple[Result, list[str]]:
+    """Run a command as it is written, but for placeholders; return how it ended, and what is wrong with that."""
+    text = command.text
+    for pattern, value in PLACEHOLDERS:
+        text = re.sub(pattern, value, text)
+    env = environment(PATH=f"{sys.prefix}/bin:{os.environ['PATH']}", COLUMNS="80")
+    result = finish(popen(["bash", "-c", text], cwd=folder, env=env, stdin=subprocess.DEVNULL), timeout=120)
+    allowed = next((codes for pattern, codes in CODES.items() if re.search(pattern, text)), (0,))
+    ends = f"{command.label}\n  ends with {result.code}: {(result.err or result.out)[-600:]}"
+    return result, [] if result.code in allowed else [ends]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+def test_commands_in_sentences_run(folder: Path, mpi: str) -> None:
+    """Those of all pages, each once, after one run."""
+    assert run(Command("", 0, "rankwise train -n 2 --epochs 2"), folder)[1] == []
+    found = {command.text: command for page in PAGES for command in in_sentences(page) if fits(command, mpi)}
+    assert len(found) >= 5
+    assert [fault for command in found.values() for fault in run(command, folder)[1]] == []
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -85,17 +112,10 @@ def test_commands_run_as_written(page: Path, folder: Path, mpi: str) -> None:
         folder /= "mine"
     wrong = []
     for command in commands(page):
-        only_openmpi = "--with-ft" in command.text
-        if elsewhere(command) or (only_openmpi and mpi != "openmpi"):
+        if elsewhere(command) or not fits(command, mpi):
             continue
-        text = command.text
-        for pattern, value in PLACEHOLDERS:
-            text = re.sub(pattern, value, text)
-        env = environment(PATH=f"{sys.prefix}/bin:{os.environ['PATH']}", COLUMNS="80")
-        result = finish(popen(["bash", "-c", text], cwd=folder, env=env, stdin=subprocess.DEVNULL), timeout=120)
-        allowed = next((codes for pattern, codes in CODES.items() if re.search(pattern, text)), (0,))
-        if result.code not in allowed:
-            wrong.append(f"{command.label}\n  ends with {result.code}: {(result.err or result.out)[-600:]}")
+        result, fault = run(command, folder)
+        wrong += fault
         if command.output:
             lines = differences(command, result.out + result.err, socket.gethostname())
             wrong += [f"{command.label}\n  {line}" for line in lines]
