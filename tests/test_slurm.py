@@ -160,7 +160,8 @@ def test_send_recv_over_two_nodes(cluster: Cluster, tmp_path: Path) -> None:
     assert header["config"]["mode"] == "send-recv"
     assert header["threads"] == {"per_rank": [1, 1, 1, 1], "set_by": "OMP_NUM_THREADS"}
     kinds = [r["kind"] for r in rest if r["kind"] not in ("balance", "verdict")]
-    assert kinds == ["epoch", "steps", "epoch", "steps", "end"]
+    assert kinds == ["epoch", "steps", "epoch", "steps", "event", "end"]
+    assert rest[-2]["what"] == "checkpoint"
     assert rest[-1]["status"] == "ok"
 
 
