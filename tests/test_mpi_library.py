@@ -161,6 +161,17 @@ def test_whose_a_launcher_is(tools: Tools, said: str, vendor: str) -> None:
     assert mpi_library.used_launcher() == UsedLauncher(str(folder / "mpirun"), vendor)
 
 
+def test_a_parent_that_may_not_be_looked_at_is_no_launcher(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the first process of a container often is."""
+
+    def refuse(path: str) -> str:
+        raise PermissionError(13, "Permission denied", path)
+
+    folder = tools(mpirun=HYDRA)
+    monkeypatch.setattr(os, "readlink", refuse)
+    assert mpi_library.used_launcher() == UsedLauncher(str(folder / "mpirun"), MPICH)
+
+
 def test_no_launcher_that_is_known(tools: Tools) -> None:
     tools(mpirun="hello", mpiexec="hello")
     assert mpi_library.used_launcher() is None

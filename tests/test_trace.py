@@ -164,7 +164,7 @@ def test_a_killed_run_is_traced_up_to_its_last_whole_record(tmp_path: Path, caps
     data = (run / LOG_NAME).read_bytes()
     (run / LOG_NAME).write_bytes(data[:-50])  # into the last record of sampled steps
     events = traced(run, tmp_path)
-    assert "unfinished record, left out" in capsys.readouterr().err
+    assert "an unfinished record and were left out" in capsys.readouterr().err
     assert {event["args"]["epoch"] for event in of_rank(events, 0)} == {1, 2}
 
 

@@ -45,7 +45,10 @@ class UsedLauncher:
 
 def used_launcher() -> UsedLauncher | None:
     """Return the launcher that started this process, or else the one on the PATH; None if there is none."""
-    starter = os.path.realpath(f"/proc/{os.getppid()}/exe")
+    try:
+        starter = os.readlink(f"/proc/{os.getppid()}/exe")
+    except OSError:  # the parent is somebody else's, as where a container's first process is
+        starter = ""
     if vendor := STARTERS.get(os.path.basename(starter), ""):
         return UsedLauncher(starter, vendor)
     for found in filter(None, (shutil.which(name) for name in ("mpirun", "mpiexec"))):
