@@ -21,7 +21,8 @@ from tests.conftest import need
 from tests.ranks import ENVIRONMENT, MPIRUN, Result, environment, epochs, finish, mpirun, popen, records
 from workers.launch import doctor, examples, launcher, start, trial_run
 from workers.launch.launch_options import LaunchConfig, number_of_ranks, slurm_cpus, split
-from workers.launch.launcher import Kind, Launcher, Library, read_kind
+from workers.launch.launcher import Launcher, Library, starts
+from workers.launch.launcher_kind import Kind, read_kind
 
 ROOT = Path(__file__).parent.parent
 RANKWISE = [sys.executable, "-P", "-m", "workers.rankwise"]
@@ -157,7 +158,7 @@ def test_what_a_launcher_says_that_it_is(text: str, kind: Kind) -> None:
     ],
 )
 def test_which_launcher_starts_which_library(kind: Kind, library: Library, *, fits: bool) -> None:
-    assert kind.starts(library) is fits
+    assert starts(kind, library) is fits
 
 
 def fake(path: Path, says: str) -> Path:
