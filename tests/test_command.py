@@ -62,6 +62,7 @@ def rankwise(*arguments: str, cwd: Path, **changes: str) -> Result:
         ("-n 2 -- -n 3", ["-n", "2"], ["-n", "3"]),
         ("-n", ["-n"], []),
         ("-n --mode x", ["-n"], ["--mode", "x"]),
+        ("-n -3 --mode x", ["-n=-3"], ["--mode", "x"]),
         ("--hidden 3 4 -o run", [], ["--hidden", "3", "4", "-o", "run"]),
     ],
 )
@@ -288,6 +289,7 @@ def test_a_number_of_ranks_is_chosen_and_said(tmp_path: Path) -> None:
         (["train", "-n", "2", "--epoch", "3"], 2, "Unknown option: --epoch. Did you mean --epochs?"),
         (["train", "-n", "2", "--mode", "alreduce"], 2, "mode: unknown value 'alreduce' (did you mean 'allreduce'"),
         (["train", "-n", "0"], 2, "ranks: got 0; allowed is at least 1"),
+        (["train", "-n", "-3"], 2, "ranks: got -3; allowed is at least 1"),
         (["train", "-n", "two"], 2, 'ranks: got "two"; allowed is a whole number'),
         (["train", "-n"], 2, "requires an argument"),
         (["train", "-n", "2", "--hosts", "a;b"], 2, "hosts: got 'a;b'"),
@@ -411,6 +413,17 @@ def test_help_needs_no_mpi_library(tmp_path: Path) -> None:
     assert result.code == 1
     assert re.search(r"^fail  .*MPI library", result.out, re.MULTILINE)
     assert "1 check failed" in result.out
+
+
+@pytest.mark.parametrize(
+    ("name", "usage"),
+    [("doctor", ""), ("completion", " bash|zsh|fish"), ("examples", " DIR [OPTIONS]")],
+)
+def test_help_of_small_commands_says_what_they_take(tmp_path: Path, name: str, usage: str) -> None:
+    result = rankwise(name, "--help", cwd=tmp_path)
+    assert result.code == 0, result.err
+    assert result.out.startswith(f"Usage: rankwise {name}{usage}\n")
+    assert "Options()" not in result.out
 
 
 def test_names_of_modes_without_mpi_are_the_same() -> None:

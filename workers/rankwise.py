@@ -150,8 +150,8 @@ def _commands(modes: Mapping[str, str]) -> dict[str, cli.Command]:
             for name, command in launched.items()
         },
         "supervise": supervising.command(*named["supervise"]),
-        "examples": cli.Command(*named["examples"], (CopyConfig,)),
-        "completion": cli.Command(*named["completion"], (NoConfig,)),
+        "examples": cli.Command(*named["examples"], (CopyConfig,), takes="DIR"),
+        "completion": cli.Command(*named["completion"], (NoConfig,), takes="bash|zsh|fish"),
         "doctor": cli.Command(*named["doctor"], (NoConfig,)),
     }
 
