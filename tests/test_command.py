@@ -292,6 +292,10 @@ def test_a_number_of_ranks_is_chosen_and_said(tmp_path: Path) -> None:
         (["train", "-n", "-3"], 2, "ranks: got -3; allowed is at least 1"),
         (["train", "-n", "two"], 2, 'ranks: got "two"; allowed is a whole number'),
         (["train", "-n"], 2, "requires an argument"),
+        (["train", "--dry-rn"], 2, "Unknown option: --dry-rn. Did you mean --dry-run?"),
+        (["bench", "--hostfle", "x"], 2, "Unknown option: --hostfle. Did you mean --hostfile?"),
+        (["compare", "--nodes", "a,b"], 2, "Unknown option: --nodes. Did you mean --hosts?"),
+        (["train", "--num-procs", "4"], 2, "Unknown option: --num-procs. Did you mean --ranks?"),
         (["train", "-n", "2", "--hosts", "a;b"], 2, "hosts: got 'a;b'"),
         (["train", "-n", "2", "--launcher-args", "'"], 2, "launcher_args: got"),
         (["train", "-n", "2", "--mpirun", "nosuch"], 2, "mpirun: nosuch is not there"),
@@ -350,6 +354,10 @@ def test_under_a_launcher_it_is_that_rank(tmp_path: Path) -> None:
     result = mpirun(2, *RANKWISE[1:], "train", "-n", "2", cwd=tmp_path)
     assert result.code == 2
     assert result.err.count("rankwise: -n: a launcher started this process as a rank already") == 1
+    result = mpirun(2, *RANKWISE[1:], "trian", cwd=tmp_path)
+    assert result.code == 2
+    assert result.err.count("unknown command 'trian'") == 1
+    assert mpirun(2, *RANKWISE[1:], "--version", cwd=tmp_path).out.count(VERSION) == 1
 
 
 @pytest.mark.parametrize("elastic", ["--elastic", "RANKWISE_ELASTIC"])
