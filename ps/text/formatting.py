@@ -47,10 +47,10 @@ def milliseconds(seconds: float) -> str:
     return number(1e3 * seconds)
 
 
-def microseconds(seconds: float) -> str:
-    """Return seconds as microseconds."""
+def microseconds(seconds: float, digits: int = 3) -> str:
+    """Return seconds as microseconds; thousands of them whole."""
     us = 1e6 * seconds
-    return number(us, 3) if us < 1000 else f"{us:,.0f}"
+    return f"{us:,.0f}" if 1000 <= us < 1e9 else number(us, digits)
 
 
 def megabytes(n_bytes: float) -> str:
