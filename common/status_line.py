@@ -15,7 +15,7 @@ from common.host import eldest_launcher, stat_fields
 
 ERASE = "\r\x1b[K"
 USUAL_WIDTH = 80
-"""Of a terminal that does not say."""
+"""Of a terminal that does not say, and of what is no terminal."""
 HOLD_S = 0.3
 """How long a launcher may take to print what it was given: so long nothing is drawn."""
 STAT_GROUP, STAT_FOREGROUND = 2, 5

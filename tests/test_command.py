@@ -21,7 +21,8 @@ from tests.conftest import need
 from tests.ranks import ENVIRONMENT, MPIRUN, Result, environment, epochs, finish, mpirun, popen, records
 from workers.launch import doctor, examples, launcher, start, trial_run
 from workers.launch.launch_options import LaunchConfig, number_of_ranks, slurm_cpus, split
-from workers.launch.launcher import Kind, Launcher, Library, read_kind
+from workers.launch.launcher import Launcher, Library, starts
+from workers.launch.launcher_kind import Kind, read_kind
 
 ROOT = Path(__file__).parent.parent
 RANKWISE = [sys.executable, "-P", "-m", "workers.rankwise"]
@@ -61,6 +62,7 @@ def rankwise(*arguments: str, cwd: Path, **changes: str) -> Result:
         ("-n 2 -- -n 3", ["-n", "2"], ["-n", "3"]),
         ("-n", ["-n"], []),
         ("-n --mode x", ["-n"], ["--mode", "x"]),
+        ("-n -3 --mode x", ["-n=-3"], ["--mode", "x"]),
         ("--hidden 3 4 -o run", [], ["--hidden", "3", "4", "-o", "run"]),
     ],
 )
@@ -157,7 +159,7 @@ def test_what_a_launcher_says_that_it_is(text: str, kind: Kind) -> None:
     ],
 )
 def test_which_launcher_starts_which_library(kind: Kind, library: Library, *, fits: bool) -> None:
-    assert kind.starts(library) is fits
+    assert starts(kind, library) is fits
 
 
 def fake(path: Path, says: str) -> Path:
@@ -287,8 +289,13 @@ def test_a_number_of_ranks_is_chosen_and_said(tmp_path: Path) -> None:
         (["train", "-n", "2", "--epoch", "3"], 2, "Unknown option: --epoch. Did you mean --epochs?"),
         (["train", "-n", "2", "--mode", "alreduce"], 2, "mode: unknown value 'alreduce' (did you mean 'allreduce'"),
         (["train", "-n", "0"], 2, "ranks: got 0; allowed is at least 1"),
+        (["train", "-n", "-3"], 2, "ranks: got -3; allowed is at least 1"),
         (["train", "-n", "two"], 2, 'ranks: got "two"; allowed is a whole number'),
         (["train", "-n"], 2, "requires an argument"),
+        (["train", "--dry-rn"], 2, "Unknown option: --dry-rn. Did you mean --dry-run?"),
+        (["bench", "--hostfle", "x"], 2, "Unknown option: --hostfle. Did you mean --hostfile?"),
+        (["compare", "--nodes", "a,b"], 2, "Unknown option: --nodes. Did you mean --hosts?"),
+        (["train", "--num-procs", "4"], 2, "Unknown option: --num-procs. Did you mean --ranks?"),
         (["train", "-n", "2", "--hosts", "a;b"], 2, "hosts: got 'a;b'"),
         (["train", "-n", "2", "--launcher-args", "'"], 2, "launcher_args: got"),
         (["train", "-n", "2", "--mpirun", "nosuch"], 2, "mpirun: nosuch is not there"),
@@ -347,6 +354,10 @@ def test_under_a_launcher_it_is_that_rank(tmp_path: Path) -> None:
     result = mpirun(2, *RANKWISE[1:], "train", "-n", "2", cwd=tmp_path)
     assert result.code == 2
     assert result.err.count("rankwise: -n: a launcher started this process as a rank already") == 1
+    result = mpirun(2, *RANKWISE[1:], "trian", cwd=tmp_path)
+    assert result.code == 2
+    assert result.err.count("unknown command 'trian'") == 1
+    assert mpirun(2, *RANKWISE[1:], "--version", cwd=tmp_path).out.count(VERSION) == 1
 
 
 @pytest.mark.parametrize("elastic", ["--elastic", "RANKWISE_ELASTIC"])
@@ -410,6 +421,17 @@ def test_help_needs_no_mpi_library(tmp_path: Path) -> None:
     assert result.code == 1
     assert re.search(r"^fail  .*MPI library", result.out, re.MULTILINE)
     assert "1 check failed" in result.out
+
+
+@pytest.mark.parametrize(
+    ("name", "usage"),
+    [("doctor", ""), ("completion", " bash|zsh|fish"), ("examples", " DIR [OPTIONS]")],
+)
+def test_help_of_small_commands_says_what_they_take(tmp_path: Path, name: str, usage: str) -> None:
+    result = rankwise(name, "--help", cwd=tmp_path)
+    assert result.code == 0, result.err
+    assert result.out.startswith(f"Usage: rankwise {name}{usage}\n")
+    assert "Options()" not in result.out
 
 
 def test_names_of_modes_without_mpi_are_the_same() -> None:

@@ -68,6 +68,7 @@ def test_help_fits_and_has_every_option_once(
     assert "env var" not in text
     assert '""' not in text
     assert "True" not in text
+    assert "[default: None]" not in " ".join(text.replace("│", " ").split())
 
 
 def test_the_ten_usual_options_come_first(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,8 @@ import pytest
 from tests.conftest import need
 from tests.ranks import MPIRUN, Result, environment, finish, popen, records
 from workers.launch import mpi_library
-from workers.launch.mpi_library import MPICH, OPEN_MPI, UsedLauncher
+from workers.launch.launcher_kind import MPICH, OPEN_MPI
+from workers.launch.mpi_library import UsedLauncher
 
 HYDRA = "HYDRA build details:\n    Version:                                 4.0.2\n"
 OPEN_RTE = "mpirun (OpenRTE) 4.1.4\n\nReport bugs to http://www.open-mpi.org/community/help/\n"

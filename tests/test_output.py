@@ -91,11 +91,11 @@ def test_a_finished_run_names_the_command_that_trains_on(batch: SharedStart) -> 
 
 def test_commands_are_named_as_the_job_was_started(tmp_path: Path) -> None:
     command = [sys.executable, "-P", "-m", "workers.rankwise", "train", "-n", "2", "--hidden", "8", "--epochs", "1"]
-    result = finish(popen([*command, "--output", "run"], cwd=tmp_path))
+    result = finish(popen([*command, "--output", "my run"], cwd=tmp_path))
     assert result.code == 0, result.err
     *_, read, on = result.out.splitlines()
-    assert read == "Read: rankwise log show run"
-    assert on == "Train on: rankwise train -n 2 --resume run --epochs 2"
+    assert read == "Read: rankwise log show 'my run'"
+    assert on == "Train on: rankwise train -n 2 --resume 'my run' --epochs 2"
     for line in (read, on):
         words = shlex.split(line.partition(": ")[2])
         assert words[0] == "rankwise"

@@ -265,7 +265,7 @@ def test_compare_puts_modes_side_by_side(runs: Path) -> None:
     rows = {line[:44].strip(): line[44:].split() for line in result.out.splitlines()}
     assert rows["mode"] == ["allreduce", "send-recv"]
     assert len(rows["median sync per step, us"]) == len(rows["median wait per step, us"]) == 2
-    assert all(float(v) > 0 for v in rows["median transfer per step, us"])
+    assert all(float(v.replace(",", "")) > 0 for v in rows["median transfer per step, us"])
     assert float(rows["largest parameter difference from the first"][1]) < 1e-4
     shares = rows["communication, % of the time"]
     assert 0 < float(shares[0]) < 100

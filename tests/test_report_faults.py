@@ -11,11 +11,16 @@ import pytest
 from common.errors import RankwiseError
 from common.run_files import LOG_NAME
 from ps.reader.commands.report import report
+from ps.reader.report.comparison import side_by_side
+from ps.reader.report.data import RunData
+from ps.reader.report.findings import findings
+from ps.reader.report.tiles import tiles
 from tests.ranks import finish, popen
 from tests.report_page import Page, fields_of, log_of, make_page
 from tests.synthetic import header, write_run
 
-HOSTILE = "<script>window.pwned=1</script><img src=x onerror='window.pwned=2'>]]>--></script>"
+MARKUP = "<script>window.pwned=1</script><img src=x onerror='window.pwned=2'>]]>--></script>"
+HOSTILE = f"{MARKUP}\x1b[31m\x07"
 
 
 @pytest.fixture
@@ -44,7 +49,8 @@ def test_texts_of_a_log_are_inert(page: Callable[..., Page], tmp_path: Path) -> 
     )
     assert [tag for tag, _ in made.tags].count("script") == len(made.drawings) + 2
     assert not {"img", "b"} & {tag for tag, _ in made.tags}
-    assert HOSTILE in made.text
+    assert f"{MARKUP}\\x1b[31m\\x07" in made.text
+    assert not {"\x1b", "\x07"} & set(made.text)
     names = [t.get("name", "") for drawing in made.drawings.values() for traces in drawing["choices"] for t in traces]
     assert any("&lt;script&gt;" in name for name in names)
     assert not any("<" in name for name in names)
@@ -73,6 +79,23 @@ def test_a_run_that_did_not_end_well(
     for text in said:
         assert text in made.text
     assert len(made.chart("Loss")["choices"][0][0]["x"]) >= 5
+
+
+def test_the_comparison_counts_findings_like_the_tile_and_writes_no_powers_of_ten(tmp_path: Path) -> None:
+    bad = write_run(tmp_path / "bad", end="", more=[("event", {"what": "error", "message": "not finite"})])
+    source = write_run(tmp_path / "source")
+    slow = fields_of(source)
+    for fields in slow:
+        fields["compute_s"] = [0.25 * fields["steps"]] * len(fields["rows"])
+    runs = [RunData(bad), RunData(log_of(tmp_path / "slow", ("header", header(4)), *(("epoch", own) for own in slow)))]
+    made = side_by_side(runs, ["bad", "slow"])
+    assert made.lead is not None
+    rows = [dict(zip(made.lead.columns, row, strict=True)) for row in made.lead.rows]
+    assert [row["findings"] for row in rows] == ["1", "0"]
+    assert [tiles(run, findings(run))[-1].value for run in runs] == ["1", "none"]
+    assert re.fullmatch(r"25\d,\d{3}", rows[1]["step, us"])
+    assert re.search(r"25\d,\d{3} us in slow, the most", made.charts[0].summary)
+    assert " against " in made.tables[0].rows[0][-1]
 
 
 def test_logs_without_an_epoch(page: Callable[..., Page], tmp_path: Path) -> None:

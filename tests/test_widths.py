@@ -20,7 +20,8 @@ from ps.reader.commands.compare import compare
 from ps.reader.commands.list_runs import list_runs
 from ps.reader.commands.show import show
 from ps.reader.commands.whatif import whatif
-from ps.text.formatting import about, aligned
+from ps.text.contributions import ends
+from ps.text.formatting import about, aligned, microseconds, percent
 from ps.text.layout import Table, blocks, cells, fold, lines_of
 from tests.synthetic import Again, header, write_run
 from tests.test_readers import BALANCE
@@ -176,6 +177,10 @@ def test_numbers_of_a_column_have_the_same_decimals() -> None:
     assert aligned([0.0, 0.0]) == ["0", "0"]
     assert [about(v) for v in (541.3, 3.777, 1299.0, 1e300, 0.0234)] == ["540", "3.8", "1,300", "1e+300", "0.023"]
     assert list(itertools.chain(aligned([]))) == []
+    assert [percent(v) for v in (0.5, -12.3456, 1e300, float("nan"))] == ["50.00 %", "-1234.56 %", "1e+302 %", "nan %"]
+    assert [microseconds(s) for s in (1.2345e-6, 0.012345, 1e300)] == ["1.23", "12,345", "1e+306"]
+    huge = {f"{key}_{end}": [1e300] for key in ("share", "chance") for end in ("low", "high")}
+    assert ends(huge, "share", 0) == "1e+302 to 1e+302 %"
 
 
 def test_the_documentation_states_the_order_in_which_columns_are_left_out() -> None:

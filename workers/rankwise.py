@@ -10,6 +10,7 @@ from typing import Any
 from common.config import MODELS
 from common.errors import EXIT_OK, ConfigError, LaunchError, RankwiseError
 from common.option import nearest, option
+from common.shadowed import launcher_rank
 from common.standard_streams import as_result, complain, flush, open_closed
 from common.version import version_line
 from workers.launch import cli, completion, doctor, examples, launch_options, launcher, start
@@ -63,6 +64,8 @@ def main() -> int:
 
 def _run(arguments: list[str]) -> int:
     name, rest = (arguments or ["--help"])[0], arguments[1:]
+    if name not in MODULES and start.is_rank() and launcher_rank():
+        return EXIT_OK  # it is no work for ranks: the first one does it
     if name == "help" and rest:
         return _run([rest[0], "--help"])
     if name in ("--help", "-h", "help"):
@@ -150,8 +153,8 @@ def _commands(modes: Mapping[str, str]) -> dict[str, cli.Command]:
             for name, command in launched.items()
         },
         "supervise": supervising.command(*named["supervise"]),
-        "examples": cli.Command(*named["examples"], (CopyConfig,)),
-        "completion": cli.Command(*named["completion"], (NoConfig,)),
+        "examples": cli.Command(*named["examples"], (CopyConfig,), takes="DIR"),
+        "completion": cli.Command(*named["completion"], (NoConfig,), takes="bash|zsh|fish"),
         "doctor": cli.Command(*named["doctor"], (NoConfig,)),
     }
 
@@ -184,9 +187,9 @@ def _start(name: str, arguments: list[str]) -> int:
     if _asks_for_help(others):
         cli.parse(command, ["--version" if "--version" in others else "--help"])
         return EXIT_OK
-    values = cli.parse(cli.Command(command.name, command.help, (launch_options.LaunchConfig,)), own)
+    values = cli.parse(command, [*others, *own])  # together, so that a wrong one is told which of all was meant
     assert not isinstance(values, int)
-    launch = launch_options.LaunchConfig(**values)
+    launch = launch_options.LaunchConfig(**{option: values[option] for option in launch_options.OPTIONS})
     config = _checked(name, others, modes)
     return start.start(MODULES[name], launch, others, elastic=getattr(config, "elastic", False))
 

@@ -108,9 +108,9 @@ def _result(coordinator: Coordinator, status: str, facts: dict[str, Any]) -> Ite
     yield f"Saved in {folder}: {LOG_NAME}, model.npz, text files."
     yield f"Read: {commands.reading(folder)}"
     if checkpoints_in(folder):
-        more = "" if status == "stopped" else f" --epochs {2 * coordinator.config.epochs}"
+        more = () if status == "stopped" else ("--epochs", 2 * coordinator.config.epochs)
         what = "Train on" if more else "Continue"
-        yield f"{what}: {commands.training(coordinator.facts['world'], f'--resume {folder}{more}')}"
+        yield f"{what}: {commands.training(coordinator.facts['world'], '--resume', folder, *more)}"
 
 
 def _attempt(what: str, act: Callable[[], object]) -> list[str]:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from ps.text.formatting import fixed
+
 NORM_RATIO = (
     "Contribution here is the norm ratio |g_i| / |sum_j g_j| of the ranks' mean gradients: never negative, and it does "
     "not add up to 100 %. The signed share, which does, is in the log (share) and in ps.log show."
@@ -22,4 +24,4 @@ def ends(record: dict[str, Any], key: str, rank: int) -> str:
     low, high = (record.get(f"{key}_{end}", {}) for end in ("low", "high"))
     if not low or not high or low[rank] is None or high[rank] is None:
         return "-"
-    return f"{100 * low[rank]:.1f} to {100 * high[rank]:.1f} %"
+    return f"{fixed(100 * low[rank], 1)} to {fixed(100 * high[rank], 1)} %"

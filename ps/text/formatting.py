@@ -11,9 +11,14 @@ def number(value: float | None, digits: int = 4) -> str:
     return "-" if value is None else f"{value:.{digits}g}"
 
 
+def fixed(value: float, decimals: int) -> str:
+    """Return a number with so many decimals; one that would be longer than any column with four digits."""
+    return f"{value:.{decimals}f}" if abs(value) < 1e7 else number(value)
+
+
 def percent(value: float | None, undefined: str = "-", unit: str = " %") -> str:
     """Return a ratio in percent."""
-    return undefined if value is None else f"{100 * value:.2f}{unit}"
+    return undefined if value is None else f"{fixed(100 * value, 2)}{unit}"
 
 
 def points(value: float | None) -> str:
@@ -42,10 +47,10 @@ def milliseconds(seconds: float) -> str:
     return number(1e3 * seconds)
 
 
-def microseconds(seconds: float) -> str:
-    """Return seconds as microseconds."""
+def microseconds(seconds: float, digits: int = 3) -> str:
+    """Return seconds as microseconds; thousands of them whole."""
     us = 1e6 * seconds
-    return number(us, 3) if us < 1000 else f"{us:,.0f}"
+    return f"{us:,.0f}" if 1000 <= us < 1e9 else number(us, digits)
 
 
 def megabytes(n_bytes: float) -> str:
@@ -93,7 +98,7 @@ def short_losses(record: dict[str, Any], metric_name: str) -> str:
 def efficiency(record: dict[str, Any]) -> str:
     """Return an epoch's parallel efficiency and the factors it is made of."""
     parallel, balance, communication = (
-        "-" if value is None else f"{100 * value:.0f} %"
+        "-" if value is None else f"{fixed(100 * value, 0)} %"
         for value in (record["efficiency"][key] for key in ("parallel", "load_balance", "communication"))
     )
     return f"efficiency {parallel} = load balance {balance} x communication {communication}"

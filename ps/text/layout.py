@@ -10,12 +10,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from common.status_line import launcher_width
+from common.status_line import USUAL_WIDTH, launcher_width
 from ps.text.terminal import printable
 
 GAP = 2
-USUAL_WIDTH = 80
-"""Where the output is no terminal and COLUMNS is not set."""
 NO_LIMIT = 10_000
 INDENT = "  "
 READABLE = 16

@@ -26,7 +26,8 @@ class Command:
     """What a command line is made of.
 
     ``configs``: the dataclasses whose options it takes. ``texts``: what is filled into their help, by name.
-    ``hidden``: options that the help leaves out. ``hint``: added to messages about a wrong command line.
+    ``hidden``: options that the help leaves out. ``takes``: the word that it takes besides options.
+    ``hint``: added to messages about a wrong command line.
     ``trains``: whether its options are those of a run: then RANKWISE_* variables set them too, and flags that are true
     or false have a ``--no-``.
     """
@@ -36,6 +37,7 @@ class Command:
     configs: tuple[type, ...]
     texts: Mapping[str, str] = field(default_factory=dict)
     hidden: tuple[str, ...] = ()
+    takes: str = ""
     hint: str = ""
     trains: bool = False
 
@@ -148,6 +150,9 @@ def app(command: Command, defaults: Mapping[str, Any], choices: Mapping[str, Ite
     def given(*, chosen: Annotated[options, Parameter(name="*")] = options()) -> Any:  # noqa: B008
         return chosen
 
+    def given_none() -> Any:  # of an object without fields, the help would show the object
+        return options()
+
     environment, elsewhere = None, None
     if command.trains:
         from cyclopts.config import Env
@@ -159,13 +164,14 @@ def app(command: Command, defaults: Mapping[str, Any], choices: Mapping[str, Ite
         help=command.help,
         help_format="plaintext",  # others take <...> for markup, and leave it out
         help_epilogue=elsewhere,
+        usage=f"Usage: {command.name} {command.takes}{' [OPTIONS]' * bool(described)}" if command.takes else None,
         group_commands=Group("This help", sort_key=len(GROUPS) + 1),
         version=version_line,
         config=environment,
         result_action="return_value",
         default_parameter=Parameter(consume_multiple=True),
     )
-    made.default(given)
+    made.default(given if described else given_none)
     return made
 
 
@@ -191,7 +197,7 @@ def _default_text(option: Option, value: Any) -> Any:
         return (lambda _: "on") if value else False
     if isinstance(value, tuple):
         return lambda _: ",".join(map(str, value))
-    return value != "" and not (option.type is int and value < option.low)
+    return value not in ("", None) and not (option.type is int and value < option.low)
 
 
 def _completed_type(option: Option, choices: Mapping[str, Iterable[str]]) -> Any:

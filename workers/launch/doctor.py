@@ -12,8 +12,10 @@ from pathlib import Path
 from common.errors import EXIT_ERROR, EXIT_OK, RankwiseError
 from common.host import affinity, cpu_quota, usable_cores
 from common.version import VERSION
+from common.wording import count
 from workers import THREADS_SET_BY_USER
 from workers.launch import launcher, trial_run
+from workers.launch.launcher_kind import kind_of
 
 OLDEST_PYTHON = (3, 11)
 NEEDED = ("numpy", "mpi4py", "msgpack", "threadpoolctl", "cyclopts")
@@ -45,15 +47,11 @@ def run(say: Callable[[str], None]) -> int:
             say(str(finding))
     n_fail, n_warn = states.count(FAIL), states.count(WARN)
     if n_fail:
-        say(f"{_count(n_fail, 'check')} failed: do what is said there, and run rankwise doctor again.")
+        say(f"{count(n_fail, 'check')} failed: do what is said there, and run rankwise doctor again.")
         return EXIT_ERROR
-    hint = f" ({_count(n_warn, 'warning')} above)" if n_warn else ""
+    hint = f" ({count(n_warn, 'warning')} above)" if n_warn else ""
     say(f"Ready{hint}. Begin with: rankwise train -n {min(2, usable_cores())}")
     return EXIT_OK
-
-
-def _count(n: int, word: str) -> str:
-    return f"{n} {word}{'s' * (n > 1)}"
 
 
 def python() -> Iterator[Finding]:
@@ -113,7 +111,7 @@ def blas() -> Iterator[Finding]:
     yield Finding(
         WARN if many else OK,
         f"{text}; {THREADS_SET_BY_USER}={threads} threads a rank",
-        f"That is more than the {_count(usable_cores(), 'core')} here: unset {THREADS_SET_BY_USER}." if many else "",
+        f"That is more than the {count(usable_cores(), 'core')} here: unset {THREADS_SET_BY_USER}." if many else "",
     )
 
 
@@ -122,7 +120,7 @@ def cores() -> Iterator[Finding]:
     n, cpus, quota = usable_cores(), len(affinity()), cpu_quota()
     why = f", of {cpus} that this process may use, for its control group allows no more" if 0 < quota < cpus else ""
     why = why or (f" ({cpus} hardware threads)" if cpus > n else "")
-    yield Finding(OK, f"{_count(n, 'core')}{why}: start at most {_count(n, 'rank')} here for speed")
+    yield Finding(OK, f"{count(n, 'core')}{why}: start at most {count(n, 'rank')} here for speed")
 
 
 def shared_memory(place: str = "/dev/shm") -> Iterator[Finding]:
@@ -181,12 +179,12 @@ def mpi() -> Iterator[Finding]:
         yield Finding(OK, f"MPI library {library}, {library.path or 'place unknown'}")
         found = launcher.find(library)
     except RankwiseError as error:
-        text, _, remedy = str(error).partition("; ")
+        text, _, remedy = str(error).rpartition("; ")
         yield Finding(FAIL, text, remedy)
         return
     yield Finding(OK, f"its launcher, {found.path}")
     on_path = shutil.which("mpirun")
-    if on_path and not (kind := launcher.kind_of(on_path)).starts(library):
+    if on_path and not launcher.starts(kind := kind_of(on_path), library):
         yield Finding(
             WARN,
             f"mpirun on the PATH is another one, {on_path} ({kind})",

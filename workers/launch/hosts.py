@@ -4,7 +4,6 @@ import errno
 import os
 import re
 import socket
-import subprocess
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,12 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import ConfigError
+from workers.launch.launcher_kind import OPEN_MPI, kind_of
 
 SSH_PORT = 22
 ANSWER_S = 5.0
 ASKED_AT_ONCE = 32
-OPEN_MPI = ("Open MPI", "OpenRTE", "PRRTE")
-"""What its launcher calls itself."""
 LINE = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,255})(?::(?P<colon>\d{1,6})|\s+slots\s*=\s*(?P<slots>\d{1,6}).*)?")
 
 
@@ -102,12 +100,8 @@ class HostProbe:
 
 
 def launcher_options(mpirun: str, hosts: Sequence[LaunchHost]) -> list[str]:
-    """Return the options that tell the launcher where to start ranks; Open MPI has its own. Raises ConfigError."""
+    """Return the options that tell the launcher where to start ranks; Open MPI has its own."""
     if not hosts:
         return []
-    try:
-        asked = subprocess.run([mpirun, "--version"], capture_output=True, text=True, check=False, timeout=60)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ConfigError(f"mpirun: {mpirun} cannot be run ({error}); give another with --mpirun") from error
-    option = "--host" if any(name in asked.stdout for name in OPEN_MPI) else "-hosts"
+    option = "--host" if kind_of(mpirun).vendor == OPEN_MPI else "-hosts"
     return [option, ",".join(f"{host.name}:{host.slots}" for host in hosts)]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from common.errors import ConfigError
 from common.host import usable_cores
 from common.option import RANKS, Option, check_options, option, options_of
+from common.wording import count
 from workers.launch.hosts import LaunchHost, read_hosts
 
 UNSAID = -1
@@ -104,7 +105,8 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _with_values(name: str, option: Option, left: list[str]) -> list[str]:
     """Return a flag with the words that are its value, which are taken from ``left``."""
-    if option.name == "launcher_args" and left:  # begins with a dash
+    is_number = option.type is int and left and re.fullmatch(r"-\d+", left[0])
+    if left and (option.name == "launcher_args" or is_number):  # values that begin with a dash
         return [f"{name}={left.pop(0)}"]
     words = [name]
     while left and not left[0].startswith("-") and (option.listed or len(words) == 1):
@@ -118,7 +120,7 @@ def number_of_ranks(options: LaunchConfig, environment: Mapping[str, str] = os.e
         return options.ranks, ""
     if hosts := options.places():
         n = sum(host.slots for host in hosts)
-        return n, f"one for each slot of {len(hosts)} host{'s' * (len(hosts) > 1)}"
+        return n, f"one for each slot of {count(len(hosts), 'host')}"
     if "SLURM_JOB_ID" in environment:
         if (n := _whole(environment.get("SLURM_NTASKS", ""))) > 0:
             return n, "one for each task of this Slurm job"

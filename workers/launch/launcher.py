@@ -4,7 +4,6 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +11,9 @@ from pathlib import Path
 
 from common.errors import ConfigError, LaunchError
 from common.host import usable_cores
-from workers.launch.hosts import OPEN_MPI as OPEN_MPI_NAMES
 from workers.launch.hosts import LaunchHost, launcher_options
+from workers.launch.launcher_kind import INTEL, MPICH, OPEN_MPI, Kind, kind_of
 
-ANSWER_S = 20.0
-OPEN_MPI = "Open MPI"
 LIBRARY = re.compile(r"/lib(?:p?mpi|mpich|mpi_\w+)[\w.-]*\.so[\w.]*$")
 NAMES = ("mpirun", "mpiexec", "mpiexec.hydra", "mpirun.mpich", "mpirun.openmpi")
 """What launchers are called; Debian has several, with a name for each."""
@@ -37,25 +34,6 @@ class Library:
 
     def __str__(self) -> str:
         return f"{self.vendor} {'.'.join(map(str, self.version))}"
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """What a launcher says that it is."""
-
-    vendor: str
-    version: tuple[int, ...]
-
-    def starts(self, library: Library) -> bool:
-        """Say whether ranks that it starts find each other with a library."""
-        if OPEN_MPI in (self.vendor, library.vendor):
-            return self.vendor == library.vendor and self.version[:1] == library.version[:1]
-        if library.vendor == "Intel MPI":
-            return self.vendor == library.vendor
-        return self.vendor in ("MPICH", "Intel MPI")  # all others are made of MPICH, and start by the same protocol
-
-    def __str__(self) -> str:
-        return f"{self.vendor or 'no launcher that is known'} {'.'.join(map(str, self.version))}".strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,33 +93,13 @@ def loaded_from(maps: str = "/proc/self/maps") -> str:
     return next((file for file in files if LIBRARY.search(file)), "")
 
 
-def kind_of(launcher: str) -> Kind:
-    """Ask a launcher what it is."""
-    try:
-        asked = subprocess.run(
-            [launcher, "--version"],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=ANSWER_S,
-            stdin=subprocess.DEVNULL,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return Kind("", ())
-    return read_kind(asked.stdout + asked.stderr)
-
-
-def read_kind(text: str) -> Kind:
-    """Return what a launcher's ``--version`` says."""
-    vendor = ""
-    if any(name in text for name in OPEN_MPI_NAMES):
-        vendor = OPEN_MPI
-    elif "Intel(R) MPI" in text:
-        vendor = "Intel MPI"
-    elif "HYDRA" in text.upper():
-        vendor = "MPICH"
-    number = re.search(r"\d+(?:\.\d+)+", text)
-    return Kind(vendor, tuple(map(int, number[0].split("."))) if number and vendor else ())
+def starts(kind: Kind, library: Library) -> bool:
+    """Say whether ranks that a launcher of this kind starts find each other with a library."""
+    if OPEN_MPI in (kind.vendor, library.vendor):
+        return kind.vendor == library.vendor and kind.version[:1] == library.version[:1]
+    if library.vendor == INTEL:
+        return kind.vendor == library.vendor
+    return kind.vendor in (MPICH, INTEL)  # all others are made of MPICH, and start by the same protocol
 
 
 def candidates(library: Library, prefix: str = sys.prefix) -> Iterator[str]:
@@ -165,7 +123,7 @@ def find(library: Library, asked: str = "") -> Launcher:
         found = shutil.which(Path(asked).expanduser())
         if found is None:
             raise ConfigError(f"mpirun: {asked} is not there or not a program; give its path with --mpirun")
-        if (kind := kind_of(found)).starts(library):
+        if starts(kind := kind_of(found), library):
             return Launcher(found, library)
         raise LaunchError(
             f"mpirun: {found} is {kind}, but the MPI library that Python loads is {library} "
@@ -174,7 +132,7 @@ def find(library: Library, asked: str = "") -> Launcher:
     looked = {}
     for found in candidates(library):
         looked[found] = kind_of(found)
-        if looked[found].starts(library):
+        if starts(looked[found], library):
             return Launcher(found, library)
     others = ", ".join(f"{path} ({kind})" for path, kind in looked.items()) or "none"
     raise LaunchError(

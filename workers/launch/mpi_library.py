@@ -14,8 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from workers.launch.launcher_kind import MPICH, OPEN_MPI, kind_of
+
 ANSWER_S = 10.0
-OPEN_MPI, MPICH = "Open MPI", "MPICH"
 VARIABLE = "MPI4PY_LIBMPI"
 STARTERS = {"hydra_pmi_proxy": MPICH, "orted": OPEN_MPI, "orterun": OPEN_MPI, "prted": OPEN_MPI, "prterun": OPEN_MPI}
 """What a rank's parent is called."""
@@ -52,11 +53,8 @@ def used_launcher() -> UsedLauncher | None:
     if vendor := STARTERS.get(os.path.basename(starter), ""):
         return UsedLauncher(starter, vendor)
     for found in filter(None, (shutil.which(name) for name in ("mpirun", "mpiexec"))):
-        said = _answer([found, "--version"])
-        if any(name in said for name in ("Open MPI", "OpenRTE", "PRRTE")):
-            return UsedLauncher(found, OPEN_MPI)
-        if "HYDRA" in said.upper() or "Intel(R) MPI" in said:
-            return UsedLauncher(found, MPICH)
+        if vendor := kind_of(found).vendor:
+            return UsedLauncher(found, OPEN_MPI if vendor == OPEN_MPI else MPICH)  # Intel's is made of MPICH
     return None
 
 

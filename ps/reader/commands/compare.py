@@ -14,7 +14,7 @@ from ps.reader.commands.cli import OtherRun, Run
 from ps.reader.console import WIDE, Paper
 from ps.reader.run_summary import MEDIANS, Summary
 from ps.reader.run_view import RunView
-from ps.text.formatting import metric, mode_name, number, points
+from ps.text.formatting import metric, microseconds, mode_name, number, points
 from ps.text.layout import Table, cells
 from ps.text.terminal import warn
 
@@ -69,7 +69,7 @@ def compare(
 
 def _median_us(summary: Summary, name: str) -> str:
     values = [own[name] for own in summary.medians.kept()]
-    return number(1e6 * statistics.median(values)) if values else "-"
+    return microseconds(statistics.median(values), 4) if values else "-"
 
 
 def _communication(summary: Summary) -> str:

@@ -7,7 +7,8 @@ from ps.reader.report.charts import Chart, PageTable, Section, axis, bars, clip,
 from ps.reader.report.colours import SHARED_TRANSFER
 from ps.reader.report.data import RunData
 from ps.reader.report.differences import STEP, differences
-from ps.text.formatting import metric, mode_name, number, percent
+from ps.reader.report.findings import n_found
+from ps.text.formatting import metric, microseconds, mode_name, number, percent
 from ps.text.layout import Table
 from ps.text.tables import of_fit, of_modes, of_sizes
 
@@ -55,13 +56,13 @@ def _step_s(run: RunData) -> dict[str, float]:
 def _row(run: RunData, name: str, goal: float) -> list[str]:
     view = run.view
     cells = [name, clip(mode_name(run.header)) if run.header else "-", view.ranks or "-"]
-    cells += [clip(view.state), str(run.n_epochs), str(view.n_verdicts), metric(view.metric, _tested(run))]
+    cells += [clip(view.state), str(run.n_epochs), f"{n_found(run):,}", metric(view.metric, _tested(run))]
     if not run.n_epochs:
         return cells + ["-"] * 7
     step = _step_s(run)
     total = sum(step.values())
     cells += [number(view.last.get("loss"), 6), metric(view.metric, view.last.get("validation_metric"))]
-    cells += [number(run.summary.time_to(goal)), *(number(1e6 * s) for s in (total, step["wait"], step["transfer"]))]
+    cells += [number(run.summary.time_to(goal)), *(microseconds(s) for s in (total, step["wait"], step["transfer"]))]
     return [*cells, percent(sum(step[name] for name in EXCHANGE) / total if total > 0 else None)]
 
 
@@ -71,8 +72,8 @@ def _step_chart(names: list[str], parts: dict[str, Array], totals: list[float]) 
     labels, columns = [label(name) for name in names], {part: 1e6 * values for part, values in parts.items()}
     return Chart(
         "Time of a step",
-        f"A step took {1e6 * totals[fast]:.4g} us in {names[fast]}, the least, and {1e6 * totals[slow]:.4g} us in "
-        f"{names[slow]}, the most.",
+        f"A step took {microseconds(totals[fast])} us in {names[fast]}, the least, and {microseconds(totals[slow])} us "
+        f"in {names[slow]}, the most.",
         [bars(labels, columns)],
         {"barmode": "stack", "xaxis": axis("", type="category"), "yaxis": axis("microseconds a step")},
         number_table("Microseconds a step, mean over the ranks", "", [clip(name) for name in names], columns),

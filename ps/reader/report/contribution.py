@@ -15,7 +15,7 @@ from ps.reader.report.learning import is_known
 from ps.reader.report.rank_map import rank_map
 from ps.reader.report.shares import MEANS, running, share
 from ps.text.contributions import sampled
-from ps.text.formatting import number, percent
+from ps.text.formatting import about, number, percent
 
 IN_PERCENT = {"tickformat": "~%"}
 
@@ -122,10 +122,9 @@ def _noise_scale(data: RunData) -> Chart:
     epochs, values = data.series("epoch"), data.series("noise_scale")
     rows = sum(data.view.last["rows"]) / max(data.view.last["steps"], 1)
     last = float(values[np.isfinite(values)][-1])
-    about = number(last, 2) if last < 100 else f"{float(f'{last:.2g}'):,.0f}"  # an estimate: two digits
     return Chart(
         "Gradient noise scale",
-        f"The noise scale was last about {about} rows, a step has {number(rows)}. Batches above the "
+        f"The noise scale was last about {about(last)} rows, a step has {number(rows)}. Batches above the "
         "noise scale gain little (estimate).",
         [[charts.line("noise scale", epochs, values), charts.level("rows a step", epochs, rows)]],
         charts.over_epochs(data, charts.scaled("rows", values, np.array([rows]), rangemode="tozero")),

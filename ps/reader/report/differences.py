@@ -80,7 +80,7 @@ def _last_loss(base: RunData, run: RunData) -> str:
     if not (base.view.last and run.view.last):
         return "-"
     first, second = base.view.last["loss"], run.view.last["loss"]
-    return f"{number(second)} and {number(first)} (no interval: one value a run)"
+    return f"{number(second)} against {number(first)} (no interval: one value a run)"
 
 
 def _text(found: Interval | None, same: float, form: str, unit: str) -> str:

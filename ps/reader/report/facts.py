@@ -4,6 +4,7 @@ from typing import Any
 
 from common.config import OPTIONS
 from common.limits import PAGE_TEXT, TABLE_RANKS
+from common.wording import count
 from ps.reader.history import event_line, jobs_table
 from ps.reader.report.charts import PageTable, Section, clip
 from ps.reader.report.data import RunData
@@ -38,10 +39,10 @@ def headline(data: RunData) -> str:
     header, ranks = data.header, data.view.ranks
     hosts = len({node["host"] for node in header["nodes"]})
     where = f" on {hosts} hosts" if hosts > 1 else f" on {clip(header['nodes'][0]['host'])}" if hosts else ""
-    model = f"{clip(model_name(header))} with {header['model']['n_parameters']:,} parameters"
+    model = f"{clip(model_name(header))} with {count(header['model']['n_parameters'], 'parameter')}"
     return (
         f"{clip(mode_name(header))}, {ranks} rank{'s' * (ranks != '1')}{where}; {clip(header['data']['name'])}, "
-        f"{header['data']['rows']['train']:,} training rows; {model}."
+        f"{count(header['data']['rows']['train'], 'training row')}; {model}."
     )
 
 
@@ -57,7 +58,7 @@ def summary(data: RunData) -> PageTable:
         "Hosts (ranks)": first([clip(f"{node['host']} ({len(node['ranks'])})") for node in header["nodes"]]),
         "Data": f"{clip(header['data']['name'])}: {rows['train']:,} rows train, {rows['validation']:,} validation, "
         f"{rows['test']:,} test; {header['data']['features']:,} features",
-        "Model": f"{clip(model_name(header))}, {model['n_parameters']:,} parameters, {clip(model['loss'])}",
+        "Model": f"{clip(model_name(header))}, {count(model['n_parameters'], 'parameter')}, {clip(model['loss'])}",
     }
     if not view.is_comparison:
         table["Epochs"] = f"{data.n_epochs:,} of {header['config']['epochs']:,}"

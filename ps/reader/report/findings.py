@@ -39,6 +39,11 @@ def findings(data: RunData) -> list[Card]:
     return sorted(cards, key=lambda card: SEVERITIES.index(card["severity"]))[:PAGE_FINDINGS]
 
 
+def n_found(data: RunData) -> int:
+    """Return how many there are, also those that the page leaves out; a fault that explains none is none of them."""
+    return data.view.n_verdicts + len(list(_ends(data)))
+
+
 def nothing_found(data: RunData) -> str:
     """Return what stands in place of findings where there are none."""
     if not (data.n_epochs or data.measured.comparison):

@@ -19,6 +19,7 @@ from ps.reader.report.findings import findings, not_judged, nothing_found, passe
 from ps.reader.report.learning import learning
 from ps.reader.report.tiles import tiles
 from ps.reader.report.timing import timing
+from ps.text.terminal import printable
 
 CARDS, CARDS_EACH = 6, 4
 """Findings that are not folded up, the most severe ones: of one run, and of each of several."""
@@ -31,9 +32,15 @@ def template_and_plotly() -> tuple[Any, str]:
         from plotly.offline import get_plotlyjs
     loader, strict = jinja2.PackageLoader("ps.reader.report", "."), jinja2.StrictUndefined
     templates = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=strict, trim_blocks=True, lstrip_blocks=True
-    )
+        loader=loader, autoescape=True, finalize=_without_controls, undefined=strict, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
     return templates.get_template("page.html"), get_plotlyjs()
+
+
+def _without_controls(value: Any) -> Any:
+    """Return a text of a log as HTML can hold it; what is markup already, and all other values, as they are."""
+    return printable(value) if type(value) is str else value
 
 
 def render(template: Any, plotly: str, runs: list[RunData]) -> str:

@@ -10,9 +10,9 @@ from common.wording import count
 from ps.logfile.records import Record
 from ps.reader.report.charts import clip
 from ps.reader.report.data import RunData
-from ps.reader.report.findings import INJECTED, SEVERITIES, passed
+from ps.reader.report.findings import INJECTED, SEVERITIES, n_found, passed
 from ps.reader.report.timing import crowd
-from ps.text.formatting import metric, number
+from ps.text.formatting import fixed, metric, number
 
 NONE = "–"
 
@@ -89,13 +89,13 @@ def _efficiency(data: RunData) -> Tile:
 
 
 def _whole(share: float) -> str:
-    return f"{100 * share:.0f} %"
+    return f"{fixed(100 * share, 0)} %"
 
 
 def _findings(data: RunData, cards: list[dict[str, Any]]) -> Tile:
     found = [card for card in cards if card["code"] != INJECTED]
     on_purpose = sum(bool(card["injected"]) or card["code"] == INJECTED for card in cards)
-    left_out = max(0, data.view.n_verdicts - len(data.view.verdicts))
+    n = n_found(data)
     counts = Counter(card["severity"] for card in found)
     words = {"error": "error", "warning": "warning", "info": "note"}
     listed = ", ".join(count(counts[s], words[s]) for s in SEVERITIES if counts[s])
@@ -103,4 +103,4 @@ def _findings(data: RunData, cards: list[dict[str, Any]]) -> Tile:
     notes = [listed or f"state: {clip(data.view.state)}"] + [f"{on_purpose} injected"] * bool(on_purpose)
     notes += [f"{count(unjudged, 'check')} could not judge"] * bool(unjudged)
     tone = next((severity for severity in SEVERITIES if counts[severity]), "none" if passed(data) else "")
-    return Tile("Findings", f"{len(found) + left_out:,}" if found else "none", "; ".join(notes), tone)
+    return Tile("Findings", f"{n:,}" if n else "none", "; ".join(notes), tone)
