@@ -1,5 +1,6 @@
 """Note ``more-ranks-than-cores``: ranks of a host share its cores, which changes times but no result."""
 
+from common.wording import count
 from ps.findings.verdict import Verdict, first_hosts
 from ps.logfile.header import Host, hosts
 from ps.logfile.records import Record
@@ -14,7 +15,7 @@ def more_ranks_than_cores(header: Record) -> Verdict | None:
     alone, first = len(machines) == 1, found[0]
     texts = [_count(host) + f" on {host.name}" * (not alone) for host in found]
     most = len(first.cores)
-    speed = f"use -np {most}" if alone else f"start at most {most} rank{'s' * (most > 1)} on {first.name}"
+    speed = f"use -np {most}" if alone else f"start at most {count(most, 'rank')} on {first.name}"
     if not alone and len(found) > 1:
         speed = "start no more ranks on a host than it has cores"
     listed = [{"host": host.name, "ranks": host.ranks, "cores": len(host.cores)} for host in found]
@@ -30,4 +31,4 @@ def more_ranks_than_cores(header: Record) -> Verdict | None:
 
 def _count(host: Host) -> str:
     n, cores = len(host.ranks), len(host.cores)
-    return f"{n} ranks share {cores} core{'s' * (cores > 1)}"
+    return f"{count(n, 'rank')} share {count(cores, 'core')}"

@@ -1,5 +1,6 @@
 """Verdict ``oversubscribed-threads``: the ranks of a host have more BLAS threads than cores."""
 
+from common.wording import count
 from ps.findings.verdict import Verdict, first_hosts
 from ps.logfile.header import Host, hosts
 from ps.logfile.records import Record
@@ -15,7 +16,7 @@ def oversubscribed_threads(header: Record) -> Verdict | None:
     set_by = header["threads"]["set_by"]
     variable = "OMP_NUM_THREADS" if set_by == "rankwise" else set_by
     if n > cores:
-        remedy = f"set {variable} to 1, and for speed start at most {cores} rank{'s' * (cores > 1)} on {first.name}"
+        remedy = f"set {variable} to 1, and for speed start at most {count(cores, 'rank')} on {first.name}"
     else:
         remedy = f"unset {variable}, so that rankwise shares out the cores, or set it to at most {cores // n}"
     listed = [{"host": h.name, "ranks": h.ranks, "threads": sum(h.threads), "cores": len(h.cores)} for h in found]
@@ -32,6 +33,6 @@ def oversubscribed_threads(header: Record) -> Verdict | None:
 def _count(host: Host) -> str:
     n, cores, each = len(host.ranks), len(host.cores), host.threads[0]
     alike = len(set(host.threads)) == 1
-    ranks = f"{n} rank{'s' * (n > 1)}"
-    threads = f"{each} thread{'s' * (each > 1)} x {ranks}" if alike else f"{sum(host.threads)} threads of {ranks}"
-    return f"{threads} on {cores} core{'s' * (cores > 1)} of {host.name}"
+    ranks = count(n, "rank")
+    threads = f"{count(each, 'thread')} x {ranks}" if alike else f"{sum(host.threads)} threads of {ranks}"
+    return f"{threads} on {count(cores, 'core')} of {host.name}"

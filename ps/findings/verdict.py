@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from common.wording import count
 from ps.logfile.records import Record
 
 if TYPE_CHECKING:  # readers load neither MPI nor data
@@ -101,7 +102,7 @@ def ranges(ranks: Sequence[int]) -> str:
 def first_hosts(texts: list[str]) -> str:
     """Return the texts of the first three hosts and the number of the others; the evidence has all."""
     more = len(texts) - 3
-    return ", ".join(texts[:3]) + (f" and on {more} more host{'s' * (more > 1)}" if more > 0 else "")
+    return ", ".join(texts[:3]) + (f" and on {count(more, 'more host')}" if more > 0 else "")
 
 
 def two_digits(value: float) -> str:
