@@ -88,6 +88,7 @@ WORDS = (
     (r"(?<!\S)-(?=\s|$)", "N"),
     (r"(MODE N times \(p N\)(, )?)+", "MODES "),
     (r" poor fit, off by up to N%?", ""),
+    (r"\b(prterun|orterun|mpiexec(\.hydra)?)\b", "mpirun"),
     (r"[─━]+", ""),
     (r"\s+", " "),
     (r"\bN( N)+\b", "N"),
@@ -137,13 +138,24 @@ def differences(command: Command, printed: str, host: str, page_host: str = "vm"
 
 
 def _lost(lines: list[str], own_host: str, others: list[str], host: str) -> list[str]:
-    """Return which lines have no counterpart: of the same shape, or for a line of a table its words somewhere."""
+    """Return which lines have no counterpart: of the same shape, or for a line of a table its words somewhere.
+
+    Titles are folded without an indent, so a line may also stand across two of the others.
+    """
     shapes = {shape(line, host) for line in others}
+    text = " ".join(shape(line, host) for line in others)
     words = {word for line in others for word in _words(line, host)}
     return [
         line
         for line in lines
         if line != GAP
         and not DEPENDS.match(line)
-        and not (_words(line, own_host) <= words if _is_of_table(line) else shape(line, own_host) in shapes)
+        and not (
+            _words(line, own_host) <= words if _is_of_table(line) else _stands(shape(line, own_host), shapes, text)
+        )
     ]
+
+
+def _stands(one: str, shapes: set[str], text: str) -> bool:
+    """Say whether a shape is among others, or, if it has some words, runs across the ends of two."""
+    return one in shapes or (len(one.split()) > 3 and f" {one} " in f" {text} ")
