@@ -691,14 +691,17 @@ def test_a_slowed_rank_is_the_straggler_and_the_others_wait(job: Job, tmp_path: 
 
 
 def test_a_rank_three_times_as_slow_reads_about_three(job: Job, tmp_path: Path) -> None:
-    """Where other processes are busy on the cores it may read anything: one run of a few must be calm enough."""
+    """Where ranks or other processes share its core it may read anything: one run of a few must be calm enough.
+
+    Under Open MPI, ranks that wait give their core away, so that a slow rank which shared it is faster from then on.
+    """
     read = []
     for attempt in range(4):
         run = tmp_path / f"run{attempt}"
         options = ("--epochs", "8", "--hidden", "1024", "1024", "--batch-size", "0", "--output", str(run))
-        assert job(4, "--inject", "slow:rank=2,x=3", *options).code == 0
+        assert job(2, "--inject", "slow:rank=1,x=3", *options).code == 0
         fast = np.sort([useful_s(epoch) for epoch in epochs(run)], axis=0)[2]  # other load only ever adds
-        read.append(fast[2] / np.median(np.delete(fast, 2)))
+        read.append(fast[1] / fast[0])
         if 2.5 < read[-1] < 3.6:
             return
     raise AssertionError(f"times as slow: {read}")
