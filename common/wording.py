@@ -17,3 +17,9 @@ def listed(texts: Iterable[str], most: int = 0) -> str:
     if 0 < most < len(several):
         return f"{', '.join(several[: most - 1])}, ... and {several[-1]}"
     return " and ".join(filter(None, [", ".join(several[:-1]), *several[-1:]]))
+
+
+def about(value: float) -> str:
+    """Return an estimate as people say it, with two digits: ``540``, ``1,300``, ``3.8``."""
+    rounded = float(f"{value:.2g}")
+    return f"{rounded:,.0f}" if 10 <= abs(rounded) < 1e9 else f"{rounded:.2g}"

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.run_files import LOG_NAME
+from common.wording import about
 from ps.logfile.records import Record
 from ps.logfile.writer import RunLog
 from ps.reader import history
@@ -21,7 +22,7 @@ from ps.reader.commands.list_runs import list_runs
 from ps.reader.commands.show import show
 from ps.reader.commands.whatif import whatif
 from ps.text.contributions import ends
-from ps.text.formatting import about, aligned, microseconds, percent
+from ps.text.formatting import aligned, microseconds, percent
 from ps.text.layout import Table, blocks, cells, fold, lines_of
 from tests.synthetic import Again, header, write_run
 from tests.test_readers import BALANCE

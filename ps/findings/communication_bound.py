@@ -3,7 +3,8 @@
 from collections import deque
 from statistics import fmean, median
 
-from ps.findings.verdict import Detector, Verdict, two_digits
+from common.wording import about
+from ps.findings.verdict import Detector, Verdict
 from ps.logfile.header import hosts, rows_of
 from ps.logfile.records import Record
 from ps.metrics.epoch_metrics import useful_s
@@ -85,8 +86,8 @@ class CommunicationBound(Detector):
             code=self.code,
             ranks=list(range(n_ranks)),
             text=f"the exchange takes {1e3 * exchange:.3g} ms of a step and computing {1e3 * busy:.3g} ms, at a batch "
-            f"of {batch:.4g} rows; {n_ranks} ranks are as fast as one at a batch of about {two_digits(even)} rows, and "
-            f"80 % efficient at about {two_digits(efficient)} (estimates)",
+            f"of {batch:.4g} rows; {n_ranks} ranks are as fast as one at a batch of about {about(even)} rows, and "
+            f"80 % efficient at about {about(efficient)} (estimates)",
             remedy=self._remedy(even),
             evidence={"epochs": list(epochs), "exchange_s_per_step": exchange, "busy_s_per_step": busy,
                       "busy_s_per_row": row, "batch": batch, "break_even_batch": even, "efficient_batch": efficient},

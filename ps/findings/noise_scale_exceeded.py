@@ -1,6 +1,7 @@
 """Verdict ``noise-scale-exceeded``: the batch is far larger than the gradient noise scale."""
 
-from ps.findings.verdict import Detector, Verdict, two_digits
+from common.wording import about
+from ps.findings.verdict import Detector, Verdict
 from ps.logfile.records import Record
 
 IN_A_ROW = 5
@@ -31,8 +32,8 @@ class NoiseScaleExceeded(Detector):
             severity="info",
             ranks=[],
             text=f"a step takes {batch:.4g} rows, {batch / scale:.2g} times the gradient noise scale: batches above "
-            f"about {two_digits(scale)} rows gain little (estimate)",
-            remedy=f"try a smaller --batch-size, down to about {two_digits(max(scale, 1.0))}"
+            f"about {about(scale)} rows gain little (estimate)",
+            remedy=f"try a smaller --batch-size, down to about {about(max(scale, 1.0))}"
             + ", or fewer ranks" * (self.n_ranks > 1),
             evidence={"epoch": epoch["epoch"], "batch": batch, "noise_scale": scale},
         )

@@ -103,8 +103,3 @@ def first_hosts(texts: list[str]) -> str:
     """Return the texts of the first three hosts and the number of the others; the evidence has all."""
     more = len(texts) - 3
     return ", ".join(texts[:3]) + (f" and on {count(more, 'more host')}" if more > 0 else "")
-
-
-def two_digits(value: float) -> str:
-    """Return an estimate of at least 1 as people say it: ``540``, ``5.4``."""
-    return f"{value:.2g}" if value < 100 else f"{float(f'{value:.2g}'):,.0f}"

@@ -36,12 +36,6 @@ def aligned(values: Iterable[float | None]) -> list[str]:
     return ["-" if value is None else f"{value:.{decimals}f}" for value in several]
 
 
-def about(value: float) -> str:
-    """Return an estimate as people say it, with two digits: ``540``, ``1,300``, ``3.8``."""
-    rounded = float(f"{value:.2g}")
-    return f"{rounded:,.0f}" if 10 <= abs(rounded) < 1e9 else f"{rounded:.2g}"
-
-
 def milliseconds(seconds: float) -> str:
     """Return seconds as milliseconds."""
     return number(1e3 * seconds)

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from common.errors import RankwiseError
 from common.limits import TABLE_PARAMETERS, TABLE_RANKS, TABLE_ROWS
 from common.run_files import log_path
-from common.wording import count
+from common.wording import about, count
 from ps.findings.verdict import named
 from ps.logfile.header import host_names
 from ps.logfile.records import Record
@@ -24,7 +24,6 @@ from ps.reader.row_audit import RowAudit
 from ps.reader.run_view import RunView, check_lines, ending, extremes, mean, torn_lines, verdict_lines
 from ps.text.contributions import ends, sampled
 from ps.text.formatting import (
-    about,
     aligned,
     date_time,
     efficiency,

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from common.limits import PAGE_RANKS
+from common.wording import about
 from ps.logfile.records import Record
 from ps.reader.report import charts
 from ps.reader.report.charts import Chart, PageTable, Section, axis
@@ -15,7 +16,7 @@ from ps.reader.report.learning import is_known
 from ps.reader.report.rank_map import rank_map
 from ps.reader.report.shares import MEANS, running, share
 from ps.text.contributions import sampled
-from ps.text.formatting import about, number, percent
+from ps.text.formatting import number, percent
 
 IN_PERCENT = {"tickformat": "~%"}
 
