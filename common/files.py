@@ -1,20 +1,92 @@
-"""Files that are either whole or not there."""
+"""Files that are what they seem: only regular ones are read or replaced, and those written are whole or not there."""
 
 import contextlib
+import errno
 import os
+import re
 import secrets
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
 SYNC_BYTES = 8 << 20
 """How much of a large file is written before it is brought to the disk: all at once would hold up other programs."""
+SMALL_FILE_BYTES = 1 << 20
+"""What a file of a few lines may hold: a configuration, a message, a note."""
+TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<token>[0-9a-f]{16})\.part")
+"""The name of a file that is not whole yet, in the folder of the file that it becomes."""
+KINDS = (
+    (stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a named pipe"), (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"), (stat.S_ISSOCK, "a socket"), (stat.S_ISLNK, "a symbolic link"),
+)  # fmt: skip
 Pulse = Callable[[], object]
 """Is called whenever writing makes progress."""
 
 
 def do_nothing(*_: object) -> None:
     """Do nothing, whatever is given."""
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading; a link to one is followed.
+
+    Raises OSError, also for what is no regular file: a pipe would be waited for, and a device may never end. What is
+    there is looked at before it is opened, since opening some devices does something, and again after that.
+    """
+    _require_regular(os.stat(path), path)
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    return os.fdopen(_checked(handle, path), "rb")
+
+
+def read_small(path: Path, limit: int = SMALL_FILE_BYTES) -> bytes:
+    """Return the bytes of a regular file of at most ``limit`` bytes, however large it claims to be. Raises OSError."""
+    with open_regular(path) as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise OSError(errno.EFBIG, f"has more than {limit} bytes", str(path))
+    return data
+
+
+def create_new(path: Path, mode: int = 0o666) -> BinaryIO:
+    """Create a file that must not be there, not even as a link, for writing and reading. Raises OSError."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    return os.fdopen(handle, "w+b")
+
+
+def open_own(path: Path, *, append: bool = False) -> BinaryIO:
+    """Open a file that is there, for reading and writing, if it is a regular file of one's own and no link.
+
+    Somebody else who may write into the folder could have put a link there, to have other files overwritten.
+    Raises OSError.
+    """
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | (os.O_APPEND if append else 0)
+    _require_regular(os.lstat(path), path)
+    file = os.fdopen(_checked(os.open(path, flags), path), "r+b")
+    facts = os.fstat(file.fileno())
+    fault = f"belongs to user {facts.st_uid}" if facts.st_uid != os.geteuid() else ""
+    fault = fault or ("is a hard link: it has another name as well" if facts.st_nlink > 1 else "")
+    if fault:
+        file.close()
+        raise PermissionError(errno.EPERM, f"{fault}, so it is not written to", str(path))
+    return file
+
+
+def _checked(handle: int, path: Path) -> int:
+    """Return the descriptor of a regular file; close that of anything else. Raises OSError."""
+    try:
+        _require_regular(os.fstat(handle), path)
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
+
+
+def _require_regular(facts: os.stat_result, path: Path) -> None:
+    """Raise OSError unless these are the facts of a regular file."""
+    if not stat.S_ISREG(facts.st_mode):
+        kind = next((kind for holds, kind in KINDS if holds(facts.st_mode)), "of an unknown kind")
+        raise OSError(errno.EINVAL, f"is {kind}, not a regular file", str(path))
 
 
 class SyncedFile:
@@ -46,12 +118,14 @@ def write_atomic(
 
     ``pulse``: see SyncedFile. ``check`` may read the temporary file. The content is on the disk before the renaming,
     and the new name after it. Raises OSError, and what ``check`` raises; the temporary file is then gone, and an older
-    ``path`` untouched.
+    ``path`` untouched. What is no regular file, or a link to one, is not replaced.
     """
-    # a name of its own, in digits: processes of two nodes or containers may have the same id
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{secrets.randbelow(10**6):06d}")
+    with contextlib.suppress(FileNotFoundError):
+        _require_regular(os.stat(path), path)
+    # a random name: nobody can put a link there before
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
-        with temporary.open("wb") as file:
+        with create_new(temporary) as file:
             write(SyncedFile(file, pulse))
             file.flush()
             os.fsync(file.fileno())
@@ -60,7 +134,7 @@ def write_atomic(
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    handle = os.open(path.parent, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+    handle = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         with contextlib.suppress(OSError):  # some network file systems refuse it
             os.fsync(handle)

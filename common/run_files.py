@@ -22,7 +22,7 @@ PROGRESS_NAME = "progress"
 MODEL_NAME = "model.npz"
 OUTPUT_NAMES = (MODEL_NAME, "model_parameters.txt", "sync_times.txt", "contributions.txt")
 CHECKPOINT_NAME = re.compile(r"checkpoint-(\d{1,18})\.npz")
-UNFINISHED_CHECKPOINT = re.compile(rf"\.{CHECKPOINT_NAME.pattern}\.\d+")
+UNFINISHED_CHECKPOINT = re.compile(rf"\.{CHECKPOINT_NAME.pattern}\.(?:\d+|[0-9a-f]{{16}}\.part)")
 """The temporary file of a job that was killed while it wrote a checkpoint."""
 
 
