@@ -13,12 +13,15 @@ import mpi4py
 import pytest
 
 from ps.text.layout import NO_LIMIT
-from tests.ranks import MPIRUN, Result, mpirun
+from tests.ranks import MPIRUN, OTHERS, Result, mpirun
 
 mpi4py.rc.initialize = False
 hypothesis.settings.register_profile("shared machine", deadline=None)  # an example may wait for a core
 hypothesis.settings.load_profile("shared machine")
 ROOT = Path(__file__).parent.parent
+for _name in filter(OTHERS.match, list(os.environ)):  # for what runs in the tests' own process
+    del os.environ[_name]
+os.umask(0o022)
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell script leaves it to what runs behind ``&``
     signal.signal(signal.SIGINT, signal.default_int_handler)  # else all that tests start would ignore it too
 if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # under nohup

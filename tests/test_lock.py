@@ -15,7 +15,7 @@ from common.run_files import LOG_NAME
 from ps.logfile import lock
 from ps.logfile.records import Record
 from ps.logfile.writer import RunLog
-from tests.ranks import MPIRUN, environment, finish, mpirun, popen
+from tests.ranks import MPIRUN, environment, finish, mpirun, popen, wait_for_epochs
 from tests.synthetic import header
 
 HOLD = (
@@ -126,8 +126,7 @@ def test_a_run_that_is_still_trained_cannot_be_resumed(tmp_path: Path) -> None:
     run = tmp_path / "run"
     options = ("--epochs", "100000", "--hidden", "8", "--output", str(run))
     process = popen([MPIRUN, "-np", "1", sys.executable, "-m", "workers.run", *options])
-    while not (run / LOG_NAME).is_file() or (run / LOG_NAME).stat().st_size < 5000:
-        time.sleep(0.05)
+    wait_for_epochs(process, run, 1)
     result = mpirun(2, "-m", "workers.run", "--resume", str(run))
     assert result.code == 1
     assert result.err.count("rankwise:") == 1

@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ps.sync.slices import cut
-from tests.ranks import MPIRUN, Result, finish, popen, records
+from tests.ranks import MPIRUN, Result, finish, popen, records, wait_until
 
 Job = Callable[..., Result]
 SHORT = ("--epochs", "2", "--hidden", "8")
@@ -64,6 +63,15 @@ def test_too_little_shared_memory_is_told_with_the_size(job: Job) -> None:
     assert "MB in /dev/shm" in result.err
 
 
+def large(paths: set[Path]) -> list[Path]:
+    """Return which files are large, of those that are still there."""
+    found = []
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            found += [path] * (path.stat().st_size > 17 << 20)
+    return found
+
+
 def left_over() -> set[Path]:
     """Return the files in shared memory that no process uses; those of other jobs on this machine are in use."""
     maps = ""
@@ -88,11 +96,7 @@ def test_a_killed_rank_leaves_no_window(tmp_path: Path) -> None:
     before, run = left_over(), tmp_path / "run"
     options = ["--mode", "shared", "--hidden", "2000", "2000", "--epochs", "1000", "--output", str(run)]
     process = popen([MPIRUN, "-np", "2", sys.executable, "-m", "workers.run", *options], cwd=tmp_path)
-    deadline = time.monotonic() + 30
-    while not (run / "config.toml").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(1)
+    wait_until(lambda: [r for r in records(run) if r["kind"] != "header"], "no step", process)
     os.kill(records(run)[0]["pid"], signal.SIGKILL)
-    assert finish(process, timeout=20).code != 0
-    time.sleep(0.5)
-    assert [path for path in left_over() - before if path.stat().st_size > 17 << 20] == []
+    assert finish(process).code != 0
+    wait_until(lambda: not large(left_over() - before), "windows are left")

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from common.rank_status import AT, COMPUTE, ENDED, EPOCH, EXCHANGE, INPUT, N_PHASES, STOPPED, RankStatus, StatusRow
-from tests.ranks import MPIRUN, PROGRAMS, environment, epochs, finish, popen, records
-from tests.watched import SHORT, events, processes, run_job, wait_until
+from tests.ranks import MPIRUN, PROGRAMS, WAIT_S, environment, epochs, finish, popen, records, wait_until
+from tests.watched import SHORT, events, processes, run_job
 from workers.checkpoint import checkpoint_file
 from workers.watchdog import job_clock, rank_process
 from workers.watchdog.job_clock import LATE_S, NOTED_S
@@ -315,7 +315,7 @@ def test_a_stall_that_passes_is_reported_and_training_continues(tmp_path: Path) 
     env = environment(TEST_JOB=str(tmp_path))
     process = popen([MPIRUN, "-np", "3", sys.executable, *fault], cwd=tmp_path, env=env)
     wait_until((tmp_path / "run" / "coordinator.msgpack").exists, "no log")
-    wait_until(lambda: events(tmp_path, "stall"), "no event", 50)
+    wait_until(lambda: events(tmp_path, "stall"), "no event")
     os.kill(int((tmp_path / "stopped").read_text()), signal.SIGCONT)
     wait_until(lambda: events(tmp_path, "stall-over"), "no event")
     process.send_signal(signal.SIGUSR1)
@@ -348,7 +348,7 @@ def test_a_watchdog_leaves_when_it_cannot_see_the_ranks(tmp_path: Path) -> None:
     result = subprocess.run(
         [sys.executable, "-c", program],
         input=f'{orders}"stall_s": 1, "abort_s": 1, "path": []}}',
-        capture_output=True, text=True, env=environment(), timeout=20, check=False,
+        capture_output=True, text=True, env=environment(), timeout=WAIT_S, check=False,
     )  # fmt: skip
     assert (
         result.stderr.count(

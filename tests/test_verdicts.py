@@ -656,7 +656,7 @@ def test_a_healthy_job_has_no_verdict(job: Job, tmp_path: Path, mode: str) -> No
     said, n = [], 30 if mode == "allreduce" else 12
     for attempt in ("first", "second", "third"):
         options = ("--mode", mode, "--epochs", str(n), "--batch-size", "128", "--output", str(tmp_path / attempt))
-        result = job(2, *options, timeout=110)
+        result = job(2, *options)
         assert result.code == 0, result.err
         assert len(epochs(tmp_path / attempt)) == n
         for epoch in epochs(tmp_path / attempt):  # as the log's format tells
