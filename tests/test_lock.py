@@ -58,7 +58,10 @@ def hold(path: Path, held: list["subprocess.Popen[str]"], how: str = "stay") -> 
     )
     held.append(process)
     assert process.stdout
-    return int(process.stdout.readline())
+    holder = int(process.stdout.readline())
+    if holder != process.pid:
+        process.wait()  # until then it has the log open too
+    return holder
 
 
 def test_the_process_its_age_and_its_command_are_named(tmp_path: Path, held: list["subprocess.Popen[str]"]) -> None:

@@ -147,8 +147,8 @@ def test_the_time_budget_adds_up_to_the_run(job: Callable[..., Result], tmp_path
         )
         assert budget[name.replace("transfer", data.times["transfer_s"])] == pytest.approx(own)
         assert own > 0
-    assert 0.05 < head["launch_s"] < 60  # Python, NumPy and MPI must have been loaded
-    assert budget["rest"] < 0.8 * data.wall_s
+    assert head["launch_s"] > 0.02  # Python, NumPy and MPI must have been loaded
+    assert 0 <= budget["rest"] < data.wall_s
 
 
 def test_a_resumed_run_has_the_start_up_of_all_its_jobs(tmp_path: Path) -> None:

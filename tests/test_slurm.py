@@ -16,7 +16,7 @@ import pytest
 from ps.logfile.records import Record
 from tests.conftest import ROOT, need
 from tests.doc_commands import commands
-from tests.ranks import Result, environment, epochs, finish, popen, records
+from tests.ranks import WAIT_S, Result, environment, epochs, finish, popen, records
 from tests.slurm_cluster import missing
 from tests.test_resume import same_bits
 
@@ -79,7 +79,7 @@ class Batch:
             self.cluster.run("scancel", self.number)
             pytest.skip(f"before anything of ours ran, Slurm said {TORN!r}")
 
-    def wait(self, timeout: float = 60) -> tuple[str, int, int]:
+    def wait(self, timeout: float = WAIT_S) -> tuple[str, int, int]:
         """Wait for the job's end."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
@@ -91,7 +91,7 @@ class Batch:
         self.cluster.run("scancel", self.number)  # the next one needs the nodes
         raise AssertionError(f"not over after {timeout} s\n{shown}\n{self.output()}")
 
-    def wait_for_epochs(self, n: int, timeout: float = 60) -> Record:
+    def wait_for_epochs(self, n: int, timeout: float = WAIT_S) -> Record:
         """Wait until n epochs are in the log; return its header."""
         deadline = time.monotonic() + timeout
         log = self.run / "coordinator.msgpack"
@@ -126,10 +126,10 @@ def any_mpi() -> Iterator[Cluster]:
         yield Cluster(ready.removeprefix("export SLURM_CONF="))
     finally:
         try:
-            out, err = process.communicate(timeout=30)  # closes its input, so it ends
+            out, err = process.communicate(timeout=WAIT_S)  # closes its input, so it ends
         except subprocess.TimeoutExpired:
             process.terminate()
-            out, err = process.communicate(timeout=30)
+            out, err = process.communicate(timeout=WAIT_S)
     assert (process.returncode, out, err) == (0, "", "")
 
 
@@ -235,11 +235,11 @@ def test_a_job_near_its_time_limit_is_queued_again(
     # one rank a core: Open MPI's wait busily; and more work a message
     arguments, size = ("--epochs", "80", "--hidden", "300", "--dtype", "float64"), ("--ntasks-per-node=1",)
     undisturbed = any_mpi.submit(whole, *arguments, script=script, options=size)
-    assert undisturbed.wait(120) == ("COMPLETED", 0, 0), undisturbed.output()
+    assert undisturbed.wait() == ("COMPLETED", 0, 0), undisturbed.output()
     batch = any_mpi.submit(cut, *arguments, script=script, options=size)
     batch.wait_for_epochs(2)
     assert any_mpi.run("scancel", "--batch", f"--signal={name}", batch.number).code == 0
-    assert batch.wait(180) == ("COMPLETED", 0, 0), batch.output()
+    assert batch.wait() == ("COMPLETED", 0, 0), batch.output()
     assert sorted(node["host"] for node in records(batch.run)[0]["nodes"]) == ["s1", "s2"]
     assert len(resumes(batch.run)) == 1
     assert [r["status"] for r in records(batch.run) if r["kind"] == "end"] == ["stopped", "ok"]
@@ -289,7 +289,7 @@ def test_the_commands_of_the_page_run_as_written(any_mpi: Cluster, mpi: str, tmp
         result = any_mpi.run("bash", "-c", command.text, folder=tmp_path)
         assert result.code == 0, f"{command.label}\n{result.err}"
         batch = Batch(any_mpi, result.out.split()[-1], tmp_path)
-        end = batch.wait(120)
+        end = batch.wait()
         other = tmp_path / f"slurm-{batch.number}.out"  # of --wrap
         printed = batch.output() or other.read_text()
         assert end == ("COMPLETED", 0, 0), f"{command.label}\n{printed}"
