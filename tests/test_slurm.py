@@ -145,7 +145,7 @@ def test_send_recv_over_two_nodes(cluster: Cluster, tmp_path: Path) -> None:
     # as after `python -m venv .venv` in the folder, and with no environment active
     activate = tmp_path / ".venv" / "bin" / "activate"
     activate.parent.mkdir(parents=True)
-    activate.write_text(f"PATH={sys.prefix}/bin:$PATH\necho activated\n")
+    activate.write_text(f'PATH="{sys.prefix}/bin:$PATH"\necho activated\n')
     plain = Cluster(cluster.environment["SLURM_CONF"])
     plain.environment["PATH"] = os.environ["PATH"].replace(f"{sys.prefix}/bin:", "")
     del plain.environment["VIRTUAL_ENV"]

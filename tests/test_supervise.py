@@ -371,11 +371,11 @@ def test_a_killed_rank_costs_no_bits(tmp_path: Path, deaths: int) -> None:
     """The launcher is the real one, but a rank of the first attempts kills itself in the middle of an epoch."""
     whole, run = tmp_path / "whole", tmp_path / "run"
     assert mpirun(3, "-m", "workers.run", *SMALL, "--output", str(whole)).code == 0
-    launcher, faulty = tmp_path / "mpirun", PROGRAMS / "faulty.py"
+    launcher, real, faulty = tmp_path / "mpirun", shlex.quote(MPIRUN), shlex.quote(str(PROGRAMS / "faulty.py"))
     launcher.write_text(
         "#!/bin/bash\necho >> attempts\n"  # arguments: -np 3 python -m workers.run ...
-        f'[ "$(wc -l < attempts)" -gt {deaths} ] && exec {MPIRUN} "$@"\n'
-        f'exec {MPIRUN} "${{@:1:3}}" {faulty} kill 1 3 20 "${{@:6}}"\n'
+        f'[ "$(wc -l < attempts)" -gt {deaths} ] && exec {real} "$@"\n'
+        f'exec {real} "${{@:1:3}}" {faulty} kill 1 3 20 "${{@:6}}"\n'
     )
     launcher.chmod(0o755)
     command = [*SUPERVISE, "-np", "3", *QUICK, "--mpirun", str(launcher), "--", *SMALL, "--output", str(run)]
