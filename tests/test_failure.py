@@ -125,7 +125,7 @@ def _refused(folder: Path) -> dict[str, tuple[int, list[str]]]:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("rank", [0, 2])
 def test_an_exception_ends_the_job_with_one_message(faulty: Job, tmp_path: Path, rank: int, mode: str) -> None:
-    result = faulty(4, "raise", rank, 2, 7, "--mode", mode)
+    result = faulty(3, "raise", rank, 2, 7, "--mode", mode)
     assert result.code != 0
     message = f"rankwise: rank {rank} on {os.uname().nodename}, epoch 2, step 7: ValueError: this is the cause"
     assert result.err.count("rankwise: rank") == 1

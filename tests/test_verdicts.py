@@ -707,13 +707,12 @@ def test_a_rank_three_times_as_slow_reads_about_three(job: Job, tmp_path: Path) 
     raise AssertionError(f"times as slow: {read}")
 
 
-def test_the_reference_experiment_pulls_four_ways(job: Job, tmp_path: Path) -> None:
-    assert job(4, "--config", str(ROOT / "docs" / "examples" / "reference.toml")).code == 0
-    found = {r["code"]: r for r in records(tmp_path / "run") if r["kind"] == "verdict"}
+def test_the_reference_experiment_pulls_four_ways(reference_run: Path) -> None:
+    found = {r["code"]: r for r in records(reference_run) if r["kind"] == "verdict"}
     assert {"replicas-differ", "targets-differ", "local-loss-misleads", "pulls-against"} <= found.keys()
     assert found["pulls-against"]["ranks"] == [0]
     assert not found.keys() & {"skewed-targets", "noise-scale-exceeded", "communication-bound", "straggler"}
-    first = epochs(tmp_path / "run")[0]
+    first = epochs(reference_run)[0]
     assert f"{100 * first['norm_ratio']['W'][2]:.2f} %" == "110.98 %"
     assert first["share_all"][0] == pytest.approx(-0.193, abs=6e-4)
 
