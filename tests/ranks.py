@@ -79,7 +79,7 @@ def mpirun(n: int, *arguments: str, timeout: float = WAIT_S, **options: Any) -> 
     return finish(popen([MPIRUN, "-np", str(n), sys.executable, *arguments], **options), timeout)
 
 
-def program(n: int, name: str, *arguments: str, timeout: float = WAIT_S) -> Result:
+def program(n: int, name: str, *arguments: str, timeout: float = 4 * WAIT_S) -> Result:
     """Run one of tests/programs on n ranks, with a BLAS thread each as in a job; it must succeed."""
     env = environment(OMP_NUM_THREADS="1")
     result = mpirun(n, str(PROGRAMS / name), *arguments, timeout=timeout, env=env)
