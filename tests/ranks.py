@@ -88,12 +88,20 @@ def program(n: int, name: str, *arguments: str, timeout: float = 4 * WAIT_S) -> 
 
 
 def wait_until(done: Callable[[], object], what: str = "it has not happened", process: Any = None) -> None:
-    """Wait until a condition holds, and fail after ``WAIT_S``, or as soon as a process that it needs has ended."""
+    """Wait until a condition holds, and fail after ``WAIT_S``, or as soon as a process that it needs has ended.
+
+    In a failure the process is killed with its group, lest it disturb the tests behind.
+    """
     deadline = time.monotonic() + WAIT_S
-    while not done():
-        assert process is None or process.poll() is None, f"{what}: the process has ended with {process.poll()}"
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
+    try:
+        while not done():
+            assert process is None or process.poll() is None, f"{what}: {finish(process)}"
+            assert time.monotonic() < deadline, what
+            time.sleep(0.02)
+    except BaseException:
+        if process is not None and process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        raise
 
 
 def wait_for_epochs(process: "subprocess.Popen[Any]", run: Path, n: int) -> None:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.run_files import LOG_NAME
 from ps.sync.slices import cut
 from tests.ranks import MPIRUN, Result, finish, popen, records, wait_until
 
@@ -96,7 +97,8 @@ def test_a_killed_rank_leaves_no_window(tmp_path: Path) -> None:
     before, run = left_over(), tmp_path / "run"
     options = ["--mode", "shared", "--hidden", "2000", "2000", "--epochs", "1000", "--output", str(run)]
     process = popen([MPIRUN, "-np", "2", sys.executable, "-m", "workers.run", *options], cwd=tmp_path)
-    wait_until(lambda: [r for r in records(run) if r["kind"] != "header"], "no step", process)
+    log = run / LOG_NAME
+    wait_until(lambda: log.exists() and any(r["kind"] == "balance" for r in records(run)), "no step", process)
     os.kill(records(run)[0]["pid"], signal.SIGKILL)
     assert finish(process).code != 0
     wait_until(lambda: not large(left_over() - before), "windows are left")

@@ -412,7 +412,12 @@ def test_none_outlives_a_supervisor_that_is_killed(tmp_path: Path) -> None:
     run = tmp_path / "run"
     command = [*SUPERVISE, "-np", "2", "--", "--epochs", "100000", "--hidden", "8", "--output", str(run)]
     process = subprocess.Popen(
-        command, cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command,
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     wait_for_epochs(process, run, 1)
     assert len(ranks_of(str(run))) >= 2
