@@ -1,6 +1,7 @@
 """An earlier run: the one to resume or to start from, which that is, and what its log says of it."""
 
 import contextlib
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,16 +72,14 @@ def find_run(resume: str, output: str) -> Path | None:
 
 
 def _newest_unfinished(folder: Path) -> Path | None:
-    try:
-        runs = [
-            run
-            for run in folder.iterdir()
-            if not run.is_symlink() and (run / LOG_NAME).is_file() and checkpoints_in(run)
-        ]
-        runs.sort(key=lambda run: (run / LOG_NAME).stat().st_mtime, reverse=True)
-    except OSError:
-        return None
-    for run in runs:
+    found = []
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            run = folder / entry.name
+            with contextlib.suppress(OSError):  # it is no run, or one of somebody else
+                if entry.is_dir(follow_symlinks=False) and (run / LOG_NAME).is_file() and checkpoints_in(run):
+                    found.append(((run / LOG_NAME).stat().st_mtime, run))
+    for _, run in sorted(found, reverse=True):
         with contextlib.suppress(RankwiseError):  # its log cannot be read
             if not read_run(run / LOG_NAME).done:
                 return run

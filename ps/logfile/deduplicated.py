@@ -8,6 +8,7 @@ from operator import itemgetter
 from pathlib import Path
 
 from common.errors import LogError
+from common.files import open_regular
 from ps.logfile.reader import READ_BYTES, Fault, LogReader
 from ps.logfile.records import CONTINUATIONS, Record
 
@@ -41,7 +42,7 @@ def find_rewinds(path: Path) -> list[tuple[int, int]]:
 def _mentions_one(path: Path) -> bool:
     """Say whether the bytes of a log may hold such an event. Raises OSError."""
     rest = b""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while more := file.read(READ_BYTES):
             if CONTINUES.search(more) or CONTINUES.search(rest + more[:LONGEST_MATCH]):
                 return True

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from common import limits
 from common.host import boot_id, has_ended, host, process_start
-from common.run_files import FAILURE_NAME
+from common.run_files import FAILURE_NAME, read_failure
 from common.wording import count
 from ps.logfile.deduplicated import DeduplicatedReader
 from ps.logfile.records import CONTINUATIONS, Record
@@ -68,9 +68,11 @@ class RunView:
     def failure(self) -> str:
         """What the failing rank left in the run folder; empty if none did."""
         try:
-            return (self.folder / FAILURE_NAME).read_text(encoding="utf-8", errors="replace").strip()
-        except OSError:
+            return read_failure(self.folder)
+        except (FileNotFoundError, NotADirectoryError):
             return ""
+        except OSError as error:
+            return f"{FAILURE_NAME} cannot be read ({error.strerror})"
 
     @property
     def metric(self) -> str:
