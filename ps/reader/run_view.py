@@ -17,6 +17,9 @@ from ps.logfile.records import CONTINUATIONS, Record
 from ps.logfile.schema import PROCESSES, Check
 from ps.text.formatting import verdict_line
 
+UNREAD = f"{FAILURE_NAME} cannot be read"
+"""In place of the message of a job that left one: that it did says enough."""
+
 
 @dataclass(slots=True)
 class TrainingSession:
@@ -72,7 +75,7 @@ class RunView:
         except (FileNotFoundError, NotADirectoryError):
             return ""
         except OSError as error:
-            return f"{FAILURE_NAME} cannot be read ({error.strerror})"
+            return f"{UNREAD} ({error.strerror})"
 
     @property
     def metric(self) -> str:
