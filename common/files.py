@@ -144,6 +144,19 @@ class SyncedFile:
         return n
 
 
+def require_replaceable(path: Path) -> None:
+    """Raise OSError if a file may not be written in place of what is there: a folder, a pipe, a device.
+
+    A link is replaced, not followed.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        facts = os.lstat(path)
+        if not stat.S_ISLNK(facts.st_mode):
+            _require_regular(facts, path)
+    if os.path.realpath(path.parent) == DEVICES:
+        raise OSError(errno.EINVAL, f"files are not replaced in {DEVICES}", str(path))
+
+
 def write_atomic(
     path: Path,
     write: Callable[[Any], object],
@@ -156,13 +169,9 @@ def write_atomic(
 
     ``pulse``: see SyncedFile. ``check`` may read the temporary file. With ``sync`` the content is on the disk before
     the renaming, and the new name after it. Raises OSError, and what ``check`` raises; the temporary file is then gone,
-    and an older ``path`` untouched. A link to a regular file is replaced, not followed; anything else that is no
-    regular file stays.
+    and an older ``path`` untouched. See ``require_replaceable``.
     """
-    with contextlib.suppress(FileNotFoundError):
-        require_regular(path)
-    if os.path.realpath(path.parent) == DEVICES:
-        raise OSError(errno.EINVAL, f"files are not replaced in {DEVICES}", str(path))
+    require_replaceable(path)
     temporary = path.with_name(_temporary_name(path.name))
     try:
         with create_new(temporary) as file:

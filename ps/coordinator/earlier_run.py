@@ -8,6 +8,7 @@ from typing import Any
 
 from common.config import OPTIONS, RunConfig
 from common.errors import RankwiseError
+from common.files import require_regular
 from common.option import from_dict
 from common.run_files import LOG_NAME, MODEL_NAME, RUNS, checkpoints_in, log_path
 from ps.logfile.reader import LogReader
@@ -140,6 +141,8 @@ def start_file(source: str) -> Path:
         path = RUNS / path
     folder = path.parent if path.is_file() else path
     if not folder.is_dir():
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            _refuse_other(path)
         raise RankwiseError(
             f"from: no run and no file {source}; give a run folder (they are under runs/), a checkpoint-*.npz or a "
             f"{MODEL_NAME}"
@@ -153,6 +156,16 @@ def start_file(source: str) -> Path:
     if has_model and (not has_checkpoints or _is_done(folder)):
         return folder / MODEL_NAME
     return folder
+
+
+def _refuse_other(path: Path) -> None:
+    """Raise RankwiseError for what is neither a folder nor a regular file; FileNotFoundError if there is nothing."""
+    try:
+        require_regular(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except OSError as error:
+        raise RankwiseError(f"from: {path} cannot be read ({error.strerror})") from error
 
 
 def _is_done(folder: Path) -> bool:

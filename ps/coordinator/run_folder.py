@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from common.errors import RankwiseError
+from common.files import require_replaceable
 from common.run_files import CONFIG_NAME, FAILURE_NAME, LOG_NAME, OUTPUT_NAMES, RUNS, UNFINISHED, WATCHED, new_run
 from ps.logfile.writer import RunLog
 from ps.text.terminal import warn
@@ -106,6 +107,17 @@ def put_failure_aside(folder: Path) -> None:
     numbers = itertools.count(max(taken, default=0) + 1)
     free = next(path for n in numbers if not os.path.lexists(path := folder / f"failure-{n}.txt"))
     (folder / FAILURE_NAME).rename(free)
+
+
+def require_writable(folder: Path) -> None:
+    """Raise RankwiseError if a run that continues could not write its files in the end: something else has the name."""
+    for name in (CONFIG_NAME, *OUTPUT_NAMES):
+        try:
+            require_replaceable(folder / name)
+        except OSError as error:
+            raise RankwiseError(
+                f"resume: {folder / name} cannot be written ({error.strerror}); rename it, and resume again"
+            ) from error
 
 
 def tidy(folder: Path) -> None:

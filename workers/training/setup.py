@@ -16,7 +16,7 @@ from ps.comm.topology import Topology
 from ps.coordinator import display, earlier_run
 from ps.coordinator.coordinator import Coordinator, CoordinatorSeat
 from ps.coordinator.metric import Metric
-from ps.coordinator.run_folder import make_folder, remove_unfinished, tidy
+from ps.coordinator.run_folder import make_folder, remove_unfinished, require_writable, tidy
 from ps.findings import row_balance
 from ps.findings.detectors import before_training
 from ps.findings.verdict import TrainingStart
@@ -193,6 +193,7 @@ def _begin_log(job: Job, origin: Origin, facts: dict[str, Any], of_sync: dict[st
     """Make the run folder and the coordinator, and write the first record of this job; return the folder."""
     config, continues = job.config, bool(origin.folder)
     folder = Path(origin.folder) if continues else make_folder(config.output, f"{config.mode}-{job.comm.size}")
+    require_writable(folder)
     try:
         coordinator = appoint(job, folder, facts, resumed=continues)
     except BlockingIOError:
