@@ -8,6 +8,7 @@ import numpy as np
 
 from common.data.dataset import Raw
 from common.errors import DataError
+from common.files import open_regular
 
 BROKEN = (
     OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, RuntimeError, MemoryError,
@@ -20,7 +21,7 @@ def read_npz(path: Path) -> Raw:
     """Read arrays ``X``, ``y`` and, if there, ``X_test``, ``y_test``."""
     try:
         # opened here: np.load leaves the file open when it is broken
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with open_regular(path) as file, np.load(file, allow_pickle=False) as arrays:
             have = set(arrays.files)
             if not {"X", "y"} <= have or ("X_test" in have) != ("y_test" in have):
                 raise DataError(

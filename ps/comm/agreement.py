@@ -66,7 +66,8 @@ def _attempt(act: Callable[[], T], where: str = "") -> tuple[list[T], tuple[str,
     except RankwiseError as error:
         return [], (str(error), error.exit_code)
     except OSError as error:
-        return [], (f"{where}{error}", EXIT_ERROR)
+        what = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+        return [], (f"{where}{what}", EXIT_ERROR)
     except MemoryError as error:
         return [], (f"{where}out of memory: {error}", EXIT_ERROR)
 

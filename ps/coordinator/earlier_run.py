@@ -1,12 +1,14 @@
 """An earlier run: the one to resume or to start from, which that is, and what its log says of it."""
 
 import contextlib
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from common.config import OPTIONS, RunConfig
 from common.errors import RankwiseError
+from common.files import require_regular
 from common.option import from_dict
 from common.run_files import LOG_NAME, MODEL_NAME, RUNS, checkpoints_in, log_path
 from ps.logfile.reader import LogReader
@@ -71,16 +73,14 @@ def find_run(resume: str, output: str) -> Path | None:
 
 
 def _newest_unfinished(folder: Path) -> Path | None:
-    try:
-        runs = [
-            run
-            for run in folder.iterdir()
-            if not run.is_symlink() and (run / LOG_NAME).is_file() and checkpoints_in(run)
-        ]
-        runs.sort(key=lambda run: (run / LOG_NAME).stat().st_mtime, reverse=True)
-    except OSError:
-        return None
-    for run in runs:
+    found = []
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            run = folder / entry.name
+            with contextlib.suppress(OSError):  # it is no run, or one of somebody else
+                if entry.is_dir(follow_symlinks=False) and (run / LOG_NAME).is_file() and checkpoints_in(run):
+                    found.append(((run / LOG_NAME).stat().st_mtime, run))
+    for _, run in sorted(found, reverse=True):
         with contextlib.suppress(RankwiseError):  # its log cannot be read
             if not read_run(run / LOG_NAME).done:
                 return run
@@ -141,6 +141,8 @@ def start_file(source: str) -> Path:
         path = RUNS / path
     folder = path.parent if path.is_file() else path
     if not folder.is_dir():
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            _refuse_other(path)
         raise RankwiseError(
             f"from: no run and no file {source}; give a run folder (they are under runs/), a checkpoint-*.npz or a "
             f"{MODEL_NAME}"
@@ -154,6 +156,16 @@ def start_file(source: str) -> Path:
     if has_model and (not has_checkpoints or _is_done(folder)):
         return folder / MODEL_NAME
     return folder
+
+
+def _refuse_other(path: Path) -> None:
+    """Raise RankwiseError for what is neither a folder nor a regular file; FileNotFoundError if there is nothing."""
+    try:
+        require_regular(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except OSError as error:
+        raise RankwiseError(f"from: {path} cannot be read ({error.strerror})") from error
 
 
 def _is_done(folder: Path) -> bool:

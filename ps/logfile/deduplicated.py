@@ -8,8 +8,9 @@ from operator import itemgetter
 from pathlib import Path
 
 from common.errors import LogError
+from common.files import open_regular
 from ps.logfile.reader import READ_BYTES, Fault, LogReader
-from ps.logfile.records import CONTINUATIONS, Record
+from ps.logfile.records import CONTINUATIONS, Record, could_be_log
 
 OF_EPOCHS = ("epoch", "steps")
 """Kinds of records that are superseded."""
@@ -39,10 +40,13 @@ def find_rewinds(path: Path) -> list[tuple[int, int]]:
 
 
 def _mentions_one(path: Path) -> bool:
-    """Say whether the bytes of a log may hold such an event. Raises OSError."""
+    """Say whether the bytes of a log may hold such an event. Raises OSError.
+
+    The search ends where no log goes on: a giant of nothing but zeros takes no time.
+    """
     rest = b""
-    with path.open("rb") as file:
-        while more := file.read(READ_BYTES):
+    with open_regular(path) as file:
+        while (more := file.read(READ_BYTES)) and any(more) and (rest or could_be_log(more)):
             if CONTINUES.search(more) or CONTINUES.search(rest + more[:LONGEST_MATCH]):
                 return True
             rest = more[-LONGEST_MATCH:]

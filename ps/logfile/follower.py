@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from common.errors import LogError
+from common.files import open_regular
 from ps.logfile.reader import LogReader
 from ps.logfile.records import Record
 from ps.logfile.schema import Check
@@ -54,7 +55,7 @@ class Follower:
 
     def _records(self) -> Iterator[Record]:
         try:
-            with self.path.open("rb") as file:
+            with open_regular(self.path) as file:
                 first, size = file.read(FIRST_BYTES), file.seek(0, 2)
         except OSError as error:
             raise LogError(self.path, self._reader.offset, f"cannot be read ({error.strerror})") from error

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from common.errors import LogError, RankwiseError
+from common.files import open_own
 from common.host import boot_id, has_ended, host, is_suspended, process_start
 from ps.logfile.reader import LogReader
 from ps.logfile.records import CONTINUATIONS, Record
@@ -35,21 +36,25 @@ def lock_file(handle: int) -> None:
 
 
 def refuse_locked(log: Path) -> None:
-    """Raise LogInUseError if another job writes to a log, also a moment later; OSError if it cannot be written."""
+    """Raise LogInUseError if another job writes to a log, also a moment later; RankwiseError if this one cannot."""
     until = time.monotonic() + GRACE_S
-    handle = os.open(log, os.O_RDWR)
     try:
+        file = open_own(log)
+    except OSError as error:
+        raise RankwiseError(
+            f"resume: {log} cannot be written ({error.strerror}); to continue from its checkpoints, copy the folder "
+            f"and resume the copy: cp -r {log.parent} COPY"
+        ) from error
+    with file:
         while True:
             try:
-                lock_file(handle)  # until the file is closed
+                lock_file(file.fileno())  # until the file is closed
             except BlockingIOError:
                 if time.monotonic() > until:
                     raise in_use(log) from None
                 time.sleep(LOOK_S)
             else:
                 return
-    finally:
-        os.close(handle)
 
 
 def in_use(log: Path) -> LogInUseError:

@@ -7,6 +7,7 @@ from typing import BinaryIO
 import msgpack
 
 from common.errors import LogError
+from common.files import open_regular
 from common.limits import RECORD_BYTES
 from ps.logfile.records import Record, could_be_log, damage, misfit, tail_damage, unpacker
 
@@ -35,7 +36,7 @@ class LogReader:
         Memory is bounded by the largest record. Raises LogError.
         """
         try:
-            with self.path.open("rb") as file:
+            with open_regular(self.path) as file:
                 yield from self._read(file)
         except OSError as error:
             raise LogError(self.path, self.offset, f"cannot be read ({error.strerror})") from error

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from common import limits
+from common.files import open_own
 from common.wording import count
 from ps.logfile.lock import lock_file
 from ps.logfile.reader import LogReader
@@ -17,6 +18,8 @@ from ps.logfile.records import encode
 
 COPY_BYTES = 1 << 20
 SYNC_EVERY_S = 5.0
+NEW_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+"""Of a log that must not be there, not even as a link."""
 
 
 class RunLog:
@@ -31,7 +34,11 @@ class RunLog:
         self.path = path
         self.seq = self.size = 0
         self._synced = time.monotonic()
-        self._fd = os.open(path, os.O_RDWR | os.O_APPEND | (os.O_CREAT | os.O_EXCL if new else 0), 0o644)
+        if new:
+            self._fd = os.open(path, NEW_FLAGS, 0o644)
+        else:
+            with open_own(path, append=True) as file:
+                self._fd = os.dup(file.fileno())
         if lock:
             lock_file(self._fd)
         if not new:
@@ -80,7 +87,7 @@ class RunLog:
     def _restore_file(self) -> None:
         """Write the file again, from the one that is still open though it was removed. Raises OSError."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        new = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
+        new = os.open(self.path, NEW_FLAGS, 0o644)
         try:
             lock_file(new)
             for at in range(0, self.size, COPY_BYTES):

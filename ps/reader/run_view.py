@@ -10,12 +10,15 @@ from pathlib import Path
 
 from common import limits
 from common.host import boot_id, has_ended, host, process_start
-from common.run_files import FAILURE_NAME
+from common.run_files import FAILURE_NAME, read_failure
 from common.wording import count
 from ps.logfile.deduplicated import DeduplicatedReader
 from ps.logfile.records import CONTINUATIONS, Record
 from ps.logfile.schema import PROCESSES, Check
 from ps.text.formatting import verdict_line
+
+UNREAD = f"{FAILURE_NAME} cannot be read"
+"""In place of the message of a job that left one: that it did says enough."""
 
 
 @dataclass(slots=True)
@@ -68,9 +71,11 @@ class RunView:
     def failure(self) -> str:
         """What the failing rank left in the run folder; empty if none did."""
         try:
-            return (self.folder / FAILURE_NAME).read_text(encoding="utf-8", errors="replace").strip()
-        except OSError:
+            return read_failure(self.folder)
+        except (FileNotFoundError, NotADirectoryError):
             return ""
+        except OSError as error:
+            return f"{UNREAD} ({error.strerror})"
 
     @property
     def metric(self) -> str:

@@ -85,7 +85,7 @@ class Judge:
         """Check that training came to its end, with the bits of the undisturbed run."""
         epochs = [record["epoch"] for record in records if record["kind"] == "epoch"]
         self.keep(_follow(epochs) and set(epochs) == set(range(1, EPOCHS + 1)), f"log at the end: epochs {epochs}")
-        torn = [path.name for path in self.run.glob("*") if run_files.UNFINISHED_CHECKPOINT.fullmatch(path.name)]
+        torn = [path.name for path in self.run.glob("*") if run_files.UNFINISHED.fullmatch(path.name)]
         self.need(not torn, f"left behind: {torn}")
         ends = [record["status"] for record in records if record["kind"] == "end"]
         self.keep(ends and ends[-1] == "ok", f"log at the end: {ends}")

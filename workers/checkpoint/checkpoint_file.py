@@ -6,6 +6,7 @@ msgpack map with all plain values. The CRC-32 that a zip file keeps of each memb
 
 import contextlib
 import math
+import os
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,9 +17,9 @@ import msgpack
 import numpy as np
 
 from common.errors import CheckpointError
-from common.files import Pulse, do_nothing, write_atomic
+from common.files import Pulse, do_nothing, open_regular, write_atomic
 from common.flat import Array, blocks
-from common.run_files import UNFINISHED_CHECKPOINT, checkpoints_in
+from common.run_files import checkpoints_in
 
 FORMAT = "rankwise-checkpoint"
 VERSION = 1
@@ -55,7 +56,8 @@ def save(folder: Path, snapshot: Snapshot, keep: int, pulse: Pulse = do_nothing)
     others = checkpoints_in(folder)
     at = others.index(path)
     for old in (*others[:at], *others[at + keep :]):
-        old.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError, PermissionError):  # no fault of the new one
+            old.unlink()
     return path
 
 
@@ -73,14 +75,6 @@ def write(file: Any, snapshot: Snapshot) -> None:
                 np.lib.format.write_array_header_1_0(member, np.lib.format.header_data_from_array_1_0(whole))
                 for block in blocks(whole.reshape(-1).view(np.uint8), BLOCK_BYTES):
                     member.write(block.data)
-
-
-def remove_unfinished(folder: Path) -> None:
-    """Remove the unfinished checkpoints of killed jobs; only for the one job that writes to the folder."""
-    with contextlib.suppress(OSError):
-        for path in folder.iterdir():
-            if UNFINISHED_CHECKPOINT.fullmatch(path.name):
-                path.unlink(missing_ok=True)
 
 
 def newest(folder: Path) -> tuple[Snapshot | None, list[str]]:
@@ -139,8 +133,8 @@ def load_plain(path: Path) -> tuple[bool, dict[str, Array]]:
 def _opened(path: Path, what: str = "checkpoint") -> Iterator[zipfile.ZipFile]:
     """Open a checkpoint, and turn whatever is wrong with it into a CheckpointError."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
+            if sum(member.file_size for member in archive.infolist()) > os.fstat(file.fileno()).st_size:
                 raise CheckpointError(path, "claims to hold more than it does")
             if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
                 raise CheckpointError(path, f"is compressed, and a {what} must not be; write it with numpy.savez")
@@ -149,6 +143,8 @@ def _opened(path: Path, what: str = "checkpoint") -> Iterator[zipfile.ZipFile]:
         raise
     except MemoryError as error:
         raise CheckpointError(path, "does not fit into memory") from error
+    except OSError as error:
+        raise CheckpointError(path, f"cannot be read ({error.strerror or error})") from error
     except Exception as error:  # of a dozen kinds, from NumPy, zipfile and msgpack, depending on what is broken
         reason = str(error).split("\n")[0][:200] or type(error).__name__
         raise CheckpointError(path, f"not a whole {what} ({reason})") from error

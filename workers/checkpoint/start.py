@@ -11,6 +11,7 @@ import numpy as np
 
 from common.config import RunConfig
 from common.errors import CheckpointError, RankwiseError
+from common.files import open_regular
 from common.flat import Array, Flat
 from common.run_files import LOG_NAME, MODEL_NAME, checkpoints_in
 from ps.coordinator import earlier_run
@@ -136,11 +137,12 @@ def read_start(source: str) -> Start:
 
 def _read_file(path: Path) -> Start:
     try:
-        if not zipfile.is_zipfile(path):
-            raise RankwiseError(f"from: {path} is no whole .npz file; give a checkpoint-*.npz or a {MODEL_NAME}")
-        with path.open("rb") as file:
+        with open_regular(path) as file:
+            if not zipfile.is_zipfile(file):
+                raise RankwiseError(f"from: {path} is no whole .npz file; give a checkpoint-*.npz or a {MODEL_NAME}")
+            is_checkpoint, arrays = checkpoint_file.load_plain(path)
+            file.seek(0)
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        is_checkpoint, arrays = checkpoint_file.load_plain(path)
     except OSError as error:
         raise RankwiseError(f"from: {path} cannot be read ({error.strerror})") from error
     except CheckpointError as error:

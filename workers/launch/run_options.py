@@ -9,6 +9,7 @@ from common import synonyms
 from common.config import OPTIONS, RunConfig
 from common.data import sources
 from common.errors import ConfigError
+from common.files import read_small
 from common.option import OUTPUT, option, unknown_value
 from common.run_files import RUNS
 from ps.coordinator import earlier_run
@@ -98,11 +99,13 @@ def read_file(path: Path) -> dict[str, Any]:
     """Return the options of a TOML file, checked as they stand there. Raises ConfigError."""
     import tomllib
 
-    if not path.is_file():
-        raise ConfigError(f"config: no file {path}")
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:  # ValueError also for numbers of thousands of digits
+        values = tomllib.loads(read_small(path).decode())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ConfigError(f"config: no file {path}") from error
+    except OSError as error:
+        raise ConfigError(f"config: {path} cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:  # ValueError also for numbers of thousands of digits
         raise ConfigError(f"config: {path} is no TOML file ({error})") from error
     read: dict[str, Any] = {}
     for given, value in values.items():

@@ -16,7 +16,7 @@ from ps.comm.topology import Topology
 from ps.coordinator import display, earlier_run
 from ps.coordinator.coordinator import Coordinator, CoordinatorSeat
 from ps.coordinator.metric import Metric
-from ps.coordinator.run_folder import make_folder, tidy
+from ps.coordinator.run_folder import make_folder, remove_unfinished, require_writable, tidy
 from ps.findings import row_balance
 from ps.findings.detectors import before_training
 from ps.findings.verdict import TrainingStart
@@ -193,11 +193,12 @@ def _begin_log(job: Job, origin: Origin, facts: dict[str, Any], of_sync: dict[st
     """Make the run folder and the coordinator, and write the first record of this job; return the folder."""
     config, continues = job.config, bool(origin.folder)
     folder = Path(origin.folder) if continues else make_folder(config.output, f"{config.mode}-{job.comm.size}")
+    require_writable(folder)
     try:
         coordinator = appoint(job, folder, facts, resumed=continues)
     except BlockingIOError:
         raise in_use(folder / LOG_NAME) from None
-    tidy(folder)  # once the log is locked: no other job writes here
+    tidy(folder)
     job.rank_status.set_folder(folder)
     of_steps = {"steps_per_epoch": job.trainer.loader.steps, "sync": of_sync}
     for line in (*job_lines({**facts, **of_steps, "config": config.as_dict()}), *job.data.notes):
@@ -254,5 +255,6 @@ def appoint(job: Job, folder: Path, facts: dict[str, Any], *, resumed: bool, loc
     shown = display.make(config.epochs, config.verbose, place, steps)
     coordinator = Coordinator(folder, config, facts, metric, resumed=resumed, lock=lock, display=shown)
     job.seat.appoint(coordinator)
+    remove_unfinished(folder)  # once the log is locked: no other job writes here
     job.checkpointing.open(folder)
     return coordinator

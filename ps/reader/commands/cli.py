@@ -5,9 +5,11 @@ its options and their help.
 """
 
 import io
+import os
+import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
 
@@ -19,7 +21,7 @@ from common.version import version_line
 LATEST = Path("runs/latest")
 Run = Annotated[Path, Parameter(help="a run folder, its name under runs/, or its coordinator.msgpack")]
 OtherRun = Annotated[Path, Parameter(help="another run, beside the first")]
-Output = Annotated[Path, Parameter(alias="-o", help="the file to write")]
+Output = Annotated[Path, Parameter(alias="-o", help="the file to write; - for standard output")]
 
 COMMANDS = {
     "show": "Print header, epochs, what every rank did, and the end.",
@@ -34,6 +36,8 @@ COMMANDS = {
     "compare": "Put runs side by side: loss, time to the same loss, sync, parameters.",
 }
 NAME = "python -m ps.log"
+ENDING = (signal.SIGTERM, signal.SIGHUP)
+"""Signals that end a command as Ctrl-C does: without a word, and without the file that it has not finished."""
 
 
 def make(name: str = NAME) -> App:
@@ -64,9 +68,31 @@ def main(arguments: list[str] | None = None, name: str = NAME) -> None:
     open_closed()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # the terminal may lack characters of a folder's name
-    code = _run(make(name), sys.argv[1:] if arguments is None else arguments)
+    for number in ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, _interrupt)
+    try:
+        code = _run(make(name), sys.argv[1:] if arguments is None else arguments)
+    except (KeyboardInterrupt, Interrupted) as error:
+        flush()
+        by = error.number if isinstance(error, Interrupted) else int(signal.SIGINT)
+        signal.signal(by, signal.SIG_DFL)
+        os.kill(os.getpid(), by)  # a shell then sees what has ended it
+        code = 128 + by
     flush()
     sys.exit(code)
+
+
+class Interrupted(BaseException):
+    """A signal has come that ends this process, once it has tidied up what it was writing."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+def _interrupt(number: int, _: Any) -> NoReturn:
+    signal.signal(number, signal.SIG_IGN)  # or a second one would end the tidying up
+    raise Interrupted(number)
 
 
 def _run(app: App, arguments: list[str]) -> int:

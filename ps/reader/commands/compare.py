@@ -1,5 +1,6 @@
 """``python -m ps.log compare``: several runs side by side."""
 
+import os
 import statistics
 import zipfile
 from typing import Annotated
@@ -7,8 +8,9 @@ from typing import Annotated
 import numpy as np
 from cyclopts import Parameter
 
+from common.files import open_regular
 from common.flat import Array
-from common.run_files import log_path
+from common.run_files import MODEL_NAME, log_path
 from ps.logfile.reader import reason
 from ps.reader.commands.cli import OtherRun, Run
 from ps.reader.console import WIDE, Paper
@@ -79,14 +81,21 @@ def _communication(summary: Summary) -> str:
 
 def _parameters(view: RunView) -> dict[str, Array]:
     """Return the saved parameters; none, and a warning if there is a file, where they cannot be read."""
-    path = view.folder / "model.npz"
-    if not view.header or not path.exists():
+    path = view.folder / MODEL_NAME
+    if not view.header or not os.path.lexists(path):
         return {}
     try:
-        if not zipfile.is_zipfile(path):
-            raise ValueError("not an npz file")
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name].astype(float) for name in view.header["model"]["parameters"]}
+        with open_regular(path) as file:
+            if not zipfile.is_zipfile(file):
+                raise ValueError("not an npz file")
+            with zipfile.ZipFile(file) as archive:
+                if sum(member.file_size for member in archive.infolist()) > os.fstat(file.fileno()).st_size:
+                    raise ValueError("claims to hold more than it does")
+            with np.load(file, allow_pickle=False) as arrays:
+                return {name: arrays[name].astype(float) for name in view.header["model"]["parameters"]}
+    except OSError as error:
+        warn(f"{path} cannot be read ({error.strerror or error})")
+        return {}
     except Exception as error:  # of a dozen kinds, from NumPy, zipfile and zlib, depending on what is broken
         warn(f"{path} cannot be read as a model ({reason(error)})")
         return {}

@@ -16,7 +16,7 @@ from ps.reader.commands.cli import LATEST, Run
 from ps.reader.export.csv_json import csv_lines, json_lines
 from ps.reader.export.markdown import markdown_lines
 from ps.reader.export.tensorboard import write_events
-from ps.reader.output import save, warn_of_torn
+from ps.reader.output import STANDARD_OUTPUT, check, save, warn_of_torn
 
 FORMATS: dict[str, Callable[[Any], Iterator[str]]] = {"csv": csv_lines, "jsonl": json_lines, "markdown": markdown_lines}
 OUTPUT = "the file to write; standard output if not given"
@@ -49,9 +49,10 @@ def export(
         write_events(reader, tensorboard)
     else:
         lines = FORMATS[formats[0]](reader)
-        if output is None:
+        if output is None or output in STANDARD_OUTPUT:
             sys.stdout.writelines(lines)  # line by line; a file appears once all are there
         else:
-            save(output, lambda file: file.writelines(line.encode() for line in lines), log=path)
+            check(output, path)
+            save(output, lambda file: file.writelines(line.encode() for line in lines))
     warn_of_torn(reader.torn)
     return 0

@@ -1,5 +1,6 @@
 """``python -m ps.log watch``: a running job as it goes, drawn in a terminal, else a line for each record."""
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -39,7 +40,7 @@ def _wait_for_log(run: Path) -> Path:
             return log_path(run)
         except RankwiseError:
             folder = run if run.is_dir() else RUNS / run
-            if not folder.is_dir():
+            if not folder.is_dir() or os.path.lexists(folder / LOG_NAME):
                 raise
         waited = time.monotonic() - began
         if waited > WAIT_S:
