@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from common.errors import BrokenFileError
 from common.files import Pulse, do_nothing, open_regular
 from common.flat import Array
 from common.memory import out_of_memory
-from common.zip_file import BrokenFileError, Member, MemberReader, ZipArchive
+from common.zip_file import Member, MemberReader, ZipArchive
 
 SUFFIX = ".npy"
 MAGIC = b"\x93NUMPY"

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
+from common.errors import BrokenFileError
+
 END, ENTRY, LOCAL = struct.Struct("<4s4H2LH"), struct.Struct("<4s6H3L5H2L"), struct.Struct("<4s5H3L2H")
 LOCATOR64, END64 = struct.Struct("<4sLQL"), struct.Struct("<4sQ2H2L4Q")
 STORED, DEFLATED = 0, 8
@@ -24,10 +26,6 @@ MOST_INFLATED = 1032
 """Bytes that deflate makes of one at most: 258 of two bits."""
 PIECE = 1 << 16
 """Packed bytes taken in at a time."""
-
-
-class BrokenFileError(Exception):
-    """What is wrong with a file, in words that follow its name."""
 
 
 @dataclass(frozen=True, slots=True)

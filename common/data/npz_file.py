@@ -6,8 +6,7 @@ from common import memory
 from common.arrays_file import ArraysFile, open_arrays
 from common.config import RunConfig
 from common.data.dataset import Raw, bytes_beside
-from common.errors import DataError
-from common.zip_file import BrokenFileError
+from common.errors import BrokenFileError, DataError
 
 LISTED = 20
 """Names of arrays that a message lists."""

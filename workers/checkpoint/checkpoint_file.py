@@ -16,11 +16,10 @@ import numpy as np
 
 from common import memory
 from common.arrays_file import ArraysFile, open_arrays
-from common.errors import CheckpointError
+from common.errors import BrokenFileError, CheckpointError
 from common.files import Pulse, do_nothing, write_atomic
 from common.flat import Array, blocks
 from common.run_files import UNFINISHED_CHECKPOINT, checkpoints_in
-from common.zip_file import BrokenFileError
 
 FORMAT = "rankwise-checkpoint"
 VERSION = 1
