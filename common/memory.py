@@ -39,27 +39,32 @@ def told(n_bytes: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """What one process may take, and ``why``. ``given``: if the user said so. ``ranks``: of the job on this node."""
+    """What one process may take: ``read`` for the arrays of a file, ``total`` for all together; ``why`` so much.
 
-    n_bytes: int
-    ranks: int
-    given: bool
+    ``ranks``: of the job on this node, among which it is divided.
+    """
+
+    read: int
+    total: int
     why: str
+    ranks: int = 1
 
-    def check(self, what: str, needed: int, beside: int = 0, remedy: str = "") -> None:
-        """Raise MemoryLimitError if something needs more.
+    def check(self, what: str, read: int, beside: int, remedy: str = "") -> None:
+        """Raise MemoryLimitError if something needs more. ``remedy``: what helps, besides a higher limit.
 
-        ``needed``: bytes of the arrays themselves. ``beside``: what else there is at the same time, such as copies
-        on the way; it counts where a limit was given, else the other half is left for it. ``remedy``: what helps.
+        ``read``: bytes of the arrays of a file. ``beside``: what else there is at the same time.
         """
-        total = needed + beside if self.given else needed
-        if total <= self.n_bytes:
+        total = read + beside
+        if read <= self.read and total <= self.total:
             return
-        of_node = f", {told(total * self.ranks)} for the {self.ranks} ranks of this node" if self.ranks > 1 else ""
+        needed, allowed, why = (total, self.total, self.why)
+        if total <= self.total:
+            needed, allowed, why = (read, self.read, f"half of {self.why}")
+        of_node = f", {told(needed * self.ranks)} for the {self.ranks} ranks of this node" if self.ranks > 1 else ""
         helps = [remedy, f"--max-memory {whole(total)} if the node has it", "fewer ranks per node" * (self.ranks > 1)]
         raise MemoryLimitError(
-            f"{what}: needs {told(total)} of memory in a process{of_node}; allowed are {told(self.n_bytes)}, "
-            f"{self.why}; give {', or '.join(filter(None, helps))}"
+            f"{what}: needs {told(needed)} of memory in a process{of_node}; allowed are {told(allowed)}, {why}; give "
+            f"{', or '.join(filter(None, helps))}"
         )
 
 
@@ -79,12 +84,12 @@ class ThisProcess:
         """Set the limit. ``given``: what ``--max-memory`` says, if anything; ``ranks``: processes of this node."""
         node, own = node_bytes(), _own_limit()
         if given:
-            self._limit = Limit(size(given), ranks, True, "as --max-memory says")
+            self._limit = Limit(size(given), size(given), "as --max-memory says", ranks)
         elif own < node // ranks:
-            self._limit = Limit(own // 2, ranks, False, "half of what ulimit -v leaves to it")
+            self._limit = Limit(own // 2, own, "what ulimit -v leaves to it", ranks)
         else:
             by = f" by {ranks} ranks" if ranks > 1 else ""
-            self._limit = Limit(node // ranks // 2, ranks, False, f"half of the {told(node)} of this node{by}")
+            self._limit = Limit(node // ranks // 2, node // ranks, f"the {told(node)} of this node{by}", ranks)
 
     @property
     def limit(self) -> Limit:
@@ -98,9 +103,9 @@ class ThisProcess:
 THIS_PROCESS = ThisProcess()
 
 
-def check(what: str, needed: int, beside: int = 0, remedy: str = "") -> None:
+def check(what: str, read: int, beside: int = 0, remedy: str = "") -> None:
     """Do what ``Limit.check`` does with the limit of this process."""
-    THIS_PROCESS.limit.check(what, needed, beside, remedy)
+    THIS_PROCESS.limit.check(what, read, beside, remedy)
 
 
 @contextlib.contextmanager

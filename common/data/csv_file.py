@@ -54,7 +54,7 @@ def read_csv(path: Path, config: RunConfig) -> Raw:
         raise DataError(
             f"{path}: one column; it takes two or more, the target and what to learn from, with commas between"
         )
-    table = read_table(path, head.skip, config)
+    table = read_table(path, head.skip, head.width, config)
     if table.shape[1] != len(names) or (head.row_names and not numbers_rows(table[:, 0])):
         given = f"{len(names) - head.row_names} column names, but rows of {table.shape[1]} numbers"
         raise DataError(f"{path}: {given}; give each column one name")

@@ -1,12 +1,11 @@
-"""Reads a text of numbers with commas between them, a piece of whole lines at a time, into one array made for it."""
+"""Reads a text of numbers with commas between them, after a look through all of it: how long are lines, how many."""
 
 import contextlib
 import csv
 import io
-import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO, cast
 
 import numpy as np
 
@@ -21,9 +20,13 @@ PIECE_CHARS = 4 << 20
 """Read at a time."""
 LONGEST_LINE, MOST_COLUMNS = 16 << 20, 10**6
 """Characters and cells: what one line may take of memory before it is known to be a row of numbers."""
+MOST_EMPTY = 10**5
+"""Lines without a cell, one after the other."""
+TOO_LONG = f"a line of more than {LONGEST_LINE:,} characters; a table has a line for each row"
+NUL = "it holds NUL, as no table in UTF-8 does"
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
-AT_ROW = re.compile(r"\brow (\d+)")
-"""How NumPy names a row of what it was given."""
+LONGEST_REASON = 300
+"""Characters of what NumPy says: it shows the whole cell that is no number."""
 
 
 class RowLines:
@@ -46,13 +49,16 @@ class RowLines:
     def rows(self) -> Iterator[tuple[list[str], int]]:
         """Yield the cells of each row, and how many lines have been read by then. Raises csv.Error."""
         reader = csv.reader(self)
+        empty = 0
         for cells in reader:
-            self._cells = 0
+            self._cells, empty = 0, 0 if cells else empty + 1
+            if empty > MOST_EMPTY:
+                raise BrokenFileError(f"more than {MOST_EMPTY:,} empty lines one after the other")
             yield cells, reader.line_num
 
 
 @contextlib.contextmanager
-def open_text(path: Path) -> Iterator[TextIO]:
+def open_text(path: Path) -> Iterator[io.TextIOWrapper]:
     """Open a text file. Raises DataError for what is none, also while it is read."""
     try:
         with open_regular(path) as file:
@@ -70,66 +76,53 @@ def pieces(text: TextIO) -> Iterator[str]:
     left = ""
     while piece := text.read(PIECE_CHARS):
         if "\0" in piece:
-            raise BrokenFileError("it holds NUL, as no table in UTF-8 does")
+            raise BrokenFileError(NUL)
         end = piece.rfind("\n") + 1
         if end:
             yield left + piece[:end]
-            left = piece[end:]
-        else:
-            left += piece
+            left = ""
+        left += piece[end:]
         if len(left) > LONGEST_LINE:
-            raise BrokenFileError(f"a line of more than {LONGEST_LINE:,} characters; a table has a line for each row")
+            raise BrokenFileError(TOO_LONG)
     if left:
         yield left
 
 
-def read_table(path: Path, skip: int, config: RunConfig) -> Array:
+def read_table(path: Path, skip: int, columns: int, config: RunConfig) -> Array:
     """Return the numbers of all lines but the first ``skip``: (rows, columns) float64.
 
     Raises DataError, also where rows are not equally long, and MemoryLimitError.
     """
-    with open_text(path) as text:
-        lines, chars = -skip, 0
-        for piece in pieces(text):
-            lines += piece.count("\n") + (not piece.endswith("\n"))
-            chars += len(piece)
-    table, n = np.empty((0, 0)), 0
-    with open_text(path) as text:
-        for piece in pieces(text):
-            begins = piece.count("\n") <= skip
-            rest = "" if begins else piece.split("\n", skip)[skip]
-            skip -= min(skip, piece.count("\n"))
-            if not rest.strip():
-                continue
-            rows = _numbers(path, rest, n, config)
-            if not n:
-                table = _room(path, min(lines, chars // (2 * rows.shape[1]) + 1), rows.shape[1], config)
-            elif rows.shape[1] != table.shape[1]:
-                raise _no_table(
-                    path, f"the number of columns changed from {table.shape[1]} to {rows.shape[1]} at row {n}", config
-                )
-            table[n : n + len(rows)] = rows
-            n += len(rows)
-    return table[:n]
-
-
-def _room(path: Path, most_rows: int, columns: int, config: RunConfig) -> Array:
-    """Return memory for a table; it is only taken where rows are written to."""
-    beside = bytes_beside(config, most_rows, columns, 8 * most_rows)
-    memory.check(f"data {path}", 8 * most_rows * columns, beside, "an .npz file of float32, which takes half")
-    with memory.out_of_memory(f"data {path}"):
-        return np.empty((most_rows, columns))
-
-
-def _numbers(path: Path, text: str, before: int, config: RunConfig) -> Array:
-    """Return the rows of a piece of text. ``before``: rows of the pieces before it."""
+    _check_memory(path, skip, columns, config)
     try:
-        return np.loadtxt(io.StringIO(text), delimiter=",", ndmin=2, quotechar='"', comments=None)
-    except (ValueError, MemoryError) as error:
-        told = AT_ROW.sub(lambda match: f"row {int(match[1]) + before}", str(error))
-        raise _no_table(path, told if len(told) <= 300 else f"{told[:200]}...{told[-80:]}", config) from error
+        return np.loadtxt(
+            path, delimiter=",", skiprows=skip, ndmin=2, quotechar='"', comments=None, encoding="utf-8-sig"
+        )
+    except (OSError, ValueError, MemoryError) as error:
+        names = "; if its first line is column names, leave --header no out" if config.header == "no" else ""
+        why = str(error) if len(str(error)) <= LONGEST_REASON else f"{str(error)[:LONGEST_REASON]}..."
+        raise DataError(f"{path}: not a table of numbers ({why}){names}") from error
 
 
-def _no_table(path: Path, why: str, config: RunConfig) -> DataError:
-    names = "; if its first line is column names, leave --header no out" if config.header == "no" else ""
-    return DataError(f"{path}: not a table of numbers ({why}){names}")
+def _check_memory(path: Path, skip: int, columns: int, config: RunConfig) -> None:
+    """Look through all of the file, and raise what is wrong with it, before any of it becomes numbers."""
+    with open_text(path) as text:
+        lines, n_bytes = _counted(cast("BinaryIO", text.buffer))
+    rows = min(lines - skip, n_bytes // (2 * columns) + 1)  # a number takes two bytes at least, with its comma
+    beside = bytes_beside(config, rows, columns, 8 * rows)
+    memory.check(f"data {path}", 8 * rows * columns, beside, "an .npz file of float32, which takes half")
+
+
+def _counted(file: BinaryIO) -> tuple[int, int]:
+    """Return the lines and bytes of a file. Raises BrokenFileError as ``pieces`` does."""
+    lines = n_bytes = left = 0
+    while piece := file.read(PIECE_CHARS):
+        if b"\0" in piece:
+            raise BrokenFileError(NUL)
+        lines += piece.count(b"\n") or piece.count(b"\r")  # which ended lines on old Macs
+        n_bytes += len(piece)
+        end = max(piece.rfind(b"\n"), piece.rfind(b"\r")) + 1
+        left = len(piece) - end + (0 if end else left)
+        if left > LONGEST_LINE:
+            raise BrokenFileError(TOO_LONG)
+    return lines + 1, n_bytes
