@@ -63,18 +63,18 @@ class ArraysFile:
 
     def n_bytes(self, *names: str) -> int:
         """Return the bytes that arrays claim, of all if none are named."""
-        return sum(self._members[name].size for name in names or self._members)
+        return sum(self._member(name).size for name in names or self._members)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape that an array claims, if it has that length."""
-        return _header(self._archive.open(self._members[name]))[0]
+        return _header(self._archive.open(self._member(name)))[0]
 
     def read(self, name: str, kinds: str = NUMBERS + OTHERS) -> Array:
         """Return an array, whole and with the right checksum, of a dtype of these kinds.
 
         Its size was checked against the file's, not against what this process may take: see ``common.memory``.
         """
-        reader = self._archive.open(self._members[name])
+        reader = self._archive.open(self._member(name))
         shape, fortran, dtype = _header(reader)
         if dtype.kind not in kinds:
             raise BrokenFileError(f"{name[:80]!r} holds {_told(dtype)}, no plain array of numbers")
@@ -86,6 +86,11 @@ class ArraysFile:
             flat[start : start + len(piece)] = np.frombuffer(piece, np.uint8)
         reader.close()
         return array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
+
+    def _member(self, name: str) -> Member:
+        if name not in self._members:
+            raise BrokenFileError(f"it holds no {name[:80]!r}")
+        return self._members[name]
 
     def check(self, pulse: Pulse = do_nothing) -> None:
         """Read all of it a megabyte at a time, and compare the checksums."""

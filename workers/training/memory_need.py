@@ -13,6 +13,7 @@ from common.nn.optimizers import RULES
 from ps.comm.agreement import together
 from ps.comm.topology import Topology
 from ps.sync.modes import MODES
+from workers.training.loop import EVALUATION_ROWS
 from workers.training.task import Task
 
 LEAST_MEMORY = "shared"
@@ -43,12 +44,15 @@ def _vectors(topology: Topology, task: Task, mode: str) -> int:
 
 
 def _of_step(topology: Topology, task: Task) -> int:
-    """Return the bytes of what a step holds of its rows: features copied ahead, and each layer's outputs and deltas."""
+    """Return the bytes of what is held of rows: features copied ahead, and layers' outputs, also of an evaluation."""
     config, model, columns = task.config, task.model, task.data.rows.shape[1]
     n_train, item = len(task.data.train), np.dtype(config.dtype).itemsize
     rows = -(-min(config.batch_size or n_train, n_train) // topology.comm.size)
     numbers = max(rows * columns, min(AHEAD_BYTES // item, n_train // topology.comm.size * columns))
     if isinstance(model, Mlp):
+        outputs = sum(model.sizes[1:])
+        for part in (task.data.validation, task.data.test):
+            numbers += min(EVALUATION_ROWS, len(part) // topology.comm.size) * outputs
         kept = 3 if ACTIVATIONS[model.activation_name].needs_input else 2
         numbers += rows * (kept * sum(n + 1 for n in model.sizes[1:-1]) + model.sizes[-1])
     return int(numbers * item)
