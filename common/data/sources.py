@@ -27,7 +27,7 @@ class Source:
 SOURCES: dict[str, Source] = {
     "digits": Source(lambda *_: read_digits()),
     "reference": Source(lambda _, rank, size: draw_ranks(rank, size)),
-    ".npz": Source(lambda config, *_: read_npz(Path(config.data))),
+    ".npz": Source(lambda config, *_: read_npz(Path(config.data), config)),
     ".csv": Source(lambda config, *_: read_csv(Path(config.data), config), named_columns=True),
 }
 """By what ``--data`` takes: the name of a set, or how the path of a file ends."""

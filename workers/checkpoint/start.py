@@ -1,11 +1,10 @@
 """The parameters that a new run starts from: of a checkpoint or a model that an earlier run has left."""
 
 import hashlib
-import zipfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -137,16 +136,13 @@ def read_start(source: str) -> Start:
 
 def _read_file(path: Path) -> Start:
     try:
+        is_checkpoint, arrays = checkpoint_file.load_plain(path)  # first: nothing endless is hashed
         with open_regular(path) as file:
-            if not zipfile.is_zipfile(file):
-                raise RankwiseError(f"from: {path} is no whole .npz file; give a checkpoint-*.npz or a {MODEL_NAME}")
-            is_checkpoint, arrays = checkpoint_file.load_plain(path)
-            file.seek(0)
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            sha256 = hashlib.file_digest(cast("Any", file), "sha256").hexdigest()
     except OSError as error:
         raise RankwiseError(f"from: {path} cannot be read ({error.strerror})") from error
     except CheckpointError as error:
-        raise RankwiseError(f"from: {error}") from error
+        raise RankwiseError(f"from: {error}; give a checkpoint-*.npz or a {MODEL_NAME}") from error
     return _of_checkpoint(path, sha256) if is_checkpoint else _of_model(path, sha256, arrays)
 
 

@@ -35,6 +35,7 @@ from workers.training.build import TrainingParts, assemble, make_sampler
 from workers.training.environment import facts_of_data, header_facts, timing
 from workers.training.first_look import check_model, note_check
 from workers.training.job import Job
+from workers.training.memory_need import LEAST_MEMORY, check_memory
 from workers.training.task import Task, check_labels, load, make_model, scale_target
 
 
@@ -109,6 +110,7 @@ def prepare(context: Context, topology: Topology, config: RunConfig, origin: Ori
     joint = resumed.find_joint(config, origin)
     task = Task(config, fault_injection.skew(faults, data), model, joint)
     check_fit(config, origin, comm.size)
+    check_memory(topology, task, LEAST_MEMORY if config.mode == AUTO else config.mode)
     checked = check_model(comm, config, task.data, model)
     resumed.count_anew(origin, make_sampler(config, data, comm.size, joint))
     mode, trials = _mode(topology, task, origin, rank_status)
