@@ -4,7 +4,6 @@ Each command is a function in a module of its own, which is imported when the co
 its options and their help.
 """
 
-import io
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -62,8 +61,6 @@ def main(arguments: list[str] | None = None, name: str = NAME) -> None:
     ``arguments``: those of this process, if not given. ``name``: what the help calls this command.
     """
     open_closed()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # the terminal may lack characters of a folder's name
     code = _run(make(name), sys.argv[1:] if arguments is None else arguments)
     flush()
     sys.exit(code)

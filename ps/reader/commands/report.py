@@ -1,6 +1,5 @@
 """``python -m ps.log report``: writes one page with findings, charts and tables that opens without a network."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ import numpy as np
 from common.errors import ConfigError
 from common.run_files import log_path
 from ps.reader.commands.cli import LATEST, OtherRun, Output, Run
+from ps.reader.console import write
 from ps.reader.output import refuse_log, save
 from ps.reader.report.data import RunData
 from ps.reader.report.page import render, template_and_plotly
@@ -27,5 +27,5 @@ def report(run: Run = LATEST, /, *more: OtherRun, output: Output = Path("report.
     with np.errstate(all="ignore"):  # figures of a foreign log may overflow when added; they are shown as undefined
         page = render(*libraries, [RunData(run) for run in runs])
     save(output, lambda file: file.write(page.encode()))
-    sys.stdout.write(f"Wrote {output}, {len(page) / 1e6:.1f} MB; it opens in any browser, without a network.\n")
+    write(f"Wrote {output}, {len(page) / 1e6:.1f} MB; it opens in any browser, without a network.")
     return 0

@@ -4,7 +4,6 @@ import bisect
 import heapq
 import itertools
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from common.limits import ITEMS, SLICES
 from common.run_files import log_path
 from ps.logfile.records import Record
 from ps.reader.commands.cli import LATEST, Output, Run
+from ps.reader.console import write
 from ps.reader.downsample import Downsampler
 from ps.reader.output import save, warn_of_torn
 from ps.reader.run_view import RunView
@@ -84,7 +84,7 @@ def trace(run: Run = LATEST, /, *, output: Output = Path("trace.json")) -> int:
         raise RankwiseError(f"{view.path}: no sampled step in this log, so there is nothing to trace")
     save(output, lambda file: _write(file, timeline), log=view.path)
     sampled = f" (one in {steps.stride} of {steps.count:,})" if steps.stride > 1 else ""
-    sys.stdout.write(f"{output}: {n_steps:,} sampled steps{sampled} of {view.ranks} ranks\n")
+    write(f"{output}: {n_steps:,} sampled steps{sampled} of {view.ranks} ranks")
     warn_of_torn(view.torn)
     return 0
 
