@@ -65,11 +65,12 @@ def _attempt(act: Callable[[], T], where: str = "") -> tuple[list[T], tuple[str,
     try:
         return [act()], None
     except RankwiseError as error:
-        return [], (str(error), error.exit_code)
+        message, code = str(error), error.exit_code
     except OSError as error:
-        return [], (f"{where}{error}", EXIT_ERROR)
+        message, code = f"{where}{error}", EXIT_ERROR
     except MemoryError as error:
-        return [], (f"{where}out of memory: {error}", EXIT_ERROR)
+        message, code = f"{where}out of memory: {error}", EXIT_ERROR
+    return [], (printable(message, MOST_CHARACTERS, MOST_LINES), code)  # which is to be sent, and may quote anything
 
 
 def together(comm: MPI.Comm, act: Callable[[], T]) -> T:
