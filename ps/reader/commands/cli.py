@@ -4,7 +4,6 @@ Each command is a function in a module of its own, which is imported when the co
 its options and their help.
 """
 
-import io
 import os
 import signal
 import sys
@@ -15,6 +14,7 @@ from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
 
 from common import synonyms
 from common.errors import EXIT_ERROR, EXIT_USAGE, RankwiseError
+from common.files import told
 from common.standard_streams import as_result, complain, flush, open_closed
 from common.version import version_line
 
@@ -66,8 +66,6 @@ def main(arguments: list[str] | None = None, name: str = NAME) -> None:
     ``arguments``: those of this process, if not given. ``name``: what the help calls this command.
     """
     open_closed()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # the terminal may lack characters of a folder's name
     for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
             signal.signal(number, _interrupt)
@@ -107,7 +105,7 @@ def _run(app: App, arguments: list[str]) -> int:
     except RankwiseError as error:
         return _complain(str(error), error.exit_code)
     except OSError as error:
-        return _complain(f"{error.filename}: {error.strerror}", EXIT_ERROR)
+        return _complain(told(error), EXIT_ERROR)
     except RecursionError:
         return _complain("a record of this log is nested too deeply", EXIT_ERROR)
     return code
