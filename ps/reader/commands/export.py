@@ -49,7 +49,7 @@ def export(
         write_events(reader, tensorboard)
     else:
         lines = FORMATS[formats[0]](reader)
-        if output is None or output in STANDARD_OUTPUT:
+        if output is None or output == STANDARD_OUTPUT:
             sys.stdout.writelines(lines)  # line by line; a file appears once all are there
         else:
             check(output, path)
