@@ -11,13 +11,13 @@ from common.files import require_regular, write_atomic
 from common.standard_streams import complain
 from ps.reader.console import write
 
-STANDARD_OUTPUT = (Path("-"), Path("/dev/stdout"))
-"""Names for it. The second is a link to what a shell has redirected it to, which must not be replaced."""
+STANDARD_OUTPUT = Path("/dev/stdout")
+"""A link to what a shell has redirected it to, which must not be replaced."""
 
 
 def check(path: Path, *logs: Path) -> None:
     """Raise ConfigError if a file may not be written: what is no regular file, and the logs that it is made from."""
-    if path in STANDARD_OUTPUT:
+    if path == STANDARD_OUTPUT:
         return
     try:
         require_regular(path)
@@ -35,7 +35,7 @@ def save(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
     Raises ConfigError if the file cannot be written, and what ``write`` raises.
     """
-    if path in STANDARD_OUTPUT:
+    if path == STANDARD_OUTPUT:
         write(sys.stdout.buffer)
         return
     try:
@@ -46,7 +46,7 @@ def save(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 def say_saved(path: Path, text: str) -> None:
     """Print what was written, but not into it."""
-    if path in STANDARD_OUTPUT:
+    if path == STANDARD_OUTPUT:
         complain(f"rankwise: {text}")
     else:
         write(text)

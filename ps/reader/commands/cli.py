@@ -4,6 +4,7 @@ Each command is a function in a module of its own, which is imported when the co
 its options and their help.
 """
 
+import itertools
 import os
 import signal
 import sys
@@ -17,6 +18,7 @@ from common.errors import EXIT_ERROR, EXIT_USAGE, RankwiseError
 from common.files import told
 from common.standard_streams import as_result, complain, flush, open_closed
 from common.version import version_line
+from ps.reader.output import STANDARD_OUTPUT
 
 LATEST = Path("runs/latest")
 Run = Annotated[Path, Parameter(help="a run folder, its name under runs/, or its coordinator.msgpack")]
@@ -49,6 +51,7 @@ def make(name: str = NAME) -> App:
         version=version_line,
         result_action="return_value",
         default_parameter=Parameter(negative=(), show_default=_default_text),
+        suppress_keyboard_interrupt=False,  # it would end with 0
     )
     for command, text in COMMANDS.items():
         app.command(f"ps.reader.commands.{command}:{command}", name=command.removesuffix("_runs"), help=text)
@@ -70,7 +73,7 @@ def main(arguments: list[str] | None = None, name: str = NAME) -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
             signal.signal(number, _interrupt)
     try:
-        code = _run(make(name), sys.argv[1:] if arguments is None else arguments)
+        code = _run(make(name), _plain(sys.argv[1:] if arguments is None else arguments))
     except (KeyboardInterrupt, Interrupted) as error:
         flush()
         by = error.number if isinstance(error, Interrupted) else int(signal.SIGINT)
@@ -91,6 +94,12 @@ class Interrupted(BaseException):
 def _interrupt(number: int, _: Any) -> NoReturn:
     signal.signal(number, signal.SIG_IGN)  # or a second one would end the tidying up
     raise Interrupted(number)
+
+
+def _plain(arguments: list[str]) -> list[str]:
+    """Return the arguments with a name for the standard output that ``-`` means, which would be taken for an option."""
+    pairs = itertools.pairwise(["", *arguments])
+    return [str(STANDARD_OUTPUT) if pair in (("-o", "-"), ("--output", "-")) else pair[1] for pair in pairs]
 
 
 def _run(app: App, arguments: list[str]) -> int:

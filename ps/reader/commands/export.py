@@ -50,7 +50,7 @@ def export(
         write_events(reader, tensorboard)
     else:
         lines = FORMATS[formats[0]](reader)
-        if output is None or output in STANDARD_OUTPUT:
+        if output is None or output == STANDARD_OUTPUT:
             if isinstance(sys.stdout, io.TextIOWrapper):
                 sys.stdout.reconfigure(encoding="utf-8")  # as a file is
             sys.stdout.writelines(lines)  # line by line; a file appears once all are there
