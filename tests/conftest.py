@@ -14,11 +14,13 @@ import pytest
 
 from ps.text.layout import NO_LIMIT
 from tests.ranks import MPIRUN, OTHERS, Result, mpirun
+from tests.shared_memory import LeftOvers
 
 mpi4py.rc.initialize = False
 hypothesis.settings.register_profile("shared machine", deadline=None)  # an example may wait for a core
 hypothesis.settings.load_profile("shared machine")
 ROOT = Path(__file__).parent.parent
+LEFT_OVERS = LeftOvers()
 for _name in filter(OTHERS.match, list(os.environ)):  # for what runs in the tests' own process
     del os.environ[_name]
 os.umask(0o022)
@@ -33,6 +35,12 @@ def pytest_report_header() -> str:
     asked = [sys.executable, "-m", "mpi4py", "--mpi-library"]
     library = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
     return f"MPI: {library}, {os.cpu_count()} cores"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown() -> None:
+    """Keep room in shared memory."""
+    LEFT_OVERS.remove()
 
 
 def need(condition: object, what: str) -> None:

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from common.run_files import LOG_NAME
 from ps.sync.slices import cut
 from tests.ranks import MPIRUN, Result, finish, popen, records, wait_until
+from tests.shared_memory import SHM, mapped
 
 Job = Callable[..., Result]
 SHORT = ("--epochs", "2", "--hidden", "8")
-SHM = Path("/dev/shm")
 
 
 @given(start=st.integers(0, 100), n=st.integers(0, 5000), unit=st.integers(1, 300), largest=st.integers(1, 9),
@@ -75,10 +75,7 @@ def large(paths: set[Path]) -> list[Path]:
 
 def left_over() -> set[Path]:
     """Return the files in shared memory that no process uses; those of other jobs on this machine are in use."""
-    maps = ""
-    for path in Path("/proc").glob("[0-9]*/maps"):
-        with contextlib.suppress(OSError):  # gone, or somebody else's
-            maps += path.read_text()
+    maps = mapped()
     return {path for path in SHM.iterdir() if str(path) not in maps}
 
 
