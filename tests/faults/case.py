@@ -29,9 +29,16 @@ DISK_BYTES = 4 * MIB
 SMALL = ("--hidden", "16", "--batch-size", "100", "--epochs", "4", "--checkpoint-every", "1")
 """Options of a job of four epochs of 13 steps, in a second."""
 LONG_EPOCHS, LONG_STEPS, LONG_KEPT = 120, 3, 10
-LONG = ("--hidden", "256", "--batch-size", "420", "--epochs", str(LONG_EPOCHS), "--checkpoint-every", str(LONG_KEPT))
-"""Options of a job that lasts long enough to be struck from outside: few steps, each of some milliseconds."""
 Details = Mapping[str, Any]
+
+
+def long_job(epochs: int = LONG_EPOCHS) -> tuple[str, ...]:
+    """Return options of a job that lasts long enough to be struck from outside: few steps, of some milliseconds."""
+    shape = ("--hidden", "256", "--batch-size", "420")
+    return (*shape, "--epochs", str(epochs), "--checkpoint-every", str(LONG_KEPT))
+
+
+LONG = long_job()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ def damaged(data: bytes, details: Details) -> bytes:
         return data[:at]
     if details["damage"].endswith("at-the-end"):
         return data + (bytes(PAGE) if details["damage"].startswith("zeros") else soil)
-    n = {"flip": 1, "zero-byte": 1}.get(details["damage"], details["bytes"])
+    n = 1 if details["damage"] in ("flip", "zero-byte") else int(details["bytes"])
     middle = bytes(len(data[at : at + n]))
     if details["damage"] == "flip":
         middle = bytes([data[at] ^ 1 << details["bit"]])

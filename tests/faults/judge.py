@@ -75,18 +75,22 @@ class Judge:
         """Check how much memory it took."""
         self.need(outcome.peak_bytes <= most, f"{who}: took {outcome.peak_bytes // MIB} MiB, of {most // MIB} allowed")
 
-    def refused(self, outcome: Outcome, who: str, codes: Collection[int] = (1, 2)) -> None:
+    def refused(self, outcome: Outcome, who: str) -> None:
         """Check that bad input ended in one message of a few lines, in bounded memory."""
-        self.ended(outcome, who, codes)
-        self.bounded(outcome, who)
-        self.printable(outcome, who)
+        self.need(outcome.code != 0, f"{who}: not refused: {tail(outcome)}")
+        self.answered(outcome, who)
         if outcome.code and outcome.in_time:
-            self.need(outcome.err.count("rankwise:") == 1, f"{who}: not one message: {tail(outcome)}")
-        self.short(outcome, who)
+            self.need("rankwise:" in outcome.err, f"{who}: no message: {tail(outcome)}")
 
     def answered(self, outcome: Outcome, who: str) -> None:
-        """Check that a command did its work, or said in one message why not."""
-        self.refused(outcome, who, (0, 1, 2))
+        """Check that a command did its work, or said in one message of a few lines why not, in bounded memory."""
+        self.ended(outcome, who, (0, 1, 2))
+        self.bounded(outcome, who)
+        self.printable(outcome, who)
+        messages = ours(outcome).count("rankwise:")
+        self.need(messages <= 1 or outcome.code == 0, f"{who}: {messages} messages: {tail(outcome)}")
+        self.need(not outcome.code or outcome.err or outcome.out, f"{who}: code {outcome.code}, and nothing is said")
+        self.short(outcome, who)
 
     def short(self, outcome: Outcome, who: str) -> None:
         """Check that errors are a few lines."""

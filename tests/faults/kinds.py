@@ -23,7 +23,7 @@ from tests.faults.judge import Judge
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """``draw`` chooses the details of a case, ``strike`` does it and judges. ``vendor``: the only MPI that can, if any."""
+    """``draw`` chooses the details of a case, ``strike`` does it and judges. ``vendor``: the only MPI that can."""
 
     told: str
     draw: Draw
@@ -49,7 +49,8 @@ AROUND = {
     "hostile-npz": Kind(f"{bombs.N_HOSTILE} small hostile `.npz`", bombs.draw_hostile, bombs.strike_hostile),
     "escapes": Kind("terminal escapes in texts from elsewhere", foreign.draw_escapes, foreign.strike_escapes),
     "saving": Kind("SIGKILL while a file is saved, and what is left behind", saving.draw, saving.strike),
-    "read-only": Kind("disks that are full or read-only from the start", saving.draw_read_only, saving.strike_read_only),
+    "read-only": Kind("disks that are full or read-only from the start", saving.draw_read_only,
+                      saving.strike_read_only),
     "message": Kind("a second job, misnamed checkpoints, folders without rights", messages.draw, messages.strike),
     "elastic": Kind("an elastic job: one, two, all ranks, rank 0", jobs.draw_elastic, jobs.strike_elastic, "openmpi"),
     "supervised": Kind("a supervised job: ranks, launcher, supervisor, crash loop", jobs.draw_supervised,

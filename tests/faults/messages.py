@@ -5,7 +5,7 @@ import shutil
 import stat
 from pathlib import Path
 
-from tests.faults.case import LONG, SMALL, Case, Details, Place, epochs_logged
+from tests.faults.case import SMALL, Case, Details, Place, epochs_logged, long_job
 from tests.faults.judge import Judge, tail
 from tests.faults.process import Outcome, until, watch
 from tests.faults.signals import rank_process
@@ -18,7 +18,7 @@ WHAT = (
     "folder not writable",
     "no folder",
 )
-NOBODY = 65534
+NOBODY = 65534 if os.geteuid() == 0 else os.geteuid()
 
 
 def draw(case: Case) -> Details:
@@ -47,7 +47,7 @@ def _second_job(details: Details, place: Place, judge: Judge) -> None:
         job = [place.mpi.mpirun, "-np", "1", place.mpi.python, "-m", "workers.run", "--resume", str(place.run)]
         second.append(watch(job, elsewhere))
 
-    first = place.job(2, *LONG, "--epochs", "400", "--output", "run", strike=strike_it)
+    first = place.job(2, *long_job(400), "--output", "run", strike=strike_it)
     judge.ended(first, "first job", (0,))
     (other,) = second
     judge.refused(other, "second job")
@@ -57,6 +57,7 @@ def _second_job(details: Details, place: Place, judge: Judge) -> None:
 
 def _misnamed(details: Details, place: Place, judge: Judge) -> None:
     """Give a checkpoint another step in its name than inside: it is named by its file."""
+    undisturbed = place.undisturbed(details["ranks"], SMALL)
     place.copy_killed(details["ranks"], SMALL)
     newest = max(place.run.glob("checkpoint-*.npz"), key=lambda path: int(path.stem.partition("-")[2]))
     odd = place.run / f"checkpoint-{10_000 + details['step']}.npz"
@@ -66,12 +67,12 @@ def _misnamed(details: Details, place: Place, judge: Judge) -> None:
         data[int(details["share"] * len(data))] ^= 1 << details["bit"]
         odd.write_bytes(data)
     outcome = place.resume(details["ranks"])
-    judge.ended(outcome, "--resume", (0,) if details["what"] == "damaged checkpoint" else (0, 1, 2))
+    damaged = details["what"] == "damaged checkpoint"
+    judge.ended(outcome, "--resume", (0,) if damaged else (0, 1, 2))
+    if outcome.code == 0:  # what is inside counts, or it was passed over
+        judge.same_bits(undisturbed)
     named = odd.name in outcome.err + outcome.out
-    judge.need(
-        named or (outcome.code == 0 and details["what"] == "damaged checkpoint"),
-        f"{odd.name} is not named: {tail(outcome)}",
-    )
+    judge.need(named or outcome.code == 0, f"{odd.name} is not named: {tail(outcome)}")
 
 
 def _not_allowed(details: Details, place: Place, judge: Judge) -> None:
@@ -85,13 +86,14 @@ def _not_allowed(details: Details, place: Place, judge: Judge) -> None:
     else:
         for path in run.iterdir():
             os.chown(path, NOBODY, NOBODY)
-        os.chown(run, NOBODY, NOBODY) if os.geteuid() == 0 else None
+        os.chown(run, NOBODY, NOBODY)
         run.chmod(mode)
     as_nobody = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"] if os.geteuid() == 0 else []
     own = ["-m", "ps.log", command, str(run)] if command in ("show", "list") else [
         "-m", "workers.run", "--resume" if command == "resume" else "--output", str(run)]  # fmt: skip
     outcome = place.start(*as_nobody, place.mpi.python, "-B", *own, HOME="/tmp")
-    run.exists() and run.chmod(stat.S_IRWXU)
+    if run.exists():
+        run.chmod(stat.S_IRWXU)
     judge.answered(outcome, command)
     if outcome.code:
         judge.need(str(run) in outcome.err or "run" in outcome.err, f"the folder is not named: {tail(outcome)}")

@@ -65,11 +65,13 @@ def watch(
 ) -> Outcome:  # fmt: skip
     """Run a command up to its end or the time limit, and end what is left of it then.
 
-    ``strike`` is called with the id of its process, in a thread. ``changes``: of the environment; it runs in the folder.
+    It runs in the folder. ``strike`` is called with the id of its process, in a thread. ``changes``: to its environment
+    variables.
     """
     began = time.time()
     streams: dict[str, list[tuple[float, str]]] = {"stdout": [], "stderr": []}
-    env = environment(TEST_JOB=str(folder), **changes)
+    # a thread a rank: two that wait for each other on a machine with other work take forever
+    env = environment(**{"TEST_JOB": str(folder), "OMP_NUM_THREADS": "1", **changes})
     process = subprocess.Popen(
         [*limits(address_bytes), *command], cwd=folder, env=env, start_new_session=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE if stdout is None else stdout, stderr=subprocess.PIPE,

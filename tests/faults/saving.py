@@ -20,8 +20,8 @@ def draw(case: Case) -> Details:
     name = NAMES[case.index % len(NAMES)]
     nth = rng.randint(1, EPOCHS) if name == "checkpoint-" else 1
     fault = Fault("torn-file", 0, name, nth, share=rng.random(), stage=rng.choice(STAGES))
-    return {"fault": fault, "mode": rng.choice(MODES), "ranks": rng.choice((1, 2, 3)),
-            "old": [name.format(rng.randrange(2, 1 << 22)) for name in rng.sample(OLD, rng.randrange(len(OLD)))]}  # fmt: skip
+    old = [name.format(rng.randrange(2, 1 << 22)) for name in rng.sample(OLD, rng.randrange(len(OLD)))]
+    return {"fault": fault, "mode": rng.choice(MODES), "ranks": rng.choice((1, 2, 3)), "old": old}
 
 
 def strike(details: Details, place: Place, judge: Judge) -> None:

@@ -19,6 +19,7 @@ from tests.faults.case import (
     Mpi,
     Place,
     epochs_logged,
+    long_job,
     may_mount,
     small_disk,
 )
@@ -41,12 +42,14 @@ WATCHDOG = "workers.watchdog"
 
 def launch(mpi: Mpi, launcher: str, n: int, arguments: tuple[str, ...]) -> list[str]:
     """Return the command that starts a job by a launcher of ours or of MPI."""
+    rank = [mpi.python, "-m", "workers.run"]
+    supervise = [mpi.python, "-m", "workers.supervise", "--mpirun", mpi.mpirun, "--backoff", "0.1"]
     own = {
-        "mpirun": [mpi.mpirun, "-np", str(n), mpi.python, "-m", "workers.run"],
+        "mpirun": [mpi.mpirun, "-np", str(n), *rank],
         "rankwise": [mpi.python, "-m", "workers.rankwise", "train", "-n", str(n)],
-        "supervise": [mpi.python, "-m", "workers.supervise", "-np", str(n), "--mpirun", mpi.mpirun, "--backoff", "0.1", "--"],
-        "python": [mpi.python, "-m", "workers.run"],
-    }  # fmt: skip
+        "supervise": [*supervise, "-np", str(n), "--"],
+        "python": rank,
+    }
     return [*own[launcher], *arguments, "--output", "run"]
 
 
@@ -157,7 +160,7 @@ def draw_watchdog(case: Case) -> Details:
 def strike_watchdog(details: Details, place: Place, judge: Judge) -> None:
     """Kill the watchdog; ranks start another, which names the next dead rank."""
     epochs = 2 * LONG_EPOCHS
-    arguments = (*LONG, "--epochs", str(epochs))
+    arguments = long_job(epochs)
     undisturbed = place.undisturbed(2, arguments)
     killed: list[int] = []
 

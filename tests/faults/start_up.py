@@ -92,8 +92,9 @@ def draw_signal(case: Case) -> Details:
     ranks = rng.choice((2, 2, 3))
     who = ("imports", "phase", "launcher")[case.index % 3]
     module = rng.choice(MODULES[1:])
-    return {"who": who, "signal": SIGNALS[case.index // 3 % len(SIGNALS)], "module": module, "phase": rng.choice(PHASES),
-            "ranks": ranks, "rank": rng.randrange(ranks), "delay_s": rng.uniform(0, 0.3)}  # fmt: skip
+    return {"who": who, "signal": SIGNALS[case.index // 3 % len(SIGNALS)], "module": module,
+            "phase": rng.choice(PHASES), "ranks": ranks, "rank": rng.randrange(ranks),
+            "delay_s": rng.uniform(0, 0.3)}  # fmt: skip
 
 
 def strike_signal(details: Details, place: Place, judge: Judge) -> None:

@@ -20,11 +20,12 @@ from ps.logfile.records import FORMAT, VERSION, encode
 MIB = 1 << 20
 TERMINAL_TEXTS = (
     "\x1b[31mred\x1b[0m", "\x1b]0;title\x07", "\x1b[2J\x1b[H", "a\rb", "\x9b31m", "\u202egnp.exe", "\u2066x\u2069",
-    "\x08\x08\x08", "\x1b]52;c;cm0gLXJm\x07", "bell\x07", "\x7f", "\x1bP+q\x1b\\", "line\nrankwise: all is well", "\u200fx",
+    "\x08\x08\x08", "\x1b]52;c;cm0gLXJm\x07", "bell\x07", "\x7f", "\x1bP+q\x1b\\",
+    "line\nrankwise: all is well", "\u200fx",
 )  # fmt: skip
 NODES = (
-    "pipe", "socket", "endless device", "device node", "folder", "dangling link", "circle of links", "giant", "link to memory",
-    "empty", "noise",
+    "pipe", "socket", "endless device", "device node", "folder", "dangling link", "circle of links", "giant",
+    "link to memory", "empty", "noise",
 )  # fmt: skip
 
 
@@ -50,7 +51,7 @@ def pickled_npz(path: Path, canary: Path) -> None:
 
 
 def make_node(path: Path, node: str, rng: random.Random) -> None:
-    """Put something at a path that is not the file that one would expect there. Raises OSError if it may not be made."""
+    """Put something at a path that is not the file that one would expect there. Raises OSError if that may not be."""
     path.unlink(missing_ok=True)
     MAKE_NODE[node](path, rng)
 
@@ -108,23 +109,25 @@ def hostile_npz(path: Path, rng: random.Random, names: tuple[str, ...] = ("X", "
     path.write_bytes(data[: rng.choice((len(data), len(data), len(data), rng.randrange(1, len(data))))])
 
 
+SHAPES = ((1 << 40, 64), (-1, 3), (2**63, 2), (0, 1 << 60), (1.5, 2), "()", "((((", "'a'")
+TYPES = ("|O", "<U1000000000", "V99999999999", "<M8[s]", "<c16", "nonsense", [("a", "<f8")], "|S0")
+ENDINGS = (", 'more': 1", "\n\x00", ", 'x': [" + "[" * 200, "# '''", "\\")
 NPY: tuple[Callable[[random.Random], bytes], ...] = (
     lambda rng: _header("<f8", (3, 2)) + bytes(48),
     lambda rng: _header("<f8", (3, 2)) + rng.randbytes(rng.randrange(60)),
-    lambda rng: _header("<f8", rng.choice(((1 << 40, 64), (-1, 3), (2**63, 2), (0, 1 << 60), (1.5, 2), "()", "((((", "'a'")))
-    + bytes(48),
-    lambda rng: _header(rng.choice(("|O", "<U1000000000", "V99999999999", "<M8[s]", "<c16", "nonsense", [("a", "<f8")], "|S0")),
-                        (3, 2)) + bytes(48),
-    lambda rng: _header("<f8", (3, 2), rng.choice((", 'more': 1", "\n\x00", ", 'x': [" + "[" * 200, "# '''", "\\"))) + bytes(48),
+    lambda rng: _header("<f8", rng.choice(SHAPES)) + bytes(48),
+    lambda rng: _header(rng.choice(TYPES), (3, 2)) + bytes(48),
+    lambda rng: _header("<f8", (3, 2), rng.choice(ENDINGS)) + bytes(48),
     lambda rng: b"\x93NUMPY" + bytes([rng.randrange(5), rng.randrange(3)]) + rng.randbytes(100),
     lambda rng: rng.randbytes(rng.randrange(200)),
     lambda rng: b"",
     lambda rng: b"\x93NUMPY\x02\x00" + struct.pack("<I", rng.choice((0, 1 << 31, 0xFFFFFFFF))) + b"{" * 1000,
-)  # fmt: skip
+)
+"""What an array may be in a file; the first is right."""
 
 
 def zip_bomb(path: Path, name: str, claimed: int, shape: tuple[int, ...], *, filled: bool) -> None:
-    """Write an .npz whose one array claims that many bytes of float32; ``filled``: they would come, a thousandfold packed.
+    """Write an .npz whose one array claims so many bytes of float32; ``filled``: they would come.
 
     The stream repeats one packed piece, each of which begins anew, so it costs nothing to make.
     """
@@ -137,7 +140,7 @@ def zip_bomb(path: Path, name: str, claimed: int, shape: tuple[int, ...], *, fil
     packed = head + body + b"\x03\x00"
     info = zipfile.ZipInfo(f"{name}.npy")
     info.compress_type = zipfile.ZIP_DEFLATED
-    info.compress_size, info.file_size, info.header_offset = len(packed), claimed, 0
+    info.compress_size, info.file_size, info.header_offset, info.CRC = len(packed), claimed, 0, 0
     with zipfile.ZipFile(path, "w") as archive:  # what it would refuse to write is written by hand
         file: Any = archive.fp
         file.write(info.FileHeader(zip64=True) + packed)
@@ -167,7 +170,7 @@ def log_bomb(folder: Path, how: str, n_bytes: int) -> None:
         "lists": [[]] * 1_000_000, "maps": [{}] * 1_000_000, "texts": ["ab"] * 1_000_000, "numbers": [1.5] * 1_000_000,
         "deep": _deep(400),
     }  # fmt: skip
-    piece = inner[how] if how in inner else []
+    piece = inner.get(how, [])
     with (folder / LOG_NAME).open("wb") as file:
         file.write(encode({**head, "x": [piece] * 8} if how == "header" else head))
         seq = 1

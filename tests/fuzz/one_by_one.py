@@ -3,13 +3,14 @@
 import json
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 from common.data.npz_file import read_npz
 from common.errors import RankwiseError
 from workers.checkpoint import checkpoint_file, start
 
-READERS = {
+READERS: dict[str, Callable[[Path], object]] = {
     "data": read_npz,
     "checkpoint": checkpoint_file.load,
     "start": lambda path: start.read_start(str(path)),

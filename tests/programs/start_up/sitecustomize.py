@@ -25,7 +25,7 @@ class Striker:
 
     def find_spec(self, name: str, *_: Any) -> None:
         if name == ORDERS["module"]:
-            sys.meta_path.remove(self)  # type: ignore[arg-type]
+            sys.meta_path.remove(self)
             strike(ORDERS["how"], name)
 
 
@@ -56,4 +56,4 @@ if ORDERS and ORDERS["rank"] in (RANK, -1) and RANK >= 0 and "workers.run" in sy
     if ORDERS["module"] == "site":
         strike(ORDERS["how"], "site")
     else:
-        sys.meta_path.insert(0, Striker())  # type: ignore[arg-type]
+        sys.meta_path.insert(0, Striker())
