@@ -16,8 +16,12 @@ FILES = ("npz claimed", "npz filled", "csv", "log", "config", "checkpoint")
 CSV = ("sparse", "quote", "columns", "cell")
 LOG = ("lists", "maps", "texts", "numbers", "deep", "header", "keys")
 CONFIG = ("sparse", "deep", "keys", "long")
-SHAPES = {8 << 30: (1 << 25, 64), 40 << 30: (5 << 25, 64), 1 << 50: (1 << 42, 64)}
+SHAPES = {2 << 30: (1 << 23, 64), 8 << 30: (1 << 25, 64), 40 << 30: (5 << 25, 64), 1 << 50: (1 << 42, 64)}
 """Of arrays in float32, by the bytes that they claim."""
+FEW = ("--max-memory", "500M")
+"""For claims that a large machine would allow."""
+TOO_LATE = ("Unable to allocate", "out of memory", "MemoryError")
+"""What is said when memory was asked for, and was not there."""
 ROOM_BYTES = 700 * MIB
 TIMES = 4
 """What refusing a bomb may take of memory, and as many times what there is of it on the disk."""
@@ -32,13 +36,14 @@ def draw(case: Case) -> Details:
     file = FILES[case.index % len(FILES)]
     return {"file": file, "claimed": rng.choice(list(SHAPES)), "csv": rng.choice(CSV), "log": rng.choice(LOG),
             "config": rng.choice(CONFIG), "ranks": rng.choice((1, 2)),
-            "readers": [list(command) for command in rng.sample(READERS, 2)]}  # fmt: skip
+            "few": rng.random() < 0.5, "readers": [list(command) for command in rng.sample(READERS, 2)]}  # fmt: skip
 
 
 def strike(details: Details, place: Place, judge: Judge) -> None:
     """Have a command open a bomb."""
     file, n = details["file"], details["ranks"]
     limits: dict[str, Any] = {"address_bytes": JOB_BYTES}
+    few = FEW if details["few"] or details["claimed"] == min(SHAPES) else ()
     if file == "log":
         log_bomb(place.run, details["log"], 62 * MIB)
         for command in (tuple(words) for words in details["readers"]):
@@ -48,21 +53,22 @@ def strike(details: Details, place: Place, judge: Judge) -> None:
         outcome = place.resume(n, **limits)
     elif file == "config":
         config_bomb(place.path / "own.toml", details["config"], 1 << 30)
-        outcome = place.job(n, "--config", "own.toml", "--output", "elsewhere", **limits)
+        outcome = place.job(n, "--config", "own.toml", "--output", "elsewhere", *few, **limits)
     elif file == "csv":
         csv_bomb(place.path / "own.csv", details["csv"], 1 << 30)
-        outcome = place.job(n, "--data", "own.csv", "--target", "-1", "--output", "elsewhere", **limits)
+        outcome = place.job(n, "--data", "own.csv", "--target", "-1", "--output", "elsewhere", *few, **limits)
     elif file == "checkpoint":
         place.copy_killed(n, SMALL)
         _zip(place.run / "checkpoint-5000.npz", "parameters/W1", details, filled=True)
         outcome = place.resume(n, **limits)
         judge.ended(outcome, "--resume", (0,))  # it is passed over
         judge.bounded(outcome, "--resume", ROOM_BYTES)
-        outcome = place.job(n, "--from", "run/checkpoint-5000.npz", "--output", "elsewhere", **limits)
+        outcome = place.job(n, "--from", "run/checkpoint-5000.npz", "--output", "elsewhere", *few, **limits)
     else:
         _zip(place.path / "own.npz", "X", details, filled=file.endswith("filled"))
-        outcome = place.job(n, "--data", "own.npz", "--output", "elsewhere", **limits)
+        outcome = place.job(n, "--data", "own.npz", "--output", "elsewhere", *few, **limits)
     judge.refused(outcome, file)
+    judge.need(not any(words in outcome.err for words in TOO_LATE), f"{file}: refused too late: {tail(outcome)}")
     judge.bounded(outcome, file, ROOM_BYTES + TIMES * _on_disk(place.path))
 
 

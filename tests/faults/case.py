@@ -25,6 +25,7 @@ MIB = 1 << 20
 READER_BYTES = 4 << 30
 """Address space of a command that starts no ranks."""
 READER_S = 30.0
+KEPT_S = 200.0
 DISK_BYTES = 4 * MIB
 SMALL = ("--hidden", "16", "--batch-size", "100", "--epochs", "4", "--checkpoint-every", "1")
 """Options of a job of four epochs of 13 steps, in a second."""
@@ -107,7 +108,7 @@ class Kept:
             self.folder.mkdir(parents=True, exist_ok=True)
             place = Path(tempfile.mkdtemp(dir=self.folder))
             job = [mpi.python, *struck_by(fault), *arguments, "--output", "run"]
-            outcome = watch([mpi.mpirun, "-np", str(n), *job], place)
+            outcome = watch([mpi.mpirun, "-np", str(n), *job], place, limit_s=KEPT_S)
             if (outcome.code != 0) == (fault is NOTHING) or not outcome.in_time:
                 raise RuntimeError(f"the run to compare with failed: {' '.join(job)}\n{outcome.err}")
             self.done[key] = place / "run"

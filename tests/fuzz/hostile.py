@@ -140,9 +140,11 @@ def zip_bomb(path: Path, name: str, claimed: int, shape: tuple[int, ...], *, fil
     packed = head + body + b"\x03\x00"
     info = zipfile.ZipInfo(f"{name}.npy")
     info.compress_type = zipfile.ZIP_DEFLATED
-    info.compress_size, info.file_size, info.header_offset, info.CRC = len(packed), claimed, 0, 0
-    with zipfile.ZipFile(path, "w") as archive:  # what it would refuse to write is written by hand
-        file: Any = archive.fp
+    info.compress_size, info.file_size, info.CRC = len(packed), claimed, 0
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("y.npy", _header("<i8", (10,)) + bytes(80))
+        file: Any = archive.fp  # what it would refuse to write is written by hand
+        info.header_offset = file.tell()
         file.write(info.FileHeader(zip64=True) + packed)
         archive.filelist.append(info)
         archive.NameToInfo[info.filename] = info
