@@ -1,8 +1,11 @@
 """Logs that are damaged from outside: resuming cuts the damage off, and ends with the bits of the undisturbed run."""
 
+import io
 import os
 import random
 from pathlib import Path
+
+import msgpack
 
 from common.run_files import LOG_NAME
 from ps.logfile.records import Record
@@ -54,10 +57,23 @@ def strike(details: Details, place: Place, judge: Judge) -> None:
     salvaged = place.log("show", "--salvage", str(place.run))
     judge.ended(salvaged, "show --salvage", (0, 1) if data.find(b"\xa6header") < 0 else (0,))
     resumed = place.resume(n)
-    judge.done(resumed, "resumed job", EPOCHS)
+    judge.ended(resumed, "resumed job", (0,))
     judge.same_bits(undisturbed)
+    records = judge.records()
+    judge.keep(_last_epoch(records) == EPOCHS and records[-1].get("status") == "ok", "log: not up to its end")
+    before = _epochs_before(whole, data)
+    there = {record["epoch"] for record in records if record["kind"] == "epoch"}
+    judge.keep(before <= there, f"log: epochs {sorted(there)}, but {sorted(before)} stood before the damage")
+    judge.clean()
     if details["damage"] != "cut" and data != whole:
         _kept_aside(place.run, data, judge)
+
+
+def _epochs_before(whole: bytes, data: bytes) -> set[int]:
+    """Return the epochs of the records that end before the first byte that is damaged."""
+    first = next((at for at, pair in enumerate(zip(whole, data, strict=False)) if pair[0] != pair[1]), len(data))
+    unpacker = msgpack.Unpacker(io.BytesIO(whole[: min(first, len(whole))]))
+    return {record["epoch"] for record in unpacker if record["kind"] == "epoch"}
 
 
 def _kept_aside(run: Path, data: bytes, judge: Judge) -> None:

@@ -37,6 +37,8 @@ PHASES = (
     "training",
 )
 LIMIT_S = 120.0
+WAIT_S = 10.0
+"""How long ranks wait for each other in start-up."""
 PATH = f"{PROGRAMS / 'start_up'}{os.pathsep}{PROGRAMS.parent.parent}"
 
 
@@ -71,7 +73,14 @@ def strike(details: Details, place: Place, judge: Judge) -> None:
 def _struck(details: Details, place: Place) -> Outcome:
     orders = {"module": details["module"], "how": details["how"], "rank": details["rank"]}
     return place.job(
-        details["ranks"], *SMALL, "--output", "run", limit_s=LIMIT_S, TEST_START_UP=json.dumps(orders), PYTHONPATH=PATH
+        details["ranks"],
+        *SMALL,
+        "--output",
+        "run",
+        limit_s=LIMIT_S,
+        TEST_START_UP=json.dumps(orders),
+        PYTHONPATH=PATH,
+        RANKWISE_START_SECONDS=str(WAIT_S),
     )
 
 
@@ -83,7 +92,7 @@ def _without(details: Details, place: Place) -> Outcome:
     for rank in range(details["ranks"]):
         program = wrong if rank == details["rank"] else right
         command += [*([":"] if rank else []), "-np", "1", *program]
-    return place.start(*command, limit_s=LIMIT_S)
+    return place.start(*command, limit_s=LIMIT_S, RANKWISE_START_SECONDS=str(WAIT_S))
 
 
 def draw_signal(case: Case) -> Details:

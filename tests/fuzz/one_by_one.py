@@ -6,12 +6,13 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from common.data.npz_file import read_npz
+from common.config import RunConfig
+from common.data import sources
 from common.errors import RankwiseError
 from workers.checkpoint import checkpoint_file, start
 
 READERS: dict[str, Callable[[Path], object]] = {
-    "data": read_npz,
+    "data": lambda path: sources.read(RunConfig(data=str(path)), 0, 1),
     "checkpoint": checkpoint_file.load,
     "start": lambda path: start.read_start(str(path)),
 }
