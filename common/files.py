@@ -62,8 +62,8 @@ def read_small(path: Path, limit: int = SMALL_FILE_BYTES, *, own: bool = False) 
 
 def create_new(path: Path, mode: int = 0o666) -> BinaryIO:
     """Create a file that must not be there, not even as a link, for writing and reading. Raises OSError."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
-    return os.fdopen(handle, "w+b")
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return open(path, "w+b", opener=lambda name, _: os.open(name, flags, mode))
 
 
 def open_own(path: Path, *, append: bool = False) -> BinaryIO:
