@@ -286,8 +286,8 @@ def test_a_number_of_ranks_is_chosen_and_said(tmp_path: Path) -> None:
     n = host.usable_cores()
     assert result.code == 0, result.err
     assert re.fullmatch(rf"rankwise: starting {n} ranks?, .*; -n N starts N\n", result.err)
-    assert f"-np {n} {sys.executable} -P -m workers.run --epochs 1 --hidden 8\n" in result.out
-    assert MPIRUN in result.out
+    assert f"-np {n} {shlex.quote(sys.executable)} -P -m workers.run --epochs 1 --hidden 8\n" in result.out
+    assert shlex.quote(MPIRUN) in result.out
     typed = finish(popen(["sh", "-c", result.out], cwd=tmp_path, env=bare()))
     assert typed.code == 0, typed.err
     assert "Test: loss" in typed.out

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -493,7 +494,8 @@ def test_no_mpi_library_is_one_message(tmp_path: Path) -> None:
     result = mpirun(2, "-m", "workers.run", *SHORT, env=env, cwd=tmp_path)
     assert result.code == 2
     assert result.err.count("rankwise: no MPI library found: MPI4PY_LIBMPI names ") == 1
-    assert f"enter this line: export MPI4PY_LIBMPI={sys.prefix}/lib/libmpi.so." in result.err
+    start = shlex.quote(f"{sys.prefix}/lib/libmpi.so.").rstrip("'")
+    assert f"enter this line: export MPI4PY_LIBMPI={start}" in result.err
     assert "Traceback" not in result.err
 
 

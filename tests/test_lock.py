@@ -26,7 +26,7 @@ HOLD = (
     "    from tests.test_lock import of_process\n"
     "    log.append('event', what='resume', epoch=1, step=0, ranks=2, ranks_before=2, **of_process(os.getpid()))\n"
     "print(os.getpid(), flush=True)\n"
-    "time.sleep(60)\n"
+    "time.sleep(1000)\n"
 )
 
 
