@@ -18,7 +18,8 @@ LOCATOR64, END64 = struct.Struct("<4sLQL"), struct.Struct("<4sQ2H2L4Q")
 STORED, DEFLATED = 0, 8
 METHODS = {9: "deflate64", 12: "bzip2", 14: "LZMA", 93: "Zstandard", 95: "XZ"}
 """How members may be packed that are not read; see APPNOTE.TXT, 4.4.5."""
-REFUSED_FLAGS = {0x1: "is encrypted", 0x20: "is a patch", 0x2000: "hides its header"}
+REFUSED_FLAGS = 0x2061
+"""Of members that are encrypted or patches; see APPNOTE.TXT, 4.4.4."""
 UTF8 = 0x800
 LONGEST_COMMENT = 1 << 16
 MOST_MEMBERS, MOST_DIRECTORY_BYTES = 100_000, 16 << 20
@@ -173,11 +174,11 @@ def _entries(directory: bytes, n_members: int) -> Iterator[Member]:
         at += n_name + n_extra + n_comment
         if at > len(directory):
             raise BrokenFileError("its directory is damaged")
-        refused = next((why for flag, why in REFUSED_FLAGS.items() if flags & flag), "")
         text = _decoded(name, flags)
-        if refused:
-            raise BrokenFileError(f"{text[:80]!r} {refused}")
-        size, packed, offset = _long(extra, [size, packed, offset])
+        if flags & REFUSED_FLAGS:
+            raise BrokenFileError(f"{text[:80]!r} is encrypted, or a patch")
+        if 0xFFFFFFFF in (size, packed, offset):
+            size, packed, offset = _long(extra, [size, packed, offset])
         yield Member(text, method, crc, packed, size, offset, 0)
     if at != len(directory):
         raise BrokenFileError("its directory is longer than it says")

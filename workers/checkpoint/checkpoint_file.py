@@ -26,7 +26,9 @@ VERSION = 1
 ABOUT = "about"
 NUMBERS = "fiu"
 MAX_ABOUT_BYTES = 16 << 20
-"""Of a million labels, the longest there is in it: msgpack's smallest values take 64 times their length in memory."""
+"""A million labels, the longest there is in it, and what else has a few lines."""
+VALUE_FACTOR, CONTAINER_BYTES = 32, 72
+"""What Python takes at most for a plain value of msgpack by its length, and for each list and map besides."""
 MOST_UNUSED_BYTES = 1 << 16
 """Beside arrays and directory, and besides as much again for each array: names and headers."""
 MOST_STEPS = 10**18 - 1
@@ -114,7 +116,7 @@ def load(path: Path) -> Snapshot:
         names = [name for name in arrays.names if name != ABOUT]
         if len(names) == len(arrays.names) or arrays.n_bytes(ABOUT) > MAX_ABOUT_BYTES:
             raise CheckpointError(path, "not a checkpoint of rankwise")
-        about = _unpacked(arrays.read(ABOUT, kinds="u").tobytes())
+        about = _unpacked(path, arrays.read(ABOUT, kinds="u"))
         if not isinstance(about, dict) or about.pop("format", None) != FORMAT:
             raise CheckpointError(path, "not a checkpoint of rankwise")
         if (version := about.pop("v", None)) != VERSION:
@@ -153,9 +155,13 @@ def _opened(path: Path, what: str = "checkpoint") -> Iterator[ArraysFile]:
         raise CheckpointError(path, f"not a whole {what} ({error})") from error
 
 
-def _unpacked(data: bytes) -> Any:
-    """Return the plain values of a checkpoint; None if there are none."""
+def _unpacked(path: Path, packed: Array) -> Any:
+    """Return the plain values of a checkpoint; None if there are none. Raises MemoryLimitError if they are too many."""
+    data = packed.reshape(-1).view(np.uint8)
+    # bytes that begin a list or a map, if they are not within another value
+    containers = np.count_nonzero((data >> 5 == 4) | (data >= 0xDC) & (data <= 0xDF))
+    memory.check(f"checkpoint {path}", VALUE_FACTOR * data.size + CONTAINER_BYTES * int(containers))
     try:
-        return msgpack.unpackb(data)
-    except (ValueError, TypeError):  # all of msgpack's errors are one of them, and a key may be a list
+        return msgpack.unpackb(data.tobytes())
+    except (ValueError, TypeError):  # all of msgpack's errors are one of them
         return None
