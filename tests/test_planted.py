@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from common.errors import RankwiseError
+from common.files import read_small
+from common.rank_status import StatusRow
 from common.run_files import (
     CONFIG_NAME,
     FAILURE_NAME,
@@ -25,6 +27,9 @@ from ps.coordinator import run_folder
 from ps.logfile.writer import RunLog
 from tests.kinds import NOBODY, OTHERS, giant, limited
 from workers.supervisor.run_monitor import RunMonitor
+from workers.training import membership
+from workers.watchdog.stall_detector import StallDetector
+from workers.watchdog.watchdog import Watchdog
 
 
 @pytest.fixture
@@ -178,3 +183,28 @@ def test_links_that_killed_jobs_left_beside_latest_are_removed(tmp_path: Path, m
     run_folder.make_folder("", "a")
     assert not os.path.lexists(old)
     assert len([path for path in runs.iterdir() if path.name.startswith(".latest-")]) == 2
+
+
+@pytest.mark.parametrize("kind", LINKS)
+def test_watchdogs_write_through_no_link(kind: str, planted: tuple[Path, Path]) -> None:
+    folder, precious = planted
+
+    class Rank:
+        def ask_for_stack(self) -> int:
+            return -1
+
+        def read_stack(self, start: int) -> str:
+            return "a stack"
+
+    LINKS[kind](precious, folder / "stack-1.txt")
+    stalls = object.__new__(StallDetector)
+    vars(stalls).update(ranks={1: Rank()}, _stacks={})
+    stalls._collect_stacks([1], folder)
+    assert read_small(folder / "stack-1.txt", own=True) == b"a stack"
+    LINKS[kind](precious, folder / "progress-01234567")
+    node = object.__new__(Watchdog)
+    vars(node).update(_folder=folder, progress_name="progress-01234567", ranks={0: None}, rows=[StatusRow()], _heard={})
+    with pytest.raises(OSError, match="link"):
+        node._exchange(0.0)
+    membership._mark_lost(folder, {0})
+    assert precious.read_text() == "precious"
