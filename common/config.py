@@ -135,6 +135,12 @@ class RunConfig:
         command_line_only=True,
         group=CHECKPOINTS,
     )
+    trust_model: bool = per_job(
+        False,
+        "with --resume or --from: import your own model class though its file is not the one that the log names",
+        command_line_only=True,
+        group=CHECKPOINTS,
+    )
     start_from: str = option(
         "",
         "start a new run from the parameters of another: its folder, its name under runs/, a checkpoint or a model.npz",

@@ -19,12 +19,13 @@ from ps.logfile.records import Record
 class EarlierRun:
     """What the log of a run says to those who continue it.
 
-    ``config``: the options of its last job, as the log has them. ``end``: its last record, if it came to its end or was
-    stopped. ``early_stop``: the event that ended it, if patience did.
+    ``config``, ``model``: the options and the model of its last job, as the log has them. ``end``: its last record, if
+    it came to its end or was stopped. ``early_stop``: the event that ended it, if patience did.
     """
 
     header: Record
     config: Any
+    model: Any = None
     end: Record = field(default_factory=dict)
     early_stop: Record = field(default_factory=dict)
 
@@ -39,15 +40,15 @@ def read_run(log: Path) -> EarlierRun:
     header: Record = {}
     end: Record = {}
     early_stop: Record = {}
-    config = None
+    config = model = None
     for record in LogReader(log).records():
         kind, what = record["kind"], record.get("what")
         if not header:
-            header, config = record, record.get("config")
+            header, config, model = record, record.get("config"), record.get("model")
         elif kind == "end":
             end = record
         elif kind == "event" and what == "resume":
-            config, end, early_stop = record.get("config", config), {}, {}
+            config, model, end, early_stop = record.get("config", config), record.get("model", model), {}, {}
         elif kind == "event" and what == "early-stop":
             early_stop = record
     if not header:
@@ -55,7 +56,7 @@ def read_run(log: Path) -> EarlierRun:
             f"resume: {log} holds no record: the earlier job ended while it created the log, and nothing was trained; "
             f"start a new run, in the same folder once {log.name} and config.toml are removed"
         )
-    return EarlierRun(header, config, end, early_stop)
+    return EarlierRun(header, config, model, end, early_stop)
 
 
 def find_run(resume: str, output: str) -> Path | None:

@@ -15,6 +15,7 @@ from common.flat import Array, Flat
 from common.run_files import LOG_NAME, MODEL_NAME, checkpoints_in
 from ps.coordinator import earlier_run
 from workers.checkpoint import checkpoint_file
+from workers.checkpoint.changes import changed_model
 from workers.checkpoint.content import PARAMETERS, CheckpointContent, within
 
 OF_THE_SPLIT = ("seed", "test_fraction", "validation_fraction")
@@ -61,6 +62,14 @@ class Start:
                     f"from: the parameters of {self.path} were trained on {what} that are scaled; leave {option} out, "
                     "and these data are scaled in the same way"
                 )
+
+    def check_model(self, config: RunConfig) -> None:
+        """Raise RankwiseError where the log next to the parameters names another file of one's own model class."""
+        then: Any = None
+        with suppress(RankwiseError, OSError):  # the options were not taken from that log, then
+            then = earlier_run.read_run(Path(self.path).parent / LOG_NAME).model
+        if isinstance(then, dict) and then.get("kind") == config.model:
+            changed_model(then, config, of="from", trained=False)
 
     def scales(self, of: str) -> bool:
         """Say whether the parameters were trained on scaled features (``of`` x) or targets (y)."""
