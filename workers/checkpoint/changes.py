@@ -93,7 +93,7 @@ def changed_model(then: Any, config: RunConfig, *, of: str, trained: bool) -> li
             "the folder where the run was started"
         )
     then = then if isinstance(then, dict) else {}
-    before = str(then.get("sha256", ""))
+    before = known if isinstance(known := then.get("sha256"), str) else ""
     if found.sha256 and before == found.sha256:
         return []
     if not config.trust_model:
@@ -111,8 +111,9 @@ def changed_model(then: Any, config: RunConfig, *, of: str, trained: bool) -> li
         raise ConfigError(
             f"{of}: model {config.model}: {found.path or 'its code'} {what} --trust-model to go on with it"
         )
-    known = before[:12] or "not known"
-    return [Change("model file", known, found.sha256[:12], "result" if trained and before else "none")]
+    return [
+        Change("model file", before[:12] or "not known", found.sha256[:12], "result" if trained and before else "none")
+    ]
 
 
 def sentence(changes: Iterable[Change]) -> str:
