@@ -4,7 +4,6 @@ A run folder may be somebody else's: its log and its config.toml name a model cl
 meant to be run under that name.
 """
 
-import contextlib
 import functools
 import hashlib
 import importlib.machinery
@@ -87,10 +86,17 @@ def in_run_folder(spec: Spec) -> str:
     return ""
 
 
+def lies_in_run_folder(folder: str) -> bool:
+    """Say whether a folder is a run folder or lies in one."""
+    try:
+        return any(map(_run_folder, _both(folder)))
+    except OSError:  # it is the current folder, which is gone
+        return False
+
+
 def leave_run_folders() -> None:
     """Take the run folders out of the places where Python looks for modules, such as the current folder."""
-    with contextlib.suppress(OSError):  # the current folder may be gone
-        sys.path[:] = [place for place in sys.path if not any(map(_run_folder, _both(place or os.curdir)))]
+    sys.path[:] = [place for place in sys.path if not lies_in_run_folder(place or os.curdir)]
 
 
 def guard() -> None:

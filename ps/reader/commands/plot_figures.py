@@ -1,5 +1,7 @@
 """The figures of ``python -m ps.log plot``: lines over the epochs, and a map of all ranks where these are many."""
 
+import contextlib
+import os
 import warnings
 from collections.abc import Iterator
 from functools import partial
@@ -10,6 +12,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from common.flat import Array
 from common.limits import DRAWN_FILES, DRAWN_ROWS, DRAWN_SESSIONS
+from common.module_file import lies_in_run_folder
 from common.wording import count
 from ps.logfile.header import host_names
 from ps.reader.output import library
@@ -50,7 +53,9 @@ class Figures:
 
     def __init__(self, view: RunView, names: list[str], points: list[Point], stride: int) -> None:
         """Raises RankwiseError without matplotlib."""
-        with library("plot", "report"):
+        # matplotlib reads a matplotlibrc of the current folder, which may have it start LaTeX
+        theirs = lies_in_run_folder(os.curdir)
+        with library("plot", "report"), contextlib.chdir(os.sep) if theirs else contextlib.nullcontext():
             from matplotlib import colormaps, figure, ticker
         self._figure, self._ticker, self._colours = figure, ticker, colormaps["RdBu"]
         self.view, self.names = view, names
