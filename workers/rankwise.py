@@ -13,6 +13,7 @@ from common.option import nearest, option
 from common.shadowed import launcher_rank
 from common.standard_streams import as_result, complain, flush, open_closed
 from common.version import version_line
+from common.wording import printable
 from workers.launch import cli, completion, doctor, examples, launch_options, launcher, start
 
 NAME = "rankwise"
@@ -85,7 +86,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
+    sys.stdout.write(f"{printable(line)}\n")
     sys.stdout.flush()
 
 

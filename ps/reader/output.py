@@ -9,6 +9,7 @@ from typing import BinaryIO
 from common.errors import ConfigError, RankwiseError
 from common.files import require_regular, write_atomic
 from common.standard_streams import complain
+from common.wording import printable
 
 STANDARD_OUTPUT = (Path("-"), Path("/dev/stdout"))
 """Names for it. The second is a link to what a shell has redirected it to, which must not be replaced."""
@@ -48,7 +49,7 @@ def say_saved(path: Path, text: str) -> None:
     if path in STANDARD_OUTPUT:
         complain(f"rankwise: {text}")
     else:
-        sys.stdout.write(f"{text}\n")
+        sys.stdout.write(f"{printable(text)}\n")
 
 
 def make_folder(option: str, folder: Path) -> None:

@@ -4,7 +4,6 @@ Each command is a function in a module of its own, which is imported when the co
 its options and their help.
 """
 
-import io
 import os
 import signal
 import sys
@@ -66,8 +65,6 @@ def main(arguments: list[str] | None = None, name: str = NAME) -> None:
     ``arguments``: those of this process, if not given. ``name``: what the help calls this command.
     """
     open_closed()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # the terminal may lack characters of a folder's name
     for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
             signal.signal(number, _interrupt)

@@ -1,5 +1,6 @@
 """``python -m ps.log export``: the log in another format."""
 
+import io
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -50,6 +51,8 @@ def export(
     else:
         lines = FORMATS[formats[0]](reader)
         if output is None or output in STANDARD_OUTPUT:
+            if isinstance(sys.stdout, io.TextIOWrapper):
+                sys.stdout.reconfigure(encoding="utf-8")  # as a file is
             sys.stdout.writelines(lines)  # line by line; a file appears once all are there
         else:
             check(output, path)

@@ -1,7 +1,6 @@
 """``python -m ps.log watch``: a running job as it goes, drawn in a terminal, else a line for each record."""
 
 import os
-import sys
 import time
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from common.run_files import LOG_NAME, RUNS, log_path
 from ps.logfile.follower import Follower
 from ps.reader.commands.cli import LATEST, Run
 from ps.reader.commands.watch_screen import Lines, Picture
-from ps.reader.console import make
+from ps.reader.console import make, write
 from ps.reader.run_view import RunView, death
 
 POLL_S = 0.5
@@ -48,8 +47,7 @@ def _wait_for_log(run: Path) -> Path:
                 f"no log at {folder / LOG_NAME} after {WAIT_S:.0f} s; is this a run folder, and did its job start?"
             )
         if waited > POLL_S and not said:
-            sys.stdout.write(f"Waiting for {folder / LOG_NAME}, which the job has not begun to write.\n")
-            sys.stdout.flush()
+            write(f"Waiting for {folder / LOG_NAME}, which the job has not begun to write.")
             said = True
         time.sleep(POLL_S)
 
