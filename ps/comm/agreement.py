@@ -65,12 +65,13 @@ def _attempt(act: Callable[[], T], where: str = "") -> tuple[list[T], tuple[str,
     try:
         return [act()], None
     except RankwiseError as error:
-        return [], (str(error), error.exit_code)
+        message, code = str(error), error.exit_code
     except OSError as error:
         what = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
-        return [], (f"{where}{what}", EXIT_ERROR)
+        message, code = f"{where}{what}", EXIT_ERROR
     except MemoryError as error:
-        return [], (f"{where}out of memory: {error}", EXIT_ERROR)
+        message, code = f"{where}out of memory: {error}", EXIT_ERROR
+    return [], (printable(message, MOST_CHARACTERS, MOST_LINES), code)  # which is to be sent, and may quote anything
 
 
 def together(comm: MPI.Comm, act: Callable[[], T]) -> T:
