@@ -157,6 +157,13 @@ def require_replaceable(path: Path) -> None:
         raise OSError(errno.EINVAL, f"files are not replaced in {DEVICES}", str(path))
 
 
+def told(error: OSError) -> str:
+    """Return what an error of the system says, as in a sentence: which file it is about, and what is wrong with it."""
+    reason = error.strerror or str(error) or type(error).__name__
+    names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    return f"{' -> '.join(names)}: {reason}" if names else reason
+
+
 def write_atomic(
     path: Path,
     write: Callable[[Any], object],
@@ -181,8 +188,10 @@ def write_atomic(
                 os.fsync(file.fileno())
         check(temporary)
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):  # it names the temporary file, or none
+            error.filename, error.filename2 = str(path), None
         raise
     if sync:
         _sync_folder(path.parent)

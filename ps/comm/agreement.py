@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from mpi4py import MPI
 
 from common.errors import EXIT_ERROR, JobError, RankwiseError
+from common.files import told
 from common.host import host
 from common.rank_status import REPORTED, RankStatus
 from common.run_files import write_failure_once
@@ -67,8 +68,7 @@ def _attempt(act: Callable[[], T], where: str = "") -> tuple[list[T], tuple[str,
     except RankwiseError as error:
         message, code = str(error), error.exit_code
     except OSError as error:
-        what = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
-        message, code = f"{where}{what}", EXIT_ERROR
+        message, code = f"{where}{told(error)}", EXIT_ERROR
     except MemoryError as error:
         message, code = f"{where}out of memory: {error}", EXIT_ERROR
     return [], (printable(message, MOST_CHARACTERS, MOST_LINES), code)  # which is to be sent, and may quote anything

@@ -12,6 +12,7 @@ from pathlib import Path
 from common.errors import RankwiseError
 from common.files import require_replaceable
 from common.run_files import CONFIG_NAME, FAILURE_NAME, LOG_NAME, OUTPUT_NAMES, RUNS, UNFINISHED, WATCHED, new_run
+from ps.logfile.lock import in_use
 from ps.logfile.writer import RunLog
 from ps.text.terminal import warn
 
@@ -24,7 +25,7 @@ def make_folder(output: str, name: str) -> Path:
     folder = Path(output).expanduser() if output else new_folder(name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):  # it can be written
+        with tempfile.TemporaryFile(dir=folder), os.scandir(folder):  # it can be written, and read
             pass
     except OSError as error:
         raise _unwritable(folder, error) from error
@@ -54,10 +55,15 @@ def new_log(folder: Path) -> RunLog:
         return RunLog(folder / LOG_NAME)
     except FileExistsError as error:
         raise _taken(folder) from error
+    except BlockingIOError as error:
+        raise in_use(folder / LOG_NAME) from error
 
 
 def _unwritable(folder: Path, error: OSError) -> RankwiseError:
-    return RankwiseError(f"output: cannot write to {folder} ({error.strerror}); choose another --output")
+    uses = {"read": os.R_OK, "write to": os.W_OK, "enter": os.X_OK} if os.path.isdir(folder) else {}
+    denied = [use for use, bit in uses.items() if not os.access(folder, bit)]
+    what = " or ".join(denied) if isinstance(error, PermissionError) and denied else "write to"
+    return RankwiseError(f"output: cannot {what} {folder} ({error.strerror}); choose another --output")
 
 
 def _taken(folder: Path) -> RankwiseError:

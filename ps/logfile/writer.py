@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from common import limits
-from common.files import open_own
+from common.files import open_own, open_regular
 from common.wording import count
-from ps.logfile.lock import lock_file
+from ps.logfile.lock import in_use, lock_file
 from ps.logfile.reader import LogReader
 from ps.logfile.records import encode
 
@@ -40,7 +40,7 @@ class RunLog:
             with open_own(path, append=True) as file:
                 self._fd = os.dup(file.fileno())
         if lock:
-            lock_file(self._fd)
+            lock_file(self._fd, path)
         if not new:
             reader = LogReader(path)
             self.seq = sum(1 for _ in reader.records())
@@ -87,9 +87,14 @@ class RunLog:
     def _restore_file(self) -> None:
         """Write the file again, from the one that is still open though it was removed. Raises OSError."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        new = os.open(self.path, NEW_FLAGS, 0o644)
         try:
-            lock_file(new)
+            new = os.open(self.path, NEW_FLAGS, 0o644)
+        except FileExistsError as error:
+            with open_regular(self.path) as other:
+                lock_file(other.fileno(), self.path)
+            raise OSError(error.errno, "another file has taken its place", str(self.path)) from error
+        try:
+            lock_file(new, self.path)
             for at in range(0, self.size, COPY_BYTES):
                 n = min(COPY_BYTES, self.size - at)
                 if os.write(new, os.pread(self._fd, n, at)) < n:
@@ -130,7 +135,7 @@ class RetryQueue:
                     self.log.append(kind, **fields)
                     self._waiting.pop(0)
             except OSError as error:
-                self._write_failed(error.strerror or str(error))
+                self._write_failed(error)
                 return
             if self._reason:
                 self._reason = ""
@@ -142,10 +147,13 @@ class RetryQueue:
         n = len(self._waiting) + self._lost
         return f"{self.log.path}: {count(n, 'record')} missing ({self._reason})" if n else ""
 
-    def _write_failed(self, reason: str) -> None:
+    def _write_failed(self, error: OSError) -> None:
         """Warn once of each reason; of too many records drop the oldest epoch, or the oldest of any kind."""
+        reason = error.strerror or str(error)
         if reason != self._reason:
             self._reason = reason
+            if isinstance(error, BlockingIOError):  # the file was removed, and another job has made one
+                reason = in_use(self.log.path).who
             self._warn(f"{self.log.path}: cannot be written ({reason}); training continues, and writing is tried again")
         if len(self._waiting) > limits.ITEMS:
             i = next((i for i, (kind, _) in enumerate(self._waiting) if kind in ("steps", "epoch")), 0)

@@ -37,15 +37,19 @@ BLOCK_BYTES = 1 << 20
 
 @dataclass(slots=True)
 class Snapshot:
-    """A state of training after ``step`` steps in all: arrays by name, and plain values."""
+    """A state of training after ``step`` steps in all: arrays by name, and plain values.
+
+    ``path``: of the file that it was read from, which somebody may have renamed.
+    """
 
     step: int
     arrays: dict[str, Array] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
+    path: Path | None = None
 
     @property
     def name(self) -> str:
-        """The name of its file."""
+        """The name of its file, in which it is written."""
         return f"checkpoint-{self.step}.npz"
 
 
@@ -119,7 +123,7 @@ def load(path: Path) -> Snapshot:
             raise CheckpointError(path, "does not say after which step it was taken")
         about.pop("crc", None)  # which earlier versions kept of each array besides
         memory.check(f"checkpoint {path}", arrays.n_bytes())
-        return Snapshot(step, {name: arrays.read(name, NUMBERS) for name in names}, about)
+        return Snapshot(step, {name: arrays.read(name, NUMBERS) for name in names}, about, path)
 
 
 def load_plain(path: Path) -> tuple[bool, dict[str, Array]]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from common.config import RunConfig
 from common.errors import EXIT_USAGE, JobError, RankwiseError
+from common.files import told
 from common.flat import Array
 from common.run_files import LOG_NAME, checkpoints_in
 from ps.coordinator import earlier_run
@@ -90,7 +91,13 @@ def open_origin(folder: Path, config: RunConfig) -> Origin:
     if bad := Validator().fault(run.header, HEADER):
         raise RankwiseError(f"resume: the log of {folder}: header{bad}; start a new run")
     last = earlier_run.known_config(run.config, run.header)
-    of_model = changes.changed_model(run.model, config, of="resume", trained=bool(checkpoints_in(folder)))
+    try:
+        trained = bool(checkpoints_in(folder))
+    except OSError as error:  # training must not begin again for that
+        raise RankwiseError(
+            f"resume: {told(error)}; its checkpoints cannot be found; make the folder readable"
+        ) from error
+    of_model = changes.changed_model(run.model, config, of="resume", trained=trained)
     if run.done:
         _check_more(folder, run, last, config)
     snapshot, faults = checkpoint_file.newest(folder)
@@ -101,12 +108,12 @@ def open_origin(folder: Path, config: RunConfig) -> Origin:
     }  # fmt: skip
     if snapshot is None:
         return _from_the_beginning(run, last, config, common, of_model)
-    content = CheckpointContent.read(snapshot, folder / snapshot.name)
+    content = CheckpointContent.read(snapshot, snapshot.path)
     then = earlier_run.known_config(content.config, run.header) or last
     done, epoch = content.done_epochs, content.done_epochs + bool(content.before.steps)
     if config.epochs < epoch:
         raise JobError(
-            f"resume: epochs: got {config.epochs}, but {snapshot.name} of {folder} is of epoch {epoch}; give at "
+            f"resume: epochs: got {config.epochs}, but {snapshot.path} is of epoch {epoch}; give at "
             f"least {epoch}, or start a new run from its parameters: --from {folder}",
             EXIT_USAGE,
         )

@@ -14,6 +14,7 @@ from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
 
 from common import synonyms
 from common.errors import EXIT_ERROR, EXIT_USAGE, RankwiseError
+from common.files import told
 from common.standard_streams import as_result, complain, flush, open_closed
 from common.version import version_line
 
@@ -104,7 +105,7 @@ def _run(app: App, arguments: list[str]) -> int:
     except RankwiseError as error:
         return _complain(str(error), error.exit_code)
     except OSError as error:
-        return _complain(f"{error.filename}: {error.strerror}", EXIT_ERROR)
+        return _complain(told(error), EXIT_ERROR)
     except RecursionError:
         return _complain("a record of this log is nested too deeply", EXIT_ERROR)
     return code
