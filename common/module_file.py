@@ -22,6 +22,8 @@ from common.run_files import CONFIG_NAME, LOG_NAME
 Spec = importlib.machinery.ModuleSpec
 OF_A_RUN = frozenset(("mode", "model", "data", "init", "keep", "nonfinite_most", "epochs"))
 """Options that the config.toml of any run has; nobody writes all of them by hand."""
+OF_ALL_USERS = frozenset(("/", "/tmp", "/var/tmp", "/dev/shm", "/private/tmp", "/private/var/tmp"))
+"""No run folders: what one user leaves there is not about the others."""
 OWN = Path(__file__).resolve().parent.parent
 
 
@@ -95,8 +97,14 @@ def lies_in_run_folder(folder: str) -> bool:
 
 
 def leave_run_folders() -> None:
-    """Take the run folders out of the places where Python looks for modules, such as the current folder."""
-    sys.path[:] = [place for place in sys.path if not lies_in_run_folder(place or os.curdir)]
+    """Take the run folders out of the places where Python looks for modules, such as the current folder.
+
+    Not the one that holds rankwise itself, if somebody has written a run there.
+    """
+    own = str(OWN)
+    sys.path[:] = [
+        place for place in sys.path if os.path.realpath(place) == own or not lies_in_run_folder(place or os.curdir)
+    ]
 
 
 def guard() -> None:
@@ -166,7 +174,7 @@ def _sha256(spec: Spec | None) -> str:
 @functools.cache  # what holds for one import holds for the next: a job's own log appears while it trains
 def _run_folder(folder: str) -> tuple[str, str] | None:
     """Return the run folder that a folder is or lies in, with the file that makes it one; None if there is none."""
-    if folder in _installed():
+    if folder in _installed() or folder in OF_ALL_USERS:
         return None
     if os.path.lexists(os.path.join(folder, LOG_NAME)):
         return folder, LOG_NAME
