@@ -103,7 +103,7 @@ def leave_run_folders() -> None:
     """
     own = str(OWN)
     sys.path[:] = [
-        place for place in sys.path if os.path.realpath(place) == own or not lies_in_run_folder(place or os.curdir)
+        place for place in sys.path if not lies_in_run_folder(place or os.curdir) or os.path.realpath(place) == own
     ]
 
 
