@@ -150,7 +150,7 @@ def _spec(name: str, tail: str, path: Iterable[str] | None) -> Spec | None:
         wanted = tail if finder is importlib.machinery.PathFinder else name
         if (spec := finder.find_spec(wanted, places)) is not None:
             return spec
-    return importlib.machinery.PathFinder.find_spec(tail, [os.curdir]) if places is None else None
+    return importlib.machinery.PathFinder.find_spec(tail, [""]) if places is None else None
 
 
 def _file(spec: Spec) -> str:

@@ -28,7 +28,7 @@ def test_a_module_must_be_the_file_of_the_log(tmp_path: Path, monkeypatch: pytes
     same = {"kind": "net:Net", "file": "/there/net.py", "sha256": found.sha256}
     assert changes.changed_model(same, config, of="resume", trained=True) == []
     other = {**same, "sha256": 64 * "a"}
-    text = rf"^resume: model net:Net: {tmp_path}/net\.py is not what the run .* aaaaaaaaaaaa\.\.\. of /there/net\.py then, "
+    text = rf"^resume: model net:Net: {tmp_path}/net\.py is not what the run .* a{{12}}\.\.\. of /there/net\.py then, "
     with pytest.raises(ConfigError, match=text + r".*--trust-model"):
         changes.changed_model(other, config, of="resume", trained=True)
     (change,) = changes.changed_model(other, trusting, of="resume", trained=True)
