@@ -37,6 +37,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name in set(sys.modules) - before:
         del sys.modules[name]
     module_file._run_folder.cache_clear()
+    module_file.LEFT_OUT.clear()
     importlib.invalidate_caches()
 
 
@@ -233,6 +234,9 @@ def test_run_folders_are_no_places_to_look_for_modules(place: Path) -> None:
     sys.path[:] = [str(place / "runs" / "mine"), *others]
     module_file.leave_run_folders()
     assert sys.path == others
+    beside(place / "runs" / "mine")
+    with pytest.raises(ConfigError, match=r"evil[.]py lies in a run folder"):  # and not: there is no such module
+        module_file.find("evil:Net")
     os.chdir(place / "runs" / "mine")
     sys.path[:] = ["", *others]
     module_file.leave_run_folders()
