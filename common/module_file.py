@@ -24,6 +24,8 @@ OF_A_RUN = frozenset(("mode", "model", "data", "init", "keep", "nonfinite_most",
 """Options that the config.toml of any run has; nobody writes all of them by hand."""
 OF_ALL_USERS = frozenset(("/", "/tmp", "/var/tmp", "/dev/shm", "/private/tmp", "/private/var/tmp"))
 """No run folders: what one user leaves there is not about the others."""
+LEFT_OUT: list[str] = []
+"""Places where Python would have looked for modules but for ``leave_run_folders``: of what is there, messages tell."""
 OWN = Path(__file__).resolve().parent.parent
 
 
@@ -102,9 +104,11 @@ def leave_run_folders() -> None:
     Not the one that holds rankwise itself, if somebody has written a run there.
     """
     own = str(OWN)
-    sys.path[:] = [
-        place for place in sys.path if os.path.realpath(place) == own or not lies_in_run_folder(place or os.curdir)
-    ]
+    kept: list[str] = []
+    for place in sys.path:
+        refused = lies_in_run_folder(place or os.curdir) and os.path.realpath(place) != own
+        (LEFT_OUT if refused else kept).append(place)
+    sys.path[:] = kept
 
 
 def guard() -> None:
@@ -150,7 +154,7 @@ def _spec(name: str, tail: str, path: Iterable[str] | None) -> Spec | None:
         wanted = tail if finder is importlib.machinery.PathFinder else name
         if (spec := finder.find_spec(wanted, places)) is not None:
             return spec
-    return importlib.machinery.PathFinder.find_spec(tail, [os.curdir]) if places is None else None
+    return importlib.machinery.PathFinder.find_spec(tail, ["", *LEFT_OUT]) if places is None else None
 
 
 def _file(spec: Spec) -> str:

@@ -16,6 +16,7 @@ from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
 from common import synonyms
 from common.errors import EXIT_ERROR, EXIT_USAGE, RankwiseError
 from common.files import told
+from common.option import usage_fault
 from common.standard_streams import as_result, complain, flush, open_closed
 from common.version import version_line
 from ps.reader.output import STANDARD_OUTPUT
@@ -125,7 +126,7 @@ def _told(error: CycloptsError) -> str:
     if isinstance(error, UnknownOptionError):
         got = error.token.keyword or error.token.value
         return f"Unknown option: {got[:80]}. {_meant(got, error)}"
-    return " ".join(str(error).split())
+    return usage_fault(error)
 
 
 def _meant(got: str, error: UnknownOptionError) -> str:
