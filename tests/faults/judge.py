@@ -87,7 +87,7 @@ class Judge:
         self.ended(outcome, who, (0, 1, 2))
         self.bounded(outcome, who)
         self.printable(outcome, who)
-        messages = ours(outcome).count("rankwise:")
+        messages = len(re.findall("rankwise: (?!warning:)", ours(outcome)))
         self.need(messages <= 1 or outcome.code == 0, f"{who}: {messages} messages: {tail(outcome)}")
         self.need(not outcome.code or outcome.err or outcome.out, f"{who}: code {outcome.code}, and nothing is said")
         self.short(outcome, who)

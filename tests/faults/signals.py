@@ -92,7 +92,7 @@ def strike(details: Details, place: Place, judge: Judge) -> None:
 
 def _stopped(outcome: Outcome, judge: Judge, details: Details) -> None:
     """Check that a checkpoint of the step is there at which all ranks stopped."""
-    own = details["launcher"] == "supervise" or details["signal"] == "SIGUSR1" or "openmpi" not in outcome.command
+    own = details["launcher"] == "supervise" or details["signal"] == "SIGUSR1" or judge.place.mpi.vendor == "mpich"
     judge.need(outcome.code == 75 or not own, f"code {outcome.code}: {tail(outcome)}")
     steps = 1 if details["large"] else LONG_STEPS
 
