@@ -105,14 +105,9 @@ def test_a_last_message_that_cannot_be_read_is_named(name: str, kind: str, runs:
         assert kind in table(found)
 
 
-@pytest.mark.parametrize("kind", [*OTHERS, "not an npz file", "claims to hold more than it does"])
+@pytest.mark.parametrize("kind", [*OTHERS, "it is no .npz file"])
 def test_a_model_that_cannot_be_read_is_a_warning(kind: str, runs: Path) -> None:
-    model = runs / "bad" / MODEL_NAME
-    if kind.startswith("claims"):
-        np = pytest.importorskip("numpy")
-        np.savez_compressed(model, W1=np.zeros(10_000_000))
-    else:
-        OTHERS.get(kind, giant)(model)
+    OTHERS.get(kind, giant)(runs / "bad" / MODEL_NAME)
     found = command("compare", runs.parent)
     assert found.code == 0
     assert found.err.startswith(f"rankwise: warning: runs/bad/{MODEL_NAME} cannot be read")
