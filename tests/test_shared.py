@@ -81,12 +81,17 @@ def left_over() -> set[Path]:
 
 @pytest.mark.parametrize("mode", ["shared", "factors"])
 @pytest.mark.parametrize("end", ["good", "bad"])
-def test_nothing_is_left_in_shared_memory(job: Job, mode: str, end: str) -> None:
-    before = left_over()
+def test_nothing_is_left_in_shared_memory(job: Job, tmp_path: Path, mode: str, end: str) -> None:
+    """By one of four jobs: at the same time, other jobs on this machine may leave something."""
     rate = ["--optimizer", "sgd", "--learning-rate", "1e30"] if end == "bad" else []
-    result = job(3, *SHORT, "--mode", mode, "--ranks-per-node", "2", *rate)
-    assert result.code == (1 if rate else 0), result.err
-    assert left_over() - before == set()
+    for attempt in range(4):
+        before, output = left_over(), ("--output", str(tmp_path / f"run-{attempt}"))
+        result = job(3, *SHORT, "--mode", mode, "--ranks-per-node", "2", *rate, *output)
+        assert result.code == (1 if rate else 0), result.err
+        left = left_over() - before
+        if not left:
+            return
+    raise AssertionError(left)
 
 
 def test_a_killed_rank_leaves_no_window(tmp_path: Path) -> None:
