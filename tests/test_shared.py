@@ -57,7 +57,7 @@ def test_too_little_shared_memory_is_told_with_the_size(job: Job) -> None:
         pytest.skip("no /dev/shm here")
     numbers = shutil.disk_usage(SHM).free // 4  # float32: as many as there is room for, and the gradients on top
     width = int(numbers**0.5)
-    result = job(2, "--mode", "shared", "--hidden", str(width), str(width))
+    result = job(2, "--mode", "shared", "--hidden", str(width), str(width), "--max-memory", "4T")
     assert result.code == 1
     assert result.err.count("rankwise:") == 1
     assert "shared memory: this node needs" in result.err
