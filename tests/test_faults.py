@@ -98,7 +98,7 @@ def test_a_job_that_names_nobody_and_saves_nothing_is_told_of(tmp_path: Path) ->
     broken = Mpi(HERE.prefix, "false", "false", HERE.vendor, "")
     kept, case = Kept(tmp_path / "kept"), Case(SEED, "kill", 0, broken)
     drawn = KINDS["kill"].draw(case)["case"]
-    kept.done[broken.prefix, drawn.ranks, drawn.arguments, "none"] = tmp_path
+    kept.done[broken.prefix, drawn.ranks, drawn.undisturbed, "none"] = tmp_path
     result = campaign.run(case, tmp_path / "case", kept)
     assert result["named"] is False
     assert "other bits than undisturbed" in result["lost"]

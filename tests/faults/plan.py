@@ -92,6 +92,11 @@ class TrainingCase:
     options: tuple[str, ...] = field(default=())
 
     @property
+    def undisturbed(self) -> tuple[str, ...]:
+        """The options that decide the result."""
+        return self.arguments[: len(self.arguments) - len(self.options)]
+
+    @property
     def arguments(self) -> tuple[str, ...]:
         """The job's options, but for its folder."""
         shape = ("--hidden", "16", "--batch-size", "100", "--epochs", str(EPOCHS), "--checkpoint-every", "1")

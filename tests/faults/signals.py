@@ -19,7 +19,6 @@ from tests.faults.case import (
     Mpi,
     Place,
     epochs_logged,
-    long_job,
     may_mount,
     small_disk,
 )
@@ -153,15 +152,13 @@ def _output(details: Details, place: Place) -> Iterator[IO[Any] | None]:
 def draw_watchdog(case: Case) -> Details:
     """Draw when the watchdog is killed, and whether a rank is killed after that."""
     rng = case.rng()
-    return {"epoch": rng.randint(1, LONG_EPOCHS // 2), "delay_s": rng.uniform(0, 0.02), "then": case.index % 3 != 2,
+    return {"epoch": rng.randint(1, LONG_EPOCHS // 4), "delay_s": rng.uniform(0, 0.02), "then": case.index % 3 != 2,
             "rank": rng.randrange(2), "after_s": rng.uniform(0.1, 0.5)}  # fmt: skip
 
 
 def strike_watchdog(details: Details, place: Place, judge: Judge) -> None:
     """Kill the watchdog; ranks start another, which names the next dead rank."""
-    epochs = 2 * LONG_EPOCHS
-    arguments = long_job(epochs)
-    undisturbed = place.undisturbed(2, arguments)
+    undisturbed = place.undisturbed(2, LONG)
     killed: list[int] = []
 
     def strike_it(_: int) -> None:
@@ -176,7 +173,7 @@ def strike_watchdog(details: Details, place: Place, judge: Judge) -> None:
             killed.append(rank_process(place.path, details["rank"]))
             send(killed[0], signal.SIGKILL)
 
-    outcome = place.job(2, *arguments, "--output", "run", strike=strike_it)
+    outcome = place.job(2, *LONG, "--output", "run", strike=strike_it)
     judge.ended(outcome, "struck job")
     if not details["then"]:
         judge.need(outcome.code == 0, f"code {outcome.code}: {tail(outcome)}")
@@ -187,7 +184,7 @@ def strike_watchdog(details: Details, place: Place, judge: Judge) -> None:
     judge.name(f"rank {details['rank']} on {os.uname().nodename} died" in failure(place.run), f"{failure(place.run)!r}")
     deaths = [event["rank"] for event in events(judge.records(), "death")]
     judge.name(deaths == [details["rank"]], f"events: {deaths}")
-    judge.done(place.resume(2), "resumed job", epochs)
+    judge.done(place.resume(2), "resumed job", LONG_EPOCHS)
     judge.same_bits(undisturbed)
 
 

@@ -74,7 +74,7 @@ class StruckJob:
 def strike(details: Details, place: Place, outer: Judge) -> dict[str, Any]:
     """Strike the job of a case and go on with it; return how long what took."""
     case: TrainingCase = details["case"]
-    undisturbed = place.undisturbed(case.ranks, case.arguments)
+    undisturbed = place.undisturbed(case.ranks, case.undisturbed)
     job = StruckJob(place, case)
     judge = TrainingJudge(case, place)
     with job.disk():
