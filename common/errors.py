@@ -17,6 +17,8 @@ EXIT_ERROR = 1
 EXIT_USAGE = 2
 EXIT_STOPPED = 75
 """EX_TEMPFAIL of sysexits.h: stopped on request, can be resumed."""
+EXIT_INTERRUPTED = 130
+"""128 and SIGINT: ended by Ctrl-C."""
 
 
 class RankwiseError(Exception):

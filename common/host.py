@@ -5,9 +5,9 @@ import socket
 import time
 from pathlib import Path
 
+from common.launcher_place import LAUNCHERS
+
 CPUS, CGROUPS = Path("/sys/devices/system/cpu"), Path("/sys/fs/cgroup")
-LAUNCHERS = ("mpirun", "mpiexec", "hydra", "prte", "orted", "orterun", "srun", "slurmstepd")
-"""How the names of programs begin that start ranks, or have them started on another node."""
 
 
 def host() -> str:

@@ -1,20 +1,18 @@
 """Whether a user's files hide modules that rankwise needs: said once for all ranks, before any of them is imported.
 
 ``python -m workers.run`` looks in the current folder first, also for ``random``, ``numpy`` or our own ``common``. So
-this is loaded by its place (``workers/__init__.py``, ``ps/__init__.py``), and imports nothing that may be hidden.
+this is imported (``workers/__init__.py``, ``ps/__init__.py``) while that folder is out of the path.
 """
 
 import os
 import sys
-import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from importlib.machinery import PathFinder
+
+from common import start_guard
 
 EXIT_USAGE = 2
 OWN = "rankwise's own package"
-MESSAGE_FIRST_S = 2.0
-"""A launcher may kill all ranks when the first one fails, which must not come before the message."""
 RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
 STANDARD = frozenset((
     "abc", "argparse", "array", "ast", "asyncio", "atexit", "base64", "binascii", "bisect", "bz2", "calendar",
@@ -48,7 +46,7 @@ def launcher_rank() -> int:
 
 
 def refuse(root: str, packages: Iterable[str], libraries: frozenset[str]) -> None:
-    """End this process, with a message from rank 0, if a user's file is in the way.
+    """End this process, with one message for all ranks, if a user's file is in the way.
 
     ``root``: the folder of our packages. ``packages``: those of them that are imported next. ``libraries``: of others.
     """
@@ -57,14 +55,8 @@ def refuse(root: str, packages: Iterable[str], libraries: frozenset[str]) -> Non
         hidden.setdefault(place, []).append((file, what))
     if not hidden:
         return
-    if launcher_rank():
-        time.sleep(MESSAGE_FIRST_S)
-    elif sys.stderr is not None:  # else it is closed
-        with suppress(OSError, ValueError):
-            messages = (_message(place, pairs) for place, pairs in hidden.items())
-            sys.stderr.write("".join(f"rankwise: {_printable(message)}\n" for message in messages))
-            sys.stderr.flush()
-    sys.exit(EXIT_USAGE)
+    messages = (_printable(_message(place, pairs)) for place, pairs in hidden.items())
+    start_guard.fail("\nrankwise: ".join(messages), EXIT_USAGE)
 
 
 def _hidden_packages(root: str, packages: Iterable[str]) -> Iterator[tuple[str, str, str]]:

@@ -7,16 +7,17 @@ import os
 import sys
 
 if sys.argv[:1] == ["-m"]:  # a command begins
-    from importlib.util import module_from_spec, spec_from_file_location
-
-    # by its place, for ``common`` may be somebody else's
+    # from the first line on Ctrl-C is no error
+    sys.excepthook = lambda kind, *rest: None if kind is KeyboardInterrupt else sys.__excepthook__(kind, *rest)
     _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    _spec = spec_from_file_location("common.shadowed", os.path.join(_ROOT, "common", "shadowed.py"))
-    assert _spec is not None
-    assert _spec.loader is not None
-    _shadowed = module_from_spec(_spec)
-    _spec.loader.exec_module(_shadowed)
-    _shadowed.refuse(_ROOT, ("common",), _shadowed.NEEDED | _shadowed.FOR_READERS)
+    _path = sys.path
+    # ours, whatever lies in the current folder: it is first in the path unless that is safe
+    sys.path = [_ROOT, *_path[not sys.flags.safe_path :]]
+    from common import shadowed, start_guard
+
+    start_guard.begin()
+    sys.path = _path
+    shadowed.refuse(_ROOT, ("common",), shadowed.NEEDED | shadowed.FOR_READERS)
     from common.module_file import leave_run_folders
 
     leave_run_folders()

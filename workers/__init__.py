@@ -11,17 +11,20 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
 THREADS_SET_BY_USER = next((v for v in THREAD_VARIABLES if os.environ.get(v)), "")
 if not THREADS_SET_BY_USER:
     os.environ["OMP_NUM_THREADS"] = "1"
-if sys.argv[:1] == ["-m"]:  # a command begins
-    from importlib.util import module_from_spec, spec_from_file_location
-
-    # by its place, for ``common`` may be somebody else's
+_IS_MODULE = sys.argv[:1] == ["-m"]
+if _IS_MODULE or os.path.basename(sys.argv[0]) == "rankwise":  # a command begins
+    # from the first line on Ctrl-C is no error
+    sys.excepthook = lambda kind, *rest: None if kind is KeyboardInterrupt else sys.__excepthook__(kind, *rest)
     _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    _spec = spec_from_file_location("common.shadowed", os.path.join(_ROOT, "common", "shadowed.py"))
-    assert _spec is not None
-    assert _spec.loader is not None
-    _shadowed = module_from_spec(_spec)
-    _spec.loader.exec_module(_shadowed)
-    _shadowed.refuse(_ROOT, ("common", "ps"), _shadowed.NEEDED)
-    from common.module_file import leave_run_folders
+    _path = sys.path
+    # ours, whatever lies in the current folder: it is first in the path unless that is safe
+    sys.path = [_ROOT, *_path[not sys.flags.safe_path :]]
+    from common import shadowed, start_guard
 
-    leave_run_folders()
+    start_guard.begin()
+    sys.path = _path
+    if _IS_MODULE:
+        shadowed.refuse(_ROOT, ("common", "ps"), shadowed.NEEDED)
+        from common.module_file import leave_run_folders
+
+        leave_run_folders()

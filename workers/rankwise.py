@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from common import start_guard
 from common.config import MODELS
-from common.errors import EXIT_OK, ConfigError, LaunchError, RankwiseError
+from common.errors import EXIT_INTERRUPTED, EXIT_OK, ConfigError, LaunchError, RankwiseError
 from common.option import nearest, option
 from common.packages import needed
 from common.shadowed import launcher_rank
@@ -52,6 +53,7 @@ class NoConfig:
 
 def main() -> int:
     """Run a command; return its exit code, unless another program takes the place of this one."""
+    start_guard.over()
     open_closed()
     code = EXIT_OK
     try:
@@ -60,6 +62,8 @@ def main() -> int:
     except RankwiseError as error:
         complain(f"rankwise: {error}")
         code = error.exit_code
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
     flush()
     return code
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from mpi4py import MPI
 
+from common import start_guard
 from common.errors import EXIT_ERROR, JobError, RankwiseError
 from common.files import told
 from common.host import host
@@ -37,10 +38,14 @@ def abort_on_error(comm: MPI.Comm, rank_status: RankStatus) -> Iterator[None]:
     except JobError:
         raise
     except BaseException as error:
+        start_guard.over()  # this message is better
         cause = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        importing = isinstance(error, (ImportError, SyntaxError))
+        cause = start_guard.reason(error) if importing else cause
         message = f"rankwise: rank {comm.rank} on {host()}, {rank_status}: {cause}"
         message = printable(message, MOST_CHARACTERS, MOST_LINES)
-        trace = traceback.format_exc() if not isinstance(error, RankwiseError) or rank_status.debug else ""
+        expected = importing or isinstance(error, RankwiseError)
+        trace = traceback.format_exc() if not expected or rank_status.debug else ""
         if isinstance(error, MPI.Exception):
             time.sleep(BETTER_CAUSE_S)
         if _first_to_fail(rank_status, f"{printable(trace, TRACE_CHARACTERS)}{message}"):

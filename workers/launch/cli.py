@@ -10,6 +10,7 @@ from common import synonyms
 from common.errors import ConfigError
 from common.option import GROUPS, INTERNAL, RANKS, Option, is_text, options_of, usage_fault
 from common.standard_streams import as_result
+from common.start_words import LIMIT, read_limit
 from common.version import version_line
 
 PREFIX = "RANKWISE_"
@@ -234,11 +235,24 @@ def _check_environment(options: Mapping[str, Option]) -> None:
     """Raise ConfigError for a variable that is no option, or one that may not be set there."""
     known = {PREFIX + name.upper(): option for name, option in options.items()}
     for name in filter(lambda name: name.startswith(PREFIX), os.environ):
+        if name == LIMIT:
+            _check_limit(os.environ[name])
+            continue
         if name not in known:
             near = synonyms.meant(name.removeprefix(PREFIX), options)
             hint = f" (did you mean {PREFIX + near[0].upper()!r}?)" if near else ""
             raise ConfigError(f"environment: unknown variable {name!r}{hint}; choose one of {', '.join(sorted(known))}")
         refuse_elsewhere(known[name], f"as {name} in the environment")
+
+
+def _check_limit(text: str) -> None:
+    """Raise ConfigError unless the time limit of the start, which is no option, is one."""
+    try:
+        read_limit(text)
+    except ValueError:
+        raise ConfigError(
+            f"environment: {LIMIT}: got {text!r}; allowed is a number of seconds, or 0 for no limit"
+        ) from None
 
 
 def refuse_elsewhere(option: Option, place: str) -> None:

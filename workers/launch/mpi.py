@@ -4,17 +4,21 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from common import start_guard
 from common.errors import EXIT_OK, LaunchError, NoLibraryError, RankwiseError
-from common.shadowed import MESSAGE_FIRST_S, launcher_rank
-from common.standard_streams import complain
+from common.shadowed import launcher_rank
+from common.start_words import MESSAGE_FIRST_S
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
 MPIRUN = "mpirun"
+LIBRARIES = ("numpy", "msgpack", "threadpoolctl")
+"""What every rank needs besides mpi4py."""
 SEARCH_S = 4.0
 """How long rank 0 may look for a library to name."""
 FAULT_TOLERANT = "OMPI_MCA_mpi_ft_enable"
@@ -45,15 +49,26 @@ def load_mpi() -> Any:
     os.environ.setdefault("MPI4PY_CHECK_MPIEXEC", "0")  # our message is enough, and comes once
     try:
         import mpi4py
-
-        mpi4py.rc.initialize = False
-        mpi4py.rc.finalize = True  # else Open MPI calls the exit improper
+    except ModuleNotFoundError as error:
+        raise _no_library(error) from error
+    except Exception as error:
+        raise LaunchError(f"mpi4py cannot be imported ({start_guard.reason(error)}); install it again") from error
+    mpi4py.rc.initialize = False
+    mpi4py.rc.finalize = True  # else Open MPI calls the exit improper
+    try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
-        from workers.launch.mpi_library import missing_library
-
-        raise NoLibraryError(missing_library(error) if launcher_rank() == 0 else "") from error
+        raise _no_library(error) from error
     return MPI
+
+
+def _no_library(error: Exception) -> NoLibraryError:
+    from workers.launch.mpi_library import missing_library
+
+    start_guard.failing()
+    if launcher_rank():
+        time.sleep(SEARCH_S)  # rank 0 looks for one to name; it ends the job, if it has none either
+    return NoLibraryError(missing_library(error))
 
 
 def start_mpi() -> "MPI.Intracomm":
@@ -65,6 +80,8 @@ def start_mpi() -> "MPI.Intracomm":
     for name, value in REPORTS_DEATHS.items() if FAULT_TOLERANT in os.environ else ():
         os.environ.setdefault(name, value)
     MPI = load_mpi()
+    for name in LIBRARIES:  # here, and not when they are needed: a rank that has none must not let others wait in MPI
+        import_module(name)
     vendor = MPI.get_vendor()[0]
     if "OMPI_COMM_WORLD_SIZE" in os.environ and vendor != "Open MPI":
         raise LaunchError(
@@ -72,6 +89,7 @@ def start_mpi() -> "MPI.Intracomm":
         )
     # Not for threads of ours: at this level MPICH's waiting gives way to other processes. Without it, 4 ranks on
     # 2 cores took 24 ms instead of 0.3 ms for a sum of 5,000 floats.
+    start_guard.waits()
     if not MPI.Is_initialized():
         MPI.Init_thread(MPI.THREAD_MULTIPLE)
     # SLURM_NTASKS is no help: under mpirun inside sbatch it is the number of nodes
@@ -104,24 +122,26 @@ def _fitting(vendor: str) -> str:
 
 
 def connect(parse: Callable[[], object] = lambda: None) -> "MPI.Intracomm | int":
-    """Return a communicator of our own with all ranks, or the exit code, once rank 0 has said why there is none.
+    """Return a communicator of our own with all ranks, or the exit code if help or a version was asked for.
 
     Without an MPI library rank 0 calls ``parse`` before. It reads the command line, and returns an exit code if it has
-    printed help or a version, which need no MPI; or raises RankwiseError.
+    printed help or a version, which need no MPI; or raises RankwiseError. If there is no way to connect, the process
+    ends with a message, once for all ranks.
     """
     try:
         return start_mpi().Dup()
     except LaunchError as error:
-        lost = isinstance(error, NoLibraryError)
-        if launcher_rank():  # a launcher may kill all ranks when the first one fails
-            time.sleep(SEARCH_S if lost else MESSAGE_FIRST_S)
-            return EXIT_OK if lost and {"--help", "-h", "--version"} & set(sys.argv) else error.exit_code
-        message, code = str(error), error.exit_code
-        try:
-            parsed = parse() if lost else None
-        except RankwiseError as wrong:
-            message, code, parsed = str(wrong), wrong.exit_code, None
-        if isinstance(parsed, int):
-            return parsed
-        complain(f"rankwise: {message}")
-        return code
+        start_guard.failing()
+        lost, message, code = isinstance(error, NoLibraryError), str(error), error.exit_code
+        if launcher_rank():
+            if lost and {"--help", "-h", "--version"} & set(sys.argv):
+                return EXIT_OK
+            time.sleep(0 if lost else MESSAGE_FIRST_S)  # rank 0 comes first
+        elif lost:
+            try:
+                parsed = parse()
+            except RankwiseError as wrong:
+                message, code, parsed = str(wrong), wrong.exit_code, None
+            if isinstance(parsed, int):
+                return parsed
+        start_guard.fail(message, code)

@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from common import start_guard
 from common.standard_streams import complain, flush, open_closed
 from workers.launch.mpi import connect
 
@@ -48,6 +49,7 @@ class Context:
         what = f"command line or {cli.PREFIX} environment" if environment else "command line"
         same_everywhere(self.comm, given, what, "start all ranks with the same one")
         agreed = at_root(self.comm, plain)
+        start_guard.over()  # all are there
         return agreed if isinstance(agreed, int) else [from_dict(*pair) for pair in zip(kinds, agreed, strict=True)]
 
     def report(self, error: "JobError") -> None:
@@ -65,16 +67,19 @@ def run(act: Callable[[Context], int], parse: Callable[[list[str]], object]) -> 
     see ``connect``.
     """
     open_closed()
-    comm = connect(lambda: parse(sys.argv[1:]))
-    if isinstance(comm, int):
-        return comm
+    try:
+        comm = connect(lambda: parse(sys.argv[1:]))
+        if isinstance(comm, int):
+            start_guard.over()
+            return comm
 
-    # only now: everything below needs MPI to be there
-    from common.errors import JobError
-    from common.rank_status import RankStatus
-    from ps.comm.agreement import abort_on_error
-    from workers.launch.signals import StopFlag
-
+        # only now: everything below needs MPI to be there
+        from common.errors import JobError
+        from common.rank_status import RankStatus
+        from ps.comm.agreement import abort_on_error
+        from workers.launch.signals import StopFlag
+    except BaseException as error:
+        start_guard.failed(error)
     rank_status = RankStatus()
     with abort_on_error(comm, rank_status):
         context = Context(comm, sys.argv[1:], StopFlag(rank_status.cells, comm.Abort), rank_status)
@@ -85,5 +90,6 @@ def run(act: Callable[[Context], int], parse: Callable[[list[str]], object]) -> 
                 context.report(error)
             code = error.exit_code
         context.stop.over()
+    start_guard.over()
     flush()
     return code

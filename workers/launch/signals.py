@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
+from common import start_guard
 from common.errors import EXIT_ERROR
 from common.job_signals import ABORT_SIGNAL, REPEATED_SIGNALS, STOP_SIGNALS
 from common.rank_status import SIGNAL
@@ -48,11 +49,13 @@ class StopFlag:
         self._cells, self._abort = cells, abort
         self._pipe, end = os.pipe()
         os.set_blocking(end, False)
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # from one to the other none gets lost
         signal.set_wakeup_fd(end, warn_on_full_buffer=False)
         for number in OUR_STOP_SIGNALS:
             signal.signal(number, self._handle)
         if ABORT_SIGNAL:
             signal.signal(ABORT_SIGNAL, lambda *_: None)  # left to the thread
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         threading.Thread(target=self._watch, name="signals", daemon=True).start()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
@@ -67,6 +70,7 @@ class StopFlag:
                 os._exit(EXIT_ERROR)  # abort may return
             if number in STOP_SIGNALS and requests.insist(number, time.monotonic()):
                 self._cells[SIGNAL] = number
+                start_guard.over()
                 os._exit(128 + number)
 
     def over(self) -> None:

@@ -12,8 +12,9 @@ from typing import NoReturn
 import workers
 from common.commands import STARTED_BY
 from common.errors import EXIT_OK, ConfigError, LaunchError
-from common.shadowed import MESSAGE_FIRST_S, launcher_rank
+from common.shadowed import launcher_rank
 from common.standard_streams import complain, flush
+from common.start_words import MESSAGE_FIRST_S
 from common.wording import count
 from workers.launch import launcher
 from workers.launch.launch_options import LaunchConfig, number_of_ranks

@@ -1,10 +1,8 @@
 """A rank's process as the watchdog of its node sees it from outside."""
 
 import contextlib
-import fcntl
 import os
 import signal
-import struct
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 
 from common.host import stat_fields
 from common.job_signals import STACK_SIGNAL, signal_name
+from common.process_table import exit_status
 from common.rank_status import ENDED, LOADING_PHASES, LOST, STOPPED, StatusRow, read_row
 
 LOOK_S = 1.0
@@ -19,9 +18,6 @@ LOOK_S = 1.0
 STACK_S = 0.5
 """How long a rank may take to write its stack."""
 MAX_STACK_BYTES = 1 << 20
-PIDFD_GET_INFO = 3 << 30 | 64 << 16 | 0xFF << 8 | 11
-PIDFD_INFO_EXIT = 1 << 3
-"""Of linux/pidfd.h, since Linux 6.15: how a process ended, also for others than its parent."""
 
 
 class RankProcess:
@@ -125,19 +121,9 @@ def cpu_ticks(pid: int) -> int:
 
 
 def killed_by(process: int) -> str:
-    """Return the name of the signal that ended a process, where the system tells: once its parent has asked."""
-    for _ in range(20):
-        info = bytearray(64)
-        struct.pack_into("Q", info, 0, PIDFD_INFO_EXIT)
-        try:
-            fcntl.ioctl(process, PIDFD_GET_INFO, info)
-        except OSError:
-            return ""
-        (mask,), (code,) = struct.unpack_from("Q", info), struct.unpack_from("i", info, 60)
-        if mask & PIDFD_INFO_EXIT:
-            return signal_name(os.WTERMSIG(code)) if os.WIFSIGNALED(code) else ""
-        time.sleep(0.005)
-    return ""
+    """Return the name of the signal that ended a process, where the system tells."""
+    status = exit_status(process)
+    return signal_name(os.WTERMSIG(status)) if status is not None and os.WIFSIGNALED(status) else ""
 
 
 def memory_kills() -> int:

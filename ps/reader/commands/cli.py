@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
 
-from common import synonyms
+from common import start_guard, synonyms
 from common.errors import EXIT_ERROR, EXIT_USAGE, RankwiseError
 from common.files import told
 from common.option import usage_fault
@@ -69,6 +69,7 @@ def main(arguments: list[str] | None = None, name: str = NAME) -> None:
 
     ``arguments``: those of this process, if not given. ``name``: what the help calls this command.
     """
+    start_guard.over()
     open_closed()
     for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup

@@ -1,0 +1,309 @@
+"""What the guard of a rank's start does in its own process: it looks at the ranks of its node until all are there.
+
+Nothing is written for others to find: ranks are the processes below their launcher, as /proc shows them, and the name
+of a guard's process says how far its rank is.
+"""
+
+import os
+import select
+import signal
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+
+from common.job_signals import STOP_SIGNALS
+from common.launcher_place import LauncherPlace
+from common.process_table import Process, below, descendants, exists, find_launcher, how_ended, variables
+from common.start_words import DEFAULT_LIMIT_S, FAILED, FAILING, LIMIT, MESSAGE_FIRST_S, WAITS, read_limit
+
+AT_MOST = 10
+"""A rank that shows signs of life has so many times the limit."""
+OWN_START = 3
+"""Ranks of other nodes have so many times as long as those of this node took, if that is more than the limit."""
+OTHERS_FIRST_S = 5.0
+"""Who knows only that others are missing speaks so much later: a guard elsewhere may know which, and why."""
+LOOK_S = 1.0
+SAME_S = 0.2
+"""How long a rank that fails waits for others that fail with it."""
+GONE_S, ABSENT_S = 2.0, 5.0
+"""How long a rank that was there may be gone, and one that never was not there yet, before the others say so: a dead
+rank's own guard comes first, and a launcher takes time to start many."""
+PAUSE_S, ABORT_S = 0.05, 1.5
+"""How long a launcher has to end the job before this node's ranks are killed."""
+SIGNALLED = 128
+"""An exit code above is this and a signal's number."""
+GUARD = "rankwise-"
+STARTING, READY, ENDING = f"{GUARD}start", f"{GUARD}wait", f"{GUARD}fail"
+"""Names of a guard's process."""
+MOST_NAMED = 8
+"""Ranks that a message names, of more."""
+
+
+def run(pipe: int, rank: int, place: LauncherPlace) -> None:
+    """Watch until the rank sends this process away or the job ends. ``rank``: a pidfd of it."""
+    for number in STOP_SIGNALS:  # sent to all processes of the job; this one acts on what its rank hears
+        signal.signal(number, signal.SIG_IGN)
+    StartWatch(pipe, rank, place).run()
+
+
+class StartWatch:
+    """Sees the ranks of one node start, beside one of them.
+
+    ``known``: rank and number on the node of those that were seen. ``complete``: whether all ranks of the node can be
+    seen, so that one which is not there is missing; in a container of its own, say, a rank sees itself only. Times are
+    counted in looks, so that a suspended job's clock stands still.
+    """
+
+    def __init__(self, pipe: int, rank: int, place: LauncherPlace) -> None:
+        self.pipe, self.pidfd, self.place, self.parent = pipe, rank, place, os.getppid()
+        self.launcher, self.complete = find_launcher(self.parent)
+        self.limit_s = DEFAULT_LIMIT_S
+        with suppress(ValueError):  # rank 0 refuses it when it reads the options
+            self.limit_s = read_limit(os.environ.get(LIMIT, str(DEFAULT_LIMIT_S)))
+        self.state = STARTING
+        self.known: dict[int, int] = {place.rank: place.local_rank}
+        self._ranks: dict[int, tuple[int, int]] = {}
+        """Of processes below the launcher: the rank, and its number on the node."""
+        self._idle_s: dict[int, float] = {}
+        self._activity: dict[int, int] = {}
+        self._gone_s = self._absent_s = self._waited_s = self._started_s = self._own_start_s = 0.0
+        self._n_present = self._strange = 0
+        self._set_state(STARTING)
+
+    def run(self) -> None:
+        """Listen to the rank, and look at the others once a second."""
+        poll = select.poll()
+        poll.register(self.pipe, select.POLLIN)
+        looked_at, pause_s = time.monotonic(), LOOK_S
+        while True:
+            if poll.poll(1000 * max(0.0, looked_at + pause_s - time.monotonic())):
+                if not self._hear(os.read(self.pipe, 4096)):
+                    return
+                continue
+            now = time.monotonic()
+            if self.state != ENDING:
+                self._look(min(now - looked_at, 2 * pause_s))
+            looked_at = time.monotonic()
+            pause_s = max(LOOK_S, 100 * (looked_at - now))
+
+    def _set_state(self, state: str) -> None:
+        self.state = state
+        with suppress(OSError), open("/proc/self/comm", "w", encoding="ascii") as file:
+            file.write(state)
+
+    def _hear(self, message: bytes) -> bool:
+        """Act on what the rank says, or on its end; return whether to go on."""
+        if not message:
+            self._rank_ended()
+            return False
+        if message == WAITS:
+            self._own_start_s = self._started_s
+            self._set_state(READY)
+        elif message == FAILING:
+            self._set_state(ENDING)
+        elif message.startswith(FAILED):
+            self._rank_failed(message[len(FAILED) + 1 :].decode(errors="replace"), message[len(FAILED)])
+            return False
+        else:  # a signal's number: Python writes it there, in C
+            self._end_by_signal(message[0])
+            return False
+        return True
+
+    # What the rank does
+
+    def _rank_ended(self) -> None:
+        """Say of what the rank died, unless the launcher is gone as well, or a lower rank ends too."""
+        if not self._rank_is_gone(LOOK_S):  # it became another program
+            return
+        cause, code = how_ended(self.pidfd, self.parent)
+        if code is not None and code > SIGNALLED:  # it ended itself at a signal
+            self._abort(code)
+        elif exists(self.launcher) and not self._lower_one_ends():
+            self._end_with(f"rank {self.place.rank} on {self.place.host} {cause} before the job had started", 1)
+
+    def _rank_failed(self, text: str, code: int) -> None:
+        """Say why the rank fails, unless a lower one ends too: for the same reason, most likely."""
+        self._set_state(ENDING)
+        time.sleep(SAME_S)
+        if self.place.local_rank != self.place.rank:  # rank 0, on another node, comes first
+            time.sleep(MESSAGE_FIRST_S)
+        if not self._lower_one_ends() and not self._rank_is_gone():  # else it was ended for the reason of others
+            self._end_with(text, code)
+
+    def _rank_is_gone(self, wait_s: float = 0.0) -> bool:
+        """Say whether the rank's process has ended; one that ends closes its files a little earlier."""
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        return bool(poll.poll(1000 * wait_s))
+
+    def _lower_one_ends(self) -> bool:
+        """Say whether a rank below this one, on this node, is gone or fails: its guard speaks for both."""
+        present = self._present(descendants(self.launcher))
+        lower = [rank for rank in {*self.known, *self._expected()} if rank < self.place.rank]
+        return any(rank not in present or _state(present[rank]) == ENDING for rank in lower)
+
+    # What the others do
+
+    def _present(self, table: dict[int, Process]) -> dict[int, list[Process]]:
+        """Return the processes of each rank of this node that is there."""
+        found: dict[int, list[Process]] = {}
+        self._strange = 0
+        for top in [process for process in table.values() if process.parent == self.launcher and not process.ended]:
+            if top.pid not in self._ranks:
+                place = LauncherPlace(variables(top.pid))
+                if place.kind != self.place.kind:  # not begun yet, or it may not be looked into
+                    self._strange += 1
+                    continue
+                self._ranks[top.pid] = place.rank, place.local_rank
+            rank, local_rank = self._ranks[top.pid]
+            found[rank] = [top, *below(table, top.pid)]
+            self.known[rank] = local_rank
+        return found
+
+    def _expected(self) -> set[int]:
+        """Return the ranks of this node, as far as they are known or follow from the numbers of others."""
+        size = self.place.local_size
+        if size == self.place.size:
+            return set(range(size))
+        pairs = sorted((local, rank) for rank, local in self.known.items() if local >= 0)
+        if size < 0 or not pairs:
+            return set(self.known)
+        (first, rank), (last, other) = pairs[0], pairs[-1]
+        step = (other - rank) // (last - first) if last > first else 1  # node by node, as launchers do unless told
+        if any(rank + step * (local - first) != real for local, real in pairs):
+            return set(self.known)
+        return {rank + step * (local - first) for local in range(size)}
+
+    def _look(self, seconds: float) -> None:
+        """Look at all ranks of this node once, ``seconds`` after the last look; end the job if it cannot start."""
+        if os.getppid() != self.parent:  # that is heard in a moment
+            return
+        present = self._present(descendants(self.launcher))
+        if not present or any(_state(tree) == ENDING for tree in present.values()):
+            return
+        if all(_stopped(tree) for tree in present.values()):  # the job is suspended
+            return
+        self._started_s += seconds
+        self._note(present, seconds)
+        message = self._missing(present, seconds) or self._late(present, seconds)
+        speakers = [rank for rank, tree in present.items() if _state(tree) and not _stopped(tree)]
+        if message and self.place.rank == min(speakers, default=self.place.rank):
+            self._end_with(message, 1)
+
+    def _note(self, present: dict[int, list[Process]], seconds: float) -> None:
+        """Note for how long each rank has shown no sign of life."""
+        for rank, tree in present.items():
+            activity = sum(process.activity for process in tree if not process.name.startswith(GUARD))
+            idle = _stopped(tree) or (self._activity.get(rank) == activity and _state(tree) != READY)
+            self._idle_s[rank] = self._idle_s.get(rank, 0.0) + seconds if idle else 0.0
+            self._activity[rank] = activity
+
+    def _missing(self, present: dict[int, list[Process]], seconds: float) -> str:
+        """Return what to say of ranks that are not there, once they have had their time; else nothing."""
+        gone = sorted(self.known.keys() - present.keys())
+        absent = max(0, self.place.local_size - len(present) - len(gone) - self._strange) if self.complete else 0
+        self._gone_s = self._gone_s + seconds if gone else 0.0
+        self._absent_s = self._absent_s + seconds if absent and len(present) == self._n_present else 0.0
+        self._n_present = len(present)
+        if self._gone_s < GONE_S and self._absent_s < ABSENT_S:
+            return ""
+        named = sorted(self._expected() - present.keys())
+        n = absent + len(gone)
+        who = ranks(named) if len(named) == n else f"{n} of {self.place.local_size} ranks"
+        its = "its process has" if n == 1 else "their processes have"
+        return (
+            f"{who} on {self.place.host} did not start: {its} ended, or never began; look at the command there, its "
+            "Python and its environment"
+        )
+
+    def _late(self, present: dict[int, list[Process]], seconds: float) -> str:
+        """Return what to say of ranks that are there and do not come, once they have had their time; else nothing."""
+        if not self.limit_s:
+            return ""
+        not_ready = {rank for rank, tree in present.items() if _state(tree) != READY}
+        late = {rank for rank in present if self._idle_s[rank] >= self.limit_s}
+        if self._started_s >= AT_MOST * self.limit_s:
+            late |= not_ready
+        limit = f"{LIMIT}={self.limit_s:g} sets how many seconds that may take"
+        if late:
+            told = in_words([f"rank {rank} ({_what(present[rank])})" for rank in sorted(late)])
+            return f"{told} on {self.place.host} did not start in time; {limit}"
+        self._waited_s = 0.0 if not_ready else self._waited_s + seconds
+        if self._waited_s < max(self.limit_s, OWN_START * self._own_start_s) + OTHERS_FIRST_S:
+            return ""
+        waited = f"{ranks(sorted(present))} on {self.place.host} waited {self._waited_s:.0f} s"
+        others = sorted(set(range(self.place.size)) - present.keys())
+        if others:
+            return f"{waited} for {ranks(others)}{' on other nodes' * self.complete}, not all of which came; {limit}"
+        return f"{waited} in MPI_Init, though all ranks are there; {limit}"
+
+    # The end of the job
+
+    def _end_with(self, message: str, code: int) -> None:
+        """Say why the job ends, and end it: by its launcher if that can be, else by what is on this node."""
+        from common.wording import printable
+
+        self._set_state(ENDING)
+        with suppress(OSError):
+            os.write(2, f"rankwise: {printable(message)}\n".encode(errors="replace"))
+        self._abort(code)
+        os.close(self.pipe)  # a rank that fails leaves now, with its code
+        until, present = time.monotonic() + ABORT_S, {}
+        while time.monotonic() < until and (present := self._others()):
+            time.sleep(PAUSE_S)
+        if self.place.step and (present or self.place.local_size < self.place.size):
+            from subprocess import DEVNULL, SubprocessError, run
+
+            with suppress(OSError, SubprocessError):
+                run(["scancel", self.place.step], stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, timeout=5, check=False)
+        for process in [process for tree in present.values() for process in tree]:
+            with suppress(OSError):
+                os.kill(process.pid, signal.SIGKILL)
+
+    def _others(self) -> dict[int, list[Process]]:
+        """Return the other ranks of this node that are there."""
+        return {
+            rank: tree for rank, tree in self._present(descendants(self.launcher)).items() if rank != self.place.rank
+        }
+
+    def _end_by_signal(self, number: int) -> None:
+        """End the job without a word, with 128 + the number; the rank ends itself unless it hangs in MPI."""
+        self._set_state(ENDING)
+        self._abort(128 + number)
+        time.sleep(ABORT_S)
+        with suppress(OSError):
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
+    def _abort(self, code: int) -> None:
+        """Ask MPICH's launcher to end the job with an exit code, in its own words: MPI need not have started."""
+        if self.place.pmi >= 0:
+            with suppress(OSError):
+                os.write(self.place.pmi, f"cmd=abort exitcode={code}\n".encode())
+
+
+def ranks(numbers: list[int]) -> str:
+    """Return ranks as words: ``rank 3``, ``ranks 0, 1 and 2``."""
+    return f"rank{'s' * (len(numbers) > 1)} {in_words(map(str, numbers))}"
+
+
+def in_words(texts: Iterable[str]) -> str:
+    """Return texts as a list in a sentence, the first ones of many."""
+    from common.wording import listed  # here, so that a start that goes well need not load it
+
+    return listed(texts, MOST_NAMED)
+
+
+def _state(tree: list[Process]) -> str:
+    """Return the name of a rank's guard, which says how far the rank is; empty if it has none."""
+    return next((process.name for process in tree if process.name.startswith(GUARD)), "")
+
+
+def _stopped(tree: list[Process]) -> bool:
+    return any(process.stopped for process in tree)
+
+
+def _what(tree: list[Process]) -> str:
+    last = next((process for process in reversed(tree) if not process.name.startswith(GUARD)), tree[0])
+    if last.stopped:
+        return "stopped by a signal or a debugger"
+    return f"in {last.name}, without a sign of life" if not _state(tree) else "importing, without a sign of life"

@@ -1,0 +1,21 @@
+"""What a rank tells the guard of its start, through a pipe, and how long they wait."""
+
+import math
+
+WAITS, FAILING, FAILED = b"waits", b"failing", b"failed"
+"""It is ready for MPI; it looks for the reason of its failure; that, with an exit code and a message behind it."""
+MOST_BYTES = 4000
+"""Of a message: a pipe takes 4,096 at once."""
+MESSAGE_FIRST_S = 2.0
+"""A launcher may kill all ranks when the first one fails, which must not come before the message."""
+LIMIT = "RANKWISE_START_SECONDS"
+"""A variable, no option: it is needed before options are read."""
+DEFAULT_LIMIT_S = 120.0
+
+
+def read_limit(text: str) -> float:
+    """Return the time limit of a start that a text sets; 0 is none. Raises ValueError."""
+    seconds = float(text)
+    if not 0 <= seconds < math.inf:
+        raise ValueError(text)
+    return seconds

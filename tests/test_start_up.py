@@ -1,0 +1,295 @@
+"""A job whose ranks do not all come into MPI: it ends with one message that names them, and signals end it quietly."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from common.errors import ConfigError
+from common.host import host
+from common.launcher_place import LauncherPlace
+from common.process_table import Process, find_launcher, processes
+from common.start_watch import StartWatch, ranks
+from common.start_words import LIMIT, read_limit
+from tests.conftest import ROOT
+from tests.ranks import MPIRUN, Result, environment, epochs, finish, popen
+from workers.launch.run_options import parse
+
+RANK = "r=${OMPI_COMM_WORLD_RANK-$PMI_RANK}"
+HOST = host()
+STOPS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGURG", "SIGHUP")
+UNTIL_READY = """
+import os, signal, time
+from common.process_table import processes, variables
+ready = []
+while not ready:
+    time.sleep(0.05)
+    ready = [p.parent for p in processes().values() if p.name == 'rankwise-wait' and 'START_TEST' in variables(p.pid)
+             and variables(p.pid)['START_TEST'] == os.environ['START_TEST']]
+"""
+"""What a library runs on one rank until another one waits in MPI."""
+
+
+def library(folder: Path, name: str, code: str) -> Path:
+    """Write a package that hides an installed one from who has its folder in PYTHONPATH."""
+    place = folder / "path" / name
+    place.mkdir(parents=True)
+    (place / "__init__.py").write_text(f"{code}\n")
+    return place.parent
+
+
+def start(folder: Path, only: str, *, n: int = 3, seconds: str = "60", launcher: tuple[str, ...] = ()) -> Result:
+    """Start ranks by a shell that does something before, which sees the number of its rank as ``$r``."""
+    train = f"exec {sys.executable} -m workers.run --epochs 1 --hidden 8 --output {folder / 'run'}"
+    env = environment(**{LIMIT: seconds, "START_TEST": str(folder)})
+    command = [MPIRUN, *launcher, "-np", str(n), "sh", "-c", f"{RANK}; {only}; {train}"]
+    return finish(popen(command, cwd=folder, env=env))
+
+
+def told(result: Result, rank: int | None = 1) -> str:
+    """Return the only message of a job that ended badly, which names a rank and its host."""
+    assert result.code not in (0, 75), result.out + result.err
+    said = [line for line in result.err.splitlines() if "rankwise:" in line]
+    assert len(said) == 1, result.err
+    assert "Traceback" not in result.err
+    assert rank is None or (f"rank {rank}" in said[0] and HOST in said[0]), said
+    return said[0]
+
+
+def prefer(path: Path, rank: int = 1) -> str:
+    """Return what has one rank look for libraries in a folder first."""
+    return f'[ $r = {rank} ] && export PYTHONPATH="{path}:$PYTHONPATH"'
+
+
+@pytest.mark.parametrize("instead", ["exit 0", "exit 3", "exec /nowhere/python -m workers.run"])
+def test_a_rank_that_never_begins_is_named(tmp_path: Path, mpi: str, instead: str) -> None:
+    result = start(tmp_path, f"[ $r = 1 ] && {instead}")
+    if mpi == "mpich" or instead == "exit 0":
+        assert "did not start: its process has ended, or never began" in told(result)
+    else:  # the launcher ends the job itself, and says which process it was
+        assert result.code not in (0, 75)
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "reason"),
+    [
+        ("numpy", "raise ImportError('libfoo.so.0: cannot open')", "ImportError: libfoo.so.0: cannot open"),
+        ("numpy", "raise SystemExit(3)", "SystemExit: 3"),
+        ("numpy", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", " died ("),
+        ("numpy", "import os; os._exit(7)", "before the job had started"),
+        ("mpi4py", "raise RuntimeError('a\\n' * 9000)", "mpi4py cannot be imported (RuntimeError: a a a"),
+        ("msgpack", "x = (", "SyntaxError: '(' was never closed"),
+        ("threadpoolctl", "import nothing_of_the_kind", "ModuleNotFoundError: No module named 'nothing_of_the_kind'"),
+    ],
+)
+def test_a_rank_with_a_broken_library_says_why(tmp_path: Path, name: str, code: str, reason: str) -> None:
+    said = told(start(tmp_path, prefer(library(tmp_path, name, code))))
+    assert reason in said
+    assert len(said) < 1200
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_all_ranks_lack_is_told_once(tmp_path: Path) -> None:
+    path = library(tmp_path, "numpy", "raise ImportError('it is broken')")
+    said = told(start(tmp_path, f'export PYTHONPATH="{path}:$PYTHONPATH"'), 0)
+    assert "rank 0 on" in said
+    assert "ImportError: it is broken" in said
+
+
+def test_a_traceback_is_shown_where_it_is_asked_for(tmp_path: Path) -> None:
+    path = library(tmp_path, "numpy", "raise ImportError('it is broken')")
+    env = environment(PYTHONPATH=f"{path}:{ROOT}", RANKWISE_DEBUG="1")
+    result = finish(popen([sys.executable, "-m", "workers.run"], cwd=tmp_path, env=env))
+    assert result.code == 1
+    assert "Traceback" in result.err
+    assert "rankwise: ImportError: it is broken" in result.err
+
+
+def test_a_rank_that_is_stopped_is_named_after_the_time_limit(tmp_path: Path) -> None:
+    path = library(tmp_path, "numpy", "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)")
+    said = told(start(tmp_path, prefer(path), seconds="3"))
+    assert "rank 1 (stopped by a signal or a debugger)" in said
+    assert f"{LIMIT}=3" in said
+
+
+def test_a_rank_without_a_sign_of_life_is_named_after_the_time_limit(tmp_path: Path) -> None:
+    path = library(tmp_path, "msgpack", "import time; time.sleep(1000)")
+    assert "rank 1 (importing, without a sign of life)" in told(start(tmp_path, prefer(path), seconds="3"))
+
+
+def test_a_process_that_is_no_python_yet_is_named_too(tmp_path: Path) -> None:
+    assert "rank 1 (in sleep, without a sign of life)" in told(
+        start(tmp_path, "[ $r = 1 ] && exec sleep 1000", seconds="3")
+    )
+
+
+def test_a_slow_rank_is_waited_for(tmp_path: Path) -> None:
+    """It is busy for longer than the time limit, and then trains."""
+    slow = "import time\nuntil = time.monotonic() + 6\nwhile time.monotonic() < until:\n    pass\n"
+    real = "import sys; sys.path.remove(__path__[0][:-8]); del sys.modules['msgpack']; import msgpack"
+    result = start(tmp_path, prefer(library(tmp_path, "msgpack", slow + real)), n=2, seconds="2")
+    assert result.code == 0, result.err
+    assert len(epochs(tmp_path / "run")) == 1
+
+
+def test_nodes_wait_for_each_other_as_long(tmp_path: Path, mpi: str) -> None:
+    """Nobody on the first one can know why nobody is on the second."""
+    if mpi != "mpich":
+        pytest.skip("only MPICH's launcher pretends to have several nodes")
+    nodes = ("-launcher", "fork", "-hosts", "n1:2,n2:2")
+    said = told(start(tmp_path, "[ $r -ge 2 ] && exit 3", n=4, seconds="3", launcher=nodes), None)
+    assert f"ranks 0 and 1 on {HOST} waited " in said
+    assert "for ranks 2 and 3 on other nodes, not all of which came" in said
+
+
+@pytest.mark.parametrize("name", STOPS)
+def test_a_signal_during_imports_ends_the_job_quietly(tmp_path: Path, name: str) -> None:
+    if signal.getsignal(signal.Signals[name]) is signal.SIG_IGN:
+        pytest.skip("ignored where the tests were started, and then in a job, too")
+    code = f"import os, signal, time; os.kill(os.getpid(), signal.{name}); time.sleep(100)"
+    result = start(tmp_path, prefer(library(tmp_path, "numpy", code)), n=2)
+    assert result.code == 128 + signal.Signals[name]
+    assert "rankwise:" not in result.err
+    assert "Traceback" not in result.err
+
+
+def test_a_signal_to_a_rank_that_waits_in_mpi_ends_the_job(tmp_path: Path, mpi: str) -> None:
+    """It waits in C, where Python's handlers do not run. Open MPI's launcher takes no exit code from others."""
+    code = f"{UNTIL_READY}\nos.kill(ready[0], signal.SIGTERM)\ntime.sleep(100)"
+    result = start(tmp_path, prefer(library(tmp_path, "numpy", code)), n=2)
+    assert result.code in ((143,) if mpi == "mpich" else (143, 137))
+    assert "rankwise:" not in result.err
+    assert "Traceback" not in result.err
+
+
+def test_a_rank_killed_during_imports_ends_the_job(tmp_path: Path) -> None:
+    code = f"{UNTIL_READY}\nos.kill(os.getpid(), signal.SIGKILL)"
+    result = start(tmp_path, prefer(library(tmp_path, "numpy", code)))
+    if "rankwise:" in result.err:
+        assert " before the job had started" in told(result)
+    else:  # the launcher was faster, and tells of it
+        assert result.code in (9, 137)
+
+
+def test_no_guard_is_left_when_training_runs(tmp_path: Path) -> None:
+    command = [MPIRUN, "-np", "2", sys.executable, "-m", "workers.run", "--epochs", "100000", "--hidden", "8"]
+    process = popen([*command, "--output", str(tmp_path / "run")], cwd=tmp_path)
+    deadline = time.monotonic() + 60
+    while not ((tmp_path / "run" / "coordinator.msgpack").exists() and epochs(tmp_path / "run")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.05)
+    table = processes()
+    launched, new = set(), {process.pid}
+    while new:
+        launched |= new
+        new = {one.pid for one in table.values() if one.parent in new}
+    names = [table[pid].name for pid in launched if pid in table]
+    process.send_signal(signal.SIGUSR1)
+    assert finish(process).code == 75
+    assert len(names) > 2
+    assert not [name for name in names if name.startswith("rankwise-")]
+
+
+@pytest.mark.parametrize(
+    ("module", "needs"),
+    [("ps.log", "msgpack"), ("workers.supervise", "msgpack"), ("workers.rankwise", "msgpack"), ("workers.run", "numpy"),
+     ("workers.bench", "numpy"), ("workers.compare", "numpy")],
+)  # fmt: skip
+def test_ctrl_c_during_imports_is_no_traceback(tmp_path: Path, module: str, needs: str) -> None:
+    """Of any command, with or without ranks."""
+    code = "import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(100)"
+    path = library(tmp_path, needs, code)
+    arguments = {"ps.log": ["list"], "workers.rankwise": ["log", "list"], "workers.supervise": ["-np", "2", "--"]}
+    env = environment(PYTHONPATH=f"{path}:{ROOT}")
+    result = finish(popen([sys.executable, "-m", module, *arguments.get(module, [])], cwd=tmp_path, env=env))
+    assert (result.code, result.out, result.err) == (130, "", "")
+
+
+def test_ctrl_c_to_a_reader_is_no_traceback(tmp_path: Path) -> None:
+    """It waits for a log that is not there yet, or has begun to read."""
+    process = popen([sys.executable, "-m", "ps.log", "show", str(tmp_path)], cwd=tmp_path)
+    time.sleep(0.2)  # any moment will do
+    process.send_signal(signal.SIGINT)
+    result = finish(process)
+    assert "Traceback" not in result.err
+    assert "KeyboardInterrupt" not in result.err
+
+
+# The parts
+
+
+def test_the_launcher_s_variables() -> None:
+    ompi = {"OMPI_COMM_WORLD_RANK": "3", "OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_LOCAL_RANK": "1",
+            "OMPI_COMM_WORLD_LOCAL_SIZE": "2"}  # fmt: skip
+    slurm = {"SLURM_PROCID": "4", "SLURM_STEP_NUM_TASKS": "7", "SLURM_LOCALID": "0", "SLURM_NODEID": "2",
+             "SLURM_STEP_TASKS_PER_NODE": "2(x3),1", "SLURM_JOB_ID": "9", "SLURM_STEP_ID": "0"}  # fmt: skip
+    hydra = {"PMI_RANK": "1", "PMI_SIZE": "3", "MPI_LOCALRANKID": "1", "MPI_LOCALNRANKS": "3", "PMI_FD": "9"}
+
+    def found(variables: dict[str, str]) -> tuple[object, ...]:
+        place = LauncherPlace(variables)
+        return place.rank, place.size, place.local_rank, place.local_size, place.pmi, place.step
+
+    assert found({}) == (0, 0, -1, -1, -1, "")
+    assert found(ompi) == (3, 4, 1, 2, -1, "")
+    assert found(slurm) == (4, 7, 0, 2, -1, "9.0")
+    assert found(hydra) == (1, 3, 1, 3, 9, "")
+    assert found({**slurm, "SLURM_STEP_NUM_TASKS": "2", **hydra}) == (1, 3, 1, 3, 9, "")  # mpirun in a batch job
+    assert found({**slurm, "PMI_RANK": "4", "PMI_SIZE": "7", "PMI_FD": "9"}) == (4, 7, 0, 2, -1, "9.0")  # srun
+    assert found({**slurm, "SLURM_STEP_NUM_TASKS": "1"})[1] == 0  # the shell of salloc
+    assert found({**slurm, "SLURM_STEP_TASKS_PER_NODE": "2(x"}) == (4, 7, 0, -1, -1, "9.0")
+    assert found({"PMI_RANK": "x", "PMI_SIZE": "²"})[1] == 0
+
+
+@pytest.mark.parametrize(
+    ("size", "local_size", "known", "expected"),
+    [
+        (4, 4, {0: 0}, {0, 1, 2, 3}),
+        (8, 4, {4: 0, 6: 2}, {4, 5, 6, 7}),
+        (8, 4, {1: 0, 5: 2}, {1, 3, 5, 7}),  # dealt to two nodes in turn
+        (8, 4, {4: 0}, {4, 5, 6, 7}),
+        (8, 4, {0: 0, 3: 1, 4: 2}, {0, 3, 4}),  # in no order that is known
+        (8, -1, {2: 0}, {2}),
+    ],
+)
+def test_ranks_that_were_never_seen_follow_from_the_others(
+    size: int, local_size: int, known: dict[int, int], expected: set[int]
+) -> None:
+    watch = object.__new__(StartWatch)
+    watch.place, watch.known = LauncherPlace({}), known
+    watch.place.size, watch.place.local_size = size, local_size
+    assert watch._expected() == expected
+
+
+def test_a_rank_that_cannot_see_others_does_not_miss_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container of its own, say, where its launcher is not to be seen either."""
+    monkeypatch.setattr("common.process_table.LAUNCHERS", ("no such program",))
+    launcher, complete = find_launcher(os.getpid())
+    assert launcher > 0
+    assert not complete
+
+
+def test_processes_have_any_name() -> None:
+    process = Process(7, f"7 (a) S (b) T 3 {' '.join('0' * 40)}")
+    assert (process.name, process.parent, process.stopped, process.ended) == ("a) S (b", 3, True, False)
+    with pytest.raises((ValueError, IndexError)):
+        Process(7, "")
+    assert processes()[os.getpid()].parent == os.getppid()
+
+
+def test_words() -> None:
+    assert ranks([3]) == "rank 3"
+    assert ranks(list(range(20))) == "ranks 0, 1, 2, 3, 4, 5, 6, ... and 19"
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1", "nan", "inf", "1e999"])
+def test_a_wrong_time_limit_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    assert read_limit("2.5") == 2.5
+    with pytest.raises(ValueError, match=r"."):
+        read_limit(text or "x")
+    monkeypatch.setenv(LIMIT, text)
+    with pytest.raises(ConfigError, match="allowed is a number of seconds"):
+        parse([], {"allreduce": "-"})
