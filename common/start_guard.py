@@ -167,7 +167,7 @@ def failed(error: BaseException) -> NoReturn:
 
 def reason(error: BaseException) -> str:
     """Return what is wrong, and in which file, in one line."""
-    text = " ".join(str(error).split())
+    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(str(error).split()))
     cut = text if len(text) <= MOST_REASON else f"{text[:MOST_REASON]} ..."
     place, trace = "", error.__traceback__
     while trace is not None:

@@ -13,8 +13,8 @@ from contextlib import suppress
 from common.job_signals import STOP_SIGNALS
 from common.launcher_place import LauncherPlace
 from common.process_table import Process, below, descendants, exists, find_launcher, how_ended, variables
+from common.start_state import ENDING, GUARD, READY, STARTING, in_words, ranks, state_of, stopped, what
 from common.start_words import DEFAULT_LIMIT_S, FAILED, FAILING, LIMIT, MESSAGE_FIRST_S, WAITS, read_limit
-from common.wording import listed
 
 AT_MOST = 10
 """A rank that shows signs of life has so many times the limit."""
@@ -32,11 +32,6 @@ PAUSE_S, ABORT_S = 0.05, 1.5
 """How long a launcher has to end the job before this node's ranks are killed."""
 SIGNALLED = 128
 """An exit code above is this and a signal's number."""
-GUARD = "rankwise-"
-STARTING, READY, ENDING = f"{GUARD}start", f"{GUARD}wait", f"{GUARD}fail"
-"""Names of a guard's process."""
-MOST_NAMED = 8
-"""Ranks that a message names, of more."""
 
 
 def run(pipe: int, rank: int, place: LauncherPlace) -> None:
@@ -140,7 +135,7 @@ class StartWatch:
         """Say whether a rank below this one, on this node, is gone or fails: its guard speaks for both."""
         present = self._present(descendants(self.launcher))
         lower = [rank for rank in {*self.known, *self._expected()} if rank < self.place.rank]
-        return any(rank not in present or _state(present[rank]) == ENDING for rank in lower)
+        return any(rank not in present or state_of(present[rank]) == ENDING for rank in lower)
 
     # What the others do
 
@@ -179,14 +174,14 @@ class StartWatch:
         if os.getppid() != self.parent:  # that is heard in a moment
             return
         present = self._present(descendants(self.launcher))
-        if not present or any(_state(tree) == ENDING for tree in present.values()):
+        if not present or any(state_of(tree) == ENDING for tree in present.values()):
             return
-        if all(_stopped(tree) for tree in present.values()):  # the job is suspended
+        if all(stopped(tree) for tree in present.values()):  # the job is suspended
             return
         self._started_s += seconds
         self._note(present, seconds)
         message = self._missing(present, seconds) or self._late(present, seconds)
-        speakers = [rank for rank, tree in present.items() if _state(tree) and not _stopped(tree)]
+        speakers = [rank for rank, tree in present.items() if state_of(tree) and not stopped(tree)]
         if message and self.place.rank == min(speakers, default=self.place.rank):
             self._end_with(message, 1)
 
@@ -194,7 +189,7 @@ class StartWatch:
         """Note for how long each rank has shown no sign of life."""
         for rank, tree in present.items():
             activity = sum(process.activity for process in tree if not process.name.startswith(GUARD))
-            idle = _stopped(tree) or (self._activity.get(rank) == activity and _state(tree) != READY)
+            idle = stopped(tree) or (self._activity.get(rank) == activity and state_of(tree) != READY)
             self._idle_s[rank] = self._idle_s.get(rank, 0.0) + seconds if idle else 0.0
             self._activity[rank] = activity
 
@@ -220,13 +215,13 @@ class StartWatch:
         """Return what to say of ranks that are there and do not come, once they have had their time; else nothing."""
         if not self.limit_s:
             return ""
-        not_ready = {rank for rank, tree in present.items() if _state(tree) != READY}
+        not_ready = {rank for rank, tree in present.items() if state_of(tree) != READY}
         late = {rank for rank in present if self._idle_s[rank] >= self.limit_s}
         if self._started_s >= AT_MOST * self.limit_s:
             late |= not_ready
         limit = f"{LIMIT}={self.limit_s:g} sets how many seconds that may take"
         if late:
-            told = listed([f"rank {rank} ({_what(present[rank])})" for rank in sorted(late)], MOST_NAMED)
+            told = in_words([f"rank {rank} ({what(present[rank])})" for rank in sorted(late)])
             return f"{told} on {self.place.host} did not start in time; {limit}"
         self._waited_s = 0.0 if not_ready else self._waited_s + seconds
         if self._waited_s < max(self.limit_s, OWN_START * self._own_start_s) + OTHERS_FIRST_S:
@@ -241,9 +236,11 @@ class StartWatch:
 
     def _end_with(self, message: str, code: int) -> None:
         """Say why the job ends, and end it: by its launcher if that can be, else by what is on this node."""
+        from common.wording import printable
+
         self._set_state(ENDING)
         with suppress(OSError):
-            os.write(2, f"rankwise: {message}\n".encode(errors="replace"))
+            os.write(2, f"rankwise: {printable(message)}\n".encode(errors="replace"))
         self._abort(code)
         os.close(self.pipe)  # a rank that fails leaves now, with its code
         until, present = time.monotonic() + ABORT_S, {}
@@ -277,24 +274,3 @@ class StartWatch:
         if self.place.pmi >= 0:
             with suppress(OSError):
                 os.write(self.place.pmi, f"cmd=abort exitcode={code}\n".encode())
-
-
-def ranks(numbers: list[int]) -> str:
-    """Return ranks as words: ``rank 3``, ``ranks 0, 1 and 2``."""
-    return f"rank{'s' * (len(numbers) > 1)} {listed(map(str, numbers), MOST_NAMED)}"
-
-
-def _state(tree: list[Process]) -> str:
-    """Return the name of a rank's guard, which says how far the rank is; empty if it has none."""
-    return next((process.name for process in tree if process.name.startswith(GUARD)), "")
-
-
-def _stopped(tree: list[Process]) -> bool:
-    return any(process.stopped for process in tree)
-
-
-def _what(tree: list[Process]) -> str:
-    last = next((process for process in reversed(tree) if not process.name.startswith(GUARD)), tree[0])
-    if last.stopped:
-        return "stopped by a signal or a debugger"
-    return f"in {last.name}, without a sign of life" if not _state(tree) else "importing, without a sign of life"

@@ -12,7 +12,8 @@ from common.errors import ConfigError
 from common.host import host
 from common.launcher_place import LauncherPlace
 from common.process_table import Process, find_launcher, processes
-from common.start_watch import StartWatch, ranks
+from common.start_state import ranks
+from common.start_watch import StartWatch
 from common.start_words import LIMIT, read_limit
 from tests.conftest import ROOT
 from tests.ranks import MPIRUN, Result, environment, epochs, finish, popen

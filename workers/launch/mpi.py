@@ -77,6 +77,7 @@ def start_mpi() -> "MPI.Intracomm":
     Raises LaunchError if no MPI library loads or each process would be rank 0 of 1.
     """
     os.environ.setdefault("OMPI_MCA_osc", "^ucx")  # the wheel's complains on every rank when memory is shared
+    os.environ.setdefault("UCX_DEBUG_SIGNO", "0")  # else it takes SIGHUP for itself, and a stop request is lost
     for name, value in REPORTS_DEATHS.items() if FAULT_TOLERANT in os.environ else ():
         os.environ.setdefault(name, value)
     MPI = load_mpi()
