@@ -24,15 +24,19 @@ FINAL_PHASES = ("final test", "writing the model", "saving", "closing")
 LOADING_PHASES = ("reading the checkpoint", "reading data", "preparing data")
 """Phases that may take very long without a tick: using the CPU counts as progress there."""
 
-EPOCH, AT, TICK, REPORTED, SIGNAL, FINISHED, EXPENDABLE = range(7)
+EPOCH, AT, TICK, REPORTED, SIGNAL, FINISHED, EXPENDABLE, STOPPING = range(8)
 """Cells of a row, which the rank writes; see StatusRow."""
-CELLS = slice(0, 56)
+CELLS = slice(0, 64)
 PHASE_NAME_AT = CELLS.stop
 FOLDER = slice(256, 4096)
 """The run folder, once there is one, padded with zeros; only in the rank's own memory."""
 PAGE_BYTES = 4096
 """A page a row: nodes must not write to the same page of a file on a network file system."""
-LAYOUT = struct.Struct("=7q64s5q")
+LAYOUT = struct.Struct("=8q64s5q")
+COPY_HEAD = struct.Struct("=3q")
+"""At the beginning of the file in which a checkpoint is held: where its description lies, 0 while there is none, how
+long that is, and of a job that stops with this checkpoint ``TO_SAVE``, or ``SAVED`` once it has written all."""
+TO_SAVE, SAVED = 1, 2
 STOPPED, ENDED = 1, 2
 """States of a process as seen from outside; 0 is running."""
 LOST = 2
@@ -46,7 +50,8 @@ class StatusRow:
     ``at``: how many phases of the epoch's steps are finished, ``N_PHASES`` a step, or ``OUTSIDE``. ``tick`` counts
     signs of progress outside of the loop. ``reported``: the rank wrote its own failure to failure.txt. ``signal``: the
     one at which the rank ends itself. ``finished``: it has left MPI, so its end is no failure. ``expendable``: if it
-    dies, the others continue without it (``--elastic``). ``phase_name``: the phase outside of the loop.
+    dies, the others continue without it (``--elastic``). ``stopping``: all ranks have agreed to stop, on a signal.
+    ``phase_name``: the phase outside of the loop.
     ``beat`` counts looks. ``age_ms``: since the rank's last progress. ``longest_ms``: its longest step, 0 before the
     first has ended. ``state``: of its process. ``aborting``: the ranks of this node are being ended.
     """
@@ -58,6 +63,7 @@ class StatusRow:
     signal: int = 0
     finished: int = 0
     expendable: int = 0
+    stopping: int = 0
     phase_name: bytes = b""
     beat: int = 0
     age_ms: int = 0
@@ -109,6 +115,7 @@ class RankStatus:
 
     ``cells``: the numbers of the row, in place. ``handle``: a file in memory, without a name, whose first page is the
     row; stacks are written after that page. -1 where the system has no such files: nobody else sees the row then.
+    ``copy``: another such file, in which a checkpoint lies until it is on the disk (``HeldCopy``).
     ``pipe``: one end of a pipe; its other end, which is never closed, hangs up when the process begins to end.
     ``folder``: the run folder, once there is one. ``debug``: whether the message has a traceback.
     """
@@ -118,9 +125,11 @@ class RankStatus:
         if self.handle >= 0:
             os.ftruncate(self.handle, PAGE_BYTES)
             os.lseek(self.handle, PAGE_BYTES, os.SEEK_SET)
+        self.copy = os.memfd_create("rankwise-checkpoint") if hasattr(os, "memfd_create") else -1
         self.pipe, self._end = os.pipe()
         self._page = memoryview(mmap.mmap(self.handle, PAGE_BYTES))
         self.cells = self._page[CELLS].cast("q")
+        self._new_watchdogs = 0
         self.folder: Path | None = None
         self.debug = False
         self.enter("start")
@@ -134,6 +143,15 @@ class RankStatus:
     def tick(self) -> None:
         """Show progress outside of the loop."""
         self.cells[TICK] += 1
+
+    def note_new_watchdog(self) -> None:
+        """Remember that this rank has started a watchdog in place of one that was ended."""
+        self._new_watchdogs += 1
+
+    def new_watchdogs(self) -> int:
+        """Return how many it has started since the last call."""
+        new, self._new_watchdogs = self._new_watchdogs, 0
+        return new
 
     def set_debug(self, debug: bool) -> None:
         """Say whether the message of a failure has a traceback."""
@@ -177,3 +195,19 @@ def read_folder(memory: int) -> Path | None:
     """Read the run folder from a rank's memory, an open file; None if the rank has none yet."""
     path = os.pread(memory, FOLDER.stop - FOLDER.start, FOLDER.start).rstrip(b"\0")
     return Path(os.fsdecode(path)) if path.startswith(b"/") else None
+
+
+def holds_copy(copy: int) -> bool:
+    """Say whether there is something in ``RankStatus.copy``, an open file."""
+    return _copy_head(copy)[0] > 0
+
+
+def read_stop(copy: int) -> int:
+    """Read from ``RankStatus.copy``, an open file, how far its job has come that stops; 0 if it does not."""
+    return _copy_head(copy)[2]
+
+
+def _copy_head(copy: int) -> tuple[int, int, int]:
+    head = os.pread(copy, COPY_HEAD.size, 0).ljust(COPY_HEAD.size, b"\0")
+    offset, length, stop = COPY_HEAD.unpack(head)
+    return offset, length, stop

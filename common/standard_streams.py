@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TextIO
 
 from common.errors import RankwiseError
+from common.launcher_output import output_fault
 from common.wording import MOST_CHARACTERS, MOST_LINES, printable
 
 MODES = ("r", "w", "w")
@@ -41,9 +42,11 @@ def complain(text: str, trace: str = "") -> None:
     """
     text = printable(text.removesuffix("\n"), MOST_CHARACTERS, MOST_LINES)
     trace = printable(trace, TRACE_CHARACTERS)
+    whole = f"{trace}{text}\n"
     with contextlib.suppress(OSError, ValueError):
-        sys.stderr.write(f"{trace}{text}\n")
-        sys.stderr.flush()
+        if not output_fault(2, whole):
+            sys.stderr.write(whole)
+            sys.stderr.flush()
 
 
 def flush() -> None:

@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 from common import run_files
 from common.errors import CheckpointError
 from common.flat import Array
+from common.rank_status import RankStatus
 from tests.kinds import OTHERS, giant, limited
 from workers.checkpoint import checkpoint_file
 from workers.checkpoint.checkpoint_file import Snapshot
+from workers.checkpoint.held_copy import HeldCopy
 from workers.checkpoint.writer import Writer
 
 
@@ -101,8 +103,8 @@ def test_a_disk_that_fills_up_leaves_the_older_one(tmp_path: Path, monkeypatch: 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint_file, "write", full)
-    writer = Writer(tmp_path, keep=1)
-    writer.start(snapshot(2))
+    writer = Writer(tmp_path, 1, HeldCopy(RankStatus().copy))
+    writer.start(snapshot(2), 0)
     outcome = writer.ended(wait=True)
     assert isinstance(outcome, OSError)
     assert os.listdir(tmp_path) == ["checkpoint-1.npz"]
@@ -163,17 +165,17 @@ def test_who_waits_sees_whether_the_writing_makes_progress(tmp_path: Path, monke
         (more if len(ticks) == 1 else over).set()
 
     monkeypatch.setattr("workers.checkpoint.writer.save", slow)
-    writer = Writer(tmp_path, keep=1)
-    writer.start(snapshot(1))
+    writer = Writer(tmp_path, 1, HeldCopy(RankStatus().copy))
+    writer.start(snapshot(1), 0)
     assert writer.ended(wait=True, tick=tick) == tmp_path
     assert 2 <= len(ticks) <= 3
 
 
 def test_a_writer_saves_while_training_continues(tmp_path: Path) -> None:
     before = os.getpriority(os.PRIO_PROCESS, 0)
-    writer = Writer(tmp_path, keep=2)
+    writer = Writer(tmp_path, 2, HeldCopy(RankStatus().copy))
     assert writer.ended() is None
-    writer.start(snapshot(3))
+    writer.start(snapshot(3), 0)
     assert writer.ended(wait=True) == tmp_path / "checkpoint-3.npz"
     assert os.getpriority(os.PRIO_PROCESS, 0) == before  # only the writing thread makes way
 

@@ -28,6 +28,7 @@ from tests.synthetic import write_run
 from tests.watched import SHORT, events, run_job
 from workers.checkpoint import checkpoint_file
 from workers.watchdog import rank_process, watchdog
+from workers.watchdog.launcher_process import Launcher
 from workers.watchdog.log_events import append_events
 from workers.watchdog.rank_process import RankProcess
 
@@ -129,8 +130,8 @@ def test_the_first_of_several_is_named_though_others_are_looked_into_sooner(
     status.cells[EPOCH], status.cells[AT] = 3, 0
     first = object.__new__(watchdog.Watchdog)
     vars(first).update(hosts=["a", "b"], _folder=tmp_path, memory_kills=rank_process.memory_kills(), events=[],
-                       _failure_reserved=False)  # fmt: skip
-    rank = RankProcess(0, os.getpid(), status.handle, status.pipe)
+                       launcher=Launcher(0, "of another node"), _failure_reserved=False)  # fmt: skip
+    rank = RankProcess(0, os.getpid(), status.handle, status.pipe, status.copy)
     first._note_death(rank)
     assert failure.read_text() == "rankwise: rank 0 on a died (killed by SIGKILL) at epoch 3, step 1, phase: input\n"
     assert [event["rank"] for event in first.events] == [0]
@@ -162,7 +163,7 @@ def test_a_good_end_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_another_process_reads_where_a_rank_is(tmp_path: Path) -> None:
     progress = RankStatus()
-    rank = RankProcess(0, os.getpid(), progress.handle, progress.pipe)
+    rank = RankProcess(0, os.getpid(), progress.handle, progress.pipe, progress.copy)
     memory = rank.memory
     assert (read_row(memory).phase, read_row(memory).where) == ("start", "in phase: start")
     progress.cells[EPOCH] = 3
@@ -187,7 +188,7 @@ def test_another_process_reads_where_a_rank_is(tmp_path: Path) -> None:
 def test_computing_is_a_sign_of_life_while_data_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading gives no other one, and may take long; elsewhere ranks compute while they wait."""
     progress = RankStatus()
-    rank = RankProcess(0, os.getpid(), progress.handle, progress.pipe)
+    rank = RankProcess(0, os.getpid(), progress.handle, progress.pipe, progress.copy)
     ticks = 100
     monkeypatch.setattr(rank_process, "cpu_ticks", lambda pid: ticks)
 

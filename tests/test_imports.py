@@ -45,7 +45,7 @@ ROOMS: dict[str, set[str]] = {
     "workers": {"common"},
     "workers/launch": {"common", "common/data", "ps/comm", "ps/coordinator", "workers"},
     "workers/checkpoint": {"common", "ps/comm", "ps/coordinator", "ps/logfile", "ps/metrics", "ps/sync"},
-    "workers/watchdog": {"common", "ps/comm", "ps/coordinator", "ps/logfile", "ps/text"},
+    "workers/watchdog": {"common", "ps/comm", "ps/coordinator", "ps/logfile", "ps/text", "workers/checkpoint"},
     "workers/training": _TRAINING,
     "workers/elastic": {*_TRAINING, "workers/training"},
     "workers/benchmark": {*_TRAINING, "workers/training"},

@@ -28,8 +28,8 @@ from ps.logfile.writer import RunLog
 from tests.kinds import NOBODY, OTHERS, giant, limited
 from workers.supervisor.run_monitor import RunMonitor
 from workers.training import membership
+from workers.watchdog.row_exchange import RowExchange
 from workers.watchdog.stall_detector import StallDetector
-from workers.watchdog.watchdog import Watchdog
 
 
 @pytest.fixture
@@ -202,9 +202,8 @@ def test_watchdogs_write_through_no_link(kind: str, planted: tuple[Path, Path]) 
     stalls._collect_stacks([1], folder)
     assert read_small(folder / "stack-1.txt", own=True) == b"a stack"
     LINKS[kind](precious, folder / "progress-01234567")
-    node = object.__new__(Watchdog)
-    vars(node).update(_folder=folder, progress_name="progress-01234567", ranks={0: None}, rows=[StatusRow()], _heard={})
+    exchange = RowExchange({}, [StatusRow()], set())
     with pytest.raises(OSError, match="link"):
-        node._exchange(0.0)
+        exchange.exchange(folder / "progress-01234567", 0.0)
     membership._mark_lost(folder, {0})
     assert precious.read_text() == "precious"

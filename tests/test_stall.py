@@ -298,7 +298,7 @@ def test_a_suspension_does_not_stretch_the_longest_step(monkeypatch: pytest.Monk
     monkeypatch.setattr(job_clock, "time", timer)
     monkeypatch.setattr(rank_process, "time", timer)
     status = RankStatus()
-    rank = rank_process.RankProcess(0, os.getpid(), status.handle, status.pipe)
+    rank = rank_process.RankProcess(0, os.getpid(), status.handle, status.pipe, status.copy)
     clock = job_clock.JobClock()
 
     def look(seconds: float, at: int, *, suspended: bool = False) -> StatusRow:

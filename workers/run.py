@@ -37,7 +37,7 @@ def _train(context: process.Context) -> int:
     from workers.watchdog.spawn import WatchdogHandle
 
     comm, rank_status, seat = context.comm, context.rank_status, CoordinatorSeat()
-    watchdog = WatchdogHandle(rank_status)
+    watchdog = WatchdogHandle(rank_status, seat)
     job = topology = None
     try:
         agreed = context.agree(lambda: parse(context.arguments, help_lines()), RunConfig, environment=True)

@@ -139,6 +139,7 @@ class Coordinator:
         facts = dict(facts)
         traced = facts.pop("traced_steps")
         epoch, n_validation = facts["epoch"], self.facts["data"]["rows"]["validation"]
+        self._note_watchdogs(table["watchdogs"])
         self._check_finite(epoch, table)
         diverged = self.config.init == "broadcast" and len(set(table["fingerprint"].tolist())) > 1
         if not table["rows"].sum() + (facts["before"] or {"rows": 0})["rows"]:
@@ -214,6 +215,17 @@ class Coordinator:
         if facts["before"]:
             facts["before"] = {**facts["before"], "loss_sum": facts["before"]["loss_sum"] * unit}
 
+    def _note_watchdogs(self, new: Array) -> None:
+        """Log the watchdogs that ranks have started in place of others; ``new``: how many, by rank."""
+        for rank in np.flatnonzero(new).tolist():
+            host = next((node["host"] for node in self.facts["nodes"] if rank in node["ranks"]), "an unknown host")
+            self.event(
+                "watchdog",
+                rank=rank,
+                host=host,
+                message=f"the watchdog of {host} was gone; rank {rank} started another",
+            )
+
     def _check_finite(self, epoch: int, table: Array) -> None:
         for what, bad in (
             ("parameters", table["finite"] == 0),
@@ -231,19 +243,22 @@ class Coordinator:
         self.display.close()
         for verdict in self.findings.finish() if status == "ok" else ():
             self.verdict(verdict)
-        self.queue.append(
-            "end",
-            status=status,
-            wall_s=time.perf_counter() - self.started,
-            epochs=self.epochs,
-            best_epoch=self.best_epoch or None,
-            loss=self.last.get("loss"),
-            validation_loss=self.last.get("validation_loss"),
-            validation_metric=self.last.get("validation_metric"),
-            metric=self.metric.name,
-            not_judged=self.findings.not_judged(),
+        self.queue.append("end", **self.end_record(status, **facts))
+
+    def end_record(self, status: str, **facts: Any) -> dict[str, Any]:
+        """Return what the log's last record says."""
+        return {
+            "status": status,
+            "wall_s": time.perf_counter() - self.started,
+            "epochs": self.epochs,
+            "best_epoch": self.best_epoch or None,
+            "loss": self.last.get("loss"),
+            "validation_loss": self.last.get("validation_loss"),
+            "validation_metric": self.last.get("validation_metric"),
+            "metric": self.metric.name,
+            "not_judged": self.findings.not_judged(),
             **facts,
-        )
+        }
 
     def fail(self, message: str) -> None:
         """Close the log of a run that all ranks agreed to end."""

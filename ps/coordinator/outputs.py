@@ -85,8 +85,8 @@ def save(
     if unsaved:
         warn(f"the last checkpoint could not be written ({unsaved})")
     world = coordinator.facts["world"]
-    for line in (*(coordinator.sync_table.lines() if world > 1 else []), *_result(coordinator, status, facts)):
-        say(line)
+    tables = coordinator.sync_table.lines() if world > 1 else []
+    say("\n".join((*tables, *_result(coordinator, status, facts))))
 
 
 def _result(coordinator: Coordinator, status: str, facts: dict[str, Any]) -> Iterator[str]:

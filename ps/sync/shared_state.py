@@ -9,7 +9,7 @@ from ps.comm.topology import Topology
 from ps.sync.checksum import check
 from ps.sync.shared_memory import FlagBarrier
 from ps.sync.slices import Layout
-from ps.sync.training_state import SavedState, TrainingState
+from ps.sync.training_state import Allocate, SavedState, TrainingState
 
 
 class SharedState(TrainingState):
@@ -63,7 +63,7 @@ class SharedState(TrainingState):
                         comm.Bcast(vector.reshape(-1), root)
         self.barrier.wait()
 
-    def capture(self) -> SavedState | None:
+    def capture(self, allocate: Allocate = np.empty) -> SavedState | None:
         """See TrainingState. What goes with the parameters lies with the ranks of rank 0's node, each its slices."""
         local, here = self.topology.local, self.topology.leaders[self.comm.rank] == 0
         vectors = {}
@@ -72,7 +72,7 @@ class SharedState(TrainingState):
                 for block in own_blocks:  # none is near what one message may hold
                     local.Send(block.reshape(-1), 0)
                 continue
-            whole = vectors[name] = np.empty(self.flat.n, self.flat.dtype)
+            whole = vectors[name] = allocate(self.flat.n, self.flat.dtype)
             for block, where in zip(own_blocks, self.ranges, strict=True):
                 whole[where] = block.reshape(-1)
             for rank in range(1, local.size):
@@ -80,4 +80,4 @@ class SharedState(TrainingState):
                     local.Recv(whole[start:stop], rank)
         if self.comm.rank:
             return None
-        return SavedState(self.flat.param_vector.copy(), vectors, self.optimizer.counts())
+        return SavedState(self._copy_of_parameters(allocate), vectors, self.optimizer.counts())

@@ -1,7 +1,8 @@
 """What a mode trains: parameters, their optimizer, the best copy; and how all of it is saved, restored and repaired."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from mpi4py import MPI
@@ -12,6 +13,9 @@ from ps.comm.collectives import MAX_BYTES, bcast
 from ps.sync.checksum import check
 from ps.sync.replica_check import compare
 
+Allocate = Callable[[int, np.dtype[Any]], Array]
+WHILE_BLOCK = 1 << 18
+"""Elements that are copied between two looks whether they may have changed."""
 BEST = "kept"
 """The name of the best parameters among the vectors of a checkpoint."""
 
@@ -85,12 +89,40 @@ class TrainingState:
         """Return this rank's blocks of what goes with the parameters, by name, the same on all ranks."""
         return [*sorted(self.optimizer.state().items()), *([(BEST, self._best)] if self._best else [])]
 
-    def capture(self) -> SavedState | None:
-        """Return a copy of the state of training at rank 0, None elsewhere. Collective."""
+    def capture(self, allocate: Allocate = np.empty) -> SavedState | None:
+        """Return a copy of the state of training at rank 0, None elsewhere. Collective.
+
+        ``allocate``: gives the memory of a vector, by its length and dtype.
+        """
         if self.comm.rank:
             return None
-        vectors = {name: np.concatenate(own_blocks) for name, own_blocks in self.vectors()}
-        return SavedState(self.flat.param_vector.copy(), vectors, self.optimizer.counts())
+        n, dtype = self.flat.n, self.flat.dtype
+        vectors = {name: np.concatenate(own, out=allocate(n, dtype)) for name, own in self.vectors()}
+        return SavedState(self._copy_of_parameters(allocate), vectors, self.optimizer.counts())
+
+    def _copy_of_parameters(self, allocate: Allocate) -> Array:
+        copy = allocate(self.flat.n, self.flat.dtype)
+        np.copyto(copy, self.flat.param_vector)
+        return copy
+
+    def capture_while(self, unchanged: Callable[[], bool], allocate: Allocate) -> SavedState | None:
+        """Return a copy at rank 0 that is made while nothing may change, None if that does not last.
+
+        Not collective, and for another thread than the one that trains. The counts are those of now.
+        """
+        n, dtype = self.flat.n, self.flat.dtype
+        copies = {name: allocate(n, dtype) for name, _ in self.vectors()}
+        params = allocate(n, dtype)
+        pairs = [(params, [self.flat.param_vector]), *((copies[name], own) for name, own in self.vectors())]
+        for copy, own_blocks in pairs:
+            start = 0
+            for block in own_blocks:
+                for part in blocks(block, WHILE_BLOCK):
+                    if not unchanged():
+                        return None
+                    np.copyto(copy[start : start + part.size], part)
+                    start += part.size
+        return SavedState(params, copies, self.optimizer.counts()) if unchanged() else None
 
     def load(self, saved: SavedState | None) -> None:
         """Continue from a saved state, which rank 0 has. Collective."""

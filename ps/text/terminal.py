@@ -1,7 +1,9 @@
 """Lines that reach a terminal or a pipe whole, and that training outlives."""
 
+import functools
 import sys
 
+from common.launcher_output import NO_READER, output_fault
 from common.standard_streams import complain, drop
 from common.status_line import StatusLine
 from common.wording import printable
@@ -21,16 +23,24 @@ def set_status_line(line: StatusLine | None) -> None:
 
 
 def say(line: str) -> None:
-    """Print one line in one write: a launcher's stdout is a pipe, where halves of lines interleave.
+    """Print one line, or lines that belong together, in one write.
 
-    Training continues when nobody reads any more (``| head``, a closed terminal): the log has it all.
+    A launcher's stdout is a pipe, where halves of lines interleave; and a reader that leaves after a line (``| head``)
+    has left before the next write.
+
+    Training continues when nobody reads any more (``| head``, a closed terminal) or the disk is full: the log has it
+    all. A launcher that would not get over that is not given the line.
     """
     _give_way()
     encoding = sys.stdout.encoding or "utf-8"
     line = printable(line, MOST_CHARACTERS)
-    line = line.encode(encoding, "backslashreplace").decode(encoding)
+    line = line.encode(encoding, "backslashreplace").decode(encoding) + "\n"
+    if fault := output_fault(1, line):
+        if fault != NO_READER:
+            _warn_once(f"standard output: cannot be written ({fault}); training continues, and the log has it all")
+        return
     try:
-        sys.stdout.write(line + "\n")
+        sys.stdout.write(line)
         sys.stdout.flush()
     except BrokenPipeError:
         drop(sys.stdout)
@@ -42,6 +52,11 @@ def warn(line: str) -> None:
     """Print one warning line to stderr in one write, if it can be written: it may be on the disk that is full."""
     _give_way()
     complain(f"rankwise: warning: {line}")
+
+
+@functools.cache
+def _warn_once(line: str) -> None:
+    warn(line)
 
 
 def _give_way() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from common.errors import CheckpointError
 from common.files import do_nothing
 from workers.checkpoint.checkpoint_file import Snapshot, save
+from workers.checkpoint.held_copy import HeldCopy
 
 NICE = 10
 """Added to the thread's niceness: where ranks keep all cores busy, it takes a tenth of one."""
@@ -17,10 +18,13 @@ LOOK_S = 0.2
 
 
 class Writer:
-    """Saves snapshots in a thread, one at a time; on rank 0."""
+    """Saves snapshots in a thread, one at a time; on rank 0.
 
-    def __init__(self, folder: Path, keep: int) -> None:
-        self.folder, self.keep = folder, keep
+    ``copy``: where their vectors lie. If this process is gone before one is written, its watchdog writes it.
+    """
+
+    def __init__(self, folder: Path, keep: int, copy: HeldCopy) -> None:
+        self.folder, self.keep, self.copy = folder, keep, copy
         self._thread: threading.Thread | None = None
         self._n_pulses = 0
         self._outcome: Path | Exception | None = None
@@ -30,9 +34,10 @@ class Writer:
         """Whether one is being written."""
         return self._thread is not None and self._thread.is_alive()
 
-    def start(self, snapshot: Snapshot) -> None:
-        """Begin to save; the one before must have ended."""
+    def start(self, snapshot: Snapshot, n_records: int) -> None:
+        """Begin to save; the one before must have ended. ``n_records``: of the log so far."""
         assert not self.busy
+        self.copy.hold(snapshot, keep=self.keep, n_records=n_records)
         self._thread = threading.Thread(target=self._save, args=(snapshot,), name="checkpoint")
         self._thread.start()
 
@@ -62,3 +67,6 @@ class Writer:
             self._outcome = save(self.folder, snapshot, self.keep, self._pulse)
         except (OSError, CheckpointError, MemoryError) as error:
             self._outcome = error
+            self.copy.clear()
+        else:
+            self.copy.written(snapshot.name)

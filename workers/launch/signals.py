@@ -9,6 +9,7 @@ from types import FrameType
 
 from common import start_guard
 from common.errors import EXIT_ERROR
+from common.files import do_nothing
 from common.job_signals import ABORT_SIGNAL, REPEATED_SIGNALS, STOP_SIGNALS
 from common.rank_status import SIGNAL
 
@@ -46,6 +47,7 @@ class StopFlag:
 
     def __init__(self, cells: "memoryview[int]", abort: Callable[[int], object]) -> None:
         self.signal = 0
+        self._listener: Callable[[int], object] = do_nothing
         self._cells, self._abort = cells, abort
         self._pipe, end = os.pipe()
         os.set_blocking(end, False)
@@ -61,6 +63,11 @@ class StopFlag:
     def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         self.signal = self.signal or number
 
+    def listen(self, listener: Callable[[int], object]) -> None:
+        """Call this with each signal that comes, also with SIGCONT, at once and in another thread."""
+        self._listener = listener
+        signal.signal(signal.SIGCONT, lambda *_: None)
+
     def _watch(self) -> None:
         requests = StopRequests()
         while True:
@@ -68,6 +75,7 @@ class StopFlag:
             if number == ABORT_SIGNAL:
                 self._abort(EXIT_ERROR)
                 os._exit(EXIT_ERROR)  # abort may return
+            self._listener(number)
             if number in STOP_SIGNALS and requests.insist(number, time.monotonic()):
                 self._cells[SIGNAL] = number
                 start_guard.over()

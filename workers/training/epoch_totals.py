@@ -3,7 +3,12 @@
 from common.data.loader import Batch
 from common.errors import StepError
 from common.flat import Slot
+from common.nn.optimizers import Optimizer
+from common.rank_status import AT, N_PHASES
+from ps.metrics.epoch_sums import DoneBefore
 from ps.sync.synchronizer import TrainingStep
+from workers.checkpoint.checkpointing import StepsDone
+from workers.checkpoint.job_state import JobState
 
 LOSS_SUM = int(Slot.LOSS_SUM)
 
@@ -50,3 +55,41 @@ class EpochTotals:
     def not_finite(self, batch: Batch) -> list[str]:
         """See Synchronizer."""
         return self.inner.not_finite(batch)
+
+
+class StepCount(EpochTotals):
+    """Says besides, to another thread, of which step the parameters are while a gradient is computed.
+
+    ``turn``: another number whenever they may have changed since.
+    """
+
+    def __init__(self, inner: TrainingStep, state: JobState, optimizer: Optimizer, cells: "memoryview[int]") -> None:
+        """``cells``: see RankStatus."""
+        super().__init__(inner)
+        self.turn = 0
+        self._state, self._optimizer, self._cells = state, optimizer, cells
+        self._computing, self._t = False, 0
+
+    def backward(self, batch: Batch, lr: float, *, sample: bool) -> float:
+        """See Synchronizer."""
+        self._t = self._optimizer.t  # which the next line counts on, though nothing is updated yet
+        self._computing = True
+        return super().backward(batch, lr, sample=sample)
+
+    def step(self, batch: Batch, loss_sum: float, *, stop: bool, sample: bool, save: bool = False) -> int:
+        """See Synchronizer."""
+        self._computing = False
+        self.turn += 1
+        return super().step(batch, loss_sum, stop=stop, sample=sample, save=save)
+
+    def is_unchanged(self, turn: int) -> bool:
+        """Say whether the parameters are as they were then."""
+        return self.turn == turn
+
+    def done(self) -> StepsDone | None:
+        """Return what the parameters are the result of; None while they may change. True if ``turn`` stays the same."""
+        if not self._computing:
+            return None
+        before, steps = self._state.before, self._cells[AT] // N_PHASES
+        done = DoneBefore(steps, before.rows + self.rows, before.loss_sum + self.loss_sum)
+        return StepsDone(self._state.epoch, done, dict.fromkeys(self._optimizer.counts(), self._t))

@@ -9,7 +9,7 @@ from mpi4py import MPI
 
 from common.data.scaling import Rows
 from common.errors import EXIT_OK, EXIT_STOPPED
-from common.rank_status import EPOCH
+from common.rank_status import EPOCH, STOPPING
 from common.wording import count
 from ps.comm.agreement import at_root
 from ps.comm.collectives import allgather
@@ -19,12 +19,14 @@ from ps.metrics.epoch_sums import DoneBefore, EpochSums
 from ps.metrics.rank_row import RankRow
 from ps.text.terminal import say
 from workers.checkpoint.checkpointing import Checkpointing
+from workers.checkpoint.held_copy import HeldCopy
 from workers.checkpoint.job_state import JobState
 from workers.launch import fault_spec
 from workers.launch.process import Context
-from workers.training import fault_injection
+from workers.training import early_copy, fault_injection
 from workers.training.build import TrainingParts
-from workers.training.epoch_totals import EpochTotals
+from workers.training.early_copy import EarlyCopy
+from workers.training.epoch_totals import EpochTotals, StepCount
 from workers.training.loop import Trainer
 from workers.training.membership import Membership
 from workers.training.step_faults import StepFaults
@@ -56,17 +58,21 @@ class Job:
         comm, config, steps, saved = self.comm, self.config, parts.loader.steps, parts.sync.state
         done = state.offset + (state.epoch - 1) * steps + state.before.steps
         step = fault_injection.place(fault_spec.of_job(config.inject, comm.size), parts.sync, comm.rank, done)
-        self.totals = EpochTotals(step) if config.elastic else None
+        early = early_copy.is_possible(saved, config.init)
+        count_steps = StepCount(step, state, saved.optimizer, self.rank_status.cells) if early else None
+        self.totals = count_steps or (EpochTotals(step) if config.elastic else None)
         self.membership = Membership.of_all(comm) if config.elastic else None
         self.checkpointing = Checkpointing(
-            comm, config, saved, steps, state, seat, self.rank_status.tick, mode=parts.mode,
-            data_sha256=self.data.sha256, target=self.data.target_facts(),
+            comm, config, saved, steps, state, seat, self.rank_status.tick, HeldCopy(self.rank_status.copy),
+            mode=parts.mode, data_sha256=self.data.sha256, target=self.data.target_facts(),
             scaling={"x_mean": self.data.mean, "x_scale": self.data.deviation},
         )  # fmt: skip
         self.step_faults = StepFaults(comm, config, saved, steps, state, seat, self.rank_status)
         self.trainer = Trainer(
             task, parts.loader, self.totals or step, self.stop, self.rank_status, self.step_faults, self.checkpointing
         )
+        if count_steps is not None:
+            context.stop.listen(EarlyCopy(self.checkpointing, count_steps, self._describe_stop).note)
         self.row = RankRow(len(parts.sync.flat.shapes))
 
     def rebind(self, comm: MPI.Intracomm) -> None:
@@ -143,6 +149,7 @@ class Job:
             **sums.figures(), **evaluated, **measures.figures, **self.trainer.loader.close_epoch(),
             **self.checkpointing.close_epoch(), "sent_bytes": self.sync.sent_bytes * (sums.steps - sums.first),
             "fingerprint": checksum, "finite": finite, "signal": self.stop.signal,
+            "watchdogs": self.rank_status.new_watchdogs(),
         }  # fmt: skip
         apart = ("sync_s", "sampling_s", "input_s", "checkpoint_in_loop_s")
         figures["compute_s"] = figures["loop_s"] - sum(figures[name] for name in apart)
@@ -176,19 +183,26 @@ class Job:
     def _stopped(self, sums: EpochSums, *, closed: bool = False) -> None:
         epoch, steps = self.state.epoch, sums.steps
         self.rank_status.enter("checkpoint")
-        self.checkpointing.save(sums, closed=closed, wait=True)
+        self.rank_status.cells[STOPPING] = 1
         signalled = allgather(self.comm, self.stop.signal)
         asked = {str(rank): signal.Signals(number).name for rank, number in enumerate(signalled) if number}
+        described = self._describe_stop(epoch, steps, asked)
+        self.checkpointing.save_for_stop(sums, described, closed=closed)
 
         def note() -> None:
             self.seat.here().display.close()
-            self.seat.event("stop", epoch=epoch, step=steps, signals=asked)
+            self.seat.event("stop", **described["event"])
             who = ", ".join(f"{name} on rank {rank}" for rank, name in asked.items())
             say(f"Stopped on request after epoch {epoch}, step {steps} ({who}); all ranks stopped after the same step.")
 
         at_root(self.comm, note)
-        facts = {"stopped_epoch": epoch, "stopped_step": steps}
-        self._finish("stopped", EXIT_STOPPED, facts)
+        self._finish("stopped", EXIT_STOPPED, {"stopped_epoch": epoch, "stopped_step": steps})
+
+    def _describe_stop(self, epoch: int, steps: int, signals: dict[str, str]) -> dict[str, Any]:
+        """Return what the log is to say of a stop: the event, and at rank 0 the end."""
+        coordinator, facts = self.seat.coordinator, {"stopped_epoch": epoch, "stopped_step": steps}
+        end = None if coordinator is None else coordinator.end_record("stopped", **facts)
+        return {"event": {"epoch": epoch, "step": steps, "signals": signals}, "end": end}
 
     def _test(self) -> dict[str, Any]:
         """Return loss and metric over the test rows."""
@@ -221,6 +235,7 @@ class Job:
             unsaved, tick = self.checkpointing.failed, self.rank_status.tick
             outputs.save(self.seat.here(), self.sync.flat, self.data.arrays(), status, unsaved, facts, tick)
             self.state.code = code
+            self.checkpointing.held.saved()
 
         at_root(self.comm, save)
         self.state.code = code

@@ -203,8 +203,7 @@ def _begin_log(job: Job, origin: Origin, facts: dict[str, Any], of_sync: dict[st
     tidy(folder)
     job.rank_status.set_folder(folder)
     of_steps = {"steps_per_epoch": job.trainer.loader.steps, "sync": of_sync}
-    for line in (*job_lines({**facts, **of_steps, "config": config.as_dict()}), *job.data.notes):
-        say(line)
+    say("\n".join((*job_lines({**facts, **of_steps, "config": config.as_dict()}), *job.data.notes)))
     if origin.start is not None:
         of_steps["start"] = origin.start.facts()
     if continues:

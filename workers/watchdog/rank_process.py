@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from common.host import stat_fields
 from common.job_signals import STACK_SIGNAL, signal_name
 from common.process_table import exit_status
-from common.rank_status import ENDED, LOADING_PHASES, LOST, STOPPED, StatusRow, read_row
+from common.rank_status import ENDED, LOADING_PHASES, LOST, STOPPED, StatusRow, holds_copy, read_row, read_stop
 
 LOOK_S = 1.0
 """Between two looks at a row."""
@@ -21,18 +22,21 @@ MAX_STACK_BYTES = 1 << 20
 
 
 class RankProcess:
-    """A rank of this node: its process, the memory with its row, a pipe it holds, and what was seen of it.
+    """A rank of this node: its process, its memory, a pipe it holds, and what was seen of it.
 
-    ``process``: a pidfd. ``memory``, ``pipe``: open files. ``row``: as of the last look. ``ended``: the process is
-    gone. ``stopped``: by a signal or a debugger, as of the last look. ``lost``: it died, and the others continue
-    without it.
+    ``process``: a pidfd. ``memory``, ``copy``, ``pipe``: open files, see RankStatus. ``row``: as of the last look.
+    ``ended``: the process is gone. ``stopped``: by a signal or a debugger, as of the last look. ``lost``: it died, and
+    the others continue without it.
     """
 
-    def __init__(self, rank: int, pid: int, handle: int, pipe: int) -> None:
-        """``handle``, ``pipe``: see RankStatus. Raises OSError if the process cannot be watched."""
+    def __init__(self, rank: int, pid: int, handle: int, pipe: int, copy: int) -> None:
+        """``handle``, ``pipe``, ``copy``: see RankStatus. Raises OSError if the process cannot be watched."""
         self.rank, self.pid = rank, pid
         self.process = os.pidfd_open(pid)
-        self.memory, self.pipe = (os.open(f"/proc/{pid}/fd/{number}", os.O_RDONLY) for number in (handle, pipe))
+        self.memory, self.pipe, self.copy = (
+            os.open(f"/proc/{pid}/fd/{number}", os.O_RDONLY) for number in (handle, pipe, copy)
+        )
+        fcntl.flock(self.memory, fcntl.LOCK_SH)  # by which the rank sees whether it is watched
         self.row = StatusRow()
         self.ended = self.stopped = self.lost = self._end_noticed = False
         self._progress_at = time.monotonic()
@@ -106,6 +110,16 @@ class RankProcess:
         message = f"rank {self.rank} on {host} died ({cause}) {row.where}"
         return {"what": "death", "rank": self.rank, "host": host, "epoch": row.epoch, "step": row.step,
                 "phase": row.phase, "message": message, "noticed": time.time()}  # fmt: skip
+
+
+def stops(ranks: Mapping[int, RankProcess]) -> list[int]:
+    """Return how far ranks are with stopping; see ``read_stop``."""
+    return [read_stop(rank.copy) for rank in ranks.values() if not rank.lost]
+
+
+def held_by(ranks: Mapping[int, RankProcess]) -> int:
+    """Return the file in memory of a rank that has left something to write; -1 if there is none."""
+    return next((rank.copy for rank in ranks.values() if not rank.lost and holds_copy(rank.copy)), -1)
 
 
 def _step_time(before: StatusRow, after: StatusRow, seconds: float) -> float:

@@ -11,39 +11,30 @@ import select
 import signal
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from common import run_files
-from common.files import open_own
 from common.job_signals import ABORT_SIGNAL, STOP_SIGNALS
-from common.rank_status import ENDED, LOST, PAGE_BYTES, STOPPED, StatusRow, read_folder, read_row
-from common.run_files import FAILURE_NAME, LOG_NAME, death_notes, leave_death_note, write_failure_once
-from common.status_line import erase, launcher_terminal
+from common.launcher_output import print_past_launcher
+from common.rank_status import ENDED, LOST, STOPPED, TO_SAVE, StatusRow, read_folder, read_row
+from common.run_files import FAILURE_NAME, LOG_NAME, leave_death_note, write_failure_once
+from common.status_line import launcher_terminal
+from workers.watchdog.console import say
 from workers.watchdog.job_clock import JobClock
-from workers.watchdog.log_events import append_events
-from workers.watchdog.rank_process import LOOK_S, RankProcess, memory_kills
+from workers.watchdog.launcher_process import Launcher
+from workers.watchdog.log_events import append_events, take_death_notes
+from workers.watchdog.rank_process import LOOK_S, RankProcess, held_by, memory_kills, stops
+from workers.watchdog.row_exchange import SILENT_S, UNSEEN_S, RowExchange
 from workers.watchdog.stall_detector import StallDetector
 
 STALLED_LOOK_S = 0.2
-SILENT_S = 15.0
-"""After so long without a look by another node's watchdog, its rows are not to be trusted."""
-UNSEEN_S = 5.0
-"""After so long they say nothing against a job that is suspended as far as one can see."""
 GRACE_S = 3.0
 """How long a launcher has to end the other ranks before the watchdog does."""
 KILLED_S = 5.0
 """How long a killed process may take to be gone; longer takes only one that waits for a dead disk."""
 LOG_S = 8.0
 """How long to wait for rank 0, perhaps on another node, to be gone before the log is written to."""
-
-
-def say(message: str) -> None:
-    """Print a message to stderr in one write, if anybody still reads it."""
-    erase()
-    with contextlib.suppress(OSError):
-        os.write(2, f"rankwise: {message}\n".encode(errors="replace"))
 
 
 class Watchdog:
@@ -67,16 +58,18 @@ class Watchdog:
         for rank in self.ranks.values():
             self.epoll.register(rank.pipe, select.EPOLLONESHOT)  # which reports that the other end is closed
             self.epoll.register(rank.process, select.EPOLLIN | select.EPOLLONESHOT)
-        self.rows = [StatusRow() for _ in self.hosts]
+        self.launcher = Launcher(*orders["launcher"])
+        self.launcher.register(self.epoll)
+        self.rows = [StatusRow(finished=LOST * (number in orders["lost"])) for number in range(len(self.hosts))]
+        self.exchange = RowExchange(self.ranks, self.rows, set(orders["lost"]))
         self.stalls = StallDetector(orders, self.ranks, self.rows, self.tell, self.end)
         self._folder: Path | None = None
+        self._gone: list[int] = orders["gone"]
         self.events: list[dict[str, Any]] = []
         self.memory_kills = memory_kills()
         self.beat = 0
         self.kill_at: float | None = None
         self.aborting = self._failure_reserved = False
-        self._heard: dict[int, tuple[int, float]] = {}
-        """Of ranks on other nodes: the last beat, and when it came."""
 
     @property
     def folder(self) -> Path | None:
@@ -98,6 +91,8 @@ class Watchdog:
 
     def run(self) -> None:
         """Watch until the last rank of this node is gone, or cannot be killed."""
+        for gone in self._gone:
+            self._report_gone(gone)
         look_at = 0.0
         while self.live:
             for source, _ in self.clock.poll(self.epoll, look_at):
@@ -114,6 +109,16 @@ class Watchdog:
                     break
         self._look()
         self._close()
+
+    def _report_gone(self, rank: int) -> None:
+        """Report a rank that died before this watchdog took the place of another, and end the job."""
+        host = self.hosts[rank]
+        message = f"rank {rank} on {host} died (its process is gone) while nobody watched it"
+        event = {"what": "death", "rank": rank, "host": host, "message": message, "noticed": time.time()}
+        if self._reserve_failure():
+            self._report_failure(message)
+            self.events.append(event)
+        self._end_soon()
 
     def tell(self, message: str, event: dict[str, Any]) -> None:
         """Print a message, and pass an event to rank 0 for the log; keep it, too: rank 0 may not live to write it."""
@@ -156,6 +161,9 @@ class Watchdog:
             run_files.fill_failure(self._file(FAILURE_NAME).parent, f"rankwise: {message}")
 
     def _note_end(self, source: int) -> None:
+        if source == self.launcher.process:
+            self.launcher.note_end()
+            return
         rank = next(rank for rank in self.ranks.values() if source in (rank.process, rank.pipe))
         row = read_row(rank.memory)
         if not rank.note_end(source) or row.finished:
@@ -169,15 +177,20 @@ class Watchdog:
             if not leave_death_note(self.folder, event):
                 self.events.append(event)
             return
-        if row.reported or self.kill_at is None:
+        if not row.reported and (any(stops(self.ranks)) or (row.stopping and 0 not in self.ranks)):
+            self._note_cut_stop(rank)  # what is missing is written by the watchdog that has it
+        elif row.reported or self.kill_at is None:
             self._note_death(rank)
         self._end_soon()
 
     def _note_death(self, rank: RankProcess) -> None:
         """Report what a rank died of. Where it has reported its own failure, that message is better."""
-        reported = read_row(rank.memory).reported
+        row = read_row(rank.memory)
+        reported = row.reported
         first = not reported and self._reserve_failure()  # before anything that takes time: others may end meanwhile
         event = rank.death(self.hosts[rank.rank], self.memory_kills)
+        if not reported and (message := self.launcher.describe_end(row.where)):
+            event |= {"what": "launcher-gone", "message": message}
         if first:
             self._report_failure(event["message"])
         elif reported:
@@ -186,6 +199,14 @@ class Watchdog:
                 event["message"] = text.rpartition("\n")[2].removeprefix("rankwise: ")
         if first or reported:
             self.events.append(event)
+
+    def _note_cut_stop(self, rank: RankProcess) -> None:
+        """Report that ranks which were stopping are gone, if they had not saved all."""
+        if self.kill_at is None and TO_SAVE in stops(self.ranks):
+            where = f"{self.hosts[rank.rank]} {read_row(rank.memory).where}"
+            message = f"the job was stopping on request, but rank {rank.rank} on {where} was ended before all was saved"
+            print_past_launcher(f"rankwise: {message}; the watchdog saves the checkpoint in {self.folder}\n")
+            self.events.append({"what": "saved-by-watchdog", "message": message, "noticed": time.time()})
 
     def _look(self) -> None:
         """Read all rows, and show those of this node to the others."""
@@ -200,20 +221,16 @@ class Watchdog:
         for rank in self.ranks.values():
             self.rows[rank.rank] = rank.look(now, self.beat, aborting=self.aborting, stalled=self.stalls.began > 0)
         with contextlib.suppress(OSError):  # a full disk or a folder that is gone: this node is still watched
-            self._exchange(now)
+            self.exchange.exchange(self._file(self.progress_name), now)
 
     def _all_stopped(self) -> bool:
         """Say whether all processes of the job are stopped, except where no watchdog answers."""
         if self.kill_at is not None or not self.live or not all(rank.stopped for rank in self.live):
             return False
-        silent = self._silent(self.clock.now(), UNSEEN_S)
+        silent = self.exchange.silent(self.clock.now(), UNSEEN_S)
         others = [row for number, row in enumerate(self.rows) if number not in self.ranks and number not in silent]
         known = self.folder is not None or len(self.ranks) == len(self.rows)
         return known and all(row.state == STOPPED or row.finished for row in others)
-
-    def _silent(self, now: float, seconds: float) -> set[int]:
-        """Return the ranks on other nodes whose watchdog has not looked for so long."""
-        return {number for number, (_, heard) in self._heard.items() if now - heard > seconds}
 
     def _act(self, now: float) -> None:
         """Act on what the rows say."""
@@ -225,24 +242,7 @@ class Watchdog:
         elif any(row.state == ENDED and not row.finished for row in others):
             self._end_soon()
         else:
-            self.stalls.look(now, self.folder, self._silent(now, SILENT_S))
-
-    def _exchange(self, now: float) -> None:
-        """Write the rows of this node to the shared file, and then read those of others. Raises OSError.
-
-        The file is opened again each time: network file systems then look for what is new.
-        """
-        with open_own(self._file(self.progress_name)) as file:
-            for number in self.ranks:
-                os.pwrite(file.fileno(), self.rows[number].pack(), number * PAGE_BYTES)
-        with open_own(self._file(self.progress_name)) as file:
-            for number in set(range(len(self.rows))) - self.ranks.keys():
-                row = StatusRow.unpack(os.pread(file.fileno(), PAGE_BYTES, number * PAGE_BYTES))
-                beat, heard = self._heard.get(number, (-1, now))
-                if row.beat != beat:
-                    heard = now
-                self._heard[number] = row.beat, heard
-                self.rows[number] = replace(row, age_ms=row.age_ms + int(1000 * (now - heard)))
+            self.stalls.look(now, self.folder, self.exchange.silent(now, SILENT_S))
 
     def _close(self) -> None:
         """Tidy up, and append those events to the log that rank 0 did not live to write."""
@@ -250,8 +250,8 @@ class Watchdog:
         finished = all(rank.row.finished for rank in self.ranks.values())
         good = finished and not lost and self.kill_at is None
         if not good:
-            self._take_death_notes()
-            if self.events and self.folder is not None:
+            self._take_notes()
+            if self.folder is not None and (self.events or held_by(self.ranks) >= 0):
                 if lost:
                     deaths = [event["message"] for event in self.events if event["what"] == "death"]
                     write_failure_once(self.folder, f"rankwise: {deaths[-1]}")
@@ -261,7 +261,11 @@ class Watchdog:
         if (lost and self.events) or (good and last):
             with contextlib.suppress(OSError):
                 self._file(self.progress_name).unlink(missing_ok=True)
-            self._take_death_notes()
+            self._take_notes()
+
+    def _take_notes(self) -> None:
+        if self.elastic and self.folder is not None:
+            take_death_notes(self.folder, self.events)
 
     def _write_to_log(self) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the launcher need not wait for this
@@ -270,19 +274,10 @@ class Watchdog:
         while not all(row.state == ENDED for row in self.rows[writers]) and time.monotonic() < until:
             time.sleep(LOOK_S / 4)
             with contextlib.suppress(OSError):
-                self._exchange(self.clock.now())
+                self.exchange.exchange(self._file(self.progress_name), self.clock.now())
         if all(row.state == ENDED and row.finished in (0, LOST) for row in self.rows[writers]):
-            self._take_death_notes()
-            append_events(self._file(LOG_NAME), self.events, until)
-
-    def _take_death_notes(self) -> None:
-        """Take over the deaths that are not in the log yet, also of nodes whose watchdog is gone."""
-        if self.elastic and self.folder is not None:
-            for path, event in death_notes(self.folder):
-                with contextlib.suppress(OSError):  # another watchdog has taken it
-                    path.unlink()
-                    self.events.append(event)
-            self.events.sort(key=lambda event: float(event["noticed"]))
+            self._take_notes()
+            append_events(self._file(LOG_NAME), self.events, until, held_by(self.ranks))
 
 
 def main() -> None:
@@ -292,9 +287,8 @@ def main() -> None:
     try:
         watchdog = Watchdog(orders)
     except OSError as error:
-        where = os.uname().nodename
-        say(f"warning: ranks on {where} are not watched; if one dies or hangs, there will be no message ({error})")
-        return
+        sys.stdout.write(str(error))
+        sys.exit(1)
     if os.fork():  # the process that started this one waits for its end, and then has no child to look after
         os._exit(0)
     os.setsid()  # a launcher that kills the job's processes must not find this one
