@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import ConfigError
-from common.files import read_small
 from common.run_files import CONFIG_NAME, LOG_NAME
+from common.toml_file import read_toml
 
 Spec = importlib.machinery.ModuleSpec
 OF_A_RUN = frozenset(("mode", "model", "data", "init", "keep", "nonfinite_most", "epochs"))
@@ -199,12 +199,10 @@ def _installed() -> frozenset[str]:
 
 def _is_config(path: Path) -> bool:
     """Say whether a file is the config.toml that a run leaves, and none that a user or another program wrote."""
-    import tomllib
-
     if not path.exists():
         return False
     try:
-        values = tomllib.loads(read_small(path).decode())
-    except (OSError, ValueError, RecursionError):
+        values = read_toml(path)
+    except (OSError, ValueError):
         return False
     return values.keys() >= OF_A_RUN

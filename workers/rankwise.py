@@ -10,6 +10,7 @@ from typing import Any
 from common import start_guard
 from common.config import MODELS
 from common.errors import EXIT_INTERRUPTED, EXIT_OK, ConfigError, LaunchError, RankwiseError
+from common.given_paths import given_folder
 from common.option import nearest, option
 from common.packages import needed
 from common.shadowed import launcher_rank
@@ -243,7 +244,7 @@ def _examples(arguments: list[str]) -> int:
         return values
     if len(folders) != 1:
         raise ConfigError(f"examples: got {len(folders)} folders; write rankwise examples DIR")
-    for path in examples.copy(Path(folders[0]), overwrite=values["overwrite"]):
+    for path in examples.copy(Path(given_folder("examples", folders[0])), overwrite=values["overwrite"]):
         _say(str(path))
     return EXIT_OK
 

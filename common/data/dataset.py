@@ -13,9 +13,6 @@ from common.errors import DataError
 from common.flat import Array
 from common.rng import Stream, generator
 
-WORK_BYTES = 32 << 20
-"""What blocks of rows and sorted columns take that are worked on."""
-
 
 @dataclass(slots=True)
 class Raw:
@@ -135,7 +132,7 @@ class Dataset:
 
 def bytes_beside(config: RunConfig, n_rows: int, n_features: int, y_bytes: int) -> int:
     """Return what ``check`` and ``scale`` take beside a file's arrays: the rows that are trained on, and copies."""
-    return n_rows * (n_features + 1) * np.dtype(config.dtype).itemsize + 3 * y_bytes + WORK_BYTES
+    return n_rows * (n_features + 1) * np.dtype(config.dtype).itemsize + 3 * y_bytes
 
 
 def check(raw: Raw, config: RunConfig) -> Dataset:

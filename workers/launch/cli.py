@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from common import synonyms
 from common.errors import ConfigError
+from common.given_paths import given_folder, given_path
 from common.option import GROUPS, INTERNAL, RANKS, Option, is_text, options_of, usage_fault
 from common.standard_streams import as_result
 from common.start_words import LIMIT, read_limit
@@ -15,7 +16,7 @@ from common.version import version_line
 
 PREFIX = "RANKWISE_"
 PATHS = {"config", "data", "hostfile", "json", "mpirun", "output", "resume", "start_from"}
-"""Options that name a file or a folder, which shells complete."""
+"""Options that name a file or a folder, which shells complete, and which are looked at: see ``path_of``."""
 ELSEWHERE = (
     "All options but {but} may also stand in a TOML file (--config FILE: batch_size = 128) or in the environment "
     "(RANKWISE_BATCH_SIZE=128). Flags win over the environment, the environment over the file."
@@ -211,8 +212,14 @@ def _completed_type(option: Option, choices: Mapping[str, Iterable[str]]) -> Any
     return Path if option.name in PATHS else option.type
 
 
+def path_of(option: Option, text: str) -> str:
+    """Return the path that an option is given. Raises ConfigError if it can be none."""
+    look = given_folder if option.name == "output" else given_path
+    return look(option.flag.removeprefix("--"), text)
+
+
 def _converter(option: Option) -> Callable[[Any, Any], Any] | None:
-    """Return what reads whole numbers, which cyclopts rounds, and lists, whose items commas may part, too."""
+    """Return what reads whole numbers, which cyclopts rounds, lists, whose items commas may part, too, and paths."""
 
     def whole(text: str) -> int:
         try:
@@ -224,11 +231,13 @@ def _converter(option: Option) -> Callable[[Any, Any], Any] | None:
         words = [token.value for token in tokens]
         if option.listed:
             return ",".join([*(word.removesuffix(",") for word in words[:-1]), words[-1]])
+        if option.name in PATHS:  # a variable that is set to nothing is none
+            return "" if tokens[0].source == "env" and not words[0] else path_of(option, words[0])
         if option.type is int:
             return whole(words[0])
         return tuple(whole(part) for word in words for part in word.removesuffix(",").split(","))
 
-    return convert if option.listed or option.type in (int, tuple[int, ...]) else None
+    return convert if option.listed or option.name in PATHS or option.type in (int, tuple[int, ...]) else None
 
 
 def _check_environment(options: Mapping[str, Option]) -> None:

@@ -9,9 +9,9 @@ from common import module_file, synonyms
 from common.config import OPTIONS, RunConfig
 from common.data import sources
 from common.errors import ConfigError
-from common.files import read_small
 from common.option import OUTPUT, is_own_model, option, unknown_value
 from common.run_files import RUNS
+from common.toml_file import read_toml
 from ps.coordinator import earlier_run
 from workers.launch import cli, fault_spec
 
@@ -53,7 +53,7 @@ def parse_with(
     values = cli.parse(command, arguments)
     if isinstance(values, int):
         return values
-    given = read_file(_expanded("config", values["config"])) if values["config"] else {}
+    given = read_file(Path(values["config"])) if values["config"] else {}
     output = values["output"] or str(given.get("output", ""))
     _check_one_origin(values)
     saved = saved_config(values["resume"], output) if values["resume"] else {}
@@ -91,22 +91,20 @@ def _check_one_origin(values: dict[str, Any]) -> None:
 
 def _start_path(text: str) -> str:
     """Return what ``--from`` names as a path that works from anywhere."""
-    path = _expanded("from", text)
+    path = Path(text)
     is_name = path.name == str(path) and not path.exists() and (RUNS / path).exists()
     return str((RUNS / path if is_name else path).absolute())
 
 
 def read_file(path: Path) -> dict[str, Any]:
     """Return the options of a TOML file, checked as they stand there. Raises ConfigError."""
-    import tomllib
-
     try:
-        values = tomllib.loads(read_small(path).decode())
+        values = read_toml(path)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ConfigError(f"config: no file {path}") from error
     except OSError as error:
         raise ConfigError(f"config: {path} cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:  # ValueError also for numbers of thousands of digits
+    except ValueError as error:  # ValueError also for numbers of thousands of digits
         raise ConfigError(f"config: {path} is no TOML file ({error})") from error
     read: dict[str, Any] = {}
     for given, value in values.items():
@@ -119,6 +117,8 @@ def read_file(path: Path) -> dict[str, Any]:
         cli.refuse_elsewhere(OPTIONS[name], f"in {path}")
         read[name] = tuple(value) if isinstance(value, list) else value
         OPTIONS[name].check(read[name])
+        if name in cli.PATHS and read[name]:
+            read[name] = cli.path_of(OPTIONS[name], read[name])
     return read
 
 
@@ -189,25 +189,16 @@ def _shown(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value) or "none"
 
 
-def _expanded(name: str, text: str) -> Path:
-    try:
-        return Path(text).expanduser()
-    except RuntimeError as error:
-        raise ConfigError(f"{name}: got {text!r}, but that user has no home folder; write the whole path") from error
-
-
 def _checked(values: dict[str, Any], modes: Mapping[str, str]) -> RunConfig:
     """Return the configuration with paths that work from anywhere. Raises ConfigError."""
     if values["mode"] not in modes:
         raise ConfigError(unknown_value("mode", values["mode"], modes))
     if sources.file_suffix(values["data"]):
-        values["data"] = str(_expanded("data", values["data"]).absolute())
+        values["data"] = str(Path(values["data"]).absolute())
     if values["start_from"]:
         values["start_from"] = _start_path(values["start_from"])
         if values["init"] == "per-rank":
             raise ConfigError("from: with --init per-rank each rank starts on its own; leave one of them out")
-    if values["output"].startswith("~"):
-        values["output"] = str(_expanded("output", values["output"]))
     if any(fault.kind == fault_spec.SKEW for fault in fault_spec.parse(values["inject"])):
         values["rows"] = "shard"
     config = RunConfig(**values)

@@ -4,14 +4,15 @@ import contextlib
 import fcntl
 import os
 import re
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from common.config import OPTIONS
-from common.errors import ConfigError, LogError
-from common.files import open_own, read_small
+from common.errors import LogError
+from common.files import open_own
+from common.given_paths import given_folder
 from common.run_files import CONFIG_NAME, LOG_NAME, checkpoints_in, read_failure
+from common.toml_file import read_toml
 from ps.coordinator import run_folder
 from ps.logfile.reader import LogReader
 from workers.supervisor.policy import Outcome
@@ -49,14 +50,11 @@ def named_folder(arguments: Sequence[str], environment: Mapping[str, str] = os.e
     )
     if not output and config:
         try:
-            values = tomllib.loads(read_small(Path(config).expanduser()).decode())
-        except (OSError, ValueError, RuntimeError, RecursionError):
+            values = read_toml(Path(config).expanduser())
+        except (OSError, ValueError, RuntimeError):
             values = {}  # the job will say what is wrong with it
         output = str(values.get("output", ""))
-    try:
-        return Path(output).expanduser() if output else None
-    except RuntimeError as error:
-        raise ConfigError(f"output: got {output!r}, but that user has no home folder; write the whole path") from error
+    return Path(given_folder("output", output)) if output else None
 
 
 def take_option(name: str, arguments: Sequence[str]) -> tuple[list[str], list[str]]:

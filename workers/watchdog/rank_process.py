@@ -1,6 +1,7 @@
 """A rank's process as the watchdog of its node sees it from outside."""
 
 import contextlib
+import fcntl
 import os
 import signal
 import time

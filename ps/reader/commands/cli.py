@@ -14,14 +14,17 @@ from typing import Annotated, Any, NoReturn
 from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
 
 from common import start_guard, synonyms
-from common.errors import EXIT_ERROR, EXIT_USAGE, RankwiseError
+from common.errors import EXIT_ERROR, EXIT_USAGE, ConfigError, RankwiseError
 from common.files import told
+from common.given_paths import given_folder, given_path
 from common.option import usage_fault
 from common.standard_streams import as_result, complain, flush, open_closed
 from common.version import version_line
 from ps.reader.output import STANDARD_OUTPUT
 
 LATEST = Path("runs/latest")
+WRITTEN = ("output", "tensorboard")
+"""Parameters that name what is made."""
 Run = Annotated[Path, Parameter(help="a run folder, its name under runs/, or its coordinator.msgpack")]
 OtherRun = Annotated[Path, Parameter(help="another run, beside the first")]
 Output = Annotated[Path, Parameter(alias="-o", help="the file to write; - for standard output")]
@@ -108,7 +111,11 @@ def _run(app: App, arguments: list[str]) -> int:
     code = 0
     try:
         with as_result():
-            code = app(arguments, exit_on_error=False, print_error=False) or 0
+            command, bound, _ = app.parse_args(arguments, exit_on_error=False, print_error=False)
+            if not all(arguments):
+                raise ConfigError("command line: got an empty word; allowed is the path of a run or a file")
+            bound.arguments = {name: _looked_at(name, value) for name, value in bound.arguments.items()}
+            code = command(*bound.args, **bound.kwargs) or 0
     except SystemExit:  # rich's way to say that nobody reads the help any more
         return 0
     except CycloptsError as error:
@@ -120,6 +127,14 @@ def _run(app: App, arguments: list[str]) -> int:
     except RecursionError:
         return _complain("a record of this log is nested too deeply", EXIT_ERROR)
     return code
+
+
+def _looked_at(name: str, value: Any) -> Any:
+    """Return a value that a command is called with; if it is a path, or several, look at them. Raises ConfigError."""
+    if isinstance(value, Path):
+        look = given_folder if name in WRITTEN else given_path
+        return Path(look(name, str(value)))
+    return tuple(_looked_at(name, one) for one in value) if isinstance(value, tuple) else value
 
 
 def _told(error: CycloptsError) -> str:
