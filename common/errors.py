@@ -46,12 +46,16 @@ class DataError(RankwiseError):
 
 
 class LogError(RankwiseError):
-    """A log that cannot be trusted from ``offset`` (bytes from the start of ``path``) on."""
+    """A log that cannot be trusted from ``offset`` (bytes from the start of ``path``) on.
 
-    def __init__(self, path: Path | str, offset: int, reason: str) -> None:
+    ``damaged``: whether bytes of it are not as they were written, or records missing, so that others may be whole.
+    """
+
+    def __init__(self, path: Path | str, offset: int, reason: str, *, damaged: bool = False) -> None:
         self.path = Path(path)
         self.offset = offset
         self.reason = reason
+        self.damaged = damaged
         super().__init__(f"{path}: byte {offset}: {reason}")
 
 

@@ -8,6 +8,8 @@ from typing import BinaryIO
 from common.errors import ConfigError, RankwiseError
 from common.files import write_atomic
 from common.standard_streams import complain
+from ps.logfile.damage import Damage
+from ps.text.damage import lines
 
 
 def save(path: Path, write: Callable[[BinaryIO], object], *, log: Path | None = None) -> None:
@@ -49,7 +51,9 @@ def library(command: str, extra: str) -> Iterator[None]:
         ) from error
 
 
-def warn_of_torn(torn: int) -> None:
-    """Say on stderr that the log's last bytes were left out; nothing if there are none."""
+def warn_of_left_out(torn: int, damage: Damage) -> None:
+    """Say on stderr which bytes of the log were left out; nothing if none were."""
     if torn:
         complain(f"rankwise: the last {torn:,} bytes are an unfinished record and were left out")
+    for line in lines(damage):
+        complain(f"rankwise: {line}")

@@ -12,13 +12,14 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
 
 from common import synonyms
-from common.errors import EXIT_ERROR, EXIT_USAGE, RankwiseError
+from common.errors import EXIT_ERROR, EXIT_USAGE, LogError, RankwiseError
 from common.standard_streams import as_result, complain, flush, open_closed
 from common.version import version_line
 
 LATEST = Path("runs/latest")
 Run = Annotated[Path, Parameter(help="a run folder, its name under runs/, or its coordinator.msgpack")]
 OtherRun = Annotated[Path, Parameter(help="another run, beside the first")]
+Salvage = Annotated[bool, Parameter(help="read what is whole of a damaged log, and say what is missing")]
 Output = Annotated[Path, Parameter(alias="-o", help="the file to write")]
 
 COMMANDS = {
@@ -34,6 +35,8 @@ COMMANDS = {
     "compare": "Put runs side by side: loss, time to the same loss, sync, parameters.",
 }
 NAME = "python -m ps.log"
+MENDING = "; with --salvage what is whole is read, and training with --resume mends the log"
+"""What to do about a damaged log."""
 
 
 def make(name: str = NAME) -> App:
@@ -78,6 +81,8 @@ def _run(app: App, arguments: list[str]) -> int:
         return 0
     except CycloptsError as error:
         return _complain(_told(error), EXIT_USAGE)
+    except LogError as error:
+        return _complain(f"{error}{MENDING * error.damaged}", error.exit_code)
     except RankwiseError as error:
         return _complain(str(error), error.exit_code)
     except OSError as error:

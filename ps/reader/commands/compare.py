@@ -10,10 +10,11 @@ from cyclopts import Parameter
 from common.flat import Array
 from common.run_files import log_path
 from ps.logfile.reader import reason
-from ps.reader.commands.cli import OtherRun, Run
+from ps.reader.commands.cli import OtherRun, Run, Salvage
 from ps.reader.console import WIDE, Paper
 from ps.reader.run_summary import MEDIANS, Summary
 from ps.reader.run_view import RunView
+from ps.text import damage
 from ps.text.formatting import metric, microseconds, mode_name, number, points
 from ps.text.layout import Table, cells
 from ps.text.terminal import warn
@@ -28,9 +29,10 @@ def compare(
     /,
     *more: OtherRun,
     wide: Annotated[bool, Parameter(help=WIDE, negative="", show_default=False)] = False,
+    salvage: Salvage = False,
 ) -> int:
     """Print the runs as columns; return the exit code. Raises LogError."""
-    views = [RunView(log_path(run)) for run in (first, second, *more)]
+    views = [RunView(log_path(run), salvage=salvage) for run in (first, second, *more)]
     summaries = [Summary() for _ in views]
     for view, summary in zip(views, summaries, strict=True):
         for record in view.read("steps"):
@@ -63,6 +65,8 @@ def compare(
     if max(map(cells, names)) > LONGEST_NAME and not wide:
         out.print(*(f"Run {i}: {name}" for i, name in enumerate(names, 1)), "")
         names = [f"run {i}" for i in range(1, len(views) + 1)]
+    for view in views:
+        out.print(*(f"{view.folder}: {line}" for line in damage.lines(view.damage)))
     out.table(Table(title, ["", *names], lines, text=tuple(names), split=True))
     return 0
 

@@ -10,13 +10,13 @@ from cyclopts import Parameter
 from common.errors import ConfigError
 from common.run_files import log_path
 from ps.logfile.deduplicated import DeduplicatedReader
-from ps.logfile.reader import LogReader
+from ps.logfile.salvage import SalvageReader
 from ps.logfile.schema import Check
-from ps.reader.commands.cli import LATEST, Run
+from ps.reader.commands.cli import LATEST, Run, Salvage
 from ps.reader.export.csv_json import csv_lines, json_lines
 from ps.reader.export.markdown import markdown_lines
 from ps.reader.export.tensorboard import write_events
-from ps.reader.output import save, warn_of_torn
+from ps.reader.output import save, warn_of_left_out
 
 FORMATS: dict[str, Callable[[Any], Iterator[str]]] = {"csv": csv_lines, "jsonl": json_lines, "markdown": markdown_lines}
 OUTPUT = "the file to write; standard output if not given"
@@ -32,6 +32,7 @@ def export(
     markdown: Annotated[bool, Parameter(help="tables for a report")] = False,
     tensorboard: Annotated[Path | None, Parameter(help=TENSORBOARD)] = None,
     output: Annotated[Path | None, Parameter(alias="-o", help=OUTPUT)] = None,
+    salvage: Salvage = False,
 ) -> int:
     """Write the log in the one format chosen; return the exit code.
 
@@ -44,7 +45,7 @@ def export(
         raise ConfigError("output: not with --tensorboard, which is given its folder; leave --output out")
     path = log_path(run)
     # JSON lines hold each intact record as it is, even what the other formats refuse or leave out
-    reader = LogReader(path) if jsonl else DeduplicatedReader(path, Check())
+    reader = SalvageReader(path, salvage=salvage) if jsonl else DeduplicatedReader(path, Check(), salvage=salvage)
     if tensorboard is not None:
         write_events(reader, tensorboard)
     else:
@@ -53,5 +54,5 @@ def export(
             sys.stdout.writelines(lines)  # line by line; a file appears once all are there
         else:
             save(output, lambda file: file.writelines(line.encode() for line in lines), log=path)
-    warn_of_torn(reader.torn)
+    warn_of_left_out(reader.torn, reader.damage)
     return 0
