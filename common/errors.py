@@ -6,6 +6,7 @@ RankwiseError           1
 |   +-- NoLibraryError  2   no MPI library that loads
 +-- DataError           1   a data file or what is in it
 +-- LogError            1   a log file: carries path and byte offset
+|   +-- LogVersionError 1   one that another version wrote
 +-- CheckpointError     1   a checkpoint file
 +-- JobError            *   what all ranks agreed on; carries the exit code of its cause
 """
@@ -57,6 +58,10 @@ class LogError(RankwiseError):
         self.reason = reason
         self.damaged = damaged
         super().__init__(f"{path}: byte {offset}: {reason}")
+
+
+class LogVersionError(LogError):
+    """A log that another version wrote; nothing is wrong with it."""
 
 
 class CheckpointError(RankwiseError):

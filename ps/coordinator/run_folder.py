@@ -47,7 +47,7 @@ def new_folder(name: str) -> Path:
 def new_log(folder: Path) -> RunLog:
     """Create the log of a run in its folder. Raises RankwiseError if another job was faster, and OSError."""
     try:
-        return RunLog(folder / LOG_NAME)
+        return RunLog(folder / LOG_NAME, warn=warn)
     except FileExistsError as error:
         raise _taken(folder) from error
 

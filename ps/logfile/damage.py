@@ -4,6 +4,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from common.limits import DAMAGES, DAMAGES_NAMED
+from common.wording import count, listed
+
+NAMED_IN_TEXT = 5
 
 
 @dataclass(slots=True)
@@ -17,6 +20,11 @@ class DamagedPlace:
     bytes: int
     reason: str
     missing: int = 0
+
+    def __str__(self) -> str:
+        lost = [count(self.bytes, "byte")] * bool(self.bytes) + [count(self.missing, "record")] * bool(self.missing)
+        reason = self.reason.removeprefix("damaged record (").removesuffix(")") if self.bytes else ""
+        return f"byte {self.offset:,} ({listed(lost) or 'nothing'} lost{f': {reason}' if reason else ''})"
 
 
 @dataclass(slots=True)
@@ -32,6 +40,14 @@ class Damage:
 
     def __bool__(self) -> bool:
         return self.n > 0
+
+    def __str__(self) -> str:
+        named = list(map(str, self.places[:NAMED_IN_TEXT]))
+        more = self.n - len(named)
+        if not more:
+            return f"damaged at {listed(named)}"
+        lost = f"{count(self.bytes, 'byte')} and {count(self.missing, 'record')}"
+        return f"damaged at {', '.join(named)} and {count(more, 'more place')}; in all {lost} are lost"
 
     @property
     def too_much(self) -> bool:

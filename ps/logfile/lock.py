@@ -24,12 +24,12 @@ class LogInUseError(RankwiseError):
     """Another process writes to a log; the message says which, and what to do."""
 
 
-def lock_file(handle: int) -> None:
-    """Keep a second job out, where the file system can. Raises BlockingIOError if there is one."""
+def lock_file(handle: int, log: Path) -> None:
+    """Keep a second job out of a log, where the file system can. Raises BlockingIOError if there is one."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise OSError(error.errno, "another job writes to it") from error
+        raise OSError(error.errno, "another job writes to it", str(log)) from error
     except OSError:
         pass
 
@@ -41,7 +41,7 @@ def refuse_locked(log: Path) -> None:
     try:
         while True:
             try:
-                lock_file(handle)  # until the file is closed
+                lock_file(handle, log)  # until the file is closed
             except BlockingIOError:
                 if time.monotonic() > until:
                     raise in_use(log) from None

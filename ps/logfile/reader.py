@@ -6,10 +6,20 @@ from typing import BinaryIO
 
 import msgpack
 
-from common.errors import LogError
+from common.errors import LogError, LogVersionError
 from common.files import open_regular
 from common.limits import RECORD_BYTES
-from ps.logfile.records import Record, Search, could_be_log, damage, is_missing, misfit, tail_damage, unpacker
+from ps.logfile.records import (
+    Record,
+    Search,
+    could_be_log,
+    damage,
+    is_missing,
+    is_other_version,
+    misfit,
+    tail_damage,
+    unpacker,
+)
 
 Fault = Callable[[Record], str]
 """Says what is wrong with a record's fields; nothing if all is well."""
@@ -74,7 +84,7 @@ class LogReader:
         if Search().find(window, 1)[0] >= 0:
             return self._damaged("damaged record (the header)")
         if not window.strip(b"\0"):
-            return LogError(self.path, 0, "not a rankwise log (nothing but zeros, as a power cut leaves them)")
+            return self._damaged("nothing but zeros, as a power cut leaves them")
         return LogError(self.path, 0, "not a rankwise log (another program's file?)")
 
     def _decode(self, window: bytes) -> Iterator[Record]:
@@ -97,6 +107,8 @@ class LogReader:
     def _place(self, record: Record) -> None:
         """Count a whole record. Raises LogError if it cannot stand where it stands, or its fields are at fault."""
         if found := misfit(record, self._seq):
+            if is_other_version(record):
+                raise LogVersionError(self.path, self.offset, found)
             raise LogError(self.path, self.offset, found, damaged=is_missing(record, self._seq))
         if self._fault and (found := self._fault(record)):
             raise LogError(self.path, self.offset, found)

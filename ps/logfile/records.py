@@ -112,6 +112,11 @@ def is_missing(record: Record, seq: int) -> bool:
     return isinstance(record.get("seq"), int) and record["seq"] != seq
 
 
+def is_other_version(record: Record) -> bool:
+    """Say whether a record is the header of a log that another version of the format wrote."""
+    return record.get("seq") == 0 and record.get("format") == FORMAT and record.get("v") != VERSION
+
+
 def could_be_log(data: bytes) -> bool:
     """Say whether a file that starts like this may be a log: a map whose first key is ``kind``."""
     start = 1 if data[0] & 0xF0 == 0x80 else 3 if data[0] == 0xDE else 0

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from common.errors import LogError
+from common.errors import LogError, LogVersionError
 from common.limits import RECORD_BYTES
 from ps.logfile.damage import Damage
 from ps.logfile.reader import READ_BYTES, Fault, LogReader
-from ps.logfile.records import CONTINUATIONS, FORMAT, WRONG_LENGTH, Record, Search, misfit
+from ps.logfile.records import CONTINUATIONS, WRONG_LENGTH, Record, Search, is_other_version, misfit
 
 FIRST_STEP = 1 << 12
 """After damage, how much is read at once to begin with: there may be more of it soon."""
@@ -44,6 +44,11 @@ class SalvageReader(LogReader):
         self._refused = ""
         self._size = self._missed = self._world = self._last_epoch = 0
         self._headless, self._gap = True, False
+
+    @property
+    def next_seq(self) -> int:
+        """The number that the record after the last one has."""
+        return self._seq
 
     def _read(self, file: BinaryIO) -> Iterator[Record]:
         if not self._salvage:
@@ -84,8 +89,8 @@ class SalvageReader(LogReader):
             return
         seq = record.get("seq")
         self._refused = misfit(record, seq if isinstance(seq, int) else self._seq)
-        if self._refused and seq == 0 and record.get("format") == FORMAT:
-            raise LogError(self.path, self.offset, self._refused)
+        if self._refused and is_other_version(record):
+            raise LogVersionError(self.path, self.offset, self._refused)
         if self._refused or not isinstance(seq, int):
             return
         if seq < self._seq:

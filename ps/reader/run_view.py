@@ -18,7 +18,7 @@ from ps.logfile.deduplicated import DeduplicatedReader
 from ps.logfile.records import CONTINUATIONS, Record
 from ps.logfile.schema import PROCESSES, Check
 from ps.reader.kept import Allowance
-from ps.text import damage
+from ps.reader.output import damage_lines
 from ps.text.formatting import verdict_line
 
 
@@ -288,4 +288,4 @@ def torn_lines(view: RunView) -> list[str]:
     return [
         f"The last {count(view.torn, 'byte')} of the log, from byte {view.offset:,} on, are a record that was not "
         "finished: the job was killed while writing, or writes it now. All records before it are whole."
-    ] * bool(view.torn) + damage.lines(view.damage)
+    ] * bool(view.torn) + damage_lines(view.damage)

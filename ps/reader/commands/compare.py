@@ -12,9 +12,9 @@ from common.run_files import log_path
 from ps.logfile.reader import reason
 from ps.reader.commands.cli import OtherRun, Run, Salvage
 from ps.reader.console import WIDE, Paper
+from ps.reader.output import damage_lines
 from ps.reader.run_summary import MEDIANS, Summary
 from ps.reader.run_view import RunView
-from ps.text import damage
 from ps.text.formatting import metric, microseconds, mode_name, number, points
 from ps.text.layout import Table, cells
 from ps.text.terminal import warn
@@ -66,7 +66,7 @@ def compare(
         out.print(*(f"Run {i}: {name}" for i, name in enumerate(names, 1)), "")
         names = [f"run {i}" for i in range(1, len(views) + 1)]
     for view in views:
-        out.print(*(f"{view.folder}: {line}" for line in damage.lines(view.damage)))
+        out.print(*(f"{view.folder}: {line}" for line in damage_lines(view.damage)))
     out.table(Table(title, ["", *names], lines, text=tuple(names), split=True))
     return 0
 

@@ -10,8 +10,8 @@ from ps.logfile.follower import Follower
 from ps.reader.commands.cli import LATEST, Run, Salvage
 from ps.reader.commands.watch_screen import Lines, Picture
 from ps.reader.console import make
+from ps.reader.output import damage_lines
 from ps.reader.run_view import RunView, death
-from ps.text import damage
 
 POLL_S = 0.5
 SILENCE_S = 60.0
@@ -66,7 +66,7 @@ def _follow(path: Path, screen: Lines, *, salvage: bool) -> int:
             found = True
             view.add(record)
             screen.add(view, record)
-        for line in damage.lines(follower.damage) if follower.damage.n > said else ():
+        for line in damage_lines(follower.damage) if follower.damage.n > said else ():
             screen.say(line)
         said = follower.damage.n
         screen.draw(view)
