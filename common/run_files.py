@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import json
+import os
 import re
 import time
 from pathlib import Path
@@ -35,8 +36,21 @@ def log_path(run: Path) -> Path:
         run = RUNS / run
     path = run / LOG_NAME if run.is_dir() else run
     if not path.is_file():
+        if is_without_log(path.parent):
+            raise RankwiseError(
+                f"no log at {path}, but checkpoints: training with --resume {path.parent} continues from the newest, "
+                "with another log"
+            )
         raise RankwiseError(f"no log at {path}; give a run folder (they are under runs/) or a coordinator.msgpack")
     return path
+
+
+def is_without_log(folder: Path) -> bool:
+    """Say whether a folder is that of a run whose log is gone, but not its checkpoints."""
+    try:
+        return not os.path.lexists(folder / LOG_NAME) and bool(checkpoints_in(folder))
+    except OSError:
+        return False
 
 
 def new_run(name: str) -> Path:

@@ -204,7 +204,7 @@ def test_a_stale_handle_is_no_end(tmp_path: Path, whole: bytes, monkeypatch: pyt
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", stale)
+        patch.setattr(os, "open", stale)
         assert kinds(follower) == []
     assert kinds(follower) == ["header", "epoch", "steps", *REST]
 

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from common.errors import RankwiseError
-from common.run_files import CONFIG_NAME, FAILURE_NAME, LOG_NAME, OUTPUT_NAMES, RUNS, new_run
+from common.run_files import CONFIG_NAME, FAILURE_NAME, LOG_NAME, OUTPUT_NAMES, RUNS, checkpoints_in, new_run
 from ps.logfile.writer import RunLog
 from ps.text.terminal import warn
 
@@ -25,6 +25,7 @@ def make_folder(output: str, name: str) -> Path:
     except OSError as error:
         raise _unwritable(folder, error) from error
     in_the_way = [name for name in (CONFIG_NAME, FAILURE_NAME, *OUTPUT_NAMES) if (folder / name).exists()]
+    in_the_way += [path.name for path in checkpoints_in(folder)[:1]]  # those of another run would be resumed from
     if (folder / LOG_NAME).exists():  # the last to look for: a job that has just taken the folder makes it first
         raise _taken(folder)
     if in_the_way:
