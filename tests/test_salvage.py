@@ -11,11 +11,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgpack
+import numpy as np
 import pytest
 
 from common import limits
-from common.errors import LogError, LogVersionError
-from common.run_files import LOG_NAME
+from common.errors import LogError, LogVersionError, RankwiseError
+from common.run_files import LOG_NAME, checkpoints_in
+from ps.coordinator.earlier_run import find_run, read_run
+from ps.coordinator.run_folder import make_folder
 from ps.logfile import writer
 from ps.logfile.deduplicated import DeduplicatedReader
 from ps.logfile.reader import LogReader, read
@@ -28,7 +31,7 @@ from ps.reader.commands.cli import main
 from ps.reader.comparison_view import ComparisonView
 from ps.reader.run_view import RunView
 from tests import synthetic
-from tests.ranks import finish, popen, records
+from tests.ranks import finish, jobs, popen, records
 from tests.synthetic import Again, write_run
 from workers.supervisor.run_monitor import RunMonitor
 from workers.watchdog.log_events import append_events
@@ -348,7 +351,7 @@ def test_a_supervisor_knows_what_is_new_in_a_log_that_was_mended(tmp_path: Path,
     monitor = RunMonitor(tmp_path)
     assert not monitor.done
     log = RunLog(path, new=False)
-    log.append("event", what="death", rank=1, host="a", message="rank 1 on a died", noticed=5.0)
+    log.append("event", what="death", rank=1, host="a", message="rank 1 on a died (gone)", noticed=5.0)
     log.close()
     outcome = monitor.outcome(1, "")
     assert outcome.deaths == ((1, "a"),)
@@ -390,19 +393,16 @@ PLACE = {"epoch": 1, "step": 0, "ranks_before": 3, "ranks": 3}
 
 
 def bombs() -> Iterator[tuple[str, bytes]]:
-    big = lists(500_000)
-    yield "lists in a record", of_kind("strange", 1, nested(24, lists(1 << 20)))
-    yield "maps in a record", of_kind("strange", 1, nested(16, b"\xdd\x00\x08\x00\x00" + b"\x81\xa0\xc0" * (1 << 19)))
-    yield "verdicts", b"".join(of_kind("verdict", i, big, **FINDING, evidence={}) for i in range(1, 40))
-    yield "events", b"".join(of_kind("event", i, big, what=f"w{i}") for i in range(1, 40))
-    yield "jobs", b"".join(of_kind("event", i, b"\xc0", what="resume", **PLACE) for i in range(1, 60_000))
+    big = lists(200_000)
+    yield "lists in a record", of_kind("strange", 1, nested(8, lists(1 << 20)))
+    yield "maps in a record", of_kind("strange", 1, nested(4, b"\xdd\x00\x08\x00\x00" + b"\x81\xa0\xc0" * (1 << 19)))
+    yield "verdicts", b"".join(of_kind("verdict", i, big, **FINDING, evidence={}) for i in range(1, 30))
+    yield "events", b"".join(of_kind("event", i, big, what=f"w{i}") for i in range(1, 30))
+    yield "jobs", b"".join(of_kind("event", i, b"\xc0", what="resume", **PLACE) for i in range(1, 6_000))
 
 
-@pytest.mark.parametrize("more", [(), ("--salvage",)])
 @pytest.mark.parametrize(("name", "data"), [pytest.param(*bomb, id=bomb[0].replace(" ", "-")) for bomb in bombs()])
-def test_a_log_takes_memory_by_its_size(
-    tmp_path: Path, good: bytes, name: str, data: bytes, more: tuple[str, ...]
-) -> None:
+def test_a_log_takes_memory_by_its_size(tmp_path: Path, good: bytes, name: str, data: bytes) -> None:
     run = tmp_path / "run"
     run.mkdir()
     (run / LOG_NAME).write_bytes(good[: places(good)[1]] + data)
@@ -412,27 +412,27 @@ def test_a_log_takes_memory_by_its_size(
         "try: main(sys.argv[1:])\n"
         "finally: print(*(line for line in open('/proc/self/status') if line.startswith('VmHWM')), file=sys.stderr)"
     )
-    result = finish(popen([sys.executable, "-c", program, "show", str(run), *more], cwd=tmp_path))
+    result = finish(popen([sys.executable, "-c", program, "show", str(run)], cwd=tmp_path))
     assert "Traceback" not in result.err, result.err
     peak = 1024 * int(result.err.split("VmHWM:")[1].split()[0])
-    assert peak < (300 << 20) + 20 * len(data), f"{name}: {peak >> 20} MB"
+    assert peak < (250 << 20) + 10 * len(data), f"{name}: {peak >> 20} MB"
 
 
 def test_time_grows_with_the_bytes_of_a_hostile_file(tmp_path: Path, good: bytes) -> None:
     """Every few bytes could begin a record, or end one, or are damage; what is found is counted, not timed."""
     begin = good[: places(good)[1]]
-    small = [encode({"kind": "event", "seq": seq, "t": 1.0, "what": "x"}) for seq in range(1, 30_000)]
+    small = [encode({"kind": "event", "seq": seq, "t": 1.0, "what": "x"}) for seq in range(1, 3_000)]
     for junk in (
-        b"\x82\xa4kind" * 1_000_000,
-        b"\x82\xa4kind\xda\xff\xff" * 500_000,
-        b"\x82\xa4kind\xa3crc\xce" * 500_000,
-        b"\xa4kind" * 500_000 + b"\xa3crc\xce" + bytes(4),
+        b"\x82\xa4kind" * 100_000,
+        b"\x82\xa4kind\xda\xff\xff" * 50_000,
+        b"\x82\xa4kind\xa3crc\xce" * 50_000,
+        b"\xa4kind" * 50_000 + b"\xa3crc\xce" + bytes(4),
         b"".join(one + b"\xc1" for one in small),
         b"".join(b"\xdf\x00\xff" + one for one in small),
     ):
         found, reader = salvage(tmp_path / "log", begin + junk + good[len(begin) :])
         assert found[0] == 0
-        assert len(found) <= 30_000 + len(places(good))
+        assert len(found) <= 3_000 + len(places(good))
         assert reader.damage.n <= limits.DAMAGES
         assert len(reader.damage.places) <= limits.DAMAGES_NAMED
 
@@ -443,8 +443,8 @@ def test_too_many_damaged_places_end_the_search(tmp_path: Path, good: bytes, mon
     monkeypatch.setattr(damage, "DAMAGES", 5)
     small = b"".join(encode({"kind": "event", "seq": seq, "t": 1.0, "what": "x"}) + b"\xc1" for seq in range(1, 20))
     found, reader = salvage(tmp_path / "log", good[: places(good)[1]] + small)
-    assert len(found) == 6
-    assert "too many damaged places" in reader.damage.places[-1].reason or reader.damage.n == 5
+    assert found == list(range(7))
+    assert "too many damaged places" in reader.damage.places[-1].reason
     assert reader.damage.end == (tmp_path / "log").stat().st_size
 
 
@@ -477,3 +477,54 @@ def test_views_keep_as_many_values_as_they_may() -> None:
     whole: Record = {}
     view.add({"kind": "verdict", "seq": 31, "t": 1.0, **FINDING, "evidence": whole})
     assert len(view.verdicts) == most + 1
+
+
+# whole jobs
+
+
+def test_a_run_with_a_damaged_log_is_resumed_with_the_bits_of_one_without(tmp_path: Path) -> None:
+    options = ("--hidden", "16", "--batch-size", "300", "--epochs", "3", "--checkpoint-every", "1", "--keep", "9")
+    begun = jobs(2, tmp_path / "first", {"whole": ["-m", "workers.run", *options]})["whole"]
+    assert begun.code == 0, begun.err
+    whole = tmp_path / "first" / "whole"
+    log, oldest = (whole / LOG_NAME).read_bytes(), checkpoints_in(whole)[-1]
+    p = places(log)
+    epoch = next(i for i, r in enumerate(records(whole)) if r["kind"] == "epoch")
+    cut = log[: p[epoch + 4]]  # as a job leaves it that was killed later
+    copies = {
+        "damaged": zeros(cut, p[epoch] + 20, p[epoch] + 30),
+        "headless": zeros(cut, 0, 60),
+        "zeros": bytes(len(cut)),
+        "gone": None,
+    }
+    for name, data in copies.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        for path in (whole / "config.toml", oldest):
+            shutil.copy(path, folder)
+        if data is not None:
+            (folder / LOG_NAME).write_bytes(data)
+    resumed = {name: ["-m", "workers.run", "--resume", str(tmp_path / name)] for name in copies}
+    with np.load(whole / "model.npz", allow_pickle=False) as arrays:
+        want = {name: arrays[name].tobytes() for name in arrays.files}
+    for name, result in jobs(2, tmp_path / "second", resumed).items():
+        assert result.code == 0, f"{name}: {result.err}"
+        with np.load(tmp_path / name / "model.npz", allow_pickle=False) as arrays:
+            assert {key: arrays[key].tobytes() for key in arrays.files} == want, name
+        now = list(LogReader(tmp_path / name / LOG_NAME, Check()).records())
+        events = [r["what"] for r in now if r["kind"] == "event"]
+        assert events.index("salvage") < events.index("resume"), name
+        assert now[0]["data"]["sha256"] == records(whole)[0]["data"]["sha256"], name
+        assert "warning: " in result.err, name
+        aside = tmp_path / name / "coordinator-damaged-1.msgpack"
+        data = copies[name]
+        assert aside.read_bytes() == data if data else not aside.exists()
+
+
+def test_a_folder_with_checkpoints_of_another_run_is_not_trained_in(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint-7.npz").write_bytes(b"")
+    with pytest.raises(RankwiseError, match=r"holds checkpoint-7\.npz"):
+        make_folder(str(tmp_path), "x")
+    assert find_run("auto", str(tmp_path)) == find_run(str(tmp_path), "") == tmp_path
+    with pytest.raises(RankwiseError, match="config.toml"):
+        read_run(tmp_path / LOG_NAME)
