@@ -459,14 +459,14 @@ def test_a_forged_number_does_not_keep_out_the_rest(tmp_path: Path, good: bytes)
 def test_views_keep_as_many_values_as_they_may() -> None:
     view, measured = RunView(Path("log")), ComparisonView()
     view.add({"kind": "header", "seq": 0, "t": 0.0, **synthetic.header(3)})
-    big = [[] for _ in range(100_000)]  # type: ignore[var-annotated]
+    big = [[] for _ in range(25_000)]  # type: ignore[var-annotated]
     for i in range(1, 30):
         view.add({"kind": "verdict", "seq": i, "t": 1.0, **FINDING, "evidence": {"x": big}})
         view.add({"kind": "event", "seq": i, "t": 1.0, "what": f"w{i}", "x": big})
         view.add({"kind": "event", "seq": i, "t": 1.0, "what": "resume", **PLACE, "x": big})
         measured.add({"kind": "trial", "x": big})
         measured.add({"kind": "sweep", "x": big})
-    most = limits.VALUES // 400_000
+    most = limits.VALUES // 100_000
     assert (len(view.verdicts), view.n_verdicts) == (most, 29)
     assert len(view.events) <= most
     assert view.events[-1]["seq"] == 29
@@ -526,5 +526,5 @@ def test_a_folder_with_checkpoints_of_another_run_is_not_trained_in(tmp_path: Pa
     with pytest.raises(RankwiseError, match=r"holds checkpoint-7\.npz"):
         make_folder(str(tmp_path), "x")
     assert find_run("auto", str(tmp_path)) == find_run(str(tmp_path), "") == tmp_path
-    with pytest.raises(RankwiseError, match="config.toml"):
+    with pytest.raises(RankwiseError, match=r"config\.toml"):
         read_run(tmp_path / LOG_NAME)

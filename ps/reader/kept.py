@@ -9,16 +9,22 @@ OVERHEAD = 3
 """Of a list or map, in values."""
 
 
-def weight(record: Any, most: int = VALUES) -> int:
+MOST = VALUES // 5
+"""Of one record: one that holds more is not kept, and not counted to its end."""
+
+
+def weight(record: Any, most: int = MOST) -> int:
     """Return about how many values a record holds, long texts as several; more than ``most`` are not counted on."""
     total, left = 0, [record]
     while left and total <= most:
         value = left.pop()
-        if isinstance(value, dict | list):
-            total += OVERHEAD + len(value)
-            left += value.values() if isinstance(value, dict) else value
-        elif isinstance(value, str | bytes):
+        if isinstance(value, str | bytes):
             total += len(value) // BYTES_A_VALUE
+            continue
+        total += OVERHEAD + len(value)
+        if total <= most:
+            inner = value.values() if isinstance(value, dict) else value
+            left += [one for one in inner if isinstance(one, list | dict | str | bytes)]
     return total
 
 
@@ -31,7 +37,7 @@ class Allowance:
     def take(self, record: Any) -> bool:
         """Say whether there is room, and take it."""
         needed = weight(record)
-        if needed > self._left:
+        if needed > min(MOST, self._left):
             return False
         self._left -= needed
         return True
