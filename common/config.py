@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from common import memory
 from common.errors import ConfigError
 from common.option import (
     CHECKPOINTS,
@@ -107,6 +108,12 @@ class RunConfig:
         choices=("broadcast", "per-rank"),
         group=SYNC,
     )
+    max_memory: str = changeable(
+        "",
+        "what the arrays of a process may take, 500M or 4G: more is refused before any is taken (default: the memory "
+        "of the node by its ranks, and half of that for the arrays of one file)",
+        group=DATA,
+    )
     seed: int = option(0, "of initial weights, split and order", high=2**32 - 1, group=TRAINING)
     dtype: str = option("float32", "of parameters, gradients and data", choices=DTYPES, group=MODEL)
     checkpoint_every: int = changeable(0, "save the state of training after so many epochs; 0: not", group=CHECKPOINTS)
@@ -125,6 +132,12 @@ class RunConfig:
     resume: str = per_job(
         "",
         "continue a run: its folder, its name under runs/, or auto for the newest that can be continued",
+        command_line_only=True,
+        group=CHECKPOINTS,
+    )
+    trust_model: bool = per_job(
+        False,
+        "with --resume or --from: import your own model class though its file is not the one that the log names",
         command_line_only=True,
         group=CHECKPOINTS,
     )
@@ -158,6 +171,8 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check_options(self)
+        if self.max_memory:
+            memory.size(self.max_memory)
         if self.test_fraction + self.validation_fraction > 0.95:
             raise ConfigError(
                 f"test_fraction + validation_fraction: got {self.test_fraction + self.validation_fraction:g}; "

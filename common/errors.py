@@ -71,6 +71,10 @@ class CheckpointError(RankwiseError):
         super().__init__(f"{path}: {reason}")
 
 
+class BrokenFileError(Exception):
+    """What is wrong with a file, in words that follow its name; whoever reads it says which file, and for what."""
+
+
 class StepError(Exception):
     """What is wrong with a step; raised on every rank in the same one, before it changed anything."""
 

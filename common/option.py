@@ -58,6 +58,18 @@ _TYPES: dict[Any, tuple[str, Callable[[Any], bool]]] = {
 """Of an option's value: how a message names it, and what it must be."""
 
 
+def usage_fault(error: Any) -> str:
+    """Return in our words what cyclopts says is wrong with a command line."""
+    kind, token = type(error).__name__, getattr(error, "token", None)
+    name = (getattr(token, "keyword", None) or "").removeprefix("--").replace("-", "_")
+    wanted = next((t for t in (bool, int, float) if getattr(error, "target_type", None) in (t, t | None)), None)
+    if kind == "CoercionError" and name and wanted:
+        return f"{name}: got {shown(error.token.value)}; allowed is {_TYPES[wanted][0]}"
+    if kind == "RepeatArgumentError" and name:
+        return f"{name}: given several times; give it once"
+    return " ".join(str(error).split())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
     """All that a command knows of one of its options; ``{modes}`` and ``{sources}`` in ``help`` are filled in there.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import RankwiseError
+from common.files import create_new, open_own, read_small, require_regular, write_bytes
 
 RUNS = Path("runs")
 MOST_IN_A_SECOND = 1000
@@ -23,8 +24,19 @@ PROGRESS_NAME = "progress"
 MODEL_NAME = "model.npz"
 OUTPUT_NAMES = (MODEL_NAME, "model_parameters.txt", "sync_times.txt", "contributions.txt")
 CHECKPOINT_NAME = re.compile(r"checkpoint-(\d{1,18})\.npz")
-UNFINISHED_CHECKPOINT = re.compile(rf"\.{CHECKPOINT_NAME.pattern}\.(?:\d+|[0-9a-f]{{16}}\.part)")
-"""The temporary file of a job that was killed while it wrote a checkpoint."""
+NOTE_NAME = re.compile(r"death-(\d{1,9})\.json")
+"""Of the event of a rank's death, until it is in the log."""
+_WRITTEN = "|".join([CHECKPOINT_NAME.pattern, *map(re.escape, (CONFIG_NAME, *OUTPUT_NAMES))])
+UNFINISHED = re.compile(rf"\.(?:{_WRITTEN})\.(?:[1-9]\d{{0,6}}|[0-9a-f]{{16}}\.part)")
+"""The temporary file of a job that was killed while it saved: see ``common/files.py``. Earlier versions took their
+process's id."""
+_OF_A_RANK = r"(?:stack-\d{1,9}\.txt|death-\d{1,9}\.json)"
+WATCHED = re.compile(
+    rf"progress-[0-9a-f]{{8}}|{_OF_A_RANK}|\.death-\d{{1,9}}\.json|\.{_OF_A_RANK}\.[0-9a-f]{{16}}\.part"
+)
+"""What watchdogs exchange, and their temporary files, also of earlier versions."""
+LONGEST_MESSAGE = 1 << 16
+"""Characters of a message that a job ends with; of a longer one the end, where the reason is."""
 
 
 def log_path(run: Path) -> Path:
@@ -32,16 +44,22 @@ def log_path(run: Path) -> Path:
 
     Raises RankwiseError if there is none.
     """
-    if not run.exists() and (RUNS / run.name).exists() and run.name == str(run):
-        run = RUNS / run
-    path = run / LOG_NAME if run.is_dir() else run
-    if not path.is_file():
+    try:
+        if run.name == str(run) and not run.exists() and (RUNS / run.name).exists():
+            run = RUNS / run
+        path = run / LOG_NAME if run.is_dir() else run
+        require_regular(path)
+    except (FileNotFoundError, NotADirectoryError) as error:
         if is_without_log(path.parent):
             raise RankwiseError(
                 f"no log at {path}, but checkpoints: training with --resume {path.parent} continues from the newest, "
                 "with another log"
-            )
-        raise RankwiseError(f"no log at {path}; give a run folder (they are under runs/) or a coordinator.msgpack")
+            ) from error
+        raise RankwiseError(
+            f"no log at {path}; give a run folder (they are under runs/) or a coordinator.msgpack"
+        ) from error
+    except OSError as error:
+        raise RankwiseError(f"{error.filename or run}: cannot be read ({error.strerror})") from error
     return path
 
 
@@ -72,8 +90,9 @@ def new_run(name: str) -> Path:
 
 def checkpoints_in(folder: Path) -> list[Path]:
     """Return a run's checkpoints, the newest first. Raises OSError."""
-    found = [(int(match[1]), path) for path in folder.iterdir() if (match := CHECKPOINT_NAME.fullmatch(path.name))]
-    return [path for _, path in sorted(found, reverse=True)]
+    with os.scandir(folder) as entries:
+        found = [(int(match[1]), entry.name) for entry in entries if (match := CHECKPOINT_NAME.fullmatch(entry.name))]
+    return [folder / name for _, name in sorted(found, reverse=True)]
 
 
 def write_failure_once(folder: Path, message: str = "") -> bool:
@@ -83,8 +102,8 @@ def write_failure_once(folder: Path, message: str = "") -> bool:
     die, the first one seen is named.
     """
     try:
-        with (folder / FAILURE_NAME).open("x", encoding="utf-8") as file:
-            file.write(f"{message}\n" if message else "")
+        with create_new(folder / FAILURE_NAME) as file:
+            file.write(_failure(message))
     except FileExistsError:
         return False
     except OSError:
@@ -92,13 +111,27 @@ def write_failure_once(folder: Path, message: str = "") -> bool:
     return True
 
 
+def fill_failure(folder: Path, message: str) -> None:
+    """Write the message into the file that was reserved for it. Raises OSError."""
+    path = folder / FAILURE_NAME
+    with open_own(path) if os.path.lexists(path) else create_new(path) as file:
+        file.truncate(0)
+        file.write(_failure(message))
+
+
+def _failure(message: str) -> bytes:
+    return f"{message[-LONGEST_MESSAGE:]}\n".encode(errors="backslashreplace") if message else b""
+
+
+def read_failure(folder: Path) -> str:
+    """Return the message that a job ended with; empty if it has only been reserved. Raises OSError."""
+    return read_small(folder / FAILURE_NAME).decode("utf-8", "replace").strip()
+
+
 def leave_death_note(folder: Path, event: dict[str, Any]) -> bool:
     """Leave the event of a rank's death for the ranks that continue without it; return whether it could be left."""
-    path = folder / f"death-{event['rank']}.json"
     try:
-        unfinished = path.with_name(f".{path.name}")
-        unfinished.write_text(json.dumps(event), encoding="utf-8")
-        unfinished.replace(path)
+        write_bytes(folder / f"death-{event['rank']}.json", json.dumps(event).encode(), sync=False)
     except OSError:
         return False
     return True
@@ -107,7 +140,17 @@ def leave_death_note(folder: Path, event: dict[str, Any]) -> bool:
 def death_notes(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
     """Return the events of deaths that are not in the log yet, each with its file, the first death first."""
     found = []
-    for path in folder.glob("death-*.json"):
-        with contextlib.suppress(OSError, ValueError):
-            found.append((path, json.loads(path.read_text(encoding="utf-8"))))
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for path in [folder / entry.name for entry in entries if NOTE_NAME.fullmatch(entry.name)]:
+            with contextlib.suppress(OSError, ValueError, RecursionError):
+                event = json.loads(read_small(path, own=True))
+                if _is_death(event):
+                    found.append((path, event))
     return sorted(found, key=lambda note: float(note[1]["noticed"]))
+
+
+def _is_death(event: Any) -> bool:
+    """Say whether a note holds what a watchdog writes."""
+    kinds = {"what": str, "rank": int, "host": str, "epoch": int, "step": int, "phase": str, "message": str,
+             "noticed": float}  # fmt: skip
+    return isinstance(event, dict) and {name: type(value) for name, value in event.items()} == kinds

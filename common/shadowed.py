@@ -61,7 +61,8 @@ def refuse(root: str, packages: Iterable[str], libraries: frozenset[str]) -> Non
         time.sleep(MESSAGE_FIRST_S)
     elif sys.stderr is not None:  # else it is closed
         with suppress(OSError, ValueError):
-            sys.stderr.write("".join(f"rankwise: {_message(place, pairs)}\n" for place, pairs in hidden.items()))
+            messages = (_message(place, pairs) for place, pairs in hidden.items())
+            sys.stderr.write("".join(f"rankwise: {_printable(message)}\n" for message in messages))
             sys.stderr.flush()
     sys.exit(EXIT_USAGE)
 
@@ -91,6 +92,11 @@ def _hidden_libraries(names: frozenset[str]) -> Iterator[tuple[str, str, str]]:
             file = name if is_package else os.path.basename(spec.origin)
             kind = "Python's own module" if name in STANDARD else "the installed package"
             yield folder, file, f"{kind} {name}"
+
+
+def _printable(text: str) -> str:
+    """Return a text with a folder's name in it so that it cannot steer a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _is_among(folder: str, path: list[str]) -> bool:

@@ -1,14 +1,17 @@
 """Standard input, output and error as a process may find them: closed, on a full disk, read by nobody any more."""
 
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Iterator
 from typing import TextIO
 
 from common.errors import RankwiseError
+from common.wording import MOST_CHARACTERS, MOST_LINES, printable
 
 MODES = ("r", "w", "w")
+TRACE_CHARACTERS = 20_000
 
 
 def open_closed() -> None:
@@ -26,12 +29,20 @@ def open_closed() -> None:
             stream = open(number, mode, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
             setattr(sys, name, stream)
             setattr(sys, f"__{name}__", stream)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # the terminal may lack characters of a folder's name
 
 
-def complain(text: str) -> None:
-    """Write a message to standard error, whole, if that can be written."""
+def complain(text: str, trace: str = "") -> None:
+    """Write a message to standard error, in one write, if that can be written; before it, how Python came there.
+
+    It may quote a log, a file or a library: what would steer the terminal is written out, and of a very long one the
+    middle is left out.
+    """
+    text = printable(text.removesuffix("\n"), MOST_CHARACTERS, MOST_LINES)
+    trace = printable(trace, TRACE_CHARACTERS)
     with contextlib.suppress(OSError, ValueError):
-        sys.stderr.write(text if text.endswith("\n") else f"{text}\n")
+        sys.stderr.write(f"{trace}{text}\n")
         sys.stderr.flush()
 
 

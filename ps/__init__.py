@@ -17,3 +17,6 @@ if sys.argv[:1] == ["-m"]:  # a command begins
     _shadowed = module_from_spec(_spec)
     _spec.loader.exec_module(_shadowed)
     _shadowed.refuse(_ROOT, ("common",), _shadowed.NEEDED | _shadowed.FOR_READERS)
+    from common.module_file import leave_run_folders
+
+    leave_run_folders()

@@ -3,12 +3,18 @@
 The format is described in docs/log-format.md.
 """
 
-from ps.logfile.reader import LogReader, read
-from ps.logfile.records import Record
+import contextlib
+
+from common.packages import needed
+
+with needed() if __name__ == "__main__" else contextlib.nullcontext():
+    from ps.logfile.reader import LogReader, read
+    from ps.logfile.records import Record
 
 __all__ = ["LogReader", "Record", "read"]
 
 if __name__ == "__main__":
-    from ps.reader.commands.cli import main
+    with needed():
+        from ps.reader.commands.cli import main
 
-    main()
+        main()

@@ -13,12 +13,17 @@ import mpi4py
 import pytest
 
 from ps.text.layout import NO_LIMIT
-from tests.ranks import MPIRUN, Result, mpirun
+from tests.ranks import MPIRUN, OTHERS, Result, mpirun
+from tests.shared_memory import LeftOvers
 
 mpi4py.rc.initialize = False
 hypothesis.settings.register_profile("shared machine", deadline=None)  # an example may wait for a core
 hypothesis.settings.load_profile("shared machine")
 ROOT = Path(__file__).parent.parent
+LEFT_OVERS = LeftOvers()
+for _name in filter(OTHERS.match, list(os.environ)):  # for what runs in the tests' own process
+    del os.environ[_name]
+os.umask(0o022)
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell script leaves it to what runs behind ``&``
     signal.signal(signal.SIGINT, signal.default_int_handler)  # else all that tests start would ignore it too
 if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # under nohup
@@ -30,6 +35,12 @@ def pytest_report_header() -> str:
     asked = [sys.executable, "-m", "mpi4py", "--mpi-library"]
     library = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
     return f"MPI: {library}, {os.cpu_count()} cores"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown() -> None:
+    """Keep room in shared memory."""
+    LEFT_OVERS.remove()
 
 
 def need(condition: object, what: str) -> None:
@@ -59,6 +70,16 @@ def job(tmp_path: Path) -> Callable[..., Result]:
         return mpirun(n, "-m", "workers.run", *arguments, *output, cwd=tmp_path, **options)
 
     return start
+
+
+@pytest.fixture(scope="session")
+def reference_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the run folder of the reference experiment, as it is published; only to be read."""
+    run = tmp_path_factory.mktemp("reference") / "run"
+    config = str(ROOT / "docs" / "examples" / "reference.toml")
+    result = mpirun(4, "-m", "workers.run", "--config", config, "--output", str(run))
+    assert result.code == 0, result.err
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -3,15 +3,17 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from common.run_files import LOG_NAME
 from ps.logfile.reader import read
 from ps.logfile.records import Record
 
@@ -25,6 +27,16 @@ ENVIRONMENT = {
     "OMPI_MCA_btl": "^ofi",
 }
 
+OTHERS = re.compile(
+    r"RANKWISE_|OMP_|OPENBLAS_|GOTO_|MKL_|BLIS_|"  # options and threads
+    r"SLURM|SBATCH_|SALLOC_|SRUN_|SQUEUE_|SCANCEL_|PMI|HYDRA_|HYDI_|MPIEXEC_|MPIR_|MPI_LOCAL|OMPI_(?!MCA_)|PRTE_(?!MCA_)|"
+    r"PYTHON(?!HOME|USERBASE|NOUSERSITE|PLATLIBDIR|PYCACHEPREFIX)|BASH_ENV$|ENV$|"
+    r"(COLUMNS|LINES|NO_COLOR|FORCE_COLOR|CLICOLOR|CLICOLOR_FORCE|COLORTERM|TTY_COMPATIBLE|TTY_INTERACTIVE)$"
+)
+"""Variables that a test must not see: a user's own options, and those of a job or terminal that the tests run in."""
+WAIT_S = 120.0
+"""Seconds that anything may take: a test that waits for it must not fail because the machine is busy."""
+
 
 @dataclass(slots=True)
 class Result:
@@ -37,8 +49,8 @@ class Result:
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """Return the environment of a started job: no thread limits and no options left over from ours."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("RANKWISE_", "OMP_", "OPENBLAS_NUM", "MKL_"))}
+    """Return the environment of a started job: ours without what a test must not see."""
+    kept = {name: value for name, value in os.environ.items() if not OTHERS.match(name)}
     return {**kept, **ENVIRONMENT, "PYTHONPATH": str(PROGRAMS.parent.parent), **changes}
 
 
@@ -50,7 +62,7 @@ def popen(command: list[str], **options: Any) -> "subprocess.Popen[str]":
     )
 
 
-def finish(process: "subprocess.Popen[str]", timeout: float = 60) -> Result:
+def finish(process: "subprocess.Popen[str]", timeout: float = WAIT_S) -> Result:
     """Wait for a started command; on time-out kill its group and fail."""
     start = time.monotonic()
     try:
@@ -62,17 +74,39 @@ def finish(process: "subprocess.Popen[str]", timeout: float = 60) -> Result:
     return Result(process.returncode, out, err, time.monotonic() - start)
 
 
-def mpirun(n: int, *arguments: str, timeout: float = 60, **options: Any) -> Result:
+def mpirun(n: int, *arguments: str, timeout: float = WAIT_S, **options: Any) -> Result:
     """Run ``python <arguments>`` on n ranks and wait for its end."""
     return finish(popen([MPIRUN, "-np", str(n), sys.executable, *arguments], **options), timeout)
 
 
-def program(n: int, name: str, *arguments: str, timeout: float = 60) -> Result:
+def program(n: int, name: str, *arguments: str, timeout: float = 4 * WAIT_S) -> Result:
     """Run one of tests/programs on n ranks, with a BLAS thread each as in a job; it must succeed."""
     env = environment(OMP_NUM_THREADS="1")
     result = mpirun(n, str(PROGRAMS / name), *arguments, timeout=timeout, env=env)
     assert result.code == 0, result.out + result.err
     return result
+
+
+def wait_until(done: Callable[[], object], what: str = "it has not happened", process: Any = None) -> None:
+    """Wait until a condition holds, and fail after ``WAIT_S``, or as soon as a process that it needs has ended.
+
+    In a failure the process is killed with its group, lest it disturb the tests behind.
+    """
+    deadline = time.monotonic() + WAIT_S
+    try:
+        while not done():
+            assert process is None or process.poll() is None, f"{what}: {finish(process)}"
+            assert time.monotonic() < deadline, what
+            time.sleep(0.02)
+    except BaseException:
+        if process is not None and process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        raise
+
+
+def wait_for_epochs(process: "subprocess.Popen[Any]", run: Path, n: int) -> None:
+    """Wait until the log of a running job holds so many epochs."""
+    wait_until(lambda: (run / LOG_NAME).exists() and len(epochs(run)) >= n, f"no {n} epochs in {run}", process)
 
 
 def kill_all(text: str) -> int:
@@ -91,7 +125,7 @@ def kill_all(text: str) -> int:
     return len(found)
 
 
-def jobs(n: int, folder: Path, named: Mapping[str, Sequence[str]], timeout: float = 100) -> dict[str, Result]:
+def jobs(n: int, folder: Path, named: Mapping[str, Sequence[str]], timeout: float = 2 * WAIT_S) -> dict[str, Result]:
     """Run several jobs on the same n ranks, one after the other, and return how each of them ended.
 
     A start costs more than most jobs. Each is given like the arguments of ``mpirun``. One of workers.run without

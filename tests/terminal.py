@@ -8,21 +8,15 @@ import struct
 import subprocess
 import termios
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.ranks import environment
-
-DEADLINE_S = 30
+from tests.ranks import WAIT_S, environment, wait_until
 
 
 def until(condition: Callable[[], object]) -> None:
     """Wait until something holds."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(condition)
 
 
 class Terminal:
@@ -50,8 +44,8 @@ class Terminal:
         return self.data.decode("utf-8", "replace")
 
     def finish(self) -> int:
-        code = self.process.wait(DEADLINE_S)
-        self._reader.join(DEADLINE_S)
+        code = self.process.wait(WAIT_S)
+        self._reader.join(WAIT_S)
         os.close(self.ours)
         return code
 

@@ -16,7 +16,7 @@ QUICK = ("--rounds", "3", "--steps", "20", "--batch", "24", "--layers", "12,16,3
 
 def bench(n: int, path: Path, *arguments: str) -> tuple[str, dict[str, Any]]:
     file = path / "figures.json"
-    result = mpirun(n, "-m", "workers.bench", "--json", str(file), *arguments, timeout=100)
+    result = mpirun(n, "-m", "workers.bench", "--json", str(file), *arguments)
     assert result.code == 0, result.out + result.err
     return result.out, json.loads(file.read_text())
 

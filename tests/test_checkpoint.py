@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from common import run_files
 from common.errors import CheckpointError
 from common.flat import Array
+from tests.kinds import OTHERS, giant, limited
 from workers.checkpoint import checkpoint_file
 from workers.checkpoint.checkpoint_file import Snapshot
 from workers.checkpoint.writer import Writer
@@ -108,11 +109,23 @@ def test_a_disk_that_fills_up_leaves_the_older_one(tmp_path: Path, monkeypatch: 
     assert writer.ended() is None
 
 
-def test_what_a_killed_job_left_is_removed(tmp_path: Path) -> None:
-    for name in (".checkpoint-3.npz.4711", ".checkpoint-3.npz.mine", "checkpoint-2.npz"):
-        (tmp_path / name).touch()
-    Writer(tmp_path, keep=1)
-    assert sorted(os.listdir(tmp_path)) == [".checkpoint-3.npz.mine", "checkpoint-2.npz"]
+def test_a_folder_with_the_name_of_an_old_checkpoint_is_no_fault_of_the_new_one(tmp_path: Path) -> None:
+    for name in ("checkpoint-1.npz", "checkpoint-99.npz"):
+        (tmp_path / name).mkdir()
+    assert checkpoint_file.save(tmp_path, snapshot(2), keep=1) == tmp_path / "checkpoint-2.npz"
+    assert sorted(os.listdir(tmp_path)) == ["checkpoint-1.npz", "checkpoint-2.npz", "checkpoint-99.npz"]
+
+
+@pytest.mark.parametrize("kind", [*OTHERS, "not a whole checkpoint"])
+def test_a_checkpoint_that_is_no_file_is_passed_over(kind: str, tmp_path: Path) -> None:
+    checkpoint_file.save(tmp_path, snapshot(2), keep=1)
+    OTHERS.get(kind, giant)(tmp_path / "checkpoint-3.npz")
+    found = limited(lambda: print(checkpoint_file.newest(tmp_path)[1]), tmp_path)
+    assert f"{tmp_path}/checkpoint-3.npz: " in found.out
+    assert kind in found.out
+    newest = checkpoint_file.newest(tmp_path)[0]
+    assert newest is not None
+    assert newest.step == 2
 
 
 def test_reading_back_takes_hardly_any_memory(tmp_path: Path) -> None:

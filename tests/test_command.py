@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -18,7 +17,18 @@ from common import host
 from common.errors import ConfigError, LaunchError
 from common.version import VERSION
 from tests.conftest import need
-from tests.ranks import ENVIRONMENT, MPIRUN, Result, environment, epochs, finish, mpirun, popen, records
+from tests.ranks import (
+    ENVIRONMENT,
+    MPIRUN,
+    WAIT_S,
+    Result,
+    environment,
+    finish,
+    mpirun,
+    popen,
+    records,
+    wait_for_epochs,
+)
 from workers.launch import doctor, examples, launcher, start, trial_run
 from workers.launch.launch_options import LaunchConfig, number_of_ranks, slurm_cpus, split
 from workers.launch.launcher import Launcher, Library, starts
@@ -276,8 +286,8 @@ def test_a_number_of_ranks_is_chosen_and_said(tmp_path: Path) -> None:
     n = host.usable_cores()
     assert result.code == 0, result.err
     assert re.fullmatch(rf"rankwise: starting {n} ranks?, .*; -n N starts N\n", result.err)
-    assert f"-np {n} {sys.executable} -P -m workers.run --epochs 1 --hidden 8\n" in result.out
-    assert MPIRUN in result.out
+    assert f"-np {n} {shlex.quote(sys.executable)} -P -m workers.run --epochs 1 --hidden 8\n" in result.out
+    assert shlex.quote(MPIRUN) in result.out
     typed = finish(popen(["sh", "-c", result.out], cwd=tmp_path, env=bare()))
     assert typed.code == 0, typed.err
     assert "Test: loss" in typed.out
@@ -334,10 +344,7 @@ def test_signals_reach_the_job(tmp_path: Path) -> None:
     process = popen(
         [*RANKWISE, "train", "-n", "2", "--epochs", "1000000", *SHORT[2:], "-o", "run"], cwd=tmp_path, env=bare()
     )
-    log = tmp_path / "run" / "coordinator.msgpack"
-    end = time.monotonic() + 40
-    while not (log.exists() and epochs(tmp_path / "run")) and time.monotonic() < end:
-        time.sleep(0.1)
+    wait_for_epochs(process, tmp_path / "run", 1)
     assert (
         "mpirun" in Path(f"/proc/{process.pid}/cmdline").read_text()
         or "prterun" in Path(f"/proc/{process.pid}/cmdline").read_text()
@@ -499,18 +506,18 @@ def test_what_two_ranks_found_is_judged() -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "words"),
+    ("script", "limit_s", "words"),
     [
-        ("sleep 60", "did not end within 1 s"),
-        ("echo no network >&2; exit 3", "ended with exit code 3: no network"),
-        ("echo hello", "none answered"),
+        ("sleep 1000", 1.0, "did not end within 1 s"),
+        ("echo no network >&2; exit 3", WAIT_S, "ended with exit code 3: no network"),
+        ("echo hello", WAIT_S, "none answered"),
     ],
 )
-def test_two_ranks_that_do_not_work(tmp_path: Path, script: str, words: str) -> None:
+def test_two_ranks_that_do_not_work(tmp_path: Path, script: str, limit_s: float, words: str) -> None:
     path = tmp_path / "mpirun"
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
-    text, remedy = trial_run.exchange(Launcher(str(path), MPICH), limit_s=1.0)
+    text, remedy = trial_run.exchange(Launcher(str(path), MPICH), limit_s=limit_s)
     assert words in text
     assert str(path) in remedy
 
@@ -597,7 +604,7 @@ def completed(shell: str, path: Path, words: str, cwd: Path) -> set[str]:
         text = f'. {path}; {made}; _rankwise; printf "%s\\n" "${{COMPREPLY[@]}}"'
     else:
         text = f"source {path}; complete -C {words.replace(chr(34) * 2, '')!r}"
-    result = subprocess.run([shell, "-c", text], capture_output=True, text=True, cwd=cwd, timeout=30, check=True)
+    result = subprocess.run([shell, "-c", text], capture_output=True, text=True, cwd=cwd, timeout=WAIT_S, check=True)
     return {line.split("\t")[0] for line in result.stdout.splitlines()}
 
 
@@ -632,7 +639,7 @@ def test_bash_completes_files(script: Callable[[str], Path], tmp_path: Path) -> 
 def test_zsh_takes_the_script(script: Callable[[str], Path], tmp_path: Path) -> None:
     need(shutil.which("zsh"), "zsh")
     text = f"autoload -U compinit; compinit -u -D; source {script('zsh')}; print $_comps[rankwise]"
-    result = subprocess.run(["zsh", "-fc", text], capture_output=True, text=True, cwd=tmp_path, timeout=30, check=True)
-    name = result.stdout.strip()
+    result = finish(popen(["zsh", "-fc", text], cwd=tmp_path))
+    name = result.out.strip()
     assert f"\n{name}() {{" in script("zsh").read_text()
     assert "send-recv" in script("zsh").read_text()

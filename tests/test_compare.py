@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from ps.reader.comparison_view import ComparisonView
 from ps.reader.console import Paper
 from ps.reader.run_view import RunView
 from ps.sync.modes import MODES
-from tests.ranks import MPIRUN, Result, finish, mpirun, popen, records
+from tests.ranks import MPIRUN, Result, finish, mpirun, popen, records, wait_until
 from workers.benchmark.runner import order
 
 SMALL = ("--dtype", "float64", "--hidden", "8", "--steps", "20")
@@ -26,7 +25,7 @@ QUICK = (*SMALL, "--trials", "3")
 
 
 def compare(n: int, folder: Path, *arguments: str) -> Result:
-    return mpirun(n, "-m", "workers.compare", *arguments, "--output", "run", cwd=folder, timeout=100)
+    return mpirun(n, "-m", "workers.compare", *arguments, "--output", "run", cwd=folder)
 
 
 def checked(folder: Path) -> list[Record]:
@@ -138,7 +137,7 @@ def test_without_steps_a_short_epoch_is_repeated(tmp_path: Path) -> None:
     assert result.code == 0, result.out + result.err
     found = checked(tmp_path)
     assert found[0]["steps_per_epoch"] == 1
-    assert 0.02 < of_kind(found, "trial")[0]["seconds"] < 20  # a quarter of a second, on a machine that may be busy
+    assert of_kind(found, "trial")[0]["seconds"] > 0.02  # meant to be a quarter of a second
     assert of_kind(found, "trial")[0]["steps"] > 1
 
 
@@ -190,13 +189,8 @@ def test_faults_end_with_one_message(tmp_path: Path, arguments: list[str], code:
 
 
 def wait_for_trials(process: "subprocess.Popen[str]", folder: Path, n: int) -> None:
-    path, deadline = folder / "run" / "coordinator.msgpack", time.monotonic() + 30
-    while time.monotonic() < deadline and process.poll() is None:
-        if path.exists() and len(of_kind(list(LogReader(path).records()), "trial")) >= n:
-            return
-        time.sleep(0.05)
-    process.kill()
-    raise AssertionError(f"no {n} trials: {finish(process)}")
+    path = folder / "run" / "coordinator.msgpack"
+    wait_until(lambda: path.exists() and len(of_kind(records(path.parent), "trial")) >= n, f"no {n} trials", process)
 
 
 LONG = ("--trials", "1000", "--modes", "allreduce,shared")
@@ -207,7 +201,7 @@ def test_a_signal_stops_all_ranks_and_what_was_measured_can_be_read(tmp_path: Pa
     process = popen(command, cwd=tmp_path)
     wait_for_trials(process, tmp_path, 4)
     process.send_signal(signal.SIGUSR1)
-    result = finish(process, timeout=20)
+    result = finish(process)
     assert result.code == 75, result.err
     assert "stopped by a signal; what was measured is in run" in result.err
     assert records(tmp_path / "run")[-1]["status"] == "stopped"

@@ -13,6 +13,7 @@ from common.config import RunConfig, to_toml
 from common.data import sources
 from common.errors import ConfigError
 from common.option import from_dict
+from ps.sync import mode_names
 from tests.ranks import mpirun
 from workers.launch.run_options import parse
 
@@ -75,6 +76,28 @@ def test_defaults_survive_the_round_trip() -> None:
 def test_wrong_options_say_what_is_allowed(options: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         RunConfig(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--verbose=maybe"], "verbose: got 'maybe'; allowed is true or false"),
+        (["--check-model="], "check_model: got ''; allowed is true or false"),
+        (["--clip", "much"], "clip: got 'much'; allowed is a number"),
+        (["--validation-fraction=x\x1b"], r"validation_fraction: got 'x\\x1b'; allowed is a number"),
+        (["--epochs", "three"], 'epochs: got "three"; allowed is a whole number'),
+        (["--seed", "1", "--seed", "2"], "seed: given several times; give it once"),
+    ],
+)
+def test_a_wrong_value_on_the_command_line_is_told_in_the_same_words(arguments: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{message}$"):
+        parse(arguments, mode_names.read())
+
+
+def test_so_is_one_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANKWISE_HEAL", "perhaps")
+    with pytest.raises(ConfigError, match=r"^RANKWISE_HEAL: got 'perhaps'; allowed is true or false$"):
+        parse([], mode_names.read())
 
 
 @pytest.mark.parametrize("data", ["digits", "A.NPZ"])

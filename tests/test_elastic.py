@@ -21,8 +21,8 @@ from ps.reader.commands.trace import trace
 from ps.reader.commands.watch import watch
 from ps.reader.row_audit import RowAudit
 from ps.reader.run_view import RunView
-from tests.ranks import MPIRUN, PROGRAMS, Result, environment, epochs, finish, mpirun, popen, records
-from tests.watched import events, processes, wait_until
+from tests.ranks import MPIRUN, PROGRAMS, Result, environment, epochs, finish, mpirun, popen, records, wait_until
+from tests.watched import events, processes
 from workers.checkpoint.checkpoint_file import newest
 from workers.elastic.ulfm import check_support
 from workers.launch.mpi import FAULT_TOLERANT

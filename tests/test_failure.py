@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,9 +13,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ps.logfile.reader import LogReader
 from ps.sync.modes import MODES
-from tests.ranks import MPIRUN, PROGRAMS, Result, SharedStart, environment, epochs, finish, mpirun, popen, records
+from tests.ranks import (
+    MPIRUN,
+    PROGRAMS,
+    WAIT_S,
+    Result,
+    SharedStart,
+    environment,
+    epochs,
+    finish,
+    mpirun,
+    popen,
+    records,
+    wait_for_epochs,
+    wait_until,
+)
+from tests.watched import insist
 from workers.checkpoint import checkpoint_file
 from workers.launch.signals import ECHO_S, StopRequests
 
@@ -111,9 +126,8 @@ def _refused(folder: Path) -> dict[str, tuple[int, list[str]]]:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("rank", [0, 2])
 def test_an_exception_ends_the_job_with_one_message(faulty: Job, tmp_path: Path, rank: int, mode: str) -> None:
-    result = faulty(4, "raise", rank, 2, 7, "--mode", mode)
+    result = faulty(3, "raise", rank, 2, 7, "--mode", mode)
     assert result.code != 0
-    assert result.seconds < 15
     message = f"rankwise: rank {rank} on {os.uname().nodename}, epoch 2, step 7: ValueError: this is the cause"
     assert result.err.count("rankwise: rank") == 1
     assert message in result.err
@@ -136,7 +150,6 @@ def test_the_same_exception_on_every_rank_is_told_once(faulty: Job) -> None:
 def test_a_rank_that_vanishes_ends_the_job(faulty: Job, tmp_path: Path, fault: str) -> None:
     result = faulty(3, fault, 1, 2, 5)
     assert result.code != 0
-    assert result.seconds < 15
     assert [e["epoch"] for e in epochs(tmp_path / "run")] == [1]
 
 
@@ -192,16 +205,6 @@ def test_other_arguments_on_one_rank_are_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def wait_for_epochs(process: "subprocess.Popen[str]", run: Path, n: int) -> None:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and process.poll() is None:
-        log = run / "coordinator.msgpack"
-        if log.exists() and sum(1 for r in LogReader(log).records() if r["kind"] == "epoch") >= n:
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"no {n} epochs; {process.poll()}")
-
-
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("rank", STOPPED_RANKS)
 def test_sigterm_on_any_rank_stops_all_after_the_same_step(batch: SharedStart, rank: int, mode: str) -> None:
@@ -241,7 +244,7 @@ def test_a_signal_to_the_launcher_does_what_the_documentation_says(
     if (mpi, number) == ("mpich", signal.SIGURG):  # nothing happens
         wait_for_epochs(process, run, len(epochs(run)) + 2)
         process.send_signal(signal.SIGUSR1)
-    result = finish(process, timeout=20)
+    result = finish(process)
     if (expected := FORWARDED[mpi].get(number.name)) is None and number != signal.SIGURG:
         assert result.code == -number  # the launcher is dead, and MPICH's then kills all ranks at once
         assert records(run)[-1]["kind"] != "end"
@@ -261,7 +264,7 @@ def test_nohup_keeps_a_job_alive_when_its_terminal_is_gone(tmp_path: Path, mpi: 
         os.kill(records(run)[0]["pid"], signal.SIGHUP)
         wait_for_epochs(process, run, len(epochs(run)) + 3)
         process.send_signal(signal.SIGUSR1)
-    assert finish(process, timeout=20).code == (75 if mpi == "mpich" else 1)
+    assert finish(process).code == (75 if mpi == "mpich" else 1)
     assert records(run)[-1]["status"] == "stopped"
 
 
@@ -277,12 +280,12 @@ def test_a_terminal_that_closes_stops_a_job_with_a_checkpoint(tmp_path: Path) ->
         stdin=its, stdout=its, stderr=its, env=environment(), cwd=tmp_path, start_new_session=True,
     )  # fmt: skip
     os.close(its)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + WAIT_S
     while not ((run / "coordinator.msgpack").exists() and len(epochs(run)) > 2):
         os.read(ours, 1 << 16)
         assert time.monotonic() < deadline
     os.close(ours)
-    assert process.wait(timeout=20) == 75
+    assert process.wait(WAIT_S) == 75
     *_, event, end = records(run)
     assert (event["signals"], end["status"]) == ({"0": "SIGHUP"}, "stopped")
     assert checkpoint_file.newest(run)[0] is not None
@@ -304,7 +307,7 @@ def test_ctrl_c_in_a_terminal_reaches_launcher_and_ranks(tmp_path: Path, mpi: st
     process = popen(command, cwd=tmp_path)
     wait_for_epochs(process, run, 2)
     os.killpg(process.pid, signal.SIGINT)
-    assert finish(process, timeout=20).code == (75 if mpi == "mpich" else 1)
+    assert finish(process).code == (75 if mpi == "mpich" else 1)
     assert records(run)[-1]["status"] == "stopped"
 
 
@@ -312,27 +315,23 @@ def test_a_second_signal_ends_a_rank_that_waits_in_mpi(tmp_path: Path) -> None:
     run = tmp_path / "run"
     fault = [str(PROGRAMS / "faulty.py"), "hang", "1", "2", "4", *SHORT, "--output", str(run)]
     process = popen([MPIRUN, "-np", "2", sys.executable, *fault], cwd=tmp_path)
-    wait_for_epochs(process, run, 1)
-    time.sleep(1)  # rank 0 is at step 4 now, and waits for rank 1
+    wait_until((tmp_path / "reached").exists, "rank 1 does not hang", process)  # rank 0 waits for it
     coordinator = records(run)[0]["pid"]
-    os.kill(coordinator, signal.SIGTERM)
-    time.sleep(1.5)
-    assert process.poll() is None
-    os.kill(coordinator, signal.SIGTERM)
-    assert finish(process, timeout=20).code not in (0, 75)
+    assert insist(process, lambda: os.kill(coordinator, signal.SIGTERM)).code not in (0, 75)
 
 
 def test_a_signal_to_a_rank_that_waits_in_mpi_stops_the_job(tmp_path: Path) -> None:
     run = tmp_path / "run"
     fault = [str(PROGRAMS / "faulty.py"), "nap", "1", "2", "4", *SHORT, "--output", str(run)]
     process = popen([MPIRUN, "-np", "2", sys.executable, *fault], cwd=tmp_path)
-    wait_for_epochs(process, run, 1)
-    time.sleep(1)  # rank 0 is at step 4 now, and waits for rank 1, for two seconds more
+    wait_until((tmp_path / "reached").exists, "rank 1 does not nap", process)  # rank 0 waits for it, or soon will
     os.kill(records(run)[0]["pid"], signal.SIGTERM)
-    result = finish(process, timeout=20)
+    (tmp_path / "awake").touch()
+    result = finish(process)
     assert result.code == 75, result.err
     *_, event, end = records(run)
-    assert (event["epoch"], event["step"], event["signals"]) == (2, 5, {"0": "SIGTERM"})
+    assert (event["epoch"], event["signals"]) == (2, {"0": "SIGTERM"})
+    assert event["step"] in (4, 5)  # 4 if it had not yet said what it asks all for
     assert end["status"] == "stopped"
 
 
@@ -340,13 +339,8 @@ def test_a_second_signal_to_the_launcher_ends_a_job_that_cannot_stop(tmp_path: P
     run = tmp_path / "run"
     fault = [str(PROGRAMS / "faulty.py"), "hang", "1", "2", "4", *SHORT, "--output", str(run)]
     process = popen([MPIRUN, "-np", "2", sys.executable, *fault], cwd=tmp_path)
-    wait_for_epochs(process, run, 1)
-    time.sleep(1)
-    process.send_signal(signal.SIGUSR1)
-    time.sleep(1.5)
-    assert process.poll() is None
-    process.send_signal(signal.SIGUSR1)
-    assert finish(process, timeout=20).code not in (0, 75)
+    wait_until((tmp_path / "reached").exists, "rank 1 does not hang", process)
+    assert insist(process, lambda: process.send_signal(signal.SIGUSR1)).code not in (0, 75)
 
 
 def test_after_sigkill_all_whole_records_are_read(tmp_path: Path) -> None:
@@ -409,7 +403,7 @@ def test_training_goes_on_when_the_run_folder_is_removed(tmp_path: Path) -> None
     before = len(epochs(tmp_path / "away"))
     wait_for_epochs(process, run, before + 2)
     process.send_signal(signal.SIGUSR1)
-    result = finish(process, timeout=20)
+    result = finish(process)
     assert result.code == 75, result.err
     assert "Traceback" not in result.err
     found = [e["epoch"] for e in epochs(run)]
@@ -425,7 +419,7 @@ def test_training_goes_on_when_nobody_reads_its_lines(tmp_path: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, "-m", "workers.run", *SHORT, "--output", str(run)]
-    code = subprocess.run(command, stdout=writer, env=environment(), timeout=60, check=False).returncode
+    code = subprocess.run(command, stdout=writer, env=environment(), timeout=WAIT_S, check=False).returncode
     os.close(writer)
     assert code == 0
     assert records(run)[-1]["status"] == "ok"
@@ -500,7 +494,8 @@ def test_no_mpi_library_is_one_message(tmp_path: Path) -> None:
     result = mpirun(2, "-m", "workers.run", *SHORT, env=env, cwd=tmp_path)
     assert result.code == 2
     assert result.err.count("rankwise: no MPI library found: MPI4PY_LIBMPI names ") == 1
-    assert f"enter this line: export MPI4PY_LIBMPI={sys.prefix}/lib/libmpi.so." in result.err
+    start = shlex.quote(f"{sys.prefix}/lib/libmpi.so.").rstrip("'")
+    assert f"enter this line: export MPI4PY_LIBMPI={start}" in result.err
     assert "Traceback" not in result.err
 
 

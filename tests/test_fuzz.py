@@ -7,23 +7,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.fuzz.edits import KINDS, MOST_EDITS, MOST_PIECE, MOST_PLACE, Edit, edited
 from tests.fuzz.targets import TARGETS
 
-Edit = tuple[str, int, bytes]
 EDITS = st.lists(
-    st.tuples(st.sampled_from(["put", "insert", "cut", "again"]), st.integers(0, 10**6), st.binary(max_size=8)),
-    max_size=6,
+    st.tuples(st.sampled_from(KINDS), st.integers(0, MOST_PLACE), st.binary(max_size=MOST_PIECE)), max_size=MOST_EDITS
 )
-
-
-def edited(data: bytes, edits: list[Edit]) -> bytes:
-    """Return data with pieces replaced, put in, left out or doubled."""
-    for kind, at, piece in edits:
-        i = at % (len(data) + 1)
-        n = len(piece)
-        middle = {"put": piece, "insert": piece + data[i : i + n], "cut": b"", "again": 2 * data[i : i + 4 * n]}[kind]
-        data = data[:i] + middle + data[i + (4 * n if kind == "again" else n) :]
-    return data
 
 
 @pytest.fixture(scope="module", params=TARGETS)
@@ -42,11 +31,11 @@ def seeds(name: str, tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
     derandomize="TEST_EVERYTHING" in os.environ,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-@given(which=st.integers(0, 2), edits=EDITS)
+@given(which=st.integers(0, 50), edits=EDITS)
 def test_edited_inputs(tmp_path: Path, name: str, seeds: list[bytes], which: int, edits: list[Edit]) -> None:
     TARGETS[name].run(edited(seeds[which % len(seeds)], edits), tmp_path)
 
 
-def test_right_inputs(tmp_path: Path, name: str, seeds: list[bytes]) -> None:
+def test_seeds(tmp_path: Path, name: str, seeds: list[bytes]) -> None:
     for seed in seeds:
         TARGETS[name].run(seed, tmp_path)

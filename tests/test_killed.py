@@ -3,13 +3,12 @@
 import csv
 import json
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from common.run_files import FAILURE_NAME, LOG_NAME
+from common.run_files import FAILURE_NAME
 from ps.reader.commands.export import export
 from ps.reader.commands.list_runs import list_runs
 from ps.reader.commands.plot import plot
@@ -18,7 +17,7 @@ from ps.reader.commands.show import show
 from ps.reader.commands.trace import trace
 from ps.reader.commands.watch import watch
 from ps.reader.commands.whatif import whatif
-from tests.ranks import MPIRUN, epochs, finish, kill_all, popen, records
+from tests.ranks import MPIRUN, epochs, finish, kill_all, popen, records, wait_for_epochs, wait_until
 
 RANKS = 2
 Print = pytest.CaptureFixture[str]
@@ -30,17 +29,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("killed") / "run"
     command = [MPIRUN, "-np", str(RANKS), sys.executable, "-m", "workers.run", "--epochs", "100000", "--hidden", "16"]
     process = popen([*command, "--output", str(folder)], cwd=folder.parent)
-    deadline = time.monotonic() + 60
-    while not ((folder / LOG_NAME).exists() and len(epochs(folder)) > 5):
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.05)
+    wait_for_epochs(process, folder, 6)
     assert kill_all(str(folder)) >= RANKS + 1
-    assert finish(process, 20).code != 0
+    assert finish(process).code != 0
     last = folder / FAILURE_NAME  # written by the process that watches the ranks, in two steps
-    while not (last.exists() and last.read_text()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: last.exists() and last.read_text(), "nobody tells of the death")
     return folder
 
 

@@ -15,7 +15,7 @@ from common.run_files import LOG_NAME
 from ps.logfile import lock
 from ps.logfile.records import Record
 from ps.logfile.writer import RunLog
-from tests.ranks import MPIRUN, environment, finish, mpirun, popen
+from tests.ranks import MPIRUN, environment, finish, mpirun, popen, wait_for_epochs
 from tests.synthetic import header
 
 HOLD = (
@@ -26,7 +26,7 @@ HOLD = (
     "    from tests.test_lock import of_process\n"
     "    log.append('event', what='resume', epoch=1, step=0, ranks=2, ranks_before=2, **of_process(os.getpid()))\n"
     "print(os.getpid(), flush=True)\n"
-    "time.sleep(60)\n"
+    "time.sleep(1000)\n"
 )
 
 
@@ -58,7 +58,10 @@ def hold(path: Path, held: list["subprocess.Popen[str]"], how: str = "stay") -> 
     )
     held.append(process)
     assert process.stdout
-    return int(process.stdout.readline())
+    holder = int(process.stdout.readline())
+    if holder != process.pid:
+        process.wait()  # until then it has the log open too
+    return holder
 
 
 def test_the_process_its_age_and_its_command_are_named(tmp_path: Path, held: list["subprocess.Popen[str]"]) -> None:
@@ -126,8 +129,7 @@ def test_a_run_that_is_still_trained_cannot_be_resumed(tmp_path: Path) -> None:
     run = tmp_path / "run"
     options = ("--epochs", "100000", "--hidden", "8", "--output", str(run))
     process = popen([MPIRUN, "-np", "1", sys.executable, "-m", "workers.run", *options])
-    while not (run / LOG_NAME).is_file() or (run / LOG_NAME).stat().st_size < 5000:
-        time.sleep(0.05)
+    wait_for_epochs(process, run, 1)
     result = mpirun(2, "-m", "workers.run", "--resume", str(run))
     assert result.code == 1
     assert result.err.count("rankwise:") == 1

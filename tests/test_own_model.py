@@ -142,7 +142,7 @@ def test_the_check_leaves_training_as_it_was(trained: Callable[..., dict[str, np
         with_check = trained(2, mode)
         (event,) = (r for r in records(tmp_path / f"{mode}-2") if r.get("what") == "model-check")
         assert event["derivatives"] > 50
-        assert 0 < event["seconds"] < 5
+        assert event["seconds"] > 0
         shutil.rmtree(tmp_path / f"{mode}-2")
         without = trained(2, mode, "--no-check-model")
         assert all(value.tobytes() == without[name].tobytes() for name, value in with_check.items())

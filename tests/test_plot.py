@@ -18,7 +18,7 @@ from ps.reader.commands import plot_figures
 from ps.reader.commands.plot import plot, point
 from ps.reader.commands.plot_figures import Figures, Point
 from ps.reader.run_view import RunView
-from tests.ranks import epochs, records
+from tests.ranks import epochs, finish, popen, records
 from tests.synthetic import epoch, header, write_run
 
 
@@ -264,3 +264,12 @@ def test_matplotlib_is_asked_for_and_pyplot_is_not(tmp_path: Path, monkeypatch: 
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(RankwiseError, match=r"pip install 'rankwise\[report\]'"):
         plot(run, output=tmp_path / "out")
+
+
+def test_settings_in_a_run_folder_are_not_read(tmp_path: Path) -> None:
+    """They may have matplotlib start LaTeX, and with it any command."""
+    run = write_run(tmp_path / "run", epochs=2, ranks=1)
+    (run / "matplotlibrc").write_text("text.usetex: True\n")
+    result = finish(popen([sys.executable, "-m", "ps.log", "plot", ".", "--output", "pictures"], cwd=run))
+    assert result.code == 0, result.err
+    assert (run / "pictures" / "loss_plot.png").is_file()

@@ -14,11 +14,10 @@ import pytest
 from ps.metrics.mode_comparison import summarise
 from ps.reader.report.colours import PALETTE
 from ps.reader.report.figures import block_means, quantiles, spread
-from tests.ranks import Result, epochs, records
+from tests.ranks import epochs, records
 from tests.report_page import Page, fields_of, log_of, make_page
 from tests.synthetic import header, write_run
 
-CONFIG = str(Path(__file__).parent.parent / "docs" / "examples" / "reference.toml")
 VERDICTS = [
     (
         "straggler",
@@ -259,11 +258,8 @@ def test_a_comparison_of_modes(page: Callable[..., Page], tmp_path: Path) -> Non
     assert "No verdict yet" in killed.text
 
 
-def test_the_reference_experiment_shows_its_three_faults(
-    job: Callable[..., Result], page: Callable[..., Page], tmp_path: Path
-) -> None:
-    assert job(4, "--config", CONFIG).code == 0
-    made = page(tmp_path / "run")
+def test_the_reference_experiment_shows_its_three_faults(page: Callable[..., Page], reference_run: Path) -> None:
+    made = page(reference_run)
     for text in (
         "Replicas differ from the start",
         "do not follow one linear relation",

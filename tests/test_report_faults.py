@@ -145,7 +145,7 @@ def test_figures_that_overflow_are_undefined(page: Callable[..., Page], tmp_path
         ("missing", "r.html", "no log at missing"),
         ("foreign", "r.html", "not a rankwise log"),
         ("run", "no/such/folder/r.html", r"output: cannot write no/such/folder/r.html \(No such file"),
-        ("run", ".", "output: . is a folder"),
+        ("run", ".", r"output: cannot write . \(is a folder"),
         ("run", "run/coordinator.msgpack", "is the log itself"),
     ],
 )

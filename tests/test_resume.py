@@ -4,8 +4,8 @@ import copy
 import math
 import shutil
 import sys
-import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +23,19 @@ from ps.logfile.reader import LogReader
 from ps.logfile.records import encode
 from ps.sync.modes import MODES
 from tests.fuzz.targets import ABOUT, HEADER
-from tests.ranks import MPIRUN, PROGRAMS, Result, epochs, finish, kill_all, mpirun, popen, records
+from tests.ranks import (
+    MPIRUN,
+    PROGRAMS,
+    Result,
+    SharedStart,
+    epochs,
+    finish,
+    kill_all,
+    mpirun,
+    popen,
+    records,
+    wait_until,
+)
 from workers.checkpoint import checkpoint_file
 from workers.checkpoint.checkpoint_file import Snapshot
 from workers.checkpoint.resume import open_origin
@@ -69,40 +81,102 @@ def killed_copy(done: Path, copy: Path, epoch: int, checkpoint: str) -> Path:
     return copy
 
 
-@pytest.mark.parametrize(
-    ("mode", "optimizer", "more"),
-    [
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A run on 3 or fewer ranks that is killed behind an epoch, and resumed on ``then`` from a checkpoint before."""
+
+    options: tuple[str, ...]
+    n: int = 3
+    then: int = 3
+    epoch: int = 3
+    """The last one in the log; 0: the last but one of the run."""
+    step: int = 10
+    """Of the checkpoint; 0: that after ``epoch``."""
+
+
+SAME = {
+    f"{mode}-{optimizer}": (mode, optimizer, more)
+    for mode, optimizer, more in (
         *((mode, "adam", ()) for mode in (*MODES, "auto")),
         ("allreduce", "sgd", ("--rows", "shard")),
         ("shared", "nesterov", ("--ranks-per-node", "2", "--clip", "0.1")),
         ("factors", "adamw", ("--ranks-per-node", "2")),
         ("send-recv", "momentum", ("--clip", "0.1")),
-    ],
-)
+    )
+}
+OTHERS = [("allreduce", 1), ("allreduce", 2), ("shared", 4), ("factors", 1)]
+BEST = [("allreduce", "64"), ("shared", "64"), ("factors", "0")]
+
+
+def cases() -> dict[str, Case]:
+    same = ("--hidden", "64", "--batch-size", "300", "--epochs", "4", "--dtype", "float64", "--keep", "9",
+            "--schedule", "warmup-cosine", "--checkpoint-every", "1")  # fmt: skip
+    best = ("--hidden", "16", "--epochs", "12", "--patience", "3", "--learning-rate", "0.05",
+            "--checkpoint-every", "1", "--keep", "20")  # fmt: skip
+    found = {}
+    for name, (mode, optimizer, more) in SAME.items():
+        found[f"same-{name}"] = Case((*same, "--mode", mode, "--optimizer", optimizer, *more))
+    for mode, n in OTHERS:
+        found[f"other-{mode}-{n}"] = Case((*SMALL, "--mode", mode, "--checkpoint-every", "2"), then=n, epoch=2, step=52)
+    for mode, batch in BEST:
+        found[f"best-{mode}"] = Case((*best, "--mode", mode, "--batch-size", batch), 2, 2, epoch=0, step=0)
+    return found
+
+
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, Path]]:
+    """Return the run of a case as it is undisturbed, and killed and resumed. Runs of as many ranks share a start."""
+    folder = tmp_path_factory.mktemp("resumed")
+    every = cases()
+    wholes = SharedStart(folder, {name: (case.n, ["-m", "workers.run", *case.options]) for name, case in every.items()})
+    killed = {name: folder / "killed" / name for name in every}
+    resumes = {name: (case.then, ["-m", "workers.run", "--resume", str(killed[name])]) for name, case in every.items()}
+    again = SharedStart(folder / "again", resumes)
+
+    def both(name: str) -> tuple[Path, Path]:
+        whole = wholes.run(name)
+        for other, case in every.items():
+            if not killed[other].exists() and wholes[other].code == 0:
+                last = epochs(wholes.run(other))[-1]
+                epoch = case.epoch or last["epoch"] - 1
+                killed_copy(
+                    wholes.run(other), killed[other], epoch, f"checkpoint-{case.step or last['steps'] * epoch}.npz"
+                )
+        assert again[name].code == 0, again[name].err
+        return whole, killed[name]
+
+    return both
+
+
+@pytest.mark.parametrize("name", SAME)
 def test_the_same_number_of_ranks_ends_with_the_same_bits(
-    tmp_path: Path, mode: str, optimizer: str, more: tuple[str, ...]
+    resumed: Callable[[str], tuple[Path, Path]], name: str
 ) -> None:
-    whole = tmp_path / "whole"
-    options = ["--hidden", "64", "--batch-size", "300", "--epochs", "4", "--dtype", "float64", "--keep", "9"]
-    options += ["--schedule", "warmup-cosine", "--checkpoint-every", "1", "--mode", mode, "--optimizer", optimizer]
-    run(3, whole, *options, *more)
-    killed = killed_copy(whole, tmp_path / "killed", epoch=3, checkpoint="checkpoint-10.npz")
-    run(3, killed, "--resume", str(killed))
+    whole, killed = resumed(f"same-{name}")
     assert same_bits(whole, killed)
-    resumed = [r for r in records(killed) if r["kind"] == "event" and r["what"] == "resume"]
-    assert [(r["epoch"], r["ranks_before"], r["ranks"]) for r in resumed] == [(3, 3, 3)]
+    events = [r for r in records(killed) if r["kind"] == "event" and r["what"] == "resume"]
+    assert [(r["epoch"], r["ranks_before"], r["ranks"]) for r in events] == [(3, 3, 3)]
     assert [r["epoch"] for r in epochs(killed)] == [1, 2, 3, 3, 4]
     assert [r["loss"] for r in epochs(killed)][-1] == epochs(whole)[-1]["loss"]
 
 
-@pytest.mark.parametrize(("mode", "n"), [("allreduce", 1), ("allreduce", 2), ("shared", 4), ("factors", 1)])
-def test_another_number_of_ranks_ends_within_rounding(tmp_path: Path, mode: str, n: int) -> None:
-    whole = tmp_path / "whole"
-    run(3, whole, *SMALL, "--mode", mode, "--checkpoint-every", "2")
-    killed = killed_copy(whole, tmp_path / "killed", epoch=2, checkpoint="checkpoint-52.npz")
-    run(n, killed, "--resume", str(killed))
+@pytest.mark.parametrize(("mode", "n"), OTHERS)
+def test_another_number_of_ranks_ends_within_rounding(
+    resumed: Callable[[str], tuple[Path, Path]], mode: str, n: int
+) -> None:
+    whole, killed = resumed(f"other-{mode}-{n}")
     close(whole, killed)
     assert [len(r["rows"]) for r in epochs(killed)] == [3, 3, n, n]
+
+
+@pytest.mark.parametrize("mode", [mode for mode, _ in BEST])
+def test_the_best_parameters_are_kept_across_a_resume(resumed: Callable[[str], tuple[Path, Path]], mode: str) -> None:
+    whole, killed = resumed(f"best-{mode}")
+    last = epochs(whole)[-1]
+    with np.load(whole / f"checkpoint-{last['steps'] * (last['epoch'] - 1)}.npz") as arrays:
+        assert "kept/W1" in arrays.files
+    assert same_bits(whole, killed)
+    assert records(killed)[-1]["best_epoch"] == records(whole)[-1]["best_epoch"]
 
 
 @pytest.mark.parametrize("mode", ["allreduce", "shared"])
@@ -124,14 +198,17 @@ def test_a_signal_in_the_middle_of_an_epoch(tmp_path: Path, mode: str) -> None:
 
 
 def test_a_kill_in_the_middle_of_training(tmp_path: Path) -> None:
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole = tmp_path / "whole"
     options = ("--hidden", "300", "--epochs", "60", "--checkpoint-minutes", "0.003", "--dtype", "float64")
     run(2, whole, *options)
-    process = popen([MPIRUN, "-np", "2", sys.executable, "-m", "workers.run", *options, "--output", str(killed)])
-    while not list(killed.glob("checkpoint-*.npz")) and process.poll() is None:
-        time.sleep(0.01)
-    kill_all(str(killed))
-    finish(process)
+    command = [MPIRUN, "-np", "2", sys.executable, "-m", "workers.run", *options, "--output"]
+    for attempt in range(5):  # where other processes have the cores, the job may be done before it is killed
+        killed = tmp_path / f"killed-{attempt}"
+        process = popen([*command, str(killed)])
+        wait_until(lambda place=killed: list(place.glob("checkpoint-*.npz")), "no checkpoint")  # type: ignore[misc]
+        kill_all(str(killed))
+        if finish(process).code:
+            break
     run(2, killed, "--resume", str(killed))
     assert same_bits(whole, killed)
 
@@ -141,37 +218,6 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("done") / "run"
     run(2, folder, *SMALL, "--checkpoint-every", "1", "--keep", "3")
     return folder
-
-
-@pytest.mark.parametrize(("mode", "batch"), [("allreduce", "64"), ("shared", "64"), ("factors", "0")])
-def test_the_best_parameters_are_kept_across_a_resume(tmp_path: Path, mode: str, batch: str) -> None:
-    whole = tmp_path / "whole"
-    options = (
-        "--hidden",
-        "16",
-        "--epochs",
-        "12",
-        "--patience",
-        "3",
-        "--learning-rate",
-        "0.05",
-        "--checkpoint-every",
-        "1",
-        "--keep",
-        "20",
-        "--mode",
-        mode,
-        "--batch-size",
-        batch,
-    )
-    run(2, whole, *options)
-    last, steps = (epochs(whole)[-1][name] for name in ("epoch", "steps"))
-    killed = killed_copy(whole, tmp_path / "killed", epoch=last - 1, checkpoint=f"checkpoint-{steps * (last - 1)}.npz")
-    with np.load(killed / f"checkpoint-{steps * (last - 1)}.npz") as arrays:
-        assert "kept/W1" in arrays.files
-    run(2, killed, "--resume", str(killed))
-    assert same_bits(whole, killed)
-    assert records(killed)[-1]["best_epoch"] == records(whole)[-1]["best_epoch"]
 
 
 def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, done: Path) -> None:

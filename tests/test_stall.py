@@ -6,14 +6,28 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from common.rank_status import AT, COMPUTE, ENDED, EPOCH, EXCHANGE, INPUT, N_PHASES, STOPPED, RankStatus, StatusRow
-from tests.ranks import MPIRUN, PROGRAMS, environment, epochs, finish, popen, records
-from tests.watched import SHORT, events, processes, run_job, wait_until
+from tests.ranks import (
+    MPIRUN,
+    PROGRAMS,
+    WAIT_S,
+    Result,
+    environment,
+    epochs,
+    finish,
+    popen,
+    records,
+    wait_for_epochs,
+    wait_until,
+)
+from tests.watched import events, processes, run_job
 from workers.checkpoint import checkpoint_file
 from workers.watchdog import job_clock, rank_process
 from workers.watchdog.job_clock import LATE_S, NOTED_S
@@ -26,6 +40,35 @@ LONG = ("--epochs", "100000", "--hidden", "8", "--output", "run", "--stall-secon
 ERROR_CODES = {"mpich": (1, 9), "openmpi": (1,)}
 """MPICH's launcher may give the code of a rank that it killed instead of that of MPI_Abort."""
 QUICK = ("--stall-seconds", "2", "--abort-stall", "2", "--checkpoint-every", "1")
+SOON = ("--stall-seconds", 0.3)
+JOBS: dict[str, tuple[object, ...]] = {
+    "slow-disk": (3, "slow_disk.py", 0.045, *SOON, "--checkpoint-every", 1),
+    "reading": (3, "at_phase.py", "hang", 1, 0, "reading data", *SOON, "--abort-stall", 1),
+    "slow-scaling": (2, "slow_start.py", 3.4, 0, "--mode", "allreduce", *SOON),
+    "slow-choice": (2, "slow_start.py", 0, 0.14, "--mode", "auto", *SOON),
+    "stopped-0": (3, "faulty.py", "stop", 0, 3, 5, *QUICK),
+    "stopped-3": (4, "faulty.py", "stop", 3, 3, 5, *QUICK, "--ranks-per-node", "2"),
+    "stuck": (3, "faulty.py", "stuck", 1, 3, 5, *QUICK, "--mode", "allreduce"),
+    "injected": (3, "faulty.py", "none", 0, 0, 0, *QUICK, "--inject", "hang:rank=1,step=45"),
+    "hang": (3, "faulty.py", "hang", 1, 3, 5, *QUICK),
+    "slow-log": (3, "at_phase.py", "nap", 0, 2, "writing the log", "--stall-seconds", 2),
+    "slow-rank": (3, "faulty.py", "slow", 1, 1, 1, "--stall-seconds", 2),
+}
+"""By name: ranks, program and its arguments. They wait most of their time, so several run at once."""
+SUSPENDED = {"suspended-all": (1, "all"), "suspended-ranks": (2, "ranks")}
+"""Nodes, and what is stopped: the ranks, as by Ctrl-Z under Open MPI, or all processes, as in a freezer."""
+AT_ONCE = 4
+Ended = Callable[[str], tuple[Path, Result]]
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ended]:
+    """Return the folder of a job and how it ended, of all that are started when the first is asked for."""
+    folders = {name: tmp_path_factory.mktemp(name) for name in (*SUSPENDED, *JOBS)}
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        started = {name: pool.submit(suspend, folders[name], *given) for name, given in SUSPENDED.items()}
+        started |= {name: pool.submit(run_job, folders[name], *given) for name, given in JOBS.items()}  # type: ignore[arg-type]
+        yield lambda name: (folders[name], started[name].result())
 
 
 def at(step: int, part: int, seconds: float = 60, epoch: int = 3) -> StatusRow:
@@ -150,75 +193,76 @@ def test_a_hang_in_words() -> None:
     )
 
 
-def test_a_rank_that_hangs_within_the_exchange_is_named_by_its_stack(tmp_path: Path, mpi: str) -> None:
+def test_a_rank_that_hangs_within_the_exchange_is_named_by_its_stack(ended: Ended, mpi: str) -> None:
     """All ranks say that they are at the exchange; only what they do there tells them apart."""
-    result = run_job(tmp_path, 3, "faulty.py", "stuck", 1, 3, 5, *QUICK, "--mode", "allreduce")
+    folder, result = ended("stuck")
     assert result.code in ERROR_CODES[mpi], result
     words = (
         rf"rank 1 on {re.escape(HOST)} hangs in faulty\.py, line \d+, stuck; the other ranks wait for it at step 5 of"
     )
     assert len(re.findall(words, result.err)) == 2, result.err
     assert "wait for each other" not in result.err
-    (stall,), (abort,) = events(tmp_path, "stall"), events(tmp_path, "abort")
+    (stall,), (abort,) = events(folder, "stall"), events(folder, "abort")
     assert (stall["ranks"], stall["hosts"], abort["ranks"]) == ([1], [HOST], [1])
     assert list(stall["stacks"]) == ["1"]
 
 
-def test_an_injected_hang_is_named(tmp_path: Path, mpi: str) -> None:
-    fault = ("--inject", "hang:rank=1,step=45")
-    command = [MPIRUN, "-np", "3", sys.executable, "-m", "workers.run", *SHORT, *QUICK, *fault]
-    result = finish(popen(command, cwd=tmp_path, env=environment()))
+def test_an_injected_hang_is_named(ended: Ended, mpi: str) -> None:
+    folder, result = ended("injected")
     assert result.code in ERROR_CODES[mpi], result
     assert f"rank 1 on {HOST} has not arrived at step 5 of epoch 3, last phase: compute" in result.err
     assert "wait for each other" not in result.err
-    assert [stall["ranks"] for stall in events(tmp_path, "stall")] == [[1]]
+    assert [stall["ranks"] for stall in events(folder, "stall")] == [[1]]
 
 
-@pytest.mark.parametrize(("rank", "more"), [(0, ()), (3, ("--ranks-per-node", "2"))])
-def test_a_stopped_rank_is_named_and_the_job_ended(tmp_path: Path, rank: int, more: tuple[str, ...], mpi: str) -> None:
-    result = run_job(tmp_path, 4 if more else 3, "faulty.py", "stop", rank, 3, 5, *QUICK, *more)
+@pytest.mark.parametrize("rank", [0, 3])
+def test_a_stopped_rank_is_named_and_the_job_ended(ended: Ended, rank: int, mpi: str) -> None:
+    folder, result = ended(f"stopped-{rank}")
     assert result.code in ERROR_CODES[mpi], result
     words = f"rank {rank} on {HOST} has not arrived at step 5 of epoch 3, last phase: compute"
     assert result.err.count(words) == 2, result.err  # the alarm, and the end
     assert f"the process of rank {rank} is stopped" in result.err
-    assert words in (tmp_path / "run" / "failure.txt").read_text()
-    (stall,), (abort,) = events(tmp_path, "stall"), events(tmp_path, "abort")
+    assert words in (folder / "run" / "failure.txt").read_text()
+    (stall,), (abort,) = events(folder, "stall"), events(folder, "abort")
     assert (stall["ranks"], stall["hosts"], stall["epoch"], stall["step"]) == ([rank], [HOST], 3, 5)
     assert (stall["phase"], abort["ranks"]) == ("compute", [rank])
-    found, faults = checkpoint_file.newest(tmp_path / "run")
+    found, faults = checkpoint_file.newest(folder / "run")
     assert not faults
     assert found is not None
     assert found.about["position"]["epoch"] in (1, 2)  # that of epoch 2 may not have been written yet
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("nodes", "whom"), [(1, "all"), (2, "ranks")])
-def test_a_suspended_job_is_not_ended(tmp_path: Path, nodes: int, whom: str) -> None:
-    """Longer than --abort-stall allows: the ranks, as by Ctrl-Z under Open MPI, or all processes, as in a freezer."""
+def suspend(folder: Path, nodes: int, whom: str) -> Result:
+    """Suspend a job for longer than --abort-stall allows, and stop it when it has gone on."""
     options = ["-m", "workers.run", *LONG, "--abort-stall", "0.5", "--ranks-per-node", str(2 // nodes)]
     command = [MPIRUN, "-np", "2", sys.executable, *options]
-    process = popen(command, cwd=tmp_path, env=environment(TEST_JOB=str(tmp_path)))
-    wait_until((tmp_path / "run" / "coordinator.msgpack").exists, "no log")
-    wait_until(lambda: len(epochs(tmp_path / "run")) > 20, "no epochs")
-    found = {int(line.partition(":")[0]): line for line in processes(tmp_path)}
+    process = popen(command, cwd=folder, env=environment(TEST_JOB=str(folder)))
+    wait_for_epochs(process, folder / "run", 20)
+    found = {int(line.partition(":")[0]): line for line in processes(folder)}
     ranks = [pid for pid, line in found.items() if "workers.run" in line and "-np" not in line]
     assert len(ranks) == 2
     stopped = ranks if whom == "ranks" else list(found)
     for pid in stopped:
         os.kill(pid, signal.SIGSTOP)
-    before = len(epochs(tmp_path / "run"))
+    before = len(epochs(folder / "run"))
     time.sleep(NOTED_S + 2)
-    assert len(epochs(tmp_path / "run")) <= before + 1
+    assert len(epochs(folder / "run")) <= before + 1
     for pid in reversed(stopped):
         os.kill(pid, signal.SIGCONT)
-    wait_until(lambda: events(tmp_path, "suspended"), "no event")
-    wait_until(lambda: len(epochs(tmp_path / "run")) > before + 20, "no epochs")
+    wait_until(lambda: events(folder, "suspended"), "no event", process)
+    wait_for_epochs(process, folder / "run", before + 20)
     process.send_signal(signal.SIGUSR1)
-    result = finish(process)
+    return finish(process)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SUSPENDED)
+def test_a_suspended_job_is_not_ended(ended: Ended, name: str) -> None:
+    folder, result = ended(name)
     assert result.code == 75, result.err
-    assert not events(tmp_path, "stall")
-    (event,) = events(tmp_path, "suspended")
-    assert NOTED_S <= event["seconds"] <= NOTED_S + 4
+    assert not events(folder, "stall")
+    (event,) = events(folder, "suspended")
+    assert NOTED_S <= event["seconds"] <= event["t"] - records(folder / "run")[0]["t"]
     assert result.err.count("rankwise: the job was suspended for ") == 1
 
 
@@ -269,45 +313,46 @@ def test_a_suspension_does_not_stretch_the_longest_step(monkeypatch: pytest.Monk
     assert look(1, 3 * N_PHASES).longest_ms == 1000
 
 
-def test_the_stack_of_a_rank_that_hangs_is_shown(tmp_path: Path, mpi: str) -> None:
-    result = run_job(tmp_path, 3, "faulty.py", "hang", 1, 3, 5, *QUICK)
+def test_the_stack_of_a_rank_that_hangs_is_shown(ended: Ended, mpi: str) -> None:
+    folder, result = ended("hang")
     assert result.code in ERROR_CODES[mpi], result
-    (stall,) = events(tmp_path, "stall")
+    (stall,) = events(folder, "stall")
     assert "faulty.py" in stall["stacks"]["1"]
     assert "in faulty" in stall["stacks"]["1"]
     assert "in faulty" in result.err
-    assert [record["kind"] for record in records(tmp_path / "run")][-2:] == ["event", "event"]
+    assert [record["kind"] for record in records(folder / "run")][-2:] == ["event", "event"]
 
 
-def test_a_rank_that_hangs_while_it_reads_data_is_named_and_the_job_ended(tmp_path: Path, mpi: str) -> None:
-    times = ("--stall-seconds", 0.3, "--abort-stall", 1)
-    result = run_job(tmp_path, 3, "at_phase.py", "hang", 1, 0, "reading data", *times)
+def test_a_rank_that_hangs_while_it_reads_data_is_named_and_the_job_ended(ended: Ended, mpi: str) -> None:
+    folder, result = ended("reading")
     assert result.code in ERROR_CODES[mpi], result
     words = f"rank 1 on {HOST} has not arrived at the start of training, last phase: reading data"
     assert result.err.count(f"rankwise: {words}") == 2, result.err  # and once more when the job is ended
     assert "at_phase.py" in result.err
     assert "in enter" in result.err
-    assert not (tmp_path / "run").exists()
+    assert not (folder / "run").exists()
 
 
-def test_a_slow_disk_is_no_stall(tmp_path: Path) -> None:
+def test_a_slow_disk_is_no_stall(ended: Ended) -> None:
     """Rank 0 waits for a checkpoint and writes the model for longer than a stall takes, but goes on all the time."""
-    result = run_job(tmp_path, 3, "slow_disk.py", 0.06, "--stall-seconds", 0.3, "--checkpoint-every", 1)
+    folder, result = ended("slow-disk")
     assert result.code == 0, result.err
     assert result.seconds > 2 * 2 * OUTSIDE_FACTOR * 0.3
-    assert [e["phase"] for e in events(tmp_path, "stall") if e["step"] == 0] == []
-    assert checkpoint_file.newest(tmp_path / "run")[0] is not None
+    assert [e["phase"] for e in events(folder, "stall") if e["step"] == 0] == []
+    assert checkpoint_file.newest(folder / "run")[0] is not None
 
 
-@pytest.mark.parametrize(("mode", "scaling_s", "step_s"), [("allreduce", 3.4, 0), ("auto", 0, 0.14)])
-def test_a_slow_start_is_no_stall(tmp_path: Path, mode: str, scaling_s: float, step_s: float) -> None:
+@pytest.mark.parametrize("name", ["slow-scaling", "slow-choice"])
+def test_a_slow_start_is_no_stall(ended: Ended, name: str) -> None:
     """Data are prepared, or a mode is chosen, for longer than a stall takes, and ranks go on all the time."""
-    result = run_job(tmp_path, 2, "slow_start.py", scaling_s, step_s, "--mode", mode, "--stall-seconds", 0.3)
+    folder, result = ended(name)
     assert result.code == 0, result.err
     assert "rankwise" not in result.err
-    assert not events(tmp_path, "stall")
-    trials = records(tmp_path / "run")[0]["sync"]["trials"] or ()
-    assert scaling_s + step_s * sum(trial["steps"] + 2 for trial in trials) > 3 * LOOK_S  # seen at the latest then
+    assert not events(folder, "stall")
+    _, _, scaling_s, step_s, *_ = JOBS[name]
+    trials = records(folder / "run")[0]["sync"]["trials"] or ()
+    took_s = float(str(scaling_s)) + float(str(step_s)) * sum(trial["steps"] + 2 for trial in trials)
+    assert took_s > 3 * LOOK_S  # seen at the latest then
 
 
 def test_a_stall_that_passes_is_reported_and_training_continues(tmp_path: Path) -> None:
@@ -315,7 +360,7 @@ def test_a_stall_that_passes_is_reported_and_training_continues(tmp_path: Path) 
     env = environment(TEST_JOB=str(tmp_path))
     process = popen([MPIRUN, "-np", "3", sys.executable, *fault], cwd=tmp_path, env=env)
     wait_until((tmp_path / "run" / "coordinator.msgpack").exists, "no log")
-    wait_until(lambda: events(tmp_path, "stall"), "no event", 50)
+    wait_until(lambda: events(tmp_path, "stall"), "no event")
     os.kill(int((tmp_path / "stopped").read_text()), signal.SIGCONT)
     wait_until(lambda: events(tmp_path, "stall-over"), "no event")
     process.send_signal(signal.SIGUSR1)
@@ -332,23 +377,21 @@ def test_a_stall_that_passes_is_reported_and_training_continues(tmp_path: Path) 
     assert not [name for name in left if name.startswith(("failure", "progress", "stack"))]
 
 
-@pytest.mark.parametrize(
-    "fault", [("at_phase.py", "nap", 0, 2, "writing the log"), ("faulty.py", "slow", 1, 1, 1)]
-)  # fmt: skip
-def test_nobody_is_blamed_for_being_slow(tmp_path: Path, fault: tuple[object, ...]) -> None:
-    result = run_job(tmp_path, 3, *fault, "--stall-seconds", "2")  # type: ignore[arg-type]
-    assert result.code == 0
+@pytest.mark.parametrize("name", ["slow-log", "slow-rank"])
+def test_nobody_is_blamed_for_being_slow(ended: Ended, name: str) -> None:
+    folder, result = ended(name)
+    assert result.code == 0, result.err
     assert "rankwise" not in result.err
-    assert not events(tmp_path, "stall")
+    assert not events(folder, "stall")
 
 
 def test_a_watchdog_leaves_when_it_cannot_see_the_ranks(tmp_path: Path) -> None:
     program = "from workers.watchdog.watchdog import main; main()"
-    orders = '{"ranks": [[0, 4194303, 3, 4]], "hosts": ["x"], "leaders": [0], "progress": "p", "elastic": false, '
+    orders = '{"ranks": [[0, 4194305, 3, 4]], "hosts": ["x"], "leaders": [0], "progress": "p", "elastic": false, '
     result = subprocess.run(
         [sys.executable, "-c", program],
         input=f'{orders}"stall_s": 1, "abort_s": 1, "path": []}}',
-        capture_output=True, text=True, env=environment(), timeout=20, check=False,
+        capture_output=True, text=True, env=environment(), timeout=WAIT_S, check=False,
     )  # fmt: skip
     assert (
         result.stderr.count(

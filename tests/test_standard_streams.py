@@ -113,7 +113,7 @@ def test_the_three_are_open_for_processes_that_are_started(tmp_path: Path) -> No
         "inner = 'import os; [os.fstat(n) for n in range(3)]'\n"
         "sys.exit(subprocess.run([sys.executable, '-c', inner]).returncode)\n"
     )
-    whole = f"{shlex.quote(sys.executable)} -c {shlex.quote(code)} {tmp_path / 'file'} <&- >&- 2>&-"
+    whole = f"{shlex.quote(sys.executable)} -c {shlex.quote(code)} {shlex.quote(str(tmp_path / 'file'))} <&- >&- 2>&-"
     assert subprocess.run(["bash", "-c", whole], env=environment(), check=False).returncode == 0
     assert (tmp_path / "file").read_bytes() == b""
 

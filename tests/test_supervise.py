@@ -7,7 +7,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,23 @@ import pytest
 
 from common.errors import ConfigError
 from common.job_signals import STOP_SIGNALS
-from tests.ranks import MPIRUN, PROGRAMS, Result, environment, epochs, finish, mpirun, popen, records
+from tests.ranks import (
+    MPIRUN,
+    PROGRAMS,
+    Result,
+    environment,
+    epochs,
+    finish,
+    mpirun,
+    popen,
+    records,
+    wait_for_epochs,
+    wait_until,
+)
 from tests.test_resume import close, same_bits
+from tests.watched import insist
 from workers.launch import hosts
 from workers.launch.hosts import LaunchHost
-from workers.launch.signals import ECHO_S
 from workers.supervisor import options, run_monitor, supervisor
 from workers.supervisor.policy import AttemptPlan, Outcome, Policy
 
@@ -171,7 +182,7 @@ def test_a_run_that_is_done_may_go_on_with_more_epochs(fake: Fake) -> None:
 @pytest.mark.parametrize("number", STOP_SIGNALS)
 def test_a_signal_is_passed_on_once(fake: Fake, number: int) -> None:
     process = fake.start([{"sleep": 60}])
-    wait_for(fake.place / "ready")
+    wait_until((fake.place / "ready").exists, "no job", process)
     process.send_signal(number)
     result = finish(process)
     assert result.code == 75, result.err
@@ -195,12 +206,8 @@ def test_a_second_signal_ends_a_job_that_does_not_stop(tmp_path: Path) -> None:
     launcher.write_text("#!/bin/sh\ntrap '' USR1\nsleep 1234 & echo $! > pid\nwait\nsleep 1234\n")
     launcher.chmod(0o755)
     process = popen([*SUPERVISE, "-np", "1", "--mpirun", str(launcher)], cwd=tmp_path)
-    wait_for(tmp_path / "pid")
-    process.terminate()
-    time.sleep(ECHO_S + 0.2)
-    assert process.poll() is None
-    process.terminate()
-    assert finish(process).code == 128 + signal.SIGTERM
+    wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text(), "no job", process)
+    assert insist(process, process.terminate).code == 128 + signal.SIGTERM
     assert not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()
 
 
@@ -346,13 +353,6 @@ def test_hosts_without_a_number_share_the_ranks() -> None:
         hosts.read_hosts("a;b", "", 4)
 
 
-def wait_for(path: Path, timeout: float = 60) -> None:
-    deadline = time.monotonic() + timeout
-    while not path.exists():
-        assert time.monotonic() < deadline, f"no {path} after {timeout} s"
-        time.sleep(0.02)
-
-
 def ranks_of(text: str) -> list[int]:
     """Return the training processes with a text in their command line."""
     found = []
@@ -371,11 +371,11 @@ def test_a_killed_rank_costs_no_bits(tmp_path: Path, deaths: int) -> None:
     """The launcher is the real one, but a rank of the first attempts kills itself in the middle of an epoch."""
     whole, run = tmp_path / "whole", tmp_path / "run"
     assert mpirun(3, "-m", "workers.run", *SMALL, "--output", str(whole)).code == 0
-    launcher, faulty = tmp_path / "mpirun", PROGRAMS / "faulty.py"
+    launcher, real, faulty = tmp_path / "mpirun", shlex.quote(MPIRUN), shlex.quote(str(PROGRAMS / "faulty.py"))
     launcher.write_text(
         "#!/bin/bash\necho >> attempts\n"  # arguments: -np 3 python -m workers.run ...
-        f'[ "$(wc -l < attempts)" -gt {deaths} ] && exec {MPIRUN} "$@"\n'
-        f'exec {MPIRUN} "${{@:1:3}}" {faulty} kill 1 3 20 "${{@:6}}"\n'
+        f'[ "$(wc -l < attempts)" -gt {deaths} ] && exec {real} "$@"\n'
+        f'exec {real} "${{@:1:3}}" {faulty} kill 1 3 20 "${{@:6}}"\n'
     )
     launcher.chmod(0o755)
     command = [*SUPERVISE, "-np", "3", *QUICK, "--mpirun", str(launcher), "--", *SMALL, "--output", str(run)]
@@ -398,7 +398,7 @@ def test_sigterm_stops_with_a_checkpoint(tmp_path: Path) -> None:
     run = tmp_path / "run"
     command = [*SUPERVISE, "-np", "2", "--", "--epochs", "100000", "--hidden", "8", "--output", str(run)]
     process = popen(command, cwd=tmp_path)
-    wait_for_epoch(run)
+    wait_for_epochs(process, run, 1)
     process.terminate()
     result = finish(process)
     assert result.code == 75, result.err
@@ -412,16 +412,18 @@ def test_none_outlives_a_supervisor_that_is_killed(tmp_path: Path) -> None:
     run = tmp_path / "run"
     command = [*SUPERVISE, "-np", "2", "--", "--epochs", "100000", "--hidden", "8", "--output", str(run)]
     process = subprocess.Popen(
-        command, cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command,
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
-    wait_for_epoch(run)
+    wait_for_epochs(process, run, 1)
     assert len(ranks_of(str(run))) >= 2
     process.kill()
     process.wait()
-    deadline = time.monotonic() + 30
-    while ranks_of(str(run)):
-        assert time.monotonic() < deadline, "ranks are left behind"
-        time.sleep(0.05)
+    wait_until(lambda: not ranks_of(str(run)), "ranks are left behind")
 
 
 def test_a_wrong_option_of_the_job_and_its_help_pass_through(tmp_path: Path) -> None:
@@ -431,14 +433,6 @@ def test_a_wrong_option_of_the_job_and_its_help_pass_through(tmp_path: Path) -> 
     assert result.out == ""
     assert list(tmp_path.iterdir()) == []
     assert finish(popen([*SUPERVISE, "-np", "1", "--", "--version"], cwd=tmp_path)).code == 0
-
-
-def wait_for_epoch(run: Path) -> None:
-    wait_for(run / "coordinator.msgpack")
-    deadline = time.monotonic() + 60
-    while not epochs(run):
-        assert time.monotonic() < deadline, "no epoch"
-        time.sleep(0.05)
 
 
 def test_it_never_loads_mpi() -> None:

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -75,7 +74,8 @@ def test_a_job_that_is_killed_ends_the_watching(tmp_path: Path) -> None:
     job = popen(command, cwd=tmp_path)
     until((run / LOG_NAME).exists)
     watcher = popen([sys.executable, "-m", "ps.log", "watch", str(run)])
-    time.sleep(0.5)
+    assert watcher.stdout
+    assert watcher.stdout.readline()  # it has begun
     job.kill()
     finish(job)
     result = finish(watcher)
@@ -204,7 +204,7 @@ def test_a_stale_handle_is_no_end(tmp_path: Path, whole: bytes, monkeypatch: pyt
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "open", stale)
+        patch.setattr("ps.logfile.follower.open_regular", stale)
         assert kinds(follower) == []
     assert kinds(follower) == ["header", "epoch", "steps", *REST]
 

@@ -1,12 +1,15 @@
 """Jobs that come to a bad end in tests, and whether all that belongs to one is gone."""
 
+import contextlib
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ps.logfile.records import Record
-from tests.ranks import MPIRUN, PROGRAMS, Result, environment, finish, popen, records
+from tests.ranks import MPIRUN, PROGRAMS, WAIT_S, Result, environment, finish, popen, records, wait_until
+from workers.launch.signals import ECHO_S
 
 SHORT = ("--epochs", "4", "--hidden", "8", "--output", "run")
 
@@ -30,12 +33,18 @@ def processes(folder: Path) -> Iterator[str]:
             continue
 
 
-def wait_until(done: Callable[[], object], what: str, seconds: float = 20) -> None:
-    """Wait until a condition holds."""
-    deadline = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
+def insist(process: "subprocess.Popen[str]", ask: Callable[[], object]) -> Result:
+    """Ask a job to stop that cannot, until it ends: which once does not do, and asking again after a while does."""
+    ask()
+    time.sleep(1.5 * ECHO_S)
+    assert process.poll() is None
+    deadline = time.monotonic() + WAIT_S
+    while process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(ProcessLookupError):
+            ask()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(1.5 * ECHO_S)
+    return finish(process, 1)
 
 
 def events(folder: Path, what: str) -> list[Record]:

@@ -28,12 +28,14 @@ def _bench(context: process.Context) -> int:
     (config,) = agreed
     # After the options: --help and a wrong option need none of these.
     from common.errors import EXIT_OK
+    from common.memory import THIS_PROCESS
     from ps.comm.agreement import at_root
     from ps.comm.topology import Topology
     from workers.benchmark import bench_report, machine, scaling, steps, vectors
     from workers.launch.blas_threads import limit_threads
 
     topology = Topology(context.comm, config.ranks_per_node)
+    THIS_PROCESS.set(config.max_memory, topology.here)
     context.rank_status.enter(f"benchmark, {config.kind}")
     job = machine.summary(topology, limit_threads(topology))
     measure = {"sync-only": vectors.measure, "steps": steps.measure}.get(config.kind, scaling.measure)

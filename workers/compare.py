@@ -31,11 +31,13 @@ def _compare(context: process.Context) -> int:
         return agreed
     config, options = agreed
     # After the options: --help and a wrong option need none of these.
+    from common.memory import THIS_PROCESS
     from ps.comm.topology import Topology
     from workers.benchmark.comparison import Comparison
 
     context.rank_status.set_debug(config.debug)
     topology = Topology(context.comm, config.ranks_per_node)
+    THIS_PROCESS.set(config.max_memory, topology.here)
     try:
         code = Comparison(topology, config, options, context.stop, context.rank_status).run()
     except JobError:  # not finally: closing is collective, and an error of one rank alone must not wait there

@@ -10,9 +10,11 @@ from typing import Any
 from common.config import MODELS
 from common.errors import EXIT_OK, ConfigError, LaunchError, RankwiseError
 from common.option import nearest, option
+from common.packages import needed
 from common.shadowed import launcher_rank
 from common.standard_streams import as_result, complain, flush, open_closed
 from common.version import version_line
+from common.wording import printable
 from workers.launch import cli, completion, doctor, examples, launch_options, launcher, start
 
 NAME = "rankwise"
@@ -53,7 +55,7 @@ def main() -> int:
     open_closed()
     code = EXIT_OK
     try:
-        with as_result():
+        with needed(), as_result():
             code = _run(sys.argv[1:])
     except RankwiseError as error:
         complain(f"rankwise: {error}")
@@ -85,7 +87,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
+    sys.stdout.write(f"{printable(line)}\n")
     sys.stdout.flush()
 
 

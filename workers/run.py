@@ -27,6 +27,7 @@ def _parse(arguments: list[str]) -> object:
 def _train(context: process.Context) -> int:
     from common.config import RunConfig
     from common.errors import JobError
+    from common.memory import THIS_PROCESS
     from ps.comm.topology import Topology
     from ps.coordinator.coordinator import CoordinatorSeat
     from ps.sync.modes import help_lines
@@ -47,6 +48,7 @@ def _train(context: process.Context) -> int:
         if config.elastic:
             ulfm.check_support(config, comm.size)
         topology = Topology(comm, config.ranks_per_node)
+        THIS_PROCESS.set(config.max_memory, topology.here)
         watchdog.open(topology, config)
         # nothing here holds the origin: a checkpoint in it is as large as the model
         job = prepare(context, topology, config, find_origin(comm, config, rank_status), seat)

@@ -3,15 +3,22 @@
 import sys
 
 from common.errors import RankwiseError
+from common.packages import needed
 from common.standard_streams import complain, flush, open_closed
-from workers.supervisor import options
-from workers.supervisor.run_monitor import RunMonitor, run_folder_of
-from workers.supervisor.supervisor import Supervisor
 
 
 def main() -> int:
     """Run the job until it is done or given up; return the exit code."""
     open_closed()
+    with needed():
+        return _supervise()
+
+
+def _supervise() -> int:
+    from workers.supervisor import options
+    from workers.supervisor.run_monitor import RunMonitor, run_folder_of
+    from workers.supervisor.supervisor import Supervisor
+
     try:
         chosen = options.parse(sys.argv[1:])
         if isinstance(chosen, int):

@@ -1,6 +1,5 @@
 """Reads .csv files: a table of numbers, under a line of column names or without one."""
 
-import csv
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +9,18 @@ import numpy as np
 from common.config import RunConfig
 from common.data.dataset import Raw
 from common.data.index_columns import Columns, index_columns, numbers_rows
+from common.data.scaling import row_blocks
+from common.data.text_table import RowLines, open_text, read_table
 from common.errors import DataError
-from common.flat import Array
 from common.option import nearest
 
 MISSING = {"", "na", "nan", "n/a", "null", "none", "?", "-"}
 """What stands for no value, in lower case: no name of a column."""
 FEWEST_COUNTED = 3
 """Columns from which a first line 0, 1, 2, ... is the names that pandas gives, not a row that happens to count."""
+
+LISTED, LOOKED_AT, LONGEST_SHOWN = 20, 1000, 80
+"""Of columns in a message: those listed, those that may have been meant, characters of a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +54,11 @@ def read_csv(path: Path, config: RunConfig) -> Raw:
         raise DataError(
             f"{path}: one column; it takes two or more, the target and what to learn from, with commas between"
         )
-    table = _table(path, head.skip, config.header)
+    table = read_table(path, head.skip, head.width, config)
     if table.shape[1] != len(names) or (head.row_names and not numbers_rows(table[:, 0])):
         given = f"{len(names) - head.row_names} column names, but rows of {table.shape[1]} numbers"
         raise DataError(f"{path}: {given}; give each column one name")
-    y = table[:, column]
+    y = table[:, column].copy()
     if np.array_equal(y, np.round(y)) and np.abs(y).max() < 2**53:
         y = y.astype(np.int64)
     found = index_columns(Columns(names, head.names, head.named), table, column, config.index_column)
@@ -63,23 +66,26 @@ def read_csv(path: Path, config: RunConfig) -> Raw:
         raise DataError(f"{path}: no column is left to learn from; use --index-column keep")
     notes = [head.note, *([f"Target: {names[column]!r}."] if config.target != names[column] else []), *found.notes]
     kept = [i for i in range(len(names)) if i not in (column, *found.left_out)]
-    x = np.delete(table, [column, *found.left_out], axis=1)
-    return Raw(path.name, x, y, feature_names=[names[i] for i in kept], notes=[note for note in notes if note])
+    for rows in row_blocks(*table.shape):  # within the table: it may take half of the memory
+        table[rows, : len(kept)] = table[rows][:, kept]
+    return Raw(
+        path.name,
+        table[:, : len(kept)],
+        y,
+        feature_names=[names[i] for i in kept],
+        notes=[note for note in notes if note],
+    )
 
 
 def _head(path: Path, header: str) -> Head:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader, skip = csv.reader(file), 0
-            first: list[str] = []
-            for cells in reader:
-                if first := [cell.strip() for cell in cells if len(cells) > 1 or cell.strip()]:
-                    break
-                skip = reader.line_num
-            after_first = reader.line_num
-            second = next((cells for cells in reader if any(cell.strip() for cell in cells)), [])
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: not a readable .csv file ({error})") from error
+    with open_text(path) as text:
+        rows, skip, after_first = RowLines(text).rows(), 0, 0
+        first: list[str] = []
+        for cells, after_first in rows:
+            if first := [cell.strip() for cell in cells if len(cells) > 1 or cell.strip()]:
+                break
+            skip = after_first
+        second = next((cells for cells, _ in rows if any(cell.strip() for cell in cells)), [])
     is_names, why = _is_names(first) if header == "auto" else (header == "yes", "")
     if first and not is_names:
         note = why and f"{path.name} has no line of column names: {why}; --header yes takes it for names."
@@ -111,7 +117,7 @@ def _is_number(cell: str) -> bool:
 
 def _target(path: Path, target: str, head: Head, names: list[str]) -> int:
     """Return the place of the column to predict, from 0."""
-    listed = ", ".join(names[:20])
+    listed = ", ".join([*(name[:LONGEST_SHOWN] for name in names[:LISTED]), *["..."] * (len(names) > LISTED)])
     said = f" ({head.note.rstrip('.')})" if head.note else ""
     if not target:
         raise DataError(f"target: {path} needs one; name the column with --target: {listed}{said}")
@@ -119,14 +125,5 @@ def _target(path: Path, target: str, head: Head, names: list[str]) -> int:
         return names.index(target)
     if re.fullmatch(r"-?[0-9]{1,9}", target) and 1 <= abs(int(target)) <= len(names):
         return int(target) - 1 if int(target) > 0 else len(names) + int(target)
-    raise DataError(f"target: no column {target!r} in {path}{nearest(target, names)}; it has {listed}{said}")
-
-
-def _table(path: Path, skip: int, header: str) -> Array:
-    try:
-        return np.loadtxt(
-            path, delimiter=",", skiprows=skip, ndmin=2, quotechar='"', comments=None, encoding="utf-8-sig"
-        )
-    except (OSError, ValueError, MemoryError) as error:
-        names = "; if its first line is column names, leave --header no out" if header == "no" else ""
-        raise DataError(f"{path}: not a table of numbers ({error}){names}") from error
+    near = [name for name in names[:LOOKED_AT] if len(name) <= LONGEST_SHOWN]
+    raise DataError(f"target: no column {target!r} in {path}{nearest(target, near)}; it has {listed}{said}")

@@ -7,11 +7,14 @@ import numpy as np
 
 from common.config import RunConfig
 from common.data.index_columns import FEWEST_ROWS, counting_columns
-from common.data.scaling import Rows, check_deviation, note_on_digits, scaling, standardize
+from common.data.scaling import Rows, all_finite, check_deviation, note_on_digits, row_blocks, scaling, standardize
 from common.data.target import decide, label_notes, to_classes
 from common.errors import DataError
 from common.flat import Array
 from common.rng import Stream, generator
+
+WORK_BYTES = 32 << 20
+"""What blocks of rows and sorted columns take that are worked on."""
 
 
 @dataclass(slots=True)
@@ -130,6 +133,11 @@ class Dataset:
         self.y = scaled
 
 
+def bytes_beside(config: RunConfig, n_rows: int, n_features: int, y_bytes: int) -> int:
+    """Return what ``check`` and ``scale`` take beside a file's arrays: the rows that are trained on, and copies."""
+    return n_rows * (n_features + 1) * np.dtype(config.dtype).itemsize + 3 * y_bytes + WORK_BYTES
+
+
 def check(raw: Raw, config: RunConfig) -> Dataset:
     """Check what a reader returned and split it.
 
@@ -197,7 +205,7 @@ def _check_arrays(raw: Raw, x: Array, y: Array, suffix: str = "") -> None:
         allowed = f"({len(x)},) or ({len(x)}, targets), as X{suffix} has rows"
         raise DataError(f"{raw.name}: y{suffix} has shape {y.shape}; it takes {allowed}")
     for label, array in (("X", x), ("y", y if y.ndim == 2 else y[:, None])):
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
+        if array.dtype.kind == "f" and not all_finite(array):
             row, column = np.argwhere(~np.isfinite(array))[0].tolist()
             named = label + suffix == "X" and column < len(raw.feature_names)
             where = f"{label}{suffix}, row {row}, column {repr(raw.feature_names[column]) if named else column}"
@@ -209,7 +217,9 @@ def _fingerprint(x: Array, y: Array) -> str:
     digest = hashlib.sha256()
     for array in (x, y):
         digest.update(f"{array.shape}{array.dtype.str}".encode())
-        digest.update(np.ascontiguousarray(array).view(np.uint8).reshape(-1).data)
+        rows = array.reshape(len(array), -1)
+        for block in row_blocks(*rows.shape):  # arrays of Fortran's order are copied, piece by piece
+            digest.update(np.ascontiguousarray(rows[block]).view(np.uint8).reshape(-1).data)
     return digest.hexdigest()
 
 

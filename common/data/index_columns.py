@@ -14,6 +14,7 @@ INDEX_NAME = re.compile(
 )
 FEWEST_ROWS = 10
 """Fewer may count up by chance."""
+AT_ONCE = 1 << 16
 LOOKED_AT = 16
 """Of a column, before the whole of it is sorted: of features, so few hardly ever look like an index."""
 
@@ -41,15 +42,15 @@ def index_columns(columns: Columns, table: Array, target: int, choice: str) -> F
     ``choice``: ``auto`` leaves out columns without a name that hold a whole number of its own for each row, of a file
     without names the first one if it counts them; ``drop`` leaves out what else looks like an index; ``keep`` nothing.
     """
-    found = Found()
+    found, may_count = Found(), _may_count(table)
     for i, name in enumerate(columns.names if choice != "keep" else []):
-        if i == target:
+        of_few_rows = len(table) < FEWEST_ROWS and columns.named and not NAMELESS.fullmatch(name)
+        if i == target or of_few_rows:  # in which nothing looks like an index
             continue
         values, shown = table[:, i], columns.shown[i]
         nameless = columns.named and bool(NAMELESS.fullmatch(name))
-        counted = bool(counting_columns(values[:, None])) and (
-            not columns.named or _from_the_first(values)
-        )  # else it may be years
+        counts = may_count[i] and bool(counting_columns(values[:, None]))
+        counted = counts and (not columns.named or _from_the_first(values))  # else it may be years
         looks = nameless or bool(INDEX_NAME.fullmatch(name))
         numbered = counted or (looks and numbers_rows(values))
         certain = numbered if nameless else counted and not columns.named and i == 0 and _from_the_first(values)
@@ -68,8 +69,14 @@ def index_columns(columns: Columns, table: Array, target: int, choice: str) -> F
 
 def counting_columns(x: Array) -> list[int]:
     """Return the columns that hold as many whole numbers without a gap as there are rows, in whatever order."""
-    looks = np.flatnonzero(_count(x[:LOOKED_AT], len(x)))
+    looks = np.flatnonzero(_may_count(x))
     return [int(i) for i in looks if _count(x[:, i : i + 1], len(x))[0]]
+
+
+def _may_count(x: Array) -> Array:
+    """Say which columns may count the rows, by the first of these; many columns at a time, but not all of a million."""
+    parts = [_count(x[:LOOKED_AT, i : i + AT_ONCE], len(x)) for i in range(0, x.shape[1], AT_ONCE)]
+    return np.concatenate(parts)
 
 
 def _count(some: Array, n: int) -> Array:

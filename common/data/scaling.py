@@ -22,6 +22,11 @@ def row_blocks(n_rows: int, n_columns: int) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, n_rows, step))
 
 
+def all_finite(values: Array) -> bool:
+    """Say whether all numbers of a matrix are finite, without a mask of all of it."""
+    return all(np.isfinite(values[block]).all() for block in row_blocks(len(values), max(1, values.shape[1])))
+
+
 def is_constant(deviation: Array, mean: Array) -> Array:
     """Say which columns deviate so little from their mean that these are rounding errors, not to be blown up."""
     return np.asarray(deviation <= 1e-12 * np.abs(mean))
@@ -66,7 +71,7 @@ def standardize(where: str, values: Array, mean: Array, deviation: Array, out: A
     with np.errstate(over="ignore", invalid="ignore"):  # checked below
         for block in row_blocks(*values.shape):
             out[block] = (values[block].astype(np.float64) - mean) / deviation
-    if not np.isfinite(out).all():
+    if not all_finite(out):
         remedy = "use --dtype float64 or scale them" if out.dtype == np.float32 else "scale them"
         raise DataError(f"{where} holds numbers too large for {out.dtype}; {remedy}")
 

@@ -11,6 +11,7 @@ from common.data.digits import read_digits
 from common.data.npz_file import read_npz
 from common.data.reference import draw_ranks
 from common.errors import ConfigError, DataError
+from common.files import require_regular
 from common.option import nearest
 
 
@@ -26,7 +27,7 @@ class Source:
 SOURCES: dict[str, Source] = {
     "digits": Source(lambda *_: read_digits()),
     "reference": Source(lambda _, rank, size: draw_ranks(rank, size)),
-    ".npz": Source(lambda config, *_: read_npz(Path(config.data))),
+    ".npz": Source(lambda config, *_: read_npz(Path(config.data), config)),
     ".csv": Source(lambda config, *_: read_csv(Path(config.data), config), named_columns=True),
 }
 """By what ``--data`` takes: the name of a set, or how the path of a file ends."""
@@ -66,12 +67,22 @@ def check_target(config: RunConfig) -> None:
             raise ConfigError(f"{name}: got {got!r}, but {config.data} has no named columns; leave --{flag} out")
 
 
+def _require_file(path: Path, config: RunConfig) -> None:
+    """Raise DataError unless the data are a regular file: a pipe would be waited for, by all ranks."""
+    resumed = "; if the data of the resumed run lie elsewhere now, name the place with --data" * bool(config.resume)
+    try:
+        require_regular(path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise DataError(f"data: no file {path}; the path is taken from where the job was started{resumed}") from error
+    except OSError as error:
+        raise DataError(f"data: {path} cannot be read ({error.strerror}){resumed}") from error
+
+
 def read(config: RunConfig, rank: int, size: int) -> Raw:
     """Read the configured data on this rank. Raises DataError if the file is missing, broken or of no known kind."""
     path, suffix = Path(config.data), file_suffix(config.data)
-    if suffix and not path.is_file():
-        resumed = "; if the data of the resumed run lie elsewhere now, name the place with --data" * bool(config.resume)
-        raise DataError(f"data: no file {path}; the path is taken from where the job was started{resumed}")
+    if suffix:
+        _require_file(path, config)
     sets = _names(of_files=False)
     if not suffix and config.data not in sets:
         raise DataError(f"data: unknown set {config.data!r}{nearest(config.data, sets)}; choose {allowed()}")

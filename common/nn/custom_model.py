@@ -1,5 +1,6 @@
 """Finds, makes and checks a user's own model class, named ``package.module:Class``."""
 
+import functools
 import importlib
 import math
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 from reprlib import repr as brief
 from typing import Any
 
+from common import module_file
 from common.errors import ConfigError, DataError
 from common.nn.functional import LogisticCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
 from common.nn.mlp import Mlp
@@ -41,14 +43,24 @@ def load(name: str, n_features: int, n_classes: int, n_targets: int) -> Model:
     return model
 
 
+@functools.cache  # of what was imported, also if it is changed meanwhile
+def file_of(name: str) -> module_file.ModuleFile | None:
+    """Return the file that the class is imported from. Raises ConfigError if that is inside a run folder."""
+    return module_file.find(name)
+
+
 def _find(name: str) -> Any:
     """Return the class."""
     module_name, _, class_name = name.partition(":")
+    file_of(name)
+    module_file.guard()
     folder = str(Path.cwd())
     if folder not in sys.path:
         sys.path.append(folder)
     try:
         module = importlib.import_module(module_name)
+    except module_file.RunFolderError as error:
+        raise ConfigError(f"model {name}: {error}") from error
     except (Exception, SystemExit) as error:
         lost = error.name if isinstance(error, ModuleNotFoundError) else None
         if lost and f"{module_name}.".startswith(f"{lost}."):

@@ -11,11 +11,13 @@ from typing import Any, TypeVar
 from mpi4py import MPI
 
 from common.errors import EXIT_ERROR, JobError, RankwiseError
+from common.files import told
 from common.host import host
 from common.rank_status import REPORTED, RankStatus
 from common.run_files import write_failure_once
-from common.standard_streams import complain, flush
+from common.standard_streams import TRACE_CHARACTERS, complain, flush
 from common.status_line import erase
+from common.wording import MOST_CHARACTERS, MOST_LINES, printable
 from ps.comm.collectives import allgather, bcast
 
 T = TypeVar("T")
@@ -37,13 +39,13 @@ def abort_on_error(comm: MPI.Comm, rank_status: RankStatus) -> Iterator[None]:
     except BaseException as error:
         cause = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         message = f"rankwise: rank {comm.rank} on {host()}, {rank_status}: {cause}"
-        if not isinstance(error, RankwiseError) or rank_status.debug:
-            message = f"{traceback.format_exc()}{message}"
+        message = printable(message, MOST_CHARACTERS, MOST_LINES)
+        trace = traceback.format_exc() if not isinstance(error, RankwiseError) or rank_status.debug else ""
         if isinstance(error, MPI.Exception):
             time.sleep(BETTER_CAUSE_S)
-        if _first_to_fail(rank_status, message):
+        if _first_to_fail(rank_status, f"{printable(trace, TRACE_CHARACTERS)}{message}"):
             erase()
-            complain(message)
+            complain(message, trace)
         flush()
         comm.Abort(EXIT_ERROR)
         os._exit(EXIT_ERROR)
@@ -64,11 +66,12 @@ def _attempt(act: Callable[[], T], where: str = "") -> tuple[list[T], tuple[str,
     try:
         return [act()], None
     except RankwiseError as error:
-        return [], (str(error), error.exit_code)
+        message, code = str(error), error.exit_code
     except OSError as error:
-        return [], (f"{where}{error}", EXIT_ERROR)
+        message, code = f"{where}{told(error)}", EXIT_ERROR
     except MemoryError as error:
-        return [], (f"{where}out of memory: {error}", EXIT_ERROR)
+        message, code = f"{where}out of memory: {error}", EXIT_ERROR
+    return [], (printable(message, MOST_CHARACTERS, MOST_LINES), code)  # which is to be sent, and may quote anything
 
 
 def together(comm: MPI.Comm, act: Callable[[], T]) -> T:

@@ -6,26 +6,32 @@ import msgpack
 import numpy as np
 from mpi4py import MPI
 
+NAMES = "surrogatepass"
+"""Names of files need not be UTF-8."""
+
 
 def bcast(comm: MPI.Comm, value: Any, root: int = 0) -> Any:
     """Give every rank the root's value (plain maps, lists, texts, numbers)."""
-    packed = msgpack.packb(value) if comm.rank == root else b""
+    packed = msgpack.packb(value, unicode_errors=NAMES) if comm.rank == root else b""
     length = np.array([len(packed)], np.int64)
     comm.Bcast(length, root)
     buffer = np.frombuffer(packed, np.uint8).copy() if comm.rank == root else np.empty(int(length[0]), np.uint8)
     comm.Bcast(buffer, root)
-    return msgpack.unpackb(buffer.tobytes())
+    return msgpack.unpackb(buffer.tobytes(), unicode_errors=NAMES)
 
 
 def allgather(comm: MPI.Comm, value: Any) -> list[Any]:
     """Give every rank the values of all ranks, in rank order."""
-    packed = np.frombuffer(msgpack.packb(value), np.uint8)
+    packed = np.frombuffer(msgpack.packb(value, unicode_errors=NAMES), np.uint8)
     lengths = np.empty(comm.size, np.int64)
     comm.Allgather(np.array([len(packed)], np.int64), lengths)
     buffer = np.empty(int(lengths.sum()), np.uint8)
     comm.Allgatherv(packed, [buffer, lengths.tolist()])
     ends = np.cumsum(lengths)
-    return [msgpack.unpackb(buffer[end - n : end].tobytes()) for end, n in zip(ends, lengths, strict=True)]
+    return [
+        msgpack.unpackb(buffer[end - n : end].tobytes(), unicode_errors=NAMES)
+        for end, n in zip(ends, lengths, strict=True)
+    ]
 
 
 MAX_BYTES = 1 << 30

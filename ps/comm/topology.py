@@ -13,7 +13,8 @@ class Topology:
     """The ranks grouped by node.
 
     ``local``: those of this node; ``leaders[rank]``: the lowest rank on that rank's node; ``largest``: most ranks on
-    one node; ``oversubscribed``: whether this machine has fewer cores for its ranks than ranks.
+    one node; ``here``: ranks on this machine, whatever is pretended; ``oversubscribed``: whether it has fewer cores for
+    them.
     """
 
     def __init__(self, comm: MPI.Intracomm, ranks_per_node: int = 0) -> None:
@@ -24,6 +25,7 @@ class Topology:
         # nobody waits in the new communicator before all ranks have it: one of them may die meanwhile (--elastic)
         facts = allgather(comm, [_lowest(local, comm), affinity()])
         machine = [cores for lowest, cores in facts if lowest == facts[comm.rank][0]]
+        self.here = len(machine)
         self.oversubscribed = len(machine) > len({core for cores in machine for core in cores})
         self.leaders: list[int] = [lowest for lowest, _ in facts]
         if ranks_per_node:

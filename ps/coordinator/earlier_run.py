@@ -1,12 +1,14 @@
 """An earlier run: the one to resume or to start from, which that is, and what its log says of it."""
 
 import contextlib
-from dataclasses import asdict, dataclass, field
+import os
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from common.config import OPTIONS, RunConfig
 from common.errors import RankwiseError
+from common.files import require_regular
 from common.option import from_dict
 from common.run_files import CONFIG_NAME, LOG_NAME, MODEL_NAME, RUNS, checkpoints_in, is_without_log, log_path
 from ps.logfile.rebuilt import read_config
@@ -18,13 +20,14 @@ from ps.logfile.salvage import SalvageReader
 class EarlierRun:
     """What the log of a run says to those who continue it.
 
-    ``config``: the options of its last job, as the log has them. ``end``: its last record, if it came to its end or was
-    stopped. ``early_stop``: the event that ended it, if patience did. ``headless``: whether the header is lost, and
-    ``header`` and options are made of ``config.toml``.
+    ``config``, ``model``: the options and the model of its last job, as the log has them. ``end``: its last record, if
+    it came to its end or was stopped. ``early_stop``: the event that ended it, if patience did. ``headless``: whether
+    the header is lost, and ``header`` and options are made of ``config.toml``.
     """
 
     header: Record
     config: Any
+    model: Any = None
     end: Record = field(default_factory=dict)
     early_stop: Record = field(default_factory=dict)
     headless: bool = False
@@ -40,38 +43,39 @@ def read_run(log: Path) -> EarlierRun:
     header: Record = {}
     end: Record = {}
     early_stop: Record = {}
-    config, found = None, False
-    for record in SalvageReader(log).records() if log.exists() else ():
+    config = model = None
+    found = False
+    for record in SalvageReader(log).records() if os.path.lexists(log) else ():
         found = True
         kind, what = record["kind"], record.get("what")
         if kind == "header":
-            header, config = record, record.get("config")
+            header, config, model = record, record.get("config"), record.get("model")
         elif kind == "end":
             end = record
         elif kind == "event" and what == "resume":
-            config, end, early_stop = record.get("config", config), {}, {}
+            config, model, end, early_stop = record.get("config", config), record.get("model", model), {}, {}
         elif kind == "event" and what == "early-stop":
             early_stop = record
     if header:
-        return EarlierRun(header, config, end, early_stop)
-    return _without_header(log, config, end, early_stop, found=found)
+        return EarlierRun(header, config, model, end, early_stop)
+    return _without_header(log, EarlierRun({}, config, model, end, early_stop), found=found)
 
 
-def _without_header(log: Path, config: Any, end: Record, early_stop: Record, *, found: bool) -> EarlierRun:
+def _without_header(log: Path, run: EarlierRun, *, found: bool) -> EarlierRun:
     """Return what can be said of a run whose header is lost. ``found``: whether its log holds any whole record."""
     if not found and not checkpoints_in(log.parent):
         raise RankwiseError(
             f"resume: {log} holds no record: the earlier job ended while it created the log, and nothing was trained; "
             f"start a new run, in the same folder once {log.name} and config.toml are removed"
         )
-    config = config or read_config(log.parent)
+    config = run.config or read_config(log.parent)
     if not config:
         raise RankwiseError(
             f"resume: {log} has lost its header, and {log.parent / CONFIG_NAME}, which holds the same options, is not "
             f"there or damaged too; write a {CONFIG_NAME} with the options that the run was started with, and resume "
             f"again, or start a new run from its newest checkpoint: --from {log.parent}"
         )
-    return EarlierRun({"world": 0, "data": {"sha256": ""}}, config, end, early_stop, headless=True)
+    return replace(run, header={"world": 0, "data": {"sha256": ""}}, config=config, headless=True)
 
 
 def find_run(resume: str, output: str) -> Path | None:
@@ -93,12 +97,14 @@ def find_run(resume: str, output: str) -> Path | None:
 
 
 def _newest_unfinished(folder: Path) -> Path | None:
-    try:
-        runs = [run for run in folder.iterdir() if not run.is_symlink() and run.is_dir() and checkpoints_in(run)]
-        runs.sort(key=_written, reverse=True)
-    except OSError:
-        return None
-    for run in runs:
+    found = []
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            run = folder / entry.name
+            with contextlib.suppress(OSError):  # it is no run, or one of somebody else
+                if entry.is_dir(follow_symlinks=False) and checkpoints_in(run):
+                    found.append((_written(run), run))
+    for _, run in sorted(found, reverse=True):
         with contextlib.suppress(RankwiseError):  # its log cannot be read
             if not _is_done(run):
                 return run
@@ -165,6 +171,8 @@ def start_file(source: str) -> Path:
         path = RUNS / path
     folder = path.parent if path.is_file() else path
     if not folder.is_dir():
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            _refuse_other(path)
         raise RankwiseError(
             f"from: no run and no file {source}; give a run folder (they are under runs/), a checkpoint-*.npz or a "
             f"{MODEL_NAME}"
@@ -179,6 +187,16 @@ def start_file(source: str) -> Path:
     with contextlib.suppress(RankwiseError):
         done = _is_done(folder)
     return folder / MODEL_NAME if has_model and (done or not has_checkpoints) else folder
+
+
+def _refuse_other(path: Path) -> None:
+    """Raise RankwiseError for what is neither a folder nor a regular file; FileNotFoundError if there is nothing."""
+    try:
+        require_regular(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except OSError as error:
+        raise RankwiseError(f"from: {path} cannot be read ({error.strerror})") from error
 
 
 def _is_done(folder: Path) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 
 from common import commands
 from common.errors import LogError, RankwiseError
-from common.files import do_nothing, write_atomic
+from common.files import do_nothing, told, write_atomic
 from common.flat import Array, Flat, fingerprint
 from common.run_files import LOG_NAME, MODEL_NAME, checkpoints_in
 from common.wording import count
@@ -85,7 +85,7 @@ def save(
     folder, queue = coordinator.folder, coordinator.queue
     missing = [
         *_attempt("the model", lambda: save_model(folder, flat.params, of_data, tick)),
-        *_attempt("text files", lambda: save_tables(folder, coordinator.log.path)),
+        *_attempt("a text file", lambda: save_tables(folder, coordinator.log.path)),
     ]
     if unsaved and status == "stopped":
         missing.append(f"the checkpoint could not be written ({unsaved})")
@@ -130,5 +130,5 @@ def _attempt(what: str, act: Callable[[], object]) -> list[str]:
     try:
         act()
     except OSError as error:
-        return [f"{what} could not be written ({error.strerror or error})"]
+        return [f"{what} could not be written ({told(error)})"]
     return []

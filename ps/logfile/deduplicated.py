@@ -12,7 +12,7 @@ from common.files import open_regular
 from common.limits import PLACES
 from ps.logfile.reader import READ_BYTES, Fault
 from ps.logfile.rebuilt import rebuild_header
-from ps.logfile.records import CONTINUATIONS, Record
+from ps.logfile.records import CONTINUATIONS, Record, could_be_log
 from ps.logfile.salvage import SalvageReader
 
 OF_EPOCHS = ("epoch", "steps")
@@ -48,10 +48,13 @@ def find_rewinds(path: Path, *, salvage: bool = False) -> list[tuple[int, int]]:
 
 
 def _mentions_one(path: Path) -> bool:
-    """Say whether the bytes of a log may hold such an event. Raises OSError."""
+    """Say whether the bytes of a log may hold such an event. Raises OSError.
+
+    The search ends where no log goes on: a giant of nothing but zeros takes no time.
+    """
     rest = b""
     with open_regular(path) as file:
-        while more := file.read(READ_BYTES):
+        while (more := file.read(READ_BYTES)) and any(more) and (rest or could_be_log(more)):
             if CONTINUES.search(more) or CONTINUES.search(rest + more[:LONGEST_MATCH]):
                 return True
             rest = more[-LONGEST_MATCH:]

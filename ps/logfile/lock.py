@@ -2,12 +2,14 @@
 
 import fcntl
 import os
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from common.errors import LogError, RankwiseError
+from common.files import open_own
 from common.host import boot_id, has_ended, host, is_suspended, process_start
 from ps.logfile.records import CONTINUATIONS, Record
 from ps.logfile.salvage import SalvageReader
@@ -21,11 +23,15 @@ LONGEST_COMMAND = 120
 
 
 class LogInUseError(RankwiseError):
-    """Another process writes to a log; the message says which, and what to do."""
+    """Another process writes to a log; ``who``: which, ``remedy``: what to do."""
+
+    def __init__(self, log: Path, who: str, remedy: str) -> None:
+        super().__init__(f"{log}: {who}; {remedy}")
+        self.who = who
 
 
 def lock_file(handle: int, log: Path) -> None:
-    """Keep a second job out of a log, where the file system can. Raises BlockingIOError if there is one."""
+    """Keep a second job out of an open log, where the file system can. Raises BlockingIOError if there is one."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -35,42 +41,46 @@ def lock_file(handle: int, log: Path) -> None:
 
 
 def refuse_locked(log: Path) -> None:
-    """Raise LogInUseError if another job writes to a log, also a moment later; OSError if it cannot be written."""
+    """Raise LogInUseError if another job writes to a log, also a moment later; RankwiseError if this one cannot."""
     until = time.monotonic() + GRACE_S
-    handle = os.open(log, os.O_RDWR)
     try:
+        file = open_own(log)
+    except OSError as error:
+        raise RankwiseError(
+            f"resume: {log} cannot be written ({error.strerror}); to continue from its checkpoints, copy the folder "
+            f"and resume the copy: cp -r {log.parent} COPY"
+        ) from error
+    with file:
         while True:
             try:
-                lock_file(handle, log)  # until the file is closed
+                lock_file(file.fileno(), log)  # until the file is closed
             except BlockingIOError:
                 if time.monotonic() > until:
                     raise in_use(log) from None
                 time.sleep(LOOK_S)
             else:
                 return
-    finally:
-        os.close(handle)
 
 
 def in_use(log: Path) -> LogInUseError:
     """Return the error that says which process writes to a log, and what to do."""
     job = _last_job(log)
-    where = next((node["host"] for node in job.get("nodes", ()) if isinstance(node, dict)), "")
-    copy = f"to continue from its checkpoints meanwhile, copy the folder and resume the copy: cp -r {log.parent} COPY"
-    if where and where != host():
-        pid = job.get("pid")
+    where = next((node["host"] for node in job.get("nodes", ()) if isinstance(node, dict) and "host" in node), "")
+    writer = job.get("pid")
+    folder = shlex.quote(str(log.parent))
+    copy = f"to continue from its checkpoints meanwhile, copy the folder and resume the copy: cp -r {folder} COPY"
+    if where and where != host() and isinstance(writer, int):
         return LogInUseError(
-            f"{log}: another job writes to it: process {pid} on {where}{_since(job['t'])}; wait for it, or end it on "
-            f"that host: kill {pid}, which stops it with a checkpoint; if that process is gone (see ps -p {pid}), the "
-            f"file server has yet to notice; {copy}"
+            log,
+            f"another job writes to it: process {writer} on {where}{_since(job['t'])}",
+            f"wait for it, or end it on that host: kill {writer}, which stops it with a checkpoint; if that process is "
+            f"gone (see ps -p {writer}), the file server has yet to notice; {copy}",
         )
     holders = list(_holders(log))
     if not holders:
-        return LogInUseError(
-            f"{log}: another job writes to it, on another host or of another user (fuser -v {log} says which, where it "
-            f"runs); wait for it, or end it; {copy}"
-        )
-    writer = job.get("pid")
+        look = f"fuser -v {shlex.quote(str(log))}"
+        who = f"another job writes to it, on another host or of another user ({look} says which, where it runs)"
+        return LogInUseError(log, who, f"wait for it, or end it; {copy}")
     alive = isinstance(writer, int) and writer in holders and not _is_another(job, writer)
     pid = writer if alive and isinstance(writer, int) else holders[0]
     began = job["t"] if alive else _began(pid)
@@ -81,11 +91,12 @@ def in_use(log: Path) -> LogInUseError:
             first = (
                 "it is suspended (state T); continue it (kill -CONT to its processes, fg, scontrol resume), and then "
             )
-        return LogInUseError(f"{log}: another job writes to it: {who}; {first}wait for it, or end it: kill {pid}, "
-                             f"which stops it with a checkpoint; {copy}")  # fmt: skip
+        end = f"{first}wait for it, or end it: kill {pid}, which stops it with a checkpoint; {copy}"
+        return LogInUseError(log, f"another job writes to it: {who}", end)
     return LogInUseError(
-        f"{log}: its job is gone (process {writer}), but {who}, which it left behind, still holds the log open; "
-        f"end that: kill {pid}, or kill -9 {pid} if it does not react"
+        log,
+        f"its job is gone (process {writer}), but {who}, which it left behind, still holds the log open",
+        f"end that: kill {pid}, or kill -9 {pid} if it does not react",
     )
 
 

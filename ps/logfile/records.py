@@ -72,7 +72,7 @@ class _Containers:
 
 def encode(record: Record) -> bytes:
     """Pack a record as one map with ``crc`` after its own keys: CRC-32 of all bytes before the 0xce marker."""
-    packer = msgpack.Packer(autoreset=False)
+    packer = msgpack.Packer(autoreset=False, unicode_errors="backslashreplace")  # names of files need not be UTF-8
     packer.pack_map_header(len(record) + 1)
     for key, value in record.items():
         packer.pack(key)

@@ -86,7 +86,7 @@ RECORDS = {
                    target_mean=optional(nullable(list_of(NUMBER))), target_scale=optional(nullable(list_of(NUMBER))),
                    rows=table(each(WHOLE, "train validation test"))),
         model=table(each(TEXT, "kind loss initial_fingerprint"), sizes=list_of(WHOLE), n_parameters=WHOLE,
-                    parameters=map_of(list_of(WHOLE))),
+                    parameters=map_of(list_of(WHOLE)), file=optional(TEXT), sha256=optional(TEXT)),
         timing=table(method=TEXT, clock=TEXT, offset_error_s=NUMBER),
         contribution=table(method=TEXT),
         purpose=optional(TEXT),

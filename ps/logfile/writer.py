@@ -15,9 +15,9 @@ import msgpack
 
 from common import limits
 from common.errors import LogError, LogVersionError
-from common.files import do_nothing, open_own
+from common.files import do_nothing, open_own, open_regular
 from common.wording import count
-from ps.logfile.lock import lock_file
+from ps.logfile.lock import in_use, lock_file
 from ps.logfile.mending import mend
 from ps.logfile.reader import LogReader
 from ps.logfile.rebuilt import rebuild_header
@@ -27,6 +27,8 @@ COPY_BYTES = 1 << 20
 SYNC_EVERY_S = 5.0
 RECENT_BYTES = 1 << 20
 """Of the last records, which are written again if the file is cut from outside."""
+NEW_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+"""Of a log that must not be there, not even as a link."""
 
 
 class RunLog:
@@ -186,7 +188,12 @@ class RunLog:
     def _restore_file(self) -> None:
         """Write the file again, from the one that is still open though it was removed. Raises OSError."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        new = _create(self.path)
+        try:
+            new = _create(self.path)
+        except FileExistsError as error:
+            with open_regular(self.path) as other:
+                lock_file(other.fileno(), self.path)
+            raise OSError(error.errno, "another file has taken its place", str(self.path)) from error
         try:
             self._lock_file(new)
             for at in range(0, self.size, COPY_BYTES):
@@ -203,8 +210,7 @@ class RunLog:
 
 def _create(path: Path) -> int:
     """Create a file that must not be there, not even as a link, to append to. Raises OSError."""
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    return os.open(path, flags, 0o644)
+    return os.open(path, NEW_FLAGS, 0o644)
 
 
 class RetryQueue:
@@ -235,7 +241,7 @@ class RetryQueue:
                     self.log.append(kind, **fields)
                     self._waiting.pop(0)
             except OSError as error:
-                self._write_failed(error.strerror or str(error))
+                self._write_failed(error)
                 return
             if self._reason:
                 self._reason = ""
@@ -247,10 +253,13 @@ class RetryQueue:
         n = len(self._waiting) + self._lost
         return f"{self.log.path}: {count(n, 'record')} missing ({self._reason})" if n else ""
 
-    def _write_failed(self, reason: str) -> None:
+    def _write_failed(self, error: OSError) -> None:
         """Warn once of each reason; of too many records drop the oldest epoch, or the oldest of any kind."""
+        reason = error.strerror or str(error)
         if reason != self._reason:
             self._reason = reason
+            if isinstance(error, BlockingIOError):  # the file was removed, and another job has made one
+                reason = in_use(self.log.path).who
             self._warn(f"{self.log.path}: cannot be written ({reason}); training continues, and writing is tried again")
         if len(self._waiting) > limits.ITEMS:
             i = next((i for i, (kind, _) in enumerate(self._waiting) if kind in ("steps", "epoch")), 0)

@@ -6,12 +6,14 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from common.wording import printable
 from ps.text.layout import INDENT, NO_LIMIT, Table, fold, lines_of, output_width
-from ps.text.terminal import printable
 
 WIDE = "print every column, and do not fold lines"
 """Help of the option ``--wide``."""
 MORE = "--wide shows all"
+MOST_CHARACTERS = 20_000
+"""Of a text: far above what a run of very many ranks says, far below what a log may hold to do harm."""
 
 
 class _Console(Console):
@@ -28,6 +30,12 @@ def _plain(one: Any) -> Any:
     if isinstance(one, Text):
         one.plain = printable(one.plain)
     return printable(one) if isinstance(one, str) else one
+
+
+def write(line: str) -> None:
+    """Write a line about what a command has done, with a file's name in it, say, to standard output at once."""
+    sys.stdout.write(f"{printable(line)}\n")
+    sys.stdout.flush()
 
 
 def make(*, live: bool = False) -> Console:
@@ -52,7 +60,7 @@ class Paper:
         Empty lines come singly, and neither first nor last.
         """
         head = printable(head)
-        for text in map(printable, texts):
+        for text in (printable(text, MOST_CHARACTERS) for text in texts):
             whole = "\n".join(part for line in f"{head}{text}".split("\n") for part in fold(line, self.width, INDENT))
             if whole:
                 self._line(Text.assemble((whole[: len(head)], "bold"), whole[len(head) :]))

@@ -77,11 +77,12 @@ def event_line(event: Record) -> str:
     """Return an event as one line: what it means, its message, or whatever it holds."""
     what, message = event["what"], event.get("message")
     if what in DESCRIPTIONS:
-        return f"Event {what}: {DESCRIPTIONS[what](event)}"
-    if isinstance(message, str):
-        return f"Event {what}: {message.splitlines()[0] if message else ''}"
-    facts = ", ".join(f"{k} {v}" for k, v in event.items() if k not in HIDDEN)
-    return f"Event {what}: {facts}"
+        text = DESCRIPTIONS[what](event)
+    elif isinstance(message, str):
+        text = message.splitlines()[0] if message else ""
+    else:
+        text = ", ".join(f"{k} {v}" for k, v in event.items() if k not in HIDDEN)
+    return f"Event {what}: {text}".replace("\n", " ")
 
 
 def _place(event: Record) -> str:

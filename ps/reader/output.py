@@ -1,33 +1,56 @@
 """What reader commands write besides the terminal's tables: whole files, and messages on what is missing."""
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from common.errors import ConfigError, RankwiseError
-from common.files import write_atomic
+from common.files import require_regular, write_atomic
 from common.standard_streams import complain
 from ps.logfile.damage import Damage
+from ps.reader.console import write
+
+STANDARD_OUTPUT = Path("/dev/stdout")
+"""A link to what a shell has redirected it to, which must not be replaced."""
 
 
-def save(path: Path, write: Callable[[BinaryIO], object], *, log: Path | None = None) -> None:
-    """Write a file whole or not at all, but not over the log it is made from.
-
-    Raises ConfigError if it cannot be written, and what ``write`` raises.
-    """
+def check(path: Path, *logs: Path) -> None:
+    """Raise ConfigError if a file may not be written: what is no regular file, and the logs that it is made from."""
+    if path == STANDARD_OUTPUT:
+        return
     try:
-        if log is not None:
-            refuse_log(path, log)
+        require_regular(path)
+        is_log = any(path.samefile(log) for log in logs)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ConfigError(f"output: cannot write {path} ({error.strerror}); give the name of a file") from error
+    if is_log:
+        raise ConfigError(f"output: {path} is the log itself; give another name")
+
+
+def save(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file whole or not at all, or to standard output. See ``check``.
+
+    Raises ConfigError if the file cannot be written, and what ``write`` raises.
+    """
+    if path == STANDARD_OUTPUT:
+        write(sys.stdout.buffer)
+        return
+    try:
         write_atomic(path, write)
     except OSError as error:
         raise ConfigError(f"output: cannot write {path} ({error.strerror})") from error
 
 
-def refuse_log(path: Path, *logs: Path) -> None:
-    """Raise ConfigError if a file that is to be written is one of the logs that it is made from."""
-    if path.exists() and any(path.samefile(log) for log in logs):
-        raise ConfigError(f"output: {path} is the log itself; give another name")
+def say_saved(path: Path, text: str) -> None:
+    """Print what was written, but not into it."""
+    if path == STANDARD_OUTPUT:
+        complain(f"rankwise: {text}")
+    else:
+        write(text)
 
 
 def make_folder(option: str, folder: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from common import limits
 from common.errors import LogError
 from common.host import boot_id, has_ended, host, process_start
-from common.run_files import FAILURE_NAME
+from common.run_files import FAILURE_NAME, read_failure
 from common.wording import count
 from ps.logfile.damage import Damage
 from ps.logfile.deduplicated import DeduplicatedReader
@@ -20,6 +20,9 @@ from ps.logfile.schema import PROCESSES, Check
 from ps.reader.kept import Allowance
 from ps.reader.output import damage_lines
 from ps.text.formatting import verdict_line
+
+UNREAD = f"{FAILURE_NAME} cannot be read"
+"""In place of the message of a job that left one: that it did says enough."""
 
 
 @dataclass(slots=True)
@@ -79,9 +82,11 @@ class RunView:
     def failure(self) -> str:
         """What the failing rank left in the run folder; empty if none did."""
         try:
-            return (self.folder / FAILURE_NAME).read_text(encoding="utf-8", errors="replace").strip()
-        except OSError:
+            return read_failure(self.folder)
+        except (FileNotFoundError, NotADirectoryError):
             return ""
+        except OSError as error:
+            return f"{UNREAD} ({error.strerror})"
 
     @property
     def metric(self) -> str:

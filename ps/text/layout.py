@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from common.status_line import USUAL_WIDTH, launcher_width
-from ps.text.terminal import printable
+from common.wording import printable
 
 GAP = 2
 NO_LIMIT = 10_000
 INDENT = "  "
 READABLE = 16
 """Words are not folded to less than this, or a fifth of the width."""
+LONGEST_CELL = 1000
 LINE_ENDS = {9: " ", 10: " "}
 """In a cell, which is one line."""
 
@@ -119,8 +120,8 @@ class _Column:
 
     def __init__(self, title: str, texts: Sequence[str], is_text: bool, width: int) -> None:
         """``width``: of the whole table."""
-        self.title, self.is_text = title, is_text
-        self.texts = [printable(text).translate(LINE_ENDS) for text in texts]
+        self.is_text = is_text
+        self.title, *self.texts = (printable(text, LONGEST_CELL).translate(LINE_ENDS) for text in (title, *texts))
         self.natural = max(map(cells, (self.title, *self.texts)))
         self.of_title = max(map(cells, words_of(self.title)))
         self.unbroken = [word for text in self.texts for word in words_of(text)] if is_text else self.texts

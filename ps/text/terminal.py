@@ -1,13 +1,13 @@
 """Lines that reach a terminal or a pipe whole, and that training outlives."""
 
-import re
 import sys
 
 from common.standard_streams import complain, drop
 from common.status_line import StatusLine
+from common.wording import printable
 
-CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-
+MOST_CHARACTERS = 100_000
+"""Of a line: one may name every parameter."""
 
 _status_lines: list[StatusLine] = []
 """What this process draws on the terminal: at most one, which gives way to other lines."""
@@ -20,11 +20,6 @@ def set_status_line(line: StatusLine | None) -> None:
     _status_lines[:] = filter(None, [line])
 
 
-def printable(text: str) -> str:
-    """Return a text with control characters written out: what a log holds must not steer a terminal."""
-    return CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
-
-
 def say(line: str) -> None:
     """Print one line in one write: a launcher's stdout is a pipe, where halves of lines interleave.
 
@@ -32,6 +27,7 @@ def say(line: str) -> None:
     """
     _give_way()
     encoding = sys.stdout.encoding or "utf-8"
+    line = printable(line, MOST_CHARACTERS)
     line = line.encode(encoding, "backslashreplace").decode(encoding)
     try:
         sys.stdout.write(line + "\n")

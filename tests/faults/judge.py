@@ -1,33 +1,44 @@
-"""Whether a job ended as it must: the right rank named, and nothing lost."""
+"""The rules by which a case is judged: it ends in time, in one message, in bounded memory, and nothing is lost."""
 
-import os
+import re
+import stat
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from common import run_files
+from common import files, run_files
 from common.errors import RankwiseError
 from common.run_files import LOG_NAME
 from ps.logfile.reader import read
 from ps.logfile.records import Record
-from tests.faults.drive import Outcome
-from tests.faults.plan import EPOCHS, STEPS, Case, Fault
-from workers.checkpoint import checkpoint_file
+from tests.faults.case import MIB, Place
+from tests.faults.process import Outcome
 
-HOST = os.uname().nodename
-DEATHS = ("kill", "exception", "torn-log", "torn-checkpoint")
+MOST_LINES = 12
+MOST_CHARACTERS = 4000
+"""What a message may take of a terminal."""
+MOST_BYTES = 1024 * MIB
+"""Memory that a process may take, whatever a file claims."""
+UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\udc80-\udc9f]")
+"""What does something to a terminal instead of being shown: control characters, those of C1 too, and bidi."""
+LEFT_BEHIND = (files.TEMPORARY, run_files.UNFINISHED, re.compile(r"\..+\.(?:\d+|part)"))
 
 
 class Judge:
-    """Collects what is wrong with a case. ``unnamed``: the rank was to be named and was not. ``lost``: what is gone."""
+    """Collects what is wrong with a case. ``lost``: what is gone. ``named``: whether the right rank is named."""
 
-    def __init__(self, case: Case, run: Path) -> None:
-        self.case, self.run = case, run
+    def __init__(self, place: Place) -> None:
+        self.place = place
         self.problems: list[str] = []
         self.lost: list[str] = []
         self.named: bool | None = None
         self.note = ""
+
+    @property
+    def run(self) -> Path:
+        """The run folder, wherever the kind has put it."""
+        return self.place.run
 
     def need(self, condition: object, problem: str) -> None:
         """Note a problem unless the condition holds."""
@@ -49,59 +60,125 @@ class Judge:
         """Return the log's whole records; that it cannot be read is a loss."""
         try:
             return list(read(self.run / LOG_NAME))
-        except RankwiseError as error:
+        except (RankwiseError, OSError) as error:
             self.keep(False, f"log: {error}")
             return []
 
-    def ended(self, outcome: Outcome, who: str) -> None:
-        """Check that a job is gone, in time."""
-        self.need(outcome.in_time, f"{who}: did not end")
+    def ended(self, outcome: Outcome, who: str, codes: Collection[int] = ()) -> None:
+        """Check that a job is gone, in time, without a traceback, with one of some codes if any are given."""
+        self.need(outcome.in_time, f"{who}: did not end in {outcome.seconds:.0f} s: {tail(outcome)}")
         self.need(not outcome.left, f"{who}: left processes behind: {outcome.left}")
-        self.need("Traceback" not in outcome.err or self.case.kind == "exception", f"{who}: traceback {outcome.err}")
+        self.need("Traceback" not in outcome.err + outcome.out, f"{who}: traceback {tail(outcome)}")
+        self.need(not codes or outcome.code in codes or not outcome.in_time, f"{who}: code {told(outcome)}")
 
-    def struck(self, fault: Fault, outcome: Outcome, records: list[Record]) -> None:
-        """Check a struck job, and what it left."""
-        self.ended(outcome, "struck job")
-        self.need(outcome.struck, f"was not struck; code {outcome.code}: {outcome.err}")
-        check = _death if fault.kind in DEATHS else CHECKS[self.case.kind]
-        check(self, fault, outcome, records)
-        self.left_behind(fault, records)
+    def bounded(self, outcome: Outcome, who: str, most: int = MOST_BYTES) -> None:
+        """Check how much memory it took."""
+        self.need(outcome.peak_bytes <= most, f"{who}: took {outcome.peak_bytes // MIB} MiB, of {most // MIB} allowed")
 
-    def left_behind(self, fault: Fault, records: list[Record]) -> None:
-        """Check that log and checkpoints hold what they held."""
-        epochs = [record["epoch"] for record in records if record["kind"] == "epoch"]
-        least = fault.last_epoch if fault.phase else 0  # a torn write's place is known by the count of writes only
-        self.keep(len(epochs) >= least, f"log: epochs {epochs} of at least {least}")
-        self.keep(_follow(epochs), f"log: epochs {epochs}")
-        found, faults = checkpoint_file.newest(self.run)
-        self.keep(not faults, f"checkpoints: {faults}")
-        # that of the last whole epoch may not have been finished yet
-        least = fault.nth - 1 if fault.kind == "torn-checkpoint" else least - 1
-        self.keep(found is not None or least < 1, "checkpoints: none")
-        if found is not None:
-            self.keep(found.step >= least * STEPS, f"checkpoints: the newest is of step {found.step}")
+    def refused(self, outcome: Outcome, who: str) -> None:
+        """Check that bad input ended in one message of a few lines, in bounded memory."""
+        self.need(outcome.code != 0, f"{who}: not refused: {tail(outcome)}")
+        self.answered(outcome, who)
+        if outcome.code and outcome.in_time:
+            self.need("rankwise:" in outcome.err, f"{who}: no message: {tail(outcome)}")
 
-    def whole(self, records: list[Record], undisturbed: Path, *, exact: bool = True) -> None:
-        """Check that training came to its end, with the bits of the undisturbed run."""
-        epochs = [record["epoch"] for record in records if record["kind"] == "epoch"]
-        self.keep(_follow(epochs) and set(epochs) == set(range(1, EPOCHS + 1)), f"log at the end: epochs {epochs}")
-        torn = [path.name for path in self.run.glob("*") if run_files.UNFINISHED_CHECKPOINT.fullmatch(path.name)]
+    def answered(self, outcome: Outcome, who: str) -> None:
+        """Check that a command did its work, or said in one message of a few lines why not, in bounded memory."""
+        self.ended(outcome, who, (0, 1, 2))
+        self.bounded(outcome, who)
+        self.printable(outcome, who)
+        messages = len(re.findall("rankwise: (?!warning:)", ours(outcome)))
+        self.need(messages <= 1 or outcome.code == 0, f"{who}: {messages} messages: {tail(outcome)}")
+        self.need(not outcome.code or outcome.err or outcome.out, f"{who}: code {outcome.code}, and nothing is said")
+        self.short(outcome, who)
+
+    def short(self, outcome: Outcome, who: str) -> None:
+        """Check that errors are a few lines."""
+        lines = ours(outcome).splitlines()
+        self.need(len(lines) <= MOST_LINES, f"{who}: {len(lines)} lines of errors: {tail(outcome)}")
+        self.need(
+            sum(map(len, lines)) <= MOST_CHARACTERS,
+            f"{who}: {sum(map(len, lines))} characters of errors: {tail(outcome)}",
+        )
+
+    def printable(self, outcome: Outcome, who: str) -> None:
+        """Check that nothing in its output does anything to a terminal."""
+        for name, text in (("stdout", outcome.out), ("stderr", outcome.err)):
+            found = UNSAFE.search(text)
+            self.need(
+                found is None, f"{who}: {name} has {found and text[max(0, found.start() - 40) : found.end() + 20]!r}"
+            )
+
+    def same_bits(self, undisturbed: Path) -> None:
+        """Check that the model is that of the undisturbed run."""
+        self.keep(same_bits(self.run / "model.npz", undisturbed / "model.npz"), "other bits than undisturbed")
+
+    def close(self, undisturbed: Path) -> None:
+        """Check that the model is that of the undisturbed run up to rounding."""
+        self.keep(close(self.run / "model.npz", undisturbed / "model.npz"), "another model than undisturbed")
+
+    def clean(self) -> None:
+        """Check that no unfinished file is left in the run folder."""
+        torn = [path.name for path in self.run.glob(".*") if any(name.fullmatch(path.name) for name in LEFT_BEHIND)]
         self.need(not torn, f"left behind: {torn}")
+
+    def done(self, outcome: Outcome, who: str, last_epoch: int) -> None:
+        """Check that a run came to its end, with every epoch in its log."""
+        self.ended(outcome, who, (0,))
+        records = self.records()
+        epochs = [record["epoch"] for record in records if record["kind"] == "epoch"]
+        whole = follow(epochs) and set(epochs) == set(range(1, last_epoch + 1))
+        self.keep(whole, f"{who}: log at the end: epochs {shortened(epochs)}")
         ends = [record["status"] for record in records if record["kind"] == "end"]
-        self.keep(ends and ends[-1] == "ok", f"log at the end: {ends}")
-        if exact:
-            self.keep(_same_bits(self.run / "model.npz", undisturbed / "model.npz"), "other bits than undisturbed")
+        self.keep(ends and ends[-1] == "ok", f"{who}: log at the end: {ends}")
+        self.clean()
 
 
-def _follow(epochs: list[int]) -> bool:
+def told(outcome: Outcome) -> str:
+    """Return code and last words of a command."""
+    return f"{outcome.code}: {tail(outcome)}"
+
+
+def tail(outcome: Outcome) -> str:
+    """Return the last words of a command, as one line."""
+    words = (outcome.err or outcome.out).strip()
+    return repr(words[-600:])
+
+
+def ours(outcome: Outcome) -> str:
+    """Return what is on stderr but for the launcher's own report of a job that failed."""
+    kept = re.sub(r"^=====.*?^=====[^\n]*$|^-----+\n.*?^-----+$", "", outcome.err, flags=re.DOTALL | re.MULTILINE)
+    return "\n".join(line for line in kept.splitlines() if line.strip() and not line.startswith("["))
+
+
+def shortened(values: list[int]) -> str:
+    """Return a list as text, a long one without its middle."""
+    return str(values) if len(values) < 12 else f"{values[:4]} ... {values[-4:]}"
+
+
+def follow(epochs: list[int]) -> bool:
     """Say whether no epoch is missing in between; some may be there again, from where a job went on."""
     return all(1 <= b <= a + 1 for a, b in zip([0, *epochs], epochs, strict=False))
 
 
-def _same_bits(one: Path, other: Path) -> bool:
+def same_bits(one: Path, other: Path) -> bool:
+    """Say whether two files hold the same arrays."""
     try:
         with np.load(one, allow_pickle=False) as a, np.load(other, allow_pickle=False) as b:
             return a.files == b.files and all(a[name].tobytes() == b[name].tobytes() for name in a.files)
+    except OSError:
+        return False
+
+
+def close(one: Path, other: Path) -> bool:
+    """Say whether two files hold the same arrays up to rounding in float64."""
+    try:
+        with np.load(one, allow_pickle=False) as a, np.load(other, allow_pickle=False) as b:
+            return a.files == b.files and all(
+                a[name].shape == b[name].shape
+                and (a[name].dtype.kind not in "fc" or np.allclose(a[name], b[name], 1e-8, 1e-10))
+                for name in a.files
+            )
     except OSError:
         return False
 
@@ -111,118 +188,11 @@ def events(records: list[Record], what: str) -> list[Record]:
     return [record for record in records if record["kind"] == "event" and record["what"] == what]
 
 
-def _death(judge: Judge, fault: Fault, outcome: Outcome, records: list[Record]) -> None:
-    words = _failure(judge.run)
-    judge.need(outcome.code not in (0, 75), f"code {outcome.code}")
-    judge.name(f"rankwise: rank {fault.rank} on {HOST}" in words, f"failure.txt: {words!r}")
-    last = words.strip().splitlines()[-1:] or ["-"]
-    judge.name(outcome.err.count(last[0]) == 1, f"stderr: {outcome.err!r}")
-    deaths = events(records, "death")[-1:]
-    judge.name([death["rank"] for death in deaths] == [fault.rank], f"event: {deaths}")
-    if fault.kind == "exception":
-        judge.need("struck on purpose" in words, f"failure.txt: {words!r}")
-    if deaths and fault.phase and not fault.delay_s and judge.case.second is None:
-        where = (deaths[0]["epoch"], deaths[0]["step"], deaths[0]["phase"])
-        epochs = {fault.epoch, EPOCHS} if fault.phase == "final test" else {fault.epoch}  # which is set just then
-        judge.name(where in {(epoch, fault.step, fault.phase) for epoch in epochs}, f"event: at {where}")
-
-
-def _failure(run: Path) -> str:
+def failure(run: Path) -> str:
+    """Return the message that a job ended with, or why there is none."""
     try:
-        return (run / "failure.txt").read_text()
+        if not stat.S_ISREG((run / "failure.txt").lstat().st_mode):
+            return "no regular file"
+        return (run / "failure.txt").read_text(errors="backslashreplace")
     except OSError as error:
         return str(error)
-
-
-def _stop(judge: Judge, fault: Fault, outcome: Outcome, records: list[Record]) -> None:
-    judge.need(outcome.code not in (0, 75), f"code {outcome.code}")
-    for what in ("stall", "abort"):
-        found = [event["ranks"] for event in events(records, what)][-1:]
-        judge.name(found == [[fault.rank]], f"event {what}: {found}")
-    words = _failure(judge.run)
-    judge.name(f"rank {fault.rank} on {HOST}" in words, f"failure.txt: {words!r}")
-    judge.name(f"the process of rank {fault.rank} is stopped" in outcome.err, f"stderr: {outcome.err!r}")
-
-
-def _agreed_error(judge: Judge, fault: Fault, outcome: Outcome, records: list[Record], words: str) -> None:
-    judge.need(outcome.code == 1, f"code {outcome.code}")
-    judge.need(records and records[-1].get("status") == "failed", f"log: {records[-1:]}")
-    messages = [event["message"] for event in events(records, "error")]
-    judge.name(len(messages) == 1 and words in messages[0], f"event: {messages}")
-    judge.name(outcome.err.count("rankwise:") == 1 and words in outcome.err, f"stderr: {outcome.err!r}")
-
-
-def _nan(judge: Judge, fault: Fault, outcome: Outcome, records: list[Record]) -> None:
-    words = f"not finite at epoch {fault.epoch}, step {fault.step}: rank {fault.rank}: "
-    _agreed_error(judge, fault, outcome, records, words)
-
-
-def _nan_skip(judge: Judge, fault: Fault, outcome: Outcome, records: list[Record]) -> None:
-    judge.need(outcome.code == 0, f"code {outcome.code}: {outcome.err!r}")
-    found = [(e["epoch"], e["step"], list(e["not_finite"])) for e in events(records, "skip")]
-    judge.name(found == [(fault.epoch, fault.step, [str(fault.rank)])], f"events: {found}")
-    skipped = [record["skipped"] for record in records if record["kind"] == "epoch"]
-    judge.need(sum(skipped) == 1 and skipped[fault.epoch - 1 : fault.epoch] == [1], f"skipped: {skipped}")
-
-
-def _flip(judge: Judge, fault: Fault, outcome: Outcome, records: list[Record]) -> None:
-    if outcome.code == 0:
-        judge.note = "rounded away"  # an update has taken the difference away before its checksum's turn came
-        judge.need(_equal_at_the_end(records), "ranks are said to be equal, and are not")
-        return
-    _agreed_error(judge, fault, outcome, records, f"different on rank {fault.rank}")
-
-
-def _flip_heal(judge: Judge, fault: Fault, outcome: Outcome, records: list[Record]) -> None:
-    judge.need(outcome.code == 0, f"code {outcome.code}: {outcome.err!r}")
-    heals = events(records, "heal")
-    judge.need(_equal_at_the_end(records), "ranks are not equal at the end")
-    if not heals and outcome.code == 0:
-        judge.note = "rounded away"
-        return
-    judge.name([event["ranks"] for event in heals] == [[fault.rank]], f"events: {heals}")
-    if heals and (heals[0]["epoch"], heals[0]["step"]) == (fault.epoch, fault.step):
-        judge.note = "exact"
-
-
-def _equal_at_the_end(records: list[Record]) -> bool:
-    """Say whether all ranks had the same parameters at the last epoch's end, or were repaired there."""
-    found = [record for record in records if record["kind"] == "epoch"]
-    repaired = {(event["epoch"], event["step"]) for event in events(records, "heal")}
-    return bool(found) and (len(set(found[-1]["fingerprint"])) == 1 or (found[-1]["epoch"], 0) in repaired)
-
-
-def _disk(judge: Judge, fault: Fault, outcome: Outcome, records: list[Record]) -> None:
-    judge.need(outcome.code == 1, f"code {outcome.code}: {outcome.err!r}")
-    judge.need("training continues" in outcome.err, f"stderr: {outcome.err!r}")
-    judge.need("could not be written" in outcome.err and "make room in" in outcome.err, f"stderr: {outcome.err!r}")
-    judge.need(f"Epoch {EPOCHS}/{EPOCHS}" in outcome.out, "training did not go on")
-
-
-def _disk_while(judge: Judge, fault: Fault, outcome: Outcome, records: list[Record]) -> None:
-    judge.need(outcome.code == 0, f"code {outcome.code}: {outcome.err!r}")
-    judge.need("missing" not in outcome.err or "no record is missing" in outcome.err, f"stderr: {outcome.err!r}")
-    found, _ = checkpoint_file.newest(judge.run)
-    judge.keep(found is not None and found.step == EPOCHS * STEPS, "checkpoints: not of the end")
-
-
-def _signal(judge: Judge, fault: Fault, outcome: Outcome, records: list[Record]) -> None:
-    judge.need(outcome.code == 75, f"code {outcome.code}: {outcome.err!r}")
-    judge.need(records and records[-1].get("status") == "stopped", f"log: {records[-1:]}")
-    signals = [event["signals"] for event in events(records, "stop")]
-    judge.name(signals == [{str(fault.rank): fault.signal}], f"event: {signals}")
-    found, _ = checkpoint_file.newest(judge.run)
-    where = (records[-1].get("stopped_epoch", 0) - 1) * STEPS + records[-1].get("stopped_step", 0) if records else -1
-    judge.keep(found is not None and found.step == where, f"checkpoints: not of step {where}, where it stopped")
-
-
-CHECKS: dict[str, Any] = {
-    "stop": _stop,
-    "nan": _nan,
-    "nan-skip": _nan_skip,
-    "flip": _flip,
-    "flip-heal": _flip_heal,
-    "disk": _disk,
-    "disk-while": _disk_while,
-    "signal": _signal,
-}

@@ -1,8 +1,7 @@
-"""What happens in each run of the campaign: drawn from its seed and number alone, so any can be repeated."""
+"""What strikes a job in training, and where: drawn from what it is given alone, so any can be repeated."""
 
 import json
 import random
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 MODES = ("allreduce", "reduce-bcast", "send-recv", "shared", "factors")
@@ -76,12 +75,13 @@ class Fault:
         return json.dumps(asdict(self))
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
-    """A run of the campaign. ``second``: strikes the job that goes on."""
+NOTHING = Fault("none")
 
-    seed: int
-    number: int
+
+@dataclass(frozen=True, slots=True)
+class TrainingCase:
+    """A job that is struck in training. ``second``: strikes the job that goes on."""
+
     mode: str
     kind: str
     ranks: int
@@ -99,11 +99,8 @@ class Case:
         return ("--mode", self.mode, "--dtype", self.dtype, *shape, *nodes, *self.options)
 
 
-def draw(seed: int, number: int, modes: Sequence[str], kinds: Sequence[str]) -> Case:
-    """Return run ``number``: faults in turn, and each fault's modes in turn."""
-    rng = random.Random(f"{seed} {number}")
-    kind = kinds[number % len(kinds)]
-    mode = modes[(number + number // len(kinds)) % len(modes)]
+def draw(rng: random.Random, kind: str, mode: str) -> TrainingCase:
+    """Draw a case of a kind."""
     copies = kind.startswith("flip")
     ranks = rng.choice((3, 3, 4) if copies else (2, 3, 3, 4))
     per_node = 0
@@ -116,7 +113,7 @@ def draw(seed: int, number: int, modes: Sequence[str], kinds: Sequence[str]) -> 
         "nan-skip": ("--nonfinite", "skip"),
         "flip-heal": ("--heal",),
     }.get(kind, ())
-    return Case(seed, number, mode, kind, ranks, per_node, rng.choice(("float32", "float64")), fault, second, options)
+    return TrainingCase(mode, kind, ranks, per_node, rng.choice(("float32", "float64")), fault, second, options)
 
 
 def _kill(rng: random.Random, ranks: int, kind: str, jobs_last: int = EPOCHS * STEPS) -> Fault:

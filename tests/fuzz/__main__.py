@@ -1,14 +1,15 @@
-"""``python -m tests.fuzz log|checkpoint|config --seconds N``: look for bytes that break a reader, with atheris."""
+"""``python -m tests.fuzz TARGET``: look for bytes that break a reader, with atheris, or so many of a seed (--cases)."""
 
 import argparse
 import os
+import random
 import resource
 import sys
 import tempfile
 import zipfile
 from pathlib import Path
 
-NAMES = ("log", "checkpoint", "config")
+NAMES = ("log", "checkpoint", "config", "npz", "csv", "hosts")
 READERS = ["common", "ps", "workers", "zipfile", "tomllib"]
 """What is instrumented, for atheris to see which bytes lead where."""
 ROOM_BYTES = 512 << 20
@@ -22,6 +23,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("target", choices=NAMES)
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--corpus", type=Path, help="a folder of inputs to begin with, which new ones are added to")
+    parser.add_argument("--cases", type=int, help="edit right and hostile inputs so many times, without atheris")
+    parser.add_argument("--seed", type=int, default=0, help="what these are drawn from")
     parser.add_argument("--input", type=Path, help="read this one only, as a crash leaves it")
     return parser.parse_args()
 
@@ -38,6 +41,31 @@ def without_checksums() -> None:
     zipfile.ZipExtFile._update_crc = lambda self, data: None  # type: ignore[attr-defined]
 
 
+def edit_and_read(options: argparse.Namespace, folder: Path) -> int:
+    """Read inputs with edits drawn from the seed; say what broke a reader, and return how many did."""
+    from tests.fuzz.edits import drawn_edits, edited
+    from tests.fuzz.targets import TARGETS
+
+    target, rng = TARGETS[options.target], random.Random(f"{options.seed} {options.target}")
+    seeds = target.seeds(folder)
+    reading = folder / "reading"
+    reading.mkdir()
+    limit_memory()
+    broken = 0
+    for number in range(options.cases):
+        data = edited(rng.choice(seeds), drawn_edits(rng))
+        try:
+            target.run(data, reading)
+        except Exception as error:
+            broken += 1
+            kept = folder / f"{options.target}-{number}"
+            kept.write_bytes(data)
+            again = f"python -m tests.fuzz {options.target} --input {kept}"
+            print(f"{number}: {type(error).__name__}: {str(error)[:200]!r}; again: {again}")
+    print(f"{options.target}: {options.cases} inputs, {broken} broke a reader")
+    return broken
+
+
 def main() -> None:
     """Fuzz until the time is over or something is found; then atheris leaves the input in a file ``crash-...``."""
     options = arguments()
@@ -48,6 +76,8 @@ def main() -> None:
 
         TARGETS[options.target].run(options.input.read_bytes(), folder)
         return
+    if options.cases is not None:
+        sys.exit(int(edit_and_read(options, folder) > 0))
     try:
         import atheris
     except ImportError:

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import msgpack
 import numpy as np
 
 from common.config import OPTIONS, RunConfig, to_toml
+from common.data import sources
 from common.errors import RankwiseError
 from common.flat import Flat
 from common.nn import optimizers
@@ -25,9 +27,10 @@ from ps.logfile.records import encode
 from ps.logfile.schema import Check
 from ps.metrics import epoch_metrics
 from ps.reader.commands.show import show
+from tests.fuzz.hostile import hostile_npz
 from tests.synthetic import write_run
 from workers.checkpoint import checkpoint_file, resume, start
-from workers.launch import run_options
+from workers.launch import hosts, run_options
 from workers.launch.cli import PREFIX
 from workers.launch.run_options import parse
 
@@ -195,8 +198,59 @@ def _config_seeds(folder: Path) -> list[bytes]:
     return [text.encode(), lines.encode(), msgpack.packb(values)]
 
 
+def fuzz_npz(data: bytes, folder: Path) -> None:
+    """Read bytes as a data set of arrays, and as parameters to start from."""
+    path = folder / "own.npz"
+    path.write_bytes(data)
+    with own_errors_only():
+        sources.read(RunConfig(data=str(path)), 0, 1)
+    with own_errors_only():
+        start.read_start(str(path))
+
+
+def _npz_seeds(folder: Path) -> list[bytes]:
+    """Return a right file, and some that are hostile: bytes alone seldom come to be one."""
+    file = io.BytesIO()
+    np.savez(file, X=np.ones((4, 2)), y=np.arange(4), allow_pickle=False)
+    path = folder / "hostile.npz"
+    found = [file.getvalue()]
+    for soil in range(40):
+        hostile_npz(path, random.Random(soil))
+        found.append(path.read_bytes())
+    return found
+
+
+def fuzz_csv(data: bytes, folder: Path) -> None:
+    """Read bytes as a table with and without a line of names."""
+    path = folder / "own.csv"
+    path.write_bytes(data)
+    for header in ("auto", "yes", "no"):
+        with own_errors_only():
+            sources.read(RunConfig(data=str(path), target="-1", header=header), 0, 1)
+
+
+def _csv_seeds(folder: Path) -> list[bytes]:
+    return [b"a,b,c\n1,2,3\n4,5,6\n", b"1,2\n3,4\n", b'"a ""b""",c\n"1",2\n', b"\xef\xbb\xbfa,b\r\n1e5,nan\r\n",
+            b"0,1,2\n3,4,5\n", b'"r","a"\n"1",2,3\n']  # fmt: skip
+
+
+def fuzz_hosts(data: bytes, folder: Path) -> None:
+    """Read bytes as a hostfile."""
+    path = folder / "hosts"
+    path.write_bytes(data)
+    with own_errors_only():
+        hosts.read_hosts("", str(path), 2)
+
+
+def _hosts_seeds(folder: Path) -> list[bytes]:
+    return [b"a\nb:4\nc slots=2\n# no host\n"]
+
+
 TARGETS = {
     "log": Target(fuzz_log, _log_seeds),
     "checkpoint": Target(fuzz_checkpoint, _checkpoint_seeds),
     "config": Target(fuzz_config, _config_seeds),
+    "npz": Target(fuzz_npz, _npz_seeds),
+    "csv": Target(fuzz_csv, _csv_seeds),
+    "hosts": Target(fuzz_hosts, _hosts_seeds),
 }

@@ -4,17 +4,14 @@ import numpy as np
 from mpi4py import MPI
 
 from common.config import RunConfig
-from common.data.loader import BatchLoader
-from common.data.sampler import RowSampler
 from common.flat import Flat
 from common.nn import models
 from common.nn.functional import SoftmaxCrossEntropy
 from common.nn.mlp import Mlp
 from common.step_times import TIMESTAMPS
 from ps.comm.topology import Topology
-from ps.metrics.sync_timer import SyncTimer
 from ps.sync.modes import MODES
-from ps.sync.synchronizer import SyncSetup
+from tests.assembly import assemble
 
 comm = MPI.COMM_WORLD.Dup()
 ROWS, FEATURES, CLASSES, BATCH = 61, 5, 3, 20  # batches and the last one divide unevenly by 3 and by 4
@@ -27,14 +24,7 @@ def check(mode: str, ranks_per_node: int, clip: float) -> None:
     topology = Topology(comm, ranks_per_node)
     model = Mlp((FEATURES, 7, CLASSES), "tanh", SoftmaxCrossEntropy())
     config = RunConfig(optimizer="sgd", dtype="float64", batch_size=BATCH, clip=clip)
-    sampler = RowSampler(ROWS, BATCH, 0, "shuffle", comm.size)
-    counts = np.array([sampler.counts(rank) for rank in range(comm.size)])
-    sync = MODES[mode].build(SyncSetup(topology, model, config, SyncTimer(topology, 100), counts))
-    if comm.rank == 0:
-        model.init(sync.flat.params, np.random.default_rng(1))
-    sync.state.broadcast()
-    loader = BatchLoader(x, y, model.loss.encode, CLASSES, sync.row_counts,
-        lambda epoch: sampler.order(epoch, comm.rank), fixed=False, allocate=sync.allocate_rows)  # fmt: skip
+    sync, loader, counts = assemble(mode, topology, model, config, x, y, CLASSES)
     flat = Flat(model.shapes(), np.dtype("f8"))
     expected = {field: np.zeros((comm.size, len(flat.shapes))) for field in ("own_sq", "dot", "own_dot", "without_sq")}
     all_sq = plain_sq = trace = np.zeros(len(flat.shapes))

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from workers.training import setup
 from workers.training.loop import Trainer
 
 STOPS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGURG", "SIGHUP")
+HANG_S = 1000
 fault, rank, epoch, step = sys.argv[1], *(int(a) for a in sys.argv[2:5])
 sys.argv[1:] = sys.argv[5:]
 trainers: list[Trainer] = []
@@ -69,8 +71,21 @@ def faulty(self: Backprop, batch: Batch, ready: Any) -> None:
 def stuck(self: ReplicatedSync, *arguments: Any, **options: Any) -> int:
     """Hang where the rank says already that it is at the exchange."""
     if here():
-        time.sleep(1000)
+        time.sleep(HANG_S)
     return exchange(self, *arguments, **options)
+
+
+def hang() -> None:
+    Path("reached").touch()
+    time.sleep(HANG_S)
+
+
+def nap() -> None:
+    """Hang until there is a file ``awake``."""
+    Path("reached").touch()
+    until = time.monotonic() + HANG_S
+    while not Path("awake").exists() and time.monotonic() < until:
+        time.sleep(0.01)
 
 
 def flip() -> None:
@@ -105,8 +120,8 @@ ACTS: dict[str, Callable[[], object]] = {
     "raise": raise_error,
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "exit": lambda: sys.exit(3),
-    "hang": lambda: time.sleep(1000),
-    "nap": lambda: time.sleep(3),
+    "hang": hang,
+    "nap": nap,
     "flip": flip,
     "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),
     "leave": lambda: sys.exit(0),

@@ -5,23 +5,21 @@ A rotation is an epoch: of several steps, or of one.
 ``flips.py FLIPS``: how many, over all modes.
 """
 
+import math
 import sys
 
 import numpy as np
 from mpi4py import MPI
 
 from common.config import RunConfig
-from common.data.loader import BatchLoader
-from common.data.sampler import RowSampler
 from common.errors import StepError
 from common.nn.functional import SoftmaxCrossEntropy
 from common.nn.mlp import Mlp
 from ps.comm.topology import Topology
-from ps.metrics.sync_timer import SyncTimer
 from ps.sync.modes import MODES
 from ps.sync.replicated import ReplicatedSync
 from ps.sync.shared import SharedSync
-from ps.sync.synchronizer import SyncSetup
+from tests.assembly import assemble
 
 comm = MPI.COMM_WORLD.Dup()
 flips = int(sys.argv[1])
@@ -39,14 +37,8 @@ def check(mode: str, count: int, size: int) -> int:
     topology = Topology(comm, 0 if replicas else 1)  # in shared memory each node has a copy: then each rank is one
     model = Mlp((FEATURES, 20, CLASSES), "tanh", SoftmaxCrossEntropy())
     config = RunConfig(optimizer="adam", batch_size=size, learning_rate=RATE)
-    sampler = RowSampler(ROWS, size, 0, "shuffle", comm.size)
-    counts = np.array([sampler.counts(rank) for rank in range(comm.size)])
-    sync = MODES[mode].build(SyncSetup(topology, model, config, SyncTimer(topology, 10 * ROWS // size), counts))
-    if comm.rank == 0:
-        sync.flat.param_vector[:] = np.random.default_rng(1).uniform(0.1, 1, sync.flat.n)
-    sync.state.broadcast()
-    loader = BatchLoader(x, y, model.loss.encode, CLASSES, sync.row_counts,
-        lambda epoch: sampler.order(epoch, comm.rank), fixed=True, allocate=sync.allocate_rows)  # fmt: skip
+    start = np.random.default_rng(1).uniform(0.1, 1, sum(map(math.prod, model.shapes().values())))
+    sync, loader, _ = assemble(mode, topology, model, config, x, y, CLASSES, start=start, fixed=True)
     assert isinstance(sync, ReplicatedSync | SharedSync)
     params = sync.flat.param_vector
     found = 0

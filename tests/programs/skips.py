@@ -4,15 +4,12 @@ import numpy as np
 from mpi4py import MPI
 
 from common.config import OPTIMIZERS, RunConfig
-from common.data.loader import BatchLoader
-from common.data.sampler import RowSampler
 from common.errors import NotFiniteError
 from common.nn.functional import SoftmaxCrossEntropy
 from common.nn.mlp import Mlp
 from ps.comm.topology import Topology
-from ps.metrics.sync_timer import SyncTimer
 from ps.sync.modes import MODES
-from ps.sync.synchronizer import Synchronizer, SyncSetup
+from tests.assembly import assemble
 
 comm = MPI.COMM_WORLD.Dup()
 ROWS, FEATURES, CLASSES, BATCH = 50, 5, 3, 10
@@ -27,14 +24,7 @@ def train(mode: str, optimizer: str, broken: set[int], left_out: set[int]) -> tu
     topology = Topology(comm)
     model = Mlp((FEATURES, 6, CLASSES), "relu", SoftmaxCrossEntropy())
     config = RunConfig(optimizer=optimizer, batch_size=BATCH, dtype="float64", nonfinite="skip", learning_rate=0.01)
-    sampler = RowSampler(ROWS, BATCH, 0, "shuffle", comm.size)
-    counts = np.array([sampler.counts(rank) for rank in range(comm.size)])
-    sync: Synchronizer = MODES[mode].build(SyncSetup(topology, model, config, SyncTimer(topology, 100), counts))
-    if comm.rank == 0:
-        model.init(sync.flat.params, np.random.default_rng(1))
-    sync.state.broadcast()
-    loader = BatchLoader(good.copy(), y, model.loss.encode, CLASSES, sync.row_counts,
-        lambda e: sampler.order(e, comm.rank), fixed=False, allocate=sync.allocate_rows)  # fmt: skip
+    sync, loader, _ = assemble(mode, topology, model, config, good.copy(), y, CLASSES)
     skipped = 0
     with np.errstate(all="ignore"):
         for k, batch in enumerate(loader.epoch(1)):

@@ -1,5 +1,6 @@
 """A training job whose first checkpoint and model are written slowly: ``slow_disk.py SECONDS_A_WRITE [arguments]``."""
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -19,7 +20,7 @@ class SlowFile(files.SyncedFile):
 
     def __init__(self, file: BinaryIO, pulse: Callable[[], object]) -> None:
         super().__init__(file, pulse)
-        name = Path(file.name)
+        name = Path(os.readlink(f"/proc/self/fd/{file.fileno()}"))
         kind = name.name.partition("-")[0]
         self.slow = ".npz" in name.suffixes and kind not in slowed
         slowed.add(kind)

@@ -8,17 +8,14 @@ import numpy as np
 from mpi4py import MPI
 
 from common.config import RunConfig
-from common.data.loader import BatchLoader
 from common.data.sampler import RowSampler
 from common.flat import Array, Views
 from common.nn.functional import LogisticCrossEntropy, Loss, MeanSquaredError, SoftmaxCrossEntropy
 from common.nn.mlp import Mlp
-from common.nn.models import Model
 from ps.comm.topology import Topology
-from ps.metrics.sync_timer import SyncTimer
 from ps.sync import factors
 from ps.sync.modes import MODES
-from ps.sync.synchronizer import Synchronizer, SyncSetup
+from tests.assembly import assemble
 
 comm = MPI.COMM_WORLD.Dup()
 topology = Topology(comm)
@@ -58,27 +55,13 @@ LOSSES: dict[str, tuple[Loss, Array, int]] = {
 }
 
 
-def assemble(
-    mode: str, model: Model | Mlp, config: RunConfig, y: Array, n_out: int, topology: Topology = topology
-) -> tuple[Synchronizer, BatchLoader]:
-    sampler = RowSampler(ROWS, config.batch_size, 0, "shuffle", comm.size)
-    counts = np.array([sampler.counts(rank) for rank in range(comm.size)])
-    sync = MODES[mode].build(SyncSetup(topology, model, config, SyncTimer(topology, 1000), counts))
-    if comm.rank == 0:
-        model.init(sync.flat.params, np.random.default_rng(1))
-    sync.state.broadcast()
-    rows = x.astype(config.dtype)
-    loader = BatchLoader(rows, y, model.loss.encode, n_out, sync.row_counts,
-        lambda epoch: sampler.order(epoch, comm.rank), fixed=False, allocate=sync.allocate_rows)  # fmt: skip
-    return sync, loader
-
-
 def check_allocation(mode: str, optimizer: str, activation: str) -> None:
     config = RunConfig(
         optimizer=optimizer, batch_size=0, learning_rate=0.01, clip=1.0 if optimizer == "momentum" else 0
     )
     loss, y, n_out = LOSSES[optimizer]
-    sync, loader = assemble(mode, Mlp((FEATURES, 20, 15, n_out), activation, loss), config, y, n_out)
+    model = Mlp((FEATURES, 20, 15, n_out), activation, loss)
+    sync, loader, _ = assemble(mode, topology, model, config, x.astype(config.dtype), y, n_out)
     sampler = list(loader.epoch(1))
 
     def steps(count: int) -> None:
@@ -100,9 +83,8 @@ def check_allocation(mode: str, optimizer: str, activation: str) -> None:
 def check_kept(mode: str, topology: Topology) -> None:
     """A node remembers one copy of the parameters in the shared modes, else each rank its own; then no more."""
     loss, y, n_out = LOSSES["sgd"]
-    sync, loader = assemble(
-        mode, Mlp((FEATURES, 20, 15, n_out), "relu", loss), RunConfig(batch_size=500), y, n_out, topology
-    )
+    model, config = Mlp((FEATURES, 20, 15, n_out), "relu", loss), RunConfig(batch_size=500)
+    sync, loader, _ = assemble(mode, topology, model, config, x.astype(config.dtype), y, n_out)
     taken = []
     for _ in range(2):
         tracemalloc.start()
@@ -130,7 +112,7 @@ def check_kept(mode: str, topology: Topology) -> None:
 def check_own_model(mode: str) -> None:
     y = rng.standard_normal((ROWS, 2))
     config = RunConfig(optimizer="sgd", batch_size=3700, dtype="float64", model="linear")
-    sync, loader = assemble(mode, OwnModel(), config, y, 2)
+    sync, loader, _ = assemble(mode, topology, OwnModel(), config, x, y, 2)
     w = np.zeros((FEATURES, 2))
     order = dataclasses.replace(RowSampler(ROWS, 3700, 0, "shuffle", 1)).order(1, 0)
     for k, batch in enumerate(loader.epoch(1)):

@@ -1,6 +1,7 @@
 """A training job that is struck as ``tests/faults`` says: ``struck.py FAULT [arguments of workers.run]``.
 
-When it strikes, and when rank 0 has taken its first step, is left in the files ``struck`` and ``first-step``.
+``TEST_PLANTS`` tells what rank 0 plants in the run folder before that. When it strikes, and when rank 0 has taken its
+first step, is left in the files ``struck`` and ``first-step``.
 """
 
 import contextlib
@@ -17,9 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from common import run_files
+from common import files, run_files
 from common.data.loader import Batch, BatchLoader
 from common.rank_status import RankStatus
+from common.run_files import LOG_NAME
 from ps.logfile import writer
 from tests.faults.plan import STEPS, Fault
 from workers import run
@@ -30,6 +32,10 @@ from workers.training.job import Job
 fault = Fault(**json.loads(sys.argv[1]))
 sys.argv[1:] = sys.argv[2:]
 BALLAST = Path("disk/ballast")
+PLANTS = json.loads(os.environ.get("TEST_PLANTS", "{}"))
+OUTPUT = next(
+    (Path(sys.argv[i + 1]) for i, word in enumerate(sys.argv) if word in ("--output", "--resume")), Path("run")
+)
 
 
 def is_rank(number: int) -> bool:
@@ -82,14 +88,41 @@ class Striker:
         if fault.kind == "disk":
             self.full_since = self.steps
             fill()
+        if fault.kind.endswith("-log"):
+            spoil(OUTPUT / LOG_NAME)
 
     def stepped(self) -> None:
         """Note that a step is done, after which a full disk may have room again."""
         self.steps += 1
         if self.steps == 1 and is_rank(0):
             leave_time("first-step")
+        if PLANTS and self.steps == PLANTS["step"] and is_rank(0):
+            plant()
         if fault.while_steps and self.full_since >= 0 and self.steps == self.full_since + fault.while_steps:
             make_room()
+
+
+def spoil(log: Path) -> None:
+    """Do to the log what somebody else may do while this job writes it."""
+    if fault.kind == "cut-log":
+        os.truncate(log, int(fault.share * log.stat().st_size))
+    if fault.kind == "remove-log":
+        log.unlink()
+    if fault.kind == "soil-log":
+        with log.open("ab") as file:
+            file.write(bytes(100))
+
+
+def plant() -> None:
+    """Put links in the run folder, to what lies outside, under the names of files that this job may write."""
+    leave_time("planted")
+    for name in PLANTS["names"]:
+        place = OUTPUT / name.format(pid=os.getpid())
+        place.unlink(missing_ok=True)
+        if PLANTS["how"] == "hard":
+            os.link(PLANTS["target"], place)
+        else:
+            place.symlink_to(PLANTS["target"])
 
 
 def fill() -> None:
@@ -200,6 +233,46 @@ def tear_checkpoints() -> None:
     vars(checkpoint_file).update(write=written, verify=verified, checkpoints_in=renamed)
 
 
+class TornSaving(files.SyncedFile):
+    """A file on its way to the disk, in which the process ends."""
+
+    count = 0
+
+    def __init__(self, file: Any, pulse: Any) -> None:
+        super().__init__(file, pulse)
+        self.torn = False
+        name = Path(os.readlink(f"/proc/self/fd/{file.fileno()}")).name
+        if name.startswith(f".{fault.phase}") and is_rank(0):
+            TornSaving.count += 1
+            self.torn = TornSaving.count == fault.nth
+        if self.torn and fault.stage == "created":
+            end_here()
+
+    def write(self, data: Any) -> int:
+        if self.torn and fault.stage == "bytes":
+            super().write(memoryview(data).cast("B")[: int(fault.share * memoryview(data).nbytes)])
+            self._file.flush()
+            end_here()
+        return super().write(data)
+
+
+def tear_saving() -> None:
+    """Have the process end while a file is saved: before its first byte, in its first bytes, or around its renaming."""
+    plain_replace = Path.replace
+
+    def replace(self: Path, target: Any) -> Path:
+        last = is_rank(0) and self.name.startswith(f".{fault.phase}") and TornSaving.count == fault.nth
+        if last and fault.stage == "written":
+            end_here()
+        new = plain_replace(self, target)
+        if last and fault.stage == "renamed":
+            end_here()
+        return new
+
+    vars(files).update(SyncedFile=TornSaving)
+    Path.replace = replace  # type: ignore[method-assign,assignment]
+
+
 def prepare(*arguments: Any) -> Any:
     job = plain_prepare(*arguments)
     job.trainer.sync = Struck(job.trainer.sync)
@@ -226,6 +299,8 @@ def enter(self: RankStatus, phase: str) -> None:
 
 
 striker = Striker()
+if fault.kind == "torn-file":
+    tear_saving()
 plain_prepare, plain_epoch, plain_enter = setup.prepare, BatchLoader.epoch, RankStatus.enter
 plain_train = Job.train
 setup.prepare = prepare  # type: ignore[assignment]

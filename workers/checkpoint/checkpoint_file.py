@@ -5,7 +5,6 @@ msgpack map with all plain values. The CRC-32 that a zip file keeps of each memb
 """
 
 import contextlib
-import math
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,32 +14,44 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from common.errors import CheckpointError
+from common import memory
+from common.arrays_file import ArraysFile, open_arrays
+from common.errors import BrokenFileError, CheckpointError
 from common.files import Pulse, do_nothing, write_atomic
 from common.flat import Array, blocks
-from common.run_files import UNFINISHED_CHECKPOINT, checkpoints_in
+from common.run_files import checkpoints_in
 
 FORMAT = "rankwise-checkpoint"
 VERSION = 1
 ABOUT = "about"
-MAX_ABOUT_BYTES = 64 << 20
+NUMBERS = "fiu"
+MAX_ABOUT_BYTES = 16 << 20
+"""A million labels, the longest there is in it, and what else has a few lines."""
+VALUE_FACTOR, CONTAINER_BYTES = 32, 72
+"""What Python takes at most for a plain value of msgpack by its length, and for each list and map besides."""
+MOST_UNUSED_BYTES = 1 << 16
+"""Beside arrays and directory, and besides as much again for each array: names and headers."""
 MOST_STEPS = 10**18 - 1
 """What the name of a checkpoint may hold."""
 BLOCK_BYTES = 1 << 20
-"""Written or read at a time: what the CRC-32 has been formed of is still in the cache when it is copied."""
+"""Written at a time: what the CRC-32 has been formed of is still in the cache when it is copied."""
 
 
 @dataclass(slots=True)
 class Snapshot:
-    """A state of training after ``step`` steps in all: arrays by name, and plain values."""
+    """A state of training after ``step`` steps in all: arrays by name, and plain values.
+
+    ``path``: of the file that it was read from, which somebody may have renamed.
+    """
 
     step: int
     arrays: dict[str, Array] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
+    path: Path | None = None
 
     @property
     def name(self) -> str:
-        """The name of its file."""
+        """The name of its file, in which it is written."""
         return f"checkpoint-{self.step}.npz"
 
 
@@ -55,7 +66,8 @@ def save(folder: Path, snapshot: Snapshot, keep: int, pulse: Pulse = do_nothing)
     others = checkpoints_in(folder)
     at = others.index(path)
     for old in (*others[:at], *others[at + keep :]):
-        old.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError, PermissionError):  # no fault of the new one
+            old.unlink()
     return path
 
 
@@ -75,14 +87,6 @@ def write(file: Any, snapshot: Snapshot) -> None:
                     member.write(block.data)
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Remove the unfinished checkpoints of killed jobs; only for the one job that writes to the folder."""
-    with contextlib.suppress(OSError):
-        for path in folder.iterdir():
-            if UNFINISHED_CHECKPOINT.fullmatch(path.name):
-                path.unlink(missing_ok=True)
-
-
 def newest(folder: Path) -> tuple[Snapshot | None, list[str]]:
     """Return the newest checkpoint that is whole, and what is wrong with newer ones."""
     faults: list[str] = []
@@ -99,67 +103,65 @@ def newest(folder: Path) -> tuple[Snapshot | None, list[str]]:
 
 def verify(path: Path, pulse: Pulse = do_nothing) -> None:
     """Read a checkpoint a megabyte at a time. Raises CheckpointError."""
-    with _opened(path) as archive:
-        for member in archive.infolist():
-            with archive.open(member) as file:  # which compares the CRC-32 at the end
-                while file.read(BLOCK_BYTES):
-                    pulse()
+    with _opened(path) as arrays:
+        arrays.check(pulse)
 
 
 def load(path: Path) -> Snapshot:
-    """Read a checkpoint. Raises CheckpointError, whatever is in the file; memory is bounded by the file's size."""
-    with _opened(path) as archive:
-        members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
-        if ABOUT not in members or members[ABOUT].file_size > MAX_ABOUT_BYTES:
+    """Read a checkpoint. Raises CheckpointError, whatever is in the file; memory is bounded by the file's size.
+
+    Raises MemoryLimitError for one that is larger than this process may take.
+    """
+    with _opened(path) as arrays:
+        names = [name for name in arrays.names if name != ABOUT]
+        if len(names) == len(arrays.names) or arrays.n_bytes(ABOUT) > MAX_ABOUT_BYTES:
             raise CheckpointError(path, "not a checkpoint of rankwise")
-        about = msgpack.unpackb(_read_array(archive, members.pop(ABOUT)).tobytes())
+        about = _unpacked(path, arrays.read(ABOUT, kinds="u"))
         if not isinstance(about, dict) or about.pop("format", None) != FORMAT:
             raise CheckpointError(path, "not a checkpoint of rankwise")
         if (version := about.pop("v", None)) != VERSION:
-            raise CheckpointError(path, f"format version {version}; this program knows {VERSION}")
+            raise CheckpointError(path, f"format version {version!r}; this program knows {VERSION}"[:200])
         if type(step := about.pop("step", None)) is not int or not 0 <= step <= MOST_STEPS:
             raise CheckpointError(path, "does not say after which step it was taken")
         about.pop("crc", None)  # which earlier versions kept of each array besides
-        return Snapshot(step, {name: _read_array(archive, member) for name, member in members.items()}, about)
+        memory.check(f"checkpoint {path}", arrays.n_bytes())
+        return Snapshot(step, {name: arrays.read(name, NUMBERS) for name in names}, about, path)
 
 
 def load_plain(path: Path) -> tuple[bool, dict[str, Array]]:
     """Say whether an uncompressed ``.npz`` is a checkpoint; if not, return its arrays, too, of numbers or texts.
 
-    Raises CheckpointError, whatever is in the file; memory is bounded by the file's size.
+    Raises CheckpointError, whatever is in the file; memory is bounded by the file's size. Raises MemoryLimitError for
+    one that is larger than this process may take.
     """
-    with _opened(path, "file of parameters") as archive:
-        members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
-        if ABOUT in members:
+    with _opened(path, "file of parameters") as arrays:
+        if ABOUT in arrays.names:
             return True, {}
-        return False, {name: _read_array(archive, member, "fiuU") for name, member in members.items()}
+        memory.check(f"parameters {path}", arrays.n_bytes())
+        return False, {name: arrays.read(name, NUMBERS + "U") for name in arrays.names}
 
 
 @contextlib.contextmanager
-def _opened(path: Path, what: str = "checkpoint") -> Iterator[zipfile.ZipFile]:
+def _opened(path: Path, what: str = "checkpoint") -> Iterator[ArraysFile]:
     """Open a checkpoint, and turn whatever is wrong with it into a CheckpointError."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
-                raise CheckpointError(path, "claims to hold more than it does")
-            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+        with open_arrays(path) as arrays:
+            if arrays.is_packed:
                 raise CheckpointError(path, f"is compressed, and a {what} must not be; write it with numpy.savez")
-            yield archive
-    except CheckpointError:
-        raise
-    except MemoryError as error:
-        raise CheckpointError(path, "does not fit into memory") from error
-    except Exception as error:  # of a dozen kinds, from NumPy, zipfile and msgpack, depending on what is broken
-        reason = str(error).split("\n")[0][:200] or type(error).__name__
-        raise CheckpointError(path, f"not a whole {what} ({reason})") from error
+            if arrays.unused > MOST_UNUSED_BYTES * (1 + len(arrays.names)):
+                raise CheckpointError(path, f"{arrays.unused:,} bytes of it are in none of its arrays")
+            yield arrays
+    except BrokenFileError as error:
+        raise CheckpointError(path, f"not a whole {what} ({error})") from error
 
 
-def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, kinds: str = "fiu") -> Array:
-    """Read a member to its end, where its CRC-32 is compared. Raises ValueError before memory is taken for too much."""
-    with archive.open(member) as file:
-        np.lib.format.read_magic(file)
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-        if dtype.kind not in kinds or file.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
-            raise ValueError(f"{member.filename}: not a plain array of the length it claims")
-    with archive.open(member) as file:
-        return np.lib.format.read_array(file, allow_pickle=False)
+def _unpacked(path: Path, packed: Array) -> Any:
+    """Return the plain values of a checkpoint; None if there are none. Raises MemoryLimitError if they are too many."""
+    data = packed.reshape(-1).view(np.uint8)
+    # bytes that begin a list or a map, if they are not within another value
+    containers = np.count_nonzero((data >> 5 == 4) | (data >= 0xDC) & (data <= 0xDF))
+    memory.check(f"checkpoint {path}", VALUE_FACTOR * data.size + CONTAINER_BYTES * int(containers))
+    try:
+        return msgpack.unpackb(data.tobytes())
+    except (ValueError, TypeError):  # all of msgpack's errors are one of them
+        return None

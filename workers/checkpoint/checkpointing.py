@@ -9,6 +9,7 @@ import numpy as np
 from mpi4py import MPI
 
 from common.config import RunConfig
+from common.files import told
 from common.flat import Array
 from ps.comm.collectives import bcast
 from ps.coordinator.coordinator import CoordinatorSeat
@@ -117,7 +118,7 @@ class Checkpointing:
             self.failed = ""
             self.seat.event("checkpoint", file=outcome.name)
             return
-        self.failed = str(getattr(outcome, "strerror", None) or outcome) or type(outcome).__name__
+        self.failed = told(outcome) if isinstance(outcome, OSError) else str(outcome) or type(outcome).__name__
         self._set_timer(RETRY_S)
         self.seat.here().checkpoint_failed(self.failed)
 

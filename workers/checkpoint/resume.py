@@ -6,8 +6,9 @@ from typing import Any
 
 from common.config import RunConfig
 from common.errors import EXIT_USAGE, JobError, RankwiseError
+from common.files import told
 from common.flat import Array
-from common.run_files import LOG_NAME
+from common.run_files import LOG_NAME, checkpoints_in
 from ps.coordinator import earlier_run
 from ps.coordinator.earlier_run import EarlierRun
 from ps.logfile.lock import refuse_locked
@@ -64,6 +65,8 @@ class Origin:
         source = config.start_from
         start = read_start(source)
         start.check(config)
+        if not self.folder:
+            start.check_model(config)
         if self.start_sha256 not in ("", start.sha256):
             raise RankwiseError(
                 f"resume: {self.folder} started from parameters in {source} that are others now (SHA-256 "
@@ -89,6 +92,13 @@ def open_origin(folder: Path, config: RunConfig) -> Origin:
     if bad := Validator().fault(run.header, HEADER):
         raise RankwiseError(f"resume: the log of {folder}: header{bad}; start a new run")
     last = earlier_run.known_config(run.config, run.header)
+    try:
+        trained = bool(checkpoints_in(folder))
+    except OSError as error:  # training must not begin again for that
+        raise RankwiseError(
+            f"resume: {told(error)}; its checkpoints cannot be found; make the folder readable"
+        ) from error
+    of_model = changes.changed_model(run.model, config, of="resume", trained=trained)
     if run.done:
         _check_more(folder, run, last, config)
     snapshot, faults = checkpoint_file.newest(folder)
@@ -98,15 +108,15 @@ def open_origin(folder: Path, config: RunConfig) -> Origin:
         "start_sha256": str(started.get("sha256", "")) if isinstance(started, dict) else "",
     }  # fmt: skip
     if snapshot is None:
-        return _from_the_beginning(run, last, config, common)
-    content = CheckpointContent.read(snapshot, folder / snapshot.name)
+        return _from_the_beginning(run, last, config, common, of_model)
+    content = CheckpointContent.read(snapshot, snapshot.path)
     if run.headless:
         common["data"] = {"sha256": content.data_sha256}
     then = earlier_run.known_config(content.config, run.header) or last
     done, epoch = content.done_epochs, content.done_epochs + bool(content.before.steps)
     if config.epochs < epoch:
         raise JobError(
-            f"resume: epochs: got {config.epochs}, but {snapshot.name} of {folder} is of epoch {epoch}; give at "
+            f"resume: epochs: got {config.epochs}, but {snapshot.path} is of epoch {epoch}; give at "
             f"least {epoch}, or start a new run from its parameters: --from {folder}",
             EXIT_USAGE,
         )
@@ -120,7 +130,7 @@ def open_origin(folder: Path, config: RunConfig) -> Origin:
         best_kept=content.has_best,
         over=not content.before.steps and has_run_out(config.patience, done, memory),
     )
-    found = changes.changed_options(then, config, trained=content.step > 0, anew=anew)
+    found = [*of_model, *changes.changed_options(then, config, trained=content.step > 0, anew=anew)]
     notes = [changes.sentence(found)]
     if anew:
         notes.append(f"The run had stopped early after epoch {done}; patience is counted again from there.")
@@ -160,7 +170,9 @@ def _check_more(folder: Path, run: EarlierRun, last: RunConfig | None, config: R
         )
 
 
-def _from_the_beginning(run: EarlierRun, last: RunConfig | None, config: RunConfig, common: dict[str, Any]) -> Origin:
+def _from_the_beginning(
+    run: EarlierRun, last: RunConfig | None, config: RunConfig, common: dict[str, Any], of_model: list[changes.Change]
+) -> Origin:
     """Return the origin of a run without a checkpoint. Raises JobError if it came to its end."""
     folder = common["folder"]
     if run.done:
@@ -169,7 +181,7 @@ def _from_the_beginning(run: EarlierRun, last: RunConfig | None, config: RunConf
             f"the optimizer's state; start a new run from it: --from {folder}",
             EXIT_USAGE,
         )
-    found = changes.changed_options(last, config, trained=False, anew=False)
+    found = [*of_model, *changes.changed_options(last, config, trained=False, anew=False)]
     notes = ["The run has no checkpoint: training begins again.", changes.sentence(found)]
     return Origin(
         **common, world=run.header["world"], changes=changes.plain(found), notes=[n for n in notes if n]

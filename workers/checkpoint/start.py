@@ -1,20 +1,21 @@
 """The parameters that a new run starts from: of a checkpoint or a model that an earlier run has left."""
 
 import hashlib
-import zipfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from common.config import RunConfig
 from common.errors import CheckpointError, RankwiseError
+from common.files import open_regular
 from common.flat import Array, Flat
 from common.run_files import LOG_NAME, MODEL_NAME, checkpoints_in
 from ps.coordinator import earlier_run
 from workers.checkpoint import checkpoint_file
+from workers.checkpoint.changes import changed_model
 from workers.checkpoint.content import PARAMETERS, CheckpointContent, within
 
 OF_THE_SPLIT = ("seed", "test_fraction", "validation_fraction")
@@ -61,6 +62,14 @@ class Start:
                     f"from: the parameters of {self.path} were trained on {what} that are scaled; leave {option} out, "
                     "and these data are scaled in the same way"
                 )
+
+    def check_model(self, config: RunConfig) -> None:
+        """Raise RankwiseError where the log next to the parameters names another file of one's own model class."""
+        then: Any = None
+        with suppress(RankwiseError, OSError):  # the options were not taken from that log, then
+            then = earlier_run.read_run(Path(self.path).parent / LOG_NAME).model
+        if isinstance(then, dict) and then.get("kind") == config.model:
+            changed_model(then, config, of="from", trained=False)
 
     def scales(self, of: str) -> bool:
         """Say whether the parameters were trained on scaled features (``of`` x) or targets (y)."""
@@ -136,15 +145,13 @@ def read_start(source: str) -> Start:
 
 def _read_file(path: Path) -> Start:
     try:
-        if not zipfile.is_zipfile(path):
-            raise RankwiseError(f"from: {path} is no whole .npz file; give a checkpoint-*.npz or a {MODEL_NAME}")
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        is_checkpoint, arrays = checkpoint_file.load_plain(path)
+        is_checkpoint, arrays = checkpoint_file.load_plain(path)  # first: nothing endless is hashed
+        with open_regular(path) as file:
+            sha256 = hashlib.file_digest(cast("Any", file), "sha256").hexdigest()
     except OSError as error:
         raise RankwiseError(f"from: {path} cannot be read ({error.strerror})") from error
     except CheckpointError as error:
-        raise RankwiseError(f"from: {error}") from error
+        raise RankwiseError(f"from: {error}; give a checkpoint-*.npz or a {MODEL_NAME}") from error
     return _of_checkpoint(path, sha256) if is_checkpoint else _of_model(path, sha256, arrays)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from common.errors import CheckpointError
 from common.files import do_nothing
-from workers.checkpoint.checkpoint_file import Snapshot, remove_unfinished, save
+from workers.checkpoint.checkpoint_file import Snapshot, save
 
 NICE = 10
 """Added to the thread's niceness: where ranks keep all cores busy, it takes a tenth of one."""
@@ -21,7 +21,6 @@ class Writer:
 
     def __init__(self, folder: Path, keep: int) -> None:
         self.folder, self.keep = folder, keep
-        remove_unfinished(folder)
         self._thread: threading.Thread | None = None
         self._n_pulses = 0
         self._outcome: Path | Exception | None = None

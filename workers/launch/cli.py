@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from common import synonyms
 from common.errors import ConfigError
-from common.option import GROUPS, INTERNAL, RANKS, Option, is_text, options_of
+from common.option import GROUPS, INTERNAL, RANKS, Option, is_text, options_of, usage_fault
 from common.standard_streams import as_result
 from common.version import version_line
 
@@ -115,7 +115,7 @@ def message(error: Any, options: Mapping[str, Option]) -> str:
         got = error.unused_tokens[0]
         looks = "data" in options and ("." in got or "/" in got)
         return f"Unexpected word {got[:80]!r}: every value follows its option" + f", as in --data {got}" * looks
-    return " ".join(str(error).split())
+    return usage_fault(error)
 
 
 def app(command: Command, defaults: Mapping[str, Any], choices: Mapping[str, Iterable[str]] | None = None) -> Any:

@@ -1,9 +1,9 @@
 """``rankwise examples DIR``: copies the example files, which a wheel brings along, to a folder of one's own."""
 
-import shutil
 from pathlib import Path
 
 from common.errors import ConfigError
+from common.files import read_small, write_bytes
 
 PACKAGE = Path(__file__).parent.parent
 INSTALLED = PACKAGE / "examples"
@@ -34,14 +34,16 @@ def copy(folder: Path, *, overwrite: bool = False) -> list[Path]:
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return [Path(shutil.copyfile(path, folder / name)) for name, path in files.items()]
+        for name, path in files.items():
+            write_bytes(folder / name, path.read_bytes())
     except OSError as error:
         raise ConfigError(f"examples: cannot write to {folder} ({error.strerror}); give another folder") from error
+    return [folder / name for name in files]
 
 
 def _differs(path: Path, there: Path) -> bool:
     try:
-        return there.read_bytes() != path.read_bytes()
+        return read_small(there) != path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import ConfigError
+from common.files import read_small
 from workers.launch.launcher_kind import OPEN_MPI, kind_of
 
 SSH_PORT = 22
@@ -41,8 +42,10 @@ def read_hosts(listed: str, file: str, ranks: int) -> tuple[LaunchHost, ...]:
     lines = listed.split(",") if listed else []
     if file:
         try:
-            lines = Path(file).expanduser().read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError, RuntimeError) as error:
+            lines = read_small(Path(file).expanduser()).decode().splitlines()
+        except OSError as error:
+            raise ConfigError(f"hostfile: {file} cannot be read ({error.strerror})") from error
+        except (UnicodeDecodeError, RuntimeError) as error:
             raise ConfigError(f"hostfile: {file} cannot be read ({error})") from error
         lines = [line for line in (line.partition("#")[0] for line in lines) if line.strip()]
         if not lines:

@@ -55,7 +55,7 @@ class Context:
         from common.status_line import erase
 
         erase()
-        complain(f"rankwise: {error}\n{traceback.format_exc() if self.rank_status.debug else ''}")
+        complain(f"rankwise: {error}", traceback.format_exc() if self.rank_status.debug else "")
 
 
 def run(act: Callable[[Context], int], parse: Callable[[list[str]], object]) -> int:

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common import synonyms
+from common import module_file, synonyms
 from common.config import OPTIONS, RunConfig
 from common.data import sources
 from common.errors import ConfigError
-from common.option import OUTPUT, option, unknown_value
+from common.files import read_small
+from common.option import OUTPUT, is_own_model, option, unknown_value
 from common.run_files import RUNS
 from ps.coordinator import earlier_run
 from workers.launch import cli, fault_spec
@@ -56,7 +57,7 @@ def parse_with(
     output = values["output"] or str(given.get("output", ""))
     _check_one_origin(values)
     saved = saved_config(values["resume"], output) if values["resume"] else {}
-    taken = saved or _of_the_start(values)
+    taken, asked = saved or _of_the_start(values), values["model"]
     if given or taken:
         again = cli.parse(command, arguments, {**taken, **given})
         assert not isinstance(again, int)
@@ -66,6 +67,7 @@ def parse_with(
         values = again
     config = _checked({name: values.pop(name) for name in OPTIONS}, modes)
     _check_same(saved, config)
+    _check_place_of_model(config, values["config"], by_hand=asked == config.model)
     del values["config"]
     return config, values
 
@@ -98,11 +100,13 @@ def read_file(path: Path) -> dict[str, Any]:
     """Return the options of a TOML file, checked as they stand there. Raises ConfigError."""
     import tomllib
 
-    if not path.is_file():
-        raise ConfigError(f"config: no file {path}")
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:  # ValueError also for numbers of thousands of digits
+        values = tomllib.loads(read_small(path).decode())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ConfigError(f"config: no file {path}") from error
+    except OSError as error:
+        raise ConfigError(f"config: {path} cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:  # ValueError also for numbers of thousands of digits
         raise ConfigError(f"config: {path} is no TOML file ({error})") from error
     read: dict[str, Any] = {}
     for given, value in values.items():
@@ -156,6 +160,26 @@ def _check_same(saved: dict[str, Any], config: RunConfig) -> None:
             f"resume: {'; '.join(changed)}; a resumed run keeps it: leave it out, or start a new run from the "
             f"parameters of this one: --from {config.resume} instead of --resume"
         )
+
+
+def _check_place_of_model(config: RunConfig, file: str, *, by_hand: bool) -> None:
+    """Raise ConfigError if a model class of one's own lies where no code is imported from.
+
+    ``file``: of options, if there is one. ``by_hand``: whether the user has named the model, rather than a file that
+    may be somebody else's: that must not name a class in its own folder, nor one among the runs.
+    """
+    if not is_own_model(config.model):
+        return
+    folders = {config.output: "the folder of this run; choose another --output"} if config.output else {}
+    if not by_hand:
+        name_it = f"and was not named by you but by a file; if you trust that code, name it: --model {config.model}"
+        folders[str(RUNS)] = f"among the runs, {name_it}"
+        beside = [] if not file else [Path(file).expanduser().absolute(), Path(file).expanduser().resolve()]
+        here = Path.cwd().resolve()
+        folders |= {
+            str(path.parent): f"beside the options, {name_it}" for path in beside if path.parent.resolve() != here
+        }
+    module_file.refuse_inside(config.model, folders)
 
 
 def _shown(value: Any) -> str:

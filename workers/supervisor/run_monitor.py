@@ -10,14 +10,14 @@ from pathlib import Path
 
 from common.config import OPTIONS
 from common.errors import ConfigError, LogError
-from common.run_files import CONFIG_NAME, FAILURE_NAME, LOG_NAME, checkpoints_in
+from common.files import open_own, read_small
+from common.run_files import CONFIG_NAME, LOG_NAME, checkpoints_in, read_failure
 from ps.coordinator import run_folder
 from ps.logfile.reader import LogReader
 from ps.logfile.salvage import SalvageReader
 from workers.supervisor.policy import Outcome
 
 DIED = re.compile(r"rank (\d+) on (\S+) died ")
-MAX_FAILURE_BYTES = 1 << 20
 
 
 @contextlib.contextmanager
@@ -50,7 +50,7 @@ def named_folder(arguments: Sequence[str], environment: Mapping[str, str] = os.e
     )
     if not output and config:
         try:
-            values = tomllib.loads(Path(config).expanduser().read_text(encoding="utf-8"))
+            values = tomllib.loads(read_small(Path(config).expanduser()).decode())
         except (OSError, ValueError, RuntimeError, RecursionError):
             values = {}  # the job will say what is wrong with it
         output = str(values.get("output", ""))
@@ -101,7 +101,7 @@ class RunMonitor:
         """
         log = self.path / LOG_NAME
         try:
-            with log.open("r+b") as file:
+            with open_own(log) as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if not any(True for _ in LogReader(log).records()) and not checkpoints_in(self.path):
                     log.unlink()
@@ -115,14 +115,10 @@ class RunMonitor:
         That file gets a number, so that the next attempt can leave its own.
         """
         deaths, message = self._read_log(), ""
-        try:
-            with (self.path / FAILURE_NAME).open("rb") as file:
-                file.seek(max(0, file.seek(0, os.SEEK_END) - MAX_FAILURE_BYTES))
-                text = file.read().decode("utf-8", "replace")
-            message = (text.strip().splitlines() or [""])[-1].removeprefix("rankwise: ")
+        with contextlib.suppress(OSError):  # none is there, it is none of ours, or the file system is in trouble
+            message = (read_failure(self.path).splitlines() or [""])[-1].removeprefix("rankwise: ")
+        with contextlib.suppress(OSError):  # the next attempt will meet it
             run_folder.put_failure_aside(self.path)
-        except OSError:
-            pass  # none is there, or the file system is in trouble, which the next attempt will meet
         if (died := DIED.match(message)) and not deaths:
             deaths = [(int(died[1]), died[2])]
         before, self._newest = self._newest, self._newest_checkpoint()

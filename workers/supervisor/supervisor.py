@@ -10,6 +10,7 @@ from types import FrameType
 import workers
 from common.errors import EXIT_ERROR, EXIT_OK, EXIT_STOPPED, EXIT_USAGE, ConfigError
 from common.standard_streams import complain, drop
+from common.wording import MOST_CHARACTERS, MOST_LINES, printable
 from workers.launch.hosts import HostProbe, launcher_options
 from workers.launch.signals import OUR_STOP_SIGNALS, StopRequests
 from workers.supervisor.options import SuperviseConfig
@@ -32,7 +33,7 @@ def backoff(first_s: float, restart: int) -> float:
 def say(line: str) -> None:
     """Print one line, in one write; training does not depend on a reader."""
     try:
-        sys.stdout.write(f"supervise: {line}\n")
+        sys.stdout.write(f"supervise: {printable(line, MOST_CHARACTERS, MOST_LINES)}\n")
         sys.stdout.flush()
     except OSError:
         drop(sys.stdout)

@@ -18,6 +18,7 @@ from ps.comm.topology import Topology
 from ps.metrics.sync_timer import SyncTimer
 from ps.sync.modes import MODES
 from ps.sync.synchronizer import Synchronizer, SyncSetup
+from workers.training.memory_need import check_memory
 from workers.training.task import Task
 
 
@@ -38,6 +39,7 @@ def make_sampler(config: RunConfig, data: Dataset, n_ranks: int, joint: Joint | 
 def assemble(mode: str, topology: Topology, task: Task) -> TrainingParts:
     """Build a mode and fill its parameters. Collective; raises JobError."""
     config, rank = task.config, topology.comm.rank
+    check_memory(topology, task, mode)
     sampler = make_sampler(config, task.data, topology.comm.size, task.joint)
     timer = SyncTimer(topology, sampler.steps_per_epoch)
     sync = MODES[mode].build(SyncSetup(topology, task.model, config, timer, row_table(sampler)))

@@ -11,7 +11,9 @@ from mpi4py import MPI
 from common.data.dataset import Dataset
 from common.flat import Flat, fingerprint
 from common.host import affinity, boot_id, host, process_age_s, process_start
+from common.nn import custom_model
 from common.nn.mlp import Mlp
+from common.option import is_own_model
 from common.version import VERSION
 from ps.comm.collectives import allgather
 from ps.comm.topology import Topology
@@ -57,6 +59,7 @@ def header_facts(topology: Topology, task: Task, flat: Flat, threads: tuple[int,
         "data": facts_of_data(data),
         "model": {
             "kind": task.config.model,
+            **file_of_model(task.config.model),
             "sizes": list(model.sizes) if isinstance(model, Mlp) else [],
             "loss": type(model.loss).__name__,
             "parameters": {name: list(shape) for name, shape in flat.shapes.items()},
@@ -65,6 +68,12 @@ def header_facts(topology: Topology, task: Task, flat: Flat, threads: tuple[int,
         },
         "packet_bytes": flat.packet.nbytes,
     }
+
+
+def file_of_model(model: str) -> dict[str, str]:
+    """Return what the log says of the file that a model class of one's own comes from; nothing of a built-in model."""
+    found = custom_model.file_of(model) if is_own_model(model) else None
+    return {"file": found.path, "sha256": found.sha256} if found else {}
 
 
 def facts_of_data(data: Dataset) -> dict[str, Any]:

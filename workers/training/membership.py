@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mpi4py import MPI
 
+from common.files import open_own
 from common.host import host
 from common.rank_status import ENDED, LOST, PAGE_BYTES, StatusRow
 from common.run_files import PROGRESS_NAME, death_notes
@@ -68,6 +69,6 @@ class Membership:
 def _mark_lost(folder: Path, ranks: set[int]) -> None:
     """Let the watchdogs know of the dead whose own says nothing, perhaps because their node is gone as a whole."""
     for path in folder.glob(f"{PROGRESS_NAME}-*") if ranks else ():
-        with contextlib.suppress(OSError), path.open("r+b", buffering=0) as file:
+        with contextlib.suppress(OSError), open_own(path) as file:
             for rank in ranks:
                 os.pwrite(file.fileno(), StatusRow(finished=LOST, state=ENDED).pack(), rank * PAGE_BYTES)

@@ -16,7 +16,7 @@ from ps.comm.topology import Topology
 from ps.coordinator import display, earlier_run
 from ps.coordinator.coordinator import Coordinator, CoordinatorSeat
 from ps.coordinator.metric import Metric
-from ps.coordinator.run_folder import make_folder, tidy
+from ps.coordinator.run_folder import make_folder, remove_unfinished, require_writable, tidy
 from ps.findings import row_balance
 from ps.findings.detectors import before_training
 from ps.findings.verdict import TrainingStart
@@ -35,6 +35,7 @@ from workers.training.build import TrainingParts, assemble, make_sampler
 from workers.training.environment import facts_of_data, header_facts, timing
 from workers.training.first_look import check_model, note_check
 from workers.training.job import Job
+from workers.training.memory_need import LEAST_MEMORY, check_memory
 from workers.training.task import Task, check_labels, load, make_model, scale_target
 
 
@@ -109,6 +110,7 @@ def prepare(context: Context, topology: Topology, config: RunConfig, origin: Ori
     joint = resumed.find_joint(config, origin)
     task = Task(config, fault_injection.skew(faults, data), model, joint)
     check_fit(config, origin, comm.size)
+    check_memory(topology, task, LEAST_MEMORY if config.mode == AUTO else config.mode)
     checked = check_model(comm, config, task.data, model)
     resumed.count_anew(origin, make_sampler(config, data, comm.size, joint))
     mode, trials = _mode(topology, task, origin, rank_status)
@@ -193,11 +195,12 @@ def _begin_log(job: Job, origin: Origin, facts: dict[str, Any], of_sync: dict[st
     """Make the run folder and the coordinator, and write the first record of this job; return the folder."""
     config, continues = job.config, bool(origin.folder)
     folder = Path(origin.folder) if continues else make_folder(config.output, f"{config.mode}-{job.comm.size}")
+    require_writable(folder)
     try:
         coordinator = appoint(job, folder, facts, resumed=continues)
     except BlockingIOError:
         raise in_use(folder / LOG_NAME) from None
-    tidy(folder)  # once the log is locked: no other job writes here
+    tidy(folder)
     job.rank_status.set_folder(folder)
     of_steps = {"steps_per_epoch": job.trainer.loader.steps, "sync": of_sync}
     for line in (*job_lines({**facts, **of_steps, "config": config.as_dict()}), *job.data.notes):
@@ -254,5 +257,6 @@ def appoint(job: Job, folder: Path, facts: dict[str, Any], *, resumed: bool, loc
     shown = display.make(config.epochs, config.verbose, place, steps)
     coordinator = Coordinator(folder, config, facts, metric, resumed=resumed, lock=lock, display=shown)
     job.seat.appoint(coordinator)
+    remove_unfinished(folder)  # once the log is locked: no other job writes here
     job.checkpointing.open(folder)
     return coordinator

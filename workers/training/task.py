@@ -130,8 +130,13 @@ def new_model(config: RunConfig, data: Dataset) -> Model | Mlp:
 
 def make_model(comm: MPI.Comm, config: RunConfig, data: Dataset) -> Model | Mlp:
     """Make the configured model for the data, on every rank. Raises JobError."""
+    own = is_own_model(config.model)
+    if own:  # before any of it runs: what was asked at rank 0 is about rank 0's file
+        file = together(comm, lambda: custom_model.file_of(config.model))
+        content = file.sha256.encode() if file else b""
+        same_everywhere(comm, content, f"model {config.model}, its file", "give every node the same one")
     model = together(comm, lambda: new_model(config, data))
-    if is_own_model(config.model):
+    if own:
         shapes = msgpack.packb(list(model.shapes().items()))
         same_everywhere(comm, shapes, f"model {config.model}, its shapes", "give every node the same file")
     return model

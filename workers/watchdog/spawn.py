@@ -15,6 +15,7 @@ from typing import IO
 from mpi4py import MPI
 
 from common.config import RunConfig
+from common.files import create_new
 from common.host import host
 from common.job_signals import STACK_SIGNAL
 from common.rank_status import FINISHED, PAGE_BYTES, RankStatus
@@ -76,7 +77,7 @@ class WatchdogHandle:
         """Make the file that the nodes' watchdogs share, and begin to log their events; at rank 0."""
         if coordinator is None:
             return
-        with contextlib.suppress(OSError), (coordinator.folder / self._name).open("wb") as file:
+        with contextlib.suppress(OSError), create_new(coordinator.folder / self._name) as file:
             file.truncate(n_ranks * PAGE_BYTES)
         if self._events is not None:
             threading.Thread(target=_log, args=(self._events, coordinator), name="events", daemon=True).start()

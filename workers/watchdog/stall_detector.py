@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from common.files import read_small, write_bytes
 from common.rank_status import StatusRow
 from workers.watchdog.rank_process import STACK_S, RankProcess
 from workers.watchdog.stall import Stall, describe_hang, describe_stall, find_stall, who_hangs
@@ -105,9 +106,10 @@ class StallDetector:
         for rank in new:
             with contextlib.suppress(OSError):
                 if rank in self.ranks:
-                    _stack_file(folder, rank).write_text(self._stacks[rank], encoding="utf-8")
+                    stack = self._stacks[rank].encode(errors="replace")
+                    write_bytes(_stack_file(folder, rank), stack, sync=False)
                 else:
-                    self._stacks[rank] = _stack_file(folder, rank).read_text(encoding="utf-8", errors="replace")
+                    self._stacks[rank] = read_small(_stack_file(folder, rank), own=True).decode("utf-8", "replace")
 
 
 def _stack_file(folder: Path | None, rank: int) -> Path:

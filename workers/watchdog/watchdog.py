@@ -15,6 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from common import run_files
+from common.files import open_own
 from common.job_signals import ABORT_SIGNAL, STOP_SIGNALS
 from common.rank_status import ENDED, LOST, PAGE_BYTES, STOPPED, StatusRow, read_folder, read_row
 from common.run_files import FAILURE_NAME, LOG_NAME, death_notes, leave_death_note, write_failure_once
@@ -151,7 +153,7 @@ class Watchdog:
         """Say why the job ends, on the console and in the run folder."""
         say(message)
         with contextlib.suppress(OSError):
-            self._file(FAILURE_NAME).write_text(f"rankwise: {message}\n", encoding="utf-8")
+            run_files.fill_failure(self._file(FAILURE_NAME).parent, f"rankwise: {message}")
 
     def _note_end(self, source: int) -> None:
         rank = next(rank for rank in self.ranks.values() if source in (rank.process, rank.pipe))
@@ -180,8 +182,8 @@ class Watchdog:
             self._report_failure(event["message"])
         elif reported:
             with contextlib.suppress(OSError):
-                text = self._file(FAILURE_NAME).read_text(encoding="utf-8")
-                event["message"] = text.rstrip().rpartition("\n")[2].removeprefix("rankwise: ")
+                text = run_files.read_failure(self._file(FAILURE_NAME).parent)
+                event["message"] = text.rpartition("\n")[2].removeprefix("rankwise: ")
         if first or reported:
             self.events.append(event)
 
@@ -230,10 +232,10 @@ class Watchdog:
 
         The file is opened again each time: network file systems then look for what is new.
         """
-        with self._file(self.progress_name).open("r+b", buffering=0) as file:
+        with open_own(self._file(self.progress_name)) as file:
             for number in self.ranks:
                 os.pwrite(file.fileno(), self.rows[number].pack(), number * PAGE_BYTES)
-        with self._file(self.progress_name).open("rb", buffering=0) as file:
+        with open_own(self._file(self.progress_name)) as file:
             for number in set(range(len(self.rows))) - self.ranks.keys():
                 row = StatusRow.unpack(os.pread(file.fileno(), PAGE_BYTES, number * PAGE_BYTES))
                 beat, heard = self._heard.get(number, (-1, now))

@@ -4,23 +4,28 @@ Each command is a function in a module of its own, which is imported when the co
 its options and their help.
 """
 
-import io
+import itertools
+import os
+import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
 
 from common import synonyms
 from common.errors import EXIT_ERROR, EXIT_USAGE, LogError, RankwiseError
+from common.files import told
+from common.option import usage_fault
 from common.standard_streams import as_result, complain, flush, open_closed
 from common.version import version_line
+from ps.reader.output import STANDARD_OUTPUT
 
 LATEST = Path("runs/latest")
 Run = Annotated[Path, Parameter(help="a run folder, its name under runs/, or its coordinator.msgpack")]
 OtherRun = Annotated[Path, Parameter(help="another run, beside the first")]
 Salvage = Annotated[bool, Parameter(help="read what is whole of a damaged log, and say what is missing")]
-Output = Annotated[Path, Parameter(alias="-o", help="the file to write")]
+Output = Annotated[Path, Parameter(alias="-o", help="the file to write; - for standard output")]
 
 COMMANDS = {
     "show": "Print header, epochs, what every rank did, and the end.",
@@ -37,6 +42,8 @@ COMMANDS = {
 NAME = "python -m ps.log"
 MENDING = "; with --salvage what is whole is read, and training with --resume mends the log"
 """What to do about a damaged log."""
+ENDING = (signal.SIGTERM, signal.SIGHUP)
+"""Signals that end a command as Ctrl-C does: without a word, and without the file that it has not finished."""
 
 
 def make(name: str = NAME) -> App:
@@ -48,6 +55,7 @@ def make(name: str = NAME) -> App:
         version=version_line,
         result_action="return_value",
         default_parameter=Parameter(negative=(), show_default=_default_text),
+        suppress_keyboard_interrupt=False,  # it would end with 0
     )
     for command, text in COMMANDS.items():
         app.command(f"ps.reader.commands.{command}:{command}", name=command.removesuffix("_runs"), help=text)
@@ -65,11 +73,37 @@ def main(arguments: list[str] | None = None, name: str = NAME) -> None:
     ``arguments``: those of this process, if not given. ``name``: what the help calls this command.
     """
     open_closed()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # the terminal may lack characters of a folder's name
-    code = _run(make(name), sys.argv[1:] if arguments is None else arguments)
+    for number in ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, _interrupt)
+    try:
+        code = _run(make(name), _plain(sys.argv[1:] if arguments is None else arguments))
+    except (KeyboardInterrupt, Interrupted) as error:
+        flush()
+        by = error.number if isinstance(error, Interrupted) else int(signal.SIGINT)
+        signal.signal(by, signal.SIG_DFL)
+        os.kill(os.getpid(), by)  # a shell then sees what has ended it
+        code = 128 + by
     flush()
     sys.exit(code)
+
+
+class Interrupted(BaseException):
+    """A signal has come that ends this process, once it has tidied up what it was writing."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+def _interrupt(number: int, _: Any) -> NoReturn:
+    signal.signal(number, signal.SIG_IGN)  # or a second one would end the tidying up
+    raise Interrupted(number)
+
+
+def _plain(arguments: list[str]) -> list[str]:
+    """Return the arguments with a name for the standard output that ``-`` means, which would be taken for an option."""
+    pairs = itertools.pairwise(["", *arguments])
+    return [str(STANDARD_OUTPUT) if pair in (("-o", "-"), ("--output", "-")) else pair[1] for pair in pairs]
 
 
 def _run(app: App, arguments: list[str]) -> int:
@@ -86,7 +120,7 @@ def _run(app: App, arguments: list[str]) -> int:
     except RankwiseError as error:
         return _complain(str(error), error.exit_code)
     except OSError as error:
-        return _complain(f"{error.filename}: {error.strerror}", EXIT_ERROR)
+        return _complain(told(error), EXIT_ERROR)
     except RecursionError:
         return _complain("a record of this log is nested too deeply", EXIT_ERROR)
     return code
@@ -97,7 +131,7 @@ def _told(error: CycloptsError) -> str:
     if isinstance(error, UnknownOptionError):
         got = error.token.keyword or error.token.value
         return f"Unknown option: {got[:80]}. {_meant(got, error)}"
-    return " ".join(str(error).split())
+    return usage_fault(error)
 
 
 def _meant(got: str, error: UnknownOptionError) -> str:

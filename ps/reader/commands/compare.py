@@ -1,14 +1,18 @@
 """``python -m ps.log compare``: several runs side by side."""
 
+import os
 import statistics
-import zipfile
 from typing import Annotated
 
 import numpy as np
 from cyclopts import Parameter
 
-from common.flat import Array
-from common.run_files import log_path
+from common import memory
+from common.arrays_file import NUMBERS, open_arrays
+from common.errors import BrokenFileError
+from common.flat import Array, blocks
+from common.memory import MemoryLimitError
+from common.run_files import MODEL_NAME, log_path
 from ps.logfile.reader import reason
 from ps.reader.commands.cli import OtherRun, Run, Salvage
 from ps.reader.console import WIDE, Paper
@@ -38,7 +42,6 @@ def compare(
         for record in view.read("steps"):
             summary.add(record)
     goal = max((s.least_loss for s in summaries if s.epochs), default=float("nan"))
-    parameters = [_parameters(view) for view in views]
     jobs = [  # of an epoch that several share, times and bytes are the last one's
         ["jobs", *(str(len(v.sessions)) for v in views)],
         ["epochs done again", *(str(sum(v.superseded.values())) for v in views)],
@@ -58,7 +61,7 @@ def compare(
         *([f"median {name} per step, us", *(_median_us(s, name) for s in summaries)] for name in MEDIANS),
         ["communication, % of the time", *(_communication(s) for s in summaries)],
         ["most sent by a rank, MB", *(number(s.sent_bytes / 1e6) for s in summaries)],
-        ["largest parameter difference from the first", *(_difference(parameters[0], own) for own in parameters)],
+        ["largest parameter difference from the first", *_differences(views)],
     ]
     title = "Runs side by side; medians are of steps, then of ranks and epochs"
     out, names = Paper(wide=wide), [str(view.folder) for view in views]
@@ -81,17 +84,23 @@ def _communication(summary: Summary) -> str:
     return points((summary.sync_s + summary.reduce_s) / total) if total else "-"  # summing is part of compute
 
 
+def _differences(views: list[RunView]) -> list[str]:
+    """Return how far the saved parameters of each run are from the first one's; two runs' are in memory at a time."""
+    first = _parameters(views[0])
+    return [_difference(first, _parameters(view) if i else first) for i, view in enumerate(views)]
+
+
 def _parameters(view: RunView) -> dict[str, Array]:
     """Return the saved parameters; none, and a warning if there is a file, where they cannot be read."""
-    path = view.folder / "model.npz"
-    if not view.header or not path.exists():
+    path = view.folder / MODEL_NAME
+    if not view.header or not os.path.lexists(path):
         return {}
     try:
-        if not zipfile.is_zipfile(path):
-            raise ValueError("not an npz file")
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name].astype(float) for name in view.header["model"]["parameters"]}
-    except Exception as error:  # of a dozen kinds, from NumPy, zipfile and zlib, depending on what is broken
+        with open_arrays(path) as arrays:
+            names = list(view.header["model"]["parameters"])
+            memory.check(f"model {path}", 2 * arrays.n_bytes(*names))  # of two runs
+            return {name: arrays.read(name, NUMBERS) for name in names}
+    except (BrokenFileError, MemoryLimitError) as error:
         warn(f"{path} cannot be read as a model ({reason(error)})")
         return {}
 
@@ -102,4 +111,10 @@ def _difference(first: dict[str, Array], own: dict[str, Array]) -> str:
     if {k: v.shape for k, v in first.items()} != {k: v.shape for k, v in own.items()}:
         return "other shapes"
     with np.errstate(all="ignore"):  # a file may hold infinities
-        return number(max(float(np.abs(first[k] - own[k]).max(initial=0)) for k in first), 3)
+        return number(max(_largest(first[k].reshape(-1), own[k].reshape(-1)) for k in first), 3)
+
+
+def _largest(one: Array, other: Array) -> float:
+    """Return the largest difference of two vectors, in float64, a block of them at a time."""
+    pairs = zip(blocks(one), blocks(other), strict=True)
+    return max((float(np.abs(a.astype(float) - b.astype(float)).max()) for a, b in pairs), default=0.0)

@@ -1,5 +1,6 @@
 """``python -m ps.log export``: the log in another format."""
 
+import io
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from ps.reader.commands.cli import LATEST, Run, Salvage
 from ps.reader.export.csv_json import csv_lines, json_lines
 from ps.reader.export.markdown import markdown_lines
 from ps.reader.export.tensorboard import write_events
-from ps.reader.output import save, warn_of_left_out
+from ps.reader.output import STANDARD_OUTPUT, check, save, warn_of_left_out
 
 FORMATS: dict[str, Callable[[Any], Iterator[str]]] = {"csv": csv_lines, "jsonl": json_lines, "markdown": markdown_lines}
 OUTPUT = "the file to write; standard output if not given"
@@ -50,9 +51,12 @@ def export(
         write_events(reader, tensorboard)
     else:
         lines = FORMATS[formats[0]](reader)
-        if output is None:
+        if output is None or output == STANDARD_OUTPUT:
+            if isinstance(sys.stdout, io.TextIOWrapper):
+                sys.stdout.reconfigure(encoding="utf-8")  # as a file is
             sys.stdout.writelines(lines)  # line by line; a file appears once all are there
         else:
-            save(output, lambda file: file.writelines(line.encode() for line in lines), log=path)
+            check(output, path)
+            save(output, lambda file: file.writelines(line.encode() for line in lines))
     warn_of_left_out(reader.torn, reader.damage)
     return 0

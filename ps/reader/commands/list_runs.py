@@ -7,12 +7,13 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from common.errors import LogError, RankwiseError
-from common.run_files import LOG_NAME, RUNS, log_path
+from common.files import require_regular
+from common.run_files import LOG_NAME, RUNS
 from common.wording import count
 from ps.logfile.records import Record
 from ps.reader.commands.cli import Salvage
 from ps.reader.console import WIDE, Paper
-from ps.reader.run_view import RunView
+from ps.reader.run_view import UNREAD, RunView
 from ps.text.formatting import date_time, metric, mode_name, named_metric, number
 from ps.text.layout import Table
 
@@ -32,7 +33,7 @@ def list_runs(
 ) -> int:
     """Print the runs in a folder, newest first; return the exit code. Raises RankwiseError without such a folder."""
     try:
-        runs = _runs(folder)
+        runs = run_folders(folder)
     except OSError as error:
         raise RankwiseError(
             f"folder: cannot read {folder} ({error.strerror}); give a folder that holds run folders, such as runs"
@@ -41,7 +42,7 @@ def list_runs(
     if not runs:
         out.print(f"No runs in {folder}: no folder in it holds a {LOG_NAME}.")
         return 0
-    lines = sorted((_line(run, salvage=salvage) for run in runs), key=lambda line: line[0], reverse=True)
+    lines = sorted((_line(run, fault, salvage=salvage) for run, fault in runs), key=lambda line: line[0], reverse=True)
     names = {name for _, _, (name, _), _, _ in lines if name}
     (only,) = names if len(names) == 1 else [""]
     title = {"accuracy": "best accuracy %", "r2": "best R2", "": "best metric"}[only]
@@ -54,17 +55,36 @@ def list_runs(
     return 0
 
 
-def _runs(folder: Path) -> list[Path]:
-    """Return the run folders in a folder; one that a link like ``latest`` points to comes once. Raises OSError."""
-    found = [path for path in sorted(folder.iterdir()) if os.path.isfile(path / LOG_NAME)]
-    return list({path.resolve(): path for path in sorted(found, key=Path.is_symlink, reverse=True)}.values())
+def run_folders(folder: Path) -> list[tuple[Path, str]]:
+    """Return the run folders in a folder, each with the reason if it cannot be looked into. Raises OSError.
+
+    One that a link like ``latest`` points to comes once. What holds no log is no run; memory is taken for runs only.
+    """
+    found: dict[tuple[int, int] | str, tuple[str, str]] = {}
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            try:
+                if not entry.is_dir():
+                    continue
+                os.lstat(os.path.join(entry.path, LOG_NAME))
+                place = entry.stat()
+            except FileNotFoundError:
+                continue
+            except OSError as error:  # a folder of somebody else, a loop of links
+                found[entry.name] = entry.name, f"cannot be read ({error.strerror})"
+                continue
+            key = place.st_dev, place.st_ino
+            if not (entry.is_symlink() and key in found):
+                found[key] = entry.name, ""
+    return [(folder / name, fault) for name, fault in sorted(found.values())]
 
 
-def _line(run: Path, *, salvage: bool) -> Line:
-    """Return a run's line; of a log that cannot be read it says why."""
+def _line(run: Path, fault: str, *, salvage: bool) -> Line:
+    """Return a run's line; of a log that cannot be read it says why, which may be known already."""
     best: Record = {}
     try:
-        view = RunView(log_path(run), salvage=salvage)
+        require_regular(run / LOG_NAME)
+        view = RunView(run / LOG_NAME, salvage=salvage)
         for record in view.read("steps"):
             if record["kind"] == "epoch" and (not best or _score(record) > _score(best)):
                 best = record
@@ -75,8 +95,14 @@ def _line(run: Path, *, salvage: bool) -> Line:
         state = "no record yet"
     except LogError as error:
         state = f"damaged: byte {error.offset}: {error.reason}"
-    except RankwiseError:
+        if isinstance(error.__cause__, OSError):
+            state = f"{LOG_NAME} {error.reason}"
+    except FileNotFoundError:
         state = "gone"
+    except OSError as error:
+        state = fault or f"{LOG_NAME} cannot be read ({error.strerror})"
+    except (MemoryError, RecursionError) as error:  # a record made to do harm must not hide the other runs
+        state = f"{LOG_NAME} cannot be read ({type(error).__name__})"
     try:
         written = (run / LOG_NAME).stat().st_mtime
     except OSError:
@@ -104,4 +130,5 @@ def _facts(view: RunView, best: Record) -> tuple[tuple[str, float | None], list[
         metric_of = (view.metric, best["validation_metric"]) if validated else ("", None)
         shown = [number(-score), str(best["epoch"])]
     epochs = f"{done}/{header['config']['epochs']}"
-    return metric_of, [mode_name(header), view.ranks, epochs], [*shown, wall, view.state]
+    unread = f": {view.failure}" if view.state == "died" and view.failure.startswith(UNREAD) else ""
+    return metric_of, [mode_name(header), view.ranks, epochs], [*shown, wall, view.state + unread]

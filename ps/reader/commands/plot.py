@@ -1,6 +1,5 @@
 """``python -m ps.log plot``: PNG pictures of loss, sync time and each rank's contribution, drawn without a display."""
 
-import sys
 import warnings
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from common.run_files import log_path
 from ps.logfile.records import Record
 from ps.reader.commands.cli import LATEST, Run, Salvage
 from ps.reader.commands.plot_figures import COLOURS, LARGEST, Figures, Point
+from ps.reader.console import write
 from ps.reader.downsample import Downsampler
 from ps.reader.output import make_folder, save, warn_of_left_out
 from ps.reader.run_view import RunView, mean
@@ -48,12 +48,12 @@ def plot(
     figures = Figures(view, names[: len(COLOURS)], points.kept(), points.stride)
     for name, figure in figures.all():
         save(folder / name, partial(_write_png, figure))
-        sys.stdout.write(f"{folder / name}\n")
+        write(f"{folder / name}")
     if figures.many and figures.single:
         single = ", ".join(map(str, figures.single))
-        sys.stdout.write(f"Of {figures.n_ranks} ranks, those that stand out have a picture of their own: {single}.\n")
+        write(f"Of {figures.n_ranks} ranks, those that stand out have a picture of their own: {single}.")
     if len(names) > len(COLOURS):
-        sys.stdout.write(f"Contributions are drawn of the first {len(COLOURS)} of {len(names)} parameters.\n")
+        write(f"Contributions are drawn of the first {len(COLOURS)} of {len(names)} parameters.")
     warn_of_left_out(view.torn, view.damage)
     return 0
 

@@ -1,5 +1,7 @@
 """The figures of ``python -m ps.log plot``: lines over the epochs, and a map of all ranks where these are many."""
 
+import contextlib
+import os
 import warnings
 from collections.abc import Iterator
 from functools import partial
@@ -10,7 +12,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from common.flat import Array
 from common.limits import DRAWN_FILES, DRAWN_ROWS, DRAWN_SESSIONS
-from common.wording import count
+from common.module_file import lies_in_run_folder
+from common.wording import count, printable
 from ps.logfile.header import host_names
 from ps.reader.output import library
 from ps.reader.run_view import RunView
@@ -50,7 +53,9 @@ class Figures:
 
     def __init__(self, view: RunView, names: list[str], points: list[Point], stride: int) -> None:
         """Raises RankwiseError without matplotlib."""
-        with library("plot", "report"):
+        # matplotlib reads a matplotlibrc of the current folder, which may have it start LaTeX
+        theirs = lies_in_run_folder(os.curdir)
+        with library("plot", "report"), contextlib.chdir(os.sep) if theirs else contextlib.nullcontext():
             from matplotlib import colormaps, figure, ticker
         self._figure, self._ticker, self._colours = figure, ticker, colormaps["RdBu"]
         self.view, self.names = view, names
@@ -99,7 +104,7 @@ class Figures:
         known = self.losses[:, :2][np.isfinite(self.losses[:, :2])]
         if known.max() > MANY_FOLD * known.min() > 0:
             axes[0].set_yscale("log")
-        axes[0].set_ylabel(f"mean loss a row\n({self.view.header['model']['loss']})", parse_math=False)
+        axes[0].set_ylabel(f"mean loss a row\n({_short(self.view.header['model']['loss'])})", parse_math=False)
         _legend(axes[0], lines)
         if has_metric:
             self._exact_line(axes[1], metric, COLOURS[1])
@@ -198,9 +203,8 @@ class Figures:
         for rank in firsts:
             if rank:
                 axes.axhline(rank - 0.5, color=BLACK, linewidth=0.8)
-            name = hosts.get(rank, "")
             style = {"transform": axes.get_yaxis_transform(), "fontsize": 7, "va": "top", "parse_math": False}
-            axes.text(0.005, rank - 0.5, name if len(name) <= 40 else f"{name[:37]}...", **style)
+            axes.text(0.005, rank - 0.5, _short(hosts.get(rank, "")), **style)
 
     def _axes(self, title: str, rows: int = 1) -> tuple[Any, list[Any]]:
         """Return a figure and its panels, one above the other, over the epochs."""
@@ -218,7 +222,7 @@ class Figures:
             style = {"transform": top.get_xaxis_transform(), "fontsize": 7, "color": GREY, "va": "top"}
             top.text(job.first - 0.5, 1.0, f" {job.header['world']} ranks", **style)
         run = f"run {self.view.folder.resolve().name}, mode {mode_name(self.view.header)}, {self.view.ranks} ranks"
-        top.set_title(f"{title}: {run}", loc="left", fontsize=10, parse_math=False)
+        top.set_title(_short(f"{title}: {run}", 200), loc="left", fontsize=10, parse_math=False)
         panels[-1].set_xlabel(self.epoch_label)
         panels[-1].xaxis.set_major_locator(self._ticker.MaxNLocator(integer=True))
         return figure, list(panels)
@@ -258,7 +262,13 @@ def _legend(axes: Any, lines: list[tuple[str, Any]]) -> None:
     legend = axes.legend(drawn, ["name"] * len(drawn), frameon=False, fontsize=9, **place)
     for entry, (name, _) in zip(legend.get_texts(), lines, strict=True):
         entry.set_parse_math(False)
-        entry.set_text(name if len(name) <= 40 else f"{name[:37]}...")
+        entry.set_text(_short(name))
+
+
+def _short(text: str, most: int = 40) -> str:
+    """Return a text of the log on one line that fits a picture."""
+    text = printable(text[: most + 1]).replace("\n", " ")
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def _limits(values: Array, *shown: float) -> tuple[float, float]:

@@ -1,14 +1,12 @@
 """``python -m ps.log report``: writes one page with findings, charts and tables that opens without a network."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
 
-from common.errors import ConfigError
 from common.run_files import log_path
 from ps.reader.commands.cli import LATEST, OtherRun, Output, Run, Salvage
-from ps.reader.output import refuse_log, save
+from ps.reader.output import check, save, say_saved
 from ps.reader.report.data import RunData
 from ps.reader.report.page import render, template_and_plotly
 
@@ -23,11 +21,9 @@ def report(
     """
     runs = [run, *more]
     libraries = template_and_plotly()  # one that is missing, or a wrong output, is reported before a long log is read
-    if not output.name or output.is_dir():
-        raise ConfigError(f"output: {output} is a folder; give the name of a file, such as report.html")
-    refuse_log(output, *(log_path(run) for run in runs))
+    check(output, *(log_path(run) for run in runs))
     with np.errstate(all="ignore"):  # figures of a foreign log may overflow when added; they are shown as undefined
         page = render(*libraries, [RunData(run, salvage=salvage) for run in runs])
     save(output, lambda file: file.write(page.encode()))
-    sys.stdout.write(f"Wrote {output}, {len(page) / 1e6:.1f} MB; it opens in any browser, without a network.\n")
+    say_saved(output, f"Wrote {output}, {len(page) / 1e6:.1f} MB; it opens in any browser, without a network.")
     return 0

@@ -4,7 +4,6 @@ import bisect
 import heapq
 import itertools
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +18,7 @@ from common.run_files import log_path
 from ps.logfile.records import Record
 from ps.reader.commands.cli import LATEST, Output, Run, Salvage
 from ps.reader.downsample import Downsampler
-from ps.reader.output import save, warn_of_left_out
+from ps.reader.output import check, save, say_saved, warn_of_left_out
 from ps.reader.run_view import RunView
 from ps.text.formatting import mode_name
 
@@ -77,14 +76,15 @@ class Timeline:
 
 def trace(run: Run = LATEST, /, *, output: Output = Path("trace.json"), salvage: Salvage = False) -> int:
     """Write the trace; return the exit code. Raises LogError, ConfigError, and RankwiseError without a sampled step."""
+    check(output, log_path(run))
     timeline = Timeline(run, salvage=salvage)
     view, steps = timeline.view, timeline.steps
     n_steps = len(steps.kept())
     if not n_steps:
         raise RankwiseError(f"{view.path}: no sampled step in this log, so there is nothing to trace")
-    save(output, lambda file: _write(file, timeline), log=view.path)
+    save(output, lambda file: _write(file, timeline))
     sampled = f" (one in {steps.stride} of {steps.count:,})" if steps.stride > 1 else ""
-    sys.stdout.write(f"{output}: {n_steps:,} sampled steps{sampled} of {view.ranks} ranks\n")
+    say_saved(output, f"{output}: {n_steps:,} sampled steps{sampled} of {view.ranks} ranks")
     warn_of_left_out(view.torn, view.damage)
     return 0
 

@@ -1,6 +1,6 @@
 """``python -m ps.log watch``: a running job as it goes, drawn in a terminal, else a line for each record."""
 
-import sys
+import os
 import time
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from common.run_files import LOG_NAME, RUNS, log_path
 from ps.logfile.follower import Follower
 from ps.reader.commands.cli import LATEST, Run, Salvage
 from ps.reader.commands.watch_screen import Lines, Picture
-from ps.reader.console import make
+from ps.reader.console import make, write
 from ps.reader.output import damage_lines
 from ps.reader.run_view import RunView, death
 
@@ -40,7 +40,7 @@ def _wait_for_log(run: Path) -> Path:
             return log_path(run)
         except RankwiseError:
             folder = run if run.is_dir() else RUNS / run
-            if not folder.is_dir():
+            if not folder.is_dir() or os.path.lexists(folder / LOG_NAME):
                 raise
         waited = time.monotonic() - began
         if waited > WAIT_S:
@@ -48,8 +48,7 @@ def _wait_for_log(run: Path) -> Path:
                 f"no log at {folder / LOG_NAME} after {WAIT_S:.0f} s; is this a run folder, and did its job start?"
             )
         if waited > POLL_S and not said:
-            sys.stdout.write(f"Waiting for {folder / LOG_NAME}, which the job has not begun to write.\n")
-            sys.stdout.flush()
+            write(f"Waiting for {folder / LOG_NAME}, which the job has not begun to write.")
             said = True
         time.sleep(POLL_S)
 

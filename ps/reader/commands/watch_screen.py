@@ -1,7 +1,6 @@
 """What ``python -m ps.log watch`` shows of a running job: lines, or a picture that is drawn again and again."""
 
 import math
-import sys
 import time
 from typing import Self
 
@@ -12,9 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from common.limits import TABLE_RANKS, TABLE_ROWS
-from common.wording import count
+from common.wording import count, printable
 from ps.logfile.header import host_names
 from ps.logfile.records import CONTINUATIONS, Record
+from ps.reader.console import write
 from ps.reader.downsample import Downsampler
 from ps.reader.history import event_line
 from ps.reader.run_view import RunView, ending, extremes, mean
@@ -22,7 +22,6 @@ from ps.text.formatting import efficiency, epoch_line, losses, mode_name, points
 from ps.text.layout import GAP, blocks, cells
 from ps.text.layout import Table as PlainTable
 from ps.text.run_facts import where
-from ps.text.terminal import printable
 
 OTHER_LINES = 12
 """Of the picture, besides the ranks."""
@@ -54,8 +53,7 @@ class Lines:
 
     def say(self, line: str) -> None:
         """Print a line at once, though a pipe would wait for more."""
-        sys.stdout.write(printable(line) + "\n")
-        sys.stdout.flush()
+        write(line.replace("\n", " "))
 
 
 class Picture(Lines):
@@ -95,17 +93,18 @@ class Picture(Lines):
     def draw(self, view: RunView) -> None:
         """Draw the run as it is now."""
         header, record = view.header, view.last
-        contents: list[RenderableType] = [Text(f"{view.folder}: no record yet")]
+        folder = printable(str(view.folder))
+        contents: list[RenderableType] = [Text(f"{folder}: no record yet")]
         if header:
-            title = f": {view.state}, mode {mode_name(header)}, {where(header)}"
-            contents = [Text.assemble((str(view.folder), "bold"), title), _progress(view)]
+            title = printable(f": {view.state}, mode {mode_name(header)}, {where(header)}")
+            contents = [Text.assemble((folder, "bold"), title), _progress(view)]
         if header and record:
             sparks = ASCII_SPARKS if self.out.options.ascii_only else SPARKS
             curve = sparkline([loss for _, loss in self.losses.kept()], sparks)
             contents += [Text(f"loss {curve} {losses(record, view.metric)}"), Text(efficiency(record))]
             contents.append(self._ranks(view.header_at(record), record))
         if view.end:
-            contents.append(Text(ending(view)))
+            contents.append(Text(printable(ending(view))))
         self._live.update(Group(*contents), refresh=True)
 
     def say(self, line: str) -> None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from common.wording import printable
 from ps.logfile.epoch_fields import EPOCH_FIELDS
 from ps.logfile.header import host_names
 from ps.logfile.reader import LogReader
@@ -30,7 +31,7 @@ def csv_lines(reader: LogReader) -> Iterator[str]:
             hosts = host_names(record)
             titles = [f"{field.column}_{key}" if key else field.column for field, key in of_epoch]
             titles += ["rank", "host", *(field.column for field in of_rank)]
-            yield line([*titles, *(f"{field.column}_{name}" for name in names for field in of_parameter)])
+            yield line([*titles, *(_cell(f"{field.column}_{name}") for name in names for field in of_parameter)])
         elif record["kind"] == "event" and record["what"] in CONTINUATIONS and "nodes" in record:
             hosts = host_names(record)
         elif record["kind"] == "epoch":
@@ -38,7 +39,12 @@ def csv_lines(reader: LogReader) -> Iterator[str]:
             for rank in range(len(record["rows"])):
                 own = [record[field.name][rank] if field.name in record else None for field in of_rank]
                 own += [record[field.name][name][rank] for name in names for field in of_parameter]
-                yield line([*shared, rank, hosts.get(rank, ""), *own])
+                yield line([*shared, rank, _cell(hosts.get(rank, "")), *own])
+
+
+def _cell(text: str) -> str:
+    """Return a text of the log as a terminal may have it, for CSV has no escapes; and as no spreadsheet's formula."""
+    return f"'{printable(text)}" if text.startswith(("=", "+", "-", "@")) else printable(text)
 
 
 class _Echo:
@@ -52,9 +58,14 @@ def json_lines(reader: LogReader) -> Iterator[str]:
     """Yield each record as it is, except for what JSON cannot hold. Raises LogError."""
     for record in reader.records():
         try:
-            yield json.dumps(record, allow_nan=False) + "\n"
+            yield _json(record)
         except (TypeError, ValueError):  # rare: only then is every value looked at
-            yield json.dumps(_plain(record), allow_nan=False) + "\n"
+            yield _json(_plain(record))
+
+
+def _json(record: Any) -> str:
+    """Return a line in ASCII. Of the control characters, JSON leaves DEL as it is."""
+    return json.dumps(record, allow_nan=False).replace("\x7f", "\\u007f") + "\n"
 
 
 def _plain(value: Any) -> Any:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from common.limits import DRAWN_RANKS, TABLE_PARAMETERS, TABLE_ROWS
-from common.wording import count
+from common.wording import count, printable
 from ps.logfile.deduplicated import DeduplicatedReader
 from ps.logfile.header import host_names
 from ps.logfile.records import Record
@@ -13,6 +13,7 @@ from ps.reader.history import jobs_table
 from ps.reader.run_view import RunView, check_lines, ending, mean
 from ps.text.contributions import ends, sampled
 from ps.text.formatting import date_time, metric, mode_name, model_name, number, percent
+from ps.text.layout import LONGEST_CELL
 
 FIGURE = re.compile(r"-|-?\d[\d.,e+-]*( %)?")
 SPECIAL = re.compile(r"[\\`*_\[\]<>|~$&#]")
@@ -64,7 +65,7 @@ def markdown_lines(reader: DeduplicatedReader) -> Iterator[str]:
 
 def escape(text: str) -> str:
     r"""Return a text on one line that Markdown shows as it is: ``a|b`` gives ``a\|b``."""
-    return SPECIAL.sub(r"\\\g<0>", " ".join(text.split()))
+    return SPECIAL.sub(r"\\\g<0>", printable(" ".join(text.split()), LONGEST_CELL))
 
 
 def _table(title: str, rows: list[Row], note: str = "") -> Iterator[str]:

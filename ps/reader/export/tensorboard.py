@@ -2,7 +2,6 @@
 
 import itertools
 import struct
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from common.errors import ConfigError, RankwiseError
 from common.limits import DRAWN_RANKS
 from ps.logfile.reader import LogReader
 from ps.logfile.records import Record
+from ps.reader.console import write
 from ps.reader.output import library, make_folder, save
 from ps.reader.run_view import RunView
 
@@ -60,9 +60,9 @@ def write_events(reader: LogReader, folder: Path) -> None:
                 yield event(record["t"], step=record["epoch"], summary=Summary(value=values))
 
     save(path, lambda file: file.writelines(events()))
-    sys.stdout.write(f"{path}\n")
+    write(f"{path}")
     if most > DRAWN_RANKS:
-        sys.stdout.write(f"Series by rank are those of the first {DRAWN_RANKS} of {most} ranks.\n")
+        write(f"Series by rank are those of the first {DRAWN_RANKS} of {most} ranks.")
 
 
 def _scalars(record: Record, metric: str) -> dict[str, float]:

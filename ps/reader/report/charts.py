@@ -10,6 +10,7 @@ import numpy as np
 
 from common.flat import Array
 from common.limits import DRAWN_SESSIONS, PAGE_LABEL
+from common.wording import printable
 from ps.reader.report.colours import GREY, MEANINGS, Style, colour, dash, faded, marker
 from ps.reader.report.data import RunData
 from ps.reader.report.figures import column_means, quantiles, spread
@@ -71,7 +72,7 @@ class Section:
 
 def clip(text: object, most: int = PAGE_LABEL) -> str:
     """Return a text of the log that is no longer than the page can show."""
-    text = str(text)
+    text = printable(str(text)[: most + 1])
     return text if len(text) <= most else text[: most - 1] + "…"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from importlib import resources
 from typing import Any
 
+from common.wording import printable
 from ps.reader.output import library
 from ps.reader.report import facts
 from ps.reader.report.balance import balance
@@ -19,7 +20,6 @@ from ps.reader.report.findings import findings, not_judged, nothing_found, passe
 from ps.reader.report.learning import learning
 from ps.reader.report.tiles import tiles
 from ps.reader.report.timing import timing
-from ps.text.terminal import printable
 
 CARDS, CARDS_EACH = 6, 4
 """Findings that are not folded up, the most severe ones: of one run, and of each of several."""

@@ -1,0 +1,58 @@
+"""What training a model takes of memory in one process, worked out and checked before any of it is taken."""
+
+import math
+
+import numpy as np
+
+from common import memory
+from common.data.loader import AHEAD_BYTES
+from common.flat import N_SLOTS
+from common.nn.functional import ACTIVATIONS
+from common.nn.mlp import Mlp
+from common.nn.optimizers import RULES
+from ps.comm.agreement import together
+from ps.comm.topology import Topology
+from ps.sync.modes import MODES
+from workers.training.loop import EVALUATION_ROWS
+from workers.training.task import Task
+
+LEAST_MEMORY = "shared"
+"""The mode that takes least: where one is yet to be chosen, a model must fit at least this one."""
+
+
+def check_memory(topology: Topology, task: Task, mode: str) -> None:
+    """Raise JobError, on all ranks, where a mode would take more memory than a process may. Collective."""
+
+    def check() -> None:
+        vectors, of_step = _vectors(topology, task, mode), _of_step(topology, task)
+        data = task.data.rows.nbytes + task.data.y.nbytes
+        n = sum(math.prod(shape) for shape in task.model.shapes().values())
+        what = f"model of {n:,} parameters, with {task.config.optimizer} in mode {mode}"
+        remedy = "a smaller model" if vectors > of_step else "a smaller --batch-size"
+        memory.check(what, 0, vectors + of_step + data, remedy)
+
+    together(topology.comm, check)
+
+
+def _vectors(topology: Topology, task: Task, mode: str) -> int:
+    """Return the bytes of parameters, packet, and the optimizer's state; what ranks share is divided among them."""
+    n = sum(math.prod(shape) for shape in task.model.shapes().values())
+    states = len(RULES[task.config.optimizer].names) + bool(task.config.patience)  # and the best parameters so far
+    shared = n * (1 + states)
+    own = shared if MODES[mode].replicas else shared // topology.local.size
+    return (own + N_SLOTS + n) * np.dtype(task.config.dtype).itemsize
+
+
+def _of_step(topology: Topology, task: Task) -> int:
+    """Return the bytes of what is held of rows: features copied ahead, and layers' outputs, also of an evaluation."""
+    config, model, columns = task.config, task.model, task.data.rows.shape[1]
+    n_train, item = len(task.data.train), np.dtype(config.dtype).itemsize
+    rows = -(-min(config.batch_size or n_train, n_train) // topology.comm.size)
+    numbers = max(rows * columns, min(AHEAD_BYTES // item, n_train // topology.comm.size * columns))
+    if isinstance(model, Mlp):
+        outputs = sum(model.sizes[1:])
+        for part in (task.data.validation, task.data.test):
+            numbers += min(EVALUATION_ROWS, len(part) // topology.comm.size) * outputs
+        kept = 3 if ACTIVATIONS[model.activation_name].needs_input else 2
+        numbers += rows * (kept * sum(n + 1 for n in model.sizes[1:-1]) + model.sizes[-1])
+    return int(numbers * item)
