@@ -6,6 +6,7 @@ RankwiseError           1
 |   +-- NoLibraryError  2   no MPI library that loads
 +-- DataError           1   a data file or what is in it
 +-- LogError            1   a log file: carries path and byte offset
+|   +-- LogVersionError 1   one that another version wrote
 +-- CheckpointError     1   a checkpoint file
 +-- JobError            *   what all ranks agreed on; carries the exit code of its cause
 """
@@ -48,13 +49,21 @@ class DataError(RankwiseError):
 
 
 class LogError(RankwiseError):
-    """A log that cannot be trusted from ``offset`` (bytes from the start of ``path``) on."""
+    """A log that cannot be trusted from ``offset`` (bytes from the start of ``path``) on.
 
-    def __init__(self, path: Path | str, offset: int, reason: str) -> None:
+    ``damaged``: whether bytes of it are not as they were written, or records missing, so that others may be whole.
+    """
+
+    def __init__(self, path: Path | str, offset: int, reason: str, *, damaged: bool = False) -> None:
         self.path = Path(path)
         self.offset = offset
         self.reason = reason
+        self.damaged = damaged
         super().__init__(f"{path}: byte {offset}: {reason}")
+
+
+class LogVersionError(LogError):
+    """A log that another version wrote; nothing is wrong with it."""
 
 
 class CheckpointError(RankwiseError):

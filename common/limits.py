@@ -19,6 +19,15 @@ FINDINGS = 200
 """Verdicts, and kinds of events: there are a dozen of either, but a foreign log may hold any number."""
 EVENTS = 20
 """Events of one kind, the last ones."""
+VALUES = 1_000_000
+"""Values in all the records of one kind that are kept whole (verdicts, events, trials): each may be as large as any."""
+SESSIONS = 1_000
+"""Jobs of a run, and parts of them between changes of their ranks: the first one, and the last ones."""
+PLACES = 100_000
+"""Places in training of which only numbers are kept: where another job continued, steps that were left out."""
+DAMAGES, DAMAGES_NAMED = 10_000, 20
+"""Damaged places of a log that are skipped before the rest is given up: no accident leaves more; those that are named.
+"""
 
 TABLE_ROWS, TABLE_RANKS, TABLE_PARAMETERS = 40, 16, 8
 """Of a table in a terminal: epochs, jobs or points of a curve; ranks, those that stand out; the first parameters."""

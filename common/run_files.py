@@ -50,12 +50,25 @@ def log_path(run: Path) -> Path:
         path = run / LOG_NAME if run.is_dir() else run
         require_regular(path)
     except (FileNotFoundError, NotADirectoryError) as error:
+        if is_without_log(path.parent):
+            raise RankwiseError(
+                f"no log at {path}, but checkpoints: training with --resume {path.parent} continues from the newest, "
+                "with another log"
+            ) from error
         raise RankwiseError(
             f"no log at {path}; give a run folder (they are under runs/) or a coordinator.msgpack"
         ) from error
     except OSError as error:
         raise RankwiseError(f"{error.filename or run}: cannot be read ({error.strerror})") from error
     return path
+
+
+def is_without_log(folder: Path) -> bool:
+    """Say whether a folder is that of a run whose log is gone, but not its checkpoints."""
+    try:
+        return not os.path.lexists(folder / LOG_NAME) and bool(checkpoints_in(folder))
+    except OSError:
+        return False
 
 
 def new_run(name: str) -> Path:

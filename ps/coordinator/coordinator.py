@@ -70,7 +70,10 @@ class Coordinator:
         self.patience_from = 0
         self.last: Record = {}
         # first: it fails if another job has just taken this folder
-        self.log = RunLog(folder / LOG_NAME, new=False, lock=lock) if resumed else new_log(folder)
+        known = {**facts, "config": config.as_dict()}
+        self.log = (
+            RunLog(folder / LOG_NAME, new=False, lock=lock, facts=known, warn=warn) if resumed else new_log(folder)
+        )
         self.queue = RetryQueue(self.log, warn)
         saved = {k: v for k, v in config.as_dict().items() if k not in ("output", *ONLY_ON_COMMAND_LINE)}
         write_atomic(folder / CONFIG_NAME, lambda file: file.write(to_toml(saved).encode()))

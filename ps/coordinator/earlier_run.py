@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,10 @@ from common.config import OPTIONS, RunConfig
 from common.errors import RankwiseError
 from common.files import require_regular
 from common.option import from_dict
-from common.run_files import LOG_NAME, MODEL_NAME, RUNS, checkpoints_in, log_path
-from ps.logfile.reader import LogReader
+from common.run_files import CONFIG_NAME, LOG_NAME, MODEL_NAME, RUNS, checkpoints_in, is_without_log, log_path
+from ps.logfile.rebuilt import read_config
 from ps.logfile.records import Record
+from ps.logfile.salvage import SalvageReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,8 @@ class EarlierRun:
     """What the log of a run says to those who continue it.
 
     ``config``, ``model``: the options and the model of its last job, as the log has them. ``end``: its last record, if
-    it came to its end or was stopped. ``early_stop``: the event that ended it, if patience did.
+    it came to its end or was stopped. ``early_stop``: the event that ended it, if patience did. ``headless``: whether
+    the header is lost, and ``header`` and options are made of ``config.toml``.
     """
 
     header: Record
@@ -28,6 +30,7 @@ class EarlierRun:
     model: Any = None
     end: Record = field(default_factory=dict)
     early_stop: Record = field(default_factory=dict)
+    headless: bool = False
 
     @property
     def done(self) -> bool:
@@ -36,14 +39,16 @@ class EarlierRun:
 
 
 def read_run(log: Path) -> EarlierRun:
-    """Read a log. Raises RankwiseError, also if there is no record in it."""
+    """Read a log, of a damaged one what is whole. Raises RankwiseError, also if nothing says what was trained."""
     header: Record = {}
     end: Record = {}
     early_stop: Record = {}
     config = model = None
-    for record in LogReader(log).records():
+    found = False
+    for record in SalvageReader(log).records() if os.path.lexists(log) else ():
+        found = True
         kind, what = record["kind"], record.get("what")
-        if not header:
+        if kind == "header":
             header, config, model = record, record.get("config"), record.get("model")
         elif kind == "end":
             end = record
@@ -51,12 +56,26 @@ def read_run(log: Path) -> EarlierRun:
             config, model, end, early_stop = record.get("config", config), record.get("model", model), {}, {}
         elif kind == "event" and what == "early-stop":
             early_stop = record
-    if not header:
+    if header:
+        return EarlierRun(header, config, model, end, early_stop)
+    return _without_header(log, EarlierRun({}, config, model, end, early_stop), found=found)
+
+
+def _without_header(log: Path, run: EarlierRun, *, found: bool) -> EarlierRun:
+    """Return what can be said of a run whose header is lost. ``found``: whether its log holds any whole record."""
+    if not found and not checkpoints_in(log.parent):
         raise RankwiseError(
             f"resume: {log} holds no record: the earlier job ended while it created the log, and nothing was trained; "
             f"start a new run, in the same folder once {log.name} and config.toml are removed"
         )
-    return EarlierRun(header, config, model, end, early_stop)
+    config = run.config or read_config(log.parent)
+    if not config:
+        raise RankwiseError(
+            f"resume: {log} has lost its header, and {log.parent / CONFIG_NAME}, which holds the same options, is not "
+            f"there or damaged too; write a {CONFIG_NAME} with the options that the run was started with, and resume "
+            f"again, or start a new run from its newest checkpoint: --from {log.parent}"
+        )
+    return replace(run, header={"world": 0, "data": {"sha256": ""}}, config=config, headless=True)
 
 
 def find_run(resume: str, output: str) -> Path | None:
@@ -66,10 +85,14 @@ def find_run(resume: str, output: str) -> Path | None:
     is none. Raises RankwiseError where a run is named that is not there.
     """
     if resume != "auto":
-        return log_path(Path(resume).expanduser()).parent
+        named = Path(resume).expanduser()
+        for folder in (named, RUNS / named) if named.name == str(named) else (named,):
+            if is_without_log(folder):
+                return folder
+        return log_path(named).parent
     if output:
         folder = Path(output).expanduser()
-        return folder if (folder / LOG_NAME).is_file() else None
+        return folder if (folder / LOG_NAME).is_file() or is_without_log(folder) else None
     return _newest_unfinished(RUNS)
 
 
@@ -79,13 +102,19 @@ def _newest_unfinished(folder: Path) -> Path | None:
         for entry in entries:
             run = folder / entry.name
             with contextlib.suppress(OSError):  # it is no run, or one of somebody else
-                if entry.is_dir(follow_symlinks=False) and (run / LOG_NAME).is_file() and checkpoints_in(run):
-                    found.append(((run / LOG_NAME).stat().st_mtime, run))
+                if entry.is_dir(follow_symlinks=False) and checkpoints_in(run):
+                    found.append((_written(run), run))
     for _, run in sorted(found, reverse=True):
         with contextlib.suppress(RankwiseError):  # its log cannot be read
-            if not read_run(run / LOG_NAME).done:
+            if not _is_done(run):
                 return run
     return None
+
+
+def _written(run: Path) -> float:
+    """Return when a run was written last: its log, or where that is gone, its newest checkpoint. Raises OSError."""
+    log = run / LOG_NAME
+    return (log if log.is_file() else checkpoints_in(run)[0]).stat().st_mtime
 
 
 def known_config(values: Any, header: Record | None = None) -> RunConfig | None:
@@ -154,9 +183,10 @@ def start_file(source: str) -> Path:
         raise RankwiseError(f"from: {folder} cannot be read ({error.strerror})") from error
     if not has_checkpoints and not has_model:
         raise RankwiseError(f"from: {folder} holds neither a checkpoint nor a {MODEL_NAME}; give another run or file")
-    if has_model and (not has_checkpoints or _is_done(folder)):
-        return folder / MODEL_NAME
-    return folder
+    done = False
+    with contextlib.suppress(RankwiseError):
+        done = _is_done(folder)
+    return folder / MODEL_NAME if has_model and (done or not has_checkpoints) else folder
 
 
 def _refuse_other(path: Path) -> None:
@@ -170,9 +200,10 @@ def _refuse_other(path: Path) -> None:
 
 
 def _is_done(folder: Path) -> bool:
-    with contextlib.suppress(RankwiseError):
-        return read_run(folder / LOG_NAME).done
-    return False
+    """Say whether a run came to its end; one that has lost its log, if its model is there. Raises RankwiseError."""
+    if is_without_log(folder):
+        return (folder / MODEL_NAME).is_file()
+    return read_run(folder / LOG_NAME).done
 
 
 def start_options(source: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from common import commands
-from common.errors import RankwiseError
+from common.errors import LogError, RankwiseError
 from common.files import do_nothing, told, write_atomic
 from common.flat import Array, Flat, fingerprint
 from common.run_files import LOG_NAME, MODEL_NAME, checkpoints_in
@@ -40,16 +40,28 @@ def save_model(
 
 def save_tables(folder: Path, log: Path) -> None:
     """Write ``sync_times.txt`` and ``contributions.txt`` from the log, whose numbers they thus are; each epoch once."""
+    try:
+        tables = _tables(DeduplicatedReader(log))
+    except LogError as error:
+        if not error.damaged:
+            raise
+        warn(f"{error}; the text files hold what is whole of it")
+        tables = _tables(DeduplicatedReader(log, salvage=True))
+    for name, lines in tables.items():
+        _write_text(folder / name, "".join(line + "\n" for line in lines))
+
+
+def _tables(reader: DeduplicatedReader) -> dict[str, list[str]]:
+    """Return the lines of the text files, by their names. Raises LogError."""
     sync = ["Epoch, Sync Time (s)"]
     shares = [f"# {NORM_RATIO}"]
-    for record in DeduplicatedReader(log).records():
+    for record in reader.records():
         if record["kind"] != "epoch":
             continue
         sync.append(f"{record['epoch']}, {float(np.mean(record['sync_s'])):.6f}")
         head, ranks = f"Epoch {record['epoch']}, Process", range(len(record["rows"]))
         shares += [f"{head} {rank}: {contributions(record, rank)}" for rank in ranks]
-    for name, lines in (("sync_times.txt", sync), ("contributions.txt", shares)):
-        _write_text(folder / name, "".join(line + "\n" for line in lines))
+    return {"sync_times.txt": sync, "contributions.txt": shares}
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -11,7 +11,17 @@ from pathlib import Path
 
 from common.errors import RankwiseError
 from common.files import require_replaceable
-from common.run_files import CONFIG_NAME, FAILURE_NAME, LOG_NAME, OUTPUT_NAMES, RUNS, UNFINISHED, WATCHED, new_run
+from common.run_files import (
+    CONFIG_NAME,
+    FAILURE_NAME,
+    LOG_NAME,
+    OUTPUT_NAMES,
+    RUNS,
+    UNFINISHED,
+    WATCHED,
+    checkpoints_in,
+    new_run,
+)
 from ps.logfile.lock import in_use
 from ps.logfile.writer import RunLog
 from ps.text.terminal import warn
@@ -30,6 +40,7 @@ def make_folder(output: str, name: str) -> Path:
     except OSError as error:
         raise _unwritable(folder, error) from error
     in_the_way = [name for name in (CONFIG_NAME, FAILURE_NAME, *OUTPUT_NAMES) if os.path.lexists(folder / name)]
+    in_the_way += [path.name for path in checkpoints_in(folder)[:1]]  # those of another run would be resumed from
     if os.path.lexists(folder / LOG_NAME):  # last: a job that has just taken the folder makes it first
         raise _taken(folder)
     if in_the_way:
@@ -52,7 +63,7 @@ def new_folder(name: str) -> Path:
 def new_log(folder: Path) -> RunLog:
     """Create the log of a run in its folder. Raises RankwiseError if another job was faster, and OSError."""
     try:
-        return RunLog(folder / LOG_NAME)
+        return RunLog(folder / LOG_NAME, warn=warn)
     except FileExistsError as error:
         raise _taken(folder) from error
     except BlockingIOError as error:

@@ -21,6 +21,7 @@ from ps.findings.targets_differ import targets_differ
 from ps.findings.verdict import Detector, NotJudged, TrainingStart, Verdict
 from ps.logfile.reader import LogReader
 from ps.logfile.records import Record
+from ps.logfile.salvage import SalvageReader
 
 # In each table: what looks for a verdict, and the codes of those after which it would say nothing new.
 BETWEEN_RANKS: dict[Callable[[TrainingStart], Verdict | NotJudged | None], Sequence[str]] = {
@@ -106,7 +107,7 @@ class Findings:
         for detector in self.detectors:
             detector.since = SINCE
         started: list[int] = []  # by rank, its number at the job's start
-        reader = LogReader(log)
+        reader = SalvageReader(log)  # damage is told of when the log is opened or read
         for record in reader.records():
             kind = record["kind"]
             what = record.get("what") if kind == "event" else ""

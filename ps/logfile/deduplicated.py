@@ -9,8 +9,11 @@ from pathlib import Path
 
 from common.errors import LogError
 from common.files import open_regular
-from ps.logfile.reader import READ_BYTES, Fault, LogReader
+from common.limits import PLACES
+from ps.logfile.reader import READ_BYTES, Fault
+from ps.logfile.rebuilt import rebuild_header
 from ps.logfile.records import CONTINUATIONS, Record, could_be_log
+from ps.logfile.salvage import SalvageReader
 
 OF_EPOCHS = ("epoch", "steps")
 """Kinds of records that are superseded."""
@@ -19,21 +22,26 @@ CONTINUES = re.compile(rb"what.{1,5}(?:%s)" % "|".join(CONTINUATIONS).encode(), 
 LONGEST_MATCH = len("what") + 5 + max(map(len, CONTINUATIONS))
 
 
-def find_rewinds(path: Path) -> list[tuple[int, int]]:
+def find_rewinds(path: Path, *, salvage: bool = False) -> list[tuple[int, int]]:
     """Return where jobs continued a run: the ``seq`` of the event, and the first epoch that was done again after it.
 
-    That is the lowest epoch that this or a later event names. Damage ends the search; it is reported when the log is
-    read. Most logs are of one job, and searching their bytes takes a tenth of the time of decoding them.
+    That is the lowest epoch that this or a later event names. Damage ends the search, unless what is whole is read;
+    it is reported when the log is read. Most logs are of one job, and searching their bytes takes a tenth of the time
+    of decoding them. Raises LogError for a log that was continued more often than any.
     """
     found: list[tuple[int, int]] = []
     try:
-        if _mentions_one(path):
-            for record in LogReader(path).records():
+        if salvage or _mentions_one(path):
+            for record in SalvageReader(path, salvage=salvage, header=rebuild_header).records():
                 continues = record["kind"] == "event" and record.get("what") in CONTINUATIONS
                 if continues and type(record.get("epoch")) is int:
                     found.append((record["seq"], record["epoch"]))
+                    if len(found) > PLACES:
+                        break
     except (LogError, OSError):
         pass
+    if len(found) > PLACES:
+        raise LogError(path, 0, f"was continued more than {PLACES:,} times; no run is")
     for i in reversed(range(len(found) - 1)):
         found[i] = found[i][0], min(found[i][1], found[i + 1][1])
     return found
@@ -53,16 +61,17 @@ def _mentions_one(path: Path) -> bool:
     return False
 
 
-class DeduplicatedReader(LogReader):
+class DeduplicatedReader(SalvageReader):
     """Reads a log without the epochs that were done again later.
 
     ``superseded``: how many epochs were left out so far, by the ``seq`` of the event after which they were done again.
     """
 
-    def __init__(self, path: Path, fault: Fault | None = None) -> None:
-        super().__init__(path, fault)
+    def __init__(self, path: Path, fault: Fault | None = None, *, salvage: bool = False) -> None:
+        """``salvage``: read what is whole of a damaged log, under a header that is made where that is lost."""
+        super().__init__(path, fault, salvage=salvage, header=rebuild_header)
         self.superseded: Counter[int] = Counter()
-        self._rewinds = find_rewinds(path)
+        self._rewinds = find_rewinds(path, salvage=salvage)
 
     def records(self) -> Iterator[Record]:
         """Yield the records that count. Raises LogError."""

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from common.errors import LogError
 from common.files import open_regular
-from ps.logfile.reader import LogReader
+from ps.logfile.damage import Damage
+from ps.logfile.rebuilt import rebuild_header
 from ps.logfile.records import Record
+from ps.logfile.salvage import SalvageReader
 from ps.logfile.schema import Check
 
 DOUBT_S = 3.0
@@ -24,10 +26,12 @@ class Follower:
     ``restarts``: how often another log stood in its place, which is then read from its beginning.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, salvage: bool = False) -> None:
+        """``salvage``: skip what is damaged, which is not waited for then."""
         self.path = path
         self.restarts = 0
-        self._reader = LogReader(path, Check())
+        self._salvage = salvage
+        self._reader = self._new_reader()
         self._first = b""
         self._doubted_since: float | None = None
 
@@ -35,6 +39,11 @@ class Follower:
     def in_doubt(self) -> bool:
         """Whether the last look ended at what may be damage, or may be readable at the next one."""
         return self._doubted_since is not None
+
+    @property
+    def damage(self) -> Damage:
+        """What was skipped so far."""
+        return self._reader.damage
 
     def look(self) -> Iterator[Record]:
         """Yield the records that have come since the last look, as far as the file can be trusted and read just now.
@@ -63,7 +72,10 @@ class Follower:
             self._first = first
         elif not (first.startswith(self._first) or self._first.startswith(first)):
             self.restarts += 1
-            self._reader, self._first = LogReader(self.path, Check()), first
+            self._reader, self._first = self._new_reader(), first
         elif size < self._reader.offset:
             raise LogError(self.path, size, f"the file ends here, but {self._reader.offset} bytes of it were read")
         yield from self._reader.records()
+
+    def _new_reader(self) -> SalvageReader:
+        return SalvageReader(self.path, Check(), salvage=self._salvage, header=rebuild_header)

@@ -11,8 +11,8 @@ from pathlib import Path
 from common.errors import LogError, RankwiseError
 from common.files import open_own
 from common.host import boot_id, has_ended, host, is_suspended, process_start
-from ps.logfile.reader import LogReader
 from ps.logfile.records import CONTINUATIONS, Record
+from ps.logfile.salvage import SalvageReader
 
 PROC = Path("/proc")
 GRACE_S = 3.0
@@ -104,10 +104,10 @@ def _last_job(log: Path) -> Record:
     """Return the record in which the last job that wrote to a log says of itself; nothing if there is none."""
     found: Record = {}
     with suppress(LogError):
-        for record in LogReader(log).records():
+        for record in SalvageReader(log).records():
             if record["kind"] == "header" or (record["kind"] == "event" and record.get("what") in CONTINUATIONS):
                 found = record
-    return found if isinstance(found.get("nodes"), list) else {}
+    return found if isinstance(found.get("nodes"), list) and "rebuilt" not in found else {}
 
 
 def _holders(log: Path) -> Iterator[int]:

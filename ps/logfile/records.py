@@ -18,10 +18,24 @@ CRC_KEY = b"\xa3crc"
 CRC_BYTES = len(CRC_KEY) + 5  # the key, the marker 0xce and four bytes
 FIRST_KEY = b"\xa4kind"
 MAP_HEADER_BYTES = (1, 3)  # a map of up to 15 keys, and one of up to 65,535
+LOOK_BYTES = 1000
+"""Looking whether a record begins at a place takes as long as that many bytes of its checksum."""
+WRONG_LENGTH = "damaged record (its length is wrong)"
+
+
+SMALL_BYTES = 1 << 20
+"""Bytes whose records may hold lists and maps without number: 80 MB at most."""
+BYTES_A_LIST, LISTS_A_MAP = 8, 3
+"""Of larger records: the least bytes a list takes on average, and as how many lists a map counts.
+
+An empty list takes one byte in the file and 80 in memory, an empty map three times as much. Long records of ours hold
+long lists; their shortest are of one number, ten bytes.
+"""
 
 
 def unpacker(data: bytes) -> msgpack.Unpacker:
     """Return an unpacker over the bytes whose limits keep a hostile file from claiming memory it does not fill."""
+    hooks = _Containers(len(data) // BYTES_A_LIST).hooks() if len(data) > SMALL_BYTES else {}
     result = msgpack.Unpacker(
         max_buffer_size=3 * RECORD_BYTES,
         max_array_len=1 << 20,
@@ -29,9 +43,31 @@ def unpacker(data: bytes) -> msgpack.Unpacker:
         max_str_len=TEXT_BYTES,
         max_bin_len=TEXT_BYTES,
         max_ext_len=0,
+        **hooks,
     )
     result.feed(data)
     return result
+
+
+class _Containers:
+    """Counts the lists and maps of records while they are decoded, and stops that when there are too many."""
+
+    def __init__(self, most: int) -> None:
+        self._left = most
+
+    def hooks(self) -> dict[str, Any]:
+        """Return the arguments by which an unpacker calls this."""
+        return {"list_hook": self._list, "object_hook": self._map}
+
+    def _list(self, value: Any) -> Any:
+        self._left -= 1
+        if self._left < 0:
+            raise ValueError("more lists and maps than a record of its size holds")
+        return value
+
+    def _map(self, value: Any) -> Any:
+        self._left -= LISTS_A_MAP - 1
+        return self._list(value)
 
 
 def encode(record: Record) -> bytes:
@@ -71,6 +107,16 @@ def misfit(record: Record, seq: int) -> str:
     return ""
 
 
+def is_missing(record: Record, seq: int) -> bool:
+    """Say whether ``record``, which cannot stand at place ``seq``, is of a log of which records are missing."""
+    return isinstance(record.get("seq"), int) and record["seq"] != seq
+
+
+def is_other_version(record: Record) -> bool:
+    """Say whether a record is the header of a log that another version of the format wrote."""
+    return record.get("seq") == 0 and record.get("format") == FORMAT and record.get("v") != VERSION
+
+
 def could_be_log(data: bytes) -> bool:
     """Say whether a file that starts like this may be a log: a map whose first key is ``kind``."""
     start = 1 if data[0] & 0xF0 == 0x80 else 3 if data[0] == 0xDE else 0
@@ -86,7 +132,7 @@ def tail_damage(tail: bytes) -> str:
     if _claims_too_much(tail):
         return "damaged record (a text in it claims to be longer than any is)"
     ends_whole = tail[-CRC_BYTES:-5] == CRC_KEY or tail[-CRC_BYTES + 1 : -4] == CRC_KEY[1:] + b"\xce"
-    return "damaged record (its length is wrong)" if ends_whole or _has_later_record(tail) else ""
+    return WRONG_LENGTH if ends_whole or Search().find(tail, 1)[0] >= 0 else ""
 
 
 _LENGTH_BYTES = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}  # bin 8, 16, 32 and str 8, 16, 32
@@ -114,22 +160,38 @@ def _claims_too_much(tail: bytes) -> bool:
     return False
 
 
-def _has_later_record(tail: bytes) -> bool:
-    """Say whether a whole record, as its checksum shows, begins somewhere after the first bytes of ``tail``.
+class Search:
+    """Finds the next whole record, as its checksum shows, in bytes that cannot be trusted.
 
-    Stops looking when that took as long as some records: a hostile file may not cost minutes.
+    The time grows with the bytes alone: where very many places look like the beginning of a record, as in a hostile
+    file, only the first of them before each checksum are looked at.
     """
-    view, left, crc_at = memoryview(tail), 4 * RECORD_BYTES, 0
-    at = tail.find(FIRST_KEY, len(FIRST_KEY) + max(MAP_HEADER_BYTES))
-    while at >= 0 and left > 0:
-        if crc_at < at:
-            crc_at = tail.find(CRC_KEY + b"\xce", at)
-        if crc_at < 0:
-            break
-        end = crc_at + len(CRC_KEY)
-        for header in MAP_HEADER_BYTES:
-            if tail[end + 1 : end + 5] == struct.pack(">I", zlib.crc32(view[at - header : end])):
-                return True
-            left -= end - at + 1000  # looking costs as much time as that many bytes
-        at = tail.find(FIRST_KEY, at + 1)
-    return False
+
+    def __init__(self) -> None:
+        self._left = RECORD_BYTES
+        """Bytes that looking at false beginnings may cost now; more bytes bring more of them."""
+
+    def find(self, data: bytes, begin: int) -> tuple[int, int]:
+        """Return where a whole record begins, from ``begin`` on, or -1; and from where on to look with more bytes."""
+        view, crc_end = memoryview(data), -1
+        at = data.find(FIRST_KEY, begin)
+        while at >= 0:
+            if crc_end < at:
+                found = data.find(CRC_KEY + b"\xce", at)
+                if found < 0 or found + CRC_BYTES > len(data):
+                    return -1, max(begin, at - max(MAP_HEADER_BYTES))
+                crc_end = found + len(CRC_KEY)
+            for header in MAP_HEADER_BYTES:
+                if at - header >= begin and _is_whole(view, at - header, crc_end):
+                    return at - header, at - header
+            after = at + 1 if self._left > 0 else crc_end
+            self._left -= crc_end - at + LOOK_BYTES
+            last, at = at, data.find(FIRST_KEY, after)
+            self._left = min(RECORD_BYTES, self._left + 4 * ((at if at >= 0 else len(data)) - last))
+        return -1, max(begin, len(data) - len(FIRST_KEY) - max(MAP_HEADER_BYTES))
+
+
+def _is_whole(view: memoryview, start: int, crc_end: int) -> bool:
+    """Say whether bytes are a map whose checksum, after ``crc_end``, is right."""
+    is_map = view[start] & 0xF0 == 0x80 or view[start] == 0xDE
+    return is_map and view[crc_end + 1 : crc_end + 5] == struct.pack(">I", zlib.crc32(view[start:crc_end]))

@@ -128,6 +128,8 @@ EVENTS = {
                     passed_over=optional(list_of(TEXT)), config=optional(_CONFIG), changes=optional(list_of(_CHANGE))),
     "shrink": table(_CONTINUATION, dead=list_of(WHOLE), hosts=list_of(TEXT), seconds=NUMBER,
                     alive=optional(by_rank(WHOLE))),
+    "salvage": table(each(WHOLE, "bytes missing n_places"), original=TEXT, header_rebuilt=FLAG, message=TEXT,
+                     places=list_of(table(each(WHOLE, "offset bytes missing"), reason=TEXT))),
     "checkpoint": table(file=TEXT),
     "checkpoint-failed": table(reason=TEXT),
     "skip": table(_PLACE, not_finite=map_of(list_of(TEXT))),

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from common.limits import ITEMS
 from ps.logfile.records import Record
 from ps.metrics.mode_comparison import TOLERANCE, summarise
+from ps.reader.kept import Allowance
 
 
 @dataclass(slots=True)
@@ -15,12 +16,13 @@ class ComparisonView:
     sweeps: list[Record] = field(default_factory=list)
     comparison: Record = field(default_factory=dict)
     fit: Record = field(default_factory=dict)
+    _room: Allowance = field(default_factory=Allowance)
 
     def add(self, record: Record) -> None:
         """Keep a record where it belongs."""
-        if record["kind"] == "trial" and len(self.trials) < ITEMS:
+        if record["kind"] == "trial" and len(self.trials) < ITEMS and self._room.take(record):
             self.trials.append(record)
-        elif record["kind"] == "sweep" and len(self.sweeps) < ITEMS:
+        elif record["kind"] == "sweep" and len(self.sweeps) < ITEMS and self._room.take(record):
             self.sweeps.append(record)
         elif record["kind"] == "comparison":
             self.comparison = record

@@ -21,14 +21,18 @@ def jobs_table(view: RunView) -> Table:
     """Return a table with a line for each of the last jobs."""
     more = f", the last {TABLE_ROWS}" if len(view.sessions) > TABLE_ROWS else ""
     lines = []
-    for i, (job, later) in enumerate(itertools.zip_longest(view.sessions, view.sessions[1:]), 1):
+    for i, (job, later) in enumerate(itertools.zip_longest(view.sessions, view.sessions[1:]), 1 + view.n_left_out):
         began = _place(job.began) if job.began else "the start"
         counted = " to ".join(map(str, dict.fromkeys((job.first, job.last)))) if job.first <= job.last else "none"
         sizes = [str(n) for n in (job.header["world"], len(job.header["nodes"]), job.checkpoints)]
         at = date_time((job.began or job.header)["t"])
         lines.append([str(i), at, began, counted, *sizes, _ended(view, job, later)])
     return Table(
-        f"Jobs of this run ({len(view.sessions)}{more})", COLUMNS, lines[-TABLE_ROWS:], DROPPED, ("from", "ended")
+        f"Jobs of this run ({len(view.sessions) + view.n_left_out}{more})",
+        COLUMNS,
+        lines[-TABLE_ROWS:],
+        DROPPED,
+        ("from", "ended"),
     )
 
 

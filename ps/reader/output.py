@@ -9,6 +9,7 @@ from typing import BinaryIO
 from common.errors import ConfigError, RankwiseError
 from common.files import require_regular, write_atomic
 from common.standard_streams import complain
+from ps.logfile.damage import Damage
 from ps.reader.console import write
 
 STANDARD_OUTPUT = Path("/dev/stdout")
@@ -72,7 +73,16 @@ def library(command: str, extra: str) -> Iterator[None]:
         ) from error
 
 
-def warn_of_torn(torn: int) -> None:
-    """Say on stderr that the log's last bytes were left out; nothing if there are none."""
+def damage_lines(damage: Damage) -> list[str]:
+    """Say of a log of which what is whole was read where it is damaged; nothing if it is not."""
+    if not damage:
+        return []
+    return [f"The log is {damage}. What is shown is what is whole; training with --resume mends the log."]
+
+
+def warn_of_left_out(torn: int, damage: Damage) -> None:
+    """Say on stderr which bytes of the log were left out; nothing if none were."""
     if torn:
         complain(f"rankwise: the last {torn:,} bytes are an unfinished record and were left out")
+    for line in damage_lines(damage):
+        complain(f"rankwise: {line}")

@@ -1,5 +1,6 @@
 """Whether every training row was used exactly once in each epoch, as the log's numbers prove, across all its jobs."""
 
+from common.limits import PLACES
 from common.wording import count
 from ps.logfile.records import CONTINUATIONS, Record
 
@@ -30,7 +31,8 @@ class RowAudit:
             self._add_epoch(record)
         elif record["kind"] == "event" and record["what"] == "skip":
             place = record["epoch"], record["step"]
-            self._skipped[*place, self._batch] = self._rows_of(*place)
+            if len(self._skipped) < PLACES:
+                self._skipped[*place, self._batch] = self._rows_of(*place)
         elif record["kind"] == "event" and record["what"] in CONTINUATIONS:
             self._continue(record)
 

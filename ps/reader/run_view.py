@@ -9,12 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common import limits
+from common.errors import LogError
 from common.host import boot_id, has_ended, host, process_start
 from common.run_files import FAILURE_NAME, read_failure
 from common.wording import count
+from ps.logfile.damage import Damage
 from ps.logfile.deduplicated import DeduplicatedReader
 from ps.logfile.records import CONTINUATIONS, Record
 from ps.logfile.schema import PROCESSES, Check
+from ps.reader.kept import Allowance
+from ps.reader.output import damage_lines
 from ps.text.formatting import verdict_line
 
 UNREAD = f"{FAILURE_NAME} cannot be read"
@@ -45,10 +49,12 @@ class RunView:
 
     ``header``: as of the last job that continued the run, but for when the first one began. ``n_verdicts``: how many
     there are, of which the first are kept. ``counts``: how many events there are by kind, of which the last are kept.
-    ``superseded``: see DeduplicatedReader.
+    ``superseded``: see DeduplicatedReader. ``salvage``: whether to read what is whole of a damaged log; ``damage``:
+    what was skipped then. ``sessions``: the first and the last ones; ``n_left_out``: how many others there were.
     """
 
     path: Path
+    salvage: bool = False
     header: Record = field(default_factory=dict)
     verdicts: list[Record] = field(default_factory=list)
     n_verdicts: int = 0
@@ -61,6 +67,11 @@ class RunView:
     end: Record = field(default_factory=dict)
     torn: int = 0
     offset: int = 0
+    damage: Damage = field(default_factory=Damage)
+    n_left_out: int = 0
+    _verdict_room: Allowance = field(default_factory=Allowance)
+    _event_room: Allowance = field(default_factory=Allowance)
+    _session_room: Allowance = field(default_factory=Allowance)
 
     @property
     def folder(self) -> Path:
@@ -120,11 +131,13 @@ class RunView:
 
         ``unchecked``: kinds of records that the caller makes nothing of.
         """
-        reader = DeduplicatedReader(self.path, Check(*unchecked))
+        reader = DeduplicatedReader(self.path, Check(*unchecked), salvage=self.salvage)
         for record in reader.records():
             self.add(record)
             yield record
         self.close(reader)
+        if self.damage and not self.header:
+            raise LogError(self.path, 0, "no whole record in it (another program's file?)")
 
     def add(self, record: Record) -> None:
         """Keep a record where it belongs; kinds and events of later versions are ignored."""
@@ -134,7 +147,7 @@ class RunView:
             self.sessions = [TrainingSession(record, record["seq"])]
         elif kind == "verdict":
             self.n_verdicts += 1
-            if len(self.verdicts) < limits.FINDINGS:
+            if len(self.verdicts) < limits.FINDINGS and self._verdict_room.take(record):
                 self.verdicts.append(record)
         elif kind == "event":
             self._add_event(record)
@@ -150,6 +163,7 @@ class RunView:
     def close(self, reader: DeduplicatedReader) -> None:
         """Note what the reader knows at the end of the log."""
         self.torn, self.offset, self.superseded = reader.torn, reader.offset, reader.superseded
+        self.damage = reader.damage
 
     def _add_event(self, record: Record) -> None:
         what = record["what"]
@@ -157,12 +171,34 @@ class RunView:
             return
         self.counts[what] += 1
         if self.counts[what] > (1 if what == "checkpoint" else limits.EVENTS):
-            self.events.remove(next(event for event in self.events if event["what"] == what))
-        self.events.append(record)
+            self._drop_event(next((i for i, event in enumerate(self.events) if event["what"] == what), -1))
+        self._keep_event(record)
         if self.sessions and what == "checkpoint":
             self.sessions[-1].checkpoints += 1
         elif self.sessions and what in CONTINUATIONS:
             self._continue(record)
+
+    def _keep_event(self, event: Record) -> None:
+        """Keep an event in the place of older ones, if there is no other room for it."""
+        while not (fits := self._event_room.take(event)) and self.events:
+            self._drop_event(0)
+        if fits:
+            self.events.append(event)
+
+    def _drop_event(self, place: int) -> None:
+        if place >= 0:
+            self._event_room.give_back(self.events.pop(place))
+
+    def _keep_session(self, session: TrainingSession) -> None:
+        """Keep a session in the place of others after the first, if there are too many, or no other room for it."""
+        full = len(self.sessions) >= limits.SESSIONS
+        while full or not self._session_room.take(session.began):
+            if len(self.sessions) < 2:
+                raise LogError(self.path, 0, f"record {session.seq}, which continues the run, holds too much")
+            self._session_room.give_back(self.sessions.pop(1).began)
+            self.n_left_out += 1
+            full = False
+        self.sessions.append(session)
 
     def _continue(self, event: Record) -> None:
         """Begin another session: an end before it is none, and epochs from its first one on are not done yet."""
@@ -172,7 +208,7 @@ class RunView:
         config = {**self.header["config"], **event.get("config", {})}
         config["epochs"] = event.get("epochs", config["epochs"])
         self.header = {**self.header, "world": event["ranks"], **facts, "config": config}
-        self.sessions.append(TrainingSession(self.header, event["seq"], event, event["epoch"]))
+        self._keep_session(TrainingSession(self.header, event["seq"], event, event["epoch"]))
         if self.last and self.last["epoch"] >= event["epoch"]:
             self.last = {}
 
@@ -253,8 +289,8 @@ def death(view: RunView) -> str:
 
 
 def torn_lines(view: RunView) -> list[str]:
-    """Say that the log ends in the middle of a record; nothing if it does not."""
+    """Say that the log ends in the middle of a record, and where it is damaged; nothing if neither is so."""
     return [
         f"The last {count(view.torn, 'byte')} of the log, from byte {view.offset:,} on, are a record that was not "
         "finished: the job was killed while writing, or writes it now. All records before it are whole."
-    ] * bool(view.torn)
+    ] * bool(view.torn) + damage_lines(view.damage)

@@ -86,7 +86,8 @@ def open_origin(folder: Path, config: RunConfig) -> Origin:
     ``config``: of the job that resumes it.
     """
     log = folder / LOG_NAME
-    refuse_locked(log)
+    if log.exists():
+        refuse_locked(log)
     run = earlier_run.read_run(log)
     if bad := Validator().fault(run.header, HEADER):
         raise RankwiseError(f"resume: the log of {folder}: header{bad}; start a new run")
@@ -109,6 +110,8 @@ def open_origin(folder: Path, config: RunConfig) -> Origin:
     if snapshot is None:
         return _from_the_beginning(run, last, config, common, of_model)
     content = CheckpointContent.read(snapshot, snapshot.path)
+    if run.headless:
+        common["data"] = {"sha256": content.data_sha256}
     then = earlier_run.known_config(content.config, run.header) or last
     done, epoch = content.done_epochs, content.done_epochs + bool(content.before.steps)
     if config.epochs < epoch:

@@ -9,8 +9,8 @@ from typing import Any
 from common.errors import EXIT_ERROR, EXIT_OK, EXIT_STOPPED
 from common.wording import count
 from ps.coordinator.coordinator import Coordinator
-from ps.logfile.reader import LogReader
 from ps.logfile.records import Record
+from ps.logfile.salvage import SalvageReader
 from ps.text.terminal import say, warn
 from workers.training.job import Job
 from workers.training.membership import Membership
@@ -116,7 +116,7 @@ class LoggedJob:
 def _logged_job(log: Path) -> LoggedJob:
     """Read what the log says of this job. Raises LogError."""
     last = LoggedJob()
-    for record in LogReader(log).records():
+    for record in SalvageReader(log).records():
         kind = record["kind"]
         what = record.get("what") if kind == "event" else ""
         last.status = str(record["status"]) if kind == "end" else ""

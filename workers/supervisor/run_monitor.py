@@ -15,6 +15,7 @@ from common.run_files import CONFIG_NAME, LOG_NAME, checkpoints_in, read_failure
 from common.toml_file import read_toml
 from ps.coordinator import run_folder
 from ps.logfile.reader import LogReader
+from ps.logfile.salvage import SalvageReader
 from workers.supervisor.policy import Outcome
 
 DIED = re.compile(r"rank (\d+) on (\S+) died ")
@@ -86,7 +87,7 @@ class RunMonitor:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.done = False
-        self._reader = LogReader(path / LOG_NAME)
+        self._known: set[tuple[str, float]] = set()
         self._read_log()
         self.done = False
         self._newest = self._newest_checkpoint()
@@ -100,7 +101,7 @@ class RunMonitor:
         try:
             with open_own(log) as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if not any(True for _ in LogReader(log).records()):
+                if not any(True for _ in LogReader(log).records()) and not checkpoints_in(self.path):
                     log.unlink()
                     (self.path / CONFIG_NAME).unlink(missing_ok=True)
         except (OSError, LogError):
@@ -132,15 +133,19 @@ class RunMonitor:
         """Return (rank, host) of the deaths that are new in the log, each once."""
         deaths: dict[tuple[int, str], None] = {}
         try:
-            for record in self._reader.records():
-                if record["kind"] == "end":
+            for record in SalvageReader(self.path / LOG_NAME).records():  # from the start: it may have been mended
+                what = str(record.get("what", record["kind"]))
+                if what not in ("end", "death") or (what, record["t"]) in self._known:
+                    continue
+                self._known.add((what, record["t"]))
+                if what == "end":
                     self.done = record.get("status") == "ok"
-                elif record["kind"] == "event" and record.get("what") == "death":
+                else:
                     rank, host, message = record.get("rank"), record.get("host"), record.get("message")
                     # a rank that raised an error of its own has an event, too, but its process did not die
                     died = not isinstance(message, str) or " died " in message
                     if died and isinstance(rank, int) and isinstance(host, str):
                         deaths[rank, host] = None
         except LogError:
-            pass  # not there yet; or damaged, and the job will say so
+            pass  # not there yet, or of another version, and the job will say so
         return list(deaths)

@@ -25,11 +25,12 @@ def append_events(log: Path, events: Sequence[dict[str, Any]], until: float, cop
     """
     # only here: the watchdog needs no library before
     from common.errors import LogError
-    from ps.logfile.reader import read
+    from ps.logfile.salvage import SalvageReader
 
     try:
         if any("noticed" in event for event in events):
-            there = {record["noticed"] for record in read(log) if record["kind"] == "event" and "noticed" in record}
+            found = SalvageReader(log).records()  # as it is mended when it is opened
+            there = {record["noticed"] for record in found if record["kind"] == "event" and "noticed" in record}
             events = [event for event in events if event.get("noticed") not in there]
         writer = _opened(log, until)
         if writer is None:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
 
 from common import start_guard, synonyms
-from common.errors import EXIT_ERROR, EXIT_USAGE, ConfigError, RankwiseError
+from common.errors import EXIT_ERROR, EXIT_USAGE, ConfigError, LogError, RankwiseError
 from common.files import told
 from common.given_paths import given_folder, given_path
 from common.option import usage_fault
@@ -27,6 +27,7 @@ WRITTEN = ("output", "tensorboard")
 """Parameters that name what is made."""
 Run = Annotated[Path, Parameter(help="a run folder, its name under runs/, or its coordinator.msgpack")]
 OtherRun = Annotated[Path, Parameter(help="another run, beside the first")]
+Salvage = Annotated[bool, Parameter(help="read what is whole of a damaged log, and say what is missing")]
 Output = Annotated[Path, Parameter(alias="-o", help="the file to write; - for standard output")]
 
 COMMANDS = {
@@ -42,6 +43,8 @@ COMMANDS = {
     "compare": "Put runs side by side: loss, time to the same loss, sync, parameters.",
 }
 NAME = "python -m ps.log"
+MENDING = "; with --salvage what is whole is read, and training with --resume mends the log"
+"""What to do about a damaged log."""
 ENDING = (signal.SIGTERM, signal.SIGHUP)
 """Signals that end a command as Ctrl-C does: without a word, and without the file that it has not finished."""
 
@@ -120,6 +123,8 @@ def _run(app: App, arguments: list[str]) -> int:
         return 0
     except CycloptsError as error:
         return _complain(_told(error), EXIT_USAGE)
+    except LogError as error:
+        return _complain(f"{error}{MENDING * error.damaged}", error.exit_code)
     except RankwiseError as error:
         return _complain(str(error), error.exit_code)
     except OSError as error:

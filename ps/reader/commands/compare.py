@@ -14,8 +14,9 @@ from common.flat import Array, blocks
 from common.memory import MemoryLimitError
 from common.run_files import MODEL_NAME, log_path
 from ps.logfile.reader import reason
-from ps.reader.commands.cli import OtherRun, Run
+from ps.reader.commands.cli import OtherRun, Run, Salvage
 from ps.reader.console import WIDE, Paper
+from ps.reader.output import damage_lines
 from ps.reader.run_summary import MEDIANS, Summary
 from ps.reader.run_view import RunView
 from ps.text.formatting import metric, microseconds, mode_name, number, points
@@ -32,9 +33,10 @@ def compare(
     /,
     *more: OtherRun,
     wide: Annotated[bool, Parameter(help=WIDE, negative="", show_default=False)] = False,
+    salvage: Salvage = False,
 ) -> int:
     """Print the runs as columns; return the exit code. Raises LogError."""
-    views = [RunView(log_path(run)) for run in (first, second, *more)]
+    views = [RunView(log_path(run), salvage=salvage) for run in (first, second, *more)]
     summaries = [Summary() for _ in views]
     for view, summary in zip(views, summaries, strict=True):
         for record in view.read("steps"):
@@ -66,6 +68,8 @@ def compare(
     if max(map(cells, names)) > LONGEST_NAME and not wide:
         out.print(*(f"Run {i}: {name}" for i, name in enumerate(names, 1)), "")
         names = [f"run {i}" for i in range(1, len(views) + 1)]
+    for view in views:
+        out.print(*(f"{view.folder}: {line}" for line in damage_lines(view.damage)))
     out.table(Table(title, ["", *names], lines, text=tuple(names), split=True))
     return 0
 

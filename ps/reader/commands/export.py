@@ -11,13 +11,13 @@ from cyclopts import Parameter
 from common.errors import ConfigError
 from common.run_files import log_path
 from ps.logfile.deduplicated import DeduplicatedReader
-from ps.logfile.reader import LogReader
+from ps.logfile.salvage import SalvageReader
 from ps.logfile.schema import Check
-from ps.reader.commands.cli import LATEST, Run
+from ps.reader.commands.cli import LATEST, Run, Salvage
 from ps.reader.export.csv_json import csv_lines, json_lines
 from ps.reader.export.markdown import markdown_lines
 from ps.reader.export.tensorboard import write_events
-from ps.reader.output import STANDARD_OUTPUT, check, save, warn_of_torn
+from ps.reader.output import STANDARD_OUTPUT, check, save, warn_of_left_out
 
 FORMATS: dict[str, Callable[[Any], Iterator[str]]] = {"csv": csv_lines, "jsonl": json_lines, "markdown": markdown_lines}
 OUTPUT = "the file to write; standard output if not given"
@@ -33,6 +33,7 @@ def export(
     markdown: Annotated[bool, Parameter(help="tables for a report")] = False,
     tensorboard: Annotated[Path | None, Parameter(help=TENSORBOARD)] = None,
     output: Annotated[Path | None, Parameter(alias="-o", help=OUTPUT)] = None,
+    salvage: Salvage = False,
 ) -> int:
     """Write the log in the one format chosen; return the exit code.
 
@@ -45,7 +46,7 @@ def export(
         raise ConfigError("output: not with --tensorboard, which is given its folder; leave --output out")
     path = log_path(run)
     # JSON lines hold each intact record as it is, even what the other formats refuse or leave out
-    reader = LogReader(path) if jsonl else DeduplicatedReader(path, Check())
+    reader = SalvageReader(path, salvage=salvage) if jsonl else DeduplicatedReader(path, Check(), salvage=salvage)
     if tensorboard is not None:
         write_events(reader, tensorboard)
     else:
@@ -57,5 +58,5 @@ def export(
         else:
             check(output, path)
             save(output, lambda file: file.writelines(line.encode() for line in lines))
-    warn_of_torn(reader.torn)
+    warn_of_left_out(reader.torn, reader.damage)
     return 0

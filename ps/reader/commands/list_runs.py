@@ -9,7 +9,9 @@ from cyclopts import Parameter
 from common.errors import LogError, RankwiseError
 from common.files import require_regular
 from common.run_files import LOG_NAME, RUNS
+from common.wording import count
 from ps.logfile.records import Record
+from ps.reader.commands.cli import Salvage
 from ps.reader.console import WIDE, Paper
 from ps.reader.run_view import UNREAD, RunView
 from ps.text.formatting import date_time, metric, mode_name, named_metric, number
@@ -27,6 +29,7 @@ def list_runs(
     /,
     *,
     wide: Annotated[bool, Parameter(help=WIDE)] = False,
+    salvage: Salvage = False,
 ) -> int:
     """Print the runs in a folder, newest first; return the exit code. Raises RankwiseError without such a folder."""
     try:
@@ -39,7 +42,7 @@ def list_runs(
     if not runs:
         out.print(f"No runs in {folder}: no folder in it holds a {LOG_NAME}.")
         return 0
-    lines = sorted((_line(run, fault) for run, fault in runs), key=lambda line: line[0], reverse=True)
+    lines = sorted((_line(run, fault, salvage=salvage) for run, fault in runs), key=lambda line: line[0], reverse=True)
     names = {name for _, _, (name, _), _, _ in lines if name}
     (only,) = names if len(names) == 1 else [""]
     title = {"accuracy": "best accuracy %", "r2": "best R2", "": "best metric"}[only]
@@ -76,17 +79,19 @@ def run_folders(folder: Path) -> list[tuple[Path, str]]:
     return [(folder / name, fault) for name, fault in sorted(found.values())]
 
 
-def _line(run: Path, fault: str) -> Line:
+def _line(run: Path, fault: str, *, salvage: bool) -> Line:
     """Return a run's line; of a log that cannot be read it says why, which may be known already."""
     best: Record = {}
     try:
         require_regular(run / LOG_NAME)
-        view = RunView(run / LOG_NAME)
+        view = RunView(run / LOG_NAME, salvage=salvage)
         for record in view.read("steps"):
             if record["kind"] == "epoch" and (not best or _score(record) > _score(best)):
                 best = record
         if view.header:
-            return view.header["t"], run.name, *_facts(view, best)
+            name, before, after = _facts(view, best)
+            after[-1] += f", {count(view.damage.n, 'damaged place')}" if view.damage else ""
+            return view.header["t"], run.name, name, before, after
         state = "no record yet"
     except LogError as error:
         state = f"damaged: byte {error.offset}: {error.reason}"

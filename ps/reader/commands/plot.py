@@ -12,11 +12,11 @@ from common.errors import RankwiseError
 from common.limits import DRAWN_EPOCHS, NUMBERS
 from common.run_files import log_path
 from ps.logfile.records import Record
-from ps.reader.commands.cli import LATEST, Run
+from ps.reader.commands.cli import LATEST, Run, Salvage
 from ps.reader.commands.plot_figures import COLOURS, LARGEST, Figures, Point
 from ps.reader.console import write
 from ps.reader.downsample import Downsampler
-from ps.reader.output import make_folder, save, warn_of_torn
+from ps.reader.output import make_folder, save, warn_of_left_out
 from ps.reader.run_view import RunView, mean
 
 OUTPUT = "the folder to write to; the run folder if not given"
@@ -27,12 +27,13 @@ def plot(
     /,
     *,
     output: Annotated[Path | None, Parameter(alias="-o", help=OUTPUT)] = None,
+    salvage: Salvage = False,
 ) -> int:
     """Write the pictures; return the exit code.
 
     Raises LogError, ConfigError, and RankwiseError without matplotlib or without an epoch.
     """
-    points, names, view = Downsampler[Point](2), list[str](), RunView(log_path(run))
+    points, names, view = Downsampler[Point](2), list[str](), RunView(log_path(run), salvage=salvage)
     for record in view.read("steps"):
         if record["kind"] == "epoch":
             if not points.count:
@@ -53,7 +54,7 @@ def plot(
         write(f"Of {figures.n_ranks} ranks, those that stand out have a picture of their own: {single}.")
     if len(names) > len(COLOURS):
         write(f"Contributions are drawn of the first {len(COLOURS)} of {len(names)} parameters.")
-    warn_of_torn(view.torn)
+    warn_of_left_out(view.torn, view.damage)
     return 0
 
 

@@ -5,13 +5,15 @@ from pathlib import Path
 import numpy as np
 
 from common.run_files import log_path
-from ps.reader.commands.cli import LATEST, OtherRun, Output, Run
+from ps.reader.commands.cli import LATEST, OtherRun, Output, Run, Salvage
 from ps.reader.output import check, save, say_saved
 from ps.reader.report.data import RunData
 from ps.reader.report.page import render, template_and_plotly
 
 
-def report(run: Run = LATEST, /, *more: OtherRun, output: Output = Path("report.html")) -> int:
+def report(
+    run: Run = LATEST, /, *more: OtherRun, output: Output = Path("report.html"), salvage: Salvage = False
+) -> int:
     """Write the page; return the exit code.
 
     Raises ConfigError if ``output`` cannot be written, LogError for a broken log, RankwiseError without one or without
@@ -21,7 +23,7 @@ def report(run: Run = LATEST, /, *more: OtherRun, output: Output = Path("report.
     libraries = template_and_plotly()  # one that is missing, or a wrong output, is reported before a long log is read
     check(output, *(log_path(run) for run in runs))
     with np.errstate(all="ignore"):  # figures of a foreign log may overflow when added; they are shown as undefined
-        page = render(*libraries, [RunData(run) for run in runs])
+        page = render(*libraries, [RunData(run, salvage=salvage) for run in runs])
     save(output, lambda file: file.write(page.encode()))
     say_saved(output, f"Wrote {output}, {len(page) / 1e6:.1f} MB; it opens in any browser, without a network.")
     return 0

@@ -14,7 +14,7 @@ from common.wording import about, count
 from ps.findings.verdict import named
 from ps.logfile.header import host_names
 from ps.logfile.records import Record
-from ps.reader.commands.cli import LATEST, Run
+from ps.reader.commands.cli import LATEST, Run, Salvage
 from ps.reader.commands.show_comparison import print_comparison
 from ps.reader.comparison_view import ComparisonView
 from ps.reader.console import WIDE, Paper
@@ -56,9 +56,10 @@ def show(
     epoch: Annotated[int, Parameter(help="the epoch of the tables by rank; the last one if not given")] = 0,
     every: Annotated[bool, Parameter(help="print every epoch and rank; otherwise only some of many")] = False,
     wide: Annotated[bool, Parameter(help=WIDE, show_default=False)] = False,
+    salvage: Salvage = False,
 ) -> int:
     """Print the run; return the exit code. Raises LogError, and RankwiseError if there is no such run or epoch."""
-    view, rows, measured = RunView(log_path(run)), RowAudit(), ComparisonView()
+    view, rows, measured = RunView(log_path(run), salvage=salvage), RowAudit(), ComparisonView()
     chosen, epochs = Record(), Downsampler[list[float | None]](sys.maxsize if every else TABLE_ROWS)
     for record in view.read("steps"):
         rows.add(record)

@@ -16,9 +16,9 @@ from common.errors import RankwiseError
 from common.limits import ITEMS, SLICES
 from common.run_files import log_path
 from ps.logfile.records import Record
-from ps.reader.commands.cli import LATEST, Output, Run
+from ps.reader.commands.cli import LATEST, Output, Run, Salvage
 from ps.reader.downsample import Downsampler
-from ps.reader.output import check, save, say_saved, warn_of_torn
+from ps.reader.output import check, save, say_saved, warn_of_left_out
 from ps.reader.run_view import RunView
 from ps.text.formatting import mode_name
 
@@ -53,11 +53,11 @@ class Timeline:
     ``epochs``: number, begin and end of the training loop in microseconds since the run began, and loss.
     """
 
-    def __init__(self, run: Path) -> None:
-        """Read the log. Raises LogError, and RankwiseError without one."""
+    def __init__(self, run: Path, *, salvage: bool = False) -> None:
+        """Read the log, with ``salvage`` what is whole of it. Raises LogError, and RankwiseError without one."""
         self.steps: Downsampler[Step] = Downsampler(2)
         self.epochs: Downsampler[tuple[int, int, int, float]] = Downsampler(ITEMS)
-        self.view = RunView(log_path(run))
+        self.view = RunView(log_path(run), salvage=salvage)
         for record in self.view.read():
             if record["kind"] == "header":
                 self.steps = Downsampler(max(2, SLICES // (len(PHASES) * record["world"])))
@@ -74,10 +74,10 @@ class Timeline:
             self.epochs.add((record["epoch"], begin, begin + _microseconds(max(epoch["loop_s"])), epoch["loss"]))
 
 
-def trace(run: Run = LATEST, /, *, output: Output = Path("trace.json")) -> int:
+def trace(run: Run = LATEST, /, *, output: Output = Path("trace.json"), salvage: Salvage = False) -> int:
     """Write the trace; return the exit code. Raises LogError, ConfigError, and RankwiseError without a sampled step."""
     check(output, log_path(run))
-    timeline = Timeline(run)
+    timeline = Timeline(run, salvage=salvage)
     view, steps = timeline.view, timeline.steps
     n_steps = len(steps.kept())
     if not n_steps:
@@ -85,7 +85,7 @@ def trace(run: Run = LATEST, /, *, output: Output = Path("trace.json")) -> int:
     save(output, lambda file: _write(file, timeline))
     sampled = f" (one in {steps.stride} of {steps.count:,})" if steps.stride > 1 else ""
     say_saved(output, f"{output}: {n_steps:,} sampled steps{sampled} of {view.ranks} ranks")
-    warn_of_torn(view.torn)
+    warn_of_left_out(view.torn, view.damage)
     return 0
 
 
@@ -164,6 +164,8 @@ def _step_events(timeline: Timeline, of_jobs: list[list[Place]]) -> Iterator[Eve
     for step in timeline.steps.kept():
         places = of_jobs[bisect.bisect(begun, step.seq) - 1]
         ranks = len(places)
+        if step.moments.shape[1] != ranks:  # of a job that is not kept
+            continue
         moments = np.concatenate([free[None, :ranks], np.minimum(step.moments, LATEST_US)])
         moments[last + 1] = np.minimum(moments[last + 1], moments[left + 1])
         moments = np.maximum.accumulate(moments)[1:]

@@ -7,9 +7,10 @@ from pathlib import Path
 from common.errors import RankwiseError
 from common.run_files import LOG_NAME, RUNS, log_path
 from ps.logfile.follower import Follower
-from ps.reader.commands.cli import LATEST, Run
+from ps.reader.commands.cli import LATEST, Run, Salvage
 from ps.reader.commands.watch_screen import Lines, Picture
 from ps.reader.console import make, write
+from ps.reader.output import damage_lines
 from ps.reader.run_view import RunView, death
 
 POLL_S = 0.5
@@ -19,12 +20,12 @@ WAIT_S = 60.0
 """How long a run folder may be without a log: the job reads its data first."""
 
 
-def watch(run: Run = LATEST, /) -> int:
+def watch(run: Run = LATEST, /, *, salvage: Salvage = False) -> int:
     """Show the run until it ends or died; return 0, or 1 if it did not end well. Raises LogError."""
     try:
         path, out = _wait_for_log(run), make(live=True)
         with Picture(out) if out.is_terminal and not out.is_dumb_terminal else Lines() as screen:
-            return _follow(path, screen)
+            return _follow(path, screen, salvage=salvage)
     except KeyboardInterrupt:
         return 0
 
@@ -52,9 +53,9 @@ def _wait_for_log(run: Path) -> Path:
         time.sleep(POLL_S)
 
 
-def _follow(path: Path, screen: Lines) -> int:
-    follower, view, restarts = Follower(path), RunView(path), 0
-    heard, died_before = time.monotonic(), False
+def _follow(path: Path, screen: Lines, *, salvage: bool) -> int:
+    follower, view, restarts = Follower(path, salvage=salvage), RunView(path), 0
+    heard, died_before, said = time.monotonic(), False, 0
     while True:
         found = False
         for record in follower.look():
@@ -64,6 +65,9 @@ def _follow(path: Path, screen: Lines) -> int:
             found = True
             view.add(record)
             screen.add(view, record)
+        for line in damage_lines(follower.damage) if follower.damage.n > said else ():
+            screen.say(line)
+        said = follower.damage.n
         screen.draw(view)
         if view.end:
             return 0 if view.end["status"] in ("ok", "stopped") else 1

@@ -18,9 +18,10 @@ from common.run_files import log_path
 from common.wording import count, listed
 from ps.logfile.header import host_names
 from ps.logfile.records import Record
-from ps.reader.commands.cli import LATEST, Run
+from ps.reader.commands.cli import LATEST, Run, Salvage
 from ps.reader.console import WIDE, Paper
 from ps.reader.downsample import Downsampler
+from ps.reader.output import warn_of_left_out
 from ps.reader.run_view import RunView, extremes
 from ps.text.formatting import aligned, mode_name, number
 from ps.text.layout import Table
@@ -152,14 +153,16 @@ def whatif(
     *,
     other: Annotated[Path | None, Parameter(help=OTHER)] = None,
     wide: Annotated[bool, Parameter(help=WIDE)] = False,
+    salvage: Salvage = False,
 ) -> int:
     """Print what an epoch would take; return the exit code.
 
     Raises LogError, and RankwiseError if there is no epoch or ``other`` holds no measured transfer.
     """
-    view, epochs = _read(run)
+    view, epochs = _read(run, salvage=salvage)
+    warn_of_left_out(view.torn, view.damage)
     header, note, base = view.header_at(view.last), epochs.note(), epochs.replay()
-    exchanges = list(_exchanges(other, header)) if other else []
+    exchanges = list(_exchanges(other, header, salvage=salvage)) if other else []
     out = Paper(wide=wide)
     ranks, medians = count(header["world"], "rank"), f"medians of {count(base.epochs, 'epoch')}"
     first = ", the first left out" if base.skipped else ""
@@ -186,9 +189,9 @@ def _off(base: Replay) -> str:
     return f"{abs(100 * off):.0f} % {'less' if off < 0 else 'more'} than the {number(base.recorded_s)} s recorded"
 
 
-def _read(run: Path) -> tuple[RunView, Epochs]:
+def _read(run: Path, *, salvage: bool) -> tuple[RunView, Epochs]:
     """Read a run's epochs. Raises LogError, RankwiseError without an epoch."""
-    epochs, view = Epochs(), RunView(log_path(run))
+    epochs, view = Epochs(), RunView(log_path(run), salvage=salvage)
     for record in view.read("steps"):
         if record["kind"] == "epoch":
             epochs.add(record)
@@ -200,20 +203,21 @@ def _read(run: Path) -> tuple[RunView, Epochs]:
     return view, epochs
 
 
-def _exchanges(other: Path, header: Record) -> Iterator[tuple[str, float]]:
+def _exchanges(other: Path, header: Record, *, salvage: bool) -> Iterator[tuple[str, float]]:
     """Yield name and seconds a step of each exchange that was measured in another run, or in a comparison."""
-    view = RunView(log_path(other))
-    found = [record for record in view.read("steps") if record["kind"] == "comparison"]
+    view, found = RunView(log_path(other), salvage=salvage), Record()
+    for record in view.read("steps"):
+        found = record if record["kind"] == "comparison" else found  # a log has one
     theirs = view.header
     if not theirs:
         raise RankwiseError(f"other: {view.path} has no record yet; give a run with at least one epoch")
     measured = (("world", "ranks"), ("packet_bytes", "bytes"))
     differs = " and ".join(f"{theirs[key]:,} {what}" for key, what in measured if theirs[key] != header[key])
     note = f" (measured with {differs}, unlike this run)" if differs else ""
-    for mode in (mode for record in found for mode in record["modes"]):
+    for mode in found.get("modes", []):
         yield f"transfer of mode {mode['mode']}{note}", mode["transfer_s"]["median"] + mode["reduce_s"]["median"]
     if not found:
-        own = _read(other)[1].replay()
+        own = _read(other, salvage=salvage)[1].replay()
         yield f"transfer of {view.folder}, mode {mode_name(theirs)}{note}", own.exchange_s / own.steps
 
 

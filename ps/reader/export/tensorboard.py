@@ -42,7 +42,7 @@ def write_events(reader: LogReader, folder: Path) -> None:
             f"tensorboard: {folder} holds {others[0]}, with which TensorBoard would mix this run; give each run a "
             f"folder of its own, such as {folder / 'run1'}"
         )
-    metric, most = RunView(reader.path, header).metric, header["world"]
+    metric, most = RunView(reader.path, header=header).metric, header["world"]
 
     def event(t: float, **fields: Any) -> bytes:
         """Return an event as a TFRecord. tensorboardX's own writer hands it to a thread, which hangs on a full disk."""

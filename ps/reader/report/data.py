@@ -42,8 +42,8 @@ class RunData:
     comparison's log holds instead of epochs. ``sharing``: the hosts on which ranks take turns on cores.
     """
 
-    def __init__(self, run: Path) -> None:
-        """Read a log. Raises LogError, or RankwiseError if there is none."""
+    def __init__(self, run: Path, *, salvage: bool = False) -> None:
+        """Read a log, with ``salvage`` what is whole of it. Raises LogError, or RankwiseError if there is none."""
         self.names: list[str] = []
         self.first: Record = {}
         self.begin_s: float | None = None
@@ -53,7 +53,7 @@ class RunData:
         self.rows, self.summary, self.measured = RowAudit(), Summary(), ComparisonView()
         self._totals = np.zeros((len(TIMES) + 1, 0))
         self._rank_means = np.zeros(len(TIMES))
-        self.view = RunView(log_path(run))
+        self.view = RunView(log_path(run), salvage=salvage)
         for record in self.view.read("steps"):
             if record["kind"] == "header":
                 self.names = list(record["model"]["parameters"])[:PAGE_PARAMETERS]
