@@ -100,7 +100,7 @@ def draw_signal(case: Case) -> Details:
     rng = case.rng()
     ranks = rng.choice((2, 2, 3))
     who = ("imports", "phase", "launcher")[case.index % 3]
-    module = rng.choice(MODULES[1:])
+    module = rng.choice(MODULES[2:])  # earlier there is no code of ours that could act on a signal
     return {"who": who, "signal": SIGNALS[case.index // 3 % len(SIGNALS)], "module": module,
             "phase": rng.choice(PHASES), "ranks": ranks, "rank": rng.randrange(ranks),
             "delay_s": rng.uniform(0, 0.3)}  # fmt: skip
