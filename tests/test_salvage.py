@@ -466,7 +466,7 @@ def test_views_keep_as_many_values_as_they_may() -> None:
         view.add({"kind": "event", "seq": i, "t": 1.0, "what": "resume", **PLACE, "x": big})
         measured.add({"kind": "trial", "x": big})
         measured.add({"kind": "sweep", "x": big})
-    most = limits.VALUES // 100_000
+    most = limits.VALUES // 100_000 - 1  # each holds a few more values than that
     assert (len(view.verdicts), view.n_verdicts) == (most, 29)
     assert len(view.events) <= most
     assert view.events[-1]["seq"] == 29
