@@ -28,8 +28,7 @@ def check_memory(topology: Topology, task: Task, mode: str) -> None:
         data = task.data.rows.nbytes + task.data.y.nbytes
         n = sum(math.prod(shape) for shape in task.model.shapes().values())
         what = f"model of {n:,} parameters, with {task.config.optimizer} in mode {mode}"
-        remedy = "a smaller model" if vectors > of_step else "a smaller --batch-size"
-        memory.check(what, 0, vectors + of_step + data, remedy)
+        memory.check(what, 0, vectors + of_step + data, "a smaller model or --batch-size")
 
     together(topology.comm, check)
 
