@@ -496,6 +496,7 @@ def test_a_run_with_a_damaged_log_is_resumed_with_the_bits_of_one_without(tmp_pa
         "headless": zeros(cut, 0, 60),
         "zeros": bytes(len(cut)),
         "gone": None,
+        "cut off": log[: p[epoch]],
     }
     for name, data in copies.items():
         folder = tmp_path / name
@@ -513,6 +514,11 @@ def test_a_run_with_a_damaged_log_is_resumed_with_the_bits_of_one_without(tmp_pa
             assert {key: arrays[key].tobytes() for key in arrays.files} == want, name
         now = list(LogReader(tmp_path / name / LOG_NAME, Check()).records())
         events = [r["what"] for r in now if r["kind"] == "event"]
+        (resume,) = (r for r in now if r.get("what") == "resume")
+        assert resume["unlogged"] == ([1, 1] if name in ("zeros", "gone", "cut off") else []), name
+        if name == "cut off":
+            assert f"{LOG_NAME}: epoch 1 is not in it, though trained: its end was cut off or lost" in result.err
+            continue
         assert events.index("salvage") < events.index("resume"), name
         assert now[0]["data"]["sha256"] == records(whole)[0]["data"]["sha256"], name
         assert "warning: " in result.err, name

@@ -22,7 +22,7 @@ class EarlierRun:
 
     ``config``, ``model``: the options and the model of its last job, as the log has them. ``end``: its last record, if
     it came to its end or was stopped. ``early_stop``: the event that ended it, if patience did. ``headless``: whether
-    the header is lost, and ``header`` and options are made of ``config.toml``.
+    the header is lost, and ``header`` and options are made of ``config.toml``. ``last_epoch``: the last one in the log.
     """
 
     header: Record
@@ -31,6 +31,7 @@ class EarlierRun:
     end: Record = field(default_factory=dict)
     early_stop: Record = field(default_factory=dict)
     headless: bool = False
+    last_epoch: int = 0
 
     @property
     def done(self) -> bool:
@@ -44,12 +45,14 @@ def read_run(log: Path) -> EarlierRun:
     end: Record = {}
     early_stop: Record = {}
     config = model = None
-    found = False
+    found, last_epoch = False, 0
     for record in SalvageReader(log).records() if os.path.lexists(log) else ():
         found = True
         kind, what = record["kind"], record.get("what")
         if kind == "header":
             header, config, model = record, record.get("config"), record.get("model")
+        elif kind == "epoch":
+            last_epoch = max(last_epoch, record["epoch"] if type(record.get("epoch")) is int else 0)
         elif kind == "end":
             end = record
         elif kind == "event" and what == "resume":
@@ -57,8 +60,8 @@ def read_run(log: Path) -> EarlierRun:
         elif kind == "event" and what == "early-stop":
             early_stop = record
     if header:
-        return EarlierRun(header, config, model, end, early_stop)
-    return _without_header(log, EarlierRun({}, config, model, end, early_stop), found=found)
+        return EarlierRun(header, config, model, end, early_stop, last_epoch=last_epoch)
+    return _without_header(log, EarlierRun({}, config, model, end, early_stop, last_epoch=last_epoch), found=found)
 
 
 def _without_header(log: Path, run: EarlierRun, *, found: bool) -> EarlierRun:

@@ -125,7 +125,8 @@ _CONTINUATION = {name: optional(rule) for name, rule in (PROCESSES | _OF_STEPS).
 _CONTINUATION |= {"ranks_before": WHOLE, "ranks": RANKS}
 EVENTS = {
     "resume": table(_CONTINUATION, each(optional(NUMBER), "rate_before rate_now"), epochs=optional(WHOLE),
-                    passed_over=optional(list_of(TEXT)), config=optional(_CONFIG), changes=optional(list_of(_CHANGE))),
+                    passed_over=optional(list_of(TEXT)), unlogged=optional(list_of(WHOLE)), config=optional(_CONFIG),
+                    changes=optional(list_of(_CHANGE))),
     "shrink": table(_CONTINUATION, dead=list_of(WHOLE), hosts=list_of(TEXT), seconds=NUMBER,
                     alive=optional(by_rank(WHOLE))),
     "salvage": table(each(WHOLE, "bytes missing n_places"), original=TEXT, header_rebuilt=FLAG, message=TEXT,

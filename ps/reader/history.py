@@ -92,9 +92,11 @@ def _place(event: Record) -> str:
 
 def _resume(event: Record) -> str:
     passed_over = "".join(f"; passed over: {text}" for text in event.get("passed_over", []))
+    lost = event.get("unlogged") or []
+    unlogged = f"; not in the log: epochs {lost[0]} to {lost[-1]}" if lost else ""
     before = f", {event['ranks_before']} before" if event["ranks_before"] != event["ranks"] else ""
     ranks, changes = count(event["ranks"], "rank"), _changes(event)
-    return f"another job resumed at {_place(event)}, with {ranks}{before}{changes}{passed_over}"
+    return f"another job resumed at {_place(event)}, with {ranks}{before}{changes}{passed_over}{unlogged}"
 
 
 def _changes(event: Record) -> str:

@@ -31,6 +31,7 @@ class Origin:
     the checkpoint's, empty without one. ``step``: its steps since the run began; ``steps``: in its epoch.
     ``world``: ranks then. ``data``: what the header says of it. ``faults``: checkpoints that were passed over.
     ``then``: the options of the job that made the checkpoint, as plain values; nothing if they are not known.
+    ``unlogged``: the first and the last epoch of which the log has no record, though the checkpoint is of a later one.
     ``changes``: those that are others now. ``notes``: what to print. ``start``: of a run that starts from parameters;
     ``start_sha256``: of their file, when the run that is resumed began.
     """
@@ -43,6 +44,7 @@ class Origin:
     world: int = 0
     data: dict[str, Any] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
+    unlogged: list[int] = field(default_factory=list)
     then: dict[str, Any] = field(default_factory=dict)
     changes: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -138,7 +140,7 @@ def open_origin(folder: Path, config: RunConfig) -> Origin:
         **common, state=state, mode=content.mode, step=content.step, steps=content.before.steps,
         world=content.world,
         then={} if then is None else then.as_dict(), changes=changes.plain(found), notes=[n for n in notes if n],
-        checkpoint=content,
+        checkpoint=content, unlogged=[run.last_epoch + 1, done] if run.last_epoch < done else [],
     )  # fmt: skip
 
 

@@ -229,10 +229,14 @@ def _note_resume(job: Job, origin: Origin, coordinator: Coordinator, facts: dict
     coordinator.recall(state.last["memory"])
     coordinator.event(
         "resume", epoch=state.epoch, step=origin.steps, ranks_before=origin.world, ranks=job.comm.size,
-        passed_over=origin.faults, **resumed.log_facts(config, origin, rates), **facts,
+        passed_over=origin.faults, unlogged=origin.unlogged, **resumed.log_facts(config, origin, rates), **facts,
     )  # fmt: skip
     for fault in origin.faults:
         warn(f"passed over: {fault}")
+    if origin.unlogged:
+        first, last = origin.unlogged
+        which = f"epoch {first} is" if first == last else f"epochs {first} to {last} are"
+        warn(f"{coordinator.log.path}: {which} not in it, though trained: its end was cut off or lost")
     for note in origin.notes:
         say(note)
     note, is_warning = resumed.rate_note(config, origin, rates)
