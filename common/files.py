@@ -93,13 +93,13 @@ def _require_own(facts: os.stat_result, path: Path) -> None:
 
 def _owner_of_new(folder: Path) -> int:
     """Return the user to whom a new file in a folder belongs: some file servers give it to another. Raises OSError."""
-    probe = folder / _temporary_name("owner")
+    probe = folder / temporary_name("owner")
     with create_new(probe) as file:
         probe.unlink()
         return os.fstat(file.fileno()).st_uid
 
 
-def _temporary_name(name: str) -> str:
+def temporary_name(name: str) -> str:
     """Return a name that nobody can know before, so that nobody can put a link there; see TEMPORARY."""
     short = name if len(os.fsencode(name)) <= LONGEST_NAME else "long"
     return f".{short}.{os.urandom(8).hex()}.part"
@@ -179,7 +179,7 @@ def write_atomic(
     and an older ``path`` untouched. See ``require_replaceable``.
     """
     require_replaceable(path)
-    temporary = path.with_name(_temporary_name(path.name))
+    temporary = path.with_name(temporary_name(path.name))
     try:
         with create_new(temporary) as file:
             write(SyncedFile(file, pulse))
@@ -194,7 +194,7 @@ def write_atomic(
             error.filename, error.filename2 = str(path), None
         raise
     if sync:
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 def write_bytes(path: Path, data: bytes, *, sync: bool = True) -> None:
@@ -202,7 +202,7 @@ def write_bytes(path: Path, data: bytes, *, sync: bool = True) -> None:
     write_atomic(path, lambda file: file.write(data), sync=sync)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Bring the names in a folder to the disk; some network file systems refuse it, and some folders to be read."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

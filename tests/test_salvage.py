@@ -265,6 +265,29 @@ def test_a_bad_log_of_another_program_has_no_remedy(tmp_path: Path, capsys: pyte
         assert "--resume" not in said
 
 
+def test_where_nothing_is_whole_the_checkpoints_are_the_remedy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / LOG_NAME).write_bytes(bytes(5000))
+    for remedy in (False, True):
+        with pytest.raises(SystemExit):
+            main(["show", str(tmp_path), "--salvage"])
+        said = capsys.readouterr().err
+        assert "no whole record in it (nothing but zeros, as a power cut leaves them)" in said
+        assert ("training with --resume continues" in said) is remedy
+        (tmp_path / "checkpoint-5.npz").touch()
+
+
+def test_a_header_of_which_nothing_tells_when_it_was_is_as_old_as_the_options(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(CONFIG)
+    os.utime(tmp_path / "config.toml", (1e9, 1e9))
+    (tmp_path / LOG_NAME).write_bytes(bytes(5000))
+    said: list[str] = []
+    RunLog(tmp_path / LOG_NAME, new=False, facts=synthetic.header(2), warn=said.append).close()
+    assert next(read(tmp_path / LOG_NAME))["t"] == 1e9
+    assert "(5,000 bytes lost: nothing but zeros, as a power cut leaves them)" in said[0]
+
+
 # the writer
 
 
