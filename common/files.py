@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 SYNC_BYTES = 8 << 20
 """How much of a large file is written before it is brought to the disk: all at once would hold up other programs."""
+COPY_BYTES = 1 << 20
 SMALL_FILE_BYTES = 1 << 20
 """What a file of a few lines may hold: a configuration, a message, a note."""
 TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<token>[0-9a-f]{16})\.part")
@@ -200,6 +201,33 @@ def write_atomic(
 def write_bytes(path: Path, data: bytes, *, sync: bool = True) -> None:
     """Write a small file in the same way. Raises OSError."""
     write_atomic(path, lambda file: file.write(data), sync=sync)
+
+
+def next_data(file: BinaryIO, offset: int) -> int:
+    """Return where the first bytes at or after ``offset`` are that are not part of a hole; the file's size if none are.
+
+    A file may claim a terabyte of zeros that take no room. Where the file system knows of no holes, that is ``offset``.
+    """
+    handle = file.fileno()
+    here = os.lseek(handle, 0, os.SEEK_CUR)  # buffered files remember where they are
+    try:
+        return os.lseek(handle, offset, os.SEEK_DATA)
+    except OSError as error:
+        return os.fstat(handle).st_size if error.errno == errno.ENXIO else offset
+    finally:
+        os.lseek(handle, here, os.SEEK_SET)
+
+
+def copy_with_holes(source: BinaryIO, copy: BinaryIO) -> None:
+    """Copy a file to another, whose holes take no room either. Raises OSError."""
+    at, size = next_data(source, 0), os.fstat(source.fileno()).st_size
+    while at < size:
+        source.seek(at)
+        copy.seek(at)
+        if not copy.write(source.read(COPY_BYTES)):
+            break
+        at = next_data(source, source.tell())
+    copy.truncate(size)
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,16 +1,17 @@
 """A new log in the place of a damaged one: every whole record, and an event that says what is lost."""
 
+import contextlib
 import itertools
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from common.errors import LogError
-from common.files import create_new, open_regular, sync_folder, temporary_name, write_atomic
+from common.files import copy_with_holes, create_new, open_regular, sync_folder, temporary_name, write_atomic
 from common.run_files import DAMAGED_LOG_NAME
 from ps.logfile.damage import Damage
 from ps.logfile.rebuilt import REMEDY
@@ -53,11 +54,14 @@ def mend(
         file.flush()
         os.fsync(file.fileno())
         temporary.replace(log)
-    except BaseException:
-        file.close()
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # what could not be written still waits to be
+            file.close()
         temporary.unlink(missing_ok=True)
         if aside:
             log.with_name(aside).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(log)
         raise
     sync_folder(log.parent)
     return Mended(file, seq + 1, file.tell(), first, f"{log}: {message}")
@@ -103,7 +107,7 @@ def _keep(log: Path) -> str:
     names = map(DAMAGED_LOG_NAME.format, itertools.count(1))
     name = next(name for name in names if not os.path.lexists(log.with_name(name)))
     with open_regular(log) as original:
-        write_atomic(log.with_name(name), lambda copy: shutil.copyfileobj(original, copy))
+        write_atomic(log.with_name(name), partial(copy_with_holes, original))
     return name
 
 
