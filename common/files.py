@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 SYNC_BYTES = 8 << 20
 """How much of a large file is written before it is brought to the disk: all at once would hold up other programs."""
+COPY_BYTES = 1 << 20
 SMALL_FILE_BYTES = 1 << 20
 """What a file of a few lines may hold: a configuration, a message, a note."""
 TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<token>[0-9a-f]{16})\.part")
@@ -93,13 +94,13 @@ def _require_own(facts: os.stat_result, path: Path) -> None:
 
 def _owner_of_new(folder: Path) -> int:
     """Return the user to whom a new file in a folder belongs: some file servers give it to another. Raises OSError."""
-    probe = folder / _temporary_name("owner")
+    probe = folder / temporary_name("owner")
     with create_new(probe) as file:
         probe.unlink()
         return os.fstat(file.fileno()).st_uid
 
 
-def _temporary_name(name: str) -> str:
+def temporary_name(name: str) -> str:
     """Return a name that nobody can know before, so that nobody can put a link there; see TEMPORARY."""
     short = name if len(os.fsencode(name)) <= LONGEST_NAME else "long"
     return f".{short}.{os.urandom(8).hex()}.part"
@@ -179,7 +180,7 @@ def write_atomic(
     and an older ``path`` untouched. See ``require_replaceable``.
     """
     require_replaceable(path)
-    temporary = path.with_name(_temporary_name(path.name))
+    temporary = path.with_name(temporary_name(path.name))
     try:
         with create_new(temporary) as file:
             write(SyncedFile(file, pulse))
@@ -194,7 +195,7 @@ def write_atomic(
             error.filename, error.filename2 = str(path), None
         raise
     if sync:
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 def write_bytes(path: Path, data: bytes, *, sync: bool = True) -> None:
@@ -202,7 +203,34 @@ def write_bytes(path: Path, data: bytes, *, sync: bool = True) -> None:
     write_atomic(path, lambda file: file.write(data), sync=sync)
 
 
-def _sync_folder(folder: Path) -> None:
+def next_data(file: BinaryIO, offset: int) -> int:
+    """Return where the first bytes at or after ``offset`` are that are not part of a hole; the file's size if none are.
+
+    A file may claim a terabyte of zeros that take no room. Where the file system knows of no holes, that is ``offset``.
+    """
+    handle = file.fileno()
+    here = os.lseek(handle, 0, os.SEEK_CUR)  # buffered files remember where they are
+    try:
+        return os.lseek(handle, offset, os.SEEK_DATA)
+    except OSError as error:
+        return os.fstat(handle).st_size if error.errno == errno.ENXIO else offset
+    finally:
+        os.lseek(handle, here, os.SEEK_SET)
+
+
+def copy_with_holes(source: BinaryIO, copy: BinaryIO) -> None:
+    """Copy a file to another, whose holes take no room either. Raises OSError."""
+    at, size = next_data(source, 0), os.fstat(source.fileno()).st_size
+    while at < size:
+        source.seek(at)
+        copy.seek(at)
+        if not copy.write(source.read(COPY_BYTES)):
+            break
+        at = next_data(source, source.tell())
+    copy.truncate(size)
+
+
+def sync_folder(folder: Path) -> None:
     """Bring the names in a folder to the disk; some network file systems refuse it, and some folders to be read."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -16,6 +16,8 @@ RUNS = Path("runs")
 MOST_IN_A_SECOND = 1000
 """Runs of one name."""
 LOG_NAME = "coordinator.msgpack"
+DAMAGED_LOG_NAME = "coordinator-damaged-{}.msgpack"
+"""Of a damaged log, kept beside the one that has taken its place, with a number."""
 CONFIG_NAME = "config.toml"
 FAILURE_NAME = "failure.txt"
 """The message that a job ended with, left by the rank that failed or by a watchdog."""
@@ -26,7 +28,8 @@ OUTPUT_NAMES = (MODEL_NAME, "model_parameters.txt", "sync_times.txt", "contribut
 CHECKPOINT_NAME = re.compile(r"checkpoint-(\d{1,18})\.npz")
 NOTE_NAME = re.compile(r"death-(\d{1,9})\.json")
 """Of the event of a rank's death, until it is in the log."""
-_WRITTEN = "|".join([CHECKPOINT_NAME.pattern, *map(re.escape, (CONFIG_NAME, *OUTPUT_NAMES))])
+_DAMAGED = DAMAGED_LOG_NAME.replace("{}", r"\d{1,9}")
+_WRITTEN = "|".join([CHECKPOINT_NAME.pattern, _DAMAGED, *map(re.escape, (LOG_NAME, CONFIG_NAME, *OUTPUT_NAMES))])
 UNFINISHED = re.compile(rf"\.(?:{_WRITTEN})\.(?:[1-9]\d{{0,6}}|[0-9a-f]{{16}}\.part)")
 """The temporary file of a job that was killed while it saved: see ``common/files.py``. Earlier versions took their
 process's id."""

@@ -13,7 +13,7 @@ from common.errors import RankwiseError
 from common.files import told, write_atomic
 from common.host import host
 from common.run_files import LOG_NAME
-from ps.coordinator.run_folder import new_log
+from ps.coordinator.run_folder import cannot_begin, new_log
 from ps.logfile import lock
 from ps.logfile.writer import RetryQueue, RunLog
 from tests.ranks import environment
@@ -52,6 +52,32 @@ def test_a_file_that_does_not_fit_is_named_and_not_its_temporary_one(tmp_path: P
     with pytest.raises(FileNotFoundError) as caught:
         write_atomic(tmp_path / "no" / "model.npz", fail)
     assert told(caught.value) == f"{tmp_path}/no/model.npz: No such file or directory"
+
+
+def test_a_job_that_cannot_write_its_first_files_says_what_to_do(tmp_path: Path) -> None:
+    full = OSError(28, "No space left on device", f"{tmp_path}/config.toml")
+    assert str(cannot_begin(tmp_path, full, resumed=False)) == (
+        f"output: cannot write to {tmp_path} (No space left on device); choose another --output"
+    )
+    assert str(cannot_begin(tmp_path, full, resumed=True)) == (
+        f"resume: {tmp_path}/config.toml: No space left on device; make room in {tmp_path} or make it writable, and "
+        "resume again"
+    )
+    with pytest.raises(RankwiseError, match=r"cannot write to .*/gone .*; choose another"):
+        new_log(tmp_path / "gone")
+
+
+def test_the_remedy_for_a_log_that_is_a_link_is_none_that_copies_the_link(tmp_path: Path) -> None:
+    real = write_log(tmp_path, nodes=[])
+    (tmp_path / "a b").mkdir()
+    log = tmp_path / "a b" / LOG_NAME
+    log.symlink_to(real)
+    with pytest.raises(RankwiseError, match=r"is a symbolic link, .*; put the file itself in its place"):
+        lock.refuse_locked(log)
+    log.unlink()
+    log.hardlink_to(real)
+    with pytest.raises(RankwiseError, match=r"is a hard link: .*: cp -r '.*/a b' COPY"):
+        lock.refuse_locked(log)
 
 
 def test_a_checkpoint_is_named_by_its_file(tmp_path: Path) -> None:

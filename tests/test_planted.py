@@ -13,6 +13,7 @@ from common.files import read_small
 from common.rank_status import StatusRow
 from common.run_files import (
     CONFIG_NAME,
+    DAMAGED_LOG_NAME,
     FAILURE_NAME,
     LOG_NAME,
     MODEL_NAME,
@@ -123,6 +124,7 @@ KEPT = (
 LEFT = (
     *(f".{name}.{token}" for name in (CONFIG_NAME, "checkpoint-3.npz", *OUTPUT_NAMES)
       for token in ("4711", "0123456789abcdef.part")),
+    *(f".{name}.0123456789abcdef.part" for name in (LOG_NAME, DAMAGED_LOG_NAME.format(1))),
     "progress-01234567", "stack-1.txt", "death-1.json", ".death-1.json", ".death-1.json.0123456789abcdef.part",
     ".stack-1.txt.0123456789abcdef.part",
 )  # fmt: skip

@@ -1,5 +1,6 @@
 """A damaged log: what is whole is read, and resuming mends it; time and memory stay bounded whatever the file holds."""
 
+import io
 import json
 import os
 import random
@@ -19,7 +20,7 @@ from common.errors import LogError, LogVersionError, RankwiseError
 from common.run_files import LOG_NAME, checkpoints_in
 from ps.coordinator.earlier_run import find_run, read_run
 from ps.coordinator.run_folder import make_folder
-from ps.logfile import writer
+from ps.logfile import mending, writer
 from ps.logfile.deduplicated import DeduplicatedReader
 from ps.logfile.reader import LogReader, read
 from ps.logfile.rebuilt import rebuild_header
@@ -139,7 +140,7 @@ def test_a_log_that_cannot_be_kept_aside_stays_as_it_is(
 
     path = tmp_path / LOG_NAME
     path.write_bytes(good + b"x")
-    monkeypatch.setattr(shutil, "copyfileobj", full)
+    monkeypatch.setattr(mending, "copy_with_holes", full)
     with pytest.raises(OSError, match="No space"):
         RunLog(path, new=False)
     assert path.read_bytes() == good + b"x"
@@ -265,6 +266,29 @@ def test_a_bad_log_of_another_program_has_no_remedy(tmp_path: Path, capsys: pyte
         assert "--resume" not in said
 
 
+def test_where_nothing_is_whole_the_checkpoints_are_the_remedy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / LOG_NAME).write_bytes(bytes(5000))
+    for remedy in (False, True):
+        with pytest.raises(SystemExit):
+            main(["show", str(tmp_path), "--salvage"])
+        said = capsys.readouterr().err
+        assert "no whole record in it (nothing but zeros, as a power cut leaves them)" in said
+        assert ("training with --resume continues" in said) is remedy
+        (tmp_path / "checkpoint-5.npz").touch()
+
+
+def test_a_header_of_which_nothing_tells_when_it_was_is_as_old_as_the_options(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(CONFIG)
+    os.utime(tmp_path / "config.toml", (1e9, 1e9))
+    (tmp_path / LOG_NAME).write_bytes(bytes(5000))
+    said: list[str] = []
+    RunLog(tmp_path / LOG_NAME, new=False, facts=synthetic.header(2), warn=said.append).close()
+    assert next(read(tmp_path / LOG_NAME))["t"] == 1e9
+    assert "(5,000 bytes lost: nothing but zeros, as a power cut leaves them)" in said[0]
+
+
 # the writer
 
 
@@ -364,6 +388,50 @@ def test_a_supervisor_knows_what_is_new_in_a_log_that_was_mended(tmp_path: Path,
 
 
 # hostile files
+
+
+def test_a_log_that_claims_a_terabyte_takes_no_longer(tmp_path: Path, good: bytes) -> None:
+    """Its holes are neither read nor copied, whatever lies between them."""
+    path, begins = tmp_path / LOG_NAME, places(good)
+    path.write_bytes(good[: begins[4]])
+    os.truncate(path, 1 << 40)
+    with path.open("ab") as file:
+        file.write(good[begins[6] :])
+    os.truncate(path, 1 << 41)
+    reader = SalvageReader(path)
+    left = [0, 1, 2, 3, *range(6, len(begins) - 1)]
+    assert [record["seq"] for record in reader.records()] == left
+    assert reader.damage.bytes == (1 << 41) - begins[4] - (len(good) - begins[6])
+    RunLog(path, new=False).close()
+    assert len(list(read(path))) == len(left) + 1
+    aside = (tmp_path / "coordinator-damaged-1.msgpack").stat()
+    assert (aside.st_size, aside.st_blocks < 10_000) == (1 << 41, True)
+
+
+def test_a_log_that_cannot_be_mended_for_want_of_room_is_named(
+    tmp_path: Path, good: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(io.BytesIO):
+        def close(self) -> None:
+            raise OSError(28, "No space left on device")
+
+        flush = close
+
+        def fileno(self) -> int:
+            return 0
+
+    def create(path: Path, mode: int) -> Full:
+        path.touch()
+        return Full()
+
+    path = tmp_path / LOG_NAME
+    path.write_bytes(good + b"x")
+    monkeypatch.setattr(mending, "create_new", create)
+    monkeypatch.setattr(mending, "_keep", lambda log: "")
+    with pytest.raises(OSError, match="No space") as caught:
+        RunLog(path, new=False, lock=False)
+    assert caught.value.filename == str(path)
+    assert os.listdir(tmp_path) == [LOG_NAME]
 
 
 def forged(seq: int, key: str, payload: bytes, **fields: object) -> bytes:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from common.errors import RankwiseError
-from common.files import require_replaceable
+from common.files import require_replaceable, told
 from common.run_files import (
     CONFIG_NAME,
     FAILURE_NAME,
@@ -61,13 +61,15 @@ def new_folder(name: str) -> Path:
 
 
 def new_log(folder: Path) -> RunLog:
-    """Create the log of a run in its folder. Raises RankwiseError if another job was faster, and OSError."""
+    """Create the log of a run in its folder. Raises RankwiseError, also if another job was faster."""
     try:
         return RunLog(folder / LOG_NAME, warn=warn)
     except FileExistsError as error:
         raise _taken(folder) from error
     except BlockingIOError as error:
         raise in_use(folder / LOG_NAME) from error
+    except OSError as error:
+        raise _unwritable(folder, error) from error
 
 
 def _unwritable(folder: Path, error: OSError) -> RankwiseError:
@@ -75,6 +77,13 @@ def _unwritable(folder: Path, error: OSError) -> RankwiseError:
     denied = [use for use, bit in uses.items() if not os.access(folder, bit)]
     what = " or ".join(denied) if isinstance(error, PermissionError) and denied else "write to"
     return RankwiseError(f"output: cannot {what} {folder} ({error.strerror}); choose another --output")
+
+
+def cannot_begin(folder: Path, error: OSError, *, resumed: bool) -> RankwiseError:
+    """Return the error of a job that cannot write the first files of its run."""
+    if not resumed:
+        return _unwritable(folder, error)
+    return RankwiseError(f"resume: {told(error)}; make room in {folder} or make it writable, and resume again")
 
 
 def _taken(folder: Path) -> RankwiseError:

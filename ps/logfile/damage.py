@@ -1,5 +1,6 @@
 """What is damaged in a log: places whose bytes are no records, and how many records are missing."""
 
+import re
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -7,6 +8,7 @@ from common.limits import DAMAGES, DAMAGES_NAMED
 from common.wording import count, listed
 
 NAMED_IN_TEXT = 5
+OF_A_RECORD = re.compile(r"damaged record \((.*)\)")
 
 
 @dataclass(slots=True)
@@ -23,7 +25,7 @@ class DamagedPlace:
 
     def __str__(self) -> str:
         lost = [count(self.bytes, "byte")] * bool(self.bytes) + [count(self.missing, "record")] * bool(self.missing)
-        reason = self.reason.removeprefix("damaged record (").removesuffix(")") if self.bytes else ""
+        reason = OF_A_RECORD.sub(r"\1", self.reason) if self.bytes else ""
         return f"byte {self.offset:,} ({listed(lost) or 'nothing'} lost{f': {reason}' if reason else ''})"
 
 

@@ -46,10 +46,12 @@ def refuse_locked(log: Path) -> None:
     try:
         file = open_own(log)
     except OSError as error:
-        raise RankwiseError(
-            f"resume: {log} cannot be written ({error.strerror}); to continue from its checkpoints, copy the folder "
-            f"and resume the copy: cp -r {log.parent} COPY"
-        ) from error
+        remedy = (
+            "put the file itself in its place"
+            if log.is_symlink()
+            else f"to continue from its checkpoints, {_copy(log)}"
+        )
+        raise RankwiseError(f"resume: {log} cannot be written ({error.strerror}); {remedy}") from error
     with file:
         while True:
             try:
@@ -62,13 +64,17 @@ def refuse_locked(log: Path) -> None:
                 return
 
 
+def _copy(log: Path) -> str:
+    """Say how to go on with a run whose own log cannot be written."""
+    return f"copy the folder and resume the copy: cp -r {shlex.quote(str(log.parent))} COPY"
+
+
 def in_use(log: Path) -> LogInUseError:
     """Return the error that says which process writes to a log, and what to do."""
     job = _last_job(log)
     where = next((node["host"] for node in job.get("nodes", ()) if isinstance(node, dict) and "host" in node), "")
     writer = job.get("pid")
-    folder = shlex.quote(str(log.parent))
-    copy = f"to continue from its checkpoints meanwhile, copy the folder and resume the copy: cp -r {folder} COPY"
+    copy = f"to continue from its checkpoints meanwhile, {_copy(log)}"
     if where and where != host() and isinstance(writer, int):
         return LogInUseError(
             log,

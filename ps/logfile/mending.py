@@ -3,16 +3,16 @@
 import contextlib
 import itertools
 import os
-import secrets
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from common.errors import LogError
-from common.files import create_new, open_regular
+from common.files import copy_with_holes, create_new, open_regular, sync_folder, temporary_name, write_atomic
+from common.run_files import DAMAGED_LOG_NAME
 from ps.logfile.damage import Damage
 from ps.logfile.rebuilt import REMEDY
 from ps.logfile.records import Record, encode
@@ -40,7 +40,7 @@ def mend(
     is lost and cannot be made; the log is then as it was.
     """
     reader = SalvageReader(log, header=header)
-    temporary = log.with_name(f".{log.name}.{secrets.token_hex(8)}.part")
+    temporary = log.with_name(temporary_name(log.name))
     file, aside = create_new(temporary, 0o644), ""
     try:
         lock(file.fileno())
@@ -54,13 +54,16 @@ def mend(
         file.flush()
         os.fsync(file.fileno())
         temporary.replace(log)
-    except BaseException:
-        file.close()
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # what could not be written still waits to be
+            file.close()
         temporary.unlink(missing_ok=True)
         if aside:
             log.with_name(aside).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(log)
         raise
-    _sync_folder(log.parent)
+    sync_folder(log.parent)
     return Mended(file, seq + 1, file.tell(), first, f"{log}: {message}")
 
 
@@ -101,34 +104,16 @@ def _keep(log: Path) -> str:
 
     A copy, not another name of the file: the log is there at every moment, whatever happens meanwhile.
     """
-    for number in itertools.count(1):
-        aside = log.with_name(f"{log.stem}-damaged-{number}{log.suffix}")
-        with contextlib.suppress(FileExistsError):
-            copy = create_new(aside, 0o644)
-            break
-    try:
-        with copy, open_regular(log) as original:
-            shutil.copyfileobj(original, copy)
-            copy.flush()
-            os.fsync(copy.fileno())
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-    return aside.name
+    names = map(DAMAGED_LOG_NAME.format, itertools.count(1))
+    name = next(name for name in names if not os.path.lexists(log.with_name(name)))
+    with open_regular(log) as original:
+        write_atomic(log.with_name(name), partial(copy_with_holes, original))
+    return name
 
 
 def _message(damage: Damage, aside: str, *, rebuilt: bool) -> str:
     """Say what was lost and where the original lies."""
-    texts = [f"was {damage}" if damage else "was empty"]
+    texts = [f"was {damage}" if damage else "was empty or gone"]
     texts += ["its header is made of what the run folder and later records say"] * rebuilt
     texts += [f"the original is kept as {aside}"] * bool(aside)
     return "; ".join(texts)
-
-
-def _sync_folder(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # some network file systems refuse it
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -1,6 +1,7 @@
 """A header in the place of one that is lost: made of what the run folder and later records still say."""
 
 import contextlib
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,10 +49,17 @@ def rebuild_header(log: Path, facts: Mapping[str, Any] | None = None) -> Record:
     if not config:
         raise LogError(log, 0, REMEDY)
     by_rank = epoch.get("rows") or balance.get("rows") or [0] * (resume.get("ranks_before") or later.get("world") or 1)
-    begin = {"kind": "header", "t": min(one["t"] for one in first.values()) if first else 0.0}
+    begin = {"kind": "header", "t": min((one["t"] for one in first.values()), default=_written(log.parent))}
     known = {name: later[name] for name in OF_ALL_JOBS if name in later}
     return {**begin, "format": FORMAT, "v": VERSION, "rebuilt": True, "config": config, **_processes(len(by_rank)),
             **_training(config, epoch, balance), **known}  # fmt: skip
+
+
+def _written(folder: Path) -> float:
+    """Return when a job began last in a run folder: it writes ``config.toml`` then; or now, if that is not there."""
+    with contextlib.suppress(OSError):
+        return (folder / CONFIG_NAME).stat().st_mtime
+    return time.time()
 
 
 def _first_records(log: Path) -> dict[str, Record]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from common.errors import LogError, LogVersionError
+from common.files import next_data
 from common.limits import RECORD_BYTES
 from ps.logfile.damage import Damage
 from ps.logfile.reader import READ_BYTES, Fault, LogReader
@@ -136,6 +137,10 @@ class SalvageReader(LogReader):
         data, step = b"", FIRST_STEP
         while more := file.read(max(step, min(len(data), RECORD_BYTES // 4))):
             data, step = data + more, min(2 * step, READ_BYTES)
+            if not any(more) and (after := next_data(file, file.tell())) > file.tell():  # a giant of zeros
+                file.seek(after)
+                begin, data = after, b""
+                continue
             found, keep = self._search.find(data, 0)
             if found >= 0:
                 return begin + found

@@ -1,5 +1,6 @@
 """A run as its readers see it: what its log holds in bounded memory, and whether its job still runs."""
 
+import contextlib
 import itertools
 import os
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 from common import limits
 from common.errors import LogError
 from common.host import boot_id, has_ended, host, process_start
-from common.run_files import FAILURE_NAME, read_failure
+from common.run_files import FAILURE_NAME, checkpoints_in, read_failure
 from common.wording import count
 from ps.logfile.damage import Damage
 from ps.logfile.deduplicated import DeduplicatedReader
@@ -137,7 +138,15 @@ class RunView:
             yield record
         self.close(reader)
         if self.damage and not self.header:
-            raise LogError(self.path, 0, "no whole record in it (another program's file?)")
+            raise self._nothing_whole()
+
+    def _nothing_whole(self) -> LogError:
+        """Return the error that says why no record of a damaged log can be read, and what to do."""
+        remedy = ""
+        with contextlib.suppress(OSError):
+            if checkpoints_in(self.folder):
+                remedy = "; training with --resume continues from the newest checkpoint, with another log"
+        return LogError(self.path, 0, f"no whole record in it ({self.damage.places[0].reason}){remedy}")
 
     def add(self, record: Record) -> None:
         """Keep a record where it belongs; kinds and events of later versions are ignored."""

@@ -16,7 +16,7 @@ from ps.comm.topology import Topology
 from ps.coordinator import display, earlier_run
 from ps.coordinator.coordinator import Coordinator, CoordinatorSeat
 from ps.coordinator.metric import Metric
-from ps.coordinator.run_folder import make_folder, remove_unfinished, require_writable, tidy
+from ps.coordinator.run_folder import cannot_begin, make_folder, remove_unfinished, require_writable, tidy
 from ps.findings import row_balance
 from ps.findings.detectors import before_training
 from ps.findings.verdict import TrainingStart
@@ -200,6 +200,8 @@ def _begin_log(job: Job, origin: Origin, facts: dict[str, Any], of_sync: dict[st
         coordinator = appoint(job, folder, facts, resumed=continues)
     except BlockingIOError:
         raise in_use(folder / LOG_NAME) from None
+    except OSError as error:
+        raise cannot_begin(folder, error, resumed=continues) from error
     tidy(folder)
     job.rank_status.set_folder(folder)
     of_steps = {"steps_per_epoch": job.trainer.loader.steps, "sync": of_sync}
