@@ -3,6 +3,7 @@
 import io
 import re
 import resource
+import struct
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,6 +105,33 @@ def test_checkpoints_and_models_are_refused_too(tmp_path: Path) -> None:
     tiny = checkpoint_file.Snapshot(6, {}, {"x": [{}] * 1_000_000})  # 64 MB of Python's objects in a file of 1
     with pytest.raises(MemoryLimitError):
         checkpoint_file.load(checkpoint_file.save(tmp_path, tiny, keep=1))
+
+
+@pytest.mark.usefixtures("limited")
+@pytest.mark.parametrize("field", [20, 24])  # packed bytes and bytes of a directory's entry
+def test_a_checkpoint_whose_damage_claims_much_is_passed_over(tmp_path: Path, field: int) -> None:
+    arrays = {"parameters/W": np.zeros(1000)}
+    for step in (5, 6):
+        path = checkpoint_file.save(tmp_path, checkpoint_file.Snapshot(step, arrays), keep=2)
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\1\2") + field + 3] ^= 64  # a GiB more
+    path.write_bytes(data)
+    found, faults = checkpoint_file.newest(tmp_path)
+    assert found
+    assert (found.step, len(faults)) == (5, 1)
+
+
+@pytest.mark.usefixtures("limited")
+def test_a_directory_is_not_taken_in_however_large_it_claims_to_be(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    with path.open("wb") as file:
+        file.seek(1 << 40)  # sparse
+        file.write(struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 9, 9, 1 << 31, 0, 0))
+    with (
+        pytest.raises(BrokenFileError, match=r"its directory claims 2,147,483,648 bytes; allowed are"),
+        open_arrays(path),
+    ):
+        pass
 
 
 @pytest.mark.usefixtures("limited")
