@@ -17,7 +17,7 @@ from common.data import text_table
 from common.data.sources import read
 from common.errors import BrokenFileError, ConfigError, DataError
 from common.memory import THIS_PROCESS, Limit, MemoryLimitError, node_bytes, size
-from tests.fuzz import hostile_arrays
+from tests.fuzz import array_files, hostile_arrays
 from tests.ranks import mpirun
 from workers.checkpoint import checkpoint_file
 from workers.checkpoint.start import read_start
@@ -182,7 +182,7 @@ def test_plain_arrays_come_back_as_numpy_reads_them(
 
 def test_archives_of_others_are_read(tmp_path: Path) -> None:
     """With a comment, something before them, and members of all kinds beside the arrays."""
-    one = hostile_arrays.array()
+    one = array_files.array()
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("a/", "")
@@ -201,7 +201,7 @@ def test_archives_of_others_are_read(tmp_path: Path) -> None:
 def test_hostile_files_end_in_an_answer(tmp_path: Path) -> None:
     THIS_PROCESS.set("64M")
     try:
-        for kind, data in hostile_arrays.hostile(seed=0, files=160):
+        for kind, data in array_files.hostile(seed=0, files=160):
             assert hostile_arrays.read(kind, data, tmp_path)
     finally:
         THIS_PROCESS.set()
