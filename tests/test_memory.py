@@ -71,7 +71,7 @@ def test_the_memory_of_a_node_is_what_control_groups_and_slurm_leave(tmp_path: P
 
 def test_a_file_may_take_half_and_all_together_the_whole() -> None:
     """So that data that fit are not refused, though copies are made of them."""
-    limit = Limit(4 * GIB, 8 * GIB, "the 16.0 GiB of this node by 2 ranks", 2)
+    limit = Limit(4 * GIB, 8 * GIB, "the 16.0 GiB of this node by 2 ranks", 2, divided=True)
     limit.check("data", 4 * GIB, 4 * GIB)
     with pytest.raises(
         MemoryLimitError, match=r"needs 5\.0 GiB .* 10\.0 GiB for the 2 ranks .* 4\.0 GiB, half of the 16"
