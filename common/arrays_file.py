@@ -1,50 +1,57 @@
-"""Reads .npz files of plain arrays, of whoever made them: nothing is allocated before what it claims was checked.
+"""Reads .npz files of plain arrays, of whoever made them: what a file claims is checked before memory is taken for it.
 
 Everybody who reads arrays from a file does it here: data, checkpoints, parameters to start from, saved models.
 """
 
 import contextlib
+import io
 import math
-import re
+import warnings
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from common.errors import BrokenFileError
+from common.errors import BrokenFileError, RankwiseError
 from common.files import Pulse, do_nothing, open_regular
 from common.flat import Array
 from common.memory import out_of_memory
-from common.zip_file import Member, MemberReader, ZipArchive
 
 SUFFIX = ".npy"
 MAGIC = b"\x93NUMPY"
-LONGEST_HEADER = 10_000
-"""Bytes of an array's header: what NumPy itself reads without being asked to trust the file."""
-MOST_AXES = 32
-MOST_ITEMS = 2**50
-"""What the axes may come to that are not empty, where others are: NumPy cannot count more bytes than 2**63."""
+MOST_DIRECTORY_BYTES = 8 << 20
+"""Of a zip file, which Python takes in whole, as a hundred megabytes of objects at most; some 70,000 arrays."""
+MOST_INFLATED = 1032
+"""Bytes that deflate makes of one at most: 258 of two bits."""
+METHODS = {zipfile.ZIP_BZIP2: "bzip2", zipfile.ZIP_LZMA: "LZMA", 93: "Zstandard"}
+"""How members may be packed that are not read, as their libraries unpack any amount at once."""
+LONGEST_HEADER = 12 + 10_000
+"""Bytes before an array's numbers: NumPy itself takes no more without being asked to trust the file."""
+HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+"""By version; the third one is for names of fields, which plain arrays have none of."""
 PIECE_BYTES = 1 << 20
-"""Read at a time: what the CRC-32 has been formed of is still in the cache when it is copied."""
 NUMBERS = "fiub"
-OTHERS = "cSUVmM"
-VALUES = (r"""(?P<descr>'[^'"\\]*'|"[^'"\\]*"|\[.*\])""", "(?P<fortran>True|False)", r"\((?P<shape>[\dL,\s]*)\)")
-PAIR = re.compile(rf"""\s*['"](descr|fortran_order|shape)['"]\s*:\s*(?:{"|".join(VALUES)})\s*,?""", re.DOTALL)
-DTYPE = re.compile(r"[<>=|]?[biufcSUVmMO?]\d{0,7}(?:\[\d{0,6}[a-zA-Z]{1,2}\])?")
+OTHERS = "cSUmM"
 
 
 class ArraysFile:
-    """The arrays of an open ``.npz`` by name; methods raise BrokenFileError, and OSError."""
+    """The arrays of an open ``.npz`` by name; methods raise BrokenFileError for whatever is wrong with it."""
 
-    def __init__(self, archive: ZipArchive) -> None:
-        self._archive = archive
-        self._members: dict[str, Member] = {}
-        for name, member in archive.members.items():
-            plain = name.removesuffix(SUFFIX)
-            if plain in self._members:
-                raise BrokenFileError(f"it has two members named {plain[:80]!r}")
-            self._members[plain] = member
+    def __init__(self, file: BinaryIO) -> None:
+        with _broken_file():
+            self._archive: Any = zipfile.ZipFile(_InPieces(file))  # which leaves it to the caller to close the file
+            self._members: dict[str, zipfile.ZipInfo] = {}
+            for member in self._archive.infolist():
+                name = member.filename.removesuffix(SUFFIX)
+                if name in self._members:
+                    raise BrokenFileError(f"it has two members named {name[:80]!r}")
+                self._members[name] = member
+            size = file.seek(0, io.SEEK_END)
+        _check_claims(self._archive.infolist(), size)
+        self.unused = size - sum(member.compress_size for member in self._members.values())
+        """Bytes of the file that are in no array, beside some for each array's name."""
 
     @property
     def names(self) -> list[str]:
@@ -54,119 +61,114 @@ class ArraysFile:
     @property
     def is_packed(self) -> bool:
         """Whether anything in it is compressed."""
-        return any(member.method for member in self._members.values())
-
-    @property
-    def unused(self) -> int:
-        """Bytes of the file that are in no array, beside some for each array's name."""
-        return self._archive.unused
+        return any(member.compress_type != zipfile.ZIP_STORED for member in self._members.values())
 
     def n_bytes(self, *names: str) -> int:
         """Return the bytes that arrays claim, of all if none are named."""
-        return sum(self._member(name).size for name in names or self._members)
+        return sum(self._member(name).file_size for name in names or self._members)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape that an array claims, if it has that length."""
-        return _header(self._archive.open(self._member(name)))[0]
+        return self._header(name)[0]
 
     def read(self, name: str, kinds: str = NUMBERS + OTHERS) -> Array:
         """Return an array, whole and with the right checksum, of a dtype of these kinds.
 
         Its size was checked against the file's, not against what this process may take: see ``common.memory``.
         """
-        reader = self._archive.open(self._member(name))
-        shape, fortran, dtype = _header(reader)
+        _, dtype = self._header(name)
         if dtype.kind not in kinds:
-            raise BrokenFileError(f"{name[:80]!r} holds {_told(dtype)}, no plain array of numbers")
-        with out_of_memory(repr(name[:80])):
-            array = np.empty(math.prod(shape), dtype)
-        flat = array.view(np.uint8) if array.size else np.empty(0, np.uint8)
-        for start in range(0, len(flat), PIECE_BYTES):
-            piece = reader.read(min(PIECE_BYTES, len(flat) - start))
-            flat[start : start + len(piece)] = np.frombuffer(piece, np.uint8)
-        reader.close()
-        return array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
+            raise BrokenFileError(f"{name[:80]!r} holds {str(dtype)[:80]}, no plain array of numbers")
+        with _broken_file(name), self._open(name) as member, out_of_memory(repr(name[:80])), _no_warnings():
+            return np.lib.format.read_array(member)
 
-    def _member(self, name: str) -> Member:
+    def check(self, pulse: Pulse = do_nothing) -> None:
+        """Read all of it a megabyte at a time, and compare the checksums."""
+        for name in self._members:
+            with _broken_file(name), self._open(name) as member:
+                while member.read(PIECE_BYTES):
+                    pulse()
+
+    def _header(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        """Return the shape and dtype of an array that is as long as it claims."""
+        with _broken_file(name), _no_warnings():
+            with self._open(name) as member:
+                begin = io.BytesIO(member.read(LONGEST_HEADER))  # no more of it, whatever length it claims
+            version = np.lib.format.read_magic(begin)
+            if version not in HEADERS:
+                raise BrokenFileError(f"{name[:80]!r} is of version {version}; plain arrays are of {list(HEADERS)}")
+            shape, _, dtype = HEADERS[version](begin)
+            claimed = begin.tell() + math.prod(shape) * dtype.itemsize
+            if claimed != self._member(name).file_size or any(n < 0 for n in shape) or not dtype.itemsize:
+                raise BrokenFileError(f"{name[:80]!r} is not of the length it claims: {shape} of {dtype}"[:200])
+            return shape, dtype
+
+    def _open(self, name: str) -> "contextlib.AbstractContextManager[BinaryIO]":
+        member = self._member(name)
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            how = METHODS.get(member.compress_type, f"method {member.compress_type}")
+            raise BrokenFileError(f"{name[:80]!r} is packed by {how}; write it with numpy.savez")
+        return self._archive.open(member)  # type: ignore[no-any-return]
+
+    def _member(self, name: str) -> zipfile.ZipInfo:
         if name not in self._members:
             raise BrokenFileError(f"it holds no {name[:80]!r}")
         return self._members[name]
 
-    def check(self, pulse: Pulse = do_nothing) -> None:
-        """Read all of it a megabyte at a time, and compare the checksums."""
-        for member in self._members.values():
-            reader = self._archive.open(member)
-            while reader.read(PIECE_BYTES):
-                pulse()
-            reader.close()
-
 
 @contextlib.contextmanager
 def open_arrays(path: Path) -> Iterator[ArraysFile]:
-    """Open an ``.npz`` file. Raises BrokenFileError for whatever is wrong with it, also while it is read."""
-    try:
-        with open_regular(path) as file:
+    """Open an ``.npz`` file. Raises BrokenFileError for whatever is wrong with it."""
+    with contextlib.ExitStack() as stack:
+        with _broken_file():
+            file = stack.enter_context(open_regular(path))
             if file.read(len(MAGIC)) == MAGIC:
                 raise BrokenFileError("it is a single array, as numpy.save writes it; numpy.savez writes .npz files")
-            yield ArraysFile(ZipArchive(file))
-    except OSError as error:
-        raise BrokenFileError(error.strerror or str(error)) from error
+        yield ArraysFile(file)
 
 
-def _header(reader: MemberReader) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Return shape, whether the first axis varies fastest, and dtype of an array that is as long as it claims."""
-    name = repr(reader.member.name.removesuffix(SUFFIX)[:80])
-    begin = reader.read(len(MAGIC) + 2)
-    version = tuple(begin[len(MAGIC) :])
-    if not begin.startswith(MAGIC) or version not in ((1, 0), (2, 0), (3, 0)):
-        raise BrokenFileError(f"{name} is no array of NumPy")
-    length = reader.read(2 if version == (1, 0) else 4)
-    n = int.from_bytes(length, "little")
-    if n > LONGEST_HEADER:
-        raise BrokenFileError(f"{name} has a header of {n:,} bytes; allowed are {LONGEST_HEADER:,}")
-    text = reader.read(n).decode("utf-8" if version == (3, 0) else "latin-1", "replace")
-    shape, fortran, dtype = _parsed(text, name)
-    claimed = math.prod(shape) * dtype.itemsize
-    if (
-        len(begin) + len(length) + n + claimed != reader.member.size
-        or math.prod(max(n, 1) for n in shape) >= MOST_ITEMS
-    ):
-        raise BrokenFileError(f"{name} is not of the length it claims: {shape} of {_told(dtype)}")
-    return shape, fortran, dtype
+class _InPieces:
+    """A file for ``zipfile``, which asks for a directory at once, however large it claims to be."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+
+    def read(self, most: int = -1) -> bytes:
+        if most > MOST_DIRECTORY_BYTES:
+            raise BrokenFileError(f"its directory claims {most:,} bytes; allowed are {MOST_DIRECTORY_BYTES:,}")
+        return self._file.read(most)
 
 
-def _parsed(text: str, name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Return what a header says, which is a dictionary of Python's with three entries; no other text is one."""
-    text = text.strip()
-    found: dict[str, str] = {}
-    at = 1
-    while (match := PAIR.match(text, at)) and match.end() < len(text):
-        value = next(value for value in match.groups()[1:] if value is not None)
-        found[match[1]] = value
-        at = match.end()
-    numbers = [part.strip().removesuffix("L") for part in found.get("shape", "").split(",")]
-    numbers = [part for part in numbers if part]
-    plain = text[:1] == "{" and text[at:].strip() == "}" and found.keys() == {"descr", "fortran_order", "shape"}
-    if not plain or len(numbers) > MOST_AXES or not all(re.fullmatch(r"\d{1,19}", part) for part in numbers):
-        raise BrokenFileError(f"{name} has a header that NumPy does not write: {text[:80]!r}")
-    if found["descr"].startswith("["):
-        raise BrokenFileError(f"{name} holds records with fields, no plain array of numbers")
-    return tuple(map(int, numbers)), found["fortran_order"] == "True", _dtype(found["descr"][1:-1], name)
+def _check_claims(members: list[zipfile.ZipInfo], file_size: int) -> None:
+    """Raise BrokenFileError for members that share bytes, and for sizes that these cannot make."""
+    members = sorted(members, key=lambda member: member.header_offset)
+    ends = [*(member.header_offset for member in members[1:]), file_size]
+    for member, end in zip(members, ends, strict=False):  # of no members there is one end
+        name, packed = member.filename.removesuffix(SUFFIX)[:80], member.compress_size
+        if member.header_offset + packed >= end:
+            raise BrokenFileError(f"{name!r} claims to hold bytes of another")
+        stored = member.compress_type == zipfile.ZIP_STORED
+        if (stored and member.file_size != packed) or member.file_size > MOST_INFLATED * (packed + 1):
+            raise BrokenFileError(f"{name!r} claims {member.file_size:,} bytes, and {packed:,} are there")
 
 
-def _dtype(text: str, name: str) -> np.dtype[Any]:
-    if not DTYPE.fullmatch(text):
-        raise BrokenFileError(f"{name} has an unknown dtype {text[:80]!r}")
+@contextlib.contextmanager
+def _broken_file(name: str = "") -> Iterator[None]:
+    """Turn what zipfile, zlib and NumPy raise, of a dozen kinds by what is broken, into a BrokenFileError."""
     try:
-        dtype = np.dtype(text)
-    except (TypeError, ValueError) as error:
-        raise BrokenFileError(f"{name} has an unknown dtype {text[:80]!r}") from error
-    if dtype.hasobject:
-        raise BrokenFileError(f"{name} holds objects of Python, which are not read: no plain array of numbers")
-    if not dtype.itemsize:
-        raise BrokenFileError(f"{name} holds {_told(dtype)} of no length")
-    return dtype
+        yield
+    except (BrokenFileError, RankwiseError):
+        raise
+    except Exception as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error).partition("\n")[0][:200]
+        of = f"{name[:80]!r}: " * bool(name)
+        raise BrokenFileError(f"{of}{reason or type(error).__name__}") from error
 
 
-def _told(dtype: np.dtype[Any]) -> str:
-    return str(dtype)[:80]
+@contextlib.contextmanager
+def _no_warnings() -> Iterator[None]:
+    """Keep Python and NumPy from warning of odd headers on the terminal."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

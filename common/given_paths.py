@@ -2,7 +2,6 @@
 
 import errno
 import os
-from pathlib import Path
 
 from common.errors import ConfigError
 from common.option import is_text, shown
@@ -38,6 +37,6 @@ def given_path(option: str, text: str) -> str:
 def given_folder(option: str, text: str) -> str:
     """Return the path of a folder that is to be made or filled: any but the root. Raises ConfigError."""
     expanded = given_path(option, text)
-    if Path(os.path.abspath(expanded)) == Path("/"):
+    if os.path.realpath(expanded) == "/":
         raise ConfigError(f"{option}: got {shown(text)}, which is the root of all folders; give one of its own")
     return expanded

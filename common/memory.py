@@ -41,13 +41,14 @@ def told(n_bytes: float) -> str:
 class Limit:
     """What one process may take: ``read`` for the arrays of a file, ``total`` for all together; ``why`` so much.
 
-    ``ranks``: of the job on this node, among which it is divided.
+    ``ranks``: of the job on this node. ``divided``: whether they share what there is, so that fewer have more each.
     """
 
     read: int
     total: int
     why: str
     ranks: int = 1
+    divided: bool = False
 
     def check(self, what: str, read: int, beside: int, remedy: str = "") -> None:
         """Raise MemoryLimitError if something needs more. ``remedy``: what helps, besides a higher limit.
@@ -61,7 +62,7 @@ class Limit:
         if total <= self.total:
             needed, allowed, why = (read, self.read, f"half of {self.why}")
         of_node = f", {told(needed * self.ranks)} for the {self.ranks} ranks of this node" if self.ranks > 1 else ""
-        helps = [remedy, f"--max-memory {whole(total)} if the node has it", "fewer ranks per node" * (self.ranks > 1)]
+        helps = [remedy, f"--max-memory {whole(total)} if the node has it", "fewer ranks per node" * self.divided]
         raise MemoryLimitError(
             f"{what}: needs {told(needed)} of memory in a process{of_node}; allowed are {told(allowed)}, {why}; give "
             f"{', or '.join(filter(None, helps))}"
@@ -89,7 +90,9 @@ class ThisProcess:
             self._limit = Limit(own // 2, own, "what ulimit -v leaves to it", ranks)
         else:
             by = f" by {ranks} ranks" if ranks > 1 else ""
-            self._limit = Limit(node // ranks // 2, node // ranks, f"the {told(node)} of this node{by}", ranks)
+            self._limit = Limit(
+                node // ranks // 2, node // ranks, f"the {told(node)} of this node{by}", ranks, ranks > 1
+            )
 
     @property
     def limit(self) -> Limit:

@@ -70,7 +70,8 @@ def test_every_command_of_the_log(command: str, bad: str, capsys: pytest.Capture
 
 
 def test_the_root_is_no_folder_for_a_run() -> None:
-    for words in (["--output", "/"], ["-o", "/tmp/.."]):
+    Path("root").symlink_to("/")
+    for words in (["--output", "/"], ["-o", "/tmp/.."], ["-o", "//"], ["-o", "root"]):
         with pytest.raises(ConfigError, match=r"output: got .* the root of all folders"):
             parse(words, MODES)
 

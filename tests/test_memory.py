@@ -3,6 +3,7 @@
 import io
 import re
 import resource
+import struct
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from common.data import text_table
 from common.data.sources import read
 from common.errors import BrokenFileError, ConfigError, DataError
 from common.memory import THIS_PROCESS, Limit, MemoryLimitError, node_bytes, size
-from tests.fuzz import hostile_arrays
+from tests.fuzz import array_files, hostile_arrays
 from tests.ranks import mpirun
 from workers.checkpoint import checkpoint_file
 from workers.checkpoint.start import read_start
@@ -70,7 +71,7 @@ def test_the_memory_of_a_node_is_what_control_groups_and_slurm_leave(tmp_path: P
 
 def test_a_file_may_take_half_and_all_together_the_whole() -> None:
     """So that data that fit are not refused, though copies are made of them."""
-    limit = Limit(4 * GIB, 8 * GIB, "the 16.0 GiB of this node by 2 ranks", 2)
+    limit = Limit(4 * GIB, 8 * GIB, "the 16.0 GiB of this node by 2 ranks", 2, divided=True)
     limit.check("data", 4 * GIB, 4 * GIB)
     with pytest.raises(
         MemoryLimitError, match=r"needs 5\.0 GiB .* 10\.0 GiB for the 2 ranks .* 4\.0 GiB, half of the 16"
@@ -104,6 +105,33 @@ def test_checkpoints_and_models_are_refused_too(tmp_path: Path) -> None:
     tiny = checkpoint_file.Snapshot(6, {}, {"x": [{}] * 1_000_000})  # 64 MB of Python's objects in a file of 1
     with pytest.raises(MemoryLimitError):
         checkpoint_file.load(checkpoint_file.save(tmp_path, tiny, keep=1))
+
+
+@pytest.mark.usefixtures("limited")
+@pytest.mark.parametrize("field", [20, 24])  # packed bytes and bytes of a directory's entry
+def test_a_checkpoint_whose_damage_claims_much_is_passed_over(tmp_path: Path, field: int) -> None:
+    arrays = {"parameters/W": np.zeros(1000)}
+    for step in (5, 6):
+        path = checkpoint_file.save(tmp_path, checkpoint_file.Snapshot(step, arrays), keep=2)
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\1\2") + field + 3] ^= 64  # a GiB more
+    path.write_bytes(data)
+    found, faults = checkpoint_file.newest(tmp_path)
+    assert found
+    assert (found.step, len(faults)) == (5, 1)
+
+
+@pytest.mark.usefixtures("limited")
+def test_a_directory_is_not_taken_in_however_large_it_claims_to_be(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    with path.open("wb") as file:
+        file.seek(1 << 40)  # sparse
+        file.write(struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 9, 9, 1 << 31, 0, 0))
+    with (
+        pytest.raises(BrokenFileError, match=r"its directory claims 2,147,483,648 bytes; allowed are"),
+        open_arrays(path),
+    ):
+        pass
 
 
 @pytest.mark.usefixtures("limited")
@@ -154,7 +182,7 @@ def test_plain_arrays_come_back_as_numpy_reads_them(
 
 def test_archives_of_others_are_read(tmp_path: Path) -> None:
     """With a comment, something before them, and members of all kinds beside the arrays."""
-    one = hostile_arrays.array()
+    one = array_files.array()
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("a/", "")
@@ -173,7 +201,7 @@ def test_archives_of_others_are_read(tmp_path: Path) -> None:
 def test_hostile_files_end_in_an_answer(tmp_path: Path) -> None:
     THIS_PROCESS.set("64M")
     try:
-        for kind, data in hostile_arrays.hostile(seed=0, files=160):
+        for kind, data in array_files.hostile(seed=0, files=160):
             assert hostile_arrays.read(kind, data, tmp_path)
     finally:
         THIS_PROCESS.set()

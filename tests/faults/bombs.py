@@ -1,14 +1,13 @@
 """Files that claim or become far more than they hold: refused in one message, in bounded memory and time."""
 
-import json
-import random
 from pathlib import Path
 from typing import Any
 
 from tests.faults.case import MIB, SMALL, Case, Details, Place
 from tests.faults.foreign import READERS, read_by
 from tests.faults.judge import Judge, tail
-from tests.fuzz.hostile import config_bomb, csv_bomb, hostile_npz, log_bomb, zip_bomb
+from tests.fuzz import array_files, hostile_arrays
+from tests.fuzz.hostile import config_bomb, csv_bomb, log_bomb, zip_bomb
 
 JOB_BYTES = 4 << 30
 """Address space of a rank: a bomb goes off here, and not in the memory of the machine."""
@@ -27,7 +26,6 @@ TIMES = 4
 """What refusing a bomb may take of memory, and as many times what there is of it on the disk."""
 N_HOSTILE = 40
 """Small hostile files in a case, read one after another by one process."""
-PROGRAM = Path(__file__).parent.parent / "fuzz" / "one_by_one.py"
 
 
 def draw(case: Case) -> Details:
@@ -84,18 +82,14 @@ def _on_disk(folder: Path) -> int:
 
 def draw_hostile(case: Case) -> Details:
     """Draw where small hostile files come from."""
-    reader = ("data", "checkpoint", "start")[case.index % 3]
-    return {"reader": reader, "soil": case.rng().randrange(1 << 30)}
+    return {"soil": case.rng().randrange(1 << 30)}
 
 
 def strike_hostile(details: Details, place: Place, judge: Judge) -> None:
-    """Have one process read many small hostile .npz files: each ends in an error of ours."""
-    rng = random.Random(details["soil"])
-    names = ("X", "y") if details["reader"] == "data" else ("parameters/W1", "parameters/b1", "about")
-    for number in range(N_HOSTILE):
-        hostile_npz(place.path / f"{number}.npz", rng, names)
-    outcome = place.start(place.mpi.python, str(PROGRAM), details["reader"], str(N_HOSTILE), address_bytes=JOB_BYTES)
+    """Have one process read many small hostile .npz files in every way: each ends in an answer or an error of ours."""
+    outcome = place.start(
+        place.mpi.python, "-m", hostile_arrays.__name__, "--files", str(N_HOSTILE), "--seed", str(details["soil"]),
+        "--kinds", *array_files.SMALL_KINDS, address_bytes=JOB_BYTES,
+    )  # fmt: skip
     judge.ended(outcome, "reader", (0,))
     judge.bounded(outcome, "reader", ROOM_BYTES)
-    uncaught = json.loads(outcome.out) if outcome.code == 0 and outcome.out else [tail(outcome)]
-    judge.need(not uncaught, f"{len(uncaught)} of {N_HOSTILE} uncaught: {uncaught[:4]}")

@@ -96,36 +96,6 @@ def _header(descr: object, shape: object, more: str = "") -> bytes:
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text) & 0xFFFF) + text
 
 
-def hostile_npz(path: Path, rng: random.Random, names: tuple[str, ...] = ("X", "y")) -> None:
-    """Write an .npz with something wrong in it: a header, a claim, a way to be packed, or bytes anywhere."""
-    file = io.BytesIO()
-    packed = rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA))
-    with zipfile.ZipFile(file, "w", packed) as archive:
-        for name in names:
-            archive.writestr(f"{name}.npy", rng.choice(NPY)(rng))
-    data = bytearray(file.getvalue())
-    for _ in range(rng.choice((0, 0, 1, 3))):
-        data[rng.randrange(len(data))] = rng.randrange(256)
-    path.write_bytes(data[: rng.choice((len(data), len(data), len(data), rng.randrange(1, len(data))))])
-
-
-SHAPES = ((1 << 40, 64), (-1, 3), (2**63, 2), (0, 1 << 60), (1.5, 2), "()", "((((", "'a'")
-TYPES = ("|O", "<U1000000000", "V99999999999", "<M8[s]", "<c16", "nonsense", [("a", "<f8")], "|S0")
-ENDINGS = (", 'more': 1", "\n\x00", ", 'x': [" + "[" * 200, "# '''", "\\")
-NPY: tuple[Callable[[random.Random], bytes], ...] = (
-    lambda rng: _header("<f8", (3, 2)) + bytes(48),
-    lambda rng: _header("<f8", (3, 2)) + rng.randbytes(rng.randrange(60)),
-    lambda rng: _header("<f8", rng.choice(SHAPES)) + bytes(48),
-    lambda rng: _header(rng.choice(TYPES), (3, 2)) + bytes(48),
-    lambda rng: _header("<f8", (3, 2), rng.choice(ENDINGS)) + bytes(48),
-    lambda rng: b"\x93NUMPY" + bytes([rng.randrange(5), rng.randrange(3)]) + rng.randbytes(100),
-    lambda rng: rng.randbytes(rng.randrange(200)),
-    lambda rng: b"",
-    lambda rng: b"\x93NUMPY\x02\x00" + struct.pack("<I", rng.choice((0, 1 << 31, 0xFFFFFFFF))) + b"{" * 1000,
-)
-"""What an array may be in a file; the first is right."""
-
-
 def zip_bomb(path: Path, name: str, claimed: int, shape: tuple[int, ...], *, filled: bool) -> None:
     """Write an .npz whose one array claims so many bytes of float32; ``filled``: they would come.
 

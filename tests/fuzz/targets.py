@@ -3,7 +3,6 @@
 import contextlib
 import io
 import os
-import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,7 @@ from ps.logfile.records import encode
 from ps.logfile.schema import Check
 from ps.metrics import epoch_metrics
 from ps.reader.commands.show import show
-from tests.fuzz.hostile import hostile_npz
+from tests.fuzz import array_files
 from tests.synthetic import write_run
 from workers.checkpoint import checkpoint_file, resume, start
 from workers.launch import hosts, run_options
@@ -40,6 +39,7 @@ MEMORY = {"epochs": 1, "best_loss": None, "best_epoch": 0, "noise": [0.0, 0.0], 
 ABOUT = {"position": POSITION, "counts": {"t": 3}, "world": 2, "mode": "allreduce", "coordinator": MEMORY,
          "skipped": [0, 0, 0]}  # fmt: skip
 HEADER = {"kind": "header", "seq": 0, "t": 1.0, "format": "rankwise-log", "v": 1, "data": {"sha256": ""}, "world": 2}
+LARGEST_SEED = 50_000
 SHAPES = {"W1": (3, 2), "b1": (2,)}
 
 
@@ -212,12 +212,8 @@ def _npz_seeds(folder: Path) -> list[bytes]:
     """Return a right file, and some that are hostile: bytes alone seldom come to be one."""
     file = io.BytesIO()
     np.savez(file, X=np.ones((4, 2)), y=np.arange(4), allow_pickle=False)
-    path = folder / "hostile.npz"
-    found = [file.getvalue()]
-    for soil in range(40):
-        hostile_npz(path, random.Random(soil))
-        found.append(path.read_bytes())
-    return found
+    made = array_files.hostile(0, 60, array_files.SMALL_KINDS)
+    return [file.getvalue(), *(data for _, data in made if len(data) < LARGEST_SEED)]
 
 
 def fuzz_csv(data: bytes, folder: Path) -> None:
