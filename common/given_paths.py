@@ -4,7 +4,7 @@ import errno
 import os
 
 from common.errors import ConfigError
-from common.option import is_text, shown
+from common.option import shown
 
 NOT_TO_BE = {
     errno.ENAMETOOLONG: "is too long",
@@ -17,9 +17,9 @@ NOT_TO_BE = {
 def given_path(option: str, text: str) -> str:
     """Return a path with ``~`` replaced, else as it was given. Raises ConfigError if it can be none.
 
-    Whether anything is there, and may be read or written, is seen by whoever opens it.
+    Whether anything is there, and may be read or written, is seen by whoever opens it. It need not be UTF-8.
     """
-    if not text or not is_text(text):
+    if not text or "\0" in text:
         raise ConfigError(f"{option}: got {shown(text)}; allowed is the path of a file or a folder")
     expanded = os.path.expanduser(text)
     if text.startswith("~") and expanded == text:

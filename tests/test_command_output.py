@@ -27,7 +27,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_only_files_are_written_and_only_regular_ones_replaced(words: list[str], runs: Path) -> None:
     folder = runs.parent
     os.mkfifo("pipe")
-    places = {"/": "is a folder", "": "is a folder", "..": "is a folder", "runs": "is a folder",
+    places = {"/": "is the root of all folders", "..": "is a folder", "runs": "is a folder",
               "pipe": "is a named pipe", "/dev/null": "is a device", "no/file": "No such file",
               "runs/good/coordinator.msgpack": "is the log itself"}  # fmt: skip
     if not os.geteuid():

@@ -88,6 +88,7 @@ def test_what_may_be_a_path_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("HOME", "/home/me")
     for text, path in (("~/x", "/home/me/x"), ("./mpirun", "./mpirun"), ("no/such", "no/such"), ("a.csv", "a.csv")):
         assert given_path("data", text) == path
+    assert given_path("run", "not-utf-8-\udcff") == "not-utf-8-\udcff"
     monkeypatch.setenv("RANKWISE_OUTPUT", "")  # set to nothing, as job scripts do
     config = parse([], MODES)
     assert not isinstance(config, int)
