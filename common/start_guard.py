@@ -49,6 +49,8 @@ def begin() -> None:
 def _fork() -> None:
     """Start the guard; without it, if the system lets no more processes start, the job starts all the same."""
     global _pipe, _guard  # noqa: PLW0603
+    from common import start_watch  # here, for each of the two would else load what the other has
+
     opened: list[int] = []
     try:
         opened += os.pipe2(os.O_DIRECT | os.O_CLOEXEC)  # each message by itself
@@ -63,8 +65,6 @@ def _fork() -> None:
         code = 1
         try:
             os.close(_pipe)
-            from common import start_watch
-
             start_watch.run(end, rank, _place)
             code = 0
         finally:

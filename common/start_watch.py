@@ -250,11 +250,13 @@ class StartWatch:
 
     def _end_with(self, message: str, code: int) -> None:
         """Say why the job ends, and end it: by its launcher if that can be, else by what is on this node."""
+        from common.launcher_output import wait_until_read
         from common.wording import printable
 
         self._set_state(ENDING)
         with suppress(OSError):
             os.write(2, f"rankwise: {printable(message)}\n".encode(errors="replace"))
+        wait_until_read(2, ABORT_S)
         self._abort(code)
         os.close(self.pipe)  # a rank that fails leaves now, with its code
         until, present = time.monotonic() + ABORT_S, {}

@@ -435,7 +435,7 @@ def test_a_model_beyond_the_memory_is_refused(batch: SharedStart) -> None:
     result = batch["memory"]
     assert result.code == 1
     assert result.err.count("rankwise:") == 1
-    assert "out of memory" in result.err
+    assert " of memory in a process" in result.err
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -458,10 +458,10 @@ def test_an_overflow_in_the_last_step_is_no_result(batch: SharedStart, size: flo
 
 @pytest.mark.parametrize("k", range(3))
 def test_a_folder_that_cannot_be_written(batch: SharedStart, k: int) -> None:
-    result = batch[f"no-folder-{k}"]
-    assert result.code == 1
+    result, looks = batch[f"no-folder-{k}"], k == 1  # at the path alone, which is enough there
+    assert result.code == (2 if looks else 1)
     assert result.err.count("rankwise:") == 1
-    assert "output: cannot write to" in result.err
+    assert ("which lies in a file, not in a folder" if looks else "output: cannot write to") in result.err
 
 
 def test_a_run_is_never_overwritten(batch: SharedStart) -> None:
