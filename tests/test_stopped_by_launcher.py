@@ -257,6 +257,7 @@ def test_a_copy_of_one_step_has_nothing_of_the_next(tmp_path: Path) -> None:
 HANGS = """
 import sys, time; from pathlib import Path
 from common.nn.mlp import Backprop; from workers import run
+from mpi4py import MPI
 plain, calls = Backprop.backward, []
 def backward(self, batch, ready):
     plain(self, batch, ready)
