@@ -6,14 +6,18 @@ first, where it can see its launcher, and leaves out what would be the end of th
 
 import contextlib
 import errno
+import fcntl
 import os
 import select
 import stat
+import termios
+import time
 
 from common.host import eldest_launcher
 
 KEEP_SIZE = 1
 """FALLOC_FL_KEEP_SIZE of linux/falloc.h: space is kept for a file, which does not become longer."""
+LOOK_S = 0.01
 CANNOT_RESERVE = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 NO_READER = "nobody reads it any more"
 FATAL = {
@@ -109,6 +113,21 @@ def hold_streams(launcher: int) -> None:
             _streams[number] = None
         else:
             _streams[number] = LauncherStream(f"/proc/self/fd/{handle}")
+
+
+def wait_until_read(number: int, limit_s: float) -> None:
+    """Wait until what was written to this process's stream has been read, where that is a pipe.
+
+    A launcher that is told to end the job reads nothing more, even what was written before.
+    """
+    until = time.monotonic() + limit_s
+    with contextlib.suppress(OSError):
+        while (
+            stat.S_ISFIFO(os.fstat(number).st_mode)
+            and any(fcntl.ioctl(number, termios.FIONREAD, bytes(4)))  # bytes that wait
+            and time.monotonic() < until
+        ):
+            time.sleep(LOOK_S)
 
 
 def print_past_launcher(text: str) -> None:

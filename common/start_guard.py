@@ -49,18 +49,22 @@ def begin() -> None:
 def _fork() -> None:
     """Start the guard; without it, if the system lets no more processes start, the job starts all the same."""
     global _pipe, _guard  # noqa: PLW0603
+    from common import start_watch  # here, for each of the two would else load what the other has
+
+    opened: list[int] = []
     try:
-        end, _pipe = os.pipe2(os.O_DIRECT | os.O_CLOEXEC)  # each message by itself
-        rank = os.pidfd_open(os.getpid())
+        opened += os.pipe2(os.O_DIRECT | os.O_CLOEXEC)  # each message by itself
+        opened.append(os.pidfd_open(os.getpid()))
         _guard = os.fork()
     except OSError:
+        for handle in opened:
+            os.close(handle)
         return
+    end, _pipe, rank = opened
     if not _guard:
         code = 1
         try:
             os.close(_pipe)
-            from common import start_watch
-
             start_watch.run(end, rank, _place)
             code = 0
         finally:
@@ -102,12 +106,13 @@ def failing() -> None:
 
 def over() -> None:
     """Send the guard away: all ranks have met, or this one ends as it should. What is no rank has its imports."""
-    global _guard  # noqa: PLW0603
-    if _guard:
-        os.kill(_guard, signal.SIGKILL)  # works also on one that is stopped
-        os.waitpid(_guard, 0)
+    global _guard
+    guard, _guard = _guard, 0
+    if guard:
+        with suppress(ProcessLookupError, ChildProcessError):  # where SIGCHLD is ignored, nobody is left to wait for
+            os.kill(guard, signal.SIGKILL)  # works also on one that is stopped
+            os.waitpid(guard, 0)
         os.close(_pipe)
-        _guard = 0
     sys.excepthook = sys.__excepthook__
     if not _place.size and signal.getsignal(signal.SIGINT) is _end:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # there may be something to tidy up from here on

@@ -23,9 +23,15 @@ def in_words(texts: Iterable[str]) -> str:
     return listed(texts, MOST_NAMED)
 
 
+def guard_of(tree: list[Process]) -> Process | None:
+    """Return the guard of a rank, if it has one."""
+    return next((process for process in tree if process.name.startswith(GUARD)), None)
+
+
 def state_of(tree: list[Process]) -> str:
     """Return the name of a rank's guard, which says how far the rank is; empty if it has none."""
-    return next((process.name for process in tree if process.name.startswith(GUARD)), "")
+    guard = guard_of(tree)
+    return guard.name if guard else ""
 
 
 def stopped(tree: list[Process]) -> bool:

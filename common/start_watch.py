@@ -12,8 +12,8 @@ from contextlib import suppress
 
 from common.job_signals import STOP_SIGNALS
 from common.launcher_place import LauncherPlace
-from common.process_table import Process, below, descendants, exists, find_launcher, how_ended, variables
-from common.start_state import ENDING, GUARD, READY, STARTING, in_words, ranks, state_of, stopped, what
+from common.process_table import Process, below, descendants, exists, find_launcher, how_ended, read_process, variables
+from common.start_state import ENDING, GUARD, READY, STARTING, guard_of, in_words, ranks, state_of, stopped, what
 from common.start_words import DEFAULT_LIMIT_S, FAILED, FAILING, LIMIT, MESSAGE_FIRST_S, WAITS, read_limit
 
 AT_MOST = 10
@@ -22,10 +22,11 @@ OWN_START = 3
 """Ranks of other nodes have so many times as long as those of this node took, if that is more than the limit."""
 OTHERS_FIRST_S = 5.0
 """Who knows only that others are missing speaks so much later: a guard elsewhere may know which, and why."""
-LOOK_S = 1.0
+FIRST_LOOK_S, LOOK_S = 3.0, 1.0
+"""Most starts are over before the first look."""
 SAME_S = 0.2
 """How long a rank that fails waits for others that fail with it."""
-GONE_S, ABSENT_S = 2.0, 5.0
+GONE_S, ABSENT_S = 2.0, 3.0
 """How long a rank that was there may be gone, and one that never was not there yet, before the others say so: a dead
 rank's own guard comes first, and a launcher takes time to start many."""
 PAUSE_S, ABORT_S = 0.05, 1.5
@@ -62,14 +63,14 @@ class StartWatch:
         self._idle_s: dict[int, float] = {}
         self._activity: dict[int, int] = {}
         self._gone_s = self._absent_s = self._waited_s = self._started_s = self._own_start_s = 0.0
-        self._n_present = self._strange = 0
+        self._n_present = self._strange = self._speaker = 0
         self._set_state(STARTING)
 
     def run(self) -> None:
-        """Listen to the rank, and look at the others once a second."""
+        """Listen to the rank, and look at the others once a second, or at the guard that does that for the node."""
         poll = select.poll()
         poll.register(self.pipe, select.POLLIN)
-        looked_at, pause_s = time.monotonic(), LOOK_S
+        looked_at, pause_s = time.monotonic(), FIRST_LOOK_S
         while True:
             if poll.poll(1000 * max(0.0, looked_at + pause_s - time.monotonic())):
                 if not self._hear(os.read(self.pipe, 4096)):
@@ -173,6 +174,9 @@ class StartWatch:
         """Look at all ranks of this node once, ``seconds`` after the last look; end the job if it cannot start."""
         if os.getppid() != self.parent:  # that is heard in a moment
             return
+        if self._another_looks():
+            self._started_s += seconds
+            return
         present = self._present(descendants(self.launcher))
         if not present or any(state_of(tree) == ENDING for tree in present.values()):
             return
@@ -181,9 +185,19 @@ class StartWatch:
         self._started_s += seconds
         self._note(present, seconds)
         message = self._missing(present, seconds) or self._late(present, seconds)
-        speakers = [rank for rank, tree in present.items() if state_of(tree) and not stopped(tree)]
-        if message and self.place.rank == min(speakers, default=self.place.rank):
+        guards = {rank: guard for rank, tree in present.items() if (guard := guard_of(tree)) and not guard.stopped}
+        speaker = min(guards, default=self.place.rank)
+        if speaker != self.place.rank:
+            self._speaker = guards[speaker].pid
+        elif message:
             self._end_with(message, 1)
+
+    def _another_looks(self) -> bool:
+        """Say whether a lower rank's guard is still there to look at the ranks of this node: one of them is enough."""
+        guard = read_process(self._speaker) if self._speaker else None
+        able = guard is not None and guard.name.startswith(GUARD) and not guard.ended and not guard.stopped
+        self._speaker = self._speaker if able else 0
+        return able
 
     def _note(self, present: dict[int, list[Process]], seconds: float) -> None:
         """Note for how long each rank has shown no sign of life."""
@@ -236,11 +250,13 @@ class StartWatch:
 
     def _end_with(self, message: str, code: int) -> None:
         """Say why the job ends, and end it: by its launcher if that can be, else by what is on this node."""
+        from common.launcher_output import wait_until_read
         from common.wording import printable
 
         self._set_state(ENDING)
         with suppress(OSError):
             os.write(2, f"rankwise: {printable(message)}\n".encode(errors="replace"))
+        wait_until_read(2, ABORT_S)
         self._abort(code)
         os.close(self.pipe)  # a rank that fails leaves now, with its code
         until, present = time.monotonic() + ABORT_S, {}

@@ -232,6 +232,12 @@ def test_what_batch_systems_send_stops_all_ranks_with_a_checkpoint(batch: Shared
     assert not faults
 
 
+def stopped(run: Path) -> None:
+    """Wait until a log says that its job has stopped: where ranks were killed meanwhile, their watchdog writes that."""
+    wait_until(lambda: records(run)[-1]["kind"] == "end", "the log has no end")
+    assert records(run)[-1]["status"] == "stopped"
+
+
 @pytest.mark.parametrize("number", STOPS)
 def test_a_signal_to_the_launcher_does_what_the_documentation_says(
     tmp_path: Path, number: signal.Signals, mpi: str
@@ -250,7 +256,7 @@ def test_a_signal_to_the_launcher_does_what_the_documentation_says(
         assert records(run)[-1]["kind"] != "end"
     else:
         assert result.code == (expected or 75), result.err
-        assert records(run)[-1]["status"] == "stopped"
+        stopped(run)
 
 
 def test_nohup_keeps_a_job_alive_when_its_terminal_is_gone(tmp_path: Path, mpi: str) -> None:
@@ -265,7 +271,7 @@ def test_nohup_keeps_a_job_alive_when_its_terminal_is_gone(tmp_path: Path, mpi: 
         wait_for_epochs(process, run, len(epochs(run)) + 3)
         process.send_signal(signal.SIGUSR1)
     assert finish(process).code == (75 if mpi == "mpich" else 1)
-    assert records(run)[-1]["status"] == "stopped"
+    stopped(run)
 
 
 def test_a_terminal_that_closes_stops_a_job_with_a_checkpoint(tmp_path: Path) -> None:
@@ -308,7 +314,7 @@ def test_ctrl_c_in_a_terminal_reaches_launcher_and_ranks(tmp_path: Path, mpi: st
     wait_for_epochs(process, run, 2)
     os.killpg(process.pid, signal.SIGINT)
     assert finish(process).code == (75 if mpi == "mpich" else 1)
-    assert records(run)[-1]["status"] == "stopped"
+    stopped(run)
 
 
 def test_a_second_signal_ends_a_rank_that_waits_in_mpi(tmp_path: Path) -> None:
@@ -429,7 +435,7 @@ def test_a_model_beyond_the_memory_is_refused(batch: SharedStart) -> None:
     result = batch["memory"]
     assert result.code == 1
     assert result.err.count("rankwise:") == 1
-    assert "out of memory" in result.err
+    assert " of memory in a process" in result.err
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -452,10 +458,10 @@ def test_an_overflow_in_the_last_step_is_no_result(batch: SharedStart, size: flo
 
 @pytest.mark.parametrize("k", range(3))
 def test_a_folder_that_cannot_be_written(batch: SharedStart, k: int) -> None:
-    result = batch[f"no-folder-{k}"]
-    assert result.code == 1
+    result, looks = batch[f"no-folder-{k}"], k == 1  # at the path alone, which is enough there
+    assert result.code == (2 if looks else 1)
     assert result.err.count("rankwise:") == 1
-    assert "output: cannot write to" in result.err
+    assert ("which lies in a file, not in a folder" if looks else "output: cannot write to") in result.err
 
 
 def test_a_run_is_never_overwritten(batch: SharedStart) -> None:
@@ -513,9 +519,12 @@ def test_a_foreign_launcher_is_named_once(tmp_path: Path, variables: dict[str, s
         pytest.skip("Open MPI's own start-up refuses here")
     if mpi == "openmpi" and "OMPI_COMM_WORLD_SIZE" in variables:
         message = "each is rank 0 of 1"
-    for rank, code_words in (("0", "rankwise:"), ("1", "")):
-        env = environment(**{k: (rank if k.endswith(("RANK", "PROCID")) else v) for k, v in variables.items()})
-        result = finish(popen([sys.executable, "-m", "workers.run", *SHORT], env=env, cwd=tmp_path))
-        assert result.code == 2, result.err
-        assert result.err.count("rankwise:") == (1 if code_words else 0)
-        assert message in result.err or not code_words
+    starts = []
+    for rank in "10":
+        own = {k: (rank if k.endswith(("RANK", "PROCID")) else v) for k, v in variables.items()}
+        told = " ".join(f"{name}={value}" for name, value in own.items())
+        starts.append(f"{told} {shlex.join([sys.executable, '-m', 'workers.run', *SHORT])}")
+    result = finish(popen(["sh", "-c", f"{starts[0]} & {starts[1]}; code=$?; wait; exit $code"], cwd=tmp_path))
+    assert result.code == 2, result.err
+    assert result.err.count("rankwise:") == 1, result.err
+    assert message in result.err

@@ -149,6 +149,25 @@ def test_pipes_devices_and_what_cannot_be_seen(tmp_path: Path) -> None:
         assert LauncherStream(str(FULL)).fault(1) == NO_SPACE
 
 
+def test_what_is_written_to_a_pipe_is_waited_for_until_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.write(writer, bytes(300))
+    naps = []
+
+    def read_some(seconds: float) -> None:
+        naps.append(seconds)
+        os.read(reader, 256)
+
+    monkeypatch.setattr("common.launcher_output.time.sleep", read_some)
+    launcher_output.wait_until_read(writer, 60.0)
+    assert len(naps) == 2
+    os.write(writer, b"x")
+    launcher_output.wait_until_read(writer, 0.0)
+    os.close(reader)
+    os.close(writer)
+    launcher_output.wait_until_read(writer, 60.0)
+
+
 def test_streams_are_looked_at_when_their_process_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launcher_output, "_streams", {})
     with (tmp_path / "file").open("w") as file:

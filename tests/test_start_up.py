@@ -21,6 +21,7 @@ from workers.launch.run_options import parse
 
 RANK = "r=${OMPI_COMM_WORLD_RANK-$PMI_RANK}"
 HOST = host()
+NODE = {"PMI_SIZE": "2", "MPI_LOCALNRANKS": "2", "PMI_FD": "9"}
 STOPS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGURG", "SIGHUP")
 UNTIL_READY = """
 import os, signal, time
@@ -175,6 +176,23 @@ def test_a_rank_killed_during_imports_ends_the_job(tmp_path: Path) -> None:
         assert result.code in (9, 137)
 
 
+@pytest.mark.parametrize(
+    "before",
+    [
+        "import os\ndef no(): raise BlockingIOError(11, 'no more processes')\nos.fork = no\n",
+        "import signal\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\n",  # its children leave nothing to wait for
+    ],
+)
+def test_a_start_needs_no_guard_and_leaves_none(tmp_path: Path, before: str) -> None:
+    run = f"{before}import runpy, sys; sys.argv[:1] = ['-m']; sys.orig_argv = ['-m', 'workers.run']"
+    code = f"{run}; runpy.run_module('workers.run', run_name='__main__', alter_sys=True)"
+    options = ["--epochs", "1", "--hidden", "8", "--output", str(tmp_path / "run")]
+    result = finish(popen([MPIRUN, "-np", "2", sys.executable, "-c", code, *options], cwd=tmp_path))
+    assert result.code == 0, result.err
+    assert "Traceback" not in result.err
+    assert len(epochs(tmp_path / "run")) == 1
+
+
 def test_no_guard_is_left_when_training_runs(tmp_path: Path) -> None:
     command = [MPIRUN, "-np", "2", sys.executable, "-m", "workers.run", "--epochs", "100000", "--hidden", "8"]
     process = popen([*command, "--output", str(tmp_path / "run")], cwd=tmp_path)
@@ -207,7 +225,8 @@ def test_ctrl_c_during_imports_is_no_traceback(tmp_path: Path, module: str, need
     arguments = {"ps.log": ["list"], "workers.rankwise": ["log", "list"], "workers.supervise": ["-np", "2", "--"]}
     env = environment(PYTHONPATH=f"{path}:{ROOT}")
     result = finish(popen([sys.executable, "-m", module, *arguments.get(module, [])], cwd=tmp_path, env=env))
-    assert (result.code, result.out, result.err) == (130, "", "")
+    assert result.code in (130, -signal.SIGINT)  # to a shell it is the same
+    assert (result.out, result.err) == ("", "")
 
 
 def test_ctrl_c_to_a_reader_is_no_traceback(tmp_path: Path) -> None:
@@ -263,6 +282,32 @@ def test_ranks_that_were_never_seen_follow_from_the_others(
     watch.place, watch.known = LauncherPlace({}), known
     watch.place.size, watch.place.local_size = size, local_size
     assert watch._expected() == expected
+
+
+def test_one_guard_of_a_node_looks_at_all_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others only see that it is there, or many ranks would look at many, each of them."""
+    watch = StartWatch(-1, -1, LauncherPlace({**NODE, "PMI_RANK": "1", "MPI_LOCALRANKID": "1"}))
+    watch.parent = os.getppid()
+    looks = []
+    lower = Process(os.getppid(), f"{os.getppid()} (rankwise-wait) S 1 {' '.join('0' * 40)}")
+    rank = Process(7, f"7 (python) S 1 {' '.join('0' * 40)}")
+
+    def present(_: object) -> dict[int, list[Process]]:
+        looks.append(0)
+        return {0: [rank, lower], 1: [rank]}
+
+    found: dict[int, Process | None] = {lower.pid: lower}
+    monkeypatch.setattr(watch, "_present", present)
+    monkeypatch.setattr("common.start_watch.read_process", found.get)
+    for _ in range(5):
+        watch._look(1.0)
+    assert (len(looks), watch._started_s) == (1, 5.0)
+    found[lower.pid] = Process(lower.pid, f"{lower.pid} (rankwise-wait) T 1 {' '.join('0' * 40)}")
+    watch._look(1.0)
+    assert len(looks) == 2, "it is stopped, and sees nothing"
+    found.clear()
+    watch._look(1.0)
+    assert len(looks) == 3, "it is gone"
 
 
 def test_a_rank_that_cannot_see_others_does_not_miss_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,19 +6,30 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from common.rank_status import SAVED, TO_SAVE, RankStatus, holds_copy, read_stop
+from common.config import RunConfig
+from common.files import do_nothing
+from common.flat import Flat
+from common.nn.optimizers import Sgd
+from common.rank_status import AT, N_PHASES, SAVED, TO_SAVE, RankStatus, holds_copy, read_stop
 from ps.logfile.records import Record
 from ps.logfile.writer import RunLog
+from ps.metrics.epoch_sums import DoneBefore
+from ps.sync.training_state import WHILE_BLOCK, TrainingState
 from tests.ranks import MPIRUN, PROGRAMS, environment, epochs, finish, kill_all, mpirun, popen, records, wait_until
 from tests.synthetic import write_run
 from tests.watched import processes
 from workers.checkpoint import checkpoint_file
 from workers.checkpoint.checkpoint_file import Snapshot
+from workers.checkpoint.checkpointing import Checkpointing, StepsDone
 from workers.checkpoint.held_copy import HeldCopy, read_held
+from workers.checkpoint.job_state import JobState
+from workers.training.epoch_totals import StepCount
 from workers.watchdog.log_events import append_events
 
 SMALL = ("--hidden", "8", "--epochs", "4")
@@ -198,6 +209,49 @@ def test_a_job_that_is_killed_while_it_stops_has_stopped(tmp_path: Path) -> None
     assert records(run)[-1]["kind"] == "end"
     assert (end(run)["status"], whats(run)) == ("stopped", ["checkpoint", "stop", "saved-by-watchdog"])
     assert not (run / "failure.txt").exists()
+
+
+class Step:
+    """A step of training that fails while its gradient is computed, as where a rank has died."""
+
+    def __init__(self) -> None:
+        self.flat = self.meter = None
+
+    def backward(self, *_: object, sample: bool) -> float:
+        raise RuntimeError
+
+
+def test_no_copy_is_made_after_a_gradient_that_failed() -> None:
+    """Parameters may change then: who recovers from it gets those of another rank."""
+    state, status = JobState(), RankStatus()
+    status.cells[AT] = 3 * N_PHASES
+    optimizer = Sgd([np.zeros(3)], RunConfig())
+    steps = StepCount(Step(), state, optimizer, status.cells)  # type: ignore[arg-type]
+    turn = steps.turn
+    with pytest.raises(RuntimeError):
+        steps.backward(None, 0.1, sample=False)  # type: ignore[arg-type]
+    assert steps.done() is None
+    assert not steps.is_unchanged(turn)
+
+
+def test_a_copy_of_one_step_has_nothing_of_the_next(tmp_path: Path) -> None:
+    """Another thread makes it, which the end of the step may overtake at any moment, also behind the vectors."""
+    vector = np.zeros(3 * WHILE_BLOCK)
+    flat = Flat({"W": vector.shape}, np.dtype(np.float64))
+    comm: Any = SimpleNamespace(rank=0, size=1)
+    state = TrainingState(comm, flat, Sgd([flat.param_vector], RunConfig()), [slice(0, flat.n)])
+    status = RankStatus()
+    coordinator = SimpleNamespace(memory=dict, log=SimpleNamespace(seq=0))
+    checkpointing = Checkpointing(
+        comm, RunConfig(), state, 10, JobState(), SimpleNamespace(here=lambda: coordinator),  # type: ignore[arg-type]
+        do_nothing, HeldCopy(status.copy), mode="allreduce", data_sha256="", target={}, scaling={},
+    )  # fmt: skip
+    checkpointing.open(tmp_path)
+    for n_looks in range(6):
+        left = iter([*[True] * n_looks, False, True])
+        copied = checkpointing.copy_early(StepsDone(1, DoneBefore(4, 40, 1.0), {}), left.__next__)
+        assert copied == holds_copy(status.copy) == (n_looks == 5), "three blocks, behind them, and behind all else"
+    checkpointing.close()
 
 
 HANGS = """

@@ -30,6 +30,7 @@ close = spawn.WatchdogHandle.close
 def close_with_watchdog(self: spawn.WatchdogHandle) -> None:
     """End the watchdog of this rank with the job: it waits for the process, which has more jobs to do."""
     close(self)
+    comm.Barrier()  # else ranks that are still at work would miss it, and start another one
     held = f"Pid:\t{os.getpid()}\n"
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has ended: another rank of the node was first

@@ -74,6 +74,8 @@ class Checkpointing:
         self._writer: Writer | None = None
         self._timer: threading.Timer | None = None
         self._saved = (-1, False)
+        self._stop: dict[str, Any] = {}
+        """What the log is to have of a stop, for the watchdog."""
 
     def open(self, folder: Path) -> None:
         """Begin to write to a folder and to count the minutes, at rank 0.
@@ -103,9 +105,9 @@ class Checkpointing:
         ``stop``: the event and the end record that the log is to have, at rank 0. As soon as all is copied the launcher
         may kill the ranks: their watchdog then writes what is missing.
         """
-        self.stopping = True
+        self.stopping, self._stop = True, {"stop": stop}
         self.save(sums, closed=closed)
-        self.held.add(stop=stop)
+        self.held.add(stop=stop)  # where no copy had to be made
         self.look(wait=True)
         self.held.add(stop=stop)  # where it is only now that the watchdog has a whole copy, or a file
 
@@ -173,7 +175,7 @@ class Checkpointing:
                 "loss_sum": before.loss_sum + float(own[1]),
             }
             self.early = False
-            self._writer.start(self._content(done, saved, position).snapshot(), self.seat.here().log.seq)
+            self._writer.start(self._content(done, saved, position).snapshot(), self.seat.here().log.seq, **self._stop)
         self._set_timer(60 * self.config.checkpoint_minutes)
 
     def copy_early(self, steps: StepsDone, unchanged: Callable[[], bool]) -> bool:
@@ -194,6 +196,9 @@ class Checkpointing:
         saved.counts = steps.counts
         position = {"epoch": steps.epoch, "closed": False, **asdict(steps.of_epoch)}
         snapshot = self._content(self.steps_in_all(steps), saved, position).snapshot()
+        if not unchanged():  # what goes with the vectors may be of later
+            self.held.recycle()
+            return False
         self.held.hold(snapshot, keep=self._writer.keep, n_records=self.seat.here().log.seq)
         self.early = True
         return True

@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from common.errors import CheckpointError
 from common.files import do_nothing
@@ -34,10 +35,10 @@ class Writer:
         """Whether one is being written."""
         return self._thread is not None and self._thread.is_alive()
 
-    def start(self, snapshot: Snapshot, n_records: int) -> None:
-        """Begin to save; the one before must have ended. ``n_records``: of the log so far."""
+    def start(self, snapshot: Snapshot, n_records: int, **more: Any) -> None:
+        """Begin to save; the one before must have ended. ``n_records``: of the log so far. ``more``: see HeldCopy."""
         assert not self.busy
-        self.copy.hold(snapshot, keep=self.keep, n_records=n_records)
+        self.copy.hold(snapshot, keep=self.keep, n_records=n_records, **more)
         self._thread = threading.Thread(target=self._save, args=(snapshot,), name="checkpoint")
         self._thread.start()
 

@@ -74,13 +74,20 @@ class StepCount(EpochTotals):
         """See Synchronizer."""
         self._t = self._optimizer.t  # which the next line counts on, though nothing is updated yet
         self._computing = True
-        return super().backward(batch, lr, sample=sample)
+        try:
+            return super().backward(batch, lr, sample=sample)
+        except BaseException:  # whoever recovers from it may change parameters
+            self._leave()
+            raise
 
     def step(self, batch: Batch, loss_sum: float, *, stop: bool, sample: bool, save: bool = False) -> int:
         """See Synchronizer."""
+        self._leave()
+        return super().step(batch, loss_sum, stop=stop, sample=sample, save=save)
+
+    def _leave(self) -> None:
         self._computing = False
         self.turn += 1
-        return super().step(batch, loss_sum, stop=stop, sample=sample, save=save)
 
     def is_unchanged(self, turn: int) -> bool:
         """Say whether the parameters are as they were then."""
