@@ -91,17 +91,19 @@ class ArraysFile:
 
     def _header(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
         """Return the shape and dtype of an array that is as long as it claims."""
-        with _broken_file(name), _no_warnings():
-            with self._open(name) as member:
-                begin = io.BytesIO(member.read(LONGEST_HEADER))  # no more of it, whatever length it claims
-            version = np.lib.format.read_magic(begin)
-            if version not in HEADERS:
-                raise BrokenFileError(f"{name[:80]!r} is of version {version}; plain arrays are of {list(HEADERS)}")
-            shape, _, dtype = HEADERS[version](begin)
-            claimed = begin.tell() + math.prod(shape) * dtype.itemsize
-            if claimed != self._member(name).file_size or any(n < 0 for n in shape) or not dtype.itemsize:
-                raise BrokenFileError(f"{name[:80]!r} is not of the length it claims: {shape} of {dtype}"[:200])
-            return shape, dtype
+        with _broken_file(name), self._open(name) as member:
+            begin = io.BytesIO(member.read(LONGEST_HEADER))  # no more of it, whatever length it claims
+        try:
+            with _no_warnings():
+                shape, _, dtype = HEADERS[np.lib.format.read_magic(begin)](begin)
+        except Exception as error:  # of a dozen kinds, in words that differ from rank to rank
+            raise BrokenFileError(f"{name[:80]!r} is no plain array of NumPy, or its header is damaged") from error
+        if dtype.hasobject:
+            raise BrokenFileError(f"{name[:80]!r} holds objects of Python, no plain array of numbers")
+        claimed = begin.tell() + math.prod(shape) * dtype.itemsize
+        if claimed != self._member(name).file_size or any(n < 0 for n in shape) or not dtype.itemsize:
+            raise BrokenFileError(f"{name[:80]!r} is not of the length it claims: {shape} of {dtype}"[:200])
+        return shape, dtype
 
     def _open(self, name: str) -> "contextlib.AbstractContextManager[BinaryIO]":
         member = self._member(name)

@@ -168,7 +168,7 @@ def strike_watchdog(details: Details, place: Place, judge: Judge) -> None:
         for pid in before:
             send(pid, signal.SIGKILL)
         if details["then"]:
-            until(lambda: set(watchdogs(place.path)) - set(before), 10)
+            until(lambda: any(watches(pid) for pid in set(watchdogs(place.path)) - set(before)), 30)
             time.sleep(details["after_s"])
             killed.append(rank_process(place.path, details["rank"]))
             send(killed[0], signal.SIGKILL)
@@ -186,6 +186,14 @@ def strike_watchdog(details: Details, place: Place, judge: Judge) -> None:
     judge.name(deaths == [details["rank"]], f"events: {deaths}")
     judge.done(place.resume(2), "resumed job", LONG_EPOCHS)
     judge.same_bits(undisturbed)
+
+
+def watches(pid: int) -> bool:
+    """Say whether a watchdog has begun to watch: it leads a session of its own then."""
+    try:
+        return os.getsid(pid) == pid
+    except ProcessLookupError:
+        return False
 
 
 def watchdogs(folder: Path) -> list[int]:

@@ -136,7 +136,8 @@ def fill() -> None:
 
 
 def make_room() -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]  # which only root may raise
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     BALLAST.unlink(missing_ok=True)
 
 
