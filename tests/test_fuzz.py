@@ -31,7 +31,7 @@ def seeds(name: str, tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
     derandomize="TEST_EVERYTHING" in os.environ,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-@given(which=st.integers(0, 50), edits=EDITS)
+@given(which=st.integers(0, 99), edits=EDITS)
 def test_edited_inputs(tmp_path: Path, name: str, seeds: list[bytes], which: int, edits: list[Edit]) -> None:
     TARGETS[name].run(edited(seeds[which % len(seeds)], edits), tmp_path)
 
