@@ -126,6 +126,7 @@ class Place:
     def __init__(self, path: Path, mpi: Mpi, kept: Kept) -> None:
         self.path, self.mpi, self.kept = path, mpi, kept
         self.run = path / "run"
+        shutil.rmtree(path, ignore_errors=True)  # what is left of the same case before
         path.mkdir(parents=True)
         self.outcomes: list[Outcome] = []
 
