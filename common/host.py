@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from common.launcher_place import LAUNCHERS
+from common.process_table import read_process
 
 CPUS, CGROUPS = Path("/sys/devices/system/cpu"), Path("/sys/fs/cgroup")
 
@@ -56,21 +57,10 @@ def eldest_launcher() -> tuple[int, str]:
 
     It is the eldest of the launchers among its ancestors.
     """
-    eldest, name, pid = os.getpid(), "the process", os.getppid()
-    while (command := _name_of(pid)).startswith(LAUNCHERS):
-        eldest, name = pid, command
-        fields = stat_fields(pid)
-        if len(fields) < 2:
-            break
-        pid = int(fields[1])  # proc(5): the state, then the parent
+    eldest, name, parent = os.getpid(), "the process", os.getppid()
+    while (process := read_process(parent)) is not None and process.name.startswith(LAUNCHERS):
+        eldest, name, parent = process.pid, process.name, process.parent
     return eldest, name
-
-
-def _name_of(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return ""
 
 
 def boot_id() -> str | None:
