@@ -61,9 +61,9 @@ def read_small(path: Path, limit: int = SMALL_FILE_BYTES, *, own: bool = False) 
     return data
 
 
-def create_new(path: Path, mode: int = 0o666) -> BinaryIO:
+def create_new(path: Path, mode: int = 0o666, *, append: bool = False) -> BinaryIO:
     """Create a file that must not be there, not even as a link, for writing and reading. Raises OSError."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_APPEND if append else 0)
     return open(path, "w+b", opener=lambda name, _: os.open(name, flags, mode))
 
 

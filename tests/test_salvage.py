@@ -420,7 +420,8 @@ def test_a_log_that_cannot_be_mended_for_want_of_room_is_named(
         def fileno(self) -> int:
             return 0
 
-    def create(path: Path, mode: int) -> Full:
+    def create(path: Path, *_: object, **how: object) -> Full:
+        assert how == {"append": True}
         path.touch()
         return Full()
 

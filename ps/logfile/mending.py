@@ -18,6 +18,9 @@ from ps.logfile.rebuilt import REMEDY
 from ps.logfile.records import Record, encode
 from ps.logfile.salvage import SalvageReader
 
+MODE = 0o644
+"""Permissions of a log."""
+
 
 @dataclass(frozen=True, slots=True)
 class Mended:
@@ -41,7 +44,7 @@ def mend(
     """
     reader = SalvageReader(log, header=header)
     temporary = log.with_name(temporary_name(log.name))
-    file, aside = create_new(temporary, 0o644), ""
+    file, aside = create_new(temporary, MODE, append=True), ""
     try:
         lock(file.fileno())
         first, seq = _copy(_records(reader, header, later), file)

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import os
 import threading
 import time
@@ -15,10 +14,10 @@ import msgpack
 
 from common import limits
 from common.errors import LogError, LogVersionError
-from common.files import do_nothing, open_own, open_regular
+from common.files import create_new, do_nothing, open_own, open_regular
 from common.wording import count
 from ps.logfile.lock import in_use, lock_file
-from ps.logfile.mending import mend
+from ps.logfile.mending import MODE, mend
 from ps.logfile.reader import LogReader
 from ps.logfile.rebuilt import rebuild_header
 from ps.logfile.records import Record, encode
@@ -27,8 +26,6 @@ COPY_BYTES = 1 << 20
 SYNC_EVERY_S = 5.0
 RECENT_BYTES = 1 << 20
 """Of the last records, which are written again if the file is cut from outside."""
-NEW_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-"""Of a log that must not be there, not even as a link."""
 
 
 class RunLog:
@@ -153,7 +150,6 @@ class RunLog:
         mended = mend(self.path, self._lock_file, header, later)
         with mended.file as file:
             handle = os.dup(file.fileno())  # the lock is that of both
-        fcntl.fcntl(handle, fcntl.F_SETFL, os.O_APPEND)
         os.close(self._fd)
         self._fd, self.seq, self.size, self._header = handle, mended.seq, mended.size, mended.header
         self._recent.clear()
@@ -210,7 +206,8 @@ class RunLog:
 
 def _create(path: Path) -> int:
     """Create a file that must not be there, not even as a link, to append to. Raises OSError."""
-    return os.open(path, NEW_FLAGS, 0o644)
+    with create_new(path, MODE, append=True) as file:
+        return os.dup(file.fileno())
 
 
 class RetryQueue:
