@@ -254,7 +254,7 @@ def test_a_job_near_its_time_limit_is_queued_again(
 
 def test_ranks_that_do_not_find_each_other_are_told_once(cluster: Cluster, tmp_path: Path) -> None:
     result = cluster.run("srun", "--mpi=none", "-n2", "python", "-m", "workers.run", folder=tmp_path)
-    assert result.code == 2
+    assert result.code in (2, 137)  # that of a rank that was killed, since the guard on the other node spoke first
     assert result.err.count("rankwise:") == 1
     assert "rankwise: the launcher started 2 processes" in result.err
     assert "each is rank 0 of 1; start with srun --mpi=pmi2" in result.err
