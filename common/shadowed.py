@@ -24,8 +24,8 @@ STANDARD = frozenset((
     "operator", "os", "pathlib", "pickle", "pkgutil", "platform", "posixpath", "pprint", "pwd", "queue", "quopri",
     "random", "re", "reprlib", "resource", "runpy", "secrets", "select", "selectors", "shlex", "shutil", "signal",
     "site", "socket", "ssl", "stat", "statistics", "string", "struct", "subprocess", "sysconfig", "tempfile",
-    "textwrap", "threading", "time", "token", "tokenize", "tomllib", "traceback", "types", "typing", "unicodedata",
-    "unittest", "urllib", "uuid", "warnings", "weakref", "xml", "zipfile", "zipimport", "zlib",
+    "termios", "textwrap", "threading", "time", "token", "tokenize", "tomllib", "traceback", "types", "typing",
+    "unicodedata", "unittest", "urllib", "uuid", "warnings", "weakref", "xml", "zipfile", "zipimport", "zlib",
 ))  # fmt: skip
 """What our commands import from the standard library, and what that imports in its turn."""
 NEEDED = frozenset(

@@ -19,6 +19,7 @@ from tests.faults.case import (
     Mpi,
     Place,
     epochs_logged,
+    long_job,
     may_mount,
     small_disk,
 )
@@ -149,6 +150,10 @@ def _output(details: Details, place: Place) -> Iterator[IO[Any] | None]:
         yield None
 
 
+WATCHED_EPOCHS = 600
+"""Of a job that goes on for seconds after its watchdog is gone."""
+
+
 def draw_watchdog(case: Case) -> Details:
     """Draw when the watchdog is killed, and whether a rank is killed after that."""
     rng = case.rng()
@@ -158,7 +163,8 @@ def draw_watchdog(case: Case) -> Details:
 
 def strike_watchdog(details: Details, place: Place, judge: Judge) -> None:
     """Kill the watchdog; ranks start another, which names the next dead rank."""
-    undisturbed = place.undisturbed(2, LONG)
+    arguments = long_job(WATCHED_EPOCHS)
+    undisturbed = place.undisturbed(2, arguments)
     killed: list[int] = []
 
     def strike_it(_: int) -> None:
@@ -173,7 +179,7 @@ def strike_watchdog(details: Details, place: Place, judge: Judge) -> None:
             killed.append(rank_process(place.path, details["rank"]))
             send(killed[0], signal.SIGKILL)
 
-    outcome = place.job(2, *LONG, "--output", "run", strike=strike_it)
+    outcome = place.job(2, *arguments, "--output", "run", strike=strike_it)
     judge.ended(outcome, "struck job")
     if not details["then"]:
         judge.need(outcome.code == 0, f"code {outcome.code}: {tail(outcome)}")
@@ -184,7 +190,7 @@ def strike_watchdog(details: Details, place: Place, judge: Judge) -> None:
     judge.name(f"rank {details['rank']} on {os.uname().nodename} died" in failure(place.run), f"{failure(place.run)!r}")
     deaths = [event["rank"] for event in events(judge.records(), "death")]
     judge.name(deaths == [details["rank"]], f"events: {deaths}")
-    judge.done(place.resume(2), "resumed job", LONG_EPOCHS)
+    judge.done(place.resume(2), "resumed job", WATCHED_EPOCHS)
     judge.same_bits(undisturbed)
 
 
