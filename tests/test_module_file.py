@@ -245,10 +245,10 @@ def test_run_folders_are_no_places_to_look_for_modules(place: Path) -> None:
 
 def test_what_lies_in_a_folder_of_all_users_is_about_none_of_them(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Anybody may put a file into /tmp, or have had a run written there."""
-    monkeypatch.setattr(os.path, "lexists", lambda path: path == "/tmp/coordinator.msgpack")
-    assert module_file._run_folder("/tmp") is None
-    assert module_file._run_folder("/") is None
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(os.path, "lexists", lambda path: path == "/tmp/coordinator.msgpack")
+        assert module_file._run_folder("/tmp") is None
+        assert module_file._run_folder("/") is None
     own = str(module_file.OWN)
     monkeypatch.setattr(module_file, "lies_in_run_folder", lambda _: True)
     sys.path[:] = [own, str(place)]
