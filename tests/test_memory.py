@@ -201,7 +201,7 @@ def test_archives_of_others_are_read(tmp_path: Path) -> None:
 def test_hostile_files_end_in_an_answer(tmp_path: Path) -> None:
     THIS_PROCESS.set("64M")
     try:
-        for kind, data in array_files.hostile(seed=0, files=160):
+        for kind, data in array_files.hostile(seed=0, files=64):
             assert hostile_arrays.read(kind, data, tmp_path)
     finally:
         THIS_PROCESS.set()

@@ -47,7 +47,7 @@ def _second_job(details: Details, place: Place, judge: Judge) -> None:
         job = [place.mpi.mpirun, "-np", "1", place.mpi.python, "-m", "workers.run", "--resume", str(place.run)]
         second.append(watch(job, elsewhere))
 
-    first = place.job(2, *long_job(1500), "--output", "run", strike=strike_it)
+    first = place.job(2, *long_job(900), "--output", "run", strike=strike_it)
     judge.ended(first, "first job", (0,))
     (other,) = second
     judge.refused(other, "second job")
