@@ -81,5 +81,5 @@ def test_a_job_takes_up_its_own_model_and_no_other(job: Job, tmp_path: Path) -> 
         result = job(2, *arguments, "--epochs", "9")
         assert result.code == 2
         assert result.err.startswith("rankwise: model runs.evil.evil:Net: ")
-        assert result.err.count("\n") == 1
+        assert result.err.count("rankwise:") == 1  # the launcher may add lines of its own
     assert not list(tmp_path.rglob(RAN))
