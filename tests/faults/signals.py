@@ -31,6 +31,8 @@ LARGE = ("--hidden", "2400,2400", "--batch-size", "0", "--epochs", "20", "--chec
          "momentum")  # fmt: skip
 LARGE_EPOCHS = 20
 """Options of a job with 24 MB of parameters, and their number of epochs."""
+LASTING_EPOCHS = 600
+"""Of a job that goes on for a second and more after it is struck."""
 SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")
 LAUNCHERS = ("mpirun", "rankwise", "supervise")
 SAVED_S = 30.0
@@ -66,8 +68,8 @@ def draw(case: Case) -> Details:
 
 def strike(details: Details, place: Place, judge: Judge) -> None:
     """Send a launcher a signal in training, and go on with the run."""
-    arguments, n = LARGE if details["large"] else LONG, details["ranks"]
-    last = LARGE_EPOCHS if details["large"] else LONG_EPOCHS
+    last = LARGE_EPOCHS if details["large"] else LASTING_EPOCHS
+    arguments, n = LARGE if details["large"] else long_job(last), details["ranks"]
     undisturbed = place.undisturbed(n, arguments)
     number = signal.Signals[details["signal"]]
 
@@ -150,10 +152,6 @@ def _output(details: Details, place: Place) -> Iterator[IO[Any] | None]:
         yield None
 
 
-WATCHED_EPOCHS = 600
-"""Of a job that goes on for seconds after its watchdog is gone."""
-
-
 def draw_watchdog(case: Case) -> Details:
     """Draw when the watchdog is killed, and whether a rank is killed after that."""
     rng = case.rng()
@@ -163,7 +161,7 @@ def draw_watchdog(case: Case) -> Details:
 
 def strike_watchdog(details: Details, place: Place, judge: Judge) -> None:
     """Kill the watchdog; ranks start another, which names the next dead rank."""
-    arguments = long_job(WATCHED_EPOCHS)
+    arguments = long_job(LASTING_EPOCHS)
     undisturbed = place.undisturbed(2, arguments)
     killed: list[int] = []
 
@@ -190,7 +188,7 @@ def strike_watchdog(details: Details, place: Place, judge: Judge) -> None:
     judge.name(f"rank {details['rank']} on {os.uname().nodename} died" in failure(place.run), f"{failure(place.run)!r}")
     deaths = [event["rank"] for event in events(judge.records(), "death")]
     judge.name(deaths == [details["rank"]], f"events: {deaths}")
-    judge.done(place.resume(2), "resumed job", WATCHED_EPOCHS)
+    judge.done(place.resume(2), "resumed job", LASTING_EPOCHS)
     judge.same_bits(undisturbed)
 
 
