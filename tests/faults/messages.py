@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import stat
 from pathlib import Path
 
@@ -46,9 +47,10 @@ def _second_job(details: Details, place: Place, judge: Judge) -> None:
         elsewhere.mkdir()
         job = [place.mpi.mpirun, "-np", "1", place.mpi.python, "-m", "workers.run", "--resume", str(place.run)]
         second.append(watch(job, elsewhere))
+        os.kill(pids[0], signal.SIGUSR1)  # now the first one may stop
 
-    first = place.job(2, *long_job(900), "--output", "run", strike=strike_it)
-    judge.ended(first, "first job", (0,))
+    first = place.job(2, *long_job(100_000), "--output", "run", strike=strike_it)
+    judge.ended(first, "first job", (75,))
     (other,) = second
     judge.refused(other, "second job")
     for word in (str(pids[0]), os.uname().nodename, str(place.run)):
