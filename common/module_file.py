@@ -148,13 +148,17 @@ def _specs(names: list[str]) -> Iterator[Spec | None]:
 
 def _spec(name: str, tail: str, path: Iterable[str] | None) -> Spec | None:
     places = None if path is None else list(path)
-    finders = (finder for finder in sys.meta_path if not isinstance(finder, _Guard))
-    for finder in finders:
-        # by its last part: for a folder without __init__.py, PathFinder would look up the package around it
-        wanted = tail if finder is importlib.machinery.PathFinder else name
-        if (spec := finder.find_spec(wanted, places)) is not None:
+    # with the current folder, as when it is imported: folders of one name without __init__.py are one package then
+    in_folders = [*sys.path, "", *LEFT_OUT] if places is None else places
+    for finder in (finder for finder in sys.meta_path if not isinstance(finder, _Guard)):
+        if finder is importlib.machinery.PathFinder:
+            # by its last part: for a folder without __init__.py it would look up the package around it
+            spec = importlib.machinery.PathFinder.find_spec(tail, in_folders)
+        else:
+            spec = finder.find_spec(name, places)
+        if spec is not None:
             return spec
-    return importlib.machinery.PathFinder.find_spec(tail, ["", *LEFT_OUT]) if places is None else None
+    return None
 
 
 def _file(spec: Spec) -> str:

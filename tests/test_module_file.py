@@ -181,6 +181,22 @@ def test_honest_models_are_found(place: Path) -> None:
     assert not list(place.rglob(RAN))
 
 
+def test_folders_of_one_name_are_one_package(place: Path) -> None:
+    """Without __init__.py, also where one of them comes earlier: such as the runs of a checkout that is in the path."""
+    (place / "earlier" / "runs" / "other").mkdir(parents=True)
+    (place / "earlier" / "lib").mkdir()
+    (place / "lib").mkdir()
+    (place / "lib" / "net.py").write_text(EVIL)
+    model = beside(place / "runs" / "mine")
+    as_run(place / "runs" / "mine")
+    sys.path[:] = [str(place / "earlier"), *(entry for entry in sys.path if entry)]
+    with pytest.raises(ConfigError, match=r"evil\.py lies in a run folder"):
+        module_file.find(model)
+    found = module_file.find("lib.net:Net")
+    assert found
+    assert Path(found.path).resolve() == place / "lib" / "net.py"
+
+
 def test_packages_are_installed_wherever_python_is(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An environment of one's own may lie in the folder that a run was written to."""
     as_run(place)
