@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from common.launcher_place import LAUNCHERS
-from common.process_table import read_process
+from common.process_table import read_process, stat_fields
 
 CPUS, CGROUPS = Path("/sys/devices/system/cpu"), Path("/sys/fs/cgroup")
 
@@ -35,21 +35,14 @@ def process_age_s() -> float | None:
 
 def has_ended(pid: int) -> bool:
     """Say whether a process has ended while its id is still there, for its parent has not asked for its exit code."""
-    return stat_fields(pid)[:1] in (["Z"], ["X"])
+    process = read_process(pid)
+    return process is not None and process.ended
 
 
 def is_suspended(pid: int) -> bool:
     """Say whether a process is stopped by a signal, as after Ctrl-Z: it reacts to others only when it is continued."""
-    return stat_fields(pid)[:1] == ["T"]
-
-
-def stat_fields(pid: int) -> list[str]:
-    """Return the fields of /proc/PID/stat from the third on, the state; none if the process is gone. See proc(5)."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return []
-    return stat.rpartition(")")[2].split()  # the second is the program's name in brackets, which may hold anything
+    process = read_process(pid)
+    return process is not None and process.state == "T"
 
 
 def eldest_launcher() -> tuple[int, str]:

@@ -31,7 +31,7 @@ def size(text: str) -> int:
     return n
 
 
-def told(n_bytes: float) -> str:
+def in_words(n_bytes: float) -> str:
     """Return a size for a message: ``3.2 GiB``."""
     unit = next((unit for unit in "TGM" if n_bytes >= UNITS[unit]), "K")
     return f"{n_bytes / UNITS[unit]:,.1f} {unit}iB"
@@ -61,11 +61,11 @@ class Limit:
         needed, allowed, why = (total, self.total, self.why)
         if total <= self.total:
             needed, allowed, why = (read, self.read, f"half of {self.why}")
-        of_node = f", {told(needed * self.ranks)} for the {self.ranks} ranks of this node" if self.ranks > 1 else ""
+        of_node = f", {in_words(needed * self.ranks)} for the {self.ranks} ranks of this node" if self.ranks > 1 else ""
         helps = [remedy, f"--max-memory {whole(total)} if the node has it", "fewer ranks per node" * self.divided]
         raise MemoryLimitError(
-            f"{what}: needs {told(needed)} of memory in a process{of_node}; allowed are {told(allowed)}, {why}; give "
-            f"{', or '.join(filter(None, helps))}"
+            f"{what}: needs {in_words(needed)} of memory in a process{of_node}; allowed are {in_words(allowed)}, "
+            f"{why}; give {', or '.join(filter(None, helps))}"
         )
 
 
@@ -91,7 +91,7 @@ class ThisProcess:
         else:
             by = f" by {ranks} ranks" if ranks > 1 else ""
             self._limit = Limit(
-                node // ranks // 2, node // ranks, f"the {told(node)} of this node{by}", ranks, ranks > 1
+                node // ranks // 2, node // ranks, f"the {in_words(node)} of this node{by}", ranks, ranks > 1
             )
 
     @property

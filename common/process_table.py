@@ -48,12 +48,23 @@ class Process:
 
 def read_process(pid: int) -> Process | None:
     """Return a process, or None if it is gone or not shown."""
-    with (
-        suppress(OSError, ValueError, IndexError),
-        open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file,
-    ):
-        return Process(pid, file.read())
+    with suppress(ValueError, IndexError):
+        return Process(pid, _stat(pid))
     return None
+
+
+def stat_fields(pid: int) -> list[str]:
+    """Return the fields of /proc/PID/stat from the third on, the state; none if the process is gone. See proc(5)."""
+    # the second is the program's name in brackets, which may hold anything
+    return _stat(pid).rpartition(")")[2].split()
+
+
+def _stat(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
 
 
 def processes() -> dict[int, Process]:

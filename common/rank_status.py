@@ -199,15 +199,16 @@ def read_folder(memory: int) -> Path | None:
 
 def holds_copy(copy: int) -> bool:
     """Say whether there is something in ``RankStatus.copy``, an open file."""
-    return _copy_head(copy)[0] > 0
+    return copy_head(copy)[0] > 0
 
 
 def read_stop(copy: int) -> int:
     """Read from ``RankStatus.copy``, an open file, how far its job has come that stops; 0 if it does not."""
-    return _copy_head(copy)[2]
+    return copy_head(copy)[2]
 
 
-def _copy_head(copy: int) -> tuple[int, int, int]:
+def copy_head(copy: int) -> tuple[int, int, int]:
+    """Read what is at the beginning of ``RankStatus.copy``, an open file; see COPY_HEAD."""
     head = os.pread(copy, COPY_HEAD.size, 0).ljust(COPY_HEAD.size, b"\0")
     offset, length, stop = COPY_HEAD.unpack(head)
     return offset, length, stop

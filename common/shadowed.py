@@ -45,6 +45,20 @@ def launcher_rank() -> int:
     return next((int(os.environ[name]) for name in RANK_VARIABLES if os.environ.get(name, "").isdigit()), 0)
 
 
+def begin_command(path: list[str], root: str, packages: Iterable[str], libraries: frozenset[str]) -> None:
+    """Have the start guarded, look for what a user's files hide, and leave run folders out of Python's path.
+
+    ``path``: as Python has made it, which is used from here on; until then only ``root`` was in the place of the
+    current folder. The others: see ``refuse``.
+    """
+    start_guard.begin()
+    sys.path = path
+    refuse(root, packages, libraries)
+    from common.module_file import leave_run_folders
+
+    leave_run_folders()
+
+
 def refuse(root: str, packages: Iterable[str], libraries: frozenset[str]) -> None:
     """End this process, with one message for all ranks, if a user's file is in the way.
 

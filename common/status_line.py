@@ -11,7 +11,8 @@ import sys
 import threading
 import time
 
-from common.host import eldest_launcher, stat_fields
+from common.host import eldest_launcher
+from common.process_table import stat_fields
 
 ERASE = "\r\x1b[K"
 USUAL_WIDTH = 80

@@ -13,11 +13,6 @@ if sys.argv[:1] == ["-m"]:  # a command begins
     _path = sys.path
     # ours, whatever lies in the current folder: it is first in the path unless that is safe
     sys.path = [_ROOT, *_path[not sys.flags.safe_path :]]
-    from common import shadowed, start_guard
+    from common import shadowed
 
-    start_guard.begin()
-    sys.path = _path
-    shadowed.refuse(_ROOT, ("common",), shadowed.NEEDED | shadowed.FOR_READERS)
-    from common.module_file import leave_run_folders
-
-    leave_run_folders()
+    shadowed.begin_command(_path, _ROOT, ("common",), shadowed.NEEDED | shadowed.FOR_READERS)

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,16 @@ def reference_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     result = mpirun(4, "-m", "workers.run", "--config", config, "--output", str(run))
     assert result.code == 0, result.err
     return run
+
+
+@pytest.fixture
+def held() -> Iterator[list["subprocess.Popen[str]"]]:
+    """Give a list of processes that are ended after the test."""
+    processes: list[subprocess.Popen[str]] = []
+    yield processes
+    for process in processes:
+        process.kill()
+        process.communicate()
 
 
 @pytest.fixture(scope="session")

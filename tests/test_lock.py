@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,15 +39,6 @@ def write_log(folder: Path, **of_process: object) -> Path:
 def of_process(pid: int, where: str = "") -> Record:
     nodes = [{"host": where or host(), "ranks": [0, 1]}]
     return {"pid": pid, "pid_start": process_start(pid), "boot_id": boot_id(), "nodes": nodes}
-
-
-@pytest.fixture
-def held() -> Iterator[list["subprocess.Popen[str]"]]:
-    processes: list[subprocess.Popen[str]] = []
-    yield processes
-    for process in processes:
-        process.kill()
-        process.communicate()
 
 
 def hold(path: Path, held: list["subprocess.Popen[str]"], how: str = "stay") -> int:

@@ -3,7 +3,6 @@
 import ctypes
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,15 +21,6 @@ from workers.checkpoint import checkpoint_file
 from workers.checkpoint.checkpoint_file import Snapshot
 
 PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 24, 1, 2
-
-
-@pytest.fixture
-def held() -> Iterator[list["subprocess.Popen[str]"]]:
-    processes: list[subprocess.Popen[str]] = []
-    yield processes
-    for process in processes:
-        process.kill()
-        process.communicate()
 
 
 def test_an_error_of_the_system_names_the_file(tmp_path: Path) -> None:

@@ -21,10 +21,8 @@ if _IS_MODULE or os.path.basename(sys.argv[0]) == "rankwise":  # a command begin
     sys.path = [_ROOT, *_path[not sys.flags.safe_path :]]
     from common import shadowed, start_guard
 
-    start_guard.begin()
-    sys.path = _path
     if _IS_MODULE:
-        shadowed.refuse(_ROOT, ("common", "ps"), shadowed.NEEDED)
-        from common.module_file import leave_run_folders
-
-        leave_run_folders()
+        shadowed.begin_command(_path, _ROOT, ("common", "ps"), shadowed.NEEDED)
+    else:
+        start_guard.begin()
+        sys.path = _path

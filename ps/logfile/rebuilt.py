@@ -8,9 +8,9 @@ from typing import Any
 
 from common.config import RunConfig
 from common.errors import LogError, RankwiseError
-from common.files import read_small
 from common.option import from_dict
 from common.run_files import CONFIG_NAME
+from common.toml_file import read_toml
 from ps.logfile.records import FORMAT, VERSION, Record
 from ps.logfile.salvage import SalvageReader
 from ps.logfile.schema import PROCESSES
@@ -28,11 +28,8 @@ REMEDY = (
 
 def read_config(folder: Path) -> dict[str, Any]:
     """Return the options in a run folder's ``config.toml``, all of them; nothing if it does not hold such."""
-    import tomllib  # not on ranks above 0
-
-    with contextlib.suppress(OSError, ValueError, RecursionError, TypeError, RankwiseError):
-        values = tomllib.loads(read_small(folder / CONFIG_NAME).decode())
-        return from_dict(RunConfig, values).as_dict()
+    with contextlib.suppress(OSError, ValueError, TypeError, RankwiseError):
+        return from_dict(RunConfig, read_toml(folder / CONFIG_NAME)).as_dict()
     return {}
 
 

@@ -80,4 +80,6 @@ class SharedState(TrainingState):
                     local.Recv(whole[start:stop], rank)
         if self.comm.rank:
             return None
-        return SavedState(self._copy_of_parameters(allocate), vectors, self.optimizer.counts())
+        params = allocate(self.flat.n, self.flat.dtype)
+        np.copyto(params, self.flat.param_vector)
+        return SavedState(params, vectors, self.optimizer.counts())

@@ -94,16 +94,7 @@ class TrainingState:
 
         ``allocate``: gives the memory of a vector, by its length and dtype.
         """
-        if self.comm.rank:
-            return None
-        n, dtype = self.flat.n, self.flat.dtype
-        vectors = {name: np.concatenate(own, out=allocate(n, dtype)) for name, own in self.vectors()}
-        return SavedState(self._copy_of_parameters(allocate), vectors, self.optimizer.counts())
-
-    def _copy_of_parameters(self, allocate: Allocate) -> Array:
-        copy = allocate(self.flat.n, self.flat.dtype)
-        np.copyto(copy, self.flat.param_vector)
-        return copy
+        return None if self.comm.rank else self.capture_while(lambda: True, allocate)
 
     def capture_while(self, unchanged: Callable[[], bool], allocate: Allocate) -> SavedState | None:
         """Return a copy at rank 0 that is made while nothing may change, None if that does not last.

@@ -14,7 +14,7 @@ import msgpack
 import numpy as np
 
 from common.flat import Array
-from common.rank_status import COPY_HEAD, PAGE_BYTES, SAVED, TO_SAVE
+from common.rank_status import COPY_HEAD, PAGE_BYTES, SAVED, TO_SAVE, copy_head
 from workers.checkpoint.checkpoint_file import Snapshot
 
 INLINE_BYTES = 1 << 20
@@ -138,8 +138,7 @@ class HeldCopy:
 
 def read_held(handle: int) -> tuple[Snapshot | None, dict[str, Any]]:
     """Return what a rank that is gone has left to write, if anything, and what else it said, {} if nothing."""
-    head = os.pread(handle, COPY_HEAD.size, 0)
-    offset, length, _ = COPY_HEAD.unpack(head) if len(head) == COPY_HEAD.size else (0, 0, 0)
+    offset, length, _ = copy_head(handle)
     if not offset:
         return None, {}
     said: dict[str, Any] = msgpack.unpackb(os.pread(handle, length, offset))

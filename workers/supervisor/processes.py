@@ -10,9 +10,8 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 
-from common.host import stat_fields
+from common.process_table import processes
 
 LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 PR_SET_PDEATHSIG = 1
@@ -95,14 +94,12 @@ def end_children(grace_s: float) -> None:
     The children of a child that is killed are adopted, and killed in their turn.
     """
     deadline = time.monotonic() + grace_s
-    own = str(os.getpid())
     with contextlib.suppress(ChildProcessError):  # none is left
         while True:
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
             if time.monotonic() > deadline:
-                for place in Path("/proc").glob("[0-9]*"):
-                    if stat_fields(int(place.name))[1:2] == [own]:
-                        with contextlib.suppress(ProcessLookupError):
-                            os.kill(int(place.name), signal.SIGKILL)
+                for child in (process for process in processes().values() if process.parent == os.getpid()):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(child.pid, signal.SIGKILL)
             time.sleep(0.02)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from common import memory
+from common.config import RunConfig
 from common.data.loader import AHEAD_BYTES
 from common.flat import N_SLOTS
 from common.nn.functional import ACTIVATIONS
@@ -24,22 +25,21 @@ def check_memory(topology: Topology, task: Task, mode: str) -> None:
     """Raise JobError, on all ranks, where a mode would take more memory than a process may. Collective."""
 
     def check() -> None:
-        vectors, of_step = _vectors(topology, task, mode), _of_step(topology, task)
-        data = task.data.rows.nbytes + task.data.y.nbytes
         n = sum(math.prod(shape) for shape in task.model.shapes().values())
+        vectors, of_step = _vectors(topology, task.config, mode, n), _of_step(topology, task)
+        data = task.data.rows.nbytes + task.data.y.nbytes
         what = f"model of {n:,} parameters, with {task.config.optimizer} in mode {mode}"
         memory.check(what, 0, vectors + of_step + data, "a smaller model or --batch-size")
 
     together(topology.comm, check)
 
 
-def _vectors(topology: Topology, task: Task, mode: str) -> int:
-    """Return the bytes of parameters, packet, and the optimizer's state; what ranks share is divided among them."""
-    n = sum(math.prod(shape) for shape in task.model.shapes().values())
-    states = len(RULES[task.config.optimizer].names) + bool(task.config.patience)  # and the best parameters so far
+def _vectors(topology: Topology, config: RunConfig, mode: str, n: int) -> int:
+    """Return the bytes of ``n`` parameters, packet, and optimizer's state; what ranks share is divided among them."""
+    states = len(RULES[config.optimizer].names) + bool(config.patience)  # and the best parameters so far
     shared = n * (1 + states)
     own = shared if MODES[mode].replicas else shared // topology.local.size
-    return (own + N_SLOTS + n) * np.dtype(task.config.dtype).itemsize
+    return (own + N_SLOTS + n) * np.dtype(config.dtype).itemsize
 
 
 def _of_step(topology: Topology, task: Task) -> int:

@@ -10,9 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from common.host import stat_fields
 from common.job_signals import STACK_SIGNAL, signal_name
-from common.process_table import exit_status
+from common.process_table import SYSTEM_TICKS, USER_TICKS, exit_status, read_process, stat_fields
 from common.rank_status import ENDED, LOADING_PHASES, LOST, STOPPED, StatusRow, holds_copy, read_row, read_stop
 
 LOOK_S = 1.0
@@ -45,7 +44,8 @@ class RankProcess:
 
     def look_for_stop(self) -> None:
         """See whether the process is stopped by a signal or a debugger."""
-        self.stopped = not self.ended and stat_fields(self.pid)[:1] in (["T"], ["t"])
+        process = None if self.ended else read_process(self.pid)
+        self.stopped = process is not None and process.stopped
 
     def look(self, now: float, beat: int, *, aborting: bool, stalled: bool) -> StatusRow:
         """Read the row and add what is seen from outside. A step that ends a stall is no measure for others.
@@ -132,7 +132,7 @@ def _step_time(before: StatusRow, after: StatusRow, seconds: float) -> float:
 
 def cpu_ticks(pid: int) -> int:
     """Return how much CPU time a process has used, in the system's ticks; 0 if it is gone."""
-    return sum(map(int, stat_fields(pid)[11:13]))
+    return sum(map(int, stat_fields(pid)[USER_TICKS : SYSTEM_TICKS + 1]))
 
 
 def killed_by(process: int) -> str:

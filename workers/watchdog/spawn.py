@@ -18,8 +18,9 @@ from mpi4py import MPI
 
 from common.config import RunConfig
 from common.files import create_new
-from common.host import eldest_launcher, has_ended, host, process_start
+from common.host import eldest_launcher, host
 from common.job_signals import STACK_SIGNAL
+from common.process_table import read_process
 from common.rank_status import FINISHED, PAGE_BYTES, RankStatus
 from common.run_files import PROGRESS_NAME
 from ps.comm.collectives import allgather, bcast
@@ -165,4 +166,5 @@ class WatchdogHandle:
 
 
 def _lives(pid: int) -> bool:
-    return process_start(pid) is not None and not has_ended(pid)
+    process = read_process(pid)
+    return process is not None and not process.ended
