@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ hypothesis.settings.register_profile("shared machine", deadline=None)  # an exam
 hypothesis.settings.load_profile("shared machine")
 ROOT = Path(__file__).parent.parent
 LEFT_OVERS = LeftOvers()
+LAUNCHER_FILES = tempfile.TemporaryDirectory(prefix="launchers-", ignore_cleanup_errors=True)
 for _name in filter(OTHERS.match, list(os.environ)):  # for what runs in the tests' own process
     del os.environ[_name]
 os.umask(0o022)
@@ -35,6 +37,15 @@ def pytest_report_header() -> str:
     asked = [sys.executable, "-m", "mpi4py", "--mpi-library"]
     library = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
     return f"MPI: {library}, {os.cpu_count()} cores"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Give launchers a folder that no other test used.
+
+    Open MPI's leaves a file with its process id there when it is killed, and the next one of that id fails to start.
+    """
+    os.environ["PRTE_MCA_prte_tmpdir_base"] = tempfile.mkdtemp(dir=LAUNCHER_FILES.name)  # noqa: SIM112
 
 
 @pytest.hookimpl(trylast=True)

@@ -14,3 +14,8 @@ def say(message: str) -> None:
     if not output_fault(2, text):
         with contextlib.suppress(OSError):
             os.write(2, text.encode(errors="replace"))
+
+
+def release_output() -> None:
+    """Print nothing more: who reads this process's stderr, as the launcher does, need not wait for its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)

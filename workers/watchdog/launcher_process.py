@@ -2,9 +2,22 @@
 
 import os
 import select
+import signal
+import time
+from contextlib import suppress
 
-from common.launcher_output import NO_READER, hold_streams, output_fault
+from common.launcher_output import NO_READER, hold_streams, output_fault, print_past_launcher
+from common.process_table import descendants, read_process
 from workers.watchdog.rank_process import killed_by
+
+FOREGROUND = ("mpirun", "mpiexec", "mpiexec.hydra", "prterun", "orterun")
+"""Launchers that a user or a script waits for."""
+PROXY = "hydra_"
+"""How the names of MPICH's own helpers on each node begin, which end with the launcher."""
+IDLE_S = 10.0
+"""How long a launcher may take to end when its job has failed and nothing runs below it any more."""
+IDLE_LOOK_S = 0.2
+TERMINATE_S = 3.0
 
 
 class Launcher:
@@ -31,6 +44,35 @@ class Launcher:
     def note_end(self) -> None:
         """Note that the process has ended."""
         self.ended = True
+
+    def end_if_idle(self) -> None:
+        """End the launcher of a failed job if it stays though nothing is left for it to wait for.
+
+        Open MPI's does now and then after a rank has died, and would keep its user and the allocation waiting for ever.
+        One that has anything below it, on this node or through ssh or srun on another, or is stopped, is left alone.
+        """
+        if self.process < 0 or self.name not in FOREGROUND:
+            return
+        until = time.monotonic() + IDLE_S
+        while time.monotonic() < until:
+            if self._has_ended(IDLE_LOOK_S) or not self._is_idle():
+                return
+        print_past_launcher(
+            f"rankwise: {self.name} (process {self.pid}) was still there {IDLE_S:.0f} s after all its ranks were gone; "
+            "the watchdog ended it\n"
+        )
+        with suppress(OSError):
+            signal.pidfd_send_signal(self.process, signal.SIGTERM)
+            if not self._has_ended(TERMINATE_S):
+                signal.pidfd_send_signal(self.process, signal.SIGKILL)
+
+    def _has_ended(self, wait_s: float) -> bool:
+        return bool(select.select([self.process], [], [], wait_s)[0])
+
+    def _is_idle(self) -> bool:
+        launcher = read_process(self.pid)
+        below = (process for process in descendants(self.pid).values() if not process.ended)
+        return launcher is not None and not launcher.stopped and all(p.name.startswith(PROXY) for p in below)
 
     def describe_end(self, where: str) -> str:
         """Return the message of its end if it ended for it could not write; ``where``: a rank was. Nothing if not.

@@ -20,7 +20,7 @@ from common.launcher_output import print_past_launcher
 from common.rank_status import ENDED, LOST, STOPPED, TO_SAVE, StatusRow, read_folder, read_row
 from common.run_files import FAILURE_NAME, LOG_NAME, leave_death_note, write_failure_once
 from common.status_line import launcher_terminal
-from workers.watchdog.console import say
+from workers.watchdog.console import release_output, say
 from workers.watchdog.job_clock import JobClock
 from workers.watchdog.launcher_process import Launcher
 from workers.watchdog.log_events import append_events, take_death_notes
@@ -108,7 +108,9 @@ class Watchdog:
                 if now > self.kill_at + KILLED_S:
                     break
         self._look()
-        self._close()
+        if not self._close():
+            release_output()
+            self.launcher.end_if_idle()
 
     def _report_gone(self, rank: int) -> None:
         """Report a rank that died before this watchdog took the place of another, and end the job."""
@@ -244,8 +246,8 @@ class Watchdog:
         else:
             self.stalls.look(now, self.folder, self.exchange.silent(now, SILENT_S))
 
-    def _close(self) -> None:
-        """Tidy up, and append those events to the log that rank 0 did not live to write."""
+    def _close(self) -> bool:
+        """Tidy up, and append those events to the log that rank 0 did not live to write; return whether all is well."""
         lost = all(row.finished == LOST for row in self.rows)  # nobody is left to continue
         finished = all(rank.row.finished for rank in self.ranks.values())
         good = finished and not lost and self.kill_at is None
@@ -262,13 +264,14 @@ class Watchdog:
             with contextlib.suppress(OSError):
                 self._file(self.progress_name).unlink(missing_ok=True)
             self._take_notes()
+        return good
 
     def _take_notes(self) -> None:
         if self.elastic and self.folder is not None:
             take_death_notes(self.folder, self.events)
 
     def _write_to_log(self) -> None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the launcher need not wait for this
+        release_output()
         until = time.monotonic() + LOG_S
         writers = slice(None if self.elastic else 1)  # rank 0, or any where the others continue without it
         while not all(row.state == ENDED for row in self.rows[writers]) and time.monotonic() < until:
