@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from common import launcher_output
 from tests.ranks import MPIRUN, environment, finish, popen
 from workers.watchdog import launcher_process
 from workers.watchdog.launcher_process import Launcher
@@ -30,6 +31,12 @@ def test_the_job_ends_for_its_user(tmp_path: Path) -> None:
     assert result.code == -signal.SIGTERM
     assert "rank 1 on " in result.err
     assert "was still there 10 s after all its ranks were gone; the watchdog ended it" in result.err
+
+
+@pytest.fixture(autouse=True)
+def streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave to the tests' own process the streams it has: a watchdog would hold those of the launcher instead."""
+    monkeypatch.setattr(launcher_output, "_streams", {})
 
 
 def waiting(name: str, program: str, tmp_path: Path) -> "subprocess.Popen[str]":
