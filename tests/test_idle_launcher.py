@@ -30,7 +30,7 @@ def test_the_job_ends_for_its_user(tmp_path: Path) -> None:
     result = finish(popen(job, cwd=tmp_path), 60)
     assert result.code == -signal.SIGTERM
     assert "rank 1 on " in result.err
-    assert "was still there 10 s after all its ranks were gone; the watchdog ended it" in result.err
+    assert "was still there 5 s after all its ranks were gone; the watchdog ended it" in result.err
 
 
 @pytest.fixture(autouse=True)

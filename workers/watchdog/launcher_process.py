@@ -14,7 +14,7 @@ FOREGROUND = ("mpirun", "mpiexec", "mpiexec.hydra", "prterun", "orterun")
 """Launchers that a user or a script waits for."""
 PROXY = "hydra_"
 """How the names of MPICH's own helpers on each node begin, which end with the launcher."""
-IDLE_S = 10.0
+IDLE_S = 5.0
 """How long a launcher may take to end when its job has failed and nothing runs below it any more."""
 IDLE_LOOK_S = 0.2
 TERMINATE_S = 3.0
