@@ -7,6 +7,7 @@ import numpy as np
 
 from common.config import RunConfig
 from common.data.index_columns import FEWEST_ROWS, counting_columns
+from common.data.preprocessing import Preprocessing
 from common.data.scaling import Rows, all_finite, check_deviation, note_on_digits, row_blocks, scaling, standardize
 from common.data.target import decide, label_notes, to_classes
 from common.errors import DataError
@@ -28,6 +29,20 @@ class Raw:
     """Starting parameters of this rank, for sources that bring their own."""
     notes: list[str] = field(default_factory=list)
     """Sentences on what the reader decided, each with the option that decides otherwise."""
+    validation: tuple[Array, Array] | None = None
+    """Features and target of a validation set that came with the data."""
+    weight: Array | None = None
+    """(n,) float64, what each row of ``x`` counts; None: 1."""
+    group: Array | None = None
+    """(n,) numbers: rows of one group stay in one split."""
+    time: Array | None = None
+    """(n,) float64 seconds: the latest rows are the test set."""
+    label_names: list[str] = field(default_factory=list)
+    """Where ``y`` holds codes of texts from 0: the texts."""
+    target_names: list[str] = field(default_factory=list)
+    """Names of the columns of ``y``."""
+    preprocessing: Preprocessing | None = None
+    """How ``x`` came from the columns of a table; missing numbers are NaN then."""
 
 
 @dataclass(slots=True)
