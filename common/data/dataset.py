@@ -9,10 +9,10 @@ from common.config import RunConfig
 from common.data.index_columns import FEWEST_ROWS, counting_columns
 from common.data.preprocessing import Preprocessing
 from common.data.scaling import Rows, all_finite, check_deviation, note_on_digits, row_blocks, scaling, standardize
+from common.data.split import split_rows
 from common.data.target import decide, label_notes, to_classes
 from common.errors import DataError
 from common.flat import Array
-from common.rng import Stream, generator
 
 
 @dataclass(slots=True)
@@ -172,7 +172,7 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
         y = y[:, 0]
     sha256, labels = _fingerprint(x, y), np.empty(0, np.int64)
     y, labels = to_classes(config, name, y, n_test or 0) if kind.classes else (y.reshape(len(y), -1), labels)
-    train, validation, test = _split(y, len(labels), n_test, config)
+    train, validation, test = split_rows(y, len(labels), n_test, config)
     if len(train) == 0:
         raise DataError(f"{name}: no rows left to train on; lower --test-fraction or --validation-fraction")
     if config.patience and len(validation) == 0:
@@ -233,23 +233,3 @@ def _fingerprint(x: Array, y: Array) -> str:
         for block in row_blocks(*rows.shape):  # arrays of Fortran's order are copied, piece by piece
             digest.update(np.ascontiguousarray(rows[block]).view(np.uint8).reshape(-1).data)
     return digest.hexdigest()
-
-
-def _split(y: Array, n_classes: int, n_test: int | None, config: RunConfig) -> tuple[Rows, Rows, Rows]:
-    """Split rows into train, validation and test; per class where there are classes (stratified).
-
-    ``n_test``: last rows that came as a test set; None: draw one.
-    """
-    rng = generator(config.seed, Stream.SPLIT)
-    rest, given_test = np.split(np.arange(len(y)), [len(y) - (n_test or 0)])
-    groups = [rest]
-    if n_classes:
-        ends = np.cumsum(np.bincount(y[rest], minlength=n_classes))
-        groups = np.split(np.argsort(y[rest], kind="stable"), ends[:-1])
-    splits = []
-    for group in groups:
-        order = rng.permutation(group)
-        first = round(len(order) * config.test_fraction) if n_test is None else 0
-        splits.append(np.split(order, [first, first + round(len(order) * config.validation_fraction)]))
-    test, validation, train = (np.sort(np.concatenate(rows)) for rows in zip(*splits, strict=True))
-    return train, validation, test if n_test is None else given_test
