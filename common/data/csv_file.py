@@ -73,6 +73,7 @@ def read_csv(path: Path, config: RunConfig) -> Raw:
         table[:, : len(kept)],
         y,
         feature_names=[names[i] for i in kept],
+        target_names=[names[column]],
         notes=[note for note in notes if note],
     )
 

@@ -75,6 +75,13 @@ class Dataset:
     """(n_classes,) int64: the label of each class in the data."""
     notes: tuple[str, ...] = ()
     """Sentences on what was decided about the data and why, each with the option that decides otherwise."""
+    feature_names: tuple[str, ...] = ()
+    target_names: tuple[str, ...] = ()
+    """Of the columns, where the data name them."""
+    label_names: tuple[str, ...] = ()
+    """Where labels are codes of texts: the texts."""
+    preprocessing: Preprocessing | None = None
+    """How the features came from the columns of a table."""
 
     @property
     def n_targets(self) -> int:
@@ -86,7 +93,8 @@ class Dataset:
         target = (
             {"classes": self.labels} if self.n_classes else {"y_mean": self.target_mean, "y_scale": self.target_scale}
         )
-        return {"x_mean": self.mean, "x_scale": self.deviation, **target}
+        texts = {"label_names": np.array(self.label_names)} if self.label_names else {}
+        return {"x_mean": self.mean, "x_scale": self.deviation, **target, **texts}
 
     def target_facts(self) -> dict[str, list[float]]:
         """Return what a checkpoint says of the target."""
@@ -181,8 +189,10 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
     if kind.classes:
         notes += _notes_on_labels(name, y, labels, train)
     return Dataset(
-        name, x, y, len(labels), sha256, train, validation, test, raw.initial, labels=labels, notes=tuple(notes)
-    )
+        name, x, y, len(labels), sha256, train, validation, test, raw.initial, labels=labels, notes=tuple(notes),
+        feature_names=tuple(raw.feature_names), target_names=tuple(raw.target_names),
+        label_names=tuple(raw.label_names), preprocessing=raw.preprocessing,
+    )  # fmt: skip
 
 
 def _notes_on_columns(x: Array, n_test: int) -> list[str]:

@@ -92,7 +92,7 @@ class Category:
 
 @dataclass(frozen=True, slots=True)
 class Date:
-    """A column of dates or times, a feature for each part that varies. Cells: float64 seconds since 1970, NaN missing."""
+    """A column of dates or times, a feature for each part that varies. Cells: seconds since 1970, float64, or NaN."""
 
     kind: ClassVar[str] = "date"
     name: str

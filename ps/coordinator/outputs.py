@@ -79,7 +79,7 @@ def save(
 ) -> None:
     """Write the model, the text files and the log's end. Raises RankwiseError if something is missing.
 
-    ``of_data``: what else predicting needs (``Dataset.arrays``). ``unsaved``: why the last checkpoint could not be
+    ``of_data``: what else predicting needs (``model_facts.extras``). ``unsaved``: why the last checkpoint could not be
     written, if so. ``facts``: for the end record. ``tick`` is called while the model is written.
     """
     folder, queue = coordinator.folder, coordinator.queue

@@ -22,6 +22,8 @@ OF_THE_SPLIT = ("seed", "test_fraction", "validation_fraction")
 """Options that decide which rows are held out."""
 OF_THE_DATA = ("x_mean", "x_scale", "y_mean", "y_scale", "classes")
 """What a model says besides its parameters: how the features were scaled."""
+ELSE = ("x_fill", "x_kept", "label_names", "facts")
+"""What else it says, for those who predict."""
 NAMED = 4
 """Parameters that do not fit and are named in a message; the others are counted."""
 
@@ -169,6 +171,7 @@ def _of_checkpoint(path: Path, sha256: str) -> Start:
 def _of_model(path: Path, sha256: str, arrays: dict[str, Array]) -> Start:
     """Return the parameters of a ``model.npz``; of which epoch and data, the log next to it says."""
     scaling = {name: arrays.pop(name) for name in OF_THE_DATA if name in arrays}
+    arrays = {name: array for name, array in arrays.items() if name not in ELSE}
     numbers = [*arrays.values(), *(array for name, array in scaling.items() if name != "classes")]
     if not arrays or any(array.dtype.kind not in "fiu" for array in numbers):
         raise RankwiseError(f"from: {path} holds no parameters, or something else than numbers")

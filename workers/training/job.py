@@ -9,6 +9,7 @@ from mpi4py import MPI
 
 from common.data.scaling import Rows
 from common.errors import EXIT_OK, EXIT_STOPPED
+from common.nn import model_facts
 from common.rank_status import EPOCH, STOPPING
 from common.wording import count
 from ps.comm.agreement import at_root
@@ -233,7 +234,9 @@ class Job:
             self.rank_status.enter("writing the model")
             self.collect_death_notes(DEATH_NOTES_S)
             unsaved, tick = self.checkpointing.failed, self.rank_status.tick
-            outputs.save(self.seat.here(), self.sync.flat, self.data.arrays(), status, unsaved, facts, tick)
+            coordinator = self.seat.here()
+            extras = model_facts.extras(self.config, self.data, coordinator.facts)
+            outputs.save(coordinator, self.sync.flat, extras, status, unsaved, facts, tick)
             self.state.code = code
             self.checkpointing.held.saved()
 
