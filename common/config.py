@@ -84,9 +84,41 @@ class RunConfig:
         group=DATA,
     )
     test_fraction: float = option(
-        0.2, "rows kept for the final test (not used when X_test is given)", high=0.9, group=DATA
+        0.2, "rows kept for the final test (not used when a test set is given)", high=0.9, group=DATA
     )
-    validation_fraction: float = option(0.1, "rows kept for the loss after each epoch", high=0.9, group=DATA)
+    validation_fraction: float = option(
+        0.1, "rows kept for the loss after each epoch (not used when a validation set is given)", high=0.9, group=DATA
+    )
+    test_data: str = changeable("", "a file of its own with the rows of the final test", group=DATA)
+    validation_data: str = changeable("", "a file of its own with the rows for the loss after each epoch", group=DATA)
+    split_seed: int = option(
+        0,
+        "of the split, apart from --seed, so that several seeds compare on the same test rows",
+        high=2**32 - 1,
+        group=DATA,
+    )
+    group: str = option(
+        "",
+        "split by a column (of an .npz: an array): all rows with the same value are in one split",
+        group=DATA,
+    )
+    time: str = option(
+        "",
+        "split by a column (of an .npz: an array) of times: the latest rows test, those before them validate",
+        group=DATA,
+    )
+    weight: str = option(
+        "",
+        "a column (of an .npz: an array) of weights: a row of weight k counts as k rows (default: sample_weight of an "
+        ".npz, if there is one)",
+        group=DATA,
+    )
+    class_weight: str = option(
+        "none",
+        "balanced: training rows of rare classes count more, so that all classes count alike",
+        choices=("none", "balanced"),
+        group=DATA,
+    )
     rows: str = option(
         "shuffle", "shuffle: dealt each epoch; shard: fixed per rank", choices=("shuffle", "shard"), group=DATA
     )
@@ -114,7 +146,7 @@ class RunConfig:
         "of the node by its ranks, and half of that for the arrays of one file)",
         group=DATA,
     )
-    seed: int = option(0, "of initial weights, split and order", high=2**32 - 1, group=TRAINING)
+    seed: int = option(0, "of initial weights and order", high=2**32 - 1, group=TRAINING)
     dtype: str = option("float32", "of parameters, gradients and data", choices=DTYPES, group=MODEL)
     checkpoint_every: int = changeable(0, "save the state of training after so many epochs; 0: not", group=CHECKPOINTS)
     checkpoint_minutes: float = changeable(10.0, "and after so many minutes; 0: not", high=1e6, group=CHECKPOINTS)
@@ -178,7 +210,9 @@ class RunConfig:
                 f"test_fraction + validation_fraction: got {self.test_fraction + self.validation_fraction:g}; "
                 "at most 0.95, or no rows are left to train on"
             )
-        if self.patience and self.validation_fraction == 0:
+        if self.group and self.time:
+            raise ConfigError("time: does not go with --group; give the one that decides which rows belong together")
+        if self.patience and self.validation_fraction == 0 and not self.validation_data:
             raise ConfigError("patience: needs validation rows, but validation_fraction is 0; set it above 0")
         if self.heal and self.init == "per-rank":
             raise ConfigError('heal: replicas that start apart (init = "per-rank") have no majority; leave --heal out')

@@ -59,7 +59,8 @@ def test_split_is_complete_disjoint_and_stratified() -> None:
     for part, fraction in zip(parts, (0.7, 0.1, 0.2), strict=True):
         counts = np.bincount(data.y[part], minlength=10)
         np.testing.assert_allclose(counts, np.bincount(data.y) * fraction, atol=1.01)
-    assert not np.array_equal(load("digits", seed=1).test, data.test)
+    assert not np.array_equal(load("digits", split_seed=1).test, data.test)
+    np.testing.assert_array_equal(load("digits", seed=1).test, data.test)
     np.testing.assert_array_equal(load("digits").test, data.test)
 
 

@@ -9,8 +9,9 @@ from common.config import RunConfig
 from common.data.index_columns import FEWEST_ROWS, counting_columns
 from common.data.preprocessing import Preprocessing
 from common.data.scaling import Rows, all_finite, check_deviation, note_on_digits, row_blocks, scaling, standardize
-from common.data.split import split_rows
-from common.data.target import decide, label_notes, to_classes
+from common.data.split import Given, split_rows
+from common.data.target import CLASSES, REGRESSION, decide, label_notes, to_classes
+from common.data.weights import counted, normalised, weight_notes
 from common.errors import DataError
 from common.flat import Array
 
@@ -32,11 +33,11 @@ class Raw:
     validation: tuple[Array, Array] | None = None
     """Features and target of a validation set that came with the data."""
     weight: Array | None = None
-    """(n,) float64, what each row of ``x`` counts; None: 1."""
+    """What each row of ``x`` counts, (n,); or of all rows, with those of validation and test behind them. None: 1."""
     group: Array | None = None
-    """(n,) numbers: rows of one group stay in one split."""
+    """Numbers, of as many rows as ``weight``: rows of one group stay in one split."""
     time: Array | None = None
-    """(n,) float64 seconds: the latest rows are the test set."""
+    """The same, seconds: the latest rows are the test set."""
     label_names: list[str] = field(default_factory=list)
     """Where ``y`` holds codes of texts from 0: the texts."""
     target_names: list[str] = field(default_factory=list)
@@ -82,6 +83,12 @@ class Dataset:
     """Where labels are codes of texts: the texts."""
     preprocessing: Preprocessing | None = None
     """How the features came from the columns of a table."""
+    weight: Array | None = None
+    """(n,) float64 with mean 1 over the rows of each split: what each row counts; None: 1."""
+    task: str = REGRESSION
+    """``classes``, ``regression``, or ``labels``: several columns of 0 and 1, each of its own."""
+    given: Given = field(default_factory=lambda: Given(0))
+    """Which rows came as sets of their own."""
 
     @property
     def n_targets(self) -> int:
@@ -163,41 +170,73 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
 
     Raises DataError, naming the data, the row and column, and the remedy.
     """
-    name, x, y, n_test = raw.name, raw.x, raw.y, None
-    _check_arrays(raw, x, y)
-    if len(x) == 0:
-        raise DataError(f"{name}: no rows")
-    if raw.test:
-        x_test, y_test = raw.test
-        _check_arrays(raw, x_test, y_test, "_test")
-        n_test = len(x_test)
-        if x.shape[1:] != x_test.shape[1:] or y.shape[1:] != y_test.shape[1:]:
-            shapes = f"X {x.shape}, y {y.shape} and X_test {x_test.shape}, y_test {y_test.shape}"
-            raise DataError(f"{name}: {shapes} do not fit together; they take the same columns")
-        x, y = np.concatenate([x, x_test]), np.concatenate([y, y_test])
-    kind = decide(config, name, y, n_test or 0)
-    if kind.classes and y.ndim == 2 and y.shape[1] == 1:
+    name, (x, y, given) = raw.name, _joined(raw)
+    weight, used = None, np.arange(given.n)
+    if raw.weight is not None:
+        what = f"--weight {config.weight}" if config.weight else "sample_weight"
+        weight, used = counted(name, what, raw.weight, given)
+    for what, values in (("group", raw.group), ("time", raw.time)):
+        if values is not None and len(values) not in (given.own, given.n):
+            raise DataError(f"{name}: {what} has {len(values):,} values, but there are {given.own:,} rows")
+    kind = decide(config, name, y, given, used)
+    if kind.task != REGRESSION and y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
-    sha256, labels = _fingerprint(x, y), np.empty(0, np.int64)
-    y, labels = to_classes(config, name, y, n_test or 0) if kind.classes else (y.reshape(len(y), -1), labels)
-    train, validation, test = split_rows(y, len(labels), n_test, config)
+    extra = [values for values in (raw.weight, raw.group, raw.time) if values is not None]
+    sha256, labels = _fingerprint(x, y, *extra), np.empty(0, np.int64)
+    if kind.task == CLASSES:
+        y, labels = to_classes(config, name, y, given, used)
+    else:
+        y = y.reshape(len(y), -1)
+    splits = split_rows(
+        name, config, given,
+        classes=(y, len(labels)) if len(labels) else None, group=raw.group, time=raw.time, used=used,
+    )  # fmt: skip
+    train = splits.train
     if len(train) == 0:
         raise DataError(f"{name}: no rows left to train on; lower --test-fraction or --validation-fraction")
-    if config.patience and len(validation) == 0:
+    if config.patience and len(splits.validation) == 0:
         raise DataError("patience: needs validation rows; raise --validation-fraction or drop --patience")
-    notes = [*raw.notes, *([] if raw.feature_names else _notes_on_columns(x, n_test or 0)), kind.note]
-    if kind.classes:
-        notes += _notes_on_labels(name, y, labels, train)
+    notes = [*raw.notes, *([] if raw.feature_names else _notes_on_columns(x, given)), kind.note, splits.note]
+    if kind.task == CLASSES:
+        notes += _notes_on_labels(name, y[used], labels, y[train])
+    balanced = config.class_weight == "balanced"
+    if balanced and kind.task != CLASSES:
+        raise DataError(f"{name}: --class-weight balanced is for classes, and this is not; leave it out ({kind.note})")
+    if weight is not None or balanced:
+        weight = normalised(given.n, weight, splits, y if balanced else None)
+        notes += weight_notes(raw.weight, given.n - len(used), weight, y if balanced else None, labels, splits)
     return Dataset(
-        name, x, y, len(labels), sha256, train, validation, test, raw.initial, labels=labels, notes=tuple(notes),
-        feature_names=tuple(raw.feature_names), target_names=tuple(raw.target_names),
-        label_names=tuple(raw.label_names), preprocessing=raw.preprocessing,
+        name, x, y, len(labels), sha256, train, splits.validation, splits.test, raw.initial, labels=labels,
+        notes=tuple(note for note in notes if note), feature_names=tuple(raw.feature_names),
+        target_names=tuple(raw.target_names), label_names=tuple(raw.label_names), preprocessing=raw.preprocessing,
+        weight=weight, task=kind.task, given=given,
     )  # fmt: skip
 
 
-def _notes_on_columns(x: Array, n_test: int) -> list[str]:
+def _joined(raw: Raw) -> tuple[Array, Array, Given]:
+    """Return checked features and target, with those of sets that came apart behind the others. Raises DataError."""
+    xs, ys = [raw.x], [raw.y]
+    _check_arrays(raw, raw.x, raw.y)
+    if len(raw.x) == 0:
+        raise DataError(f"{raw.name}: no rows")
+    for pair, suffix in ((raw.validation, "_val"), (raw.test, "_test")):
+        if pair is None:
+            continue
+        x, y = pair
+        _check_arrays(raw, x, y, suffix)
+        if xs[0].shape[1:] != x.shape[1:] or ys[0].shape[1:] != y.shape[1:]:
+            shapes = f"X {raw.x.shape}, y {raw.y.shape} and X{suffix} {x.shape}, y{suffix} {y.shape}"
+            raise DataError(f"{raw.name}: {shapes} do not fit together; they take the same columns")
+        xs.append(x)
+        ys.append(y)
+    sizes = (None if pair is None else len(pair[0]) for pair in (raw.validation, raw.test))
+    given = Given(sum(map(len, xs)), *sizes)
+    return (xs[0], ys[0], given) if len(xs) == 1 else (np.concatenate(xs), np.concatenate(ys), given)
+
+
+def _notes_on_columns(x: Array, given: Given) -> list[str]:
     """Return what is to be said of columns without names; a test set may be numbered on from the rows before it."""
-    n = len(x) - n_test
+    n = given.own
     counts = sorted({*counting_columns(x[:n]), *counting_columns(x)}) if n >= FEWEST_ROWS else []
     return [
         f"Warning: X, column {i} numbers the rows and is trained on; if it is an index, save X without it."
@@ -205,12 +244,12 @@ def _notes_on_columns(x: Array, n_test: int) -> list[str]:
     ]
 
 
-def _notes_on_labels(name: str, y: Array, labels: Array, train: Rows) -> list[str]:
+def _notes_on_labels(name: str, y: Array, labels: Array, y_train: Array) -> list[str]:
     """Return what is to be said of the labels. Raises DataError if training rows have one only."""
-    of_training, whole = (np.bincount(classes, minlength=len(labels)) for classes in (y[train], y))
+    of_training, whole = (np.bincount(classes, minlength=len(labels)) for classes in (y_train, y))
     if np.count_nonzero(of_training) == 1:
         raise DataError(
-            f"{name}: all {len(train):,} training rows have the label {labels[of_training.argmax()]}; classes need "
+            f"{name}: all {len(y_train):,} training rows have the label {labels[of_training.argmax()]}; classes need "
             "rows of two labels to train on"
         )
     return label_notes(labels, of_training, lambda c: int(whole[c]))
@@ -234,10 +273,10 @@ def _check_arrays(raw: Raw, x: Array, y: Array, suffix: str = "") -> None:
             raise DataError(f"{raw.name}: {where}: got {array[row, column]}; only finite numbers, clean the file")
 
 
-def _fingerprint(x: Array, y: Array) -> str:
+def _fingerprint(*arrays: Array) -> str:
     """Return the SHA-256 of shapes, dtypes and bytes of the data as read; which rows are test rows is not included."""
     digest = hashlib.sha256()
-    for array in (x, y):
+    for array in arrays:
         digest.update(f"{array.shape}{array.dtype.str}".encode())
         rows = array.reshape(len(array), -1)
         for block in row_blocks(*rows.shape):  # arrays of Fortran's order are copied, piece by piece

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.config import RunConfig
+from common.data.scaling import Rows
+from common.data.split import Given
 from common.errors import DataError
 from common.flat import Array
 from common.wording import count
@@ -20,32 +22,43 @@ LISTED = 8
 """Labels that a message lists."""
 
 
+CLASSES, REGRESSION, LABELS = "classes", "regression", "labels"
+"""What can be trained: one of several classes; numbers; several labels at once, each 0 or 1."""
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether a target is ``classes`` or numbers; ``note`` says so, why, and what decides otherwise."""
+    """What is trained; ``note`` says so, why, and what decides otherwise."""
 
-    classes: bool
+    task: str
     note: str
 
+    @property
+    def classes(self) -> bool:
+        """Whether the target is one of several classes."""
+        return self.task == CLASSES
 
-def decide(config: RunConfig, name: str, y: Array, n_test: int = 0) -> Decision:
+
+def decide(config: RunConfig, name: str, y: Array, given: Given | None = None, used: Rows | None = None) -> Decision:
     """Decide what the target of all rows is: what model or loss ask for, or else by its values.
 
     ``auto`` takes one column of whole numbers for classes if at most ``FEW`` are different and each has ``FEW_ROWS``
     rows on average; or if they are 0 to K-1 or 1 to K, with K up to ``MOST`` and ``MOST_ROWS`` rows each. Two different
-    whole numbers are classes always. Everything else is a regression. ``n_test``: last rows that came as a test set.
-    Raises DataError if all rows have the same.
+    whole numbers are classes always. Several columns of 0 and 1 are labels, unless each row has one 1, as one-hot
+    classes have. Everything else is a regression. ``given``: which rows came as sets of their own. ``used``: those that
+    count, all unless given. Raises DataError if all rows have the same.
     """
+    given = Given(len(y)) if given is None else given
+    if used is not None and len(used) < len(y):
+        y = y[used]
     if asked := _asked(config):
-        classes = asked != "--loss mse" and asked != "--model linear"
-        return Decision(classes, f"Task: {'classes' if classes else 'regression'}, because of {asked}.")
+        task = REGRESSION if asked in ("--loss mse", "--model linear") else CLASSES
+        if task == CLASSES and config.model != "softmax" and _are_binary(y):
+            task = LABELS
+        return Decision(task, f"Task: {task}, because of {asked}.")
     n = f"{len(y):,} rows"
     if y.ndim == 2 and y.shape[1] > 1:
-        note = f"Task: regression, because the target has {y.shape[1]} columns; classes take one column of labels."
-        one_hot = y.dtype.kind in "iub" or np.isin(y, (0, 1)).all()
-        if one_hot and (np.count_nonzero(y, axis=1) == 1).all() and (y.sum(axis=1) == 1).all():
-            note += " The columns look like one-hot classes: to train classes, save the label of each row as y."
-        return Decision(False, note)
+        return _decide_columns(name, y)
     values = y.reshape(-1)
     if (values == values[0]).all():
         raise DataError(
@@ -54,19 +67,56 @@ def decide(config: RunConfig, name: str, y: Array, n_test: int = 0) -> Decision:
         )
     fraction = np.flatnonzero(values != np.floor(values))
     if len(fraction):
-        shown = f"{values[fraction[0]]:.6g} in {_row(int(fraction[0]), len(y), n_test)}"
+        first = int(fraction[0] if used is None else used[fraction[0]])
+        shown = f"{values[fraction[0]]:.6g} in {given.row(first)}"
         return Decision(
-            False, f"Task: regression, because the target has fractions ({shown}); only whole numbers can be classes."
+            REGRESSION,
+            f"Task: regression, because the target has fractions ({shown}); only whole numbers can be classes.",
         )
     different = np.unique(values)
     k = len(different)
     counted = f"{k} different whole numbers in {n}"
     if _few(different, len(values)):
-        return Decision(True, f"Task: classes, because the target has {counted}; --loss mse trains a regression.")
+        return Decision(CLASSES, f"Task: classes, because the target has {counted}; --loss mse trains a regression.")
     if not _have_float64(different):
-        return Decision(False, f"Task: regression, because the target has {counted}, and labels lie within 2^53.")
+        return Decision(REGRESSION, f"Task: regression, because the target has {counted}, and labels lie within 2^53.")
     otherwise = "--loss cross-entropy trains classes" if 2 * k <= len(y) else "classes need two rows each on average"
-    return Decision(False, f"Task: regression, because the target has {counted}, too many for labels; {otherwise}.")
+    return Decision(
+        REGRESSION, f"Task: regression, because the target has {counted}, too many for labels; {otherwise}."
+    )
+
+
+def _decide_columns(name: str, y: Array) -> Decision:
+    """Decide what a target of several columns is."""
+    n_columns = y.shape[1]
+    if not _are_binary(y):
+        return Decision(
+            REGRESSION,
+            f"Task: regression, because the target has {n_columns} columns; classes take one column of labels, and "
+            "several labels take columns of 0 and 1.",
+        )
+    if (np.count_nonzero(y, axis=1) == 1).all():
+        return Decision(
+            REGRESSION,
+            f"Task: regression, because the target has {n_columns} columns; classes take one column of labels. The "
+            "columns look like one-hot classes: to train classes, save the label of each row as y; --loss "
+            "cross-entropy trains each column as a label of its own.",
+        )
+    if (y == y[0]).all():
+        raise DataError(
+            f"{name}: the target's {n_columns} columns are the same in all {len(y):,} rows, so there is nothing to "
+            "learn; check which columns they are, or train on them all the same with --loss mse"
+        )
+    return Decision(
+        LABELS,
+        f"Task: {n_columns} labels, each on or off, because the target has {n_columns} columns of 0 and 1; --loss mse "
+        "trains a regression.",
+    )
+
+
+def _are_binary(y: Array) -> bool:
+    """Say whether a target is several columns of 0 and 1."""
+    return y.ndim == 2 and y.shape[1] > 1 and bool(((y == 0) | (y == 1)).all())
 
 
 def _asked(config: RunConfig) -> str:
@@ -90,36 +140,40 @@ def _have_float64(different: Array) -> bool:
     return max(abs(float(different[0])), abs(float(different[-1]))) < LABELS_WITHIN
 
 
-def _row(i: int, n: int, n_test: int) -> str:
-    """Return a row as the file has it: row ``i`` of ``n``, of which the last ``n_test`` came as a test set."""
-    return f"row {i}" if i < n - n_test else f"row {i - n + n_test} of y_test"
-
-
-def to_classes(config: RunConfig, name: str, y: Array, n_test: int = 0) -> tuple[Array, Array]:
+def to_classes(config: RunConfig, name: str, y: Array, given: Given, used: Rows) -> tuple[Array, Array]:
     """Return each row's class, int64 from 0, and the labels, int64: the different whole numbers in the data, sorted.
 
-    ``n_test``: see ``decide``. Raises DataError for what cannot be labels.
+    ``given``, ``used``: see ``decide``; rows that do not count have any class. Raises DataError for what cannot be
+    labels.
     """
     regression = f"for a regression: {'--model linear' if config.model in ('softmax', 'logistic') else '--loss mse'}"
     if y.ndim != 1:
-        raise DataError(f"{name}: y has shape {y.shape}; labels of classes take one column ({regression})")
+        raise DataError(
+            f"{name}: y has shape {y.shape}; labels of classes take one column, and several labels take columns of 0 "
+            f"and 1 ({regression})"
+        )
     with np.errstate(over="ignore"):
         numbers = y.astype(np.float64)
     wrong = np.flatnonzero((y != np.floor(y)) | ~(np.abs(numbers) < LABELS_WITHIN))
     if len(wrong):
-        label = f"label {y[wrong[0]]} of {_row(int(wrong[0]), len(y), n_test)}"
+        label = f"label {y[wrong[0]]} of {given.row(int(wrong[0]))}"
         raise DataError(
             f"{name}: {label} is no class label; these are whole numbers between -2^53 and 2^53 ({regression})"
         )
-    labels, classes = np.unique(y.astype(np.int64), return_inverse=True)
+    whole = y.astype(np.int64)
+    if len(used) == len(y):
+        labels, classes = np.unique(whole, return_inverse=True)
+    else:
+        labels = np.unique(whole[used])
+        classes = np.minimum(np.searchsorted(labels, whole), len(labels) - 1)
     if len(labels) == 1:
         raise DataError(
-            f"{name}: the label is {labels[0]} in all {len(y):,} rows; classes need at least two ({regression})"
+            f"{name}: the label is {labels[0]} in all {len(used):,} rows; classes need at least two ({regression})"
         )
-    if len(labels) > 2 and 2 * len(labels) > len(y):
+    if len(labels) > 2 and 2 * len(labels) > len(used):
         raise DataError(
-            f"{name}: {len(labels):,} different labels in {len(y):,} rows are too many; classes need two rows each on "
-            f"average ({regression})"
+            f"{name}: {len(labels):,} different labels in {len(used):,} rows are too many; classes need two rows each "
+            f"on average ({regression})"
         )
     return classes.reshape(-1).astype(np.int64), labels
 

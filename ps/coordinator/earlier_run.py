@@ -130,15 +130,23 @@ def known_config(values: Any, header: Record | None = None) -> RunConfig | None:
     if not isinstance(values.get("hidden"), list):
         return None
     before = {name: one.before for name, one in OPTIONS.items() if one.before is not None}
-    if header is not None and "standardize_target" not in values and values.get("loss") == "auto":
-        values = {**values, "loss": _loss_of(header)}  # whole numbers alone decided then
+    if header is not None and values.get("loss") == "auto" and _is_older(values, header):
+        values = {**values, "loss": _loss_of(header)}
+    before["split_seed"] = values.get("seed", 0)  # --seed decided, before the split had a seed of its own
     with contextlib.suppress(RankwiseError):
         return from_dict(RunConfig, {**before, **values, "resume": ""})
     return None
 
 
+def _is_older(values: Any, header: Record) -> bool:
+    """Say whether a run's version decided otherwise what to train: by type, or several targets always as numbers."""
+    data = header.get("data")
+    several = isinstance(data, dict) and data.get("targets") != 1
+    return "standardize_target" not in values or ("split_seed" not in values and several)
+
+
 def _loss_of(header: Record) -> str:
-    """Return the loss that a run was trained with which chose it by the type of its target."""
+    """Return the loss that a run was trained with which chose it by itself."""
     data = header.get("data")
     return "mse" if isinstance(data, dict) and data.get("classes") is None else "cross-entropy"
 
@@ -157,7 +165,8 @@ def saved_options(folder: Path) -> dict[str, Any]:
 
 OF_THE_START = (
     "data", "target", "header", "index_column", "standardize", "standardize_target", "test_fraction",
-    "validation_fraction", "seed", "model", "hidden", "activation", "loss", "dtype",
+    "validation_fraction", "test_data", "validation_data", "split_seed", "group", "time", "weight", "class_weight",
+    "seed", "model", "hidden", "activation", "loss", "dtype",
 )  # fmt: skip
 """Options that a run takes over from the one it starts from, unless others are given: what is trained on which rows."""
 

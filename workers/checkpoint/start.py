@@ -18,7 +18,7 @@ from workers.checkpoint import checkpoint_file
 from workers.checkpoint.changes import changed_model
 from workers.checkpoint.content import PARAMETERS, CheckpointContent, within
 
-OF_THE_SPLIT = ("seed", "test_fraction", "validation_fraction")
+OF_THE_SPLIT = ("split_seed", "test_fraction", "validation_fraction", "group", "time")
 """Options that decide which rows are held out."""
 OF_THE_DATA = ("x_mean", "x_scale", "y_mean", "y_scale", "classes")
 """What a model says besides its parameters: how the features were scaled."""

@@ -15,7 +15,18 @@ from common.start_words import LIMIT, read_limit
 from common.version import version_line
 
 PREFIX = "RANKWISE_"
-PATHS = {"config", "data", "hostfile", "json", "mpirun", "output", "resume", "start_from"}
+PATHS = {
+    "config",
+    "data",
+    "hostfile",
+    "json",
+    "mpirun",
+    "output",
+    "resume",
+    "start_from",
+    "test_data",
+    "validation_data",
+}
 """Options that name a file or a folder, which shells complete, and which are looked at: see ``path_of``."""
 ELSEWHERE = (
     "All options but {but} may also stand in a TOML file (--config FILE: batch_size = 128) or in the environment "

@@ -128,8 +128,12 @@ WHY_SAME = {
         ("standardize", "standardize_target", "start_from"),
         "the saved parameters belong to features scaled as they were",
     ),
-    **dict.fromkeys(("test_fraction", "validation_fraction"), "rows held out so far would be trained on"),
-    "seed": "rows held out so far would be trained on, and rows of the epoch used twice",
+    **dict.fromkeys(
+        ("test_fraction", "validation_fraction", "split_seed", "group", "time"),
+        "rows held out so far would be trained on",
+    ),
+    "seed": "rows of the epoch would be used twice",
+    **dict.fromkeys(("weight", "class_weight"), "it decides what is minimised"),
     "rows": "it decides which rows are left of an epoch",
     "optimizer": "the checkpoint holds the state of that one",
     "init": "it decides whether the ranks share their parameters",
@@ -195,6 +199,8 @@ def _checked(values: dict[str, Any], modes: Mapping[str, str]) -> RunConfig:
         raise ConfigError(unknown_value("mode", values["mode"], modes))
     if sources.file_suffix(values["data"]):
         values["data"] = str(Path(values["data"]).absolute())
+    for name in ("test_data", "validation_data"):
+        values[name] = values[name] and str(Path(values[name]).absolute())
     if values["start_from"]:
         values["start_from"] = _start_path(values["start_from"])
         if values["init"] == "per-rank":
