@@ -12,7 +12,7 @@ import pytest
 
 from common.errors import ConfigError
 from common.flat import Array, Flat, Views
-from common.nn import functional, gradient_check, model_check
+from common.nn import activations, functional, gradient_check, model_check
 from common.nn.mlp import Mlp
 from common.nn.model_check import CheckResult, ModelCheck
 from common.nn.model_trial import TrialRows
@@ -87,7 +87,7 @@ def test_no_right_model_is_called_wrong(coarse: bool, monkeypatch: pytest.Monkey
     if coarse:
         monkeypatch.setattr(model_check, "FLOAT64_PARAMETERS", 0)
     rng = np.random.default_rng(5)
-    kinds = itertools.product(functional.ACTIVATIONS, ("float32", "float64"), ("mse", "softmax", "logistic"), range(3))
+    kinds = itertools.product(activations.ACTIVATIONS, ("float32", "float64"), ("mse", "softmax", "logistic"), range(3))
     for activation, dtype, loss, seed in kinds:
         n_in, k = int(rng.integers(1, 90)), int(rng.integers(2, 9))
         x = rng.standard_normal((7, n_in)) * rng.choice([1, 1, 30])

@@ -10,7 +10,8 @@ import pytest
 from common.config import ACTIVATIONS
 from common.flat import Array, Flat, Views
 from common.nn import models
-from common.nn.functional import Gelu, LogisticCrossEntropy, Loss, MeanSquaredError, Sigmoid, SoftmaxCrossEntropy
+from common.nn.activations import Gelu, Sigmoid
+from common.nn.functional import LogisticCrossEntropy, Loss, MeanSquaredError, SoftmaxCrossEntropy
 from common.nn.mlp import Mlp
 from tests.gradcheck import assert_gradient, make_batch
 

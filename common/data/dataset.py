@@ -10,7 +10,7 @@ from common.data.index_columns import FEWEST_ROWS, counting_columns
 from common.data.preprocessing import Preprocessing
 from common.data.scaling import Rows, all_finite, check_deviation, note_on_digits, row_blocks, scaling, standardize
 from common.data.split import Given, split_rows
-from common.data.target import CLASSES, REGRESSION, decide, label_notes, to_classes
+from common.data.target import CLASSES, LABELS, REGRESSION, decide, label_notes, to_classes
 from common.data.weights import counted, normalised, weight_notes
 from common.errors import DataError
 from common.flat import Array
@@ -100,6 +100,8 @@ class Dataset:
         target = (
             {"classes": self.labels} if self.n_classes else {"y_mean": self.target_mean, "y_scale": self.target_scale}
         )
+        if self.task == LABELS:
+            target = {}
         texts = {"label_names": np.array(self.label_names)} if self.label_names else {}
         return {"x_mean": self.mean, "x_scale": self.deviation, **target, **texts}
 
@@ -116,12 +118,12 @@ class Dataset:
 
         Raises DataError if they do not fit into float64.
         """
-        return scaling(f"{self.name}: X", self.x, self.train)
+        return scaling(f"{self.name}: X", self.x, self.train, self.weight)
 
     def target_scaling(self) -> tuple[Array, Array]:
         """Return the same of a regression's target, whose squared error must fit, too."""
         where = f"{self.name}: y"
-        mean, deviation = scaling(where, self.y, self.train)
+        mean, deviation = scaling(where, self.y, self.train, self.weight)
         with np.errstate(over="ignore"):
             check_deviation(where, np.square(deviation) * len(self.y))
         return mean, deviation
@@ -151,13 +153,23 @@ class Dataset:
         standardize(where, self.y, mean, scale, scaled)
         if not mean.any():
             self.notes += (*note_on_digits(where, self.y, self.train, scaled.dtype, option),)
+        self.notes += (*self._notes_on_constants(),)
+        self.y = scaled
+
+    def keep_target(self, dtype: str) -> None:
+        """Cast labels, each 0 or 1, to ``dtype``."""
+        self.notes += (*self._notes_on_constants(),)
+        self.y = self.y.astype(dtype)
+
+    def _notes_on_constants(self) -> list[str]:
+        """Warn of columns of the target that do not vary."""
         constant = np.flatnonzero((self.y[self.train] == self.y[self.train[0]]).all(axis=0))
         if len(constant):
             which = "the target is" if self.n_targets == 1 else f"column {constant[0]} of the target is"
             if len(constant) > 1:
                 which = f"columns {', '.join(map(str, constant))} of the target are"
-            self.notes += (f"Warning: {which} the same in all training rows, so there is nothing to learn there.",)
-        self.y = scaled
+            return [f"Warning: {which} the same in all training rows, so there is nothing to learn there."]
+        return []
 
 
 def bytes_beside(config: RunConfig, n_rows: int, n_features: int, y_bytes: int) -> int:

@@ -22,7 +22,7 @@ class Batch:
     ``target``: (n_out, rows), as the loss takes it; ``total``: rows of all ranks in this step;
     ``equal``: whether each has as many; ``active``: how many ranks have any.
     ``around``: (node's rows, n_in + 1), the rows of all ranks of the node if they lie in shared memory, else ``x``;
-    this rank's begin at ``offset``.
+    this rank's begin at ``offset``. ``weight``: (rows,), what each counts; None: 1.
     Two are equal only if they are the same: synchronisers look up by it how they compute its gradient.
     """
 
@@ -36,6 +36,7 @@ class Batch:
     offset: int
     start: int
     active: int = 1
+    weight: Array | None = None
     n: int = field(init=False)
     """This rank's rows."""
 
@@ -66,6 +67,7 @@ class BatchLoader:
     them, (n_out, rows). ``order(epoch)``: this rank's row numbers of all steps, one after the other; ``fixed``: it is
     the same in each epoch. ``allocate(rows, columns)``: makes the buffer the features are copied to. ``joint``: an
     epoch, a step of it, and the row numbers that this rank takes in that step instead; their counts are the last ones.
+    ``weight``: (n,), what each row counts, if not 1.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class BatchLoader:
         fixed: bool,
         allocate: Callable[[int, int], Array],
         joint: tuple[int, int, NDArray[np.int64]] | None = None,
+        weight: Array | None = None,
     ) -> None:
         self.joint = joint
         self.rows, self.y, self.encode, self.n_out = rows, y, encode, n_out
@@ -98,6 +101,8 @@ class BatchLoader:
         self.y_buffer = np.empty((most_own, *y.shape[1:]), y.dtype)
         self.encoded = y.ndim == 1 or y.shape[1] > 1  # else its transpose is what the loss takes
         self.targets = np.empty(most_own * n_out if self.encoded else 0, rows.dtype)
+        self.weight = None if weight is None else weight.astype(rows.dtype)
+        self.weights = np.empty(0 if weight is None else most_own, rows.dtype)
         self.contiguous = bool((counts.in_buffer == counts.own).all())
         self.stays = fixed and self.ahead == self.steps
         self.ends, self.buffer_ends = (np.concatenate([[0], np.cumsum(n)]) for n in (counts.own, counts.in_buffer))
@@ -136,6 +141,8 @@ class BatchLoader:
             batches = self._chunks[first] = [self._batch(k, first) for k in range(first, last)]
         # mode clip writes straight into the buffer; the default takes a detour over a copy
         np.take(self.y, numbers, axis=0, out=self.y_buffer[: len(numbers)], mode="clip")
+        if self.weight is not None:
+            np.take(self.weight, numbers, out=self.weights[: len(numbers)], mode="clip")
         if self.contiguous:
             np.take(self.rows, numbers, axis=0, out=self.buffer[: len(numbers)], mode="clip")
         for batch in batches:
@@ -155,5 +162,6 @@ class BatchLoader:
             x, y = around[offset : offset + own], self.y_buffer[start : start + own]
             encoded = self.targets[start * self.n_out : (start + own) * self.n_out]
             target = encoded.reshape(self.n_out, own) if self.encoded else y.T
-            self._batches[key] = Batch(x, x.T, y, target, total, equal, around, offset, start, active=active)
+            weight = None if self.weight is None else self.weights[start : start + own]
+            self._batches[key] = Batch(x, x.T, y, target, total, equal, around, offset, start, active, weight)
         return self._batches[key]

@@ -32,21 +32,26 @@ def is_constant(deviation: Array, mean: Array) -> Array:
     return np.asarray(deviation <= 1e-12 * np.abs(mean))
 
 
-def moments(where: str, values: Array, rows: Rows) -> tuple[Array, Array]:
+def moments(where: str, values: Array, rows: Rows, weight: Array | None = None) -> tuple[Array, Array]:
     """Return mean and deviation of some rows' columns in float64.
 
-    ``where``: data and array, for messages. Raises DataError if they do not fit into float64.
+    ``where``: data and array, for messages. ``weight``: what each row of ``values`` counts, if not 1. Raises DataError
+    if they do not fit into float64.
     """
-    n = len(rows)
+    n = len(rows) if weight is None else weight[rows].sum()
 
-    def parts() -> Iterator[Array]:
+    def parts() -> Iterator[tuple[Array, Rows]]:
         # counted from the first row: a constant column is then exactly 0, however many rows are added up
-        return (values[rows[part]].astype(np.float64) - first for part in row_blocks(n, values.shape[1]))
+        for part in row_blocks(len(rows), values.shape[1]):
+            yield values[rows[part]].astype(np.float64) - first, rows[part]
+
+    def added(block: Array, numbers: Rows) -> Array:
+        return np.asarray(block.sum(axis=0) if weight is None else weight[numbers] @ block)
 
     with np.errstate(over="ignore", invalid="ignore"):  # checked below
         first = values[rows[0]].astype(np.float64)
-        offset = sum(block.sum(axis=0) for block in parts()) / n
-        deviation = np.sqrt(sum(np.square(block - offset).sum(axis=0) for block in parts()) / n)
+        offset = sum(added(block, numbers) for block, numbers in parts()) / n
+        deviation = np.sqrt(sum(added(np.square(block - offset), numbers) for block, numbers in parts()) / n)
         mean = first + offset
     check_deviation(where, deviation)
     return mean, deviation
@@ -59,9 +64,9 @@ def check_deviation(where: str, deviation: Array) -> None:
         raise DataError(f"{where}, column {wrong[0]}: its deviation is too large for float64; scale the column down")
 
 
-def scaling(where: str, values: Array, rows: Rows) -> tuple[Array, Array]:
+def scaling(where: str, values: Array, rows: Rows, weight: Array | None = None) -> tuple[Array, Array]:
     """Return the moments with 1 as the deviation of constant columns. Raises DataError as ``moments`` does."""
-    mean, deviation = moments(where, values, rows)
+    mean, deviation = moments(where, values, rows, weight)
     deviation[is_constant(deviation, mean)] = 1
     return mean, deviation
 

@@ -27,8 +27,10 @@ MOST_NUMBERS = 2**40
 COMMON = Path(__file__).parent.parent
 
 
-def load(name: str, n_features: int, n_classes: int, n_targets: int) -> Model:
-    """Import the class, also from the current folder, and make a model for the data; ``n_classes`` 0: a regression.
+def load(name: str, n_features: int, n_classes: int, n_targets: int, *, labels: bool = False) -> Model:
+    """Import the class, also from the current folder, and make a model for the data.
+
+    ``n_classes`` is 0 for a regression, and for several ``labels``, each on or off.
 
     Raises ConfigError for what is wrong with the class, DataError where the target does not fit the model's loss.
     """
@@ -42,7 +44,7 @@ def load(name: str, n_features: int, n_classes: int, n_targets: int) -> Model:
     if missing := _missing(model, METHODS):
         raise ConfigError(f"model {name}: has no method {missing}; a model has {', '.join(METHODS)}")
     _check_shapes(name, attempt(name, "shapes()", model.shapes))
-    _check_loss(name, getattr(model, "loss", None), n_classes)
+    _check_loss(name, getattr(model, "loss", None), n_classes, labels=labels)
     return model
 
 
@@ -122,14 +124,19 @@ def _check_shapes(name: str, shapes: Any) -> None:
         raise ConfigError(f"{start} asks for more than {MOST_NUMBERS} numbers, which is the most allowed")
 
 
-def _check_loss(name: str, loss: Any, n_classes: int) -> None:
+def _check_loss(name: str, loss: Any, n_classes: int, *, labels: bool) -> None:
     if missing := _missing(loss, LOSS_METHODS):
         raise ConfigError(
             f"model {name}: its loss, {brief(loss)}, has no method {missing}; take one of common/nn/functional.py, "
             "such as SoftmaxCrossEntropy(), or a class with the same methods"
         )
     wrong = ""
-    if isinstance(loss, MeanSquaredError) and n_classes:
+    if labels and isinstance(loss, MeanSquaredError | SoftmaxCrossEntropy):
+        wrong = f"its loss is {type(loss).__name__}, but the target is several labels, which LogisticCrossEntropy takes"
+        wrong += "; with a squared error add --loss mse"
+    elif labels:
+        pass
+    elif isinstance(loss, MeanSquaredError) and n_classes:
         wrong = "its loss takes numbers, but the target is read as classes; add --loss mse"
     elif isinstance(loss, SoftmaxCrossEntropy | LogisticCrossEntropy) and not n_classes:
         wrong = "its loss takes classes, but the target is read as numbers; whole numbers are read as classes with "

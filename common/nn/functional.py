@@ -1,148 +1,24 @@
-"""Activations and losses, each with its gradient; losses are sums over rows, so ranks can add them up."""
+"""Losses, each with its gradient, as sums over rows, so that ranks can add them up."""
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from common.flat import Array
+from common.nn.activations import Sigmoid
 
 
-class Activation:
-    """An elementwise function, tied to the memory of one layer so that no call allocates.
+class LossStep(Protocol):
+    """A loss tied to the memory of one pass."""
 
-    Made with ``z``, ``a``: pre-activation and activation, which are the same memory unless ``needs_input``, and ``d``:
-    gradient by ``a``. All are contiguous, of the same shape. ``tmp``: scratch memory of that shape.
-    """
+    def __call__(self, target: Array, scale: float, weight: Array | None = None) -> float:
+        """Return the sum of the rows' losses; overwrite the model's outputs with ``scale`` times its gradient.
 
-    needs_input = False
-    """Whether ``backward`` reads the pre-activation; if not, ``a`` overwrites it."""
-    keeps_one = False
-    """Whether f(1) = 1: then a column of ones stays one."""
-
-    def __init__(self, z: Array, a: Array, d: Array) -> None:
-        self.z, self.a, self.d = z, a, d
-        self.tmp = np.empty(z.shape, z.dtype)
-
-    def forward(self) -> None:
-        """Write f(z) into ``a``."""
-
-    def backward(self) -> None:
-        """Multiply ``d`` by f'(z). ``z`` may be overwritten, ``a`` may not: others may still read it."""
-
-
-class Relu(Activation):
-    """max(z, 0); the gradient at 0 is 0.
-
-    The gradient works on bits: read as an integer, a float above 0 is above 0; its negative, shifted right by all bits
-    but one, is a mask of ones, or of zeros where the number is 0. Comparing would make a bool array, and NumPy would
-    convert it in a buffer of its own in every call.
-    """
-
-    keeps_one = True
-
-    def __init__(self, z: Array, a: Array, d: Array) -> None:
-        super().__init__(z, a, d)
-        self.zeros = np.zeros(z.shape, z.dtype)  # NumPy compares two arrays 2.5 times as fast as array and number
-        whole = np.dtype(f"i{z.itemsize}")
-        self.a_bits, self.d_bits, self.mask = a.view(whole), d.view(whole), self.tmp.view(whole)
-        self.shift = np.array(8 * z.itemsize - 1, whole)
-
-    def forward(self) -> None:
-        """Write max(z, 0)."""
-        np.maximum(self.z, self.zeros, out=self.a)
-
-    def backward(self) -> None:
-        """Keep d where a > 0."""
-        np.negative(self.a_bits, out=self.mask)
-        np.right_shift(self.mask, self.shift, out=self.mask)
-        np.bitwise_and(self.d_bits, self.mask, out=self.d_bits)
-
-
-class Tanh(Activation):
-    """tanh(z), f' = 1 - a^2."""
-
-    def forward(self) -> None:
-        """Write tanh(z)."""
-        np.tanh(self.z, out=self.a)
-
-    def backward(self) -> None:
-        """Multiply d by 1 - a^2."""
-        np.multiply(self.a, self.a, out=self.tmp)
-        np.subtract(1, self.tmp, out=self.tmp)
-        np.multiply(self.d, self.tmp, out=self.d)
-
-
-class Sigmoid(Activation):
-    """1 / (1 + exp(-z)), computed as (1 + tanh(z/2)) / 2, which cannot overflow; f' = a (1 - a)."""
-
-    def forward(self) -> None:
-        """Write the logistic function of z."""
-        np.multiply(self.z, 0.5, out=self.a)
-        np.tanh(self.a, out=self.a)
-        np.multiply(self.a, 0.5, out=self.a)
-        np.add(self.a, 0.5, out=self.a)
-
-    def backward(self) -> None:
-        """Multiply d by a (1 - a)."""
-        np.subtract(1, self.a, out=self.tmp)
-        np.multiply(self.tmp, self.a, out=self.tmp)
-        np.multiply(self.d, self.tmp, out=self.d)
-
-
-class Gelu(Activation):
-    """z Phi(z) in the tanh form, z/2 (1 + t), t = tanh(c (z + k z^3)), c = sqrt(2/pi), k = 0.044715.
-
-    Hendrycks & Gimpel 2016, arXiv 1606.08415, section 2. NumPy has no erf for the exact form.
-    """
-
-    needs_input = True
-    C = float(np.sqrt(2 / np.pi))
-    K = 0.044715
-
-    def __init__(self, z: Array, a: Array, d: Array) -> None:
-        super().__init__(z, a, d)
-        self.slope = np.empty(z.shape, z.dtype)
-
-    def _t(self, out: Array) -> None:
-        np.multiply(self.z, self.z, out=out)
-        np.multiply(out, self.C * self.K, out=out)
-        np.add(out, self.C, out=out)
-        np.multiply(out, self.z, out=out)
-        np.tanh(out, out=out)
-
-    def forward(self) -> None:
-        """Write z/2 (1 + t)."""
-        self._t(self.a)
-        np.add(self.a, 1, out=self.a)
-        np.multiply(self.a, self.z, out=self.a)
-        np.multiply(self.a, 0.5, out=self.a)
-
-    def backward(self) -> None:
-        """Multiply d by (1 + t)/2 + z/2 (1 - t^2) c (1 + 3 k z^2)."""
-        z, t, slope = self.z, self.tmp, self.slope
-        self._t(t)
-        np.multiply(z, z, out=slope)
-        np.multiply(slope, 3 * self.K * self.C, out=slope)
-        np.add(slope, self.C, out=slope)
-        np.multiply(slope, z, out=slope)  # c z (1 + 3 k z^2)
-        np.multiply(slope, 0.5, out=slope)
-        np.add(t, 1, out=t)  # 1 + t
-        np.multiply(slope, t, out=slope)
-        np.subtract(2, t, out=z)  # 1 - t, so that slope = z/2 (1 - t^2) c (...) after the next line
-        np.multiply(slope, z, out=slope)
-        np.multiply(t, 0.5, out=t)
-        np.add(slope, t, out=slope)
-        np.multiply(self.d, slope, out=self.d)
-
-
-ACTIVATIONS: dict[str, type[Activation]] = {"relu": Relu, "tanh": Tanh, "sigmoid": Sigmoid, "gelu": Gelu}
-
-
-LossStep = Callable[[Array, float], float]
-"""Takes the target, (n_out, rows), as ``Loss.encode`` wrote it, and a scale. Returns the sum of the rows' losses and
-overwrites the model's outputs with the scale times its gradient."""
+        ``target``: (n_out, rows), as ``Loss.encode`` wrote it. ``weight``: (rows,), what each row counts in both, 1
+        unless given.
+        """
 
 
 class Loss:
@@ -158,12 +34,12 @@ class Loss:
     def encode(self, y: Array, out: Array) -> None:
         """Write the rows' targets as a ``LossStep`` takes them: ``out`` (n_out, rows)."""
 
-    def sum(self, out: Array, y: Array) -> float:
-        """Return the sum of the rows' losses in float64; ``out``: (rows, n_out), not changed."""
+    def sum(self, out: Array, y: Array, weight: Array | None = None) -> float:
+        """Return the sum of the rows' losses in float64; ``out``: (rows, n_out), not changed; ``weight``: (rows,)."""
         raise NotImplementedError
 
-    def correct(self, out: Array, y: Array) -> int:  # noqa: ARG002
-        """Return how many rows are classified right; 0 for a regression."""
+    def correct(self, out: Array, y: Array, weight: Array | None = None) -> float:  # noqa: ARG002
+        """Return how many rows are classified right, each counted by its weight; 0 for a regression."""
         return 0
 
 
@@ -187,6 +63,30 @@ def _squares(out: Array, weights: Array | None) -> Callable[[], Any]:
     return lambda: np.dot(by_output, np.multiply(out, out, out=squares), by_row).dot(ones)
 
 
+class _WeightedSum:
+    """Adds up a matrix, (n_out, rows), times the weights of its rows; its memory is taken when it is first needed."""
+
+    def __init__(self, like: Array) -> None:
+        self.like = like
+        self.product, self.by_row = np.empty((0, 0), like.dtype), np.empty(0, like.dtype)
+
+    def __call__(self, one: Array, other: Array, weight: Array, by_output: Array) -> float:
+        """Return the sum of one * other * weight by row * by_output."""
+        if self.product.shape != self.like.shape:
+            self.product, self.by_row = np.empty_like(self.like), np.empty(self.like.shape[1], self.like.dtype)
+        return float(np.dot(by_output, np.multiply(one, other, out=self.product), self.by_row).dot(weight))
+
+
+def _total(by_row: Array, weight: Array | None) -> float:
+    """Return the sum of rows' losses in float64."""
+    return float(by_row.sum(dtype=np.float64) if weight is None else by_row.astype(np.float64).dot(weight))
+
+
+def _count(right: Array, weight: Array | None) -> float:
+    """Return how many rows are right, each counted by its weight."""
+    return int(np.count_nonzero(right)) if weight is None else float(weight[right].sum())
+
+
 class MeanSquaredError(Loss):
     """Mean over the outputs of (out - y)^2, summed over rows; y: (rows, n_out) float.
 
@@ -203,10 +103,16 @@ class MeanSquaredError(Loss):
     def gradient(self, out: Array) -> LossStep:
         """2 (out - y) / n_out."""
         squares, n_out, multiply = _squares(out, self.weights), int(out.shape[0]), _multiplier(out)
+        weighted, by_output = _WeightedSum(out), np.ones(n_out) if self.weights is None else self.weights
+        by_output = by_output.astype(out.dtype)
 
-        def step(target: Array, scale: float) -> float:
+        def step(target: Array, scale: float, weight: Array | None = None) -> float:
             np.subtract(out, target, out=out)
-            total = float(squares()) / n_out
+            if weight is None:
+                total = float(squares()) / n_out
+            else:
+                total = weighted(out, out, weight, by_output) / n_out
+                np.multiply(out, weight, out=out)
             multiply(2 * scale / n_out)
             return total
 
@@ -216,10 +122,12 @@ class MeanSquaredError(Loss):
         """Transpose."""
         np.copyto(out, y.T)
 
-    def sum(self, out: Array, y: Array) -> float:
+    def sum(self, out: Array, y: Array, weight: Array | None = None) -> float:
         """Return sum_rows mean_outputs (out - y)^2."""
         weights = np.ones(out.shape[1]) if self.weights is None else self.weights
-        return float(np.square(out - y).sum(axis=0, dtype=np.float64).dot(weights)) / int(out.shape[1])
+        squares = np.square(out - y)
+        by_output = squares.sum(axis=0, dtype=np.float64) if weight is None else weight @ squares
+        return float(by_output.dot(weights)) / int(out.shape[1])
 
 
 class SoftmaxCrossEntropy(Loss):
@@ -232,18 +140,24 @@ class SoftmaxCrossEntropy(Loss):
         """
         flat, one, multiply = out.reshape(-1), np.ones((), out.dtype), _multiplier(out)
         by_row, logs = (np.empty(out.shape[1], out.dtype) for _ in range(2))
+        weighted, by_output = _WeightedSum(out), np.ones(out.shape[0], out.dtype)
 
-        def step(target: Array, scale: float) -> float:
+        def step(target: Array, scale: float, weight: Array | None = None) -> float:
             np.maximum.reduce(out, axis=0, out=by_row)
             np.subtract(out, by_row, out=out)
-            of_class = float(flat.dot(target.reshape(-1)))
+            if weight is None:
+                of_class = float(flat.dot(target.reshape(-1)))
+            else:
+                of_class = weighted(out, target, weight, by_output)
             np.exp(out, out=out)
             np.add.reduce(out, axis=0, out=by_row)
             np.log(by_row, out=logs)
-            total: float = float(np.add.reduce(logs)) - of_class
+            total: float = float(np.add.reduce(logs) if weight is None else logs.dot(weight)) - of_class
             np.divide(one, by_row, out=by_row)
             np.multiply(out, by_row, out=out)
             np.subtract(out, target, out=out)
+            if weight is not None:
+                np.multiply(out, weight, out=out)
             multiply(scale)
             return total
 
@@ -254,50 +168,65 @@ class SoftmaxCrossEntropy(Loss):
         out.fill(0)
         out[y, np.arange(len(y))] = 1
 
-    def sum(self, out: Array, y: Array) -> float:
+    def sum(self, out: Array, y: Array, weight: Array | None = None) -> float:
         """Return the sum of the rows' cross-entropies."""
         shifted = out - out.max(axis=1, keepdims=True)
         log_sum = np.log(np.exp(shifted).sum(axis=1))
-        return float((log_sum - shifted[np.arange(len(y)), y]).sum(dtype=np.float64))
+        return _total(log_sum - shifted[np.arange(len(y)), y], weight)
 
-    def correct(self, out: Array, y: Array) -> int:
+    def correct(self, out: Array, y: Array, weight: Array | None = None) -> float:
         """Count rows whose largest output is their class."""
-        return int(np.count_nonzero(out.argmax(axis=1) == y))
+        return _count(out.argmax(axis=1) == y, weight)
 
 
 class LogisticCrossEntropy(Loss):
-    """max(z, 0) - z y + log(1 + exp(-|z|)) per row, for one output z and y: (rows,) in {0, 1}."""
+    """Mean over the outputs of max(z, 0) - z y + log(1 + exp(-|z|)), summed over rows; y: 0 or 1.
+
+    For one output z and y: (rows,), two classes; or for several labels, each on or off, and y: (rows, n_out).
+    """
 
     def gradient(self, out: Array) -> LossStep:
-        """sigmoid(out) - y."""
-        sigmoid, multiply = Sigmoid(out, out, out), _multiplier(out)
-        flat, tmp, by_row = out.reshape(-1), sigmoid.tmp, sigmoid.tmp.reshape(-1)
+        """(sigmoid(out) - y) / n_out."""
+        sigmoid, multiply, n_out = Sigmoid(out, out, out), _multiplier(out), int(out.shape[0])
+        flat, tmp, terms = out.reshape(-1), sigmoid.tmp, sigmoid.tmp.reshape(-1)
         zeros, ones = np.zeros_like(out), np.ones(out.size, out.dtype)
+        weighted, by_output = _WeightedSum(out), np.ones(n_out, out.dtype)
+        all_ones = ones.reshape(out.shape)
 
-        def step(target: Array, scale: float) -> float:
+        def added(weight: Array | None) -> float:
+            return float(terms.dot(ones)) if weight is None else weighted(tmp, all_ones, weight, by_output)
+
+        def step(target: Array, scale: float, weight: Array | None = None) -> float:
             np.maximum(out, zeros, out=tmp)
-            total = float(by_row.dot(ones)) - float(flat.dot(target.reshape(-1)))
+            total = added(weight)
+            if weight is None:
+                total -= float(flat.dot(target.reshape(-1)))
+            else:
+                total -= weighted(out, target, weight, by_output)
             np.absolute(out, out=tmp)
             np.negative(tmp, out=tmp)
             np.exp(tmp, out=tmp)
             np.log1p(tmp, out=tmp)
-            total += float(by_row.dot(ones))
+            total += added(weight)
             sigmoid.forward()
             np.subtract(out, target, out=out)
-            multiply(scale)
-            return total
+            if weight is not None:
+                np.multiply(out, weight, out=out)
+            multiply(scale / n_out)
+            return total / n_out
 
         return step
 
     def encode(self, y: Array, out: Array) -> None:
-        """Copy."""
-        out[0] = y
+        """Copy, transposed."""
+        out[...] = y.T
 
-    def sum(self, out: Array, y: Array) -> float:
+    def sum(self, out: Array, y: Array, weight: Array | None = None) -> float:
         """Return the sum of the rows' cross-entropies."""
-        z = out[:, 0]
-        return float((np.maximum(z, 0) - z * y + np.log1p(np.exp(-np.abs(z)))).sum(dtype=np.float64))
+        y = y.reshape(out.shape)
+        terms = np.maximum(out, 0) - out * y + np.log1p(np.exp(-np.abs(out)))
+        return _total(terms.mean(axis=1) if out.shape[1] > 1 else terms[:, 0], weight)
 
-    def correct(self, out: Array, y: Array) -> int:
-        """Count rows on the right side of z = 0."""
-        return int(np.count_nonzero((out[:, 0] > 0) == (y > 0)))
+    def correct(self, out: Array, y: Array, weight: Array | None = None) -> float:
+        """Count rows all of whose outputs are on the right side of 0."""
+        return _count(((out > 0) == (y.reshape(out.shape) > 0)).all(axis=1), weight)

@@ -8,7 +8,8 @@ import numpy as np
 
 from common.data.loader import Batch
 from common.flat import Array, Flat, Views
-from common.nn.functional import ACTIVATIONS, Activation, Loss
+from common.nn.activations import ACTIVATIONS, Activation
+from common.nn.functional import Loss
 
 Ready = Callable[[int], None]
 DRAWN = 1 << 20
@@ -127,7 +128,7 @@ class Backprop:
                 self.ones[i].fill(1)
             a, a_t = self.inputs[i], self.inputs_t[i]
         np.dot(self.weights_t[-1], a_t, self.out)
-        return self.loss_step(batch.target, scale)
+        return self.loss_step(batch.target, scale, batch.weight)
 
     def backward(self, batch: Batch, ready: Ready | None) -> None:
         """Run from the loss's gradient back to the first layer, whose input needs none."""

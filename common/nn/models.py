@@ -86,12 +86,14 @@ def loss_grad(model: Mlp, flat: Flat, x: Array, y: Array) -> float:
     return gradient(model, flat, len(x)).loss_grad(batch, 1.0, None)
 
 
-def build(config: RunConfig, n_features: int, n_classes: int, n_targets: int) -> Mlp:
-    """Make the configured model for the data; ``n_classes`` is 0 for a regression.
+def build(config: RunConfig, n_features: int, n_classes: int, n_targets: int, *, labels: bool = False) -> Mlp:
+    """Make the configured model for the data; ``n_classes`` is 0 for a regression and for several ``labels``.
 
     Raises DataError where the target does not fit the model.
     """
     sizes = (n_features, *(config.hidden if config.model == "mlp" else ()))
+    if labels:
+        return Mlp((*sizes, n_targets), config.activation, LogisticCrossEntropy())
     if n_classes == 0:
         return Mlp((*sizes, n_targets), config.activation, MeanSquaredError())
     if config.model != "logistic":

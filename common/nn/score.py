@@ -28,11 +28,15 @@ class Score:
         """Return the counts of no rows, to which others are added."""
         return np.zeros(len(self.spread["test"]) if self.spread else 1)
 
-    def count(self, loss: Loss, out: Array, y: Array) -> Array:
-        """Return squared errors by target of rows for which ``out`` is predicted, or how many are classified right."""
+    def count(self, loss: Loss, out: Array, y: Array, *weight: Array) -> Array:
+        """Return squared errors by target of rows for which ``out`` is predicted, or how many are classified right.
+
+        ``weight``: what each row counts, if not 1.
+        """
         if not self.spread:
-            return np.array([loss.correct(out, y)])
-        return np.asarray(np.square(out - y).sum(axis=0, dtype=np.float64))
+            return np.array([loss.correct(out, y, *weight)])
+        squares = np.square(out - y)
+        return np.asarray(weight[0] @ squares if weight else squares.sum(axis=0, dtype=np.float64))
 
     def of(self, split: str, counted: Array) -> float:
         """Return what some rows of a split, of which ``counted`` was counted, add to the sum that makes the metric.
@@ -67,8 +71,12 @@ def _spread(data: Dataset, rows: Rows) -> Array:
     if not len(rows):
         return np.zeros(data.n_targets)
     y = data.y[rows].astype(np.float64)
-    mean = y.mean(axis=0)
-    spread = np.square(y - mean).sum(axis=0)
+    if data.weight is None:
+        mean = y.mean(axis=0)
+        spread = np.square(y - mean).sum(axis=0)
+    else:
+        mean = np.average(y, axis=0, weights=data.weight[rows])
+        spread = data.weight[rows] @ np.square(y - mean)
     return np.where(is_constant(np.sqrt(spread / len(rows)), mean), 0.0, spread)
 
 

@@ -28,7 +28,7 @@ def epoch_record(table: Array, facts: Mapping[str, Any], names: list[str], gradi
     known: Record = {
         **facts,
         "loss": float((before["loss_sum"] + losses.sum()) / (before["rows"] + rows.sum())),
-        "loss_by_rank": [s / n if n else None for s, n in zip(losses.tolist(), rows.tolist(), strict=True)],
+        "loss_by_rank": [s / w if w else None for s, w in zip(losses.tolist(), table["weight"].tolist(), strict=True)],
         **epoch_metrics.contribution(table, names),
         "gradient_norm": epoch_metrics.gradient_norm(table, len(facts["sampled_steps"])),
         **intervals(table["samples"], len(facts["sampled_steps"])),

@@ -25,6 +25,8 @@ class EpochSums:
     first: int = 0
     """Steps of the epoch that an earlier job did."""
     rows: int = 0
+    weight: float = 0.0
+    """Of these rows; their number where all count 1."""
     loss_sum: float = 0.0
     begin_s: float = 0.0
     """On the clock of ``time.perf_counter``."""
@@ -41,4 +43,4 @@ class EpochSums:
     def figures(self) -> dict[str, Any]:
         """Return what this rank hands in at the epoch's end."""
         of_core = {"preemptions": self.preemption.times, "preempted_s": self.preemption.seconds}
-        return {"rows": self.rows, "loss_sum": self.loss_sum, "loop_s": self.loop_s, **of_core}
+        return {"rows": self.rows, "weight": self.weight, "loss_sum": self.loss_sum, "loop_s": self.loop_s, **of_core}

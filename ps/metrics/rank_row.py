@@ -11,7 +11,7 @@ from common.step_times import SAMPLE_MOST, TIMESTAMPS
 from ps.logfile.epoch_fields import EPOCH_FIELDS
 from ps.metrics.contribution import GROUPS, SAMPLE_FIELDS, ContributionMeter
 
-UNLOGGED = ("loss_sum", "validation_loss_sum", "validation_score", "signal", "finite", "watchdogs")
+UNLOGGED = ("weight", "loss_sum", "validation_loss_sum", "validation_score", "signal", "finite", "watchdogs")
 """Of a rank, what the coordinator needs and the record does not list by rank."""
 
 

@@ -118,8 +118,8 @@ def _clocked(model: Any, forward_ends: list[float]) -> Mlp:
     def gradient(out: Array) -> LossStep:
         inner = model.loss.gradient(out)
 
-        def step(target: Array, scale: float) -> float:
-            total: float = inner(target, scale)
+        def step(target: Array, scale: float, weight: Array | None = None) -> float:
+            total: float = inner(target, scale, weight)
             forward_ends.append(time.perf_counter())
             return total
 

@@ -68,6 +68,7 @@ def make_loader(task: Task, sync: Synchronizer, sampler: RowSampler, rank: int) 
         lambda epoch: data.train[sampler.order(epoch, rank)],
         fixed=sampler.fixed,
         allocate=sync.allocate_rows,
+        weight=data.weight,
         joint=(joint.epoch, sampler.joint_step, data.train[sampler.joint_rows(rank)]) if joint else None,
     )
 

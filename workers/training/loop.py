@@ -82,7 +82,7 @@ class Trainer:
         cells, backward, step = status.cells, self.sync.backward, self.sync.step
         rates = schedules.learning_rates(self.config, epoch, loader.steps)
         sampled = self._sampled_steps()
-        loss_sum, rows = 0.0, 0
+        loss_sum, rows, weight = 0.0, 0, 0.0
         cells[EPOCH] = epoch
         preempted = Preemption.now()
         cells[AT] = at = N_PHASES * done
@@ -105,6 +105,8 @@ class Trainer:
             cells[AT] = at
             loss_sum += loss
             rows += n
+            if n and batch.weight is not None:
+                weight += float(batch.weight.sum(dtype="f8"))
             if sample:
                 self.sync.meter.step_times.now[END] = time.perf_counter()
                 self.sync.meter.step_times.close_step(k)
@@ -119,6 +121,7 @@ class Trainer:
         sums.begin_s, sums.loop_s = start, time.perf_counter() - start
         sums.preemption = Preemption.now() - preempted
         sums.loss_sum, sums.rows, sums.steps = loss_sum, rows, at // N_PHASES
+        sums.weight = float(rows) if self.data.weight is None else weight
         sums.learning_rate = rates[sums.steps - 1]
         status.enter("end of epoch")
         return sums
@@ -159,10 +162,11 @@ class Trainer:
         loss_sum, counted = 0.0, self.score.nothing()
         for start in range(0, len(rows), EVALUATION_ROWS):
             chosen = rows[start : start + EVALUATION_ROWS]
-            y = read_only(self.data.y[chosen])
+            y, loss, of_rows = read_only(self.data.y[chosen]), self.model.loss, self.data.weight
+            weight = () if of_rows is None else (of_rows[chosen],)  # a loss of one's own need not take any
             out = self.model.predict(self.sync.flat.fixed_params, read_only(self.data.x[chosen]))
-            loss_sum += self.model.loss.sum(out, y)
-            counted += self.score.count(self.model.loss, out, y)
+            loss_sum += loss.sum(out, y, *weight)
+            counted += self.score.count(loss, out, y, *weight)
             self.status.cells[TICK] += 1
         return loss_sum, counted
 

@@ -8,7 +8,7 @@ from common import memory
 from common.config import RunConfig
 from common.data.loader import AHEAD_BYTES
 from common.flat import N_SLOTS
-from common.nn.functional import ACTIVATIONS
+from common.nn.activations import ACTIVATIONS
 from common.nn.mlp import Mlp
 from common.nn.optimizers import RULES
 from ps.comm.agreement import together

@@ -12,7 +12,8 @@ from common.config import RunConfig
 from common.data import sources
 from common.data.dataset import Dataset, check
 from common.data.sampler import Joint
-from common.errors import DataError
+from common.data.target import LABELS
+from common.errors import ConfigError, DataError
 from common.flat import Array
 from common.nn import custom_model, models
 from common.nn.functional import MeanSquaredError
@@ -125,7 +126,15 @@ def _alone(rank_status: RankStatus, phase: str) -> Iterator[None]:
 def new_model(config: RunConfig, data: Dataset) -> Model | Mlp:
     """Return a new object of the configured model for the data. Raises ConfigError and DataError."""
     facts = data.x.shape[1], data.n_classes, data.n_targets
-    return custom_model.load(config.model, *facts) if is_own_model(config.model) else models.build(config, *facts)
+    labels = data.task == LABELS
+    if not is_own_model(config.model):
+        return models.build(config, *facts, labels=labels)
+    if data.weight is not None:
+        raise ConfigError(
+            f"model {config.model}: a model of your own adds up its rows' losses itself and takes no weights; leave "
+            "--weight and --class-weight out, save the .npz without sample_weight, or take a built-in model"
+        )
+    return custom_model.load(config.model, *facts, labels=labels)
 
 
 def make_model(comm: MPI.Comm, config: RunConfig, data: Dataset) -> Model | Mlp:
@@ -156,6 +165,9 @@ def scale_target(
     ``given``: see ``load``; what it does not scale is left as it is. Raises JobError.
     """
     if data.n_classes:
+        return model
+    if data.task == LABELS:
+        together(comm, lambda: data.keep_target(config.dtype))
         return model
 
     def scaling() -> list[list[float]]:
