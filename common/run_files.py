@@ -24,7 +24,8 @@ FAILURE_NAME = "failure.txt"
 PROGRESS_NAME = "progress"
 """What the name begins with of the file by which watchdogs of several nodes share what they see."""
 MODEL_NAME = "model.npz"
-OUTPUT_NAMES = (MODEL_NAME, "model_parameters.txt", "sync_times.txt", "contributions.txt")
+SPLITS_NAME = "splits.npz"
+OUTPUT_NAMES = (MODEL_NAME, SPLITS_NAME, "model_parameters.txt", "sync_times.txt", "contributions.txt")
 CHECKPOINT_NAME = re.compile(r"checkpoint-(\d{1,18})\.npz")
 NOTE_NAME = re.compile(r"death-(\d{1,9})\.json")
 """Of the event of a rank's death, until it is in the log."""

@@ -211,6 +211,9 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
     notes = [*raw.notes, *([] if raw.feature_names else _notes_on_columns(x, given)), kind.note, splits.note]
     if kind.task == CLASSES:
         notes += _notes_on_labels(name, y[used], labels, y[train])
+    target_names = raw.target_names
+    if kind.task == LABELS and not target_names:
+        target_names = [f"label {i}" for i in range(y.shape[1])]
     balanced = config.class_weight == "balanced"
     if balanced and kind.task != CLASSES:
         raise DataError(f"{name}: --class-weight balanced is for classes, and this is not; leave it out ({kind.note})")
@@ -220,7 +223,7 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
     return Dataset(
         name, x, y, len(labels), sha256, train, splits.validation, splits.test, raw.initial, labels=labels,
         notes=tuple(note for note in notes if note), feature_names=tuple(raw.feature_names),
-        target_names=tuple(raw.target_names), label_names=tuple(raw.label_names), preprocessing=raw.preprocessing,
+        target_names=tuple(target_names), label_names=tuple(raw.label_names), preprocessing=raw.preprocessing,
         weight=weight, task=kind.task, given=given,
     )  # fmt: skip
 

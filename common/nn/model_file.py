@@ -213,7 +213,7 @@ def _model(facts: Facts, n_used: int, n_classes: int, n_targets: int) -> Model |
     """Return an object of the model that the parameters are of."""
     told, shapes = facts.model, facts.model["parameters"]
     if is_own_model(told["name"]):
-        model: Model | Mlp = custom_model.load(told["name"], n_used, n_classes, n_targets)
+        model: Model | Mlp = custom_model.load(told["name"], n_used, n_classes, n_targets, labels=facts.task == LABELS)
     else:
         model = Mlp(told["sizes"], told["activation"], LOSSES[told["loss"]]())
         n_out = 1 if told["loss"] == "LogisticCrossEntropy" and n_classes == 2 else n_classes or n_targets

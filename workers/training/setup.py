@@ -7,9 +7,11 @@ from mpi4py import MPI
 
 from common.config import RunConfig
 from common.data.dataset import Dataset
+from common.data.split_file import save_splits
 from common.errors import EXIT_USAGE, JobError
+from common.files import told
 from common.rank_status import AT, EPOCH, N_PHASES, OUTSIDE, WAITING, RankStatus
-from common.run_files import LOG_NAME
+from common.run_files import LOG_NAME, SPLITS_NAME
 from common.wording import count
 from ps.comm.agreement import at_root, together
 from ps.comm.topology import Topology
@@ -203,6 +205,10 @@ def _begin_log(job: Job, origin: Origin, facts: dict[str, Any], of_sync: dict[st
     except OSError as error:
         raise cannot_begin(folder, error, resumed=continues) from error
     tidy(folder)
+    try:
+        save_splits(folder, job.data)
+    except OSError as error:
+        warn(f"{SPLITS_NAME} could not be written ({told(error)}): which rows test is not kept")
     job.rank_status.set_folder(folder)
     of_steps = {"steps_per_epoch": job.trainer.loader.steps, "sync": of_sync}
     say("\n".join((*job_lines({**facts, **of_steps, "config": config.as_dict()}), *job.data.notes)))

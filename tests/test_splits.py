@@ -1,0 +1,201 @@
+"""Which rows train, validate and test: by chance, group, time or files of their own, and never one in two of them."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from common.config import RunConfig
+from common.data.dataset import Dataset, Raw, check
+from common.data.split_file import load_splits, save_splits
+from common.errors import ConfigError, DataError
+from ps.coordinator.earlier_run import known_config
+
+RNG = np.random.default_rng(7)
+N = 240
+X, Y = RNG.standard_normal((N, 3)), RNG.integers(0, 3, N)
+GROUP = RNG.integers(0, 30, N)
+SPLITS = ("train", "validation", "test")
+
+
+def dataset(
+    y: Any = Y, *, test: int = 0, validation: int = 0, raw: dict[str, Any] | None = None, **options: Any
+) -> Dataset:
+    """Return made-up data; ``test``, ``validation``: rows of sets of their own."""
+    y = np.asarray(y)
+    sets = [(RNG.standard_normal((n, 3)), np.resize(y, n)) if n else None for n in (validation, test)]
+    return check(Raw("data", X[: len(y)], y, sets[1], validation=sets[0], **(raw or {})), RunConfig(**options))
+
+
+def parts(data: Dataset) -> list[np.ndarray]:
+    return [getattr(data, name) for name in SPLITS]
+
+
+def check_apart(data: Dataset, n: int) -> None:
+    np.testing.assert_array_equal(np.sort(np.concatenate(parts(data))), np.arange(n))
+
+
+def check_no_value_twice(data: Dataset, values: np.ndarray) -> None:
+    sets = [np.unique(values[rows]) for rows in parts(data)]
+    assert sum(map(len, sets)) == len(np.unique(values))
+
+
+def test_seeds_compare_on_one_split() -> None:
+    one, other, own = (parts(dataset(seed=seed, split_seed=split)) for seed, split in ((0, 0), (5, 0), (0, 5)))
+    for k in range(3):
+        np.testing.assert_array_equal(one[k], other[k])
+        assert not np.array_equal(one[k], own[k])
+
+
+def test_a_run_of_an_earlier_version_keeps_the_split_of_its_seed() -> None:
+    """--seed decided then; and the labels of several columns were numbers."""
+    saved = RunConfig(seed=3).as_dict()
+    for name in ("split_seed", "group", "time", "weight", "class_weight", "test_data", "validation_data"):
+        del saved[name]
+    header = {"data": {"classes": None, "targets": 2}}
+    config = known_config(saved, header)
+    assert config is not None
+    assert (config.split_seed, config.loss) == (3, "mse")
+    config = known_config(saved, {"data": {"classes": 3, "targets": 1}})
+    assert config is not None
+    assert (config.split_seed, config.loss) == (3, "auto")
+    config = known_config(RunConfig(seed=3).as_dict(), header)
+    assert config is not None
+    assert (config.split_seed, config.loss) == (0, "auto")
+
+
+@pytest.mark.parametrize("y", [Y, X[:, 0]])
+@pytest.mark.parametrize("kind", ["int", "float"])
+def test_rows_of_a_group_stay_together(y: np.ndarray, kind: str) -> None:
+    group = GROUP * 7 - 3 if kind == "int" else GROUP / 7
+    data = dataset(y, group="site", raw={"group": group})
+    check_apart(data, N)
+    check_no_value_twice(data, group)
+    largest = np.bincount(GROUP).max()
+    for rows, fraction in zip(parts(data), (0.7, 0.1, 0.2), strict=True):
+        assert abs(len(rows) - N * fraction) <= largest
+    assert any(re.search(r"Split by groups, because of --group site: of 30 different values", n) for n in data.notes)
+    other = dataset(y, group="site", raw={"group": group}, split_seed=1)
+    assert not np.array_equal(other.test, data.test)
+
+
+def test_the_latest_rows_test_and_those_before_them_validate() -> None:
+    time = RNG.permutation(N) / 10
+    data = dataset(time="when", raw={"time": time})
+    check_apart(data, N)
+    train, validation, test = (time[rows] for rows in parts(data))
+    assert train.max() < validation.min() <= validation.max() < test.min()
+    assert (len(validation), len(test)) == (24, 48)
+
+
+def test_rows_of_one_time_stay_together() -> None:
+    """Days with many rows each: a cut within a day would put what happened on it into both."""
+    day = np.sort(RNG.integers(0, 12, N))
+    data = dataset(time="day", raw={"time": day}, test_fraction=0.25, validation_fraction=0.25)
+    check_no_value_twice(data, day)
+    sets = [set(day[rows]) for rows in parts(data)]
+    assert max(sets[0]) < min(sets[1]) <= max(sets[1]) < min(sets[2])
+
+
+@pytest.mark.parametrize("option", ["group", "time"])
+@pytest.mark.parametrize(
+    ("values", "fractions", "sizes"),
+    [
+        ([1, 1, 2, 2, 3, 3], (0.2, 0.1), (1, 1, 1)),
+        ([1, 1, 1, 1, 2, 3], (0.5, 0.4), (1, 1, 1)),
+        ([1, 2, 2, 2, 2, 2], (0.3, 0.0), (1, 0, 1)),
+        ([1, 1, 1, 2, 2, 2], (0.0, 0.3), (1, 1, 0)),
+        ([4, 4, 4, 4, 4, 4], (0.0, 0.0), (1, 0, 0)),
+    ],
+)
+def test_every_split_that_is_asked_for_gets_a_value(
+    option: str, values: list[int], fractions: tuple[float, float], sizes: tuple[int, int, int]
+) -> None:
+    group = np.array(values)
+    options: Any = {option: "g", "raw": {option: group}}
+    data = dataset(X[:6, 0], test_fraction=fractions[0], validation_fraction=fractions[1], **options)
+    assert tuple(len(set(group[rows])) for rows in parts(data)) == sizes
+
+
+@pytest.mark.parametrize(("n_validation", "n_test"), [(20, 0), (0, 30), (20, 30)])
+def test_sets_of_their_own_stay_as_they_came(n_validation: int, n_test: int) -> None:
+    data = dataset(validation=n_validation, test=n_test)
+    check_apart(data, N + n_validation + n_test)
+    if n_validation:
+        assert data.validation.tolist() == list(range(N, N + n_validation))
+    if n_test:
+        assert data.test.tolist() == list(range(N + n_validation, N + n_validation + n_test))
+    assert len(data.test) == n_test or abs(len(data.test) - N / 5) < 3
+    assert len(data.validation) == n_validation or abs(len(data.validation) - N / 10) < 3
+
+
+@pytest.mark.parametrize(
+    ("options", "raw", "message"),
+    [
+        ({"group": "g"}, {"group": np.zeros(N)}, r"--group g has 1 different value; training and test and validation"),
+        ({"time": "t"}, {"time": np.arange(N) % 2}, r"give a column of 3 or more, or set --test-fraction 0 and --val"),
+        (
+            {"group": "g"},
+            {"group": np.where(np.arange(N) == 9, np.nan, 1)},
+            r"row 9 has no value for --group g \(1 row",
+        ),
+        (
+            {"time": "t"},
+            {"time": np.where(np.arange(N) > 9, np.nan, 1)},
+            r"row 10 has no value for --time t \(230 rows",
+        ),
+        ({"group": "g"}, {"group": np.zeros(9)}, "group has 9 values, but there are 240 rows"),
+    ],
+)
+def test_what_cannot_be_split_is_told(options: Any, raw: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        dataset(raw=raw, **options)
+
+
+def test_a_group_in_two_sets_that_came_apart_is_refused() -> None:
+    group = np.r_[GROUP, [100, 101, 5, 100]]
+    with pytest.raises(DataError, match=r"1 group of --group g \(the first: 5\) have rows in the data and in the test"):
+        dataset(test=4, group="g", raw={"group": group})
+    dataset(test=4, group="g", raw={"group": np.r_[GROUP, [100, 101, 102, 100]]})
+
+
+def test_group_and_time_exclude_each_other() -> None:
+    with pytest.raises(ConfigError, match="time: does not go with --group"):
+        RunConfig(group="a", time="b")
+
+
+def test_rows_of_weight_0_are_in_no_split() -> None:
+    weight = RNG.integers(0, 3, N)
+    data = dataset(raw={"weight": weight})
+    np.testing.assert_array_equal(np.sort(np.concatenate(parts(data))), np.flatnonzero(weight))
+
+
+def test_row_numbers_are_kept_in_the_run_folder(tmp_path: Path) -> None:
+    data = dataset(validation=20, test=30)
+    save_splits(tmp_path, data)
+    read = load_splits(tmp_path)
+    for name in SPLITS:
+        np.testing.assert_array_equal(getattr(read, name), getattr(data, name))
+    assert read.given.tolist() == [N, 20, 30]
+    assert read.sha256 == data.sha256
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"train": np.array([3, 3])}, {"test": np.array([-1])}, {"test": np.array([N + 50])}, {"validation": np.zeros(3)},
+     {"given": np.arange(4)}, {"train": None}],
+)  # fmt: skip
+def test_a_broken_file_of_row_numbers_is_told(tmp_path: Path, change: dict[str, Any]) -> None:
+    save_splits(tmp_path, dataset(validation=20, test=30))
+    with np.load(tmp_path / "splits.npz") as file:
+        arrays = {name: array for name, array in {**file, **change}.items() if array is not None}
+    np.savez(tmp_path / "splits.npz", **arrays)
+    with pytest.raises(DataError, match=r"splits\.npz: "):
+        load_splits(tmp_path)
+
+
+def test_a_run_without_row_numbers_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="runs of earlier versions have none"):
+        load_splits(tmp_path)
