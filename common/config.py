@@ -88,7 +88,17 @@ class RunConfig:
     )
     validation_fraction: float = option(0.1, "rows kept for the loss after each epoch", high=0.9, group=DATA)
     rows: str = option(
-        "shuffle", "shuffle: dealt each epoch; shard: fixed per rank", choices=("shuffle", "shard"), group=DATA
+        "shuffle",
+        "shuffle: dealt anew each epoch; shard: a step takes rows from each of 64 parts of the file, a rank reads some",
+        choices=("shuffle", "shard"),
+        group=DATA,
+    )
+    shards: str = option(
+        "fixed",
+        "fixed: 64, whatever the ranks; by-rank: one for each rank, as earlier versions had",
+        choices=("fixed", "by-rank"),
+        before="by-rank",
+        group=INTERNAL,
     )
     epochs: int = affects(30, "passes over the training rows", low=1, group=USUAL)
     batch_size: int = affects(64, "rows of all ranks together in a step; 0: all rows", group=USUAL)

@@ -33,7 +33,7 @@ class TrainingParts:
 
 def make_sampler(config: RunConfig, data: Dataset, n_ranks: int, joint: Joint | None = None) -> RowSampler:
     """Return how the training rows are dealt to steps and ranks."""
-    return RowSampler(len(data.train), config.batch_size, config.seed, config.rows, n_ranks, joint)
+    return RowSampler.of(config, len(data.train), n_ranks, joint)
 
 
 def assemble(mode: str, topology: Topology, task: Task) -> TrainingParts:

@@ -7,6 +7,7 @@ from mpi4py import MPI
 
 from common.config import RunConfig
 from common.data.dataset import Dataset
+from common.data.sampler import BY_RANK, kind_of
 from common.errors import EXIT_USAGE, JobError
 from common.rank_status import AT, EPOCH, N_PHASES, OUTSIDE, WAITING, RankStatus
 from common.run_files import LOG_NAME
@@ -64,10 +65,11 @@ def check_fit(config: RunConfig, origin: Origin, n_ranks: int) -> None:
             "apart; use --init broadcast or --mode allreduce",
             EXIT_USAGE,
         )
-    if origin.mode and config.rows == "shard" and origin.world != n_ranks:
+    if origin.mode and kind_of(config) == BY_RANK and origin.world != n_ranks:
         raise JobError(
-            f"resume: with --rows shard each rank has rows of its own, so that {n_ranks} ranks cannot continue for "
-            f"{origin.world}; start {origin.world} ranks, or a new run from its parameters: --from {origin.folder}"
+            f"resume: {origin.folder} was begun by an earlier version with --rows shard, where each rank has rows of "
+            f"its own, so that {n_ranks} ranks cannot continue for {origin.world}; start {origin.world} ranks, "
+            f"or a new run from its parameters: --from {origin.folder}"
         )
 
 
