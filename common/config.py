@@ -133,6 +133,12 @@ class RunConfig:
         "stop", "a loss or gradient that is not finite: stop, or skip the step", choices=("stop", "skip"), group=FAULTS
     )
     nonfinite_most: int = changeable(10, "stop after so many skipped steps in a row", low=1, group=FAULTS)
+    balance: str = affects(
+        "off",
+        "speed: ranks that compute faster take more of a step's rows, measured anew every few epochs; off: all as many",
+        choices=("off", "speed"),
+        group=SYNC,
+    )
     heal: bool = changeable(
         False, "repair ranks whose parameters differ from those of most, instead of stopping", group=SYNC
     )

@@ -43,10 +43,10 @@ class OwnShards:
         """Return a rank's shards. ``shares``: of the ranks, which each get a whole number of shards; ``()``: equal."""
         if size <= SHARDS:
             ends = edges(SHARDS, shares) if shares else SHARDS * np.arange(size + 1) // size
-            return cls(n, np.flatnonzero((ends[rank] <= TURNS) & (TURNS < ends[rank + 1])))
+            return cls(n, np.flatnonzero((ends[rank] <= TURNS) & (ends[rank + 1] > TURNS)))
         shard = rank * SHARDS // size
         first, end = (-(-k * size // SHARDS) for k in (shard, shard + 1))
-        return cls(n, np.flatnonzero(TURNS == shard), end - first, rank - first)
+        return cls(n, np.flatnonzero(shard == TURNS), end - first, rank - first)
 
     def taken(self, rows: Rows) -> Rows:
         """Return how many of the first rows of an epoch, so many of all ranks, are this rank's."""
