@@ -120,7 +120,17 @@ class RunConfig:
         group=DATA,
     )
     rows: str = option(
-        "shuffle", "shuffle: dealt each epoch; shard: fixed per rank", choices=("shuffle", "shard"), group=DATA
+        "shuffle",
+        "shuffle: dealt anew each epoch; shard: a step takes rows from each of 64 parts of the file, a rank reads some",
+        choices=("shuffle", "shard"),
+        group=DATA,
+    )
+    shards: str = option(
+        "fixed",
+        "fixed: 64, whatever the ranks; by-rank: one for each rank, as earlier versions had",
+        choices=("fixed", "by-rank"),
+        before="by-rank",
+        group=INTERNAL,
     )
     epochs: int = affects(30, "passes over the training rows", low=1, group=USUAL)
     batch_size: int = affects(64, "rows of all ranks together in a step; 0: all rows", group=USUAL)
@@ -155,6 +165,12 @@ class RunConfig:
         "stop", "a loss or gradient that is not finite: stop, or skip the step", choices=("stop", "skip"), group=FAULTS
     )
     nonfinite_most: int = changeable(10, "stop after so many skipped steps in a row", low=1, group=FAULTS)
+    balance: str = affects(
+        "off",
+        "speed: ranks that compute faster take more of a step's rows, measured anew every few epochs; off: all as many",
+        choices=("off", "speed"),
+        group=SYNC,
+    )
     heal: bool = changeable(
         False, "repair ranks whose parameters differ from those of most, instead of stopping", group=SYNC
     )

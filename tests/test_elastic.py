@@ -262,7 +262,7 @@ def test_it_is_refused_where_it_cannot_be(tmp_path: Path, mpi: str, more: tuple[
     [
         ({"mode": "factors"}, "in mode factors a dead rank may take parameters along"),
         ({"mode": "auto"}, "in mode auto"),
-        ({"rows": "shard"}, "goes with rows shuffle"),
+        ({"rows": "shard", "shards": "by-rank"}, "an earlier version began with --rows shard"),
         ({"init": "per-rank"}, "goes with init broadcast"),
     ],
 )

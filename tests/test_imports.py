@@ -22,7 +22,7 @@ DOORS = {
 """What users start; a door may import every room, and no room imports a door."""
 _COMMON = {"common", "common/data", "common/nn"}
 _READER = {"common", "ps/logfile", "ps/text", "ps/metrics", "ps/reader"}
-_COORDINATOR = {"common", "ps/logfile", "ps/text", "ps/metrics", "ps/findings"}
+_COORDINATOR = {"common", "common/data", "ps/logfile", "ps/text", "ps/metrics", "ps/findings"}
 _TRAINING = {
     *_COMMON, *_COORDINATOR, "ps/comm", "ps/sync", "ps/coordinator", "workers", "workers/launch", "workers/checkpoint",
 }  # fmt: skip

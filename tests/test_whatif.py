@@ -56,7 +56,7 @@ def test_the_model_against_figures_by_hand(tmp_path: Path, capsys: pytest.Captur
     found = table(out)
     assert found["as it was (replay)"] == [5, 0, 1]
     assert found["without the straggler: rank 3 like the median of the others"] == [3, 2, 1.67]
-    assert found["rows dealt by speed"] == [3.286, 1.71, 1.52]  # 400 / (50 + 50 + 50 + 25) = 2.2857 of work
+    assert found["rows dealt by speed (--balance speed)"] == [3.286, 1.71, 1.52]  # work: 400 / 175
     assert found["perfect balance: every rank works the mean time"] == [3.5, 1.5, 1.43]
     assert found["without any communication (lower bound)"] == [4, 1, 1.25]
     rows = [line.split() for line in out.splitlines() if " node0 " in line]

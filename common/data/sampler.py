@@ -1,12 +1,22 @@
-"""Which training rows a rank takes in which step: a pure function of (seed, epoch, step, rank, size)."""
+"""Which training rows a rank takes in which step: a pure function of (seed, epoch, step, rank, size, shares)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from common.config import RunConfig
+from common.data.dealing import edges
 from common.data.scaling import Rows
+from common.data.shards import OwnShards
 from common.rng import Stream, generator
+
+SHUFFLE, SHARD, BY_RANK = "shuffle", "shard", "by-rank"
+
+
+def kind_of(config: RunConfig) -> str:
+    """Return how the rows of a run with these options are dealt."""
+    return config.shards if (config.rows, config.shards) == (SHARD, BY_RANK) else config.rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +33,15 @@ class RowSampler:
     """How ``n`` training rows are dealt to steps and ranks; nothing is padded, dropped or repeated.
 
     ``shuffle``: each epoch's order is drawn from (seed, epoch), cut into global batches, and a batch is dealt
-    row by row to the ranks. So the rows of a step do not depend on the number of ranks.
-    ``shard``: rank r keeps the r-th block of rows for good, in an order drawn from (seed, epoch, rank).
-    When one step takes all rows, their order is left as it is.
+    row by row to the ranks. ``shard``: rows lie in 64 fixed shards, of which a step takes equally many rows each, and a
+    rank reads some (common/data/shards.py). In both the rows of a step do not depend on the number of ranks.
+    ``by-rank``, for runs of earlier versions: rank r keeps the r-th block of rows, in an order drawn from (seed, epoch,
+    rank), so that the rows of a step depend on the number of ranks.
+    When one step takes all rows, their order is left as it is, and a rank's shards are the r-th block of rows.
     ``joint``: an epoch that was begun with another batch size. The rows that are left of it are cut as in any epoch; so
     the first step after it takes what is left of the rows that it has in any epoch.
+    ``shares``: of the ranks in the rows of each step, above 0 and of any sum; (): equal. They say who takes which of a
+    step's rows, not which rows these are; not with ``by-rank``.
     """
 
     n: int
@@ -36,14 +50,22 @@ class RowSampler:
     kind: str
     size: int
     joint: Joint | None = None
+    shares: tuple[float, ...] = ()
+
+    @classmethod
+    def of(
+        cls, config: RunConfig, n: int, size: int, joint: Joint | None = None, shares: tuple[float, ...] = ()
+    ) -> "RowSampler":
+        """Return how ``n`` rows are dealt to the ranks of a job with these options."""
+        return cls(n, config.batch_size, config.seed, kind_of(config), size, joint, shares)
 
     @property
     def joint_step(self) -> int:
         """The first step (from 0) of the joint's epoch that is not wholly done; the number of steps if all are."""
         if self.joint is None:
             return 0
-        before = self._before()
-        if self.kind == "shard":
+        before = self._before(self.joint)
+        if self.kind == BY_RANK:
             return self.joint.steps * self.steps_per_epoch // before.steps_per_epoch
         used = before.used(self.joint.steps)
         return self.steps_per_epoch if used == self.n else used // (self.batch_size or self.n)
@@ -53,18 +75,17 @@ class RowSampler:
         """Whether a part of the rows of ``joint_step`` is done."""
         if self.joint is None or self.joint_step == self.steps_per_epoch:
             return False
-        before = self._before()
-        if self.kind == "shard":
+        before = self._before(self.joint)
+        if self.kind == BY_RANK:
             return self.joint.steps * self.steps_per_epoch % before.steps_per_epoch > 0
         return before.used(self.joint.steps) % (self.batch_size or self.n) > 0
 
     def used(self, steps: int) -> int:
-        """Return how many rows all ranks together take in the first steps of an epoch; not of shards."""
+        """Return how many rows all ranks together take in the first steps of an epoch; not with ``by-rank``."""
         return min(self.n, steps * (self.batch_size or self.n))
 
-    def _before(self) -> "RowSampler":
-        assert self.joint is not None
-        return RowSampler(self.n, self.joint.batch_size, self.seed, self.kind, self.size)
+    def _before(self, joint: Joint) -> "RowSampler":
+        return replace(self, batch_size=joint.batch_size, joint=None)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -79,43 +100,66 @@ class RowSampler:
     def counts(self, rank: int) -> NDArray[np.int64]:
         """Return how many rows a rank takes in each step of an epoch, (steps,); the same in every epoch."""
         steps = self.steps_per_epoch
-        if self.kind == "shard":
-            rows = shard(self.n, rank, self.size)
-            edges: Rows = (rows.stop - rows.start) * np.arange(steps + 1) // steps
-            return np.diff(edges)
-        in_step = np.full(steps, self.batch_size or self.n)
-        in_step[-1] = self.n - in_step[:-1].sum()
-        counts: Rows = np.maximum(0, in_step - rank + self.size - 1) // self.size
+        if self.kind == BY_RANK or (self.fixed and self.kind == SHARD):
+            block = self._block(rank)
+            ends: Rows = (block.stop - block.start) * np.arange(steps + 1) // steps
+            return np.diff(ends)
+        if self.kind == SHARD:
+            return np.diff(self._own(rank).taken(np.minimum(self.n, np.arange(steps + 1) * self.batch_size)))
+        batch = self.batch_size or self.n
+        counts = np.full(steps, len(range(batch)[self._part(rank, batch)]))
+        last = self.n - (steps - 1) * batch
+        counts[-1] = len(range(last)[self._part(rank, last)])
         return counts
 
     def order(self, epoch: int, rank: int) -> Rows:
         """Return a rank's places in the training rows, those of all steps of an epoch one after the other."""
-        if self.kind == "shard":
-            own = np.arange(self.n)[shard(self.n, rank, self.size)]
-            return own if self.fixed else self._shuffled(epoch, rank)
+        if self.kind != SHUFFLE:
+            return np.arange(self.n)[self._block(rank)] if self.fixed else self._shuffled(epoch, rank)
         order = np.arange(self.n) if self.fixed else self._shuffled(epoch, rank)
         batch = self.batch_size or self.n
         whole = self.n // batch * batch
-        full_batches = order[:whole].reshape(-1, batch)[:, rank :: self.size]
-        return np.concatenate([full_batches.reshape(-1), order[whole:][rank :: self.size]])
+        full_batches = order[:whole].reshape(-1, batch)[:, self._part(rank, batch)]
+        rest = order[whole:]
+        return np.concatenate([full_batches.reshape(-1), rest[self._part(rank, len(rest))]])
 
     def joint_rows(self, rank: int) -> Rows:
         """Return a rank's places in the training rows for the first step after the joint, which splits a step."""
         assert self.joint is not None
-        before, step, order = self._before(), self.joint_step, self._shuffled(self.joint.epoch, rank)
-        if self.kind == "shard":
+        before, step, order = self._before(self.joint), self.joint_step, self._shuffled(self.joint.epoch, rank)
+        if self.kind == BY_RANK:
             n = len(order)
             return order[n * self.joint.steps // before.steps_per_epoch : n * (step + 1) // self.steps_per_epoch]
-        return order[before.used(self.joint.steps) : self.used(step + 1)][rank :: self.size]
+        start, end = before.used(self.joint.steps), self.used(step + 1)
+        if self.kind == SHARD:
+            start, end = self._own(rank).taken(np.array([start, end])).tolist()
+            return order[start:end]
+        return order[start:end][self._part(rank, end - start)]
 
     def _shuffled(self, epoch: int, rank: int) -> Rows:
-        """Return the order drawn for an epoch: of all rows, or of a rank's shard."""
-        if self.kind == "shard":
-            own = np.arange(self.n)[shard(self.n, rank, self.size)]
+        """Return the order drawn for an epoch: of all rows, or of those that a rank keeps."""
+        if self.kind == SHARD:
+            return self._own(rank).order(self.seed, epoch)
+        if self.kind == BY_RANK:
+            own = np.arange(self.n)[self._block(rank)]
             return generator(self.seed, Stream.ORDER, epoch, rank).permutation(own)
         return generator(self.seed, Stream.ORDER, epoch).permutation(self.n)
 
+    def _own(self, rank: int) -> OwnShards:
+        return OwnShards.of(self.n, rank, self.size, self.shares)
 
-def shard(n: int, rank: int, size: int) -> slice:
-    """Return the rows that a rank keeps for good, of ``n``."""
-    return slice(n * rank // size, n * (rank + 1) // size)
+    def _part(self, rank: int, n: int) -> slice:
+        """Return which of the ``n`` rows of a step are a rank's."""
+        return self._cut(rank, n) if self.shares else slice(rank, None, self.size)
+
+    def _block(self, rank: int) -> slice:
+        """Return the rank's part of all rows, if each has one in the order of the file."""
+        return (
+            self._cut(rank, self.n)
+            if self.shares
+            else slice(self.n * rank // self.size, self.n * (rank + 1) // self.size)
+        )
+
+    def _cut(self, rank: int, n: int) -> slice:
+        start, end = edges(n, self.shares)[rank : rank + 2].tolist()
+        return slice(start, end)

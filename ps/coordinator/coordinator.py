@@ -16,6 +16,7 @@ from common.run_files import CONFIG_NAME, LOG_NAME
 from ps.coordinator.display import Display, Ended, Lines
 from ps.coordinator.metric import Metric
 from ps.coordinator.run_folder import new_log
+from ps.coordinator.speed_balance import SpeedBalance
 from ps.coordinator.sync_table import SyncTable
 from ps.findings.detectors import Findings
 from ps.findings.verdict import Verdict
@@ -58,6 +59,7 @@ class Coordinator:
         self.gradient_bytes = facts["model"]["n_parameters"] * np.dtype(config.dtype).itemsize
         self.noise = NoiseScale()
         self.sampling = SamplingBudget()
+        self.balance = SpeedBalance(config, facts["data"]["rows"]["train"])
         self.started = time.perf_counter()
         self.findings = Findings({"config": config.as_dict(), **facts})
         self.epochs = 0
@@ -107,9 +109,19 @@ class Coordinator:
     def rebind(self, facts: dict[str, Any]) -> None:
         """Coordinate other ranks from here on, which have new numbers. Raises LogError."""
         unjudged = self.findings.unjudged
+        self.balance.forget()
         self.facts, self.findings = facts, Findings({"config": self.config.as_dict(), **facts})
         self.findings.unjudged.update(unjudged)
         self.findings.recall(self.log.path)
+
+    def _fit_shares(self, record: Record) -> tuple[float, ...]:
+        """Return the shares of the ranks in the next epochs' rows; () if they stay as they are."""
+        new = self.balance.add(record)
+        if new is None:
+            return ()
+        self.event("shares", **new.fields())
+        say(new.sentence())
+        return new.shares
 
     def checkpoint_failed(self, reason: str) -> None:
         """Warn of a checkpoint that could not be written, and log it."""
@@ -132,10 +144,10 @@ class Coordinator:
         self.queue.append("verdict", **fields)
         say(verdict_line(fields))
 
-    def epoch(self, table: Array, facts: dict[str, Any], begin_s: float) -> dict[str, bool | float]:
+    def epoch(self, table: Array, facts: dict[str, Any], begin_s: float) -> dict[str, Any]:
         """Write and print an epoch from all ranks' rows; return whether to stop and whether it is the best so far.
 
-        Also how many samples a step the next epochs take (``sample_rate``).
+        Also ``sample_rate``, how many samples a step the next epochs take, and their ``shares`` if these are others.
         ``facts``: what is the same on all ranks (epoch, steps, learning rate, sampled steps, and ``traced_steps``,
         those of them with timestamps). ``begin_s``: when the epoch's first step began, on rank 0's clock.
         """
@@ -165,7 +177,8 @@ class Coordinator:
         for verdict in found:
             self.verdict(verdict)
         rate = self.sampling.rate(record)
-        return {**self.judge(record), "diverged": diverged, "sample_rate": rate}
+        shares = self._fit_shares(record)
+        return {**self.judge(record), "diverged": diverged, "sample_rate": rate, "shares": shares}
 
     def judge(self, record: Record, *, reported: bool = False) -> dict[str, bool]:
         """Count an epoch by its record; return whether to stop and whether it is the best so far.

@@ -99,6 +99,9 @@ class Straggler(Detector):
     def __init__(self, header: Record) -> None:
         super().__init__(header)
         self.host_of, self.hosts = host_names(header), hosts(header)
+        config = header["config"]
+        by_rank = config.get("rows") == "shard" and config.get("shards") != "fixed"
+        self.can_balance = config.get("balance", "off") == "off" and not by_rank
         self.least = np.full(self.n_ranks, MIN_SLOWDOWN)
         self.least_alone = self.least.copy()
         for machine in self.hosts:
@@ -180,7 +183,7 @@ class Straggler(Detector):
             f"{min(slowdowns):.3g} times as long as the other ranks in epochs {first} to {last} (medians; robust z "
             f"{min(zs):.3g}); the others wait {others:.3g} s an epoch for the last rank, and {named(ranks)} "
             f"{own:.3g} s",
-            remedy=self._remedy(ranks),
+            remedy=self._remedy(ranks) + ", or give faster ranks more rows (--balance speed)" * self.can_balance,
             evidence=evidence,
         )
 

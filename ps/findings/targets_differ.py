@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from common.data.sampler import shard
+from common.data.sampler import RowSampler
 from common.flat import Array
 from ps.findings.verdict import NotJudged, TrainingStart, Verdict
 
@@ -33,7 +33,7 @@ def targets_differ(start: TrainingStart) -> Verdict | NotJudged | None:
     comm, config, data = start.comm, start.config, start.data
     if config.rows != "shard" or config.model != "linear":
         return None
-    own = data.train[shard(len(data.train), comm.rank, comm.size)]
+    own = data.train[np.sort(RowSampler.of(config, len(data.train), comm.size).order(1, comm.rank))]
     return chow_test(comm, data.x[own], data.y[own], data.target_mean, data.target_scale)
 
 

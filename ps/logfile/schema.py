@@ -133,6 +133,8 @@ EVENTS = {
                      places=list_of(table(each(WHOLE, "offset bytes missing"), reason=TEXT))),
     "checkpoint": table(file=TEXT),
     "checkpoint-failed": table(reason=TEXT),
+    "shares": table(each(by_rank(NUMBER), "shares parts"), each(NUMBER, "before_s after_s"), epoch=EPOCH,
+                    units=TEXT, message=TEXT, row_s=by_rank(nullable(NUMBER))),
     "skip": table(_PLACE, not_finite=map_of(list_of(TEXT))),
     "heal": table(_PLACE, ranks=list_of(WHOLE), parameters=map_of(list_of(TEXT))),
     # in a comparison, which has no epochs, only its message

@@ -15,7 +15,7 @@ class RowAudit:
         self.faults: list[str] = []
         self.epochs = self.n_faults = self.steps_left_out = self.rows_left_out = 0
         self._rows = self._batch = 0
-        self._sharded = False
+        self._by_rank = False
         self._joint = (0, 0)
         """The last epoch that another job began, and how many rows of it that took."""
         self._skipped: dict[tuple[int, int, int], int] = {}
@@ -26,7 +26,8 @@ class RowAudit:
         if record["kind"] == "header":
             self._rows = record["data"]["rows"]["train"]
             self._batch = record["config"]["batch_size"] or self._rows
-            self._sharded = record["config"].get("rows") == "shard"
+            config = record["config"]  # of earlier versions, which had no other shards, without saying so
+            self._by_rank = config.get("rows") == "shard" and config.get("shards", "by-rank") == "by-rank"
         elif record["kind"] == "epoch":
             self._add_epoch(record)
         elif record["kind"] == "event" and record["what"] == "skip":
@@ -97,7 +98,7 @@ class RowAudit:
         """
         rows = [n for (of, *_), n in self._skipped.items() if of == epoch]
         self._skipped = {place: n for place, n in self._skipped.items() if place[0] > epoch}
-        if rows and not self._sharded:
+        if rows and not self._by_rank:
             return sum(rows), len(rows)
         n = len(rows) or skipped
         return max(0, min(missing, n * (self._batch + world))), n

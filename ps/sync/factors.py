@@ -95,17 +95,41 @@ class FactorSync(SharedSync):
     def __init__(self, setup: SyncSetup, model: Mlp) -> None:
         rows = NodeRows.of(setup.topology, setup.counts)
         super().__init__(setup, factor_layout(setup.topology, model, rows))
-        self.row_counts = self.row_counts._replace(in_buffer=rows.here, offset=rows.before)
+        self._place(rows)
         self._mlp, self._layers = model, model.layers
         self._forming_s = [0.0]
         self._backprops: dict[tuple[int, int], tuple[Backprop, Backprop]] = {}
         self._sampled_work: dict[Batch, Work] = {}
-        shapes = [(int(rows.here.max()), n + 1) for n in model.sizes[1:-1]]
-        self._inputs = [self.allocate_rows(*shape) for shape in shapes]
-        self._deltas = [self.allocate_rows(*shape) for shape in shapes]
+        self._features: Array | None = None
+        self._counts, most = setup.counts, int(rows.here.max())
+        self._node_grows = setup.config.balance != "off" and setup.topology.count > 1
+        if self._node_grows:  # to all rows of a step at most: memory that ranks share is taken once
+            most = int(setup.counts.sum(axis=0).max())
+        shapes = [(most, n + 1) for n in model.sizes[1:-1]]
+        self._inputs = [self._matrix(*shape) for shape in shapes]
+        self._deltas = [self._matrix(*shape) for shape in shapes]
 
     def allocate_rows(self, rows: int, columns: int) -> Array:
-        """Return a matrix that all ranks of the node see. Collective."""
+        """See Synchronizer. All ranks of the node see it; the same again where they come to have other rows."""
+        if self._features is None:
+            room = rows
+            if self._node_grows:  # a chunk of steps has at most so many bytes, or is one step
+                in_step, whole = (int(n) for n in (self._counts.sum(axis=0).max(), self._counts.sum()))
+                room = max(rows, in_step, min(whole, AHEAD_BYTES // (columns * self.flat.dtype.itemsize)))
+            self._features = self._matrix(room, columns)
+        return self._features[:rows]
+
+    def recount(self, counts: Array) -> None:
+        """See Synchronizer."""
+        super().recount(counts)
+        self._place(NodeRows.of(self.topology, counts))
+        self._sampled_work.clear()
+        self._backprops.clear()
+
+    def _place(self, rows: NodeRows) -> None:
+        self.row_counts = self.row_counts._replace(in_buffer=rows.here, offset=rows.before)
+
+    def _matrix(self, rows: int, columns: int) -> Array:
         return self.windows.allocate_one(rows * columns, self.flat.dtype).reshape(rows, columns)
 
     def prepare(self, batch: Batch, *, sample: bool) -> Work:

@@ -76,6 +76,11 @@ class ReplicatedSync(Synchronizer):
         self.state.rebind(topology.comm)
         self._join(topology.comm, counts)
 
+    def recount(self, counts: Array) -> None:
+        """See Synchronizer."""
+        super().recount(counts)
+        self._work.clear()
+
     def backward(self, batch: Batch, lr: float, *, sample: bool) -> float:
         """See Synchronizer. On a sampled step nothing is sent early: the gradient is measured first."""
         self._factor = self._optimizer.begin(lr)

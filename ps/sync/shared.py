@@ -94,6 +94,11 @@ class SharedSync(Synchronizer):
         """See Synchronizer."""
         return {"phases": 2 if self._two_phases else 1, "factored": list(self.layout.factored)}
 
+    def recount(self, counts: Array) -> None:
+        """See Synchronizer. Who updates what stays."""
+        super().recount(counts)
+        self._work.clear()
+
     def seek(self, step: int) -> None:
         """See Synchronizer."""
         self._step = step

@@ -86,6 +86,10 @@ class Synchronizer(TrainingStep):
         """Return memory for the features of the steps: private, unless a mode shares it. Collective."""
         return np.empty((rows, columns), self.flat.dtype)
 
+    def recount(self, counts: Array) -> None:
+        """Take other numbers of rows on each rank from here on, (ranks, steps). Between two epochs; on all ranks."""
+        self.row_counts = own_rows(counts, self.comm.rank)
+
     def seek(self, step: int) -> None:
         """Begin an epoch at a step of it."""
         raise NotImplementedError

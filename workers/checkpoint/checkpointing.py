@@ -223,6 +223,7 @@ class Checkpointing:
             mode=self.mode,
             coordinator=self.seat.here().memory(),
             skipped=self.job_state.skipped,
+            shares=self.job_state.shares,
             config=self.config.as_dict(),
             data_sha256=self.data_sha256,
             target=self.target,

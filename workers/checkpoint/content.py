@@ -20,6 +20,7 @@ SCALING = "data"
 """What the names of arrays begin with that say how the data are scaled."""
 COUNT = FieldSpec("a whole number from 0", frozenset({int}), low=0, high=2**53)
 FROM_ONE = replace(COUNT, what="a whole number from 1", low=1)
+SHARE = FieldSpec("a share of a step's rows", frozenset({float}), low=1e-9, high=1)
 ABOUT = table(
     position=table(epoch=FROM_ONE, steps=COUNT, closed=FLAG, rows=COUNT, loss_sum=NUMBER),
     mode=TEXT,
@@ -34,6 +35,7 @@ ABOUT = table(
         patience_from=optional(COUNT),
     ),
     skipped=list_of(COUNT, 3),
+    shares=optional(list_of(SHARE)),
     target=optional(table(each(list_of(NUMBER), "y_mean y_scale classes"))),
 )
 """What a checkpoint must say next to its arrays."""
@@ -46,8 +48,9 @@ class CheckpointContent:
     ``step``: steps since the run began. ``position``: epoch, its steps that are done, rows and sum of losses of all
     ranks in them, and whether it was also evaluated and recorded (``closed``). ``arrays``: by ``vector/parameter``,
     and under ``data/`` how the features are scaled.
-    ``counts``: the optimizer's. ``coordinator``: its memory. ``skipped``: see JobState. ``target``: what outputs mean,
-    as in ``model.npz``: ``y_mean``, ``y_scale``, ``classes``, each empty where there is none; {} in older files.
+    ``counts``: the optimizer's. ``coordinator``: its memory. ``skipped``, ``shares``: see JobState. ``target``: what
+    outputs mean, as in ``model.npz``: ``y_mean``, ``y_scale``, ``classes``, each empty where there is none; {} in older
+    files.
     """
 
     step: int
@@ -58,6 +61,7 @@ class CheckpointContent:
     mode: str
     coordinator: dict[str, Any]
     skipped: tuple[int, int, int]
+    shares: tuple[float, ...] = ()
     config: dict[str, Any] = field(default_factory=dict)
     data_sha256: str = ""
     target: dict[str, list[float]] = field(default_factory=dict)
@@ -82,7 +86,7 @@ class CheckpointContent:
                 f"{option}: {path}: about{bad}; written by another version? move it away to take the one before"
             )
         known = {part.name: about[part.name] for part in fields(cls) if part.name in about}
-        known["skipped"] = tuple(about["skipped"])
+        known |= {name: tuple(about.get(name, ())) for name in ("skipped", "shares")}
         return cls(**{**known, "step": snapshot.step, "arrays": snapshot.arrays})
 
     @property

@@ -14,6 +14,7 @@ class JobState:
     ``decision``: what was decided at its end, if that has been reached. ``last``: the same of the epoch before, and
     which that was. ``skipped``: epoch and step of the last step left out, and how many in a row that makes.
     ``offset``: steps that the run has taken besides those that its epochs would have with the present batch size.
+    ``shares``: of the ranks in the rows of a step; (): equal.
     ``best_kept``: whether the best parameters are remembered. ``over``: whether all epochs are done. ``code``: the exit
     code, once everything is saved.
     """
@@ -24,6 +25,7 @@ class JobState:
     last: dict[str, Any] = field(default_factory=lambda: {"epoch": 0, "improved": False, "memory": {}})
     skipped: tuple[int, int, int] = (0, 0, 0)
     offset: int = 0
+    shares: tuple[float, ...] = ()
     best_kept: bool = False
     over: bool = False
     code: int | None = None
@@ -31,7 +33,8 @@ class JobState:
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> "JobState":
         """Make it from what ``dataclasses.asdict`` made of one, also if that came as a message."""
-        return cls(**{**plain, "before": DoneBefore(**plain["before"]), "skipped": tuple(plain["skipped"])})
+        of_lists = {name: tuple(plain[name]) for name in ("skipped", "shares")}
+        return cls(**{**plain, "before": DoneBefore(**plain["before"]), **of_lists})
 
     def begin(self, epoch: int, before: DoneBefore | None = None) -> None:
         """Be in an epoch, of which ``before`` is done."""

@@ -129,6 +129,7 @@ def open_origin(folder: Path, config: RunConfig) -> Origin:
         before=content.before,
         last={"epoch": done, "improved": False, "memory": memory},
         skipped=content.skipped,
+        shares=content.shares,
         best_kept=content.has_best,
         over=not content.before.steps and has_run_out(config.patience, done, memory),
     )

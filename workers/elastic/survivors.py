@@ -134,14 +134,18 @@ class Survivors:
         self.membership.notice_death()
         job.rank_status.cells[EXPENDABLE] = 1  # a death may come before all ranks are here
         steps = job.trainer.leave_loop("continuing without the dead")
+        # 0: equal, or not known since somebody has died here before
+        share = state.shares[job.comm.rank] if len(state.shares) == job.comm.size else 0.0
         job.rebind(cast("MPI.Intracomm", job.comm.Shrink()))
         if totals.abandon_step():
             self.sync.state.optimizer.undo_begin()
         done = DoneBefore(steps, state.before.rows + totals.rows, state.before.loss_sum + totals.loss_sum)
         own = {**asdict(state), "before": asdict(done)}
-        found = allgather(job.comm, [self.own_rank, own])
-        self.alive = [rank for rank, _ in found]
-        self.states = [JobState.from_dict(state) for _, state in found]
+        found = allgather(job.comm, [self.own_rank, own, share])
+        self.alive = [rank for rank, *_ in found]
+        self.states = [JobState.from_dict(state) for _, state, _ in found]
+        shares = tuple(share for *_, share in found)
+        state.shares = shares if all(shares) else ()
 
     def copy_from_furthest(self) -> None:
         """Get the parameters and the optimizer's state from the furthest, if this rank is behind. Collective.
@@ -169,7 +173,10 @@ class Survivors:
         """Be where the furthest are, and rebind what depends on the ranks. Collective."""
         job, task, comm, place = self.job, self.job.task, self.job.comm, self.states[self.furthest]
         self._adopt(place)
-        sampler, per_epoch = make_sampler(task.config, task.data, comm.size, task.joint), job.trainer.loader.steps
+        sampler, per_epoch = (
+            make_sampler(task.config, task.data, comm.size, task.joint, job.state.shares),
+            job.trainer.loader.steps,
+        )
         self.sync.rebind(self.topology, row_table(sampler))
         self.sync.seek(place.before.steps % per_epoch)
         if isinstance(self.totals.inner, FaultySync):
@@ -194,7 +201,7 @@ class Survivors:
         if place.last["epoch"] > state.last["epoch"]:
             job.keep_best(place.last)  # as the others did, who have begun the next epoch since, but made no update
         job.begin(place.epoch, place.before)
-        # divergence is looked for again
-        decision = None if place.decision is None else {**place.decision, "diverged": False}
+        # divergence is looked for again, and shares were those of all who lived
+        decision = None if place.decision is None else {**place.decision, "diverged": False, "shares": ()}
         state.over, state.decision, state.last, state.code = place.over, decision, place.last, place.code
         state.skipped = place.skipped

@@ -7,6 +7,7 @@ from typing import NoReturn
 from mpi4py import MPI
 
 from common.config import RunConfig
+from common.data.sampler import BY_RANK, kind_of
 from common.errors import EXIT_USAGE, JobError
 from common.rank_status import FINISHED, RankStatus
 from common.standard_streams import flush
@@ -31,8 +32,10 @@ def check_support(config: RunConfig, n_ranks: int) -> None:
     elif config.mode == AUTO or not MODES[config.mode].elastic:
         modes = ", ".join(name for name, mode in MODES.items() if mode.elastic)
         reason = f"goes with modes {modes}; in mode {config.mode} a dead rank may take parameters along"
-    elif config.rows == "shard":
-        reason = "goes with rows shuffle; with fixed shards the steps of fewer ranks would be others"
+    elif kind_of(config) == BY_RANK:
+        reason = (
+            "goes with no run that an earlier version began with --rows shard; steps of fewer ranks would be others"
+        )
     elif config.init == "per-rank":
         reason = "goes with init broadcast; parameters must be the same on all ranks"
     if reason:

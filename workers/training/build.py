@@ -31,16 +31,18 @@ class TrainingParts:
     loader: BatchLoader
 
 
-def make_sampler(config: RunConfig, data: Dataset, n_ranks: int, joint: Joint | None = None) -> RowSampler:
+def make_sampler(
+    config: RunConfig, data: Dataset, n_ranks: int, joint: Joint | None = None, shares: tuple[float, ...] = ()
+) -> RowSampler:
     """Return how the training rows are dealt to steps and ranks."""
-    return RowSampler(len(data.train), config.batch_size, config.seed, config.rows, n_ranks, joint)
+    return RowSampler.of(config, len(data.train), n_ranks, joint, shares)
 
 
-def assemble(mode: str, topology: Topology, task: Task) -> TrainingParts:
-    """Build a mode and fill its parameters. Collective; raises JobError."""
+def assemble(mode: str, topology: Topology, task: Task, shares: tuple[float, ...] = ()) -> TrainingParts:
+    """Build a mode and fill its parameters. ``shares``: see RowSampler. Collective; raises JobError."""
     config, rank = task.config, topology.comm.rank
     check_memory(topology, task, mode)
-    sampler = make_sampler(config, task.data, topology.comm.size, task.joint)
+    sampler = make_sampler(config, task.data, topology.comm.size, task.joint, shares)
     timer = SyncTimer(topology, sampler.steps_per_epoch)
     sync = MODES[mode].build(SyncSetup(topology, task.model, config, timer, row_table(sampler)))
     _initialise(topology, task, sync)

@@ -25,7 +25,7 @@ from workers.checkpoint.job_state import JobState
 from workers.launch import fault_spec
 from workers.launch.process import Context
 from workers.training import early_copy, fault_injection
-from workers.training.build import TrainingParts
+from workers.training.build import TrainingParts, make_loader, make_sampler, row_table
 from workers.training.early_copy import EarlyCopy
 from workers.training.epoch_totals import EpochTotals, StepCount
 from workers.training.loop import Trainer
@@ -115,6 +115,8 @@ class Job:
         if decision["diverged"]:
             self.step_faults.repair()
         self.keep_best(decision)
+        if decision.get("shares"):
+            self._deal(tuple(decision["shares"]))
         self.trainer.sample(decision.get("sample_rate", 0.0))
         self.rank_status.enter("checkpoint")
         sums = self.trainer.sums
@@ -124,6 +126,13 @@ class Job:
             self._stopped(sums, closed=True)
         else:
             self.begin(self.state.epoch + 1)
+
+    def _deal(self, shares: tuple[float, ...]) -> None:
+        """Take other parts of each step's rows from the next epoch on."""
+        self.state.shares = shares
+        sampler = make_sampler(self.config, self.data, self.comm.size, self.task.joint, shares)
+        self.sync.recount(row_table(sampler))
+        self.trainer.rebind(make_loader(self.task, self.sync, sampler, self.comm.rank))
 
     def keep_best(self, decision: dict[str, Any]) -> None:
         """Remember the parameters if they are the best so far and may be wanted."""

@@ -82,4 +82,4 @@ def log_facts(config: RunConfig, origin: Origin, found: tuple[int, float, float]
 
 
 def _sampler(config: RunConfig, n_train: int) -> RowSampler:
-    return RowSampler(n_train, config.batch_size, config.seed, config.rows, 1)
+    return RowSampler.of(config, n_train, 1)

@@ -7,6 +7,8 @@ from mpi4py import MPI
 
 from common.config import RunConfig
 from common.data.dataset import Dataset
+from common.data.sampler import BY_RANK, SHARD, kind_of
+from common.data.shards import SHARDS
 from common.data.split_file import save_splits
 from common.errors import EXIT_USAGE, JobError
 from common.files import told
@@ -66,10 +68,23 @@ def check_fit(config: RunConfig, origin: Origin, n_ranks: int) -> None:
             "apart; use --init broadcast or --mode allreduce",
             EXIT_USAGE,
         )
-    if origin.mode and config.rows == "shard" and origin.world != n_ranks:
+    if origin.mode and kind_of(config) == BY_RANK and origin.world != n_ranks:
         raise JobError(
-            f"resume: with --rows shard each rank has rows of its own, so that {n_ranks} ranks cannot continue for "
-            f"{origin.world}; start {origin.world} ranks, or a new run from its parameters: --from {origin.folder}"
+            f"resume: {origin.folder} was begun by an earlier version with --rows shard, where each rank has rows of "
+            f"its own, so that {n_ranks} ranks cannot continue for {origin.world}; start {origin.world} ranks, "
+            f"or a new run from its parameters: --from {origin.folder}"
+        )
+    if config.balance != "off" and kind_of(config) == BY_RANK:
+        raise JobError(
+            f"balance: {origin.folder} was begun by an earlier version with --rows shard, where each rank has rows of "
+            "its own; leave --balance out",
+            EXIT_USAGE,
+        )
+    if config.balance != "off" and config.rows == SHARD and n_ranks > SHARDS:
+        raise JobError(
+            f"balance: with --rows shard a rank has one or more of {SHARDS} shards, which {n_ranks} ranks cannot have; "
+            "use --rows shuffle",
+            EXIT_USAGE,
         )
 
 
@@ -112,13 +127,15 @@ def prepare(context: Context, topology: Topology, config: RunConfig, origin: Ori
     joint = resumed.find_joint(config, origin)
     task = Task(config, fault_injection.skew(faults, data), model, joint)
     check_fit(config, origin, comm.size)
+    if config.balance == "off" or len(origin.state.shares) != comm.size:
+        origin.state.shares = ()
     check_memory(topology, task, LEAST_MEMORY if config.mode == AUTO else config.mode)
     checked = check_model(comm, config, task.data, model)
     resumed.count_anew(origin, make_sampler(config, data, comm.size, joint))
     mode, trials = _mode(topology, task, origin, rank_status)
     copies = comm.size if MODES[mode].replicas else topology.count
     together(comm, lambda: fault_injection.check(faults, config, make_sampler(config, data, comm.size), copies))
-    parts = assemble(mode, topology, task)
+    parts = assemble(mode, topology, task, origin.state.shares)
     _load(comm, parts, task, origin, rank_status)
     job = Job(context, task, parts, origin.state, seat, threads)
     of_sync = {"mode": mode, "in_place": MODES[mode].in_place, **parts.sync.facts(), "trials": trials}
@@ -168,7 +185,8 @@ def open_log(job: Job, topology: Topology, origin: Origin, of_sync: dict[str, An
     job.rank_status.enter("opening the log")
     facts = header_facts(topology, job.task, job.sync.flat, job.threads)
     job.rank_status.set_folder(Path(at_root(comm, lambda: _begin_log(job, origin, facts, of_sync))))
-    balance = row_balance.measure(comm, data, make_sampler(config, data, comm.size))
+    sampler = make_sampler(config, data, comm.size, shares=job.state.shares)
+    balance = row_balance.measure(comm, data, sampler)
     findings, unjudged = before_training(TrainingStart(comm, config, data, job.sync.flat.param_vector), balance)
 
     def note() -> None:

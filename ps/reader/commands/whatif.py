@@ -229,7 +229,7 @@ def _rows(base: Replay, exchanges: list[tuple[str, float]]) -> list[list[str]]:
         cases += [
             (f"without the straggler: rank {work.argmax()} like the median of the others", without_straggler(work),
              exchange_s),
-            ("rows dealt by speed", dealt_by_speed(work, base.rows), exchange_s),
+            ("rows dealt by speed (--balance speed)", dealt_by_speed(work, base.rows), exchange_s),
             ("perfect balance: every rank works the mean time", np.full_like(work, work.mean()), exchange_s),
         ]  # fmt: skip
     cases += [(name, work, seconds * base.steps) for name, seconds in exchanges]
