@@ -128,8 +128,9 @@ def test_shares_come_back_from_a_message() -> None:
     assert JobState.from_dict(plain) == state
 
 
-COMMON = ["--dtype", "float64", "--hidden", "48", "9", "--batch-size", "10", "--epochs", "4", "--learning-rate", "0.02",
+COMMON = ["--dtype", "float64", "--hidden", "48", "9", "--batch-size", "10", "--learning-rate", "0.02",
           "--optimizer", "momentum", "--clip", "1.0", "--test-fraction", "0", "--checkpoint-every", "1"]  # fmt: skip
+FOUR = ["--epochs", "4"]
 UNEVEN = [str(PROGRAMS / "uneven.py"), *COMMON, "--balance", "speed"]
 ROWS = ("shuffle", "shard")
 NODES = [("shared", 3, 2), ("factors", 3, 2), ("factors", 4, 2)]
@@ -146,15 +147,15 @@ def batch(tmp_path_factory: pytest.TempPathFactory) -> SharedStart:
     jobs: dict[str, tuple[int, list[str]]] = {}
     for rows in ROWS:
         more = [*data, "--rows", rows]
-        jobs[f"oracle-{rows}"] = (1, ["-m", "workers.run", *COMMON, *more])
+        jobs[f"oracle-{rows}"] = (1, ["-m", "workers.run", *COMMON, *FOUR, *more])
         for mode in MODES:
             for n in (1, 2, 3, 4):
-                jobs[f"{rows}-{mode}-{n}"] = (n, [*UNEVEN, *more, "--mode", mode])
+                jobs[f"{rows}-{mode}-{n}"] = (n, [*UNEVEN, *FOUR, *more, "--mode", mode])
     for mode, n, per_node in NODES:
-        jobs[f"nodes-{mode}-{n}"] = (n, [*UNEVEN, *data, "--mode", mode, "--ranks-per-node", str(per_node)])
+        jobs[f"nodes-{mode}-{n}"] = (n, [*UNEVEN, *FOUR, *data, "--mode", mode, "--ranks-per-node", str(per_node)])
     for mode in RESUMED:
         jobs[f"half-{mode}"] = (3, [*UNEVEN, *data, "--mode", mode, "--epochs", "2"])
-        jobs[f"whole-{mode}"] = (3, [str(PROGRAMS / "uneven.py"), "--resume", f"half-{mode}", "--epochs", "4"])
+        jobs[f"whole-{mode}"] = (3, [str(PROGRAMS / "uneven.py"), "--resume", f"half-{mode}", *FOUR])
     return SharedStart(folder, jobs)
 
 
