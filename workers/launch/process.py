@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
     from common.errors import JobError
     from common.rank_status import RankStatus
-    from workers.launch.signals import StopFlag
+    from workers.launch.signals import StopRequest
 
 
 class Context:
     """What a command finds on a rank: a communicator of all, the command line, whether to stop, and where it is."""
 
     def __init__(
-        self, comm: "MPI.Intracomm", arguments: list[str], stop: "StopFlag", rank_status: "RankStatus"
+        self, comm: "MPI.Intracomm", arguments: list[str], stop: "StopRequest", rank_status: "RankStatus"
     ) -> None:
         self.comm, self.arguments, self.stop, self.rank_status = comm, arguments, stop, rank_status
 
