@@ -91,6 +91,7 @@ LIBRARIES = {
     "workers/estimators/classifier.py": {"numpy", "sklearn"},
     "workers/estimators/regressor.py": {"numpy", "sklearn"},
     "workers/estimators/on_ranks.py": {"numpy", "mpi4py"},
+    "workers/estimators/on_communicator.py": {"numpy", "mpi4py"},
     "workers/watchdog": {"msgpack"},
     "workers/watchdog/spawn.py": _CORE,
     "workers/supervisor": {"cyclopts"},

@@ -15,8 +15,8 @@ from workers.training.job import Job
 from workers.training.setup import find_origin, prepare
 
 
-def train(comm: MPI.Intracomm, config: RunConfig, stop: StopRequest) -> int:
-    """Run a job; return its exit code. Collective. Raises JobError, on all ranks.
+def train(comm: MPI.Intracomm, config: RunConfig, stop: StopRequest, *, guest: bool = False) -> int:
+    """Run a job; return its exit code. Collective. Raises JobError, on all ranks. ``guest``: see Context.
 
     No watchdog looks at them: it would take the end of this process for a failure of the job. Any other error of one
     rank ends all, since they would wait for it.
@@ -24,14 +24,14 @@ def train(comm: MPI.Intracomm, config: RunConfig, stop: StopRequest) -> int:
     own, rank_status = comm.Dup(), RankStatus()
     try:
         with abort_on_error(own, rank_status):
-            return _train(own, config, stop, rank_status)
+            return _train(Context(own, [], stop, rank_status, guest=guest), config)
     finally:
         rank_status.close()
         own.Free()
 
 
-def _train(comm: MPI.Intracomm, config: RunConfig, stop: StopRequest, rank_status: RankStatus) -> int:
-    context, seat = Context(comm, [], stop, rank_status), CoordinatorSeat()
+def _train(context: Context, config: RunConfig) -> int:
+    comm, rank_status, seat = context.comm, context.rank_status, CoordinatorSeat()
     topology = Topology(comm, config.ranks_per_node)
     THIS_PROCESS.set(config.max_memory, topology.here)
     job: Job | None = None

@@ -65,6 +65,11 @@ class Output:
         elif line.strip():
             self.complaints = [*self.complaints, line][-MOST_LINES:]
 
+    def take(self, line: str, is_warning: bool) -> None:
+        """Take lines of a job in this process."""
+        for one in line.split("\n"):
+            self._take("err" if is_warning else "out", f"{WARNING}{one}" if is_warning else one)
+
     def close(self) -> None:
         """End: give warnings to Python's."""
         for stream, rest in self._rest.items():
