@@ -23,8 +23,8 @@ ATTRIBUTES = {
     "n_ranks_": "ranks that trained",
     "log_": "the path of the run folder, with its log and model.npz",
 }
-METHODS = """X: (rows, features), an array or a frame. sample_weight: (rows,), what each row counts. comm: ranks of mpi4py
-that train, in place of all that mpirun started. All of them call this method, and the data of the first one are
+METHODS = """X: (rows, features), an array or a frame. sample_weight: (rows,), what each row counts. comm: ranks of
+mpi4py that train, in place of all that mpirun started. All of them call this method, and the data of the first one are
 trained on, whatever the others give. Raises ValueError for bad input, RuntimeError if training failed."""
 
 
@@ -80,6 +80,14 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
             self._take(facts)
         self._keep(learned, run, start)
         return self
+
+    def restore(self, learned: Learned, run: str) -> None:
+        """Become what a run has learned."""
+        facts = learned.model.facts
+        columns = [] if facts.preprocessing is None else [column.name for column in facts.preprocessing.columns]
+        names = columns or list(facts.features)
+        self._take({"features": len(names) or learned.model.n_features, "names": names or None})
+        self._keep(learned, run)
 
     def _keep(self, learned: Learned, run: str, start: Learned | None = None) -> None:
         if start is not None:

@@ -58,11 +58,11 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]  # noqa: D10
         if first:
             self.classes_ = found if classes is None else unique_labels(classes)
         elif classes is not None and not np.array_equal(self.classes_, unique_labels(classes)):
-            raise ValueError(f"classes: got {classes!r}; the first call was given {self.classes_!r}")
+            raise ValueError(f"classes: got {list(classes)}; the first call had {self.classes_.tolist()}")
         if len(self.classes_) < 2:
-            raise ValueError(f"y: only one class, {self.classes_[0]!r}, in all rows; a classifier needs two")
+            raise ValueError(f"y: only one class, {self.classes_[0]}, in all rows; a classifier needs two")
         if len(unknown := np.setdiff1d(found, self.classes_)):
-            raise ValueError(f"y: got the label {unknown[0]!r}, which is not among the classes {self.classes_!r}")
+            raise ValueError(f"y: got the label {unknown[0]}, which is none of the classes {self.classes_.tolist()}")
         codes = np.searchsorted(self.classes_, y).astype(np.int64)
         return Arrays(x, codes, self._by_class(codes, weight), self._names(), list(map(str, self.classes_)))
 

@@ -53,7 +53,7 @@ def fit(job: Fit, ranks: int, runs: str, verbose: int | None) -> tuple[Learned, 
 
 @contextlib.contextmanager
 def new_folder(mode: str, ranks: int, runs: str) -> Iterator[Path]:
-    """Make the folder of a run, which is removed if nothing is written to it. Raises ValueError if it cannot be made."""
+    """Make the folder of a run, removed if nothing is written to it. Raises ValueError if it cannot be made."""
     try:
         run = new_run(f"{mode}-{ranks}", Path(runs).expanduser()).absolute()
     except OSError as error:

@@ -120,7 +120,14 @@ def ranks_around() -> "MPI.Intracomm | None":
     """
     module = sys.modules.get("mpi4py.MPI")
     if module is None or not module.Is_initialized():
-        return start_mpi() if _launched() > 1 else None
+        if _launched() == 1:
+            return None
+        variables = dict(os.environ)
+        try:
+            return start_mpi()
+        finally:  # they are the program's
+            for name in os.environ.keys() - variables.keys():
+                del os.environ[name]
     return None if module.Is_finalized() or module.COMM_WORLD.size == 1 else module.COMM_WORLD
 
 
