@@ -95,6 +95,15 @@ class ThisProcess:
             )
 
     @property
+    def given_limit(self) -> Limit | None:
+        """What has been set, if anything, for ``restore``."""
+        return self._limit
+
+    def restore(self, limit: Limit | None) -> None:
+        """Set again what was set before a job."""
+        self._limit = limit
+
+    @property
     def limit(self) -> Limit:
         """What this process may take."""
         if self._limit is None:

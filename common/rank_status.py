@@ -127,12 +127,22 @@ class RankStatus:
             os.lseek(self.handle, PAGE_BYTES, os.SEEK_SET)
         self.copy = os.memfd_create("rankwise-checkpoint") if hasattr(os, "memfd_create") else -1
         self.pipe, self._end = os.pipe()
-        self._page = memoryview(mmap.mmap(self.handle, PAGE_BYTES))
+        self._memory = mmap.mmap(self.handle, PAGE_BYTES)
+        self._page = memoryview(self._memory)
         self.cells = self._page[CELLS].cast("q")
         self._new_watchdogs = 0
         self.folder: Path | None = None
         self.debug = False
         self.enter("start")
+
+    def close(self) -> None:
+        """Give back memory and files, where the process goes on after its job; no watchdog may look at them."""
+        self.cells.release()
+        self._page.release()
+        self._memory.close()
+        for handle in (self.handle, self.copy, self.pipe, self._end):
+            if handle >= 0:
+                os.close(handle)
 
     def enter(self, phase: str) -> None:
         """Begin a phase outside of the training loop."""

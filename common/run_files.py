@@ -75,13 +75,13 @@ def is_without_log(folder: Path) -> bool:
         return False
 
 
-def new_run(name: str) -> Path:
-    """Make the folder of a new run, ``runs/<time>-<name>``, with a number where that is taken. Raises OSError.
+def new_run(name: str, runs: Path = RUNS) -> Path:
+    """Make the folder of a new run, ``<time>-<name>`` under ``runs``, numbered where that is taken. Raises OSError.
 
     Jobs that start in the same second may look at the same time: the one whose ``mkdir`` succeeds has the folder.
     """
-    RUNS.mkdir(parents=True, exist_ok=True)
-    stem = RUNS / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
+    runs.mkdir(parents=True, exist_ok=True)
+    stem = runs / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
     for number in range(1, MOST_IN_A_SECOND + 1):
         path = stem if number == 1 else stem.with_name(f"{stem.name}-{number}")
         try:

@@ -6,7 +6,7 @@ The training process itself lives in ``workers``, which imports this package and
 import os
 import sys
 
-if sys.argv[:1] == ["-m"]:  # a command begins
+if sys.argv[:1] == ["-m"] and any(word.removeprefix("-m").startswith(("workers.", "ps.")) for word in sys.orig_argv):
     # from the first line on Ctrl-C is no error
     sys.excepthook = lambda kind, *rest: None if kind is KeyboardInterrupt else sys.__excepthook__(kind, *rest)
     _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

@@ -18,6 +18,7 @@ DOORS = {
     "workers/compare.py",
     "workers/supervise.py",
     "workers/rankwise.py",
+    "workers/estimator.py",
 }
 """What users start; a door may import every room, and no room imports a door."""
 _COMMON = {"common", "common/data", "common/nn"}
@@ -49,6 +50,16 @@ ROOMS: dict[str, set[str]] = {
     "workers/training": _TRAINING,
     "workers/elastic": {*_TRAINING, "workers/training"},
     "workers/benchmark": {*_TRAINING, "workers/training"},
+    "workers/estimators": {
+        *_COMMON,
+        "ps/comm",
+        "ps/coordinator",
+        "ps/logfile",
+        "ps/sync",
+        "ps/text",
+        "workers/launch",
+        "workers/training",
+    },
     "workers/supervisor": {"common", "ps/coordinator", "ps/logfile", "workers", "workers/launch"},
 }
 """Which other rooms each room may import."""
@@ -74,6 +85,13 @@ LIBRARIES = {
     "workers/launch/trial_run.py": set(),
     "workers/launch/run_options.py": set(),
     "workers/training/loop.py": set(),
+    "workers/estimators": {"numpy"},
+    "workers/estimators/as_found.py": {"threadpoolctl"},
+    "workers/estimators/base.py": {"numpy", "sklearn"},
+    "workers/estimators/classifier.py": {"numpy", "sklearn"},
+    "workers/estimators/regressor.py": {"numpy", "sklearn"},
+    "workers/estimators/on_ranks.py": {"numpy", "mpi4py"},
+    "workers/estimators/on_communicator.py": {"numpy", "mpi4py"},
     "workers/watchdog": {"msgpack"},
     "workers/watchdog/spawn.py": _CORE,
     "workers/supervisor": {"cyclopts"},

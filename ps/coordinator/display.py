@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from common.status_line import StatusLine, launcher_terminal
 from common.wording import count
-from ps.text.terminal import say, set_status_line
+from ps.text.terminal import is_heard, say, set_status_line
 
 ALL_UP_TO = 50
 """Of more epochs than this, not every one gets a line."""
@@ -180,7 +180,7 @@ def duration(seconds: float) -> str:
 
 def make(epochs: int, verbose: bool, place: Place, steps: int) -> Display:
     """Return what suits where the output goes: a terminal, unless every line is asked for, or something else."""
-    path = "" if verbose else launcher_terminal()
+    path = "" if verbose or is_heard() else launcher_terminal()
     try:
         return Progress(StatusLine(path), place, epochs, steps) if path else Lines(epochs, every=verbose)
     except OSError:

@@ -30,7 +30,7 @@ from workers.benchmark.runner import Workload, order
 from workers.benchmark.trials import DROPPED, Trials, trial_steps, warm_up
 from workers.benchmark.vectors import VectorSums
 from workers.launch.blas_threads import limit_threads
-from workers.launch.signals import StopFlag
+from workers.launch.signals import StopRequest
 from workers.training.first_look import check_model
 from workers.training.task import load, make_model, scale_target
 
@@ -86,7 +86,7 @@ class Comparison:
     """A comparison whose modes have each started once and whose log is open."""
 
     def __init__(
-        self, topology: Topology, config: RunConfig, options: CompareConfig, stop: StopFlag, rank_status: RankStatus
+        self, topology: Topology, config: RunConfig, options: CompareConfig, stop: StopRequest, rank_status: RankStatus
     ) -> None:
         """Collective; raises JobError."""
         comm, threads = topology.comm, limit_threads(topology)

@@ -14,7 +14,7 @@ from common.nn.models import Model
 from common.nn.schedules import learning_rates
 from ps.comm.topology import Topology
 from workers.benchmark import machine
-from workers.launch.signals import StopFlag
+from workers.launch.signals import StopRequest
 from workers.training.build import TrainingParts, assemble
 from workers.training.task import Task
 from workers.training.timed_steps import StepClocks, take_steps
@@ -25,7 +25,7 @@ class Runner:
     """One mode, and endless batches with the rate of each. Methods are collective, and raise JobError on all ranks."""
 
     topology: Topology
-    stop: StopFlag
+    stop: StopRequest
     config: RunConfig
     parts: TrainingParts
     batches: Iterator[tuple[Batch, float]]
@@ -57,7 +57,7 @@ class Workload:
     """What all modes train."""
 
     topology: Topology
-    stop: StopFlag
+    stop: StopRequest
     config: RunConfig
     data: Dataset
     model: Model | Mlp

@@ -10,7 +10,7 @@ from ps.comm.agreement import at_root
 from ps.comm.topology import Topology
 from workers.benchmark.options import BenchConfig
 from workers.benchmark.steps import in_turn, prepare
-from workers.launch.signals import StopFlag
+from workers.launch.signals import StopRequest
 
 POLL_S = 0.01
 ALL_UP_TO = 8
@@ -27,7 +27,7 @@ def karp_flatt(speed_up: float, ranks: int) -> float | None:
     return (1 / speed_up - 1 / ranks) / (1 - 1 / ranks) if ranks > 1 else None
 
 
-def measure(topology: Topology, bench: BenchConfig, stop: StopFlag) -> dict[str, Any]:
+def measure(topology: Topology, bench: BenchConfig, stop: StopRequest) -> dict[str, Any]:
     """Measure every number of ranks, one after the other. Collective."""
     comm = topology.comm
     table: list[dict[str, Any]] = []
@@ -42,7 +42,7 @@ def measure(topology: Topology, bench: BenchConfig, stop: StopFlag) -> dict[str,
     return {"table": table}
 
 
-def _measure_on(comm: MPI.Intracomm, ranks: int, bench: BenchConfig, batch: int, stop: StopFlag) -> dict[str, Any]:
+def _measure_on(comm: MPI.Intracomm, ranks: int, bench: BenchConfig, batch: int, stop: StopRequest) -> dict[str, Any]:
     """Time all modes in turn on the first ranks; return the result, or raise their JobError, on all ranks."""
     some = comm.Split(0 if comm.rank < ranks else MPI.UNDEFINED, comm.rank)
     found: dict[str, Any] = {}

@@ -22,7 +22,7 @@ from ps.metrics.median_intervals import interval
 from workers.benchmark import machine
 from workers.benchmark.options import BenchConfig
 from workers.benchmark.runner import Runner, Workload, closing, order, steps_in
-from workers.launch.signals import StopFlag
+from workers.launch.signals import StopRequest
 from workers.training.loop import EVALUATION_ROWS
 
 DATA_BYTES, DATA_BATCHES = 32 << 20, 32
@@ -53,7 +53,7 @@ def synthetic(bench: BenchConfig, batch: int) -> Dataset:
     return data
 
 
-def prepare(topology: Topology, bench: BenchConfig, batch: int, stop: StopFlag) -> Workload:
+def prepare(topology: Topology, bench: BenchConfig, batch: int, stop: StopRequest) -> Workload:
     """Make data and model. Collective; raises JobError."""
 
     def make() -> Workload:
@@ -63,7 +63,7 @@ def prepare(topology: Topology, bench: BenchConfig, batch: int, stop: StopFlag) 
     return together(topology.comm, make)
 
 
-def measure(topology: Topology, bench: BenchConfig, stop: StopFlag) -> dict[str, Any]:
+def measure(topology: Topology, bench: BenchConfig, stop: StopRequest) -> dict[str, Any]:
     """Measure every mode alone (first step, split, memory), then all of them in turn. Collective."""
     work = prepare(topology, bench, bench.batch, stop)
     alone = {mode: _alone(work, mode) for mode in bench.mode.split(",")}

@@ -28,7 +28,7 @@ from ps.sync.synchronizer import SyncSetup
 from workers.benchmark import machine
 from workers.benchmark.options import BenchConfig
 from workers.benchmark.runner import Runner, closing, order, steps_in
-from workers.launch.signals import StopFlag
+from workers.launch.signals import StopRequest
 from workers.training.build import TrainingParts
 
 ROUND_S, MOST = 0.03, 1000
@@ -94,7 +94,7 @@ class VectorSums:
     """Sums of one vector by several modes, in ``rounds`` of so many ``sums`` (0: as many as take 0.03 s)."""
 
     topology: Topology
-    stop: StopFlag
+    stop: StopRequest
     modes: Sequence[str]
     dtype: str
     rounds: int
@@ -196,7 +196,7 @@ class VectorSums:
         return SumRunner(self.topology, self.stop, RunConfig(), parts, batches, SwitchedSgd([], RunConfig()))
 
 
-def measure(topology: Topology, bench: BenchConfig, stop: StopFlag) -> dict[str, Any]:
+def measure(topology: Topology, bench: BenchConfig, stop: StopRequest) -> dict[str, Any]:
     """Sum vectors of every length. Collective."""
     sums = VectorSums(topology, stop, bench.mode.split(","), bench.dtype, bench.rounds, bench.steps)
     return {"sizes": [sums.measure(n) for n in bench.vector_sizes]}

@@ -15,10 +15,19 @@ def share_cores(masks: list[list[int]], own: int) -> int:
     return max(1, len(mine) // rivals)
 
 
-def limit_threads(topology: Topology) -> tuple[int, str]:
-    """Set this rank's BLAS threads, unless the user did; return (threads, who set them). Collective on the node."""
+def limit_threads(topology: Topology, *, most: int = 0) -> tuple[int, str]:
+    """Set this rank's BLAS threads, unless the user did; return (threads, who set them). Collective on the node.
+
+    ``most``: of them, if that is limited.
+    """
     masks = allgather(topology.local, affinity())
     if not THREADS_SET_BY_USER:
-        threadpoolctl.threadpool_limits(share_cores(masks, topology.local.rank), "blas")
+        share = share_cores(masks, topology.local.rank)
+        threadpoolctl.threadpool_limits(min(share, most) if most else share, "blas")
+    return blas_threads(), THREADS_SET_BY_USER or "rankwise"
+
+
+def blas_threads() -> int:
+    """Return how many threads BLAS may start in this process now."""
     blas = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
-    return max((int(pool["num_threads"]) for pool in blas), default=1), THREADS_SET_BY_USER or "rankwise"
+    return max((int(pool["num_threads"]) for pool in blas), default=1)

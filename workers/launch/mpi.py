@@ -93,9 +93,7 @@ def start_mpi() -> "MPI.Intracomm":
     start_guard.waits()
     if not MPI.Is_initialized():
         MPI.Init_thread(MPI.THREAD_MULTIPLE)
-    # SLURM_NTASKS is no help: under mpirun inside sbatch it is the number of nodes
-    slurm = () if any(name.startswith("PMI") for name in os.environ) else ("SLURM_STEP_NUM_TASKS",)
-    expected = _first_number(("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", *slurm), 1)
+    expected = _launched()
     if MPI.COMM_WORLD.size == 1 and expected > 1:
         MPI.Finalize()
         use = _fitting(vendor)
@@ -106,6 +104,31 @@ def start_mpi() -> "MPI.Intracomm":
             f"start with {use}"
         )
     return MPI.COMM_WORLD  # type: ignore[no-any-return]
+
+
+def _launched() -> int:
+    """Return how many processes the launcher says that it started, 1 without a launcher."""
+    # SLURM_NTASKS is no help: under mpirun inside sbatch it is the number of nodes
+    slurm = () if any(name.startswith("PMI") for name in os.environ) else ("SLURM_STEP_NUM_TASKS",)
+    return _first_number(("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", *slurm), 1)
+
+
+def ranks_around() -> "MPI.Intracomm | None":
+    """Return COMM_WORLD if this process is one of several ranks, in a program that a launcher started; MPI is started.
+
+    None, and no MPI library is loaded, where it is by itself. Raises LaunchError as ``start_mpi`` does.
+    """
+    module = sys.modules.get("mpi4py.MPI")
+    if module is None or not module.Is_initialized():
+        if _launched() == 1:
+            return None
+        variables = dict(os.environ)
+        try:
+            return start_mpi()
+        finally:  # they are the program's
+            for name in os.environ.keys() - variables.keys():
+                del os.environ[name]
+    return None if module.Is_finalized() or module.COMM_WORLD.size == 1 else module.COMM_WORLD
 
 
 def _fitting(vendor: str) -> str:

@@ -15,16 +15,26 @@ if TYPE_CHECKING:
 
     from common.errors import JobError
     from common.rank_status import RankStatus
-    from workers.launch.signals import StopFlag
+    from workers.launch.signals import StopRequest
 
 
 class Context:
-    """What a command finds on a rank: a communicator of all, the command line, whether to stop, and where it is."""
+    """What a command finds on a rank: a communicator of all, the command line, whether to stop, and where it is.
+
+    ``guest``: whether the process is another program's, which goes on after the job.
+    """
 
     def __init__(
-        self, comm: "MPI.Intracomm", arguments: list[str], stop: "StopFlag", rank_status: "RankStatus"
+        self,
+        comm: "MPI.Intracomm",
+        arguments: list[str],
+        stop: "StopRequest",
+        rank_status: "RankStatus",
+        *,
+        guest: bool = False,
     ) -> None:
         self.comm, self.arguments, self.stop, self.rank_status = comm, arguments, stop, rank_status
+        self.guest = guest
 
     def agree(self, parse: Callable[[], Any], *kinds: type, environment: bool = False) -> Any:
         """Return the options that rank 0 parsed, one object of each kind, or the exit code if it has printed help.

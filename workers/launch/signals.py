@@ -36,7 +36,19 @@ class StopRequests:
         return now - self._first.setdefault(number, now) > ECHO_S and number not in REPEATED_SIGNALS
 
 
-class StopFlag:
+class StopRequest:
+    """Whether a stop is asked for: the number of the signal, 0 if none came. Whoever makes it sets that."""
+
+    signal = 0
+
+    def listen(self, listener: Callable[[int], object]) -> None:
+        """Call this with each signal that comes, where signals come here."""
+
+    def over(self) -> None:
+        """Ignore signals from here on, where they came here."""
+
+
+class StopFlag(StopRequest):
     """Remembers the first signal; the same one again ends the process at once, with 128 + its number.
 
     Python runs handlers between two of its own instructions, so not while this rank waits in MPI for one that never

@@ -20,7 +20,7 @@ from ps.sync.synchronizer import TrainingStep
 if TYPE_CHECKING:  # a benchmark uses the evaluation alone
     from common.nn.score import Score
     from workers.checkpoint.checkpointing import Checkpointing
-    from workers.launch.signals import StopFlag
+    from workers.launch.signals import StopRequest
     from workers.training.step_faults import StepFaults
     from workers.training.task import Task
 
@@ -36,7 +36,7 @@ class Trainer:
         task: "Task",
         loader: BatchLoader,
         sync: TrainingStep,
-        stop: "StopFlag",
+        stop: "StopRequest",
         status: RankStatus,
         step_faults: "StepFaults",
         checkpointing: "Checkpointing",

@@ -31,7 +31,7 @@ from ps.text.run_facts import job_lines
 from ps.text.terminal import say, warn
 from workers.checkpoint.resume import Origin, open_origin
 from workers.launch import fault_spec
-from workers.launch.blas_threads import limit_threads
+from workers.launch.blas_threads import blas_threads, limit_threads
 from workers.launch.process import Context
 from workers.training import fault_injection, resumed
 from workers.training.auto_mode import pick_fastest
@@ -118,7 +118,8 @@ def prepare(context: Context, topology: Topology, config: RunConfig, origin: Ori
 
     If the seat has a coordinator by then, its log is open.
     """
-    comm, rank_status, threads = context.comm, context.rank_status, limit_threads(topology)
+    comm, rank_status = context.comm, context.rank_status
+    threads = limit_threads(topology, most=blas_threads() if context.guest else 0)
     faults = together(comm, lambda: fault_spec.of_job(config.inject, comm.size))
     data = load(comm, config, rank_status, origin.scaling, lambda data: check_data(config, origin, data))
     at_root(comm, lambda: check_labels(origin.scaling, data))

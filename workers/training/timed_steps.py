@@ -12,7 +12,7 @@ from mpi4py import MPI
 from common.errors import EXIT_STOPPED, JobError
 from common.flat import Array, numbers
 from ps.sync.synchronizer import TrainingStep
-from workers.launch.signals import StopFlag
+from workers.launch.signals import StopRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ def take_steps(
     sync: TrainingStep,
     batches: Iterator[tuple[Any, float]],
     steps: int,
-    stop: StopFlag,
+    stop: StopRequest,
     *,
     clocks: bool = False,
 ) -> StepClocks:

@@ -1,0 +1,118 @@
+"""What classifier and regressor have in common: parameters, fitting here or under mpirun, what they have afterwards."""
+
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from common.flat import Array
+from workers.estimators import fitting
+from workers.estimators.arrays import Arrays
+from workers.estimators.learned import Learned
+from workers.estimators.parameters import PARAMETERS, check_own, config_of, constructor
+from workers.launch.mpi import ranks_around
+
+ATTRIBUTES = {
+    "n_features_in_": "columns of X",
+    "feature_names_in_": "their names, where X has names",
+    "n_iter_": "epochs that were trained",
+    "loss_curve_": "the training loss of each epoch",
+    "loss_": "the last of them",
+    "validation_loss_curve_": "the validation loss of each epoch, None where no rows are kept for it",
+    "n_ranks_": "ranks that trained",
+    "log_": "the path of the run folder, with its log and model.npz",
+}
+METHODS = """X: (rows, features), an array or a frame. sample_weight: (rows,), what each row counts. comm: ranks of
+mpi4py that train, in place of all that mpirun started. All of them call this method, and the data of the first one are
+trained on, whatever the others give. Raises ValueError for bad input, RuntimeError if training failed."""
+
+
+class Estimator(BaseEstimator):  # type: ignore[misc]
+    """A model that is trained by the ranks of a job."""
+
+    __init__ = constructor(PARAMETERS)
+    _loss = ""
+    """What ``--loss`` is."""
+    _learned: Learned
+
+    def _check(self, X: Any, y: Any, weight: Any, *, first: bool, **more: Any) -> Arrays:
+        """Return what is trained on, checked. ``first``: whether the model is new. Raises ValueError and TypeError."""
+        raise NotImplementedError
+
+    def _facts(self) -> dict[str, Any]:
+        """Return what is known of the data, as plain values: for ranks that were given none."""
+        names = getattr(self, "feature_names_in_", None)
+        return {"features": self.n_features_in_, "names": None if names is None else names.tolist()}
+
+    def _names(self) -> list[str]:
+        """Return the names of the features, if they have names."""
+        return list(map(str, getattr(self, "feature_names_in_", ())))
+
+    def _take(self, facts: dict[str, Any]) -> None:
+        """Take up facts of the data that another rank was given."""
+        self.n_features_in_ = facts["features"]
+        if facts["names"] is not None:
+            self.feature_names_in_ = np.array(facts["names"], object)
+        elif hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
+
+    def _fit(self, X: Any, y: Any, weight: Any, comm: Any, *, start: Learned | None = None, **more: Any) -> Self:
+        """Train. ``start``: what to go on from, for one epoch."""
+        parameters = self.get_params(deep=False)
+        ranks, runs = check_own(parameters)
+        if start is not None:
+            parameters = {**parameters, "epochs": 1, "patience": 0, "test_fraction": 0.0}
+        verbose = parameters["verbose"]
+
+        def prepare() -> fitting.Fit:
+            arrays = self._check(X, y, weight, first=start is None, **more)
+            dtype = np.dtype(start.model.facts.dtype) if start is not None else arrays.x.dtype
+            return fitting.Fit(arrays, config_of(parameters, dtype, loss=self._loss), start, self._facts())
+
+        comm = ranks_around() if comm is None else comm
+        if comm is None:
+            learned, run = fitting.fit(prepare(), ranks, runs, verbose)
+        else:
+            from workers.estimators import on_communicator
+
+            learned, run, facts = on_communicator.fit(comm, prepare, runs, verbose)
+            self._take(facts)
+        self._keep(learned, run, start)
+        return self
+
+    def restore(self, learned: Learned, run: str) -> None:
+        """Become what a run has learned."""
+        facts = learned.model.facts
+        columns = [] if facts.preprocessing is None else [column.name for column in facts.preprocessing.columns]
+        names = columns or list(facts.features)
+        self._take({"features": len(names) or learned.model.n_features, "names": names or None})
+        self._keep(learned, run)
+
+    def _keep(self, learned: Learned, run: str, start: Learned | None = None) -> None:
+        if start is not None:
+            learned.losses = [*start.losses, *learned.losses]
+            learned.validation_losses = []
+        self._learned = learned
+        self.loss_curve_ = learned.losses
+        self.loss_ = learned.losses[-1] if learned.losses else None
+        self.validation_loss_curve_ = learned.validation_losses or None
+        self.n_iter_ = len(learned.losses)
+        self.n_ranks_ = learned.header["world"]
+        self.log_ = run
+
+    def _outputs(self, X: Any) -> Array:
+        """Return raw outputs of the model, (n, n_out)."""
+        check_is_fitted(self)
+        return self._learned.model.outputs(validate_data(self, X, reset=False, dtype="numeric"))
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_learned")
+
+
+def weights_of(weight: Any, x: Array) -> Array | None:
+    """Return what rows count, (n,) float64; None if all count the same. Raises ValueError."""
+    if weight is None:
+        return None
+    checked: Array = _check_sample_weight(weight, x, dtype=np.float64, ensure_non_negative=True)
+    return None if (checked == checked[0]).all() else checked

@@ -1,0 +1,100 @@
+"""The classifier."""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets, unique_labels
+from sklearn.utils.validation import column_or_1d, validate_data
+
+from common.flat import Array
+from workers.estimators.arrays import Arrays
+from workers.estimators.base import ATTRIBUTES, METHODS, Estimator, weights_of
+from workers.estimators.parameters import PARAMETERS, Parameter, constructor, documentation
+
+OWN = {
+    **PARAMETERS,
+    "class_weight": Parameter(
+        None, "None: each row counts the same; balanced: each class does; a dict: what the rows of each label count"
+    ),
+}
+
+
+class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]  # noqa: D101 - its docstring is made
+    __doc__ = documentation(
+        """A neural network, or a linear model, for classes; trained by the ranks of an MPI job.
+
+        The labels may be numbers, texts or booleans.
+        """,
+        OWN,
+        {"classes_": "the labels, sorted", **ATTRIBUTES},
+    )
+    __init__ = constructor(OWN)
+    _loss = "cross-entropy"
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, comm: Any = None) -> Self:
+        """Train on rows and their labels; return this classifier."""
+        return self._fit(X, y, sample_weight, comm)
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None, *, comm: Any = None) -> Self:
+        """Train one more epoch, on these rows, from what was learned so far; return this classifier.
+
+        ``classes``: all labels that there will be; needed in the first call, if its rows do not have them all. How
+        features are scaled is decided then. The optimizer begins anew in each call.
+        """
+        start = getattr(self, "_learned", None)
+        return self._fit(X, y, sample_weight, comm, start=start, classes=classes)
+
+    fit.__doc__, partial_fit.__doc__ = f"{fit.__doc__}\n\n{METHODS}", f"{partial_fit.__doc__}\n\n{METHODS}"
+
+    def _check(self, X: Any, y: Any, weight: Any, *, first: bool, classes: Any = None, **_: Any) -> Arrays:
+        x, y = validate_data(self, X, y, dtype="numeric", reset=first, ensure_min_samples=2 if first else 1)
+        check_classification_targets(y)
+        y, weight = column_or_1d(y, warn=True), weights_of(weight, x)
+        if weight is not None:  # a row that counts nothing is as if it were not there
+            x, y, weight = x[weight > 0], y[weight > 0], weight[weight > 0]
+        found = np.unique(y)
+        if first:
+            self.classes_ = found if classes is None else unique_labels(classes)
+        elif classes is not None and not np.array_equal(self.classes_, unique_labels(classes)):
+            raise ValueError(f"classes: got {list(classes)}; the first call had {self.classes_.tolist()}")
+        if len(self.classes_) < 2:
+            raise ValueError(f"y: only one class, {self.classes_[0]}, in all rows; a classifier needs two")
+        if len(unknown := np.setdiff1d(found, self.classes_)):
+            raise ValueError(f"y: got the label {unknown[0]}, which is none of the classes {self.classes_.tolist()}")
+        codes = np.searchsorted(self.classes_, y).astype(np.int64)
+        return Arrays(x, codes, self._by_class(codes, weight), self._names(), list(map(str, self.classes_)))
+
+    def _by_class(self, codes: Array, weight: Array | None) -> Array | None:
+        """Return what rows count, with what their classes count."""
+        if self.class_weight is None:
+            return weight
+        rows = np.ones(len(codes)) if weight is None else weight
+        if isinstance(self.class_weight, Mapping):
+            of_class = np.array([float(self.class_weight.get(label, 1)) for label in self.classes_.tolist()])
+            if not (of_class >= 0).all():
+                raise ValueError(f"class_weight: got {self.class_weight!r}; allowed are numbers of at least 0")
+        elif self.class_weight == "balanced":
+            sums = np.bincount(codes, rows, len(self.classes_))
+            of_class = rows.sum() / (np.count_nonzero(sums) * np.maximum(sums, np.finfo(float).tiny))
+        else:
+            raise ValueError(f"class_weight: got {self.class_weight!r}; allowed are None, 'balanced' or a dict")
+        return np.asarray(rows * of_class[codes])
+
+    def _facts(self) -> dict[str, Any]:
+        return {**super()._facts(), "classes": self.classes_.tolist(), "kind": self.classes_.dtype.str}
+
+    def _take(self, facts: dict[str, Any]) -> None:
+        super()._take(facts)
+        self.classes_ = np.array(facts["classes"], facts["kind"])
+
+    def predict_proba(self, X: Any) -> Array:
+        """Return the probability of each of ``classes_``, (rows, classes)."""
+        out = self._outputs(X)
+        return self._learned.model.probabilities(out)
+
+    def predict(self, X: Any) -> Array:
+        """Return the likeliest label of each row."""
+        out = self._outputs(X)
+        return np.asarray(self.classes_[self._learned.model.places(out)])

@@ -1,0 +1,194 @@
+"""The processes that train for an estimator: ranks of their own for one job, or a helper that stays for many."""
+
+import atexit
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from common.config import ONLY_ON_COMMAND_LINE, OPTIONS, RunConfig, to_toml
+from common.errors import EXIT_OK, EXIT_STOPPED, EXIT_USAGE
+from common.files import write_bytes
+from common.option import is_own_model
+from common.run_files import LOG_NAME
+from workers.estimators.relay import Output, follow
+from workers.launch import start
+from workers.launch.cli import PREFIX
+
+OF_LAUNCHERS = ("PMI", "HYDRA_", "HYDI_", "OMPI_COMM_", "OMPI_UNIVERSE", "OMPI_FILE", "OMPI_FIRST", "OMPI_APP", "PRTE_")
+"""What the variables begin with that a launcher gives its ranks: a launcher below would take itself for one."""
+STOP = signal.SIGUSR1
+"""Every launcher hands it on, and the job stops after a step that all ranks agree on."""
+TIED = (
+    "import ctypes, os, runpy, sys\n"
+    "parent = int(sys.argv.pop(1))\n"
+    f"sys.platform == 'linux' and ctypes.CDLL(None).prctl(1, {int(STOP)})\n"
+    "if os.getppid() != parent: sys.exit(1)\n"
+    "runpy.run_module('workers.rankwise', run_name='__main__', alter_sys=True)\n"
+)
+"""A job that stops, and saves, when the process ends that waits for it."""
+
+
+class TrainingStoppedError(Exception):
+    """Stopped before anything was learned."""
+
+
+def environment() -> dict[str, str]:
+    """Return the variables of a process that trains: no options, and nothing of a launcher around this process."""
+    options = {PREFIX + name.upper() for name in OPTIONS}
+    return {
+        name: value
+        for name, value in start.environment().items()
+        if name not in options and not name.startswith(OF_LAUNCHERS)
+    }
+
+
+def check(code: int, message: str) -> bool:
+    """Return whether a job was stopped before its end. Raises ValueError for bad input, RuntimeError if it failed."""
+    if code == EXIT_USAGE:
+        raise ValueError(message)
+    if code not in (EXIT_OK, EXIT_STOPPED):
+        raise RuntimeError(message or f"training ended with exit code {code}")
+    return code == EXIT_STOPPED
+
+
+def _popen(command: list[str], **options: object) -> "subprocess.Popen[bytes]":
+    """Start a process in a session of its own: Ctrl-C is for whoever waits for it."""
+    return subprocess.Popen(  # type: ignore[call-overload,no-any-return]
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(), start_new_session=True, **options
+    )
+
+
+def _interrupter(process: "subprocess.Popen[bytes]", config: RunConfig) -> Callable[[], None]:
+    """Return what Ctrl-C does: the first one stops training, if it has begun, and the next one ends it at once."""
+    asked: list[bool] = []
+
+    def interrupt() -> None:
+        if asked or not (Path(config.output) / LOG_NAME).exists():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            raise KeyboardInterrupt
+        asked.append(True)
+        process.send_signal(STOP)
+
+    return interrupt
+
+
+def run_ranks(config: RunConfig, ranks: int, folder: Path, verbose: int | None) -> bool:
+    """Run a job on ranks that are started for it; return whether it was stopped. ``folder``: for its options.
+
+    Raises ValueError, RuntimeError, and KeyboardInterrupt if nothing was learned.
+    """
+    options = folder / "options.toml"
+    left_out = ("output", *ONLY_ON_COMMAND_LINE)
+    values = {name: value for name, value in config.as_dict().items() if name not in left_out}
+    write_bytes(options, to_toml(values).encode(), sync=False)
+    arguments = ["train", "-n", str(ranks), "--config", str(options), "--output", config.output]
+    if config.start_from:
+        arguments += ["--from", config.start_from]
+    if is_own_model(config.model):  # a class that only a file names might be somebody else's
+        arguments += ["--model", config.model]
+    output = Output(verbose)
+    command = [sys.executable, "-P", "-c", TIED, str(os.getpid()), *arguments]
+    with _popen(command, stdin=subprocess.DEVNULL) as process:
+        try:
+            over = os.pidfd_open(process.pid)
+            try:
+                follow(process, over, output, _interrupter(process, config))
+            finally:
+                os.close(over)
+            code = process.wait()
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            output.close()
+    return check(code, output.message())
+
+
+class Helper:
+    """A process in which one rank trains, and which stays: starting one for each of many short fits took longer."""
+
+    def __init__(self) -> None:
+        self._replies, end = os.pipe()
+        try:
+            command = [sys.executable, "-P", "-m", "workers.estimators.helper", str(end)]
+            self.process = _popen(command, stdin=subprocess.PIPE, pass_fds=(end,))
+        finally:
+            os.close(end)
+
+    def run(self, config: RunConfig, verbose: int | None) -> bool:
+        """Do what ``run_ranks`` does, on one rank. After an exception other than those of the job it is of no use."""
+        output = Output(verbose)
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(json.dumps(config.as_dict()).encode() + b"\n")
+            self.process.stdin.flush()
+            follow(self.process, self._replies, output, _interrupter(self.process, config))
+        finally:
+            output.close()
+        answer = os.read(self._replies, 1 << 20)
+        if not answer:
+            raise BrokenPipeError(output.message())
+        reply = json.loads(answer)
+        return check(reply["code"], reply["message"])
+
+    def close(self) -> None:
+        """End it."""
+        with contextlib.suppress(OSError):
+            self.process.kill()
+        self.process.__exit__(None, None, None)
+        os.close(self._replies)
+
+
+class Helpers:
+    """Those that are there and have nothing to do; fits in several threads at a time have one each."""
+
+    def __init__(self) -> None:
+        self._idle: list[Helper] = []
+        self._lock = threading.Lock()
+
+    def run(self, config: RunConfig, verbose: int | None) -> bool:
+        """Run a job in a helper; see ``run_ranks``."""
+        with self._lock:
+            helper = self._idle.pop() if self._idle else None
+        helper = helper or Helper()
+        try:
+            stopped = helper.run(config, verbose)
+        except BrokenPipeError as error:
+            helper.close()
+            raise RuntimeError(str(error) or "the process that trained has ended") from None
+        except (ValueError, RuntimeError):
+            self._give_back(helper)
+            raise
+        except BaseException:
+            helper.close()
+            raise
+        self._give_back(helper)
+        return stopped
+
+    def _give_back(self, helper: Helper) -> None:
+        with self._lock:
+            self._idle.append(helper)
+
+    def close(self) -> None:
+        """End all that have nothing to do."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def forget(self) -> None:
+        """Leave them to the process that this one is a copy of."""
+        self._lock = threading.Lock()
+        while self._idle:
+            self._idle.pop().process.returncode = 0  # not to be waited for here
+
+
+HELPERS = Helpers()
+"""Of this process; they end with it."""
+atexit.register(HELPERS.close)
+os.register_at_fork(after_in_child=HELPERS.forget)
