@@ -16,6 +16,7 @@ DOORS = {
     "workers/run.py",
     "workers/bench.py",
     "workers/compare.py",
+    "workers/prepare.py",
     "workers/supervise.py",
     "workers/rankwise.py",
 }
@@ -49,6 +50,7 @@ ROOMS: dict[str, set[str]] = {
     "workers/training": _TRAINING,
     "workers/elastic": {*_TRAINING, "workers/training"},
     "workers/benchmark": {*_TRAINING, "workers/training"},
+    "workers/preparation": {*_COMMON, "ps/comm", "ps/text", "workers/launch"},
     "workers/supervisor": {"common", "ps/coordinator", "ps/logfile", "workers", "workers/launch"},
 }
 """Which other rooms each room may import."""
@@ -74,6 +76,8 @@ LIBRARIES = {
     "workers/launch/trial_run.py": set(),
     "workers/launch/run_options.py": set(),
     "workers/training/loop.py": set(),
+    "workers/preparation": {"numpy", "msgpack", "polars"},
+    "workers/preparation/parallel.py": {"mpi4py"},
     "workers/watchdog": {"msgpack"},
     "workers/watchdog/spawn.py": _CORE,
     "workers/supervisor": {"cyclopts"},
