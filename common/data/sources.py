@@ -52,7 +52,8 @@ def _names(*, of_files: bool) -> list[str]:
 
 def allowed() -> str:
     """Return what ``--data`` takes."""
-    return f"{', '.join(_names(of_files=False))}, or the path of an {' or '.join(_names(of_files=True))} file or a prepared folder"
+    sets, files = ", ".join(_names(of_files=False)), " or ".join(_names(of_files=True))
+    return f"{sets}, or the path of an {files} file or of a prepared folder"
 
 
 def has_named_columns(data: str) -> bool:

@@ -3,7 +3,7 @@
 Chan, Golub and LeVeque, Updating Formulae and a Pairwise Algorithm for Computing Sample Variances, 1979.
 """
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,14 @@ from common.flat import Array
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Of each column, (n_columns,) float64: numbers that are not NaN, mean, squared deviations' sum, least, largest."""
+    """Of each column, (n_columns,) float64: numbers that are not NaN, mean, squared deviations' sum, least, largest.
+
+    The mean is ``base + shift``, two numbers: of values around 10^8 that differ by 10^-3 a single one keeps too little.
+    """
 
     count: Array
-    mean: Array
+    base: Array
+    shift: Array
     squares: Array
     minimum: Array
     maximum: Array
@@ -41,21 +45,23 @@ class Moments:
         shift = values.sum(axis=0) / n
         values -= shift
         values[absent] = 0
-        return cls(count, first + shift, np.square(values).sum(axis=0), low, high)
+        return cls(count, first, shift, np.square(values).sum(axis=0), low, high)
 
     def merge(self, other: "Moments") -> "Moments":
         """Return the moments of these rows and of others that come behind them."""
         count = self.count + other.count
         n = np.maximum(count, 1)
-        delta = np.where(self.count == 0, 0, np.where(other.count == 0, 0, other.mean - self.mean))
-        mean = np.where(self.count == 0, other.mean, self.mean + delta * (other.count / n))
+        none, both = self.count == 0, (self.count > 0) & (other.count > 0)
+        delta = np.where(both, other.base - self.base + (other.shift - self.shift), 0)
+        base = np.where(none, other.base, self.base)
+        shift = np.where(none, other.shift, self.shift + delta * (other.count / n))
         squares = self.squares + other.squares + np.square(delta) * (self.count * other.count / n)
         low, high = np.minimum(self.minimum, other.minimum), np.maximum(self.maximum, other.maximum)
-        return Moments(count, mean, squares, low, high)
+        return Moments(count, base, shift, squares, low, high)
 
     def as_list(self) -> list[list[float]]:
         """Return plain values."""
-        return [array.tolist() for array in (self.count, self.mean, self.squares, self.minimum, self.maximum)]
+        return [array.tolist() for array in astuple(self)]
 
     @classmethod
     def from_list(cls, plain: list[list[float]]) -> "Moments":
@@ -66,7 +72,7 @@ class Moments:
         """Return what meta.json says of each column; None where it has no number."""
         has = self.count > 0
         columns = {
-            "mean": self.mean, "variance": self.squares / np.maximum(self.count, 1),
+            "mean": self.base + self.shift, "variance": self.squares / np.maximum(self.count, 1),
             "minimum": self.minimum, "maximum": self.maximum,
         }  # fmt: skip
         named = {
