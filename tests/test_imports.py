@@ -16,6 +16,7 @@ DOORS = {
     "workers/run.py",
     "workers/bench.py",
     "workers/compare.py",
+    "workers/prepare.py",
     "workers/supervise.py",
     "workers/rankwise.py",
     "workers/estimator.py",
@@ -60,6 +61,7 @@ ROOMS: dict[str, set[str]] = {
         "workers/launch",
         "workers/training",
     },
+    "workers/preparation": {*_COMMON, "ps/comm", "ps/text", "workers/launch"},
     "workers/supervisor": {"common", "ps/coordinator", "ps/logfile", "workers", "workers/launch"},
 }
 """Which other rooms each room may import."""
@@ -92,6 +94,8 @@ LIBRARIES = {
     "workers/estimators/regressor.py": {"numpy", "sklearn"},
     "workers/estimators/on_ranks.py": {"numpy", "mpi4py"},
     "workers/estimators/on_communicator.py": {"numpy", "mpi4py"},
+    "workers/preparation": {"numpy", "msgpack", "polars"},
+    "workers/preparation/parallel.py": {"mpi4py"},
     "workers/watchdog": {"msgpack"},
     "workers/watchdog/spawn.py": _CORE,
     "workers/supervisor": {"cyclopts"},

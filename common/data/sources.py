@@ -9,6 +9,7 @@ from common.data.csv_file import read_csv
 from common.data.dataset import Raw
 from common.data.digits import read_digits
 from common.data.npz_file import read_npz
+from common.data.prepared_file import is_prepared, read_prepared
 from common.data.reference import draw_ranks
 from common.errors import ConfigError, DataError
 from common.files import require_regular
@@ -24,29 +25,35 @@ class Source:
     """Whether ``--target`` names the column to predict, and ``--header`` and ``--index-column`` have a meaning."""
 
 
+PREPARED = "/"
+"""How a folder that ``workers.prepare`` has made is listed."""
 SOURCES: dict[str, Source] = {
     "digits": Source(lambda *_: read_digits()),
+    PREPARED: Source(lambda config, *_: read_prepared(Path(config.data))),
     "reference": Source(lambda _, rank, size: draw_ranks(rank, size)),
     ".npz": Source(lambda config, *_: read_npz(Path(config.data), config)),
     ".csv": Source(lambda config, *_: read_csv(Path(config.data), config), named_columns=True),
 }
-"""By what ``--data`` takes: the name of a set, or how the path of a file ends."""
+"""By what ``--data`` takes: the name of a set, or how the path of a file ends, a slash for that of a folder."""
 
 
 def file_suffix(data: str) -> str:
     """Return how the path ends if ``data`` is one, nothing if it is the name of a set."""
+    if is_prepared(Path(data)):
+        return PREPARED
     suffix = Path(data).suffix.lower()
     return suffix if suffix in SOURCES else ""
 
 
 def _names(*, of_files: bool) -> list[str]:
     """Return the suffixes of files, or the names of sets."""
-    return [name for name in SOURCES if name.startswith(".") == of_files]
+    return [name for name in SOURCES if name != PREPARED and name.startswith(".") == of_files]
 
 
 def allowed() -> str:
     """Return what ``--data`` takes."""
-    return f"{', '.join(_names(of_files=False))}, or the path of an {' or '.join(_names(of_files=True))} file"
+    sets, files = ", ".join(_names(of_files=False)), " or ".join(_names(of_files=True))
+    return f"{sets}, or the path of an {files} file or of a prepared folder"
 
 
 def has_named_columns(data: str) -> bool:
@@ -81,7 +88,7 @@ def _require_file(path: Path, config: RunConfig) -> None:
 def read(config: RunConfig, rank: int, size: int) -> Raw:
     """Read the configured data on this rank. Raises DataError if the file is missing, broken or of no known kind."""
     path, suffix = Path(config.data), file_suffix(config.data)
-    if suffix:
+    if suffix and suffix != PREPARED:
         _require_file(path, config)
     sets = _names(of_files=False)
     if not suffix and config.data not in sets:

@@ -1,0 +1,212 @@
+"""Reads a prepared folder: arrays that are mapped, not read, and meta.json, which says what they are."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.data.dataset import Raw
+from common.data.preprocessing import Preprocessing
+from common.errors import BrokenFileError, DataError
+from common.files import open_regular, read_small
+from common.flat import Array
+
+META_NAME = "meta.json"
+FORMAT, VERSION = "rankwise prepared data", 1
+MOST_META_BYTES = 256 << 20
+ROLES = ("data", "validation", "test")
+"""What rows are for, in the order in which they lie."""
+DTYPES = {"x": ("float32", "uint8"), "y": ("float64", "int64"), "weight": ("float64",), "group": ("int64",),
+          "time": ("float64",)}  # fmt: skip
+REMEDY = "prepare it again with python -m workers.prepare"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A prepared folder as its meta.json describes it: ``facts``, checked as far as reading the arrays needs."""
+
+    folder: Path
+    facts: Mapping[str, Any]
+    preprocessing: Preprocessing
+
+    @classmethod
+    def load(cls, folder: Path) -> "Prepared":
+        """Raises DataError if the folder was not prepared, by another version, or not as it should be."""
+        path = folder / META_NAME
+        try:
+            facts = json.loads(read_small(path, MOST_META_BYTES))
+        except FileNotFoundError as error:
+            raise DataError(f"{folder}: not a prepared folder, it has no {META_NAME}; {REMEDY}") from error
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path}: damaged ({error}); {REMEDY}") from error
+        if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+            raise DataError(f"{folder}: not a prepared folder, its {META_NAME} is of another program; {REMEDY}")
+        if facts.get("version") != VERSION:
+            raise DataError(
+                f"{folder}: prepared data of version {facts.get('version')!r}; this rankwise reads {VERSION}; {REMEDY}"
+            )
+        try:
+            _check(facts)
+            return cls(folder, facts, Preprocessing.from_dict(facts["preprocessing"]))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(f"{path}: damaged ({error!r}); {REMEDY}") from error
+
+    @property
+    def rows(self) -> int:
+        """Rows of all parts."""
+        return int(self.facts["rows"])
+
+    @property
+    def sha256(self) -> str:
+        """Of all arrays, as it was when they were written."""
+        return str(self.facts["sha256"])
+
+    def rows_of(self, role: str) -> slice:
+        """Return the rows of ``data``, ``validation`` or ``test``."""
+        parts = {part["role"]: slice(part["first"], part["first"] + part["rows"]) for part in self.facts["parts"]}
+        return parts.get(role, slice(0, 0))
+
+    def array(self, name: str) -> Array | None:
+        """Return a map of an array, read only; None if there is none. Raises DataError unless it is as described."""
+        if name not in self.facts["arrays"]:
+            return None
+        about = self.facts["arrays"][name]
+        path = self.folder / about["file"]
+        try:
+            return _mapped(path, tuple(about["shape"]), about["dtype"])
+        except FileNotFoundError as error:
+            raise DataError(f"{path}: is not there, though {META_NAME} tells of it; {REMEDY}") from error
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        except (BrokenFileError, ValueError) as error:
+            raise DataError(f"{path}: {error}; {REMEDY}") from error
+
+    def require_unchanged(self) -> None:
+        """Raise DataError if a file that was prepared has changed since, which is still there."""
+        for file in self.facts["files"]:
+            path = Path(file["path"])
+            try:
+                now = path.stat()
+            except OSError:
+                continue  # moved or removed: what was prepared is complete
+            if now.st_size == file["size"] and (
+                now.st_mtime_ns == file["mtime_ns"] or sha256_of(path) == file["sha256"]
+            ):
+                continue
+            size = f"{now.st_size:,} bytes" if now.st_size != file["size"] else "as long"
+            raise DataError(
+                f"{path}: has changed since it was prepared in {self.folder} (it had {file['size']:,} bytes, and has "
+                f"{size} now, with other content); {REMEDY}, or move the file to train on what was prepared"
+            )
+
+
+def _check(facts: Mapping[str, Any]) -> None:
+    """Raise one of several errors unless the facts that reading needs are there and fit together."""
+    arrays, rows, first = facts["arrays"], facts["rows"], 0
+    for part in facts["parts"]:
+        if part["role"] not in ROLES or part["first"] != first or not part["rows"] >= 0:
+            raise ValueError("parts")
+        first += part["rows"]
+    if first != rows or not {"x", "y"} <= arrays.keys():
+        raise ValueError("rows")
+    for name, about in arrays.items():
+        whole = all(isinstance(n, int) and n >= 0 for n in about["shape"])
+        if (
+            about["dtype"] not in DTYPES[name]
+            or not whole
+            or about["shape"][0] != rows
+            or about["file"] != f"{name}.npy"
+        ):
+            raise ValueError(name)
+    if len(facts["features"]) != arrays["x"]["shape"][1]:
+        raise ValueError("features")
+    for file in facts["files"]:
+        _ = str(file["path"]), file["size"] + file["mtime_ns"], str(file["sha256"])
+    _ = facts["target"]["names"], facts["target"]["labels"], facts["notes"], str(facts["sha256"])
+
+
+def _mapped(path: Path, shape: tuple[int, ...], dtype: str) -> Array:
+    """Return a map of an .npy file that must hold exactly this. Raises OSError, ValueError and BrokenFileError."""
+    with open_regular(path) as file:
+        version = np.lib.format.read_magic(file)
+        if version not in ((1, 0), (2, 0)):
+            raise BrokenFileError(f"an .npy file of version {version}")
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        found, fortran, kind = read(file)
+        if found != shape or kind != np.dtype(dtype) or (fortran and len(shape) > 1):
+            raise BrokenFileError(f"holds {kind} {found}, where {META_NAME} says {dtype} {shape}")
+        begin = file.tell()
+        needed = begin + int(np.prod(shape, dtype=object)) * kind.itemsize
+        have = os.fstat(file.fileno()).st_size
+        if have != needed:
+            raise BrokenFileError(f"has {have:,} bytes, where {needed:,} are due; it is truncated or changed")
+        if not have - begin:
+            return np.empty(shape, kind)
+        return np.memmap(file, kind, "r", begin, shape)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file as it is merged of 64 pieces. Raises OSError."""
+    merged = hashlib.sha256()
+    with open_regular(path) as file:
+        size, at = os.fstat(file.fileno()).st_size, 0
+        for i in range(1, 65):
+            digest = hashlib.sha256()
+            while at < size * i // 64 and (data := file.read(min(1 << 20, size * i // 64 - at))):
+                digest.update(data)
+                at += len(data)
+            merged.update(digest.digest())
+    return merged.hexdigest()
+
+
+def is_prepared(folder: Path) -> bool:
+    """Say whether a folder holds what ``workers.prepare`` has made, of whatever version."""
+    try:
+        return (folder / META_NAME).is_file()
+    except PermissionError:
+        return folder.is_dir()  # whoever reads it says what is wrong
+    except OSError:
+        return False
+
+
+def read_prepared(folder: Path) -> Raw:
+    """Return what a prepared folder holds; ``x`` and all else that has a row for each are maps. Raises DataError.
+
+    Rows of a validation and a test set lie behind the others in the same maps: ``weight``, ``group`` and ``time`` have
+    theirs, too.
+    """
+    prepared = Prepared.load(folder)
+    prepared.require_unchanged()
+    facts, arrays = prepared.facts, {name: prepared.array(name) for name in DTYPES}
+    x, y = arrays["x"], arrays["y"]
+    assert x is not None
+    assert y is not None
+    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+
+    def part(role: str) -> tuple[Array, Array] | None:
+        rows = prepared.rows_of(role)
+        return (x[rows], y[rows]) if rows.stop > rows.start else None
+
+    own = prepared.rows_of("data")
+    return Raw(
+        folder.name,
+        x[own],
+        y[own],
+        part("test"),
+        list(facts["features"]),
+        notes=list(facts["notes"]),
+        validation=part("validation"),
+        weight=arrays["weight"],
+        group=arrays["group"],
+        time=arrays["time"],
+        label_names=list(facts["target"]["labels"]),
+        target_names=list(facts["target"]["names"]),
+        preprocessing=prepared.preprocessing,
+    )

@@ -1,0 +1,52 @@
+"""What workers.prepare does on all ranks once its options are known."""
+
+import os
+import time
+from pathlib import Path
+
+from common.data.prepared_file import Prepared
+from common.errors import EXIT_STOPPED, DataError
+from common.memory import in_words
+from ps.comm.agreement import at_root
+from ps.comm.topology import Topology
+from ps.text.terminal import say
+from workers.launch.process import Context
+from workers.preparation.parallel import Preparation, Request
+
+
+def prepare(context: Context, request: Request, place: Path) -> None:
+    """Write the prepared folder ``place`` and say what is in it. Collective; raises JobError."""
+    start = time.perf_counter()
+    topology = Topology(context.comm)
+    context.rank_status.enter("preparing data")
+
+    def refuse() -> None:
+        if context.stop.signal:
+            fault = DataError("stopped before the data were prepared; nothing is left of it")
+            fault.exit_code = EXIT_STOPPED
+            raise fault
+
+    preparation = Preparation(context.comm, request, threads_of(topology), context.rank_status.tick, refuse)
+    try:
+        preparation.write(place, replace=True)
+    finally:
+        preparation.close()
+        topology.close()
+    at_root(context.comm, lambda: report(Prepared.load(place), time.perf_counter() - start))
+
+
+def threads_of(topology: Topology) -> int:
+    """Return how many threads the child of a rank computes with: its part of the cores."""
+    return max(1, len(os.sched_getaffinity(0)) // topology.here)
+
+
+def report(prepared: Prepared, seconds: float) -> None:
+    """Print what a prepared folder holds."""
+    facts = prepared.facts
+    x, n_bytes = facts["arrays"]["x"], sum(file["size"] for file in facts["files"])
+    for note in facts["notes"]:
+        say(note)
+    say(
+        f"{prepared.folder}: {prepared.rows:,} rows, {x['shape'][1]:,} features of {x['dtype']}, "
+        f"from {in_words(n_bytes)} in {seconds:.1f} s ({in_words(n_bytes / max(seconds, 1e-9))}/s)."
+    )
