@@ -131,7 +131,7 @@ def test_a_row_of_weight_k_is_k_rows(batch: SharedStart, task: str, mode: str, n
     weighted, repeated = batch.run(f"{task}-{mode}-{n}"), batch.run(f"{task}-repeated")
     same(weighted, repeated)
     losses = [[epoch["loss"] for epoch in epochs(run)] for run in (weighted, repeated)]
-    np.testing.assert_allclose(*losses, rtol=1e-10)
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-10)
     if n == 1:
         assert epochs(weighted)[-1]["loss_by_rank"][0] == pytest.approx(losses[0][-1], rel=1e-12)
 
