@@ -31,6 +31,7 @@ ROOMS: dict[str, set[str]] = {
     "common": set(),
     "common/data": {"common"},
     "common/nn": {"common", "common/data"},
+    "common/evaluation": {"common", "common/data"},
     "ps": {"common"},
     "ps/comm": {"common"},
     "ps/logfile": {"common"},

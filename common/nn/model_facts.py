@@ -13,14 +13,13 @@ from common.data.preprocessing import Preprocessing
 from common.errors import DataError
 from common.flat import Array
 from common.nn.functional import LogisticCrossEntropy, Loss, MeanSquaredError, SoftmaxCrossEntropy
+from common.nn.meaning import CLASSES, LABELS, REGRESSION
 from common.option import is_own_model
 from common.version import VERSION as RANKWISE
 
 FORMAT, VERSION = "rankwise-model", 1
 FACTS = "facts"
 """The array's name."""
-CLASSES, REGRESSION, LABELS = "classes", "regression", "labels"
-"""What a model predicts: one of several classes, numbers, or for each target whether it holds."""
 LOSSES: dict[str, type[Loss]] = {
     kind.__name__: kind for kind in (MeanSquaredError, SoftmaxCrossEntropy, LogisticCrossEntropy)
 }

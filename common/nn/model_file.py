@@ -11,10 +11,10 @@ from common.arrays_file import NUMBERS, open_arrays
 from common.errors import BrokenFileError, DataError
 from common.flat import Array
 from common.named_views import NamedViews, read_only
-from common.nn import custom_model
-from common.nn.functional import LogisticCrossEntropy, SoftmaxCrossEntropy
+from common.nn import custom_model, meaning
+from common.nn.meaning import CLASSES, LABELS, REGRESSION
 from common.nn.mlp import Mlp
-from common.nn.model_facts import CLASSES, FACTS, LABELS, LOSSES, REGRESSION, Facts
+from common.nn.model_facts import FACTS, LOSSES, Facts
 from common.nn.models import Model
 from common.option import is_own_model
 
@@ -143,28 +143,12 @@ class ModelFile:
 
         Raises DataError where these are no probabilities.
         """
-        loss, out = self.model.loss, out.astype(np.float64)
-        if self.facts.task == LABELS:
-            return _sigmoid(out)
-        if self.facts.task == CLASSES and isinstance(loss, LogisticCrossEntropy):
-            p = _sigmoid(out[:, :1])
-            return np.concatenate([1 - p, p], axis=1)
-        if self.facts.task == CLASSES and isinstance(loss, SoftmaxCrossEntropy):
-            out = np.exp(out - out.max(axis=1, keepdims=True))
-            return np.asarray(out / out.sum(axis=1, keepdims=True))
-        what = "a regression predicts" if self.facts.task == REGRESSION else f"{type(loss).__name__} has"
-        raise DataError(f"{what} no probabilities")
-
-    def places(self, out: Array) -> Array:
-        """Return the class of each row, (n,), from 0, from raw outputs."""
-        if out.shape[1] == 1:
-            return (out[:, 0] > 0).astype(np.int64)
-        return np.asarray(out.argmax(axis=1))
+        return meaning.probabilities(self.facts.task, self.model.loss, out)
 
     def predicted(self, out: Array) -> Array:
         """Return what raw outputs mean: labels, (n,); numbers in the target's unit, (n,) or (n, n_targets); 0 or 1."""
         if self.facts.task == CLASSES:
-            return np.asarray(self.labels[self.places(out)])
+            return np.asarray(self.labels[meaning.places(out)])
         if self.facts.task == LABELS:
             return (out > 0).astype(np.int64)
         values = out.astype(np.float64) * self.y_scale + self.y_mean
@@ -222,7 +206,3 @@ def _model(facts: Facts, n_used: int, n_classes: int, n_targets: int) -> Model |
     if model.shapes() != shapes:
         raise DataError("its parameters are not those of the model that it names")
     return model
-
-
-def _sigmoid(z: Array) -> Array:
-    return np.asarray((1 + np.tanh(z / 2)) / 2)
