@@ -2,12 +2,10 @@
 
 import numpy as np
 
+from common.data.target import CLASSES, LABELS, REGRESSION
 from common.errors import DataError
 from common.flat import Array
 from common.nn.functional import LogisticCrossEntropy, Loss, SoftmaxCrossEntropy
-
-CLASSES, REGRESSION, LABELS = "classes", "regression", "labels"
-"""What a model predicts: one of several classes, numbers, or for each target whether it holds."""
 
 
 def has_probabilities(task: str, loss: Loss) -> bool:

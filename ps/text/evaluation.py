@@ -25,8 +25,10 @@ def tables(result: dict[str, Any], *, all_classes: bool = False) -> Iterator[Tab
     by_class = result.get("by_class") or []
     if by_class and (all_classes or len(by_class) <= FEW_CLASSES):
         yield _by_class(by_class)
-    if result.get("matrix") and (all_classes or len(by_class) <= FEW_IN_MATRIX):
-        yield _matrix([label_text(one["label"]) for one in by_class], result["matrix"])
+    matrix = result.get("matrix") or []
+    whole = bool(matrix) and {len(matrix), *map(len, matrix)} == {len(by_class)}
+    if whole and (all_classes or len(by_class) <= FEW_IN_MATRIX):
+        yield _matrix([label_text(one["label"]) for one in by_class], matrix)
 
 
 def label_text(label: Any) -> str:
@@ -57,8 +59,8 @@ def _has_unit(result: dict[str, Any]) -> bool:
 
 
 def _by_target(lines: list[dict[str, Any]]) -> Table:
-    names = [name for name in lines[0] if name != "target"]
-    rows = [[label_text(line["target"]), *(number(line[name], 5) for name in names)] for line in lines]
+    names = list(lines[0]["metrics"])
+    rows = [[label_text(line["target"]), *(number(line["metrics"].get(name), 5) for name in names)] for line in lines]
     return Table("By target", ["target", *names], rows)
 
 
