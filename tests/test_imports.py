@@ -22,7 +22,7 @@ DOORS = {
     "workers/estimator.py",
 }
 """What users start; a door may import every room, and no room imports a door."""
-_COMMON = {"common", "common/data", "common/nn"}
+_COMMON = {"common", "common/data", "common/nn", "common/evaluation"}
 _READER = {"common", "ps/logfile", "ps/text", "ps/metrics", "ps/reader"}
 _COORDINATOR = {"common", "common/data", "ps/logfile", "ps/text", "ps/metrics", "ps/findings"}
 _TRAINING = {
@@ -32,6 +32,7 @@ ROOMS: dict[str, set[str]] = {
     "common": set(),
     "common/data": {"common"},
     "common/nn": {"common", "common/data"},
+    "common/evaluation": {"common", "common/data"},
     "ps": {"common"},
     "ps/comm": {"common"},
     "ps/logfile": {"common"},

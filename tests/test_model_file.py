@@ -167,7 +167,8 @@ def test_what_is_wrong_with_a_file_is_one_message(tmp_path: Path) -> None:
     assert "b2" in message(b2=np.zeros(4, np.float32))
     assert "x_scale" in message(x_scale=np.ones(4))
     assert "classes" in message(classes=None)
-    assert "sizes" in message(classes=np.arange(4))
+    assert "sizes" in message(classes=np.arange(4), baseline=None)
+    assert "baseline" in message(baseline=np.ones(2))
     assert "x_kept" in message(x_kept=np.array([0, 1, 2, 3, 9]), facts=_with(config, data, features=list("abcde")))
 
 

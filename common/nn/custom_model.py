@@ -20,7 +20,7 @@ METHODS = ("shapes", "init", "predict", "loss_grad")
 LOSS_METHODS = ("encode", "sum", "correct")
 RESERVED = (
     "file", "allow_pickle", "x_mean", "x_scale", "x_fill", "x_kept", "y_mean", "y_scale", "classes", "label_names",
-    "facts",
+    "baseline", "facts",
 )  # fmt: skip
 """Names that no parameter in model.npz can have: arguments of numpy.savez, and what else is saved there."""
 MOST_NUMBERS = 2**40

@@ -10,6 +10,7 @@ import numpy as np
 from common.config import ACTIVATIONS, DTYPES, MODELS, RunConfig
 from common.data.dataset import Dataset
 from common.data.preprocessing import Preprocessing
+from common.data.target import CLASSES, LABELS, REGRESSION
 from common.errors import DataError
 from common.flat import Array
 from common.nn.functional import LogisticCrossEntropy, Loss, MeanSquaredError, SoftmaxCrossEntropy
@@ -19,11 +20,35 @@ from common.version import VERSION as RANKWISE
 FORMAT, VERSION = "rankwise-model", 1
 FACTS = "facts"
 """The array's name."""
-CLASSES, REGRESSION, LABELS = "classes", "regression", "labels"
-"""What a model predicts: one of several classes, numbers, or for each target whether it holds."""
 LOSSES: dict[str, type[Loss]] = {
     kind.__name__: kind for kind in (MeanSquaredError, SoftmaxCrossEntropy, LogisticCrossEntropy)
 }
+
+
+def baseline(config: RunConfig, data: Dataset) -> Array:
+    """Return what is known of a target without looking at the features, from the training rows, in float64.
+
+    Shares of the classes, (n_classes,); means of the targets in their unit, or shares of labels, (n_targets,).
+    """
+    weight = data.weight[data.train] if data.weight is not None and config.class_weight == "none" else None
+    y = data.y[data.train]
+    if data.task == CLASSES:
+        counts = np.bincount(y, weight, data.n_classes)
+        return np.asarray(counts / counts.sum())
+    mean = np.average(y, axis=0, weights=weight)
+    return mean if data.task == LABELS else np.asarray(mean * data.target_scale + data.target_mean)
+
+
+def labels_of(data: Dataset) -> list[Any]:
+    """Return the label of each class as people know it: a text or a whole number."""
+    return [data.label_names[code] for code in data.labels] if data.label_names else data.labels.tolist()
+
+
+def target_names(names: tuple[str, ...], n: int, what: str = "target") -> list[str]:
+    """Return the names of targets; ``target``, or ``target 1`` and so on, where the data have none."""
+    if len(names) == n:
+        return list(names)
+    return [what] if n == 1 else [f"{what} {i}" for i in range(1, n + 1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +56,12 @@ class Facts:
     """What a model's file says besides its arrays.
 
     ``model``: name, sizes, activation, loss, parameters (shapes by name), and of a class of one's own file and sha256.
-    ``features``: names of the encoded features, none if the data had none. ``targets``: names, if known.
+    ``n_targets``: 1 for classes. ``targets``, ``features``: names of these and of the encoded features, if known.
     """
 
     model: Mapping[str, Any]
     task: str
+    n_targets: int
     targets: tuple[str, ...]
     features: tuple[str, ...]
     preprocessing: Preprocessing | None
@@ -55,7 +81,8 @@ class Facts:
             model["sizes"] = tuple(int(n) for n in model["sizes"])
             model["parameters"] = {name: tuple(shape) for name, shape in model["parameters"].items()}
             facts = cls(
-                model, plain["task"], tuple(map(str, plain["targets"])), tuple(map(str, plain["features"])),
+                model, plain["task"], int(plain["n_targets"]),
+                tuple(map(str, plain["targets"])), tuple(map(str, plain["features"])),
                 None if columns is None else Preprocessing.from_dict(columns), plain["dtype"], plain["versions"],
             )  # fmt: skip
             allowed = facts.task in (CLASSES, REGRESSION, LABELS) and facts.dtype in DTYPES
@@ -66,11 +93,6 @@ class Facts:
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise DataError(f"its facts are not what this program writes ({error!r})"[:200]) from error
         return facts
-
-
-def task_of(data: Dataset) -> str:
-    """Return what a model of these data predicts."""
-    return str(getattr(data, "task", CLASSES if data.n_classes else REGRESSION))
 
 
 def extras(config: RunConfig, data: Dataset, header: Mapping[str, Any]) -> dict[str, Array]:
@@ -84,7 +106,8 @@ def extras(config: RunConfig, data: Dataset, header: Mapping[str, Any]) -> dict[
     columns = data.preprocessing
     facts = {
         "format": FORMAT, "v": VERSION, "versions": {**header["versions"], "rankwise": RANKWISE}, "model": described,
-        "task": task_of(data), "targets": list(data.target_names), "features": list(data.feature_names),
+        "task": data.task, "n_targets": data.n_targets,
+        "targets": list(data.target_names), "features": list(data.feature_names),
         "preprocessing": None if columns is None else columns.as_dict(), "dtype": config.dtype,
     }  # fmt: skip
-    return {**data.arrays(), FACTS: np.array(json.dumps(facts, ensure_ascii=False))}
+    return {**data.arrays(), "baseline": baseline(config, data), FACTS: np.array(json.dumps(facts))}

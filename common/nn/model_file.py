@@ -8,13 +8,13 @@ import numpy as np
 
 from common import memory
 from common.arrays_file import NUMBERS, open_arrays
+from common.data.target import CLASSES, LABELS, REGRESSION
 from common.errors import BrokenFileError, DataError
 from common.flat import Array
 from common.named_views import NamedViews, read_only
-from common.nn import custom_model
-from common.nn.functional import LogisticCrossEntropy, SoftmaxCrossEntropy
+from common.nn import custom_model, meaning
 from common.nn.mlp import Mlp
-from common.nn.model_facts import CLASSES, FACTS, LABELS, LOSSES, REGRESSION, Facts
+from common.nn.model_facts import FACTS, LOSSES, Facts, target_names
 from common.nn.models import Model
 from common.option import is_own_model
 
@@ -31,7 +31,7 @@ class ModelFile:
     ``x_kept``: (n_used,) places of the encoded features that it takes; ``x_mean``, ``x_scale``, ``x_fill``: (n_used,)
     float64 each, how these are scaled, and what stands for one that is missing. ``labels``: (n_classes,) int64, or
     texts; empty for a regression, which has ``y_mean`` and ``y_scale``, (n_targets,) float64. ``n_features``: encoded
-    ones, before ``x_kept`` is taken.
+    ones, before ``x_kept`` is taken. ``baseline``: shares of classes or labels, or means of targets, in training rows.
     """
 
     path: Path
@@ -46,6 +46,7 @@ class ModelFile:
     labels: Array
     y_mean: Array
     y_scale: Array
+    baseline: Array | None
 
     @classmethod
     def load(cls, path: Path, trust: Callable[[Facts], object] = lambda _: None) -> "ModelFile":
@@ -87,32 +88,25 @@ class ModelFile:
         n_features = len(facts.features) or (len(kept) and int(kept.max()) + 1)
         if kept.shape != (n_used,) or kept.dtype.kind not in "iu" or (n_used and int(kept.max()) >= n_features):
             raise DataError("x_kept does not name a place for each feature")
-        labels, n_targets = _labels(found, facts.task), 0
-        y_mean, y_scale = (np.empty(0), np.empty(0))
-        if facts.task == REGRESSION:
-            y_mean, y_scale = _numbers(found, "y_mean"), _numbers(found, "y_scale")
-            n_targets = len(y_mean)
-        elif facts.task == LABELS:
-            n_targets = len(facts.targets)
+        labels, n = _labels(found, facts.task), facts.n_targets if facts.task == REGRESSION else 0
+        y_mean, y_scale = (_numbers(found, name, n) if n else np.empty(0) for name in ("y_mean", "y_scale"))
+        baseline = _numbers(found, "baseline", len(labels) or facts.n_targets) if "baseline" in found else None
         trust(facts)
         return cls(
             path, facts, NamedViews("params", {name: read_only(array) for name, array in parameters.items()}),
-            _model(facts, n_used, len(labels), n_targets), n_features, kept, mean, _numbers(found, "x_scale", n_used),
-            _numbers(found, "x_fill", n_used) if "x_fill" in found else mean, labels, y_mean, y_scale,
+            _model(facts, n_used, len(labels)), n_features, kept, mean, _numbers(found, "x_scale", n_used),
+            _numbers(found, "x_fill", n_used) if "x_fill" in found else mean, labels, y_mean, y_scale, baseline,
         )  # fmt: skip
 
     @property
     def n_targets(self) -> int:
         """Columns that are predicted, 1 for classes."""
-        return 1 if self.facts.task == CLASSES else len(self.y_mean) or len(self.facts.targets)
+        return self.facts.n_targets
 
     @property
     def target_names(self) -> list[str]:
         """Names of what is predicted: of the targets, or ``prediction`` where the data had none."""
-        names, n = list(self.facts.targets), self.n_targets
-        if len(names) == n:
-            return names
-        return ["prediction"] if n == 1 else [f"prediction {i}" for i in range(1, n + 1)]
+        return target_names(self.facts.targets, self.n_targets, "prediction")
 
     def scaled(self, x: Array) -> Array:
         """Return encoded features, (n, n_features), as the model takes them, (n, n_used) of its dtype."""
@@ -143,28 +137,12 @@ class ModelFile:
 
         Raises DataError where these are no probabilities.
         """
-        loss, out = self.model.loss, out.astype(np.float64)
-        if self.facts.task == LABELS:
-            return _sigmoid(out)
-        if self.facts.task == CLASSES and isinstance(loss, LogisticCrossEntropy):
-            p = _sigmoid(out[:, :1])
-            return np.concatenate([1 - p, p], axis=1)
-        if self.facts.task == CLASSES and isinstance(loss, SoftmaxCrossEntropy):
-            out = np.exp(out - out.max(axis=1, keepdims=True))
-            return np.asarray(out / out.sum(axis=1, keepdims=True))
-        what = "a regression predicts" if self.facts.task == REGRESSION else f"{type(loss).__name__} has"
-        raise DataError(f"{what} no probabilities")
-
-    def places(self, out: Array) -> Array:
-        """Return the class of each row, (n,), from 0, from raw outputs."""
-        if out.shape[1] == 1:
-            return (out[:, 0] > 0).astype(np.int64)
-        return np.asarray(out.argmax(axis=1))
+        return meaning.probabilities(self.facts.task, self.model.loss, out)
 
     def predicted(self, out: Array) -> Array:
         """Return what raw outputs mean: labels, (n,); numbers in the target's unit, (n,) or (n, n_targets); 0 or 1."""
         if self.facts.task == CLASSES:
-            return np.asarray(self.labels[self.places(out)])
+            return np.asarray(self.labels[meaning.places(out)])
         if self.facts.task == LABELS:
             return (out > 0).astype(np.int64)
         values = out.astype(np.float64) * self.y_scale + self.y_mean
@@ -209,9 +187,9 @@ def _labels(found: Mapping[str, Array], task: str) -> Array:
     return np.asarray(names[classes])
 
 
-def _model(facts: Facts, n_used: int, n_classes: int, n_targets: int) -> Model | Mlp:
+def _model(facts: Facts, n_used: int, n_classes: int) -> Model | Mlp:
     """Return an object of the model that the parameters are of."""
-    told, shapes = facts.model, facts.model["parameters"]
+    told, shapes, n_targets = facts.model, facts.model["parameters"], facts.n_targets
     if is_own_model(told["name"]):
         model: Model | Mlp = custom_model.load(told["name"], n_used, n_classes, n_targets, labels=facts.task == LABELS)
     else:
@@ -222,7 +200,3 @@ def _model(facts: Facts, n_used: int, n_classes: int, n_targets: int) -> Model |
     if model.shapes() != shapes:
         raise DataError("its parameters are not those of the model that it names")
     return model
-
-
-def _sigmoid(z: Array) -> Array:
-    return np.asarray((1 + np.tanh(z / 2)) / 2)

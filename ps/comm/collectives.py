@@ -34,5 +34,19 @@ def allgather(comm: MPI.Comm, value: Any) -> list[Any]:
     ]
 
 
+def gather(comm: MPI.Comm, value: Any) -> list[Any]:
+    """Give rank 0 the values of all ranks, in rank order; the others nothing."""
+    packed = np.frombuffer(msgpack.packb(value, unicode_errors=NAMES), np.uint8)
+    lengths = np.empty(comm.size, np.int64) if comm.rank == 0 else None
+    comm.Gather(np.array([len(packed)], np.int64), lengths)
+    if lengths is None:
+        comm.Gatherv(packed, None)
+        return []
+    buffer = np.empty(int(lengths.sum()), np.uint8)
+    comm.Gatherv(packed, [buffer, lengths.tolist()])
+    parts = np.split(buffer, np.cumsum(lengths)[:-1])
+    return [msgpack.unpackb(part.tobytes(), unicode_errors=NAMES) for part in parts]
+
+
 MAX_BYTES = 1 << 30
 """Of one MPI call: counts are 32-bit in MPI before version 4, and so is a size in bytes inside some libraries."""

@@ -14,8 +14,10 @@ from common.run_files import LOG_NAME, MODEL_NAME, checkpoints_in
 from common.wording import count
 from ps.coordinator.coordinator import Coordinator, contributions
 from ps.logfile.deduplicated import DeduplicatedReader
+from ps.text import evaluation
 from ps.text.contributions import NORM_RATIO
 from ps.text.formatting import named_metric, number
+from ps.text.layout import lines_of, output_width
 from ps.text.terminal import say, warn
 
 TEXT_PARAMETERS = 1_000_000
@@ -117,6 +119,9 @@ def _result(coordinator: Coordinator, status: str, facts: dict[str, Any]) -> Ite
         kept = f", with the parameters of epoch {best}" if best and coordinator.config.patience else ""
         tested = named_metric(coordinator.metric.name, facts["test_metric"])
         yield f"Test: loss {number(facts['test_loss'])}, {tested} ({count(rows['test'], 'row')}{kept})"
+    if facts.get("test"):
+        for table in evaluation.tables(facts["test"]):
+            yield from lines_of(table, output_width())
     yield f"Saved in {folder}: {LOG_NAME}, model.npz, text files."
     yield f"Read: {commands.reading(folder)}"
     if checkpoints_in(folder):

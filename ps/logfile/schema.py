@@ -29,6 +29,7 @@ from ps.logfile.validation import (
 
 TIME = FieldSpec("a Unix time", frozenset({float}), low=0, high=1e11)
 PID = FieldSpec("a process id", frozenset({int}), low=1, high=2**31 - 1)
+LABEL = FieldSpec("a label", frozenset({int, str}))
 INTERVAL = table(each(NUMBER, "median low high"))
 TRIAL_SECONDS = ("seconds", "step_s", "compute_s", "reduce_s", "input_s", "wait_s", "transfer_s")
 """Fields of a trial whose medians a comparison holds."""
@@ -76,6 +77,16 @@ _OF_STEPS = {
 _CONFIG = table(each(TEXT, "mode model optimizer dtype"), each(WHOLE, "epochs batch_size patience"))
 _CHANGE = table(name=TEXT, effect=TEXT)
 
+_METRICS = map_of(nullable(NUMBER))
+_SCORES = table(
+    rows=WHOLE, task=TEXT, targets=list_of(TEXT), metrics=_METRICS,
+    baseline=nullable(table(of=TEXT, metrics=_METRICS)),
+    by_class=optional(list_of(table(each(NUMBER, "precision recall f1 support"), label=LABEL))),
+    by_target=optional(list_of(table(target=TEXT, metrics=_METRICS))),
+    matrix=optional(nullable(list_of(list_of(NUMBER)))),
+    points=optional(table(each(list_of(list_of(NUMBER)), "true predicted"))),
+)  # fmt: skip
+
 RECORDS = {
     "header": table(
         PROCESSES,
@@ -116,7 +127,7 @@ RECORDS = {
         each(optional(nullable(NUMBER)), "test_loss test_metric"),
         each(optional(WHOLE), "stopped_epoch stopped_step"), each(TEXT, "status metric"),
         wall_s=NUMBER, epochs=WHOLE, best_epoch=nullable(WHOLE), fingerprint=optional(TEXT),
-        not_judged=optional(map_of(TEXT)),
+        not_judged=optional(map_of(TEXT)), test=optional(nullable(_SCORES)),
     ),
 }  # fmt: skip
 

@@ -100,13 +100,13 @@ def flip() -> None:
     params.view(np.uint8)[params.itemsize * (n * (step - 1) // trainer.loader.steps) + 2] ^= 16
 
 
-def drifted(self: Trainer, rows: Any) -> Any:
+def drifted(self: Trainer, rows: Any, *note: Any) -> Any:
     """Evaluate, as after every epoch, but with a parameter changed by then."""
     from mpi4py import MPI
 
     if MPI.COMM_WORLD.rank == rank and self.status.cells[EPOCH] == epoch:
         self.sync.flat.param_vector[0] += 1
-    return evaluate(self, rows)
+    return evaluate(self, rows, *note)
 
 
 def other_data(config: Any, own: int, size: int) -> Raw:
@@ -131,7 +131,7 @@ ACTS: dict[str, Callable[[], object]] = {
 
 evaluate = Trainer.evaluate
 if fault == "drift-after":
-    Trainer.evaluate = drifted  # type: ignore[method-assign]
+    Trainer.evaluate = drifted  # type: ignore[assignment, method-assign]
 read = sources.read
 if fault == "other-data":
     sources.read = other_data  # type: ignore[assignment]

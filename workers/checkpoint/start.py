@@ -22,7 +22,7 @@ OF_THE_SPLIT = ("split_seed", "test_fraction", "validation_fraction", "group", "
 """Options that decide which rows are held out."""
 OF_THE_DATA = ("x_mean", "x_scale", "y_mean", "y_scale", "classes")
 """What a model says besides its parameters: how the features were scaled."""
-ELSE = ("x_fill", "x_kept", "label_names", "facts")
+ELSE = ("x_fill", "x_kept", "label_names", "baseline", "facts")
 """What else it says, for those who predict."""
 NAMED = 4
 """Parameters that do not fit and are named in a message; the others are counted."""

@@ -28,6 +28,7 @@ from workers.training import early_copy, fault_injection
 from workers.training.build import TrainingParts, make_loader, make_sampler, row_table
 from workers.training.early_copy import EarlyCopy
 from workers.training.epoch_totals import EpochTotals, StepCount
+from workers.training.final_scores import FinalScores
 from workers.training.loop import Trainer
 from workers.training.membership import Membership
 from workers.training.step_faults import StepFaults
@@ -215,11 +216,13 @@ class Job:
         return {"event": {"epoch": epoch, "step": steps, "signals": signals}, "end": end}
 
     def _test(self) -> dict[str, Any]:
-        """Return loss and metric over the test rows."""
+        """Return loss, metric and all scores over the test rows."""
         n = len(self.data.test)
-        loss_sum, counted = self.trainer.evaluate(self._own(self.data.test))
+        scores = FinalScores(self.task)
+        loss_sum, counted = self.trainer.evaluate(self._own(self.data.test), scores.note)
         sums = np.array([loss_sum, self.trainer.score.of("test", counted)])
         self.comm.Allreduce(MPI.IN_PLACE, sums)
+        result = scores.result(self.comm)
         coordinator = self.seat.coordinator
         if not n or coordinator is None:
             return {"test_loss": None, "test_metric": None}
@@ -228,7 +231,7 @@ class Job:
             say(f"Test: the loss over {count(n, 'row')} is not finite.")
             return {"test_loss": None, "test_metric": None}
         value = coordinator.metric.of("test", float(sums[1]), n)
-        return {"test_loss": float(sums[0] / n), "test_metric": value}
+        return {"test_loss": float(sums[0] / n), "test_metric": value, "test": result}
 
     def _own(self, rows: Rows) -> Rows:
         """Return those of the rows of an evaluation that this rank takes."""

@@ -2,12 +2,14 @@
 
 import math
 import time
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from common.data.loader import Batch, BatchLoader
 from common.data.scaling import Rows
 from common.errors import StepError
+from common.files import do_nothing
 from common.flat import ASK_STOP, Array
 from common.named_views import read_only
 from common.nn import schedules
@@ -157,8 +159,11 @@ class Trainer:
         seconds = time.perf_counter() - start
         return {"validation_loss_sum": loss_sum, "validation_score": score, "evaluation_s": seconds}
 
-    def evaluate(self, rows: Rows) -> tuple[float, Array]:
-        """Return the sum of losses, and what ``Score`` counts, over the given rows of the data."""
+    def evaluate(self, rows: Rows, note: Callable[[Rows, Array], object] = do_nothing) -> tuple[float, Array]:
+        """Return the sum of losses, and what ``Score`` counts, over the given rows of the data.
+
+        ``note`` is given rows, and the model's outputs for them.
+        """
         loss_sum, counted = 0.0, self.score.nothing()
         for start in range(0, len(rows), EVALUATION_ROWS):
             chosen = rows[start : start + EVALUATION_ROWS]
@@ -167,6 +172,7 @@ class Trainer:
             out = self.model.predict(self.sync.flat.fixed_params, read_only(self.data.x[chosen]))
             loss_sum += loss.sum(out, y, *weight)
             counted += self.score.count(loss, out, y, *weight)
+            note(chosen, out)
             self.status.cells[TICK] += 1
         return loss_sum, counted
 

@@ -22,6 +22,7 @@ from ps.reader.downsample import Downsampler
 from ps.reader.history import event_lines, jobs_table
 from ps.reader.row_audit import RowAudit
 from ps.reader.run_view import RunView, check_lines, ending, extremes, mean, torn_lines, verdict_lines
+from ps.text import evaluation
 from ps.text.contributions import ends, sampled
 from ps.text.formatting import (
     aligned,
@@ -88,6 +89,9 @@ def show(
             out.table(table)
     for line in filter(None, (*rows.lines(), *event_lines(view), ending(view), _result(view), *torn_lines(view))):
         out.print(line)
+    if scores := view.end.get("test"):
+        for table in evaluation.tables(scores, all_classes=every):
+            out.table(table)
     return 0
 
 
