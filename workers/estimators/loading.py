@@ -33,7 +33,7 @@ def load(run: str | Path) -> Estimator:
         raise ValueError(f"load: {error}") from error
     config = known_config(learned.header["config"], learned.header)
     kind: type[Estimator] = Regressor if model.facts.task == REGRESSION else Classifier
-    made = kind(**(options_of_run(config) if config else {}))
+    made: Estimator = kind(**(options_of_run(config) if config else {}))
     made.restore(learned, str(folder.absolute()))
     if isinstance(made, Classifier):
         texts = tuple(model.labels.tolist())
