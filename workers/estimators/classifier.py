@@ -9,6 +9,7 @@ from sklearn.utils.multiclass import check_classification_targets, unique_labels
 from sklearn.utils.validation import column_or_1d, validate_data
 
 from common.flat import Array
+from common.nn import meaning
 from workers.estimators.arrays import Arrays
 from workers.estimators.base import ATTRIBUTES, METHODS, Estimator, weights_of
 from workers.estimators.parameters import PARAMETERS, Parameter, constructor, documentation
@@ -97,4 +98,4 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]  # noqa: D10
     def predict(self, X: Any) -> Array:
         """Return the likeliest label of each row."""
         out = self._outputs(X)
-        return np.asarray(self.classes_[self._learned.model.places(out)])
+        return np.asarray(self.classes_[meaning.places(out)])

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from common.data.target import REGRESSION
 from common.errors import RankwiseError
-from common.nn.model_facts import REGRESSION
 from common.run_files import LOG_NAME, MODEL_NAME, log_path
 from ps.coordinator.earlier_run import known_config
 from workers.estimators.base import Estimator
