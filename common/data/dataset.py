@@ -55,9 +55,9 @@ class Raw:
 class Dataset:
     """Rows ready to train on; the same on every rank.
 
-    ``x``: (n, n_features) as read, a map or in memory, until ``scale`` makes features of it that a model takes; then
-    (n, used features). ``y``: (n,) int64 classes from 0, or (n, n_targets) numbers, of the file's dtype until ``scale_target``. ``train``, ``validation``,
-    ``test``: row numbers, disjoint and complete.
+    ``x``: (n, n_features) as read, a map or in memory, until ``training_features`` makes of it what a model takes; then
+    (n, used features). ``y``: (n,) int64 classes from 0, or (n, n_targets) numbers, of the file's dtype until
+    ``scale_target``. ``train``, ``validation``, ``test``: row numbers, disjoint and complete.
     """
 
     name: str

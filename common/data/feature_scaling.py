@@ -99,11 +99,12 @@ class Columns:
         return self.standardized is not None
 
     def deviation(self) -> Array:
-        """Return the deviation of each column. Raises DataError if one is beyond float64."""
+        """Return the deviation of each column."""
         with np.errstate(all="ignore"):
-            deviation = np.sqrt(self.moments[Of.SQUARES] / np.where(self.moments[Of.COUNT] > 0, self.moments[Of.COUNT], 1))
-        check_deviation(self.where, deviation)
-        return deviation
+            deviation = np.sqrt(
+                self.moments[Of.SQUARES] / np.where(self.moments[Of.COUNT] > 0, self.moments[Of.COUNT], 1)
+            )
+        return np.asarray(deviation)
 
     def fit(self, usual: Array, *, standardize: bool) -> tuple[Scaling, list[str]]:
         """Return the scaling, and sentences on what is not plain about it. Raises DataError.
@@ -111,6 +112,8 @@ class Columns:
         ``usual``: the value of each column that most training rows have, if most have one.
         """
         moments, deviation = self.moments, self.deviation()
+        if standardize:
+            check_deviation(self.where, deviation)
         mean, n = moments[Of.MEAN], len(deviation)
         constant = is_constant(deviation, mean) | (moments[Of.HIGH] <= moments[Of.LOW]) | (moments[Of.COUNT] == 0)
         notes, scale = [], np.ones(n)
@@ -185,7 +188,7 @@ class Columns:
         """Raise DataError if a number of any split, once scaled, is too large for ``dtype``."""
         extremes = self.moments[[Of.LOWEST, Of.HIGHEST]]
         extremes = extremes if scaling.kept is None else extremes[:, scaling.kept]
-        known = np.isfinite(extremes).all(axis=0)  # a column without any number has no extremes
+        known = extremes[0] <= extremes[1]  # a column without any number has none
         with np.errstate(all="ignore"):
             scaled = ((extremes - scaling.mean) / scaling.scale).astype(dtype)
         if not np.isfinite(scaled[:, known]).all():

@@ -42,7 +42,7 @@ class HeldFeatures:
         return len(self.rows)
 
     def __getitem__(self, numbers: Any) -> Array:
-        return self.rows[:, :-1][numbers]
+        return np.asarray(self.rows[:, :-1][numbers])
 
     def take(self, numbers: Array, out: Array) -> None:
         """See Features."""
@@ -90,7 +90,7 @@ class MappedFeatures:
             some = numbers[first : first + step]
             n = len(some)
             read = np.take(self.values, some, axis=0, out=self._read[:n], mode="clip")
-            if self._kept is not None:
+            if self._kept is not None and self.scaling.kept is not None:
                 read = np.take(read, self.scaling.kept, axis=1, out=self._kept[:n], mode="clip")
             into = out[first : first + n]
             with np.errstate(invalid="ignore"):

@@ -65,10 +65,10 @@ class BatchLoader:
     """Yields this rank's batches, epoch by epoch.
 
     ``x``: features of all rows, or (n, n_in + 1) features and ones; ``y``: the target; ``encode(y, out)`` writes
-    targets as the loss takes them, (n_out, rows). ``order(epoch)``: this rank's row numbers of all steps, one after the other; ``fixed``: it is
-    the same in each epoch. ``allocate(rows, columns)``: makes the buffer the features are copied to. ``joint``: an
-    epoch, a step of it, and the row numbers that this rank takes in that step instead; their counts are the last ones.
-    ``weight``: (n,), what each row counts, if not 1.
+    targets as the loss takes them, (n_out, rows). ``order(epoch)``: this rank's row numbers of all steps, one after the
+    other; ``fixed``: it is the same in each epoch. ``allocate(rows, columns)``: makes the buffer that these are copied
+    to. ``joint``: an epoch, a step of it, and the row numbers that this rank takes in that step instead; their counts
+    are the last ones. ``weight``: (n,), what each row counts, if not 1.
     """
 
     def __init__(

@@ -23,7 +23,8 @@ BYTE = 255
 class Of(IntEnum):
     """What is known of a column: the rows of a table, (len(Of), columns), of float64.
 
-    ``COUNT``: training rows with a number, or the sum of what they count. ``MEAN``, ``SQUARES``: their mean, and sum of squared deviations from it.
+    ``COUNT``: training rows with a number, or the sum of what they count. ``MEAN``, ``SQUARES``: their mean, and sum of
+    squared deviations from it.
     ``LOW``, ``HIGH``: their extremes. ``USUAL``: how many are the usual value. ``BYTES``: whether all are whole
     numbers from 0 to 255. ``MISSING``, ``INFINITE``: rows of all splits that hold NaN, or infinity. ``LOWEST``,
     ``HIGHEST``: extremes of all splits.
@@ -73,7 +74,8 @@ def usual_values(values: Array, train: Array, weight: Array | None = None) -> Ar
     usual = np.zeros(values.shape[1])
     for first in range(0, len(usual), BLOCK_NUMBERS):
         columns = slice(first, first + BLOCK_NUMBERS)
-        some = np.sort(values[chosen][:, columns].astype(np.float64), axis=0)  # NaN at the end
+        with np.errstate(over="ignore"):  # longdouble holds more
+            some = np.sort(values[chosen][:, columns].astype(np.float64), axis=0)  # NaN at the end
         there = np.isfinite(some).sum(axis=0)
         middle = np.maximum(there - 1, 0) // 2
         median = np.take_along_axis(some, middle[None], axis=0)[0]
@@ -152,20 +154,23 @@ def _of_block(block: Array, counts: Array, usual: Array) -> Array:
 
 def _extremes(some: Array, table: Array) -> tuple[Array, Array]:
     """Return the least and largest number of each column; count what is none."""
-    low, high = some.min(axis=0).astype(np.float64), some.max(axis=0).astype(np.float64)
+    with np.errstate(over="ignore"):  # longdouble holds more
+        low, high = some.min(axis=0).astype(np.float64), some.max(axis=0).astype(np.float64)
     if np.isfinite(low).all() and np.isfinite(high).all():  # NaN passes through both
         return low, high
     absent = np.isnan(some)
     table[Of.MISSING] += absent.sum(axis=0)
     table[Of.INFINITE] += np.isinf(some).sum(axis=0)
     lows, highs = np.where(absent, np.inf, some), np.where(absent, -np.inf, some)
-    return lows.min(axis=0).astype(np.float64), highs.max(axis=0).astype(np.float64)
+    with np.errstate(over="ignore"):
+        return lows.min(axis=0).astype(np.float64), highs.max(axis=0).astype(np.float64)
 
 
 def _add_up(table: Array, away: Array, absent: Array | None, weight: Array | None) -> None:
-    """Fill in ``COUNT``, ``USUAL``, ``MEAN``, ``SQUARES`` from values of training rows, less the usual ones, (n, columns).
+    """Fill in ``COUNT``, ``USUAL``, ``MEAN``, ``SQUARES`` of training rows.
 
-    ``absent``: where none is, if anywhere. ``weight``: (n,), what each row counts, if not 1. Overwrites ``away``.
+    ``away``: (n, columns), their values less the usual ones. ``absent``: where none is, if anywhere. ``weight``:
+    (n,), what each row counts, if not 1. Overwrites ``away``.
     """
 
     def added(values: Array) -> Array:

@@ -75,6 +75,11 @@ def scale(
     data.x = scaled(values, scaling, dtype, missing=bool(columns.moments[Of.MISSING].any()))
 
 
+def scale_alone(data: Dataset, dtype: str, *, standardize: bool) -> None:
+    """Do in one process what the ranks of a job do together."""
+    scale(data, tables(data, 0, 1), dtype, standardize=standardize)
+
+
 def _values(data: Dataset) -> Array:
     assert isinstance(data.x, np.ndarray)
     return data.x
@@ -92,7 +97,5 @@ def _check_finite(data: Dataset, columns: Columns) -> None:
         if bad.any():
             row, column = np.argwhere(bad)[0].tolist()
             named = repr(columns.names[column]) if columns.names else column
-            raise DataError(
-                f"{columns.where}, {data.given.row(block.start + row)}, column {named}: got {some[row, column]}; only finite "
-                "numbers, clean the file"
-            )
+            where = f"{columns.where}, {data.given.row(block.start + row)}, column {named}"
+            raise DataError(f"{where}: got {some[row, column]}; only finite numbers, clean the file")
