@@ -1,6 +1,5 @@
 """model.npz is a whole model: what is read from it predicts what scikit-learn predicts with the same numbers."""
 
-import dataclasses
 import json
 import warnings
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 from common.config import RunConfig
 from common.data.dataset import Dataset, Raw, check
 from common.data.preprocessing import Category, Number, Preprocessing
+from common.data.training_features import scale_alone
 from common.errors import DataError
 from common.flat import Array
 from common.nn import model_facts
@@ -24,7 +24,7 @@ def dataset(y: Array, config: RunConfig, **more: Any) -> Dataset:
     """Return scaled rows with 5 features."""
     x = np.random.default_rng(3).normal(size=(len(y), 5)) * [1, 2, 5, 0.1, 9] + 7
     data = check(Raw("some", more.pop("x", x), y, **more), config)
-    data.scale(*data.scaling(), config.dtype)
+    scale_alone(data, config.dtype, standardize=config.standardize)
     if not data.n_classes:
         data.scale_target(*data.target_scaling(), config.dtype)
     return data
@@ -76,14 +76,14 @@ def test_predicts_as_scikit_learn(tmp_path: Path, activation: str) -> None:
     classes = dataset(rng.choice([-3, 5, 40], 400), config, x=rng.normal(size=(400, 5)) * 30)
     fitted = peer(MLPClassifier, classes, activation)
     model = ModelFile.load(write(tmp_path / "classes.npz", config, classes, named(fitted)))
-    scaled = (x - classes.mean) / classes.deviation
+    scaled = (x - classes.x_scaling.mean) / classes.x_scaling.scale
     assert np.array_equal(model.predict(x), fitted.predict(scaled))
     assert np.allclose(model.predict_proba(x), fitted.predict_proba(scaled), rtol=1e-12)
 
     numbers = dataset(rng.normal(size=400) * 1000 + 1e6, config, x=rng.normal(size=(400, 5)) * 30)
     fitted = peer(MLPRegressor, numbers, activation)
     model = ModelFile.load(write(tmp_path / "numbers.npz", config, numbers, named(fitted)))
-    scaled = (x - numbers.mean) / numbers.deviation
+    scaled = (x - numbers.x_scaling.mean) / numbers.x_scaling.scale
     in_unit = fitted.predict(scaled) * numbers.target_scale[0] + numbers.target_mean[0]
     assert np.allclose(model.predict(x), in_unit, rtol=1e-12)
     with pytest.raises(DataError, match="regression predicts no probabilities"):
@@ -99,7 +99,7 @@ def test_logistic_and_linear(tmp_path: Path) -> None:
     fitted = LogisticRegression().fit(data.x, data.labels[data.y])
     model = ModelFile.load(write(tmp_path / "m.npz", config, data, {"W": fitted.coef_.T, "b": fitted.intercept_}))
     x = rng.normal(size=(50, 5)) * 8
-    scaled = (x - data.mean) / data.deviation
+    scaled = (x - data.x_scaling.mean) / data.x_scaling.scale
     assert np.array_equal(model.predict(x), fitted.predict(scaled))
     assert np.allclose(model.predict_proba(x), fitted.predict_proba(scaled), rtol=1e-12)
 
@@ -107,7 +107,9 @@ def test_logistic_and_linear(tmp_path: Path) -> None:
     data = dataset(rng.normal(size=(300, 2)) * [1, 50], config)
     params = parameters(config, data)
     model = ModelFile.load(write(tmp_path / "l.npz", config, data, params))
-    expected = ((x - data.mean) / data.deviation @ params["W"] + params["b"]) * data.target_scale + data.target_mean
+    expected = (
+        (x - data.x_scaling.mean) / data.x_scaling.scale @ params["W"] + params["b"]
+    ) * data.target_scale + data.target_mean
     assert np.allclose(model.predict(x), expected, rtol=1e-12)
     assert model.target_names == ["prediction 1", "prediction 2"]
 
@@ -133,12 +135,12 @@ def test_table_with_texts_and_missing_numbers(tmp_path: Path) -> None:
         rng.integers(0, 3, n), config, x=columns.encode(cells, "float32"), feature_names=columns.features(),
         target_names=["colour"], label_names=["blue", "green", "red"], preprocessing=columns,
     )  # fmt: skip
-    kept = np.array([0, 2, 3])  # "size is missing" was the same in all rows
-    few = dataclasses.replace(data, x=data.x[:, kept], mean=data.mean[kept], deviation=data.deviation[kept])
-    path = write(tmp_path / "m.npz", config, few, parameters(config, few), x_kept=kept, x_fill=few.mean)
+    assert data.x_scaling.kept is not None
+    assert data.x_scaling.kept.tolist() == [0, 2, 3]  # "size is missing" is the same in all rows
+    path = write(tmp_path / "m.npz", config, data, parameters(config, data))
     model = ModelFile.load(path)
     assert (model.facts.preprocessing, model.n_features, model.target_names) == (columns, 4, ["colour"])
-    odd = {"size": np.array([np.nan, data.mean[0]]), "town": np.array([-2, -2])}
+    odd = {"size": np.array([np.nan, data.x_scaling.mean[0]]), "town": np.array([-2, -2])}
     first, second = model.outputs(model.encode(odd))
     assert np.allclose(first, second, rtol=1e-6)
     assert model.labels.tolist() == ["blue", "green", "red"]

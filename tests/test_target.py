@@ -11,6 +11,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris, load_
 from common.config import RunConfig
 from common.data.dataset import Dataset, Raw, check
 from common.data.target import decide
+from common.data.training_features import scale_alone
 from common.errors import DataError
 from ps.findings.loss_stalled import LossStalled
 
@@ -164,7 +165,7 @@ def test_a_cast_that_loses_digits_is_told() -> None:
     for dtype, notes in (("float32", 1), ("float64", 0)):
         data = check(Raw("data", X + 1e9, y), RunConfig())
         data.scale_target(np.zeros(1), np.ones(1), dtype, "--no-standardize-target")
-        data.scale(np.zeros(3), np.ones(3), dtype)
+        scale_alone(data, dtype, standardize=False)
         assert sum("leave --no-standardize-target out, or use --dtype float64" in note for note in data.notes) == notes
         assert sum("X, column 0: it varies by" in note for note in data.notes) == notes
 

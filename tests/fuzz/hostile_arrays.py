@@ -21,6 +21,7 @@ from typing import Any
 from common.config import RunConfig
 from common.data import sources
 from common.data.dataset import check
+from common.data.training_features import scale_alone
 from common.errors import RankwiseError
 from common.memory import THIS_PROCESS
 from ps.reader.commands import compare
@@ -66,7 +67,7 @@ def as_data(path: Path) -> None:
     """Do with data all that a job does before it trains."""
     config = RunConfig(data=str(path), target="y" if path.suffix == ".csv" else "")
     data = check(sources.read(config, 0, 1), config)
-    data.scale(*data.scaling(), config.dtype)
+    scale_alone(data, config.dtype, standardize=True)
     if not data.n_classes:
         data.scale_target(*data.target_scaling(), config.dtype)
 

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from common.config import RunConfig
 from common.data.dataset import Dataset, Raw, check
 from common.data.sampler import RowSampler
+from common.data.training_features import scale_alone
 from ps.findings.row_balance import measure
 from ps.logfile.records import Record
 
@@ -17,7 +18,7 @@ rng = np.random.default_rng(5)
 def measured(x: NDArray[np.float64], y: NDArray[np.generic], kind: str, batch: int = 16) -> tuple[Dataset, Record]:
     config = RunConfig(test_fraction=0.1, validation_fraction=0.1, dtype="float64")
     data = check(Raw("made up", x, y), config)
-    data.scale(np.zeros(x.shape[1]), np.ones(x.shape[1]), "float64")
+    scale_alone(data, "float64", standardize=False)
     return data, measure(comm, data, RowSampler(len(data.train), batch, 7, kind, comm.size))
 
 

@@ -7,21 +7,24 @@ import sys
 import time
 from typing import Any
 
+from common.data import training_features
 from common.data.dataset import Dataset
+from common.flat import Array
 from workers import run
 from workers.training import auto_mode
 
 scaling_s, step_s = float(sys.argv[1]), float(sys.argv[2])
 sys.argv[1:] = sys.argv[3:]
 programs: Any = auto_mode
-plain: dict[str, Any] = {"scaling": Dataset.scaling, "assemble": programs.assemble}
+plain: dict[str, Any] = {"tables": training_features.tables, "assemble": programs.assemble}
 
 
-def scaling(self: Dataset) -> Any:
-    until = time.monotonic() + scaling_s
+def tables(data: Dataset, rank: int, size: int) -> Array:
+    until = time.monotonic() + (0 if rank else scaling_s)
     while time.monotonic() < until:
         pass
-    return plain["scaling"](self)
+    found: Array = plain["tables"](data, rank, size)
+    return found
 
 
 def assemble(*arguments: Any) -> Any:
@@ -37,5 +40,5 @@ def assemble(*arguments: Any) -> Any:
 
 
 programs.assemble = assemble
-Dataset.scaling = scaling  # type: ignore[method-assign]
+training_features.tables = tables
 sys.exit(run.main())
