@@ -159,6 +159,13 @@ class RunConfig:
         choices=("broadcast", "per-rank"),
         group=SYNC,
     )
+    cache: str = changeable(
+        "auto",
+        "where a table is kept once it is prepared: auto: in a folder beside it; a folder; off: not kept; numpy: not "
+        "prepared, but a .csv of numbers is read into memory by every rank",
+        before="numpy",
+        group=DATA,
+    )
     max_memory: str = changeable(
         "",
         "what the arrays of a process may take, 500M or 4G: more is refused before any is taken (default: the memory "

@@ -1,5 +1,6 @@
 """The table of data sources: each is a file that reads it and one line here. Readers check nothing but the file."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +24,18 @@ class Source:
     read: Callable[[RunConfig, int, int], Raw]
     named_columns: bool = False
     """Whether ``--target`` names the column to predict, and ``--header`` and ``--index-column`` have a meaning."""
+    table: bool = False
+    """Whether ``workers/preparation`` prepares it first, with polars; ``read`` is for when that is not installed."""
 
 
+def _needs_polars(config: RunConfig, *_: int) -> Raw:
+    raise DataError(
+        f"{config.data}: polars reads it, which is not installed in {sys.prefix}, the environment of this Python; "
+        "pip install 'rankwise[data]'"
+    )
+
+
+NEED_POLARS = (".tsv", ".csv.gz", ".tsv.gz", ".parquet")
 PREPARED = "/"
 """How a folder that ``workers.prepare`` has made is listed."""
 SOURCES: dict[str, Source] = {
@@ -32,7 +43,8 @@ SOURCES: dict[str, Source] = {
     PREPARED: Source(lambda config, *_: read_prepared(Path(config.data))),
     "reference": Source(lambda _, rank, size: draw_ranks(rank, size)),
     ".npz": Source(lambda config, *_: read_npz(Path(config.data), config)),
-    ".csv": Source(lambda config, *_: read_csv(Path(config.data), config), named_columns=True),
+    ".csv": Source(lambda config, *_: read_csv(Path(config.data), config), named_columns=True, table=True),
+    **{ending: Source(_needs_polars, named_columns=True, table=True) for ending in NEED_POLARS},
 }
 """By what ``--data`` takes: the name of a set, or how the path of a file ends, a slash for that of a folder."""
 
@@ -41,8 +53,14 @@ def file_suffix(data: str) -> str:
     """Return how the path ends if ``data`` is one, nothing if it is the name of a set."""
     if is_prepared(Path(data)):
         return PREPARED
-    suffix = Path(data).suffix.lower()
-    return suffix if suffix in SOURCES else ""
+    endings = [ending.lower() for ending in Path(data).suffixes]
+    return next((suffix for suffix in ("".join(endings[-2:]), *endings[-1:]) if suffix in SOURCES), "")
+
+
+def is_table(data: str) -> bool:
+    """Say whether ``data`` is a table that is prepared before ranks read it."""
+    suffix = file_suffix(data)
+    return bool(suffix) and SOURCES[suffix].table
 
 
 def _names(*, of_files: bool) -> list[str]:
@@ -85,8 +103,15 @@ def _require_file(path: Path, config: RunConfig) -> None:
         raise DataError(f"data: {path} cannot be read ({error.strerror}){resumed}") from error
 
 
-def read(config: RunConfig, rank: int, size: int) -> Raw:
-    """Read the configured data on this rank. Raises DataError if the file is missing, broken or of no known kind."""
+def read(config: RunConfig, rank: int, size: int, prepared: Path | None = None) -> Raw:
+    """Read the configured data on this rank. Raises DataError if the file is missing, broken or of no known kind.
+
+    ``prepared``: the folder in which they are prepared, if they are a table that was.
+    """
+    if prepared is not None:
+        raw = read_prepared(prepared)
+        raw.name = Path(config.data).name
+        return raw
     path, suffix = Path(config.data), file_suffix(config.data)
     if suffix and suffix != PREPARED:
         _require_file(path, config)

@@ -12,12 +12,14 @@ from mpi4py import MPI
 
 from common.errors import DataError, JobError
 from common.files import do_nothing
+from common.host import usable_cores
 from ps.comm.agreement import at_root, together
 from ps.comm.collectives import allgather, bcast
+from ps.comm.topology import Topology
 from workers.preparation import byte_pieces, meta, pieces
 from workers.preparation.child_process import Child
 from workers.preparation.pieces import Piece
-from workers.preparation.prepared_folder import NewFolder, require_seen, saying_where
+from workers.preparation.prepared_folder import LOCK_NAME, NewFolder, saying_where
 
 T = TypeVar("T")
 N = byte_pieces.N_PIECES
@@ -29,6 +31,33 @@ class Request:
 
     files: tuple[tuple[str, str], ...]
     options: dict[str, Any] = field(default_factory=dict)
+
+
+class NotSharedError(JobError):
+    """A folder that rank 0 has made is not there for all ranks."""
+
+
+def threads_of(topology: Topology) -> int:
+    """Return how many threads the child of a rank computes with: its part of the cores."""
+    return max(1, usable_cores() // topology.here)
+
+
+def write(
+    comm: MPI.Comm,
+    topology: Topology,
+    request: Request,
+    place: Path,
+    pulse: Callable[[], object] = do_nothing,
+    refuse: Callable[[], object] = do_nothing,
+    *,
+    replace: bool = False,
+) -> None:
+    """Prepare the folder ``place`` with the ranks of ``comm``. Collective; raises JobError. See Preparation."""
+    preparation = Preparation(comm, request, threads_of(topology), pulse, refuse)
+    try:
+        preparation.write(place, replace=replace)
+    finally:
+        preparation.close()
 
 
 def on_each(comm: MPI.Comm, act: Callable[[], T]) -> T:
@@ -114,7 +143,8 @@ class Preparation:
 
         try:
             folder, arrays = at_root(self.comm, make)
-            on_each(self.comm, lambda: require_seen(Path(folder)))
+            if not all(allgather(self.comm, (Path(folder) / LOCK_NAME).exists())):
+                raise NotSharedError(f"{place}: not the same folder on all nodes; give one that they share")
             written = self._write(parts, rows, plan, arrays)
             at_root(self.comm, finish)
         except BaseException:
