@@ -1,4 +1,4 @@
-"""Copies a packed text, or one in another encoding, into a plain file of UTF-8, which can be cut into pieces of bytes."""
+"""Copies a packed text, or one in another encoding, into a plain file of UTF-8, which can be cut into pieces."""
 
 import codecs
 import gzip
@@ -31,8 +31,8 @@ def codec(encoding: str) -> str:
         "".encode(name)  # some codecs, hex for one, are none of text
     except (LookupError, UnicodeError, TypeError, ValueError) as error:
         raise DataError(
-            f"encoding: got {encoding[:80]!r}, which is none; allowed is utf-8, utf-16, latin-1, cp1252 or another that "
-            "Python knows"
+            f"encoding: got {encoding[:80]!r}, which is none; allowed is utf-8, utf-16, latin-1, cp1252 or "
+            "another that Python knows"
         ) from error
     return name
 
@@ -48,7 +48,7 @@ def copy(path: Path, to: Path, encoding: str, pulse: Callable[[], object]) -> No
         for text in _decoded(path, _pieces(path, source), codec(encoding)):
             written += len(text)
             if written > most:
-                raise DataError(f"{path}: unpacked, it takes more than the {in_words(most)} that may be used on the disk")
+                raise DataError(f"{path}: unpacked, it takes more than {in_words(most)}, what is left on the disk")
             out.write(text)
             pulse()
 
@@ -83,4 +83,3 @@ def _decoded(path: Path, pieces: Iterator[bytes], name: str) -> Iterator[bytes]:
 def _and_end(pieces: Iterator[bytes]) -> Iterator[bytes]:
     yield from pieces
     yield b""
-
