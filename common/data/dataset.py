@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from common.config import RunConfig
+from common.data.feature_scaling import Scaling
+from common.data.features import Features, held_bytes
 from common.data.index_columns import FEWEST_ROWS, counting_columns
+from common.data.maps import behind, map_of
 from common.data.preprocessing import Preprocessing
 from common.data.scaling import Rows, all_finite, check_deviation, note_on_digits, row_blocks, scaling, standardize
 from common.data.split import Given, split_rows
@@ -44,31 +47,31 @@ class Raw:
     """Names of the columns of ``y``."""
     preprocessing: Preprocessing | None = None
     """How ``x`` came from the columns of a table; missing numbers are NaN then."""
+    sha256: str = ""
+    """Of all arrays, where a source knows it, so that nobody reads them for that."""
 
 
 @dataclass(slots=True)
 class Dataset:
     """Rows ready to train on; the same on every rank.
 
-    ``x``: (n, n_features), of the file's dtype until ``scale`` brings it to the configured one. ``y``: (n,) int64
-    classes from 0, or (n, n_targets) numbers, of the file's dtype until ``scale_target``. ``train``, ``validation``,
+    ``x``: (n, n_features) as read, a map or in memory, until ``scale`` makes features of it that a model takes; then
+    (n, used features). ``y``: (n,) int64 classes from 0, or (n, n_targets) numbers, of the file's dtype until ``scale_target``. ``train``, ``validation``,
     ``test``: row numbers, disjoint and complete.
     """
 
     name: str
-    x: Array
+    x: Array | Features
     y: Array
     n_classes: int
     sha256: str
+    """Of what was read; of mapped features as well once ranks have looked at these together (``add_digests``)."""
     train: Rows
     validation: Rows
     test: Rows
     initial: dict[str, Array] | None
-    rows: Array = field(default_factory=lambda: np.empty((0, 1)))
-    """(n, n_features + 1), once scaled: ``x``, which then is a view of it, and a column of ones for the biases."""
-    mean: Array = field(default_factory=lambda: np.empty(0))
-    deviation: Array = field(default_factory=lambda: np.empty(0))
-    """(n_features,) each, once scaled: what was taken off the features, and what they were divided by."""
+    x_scaling: Scaling = field(default_factory=lambda: Scaling.plain(0))
+    """How features were scaled, once they are."""
     target_mean: Array = field(default_factory=lambda: np.empty(0))
     target_scale: Array = field(default_factory=lambda: np.empty(0))
     """(n_targets,) each in float64: what was taken off a regression's target, and what it was divided by."""
@@ -89,6 +92,13 @@ class Dataset:
     """``classes``, ``regression``, or ``labels``: several columns of 0 and 1, each of its own."""
     given: Given = field(default_factory=lambda: Given(0))
     """Which rows came as sets of their own."""
+    unread: bool = False
+    """Whether ``sha256`` leaves the features out: they are mapped, and ranks share the reading."""
+
+    @property
+    def n_features(self) -> int:
+        """Features in the data, also those that are not used."""
+        return self.x_scaling.n_features or self.x.shape[1]
 
     @property
     def n_targets(self) -> int:
@@ -103,7 +113,7 @@ class Dataset:
         if self.task == LABELS:
             target = {}
         texts = {"label_names": np.array(self.label_names)} if self.label_names else {}
-        return {"x_mean": self.mean, "x_scale": self.deviation, **target, **texts}
+        return {**self.x_scaling.arrays(), **target, **texts}
 
     def target_facts(self) -> dict[str, list[float]]:
         """Return what a checkpoint says of the target."""
@@ -113,34 +123,16 @@ class Dataset:
             "classes": self.labels.tolist(),
         }
 
-    def scaling(self) -> tuple[Array, Array]:
-        """Return mean and deviation of the training rows' features in float64; deviation 1 for constant ones.
-
-        Raises DataError if they do not fit into float64.
-        """
-        return scaling(f"{self.name}: X", self.x, self.train, self.weight)
-
     def target_scaling(self) -> tuple[Array, Array]:
-        """Return the same of a regression's target, whose squared error must fit, too."""
+        """Return mean and deviation, in float64, of a regression's target in the training rows; 1 for constant ones.
+
+        Raises DataError if they do not fit into float64, or its squared error does not.
+        """
         where = f"{self.name}: y"
         mean, deviation = scaling(where, self.y, self.train, self.weight)
         with np.errstate(over="ignore"):
             check_deviation(where, np.square(deviation) * len(self.y))
         return mean, deviation
-
-    def scale(self, mean: Array, deviation: Array, dtype: str) -> None:
-        """Replace ``x`` by (x - mean) / deviation, computed in float64 and cast to ``dtype`` only then.
-
-        Raises DataError if a number is too large for it.
-        """
-        where = f"{self.name}: X"
-        self.mean, self.deviation = mean, deviation
-        self.rows = np.ones((len(self.x), self.x.shape[1] + 1), dtype)
-        scaled = self.rows[:, :-1]
-        standardize(where, self.x, mean, deviation, scaled)
-        if not mean.any():
-            self.notes += (*note_on_digits(where, self.x, self.train, scaled.dtype, "--no-standardize"),)
-        self.x = scaled
 
     def scale_target(self, mean: Array, scale: Array, dtype: str, option: str = "") -> None:
         """Replace a regression's ``y`` by (y - mean) / scale, computed in float64 and cast to ``dtype`` only then.
@@ -173,8 +165,8 @@ class Dataset:
 
 
 def bytes_beside(config: RunConfig, n_rows: int, n_features: int, y_bytes: int) -> int:
-    """Return what ``check`` and ``scale`` take beside a file's arrays: the rows that are trained on, and copies."""
-    return n_rows * (n_features + 1) * np.dtype(config.dtype).itemsize + 3 * y_bytes
+    """Return what a job takes beside a file's arrays: scaled features if they are held, and copies of the target."""
+    return held_bytes(n_rows, n_features, config.dtype) + 3 * y_bytes
 
 
 def check(raw: Raw, config: RunConfig) -> Dataset:
@@ -194,7 +186,8 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
     if kind.task != REGRESSION and y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     extra = [values for values in (raw.weight, raw.group, raw.time) if values is not None]
-    sha256, labels = _fingerprint(x, y, *extra), np.empty(0, np.int64)
+    unread, labels = map_of(x) is not None, np.empty(0, np.int64)
+    sha256 = raw.sha256 or _fingerprint(*([] if unread else [x]), y, *extra)
     if kind.task == CLASSES:
         y, labels = to_classes(config, name, y, given, used)
     else:
@@ -224,7 +217,7 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
         name, x, y, len(labels), sha256, train, splits.validation, splits.test, raw.initial, labels=labels,
         notes=tuple(note for note in notes if note), feature_names=tuple(raw.feature_names),
         target_names=tuple(target_names), label_names=tuple(raw.label_names), preprocessing=raw.preprocessing,
-        weight=weight, task=kind.task, given=given,
+        weight=weight, task=kind.task, given=given, unread=unread and not raw.sha256,
     )  # fmt: skip
 
 
@@ -246,7 +239,7 @@ def _joined(raw: Raw) -> tuple[Array, Array, Given]:
         ys.append(y)
     sizes = (None if pair is None else len(pair[0]) for pair in (raw.validation, raw.test))
     given = Given(sum(map(len, xs)), *sizes)
-    return (xs[0], ys[0], given) if len(xs) == 1 else (np.concatenate(xs), np.concatenate(ys), given)
+    return (xs[0], ys[0], given) if len(xs) == 1 else (behind(xs), np.concatenate(ys), given)
 
 
 def _notes_on_columns(x: Array, given: Given) -> list[str]:
@@ -281,6 +274,8 @@ def _check_arrays(raw: Raw, x: Array, y: Array, suffix: str = "") -> None:
         allowed = f"({len(x)},) or ({len(x)}, targets), as X{suffix} has rows"
         raise DataError(f"{raw.name}: y{suffix} has shape {y.shape}; it takes {allowed}")
     for label, array in (("X", x), ("y", y if y.ndim == 2 else y[:, None])):
+        if label == "X" and (raw.preprocessing is not None or map_of(array)):
+            continue  # looked at together with their moments
         if array.dtype.kind == "f" and not all_finite(array):
             row, column = np.argwhere(~np.isfinite(array))[0].tolist()
             named = label + suffix == "X" and column < len(raw.feature_names)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from common.data.features import Features, HeldFeatures
 from common.flat import Array
 
 AHEAD_BYTES = 16 << 20
@@ -63,8 +64,8 @@ class RowCounts(NamedTuple):
 class BatchLoader:
     """Yields this rank's batches, epoch by epoch.
 
-    ``rows``: (n, n_in + 1) features and ones, ``y``: the target; ``encode(y, out)`` writes targets as the loss takes
-    them, (n_out, rows). ``order(epoch)``: this rank's row numbers of all steps, one after the other; ``fixed``: it is
+    ``x``: features of all rows, or (n, n_in + 1) features and ones; ``y``: the target; ``encode(y, out)`` writes
+    targets as the loss takes them, (n_out, rows). ``order(epoch)``: this rank's row numbers of all steps, one after the other; ``fixed``: it is
     the same in each epoch. ``allocate(rows, columns)``: makes the buffer the features are copied to. ``joint``: an
     epoch, a step of it, and the row numbers that this rank takes in that step instead; their counts are the last ones.
     ``weight``: (n,), what each row counts, if not 1.
@@ -72,7 +73,7 @@ class BatchLoader:
 
     def __init__(
         self,
-        rows: Array,
+        x: Features | Array,
         y: Array,
         encode: Callable[[Array, Array], None],
         n_out: int,
@@ -85,24 +86,26 @@ class BatchLoader:
         weight: Array | None = None,
     ) -> None:
         self.joint = joint
-        self.rows, self.y, self.encode, self.n_out = rows, y, encode, n_out
+        self.x = HeldFeatures(x) if isinstance(x, np.ndarray) else x
+        self.y, self.encode, self.n_out = y, encode, n_out
+        columns, dtype = self.x.shape[1] + 1, self.x.dtype
         self.counts, self.order = counts, order
         self.steps = len(counts.own) - (joint is not None)
         self.input_s = 0.0
         self.filled = 0.0
         """When rows were last begun to be copied ahead, on the clock of ``time.perf_counter``."""
-        widest = max(1, int(counts.in_buffer.max()) * (rows.shape[1] + n_out) * rows.itemsize)
+        widest = max(1, int(counts.in_buffer.max()) * (columns + n_out) * dtype.itemsize)
         self.ahead = min(self.steps, max(1, AHEAD_BYTES // widest))
         firsts = [*range(0, self.steps, self.ahead), *([] if joint is None else [self.steps])]
         most, most_own = (
             max(int(n[first : first + self.ahead].sum()) for first in firsts) for n in (counts.in_buffer, counts.own)
         )
-        self.buffer = allocate(most, rows.shape[1])
+        self.buffer = allocate(most, columns)
         self.y_buffer = np.empty((most_own, *y.shape[1:]), y.dtype)
         self.encoded = y.ndim == 1 or y.shape[1] > 1  # else its transpose is what the loss takes
-        self.targets = np.empty(most_own * n_out if self.encoded else 0, rows.dtype)
-        self.weight = None if weight is None else weight.astype(rows.dtype)
-        self.weights = np.empty(0 if weight is None else most_own, rows.dtype)
+        self.targets = np.empty(most_own * n_out if self.encoded else 0, dtype)
+        self.weight = None if weight is None else weight.astype(dtype)
+        self.weights = np.empty(0 if weight is None else most_own, dtype)
         self.contiguous = bool((counts.in_buffer == counts.own).all())
         self.stays = fixed and self.ahead == self.steps
         self.ends, self.buffer_ends = (np.concatenate([[0], np.cumsum(n)]) for n in (counts.own, counts.in_buffer))
@@ -144,10 +147,10 @@ class BatchLoader:
         if self.weight is not None:
             np.take(self.weight, numbers, out=self.weights[: len(numbers)], mode="clip")
         if self.contiguous:
-            np.take(self.rows, numbers, axis=0, out=self.buffer[: len(numbers)], mode="clip")
+            self.x.take(numbers, self.buffer[: len(numbers)])
         for batch in batches:
             if not self.contiguous:
-                np.take(self.rows, numbers[batch.start : batch.start + batch.n], axis=0, out=batch.x, mode="clip")
+                self.x.take(numbers[batch.start : batch.start + batch.n], batch.x)
             if self.encoded:
                 self.encode(batch.y, batch.target)
         return batches

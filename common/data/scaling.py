@@ -86,9 +86,19 @@ def note_on_digits(where: str, values: Array, rows: Rows, dtype: np.dtype[Any], 
 
     ``option``: which kept it from being standardised, if that was one.
     """
-    if dtype != np.float32 or np.can_cast(values.dtype, dtype):
-        return []
-    mean, deviation = moments(where, values, rows)
+    if loses_digits(values.dtype, dtype):
+        return digits_note(where, moments(where, values, rows), option)
+    return []
+
+
+def loses_digits(stored: np.dtype[Any], dtype: np.dtype[Any]) -> bool:
+    """Say whether numbers may run together when they are cast to ``dtype``."""
+    return dtype == np.float32 and not np.can_cast(stored, dtype)
+
+
+def digits_note(where: str, moments: tuple[Array, Array], option: str) -> list[str]:
+    """Do what ``note_on_digits`` does, by the mean and deviation of each column."""
+    mean, deviation = moments
     step = np.spacing(np.abs(mean).astype(np.float32))
     lost = np.flatnonzero(~is_constant(deviation, mean) & (deviation < FLOAT32_STEPS * step))
     if not len(lost):

@@ -11,6 +11,7 @@ from mpi4py import MPI
 
 from common import memory
 from common.data.dataset import Dataset
+from common.data.features import HeldFeatures
 from common.errors import JobError
 from common.flat import Array
 from common.nn import models
@@ -47,7 +48,7 @@ def synthetic(bench: BenchConfig, batch: int) -> Dataset:
     y = rng.standard_normal((n, 1)).astype(bench.dtype) if n_out == 1 else rng.integers(0, n_out, n)
     none = np.empty(0, np.int64)
     classes = 0 if n_out == 1 else n_out
-    data = Dataset("synthetic", rows[:, :-1], y, classes, "", np.arange(n), none, none, None, rows)
+    data = Dataset("synthetic", HeldFeatures(rows), y, classes, "", np.arange(n), none, none, None)
     if not classes:
         data.target_mean, data.target_scale = np.zeros(1), np.ones(1)
     return data

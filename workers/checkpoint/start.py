@@ -20,9 +20,9 @@ from workers.checkpoint.content import PARAMETERS, CheckpointContent, within
 
 OF_THE_SPLIT = ("split_seed", "test_fraction", "validation_fraction", "group", "time")
 """Options that decide which rows are held out."""
-OF_THE_DATA = ("x_mean", "x_scale", "y_mean", "y_scale", "classes")
+OF_THE_DATA = ("x_mean", "x_scale", "x_fill", "x_kept", "y_mean", "y_scale", "classes")
 """What a model says besides its parameters: how the features were scaled."""
-ELSE = ("x_fill", "x_kept", "label_names", "facts")
+ELSE = ("label_names", "facts")
 """What else it says, for those who predict."""
 NAMED = 4
 """Parameters that do not fit and are named in a message; the others are counted."""

@@ -62,7 +62,7 @@ def make_loader(task: Task, sync: Synchronizer, sampler: RowSampler, rank: int) 
     data, model = task.data, task.model
     joint = sampler.joint if sampler.splits_step else None
     return BatchLoader(
-        data.rows,
+        data.x,
         data.y,
         model.loss.encode,
         model.sizes[-1] if isinstance(model, Mlp) else data.n_classes or data.n_targets,

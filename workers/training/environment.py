@@ -81,7 +81,8 @@ def facts_of_data(data: Dataset) -> dict[str, Any]:
     return {
         "name": data.name,
         "rows": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
-        "features": data.x.shape[1],
+        "features": data.n_features,
+        "features_used": data.x.shape[1],
         "classes": data.n_classes or None,
         "targets": data.n_targets,
         "labels": data.labels.tolist() if 0 < data.n_classes <= MOST_LISTED else None,

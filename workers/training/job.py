@@ -66,7 +66,7 @@ class Job:
         self.checkpointing = Checkpointing(
             comm, config, saved, steps, state, seat, self.rank_status.tick, HeldCopy(self.rank_status.copy),
             mode=parts.mode, data_sha256=self.data.sha256, target=self.data.target_facts(),
-            scaling={"x_mean": self.data.mean, "x_scale": self.data.deviation},
+            scaling=self.data.x_scaling.arrays(),
         )  # fmt: skip
         self.step_faults = StepFaults(comm, config, saved, steps, state, seat, self.rank_status)
         self.trainer = Trainer(

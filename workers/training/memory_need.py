@@ -27,7 +27,7 @@ def check_memory(topology: Topology, task: Task, mode: str) -> None:
     def check() -> None:
         n = sum(math.prod(shape) for shape in task.model.shapes().values())
         vectors, of_step = _vectors(topology, task.config, mode, n), _of_step(topology, task)
-        data = task.data.rows.nbytes + task.data.y.nbytes
+        data = task.data.x.nbytes + task.data.y.nbytes
         what = f"model of {n:,} parameters, with {task.config.optimizer} in mode {mode}"
         memory.check(what, 0, vectors + of_step + data, "a smaller model or --batch-size")
 
@@ -44,7 +44,7 @@ def _vectors(topology: Topology, config: RunConfig, mode: str, n: int) -> int:
 
 def _of_step(topology: Topology, task: Task) -> int:
     """Return the bytes of what is held of rows: features copied ahead, and layers' outputs, also of an evaluation."""
-    config, model, columns = task.config, task.model, task.data.rows.shape[1]
+    config, model, columns = task.config, task.model, task.data.x.shape[1] + 1
     n_train, item = len(task.data.train), np.dtype(config.dtype).itemsize
     rows = -(-min(config.batch_size or n_train, n_train) // topology.comm.size)
     numbers = max(rows * columns, min(AHEAD_BYTES // item, n_train // topology.comm.size * columns))

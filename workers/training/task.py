@@ -9,7 +9,7 @@ import numpy as np
 from mpi4py import MPI
 
 from common.config import RunConfig
-from common.data import sources
+from common.data import sources, training_features
 from common.data.dataset import Dataset, check
 from common.data.sampler import Joint
 from common.data.target import LABELS
@@ -57,15 +57,9 @@ def load(
         with _alone(rank_status, "reading data"):
             return check(sources.read(config, comm.rank, comm.size), config)
 
-    def scaling() -> list[list[float]]:
-        with _alone(rank_status, "preparing data"):
-            return [v.tolist() for v in (given_scaling(given, data) if given else data.scaling())]
-
-    def scale() -> None:
-        with _alone(rank_status, "preparing data"):
-            data.scale(mean, deviation, config.dtype)
-
     data = together(comm, read)
+    if data.unread:
+        _add_digests(comm, data, rank_status)
     same_everywhere(comm, data.sha256.encode(), f"data {data.name}", "give every node the same file")
 
     def enough() -> None:
@@ -75,24 +69,64 @@ def load(
 
     together(comm, enough)
     check_fit(data)
-    mean, deviation = np.zeros(data.x.shape[1]), np.ones(data.x.shape[1])
-    if at_root(comm, lambda: config.standardize or bool(given)):
-        mean, deviation = (np.array(v) for v in at_root(comm, scaling))
-    together(comm, scale)
+    _scale_features(comm, config, data, rank_status, given)
     return data
 
 
-def given_scaling(given: Mapping[str, Array], data: Dataset, of: str = "x") -> tuple[Array, Array]:
-    """Return mean and deviation as the parameters know the features (``of`` x) or the targets (y).
+def _add_digests(comm: MPI.Comm, data: Dataset, rank_status: RankStatus) -> None:
+    """Bring the features, which are mapped, into the SHA-256 of the data.
 
-    Targets are not scaled where nothing is said of them, as in files of earlier versions. Raises DataError if the data
+    The ranks of a node share the reading, so that each node has looked at the whole of its own file. Collective.
+    """
+
+    def read() -> bytearray:
+        with _alone(rank_status, "reading data"):
+            return training_features.digests(data, local.rank, local.size)
+
+    local = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    try:
+        found = together(comm, read)
+        local.Allreduce(MPI.IN_PLACE, [found, MPI.BYTE], MPI.BOR)
+    finally:
+        local.Free()
+    training_features.add_digests(data, bytes(found))
+
+
+def _scale_features(
+    comm: MPI.Comm, config: RunConfig, data: Dataset, rank_status: RankStatus, given: Mapping[str, Array] | None
+) -> None:
+    """Bring features to mean 0 and deviation 1 over the training rows, of which each rank looks at some. Collective.
+
+    ``given``: at rank 0, see ``load``.
+    """
+
+    def look() -> Array:
+        with _alone(rank_status, "preparing data"):
+            return training_features.tables(data, comm.rank, comm.size)
+
+    def scale() -> None:
+        with _alone(rank_status, "preparing data"):
+            training_features.scale(data, found, config.dtype, standardize=config.standardize, given=arrays)
+
+    names = ("x_mean", "x_scale", "x_fill", "x_kept")
+    known = at_root(comm, lambda: {name: given[name].tolist() for name in names if name in given} if given else None)
+    arrays = None if known is None else {name: np.array(values) for name, values in known.items()}
+    found = together(comm, look)
+    comm.Allreduce(MPI.IN_PLACE, found)
+    together(comm, scale)
+
+
+def given_target_scaling(given: Mapping[str, Array], data: Dataset) -> tuple[Array, Array]:
+    """Return mean and deviation as the parameters know the targets.
+
+    They are not scaled where nothing is said of them, as in files of earlier versions. Raises DataError if the data
     have others.
     """
-    n = data.x.shape[1] if of == "x" else data.n_targets
-    plain = {"x_mean": np.zeros(n), "x_scale": np.ones(n), "y_mean": np.zeros(n), "y_scale": np.ones(n)}
-    mean, deviation = (np.asarray(given.get(name, plain[name]), np.float64) for name in (f"{of}_mean", f"{of}_scale"))
+    n = data.n_targets
+    mean = np.asarray(given.get("y_mean", np.zeros(n)), np.float64)
+    deviation = np.asarray(given.get("y_scale", np.ones(n)), np.float64)
     if mean.shape != (n,) or deviation.shape != (n,):
-        what = count(n, "feature" if of == "x" else "target")
+        what = count(n, "target")
         raise DataError(f"{data.name}: {what}, but the parameters to start from were trained on {mean.size}")
     if not (np.isfinite(mean).all() and np.isfinite(deviation).all() and deviation.all()):
         raise DataError(f"{data.name}: the parameters to start from come with a scaling that is not finite, or 0")
@@ -172,7 +206,7 @@ def scale_target(
 
     def scaling() -> list[list[float]]:
         with _alone(rank_status, "preparing data"):
-            return [v.tolist() for v in (given_scaling(given, data, "y") if given else data.target_scaling())]
+            return [v.tolist() for v in (given_target_scaling(given, data) if given else data.target_scaling())]
 
     def scale() -> None:
         with _alone(rank_status, "preparing data"):

@@ -1,0 +1,121 @@
+"""Features as a model takes them: held scaled where that is small, else scaled whenever rows of them are taken."""
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from common.data.feature_scaling import Scaling
+from common.data.maps import map_of
+from common.data.moments import BLOCK_NUMBERS
+from common.data.scaling import row_blocks
+from common.flat import Array
+
+HELD_BYTES = 64 << 20
+"""Scaled features of a rank up to this are held in memory: a step then copies rows and computes nothing. More are
+scaled in the step, which costs some 2 % of it, and take no memory beside the data themselves."""
+
+
+class Features(Protocol):
+    """Rows of features, scaled. ``shape``: (n, used features); ``nbytes``: of this process's own memory."""
+
+    shape: tuple[int, int]
+    dtype: np.dtype[Any]
+    nbytes: int
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, numbers: Any) -> Array:
+        """Return rows, (m, used features), by their numbers or a slice."""
+
+    def take(self, numbers: Array, out: Array) -> None:
+        """Write rows and a column of ones for the biases into ``out``, (m, used features + 1)."""
+
+
+class HeldFeatures:
+    """Scaled features in memory. ``rows``: (n, used features + 1), the last column ones."""
+
+    def __init__(self, rows: Array) -> None:
+        self.rows = rows
+        self.shape, self.dtype, self.nbytes = (rows.shape[0], rows.shape[1] - 1), rows.dtype, rows.nbytes
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, numbers: Any) -> Array:
+        return self.rows[:, :-1][numbers]
+
+    def take(self, numbers: Array, out: Array) -> None:
+        """See Features."""
+        # mode clip writes straight into the buffer; the default takes a detour over a copy
+        np.take(self.rows, numbers, axis=0, out=out, mode="clip")
+
+
+class MappedFeatures:
+    """Features as read, mostly of a map, that are scaled in float64 and cast while rows are copied.
+
+    A block of rows at a time stays in the core's cache on its way; what it takes is made once.
+    """
+
+    def __init__(self, values: Array, scaling: Scaling, dtype: np.dtype[Any], *, missing: bool) -> None:
+        self.values, self.scaling, self.dtype = values, scaling, dtype
+        n = len(scaling.mean)
+        self.shape = len(values), n
+        self.nbytes = 0 if map_of(values) else values.nbytes
+        step = max(1, BLOCK_NUMBERS // 4 // max(values.shape[1], 1))
+        self._read = np.empty((step, values.shape[1]), values.dtype)
+        self._kept = None if scaling.kept is None else np.empty((step, n), values.dtype)
+        self._wide = np.empty((step, n))
+        self._fill: Array | None = None
+        if missing and scaling.fill is not None:
+            self._fill = ((scaling.fill - scaling.mean) / scaling.scale).astype(dtype)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, numbers: Any) -> Array:
+        if isinstance(numbers, slice):
+            numbers = np.arange(*numbers.indices(len(self.values)))
+        out = np.empty((len(numbers), self.shape[1]), self.dtype)
+        self._scale(np.asarray(numbers), out)
+        return out
+
+    def take(self, numbers: Array, out: Array) -> None:
+        """See Features."""
+        self._scale(numbers, out[:, :-1])
+        out[:, -1] = 1
+
+    def _scale(self, numbers: Array, out: Array) -> None:
+        step = len(self._read)
+        for first in range(0, len(numbers), step):
+            some = numbers[first : first + step]
+            n = len(some)
+            read = np.take(self.values, some, axis=0, out=self._read[:n], mode="clip")
+            if self._kept is not None:
+                read = np.take(read, self.scaling.kept, axis=1, out=self._kept[:n], mode="clip")
+            into = out[first : first + n]
+            with np.errstate(invalid="ignore"):
+                wide = np.subtract(read, self.scaling.mean, out=self._wide[:n], dtype=np.float64)
+                np.divide(wide, self.scaling.scale, out=into, casting="same_kind")
+            if self._fill is not None and (absent := np.isnan(into)).any():
+                np.copyto(into, self._fill, where=absent)
+
+
+def held_bytes(n_rows: int, n_features: int, dtype: str) -> int:
+    """Return what scaled features and the ones beside them take in memory; 0 if they are not held."""
+    needed = n_rows * (n_features + 1) * np.dtype(dtype).itemsize
+    return needed if needed <= HELD_BYTES else 0
+
+
+def scaled(values: Array, scaling: Scaling, dtype: str, *, missing: bool) -> Features:
+    """Return features, as read, as a model takes them; the same numbers whether they are held or not.
+
+    ``missing``: whether any is NaN.
+    """
+    n = len(scaling.mean)
+    mapped = MappedFeatures(values, scaling, np.dtype(dtype), missing=missing)
+    if not held_bytes(len(values), n, dtype):
+        return mapped
+    rows = np.empty((len(values), n + 1), dtype)
+    for block in row_blocks(*values.shape):
+        mapped.take(np.arange(*block.indices(len(rows))), rows[block])
+    return HeldFeatures(rows)
