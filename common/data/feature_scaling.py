@@ -101,7 +101,9 @@ class Columns:
     def deviation(self) -> Array:
         """Return the deviation of each column. Raises DataError if one is beyond float64."""
         with np.errstate(all="ignore"):
-            deviation = np.sqrt(self.moments[Of.SQUARES] / np.where(self.moments[Of.COUNT] > 0, self.moments[Of.COUNT], 1))
+            deviation = np.sqrt(
+                self.moments[Of.SQUARES] / np.where(self.moments[Of.COUNT] > 0, self.moments[Of.COUNT], 1)
+            )
         check_deviation(self.where, deviation)
         return deviation
 

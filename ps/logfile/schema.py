@@ -76,6 +76,8 @@ _OF_STEPS = {
 _CONFIG = table(each(TEXT, "mode model optimizer dtype"), each(WHOLE, "epochs batch_size patience"))
 _CHANGE = table(name=TEXT, effect=TEXT)
 
+_COLUMN = table(each(TEXT, "name type distinct became"), missing=WHOLE)
+
 RECORDS = {
     "header": table(
         PROCESSES,
@@ -84,6 +86,7 @@ RECORDS = {
         data=table(each(TEXT, "name sha256"), each(WHOLE, "features targets"), classes=nullable(WHOLE),
                    labels=optional(nullable(list_of(WHOLE))), notes=optional(list_of(TEXT)),
                    target_mean=optional(nullable(list_of(NUMBER))), target_scale=optional(nullable(list_of(NUMBER))),
+                   columns=optional(list_of(_COLUMN)), label_names=optional(list_of(TEXT)),
                    rows=table(each(WHOLE, "train validation test"))),
         model=table(each(TEXT, "kind loss initial_fingerprint"), sizes=list_of(WHOLE), n_parameters=WHOLE,
                     parameters=map_of(list_of(WHOLE)), file=optional(TEXT), sha256=optional(TEXT)),
