@@ -1,7 +1,9 @@
 """A data set in memory: checked arrays, their fingerprint, and which rows train, validate and test."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -45,6 +47,8 @@ class Raw:
     """Where ``y`` holds codes of texts from 0: the texts."""
     target_names: list[str] = field(default_factory=list)
     """Names of the columns of ``y``."""
+    columns: list[dict[str, Any]] = field(default_factory=list)
+    """Of a table: name, type, missing, distinct of each column, and what became of it."""
     preprocessing: Preprocessing | None = None
     """How ``x`` came from the columns of a table; missing numbers are NaN then."""
     sha256: str = ""
@@ -82,6 +86,7 @@ class Dataset:
     feature_names: tuple[str, ...] = ()
     target_names: tuple[str, ...] = ()
     """Of the columns, where the data name them."""
+    columns: tuple[dict[str, Any], ...] = ()  # of a table: see Raw
     label_names: tuple[str, ...] = ()
     """Where labels are codes of texts: the texts."""
     preprocessing: Preprocessing | None = None
@@ -182,7 +187,7 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
     for what, values in (("group", raw.group), ("time", raw.time)):
         if values is not None and len(values) not in (given.own, given.n):
             raise DataError(f"{name}: {what} has {len(values):,} values, but there are {given.own:,} rows")
-    kind = decide(config, name, y, given, used)
+    kind = decide(config, name, y, given, used, raw.label_names)
     if kind.task != REGRESSION and y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     extra = [values for values in (raw.weight, raw.group, raw.time) if values is not None]
@@ -203,7 +208,7 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
         raise DataError("patience: needs validation rows; raise --validation-fraction or drop --patience")
     notes = [*raw.notes, *([] if raw.feature_names else _notes_on_columns(x, given)), kind.note, splits.note]
     if kind.task == CLASSES:
-        notes += _notes_on_labels(name, y[used], labels, y[train])
+        notes += _notes_on_labels(name, y[used], labels, y[train], raw.label_names)
     target_names = raw.target_names
     if kind.task == LABELS and not target_names:
         target_names = [f"label {i}" for i in range(y.shape[1])]
@@ -217,6 +222,7 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
         name, x, y, len(labels), sha256, train, splits.validation, splits.test, raw.initial, labels=labels,
         notes=tuple(note for note in notes if note), feature_names=tuple(raw.feature_names),
         target_names=tuple(target_names), label_names=tuple(raw.label_names), preprocessing=raw.preprocessing,
+        columns=tuple(raw.columns),
         weight=weight, task=kind.task, given=given, unread=unread and not raw.sha256,
     )  # fmt: skip
 
@@ -252,15 +258,16 @@ def _notes_on_columns(x: Array, given: Given) -> list[str]:
     ]
 
 
-def _notes_on_labels(name: str, y: Array, labels: Array, y_train: Array) -> list[str]:
+def _notes_on_labels(name: str, y: Array, labels: Array, y_train: Array, texts: Sequence[str]) -> list[str]:
     """Return what is to be said of the labels. Raises DataError if training rows have one only."""
     of_training, whole = (np.bincount(classes, minlength=len(labels)) for classes in (y_train, y))
+    shown = np.array(texts)[labels] if texts else labels
     if np.count_nonzero(of_training) == 1:
         raise DataError(
-            f"{name}: all {len(y_train):,} training rows have the label {labels[of_training.argmax()]}; classes need "
+            f"{name}: all {len(y_train):,} training rows have the label {shown[of_training.argmax()]}; classes need "
             "rows of two labels to train on"
         )
-    return label_notes(labels, of_training, lambda c: int(whole[c]))
+    return label_notes(labels, of_training, lambda c: int(whole[c]), shown)
 
 
 def _check_arrays(raw: Raw, x: Array, y: Array, suffix: str = "") -> None:

@@ -146,7 +146,7 @@ def _made(
     name: str, column: ColumnStatistics, kind: Kind, asked: Chosen, notes: list[str]
 ) -> tuple[Column | None, str]:
     """Return what a column becomes, and in words; None and why, if it is left out."""
-    indicator = ", missing said" if column.missing else ""
+    indicator = ", missing flagged" if column.missing else ""
     if name in asked.categorical:
         return _category(name, column, kind, notes, forced=True)
     if kind.name == "nested":
@@ -188,7 +188,7 @@ def _date(name: str, column: ColumnStatistics, kind: Kind, notes: list[str]) -> 
         )
     form = "" if kind.form == "stored" else kind.form
     made = Date(name, parts, missing=column.missing > 0, form=form)
-    return made, f"{', '.join(parts)}{', missing said' if column.missing else ''}"
+    return made, f"{', '.join(parts)}{', missing flagged' if column.missing else ''}"
 
 
 def _category(
@@ -196,7 +196,7 @@ def _category(
 ) -> tuple[Column | None, str]:
     """Return a column of texts: a feature each, hashed, or left out where nearly every row has a text of its own."""
     n, missing = column.distinct, column.missing > 0
-    indicator = ", missing said" if missing else ""
+    indicator = ", missing flagged" if missing else ""
     few = n <= ALWAYS_ONE_HOT or (n <= ONE_HOT and (forced or 2 * n <= column.cells))
     if column.texts is not None and few:
         return Category(name, tuple(sorted(column.texts)), missing), f"one-hot, {count(n, 'feature')}{indicator}"

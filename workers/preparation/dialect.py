@@ -14,7 +14,7 @@ from workers.preparation.options import Options, TableError
 
 SEPARATORS = ("\t", ";", "|", ",")
 """In the order in which they count if several fit: a comma may be a decimal one."""
-WORDS = {"\t": "tab", ";": "semicolon", "|": "|", ",": "comma"}
+WORDS = {";": "semicolons", "|": "bars"}
 LOOKED_AT = 200
 """Records of a head."""
 MOST_COLUMNS = 10**6
@@ -91,10 +91,11 @@ def find_dialect(head: bytes, options: Options, *, whole: bool, name: str = "the
     if not body:
         raise TableError(f"it has column names ({_listed(header.names)}) and no rows")
     _require_names(header.names)
+    comma = _decimal_comma([record.cells for record in body], separator)
     first_row = begin + (records[0].end if header.named else 0)
     return Dialect(
         tuple(header.names), first_row, separator, quoted, comment,
-        _decimal_comma([record.cells for record in body], separator), header.notes,
+        comma, (*header.notes, *_said(name, separator, [header.names[i] for i in comma if i < len(header.names)])),
     )  # fmt: skip
 
 
@@ -217,10 +218,28 @@ def _decimal_comma(rows: Sequence[Sequence[str]], separator: str) -> tuple[int, 
             continue
         (perhaps if all(THOUSANDS_ONLY.fullmatch(cell) for cell in with_comma) else certain).append(i)
     # with a point as decimal mark anywhere, a comma before three digits is a thousand
-    pointed = any(re.fullmatch(r"[+-]?\d+\.(?:\d{1,2}|\d{4,})", cell) for row in rows for cell in row)
+    pointed = any(re.fullmatch(r"[+-]?(?:[\d,]*\d)?\.(?:\d{1,2}|\d{4,})", cell) for row in rows for cell in row)
     if separator != "," and not pointed:
         certain += perhaps
+    if certain and not pointed:  # where others have a decimal comma, points stand for thousands
+        certain += [
+            i
+            for i in range(width)
+            if i not in certain
+            and any("." in row[i] for row in rows)
+            and all(WHOLE.fullmatch(row[i]) for row in rows if row[i])
+        ]
     return tuple(sorted(certain))
+
+
+def _said(name: str, separator: str, comma: Sequence[str]) -> list[str]:
+    """Return what was found out and is not plain: what separates cells, which columns have a decimal comma."""
+    notes = []
+    if separator not in ",\t":
+        notes.append(f"Cells of {name} are separated by {WORDS.get(separator, repr(separator))}.")
+    if comma:
+        notes.append(f"Numbers in {_listed([repr(one) for one in comma])} of {name} have a decimal comma.")
+    return notes
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -67,9 +67,9 @@ def as_seconds(series: pl.Series, form: str, missing: tuple[str, ...]) -> Array:
 
 def codes(series: pl.Series, column: Category, missing: tuple[str, ...]) -> Array:
     """Return codes as ``Category.codes`` does, each different text looked up once."""
-    text = category(texts(series, missing))
+    text = texts(series, missing)
     unique = text.unique()
-    found = column.codes(unique.to_list())
+    found = column.codes(category(unique).to_list())
     return np.asarray(
         text.replace_strict(unique, pl.Series(found, dtype=pl.Int64), return_dtype=pl.Int64).to_numpy(), np.int64
     )

@@ -24,6 +24,8 @@ from workers.preparation.options import Options, names_in
 MOST_TEXTS, MOST_CHARACTERS = 1000, 1 << 18
 """Different texts of a column that are kept, and their characters together."""
 LOOKED_AT = 4096
+TRIED = 20
+"""Texts that show which kinds of dates may fit all."""
 SKETCH = 1024
 """Smallest hashes of a column's cells that are kept: so many different cells are counted, more are estimated."""
 NUMBER, INFINITE, TEXT = "number", "infinite", "text"
@@ -183,7 +185,7 @@ def _column(cells: pl.Series, missing: tuple[str, ...], place: Any) -> ColumnSta
         _add_numbers(found, values, values, place)
         several = cells.head(LOOKED_AT).n_unique() > MOST_TEXTS or cells.n_unique() > MOST_TEXTS
         present = cells.drop_nans().drop_nulls() if cells.dtype.is_float() else cells.drop_nulls()
-        found.texts = None if several else _counter(category(texts(present)))
+        found.texts = None if several else _counter(texts(present))
         found.hashes = _hashes(values.drop_nulls())
         return found
     _add_texts(found, texts(cells, missing), place)
@@ -191,8 +193,21 @@ def _column(cells: pl.Series, missing: tuple[str, ...], place: Any) -> ColumnSta
 
 
 def _counter(text: pl.Series) -> Counter[str] | None:
+    return _summed(*_values(text))
+
+
+def _values(text: pl.Series) -> tuple[pl.Series, Array]:
+    """Return different texts, and how often each occurs."""
     counted = text.drop_nulls().alias("text").value_counts(name="n")
-    return _bounded(Counter(dict(zip(counted["text"].to_list(), counted["n"].to_list(), strict=True))))
+    return counted["text"], counted["n"].to_numpy()
+
+
+def _summed(unique: pl.Series, n: Array) -> Counter[str] | None:
+    """Return how often each text occurs as a category."""
+    found: Counter[str] = Counter()
+    for one, times in zip(category(unique).to_list(), n.tolist(), strict=True):
+        found[one] += times
+    return _bounded(found)
 
 
 def _hashes(cells: pl.Series) -> Array:
@@ -202,17 +217,14 @@ def _hashes(cells: pl.Series) -> Array:
 
 def _add_texts(found: ColumnStatistics, text: pl.Series, place: Any) -> None:
     """Add cells that are texts; of few different ones each is looked at once."""
+    unique, n = text, np.ones(len(text), np.int64)
+    found.texts, several = None, False
     if text.head(LOOKED_AT).n_unique() <= MOST_TEXTS:
-        found.texts = _counter(category(text))
-    else:
-        found.texts = None
-    found.hashes = _hashes(text.drop_nulls())
-    several = len(text) > 2 * MOST_TEXTS and found.texts is not None
-    if several:
-        each = text.drop_nulls().alias("text").value_counts(name="n")
-        unique, n = each["text"], each["n"].to_numpy()
-    else:
-        unique, n = text, np.ones(len(text), np.int64)
+        different, times = _values(text)
+        found.texts = _summed(different, times) if len(different) <= 2 * MOST_TEXTS else None
+        several = len(text) > 2 * len(different)
+        unique, n = (different, times) if several else (unique, n)
+    found.hashes = _hashes(unique.drop_nulls())
     values = numbers(unique)
     _add_numbers(found, values, None if several else values, place, n, text)
     odd = (values.is_null() & unique.is_not_null()).to_numpy()
@@ -267,14 +279,12 @@ def _add_odd(found: ColumnStatistics, odd: pl.Series, n: Array, text: pl.Series,
         fits = odd.str.contains(pattern).to_numpy()
         left &= ~fits
         _count(found, kind, fits, (odd, n, text, place))
-    if odd.str.contains(r"^(?:\D{0,14}\d{1,4}[-/. ,:]|[A-Za-z]{3,9}\.? \d)").any():
-        for form in DATES:
-            when = seconds(odd, form)
-            fits = ~np.isnan(when)
-            if fits.any():
-                left &= ~fits
-                _count(found, form, fits, (odd, n, text, place))
-                _add_dates(found, form, when, counted=False)
+    for form in [form for form in DATES if not np.isnan(seconds(odd.head(TRIED), form)).all()]:
+        when = seconds(odd, form)
+        fits = ~np.isnan(when)
+        left &= ~fits
+        _count(found, form, fits, (odd, n, text, place))
+        _add_dates(found, form, when, counted=False)
     _count(found, TEXT, left, (odd, n, text, place))
 
 
@@ -282,8 +292,9 @@ def _count(found: ColumnStatistics, kind: str, fits: Array, cells: tuple[pl.Seri
     odd, n, text, place = cells
     if fits.any():
         found.kinds[kind] += int(n[fits].sum())
-        of_kind = odd.filter(fits).unique()
-        row = int(np.flatnonzero(text.is_in(of_kind.to_list()).fill_null(value=False).to_numpy())[0])
+        one = odd.filter(fits)
+        one = one.head(1) if len(odd) > 2 * MOST_TEXTS else one.unique()  # of many texts these are in their order
+        row = int(np.flatnonzero(text.is_in(one.to_list()).fill_null(value=False).to_numpy())[0])
         found.examples[kind] = (str(text[row])[:80], place, row)
 
 

@@ -88,6 +88,8 @@ def facts_of_data(data: Dataset) -> dict[str, Any]:
         "labels": data.labels.tolist() if 0 < data.n_classes <= MOST_LISTED else None,
         "target_mean": data.target_mean.tolist() if len(data.target_mean) <= MOST_LISTED else None,
         "target_scale": data.target_scale.tolist() if len(data.target_scale) <= MOST_LISTED else None,
+        **({"columns": list(data.columns)} if 0 < len(data.columns) <= MOST_LISTED else {}),
+        **({"label_names": list(data.label_names)} if 0 < len(data.label_names) <= MOST_LISTED else {}),
         "notes": list(data.notes),
         "sha256": data.sha256,
     }
