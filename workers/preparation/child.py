@@ -18,6 +18,7 @@ from common.data.prepared_file import sha256_of
 from common.errors import EXIT_ERROR, BrokenFileError, DataError, RankwiseError
 from common.files import open_regular, told
 from workers.preparation import byte_pieces, plain_text
+from workers.preparation.analyse import analyse
 from workers.preparation.chosen import resolved
 from workers.preparation.decide import decide
 from workers.preparation.encode import encode
@@ -26,7 +27,7 @@ from workers.preparation.moments import Moments
 from workers.preparation.options import Options, TableError
 from workers.preparation.plan import LABELS, Plan
 from workers.preparation.prepared_folder import COPY_NAME
-from workers.preparation.statistics import Analysis, analyse
+from workers.preparation.statistics import Analysis
 from workers.preparation.table_file import TableFile, alike, located, open_table
 
 
