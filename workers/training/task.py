@@ -9,7 +9,7 @@ import numpy as np
 from mpi4py import MPI
 
 from common.config import RunConfig
-from common.data import sources, training_features
+from common.data import held_out_files, training_features
 from common.data.dataset import Dataset, check
 from common.data.sampler import Joint
 from common.data.target import LABELS
@@ -55,7 +55,7 @@ def load(
 
     def read() -> Dataset:
         with _alone(rank_status, "reading data"):
-            return check(sources.read(config, comm.rank, comm.size), config)
+            return check(held_out_files.read(config, comm.rank, comm.size), config)
 
     data = together(comm, read)
     if data.unread:
