@@ -13,7 +13,7 @@ from common.data.maps import behind, map_of
 from common.data.preprocessing import Preprocessing
 from common.data.scaling import Rows, all_finite, check_deviation, note_on_digits, row_blocks, scaling, standardize
 from common.data.split import Given, split_rows
-from common.data.target import CLASSES, LABELS, REGRESSION, decide, label_notes, to_classes
+from common.data.target import CLASSES, LABELS, REGRESSION, decide, decide_texts, label_notes, to_classes
 from common.data.weights import counted, normalised, weight_notes
 from common.errors import DataError
 from common.flat import Array
@@ -182,7 +182,8 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
     for what, values in (("group", raw.group), ("time", raw.time)):
         if values is not None and len(values) not in (given.own, given.n):
             raise DataError(f"{name}: {what} has {len(values):,} values, but there are {given.own:,} rows")
-    kind = decide(config, name, y, given, used)
+    texts = raw.label_names
+    kind = decide_texts(config, name, y[used], texts) if texts else decide(config, name, y, given, used)
     if kind.task != REGRESSION and y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     extra = [values for values in (raw.weight, raw.group, raw.time) if values is not None]
@@ -203,7 +204,8 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
         raise DataError("patience: needs validation rows; raise --validation-fraction or drop --patience")
     notes = [*raw.notes, *([] if raw.feature_names else _notes_on_columns(x, given)), kind.note, splits.note]
     if kind.task == CLASSES:
-        notes += _notes_on_labels(name, y[used], labels, y[train])
+        shown = np.array(texts)[labels] if texts else labels
+        notes += _notes_on_labels(name, y[used], shown, y[train])
     target_names = raw.target_names
     if kind.task == LABELS and not target_names:
         target_names = [f"label {i}" for i in range(y.shape[1])]
@@ -212,7 +214,7 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
         raise DataError(f"{name}: --class-weight balanced is for classes, and this is not; leave it out ({kind.note})")
     if weight is not None or balanced:
         weight = normalised(given.n, weight, splits, y if balanced else None)
-        notes += weight_notes(raw.weight, given.n - len(used), weight, y if balanced else None, labels, splits)
+        notes += weight_notes(raw.weight, given.n - len(used), weight, y if balanced else None, shown, splits)
     return Dataset(
         name, x, y, len(labels), sha256, train, splits.validation, splits.test, raw.initial, labels=labels,
         notes=tuple(note for note in notes if note), feature_names=tuple(raw.feature_names),
