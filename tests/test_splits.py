@@ -291,7 +291,7 @@ def test_what_does_not_fit_together_is_told(
 def test_sets_that_are_there_twice_are_told(tmp_path: Path) -> None:
     np.savez(tmp_path / "data.npz", X=X, y=Y, X_test=X, y_test=Y)
     path = str(tmp_path / "data.npz")
-    with pytest.raises(DataError, match="holds a test set, and --test-data .* is another"):
+    with pytest.raises(DataError, match=r"holds a test set, and --test-data .* is another"):
         whole(data=path, test_data=path)
     with pytest.raises(DataError, match="holds sets of its own"):
         whole(data=path, validation_data=path)

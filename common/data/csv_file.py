@@ -64,7 +64,7 @@ def read_csv(path: Path, config: RunConfig) -> Raw:
         raise DataError(
             f"{path}: one column; it takes two or more, the target and what to learn from, with commas between"
         )
-    _check_roles(path, config, targets, by_row, names)
+    _check_roles(path, targets, by_row, names)
     table = read_table(path, head.skip, head.width, config)
     if table.shape[1] != len(names) or (head.row_names and not numbers_rows(table[:, 0])):
         given = f"{len(names) - head.row_names} column names, but rows of {table.shape[1]} numbers"
@@ -146,7 +146,7 @@ def _targets(path: Path, target: str, head: Head, names: list[str]) -> list[int]
     return found
 
 
-def _check_roles(path: Path, config: RunConfig, targets: list[int], by_row: dict[str, int], names: list[str]) -> None:
+def _check_roles(path: Path, targets: list[int], by_row: dict[str, int], names: list[str]) -> None:
     """Raise DataError for a column that is to be two things."""
     taken = dict.fromkeys(targets, "target")
     for option, i in by_row.items():
