@@ -241,7 +241,7 @@ def test_other_options_and_data_are_refused(tmp_path: Path, done: Path) -> None:
     before = (killed / "coordinator.msgpack").read_bytes()
     said = refused(2, "--resume", str(killed), "--hidden", "32", "--seed", "1", cwd=tmp_path)
     assert "--hidden: got 32, the run has 16 (the saved parameters are of that model)" in said
-    assert "--seed: got 1, the run has 0 (rows held out so far would be trained on" in said
+    assert "--seed: got 1, the run has 0 (rows of the epoch would be used twice" in said
     said = refused(2, "--resume", str(done), cwd=tmp_path)
     assert f"{done} is done: it has trained its 4 epochs; to train on, give more: --epochs 8; for a new run" in said
     assert "is of epoch 2; give at least 2" in refused(2, "--resume", str(killed), "--epochs", "1", cwd=tmp_path)

@@ -7,7 +7,7 @@ from typing import Any
 
 from common import module_file, synonyms
 from common.config import OPTIONS, RunConfig
-from common.data import sources
+from common.data import held_out_files, sources
 from common.errors import ConfigError
 from common.option import OUTPUT, is_own_model, option, unknown_value
 from common.run_files import RUNS
@@ -209,4 +209,5 @@ def _checked(values: dict[str, Any], modes: Mapping[str, str]) -> RunConfig:
         values["rows"] = "shard"
     config = RunConfig(**values)
     sources.check_target(config)
+    held_out_files.check_options(config)
     return config
