@@ -134,7 +134,7 @@ WHY_SAME = {
     ),
     "seed": "rows of the epoch would be used twice",
     **dict.fromkeys(("weight", "class_weight"), "it decides what is minimised"),
-    "rows": "it decides which rows are left of an epoch",
+    **dict.fromkeys(("rows", "shards"), "it decides which rows are left of an epoch"),
     "optimizer": "the checkpoint holds the state of that one",
     "init": "it decides whether the ranks share their parameters",
 }
