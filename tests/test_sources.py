@@ -319,7 +319,7 @@ def test_a_function_gives_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         ("sparse", r"X is a sparse matrix; return X.toarray\(\)"),
         ("objects", "y is a list of 40 of object; it takes numbers"),
         ("lonely", "holds X, X_val, y; it takes X and y"),
-        ("none", "has no function none; it has broken, lonely"),
+        ("none", "has no function none; it has pair, placed, sets"),
         ("Frame", "has no function Frame"),
     ],
 )

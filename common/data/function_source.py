@@ -74,4 +74,5 @@ def _array(name: str, key: str, value: Any) -> Array:
 def _described(value: Any) -> str:
     if isinstance(value, Mapping):
         return f"a dict of {', '.join(str(key)[:40] for key in list(value)[:10]) or 'nothing'}"
-    return f"a {type(value).__name__}" + f" of {len(value)}" * isinstance(value, tuple | list)
+    n = f" of {len(value)}" if isinstance(value, tuple | list) else ""
+    return f"a {type(value).__name__}{n}"
