@@ -13,6 +13,7 @@ import pytest
 from common.config import RunConfig
 from common.data import libsvm_file, sources
 from common.data.dataset import Raw, check
+from common.data.maps import map_of
 from common.errors import ConfigError, DataError, RankwiseError
 from common.memory import MemoryLimitError
 from tests.ranks import mpirun, records
@@ -63,7 +64,7 @@ def test_a_pair_of_npy_files_is_named_or_found(tmp_path: Path) -> None:
         raw = read(data)
         np.testing.assert_array_equal(raw.x, X.astype(np.float32))
         np.testing.assert_array_equal(raw.y, Y)
-        assert isinstance(raw.x, np.memmap)
+        assert map_of(raw.x) is not None
         assert (raw.x.dtype, raw.test, raw.validation) == (np.float32, None, None)
     raw = read(f"{folder}/one.npy,{folder}/two.npy")
     assert [raw.label_names[code] for code in raw.y] == TEXTS[Y].tolist()
@@ -100,15 +101,18 @@ HEADER = "{{'descr': '<f8', 'fortran_order': False, 'shape': {}, }}\n"
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "X.npy: not a readable .npy file of a plain array .it is empty"),
-        (b"\x93NUMPX rest", "no plain array of NumPy, or its header is damaged"),
-        (npy_bytes(HEADER.format("(1099511627776, 4)"), bytes(160)), "not of the length it claims: .1099511627776, 4"),
-        (npy_bytes(HEADER.format("(60, 4)"), bytes(1919)), "not of the length it claims"),
-        (npy_bytes(HEADER.format("(60, 4)"), bytes(1921)), "not of the length it claims"),
-        (npy_bytes(HEADER.format("(-1, 4)"), bytes(1920)), "not of the length it claims"),
+        (b"", "X.npy: not an array of NumPy, or its header is damaged"),
+        (b"\x93NUMPX rest", "not an array of NumPy, or its header is damaged"),
+        (
+            npy_bytes(HEADER.format("(1099511627776, 4)"), bytes(160)),
+            "its header says .1099511627776, 4. of float64, which are 35,",
+        ),
+        (npy_bytes(HEADER.format("(60, 4)"), bytes(1919)), "its header says"),
+        (npy_bytes(HEADER.format("(60, 4)"), bytes(1921)), "its header says"),
+        (npy_bytes(HEADER.format("(-1, 4)"), bytes(1920)), "its header says"),
         (npy_bytes(HEADER.format("(240,)"), bytes(1920)), r"its shape is \(240,\); it takes \(rows, features\)"),
-        (npy_bytes(HEADER.replace("<f8", "|O").format("(60, 4)"), bytes(1920)), "objects of Python"),
-        (npy_bytes(HEADER.replace("<f8", "<c8").format("(60, 4)"), bytes(1920)), "holds complex64, no numbers"),
+        (npy_bytes(HEADER.replace("<f8", "|O").format("(60, 4)"), bytes(1920)), "holds object; it takes numbers"),
+        (npy_bytes(HEADER.replace("<f8", "<c8").format("(60, 4)"), bytes(1920)), "holds complex64; it takes numbers"),
     ],
 )
 def test_npy_files_that_lie_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
@@ -127,9 +131,6 @@ def test_npy_files_that_do_not_fit_are_named(tmp_path: Path) -> None:
         read(save(tmp_path / "c", table=X) / "table.npy")
     with pytest.raises(DataError, match="its files have features of several shapes or types"):
         read(save(tmp_path / "d", X__0=X, y__0=Y, X__1=X[:, :2], y__1=Y))
-    gap = np.where(X[3, 1] == X, np.nan, X)
-    with pytest.raises(DataError, match="X, row 3, column 1: got nan"):
-        read(save(tmp_path / "e", X=gap, y=Y) / "X.npy")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="is a folder without data that are known; choose digits"):
         read(tmp_path / "empty")
@@ -317,7 +318,7 @@ def test_a_function_gives_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         ("broken", r"broken\(\) failed: RuntimeError: no network \(own_data_wrong.py, line \d+\)"),
         ("nothing", r"returned a NoneType; it returns \(X, y\), or a dict"),
         ("sparse", r"X is a sparse matrix; return X.toarray\(\)"),
-        ("objects", "y is a list of 40 of object; it takes numbers"),
+        ("objects", "y is a list of 40 of object; it takes an array of numbers"),
         ("lonely", "holds X, X_val, y; it takes X and y"),
         ("none", "has no function none; it has pair, placed, sets"),
         ("Frame", "has no function Frame"),
