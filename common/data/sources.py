@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.config import OPTIONS, RunConfig
+from common.data import handed_over
 from common.data.csv_file import read_csv
 from common.data.dataset import Raw
 from common.data.digits import read_digits
@@ -23,15 +24,18 @@ class Source:
     read: Callable[[RunConfig, int, int], Raw]
     named_columns: bool = False
     """Whether ``--target`` names the column to predict, and ``--header`` and ``--index-column`` have a meaning."""
+    folder: bool = False
+    """Whether it is a folder that rankwise has written."""
 
 
 PREPARED = "/"
 """How a folder that ``workers.prepare`` has made is listed."""
 SOURCES: dict[str, Source] = {
     "digits": Source(lambda *_: read_digits()),
-    PREPARED: Source(lambda config, *_: read_prepared(Path(config.data))),
+    PREPARED: Source(lambda config, *_: read_prepared(Path(config.data)), folder=True),
     "reference": Source(lambda _, rank, size: draw_ranks(rank, size)),
     ".npz": Source(lambda config, *_: read_npz(Path(config.data), config)),
+    handed_over.SUFFIX: Source(lambda config, *_: handed_over.read(Path(config.data)), folder=True),
     ".csv": Source(lambda config, *_: read_csv(Path(config.data), config), named_columns=True),
 }
 """By what ``--data`` takes: the name of a set, or how the path of a file ends, a slash for that of a folder."""
@@ -47,7 +51,7 @@ def file_suffix(data: str) -> str:
 
 def _names(*, of_files: bool) -> list[str]:
     """Return the suffixes of files, or the names of sets."""
-    return [name for name in SOURCES if name != PREPARED and name.startswith(".") == of_files]
+    return [name for name, source in SOURCES.items() if name.startswith(".") == of_files and not source.folder]
 
 
 def allowed() -> str:
@@ -88,7 +92,7 @@ def _require_file(path: Path, config: RunConfig) -> None:
 def read(config: RunConfig, rank: int, size: int) -> Raw:
     """Read the configured data on this rank. Raises DataError if the file is missing, broken or of no known kind."""
     path, suffix = Path(config.data), file_suffix(config.data)
-    if suffix and suffix != PREPARED:
+    if suffix and not SOURCES[suffix].folder:
         _require_file(path, config)
     sets = _names(of_files=False)
     if not suffix and config.data not in sets:

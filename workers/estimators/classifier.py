@@ -65,7 +65,7 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]  # noqa: D10
         if len(unknown := np.setdiff1d(found, self.classes_)):
             raise ValueError(f"y: got the label {unknown[0]}, which is none of the classes {self.classes_.tolist()}")
         codes = np.searchsorted(self.classes_, y).astype(np.int64)
-        return Arrays(x, codes, self._by_class(codes, weight), self._names(), list(map(str, self.classes_)))
+        return Arrays(x, codes, self._by_class(codes, weight), self._names(), self.classes_)
 
     def _by_class(self, codes: Array, weight: Array | None) -> Array | None:
         """Return what rows count, with what their classes count."""
