@@ -7,6 +7,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from common.flat import Array
+from common.wording import count
 from workers.estimators import fitting
 from workers.estimators.arrays import Arrays
 from workers.estimators.learned import Learned
@@ -64,13 +65,16 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         if start is not None:
             parameters = {**parameters, "epochs": 1, "patience": 0, "test_fraction": 0.0}
         verbose = parameters["verbose"]
+        comm = ranks_around() if comm is None else comm
+        n_ranks = ranks if comm is None else comm.size
 
         def prepare() -> fitting.Fit:
             arrays = self._check(X, y, weight, first=start is None, **more)
+            if n_ranks > len(arrays.x):
+                raise ValueError(f"ranks: {n_ranks} ranks for {count(len(arrays.x), 'row')}; start fewer")
             dtype = np.dtype(start.model.facts.dtype) if start is not None else arrays.x.dtype
             return fitting.Fit(arrays, config_of(parameters, dtype, loss=self._loss), start, self._facts())
 
-        comm = ranks_around() if comm is None else comm
         if comm is None:
             learned, run = fitting.fit(prepare(), ranks, runs, verbose)
         else:
