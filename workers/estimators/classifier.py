@@ -44,8 +44,7 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]  # noqa: D10
         ``classes``: all labels that there will be; needed in the first call, if its rows do not have them all. How
         features are scaled is decided then. The optimizer begins anew in each call.
         """
-        start = getattr(self, "_learned", None)
-        return self._fit(X, y, sample_weight, comm, start=start, classes=classes)
+        return self._fit(X, y, sample_weight, comm, partial=True, classes=classes)
 
     fit.__doc__, partial_fit.__doc__ = f"{fit.__doc__}\n\n{METHODS}", f"{partial_fit.__doc__}\n\n{METHODS}"
 
