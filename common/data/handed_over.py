@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from common.data.dataset import Raw
+from common.data.maps import map_array
 from common.errors import DataError
 from common.files import read_small
 from common.flat import Array
@@ -46,4 +47,4 @@ def read(folder: Path) -> Raw:
 
 
 def _map(path: Path) -> Array | None:
-    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False)) if path.exists() else None
+    return map_array(path) if path.exists() else None
