@@ -42,6 +42,8 @@ class Raw:
     """Numbers, of as many rows as ``weight``: rows of one group stay in one split."""
     time: Array | None = None
     """The same, seconds: the latest rows are the test set."""
+    labels: Array | None = None
+    """(n_classes,) int64: all labels that ``y`` may hold, sorted, also those of no row; None: those that it holds."""
     label_names: list[str] = field(default_factory=list)
     """Where ``y`` holds codes of texts from 0: the texts."""
     target_names: list[str] = field(default_factory=list)
@@ -194,7 +196,8 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
     unread, labels = map_of(x) is not None, np.empty(0, np.int64)
     sha256 = raw.sha256 or _fingerprint(*([] if unread else [x]), y, *extra)
     if kind.task == CLASSES:
-        y, labels = to_classes(config, name, y, given, used)
+        to_known = (np.searchsorted(raw.labels, y), raw.labels) if raw.labels is not None else None
+        y, labels = to_known or to_classes(config, name, y, given, used)
     else:
         y = y.reshape(len(y), -1)
     splits = split_rows(
@@ -209,7 +212,7 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
     notes = [*raw.notes, *([] if raw.feature_names else _notes_on_columns(x, given)), kind.note, splits.note]
     if kind.task == CLASSES:
         shown = np.array(texts)[labels] if texts else labels
-        notes += _notes_on_labels(name, y[used], shown, y[train])
+        notes += _notes_on_labels(name, y[used], shown, y[train]) if raw.labels is None else []
     target_names = raw.target_names
     if kind.task == LABELS and not target_names:
         target_names = [f"label {i}" for i in range(y.shape[1])]
