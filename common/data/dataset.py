@@ -10,7 +10,7 @@ from common.config import RunConfig
 from common.data.feature_scaling import Scaling
 from common.data.features import Features, held_bytes
 from common.data.index_columns import FEWEST_ROWS, counting_columns
-from common.data.maps import behind, map_of
+from common.data.maps import behind, in_rows, map_of
 from common.data.preprocessing import Preprocessing
 from common.data.scaling import Rows, all_finite, check_deviation, note_on_digits, row_blocks, scaling, standardize
 from common.data.split import Given, split_rows
@@ -233,8 +233,8 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
 
 def _joined(raw: Raw) -> tuple[Array, Array, Given]:
     """Return checked features and target, with those of sets that came apart behind the others. Raises DataError."""
-    xs, ys = [raw.x], [raw.y]
     _check_arrays(raw, raw.x, raw.y)
+    xs, ys = [in_rows(f"data {raw.name}", raw.x)], [raw.y]
     if len(raw.x) == 0:
         raise DataError(f"{raw.name}: no rows")
     for pair, suffix in ((raw.validation, "_val"), (raw.test, "_test")):
@@ -245,7 +245,7 @@ def _joined(raw: Raw) -> tuple[Array, Array, Given]:
         if xs[0].shape[1:] != x.shape[1:] or ys[0].shape[1:] != y.shape[1:]:
             shapes = f"X {raw.x.shape}, y {raw.y.shape} and X{suffix} {x.shape}, y{suffix} {y.shape}"
             raise DataError(f"{raw.name}: {shapes} do not fit together; they take the same columns")
-        xs.append(x)
+        xs.append(in_rows(f"data {raw.name}", x))
         ys.append(y)
     sizes = (None if pair is None else len(pair[0]) for pair in (raw.validation, raw.test))
     given = Given(sum(map(len, xs)), *sizes)
