@@ -139,10 +139,14 @@ class ModelFile:
         """
         return meaning.probabilities(self.facts.task, self.model.loss, out)
 
+    def places(self, out: Array) -> Array:
+        """Return the class of each row, (n,) from 0, from raw outputs."""
+        return meaning.places(out)
+
     def predicted(self, out: Array) -> Array:
         """Return what raw outputs mean: labels, (n,); numbers in the target's unit, (n,) or (n, n_targets); 0 or 1."""
         if self.facts.task == CLASSES:
-            return np.asarray(self.labels[meaning.places(out)])
+            return np.asarray(self.labels[self.places(out)])
         if self.facts.task == LABELS:
             return (out > 0).astype(np.int64)
         values = out.astype(np.float64) * self.y_scale + self.y_mean
