@@ -12,7 +12,7 @@ from common.arrays_file import open_arrays
 from common.data.preprocessing import Number
 from common.errors import BrokenFileError, DataError
 from common.flat import Array
-from common.nn.model_file import ModelFile
+from common.nn.model_file import BLOCK, ModelFile
 from workers.prediction.rows import Block
 
 BLOCK_BYTES = 8 << 20
@@ -87,15 +87,16 @@ class ArrayRows:
 
     def blocks(self, rank: int, size: int) -> Iterator[Block]:
         """See Rows."""
-        first, last = self.n * rank // size, self.n * (rank + 1) // size
+        n_blocks = -(-self.n // BLOCK)  # whole ones: how numbers are rounded may depend on a row's place in a block
+        first, last = (min(self.n, BLOCK * (n_blocks * place // size)) for place in (rank, rank + 1))
         if not self.names:
             x = self._mapped()
-            step = max(1, BLOCK_BYTES // max(1, x.shape[1] * x.itemsize))
+            step = _step(x.shape[1] * x.itemsize)
             yield from (self._block([x[at : min(at + step, last)]], at) for at in range(first, last, step))
             return
         try:
             with open_arrays(self.path) as arrays:
-                step = max(1, BLOCK_BYTES // max(1, arrays.n_bytes("X") // self.n))
+                step = _step(arrays.n_bytes("X") // self.n)
                 streams = [arrays.rows(name, first, last, step) for name in self.names]
                 at = first
                 for parts in zip(*streams, strict=True):
@@ -120,3 +121,8 @@ class ArrayRows:
             x = self.model.encode(cells)
         y = others.pop(0) if self.wants_y else None
         return Block(x, y, others[0].astype(np.float64) if others else None, missing)
+
+
+def _step(row_bytes: int) -> int:
+    """Return how many rows are read at a time."""
+    return BLOCK * max(1, BLOCK_BYTES // max(1, row_bytes) // BLOCK)
