@@ -85,8 +85,9 @@ class ModelFile:
         mean = _numbers(found, "x_mean")
         n_used = len(mean)
         kept = np.asarray(found.get("x_kept", np.arange(n_used)))
-        n_features = len(facts.features) or (len(kept) and int(kept.max()) + 1)
-        if kept.shape != (n_used,) or kept.dtype.kind not in "iu" or (n_used and int(kept.max()) >= n_features):
+        n_features = facts.n_features
+        within = not len(kept) or (int(kept.min()) >= 0 and int(kept.max()) < n_features)
+        if kept.shape != (n_used,) or kept.dtype.kind not in "iu" or not within:
             raise DataError("x_kept does not name a place for each feature")
         labels, n = _labels(found, facts.task), facts.n_targets if facts.task == REGRESSION else 0
         y_mean, y_scale = (_numbers(found, name, n) if n else np.empty(0) for name in ("y_mean", "y_scale"))

@@ -14,6 +14,7 @@ from common.errors import BrokenFileError, DataError
 from common.flat import Array
 from common.nn.model_file import BLOCK, ModelFile
 from workers.prediction.rows import Block
+from workers.prediction.truth import as_truth
 
 BLOCK_BYTES = 8 << 20
 
@@ -119,7 +120,7 @@ class ArrayRows:
         if preprocessing is not None and x.shape[1] != self.model.n_features:
             cells: dict[str, Any] = {column.name: x[:, i] for i, column in enumerate(preprocessing.columns)}
             x = self.model.encode(cells)
-        y = others.pop(0) if self.wants_y else None
+        y = as_truth(others.pop(0), self.model, lambda i: f"{self.path}: row {at + i}") if self.wants_y else None
         return Block(x, y, others[0].astype(np.float64) if others else None, missing)
 
 
