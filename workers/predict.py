@@ -31,7 +31,7 @@ def _predict(context: process.Context) -> int:
     context.rank_status.set_debug(config.debug)
     topology = Topology(context.comm)
     THIS_PROCESS.set(config.max_memory, topology.here)
-    code = predict(context, config)
+    code = predict(context, topology, config)
     topology.close()
     return code
 

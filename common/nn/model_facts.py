@@ -57,7 +57,7 @@ class Facts:
 
     ``model``: name, sizes, activation, loss, parameters (shapes by name), and of a class of one's own file and sha256.
     ``n_targets``: 1 for classes. ``n_features``: encoded ones, also those that are not used. ``targets``, ``features``:
-    names of both, if known.
+    names of both, if known. ``missing``: texts of a table that stand for no value, beside the usual ones.
     """
 
     model: Mapping[str, Any]
@@ -69,6 +69,7 @@ class Facts:
     preprocessing: Preprocessing | None
     dtype: str
     versions: Mapping[str, str]
+    missing: str
 
     @classmethod
     def read(cls, text: str) -> "Facts":
@@ -86,6 +87,7 @@ class Facts:
                 model, plain["task"], int(plain["n_targets"]), int(plain["n_features"]),
                 tuple(map(str, plain["targets"])), tuple(map(str, plain["features"])),
                 None if columns is None else Preprocessing.from_dict(columns), plain["dtype"], plain["versions"],
+                str(plain["missing"]),
             )  # fmt: skip
             allowed = facts.task in (CLASSES, REGRESSION, LABELS) and facts.dtype in DTYPES
             own = is_own_model(model["name"])
@@ -111,5 +113,6 @@ def extras(config: RunConfig, data: Dataset, header: Mapping[str, Any]) -> dict[
         "task": data.task, "n_targets": data.n_targets, "n_features": data.n_features,
         "targets": list(data.target_names), "features": list(data.feature_names),
         "preprocessing": None if columns is None else columns.as_dict(), "dtype": config.dtype,
+        "missing": config.missing,
     }  # fmt: skip
     return {**data.arrays(), "baseline": baseline(config, data), FACTS: np.array(json.dumps(facts))}

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from common import memory
-from common.arrays_file import open_arrays
+from common.arrays_file import ArraysFile, open_arrays
 from common.data.preprocessing import Number
 from common.errors import BrokenFileError, DataError
 from common.flat import Array
 from common.nn.model_file import BLOCK, ModelFile
-from workers.prediction.rows import Block
+from workers.prediction.rows import Asked, Block
 from workers.prediction.truth import as_truth
 
 BLOCK_BYTES = 8 << 20
@@ -21,43 +21,50 @@ BLOCK_BYTES = 8 << 20
 
 @dataclass(slots=True)
 class ArrayRows:
-    """An .npz or .npy file. ``wants_y``: the truth is asked for. ``weight``: the array of weights, if there is one."""
+    """An .npz or .npy file. ``wants_y``: the truth is asked for."""
 
     path: Path
     model: ModelFile
     wants_y: bool = False
-    weight: str = ""
     notes: list[str] = field(default_factory=list)
     n: int = 0
     names: list[str] = field(default_factory=list)
     """Of the arrays: X, then y and weight where they are asked for."""
 
     @classmethod
-    def open(cls, path: Path, model: ModelFile, *, wants_y: bool = False, weight: str = "") -> "ArrayRows":
+    def open(cls, path: Path, model: ModelFile, asked: Asked) -> "ArrayRows":
         """Look at the file. Raises DataError."""
-        rows = cls(path, model, wants_y, weight)
+        rows = cls(path, model, asked.wants_y)
+        if asked.targets:
+            raise DataError(f"target: {path} has no named columns; leave --target out: y is the target")
         if path.suffix.lower() == ".npy":
-            rows._check_shape(rows._mapped().shape, rows._mapped().dtype.kind)
-            if wants_y:
+            if asked.wants_y:
                 raise DataError(f"{path}: holds features alone; to evaluate, give an .npz with X and y")
+            rows._check_shape(rows._mapped().shape, rows._mapped().dtype.kind)
             return rows
         try:
             with open_arrays(path) as arrays:
-                have = arrays.names
-                if not weight and wants_y and "sample_weight" in have:
-                    rows.weight = "sample_weight"
-                rows.names = ["X", *["y"] * wants_y, *[rows.weight] * bool(rows.weight)]
-                if absent := [name for name in rows.names if name not in have]:
-                    raise DataError(f"{path}: holds no {', '.join(absent)}; it has {', '.join(sorted(have)[:20])}")
-                rows._check_shape(arrays.shape("X"), arrays.kind("X"))
-                for name in rows.names[1:]:
-                    if arrays.shape(name)[:1] != (rows.n,):
-                        raise DataError(f"{path}: {name} has the shape {arrays.shape(name)}, but X has {rows.n} rows")
-                if not arrays.streams("X"):
-                    memory.check(f"data {path}", arrays.n_bytes("X"))
+                rows._look(arrays, asked.weight)
         except BrokenFileError as error:
             raise DataError(f"{path}: not a readable .npz file of plain arrays ({error})") from error
         return rows
+
+    def _look(self, arrays: ArraysFile, weight: str) -> None:
+        have = arrays.names
+        if not weight and self.wants_y and "sample_weight" in have:
+            weight = "sample_weight"
+        self.names = ["X", *["y"] * self.wants_y, *[weight] * bool(weight)]
+        if absent := [name for name in self.names if name not in have]:
+            raise DataError(f"{self.path}: holds no {', '.join(absent)}; it has {', '.join(sorted(have)[:20])}")
+        self._check_shape(arrays.shape("X"), arrays.kind("X"))
+        for name in self.names[1:]:
+            if arrays.shape(name)[:1] != (self.n,):
+                raise DataError(f"{self.path}: {name} has the shape {arrays.shape(name)}, but X has {self.n} rows")
+        if not arrays.streams("X"):
+            memory.check(f"data {self.path}", arrays.n_bytes("X"))
+
+    def close(self) -> None:
+        """See Rows."""
 
     def _check_shape(self, shape: tuple[int, ...], kind: str) -> None:
         model, columns = self.model, self._number_columns()
@@ -121,7 +128,18 @@ class ArrayRows:
             cells: dict[str, Any] = {column.name: x[:, i] for i, column in enumerate(preprocessing.columns)}
             x = self.model.encode(cells)
         y = as_truth(others.pop(0), self.model, lambda i: f"{self.path}: row {at + i}") if self.wants_y else None
-        return Block(x, y, others[0].astype(np.float64) if others else None, missing)
+        return Block(x, y, self._weights(others[0], at) if others else None, missing)
+
+    def _weights(self, weight: Array, at: int) -> Array:
+        if weight.ndim != 1 or weight.dtype.kind not in "fiub":
+            raise DataError(f"{self.path}: {self.names[-1]} holds no weight for each row")
+        wrong = np.flatnonzero(~(np.isfinite(weight) & (weight >= 0)))
+        if len(wrong):
+            got = weight[wrong[0]]
+            raise DataError(
+                f"{self.path}: {self.names[-1]}, row {at + wrong[0]}: got {got}; a weight is a number from 0"
+            )
+        return weight.astype(np.float64)
 
 
 def _step(row_bytes: int) -> int:

@@ -1,5 +1,6 @@
 """What workers.evaluate does on all ranks: each predicts its part of the rows, and all counts come to rank 0."""
 
+import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +12,7 @@ import numpy as np
 from common.config import RunConfig
 from common.data.preprocessing import MISSING
 from common.data.target import CLASSES, LABELS
-from common.errors import EXIT_OK, EXIT_STOPPED, DataError
+from common.errors import EXIT_OK, EXIT_STOPPED, EXIT_USAGE, DataError, JobError
 from common.evaluation.judged import Judged
 from common.nn import meaning
 from common.nn.model_file import ModelFile
@@ -20,6 +21,7 @@ from common.run_files import LOG_NAME
 from common.wording import count
 from ps.comm.agreement import at_root, together
 from ps.comm.collectives import allgather, gather
+from ps.comm.topology import Topology
 from ps.coordinator import earlier_run
 from ps.text import evaluation
 from ps.text.layout import lines_of, output_width
@@ -27,8 +29,10 @@ from ps.text.terminal import say, warn
 from workers.launch.process import Context
 from workers.prediction.opening import bad_input, open_rows
 from workers.prediction.options import EvaluateConfig
-from workers.prediction.rows import Block, Rows
+from workers.prediction.predicting import alike
+from workers.prediction.rows import Asked, Block
 from workers.prediction.run_model import find_model, load_model
+from workers.preparation.options import names_in
 from workers.training import task as training
 from workers.training.final_scores import FinalScores
 from workers.training.loop import EVALUATION_ROWS
@@ -37,7 +41,7 @@ OTHER = "(other)"
 """Stands for all labels that the model does not know."""
 
 
-def evaluate(context: Context, config: EvaluateConfig) -> int:
+def evaluate(context: Context, topology: Topology, config: EvaluateConfig) -> int:
     """Evaluate and print; return the exit code. Collective; raises JobError."""
     comm, status = context.comm, context.rank_status
     status.enter("reading the model")
@@ -54,23 +58,22 @@ def evaluate(context: Context, config: EvaluateConfig) -> int:
 
     model = together(comm, load)
     if config.data:
-        result, notes = _of_file(context, config, model)
+        result, notes = _of_file(context, topology, config, model)
     else:
         result, notes = _of_test_rows(context, config, model), []
     at_root(comm, lambda: _print(config, path, result, notes) if result else None)
     return EXIT_OK
 
 
-def _of_file(context: Context, config: EvaluateConfig, model: ModelFile) -> tuple[dict[str, Any] | None, list[str]]:
+def _of_file(
+    context: Context, topology: Topology, config: EvaluateConfig, model: ModelFile
+) -> tuple[dict[str, Any] | None, list[str]]:
     """Return the figures of the rows of a file at rank 0, and what is to be said of them."""
     comm, status, path = context.comm, context.rank_status, Path(config.data)
 
-    def look() -> Rows:
-        with bad_input():
-            return open_rows(path, model, wants_y=True, weight=config.weight)
-
-    rows = together(comm, look)
     status.enter("predicting")
+    asked = Asked(True, config.weight, names_in(config.target), config.encoding, config.header)
+    rows = open_rows(topology, path, model, asked, status.tick)
     judged, left_out = _judge_of(model), np.zeros(2, np.int64)
 
     def act() -> None:
@@ -83,11 +86,14 @@ def _of_file(context: Context, config: EvaluateConfig, model: ModelFile) -> tupl
                 left_out[:] += _add(judged, model, block)
                 status.tick()
 
-    together(comm, act)
+    with contextlib.closing(rows):
+        alike(comm, act)
     collected = gather(comm, judged.plain())
     without, unknown = (sum(some) for some in zip(*allgather(comm, left_out.tolist()), strict=True))
     for other in collected[1:]:
         judged.merge(other)
+    if not sum(allgather(comm, judged.n)):
+        raise JobError(f"{path}: no rows with a target", EXIT_USAGE)
     if not collected:
         return None, []
     notes = list(rows.notes)

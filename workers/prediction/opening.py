@@ -1,14 +1,18 @@
 """Which reader a file of new rows has: NumPy's files, a prepared folder, or a table."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 from common.errors import EXIT_ERROR, EXIT_USAGE, DataError, RankwiseError
 from common.files import require_regular
 from common.nn.model_file import ModelFile
+from ps.comm.agreement import at_root, together
+from ps.comm.topology import Topology
 from workers.prediction.array_rows import ArrayRows
-from workers.prediction.rows import Rows
+from workers.prediction.plain_rows import PlainRows
+from workers.prediction.rows import Asked, Rows
 
 TABLES = (".csv", ".tsv", ".txt", ".gz", ".parquet", ".pq")
 ARRAYS = (".npz", ".npy")
@@ -41,7 +45,32 @@ def require_file(path: Path) -> None:
         raise DataError(f"file: got {path}; allowed is a name that ends with {', '.join((*ARRAYS, *TABLES))}")
 
 
-def open_rows(path: Path, model: ModelFile, *, wants_y: bool = False, weight: str = "") -> Rows:
-    """Look at a file, and return what reads it. Raises RankwiseError."""
-    require_file(path)
-    return ArrayRows.open(path, model, wants_y=wants_y, weight=weight)
+def open_rows(topology: Topology, path: Path, model: ModelFile, asked: Asked, pulse: Callable[[], object]) -> Rows:
+    """Look at a file, and return what reads it. Collective; raises JobError."""
+    comm = topology.comm
+
+    def look() -> str:
+        with bad_input():
+            require_file(path)
+            has_polars = find_spec("polars") is not None
+            if path.suffix.lower() in ARRAYS:
+                return "arrays"
+            if not has_polars and path.suffix.lower() != ".csv":
+                raise DataError(
+                    f"{path}: polars, which reads such files, is not installed; pip install 'rankwise[data]'"
+                )
+            return "table" if has_polars else "plain"
+
+    kind = at_root(comm, look)
+    with bad_input():
+        if kind == "table":
+            from workers.prediction.table_rows import TableRows
+
+            return TableRows(topology, path, model, asked, pulse)
+        reader = ArrayRows if kind == "arrays" else PlainRows
+
+        def open_here() -> Rows:
+            require_file(path)
+            return reader.open(path, model, asked)
+
+        return together(comm, open_here)

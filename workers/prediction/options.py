@@ -49,6 +49,7 @@ class EvaluateConfig:
     """What workers.evaluate takes. ``run``, ``data``: the words; without data the run's own test rows."""
 
     json: bool = option(False, "print the figures as JSON", group=USUAL)
+    target: str = option("", "the columns of the truth, if they are not called as in training", group=DATA)
     weight: str = option("", "a column (of an .npz: an array) of weights", group=DATA)
     encoding: str = option("", "of a text file, if not UTF-8: latin-1, utf-16, ...", group=DATA)
     header: str = option("auto", "whether a text file has a line of names", choices=("auto", "yes", "no"), group=DATA)

@@ -1,25 +1,29 @@
 """What workers.predict does on all ranks: each predicts its part of the rows, rank 0 writes the file."""
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from mpi4py import MPI
 
-from common.errors import EXIT_OK, EXIT_STOPPED, DataError
+from common.errors import EXIT_OK, EXIT_STOPPED, EXIT_USAGE, DataError, JobError
 from common.nn.model_file import ModelFile
 from common.standard_streams import complain
 from common.wording import count, listed
 from ps.comm.agreement import at_root, together
 from ps.comm.collectives import allgather
+from ps.comm.topology import Topology
 from ps.text.terminal import say
 from workers.launch.process import Context
 from workers.prediction.collecting import Spool
-from workers.prediction.opening import bad_input, open_rows
+from workers.prediction.opening import bad_input, open_rows, require_file
 from workers.prediction.options import STANDARD_OUTPUT, PredictConfig
-from workers.prediction.rows import Rows
+from workers.prediction.parquet_out import write_parquet
+from workers.prediction.rows import Asked, Rows
 from workers.prediction.rows_out import Output
 from workers.prediction.run_model import find_model, load_model
+from workers.preparation.parallel import threads_of
 
 MOST_COLUMNS = 4
 """Columns with unknown texts that the last line names."""
@@ -59,23 +63,24 @@ class Seen:
         return "; ".join(parts)
 
 
-def predict(context: Context, config: PredictConfig) -> int:
+def predict(context: Context, topology: Topology, config: PredictConfig) -> int:
     """Predict and write; return the exit code. Collective; raises JobError."""
     comm, status = context.comm, context.rank_status
     status.enter("reading the model")
     path = Path(at_root(comm, lambda: str(_found(config))))
     data = Path(config.data)
 
-    def load() -> tuple[ModelFile, Output, Rows]:
+    def load() -> tuple[ModelFile, Output]:
         with bad_input():
+            require_file(data)
             model = load_model(path, trust=config.trust_model)
-            output = Output.of(config.output, model, proba=config.proba, not_over=(path, data))
-            return model, output, open_rows(data, model)
+            return model, Output.of(config.output, model, proba=config.proba, not_over=(path, data))
 
-    model, output, rows = together(comm, load)
+    model, output = together(comm, load)
     status.enter("predicting")
-    seen = Seen()
-    with contextlib.closing(Spool(output.n_streams)) as spool:
+    seen, asked = Seen(), Asked(encoding=config.encoding, header=config.header)
+    rows = open_rows(topology, data, model, asked, status.tick)
+    with contextlib.closing(rows), contextlib.closing(Spool(output.n_streams)) as spool:
 
         def act() -> None:
             with bad_input():
@@ -85,9 +90,11 @@ def predict(context: Context, config: PredictConfig) -> int:
                     seen.add(len(block.x), block.missing, block.unknown)
                     status.tick()
 
-        together(comm, act)
-        write(comm, output, spool, together_seen(comm, seen))
-    total = together_seen(comm, seen)
+        alike(comm, act)
+        total = together_seen(comm, seen)
+        if not total.rows:
+            raise JobError(f"{data}: no rows", EXIT_USAGE)
+        write(comm, output, spool, total, topology)
     at_root(comm, lambda: _report(config, rows, total))
     return EXIT_OK
 
@@ -112,7 +119,25 @@ def together_seen(comm: MPI.Comm, seen: Seen) -> Seen:
     return total
 
 
-def write(comm: MPI.Comm, output: Output, spool: Spool, seen: Seen) -> None:
+def alike(comm: MPI.Comm, act: Callable[[], object]) -> None:
+    """Do something on all ranks; if a file is at fault, say what is wrong in the first part, whoever has it.
+
+    Collective; raises JobError.
+    """
+
+    def attempt() -> list[Any]:
+        try:
+            act()
+        except DataError as error:
+            return [str(error), error.exit_code]
+        return []
+
+    faults = [fault for fault in allgather(comm, together(comm, attempt)) if fault]
+    if faults:
+        raise JobError(*faults[0])
+
+
+def write(comm: MPI.Comm, output: Output, spool: Spool, seen: Seen, topology: Topology) -> None:
     """Write the file at rank 0 from what all ranks have rendered. Collective; raises JobError."""
     if comm.rank:
         spool.send(comm)
@@ -120,7 +145,10 @@ def write(comm: MPI.Comm, output: Output, spool: Spool, seen: Seen) -> None:
     def act() -> None:
         streams = spool.streams(comm)
         try:
-            output.write(streams, seen.rows)
+            if output.kind == ".parquet":
+                write_parquet(output, streams, seen.rows, threads_of(topology))
+            else:
+                output.write(streams, seen.rows)
         finally:  # the others are sending, whatever went wrong here
             for stream in streams:
                 for _ in stream:

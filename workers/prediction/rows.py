@@ -27,14 +27,28 @@ class Block:
     unknown: dict[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is asked of a file besides its features. ``targets``: columns of the truth, if not those of the model."""
+
+    wants_y: bool = False
+    weight: str = ""
+    targets: list[str] = field(default_factory=list)
+    encoding: str = ""
+    header: str = "auto"
+
+
 class Rows(Protocol):
-    """A file of rows."""
+    """A file of rows, open on all ranks."""
 
     notes: list[str]
     """Sentences on what was decided about the file."""
 
     def blocks(self, rank: int, size: int) -> Iterator[Block]:
         """Yield the rows of one of ``size`` ranks: those of rank 0 come first. Raises DataError."""
+
+    def close(self) -> None:
+        """Give back what is held."""
 
 
 def match_columns(wanted: list[str], there: list[str], known: list[str], where: str) -> tuple[list[int], list[str]]:

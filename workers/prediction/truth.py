@@ -37,15 +37,13 @@ def as_truth(values: Array, model: ModelFile, where: Callable[[int], str]) -> Ar
 
 def class_codes(values: Array, labels: Array) -> Array:
     """Return the place of each value among the labels, MISSING for none and UNKNOWN for another one."""
-    known = {_key(label): place for place, label in enumerate(labels.tolist())}
+    known = {key(label): place for place, label in enumerate(labels.tolist())}
     different, places = np.unique(values, return_inverse=True)
-    codes = [
-        MISSING if one in ("", None) or one != one else known.get(_key(one), UNKNOWN) for one in different.tolist()
-    ]
+    codes = [MISSING if one in ("", None) or one != one else known.get(key(one), UNKNOWN) for one in different.tolist()]
     return np.array(codes, np.int64)[places.reshape(-1)]
 
 
-def _key(label: object) -> str:
+def key(label: object) -> str:
     """Return a label as a text: 3.0, 3 and "3" are the same one."""
     if isinstance(label, bool):
         return str(label)
