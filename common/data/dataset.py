@@ -10,7 +10,7 @@ from common.config import RunConfig
 from common.data.feature_scaling import Scaling
 from common.data.features import Features, held_bytes
 from common.data.index_columns import FEWEST_ROWS, counting_columns
-from common.data.maps import behind, in_rows, map_of
+from common.data.maps import behind, map_of
 from common.data.preprocessing import Preprocessing
 from common.data.scaling import Rows, all_finite, check_deviation, note_on_digits, row_blocks, scaling, standardize
 from common.data.split import Given, split_rows
@@ -234,7 +234,7 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
 def _joined(raw: Raw) -> tuple[Array, Array, Given]:
     """Return checked features and target, with those of sets that came apart behind the others. Raises DataError."""
     _check_arrays(raw, raw.x, raw.y)
-    xs, ys = [in_rows(f"data {raw.name}", raw.x)], [raw.y]
+    xs, ys = [raw.x], [raw.y]
     if len(raw.x) == 0:
         raise DataError(f"{raw.name}: no rows")
     for pair, suffix in ((raw.validation, "_val"), (raw.test, "_test")):
@@ -245,7 +245,7 @@ def _joined(raw: Raw) -> tuple[Array, Array, Given]:
         if xs[0].shape[1:] != x.shape[1:] or ys[0].shape[1:] != y.shape[1:]:
             shapes = f"X {raw.x.shape}, y {raw.y.shape} and X{suffix} {x.shape}, y{suffix} {y.shape}"
             raise DataError(f"{raw.name}: {shapes} do not fit together; they take the same columns")
-        xs.append(in_rows(f"data {raw.name}", x))
+        xs.append(x)
         ys.append(y)
     sizes = (None if pair is None else len(pair[0]) for pair in (raw.validation, raw.test))
     given = Given(sum(map(len, xs)), *sizes)
@@ -284,9 +284,8 @@ def _check_arrays(raw: Raw, x: Array, y: Array, suffix: str = "") -> None:
         allowed = f"({len(x)},) or ({len(x)}, targets), as X{suffix} has rows"
         raise DataError(f"{raw.name}: y{suffix} has shape {y.shape}; it takes {allowed}")
     for label, array in (("X", x), ("y", y if y.ndim == 2 else y[:, None])):
-        if label == "X" and (raw.preprocessing is not None or map_of(array)):
-            continue  # looked at together with their moments
-        if array.dtype.kind == "f" and not all_finite(array):
+        later = label == "X" and (raw.preprocessing is not None or map_of(array))  # together with their moments
+        if array.dtype.kind == "f" and not later and not all_finite(array):
             row, column = np.argwhere(~np.isfinite(array))[0].tolist()
             named = label + suffix == "X" and column < len(raw.feature_names)
             where = f"{label}{suffix}, row {row}, column {repr(raw.feature_names[column]) if named else column}"

@@ -1,11 +1,55 @@
-"""Arrays that are views of a mapped file, whose pages the ranks of a node share and the system may take back."""
+"""Maps .npy files into memory, so that the ranks of a node read one copy, whose pages the system may take back."""
 
+import io
+import math
 import mmap
+import os
+import warnings
+from pathlib import Path
 
 import numpy as np
 
 from common import memory
+from common.arrays_file import HEADERS, LONGEST_HEADER, NUMBERS
+from common.errors import DataError
+from common.files import open_regular
 from common.flat import Array
+
+
+def map_array(path: Path, kinds: str = NUMBERS) -> Array:
+    """Return the array of a ``.npy`` file, read only: a view of the file, of which nothing is copied.
+
+    Only an array in Fortran's order is read and brought into C's: its rows are spread over the whole file. What the
+    header claims is compared with the file's size before anything is allocated. Raises DataError, and
+    MemoryLimitError; OSError where the file cannot be opened.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        begin = io.BytesIO(file.read(LONGEST_HEADER))  # no more of it, whatever length it claims
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                shape, fortran, dtype = HEADERS[np.lib.format.read_magic(begin)](begin)
+        except Exception as error:  # of a dozen kinds
+            raise DataError(
+                f"{path}: not an array of NumPy, or its header is damaged; numpy.save writes such files"
+            ) from error
+        if dtype.hasobject or dtype.kind not in kinds or not dtype.itemsize:
+            raise DataError(f"{path}: holds {str(dtype)[:80]}; it takes numbers")
+        offset, claimed = begin.tell(), math.prod(shape) * dtype.itemsize
+        if any(n < 0 for n in shape) or offset + claimed != size:
+            raise DataError(
+                f"{path}: its header says {str(shape)[:80]} of {dtype}, which are {claimed:,} bytes, but "
+                f"{size - offset:,} follow; the file is damaged or cut off, write it again"
+            )
+        if not claimed:
+            return np.empty(shape, dtype)
+        # a view of the plain kind: each slice of a memmap costs microseconds of Python
+        mapped = np.asarray(np.memmap(file, dtype, "r", offset, shape, "F" if fortran else "C"))
+    if mapped.flags.c_contiguous:
+        return mapped
+    memory.check(f"data {path}", claimed, 0, "the array in C's order: numpy.save(path, numpy.ascontiguousarray(x))")
+    return np.ascontiguousarray(mapped)
 
 
 def map_of(array: Array) -> mmap.mmap | None:
@@ -30,14 +74,3 @@ def behind(parts: list[Array]) -> Array:
         return np.concatenate(parts)
     shape = (sum(map(len, parts)), *first.shape[1:])
     return np.lib.stride_tricks.as_strided(first, shape, first.strides, writeable=False)
-
-
-def in_rows(what: str, array: Array) -> Array:
-    """Return a mapped array so that each of its rows lies in one place of the file: as it is, or else a copy.
-
-    Rows of an array in Fortran's order are spread over the whole file. Raises MemoryLimitError for ``what``.
-    """
-    if array.ndim < 2 or map_of(array) is None or array.strides[0] >= abs(array.strides[1]) * array.shape[1]:
-        return np.asarray(array)
-    memory.check(what, array.nbytes, 0, "an array in C's order, as numpy.ascontiguousarray makes it")
-    return np.ascontiguousarray(array)
