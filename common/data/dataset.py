@@ -200,6 +200,7 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
         y, labels = to_known or to_classes(config, name, y, given, used)
     else:
         y = y.reshape(len(y), -1)
+    shown = np.array(texts)[labels] if texts else labels
     splits = split_rows(
         name, config, given,
         classes=(y, len(labels)) if len(labels) else None, group=raw.group, time=raw.time, used=used,
@@ -211,7 +212,6 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
         raise DataError("patience: needs validation rows; raise --validation-fraction or drop --patience")
     notes = [*raw.notes, *([] if raw.feature_names else _notes_on_columns(x, given)), kind.note, splits.note]
     if kind.task == CLASSES:
-        shown = np.array(texts)[labels] if texts else labels
         notes += _notes_on_labels(name, y[used], shown, y[train]) if raw.labels is None else []
     target_names = raw.target_names
     if kind.task == LABELS and not target_names:
