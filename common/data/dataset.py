@@ -94,6 +94,8 @@ class Dataset:
     """How the features came from the columns of a table."""
     weight: Array | None = None
     """(n,) float64 with mean 1 over the rows of each split: what each row counts; None: 1."""
+    test_weight: float = 1.0
+    """The mean weight of the test rows as they came, in which counts of rows are told."""
     task: str = REGRESSION
     """``classes``, ``regression``, or ``labels``: several columns of 0 and 1, each of its own."""
     given: Given = field(default_factory=lambda: Given(0))
@@ -219,6 +221,7 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
     balanced = config.class_weight == "balanced"
     if balanced and kind.task != CLASSES:
         raise DataError(f"{name}: --class-weight balanced is for classes, and this is not; leave it out ({kind.note})")
+    test_weight = 1.0 if weight is None or not len(splits.test) else float(weight[splits.test].mean())
     if weight is not None or balanced:
         weight = normalised(given.n, weight, splits, y if balanced else None)
         notes += weight_notes(raw.weight, given.n - len(used), weight, y if balanced else None, shown, splits)
@@ -227,7 +230,7 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
         notes=tuple(note for note in notes if note), feature_names=tuple(raw.feature_names),
         target_names=tuple(target_names), label_names=tuple(raw.label_names), preprocessing=raw.preprocessing,
         columns=tuple(raw.columns),
-        weight=weight, task=kind.task, given=given, unread=unread and not raw.sha256,
+        weight=weight, test_weight=test_weight, task=kind.task, given=given, unread=unread and not raw.sha256,
     )  # fmt: skip
 
 
