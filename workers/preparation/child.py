@@ -18,6 +18,7 @@ from common.data.prepared_file import sha256_of
 from common.errors import EXIT_ERROR, BrokenFileError, DataError, RankwiseError
 from common.files import open_regular, told
 from workers.preparation import byte_pieces, plain_text
+from workers.preparation.analyse import analyse
 from workers.preparation.chosen import resolved
 from workers.preparation.decide import decide
 from workers.preparation.encode import encode
@@ -26,7 +27,7 @@ from workers.preparation.moments import Moments
 from workers.preparation.options import Options, TableError
 from workers.preparation.plan import LABELS, Plan
 from workers.preparation.prepared_folder import COPY_NAME
-from workers.preparation.statistics import Analysis, analyse
+from workers.preparation.statistics import Analysis
 from workers.preparation.table_file import TableFile, alike, located, open_table
 
 
@@ -167,14 +168,14 @@ class Answers:
             return ["fault", ["out of memory while a table is read; start fewer ranks per node", EXIT_ERROR]]
 
 
-def main() -> None:
-    """Answer until the rank says no more, or has ended."""
+def main(kind: type[Answers] = Answers) -> None:
+    """Answer until the rank says no more, or has ended. ``kind``: the questions that it knows."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the rank decides when to stop
     source, out = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not get between the answers
     questions: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(source, questions), daemon=True).start()
-    answers = Answers(lambda: send(out, ["pulse", None]))
+    answers = kind(lambda: send(out, ["pulse", None]))
     while True:
         send(out, answers.answer(*questions.get()))
 

@@ -13,7 +13,7 @@ from workers.preparation.chosen import Chosen, chosen
 from workers.preparation.kinds import Kind, number_fault, read_kind
 from workers.preparation.options import Options, TableError
 from workers.preparation.plan import NUMBERS, ColumnRow, Plan
-from workers.preparation.statistics import Analysis, ColumnStatistics
+from workers.preparation.statistics import NESTED, STORED, Analysis, ColumnStatistics
 
 ONE_HOT, ALWAYS_ONE_HOT = 256, 20
 """Texts of a column that get a feature each; so few do, however few rows each has."""
@@ -149,7 +149,7 @@ def _made(
     indicator = ", missing flagged" if column.missing else ""
     if name in asked.categorical:
         return _category(name, column, kind, notes, forced=True)
-    if kind.name == "nested":
+    if kind.name == NESTED:
         notes.append(f"Column {name!r} is left out: it holds {column.stored}; a column takes numbers, texts or dates.")
         return None, "lists or bytes"
     if fault := number_fault(name, column, kind):
@@ -186,7 +186,7 @@ def _date(name: str, column: ColumnStatistics, kind: Kind, notes: list[str]) -> 
             f"Dates in column {name!r} are read with the {first} before the {then} "
             f"({column.examples[kind.form][0]!r}), as no cell says otherwise; write 2024-12-31 to be sure."
         )
-    form = "" if kind.form == "stored" else kind.form
+    form = "" if kind.form == STORED else kind.form
     made = Date(name, parts, missing=column.missing > 0, form=form)
     return made, f"{', '.join(parts)}{', missing flagged' if column.missing else ''}"
 

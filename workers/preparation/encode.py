@@ -7,10 +7,10 @@ import polars as pl
 
 from common.data.preprocessing import Category, Column, Date, Number
 from common.flat import Array
+from workers.preparation.analyse import has_target
 from workers.preparation.cells import category, frame_seconds, numbers, seconds, texts
 from workers.preparation.options import TableError, names_in
 from workers.preparation.plan import LABELS, Plan
-from workers.preparation.statistics import has_target
 
 TRUE = ["true", "yes", "y", "t", "on"]
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from workers.preparation.cells import DATES
 from workers.preparation.options import TableError
-from workers.preparation.statistics import INFINITE, NUMBER, TEXT, ColumnStatistics
+from workers.preparation.statistics import INFINITE, LARGE, NESTED, NUMBER, STORED, TEXT, ColumnStatistics
 
 BOOLEANS = ({"true", "false"}, {"yes", "no"}, {"y", "n"}, {"t", "f"}, {"on", "off"})
 FEW_DISTINCT, FEW_SHARE, FEWEST_NUMBERS = 20, 0.1, 3
@@ -30,7 +30,7 @@ class Kind:
     @property
     def is_text(self) -> bool:
         """Whether it is neither a number nor a date."""
-        return not self.is_number and not self.form and self.name != "nested"
+        return not self.is_number and not self.form and self.name != NESTED
 
 
 def read_kind(column: ColumnStatistics) -> Kind:
@@ -38,11 +38,11 @@ def read_kind(column: ColumnStatistics) -> Kind:
     kinds, cells = column.kinds, column.cells
     if not cells:
         return Kind("empty")
-    if kinds["nested"]:
-        return Kind("nested")
+    if kinds[NESTED]:
+        return Kind(NESTED)
     if kinds[NUMBER] + kinds[INFINITE] == cells:
         return Kind("whole number" if column.whole else "number", is_number=True)
-    fits = [form for form in ("stored", *DATES) if kinds[form] == cells]
+    fits = [form for form in (STORED, *DATES) if kinds[form] == cells]
     if fits:
         both = {"dmy", "mdy"} <= {*fits}
         form = _month_first(fits) if both else fits[0]
@@ -68,8 +68,8 @@ def number_fault(name: str, column: ColumnStatistics, kind: Kind, *, target: boo
             f"{shown}: got {cell!r}; a number is finite and within 1.8e308, and a missing one is an empty cell",
             place=place, row=row,
         )  # fmt: skip
-    if kind.is_number and "large" in column.examples and not target:
-        cell, place, row = column.examples["large"]
+    if kind.is_number and LARGE in column.examples and not target:
+        cell, place, row = column.examples[LARGE]
         return TableError(
             f"{shown}: got {cell!r}; a feature is within {np.finfo(np.float32).max:.1e}, what float32 holds: "
             f"scale the column down, or use --drop {name!r}",
@@ -77,13 +77,13 @@ def number_fault(name: str, column: ColumnStatistics, kind: Kind, *, target: boo
         )  # fmt: skip
     if kind.is_number or not column.kinds[NUMBER]:
         return None
-    odd = [one for one in column.examples if one not in (NUMBER, INFINITE, "large")]
+    odd = [one for one in column.examples if one not in (NUMBER, INFINITE, LARGE)]
     n_odd, numbers = column.cells - column.kinds[NUMBER], column.kinds[NUMBER]
     measured = column.distinct > FEW_DISTINCT or 2 * column.distinct > column.cells
     mistaken = (n_odd <= FEW_SHARE * column.cells or n_odd == 1) and numbers >= FEWEST_NUMBERS and measured
     if not odd or not (mistaken or (target and n_odd <= numbers and measured)):
         return None
-    cell, place, row = min((column.examples[one] for one in odd), key=lambda example: (str(example[1]), example[2]))
+    cell, place, row = min((column.examples[one] for one in odd), key=lambda example: example[1:])
     several = f" (and {n_odd - 1:,} more such cells)" if n_odd > 1 else ""
     instead = "" if target else f", or take the column for texts with --categorical {name!r}"
     return TableError(

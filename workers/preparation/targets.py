@@ -5,7 +5,7 @@ from workers.preparation.chosen import Chosen
 from workers.preparation.kinds import BOOLEANS, Kind, number_fault, read_kind
 from workers.preparation.options import TableError
 from workers.preparation.plan import LABELS, Target
-from workers.preparation.statistics import Analysis, ColumnStatistics
+from workers.preparation.statistics import NESTED, Analysis, ColumnStatistics
 
 
 def decide(analysis: Analysis, asked: Chosen) -> Target:
@@ -52,7 +52,7 @@ def _require_usable(name: str, column: ColumnStatistics, kind: Kind, *, several:
             "currency",
             place=place, row=row,
         )  # fmt: skip
-    if kind.name == "nested":
+    if kind.name == NESTED:
         raise TableError(f"target column {name!r}: got {column.stored}; a target takes numbers or labels")
     if several and not kind.is_number and not as_numbers(column):
         cell, place, row = column.examples["text"]

@@ -8,13 +8,14 @@ import polars as pl
 
 from common.errors import DataError
 from common.flat import Array
+from workers.preparation.analyse import analyse
 from workers.preparation.chosen import resolved
 from workers.preparation.decide import decide
 from workers.preparation.dialect import Dialect, find_dialect
 from workers.preparation.encode import encode
 from workers.preparation.options import Options, TableError
 from workers.preparation.plan import Plan
-from workers.preparation.statistics import Analysis, analyse
+from workers.preparation.statistics import Analysis
 from workers.preparation.text_frame import line_of_row, read
 
 BLOCK_BYTES = 8 << 20
