@@ -1,7 +1,6 @@
 """A data set in memory: checked arrays, their fingerprint, and which rows train, validate and test."""
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +14,7 @@ from common.data.maps import behind, map_of
 from common.data.preprocessing import Preprocessing
 from common.data.scaling import Rows, all_finite, check_deviation, note_on_digits, row_blocks, scaling, standardize
 from common.data.split import Given, split_rows
-from common.data.target import CLASSES, LABELS, REGRESSION, decide, label_notes, to_classes
+from common.data.target import CLASSES, LABELS, REGRESSION, decide, decide_texts, label_notes, to_classes
 from common.data.weights import counted, normalised, weight_notes
 from common.errors import DataError
 from common.flat import Array
@@ -43,6 +42,8 @@ class Raw:
     """Numbers, of as many rows as ``weight``: rows of one group stay in one split."""
     time: Array | None = None
     """The same, seconds: the latest rows are the test set."""
+    labels: Array | None = None
+    """(n_classes,) int64: all labels that ``y`` may hold, sorted, also those of no row; None: those that it holds."""
     label_names: list[str] = field(default_factory=list)
     """Where ``y`` holds codes of texts from 0: the texts."""
     target_names: list[str] = field(default_factory=list)
@@ -187,14 +188,16 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
     for what, values in (("group", raw.group), ("time", raw.time)):
         if values is not None and len(values) not in (given.own, given.n):
             raise DataError(f"{name}: {what} has {len(values):,} values, but there are {given.own:,} rows")
-    kind = decide(config, name, y, given, used, raw.label_names)
+    texts = raw.label_names
+    kind = decide_texts(config, name, y[used], texts) if texts else decide(config, name, y, given, used)
     if kind.task != REGRESSION and y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     extra = [values for values in (raw.weight, raw.group, raw.time) if values is not None]
     unread, labels = map_of(x) is not None, np.empty(0, np.int64)
     sha256 = raw.sha256 or _fingerprint(*([] if unread else [x]), y, *extra)
     if kind.task == CLASSES:
-        y, labels = to_classes(config, name, y, given, used)
+        to_known = (np.searchsorted(raw.labels, y), raw.labels) if raw.labels is not None else None
+        y, labels = to_known or to_classes(config, name, y, given, used)
     else:
         y = y.reshape(len(y), -1)
     splits = split_rows(
@@ -208,7 +211,8 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
         raise DataError("patience: needs validation rows; raise --validation-fraction or drop --patience")
     notes = [*raw.notes, *([] if raw.feature_names else _notes_on_columns(x, given)), kind.note, splits.note]
     if kind.task == CLASSES:
-        notes += _notes_on_labels(name, y[used], labels, y[train], raw.label_names)
+        shown = np.array(texts)[labels] if texts else labels
+        notes += _notes_on_labels(name, y[used], shown, y[train]) if raw.labels is None else []
     target_names = raw.target_names
     if kind.task == LABELS and not target_names:
         target_names = [f"label {i}" for i in range(y.shape[1])]
@@ -217,7 +221,7 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
         raise DataError(f"{name}: --class-weight balanced is for classes, and this is not; leave it out ({kind.note})")
     if weight is not None or balanced:
         weight = normalised(given.n, weight, splits, y if balanced else None)
-        notes += weight_notes(raw.weight, given.n - len(used), weight, y if balanced else None, labels, splits)
+        notes += weight_notes(raw.weight, given.n - len(used), weight, y if balanced else None, shown, splits)
     return Dataset(
         name, x, y, len(labels), sha256, train, splits.validation, splits.test, raw.initial, labels=labels,
         notes=tuple(note for note in notes if note), feature_names=tuple(raw.feature_names),
@@ -229,8 +233,8 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
 
 def _joined(raw: Raw) -> tuple[Array, Array, Given]:
     """Return checked features and target, with those of sets that came apart behind the others. Raises DataError."""
-    xs, ys = [raw.x], [raw.y]
     _check_arrays(raw, raw.x, raw.y)
+    xs, ys = [raw.x], [raw.y]
     if len(raw.x) == 0:
         raise DataError(f"{raw.name}: no rows")
     for pair, suffix in ((raw.validation, "_val"), (raw.test, "_test")):
@@ -258,16 +262,15 @@ def _notes_on_columns(x: Array, given: Given) -> list[str]:
     ]
 
 
-def _notes_on_labels(name: str, y: Array, labels: Array, y_train: Array, texts: Sequence[str]) -> list[str]:
+def _notes_on_labels(name: str, y: Array, labels: Array, y_train: Array) -> list[str]:
     """Return what is to be said of the labels. Raises DataError if training rows have one only."""
     of_training, whole = (np.bincount(classes, minlength=len(labels)) for classes in (y_train, y))
-    shown = np.array(texts)[labels] if texts else labels
     if np.count_nonzero(of_training) == 1:
         raise DataError(
-            f"{name}: all {len(y_train):,} training rows have the label {shown[of_training.argmax()]}; classes need "
+            f"{name}: all {len(y_train):,} training rows have the label {labels[of_training.argmax()]}; classes need "
             "rows of two labels to train on"
         )
-    return label_notes(labels, of_training, lambda c: int(whole[c]), shown)
+    return label_notes(labels, of_training, lambda c: int(whole[c]))
 
 
 def _check_arrays(raw: Raw, x: Array, y: Array, suffix: str = "") -> None:
@@ -281,9 +284,8 @@ def _check_arrays(raw: Raw, x: Array, y: Array, suffix: str = "") -> None:
         allowed = f"({len(x)},) or ({len(x)}, targets), as X{suffix} has rows"
         raise DataError(f"{raw.name}: y{suffix} has shape {y.shape}; it takes {allowed}")
     for label, array in (("X", x), ("y", y if y.ndim == 2 else y[:, None])):
-        if label == "X" and (raw.preprocessing is not None or map_of(array)):
-            continue  # looked at together with their moments
-        if array.dtype.kind == "f" and not all_finite(array):
+        later = label == "X" and (raw.preprocessing is not None or map_of(array))  # together with their moments
+        if array.dtype.kind == "f" and not later and not all_finite(array):
             row, column = np.argwhere(~np.isfinite(array))[0].tolist()
             named = label + suffix == "X" and column < len(raw.feature_names)
             where = f"{label}{suffix}, row {row}, column {repr(raw.feature_names[column]) if named else column}"

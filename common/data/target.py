@@ -39,27 +39,18 @@ class Decision:
         return self.task == CLASSES
 
 
-def decide(
-    config: RunConfig,
-    name: str,
-    y: Array,
-    given: Given | None = None,
-    used: Rows | None = None,
-    texts: Sequence[str] = (),
-) -> Decision:
+def decide(config: RunConfig, name: str, y: Array, given: Given | None = None, used: Rows | None = None) -> Decision:
     """Decide what the target of all rows is: what model or loss ask for, or else by its values.
 
     ``auto`` takes one column of whole numbers for classes if at most ``FEW`` are different and each has ``FEW_ROWS``
     rows on average; or if they are 0 to K-1 or 1 to K, with K up to ``MOST`` and ``MOST_ROWS`` rows each. Two different
     whole numbers are classes always. Several columns of 0 and 1 are labels, unless each row has one 1, as one-hot
     classes have. Everything else is a regression. ``given``: which rows came as sets of their own. ``used``: those that
-    count, all unless given. ``texts``: of which ``y`` holds codes. Raises DataError if all rows have the same.
+    count, all unless given. Raises DataError if all rows have the same.
     """
     given = Given(len(y)) if given is None else given
     if used is not None and len(used) < len(y):
         y = y[used]
-    if texts:
-        return _decide_texts(config, name, texts)
     if asked := _asked(config):
         task = REGRESSION if asked in ("--loss mse", "--model linear") else CLASSES
         if task == CLASSES and config.model != "softmax" and _are_binary(y):
@@ -95,13 +86,15 @@ def decide(
     )
 
 
-def _decide_texts(config: RunConfig, name: str, texts: Sequence[str]) -> Decision:
-    """Return that texts are classes. Raises DataError if a regression was asked for."""
-    shown = ", ".join(texts) if len(texts) <= LISTED else f"{', '.join(texts[: LISTED - 1])}, ... {texts[-1]}"
-    asked = _asked(config)
-    if asked in ("--loss mse", "--model linear"):
-        raise DataError(f"{name}: {asked} trains a regression, but the target holds texts ({shown}); leave {asked} out")
-    return Decision(CLASSES, f"Task: classes, because the target holds {len(texts)} different texts: {shown}.")
+def decide_texts(config: RunConfig, name: str, y: Array, texts: Sequence[str]) -> Decision:
+    """Decide what codes of texts are: classes. Raises DataError where an option asks for numbers."""
+    if (asked := _asked(config)) in ("--loss mse", "--model linear"):
+        raise DataError(
+            f"{name}: {asked} trains a regression, but the target is texts ({listed(np.array(texts))}); leave {asked} "
+            "out, or give a column of numbers as --target"
+        )
+    k = len(np.unique(y))
+    return Decision(CLASSES, f"Task: classes, because the target has {count(k, 'different text')} in {len(y):,} rows.")
 
 
 def _decide_columns(name: str, y: Array) -> Decision:
@@ -196,22 +189,20 @@ def to_classes(config: RunConfig, name: str, y: Array, given: Given, used: Rows)
     return classes.reshape(-1).astype(np.int64), labels
 
 
-def label_notes(
-    labels: Array, of_training: Array, where: Callable[[int], int], shown: Array | None = None
-) -> list[str]:
-    """Return what is to be said of labels: how they are numbered, and which have no rows, or none to train on.
+def label_notes(labels: Array, of_training: Array, where: Callable[[int], int]) -> list[str]:
+    """Return what is to be said of labels: how numbers are numbered, and which have no rows, or none to train on.
 
     ``of_training``: training rows of each class. ``where``: returns in how many rows a class is in all.
-    ``shown``: labels as messages name them, if these are texts.
     """
-    notes, k, shown = [], len(labels), labels if shown is None else shown
-    if shown is labels and (labels[0] != 0 or labels[-1] != k - 1):
+    notes, k = [], len(labels)
+    texts = labels.dtype.kind == "U"
+    if not texts and (labels[0] != 0 or labels[-1] != k - 1):
         notes.append(
             f"Labels {listed(labels)} are the classes 0 to {k - 1} of the model, in this order; model.npz keeps them "
             "as classes."
         )
-    low, high = int(labels[0]), int(labels[-1])
-    if shown is labels and low >= 0 and k < high - low + 1 <= 2 * k:
+    low, high = (0, k - 1) if texts else (int(labels[0]), int(labels[-1]))
+    if low >= 0 and k < high - low + 1 <= 2 * k:
         missing = np.setdiff1d(np.arange(low, high + 1), labels)
         notes.append(f"No row has the label {listed(missing)}: the model has outputs for the {k} labels that occur.")
     unseen = np.flatnonzero(of_training == 0)
@@ -219,7 +210,7 @@ def label_notes(
         rows = sum(where(int(c)) for c in unseen)
         others = f"{count(rows, 'other row')} {'has' if rows == 1 else 'have'}"
         notes.append(
-            f"Warning: no training row has the label {listed(shown[unseen])}, which {others}, so "
+            f"Warning: no training row has the label {listed(labels[unseen])}, which {others}, so "
             "that the model cannot learn it; lower --test-fraction and --validation-fraction, or give more rows."
         )
     return notes
@@ -227,7 +218,8 @@ def label_notes(
 
 def listed(labels: Array) -> str:
     """Return labels for a message, of many only the first and the last."""
-    texts = [str(label) for label in labels.tolist()]
+    texts = [repr(label) if isinstance(label, str) else str(label) for label in labels[: LISTED + 1].tolist()]
     if len(texts) <= LISTED:
         return ", ".join(texts)
-    return f"{', '.join(texts[: LISTED - 1])}, ... {texts[-1]}"
+    last = labels[-1].item()
+    return f"{', '.join(texts[: LISTED - 1])}, ... {last!r}"

@@ -94,6 +94,7 @@ RECORDS = {
         _OF_STEPS,
         config=_CONFIG,
         data=table(each(TEXT, "name sha256"), each(WHOLE, "features targets"), classes=nullable(WHOLE),
+                   task=optional(TEXT), weighted=optional(FLAG), target_names=optional(nullable(list_of(TEXT))),
                    labels=optional(nullable(list_of(WHOLE))), notes=optional(list_of(TEXT)),
                    target_mean=optional(nullable(list_of(NUMBER))), target_scale=optional(nullable(list_of(NUMBER))),
                    columns=optional(list_of(_COLUMN)), label_names=optional(list_of(TEXT)),

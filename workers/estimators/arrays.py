@@ -1,32 +1,43 @@
-"""What an estimator hands to the ranks: a folder of arrays, which they map instead of copying."""
+"""What an estimator hands to the ranks, written as maps that all of a node share."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from common.data import handed_over
 from common.flat import Array
 
-DATA_NAME = "arrays.npz"
+WHOLE = 2**53
+"""Labels within these bounds are kept as numbers; others, like texts, as codes with names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arrays:
     """What is trained on. ``x``: (n, n_features); ``y``: (n,) codes of classes, or (n,) or (n, targets) numbers.
 
-    ``weight``: (n,), what each row counts, if they differ. ``names``: of the features, if they have names. ``labels``:
-    by code, the texts of all classes, also of those that no row has.
+    ``weight``: (n,), what each row counts, if they differ. ``names``: of the features, if they have names.
+    ``classes``: by code, all labels, also those that no row has; None for a regression.
     """
 
     x: Array
     y: Array
     weight: Array | None = None
     names: list[str] = field(default_factory=list)
-    labels: list[str] = field(default_factory=list)
+    classes: Array | None = None
 
     def write(self, folder: Path) -> str:
         """Write them into a folder; return what ``--data`` takes."""
-        path = folder / DATA_NAME
-        weight = {} if self.weight is None else {"sample_weight": self.weight}
-        np.savez(path, allow_pickle=False, X=self.x, y=self.y, **weight)
-        return str(path)
+        y, labels, texts = self.y, None, list[str]()
+        if self.classes is not None:
+            labels, texts = _labels(self.classes)
+            y = labels[self.y]
+        arrays = {"x": self.x, "y": y, "weight": self.weight, "labels": labels}
+        return handed_over.write(folder / "data", arrays, features=self.names, labels=texts)
+
+
+def _labels(classes: Array) -> tuple[Array, list[str]]:
+    """Return labels as whole numbers, and where they are something else, the texts that these numbers stand for."""
+    if classes.dtype.kind in "iuf" and (np.abs(classes.astype(float)) < WHOLE).all():
+        return classes.astype(np.int64), []
+    return np.arange(len(classes)), list(map(str, classes.tolist()))

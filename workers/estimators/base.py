@@ -7,6 +7,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from common.flat import Array
+from common.wording import count
 from workers.estimators import fitting
 from workers.estimators.arrays import Arrays
 from workers.estimators.learned import Learned
@@ -51,26 +52,33 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
 
     def _take(self, facts: dict[str, Any]) -> None:
         """Take up facts of the data that another rank was given."""
+        self._take_columns(facts)
+
+    def _take_columns(self, facts: dict[str, Any]) -> None:
         self.n_features_in_ = facts["features"]
         if facts["names"] is not None:
             self.feature_names_in_ = np.array(facts["names"], object)
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
 
-    def _fit(self, X: Any, y: Any, weight: Any, comm: Any, *, start: Learned | None = None, **more: Any) -> Self:
-        """Train. ``start``: what to go on from, for one epoch."""
+    def _fit(self, X: Any, y: Any, weight: Any, comm: Any, *, partial: bool = False, **more: Any) -> Self:
+        """Train. ``partial``: one epoch, from what was learned so far."""
+        start: Learned | None = getattr(self, "_learned", None) if partial else None
         parameters = self.get_params(deep=False)
         ranks, runs = check_own(parameters)
-        if start is not None:
+        if partial:
             parameters = {**parameters, "epochs": 1, "patience": 0, "test_fraction": 0.0}
         verbose = parameters["verbose"]
+        comm = ranks_around() if comm is None else comm
+        n_ranks = ranks if comm is None else comm.size
 
         def prepare() -> fitting.Fit:
             arrays = self._check(X, y, weight, first=start is None, **more)
+            if n_ranks > len(arrays.x):
+                raise ValueError(f"ranks: {n_ranks} ranks for {count(len(arrays.x), 'row')}; start fewer")
             dtype = np.dtype(start.model.facts.dtype) if start is not None else arrays.x.dtype
             return fitting.Fit(arrays, config_of(parameters, dtype, loss=self._loss), start, self._facts())
 
-        comm = ranks_around() if comm is None else comm
         if comm is None:
             learned, run = fitting.fit(prepare(), ranks, runs, verbose)
         else:
@@ -86,7 +94,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         facts = learned.model.facts
         columns = [] if facts.preprocessing is None else [column.name for column in facts.preprocessing.columns]
         names = columns or list(facts.features)
-        self._take({"features": len(names) or learned.model.n_features, "names": names or None})
+        self._take_columns({"features": len(names) or learned.model.n_features, "names": names or None})
         self._keep(learned, run)
 
     def _keep(self, learned: Learned, run: str, start: Learned | None = None) -> None:

@@ -44,8 +44,7 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]  # noqa: D10
         ``classes``: all labels that there will be; needed in the first call, if its rows do not have them all. How
         features are scaled is decided then. The optimizer begins anew in each call.
         """
-        start = getattr(self, "_learned", None)
-        return self._fit(X, y, sample_weight, comm, start=start, classes=classes)
+        return self._fit(X, y, sample_weight, comm, partial=True, classes=classes)
 
     fit.__doc__, partial_fit.__doc__ = f"{fit.__doc__}\n\n{METHODS}", f"{partial_fit.__doc__}\n\n{METHODS}"
 
@@ -65,7 +64,7 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]  # noqa: D10
         if len(unknown := np.setdiff1d(found, self.classes_)):
             raise ValueError(f"y: got the label {unknown[0]}, which is none of the classes {self.classes_.tolist()}")
         codes = np.searchsorted(self.classes_, y).astype(np.int64)
-        return Arrays(x, codes, self._by_class(codes, weight), self._names(), list(map(str, self.classes_)))
+        return Arrays(x, codes, self._by_class(codes, weight), self._names(), self.classes_)
 
     def _by_class(self, codes: Array, weight: Array | None) -> Array | None:
         """Return what rows count, with what their classes count."""

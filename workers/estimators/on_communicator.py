@@ -63,7 +63,8 @@ def fit(
         values, facts = at_first(comm, begin)
         config = from_dict(RunConfig, values)
         leaders = stack.enter_context(_leaders(comm))
-        _copy(comm, leaders, Path(config.data))
+        for name in at_first(comm, lambda: sorted(path.name for path in Path(config.data).iterdir())):
+            _copy(comm, leaders, Path(config.data, name))
         stopped = _train(comm, config, verbose)
         learned = _read(comm, Path(config.output))
     if stopped and comm.rank == 0:

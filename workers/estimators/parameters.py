@@ -121,7 +121,7 @@ def config_of(parameters: Mapping[str, Any], x_dtype: np.dtype[Any], **decided: 
 
     ``decided``: what the estimator decides itself.
     """
-    values = {name: plain(value) for name, value in parameters.items() if name in OPTIONS and name not in _OWN}
+    values = {name: plain(value) for name, value in parameters.items() if name in PARAMETERS and name not in _OWN}
     values["dtype"] = values["dtype"] or dtype_of(x_dtype)
     if isinstance(values["hidden"], int) and not isinstance(values["hidden"], bool):
         values["hidden"] = (values["hidden"],)

@@ -28,7 +28,7 @@ class Regressor(RegressorMixin, Estimator):  # type: ignore[misc]  # noqa: D101 
 
         How features and targets are scaled is decided in the first call. The optimizer begins anew in each call.
         """
-        return self._fit(X, y, sample_weight, comm, start=getattr(self, "_learned", None))
+        return self._fit(X, y, sample_weight, comm, partial=True)
 
     fit.__doc__, partial_fit.__doc__ = f"{fit.__doc__}\n\n{METHODS}", f"{partial_fit.__doc__}\n\n{METHODS}"
 

@@ -9,7 +9,7 @@ import numpy as np
 from mpi4py import MPI
 
 from common.config import RunConfig
-from common.data import sources, training_features
+from common.data import held_out_files, training_features
 from common.data.dataset import Dataset, check
 from common.data.sampler import Joint
 from common.data.target import LABELS
@@ -56,7 +56,7 @@ def load(
 
     def read() -> Dataset:
         with _alone(rank_status, "reading data"):
-            return check(sources.read(config, comm.rank, comm.size, prepared), config)
+            return check(held_out_files.read(config, comm.rank, comm.size, prepared), config)
 
     with prepared_table(comm, config, rank_status) as prepared:
         data = together(comm, read)

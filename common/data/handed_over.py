@@ -1,0 +1,55 @@
+"""Reads the folder in which a program hands its arrays to the ranks: .npy files, which are mapped, and their names."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.data.dataset import Raw
+from common.data.maps import map_array
+from common.errors import DataError
+from common.files import read_small
+from common.flat import Array
+
+SUFFIX = ".arrays"
+"""Of such a folder."""
+ABOUT = "about.json"
+FILES = ("x", "y", "weight", "labels")
+"""Arrays that it may hold: ``labels`` are all that there are, (n_classes,) int64, also those that no row has."""
+MOST_BYTES = 64 << 20
+"""Of names: a million of them."""
+
+
+def write(folder: Path, arrays: Mapping[str, Array | None], **about: list[str]) -> str:
+    """Write arrays, and names of features and labels, into a new folder; return its path. Raises OSError."""
+    folder = folder.with_suffix(SUFFIX)
+    folder.mkdir()
+    for name, array in arrays.items():
+        if array is not None:
+            np.save(folder / f"{name}.npy", array, allow_pickle=False)
+    (folder / ABOUT).write_text(json.dumps(about), encoding="utf-8")
+    return str(folder)
+
+
+def is_folder(data: str) -> bool:
+    """Say whether a path is that of such a folder."""
+    return data.endswith(SUFFIX) and (Path(data) / ABOUT).is_file()
+
+
+def read(folder: Path) -> Raw:
+    """Return what a folder holds, as maps. Raises DataError."""
+    try:
+        about: dict[str, Any] = json.loads(read_small(folder / ABOUT, MOST_BYTES))
+        x, y, weight, labels = (_map(folder / f"{name}.npy") for name in FILES)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder}: not a folder of arrays that a program handed over ({error})") from error
+    if x is None or y is None:
+        raise DataError(f"{folder}: not a folder of arrays that a program handed over (x.npy or y.npy is not there)")
+    names, texts = list(about["features"]), list(about["labels"])
+    return Raw("arrays", x, y, feature_names=names, weight=weight, labels=labels, label_names=texts)
+
+
+def _map(path: Path) -> Array | None:
+    return map_array(path) if path.exists() else None
