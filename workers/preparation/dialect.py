@@ -21,6 +21,7 @@ MOST_COLUMNS = 10**6
 LISTED = 20
 COMMENT = "#"
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+ZIP = b"PK\x03\x04"
 DECIMAL_COMMA = re.compile(r"[+-]?(?:\d{1,3}(?:[.\u00a0\u202f ']\d{3})+|\d+)?,\d+(?:[eE][+-]?\d+)?")
 WHOLE = re.compile(r"[+-]?(?:\d{1,3}(?:\.\d{3})+|\d+)")
 THOUSANDS_ONLY = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+")
@@ -66,8 +67,10 @@ def find_dialect(head: bytes, options: Options, *, whole: bool, name: str = "the
 
     Raises TableError for a file that holds no table.
     """
-    if head[:2] in UTF16:
+    if head[:2] in UTF16 or head.count(b"\0") > len(head) // 4:
         raise TableError("it is UTF-16; say so with --encoding utf-16")
+    if head.startswith(ZIP):
+        raise TableError("it is a zip file or a workbook of a spreadsheet; save the sheet as CSV")
     begin = len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0
     if not whole:
         head = head[: head.rfind(b"\n") + 1] or head
@@ -110,8 +113,6 @@ def _decoded(head: bytes) -> str:
 
 def not_utf8(data: bytes, error: UnicodeDecodeError) -> TableError:
     """Return what is wrong with bytes that are not UTF-8."""
-    if data.count(b"\0") > len(data) // 4:
-        return TableError("it looks like UTF-16; say so with --encoding utf-16")
     byte = f"byte 0x{data[error.start]:02x}"
     before = data[: error.start].rpartition(b"\n")[2][-20:].decode(errors="replace")
     shown = f" after {before!r}" if before else ""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from common.wording import count
 from workers.preparation.cells import DATES
 from workers.preparation.options import TableError
 from workers.preparation.statistics import INFINITE, LARGE, NESTED, NUMBER, STORED, TEXT, ColumnStatistics
@@ -84,7 +85,7 @@ def number_fault(name: str, column: ColumnStatistics, kind: Kind, *, target: boo
     if not odd or not (mistaken or (target and n_odd <= numbers and measured)):
         return None
     cell, place, row = min((column.examples[one] for one in odd), key=lambda example: example[1:])
-    several = f" (and {n_odd - 1:,} more such cells)" if n_odd > 1 else ""
+    several = f" (and {count(n_odd - 1, 'more such cell')})" if n_odd > 1 else ""
     instead = "" if target else f", or take the column for texts with --categorical {name!r}"
     return TableError(
         f"{shown}: got {cell!r}{several}, where the other {numbers:,} cells are numbers; correct it, "
