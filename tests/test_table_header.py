@@ -27,7 +27,7 @@ NAMED = {
     "names in a comment": f"# length,width,kind\n{ROWS}",
     "names of texts": "length,width,kind\nlong,wide,setosa\nshort,wide,setosa\nlong,slim,x\nshort,slim,x\n",
     "sep=": f"sep=,\nlength,width,kind\n{ROWS}",
-    "blanks before quotes": '"length", "width", "kind"\n5, "a, b", "p"\n6, "", "q"\n5, "c ""d""", "p"\n4, "a, b", "q"\n',
+    "blanks before quotes": '"length", "width", "kind"\n5, "a, b", "p"\n6, "", "q"\n5, "c ""d""", "p"\n4, "a", "q"\n',
     "old line ends and empty lines": f"\r\nlength,width,kind\r\n{ROWS}\n\n".replace("\n", "\r\n").replace("\r\r", "\r"),
 }
 
