@@ -210,7 +210,7 @@ def test_bytes_have_one_scale(dtype: str) -> None:
     training = x[data.train].astype(float)
     np.testing.assert_allclose(data.x_scaling.mean, training.mean(), rtol=1e-12)
     np.testing.assert_allclose(data.x_scaling.scale, training.std(), rtol=1e-12)
-    assert any("64 columns of whole numbers from 0 to 255 are scaled as one" in note for note in data.notes)
+    assert any("64 columns of bytes (whole numbers from 0 to 255) are scaled as one" in note for note in data.notes)
 
 
 @pytest.mark.parametrize(
@@ -221,6 +221,10 @@ def test_bytes_have_one_scale(dtype: str) -> None:
         (bytes_of(10, 255), True),  # an array of bytes
         (np.column_stack([bytes_of(10, 255), bytes_of(2, 1)]), False),  # with flags beside them
         (bytes_of(70, 255, "float32") + np.float32(0.5), False),
+        (bytes_of(70, 255, "float32") / 255, True),
+        (bytes_of(70, 255, "float64") / 255, True),
+        (bytes_of(70, 255, "float64") / 100, False),
+        (bytes_of(70, 1, "float64"), False),  # flags
     ],
 )  # fmt: skip
 def test_which_numbers_are_bytes(x: Array, block: bool) -> None:
