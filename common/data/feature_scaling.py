@@ -125,7 +125,7 @@ class Columns:
             scale, whole = np.where(is_constant(deviation, mean), 1.0, deviation), moments[Of.BYTES].all()
             range_ = "whole numbers from 0 to 255" if whole else "from 0 to 1 by 255ths"
             notes.append(
-                f"Features: {n} columns of bytes ({range_}) are scaled as one, by their mean {mean[0]:.6g} and deviation "
+                f"Features: {n} columns of bytes ({range_}) are scaled as one, by mean {mean[0]:.6g} and deviation "
                 f"{deviation[0]:.6g}."
             )
         else:
