@@ -20,9 +20,12 @@ class Tensor(np.ndarray):
         return self.astype(dtype)
 
 
+INSTALLED = importlib.util.find_spec("torch") is not None
+
+
 def tensor(values: Any, dtype: Any = None) -> Any:
     """Return a tensor."""
-    if importlib.util.find_spec("torch"):
+    if INSTALLED:
         import torch  # type: ignore[import-not-found]
 
         return torch.tensor(values, dtype=dtype)
@@ -90,7 +93,7 @@ def sigmoid(x: Any) -> Any:
 
 
 def gelu(x: Any) -> Any:
-    return x / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+    return x / 2 * (1 + np.tanh(float(np.sqrt(2 / np.pi)) * (x + 0.044715 * x**3)))
 
 
 def softmax(x: Any, dim: int) -> Any:
@@ -100,7 +103,7 @@ def softmax(x: Any, dim: int) -> Any:
 
 def install(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make ``import torch`` give this, unless PyTorch is installed."""
-    if importlib.util.find_spec("torch"):
+    if INSTALLED:
         return
     torch: Any = types.ModuleType("torch")
     torch.nn = types.SimpleNamespace(
@@ -108,8 +111,8 @@ def install(monkeypatch: pytest.MonkeyPatch) -> None:
         Tanh=activation(np.tanh), Sigmoid=activation(sigmoid), GELU=activation(gelu),
     )  # fmt: skip
     torch.float32, torch.float64 = np.dtype("float32"), np.dtype("float64")
-    torch.tensor, torch.where, torch.isnan = tensor, np.where, np.isnan
+    torch.tensor, torch.isnan = tensor, np.isnan
     torch.softmax, torch.sigmoid = softmax, sigmoid
-    torch.where = lambda condition, a, b: np.where(condition, a, b).view(Tensor)
+    torch.where = lambda condition, a, b: np.asarray(np.where(condition, a, b)).view(Tensor)
     monkeypatch.setitem(sys.modules, "torch", torch)
     monkeypatch.setattr("safetensors.safe_open", lambda path, framework: safe_open(path, "np" if framework else ""))

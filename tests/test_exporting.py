@@ -1,6 +1,7 @@
 """Exported models predict what the run's own model predicts: in ONNX Runtime, scikit-learn and PyTorch's terms."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,15 @@ from safetensors import safe_open
 
 from common.config import RunConfig
 from common.data.preprocessing import Category, Date, Number, Preprocessing
-from common.errors import ConfigError
+from common.errors import ConfigError, RankwiseError
 from common.flat import Array
 from common.nn.model_file import ModelFile
 from tests import fake_torch
+from tests.ranks import Result, finish, popen
 from tests.test_model_file import dataset, parameters, write
+from workers.exporting import exporting
 from workers.exporting.exporters import EXPORTERS
+from workers.exporting.options import ExportConfig
 
 RNG = np.random.default_rng(0)
 N = 60
@@ -38,11 +42,11 @@ KINDS: dict[str, tuple[Array, dict[str, Any], dict[str, Any]]] = {
 }
 
 
-def model_of(folder: Path, kind: str, **changed: Any) -> ModelFile:
+def model_of(folder: Path, kind: str) -> ModelFile:
     y, options, more = KINDS[kind]
     config = RunConfig(**{"hidden": (8,), **options})
     data = dataset(y, config, **more)
-    return ModelFile.load(write(folder / "model.npz", config, data, parameters(config, data), **changed))
+    return ModelFile.load(write(folder / "model.npz", config, data, parameters(config, data)))
 
 
 def rows(n_features: int = 5) -> Array:
@@ -75,8 +79,13 @@ def test_onnx_predicts_the_same(tmp_path: Path, kind: str) -> None:
 
 def left_out(folder: Path, kind: str) -> tuple[ModelFile, Array]:
     """Return a model that takes five of seven features, the last first, and rows for it."""
-    fill = np.array([1.0, 2, 3, 4, 5])
-    return model_of(folder, kind, x_kept=np.array([6, 0, 2, 3, 4]), x_fill=fill), np.hstack([rows(), rows()[:, 1:3]])
+    path = model_of(folder, kind).path
+    with np.load(path) as file:
+        arrays = dict(file)
+    facts = {**json.loads(str(arrays["facts"])), "n_features": 7}
+    changed = {"facts": json.dumps(facts), "x_kept": np.array([6, 0, 2, 3, 4]), "x_fill": np.arange(5.0)}
+    np.savez(path, allow_pickle=False, **{**arrays, **changed})
+    return ModelFile.load(path), np.hstack([rows(), rows()[:, 1:3]])
 
 
 @pytest.mark.parametrize("kind", ["classes", "regression"])
@@ -92,18 +101,14 @@ def test_features_may_be_left_out_and_missing(tmp_path: Path, kind: str) -> None
 SECONDS = np.array([0.0, -1.0, 86399.0, 951782400.0, 951868800.5, -2208988801.0, 4107542400.0, 1709164800.0, np.nan,
                     -62135596800.0, 253402300799.0])  # fmt: skip
 COLUMNS = Preprocessing((
-    Number("price per unit", missing=True, offset=1e6), Category("label", ("red", "", "grün"), missing=True),
+    Number("price per unit", missing=True, offset=1e6), Category("label", ("red", "grün"), missing=True),
     Date("day", missing=True), Number("size"), Category("ok", ("false", "true")),
 ))  # fmt: skip
 
 
 def test_a_table_comes_in_as_it_is(tmp_path: Path) -> None:
     """Numbers, texts and dates, some missing, some texts unknown; leap days, and days before 1970."""
-    colours = ["red", None, "grün", "blue", "", "red", None, "grün", "red", "blue", "red"]
-    columns = Preprocessing(
-        (COLUMNS.columns[0], Category("label", ("red", "grün"), missing=True), *COLUMNS.columns[2:])
-    )
-    colours = [colour or None for colour in colours]
+    colours, columns = ["red", None, "grün", "blue", None, "red", None, "grün", "red", "blue", "red"], COLUMNS
     n = len(SECONDS)
     price = 1e6 + RNG.standard_normal(n)
     price[2] = np.nan
@@ -136,7 +141,7 @@ def test_hashed_texts_are_refused(tmp_path: Path) -> None:
     config, x = RunConfig(hidden=(8,)), np.eye(5)[np.arange(N) % 5]
     data = dataset(np.arange(N) % 2, config, x=x, preprocessing=columns, feature_names=columns.features())
     model = ModelFile.load(write(tmp_path / "model.npz", config, data, parameters(config, data)))
-    with pytest.raises(ConfigError, match="onnx: column 'street' has too many texts .* CRC-32"):
+    with pytest.raises(ConfigError, match=r"onnx: column 'street' has too many texts .* CRC-32"):
         EXPORTERS["onnx"].write(model, tmp_path / "m.onnx")
 
 
@@ -144,7 +149,10 @@ def test_hashed_texts_are_refused(tmp_path: Path) -> None:
 
 
 def sklearn_outputs(path: Path, x: Array, model: ModelFile) -> Array:
-    pipeline = skops.io.load(path, trusted=[])  # nothing in it is to be trusted
+    missing = ["numpy.dtype"] * bool(
+        (model.x_fill != model.x_mean).any()
+    )  # the imputer's; else nothing is to be trusted
+    pipeline = skops.io.load(path, trusted=missing)
     predicted = pipeline.predict(x)
     if model.facts.task == "regression":
         return np.asarray(predicted)
@@ -156,7 +164,7 @@ def sklearn_outputs(path: Path, x: Array, model: ModelFile) -> Array:
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "gelu"])
 def test_scikit_learn_predicts_the_same(tmp_path: Path, kind: str) -> None:
-    model, x = model_of(tmp_path, kind), rows()
+    model, x = model_of(tmp_path, kind), np.nan_to_num(rows())
     EXPORTERS["sklearn"].write(model, tmp_path / "m.skops")
     expected = model.predict(x) if model.facts.task == "regression" else model.predict_proba(x)
     found = sklearn_outputs(tmp_path / "m.skops", x, model)
@@ -215,3 +223,55 @@ def test_a_class_of_ones_own_has_no_layers_to_export(tmp_path: Path) -> None:
     for exporter in EXPORTERS.values():
         with pytest.raises(ConfigError, match="is a class of your own, whose layers are not known here"):
             exporter.write(own, tmp_path / f"m{exporter.ending}")
+
+
+# the command
+
+
+def export(*arguments: str, cwd: Path, module: str = "workers.export") -> Result:
+    return finish(popen([sys.executable, "-m", module, *arguments], cwd=cwd))
+
+
+def test_the_command_writes_each_format_that_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    model, x = model_of(tmp_path / "run", "texts"), rows()
+    result = export("run", "--onnx", "--safetensors", "--sklearn", "--torch", cwd=tmp_path)
+    assert result.code == 0, result.err
+    names = ("model.onnx", "model.safetensors", "model.skops", "model.py")
+    assert all((tmp_path / "run" / name).exists() and name in result.out for name in names)
+    check_outputs(run_onnx(tmp_path / "run" / "model.onnx", {"X": x}), model, x)
+    result = export("export", "run/model.npz", "--onnx", "-o", "own.onnx", cwd=tmp_path, module="workers.rankwise")
+    assert (result.code, result.out) == (0, "Saved own.onnx.\n"), result.err
+    assert (tmp_path / "own.onnx").read_bytes() == (tmp_path / "run" / "model.onnx").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run"], "no format; give one of --onnx, --safetensors, --sklearn, --torch"),
+        (["--onnx"], "got 0 words; write python -m workers.export RUN"),
+        (["run", "--onnx", "--torch", "-o", "x"], "output: got one file for 2 formats"),
+        (["none", "--onnx"], "no run and no file none"),
+    ],
+)
+def test_wrong_commands_are_one_message(tmp_path: Path, arguments: list[str], said: str) -> None:
+    result = export(*arguments, cwd=tmp_path)
+    assert (result.code, result.out) == (2, "")
+    assert said in result.err
+    assert len(result.err.splitlines()) == 1
+
+
+def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    model_of(tmp_path, "classes")
+    for output, said in (("none/m.onnx", "none/m.onnx: No such file"), ("model.npz", "is the model itself")):
+        result = export("model.npz", "--onnx", "-o", output, cwd=tmp_path)
+        assert result.code != 0
+        assert said in result.err
+        assert len(result.err.splitlines()) == 1
+
+
+def test_a_package_that_is_not_there_is_named_with_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model_of(tmp_path, "classes")
+    monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
+    with pytest.raises(RankwiseError, match=r"is not installed; pip install 'rankwise\[safetensors\]'"):
+        exporting.export(ExportConfig(safetensors=True, run=str(tmp_path / "model.npz")))

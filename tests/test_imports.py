@@ -20,6 +20,7 @@ DOORS = {
     "workers/supervise.py",
     "workers/predict.py",
     "workers/evaluate.py",
+    "workers/export.py",
     "workers/rankwise.py",
     "workers/estimator.py",
 }
@@ -67,6 +68,7 @@ ROOMS: dict[str, set[str]] = {
         "workers/training",
     },
     "workers/preparation": {*_COMMON, "ps/comm", "ps/text", "workers/launch"},
+    "workers/exporting": {*_COMMON, "workers/launch", "workers/prediction"},
     "workers/supervisor": {"common", "ps/coordinator", "ps/logfile", "workers", "workers/launch"},
 }
 """Which other rooms each room may import."""
@@ -93,6 +95,10 @@ LIBRARIES = {
     "workers/launch/run_options.py": set(),
     "workers/training/loop.py": set(),
     "workers/prediction": {"numpy", "mpi4py"},
+    "workers/exporting": {"numpy"},
+    "workers/exporting/graph.py": {"numpy", "onnx"},
+    "workers/exporting/safetensors_file.py": {"numpy", "safetensors"},
+    "workers/exporting/sklearn_file.py": {"numpy", "sklearn", "skops"},
     "workers/estimators": {"numpy"},
     "workers/estimators/as_found.py": {"threadpoolctl"},
     "workers/estimators/base.py": {"numpy", "sklearn"},

@@ -1,4 +1,4 @@
-"""What is said of a model beside its weights, for formats that hold texts: how rows are scaled, and what outputs mean."""
+"""What formats that hold texts say of a model beside its weights: how rows are scaled, and what outputs mean."""
 
 import json
 

@@ -51,7 +51,7 @@ class Graph:
         self.constants.append(numpy_helper.from_array(array.reshape(np.shape(value)), name))
         return name
 
-    def node(self, operator: str, *inputs: "str | Array | int | float", **attributes: Any) -> str:
+    def node(self, operator: str, *inputs: "str | Array | np.generic", **attributes: Any) -> str:
         """Add a node of one output; numbers and arrays among its inputs become constants."""
         names = [value if isinstance(value, str) else self.constant(value) for value in inputs]
         made = self.take(f"rankwise value {len(self.nodes)}")

@@ -19,8 +19,8 @@ ACTIVATIONS = {"relu": "relu", "tanh": "tanh", "sigmoid": "logistic"}
 def write_sklearn(model: ModelFile, path: Path) -> list[str]:
     """Write the file; return the files. Raises ConfigError and OSError.
 
-    The Pipeline takes encoded features, (rows, n_features), NaN for a missing one. Its steps: ``impute``, ``scale``,
-    ``mlp``.
+    The Pipeline takes encoded features, (rows, n_features). Its steps: ``impute``, where some may be missing (NaN),
+    ``scale``, ``mlp``.
     """
     from skops.io import dumps
 
@@ -41,10 +41,18 @@ def pipeline(model: ModelFile) -> Any:
         )
     fill, mean, scale = np.zeros(model.n_features), np.zeros(model.n_features), np.ones(model.n_features)
     fill[model.x_kept], mean[model.x_kept], scale[model.x_kept] = model.x_fill, model.x_mean, model.x_scale
-    impute = SimpleImputer(keep_empty_features=True).fit(fill[None])
     scaler = StandardScaler().fit(np.zeros((2, model.n_features)))
     scaler.mean_, scaler.scale_, scaler.var_ = mean, scale, scale**2
-    return Pipeline([("impute", impute), ("scale", scaler), ("mlp", _mlp(model, layers))])
+    steps = [("scale", scaler), ("mlp", _mlp(model, layers))]
+    if _may_be_missing(model):
+        steps.insert(0, ("impute", SimpleImputer(keep_empty_features=True).fit(fill[None])))
+    return Pipeline(steps)
+
+
+def _may_be_missing(model: ModelFile) -> bool:
+    """Say whether training has seen missing numbers; else the Pipeline refuses them, as scikit-learn does."""
+    columns = model.facts.preprocessing.columns if model.facts.preprocessing is not None else ()
+    return any(column.missing for column in columns) or bool((model.x_fill != model.x_mean).any())
 
 
 def _mlp(model: ModelFile, layers: Network) -> Any:
@@ -62,6 +70,9 @@ def _mlp(model: ModelFile, layers: Network) -> Any:
     coefs, intercepts = _coefficients(model, layers)
     assert [c.shape for c in coefs] == [c.shape for c in estimator.coefs_]
     estimator.coefs_, estimator.intercepts_ = coefs, intercepts
+    del vars(estimator)[
+        "_optimizer"
+    ]  # of training, for which skops would ask to be trusted; made anew if training goes on
     return estimator
 
 
