@@ -30,6 +30,7 @@ from tests.ranks import MPIRUN, PROGRAMS, environment, finish, mpirun, popen, re
 from workers.estimator import Classifier, Regressor, load
 from workers.estimators.parameters import PARAMETERS
 
+ROOT = PROGRAMS.parent.parent
 X, Y = load_iris(return_X_y=True)
 NAMES = np.array(["setosa", "versicolor", "virginica"])[Y]
 
@@ -63,6 +64,22 @@ def test_scikit_learn_checks(estimator: Any, check: Callable[[Any], object], qui
 )
 def test_scikit_learn_checks_with_two_ranks(kind: type, check: str, quiet: None) -> None:
     getattr(estimator_checks, check)(kind.__name__, kind(ranks=2, epochs=3))
+
+
+def test_without_scikit_learn_the_extra_is_named(tmp_path: Path) -> None:
+    (tmp_path / "sklearn.py").write_text("raise ImportError('broken')")
+    result = finish(popen([sys.executable, "-c", "import workers.estimator"], cwd=tmp_path))
+    assert "needs scikit-learn (broken); pip install 'rankwise[sklearn]'" in result.err
+
+
+def test_labels_of_several_columns() -> None:
+    labels = np.stack([Y == 1, Y > 0, X[:, 0] > 6], axis=1).astype(int)
+    made = Classifier(epochs=40, hidden=(16,), learning_rate=0.01).fit(X, labels)
+    assert made.classes_.tolist() == [0, 1, 2]
+    assert made.predict_proba(X).shape == (150, 3)
+    assert (made.predict(X) == labels).mean() > 0.9
+    assert made.score(X, labels) > 0.7
+    assert (load(made.log_).predict(X) == made.predict(X)).all()
 
 
 def test_every_option_of_training_is_a_parameter() -> None:
@@ -355,3 +372,24 @@ def test_without_a_launcher_a_message_says_so(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("MPI4PY_LIBMPI", "/nowhere/libmpi.so")
     with pytest.raises(ValueError, match="MPI library"):
         Classifier(ranks=2).fit(X, Y)
+
+
+def blocks() -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "python.md").read_text(), re.DOTALL | re.MULTILINE)
+
+
+def test_examples_of_the_page(tmp_path: Path) -> None:
+    """All in one process, as in a notebook; the one for mpirun under mpirun."""
+    here, under = [block for block in blocks() if "mpirun" not in block], [b for b in blocks() if "mpirun" in b]
+    assert (len(here), len(under)) == (4, 1)
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    result = finish(popen([sys.executable, "-c", "\n".join(here)], cwd=tmp_path))
+    assert result.code == 0, result.err
+    prices, digits, search, loaded = result.out.splitlines()
+    assert len(prices.strip("[]").split()) == 3
+    assert float(digits.split()[0]) > 0.95
+    assert "classifier__hidden" in search
+    assert re.fullmatch(r"(Classifier|Regressor) \d+ True", loaded)
+    (tmp_path / "train.py").write_text(under[0])
+    result = mpirun(2, "train.py", cwd=tmp_path, env=environment(OMP_NUM_THREADS="1"))
+    assert (result.code, result.out) == (0, "2 True True\n" * 2), result.err

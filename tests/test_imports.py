@@ -88,6 +88,7 @@ LIBRARIES = {
     "workers/launch/trial_run.py": set(),
     "workers/launch/run_options.py": set(),
     "workers/training/loop.py": set(),
+    "workers/estimator.py": {"sklearn"},
     "workers/estimators": {"numpy"},
     "workers/estimators/as_found.py": {"threadpoolctl"},
     "workers/estimators/base.py": {"numpy", "sklearn"},

@@ -118,9 +118,15 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         return hasattr(self, "_learned")
 
 
-def weights_of(weight: Any, x: Array) -> Array | None:
-    """Return what rows count, (n,) float64; None if all count the same. Raises ValueError."""
+def counted(x: Array, y: Array, weight: Any) -> tuple[Array, Array, Array | None]:
+    """Return the rows that count something, and what they count, (n,) float64; None if all count the same.
+
+    Raises ValueError.
+    """
     if weight is None:
-        return None
+        return x, y, None
     checked: Array = _check_sample_weight(weight, x, dtype=np.float64, ensure_non_negative=True)
-    return None if (checked == checked[0]).all() else checked
+    if (checked == checked[0]).all():
+        return x, y, None
+    counts = checked > 0
+    return x[counts], y[counts], checked[counts]

@@ -43,6 +43,7 @@ _CHANGED = {
     "dtype": Parameter(None, "float32 or float64, of parameters, gradients and data; None: that of X"),
     "test_fraction": Parameter(0.0, "rows kept for a test at the end, whose result is in the run's log"),
     "validation_fraction": Parameter(0.1, "rows kept to stop early, where patience is given"),
+    "checkpoint_minutes": Parameter(0.0, "save the state of training after so many minutes; 0: not"),
     "seed": Parameter(0, "of initial weights, split and order"),
 }
 """Parameters whose default or meaning is another than that of the option."""

@@ -7,7 +7,7 @@ from sklearn.utils.validation import validate_data
 
 from common.flat import Array
 from workers.estimators.arrays import Arrays
-from workers.estimators.base import ATTRIBUTES, METHODS, Estimator, weights_of
+from workers.estimators.base import ATTRIBUTES, METHODS, Estimator, counted
 from workers.estimators.parameters import PARAMETERS, documentation
 
 
@@ -37,10 +37,7 @@ class Regressor(RegressorMixin, Estimator):  # type: ignore[misc]  # noqa: D101 
             self, X, y, dtype="numeric", multi_output=True, y_numeric=True, reset=first,
             ensure_min_samples=2 if first else 1,
         )  # fmt: skip
-        weight = weights_of(weight, x)
-        if weight is not None:  # a row that counts nothing is as if it were not there
-            x, y, weight = x[weight > 0], y[weight > 0], weight[weight > 0]
-        return Arrays(x, y, weight, self._names())
+        return Arrays(*counted(x, y, weight), self._names())
 
     def predict(self, X: Any) -> Array:
         """Return a number for each row, (rows,), or (rows, targets) where the target had several columns."""
