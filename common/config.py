@@ -76,6 +76,15 @@ class RunConfig:
         before="keep",
         group=DATA,
     )
+    features: str = changeable(
+        "", "columns of a table to learn from, names with commas between (default: all but the target)", group=DATA
+    )
+    drop: str = changeable("", "columns of a table to leave out", group=DATA)
+    categorical: str = changeable("", "columns of a table whose numbers are names of categories", group=DATA)
+    missing: str = changeable(
+        "", "texts that stand for a missing cell of a table, beside NA, NaN, null, ? and the like", group=DATA
+    )
+    encoding: str = changeable("utf-8", "of the text of a table: utf-8, utf-16, latin-1, cp1252, ...", group=DATA)
     standardize: bool = option(True, "scale features to mean 0 and deviation 1 of the training rows", group=DATA)
     standardize_target: bool = option(
         True,
@@ -149,6 +158,13 @@ class RunConfig:
         "broadcast: every rank starts as rank 0; per-rank: each on its own",
         choices=("broadcast", "per-rank"),
         group=SYNC,
+    )
+    cache: str = changeable(
+        "auto",
+        "where a table is kept once it is prepared: auto: in a folder beside it; a folder; off: not kept; numpy: not "
+        "prepared, but a .csv of numbers is read into memory by every rank",
+        before="numpy",
+        group=DATA,
     )
     max_memory: str = changeable(
         "",

@@ -47,6 +47,8 @@ class NoLibraryError(LaunchError):
 class DataError(RankwiseError):
     """A data file that is missing, broken or holds something training cannot use."""
 
+    exit_code = EXIT_USAGE
+
 
 class LogError(RankwiseError):
     """A log that cannot be trusted from ``offset`` (bytes from the start of ``path``) on.

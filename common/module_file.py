@@ -46,10 +46,10 @@ class ModuleFile:
         return self.paths[-1] if self.paths else ""
 
 
-def find(model: str) -> ModuleFile | None:
+def find(model: str, option: str = "model") -> ModuleFile | None:
     """Return where ``package.module:Class`` would be imported from, also from the current folder; None if nowhere.
 
-    Raises ConfigError if that is inside a run folder.
+    ``option``: which names it. Raises ConfigError if that is inside a run folder.
     """
     paths: list[str] = []
     spec = None
@@ -58,21 +58,21 @@ def find(model: str) -> ModuleFile | None:
             return None
         paths += [place] if (place := _file(spec)) else []
         if fault := in_run_folder(spec):
-            raise ConfigError(f"model {model}: {fault}")
+            raise ConfigError(f"{option} {model}: {fault}")
     return ModuleFile(tuple(paths), _sha256(spec))
 
 
-def refuse_inside(model: str, folders: Mapping[str, str]) -> None:
+def refuse_inside(model: str, folders: Mapping[str, str], option: str = "model") -> None:
     """Raise ConfigError if a model class lies in a run folder, or in one of some others.
 
     ``folders``: each with what to say of it.
     """
-    found = find(model)
+    found = find(model, option)
     for path in found.paths if found else ():
         for folder, reason in folders.items():
             tops = os.path.abspath(folder), os.path.realpath(folder)
             if any(f"{real}/".startswith(f"{top.rstrip('/')}/") for real in _both(path) for top in tops):
-                raise ConfigError(f"model {model}: {path} lies in {folder}, {reason}")
+                raise ConfigError(f"{option} {model}: {path} lies in {folder}, {reason}")
 
 
 def in_run_folder(spec: Spec) -> str:

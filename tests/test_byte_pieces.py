@@ -96,7 +96,7 @@ def test_the_checksum_is_that_of_the_pieces(tmp_path: Path) -> None:
     size, data = path.stat().st_size, path.read_bytes()
     bounds = [size * i // 64 for i in range(65)]
     with path.open("rb") as file:
-        found = byte_pieces.merged([byte_pieces.scan(file, a, b)[1] for a, b in itertools.pairwise(bounds)])
+        found = byte_pieces.merged([byte_pieces.scan(file, a, b)[2] for a, b in itertools.pairwise(bounds)])
     digests = [hashlib.sha256(data[a:b]).digest() for a, b in itertools.pairwise(bounds)]
     assert found == sha256_of(path) == hashlib.sha256(b"".join(digests)).hexdigest()
 

@@ -263,7 +263,7 @@ def test_a_job_says_it_once(tmp_path: Path, fault: str) -> None:
     }[fault]()
     target = ["--target", "a"] if path.suffix == ".csv" else []
     result = mpirun(3, "-m", "workers.run", "--data", str(path), *target, cwd=tmp_path)
-    assert result.code == 1
+    assert result.code == 2
     assert result.err.startswith("rankwise: ")
     assert "rankwise:" not in result.err.split("\n", 1)[1]
     assert "Warning" not in result.err  # Open MPI's launcher adds lines of its own

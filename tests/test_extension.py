@@ -141,20 +141,20 @@ def test_a_comparison_takes_it_too(tmp_path: Path) -> None:
 
 
 def test_a_file_format_is_a_function_and_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def read_npy(config: RunConfig, rank: int, size: int) -> Raw:
+    def read_own(config: RunConfig, rank: int, size: int) -> Raw:
         table = np.load(config.data)
         return Raw(config.target, table[:, :-1], table[:, -1:])
 
-    monkeypatch.setitem(SOURCES, ".npy", Source(read_npy, named_columns=True))
-    with (tmp_path / "rows.NPY").open("wb") as file:
+    monkeypatch.setitem(SOURCES, ".own", Source(read_own, named_columns=True))
+    with (tmp_path / "rows.OWN").open("wb") as file:
         np.save(file, np.ones((5, 3)))
-    config = RunConfig(data=str(tmp_path / "rows.NPY"), target="last")
+    config = RunConfig(data=str(tmp_path / "rows.OWN"), target="last")
     sources.check_target(config)
     raw = sources.read(config, 0, 1)
     assert (raw.name, raw.x.shape, raw.y.shape) == ("last", (5, 2), (5, 1))
-    with pytest.raises(DataError, match=r"no file .*\.npy"):
-        sources.read(RunConfig(data="nowhere.npy"), 0, 1)
-    with pytest.raises(DataError, match=r"choose digits, reference, or the path of an \.npz or \.csv or \.npy file"):
+    with pytest.raises(DataError, match=r"no file .*\.own"):
+        sources.read(RunConfig(data="nowhere.own"), 0, 1)
+    with pytest.raises(DataError, match=r"choose digits, reference, .* or \.own file"):
         sources.read(RunConfig(data="nothing"), 0, 1)
     with pytest.raises(ConfigError, match="digits has no named columns"):
         sources.check_target(RunConfig(target="last"))

@@ -476,14 +476,14 @@ def test_a_run_is_never_overwritten(batch: SharedStart) -> None:
 
 def test_more_ranks_than_rows(batch: SharedStart) -> None:
     result = batch["few-rows"]
-    assert result.code == 1
+    assert result.code == 2
     assert "4 ranks for 3 training rows; start fewer ranks" in result.err
     assert result.err.count("rankwise:") == 1
 
 
 def test_bad_data_is_told_once_for_all_ranks(job: Job, tmp_path: Path) -> None:
     result = job(3, "--data", "none.npz")
-    assert result.code == 1
+    assert result.code == 2
     assert result.err.count("rankwise:") == 1
     assert "no file" in result.err
     assert not (tmp_path / "run").exists()

@@ -199,7 +199,7 @@ MEANT = [
     ("bench", "--hidden", "Did you mean --layers?"),
     ("bench", "--output", "Did you mean --json?"),
     ("run", "--no-lr", "Did you mean --learning-rate?"),
-    ("run", "--valid", "Did you mean --validation-fraction?"),
+    ("run", "--valid", "Did you mean --validation-fraction or"),
     ("run", "--checkpoint_interval", "Did you mean --checkpoint-every?"),
     ("compare", "--strategy", "Did you mean --modes?"),
     ("run", "-np", "rankwise train -n 4."),

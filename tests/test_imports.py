@@ -27,6 +27,7 @@ _READER = {"common", "ps/logfile", "ps/text", "ps/metrics", "ps/reader"}
 _COORDINATOR = {"common", "common/data", "ps/logfile", "ps/text", "ps/metrics", "ps/findings"}
 _TRAINING = {
     *_COMMON, *_COORDINATOR, "ps/comm", "ps/sync", "ps/coordinator", "workers", "workers/launch", "workers/checkpoint",
+    "workers/preparation",
 }  # fmt: skip
 ROOMS: dict[str, set[str]] = {
     "common": set(),
@@ -98,6 +99,7 @@ LIBRARIES = {
     "workers/estimators/on_communicator.py": {"numpy", "mpi4py"},
     "workers/preparation": {"numpy", "msgpack", "polars"},
     "workers/preparation/parallel.py": {"mpi4py"},
+    "workers/preparation/for_training.py": {"mpi4py"},
     "workers/watchdog": {"msgpack"},
     "workers/watchdog/spawn.py": _CORE,
     "workers/supervisor": {"cyclopts"},

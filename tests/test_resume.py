@@ -52,7 +52,7 @@ def run(n: int, folder: Path, *arguments: str) -> Result:
 
 def parameters(folder: Path) -> dict[str, np.ndarray]:
     with np.load(folder / "model.npz", allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
+        return {name: array for name, array in arrays.items() if array.dtype.kind != "U"}  # facts are of each run
 
 
 def same_bits(one: Path, other: Path) -> bool:
@@ -98,13 +98,14 @@ SAME = {
     f"{mode}-{optimizer}": (mode, optimizer, more)
     for mode, optimizer, more in (
         *((mode, "adam", ()) for mode in (*MODES, "auto")),
-        ("allreduce", "sgd", ("--rows", "shard")),
+        ("allreduce", "sgd", ("--rows", "shard", "--shards", "by-rank")),
         ("shared", "nesterov", ("--ranks-per-node", "2", "--clip", "0.1")),
         ("factors", "adamw", ("--ranks-per-node", "2")),
         ("send-recv", "momentum", ("--clip", "0.1")),
     )
 }
 OTHERS = [("allreduce", 1), ("allreduce", 2), ("shared", 4), ("factors", 1)]
+OTHER_SHARDS = [("allreduce", 2), ("factors", 4)]
 BEST = [("allreduce", "64"), ("shared", "64"), ("factors", "0")]
 
 
@@ -118,6 +119,9 @@ def cases() -> dict[str, Case]:
         found[f"same-{name}"] = Case((*same, "--mode", mode, "--optimizer", optimizer, *more))
     for mode, n in OTHERS:
         found[f"other-{mode}-{n}"] = Case((*SMALL, "--mode", mode, "--checkpoint-every", "2"), then=n, epoch=2, step=52)
+    for mode, n in OTHER_SHARDS:
+        shards = (*SMALL, "--mode", mode, "--rows", "shard", "--checkpoint-every", "2")
+        found[f"shards-{mode}-{n}"] = Case(shards, then=n, epoch=2, step=52)
     for mode, batch in BEST:
         found[f"best-{mode}"] = Case((*best, "--mode", mode, "--batch-size", batch), 2, 2, epoch=0, step=0)
     return found
@@ -160,11 +164,13 @@ def test_the_same_number_of_ranks_ends_with_the_same_bits(
     assert [r["loss"] for r in epochs(killed)][-1] == epochs(whole)[-1]["loss"]
 
 
-@pytest.mark.parametrize(("mode", "n"), OTHERS)
+@pytest.mark.parametrize(
+    ("name", "mode", "n"), [*(("other", *one) for one in OTHERS), *(("shards", *one) for one in OTHER_SHARDS)]
+)
 def test_another_number_of_ranks_ends_within_rounding(
-    resumed: Callable[[str], tuple[Path, Path]], mode: str, n: int
+    resumed: Callable[[str], tuple[Path, Path]], name: str, mode: str, n: int
 ) -> None:
-    whole, killed = resumed(f"other-{mode}-{n}")
+    whole, killed = resumed(f"{name}-{mode}-{n}")
     close(whole, killed)
     assert [len(r["rows"]) for r in epochs(killed)] == [3, 3, n, n]
 
@@ -241,7 +247,7 @@ def test_other_options_and_data_are_refused(tmp_path: Path, done: Path) -> None:
     before = (killed / "coordinator.msgpack").read_bytes()
     said = refused(2, "--resume", str(killed), "--hidden", "32", "--seed", "1", cwd=tmp_path)
     assert "--hidden: got 32, the run has 16 (the saved parameters are of that model)" in said
-    assert "--seed: got 1, the run has 0 (rows held out so far would be trained on" in said
+    assert "--seed: got 1, the run has 0 (rows of the epoch would be used twice" in said
     said = refused(2, "--resume", str(done), cwd=tmp_path)
     assert f"{done} is done: it has trained its 4 epochs; to train on, give more: --epochs 8; for a new run" in said
     assert "is of epoch 2; give at least 2" in refused(2, "--resume", str(killed), "--epochs", "1", cwd=tmp_path)

@@ -9,6 +9,7 @@ import pytest
 
 from common.config import RunConfig
 from common.data.dataset import Dataset, Raw, check
+from common.data.held_out_files import check_options, read
 from common.data.split_file import load_splits, save_splits
 from common.errors import ConfigError, DataError
 from ps.coordinator.earlier_run import known_config
@@ -16,6 +17,7 @@ from ps.coordinator.earlier_run import known_config
 RNG = np.random.default_rng(7)
 N = 240
 X, Y = RNG.standard_normal((N, 3)), RNG.integers(0, 3, N)
+SITE = np.arange(N) // 10
 GROUP = RNG.integers(0, 30, N)
 SPLITS = ("train", "validation", "test")
 
@@ -199,3 +201,99 @@ def test_a_broken_file_of_row_numbers_is_told(tmp_path: Path, change: dict[str, 
 def test_a_run_without_row_numbers_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="runs of earlier versions have none"):
         load_splits(tmp_path)
+
+
+HELD = {"validation": "validation_data", "test": "test_data"}
+
+
+def whole(**options: Any) -> Dataset:
+    config = RunConfig(**options)
+    check_options(config)
+    return check(read(config, 0, 1), config)
+
+
+def csv(path: Path, rows: slice, columns: str = "a b c y s w") -> str:
+    """Write rows as a table; ``columns``: which, and in which order."""
+    values = {"a": X[:, 0], "b": X[:, 1], "c": X[:, 2], "y": Y, "s": SITE, "w": np.arange(N) % 3 + 1, "z": X[:, 0]}
+    table = np.column_stack([values[name][rows] for name in columns.split()])
+    path.write_text(
+        "\n".join([columns.replace(" ", ","), *(",".join(map(repr, row)) for row in table.tolist())]) + "\n"
+    )
+    return str(path)
+
+
+def test_files_of_their_own_are_the_sets(tmp_path: Path) -> None:
+    for name, rows in (("data", slice(100)), ("val", slice(100, 150)), ("test", slice(150, None))):
+        np.savez(tmp_path / f"{name}.npz", X=X[rows], y=Y[rows], sample_weight=1 + np.arange(N)[rows] % 3)
+    files = {
+        option: str(tmp_path / f"{name}.npz") for name, option in (("val", HELD["validation"]), ("test", HELD["test"]))
+    }
+    data = whole(data=str(tmp_path / "data.npz"), **files)
+    assert [len(rows) for rows in parts(data)] == [100, 50, 90]
+    np.testing.assert_array_equal(data.x[data.test], X[150:])
+    np.testing.assert_array_equal(data.y[data.validation], Y[100:150])
+    assert data.weight is not None
+    np.testing.assert_allclose(data.weight[data.test], np.resize([1, 2, 3], 90) / 2)
+    data = whole(data=str(tmp_path / "data.npz"), test_data=files["test_data"])
+    assert abs(len(data.validation) - 10) < 3
+    assert len(data.test) == 90
+
+
+def test_columns_of_a_set_are_found_by_their_names(tmp_path: Path) -> None:
+    data = whole(
+        data=csv(tmp_path / "a.csv", slice(100)), target="y", weight="w", group="s", validation_fraction=0.0,
+        test_data=csv(tmp_path / "b.csv", slice(100, 120), "y c z b w a s"),
+    )  # fmt: skip
+    np.testing.assert_array_equal(data.x, X[:120])
+    np.testing.assert_array_equal(data.y, Y[:120])
+    assert data.test.tolist() == list(range(100, 120))
+    assert data.weight is not None
+    np.testing.assert_allclose(data.weight[100:], np.resize([2, 3, 1], 20) / np.resize([2, 3, 1], 20).mean())
+
+
+def test_several_columns_are_the_target(tmp_path: Path) -> None:
+    path = csv(tmp_path / "a.csv", slice(None))
+    data = whole(data=path, target="y, c", time="s")
+    assert (data.task, data.target_names) == ("regression", ("y", "c"))
+    np.testing.assert_array_equal(data.y, np.column_stack([Y, X[:, 2]]))
+    assert data.x.shape == (N, 3)
+    assert "Target: 'y' and 'c'." in data.notes
+    assert SITE[data.test].min() > SITE[data.train].max()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"target": "y,nothing"}, "target: no column 'nothing'"),
+        ({"target": "y,y"}, "names a column twice"),
+        ({"target": "y", "weight": "y"}, "weight: column 'y' of .* is the target already; give --weight another one"),
+        ({"target": "y", "group": "sit"}, "group: no column 'sit'"),
+        ({"target": "a,b,c,y,s,w"}, "no column is left to learn from"),
+        ({"target": "y", "test_data": "c.csv"}, "has no column 'a', 'w', which a.csv has"),
+        ({"target": "y", "test_data": "nowhere.csv"}, "^test_data: no file nowhere.csv"),
+        (
+            {"target": "y", "group": "s", "test_data": "d.csv"},
+            r"--group s \(the first: 0.0\) have rows in the data and",
+        ),
+    ],
+)
+def test_what_does_not_fit_together_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: Any, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    csv(tmp_path / "a.csv", slice(100))
+    csv(tmp_path / "c.csv", slice(100), "b c y s")
+    csv(tmp_path / "d.csv", slice(5, 8))
+    with pytest.raises(DataError, match=message):
+        whole(data="a.csv", **options)
+
+
+def test_sets_that_are_there_twice_are_told(tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", X=X, y=Y, X_test=X, y_test=Y)
+    path = str(tmp_path / "data.npz")
+    with pytest.raises(DataError, match=r"holds a test set, and --test-data .* is another"):
+        whole(data=path, test_data=path)
+    with pytest.raises(DataError, match="holds sets of its own"):
+        whole(data=path, validation_data=path)
+    with pytest.raises(ConfigError, match="test_data: --data digits has its own rows; leave --test-data out"):
+        whole(data="digits", test_data=path)

@@ -200,3 +200,61 @@ def test_warnings_of_numpy_are_not_ours() -> None:
         assert not task(np.array([2**63 - 1, -(2**63), 7]))
         with pytest.raises(DataError, match="no class label"):
             dataset(np.array([2**63 - 1, -(2**63), 7] * 5), loss="cross-entropy")
+
+
+TEXTS = ["Adelie", "Chinstrap", "Gentoo"]
+
+
+def of_texts(codes: Any, texts: list[str] = TEXTS, **options: Any) -> Dataset:
+    return check(Raw("data", X, np.asarray(codes), label_names=texts), RunConfig(**options))
+
+
+def test_texts_are_classes_however_many() -> None:
+    data = of_texts(LABELS)
+    assert data.n_classes == 3
+    assert data.notes[0] == "Task: classes, because the target has 3 different texts in 90 rows."
+    many = of_texts(np.arange(90) % 44, [f"city {i}" for i in range(44)])
+    assert many.n_classes == 44
+    with pytest.raises(DataError, match=r"--loss mse trains a regression, but the target is texts \('Adelie', 'Chin"):
+        of_texts(LABELS, loss="mse")
+
+
+def test_texts_are_named_where_labels_are() -> None:
+    only_test = np.where(np.arange(90) < 60, LABELS % 2, 2)
+    raw = Raw("data", X[:60], only_test[:60], (X[60:], only_test[60:]), label_names=TEXTS)
+    assert "no training row has the label 'Gentoo', which 30 other rows have" in check(raw, RunConfig()).notes[-1]
+    with pytest.raises(DataError, match="training rows have the label Adelie"):
+        check(Raw("data", X, np.zeros(90, int), (X[:9], np.ones(9, int)), label_names=TEXTS), RunConfig())
+    notes = of_texts(LABELS, class_weight="balanced").notes
+    assert any("(Adelie: 1, Chinstrap: 1, Gentoo: 1)" in note for note in notes)
+
+
+SEVERAL = np.stack([X[:, 0] > 0, X[:, 1] > 0, X[:, 2] > -0.5], axis=1)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int8", "float32", "float64"])
+def test_columns_of_0_and_1_are_labels_of_their_own(dtype: str) -> None:
+    data = dataset(SEVERAL.astype(dtype))
+    assert (data.task, data.n_classes, data.n_targets) == ("labels", 0, 3)
+    assert data.target_names == ("label 0", "label 1", "label 2")
+    assert re.match("Task: 3 labels, each on or off, because .* --loss mse trains a regression", data.notes[0])
+    assert dataset(SEVERAL.astype(dtype), loss="mse").task == "regression"
+    for options in ({"loss": "cross-entropy"}, {"model": "logistic"}):
+        assert dataset(SEVERAL.astype(dtype), **options).task == "labels"
+        assert dataset(np.eye(3)[LABELS].astype(dtype), **options).task == "labels"
+    with pytest.raises(DataError, match="labels of classes take one column, and several labels take columns of 0 and"):
+        dataset(SEVERAL.astype(dtype), model="softmax")
+
+
+def test_other_columns_are_numbers() -> None:
+    for y in (SEVERAL * 2, SEVERAL - 1.0, SEVERAL * 0.5, np.where(SEVERAL, 1, 2)):
+        assert dataset(y).task == "regression"
+    with pytest.raises(DataError, match="the target's 2 columns are the same in all 90 rows"):
+        dataset(np.ones((90, 2)))
+
+
+def test_labels_that_do_not_vary_are_told() -> None:
+    data = dataset(np.column_stack([SEVERAL, np.zeros(90)]))
+    data.keep_target("float32")
+    assert data.notes[-1].startswith("Warning: column 3 of the target is the same in all training rows")
+    assert data.y.dtype == np.float32

@@ -19,6 +19,8 @@ MISSING = {"", "na", "nan", "n/a", "null", "none", "?", "-"}
 FEWEST_COUNTED = 3
 """Columns from which a first line 0, 1, 2, ... is the names that pandas gives, not a row that happens to count."""
 
+BY_ROW = ("weight", "group", "time")
+"""Options that name a column which says something of each row, and is no feature."""
 LISTED, LOOKED_AT, LONGEST_SHOWN = 20, 1000, 80
 """Of columns in a message: those listed, those that may have been meant, characters of a name."""
 
@@ -40,12 +42,20 @@ class Head:
 
 
 def read_csv(path: Path, config: RunConfig) -> Raw:
-    """Read a table and take the column ``config.target``, which is to be predicted, out of it."""
+    """Read a table and take out of it the columns of ``config.target``, which are to be predicted.
+
+    So are those of ``--weight``, ``--group`` and ``--time`` taken out.
+    """
     head = _head(path, config.header)
     names = [name or f"column {i}" for i, name in enumerate(head.names, 1)]
     if not names:
         raise DataError(f"{path}: no rows; the file is empty")
-    column = _target(path, config.target, head, names)
+    targets = _targets(path, config.target, head, names)
+    by_row = {
+        option: _column(path, option, getattr(config, option), head, names)
+        for option in BY_ROW
+        if getattr(config, option)
+    }
     if len({*names}) < len(names):
         raise DataError(f"{path}: two columns have the same name; the first line takes one name a column")
     if not head.width:
@@ -54,18 +64,24 @@ def read_csv(path: Path, config: RunConfig) -> Raw:
         raise DataError(
             f"{path}: one column; it takes two or more, the target and what to learn from, with commas between"
         )
+    _check_roles(path, targets, by_row, names)
     table = read_table(path, head.skip, head.width, config)
     if table.shape[1] != len(names) or (head.row_names and not numbers_rows(table[:, 0])):
         given = f"{len(names) - head.row_names} column names, but rows of {table.shape[1]} numbers"
         raise DataError(f"{path}: {given}; give each column one name")
-    y = table[:, column].copy()
+    y = table[:, targets[0] if len(targets) == 1 else targets].copy()
     if np.array_equal(y, np.round(y)) and np.abs(y).max() < 2**53:
         y = y.astype(np.int64)
-    found = index_columns(Columns(names, head.names, head.named), table, column, config.index_column)
-    if len(found.left_out) == len(names) - 1:
+    of_rows = {option: table[:, i].copy() for option, i in by_row.items()}
+    chosen = {*targets, *by_row.values()}
+    found = index_columns(Columns(names, head.names, head.named), table, chosen, config.index_column)
+    if len(found.left_out) == len(names) - len(chosen):
         raise DataError(f"{path}: no column is left to learn from; use --index-column keep")
-    notes = [head.note, *([f"Target: {names[column]!r}."] if config.target != names[column] else []), *found.notes]
-    kept = [i for i in range(len(names)) if i not in (column, *found.left_out)]
+    plain = config.target == names[targets[0]]
+    shown = " and ".join(repr(names[i]) for i in targets)
+    notes = [head.note, *([] if plain else [f"Target: {shown}."]), *found.notes]
+    left_out = {*chosen, *found.left_out}
+    kept = [i for i in range(len(names)) if i not in left_out]
     for rows in row_blocks(*table.shape):  # within the table: it may take half of the memory
         table[rows, : len(kept)] = table[rows][:, kept]
     return Raw(
@@ -73,8 +89,11 @@ def read_csv(path: Path, config: RunConfig) -> Raw:
         table[:, : len(kept)],
         y,
         feature_names=[names[i] for i in kept],
-        target_names=[names[column]],
         notes=[note for note in notes if note],
+        target_names=[names[i] for i in targets],
+        weight=of_rows.get("weight"),
+        group=of_rows.get("group"),
+        time=of_rows.get("time"),
     )
 
 
@@ -116,15 +135,42 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _target(path: Path, target: str, head: Head, names: list[str]) -> int:
-    """Return the place of the column to predict, from 0."""
-    listed = ", ".join([*(name[:LONGEST_SHOWN] for name in names[:LISTED]), *["..."] * (len(names) > LISTED)])
-    said = f" ({head.note.rstrip('.')})" if head.note else ""
+def _targets(path: Path, target: str, head: Head, names: list[str]) -> list[int]:
+    """Return the places of the columns to predict, from 0; several have commas between them."""
     if not target:
-        raise DataError(f"target: {path} needs one; name the column with --target: {listed}{said}")
+        raise DataError(f"target: {path} needs one; name the column with --target: {_listed(head, names)}")
+    several = [target] if target in names else [part.strip() for part in target.split(",") if part.strip()]
+    found = [_column(path, "target", part, head, names) for part in several or [target]]
+    if len({*found}) < len(found):
+        raise DataError(f"target: got {target!r}, which names a column twice; name each once")
+    return found
+
+
+def _check_roles(path: Path, targets: list[int], by_row: dict[str, int], names: list[str]) -> None:
+    """Raise DataError for a column that is to be two things."""
+    taken = dict.fromkeys(targets, "target")
+    for option, i in by_row.items():
+        if i in taken:
+            raise DataError(
+                f"{option}: column {names[i]!r} of {path} is the {taken[i]} already; give --{option} another one"
+            )
+        taken[i] = option
+    if len(taken) == len(names):
+        raise DataError(
+            f"{path}: no column is left to learn from; {len(taken)} are asked for as {', '.join(taken.values())}"
+        )
+
+
+def _listed(head: Head, names: list[str]) -> str:
+    listed = ", ".join([*(name[:LONGEST_SHOWN] for name in names[:LISTED]), *["..."] * (len(names) > LISTED)])
+    return listed + (f" ({head.note.rstrip('.')})" if head.note else "")
+
+
+def _column(path: Path, option: str, target: str, head: Head, names: list[str]) -> int:
+    """Return the place of a column that an option names, from 0."""
     if target in head.names or target in names:
         return names.index(target)
     if re.fullmatch(r"-?[0-9]{1,9}", target) and 1 <= abs(int(target)) <= len(names):
         return int(target) - 1 if int(target) > 0 else len(names) + int(target)
     near = [name for name in names[:LOOKED_AT] if len(name) <= LONGEST_SHOWN]
-    raise DataError(f"target: no column {target!r} in {path}{nearest(target, near)}; it has {listed}{said}")
+    raise DataError(f"{option}: no column {target!r} in {path}{nearest(target, near)}; it has {_listed(head, names)}")

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from common.data.maps import behind, map_of
 from common.data.preprocessing import Preprocessing
 from common.data.scaling import Rows, all_finite, check_deviation, note_on_digits, row_blocks, scaling, standardize
 from common.data.split import Given, split_rows
-from common.data.target import CLASSES, LABELS, REGRESSION, decide, label_notes, to_classes
+from common.data.target import CLASSES, LABELS, REGRESSION, decide, decide_texts, label_notes, to_classes
 from common.data.weights import counted, normalised, weight_notes
 from common.errors import DataError
 from common.flat import Array
@@ -47,6 +48,8 @@ class Raw:
     """Where ``y`` holds codes of texts from 0: the texts."""
     target_names: list[str] = field(default_factory=list)
     """Names of the columns of ``y``."""
+    columns: list[dict[str, Any]] = field(default_factory=list)
+    """Of a table: name, type, missing, distinct of each column, and what became of it."""
     preprocessing: Preprocessing | None = None
     """How ``x`` came from the columns of a table; missing numbers are NaN then."""
     sha256: str = ""
@@ -84,6 +87,7 @@ class Dataset:
     feature_names: tuple[str, ...] = ()
     target_names: tuple[str, ...] = ()
     """Of the columns, where the data name them."""
+    columns: tuple[dict[str, Any], ...] = ()  # of a table: see Raw
     label_names: tuple[str, ...] = ()
     """Where labels are codes of texts: the texts."""
     preprocessing: Preprocessing | None = None
@@ -184,7 +188,8 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
     for what, values in (("group", raw.group), ("time", raw.time)):
         if values is not None and len(values) not in (given.own, given.n):
             raise DataError(f"{name}: {what} has {len(values):,} values, but there are {given.own:,} rows")
-    kind = decide(config, name, y, given, used)
+    texts = raw.label_names
+    kind = decide_texts(config, name, y[used], texts) if texts else decide(config, name, y, given, used)
     if kind.task != REGRESSION and y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     extra = [values for values in (raw.weight, raw.group, raw.time) if values is not None]
@@ -206,7 +211,8 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
         raise DataError("patience: needs validation rows; raise --validation-fraction or drop --patience")
     notes = [*raw.notes, *([] if raw.feature_names else _notes_on_columns(x, given)), kind.note, splits.note]
     if kind.task == CLASSES:
-        notes += _notes_on_labels(name, y[used], labels, y[train]) if raw.labels is None else []
+        shown = np.array(texts)[labels] if texts else labels
+        notes += _notes_on_labels(name, y[used], shown, y[train]) if raw.labels is None else []
     target_names = raw.target_names
     if kind.task == LABELS and not target_names:
         target_names = [f"label {i}" for i in range(y.shape[1])]
@@ -215,11 +221,12 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
         raise DataError(f"{name}: --class-weight balanced is for classes, and this is not; leave it out ({kind.note})")
     if weight is not None or balanced:
         weight = normalised(given.n, weight, splits, y if balanced else None)
-        notes += weight_notes(raw.weight, given.n - len(used), weight, y if balanced else None, labels, splits)
+        notes += weight_notes(raw.weight, given.n - len(used), weight, y if balanced else None, shown, splits)
     return Dataset(
         name, x, y, len(labels), sha256, train, splits.validation, splits.test, raw.initial, labels=labels,
         notes=tuple(note for note in notes if note), feature_names=tuple(raw.feature_names),
         target_names=tuple(target_names), label_names=tuple(raw.label_names), preprocessing=raw.preprocessing,
+        columns=tuple(raw.columns),
         weight=weight, task=kind.task, given=given, unread=unread and not raw.sha256,
     )  # fmt: skip
 

@@ -1,6 +1,7 @@
 """Finds columns of a table that number its rows, from which a model would learn the order of the file."""
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -36,8 +37,8 @@ class Found:
     notes: list[str] = field(default_factory=list)
 
 
-def index_columns(columns: Columns, table: Array, target: int, choice: str) -> Found:
-    """Find the index columns of a table: (rows, columns), of which ``target`` is none.
+def index_columns(columns: Columns, table: Array, chosen: Collection[int], choice: str) -> Found:
+    """Find the index columns of a table: (rows, columns), of which those ``chosen`` for something else are none.
 
     ``choice``: ``auto`` leaves out columns without a name that hold a whole number of its own for each row, of a file
     without names the first one if it counts them; ``drop`` leaves out what else looks like an index; ``keep`` nothing.
@@ -45,7 +46,7 @@ def index_columns(columns: Columns, table: Array, target: int, choice: str) -> F
     found, may_count = Found(), _may_count(table)
     for i, name in enumerate(columns.names if choice != "keep" else []):
         of_few_rows = len(table) < FEWEST_ROWS and columns.named and not NAMELESS.fullmatch(name)
-        if i == target or of_few_rows:  # in which nothing looks like an index
+        if i in chosen or of_few_rows:  # in which nothing looks like an index
             continue
         values, shown = table[:, i], columns.shown[i]
         nameless = columns.named and bool(NAMELESS.fullmatch(name))

@@ -209,4 +209,5 @@ def read_prepared(folder: Path) -> Raw:
         label_names=list(facts["target"]["labels"]),
         target_names=list(facts["target"]["names"]),
         preprocessing=prepared.preprocessing,
+        columns=list(facts.get("columns", [])),
     )

@@ -98,6 +98,7 @@ class Date:
     name: str
     parts: tuple[str, ...] = PARTS
     missing: bool = False
+    form: str = ""
 
     def features(self) -> list[str]:
         """Return the names of the features."""

@@ -1,5 +1,6 @@
 """The table of data sources: each is a file that reads it and one line here. Readers check nothing but the file."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +10,18 @@ from common.data import handed_over
 from common.data.csv_file import read_csv
 from common.data.dataset import Raw
 from common.data.digits import read_digits
+from common.data.function_source import read_function
+from common.data.idx_file import is_idx, read_idx
+from common.data.libsvm_file import ENDINGS as LIBSVM
+from common.data.libsvm_file import read_libsvm
+from common.data.npy_arrays import is_folder, paths_of, read_folder, read_pair
 from common.data.npz_file import read_npz
 from common.data.prepared_file import is_prepared, read_prepared
 from common.data.reference import draw_ranks
 from common.errors import ConfigError, DataError
 from common.files import require_regular
 from common.option import nearest
+from common.own_code import is_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,45 +31,85 @@ class Source:
     read: Callable[[RunConfig, int, int], Raw]
     named_columns: bool = False
     """Whether ``--target`` names the column to predict, and ``--header`` and ``--index-column`` have a meaning."""
-    folder: bool = False
-    """Whether it is a folder that rankwise has written."""
+    table: bool = False
+    """Whether ``workers/preparation`` prepares it first, with polars; ``read`` is for when that is not installed."""
+    takes: Callable[[str], bool] | None = None
+    """Says whether ``--data`` names such data, where neither the name of a set nor the end of a path does."""
 
 
-PREPARED = "/"
-"""How a folder that ``workers.prepare`` has made is listed."""
+def _needs_polars(config: RunConfig, *_: int) -> Raw:
+    raise DataError(
+        f"{config.data}: polars reads it, which is not installed in {sys.prefix}, the environment of this Python; "
+        "pip install 'rankwise[data]'"
+    )
+
+
+NEED_POLARS = (".tsv", ".csv.gz", ".tsv.gz", ".parquet")
 SOURCES: dict[str, Source] = {
     "digits": Source(lambda *_: read_digits()),
-    PREPARED: Source(lambda config, *_: read_prepared(Path(config.data)), folder=True),
     "reference": Source(lambda _, rank, size: draw_ranks(rank, size)),
+    "package.module:function": Source(read_function, takes=is_name),
     ".npz": Source(lambda config, *_: read_npz(Path(config.data), config)),
-    handed_over.SUFFIX: Source(lambda config, *_: handed_over.read(Path(config.data)), folder=True),
-    ".csv": Source(lambda config, *_: read_csv(Path(config.data), config), named_columns=True),
+    ".csv": Source(lambda config, *_: read_csv(Path(config.data), config), named_columns=True, table=True),
+    **{ending: Source(_needs_polars, named_columns=True, table=True) for ending in NEED_POLARS},
+    ".npy": Source(lambda config, *_: read_pair(config.data, config)),
+    **{ending: Source(lambda config, *_: read_libsvm(Path(config.data), config)) for ending in LIBSVM},
+    "a prepared folder": Source(
+        lambda config, *_: read_prepared(Path(config.data)), takes=lambda data: is_prepared(Path(data))
+    ),
+    "an IDX file": Source(lambda config, *_: read_idx(config.data, config), takes=is_idx),
+    handed_over.SOURCE: Source(lambda config, *_: handed_over.read(Path(config.data)), takes=handed_over.is_folder),
+    "a folder of .npy files": Source(lambda config, *_: read_folder(Path(config.data), config), takes=is_folder),
 }
-"""By what ``--data`` takes: the name of a set, or how the path of a file ends, a slash for that of a folder."""
+"""By what ``--data`` takes: the name of a set, or how a path ends; or, where ``takes`` says so, in words."""
+OF_CODE = "package.module:function"
+"""The source that runs what a user has written."""
+UNNAMED = (OF_CODE, handed_over.SOURCE)
+"""Sources that are no files, or none that users name."""
+
+
+def source_of(data: str) -> str:
+    """Return the name of the source in ``SOURCES``; nothing if there is none."""
+    if data in SOURCES and not data.startswith("."):
+        return data
+    special = (name for name, source in SOURCES.items() if source.takes is not None and source.takes(data))
+    return next(special, "") or file_suffix(data)
 
 
 def file_suffix(data: str) -> str:
-    """Return how the path ends if ``data`` is one, nothing if it is the name of a set."""
-    if is_prepared(Path(data)):
-        return PREPARED
-    suffix = Path(data).suffix.lower()
-    return suffix if suffix in SOURCES else ""
+    """Return how the path ends if ``data`` is one that a reader knows by its ending, else nothing."""
+    endings = [ending.lower() for ending in Path(data).suffixes]
+    return next((suffix for suffix in ("".join(endings[-2:]), *endings[-1:]) if suffix in SOURCES), "")
 
 
-def _names(*, of_files: bool) -> list[str]:
-    """Return the suffixes of files, or the names of sets."""
-    return [name for name, source in SOURCES.items() if name.startswith(".") == of_files and not source.folder]
+def is_table(data: str) -> bool:
+    """Say whether ``data`` is a table that is prepared before ranks read it."""
+    name = source_of(data)
+    return bool(name) and SOURCES[name].table
+
+
+def absolute(data: str) -> str:
+    """Return what ``--data`` says with paths that work from anywhere."""
+    name = source_of(data)
+    if name in ("", OF_CODE) or not (name.startswith(".") or SOURCES[name].takes):
+        return data
+    return ",".join(str(path.absolute()) for path in (paths_of(data) if name == ".npy" else [Path(data)]))
+
+
+def _sets() -> list[str]:
+    return [name for name, source in SOURCES.items() if not name.startswith(".") and source.takes is None]
 
 
 def allowed() -> str:
     """Return what ``--data`` takes."""
-    sets, files = ", ".join(_names(of_files=False)), " or ".join(_names(of_files=True))
-    return f"{sets}, or the path of an {files} file or of a prepared folder"
+    endings = [name for name in SOURCES if name.startswith(".")]
+    special = [name for name, source in SOURCES.items() if source.takes is not None and name not in UNNAMED]
+    return f"{', '.join([*_sets(), OF_CODE])}, or the path of an {' or '.join(endings)} file, {' or '.join(special)}"
 
 
 def has_named_columns(data: str) -> bool:
     """Say whether columns have names; of an unknown source, which is refused later, they may."""
-    source = SOURCES.get(file_suffix(data) or data)
+    source = SOURCES.get(source_of(data))
     return source is None or source.named_columns
 
 
@@ -89,12 +136,22 @@ def _require_file(path: Path, config: RunConfig) -> None:
         raise DataError(f"data: {path} cannot be read ({error.strerror}){resumed}") from error
 
 
-def read(config: RunConfig, rank: int, size: int) -> Raw:
-    """Read the configured data on this rank. Raises DataError if the file is missing, broken or of no known kind."""
-    path, suffix = Path(config.data), file_suffix(config.data)
-    if suffix and not SOURCES[suffix].folder:
-        _require_file(path, config)
-    sets = _names(of_files=False)
-    if not suffix and config.data not in sets:
+def read(config: RunConfig, rank: int, size: int, prepared: Path | None = None) -> Raw:
+    """Read the configured data on this rank. Raises DataError if the file is missing, broken or of no known kind.
+
+    ``prepared``: the folder in which they are prepared, if they are a table that was.
+    """
+    if prepared is not None:
+        raw = read_prepared(prepared)
+        raw.name = Path(config.data).name
+        return raw
+    name = source_of(config.data)
+    if not name:
+        if Path(config.data).is_dir():
+            raise DataError(f"data: {config.data} is a folder without data that are known; choose {allowed()}")
+        sets = _sets()
         raise DataError(f"data: unknown set {config.data!r}{nearest(config.data, sets)}; choose {allowed()}")
-    return SOURCES[suffix or config.data].read(config, rank, size)
+    if name.startswith("."):
+        for path in paths_of(config.data) if name == ".npy" else [Path(config.data)]:
+            _require_file(path, config)
+    return SOURCES[name].read(config, rank, size)

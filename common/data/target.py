@@ -1,6 +1,6 @@
 """Decides whether a target is classes or numbers, by its values whatever their type, and turns labels into classes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,6 +84,17 @@ def decide(config: RunConfig, name: str, y: Array, given: Given | None = None, u
     return Decision(
         REGRESSION, f"Task: regression, because the target has {counted}, too many for labels; {otherwise}."
     )
+
+
+def decide_texts(config: RunConfig, name: str, y: Array, texts: Sequence[str]) -> Decision:
+    """Decide what codes of texts are: classes. Raises DataError where an option asks for numbers."""
+    if (asked := _asked(config)) in ("--loss mse", "--model linear"):
+        raise DataError(
+            f"{name}: {asked} trains a regression, but the target is texts ({listed(np.array(texts))}); leave {asked} "
+            "out, or give a column of numbers as --target"
+        )
+    k = len(np.unique(y))
+    return Decision(CLASSES, f"Task: classes, because the target has {count(k, 'different text')} in {len(y):,} rows.")
 
 
 def _decide_columns(name: str, y: Array) -> Decision:
@@ -179,17 +190,18 @@ def to_classes(config: RunConfig, name: str, y: Array, given: Given, used: Rows)
 
 
 def label_notes(labels: Array, of_training: Array, where: Callable[[int], int]) -> list[str]:
-    """Return what is to be said of labels: how they are numbered, and which have no rows, or none to train on.
+    """Return what is to be said of labels: how numbers are numbered, and which have no rows, or none to train on.
 
     ``of_training``: training rows of each class. ``where``: returns in how many rows a class is in all.
     """
     notes, k = [], len(labels)
-    if labels[0] != 0 or labels[-1] != k - 1:
+    texts = labels.dtype.kind == "U"
+    if not texts and (labels[0] != 0 or labels[-1] != k - 1):
         notes.append(
             f"Labels {listed(labels)} are the classes 0 to {k - 1} of the model, in this order; model.npz keeps them "
             "as classes."
         )
-    low, high = int(labels[0]), int(labels[-1])
+    low, high = (0, k - 1) if texts else (int(labels[0]), int(labels[-1]))
     if low >= 0 and k < high - low + 1 <= 2 * k:
         missing = np.setdiff1d(np.arange(low, high + 1), labels)
         notes.append(f"No row has the label {listed(missing)}: the model has outputs for the {k} labels that occur.")
@@ -206,7 +218,8 @@ def label_notes(labels: Array, of_training: Array, where: Callable[[int], int]) 
 
 def listed(labels: Array) -> str:
     """Return labels for a message, of many only the first and the last."""
-    texts = [str(label) for label in labels.tolist()]
+    texts = [repr(label) if isinstance(label, str) else str(label) for label in labels[: LISTED + 1].tolist()]
     if len(texts) <= LISTED:
         return ", ".join(texts)
-    return f"{', '.join(texts[: LISTED - 1])}, ... {texts[-1]}"
+    last = labels[-1].item()
+    return f"{', '.join(texts[: LISTED - 1])}, ... {last!r}"

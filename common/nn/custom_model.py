@@ -1,16 +1,11 @@
 """Finds, makes and checks a user's own model class, named ``package.module:Class``."""
 
-import functools
-import importlib
 import math
-import sys
-import traceback
 from collections.abc import Callable
-from pathlib import Path
 from reprlib import repr as brief
 from typing import Any
 
-from common import module_file
+from common import module_file, own_code
 from common.errors import ConfigError, DataError
 from common.nn.functional import LogisticCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
 from common.nn.mlp import Mlp
@@ -24,7 +19,6 @@ RESERVED = (
 )  # fmt: skip
 """Names that no parameter in model.npz can have: arguments of numpy.savez, and what else is saved there."""
 MOST_NUMBERS = 2**40
-COMMON = Path(__file__).parent.parent
 
 
 def load(name: str, n_features: int, n_classes: int, n_targets: int, *, labels: bool = False) -> Model:
@@ -34,7 +28,7 @@ def load(name: str, n_features: int, n_classes: int, n_targets: int, *, labels: 
 
     Raises ConfigError for what is wrong with the class, DataError where the target does not fit the model's loss.
     """
-    kind, n_outputs = _find(name), n_classes or n_targets
+    kind, n_outputs = own_code.find(name, "model", "class", _is_class), n_classes or n_targets
     model: Model = attempt(name, f"{kind.__name__}({n_features}, {n_outputs})", lambda: kind(n_features, n_outputs))
     if isinstance(model, Mlp):
         raise ConfigError(
@@ -48,62 +42,18 @@ def load(name: str, n_features: int, n_classes: int, n_targets: int, *, labels: 
     return model
 
 
-@functools.cache  # of what was imported, also if it is changed meanwhile
 def file_of(name: str) -> module_file.ModuleFile | None:
     """Return the file that the class is imported from. Raises ConfigError if that is inside a run folder."""
-    return module_file.find(name)
-
-
-def _find(name: str) -> Any:
-    """Return the class."""
-    module_name, _, class_name = name.partition(":")
-    file_of(name)
-    module_file.guard()
-    folder = str(Path.cwd())
-    if folder not in sys.path:
-        sys.path.append(folder)
-    try:
-        module = importlib.import_module(module_name)
-    except module_file.RunFolderError as error:
-        raise ConfigError(f"model {name}: {error}") from error
-    except (Exception, SystemExit) as error:
-        lost = error.name if isinstance(error, ModuleNotFoundError) else None
-        if lost and f"{module_name}.".startswith(f"{lost}."):
-            found = f"no module {lost}, neither installed nor in the folder {folder}"
-        else:
-            found = f"importing {module_name} failed: {_describe(error)}"
-        raise ConfigError(f"model {name}: {found}") from error
-    kind = getattr(module, class_name, None)
-    if not isinstance(kind, type):
-        classes = [n for n, v in vars(module).items() if isinstance(v, type) and v.__module__ == module_name]
-        listed = ", ".join(classes) or "no class at all"
-        raise ConfigError(f"model {name}: {module_name} has no class {class_name}; it has {listed}")
-    return kind
+    return own_code.file_of(name)
 
 
 def attempt(name: str, what: str, act: Callable[[], Any]) -> Any:
     """Run a part of a user's class; what it raises is a ConfigError."""
-    try:
-        return act()
-    except (ConfigError, DataError):  # it says what is wrong by itself
-        raise
-    except (Exception, SystemExit) as error:
-        raise ConfigError(f"model {name}: {what} failed: {_describe(error)}") from error
+    return own_code.attempt(name, what, act)
 
 
-def _describe(error: BaseException) -> str:
-    """Return what an error of the user's code says, and where in that code it arose."""
-    text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-    if isinstance(error, ValueError) and "read-only" in text:
-        text += "; params, x and y can only be read in predict and loss_grad: change a copy"
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not _is_ours(f.filename)]
-    known = frames and not isinstance(error, SyntaxError)  # which names the place itself
-    return f"{text} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if known else text
-
-
-def _is_ours(file: str) -> bool:
-    """Say whether a line of a traceback is none of the user's code."""
-    return file[0] == "<" or file == importlib.__file__ or Path(file).is_relative_to(COMMON)
+def _is_class(made: Any) -> bool:
+    return isinstance(made, type)
 
 
 def _missing(made: Any, methods: tuple[str, ...]) -> str:

@@ -86,6 +86,7 @@ _SCORES = table(
     matrix=optional(nullable(list_of(list_of(NUMBER)))),
     points=optional(table(each(list_of(list_of(NUMBER)), "true predicted"))),
 )  # fmt: skip
+_COLUMN = table(each(TEXT, "name type distinct became"), missing=WHOLE)
 
 RECORDS = {
     "header": table(
@@ -93,8 +94,10 @@ RECORDS = {
         _OF_STEPS,
         config=_CONFIG,
         data=table(each(TEXT, "name sha256"), each(WHOLE, "features targets"), classes=nullable(WHOLE),
+                   task=optional(TEXT), weighted=optional(FLAG), target_names=optional(nullable(list_of(TEXT))),
                    labels=optional(nullable(list_of(WHOLE))), notes=optional(list_of(TEXT)),
                    target_mean=optional(nullable(list_of(NUMBER))), target_scale=optional(nullable(list_of(NUMBER))),
+                   columns=optional(list_of(_COLUMN)), label_names=optional(list_of(TEXT)),
                    rows=table(each(WHOLE, "train validation test"))),
         model=table(each(TEXT, "kind loss initial_fingerprint"), sizes=list_of(WHOLE), n_parameters=WHOLE,
                     parameters=map_of(list_of(WHOLE)), file=optional(TEXT), sha256=optional(TEXT)),

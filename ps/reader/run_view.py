@@ -21,6 +21,7 @@ from ps.logfile.schema import PROCESSES, Check
 from ps.reader.kept import Allowance
 from ps.reader.output import damage_lines
 from ps.text.formatting import verdict_line
+from ps.text.run_facts import metric_name
 
 UNREAD = f"{FAILURE_NAME} cannot be read"
 """In place of the message of a job that left one: that it did says enough."""
@@ -92,7 +93,7 @@ class RunView:
     @property
     def metric(self) -> str:
         """The name of the run's metric, from the header: only the end record has it."""
-        return "accuracy" if self.header and self.header["data"]["classes"] is not None else "r2"
+        return metric_name(self.header["data"]) if self.header else "r2"
 
     @property
     def ranks(self) -> str:

@@ -40,11 +40,18 @@ def where(header: Record, ranks: str = "") -> str:
 def data_line(data: Record) -> str:
     """Return what the data set is called, how its rows are split, and what is to be learned."""
     rows = data["rows"]
-    task = count(data["classes"], "class", "classes") if data["classes"] else count(data["targets"], "target")
+    several = "label" if data.get("task") == "labels" else "target"
+    task = count(data["classes"], "class", "classes") if data["classes"] else count(data["targets"], several)
     return (
         f"Data {data['name']}: {count(rows['train'], 'row')} train, {rows['validation']:,} validate, "
         f"{rows['test']:,} test; {count(data['features'], 'feature')}, {task}"
     )
+
+
+def metric_name(data: Record) -> str:
+    """Return what predictions of a data set are judged by; logs of earlier versions do not say the task."""
+    is_regression = data.get("task", "regression") == "regression" and data["classes"] is None
+    return "r2" if is_regression else "accuracy"
 
 
 def loss_name(header: Record) -> str:

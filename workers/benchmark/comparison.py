@@ -22,6 +22,7 @@ from ps.metrics.mode_comparison import summarise
 from ps.sync.modes import MODES
 from ps.text.formatting import number, verdict_line
 from ps.text.layout import Table, lines_of, output_width
+from ps.text.run_facts import metric_name
 from ps.text.tables import of_fit, of_modes, of_sizes
 from ps.text.terminal import say
 from workers.benchmark import cost_model, machine
@@ -42,7 +43,7 @@ class ComparisonLog:
         """Make the folder and the log with its header; ``comparison``: what will be measured how often."""
         self.comm = comm
         self.started = time.perf_counter()
-        self.metric = "accuracy" if facts["data"]["classes"] is not None else "r2"
+        self.metric = metric_name(facts["data"])
         self._log: RunLog | None = None  # at rank 0 only
         self.folder = Path(at_root(comm, lambda: self._open(config)))
         head = {"format": FORMAT, "v": VERSION, "purpose": "comparison", "config": config.as_dict()}

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common import module_file, synonyms
+from common import module_file, own_code, synonyms
 from common.config import OPTIONS, RunConfig
-from common.data import sources
+from common.data import held_out_files, sources
 from common.errors import ConfigError
-from common.option import OUTPUT, is_own_model, option, unknown_value
+from common.option import OUTPUT, option, unknown_value
 from common.run_files import RUNS
 from common.toml_file import read_toml
 from ps.coordinator import earlier_run
@@ -57,7 +57,7 @@ def parse_with(
     output = values["output"] or str(given.get("output", ""))
     _check_one_origin(values)
     saved = saved_config(values["resume"], output) if values["resume"] else {}
-    taken, asked = saved or _of_the_start(values), values["model"]
+    taken, asked = saved or _of_the_start(values), {name: values[name] for name in OF_CODE}
     if given or taken:
         again = cli.parse(command, arguments, {**taken, **given})
         assert not isinstance(again, int)
@@ -67,7 +67,11 @@ def parse_with(
         values = again
     config = _checked({name: values.pop(name) for name in OPTIONS}, modes)
     _check_same(saved, config)
-    _check_place_of_model(config, values["config"], by_hand=asked == config.model)
+    for name in OF_CODE:
+        by_hand = getattr(config, name) == asked[name]
+        _check_place_of_code(name, config, values["config"], by_hand=by_hand)
+        if name == "data" and not by_hand and config.data != given.get("data"):
+            _check_trust(config)
     del values["config"]
     return config, values
 
@@ -134,7 +138,7 @@ WHY_SAME = {
     ),
     "seed": "rows of the epoch would be used twice",
     **dict.fromkeys(("weight", "class_weight"), "it decides what is minimised"),
-    "rows": "it decides which rows are left of an epoch",
+    **dict.fromkeys(("rows", "shards"), "it decides which rows are left of an epoch"),
     "optimizer": "the checkpoint holds the state of that one",
     "init": "it decides whether the ranks share their parameters",
 }
@@ -166,24 +170,38 @@ def _check_same(saved: dict[str, Any], config: RunConfig) -> None:
         )
 
 
-def _check_place_of_model(config: RunConfig, file: str, *, by_hand: bool) -> None:
-    """Raise ConfigError if a model class of one's own lies where no code is imported from.
+OF_CODE = ("model", "data")
+"""Options that may name code of one's own."""
 
-    ``file``: of options, if there is one. ``by_hand``: whether the user has named the model, rather than a file that
-    may be somebody else's: that must not name a class in its own folder, nor one among the runs.
+
+def _check_place_of_code(option: str, config: RunConfig, file: str, *, by_hand: bool) -> None:
+    """Raise ConfigError if a model class or a function of one's own lies where no code is imported from.
+
+    ``file``: of options, if there is one. ``by_hand``: whether the user has named the code, rather than a file that
+    may be somebody else's: that must not name any in its own folder, nor among the runs.
     """
-    if not is_own_model(config.model):
+    name = getattr(config, option)
+    if not own_code.is_name(name):
         return
     folders = {config.output: "the folder of this run; choose another --output"} if config.output else {}
     if not by_hand:
-        name_it = f"and was not named by you but by a file; if you trust that code, name it: --model {config.model}"
+        name_it = f"and was not named by you but by a file; if you trust that code, name it: --{option} {name}"
         folders[str(RUNS)] = f"among the runs, {name_it}"
         beside = [] if not file else [Path(file).expanduser().absolute(), Path(file).expanduser().resolve()]
         here = Path.cwd().resolve()
         folders |= {
             str(path.parent): f"beside the options, {name_it}" for path in beside if path.parent.resolve() != here
         }
-    module_file.refuse_inside(config.model, folders)
+    module_file.refuse_inside(name, folders, option)
+
+
+def _check_trust(config: RunConfig) -> None:
+    """Raise ConfigError if data are a function that nobody but an earlier run has named. Its model: see changes.py."""
+    if own_code.is_name(config.data) and not config.trust_model:
+        raise ConfigError(
+            f"data {config.data}: the earlier run took its data from that function; code that a run names is not run, "
+            f"for the run may be somebody else's; if the function is your own, name it: --data {config.data}"
+        )
 
 
 def _shown(value: Any) -> str:
@@ -197,8 +215,7 @@ def _checked(values: dict[str, Any], modes: Mapping[str, str]) -> RunConfig:
     """Return the configuration with paths that work from anywhere. Raises ConfigError."""
     if values["mode"] not in modes:
         raise ConfigError(unknown_value("mode", values["mode"], modes))
-    if sources.file_suffix(values["data"]):
-        values["data"] = str(Path(values["data"]).absolute())
+    values["data"] = sources.absolute(values["data"])
     for name in ("test_data", "validation_data"):
         values[name] = values[name] and str(Path(values[name]).absolute())
     if values["start_from"]:
@@ -209,4 +226,5 @@ def _checked(values: dict[str, Any], modes: Mapping[str, str]) -> RunConfig:
         values["rows"] = "shard"
     config = RunConfig(**values)
     sources.check_target(config)
+    held_out_files.check_options(config)
     return config

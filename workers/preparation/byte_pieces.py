@@ -24,21 +24,26 @@ def bounds(size: int) -> list[int]:
     return [size * i // N_PIECES for i in range(N_PIECES + 1)]
 
 
-def scan(file: BinaryIO, start: int, stop: int, first_row: int = 0) -> tuple[int, bytes]:
+def scan(file: BinaryIO, start: int, stop: int, first_row: int = 0, separator: str = ",") -> tuple[int, bool, bytes]:
     """Return the number of quotes in a piece, from byte ``first_row`` of the file on, and the piece's SHA-256.
 
+    Between them: whether a quote stands where a cell begins, and so may hold separators and line ends.
     Raises BrokenFileError if the file ends before ``stop``.
     """
-    digest, quotes, at = hashlib.sha256(), 0, start
+    digest, quotes, opening, at, last = hashlib.sha256(), 0, False, start, NEWLINE
+    begins = (separator.encode() + QUOTE, NEWLINE + QUOTE)
     file.seek(start)
     while at < stop:
         data = file.read(min(READ_BYTES, stop - at))
         if not data:
             raise BrokenFileError("it has become shorter while it was read")
         digest.update(data)
-        quotes += data.count(QUOTE, max(0, first_row - at))
+        if found := data.count(QUOTE, max(0, first_row - at)):
+            quotes += found
+            opening = opening or any(begin in last + data for begin in begins)
+        last = data[-1:]
         at += len(data)
-    return quotes, digest.digest()
+    return quotes, opening, digest.digest()
 
 
 def merged(digests: list[bytes]) -> str:
@@ -46,11 +51,13 @@ def merged(digests: list[bytes]) -> str:
     return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
-def record_start(file: BinaryIO, at: int, stop: int, *, inside: bool) -> int:
+def record_start(file: BinaryIO, at: int, stop: int, *, inside: bool, quoted: bool = True) -> int:
     """Return where the first record begins at or after byte ``at``; ``stop``, the end of the file, if none does.
 
-    ``inside``: whether ``at`` lies inside of quotes. Raises BrokenFileError if a record is too long.
+    ``inside``: whether ``at`` lies inside of quotes; ``quoted``: whether quotes have a meaning.
+    Raises BrokenFileError if a record is too long.
     """
+    inside = inside and quoted
     file.seek(at - 1)
     if file.read(1) == NEWLINE and not inside:
         return at
@@ -59,7 +66,7 @@ def record_start(file: BinaryIO, at: int, stop: int, *, inside: bool) -> int:
         data = file.read(min(READ_BYTES, stop - place, at + LONGEST_RECORD + 1 - place))
         if not data:
             break
-        end, inside = _first_end(data, inside=inside)
+        end, inside = _first_end(data, inside=inside, quoted=quoted)
         if end:
             return place + end
         place += len(data)
@@ -68,7 +75,7 @@ def record_start(file: BinaryIO, at: int, stop: int, *, inside: bool) -> int:
     return stop
 
 
-def _first_end(data: bytes, *, inside: bool) -> tuple[int, bool]:
+def _first_end(data: bytes, *, inside: bool, quoted: bool) -> tuple[int, bool]:
     """Return where the first record has ended, 0 if none has, and whether the end of ``data`` is inside of quotes."""
     at = 0
     while True:
@@ -78,14 +85,14 @@ def _first_end(data: bytes, *, inside: bool) -> tuple[int, bool]:
                 return 0, True
             at, inside = quote + 1, False
         newline = data.find(NEWLINE, at)
-        quote = data.find(QUOTE, at, newline if newline >= 0 else len(data))
+        quote = data.find(QUOTE, at, newline if newline >= 0 else len(data)) if quoted else -1
         if quote >= 0:
             at, inside = quote + 1, True
         else:
             return newline + 1, False
 
 
-def blocks(file: BinaryIO, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
+def blocks(file: BinaryIO, start: int, stop: int, *, quoted: bool = True) -> Iterator[tuple[int, bytes]]:
     """Yield place and bytes of some whole records after the other, from ``start`` to ``stop``, both between records.
 
     Raises BrokenFileError if a record is too long, or the file has become shorter.
@@ -97,7 +104,7 @@ def blocks(file: BinaryIO, start: int, stop: int) -> Iterator[tuple[int, bytes]]
             data = file.read(min(n_bytes, stop - start))
             if len(data) < min(n_bytes, stop - start):
                 raise BrokenFileError("it has become shorter while it was read")
-            end = len(data) if start + len(data) == stop else _last_end(data)
+            end = len(data) if start + len(data) == stop else _last_end(data, quoted=quoted)
             if end:
                 break
             if n_bytes > LONGEST_RECORD:
@@ -107,11 +114,11 @@ def blocks(file: BinaryIO, start: int, stop: int) -> Iterator[tuple[int, bytes]]
         start += end
 
 
-def _last_end(data: bytes) -> int:
+def _last_end(data: bytes, *, quoted: bool) -> int:
     """Return where the last record in ``data``, which begins between records, has ended; 0 if none has."""
-    quotes, stop = data.count(QUOTE), len(data)
+    quotes, stop = data.count(QUOTE) if quoted else 0, len(data)
     while (newline := data.rfind(NEWLINE, 0, stop)) >= 0:
-        quotes -= data.count(QUOTE, newline, stop)
+        quotes -= data.count(QUOTE, newline, stop) if quoted else 0
         if quotes % 2 == 0:
             return newline + 1
         stop = newline

@@ -10,15 +10,25 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
+from common.data.prepared_file import sha256_of
 from common.errors import EXIT_ERROR, BrokenFileError, DataError, RankwiseError
-from common.files import told
-from workers.preparation import byte_pieces
+from common.files import open_regular, told
+from workers.preparation import byte_pieces, plain_text
+from workers.preparation.analyse import analyse
+from workers.preparation.chosen import resolved
+from workers.preparation.decide import decide
+from workers.preparation.encode import encode
 from workers.preparation.frames import receive, send
 from workers.preparation.moments import Moments
-from workers.preparation.table_file import Analysis, Plan, TableFile, merge_plain, open_table
+from workers.preparation.options import Options, TableError
+from workers.preparation.plan import LABELS, Plan
+from workers.preparation.prepared_folder import COPY_NAME
+from workers.preparation.statistics import Analysis
+from workers.preparation.table_file import TableFile, alike, located, open_table
 
 
 class Answers:
@@ -26,68 +36,101 @@ class Answers:
 
     def __init__(self, pulse: Callable[[], None]) -> None:
         self._pulse = pulse
-        self._merged: Analysis | None = None
+        self._tables: list[TableFile] = []
+        self._options = Options()
+        self._merged = Analysis()
         self._plan: Plan | None = None
         self._arrays: dict[str, Any] = {}
         self._files: dict[str, BinaryIO] = {}
 
-    def open(self, path: str, options: dict[str, Any]) -> dict[str, Any]:
-        """Return what a file is: see TableFile."""
-        return open_table(Path(path), options).as_dict()
+    def open(self, paths: list[str], options: dict[str, Any], folder: str) -> dict[str, Any]:
+        """Look at files: return them as TableFile, options that name columns, notes, and SHA-256 of those copied.
 
-    def scan(self, path: str, start: int, stop: int, first_row: int) -> list[Any]:
-        """Return the quotes of a piece of bytes, and its SHA-256."""
-        with open(path, "rb") as file:
-            return list(byte_pieces.scan(file, start, stop, first_row))
+        ``folder``: where plain copies of packed files and of other encodings are written.
+        """
+        encoding, found, sha256 = plain_text.codec(options.get("encoding", "utf-8")), [], []
+        for i, source in enumerate(map(Path, paths)):
+            with open_regular(source) as file:
+                head = file.read(4)
+            path = source
+            if plain_text.is_packed(head) or (encoding != "utf-8" and head != b"PAR1"):
+                path = Path(folder) / f"{COPY_NAME}{i}"
+                plain_text.copy(source, path, encoding, self._pulse)
+            sha256.append("" if path == source else sha256_of(source))
+            found.append(open_table(source, path, i, Options.from_dict(options)))
+        tables, notes = alike(found)
+        notes[:0] = [note for table in tables[:1] if table.dialect for note in table.dialect.notes]
+        try:
+            columns = resolved(tables[0].names, Options.from_dict(options))
+        except TableError as error:
+            raise located(error, tables) from error
+        plain = [table.as_dict() for table in tables]
+        return {"tables": plain, "options": asdict(columns), "notes": notes, "sha256": sha256}
 
-    def start(self, table: dict[str, Any], index: int, quotes: int) -> int:
-        """Return where the first record of piece ``index`` begins. ``quotes``: those before it."""
-        return TableFile.from_dict(table).start(index, inside=bool(quotes % 2))
+    def know(self, tables: list[dict[str, Any]], options: dict[str, Any]) -> None:
+        """Remember what all other questions are about, as ``open`` has returned it."""
+        self._tables, self._options = [TableFile.from_dict(table) for table in tables], Options.from_dict(options)
 
-    def analyse(self, table: dict[str, Any], start: int, stop: int) -> dict[str, Any] | None:
-        """Return the statistics of the columns of a piece; None if it has no rows."""
-        found: Analysis | None = None
-        for frame in TableFile.from_dict(table).frames(start, stop):
-            here = frame.analyse()
-            found = here if found is None else found.merge(here)
+    def scan(self, path: str, start: int, stop: int, first_row: int, separator: str) -> list[Any]:
+        """Return of a piece of bytes what ``byte_pieces.scan`` does."""
+        with open_regular(Path(path)) as file:
+            return list(byte_pieces.scan(file, start, stop, first_row, separator))
+
+    def start(self, table: int, piece: int, quotes: int) -> int:
+        """Return where the first record of a piece begins. ``quotes``: those before it."""
+        return self._tables[table].start(piece, inside=bool(quotes % 2))
+
+    def analyse(self, table: int, start: int, stop: int) -> dict[str, Any]:
+        """Return the statistics of the columns of a piece."""
+        found = Analysis()
+        for place, frame in self._tables[table].frames(start, stop):
+            found.merge(analyse(frame, self._options, [table, place]))
             self._pulse()
-        return None if found is None else found.as_dict()
+        return found.as_dict()
 
     def merge(self, analysis: dict[str, Any]) -> None:
         """Merge the statistics of the next piece with those before it."""
-        self._merged = merge_plain(self._merged, analysis)
+        self._merged.merge(Analysis.from_dict(analysis))
 
-    def decide(self, options: dict[str, Any]) -> dict[str, Any]:
-        """Return what the columns of the merged pieces become."""
-        if self._merged is None:
-            raise DataError("no rows; there is nothing to learn from")
-        return Plan.decide(self._merged, options).as_dict()
+    def decide(self, notes: list[str]) -> dict[str, Any]:
+        """Return what the columns of the merged pieces become, and the arrays, shape of a row and dtype by name."""
+        plan = decide(self._merged, self._options, notes)
+        y = ([], "int64") if plan.target.kind == LABELS else ([len(plan.target.names)], "float64")
+        arrays: dict[str, Any] = {"x": [[len(plan.preprocessing.features())], plan.x_dtype], "y": y}
+        for name, dtype in (("weight", "float64"), ("group", "int64"), ("time", "float64")):
+            if getattr(self._options, name):
+                arrays[name] = [[], dtype]
+        return {"plan": plan.as_dict(), "arrays": arrays}
 
     def plan(self, plan: dict[str, Any], arrays: dict[str, Any]) -> None:
         """Remember what the columns become, and of each array its file, the byte of row 0, and the bytes of a row."""
         self._plan, self._arrays = Plan.from_dict(plan), arrays
 
-    def write(self, table: dict[str, Any], start: int, stop: int, row: int, rows: int) -> dict[str, Any]:
+    def write(self, table: int, start: int, stop: int, row: int, rows: int) -> dict[str, Any]:
         """Write the rows of a piece, from number ``row`` on; return their SHA-256 and moments."""
         assert self._plan is not None
-        place, moments = row, None
+        at, moments = row, None
         digests = {name: hashlib.sha256() for name in self._arrays}
-        for frame in TableFile.from_dict(table).frames(start, stop):
-            encoded = frame.encode(self._plan)
+        for place, frame in self._tables[table].frames(start, stop):
+            try:
+                encoded = encode(frame, self._plan)
+            except TableError as error:
+                error.place = [table, place]
+                raise
             n = len(encoded["x"])
-            if place + n > row + rows:
+            if at + n > row + rows:
                 break
             for name, (path, begin, row_bytes) in self._arrays.items():
-                data = encoded[name].data.cast("B")
+                data = encoded[name].data.cast("B") if n else memoryview(b"")
                 assert len(data) == n * row_bytes, name
                 digests[name].update(data)
-                self._write(path, data, begin + place * row_bytes)
-            place += n
+                self._write(path, data, begin + at * row_bytes)
+            at += n
             here = Moments.of(encoded["x"])
             moments = here if moments is None else moments.merge(here)
             self._pulse()
-        if place != row + rows:
-            raise DataError(f"{table['path']}: has changed while it was prepared; start again when it is complete")
+        if at != row + rows:
+            raise DataError(f"{self._tables[table].source}: has changed while it was prepared; start again")
         return {
             "digests": {name: digest.digest() for name, digest in digests.items()},
             "moments": None if moments is None else moments.as_list(),
@@ -109,6 +152,21 @@ class Answers:
             file.close()
         self._files.clear()
 
+    def answer(self, name: str, about: dict[str, Any]) -> list[Any]:
+        """Return an answer, or what is wrong."""
+        try:
+            return ["answer", getattr(self, name)(**about)]
+        except TableError as error:
+            return ["fault", [str(located(error, self._tables)), error.exit_code]]
+        except RankwiseError as error:
+            return ["fault", [str(error), error.exit_code]]
+        except BrokenFileError as error:
+            return ["fault", [f"{about['path']}: {error}", DataError.exit_code]]
+        except OSError as error:
+            return ["fault", [told(error), EXIT_ERROR]]
+        except MemoryError:
+            return ["fault", ["out of memory while a table is read; start fewer ranks per node", EXIT_ERROR]]
+
 
 def main() -> None:
     """Answer until the rank says no more, or has ended."""
@@ -118,8 +176,8 @@ def main() -> None:
     questions: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(source, questions), daemon=True).start()
     answers = Answers(lambda: send(out, ["pulse", None]))
-    while (question := questions.get()) is not None:
-        send(out, _answer(answers, *question))
+    while True:
+        send(out, answers.answer(*questions.get()))
 
 
 def _read(source: IO[bytes], questions: "queue.SimpleQueue[Any]") -> None:
@@ -128,17 +186,3 @@ def _read(source: IO[bytes], questions: "queue.SimpleQueue[Any]") -> None:
             questions.put(receive(source))
     except EOFError:
         os._exit(0)  # also in the middle of a piece: the rank has ended
-
-
-def _answer(answers: Answers, name: str, about: dict[str, Any]) -> list[Any]:
-    try:
-        return ["answer", getattr(answers, name)(**about)]
-    except RankwiseError as error:
-        return ["fault", [str(error), error.exit_code]]
-    except BrokenFileError as error:
-        place = about.get("path") or about.get("table", {}).get("path", "")
-        return ["fault", [f"{place}: {error}", DataError.exit_code]]
-    except OSError as error:
-        return ["fault", [told(error), EXIT_ERROR]]
-    except MemoryError:
-        return ["fault", ["out of memory while a table is read; start fewer ranks per node", EXIT_ERROR]]

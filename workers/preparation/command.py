@@ -1,6 +1,5 @@
 """What workers.prepare does on all ranks once its options are known."""
 
-import os
 import time
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from ps.comm.agreement import at_root
 from ps.comm.topology import Topology
 from ps.text.terminal import say
 from workers.launch.process import Context
-from workers.preparation.parallel import Preparation, Request
+from workers.preparation.parallel import Request, write
 
 
 def prepare(context: Context, request: Request, place: Path) -> None:
@@ -26,18 +25,11 @@ def prepare(context: Context, request: Request, place: Path) -> None:
             fault.exit_code = EXIT_STOPPED
             raise fault
 
-    preparation = Preparation(context.comm, request, threads_of(topology), context.rank_status.tick, refuse)
     try:
-        preparation.write(place, replace=True)
+        write(context.comm, topology, request, place, context.rank_status.tick, refuse, replace=True)
     finally:
-        preparation.close()
         topology.close()
     at_root(context.comm, lambda: report(Prepared.load(place), time.perf_counter() - start))
-
-
-def threads_of(topology: Topology) -> int:
-    """Return how many threads the child of a rank computes with: its part of the cores."""
-    return max(1, len(os.sched_getaffinity(0)) // topology.here)
 
 
 def report(prepared: Prepared, seconds: float) -> None:

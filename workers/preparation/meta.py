@@ -13,64 +13,72 @@ from workers.preparation.moments import Moments
 from workers.preparation.pieces import Piece
 
 
-def describe(
+def sources(
     files: tuple[tuple[str, str], ...],
-    options: dict[str, Any],
     tables: list[dict[str, Any]],
+    sha256: list[str],
     parts: list[Piece],
     rows: list[int],
+) -> list[dict[str, Any]]:
+    """Return what is said of each file. ``rows``: of each of ``parts``; the others: of each file."""
+    of_file = [sum(n for part, n in zip(parts, rows, strict=True) if part.table == i) for i in range(len(tables))]
+    return [
+        {
+            "path": table["source"], "role": role, "rows": n, "size": table["size"], "mtime_ns": table["mtime_ns"],
+            "sha256": digest,
+        }
+        for table, (_, role), n, digest in zip(tables, files, of_file, sha256, strict=True)
+    ]  # fmt: skip
+
+
+def describe(
+    files: list[dict[str, Any]],
+    options: dict[str, Any],
     plan: dict[str, Any],
-    sha256: list[str],
+    arrays: dict[str, Any],
     written: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    """Return it as plain values.
+    """Return all of it as plain values.
 
-    ``files``: path and role of each; ``tables``: the same files as TableFile, ``sha256`` theirs. ``parts``: the pieces,
-    with ``rows`` of each and what was ``written`` of it. ``plan``: what the columns become.
+    ``plan``: what the columns become; ``arrays``: shape of a row and dtype; ``written``: what was found of each piece.
     """
-    of_file = [sum(n for part, n in zip(parts, rows, strict=True) if part.table == i) for i in range(len(tables))]
+    rows = sum(file["rows"] for file in files)
     preprocessing = Preprocessing.from_dict(plan["preprocessing"])
-    arrays = {
-        name: {
-            "file": f"{name}.npy", "shape": [sum(rows), *shape], "dtype": np.dtype(dtype).name,
-            "sha256": byte_pieces.merged([piece["digests"][name] for piece in written]),
-        }
-        for name, (shape, dtype) in plan["arrays"].items()
-    }  # fmt: skip
     merged: Moments | None = None
     for piece in written:
         if piece["moments"] is not None:
             here = Moments.from_list(piece["moments"])
             merged = here if merged is None else merged.merge(here)
-    roles, first = [], 0
+    parts, first = [], 0
     for role in ROLES:
-        n = sum(n for n, (_, own) in zip(of_file, files, strict=True) if own == role)
-        roles.append({"role": role, "first": first, "rows": n})
+        n = sum(file["rows"] for file in files if file["role"] == role)
+        parts.append({"role": role, "first": first, "rows": n})
         first += n
+    about = {
+        name: {
+            "file": f"{name}.npy", "shape": [rows, *shape], "dtype": np.dtype(dtype).name,
+            "sha256": byte_pieces.merged([piece["digests"][name] for piece in written]),
+        }
+        for name, (shape, dtype) in arrays.items()
+    }  # fmt: skip
     return {
         "format": FORMAT,
         "version": VERSION,
         "rankwise": RANKWISE,
-        "rows": sum(rows),
-        "parts": [part for part in roles if part["rows"] or part["role"] == ROLES[0]],
-        "sha256": _whole(arrays),
-        "arrays": arrays,
+        "rows": rows,
+        "parts": [part for part in parts if part["rows"] or part["role"] == ROLES[0]],
+        "sha256": _whole(about),
+        "arrays": about,
         "preprocessing": plan["preprocessing"],
         "features": preprocessing.features(),
         "standardized": preprocessing.standardized().tolist(),
         "columns": plan["columns"],
         "target": plan["target"],
         "statistics": {} if merged is None else merged.facts(),
-        "files": [
-            {
-                "path": table["path"], "role": role, "rows": n, "size": table["size"], "mtime_ns": table["mtime_ns"],
-                "sha256": digest,
-            }
-            for table, (_, role), n, digest in zip(tables, files, of_file, sha256, strict=True)
-        ],
+        "files": files,
         "options": options,
         "notes": plan["notes"],
-    }  # fmt: skip
+    }
 
 
 def _whole(arrays: dict[str, dict[str, Any]]) -> str:

@@ -12,12 +12,14 @@ from mpi4py import MPI
 
 from common.errors import DataError, JobError
 from common.files import do_nothing
+from common.host import usable_cores
 from ps.comm.agreement import at_root, together
 from ps.comm.collectives import allgather, bcast
+from ps.comm.topology import Topology
 from workers.preparation import byte_pieces, meta, pieces
 from workers.preparation.child_process import Child
 from workers.preparation.pieces import Piece
-from workers.preparation.prepared_folder import NewFolder, require_seen, saying_where
+from workers.preparation.prepared_folder import LOCK_NAME, NewFolder, saying_where
 
 T = TypeVar("T")
 N = byte_pieces.N_PIECES
@@ -29,6 +31,33 @@ class Request:
 
     files: tuple[tuple[str, str], ...]
     options: dict[str, Any] = field(default_factory=dict)
+
+
+class NotSharedError(JobError):
+    """A folder that rank 0 has made is not there for all ranks."""
+
+
+def threads_of(topology: Topology) -> int:
+    """Return how many threads the child of a rank computes with: its part of the cores."""
+    return max(1, usable_cores() // topology.here)
+
+
+def write(
+    comm: MPI.Comm,
+    topology: Topology,
+    request: Request,
+    place: Path,
+    pulse: Callable[[], object] = do_nothing,
+    refuse: Callable[[], object] = do_nothing,
+    *,
+    replace: bool = False,
+) -> None:
+    """Prepare the folder ``place`` with the ranks of ``comm``. Collective; raises JobError. See Preparation."""
+    preparation = Preparation(comm, request, threads_of(topology), pulse, refuse)
+    try:
+        preparation.write(place, replace=replace)
+    finally:
+        preparation.close()
 
 
 def on_each(comm: MPI.Comm, act: Callable[[], T]) -> T:
@@ -62,11 +91,19 @@ class Preparation:
         pulse: Callable[[], object] = do_nothing,
         refuse: Callable[[], object] = do_nothing,
     ) -> None:
-        self.comm, self.request = comm, request
+        self.comm, self._request = comm, request
         self._threads, self._pulse, self._refuse = threads, pulse, refuse
         self._child: Child | None = None
         self._tables: list[dict[str, Any]] = []
+        self._options: dict[str, Any] = {}
+        self._notes: list[str] = []
+        self._sha256: list[str] = []
         self._owners: list[int] = []
+
+    @property
+    def _works(self) -> bool:
+        """Whether this rank has pieces; rank 0 always has."""
+        return self.comm.rank in self._owners
 
     def close(self) -> None:
         """End the child."""
@@ -94,76 +131,88 @@ class Preparation:
 
     def write(self, place: Path, *, replace: bool) -> None:
         """Prepare the folder ``place``. Collective; raises JobError. ``replace``: see ``NewFolder.finish``."""
-        files, options = self.request.files, self.request.options
-        self._tables = at_root(self.comm, lambda: [self._ask("open", path=path, options=options) for path, _ in files])
-        self._owners = pieces.owners([table["size"] for table in self._tables], self.comm.size)
-        parts, sha256 = self._cut()
-        rows, plan = self._decide(parts)
         new: list[NewFolder] = []
 
-        def make() -> tuple[str, dict[str, list[Any]]]:
+        def make() -> str:
             with saying_where(place):
                 new.append(NewFolder(place))
-                return str(new[0].path), new[0].allocate(plan["arrays"], sum(rows))
+            return str(new[0].path)
+
+        def allocate() -> dict[str, list[Any]]:
+            with saying_where(place):
+                return new[0].allocate(arrays, sum(rows))
 
         def finish() -> None:
-            facts = meta.describe(files, options, self._tables, parts, rows, plan, sha256, written)
+            sources = meta.sources(self._request.files, self._tables, self._sha256, parts, rows)
+            facts = meta.describe(sources, self._request.options, plan, arrays, written)
             self._require_unchanged()
             with saying_where(place):
                 new[0].finish(facts, replace=replace)
 
         try:
-            folder, arrays = at_root(self.comm, make)
-            on_each(self.comm, lambda: require_seen(Path(folder)))
-            written = self._write(parts, rows, plan, arrays)
+            folder = at_root(self.comm, make)
+            if not all(allgather(self.comm, (Path(folder) / LOCK_NAME).exists())):
+                raise NotSharedError(f"{place}: not the same folder on all nodes; give one that they share")
+            self._open(folder)
+            parts = self._cut()
+            rows = self._analyse(parts)
+            decided = at_root(self.comm, lambda: self._ask("decide", notes=self._notes))
+            plan, arrays = decided["plan"], decided["arrays"]
+            written = self._write(parts, rows, plan, at_root(self.comm, allocate))
             at_root(self.comm, finish)
         except BaseException:
             for one in new:
                 one.drop()
             raise
 
-    def _cut(self) -> tuple[list[Piece], list[str]]:
-        """Return the pieces of all files, between records, and the SHA-256 of each file."""
-        given = [
-            {"path": self._tables[i]["path"], "start": start, "stop": stop, "first_row": self._tables[i]["first_row"]}
-            for i, start, stop in pieces.of_bytes([table["size"] for table in self._tables])
-        ]
+    def _open(self, folder: str) -> None:
+        """Look at the files, and deal their pieces. ``folder``: for plain copies of what is packed."""
+        paths = [path for path, _ in self._request.files]
+        opened = at_root(
+            self.comm, lambda: self._ask("open", paths=paths, options=self._request.options, folder=folder)
+        )
+        self._tables, self._options, self._notes = opened["tables"], opened["options"], opened["notes"]
+        self._sha256 = opened["sha256"]
+        self._owners = pieces.owners([_bytes_of(table) for table in self._tables], self.comm.size)
+
+    def _cut(self) -> list[Piece]:
+        """Return the pieces of all files, between records; note the SHA-256 of each file."""
+        by_bytes = pieces.of_bytes([_bytes_of(table) for table in self._tables])
+        given = []
+        for i, start, stop in by_bytes:
+            table = self._tables[i]
+            dialect = table["dialect"] or {"first_row": 0, "separator": ","}
+            of_text = {name: dialect[name] for name in ("first_row", "separator")}
+            given.append({"path": table["path"], "start": start, "stop": stop, **of_text})
         scanned = self._all("scan", given)
-        sha256, asked = [], []
+        asked = []
         for i, table in enumerate(self._tables):
-            sha256.append(byte_pieces.merged([digest for _, digest in scanned[i * N : (i + 1) * N]]))
+            own = scanned[i * N : (i + 1) * N]
+            self._sha256[i] = self._sha256[i] or byte_pieces.merged([digest for _, _, digest in own])
+            if table["dialect"]:  # its head may hold no cell in quotes, though a later row does
+                table["dialect"]["quoted"] |= any(opening for _, opening, _ in own)
             quotes = 0
-            for k, (count, _) in enumerate(scanned[i * N : (i + 1) * N]):
-                asked.append({"table": table, "index": k, "quotes": quotes})
-                quotes += count
+            for k, (found, _, _) in enumerate(own):
+                asked.append({"table": i, "piece": k, "quotes": quotes})
+                quotes += found
+        know = {"tables": self._tables, "options": self._options}
+        on_each(self.comm, lambda: self._ask("know", **know) if self._works else None)
         starts = self._all("start", asked)
         parts: list[Piece] = []
         for i, table in enumerate(self._tables):
             parts += pieces.of_rows(i, [*starts[i * N : (i + 1) * N], table["extent"]])
-        return parts, sha256
+        return parts
 
-    def _decide(self, parts: list[Piece]) -> tuple[list[int], dict[str, Any]]:
-        """Return the rows of each piece, and what the columns become."""
-        given = [{"table": self._tables[part.table], "start": part.start, "stop": part.stop} for part in parts]
-        own = self._own("analyse", given)
-        rows: list[int] = []
-        faults: list[DataError] = []
+    def _analyse(self, parts: list[Piece]) -> list[int]:
+        """Find out what the columns hold: rank 0's child knows it then. Return the rows that each piece gives."""
+        own = self._own("analyse", [part._asdict() for part in parts])
+        rows = []
         for owner in self._owners:  # one at a time, in the order of the pieces: nobody holds those of all ranks
             found = bcast(self.comm, own.pop(0) if owner == self.comm.rank else None, owner)
-            rows.append(found["rows"] if found else 0)
-            if found and self.comm.rank == 0 and not faults:
-                try:
-                    self._ask("merge", analysis=found)
-                except DataError as error:
-                    faults.append(error)
-
-        def decide() -> dict[str, Any]:
-            for fault in faults:
-                raise fault
-            plan: dict[str, Any] = self._ask("decide", options=self.request.options)
-            return plan
-
-        return rows, at_root(self.comm, decide)
+            rows.append(found["kept"])
+            if self.comm.rank == 0:
+                self._ask("merge", analysis=found)
+        return rows
 
     def _write(
         self, parts: list[Piece], rows: list[int], plan: dict[str, Any], arrays: dict[str, list[Any]]
@@ -171,12 +220,9 @@ class Preparation:
         """Write the rows of all pieces; return what was found of each: see ``Answers.write``."""
         given, row = [], 0
         for part, n in zip(parts, rows, strict=True):
-            table = self._tables[part.table]
-            given.append({"table": table, "start": part.start, "stop": part.stop, "row": row, "rows": n})
+            given.append({**part._asdict(), "row": row, "rows": n})
             row += n
-        on_each(
-            self.comm, lambda: self._ask("plan", plan=plan, arrays=arrays) if self.comm.rank in self._owners else None
-        )
+        on_each(self.comm, lambda: self._ask("plan", plan=plan, arrays=arrays) if self._works else None)
         written = self._all("write", given)
         on_each(self.comm, lambda: None if self._child is None else self._ask("finish"))
         return written
@@ -184,6 +230,12 @@ class Preparation:
     def _require_unchanged(self) -> None:
         """Raise DataError if a file has changed while it was prepared."""
         for table in self._tables:
-            now = Path(table["path"]).stat()
+            now = Path(table["source"]).stat()
             if (now.st_size, now.st_mtime_ns) != (table["size"], table["mtime_ns"]):
-                raise DataError(f"{table['path']}: has changed while it was prepared; start again when it is complete")
+                raise DataError(f"{table['source']}: has changed while it was prepared; start again")
+
+
+def _bytes_of(table: dict[str, Any]) -> int:
+    """Return how many bytes of a file are read."""
+    n: int = table["extent"] if table["dialect"] else table["size"]
+    return n

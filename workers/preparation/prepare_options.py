@@ -4,12 +4,13 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from common.config import OPTIONS, RunConfig
+from common.config import RunConfig
 from common.data.prepared_file import ROLES, is_prepared
 from common.errors import ConfigError
 from common.given_paths import given_path
 from common.option import USUAL, check_options, option
 from workers.launch import cli, words
+from workers.preparation.column_options import OF_COLUMNS
 from workers.preparation.parallel import Request
 
 NAME = "python -m workers.prepare"
@@ -17,17 +18,6 @@ HELP = (
     "Prepare tables for training: columns become features, rows a folder that ranks map instead of reading it: "
     "mpirun -np 4 python -m workers.prepare train.csv -o prepared --target price"
 )
-OF_COLUMNS = tuple(
-    name
-    for name in (
-        "target", "header", "index_column", "features", "drop", "categorical", "encoding", "weight", "group", "time",
-        "max_categories", "loss", "model",
-    )
-    if name in OPTIONS
-)  # fmt: skip
-"""Options of a run that decide what is written into a prepared folder."""
-
-
 ColumnsConfig: type = dataclasses.make_dataclass(
     "ColumnsConfig",
     [
@@ -63,11 +53,6 @@ class PrepareConfig:
         given = {"data": self.files, "validation": (self.validation_data,), "test": (self.test_data,)}
         files = tuple((str(Path(path).absolute()), role) for role in ROLES for path in given[role] if path)
         return Request(files, options)
-
-
-def of_columns(config: RunConfig) -> dict[str, Any]:
-    """Return the options of a run that decide what is prepared."""
-    return {name: getattr(config, name) for name in OF_COLUMNS}
 
 
 def command(name: str = NAME, text: str = HELP) -> cli.Command:

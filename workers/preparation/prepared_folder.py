@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from common.data.prepared_file import META_NAME
+from common.data.prepared_file import META_NAME, Prepared
 from common.errors import DataError
 from common.files import create_new, sync_folder, temporary_name, told, write_bytes
-from common.host import host
 
-LOCK_NAME = "lock"
+LOCK_NAME, COPY_NAME = "lock", "text-"
 LOCK_TEXT = b"rankwise prepares a folder\n"
 OLD_S = 60.0
 """Seconds after which a lock that nobody holds is of a job that has died, not of one that is about to take it."""
@@ -69,18 +68,21 @@ class NewFolder:
     def finish(self, meta: dict[str, Any], *, replace: bool) -> None:
         """Add meta.json and give the folder its name. Raises OSError.
 
-        ``replace``: a folder of that name is replaced; else it is taken for the same, made by another job meanwhile.
+        ``replace``: a folder of that name is replaced; else a whole one is taken for the same, which another
+        job has made meanwhile.
         """
         write_bytes(self.path / META_NAME, json.dumps(meta, ensure_ascii=False, allow_nan=False).encode())
+        for copy in self.path.glob(f"{COPY_NAME}*"):
+            copy.unlink()
         sync_folder(self.path)
         old = self.place.parent / temporary_name(self.place.name)
-        if replace:
+        if replace or not is_whole(self.place):
             with contextlib.suppress(FileNotFoundError):
                 self.place.rename(old)
         try:
             self.path.rename(self.place)
         except OSError:
-            if not (self.place / META_NAME).exists():
+            if not is_whole(self.place):
                 raise
             shutil.rmtree(self.path, ignore_errors=True)
         (self.place / LOCK_NAME).unlink(missing_ok=True)
@@ -94,6 +96,17 @@ class NewFolder:
         self._lock.close()
 
 
+def is_whole(place: Path) -> bool:
+    """Say whether a prepared folder lies there that this version reads, with arrays as long as they should be."""
+    try:
+        prepared = Prepared.load(place)
+        for name in prepared.facts["arrays"]:
+            prepared.array(name)
+    except DataError:
+        return False
+    return True
+
+
 def remove_left_over(folder: Path) -> None:
     """Remove folders that jobs which have died were making in ``folder``."""
     for lock in folder.glob(f".*.part/{LOCK_NAME}"):
@@ -102,15 +115,6 @@ def remove_left_over(folder: Path) -> None:
                 continue
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(lock.parent, ignore_errors=True)
-
-
-def require_seen(folder: Path) -> None:
-    """Raise DataError if a folder that rank 0 has made is not there for this rank."""
-    if not (folder / LOCK_NAME).exists():
-        raise DataError(
-            f"{folder.parent}: on {host()} it is another folder than on the host of rank 0; give one that all "
-            "nodes share"
-        )
 
 
 @contextlib.contextmanager

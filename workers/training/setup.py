@@ -26,7 +26,9 @@ from ps.findings.detectors import before_training
 from ps.findings.verdict import TrainingStart
 from ps.logfile.lock import in_use
 from ps.sync.modes import AUTO, MODES
+from ps.text import column_table
 from ps.text.contributions import NORM_RATIO
+from ps.text.layout import output_width
 from ps.text.run_facts import job_lines
 from ps.text.terminal import say, warn
 from workers.checkpoint.resume import Origin, open_origin
@@ -230,7 +232,8 @@ def _begin_log(job: Job, origin: Origin, facts: dict[str, Any], of_sync: dict[st
         warn(f"{SPLITS_NAME} could not be written ({told(error)}): which rows test is not kept")
     job.rank_status.set_folder(folder)
     of_steps = {"steps_per_epoch": job.trainer.loader.steps, "sync": of_sync}
-    say("\n".join((*job_lines({**facts, **of_steps, "config": config.as_dict()}), *job.data.notes)))
+    of_columns = column_table.lines(job.data.columns, output_width()) if job.data.columns else []
+    say("\n".join((*of_columns, *job_lines({**facts, **of_steps, "config": config.as_dict()}), *job.data.notes)))
     if origin.start is not None:
         of_steps["start"] = origin.start.facts()
     if continues:

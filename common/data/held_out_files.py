@@ -1,0 +1,104 @@
+"""Puts validation and test sets that lie in files of their own, ``--validation-data`` and ``--test-data``, to the data.
+
+Tables come with theirs when they are prepared; this is for every other source.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from common.config import RunConfig
+from common.data import sources
+from common.data.dataset import Raw
+from common.data.prepared_file import is_prepared
+from common.errors import ConfigError, DataError
+from common.flat import Array
+
+ROLES = {"validation": "validation_data", "test": "test_data"}
+"""Sets in the order in which they lie behind the data, and the options that name their files."""
+LISTED = 8
+"""Columns that a message lists."""
+
+
+def check_options(config: RunConfig) -> None:
+    """Raise ConfigError where a file of its own does not go with the data."""
+    for option in ROLES.values():
+        flag = f"--{option.replace('_', '-')}"
+        if not getattr(config, option):
+            continue
+        if config.data in sources.SOURCES:
+            raise ConfigError(
+                f"{option}: --data {config.data} has its own rows; leave {flag} out, or give a file as --data too"
+            )
+        if is_prepared(Path(config.data)):
+            raise ConfigError(
+                f"{option}: {config.data} is prepared already; prepare the files together: python -m workers.prepare "
+                f"FILE -o DIR {flag} {getattr(config, option)}"
+            )
+
+
+def read(config: RunConfig, rank: int, size: int, prepared: Path | None = None) -> Raw:
+    """Read the data with all their sets. Raises DataError, also where files do not fit together.
+
+    ``prepared``: the folder in which they are prepared, all files together, if they are a table that was.
+    """
+    raw = sources.read(config, rank, size, prepared)
+    wanted = {role: path for role, option in ROLES.items() if (path := getattr(config, option))}
+    if not wanted or prepared is not None or is_prepared(Path(config.data)):
+        return raw
+    sets: dict[str, Raw | None] = dict.fromkeys(ROLES)
+    for role, path in wanted.items():
+        option = f"--{role}-data {path}"
+        if getattr(raw, role) is not None:
+            raise DataError(f"{raw.name}: holds a {role} set, and {option} is another; leave one of them out")
+        alone = replace(config, data=path, test_data="", validation_data="", time="")
+        try:
+            own = sources.read(alone, rank, size)
+        except DataError as error:
+            raise DataError(str(error).replace("data: ", f"{role}_data: ", 1)) from error
+        if own.validation is not None or own.test is not None:
+            raise DataError(f"{option}: holds sets of its own (X_val or X_test); give a file of X and y alone")
+        sets[role] = replace(own, x=_columns(raw, own, option))
+    given = {role: getattr(raw, role) if own is None else (own.x, own.y) for role, own in sets.items()}
+    weight, group = _by_row(raw, "weight", sets), _by_row(raw, "group", sets)
+    return replace(raw, validation=given["validation"], test=given["test"], weight=weight, group=group)
+
+
+def _columns(raw: Raw, own: Raw, option: str) -> Array:
+    """Return the features of a set in the order of those of the data, whose names decide. Raises DataError."""
+    if raw.feature_names == own.feature_names or not (raw.feature_names and own.feature_names):
+        return own.x
+    place = {name: i for i, name in enumerate(own.feature_names)}
+    if absent := [name for name in raw.feature_names if name not in place]:
+        more = ", ..." * (len(absent) > LISTED)
+        raise DataError(
+            f"{option}: has no column {', '.join(map(repr, absent[:LISTED]))}{more}, which {raw.name} has; it takes "
+            "the columns of the data, in any order"
+        )
+    return own.x[:, [place[name] for name in raw.feature_names]]
+
+
+def _by_row(raw: Raw, name: str, sets: dict[str, Raw | None]) -> Array | None:
+    """Return weights or groups of all rows; None where neither the data nor a set has any.
+
+    Rows of a set that has no weights count 1. Groups come with every set in a file of its own, since the same option
+    names their column; where a set in the file of the data has none, those of the data are all that is known.
+    """
+    whole = getattr(raw, name)
+    if whole is None and all(own is None or getattr(own, name) is None for own in sets.values()):
+        return None
+    n_own = len(raw.x)
+    parts = [np.ones(n_own) if whole is None else whole[:n_own]]
+    begin = n_own
+    for role, own in sets.items():
+        came = getattr(raw, role)
+        n = len(came[0]) if came is not None else 0 if own is None else len(own.x)
+        if came is not None and whole is not None and len(whole) > n_own:
+            part, begin = whole[begin : begin + n], begin + n
+        else:
+            part = None if own is None else getattr(own, name)
+        if part is None and n and name == "group":
+            return np.asarray(whole)
+        parts.append(np.ones(n) if part is None else part)
+    return np.concatenate(parts)

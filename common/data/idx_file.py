@@ -1,0 +1,124 @@
+"""Reads IDX files, as MNIST and its kin are shipped: images, the labels beside them, and the test set if it is there.
+
+Format: two bytes 0, one of the type, one of the number of dimensions, each dimension as four bytes, most significant
+first, then the numbers; or all of that packed by gzip (http://yann.lecun.com/exdb/mnist/).
+"""
+
+import math
+import re
+import struct
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from common import memory
+from common.config import RunConfig
+from common.data.dataset import Raw, bytes_beside
+from common.data.packed_file import ENDING, most_bytes, open_packed
+from common.errors import BrokenFileError, DataError
+from common.flat import Array
+
+TYPES = {8: "|u1", 9: "|i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
+NAME = re.compile(r"(?P<before>.*[-.])idx(?P<n>[0-9])[-.]?\w*?(\.gz)?", re.IGNORECASE)
+MOST_DIMENSIONS = 8
+PIECE_BYTES = 1 << 20
+TRAIN, TEST = "train", ("t10k", "test")
+NAMED = "train-images-idx3-ubyte with train-labels-idx1-ubyte, and t10k-... for the test set, each as it is or with .gz"
+
+
+def is_idx(data: str) -> bool:
+    """Say whether this is the name of an IDX file of images, or a folder with one to train on."""
+    path = Path(data)
+    try:
+        return bool(NAME.fullmatch(path.name)) or (path.is_dir() and bool(_images_in(path)))
+    except OSError:
+        return False
+
+
+def _images_in(folder: Path) -> list[Path]:
+    return sorted(
+        path for path in folder.iterdir()
+        if NAME.fullmatch(path.name) and "images" in path.name and TRAIN in path.name
+    )  # fmt: skip
+
+
+def read_idx(data: str, config: RunConfig) -> Raw:
+    """Read images as rows of bytes, their labels and the test set. Raises DataError and MemoryLimitError."""
+    path = Path(data)
+    if path.is_dir():
+        found = _images_in(path)
+        if len({one.name.removesuffix(ENDING) for one in found}) != 1:
+            raise DataError(f"{path}: {', '.join(one.name for one in found[:4])}: name the one to train on")
+        path = found[0]
+    if "images" not in path.name:
+        raise DataError(f"data: got {path}; name the file of images: {NAMED}")
+    x, y = _pair(path, config)
+    test = next((other for name in TEST if (other := _there(path, TRAIN, name))), None) if TRAIN in path.name else None
+    return Raw(path.name, x, y, _pair(test, config) if test else None)
+
+
+def _there(path: Path, *changes: str) -> Path | None:
+    """Return the file that is named as ``path`` but for some words, packed or not, and with - or . before idx."""
+    name = path.name.removesuffix(ENDING)
+    for old, new in zip(changes[::2], changes[1::2], strict=True):
+        name = name.replace(old, new)
+    names = {name, name.replace("-idx", ".idx"), name.replace(".idx", "-idx")}
+    for one in sorted(names):
+        for ending in (path.suffix if path.suffix == ENDING else "", "", ENDING):
+            if (other := path.with_name(one + ending)).exists():
+                return other
+    return None
+
+
+def _pair(path: Path, config: RunConfig) -> tuple[Array, Array]:
+    labels = _there(path, "images", "labels", "idx3", "idx1", "idx4", "idx1", "idx2", "idx1")
+    if labels is None:
+        raise DataError(f"{path}: its labels are not beside it; {NAMED} lie in one folder")
+    y = read_array(labels, config, features=False)
+    x = read_array(path, config)
+    if x.ndim < 2 or y.ndim != 1 or len(x) != len(y):
+        raise DataError(f"{path}: images of shape {x.shape}, but {labels.name} holds {y.shape}; they take a label each")
+    return x.reshape(len(x), -1), y
+
+
+def read_array(path: Path, config: RunConfig, *, features: bool = True) -> Array:
+    """Return the array of an IDX file. Raises DataError, and MemoryLimitError before memory is taken for too much."""
+    try:
+        most = most_bytes(path)
+        with open_packed(path) as file:
+            shape, dtype = _header(file)
+            n_bytes = math.prod(shape) * dtype.itemsize
+            if n_bytes > most:
+                raise BrokenFileError(f"its header claims {shape} of {dtype}, more than a file of its size can hold")
+            beside = bytes_beside(config, shape[0], math.prod(shape[1:]), 0) if features else 3 * n_bytes
+            memory.check(f"data {path}", n_bytes, beside)
+            return _numbers(file, shape, dtype)
+    except BrokenFileError as error:
+        raise DataError(f"{path}: not a readable IDX file ({error})") from error
+
+
+def _header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
+    magic = file.read(4)
+    if not magic:
+        raise BrokenFileError("it is empty")
+    if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in TYPES or not 1 <= magic[3] <= MOST_DIMENSIONS:
+        raise BrokenFileError(f"it begins with {magic.hex(' ')}; it takes 00 00, a type 08 to 0e and 01 to 08")
+    sizes = file.read(4 * magic[3])
+    if len(sizes) < 4 * magic[3]:
+        raise BrokenFileError("it ends within its header")
+    return struct.unpack(f">{magic[3]}I", sizes), np.dtype(TYPES[magic[2]])
+
+
+def _numbers(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Array:
+    """Read the numbers; pages that a lying header makes us ask for are never touched, so they take no memory."""
+    with memory.out_of_memory("its array"):
+        array = np.empty(math.prod(shape), dtype)
+    room, at = array.view(np.uint8).data, 0
+    while at < len(room) and (n := file.readinto(room[at : at + PIECE_BYTES])):  # type: ignore[attr-defined]
+        at += n
+    if at < len(room):
+        raise BrokenFileError(f"its header claims {shape} of {dtype}, {len(room):,} bytes, and {at:,} are there")
+    if file.read(1):
+        raise BrokenFileError(f"it goes on after the {shape} of {dtype} that its header claims")
+    return array.reshape(shape).astype(dtype.newbyteorder("="), copy=False)

@@ -1,0 +1,31 @@
+"""Gives codes to a target of texts, as arrays may hold it; which text a code stands for is kept."""
+
+import numpy as np
+
+from common.arrays_file import NUMBERS
+from common.data.dataset import Raw
+from common.errors import DataError
+from common.flat import Array
+
+KINDS = NUMBERS + "U"
+"""Of the dtypes that a target may have."""
+
+
+def with_codes(raw: Raw) -> Raw:
+    """Replace a target of texts by codes from 0, in the order of the sorted texts of all sets. Raises DataError."""
+    targets = [raw.y, *(pair[1] for pair in (raw.validation, raw.test) if pair)]
+    if all(y.dtype.kind != "U" for y in targets):
+        return raw
+    if any(y.dtype.kind != "U" or y.ndim > 2 or y.shape[1:] not in ((), (1,)) for y in targets):
+        raise DataError(f"{raw.name}: a target is texts in one set and numbers in another, or has several columns")
+    texts, codes = np.unique(np.concatenate([y.reshape(-1) for y in targets]), return_inverse=True)
+    raw.label_names = texts.tolist()
+    parts = np.split(codes.astype(np.int64), np.cumsum([len(y) for y in targets])[:-1])
+    raw.y = parts.pop(0)
+    raw.validation = _paired(raw.validation, parts)
+    raw.test = _paired(raw.test, parts)
+    return raw
+
+
+def _paired(pair: tuple[Array, Array] | None, parts: list[Array]) -> tuple[Array, Array] | None:
+    return (pair[0], parts.pop(0)) if pair else None

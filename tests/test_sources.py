@@ -1,0 +1,382 @@
+"""Data sources: .npy files, LIBSVM's format, IDX files and functions of one's own; and what is said of broken ones."""
+
+import gzip
+import io
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from common.config import RunConfig
+from common.data import libsvm_file, sources
+from common.data.dataset import Raw, check
+from common.data.maps import map_of
+from common.errors import ConfigError, DataError, RankwiseError
+from common.memory import MemoryLimitError
+from tests.ranks import mpirun, records
+
+RNG = np.random.default_rng(0)
+X, Y = RNG.standard_normal((60, 4)), RNG.integers(0, 3, 60)
+TEXTS = np.array(["setosa", "virginica", "versicolor"])
+IMAGES = RNG.integers(0, 256, (60, 4, 5)).astype(np.uint8)
+
+
+def read(data: Path | str, **options: Any) -> Raw:
+    """Read data, and check them as a job does."""
+    config = RunConfig(data=sources.absolute(str(data)), **options)
+    raw = sources.read(config, 0, 1)
+    check(sources.read(config, 0, 1), config)
+    return raw
+
+
+def save(folder: Path, **arrays: Any) -> Path:
+    """Save .npy files, with - in their names for __."""
+    folder.mkdir(exist_ok=True)
+    for name, array in arrays.items():
+        np.save(folder / f"{name.replace('__', '-')}.npy", array)
+    return folder
+
+
+def idx(array: Any, *, kind: int = 8) -> bytes:
+    """Return an array of bytes as an IDX file has it."""
+    return struct.pack(f">HBB{array.ndim}I", 0, kind, array.ndim, *array.shape) + bytes(array.tobytes())
+
+
+def mnist(folder: Path, *, packed: bool = False) -> Path:
+    """Write files as MNIST is shipped."""
+    folder.mkdir(exist_ok=True)
+    end, pack = (".gz", gzip.compress) if packed else ("", bytes)
+    for name, n in (("train", 60), ("t10k", 10)):
+        (folder / f"{name}-images-idx3-ubyte{end}").write_bytes(pack(idx(IMAGES[:n])))
+        (folder / f"{name}-labels-idx1-ubyte{end}").write_bytes(pack(idx(Y[:n].astype(np.uint8))))
+    return folder
+
+
+# .npy
+
+
+def test_a_pair_of_npy_files_is_named_or_found(tmp_path: Path) -> None:
+    folder = save(tmp_path, X=X.astype(np.float32), y=Y, one=X, two=TEXTS[Y], inputs=X, targets=X[:, :2])
+    for data in (folder / "X.npy", f"{folder}/X.npy,{folder}/y.npy"):
+        raw = read(data)
+        np.testing.assert_array_equal(raw.x, X.astype(np.float32))
+        np.testing.assert_array_equal(raw.y, Y)
+        assert map_of(raw.x) is not None
+        assert (raw.x.dtype, raw.test, raw.validation) == (np.float32, None, None)
+    raw = read(f"{folder}/one.npy,{folder}/two.npy")
+    assert [raw.label_names[code] for code in raw.y] == TEXTS[Y].tolist()
+    assert read(folder / "inputs.npy").y.shape == (60, 2)
+
+
+def test_sets_for_validation_and_test_lie_beside(tmp_path: Path) -> None:
+    sets = {"X_train": X, "y_train": TEXTS[Y], "X_val": X[:7], "y_val": TEXTS[Y[:7]], "X_test": X[:9]}
+    folder = save(tmp_path / "a", **sets, y_test=np.array([*TEXTS[Y[:8]], "new"]))
+    for data in (folder, folder / "X_train.npy"):
+        raw = read(data)
+        assert raw.validation is not None
+        assert raw.test is not None
+        assert (len(raw.x), len(raw.validation[0]), len(raw.test[0])) == (60, 7, 9)
+        assert raw.label_names == ["new", *sorted(TEXTS)]
+        assert raw.label_names[raw.test[1][8]] == "new"
+
+
+def test_shards_are_joined_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    parts = {f"X__{i}": X[i * 5 : i * 5 + 5] for i in range(12)} | {f"y__{i}": Y[i * 5 : i * 5 + 5] for i in range(12)}
+    raw = read(save(tmp_path / "shards", **parts))
+    np.testing.assert_array_equal(raw.x, X)
+    np.testing.assert_array_equal(raw.y, Y)
+
+
+def npy_bytes(text: str, data: bytes) -> bytes:
+    """Return an .npy file with any text for its header."""
+    return b"\x93NUMPY\1\0" + struct.pack("<H", len(text)) + text.encode() + data
+
+
+HEADER = "{{'descr': '<f8', 'fortran_order': False, 'shape': {}, }}\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "X.npy: not an array of NumPy, or its header is damaged"),
+        (b"\x93NUMPX rest", "not an array of NumPy, or its header is damaged"),
+        (
+            npy_bytes(HEADER.format("(1099511627776, 4)"), bytes(160)),
+            "its header says .1099511627776, 4. of float64, which are 35,",
+        ),
+        (npy_bytes(HEADER.format("(60, 4)"), bytes(1919)), "its header says"),
+        (npy_bytes(HEADER.format("(60, 4)"), bytes(1921)), "its header says"),
+        (npy_bytes(HEADER.format("(-1, 4)"), bytes(1920)), "its header says"),
+        (npy_bytes(HEADER.format("(240,)"), bytes(1920)), r"its shape is \(240,\); it takes \(rows, features\)"),
+        (npy_bytes(HEADER.replace("<f8", "|O").format("(60, 4)"), bytes(1920)), "holds object; it takes numbers"),
+        (npy_bytes(HEADER.replace("<f8", "<c8").format("(60, 4)"), bytes(1920)), "holds complex64; it takes numbers"),
+    ],
+)
+def test_npy_files_that_lie_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    save(tmp_path, y=Y)
+    (tmp_path / "X.npy").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        read(tmp_path / "X.npy")
+
+
+def test_npy_files_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"X.npy has no y.npy or Y.npy beside it"):
+        read(save(tmp_path / "a", X=X) / "X.npy")
+    with pytest.raises(DataError, match=r"y.npy: its shape is \(5,\); it takes \(60,\), for X.npy has 60 rows"):
+        read(save(tmp_path / "b", X=X, y=Y[:5]) / "X.npy")
+    with pytest.raises(DataError, match=r"write --data X\.npy,y\.npy"):
+        read(save(tmp_path / "c", table=X) / "table.npy")
+    with pytest.raises(DataError, match="its files have features of several shapes or types"):
+        read(save(tmp_path / "d", X__0=X, y__0=Y, X__1=X[:, :2], y__1=Y))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="is a folder without data that are known; choose digits"):
+        read(tmp_path / "empty")
+    with pytest.raises(DataError, match=r"no file .*none\.npy"):
+        read(f"{tmp_path}/none.npy,{tmp_path}/y.npy")
+
+
+# LIBSVM
+
+
+@pytest.mark.parametrize("zero_based", [True, False])
+@pytest.mark.parametrize("piece_bytes", [1 << 20, 16])
+def test_libsvm_is_read_as_scikit_learn_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zero_based: bool, piece_bytes: int
+) -> None:
+    from sklearn.datasets import dump_svmlight_file, load_svmlight_file
+
+    monkeypatch.setattr(libsvm_file, "PIECE_BYTES", piece_bytes)
+    x = np.where(RNG.random(X.shape) < 0.5, 0, X)
+    x[0, 0] = 1e-300
+    path = tmp_path / "own.libsvm"
+    dump_svmlight_file(x, Y - 1, str(path), zero_based=zero_based, comment="made by hand")
+    theirs, labels = load_svmlight_file(str(path))
+    raw = read(path)
+    np.testing.assert_array_equal(raw.x, theirs.toarray())
+    np.testing.assert_array_equal(raw.y, labels)
+    assert raw.y.dtype == np.int64
+    assert raw.notes[0].startswith(f"Features of own.libsvm are numbered from {int(not zero_based)}")
+    packed = tmp_path / "own.SVM.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    np.testing.assert_array_equal(read(packed).x, raw.x)
+
+
+def test_libsvm_may_have_comments_empty_lines_and_crlf(tmp_path: Path) -> None:
+    (tmp_path / "a.svmlight").write_bytes(b"# c\r\n\r\n+1 1:0.5 3:-2e1 # 4:4\r\n-1\t2:.5\r\n\r\n+1" + b"\n-1 1:3" * 9)
+    raw = read(tmp_path / "a.svmlight")
+    np.testing.assert_array_equal(raw.x[:3], [[0.5, 0, -20], [0, 0.5, 0], [0, 0, 0]])
+    assert raw.y[:3].tolist() == [1, -1, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "it holds no rows"),
+        ("# only this\n\n", "it holds no rows"),
+        ("1\n2\n", "no row has a feature"),
+        ("1 1:2\n\n2 qid:3 1:2\n", "line 3: it has qid, for ranking"),
+        ("1 1:2\n1 2:1 1:2\n", "line 2: index 1 follows 2; they ascend within a line"),
+        ("1 1:2\n# c\n1 2:1 2:2\n", "line 3: index 2 follows 2"),
+        ("1,3 1:2\n", "line 1: it has several labels"),
+        ("1 1:2\n1 a:1\n", "line 2: got 'a:1' in '1 a:1'; a row is: label index:value"),
+        ("1 1:2\n1 1:2:3 4\n", "line 2: got '1:2:3'"),
+        ("1 1:nan\n", "line 1: got '1:nan'"),
+        ("1 1:1e999\n", "too large for float64"),
+        ("1 1:1 9999999999:2\n", "index 9999999999; at most 1,000,000,000"),
+        ("1 -1:1\n", "got '-1:1'"),
+        ("cat 1:1\n", "line 1: got 'cat'"),
+    ],
+)
+def test_wrong_libsvm_lines_are_named(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "a.libsvm").write_text(text)
+    with pytest.raises(DataError, match=message):
+        read(tmp_path / "a.libsvm")
+
+
+def test_a_wide_libsvm_file_is_refused_before_memory_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "a.libsvm").write_text("1 1:1\n2 999999999:1\n" * 20_000)
+    with pytest.raises(MemoryLimitError, match="fewer features: zeros are stored, too"):
+        read(tmp_path / "a.libsvm")
+
+
+# IDX
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_idx_files_keep_their_bytes_and_find_labels_and_test_set(tmp_path: Path, packed: bool) -> None:
+    folder = mnist(tmp_path / "mnist", packed=packed)
+    for data in (folder, folder / ("train-images-idx3-ubyte" + ".gz" * packed)):
+        raw = read(data)
+        assert raw.x.dtype == np.uint8
+        np.testing.assert_array_equal(raw.x, IMAGES.reshape(60, 20))
+        np.testing.assert_array_equal(raw.y, Y)
+        assert raw.test is not None
+        np.testing.assert_array_equal(raw.test[0], IMAGES[:10].reshape(10, 20))
+    assert read(folder / ("t10k-images-idx3-ubyte" + ".gz" * packed)).test is None
+
+
+def test_idx_files_of_other_types_and_names(tmp_path: Path) -> None:
+    values = RNG.standard_normal((60, 2, 3)).astype(">f4")
+    (tmp_path / "own-images.idx3-float").write_bytes(idx(values, kind=13))
+    (tmp_path / "own-labels.idx1-ubyte").write_bytes(idx(Y.astype(np.uint8)))
+    with pytest.raises(DataError, match="its labels are not beside it"):
+        read(tmp_path / "own-images.idx3-float")
+    (tmp_path / "own-images.idx3-ubyte").write_bytes(idx(values, kind=13))
+    raw = read(tmp_path / "own-images.idx3-ubyte")
+    np.testing.assert_array_equal(raw.x, values.reshape(60, 6))
+    assert raw.x.dtype.isnative
+
+
+BIG = struct.pack(">HBB3I", 0, 8, 3, 2**31, 2**10, 2**10)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "it is empty"),
+        (b"\0\0\x08", "it begins with 00 00 08; it takes"),
+        (b"P5 60 20" * 9, "it begins with 50 35 20 36"),
+        (b"\0\0\x07\x03" + bytes(40), "it begins with 00 00 07 03"),
+        (idx(IMAGES)[:10], "it ends within its header"),
+        (idx(IMAGES)[:-1], "1,200 bytes, and 1,199 are there"),
+        (idx(IMAGES) + b"x", "it goes on after the"),
+        (BIG + bytes(100), "more than a file of its size can hold"),
+        (gzip.compress(BIG + bytes(100)), "more than a file of its size can hold"),
+        (gzip.compress(idx(IMAGES)[:-5]), r"claims \(60, 4, 5\) of uint8, 1,200 bytes, and 1,195 are there"),
+        (gzip.compress(idx(IMAGES))[:-100], "its gzip stream ends in the middle"),
+        (gzip.compress(idx(IMAGES))[:8], "its gzip stream ends in the middle"),
+        (gzip.compress(idx(IMAGES))[:-8] + bytes(8), "its gzip stream is damaged"),
+        (idx(IMAGES[:7]), r"images of shape \(7, 4, 5\), but train-labels-idx1-ubyte holds \(60,\)"),
+        (idx(IMAGES.reshape(-1)), r"images of shape \(1200,\)"),
+    ],
+)
+def test_idx_files_that_lie_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    folder = mnist(tmp_path)
+    (folder / "train-images-idx3-ubyte").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        read(folder / "train-images-idx3-ubyte")
+
+
+def test_labels_alone_are_not_taken_for_images(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="name the file of images"):
+        read(mnist(tmp_path) / "train-labels-idx1-ubyte")
+
+
+# a function of one's own
+
+MODULE = """
+import numpy as np
+
+X = np.random.default_rng(0).standard_normal((40, 3))
+CALLS = []
+
+class Frame:
+    columns = ["size", "age", "weight"]
+    def __array__(self, dtype=None, copy=None): return X
+
+class Sparse:
+    def toarray(self): return X
+
+def pair(): return X, np.arange(40) % 2
+def placed(size, rank, more=1): CALLS.append((rank, size, more)); return X, np.arange(40) % 2
+def sets(): return {"X": Frame(), "y": ["a", "b"] * 20, "X_test": X[:3], "y_test": ["a", "b", "a"],
+                    "sample_weight": np.arange(40.0), "kept": np.arange(40) // 4}
+def broken(): raise RuntimeError("no network")
+def nothing(): return None
+def sparse(): return Sparse(), X
+def objects(): return X, [None] * 40
+def lonely(): return {"X": X, "y": X, "X_val": X}
+"""
+
+
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> str:
+    (tmp_path / f"{name}.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return name
+
+
+def test_a_function_gives_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = module(tmp_path, monkeypatch, "own_data_right")
+    assert read(f"{own}:pair").x.shape == (40, 3)
+    sources.read(RunConfig(data=f"{own}:placed"), 2, 3)
+    import own_data_right  # type: ignore[import-not-found]
+
+    assert own_data_right.CALLS == [(2, 3, 1)]
+    raw = read(f"{own}:sets", group="kept")
+    assert raw.test is not None
+    assert (raw.feature_names, raw.label_names) == (["size", "age", "weight"], ["a", "b"])
+    assert (raw.test[1].tolist(), raw.weight.sum(), len(raw.group)) == ([0, 1, 0], 780, 40)  # type: ignore[union-attr, arg-type]
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("broken", r"broken\(\) failed: RuntimeError: no network \(own_data_wrong.py, line \d+\)"),
+        ("nothing", r"returned a NoneType; it returns \(X, y\), or a dict"),
+        ("sparse", r"X is a sparse matrix; return X.toarray\(\)"),
+        ("objects", "y is a list of 40 of object; it takes an array of numbers"),
+        ("lonely", "holds X, X_val, y; it takes X and y"),
+        ("none", "has no function none; it has pair, placed, sets"),
+        ("Frame", "has no function Frame"),
+    ],
+)
+def test_wrong_functions_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, message: str
+) -> None:
+    own = module(tmp_path, monkeypatch, "own_data_wrong")
+    with pytest.raises(RankwiseError, match=message) as caught:
+        read(f"{own}:{function}")
+    assert caught.value.exit_code == 2
+
+
+def test_no_function_comes_from_a_run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = module(tmp_path, monkeypatch, "own_data_of_a_run")
+    (tmp_path / "coordinator.msgpack").touch()
+    with pytest.raises(ConfigError, match=f"data {own}:pair: .* lies in a run folder"):
+        read(f"{own}:pair")
+
+
+# all of them
+
+
+def test_texts_in_an_npz_are_classes(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", X=X, y=TEXTS[Y])
+    raw = read(tmp_path / "a.npz")
+    assert [raw.label_names[code] for code in raw.y] == TEXTS[Y].tolist()
+    np.savez(tmp_path / "b.npz", X=X, y=TEXTS[Y], X_test=X, y_test=Y)
+    with pytest.raises(DataError, match="texts in one set and numbers in another"):
+        read(tmp_path / "b.npz")
+
+
+MAKE: dict[str, Callable[[Path], str]] = {
+    "npy": lambda folder: str(save(folder, X=X, y=Y) / "X.npy"),
+    "idx": lambda folder: str(mnist(folder)),
+}
+
+
+@pytest.mark.parametrize("kind", MAKE)
+def test_ranks_train_on_them(tmp_path: Path, kind: str) -> None:
+    data = MAKE[kind](tmp_path / "data")
+    options = ["--epochs", "2", "--hidden", "4", "--output", "run"]
+    result = mpirun(2, "-m", "workers.run", "--data", data, *options, cwd=tmp_path)
+    assert result.code == 0, result.err
+    assert records(tmp_path / "run")[0]["data"]["classes"] == 3
+
+
+def test_a_lie_is_told_once_by_all_ranks(tmp_path: Path) -> None:
+    path = mnist(tmp_path) / "train-images-idx3-ubyte"
+    path.write_bytes(gzip.compress(BIG + bytes(100)))
+    result = mpirun(2, "-m", "workers.run", "--data", str(path), cwd=tmp_path)
+    assert (result.code, result.err.count("not a readable IDX file")) == (2, 1)
+
+
+def test_an_npy_file_in_fortran_order_is_read_as_it_is(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    np.save(file, np.asfortranarray(X))
+    save(tmp_path, y=Y)
+    (tmp_path / "X.npy").write_bytes(file.getvalue())
+    np.testing.assert_array_equal(read(tmp_path / "X.npy").x, X)

@@ -1,0 +1,93 @@
+"""Reads from a column's statistics what it holds: numbers, dates, texts; and which cells do not belong there."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from workers.preparation.cells import DATES
+from workers.preparation.options import TableError
+from workers.preparation.statistics import INFINITE, LARGE, NESTED, NUMBER, STORED, TEXT, ColumnStatistics
+
+BOOLEANS = ({"true", "false"}, {"yes", "no"}, {"y", "n"}, {"t", "f"}, {"on", "off"})
+FEW_DISTINCT, FEW_SHARE, FEWEST_NUMBERS = 20, 0.1, 3
+"""Texts among numbers are mistakes if so few cells are texts, and the numbers are no codes of few kinds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """``name``: as the table shows it. ``form``: of a date, in ``cells.DATES`` or ``stored``.
+
+    ``sign``: percent or currency, if most are. ``mixed``: numbers and texts. ``ambiguous``: or the month first.
+    """
+
+    name: str
+    is_number: bool = False
+    form: str = ""
+    sign: str = ""
+    mixed: bool = False
+    ambiguous: bool = False
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it is neither a number nor a date."""
+        return not self.is_number and not self.form and self.name != NESTED
+
+
+def read_kind(column: ColumnStatistics) -> Kind:
+    """Return what a column holds."""
+    kinds, cells = column.kinds, column.cells
+    if not cells:
+        return Kind("empty")
+    if kinds[NESTED]:
+        return Kind(NESTED)
+    if kinds[NUMBER] + kinds[INFINITE] == cells:
+        return Kind("whole number" if column.whole else "number", is_number=True)
+    fits = [form for form in (STORED, *DATES) if kinds[form] == cells]
+    if fits:
+        both = {"dmy", "mdy"} <= {*fits}
+        form = _month_first(fits) if both else fits[0]
+        return Kind("date" if form != "clock" else "time", form=form, ambiguous=both)
+    if column.texts is not None and any({text.lower() for text in column.texts} <= pair for pair in BOOLEANS):
+        return Kind("boolean")
+    for sign, name in (("percent", "percentages"), ("currency", "amounts of a currency")):
+        if 2 * kinds[sign] > cells:
+            return Kind(name, sign=sign)
+    return Kind("text", mixed=bool(kinds[NUMBER]) and bool(kinds[TEXT]) and 2 * kinds[NUMBER] > cells)
+
+
+def _month_first(fits: list[str]) -> str:
+    return "mdy" if "mdy" in fits else fits[0]
+
+
+def number_fault(name: str, column: ColumnStatistics, kind: Kind, *, target: bool = False) -> TableError | None:
+    """Return what is wrong with a column of numbers, or one that is but for a few cells; None if nothing is."""
+    shown = f"{'target ' if target else ''}column {name!r}"
+    if column.kinds[INFINITE]:
+        cell, place, row = column.examples[INFINITE]
+        return TableError(
+            f"{shown}: got {cell!r}; a number is finite and within 1.8e308, and a missing one is an empty cell",
+            place=place, row=row,
+        )  # fmt: skip
+    if kind.is_number and LARGE in column.examples and not target:
+        cell, place, row = column.examples[LARGE]
+        return TableError(
+            f"{shown}: got {cell!r}; a feature is within {np.finfo(np.float32).max:.1e}, what float32 holds: "
+            f"scale the column down, or use --drop {name!r}",
+            place=place, row=row,
+        )  # fmt: skip
+    if kind.is_number or not column.kinds[NUMBER]:
+        return None
+    odd = [one for one in column.examples if one not in (NUMBER, INFINITE, LARGE)]
+    n_odd, numbers = column.cells - column.kinds[NUMBER], column.kinds[NUMBER]
+    measured = column.distinct > FEW_DISTINCT or 2 * column.distinct > column.cells
+    mistaken = (n_odd <= FEW_SHARE * column.cells or n_odd == 1) and numbers >= FEWEST_NUMBERS and measured
+    if not odd or not (mistaken or (target and n_odd <= numbers and measured)):
+        return None
+    cell, place, row = min((column.examples[one] for one in odd), key=lambda example: example[1:])
+    several = f" (and {n_odd - 1:,} more such cells)" if n_odd > 1 else ""
+    instead = "" if target else f", or take the column for texts with --categorical {name!r}"
+    return TableError(
+        f"{shown}: got {cell!r}{several}, where the other {numbers:,} cells are numbers; correct it, "
+        f"give --missing {cell!r} if it stands for a missing number{instead}",
+        place=place, row=row,
+    )  # fmt: skip

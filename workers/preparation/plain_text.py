@@ -1,0 +1,85 @@
+"""Copies a packed text, or one in another encoding, into a plain file of UTF-8, which can be cut into pieces."""
+
+import codecs
+import gzip
+import shutil
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from common.errors import DataError
+from common.files import create_new, open_regular
+from common.memory import in_words
+
+GZIP = b"\x1f\x8b"
+READ_BYTES = 1 << 20
+MOST_OF_DISK = 0.9
+"""Of what is free: a small packed file may hold terabytes."""
+UTF8 = ("", "auto", "utf-8", "utf-8-sig")
+
+
+def is_packed(head: bytes) -> bool:
+    """Say whether a file that begins so is packed by gzip."""
+    return head.startswith(GZIP)
+
+
+def codec(encoding: str) -> str:
+    """Return Python's name of an encoding. Raises DataError."""
+    try:
+        name = codecs.lookup(encoding).name if encoding != "auto" else "utf-8"
+        "".encode(name)  # some codecs, hex for one, are none of text
+    except (LookupError, UnicodeError, TypeError, ValueError) as error:
+        raise DataError(
+            f"encoding: got {encoding[:80]!r}, which is none; allowed is utf-8, utf-16, latin-1, cp1252 or "
+            "another that Python knows"
+        ) from error
+    return name
+
+
+def copy(path: Path, to: Path, encoding: str, pulse: Callable[[], object]) -> None:
+    """Write the text of a file, unpacked, in UTF-8. Raises DataError and OSError. ``pulse``: called now and then."""
+    most = int(shutil.disk_usage(to.parent).free * MOST_OF_DISK)
+    written = 0
+    with open_regular(path) as file, create_new(to) as out:
+        head = file.read(len(GZIP))
+        file.seek(0)
+        source = cast("BinaryIO", gzip.GzipFile(fileobj=file)) if is_packed(head) else file
+        for text in _decoded(path, _pieces(path, source), codec(encoding)):
+            written += len(text)
+            if written > most:
+                raise DataError(f"{path}: unpacked, it takes more than {in_words(most)}, what is left on the disk")
+            out.write(text)
+            pulse()
+
+
+def _pieces(path: Path, source: BinaryIO) -> Iterator[bytes]:
+    try:
+        while data := source.read(READ_BYTES):
+            yield data
+    except EOFError as error:
+        raise DataError(f"{path}: the gzip file is truncated: it ends before its end mark; copy it again") from error
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"{path}: the gzip file is damaged ({error}); copy it again") from error
+
+
+def _decoded(path: Path, pieces: Iterator[bytes], name: str) -> Iterator[bytes]:
+    """Yield text as UTF-8, without a mark at its beginning."""
+    if name == "utf-8":
+        yield from pieces
+        return
+    decoder, lines, first = codecs.getincrementaldecoder(name)(), 1, True
+    for piece in _and_end(pieces):
+        try:
+            text = decoder.decode(piece, final=not piece)
+        except UnicodeError as error:
+            raise DataError(
+                f"{path}: near line {lines:,}: not {name} ({error}); name its encoding with --encoding"
+            ) from error
+        yield (text.removeprefix("\ufeff") if first else text).encode("utf-8", "surrogatepass")
+        lines, first = lines + text.count("\n"), False
+
+
+def _and_end(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    yield from pieces
+    yield b""
