@@ -82,6 +82,37 @@ class ArraysFile:
         with _broken_file(name), self._open(name) as member, out_of_memory(repr(name[:80])), _no_warnings():
             return np.lib.format.read_array(member)
 
+    def rows(self, name: str, first: int, last: int, step: int) -> Iterator[Array]:
+        """Yield rows of an array from ``first`` to before ``last``, ``step`` at a time: (n, ...) each.
+
+        What lies before is read, too, since it may be packed. An array of Fortran's order is taken in whole.
+        """
+        (shape, fortran, dtype), begin = self._layout(name)
+        if not shape or not 0 <= first <= last <= shape[0]:
+            raise BrokenFileError(f"{name[:80]!r} has the shape {shape}; rows {first} to {last} are asked for")
+        row_bytes = math.prod(shape[1:]) * dtype.itemsize
+        if fortran and len(shape) > 1:
+            whole = self.read(name)
+            yield from (whole[start : min(start + step, last)] for start in range(first, last, step))
+            return
+        with _broken_file(name), self._open(name) as member:
+            _pass_over(member, begin + first * row_bytes)
+            for start in range(first, last, step):
+                n = min(step, last - start)
+                data = member.read(n * row_bytes)
+                if len(data) < n * row_bytes:
+                    raise BrokenFileError(f"{name[:80]!r} ends before its last row")
+                yield np.frombuffer(data, dtype, n * math.prod(shape[1:])).reshape(n, *shape[1:])
+
+    def streams(self, name: str) -> bool:
+        """Say whether ``rows`` of an array takes no more memory than a step's."""
+        (shape, fortran, _), _ = self._layout(name)
+        return not fortran or len(shape) < 2
+
+    def kind(self, name: str) -> str:
+        """Return the kind of dtype that an array claims, as NumPy has it: ``f``, ``i``, ``U``."""
+        return self._header(name)[1].kind
+
     def check(self, pulse: Pulse = do_nothing) -> None:
         """Read all of it a megabyte at a time, and compare the checksums."""
         for name in self._members:
@@ -91,11 +122,16 @@ class ArraysFile:
 
     def _header(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
         """Return the shape and dtype of an array that is as long as it claims."""
+        (shape, _, dtype), _ = self._layout(name)
+        return shape, dtype
+
+    def _layout(self, name: str) -> tuple[tuple[tuple[int, ...], bool, np.dtype[Any]], int]:
+        """Return shape, whether the order is Fortran's, dtype, and the byte where the numbers begin."""
         with _broken_file(name), self._open(name) as member:
             begin = io.BytesIO(member.read(LONGEST_HEADER))  # no more of it, whatever length it claims
         try:
             with _no_warnings():
-                shape, _, dtype = HEADERS[np.lib.format.read_magic(begin)](begin)
+                shape, fortran, dtype = HEADERS[np.lib.format.read_magic(begin)](begin)
         except Exception as error:  # of a dozen kinds, in words that differ from rank to rank
             raise BrokenFileError(f"{name[:80]!r} is no plain array of NumPy, or its header is damaged") from error
         if dtype.hasobject:
@@ -103,7 +139,7 @@ class ArraysFile:
         claimed = begin.tell() + math.prod(shape) * dtype.itemsize
         if claimed != self._member(name).file_size or any(n < 0 for n in shape) or not dtype.itemsize:
             raise BrokenFileError(f"{name[:80]!r} is not of the length it claims: {shape} of {dtype}"[:200])
-        return shape, dtype
+        return (shape, fortran, dtype), begin.tell()
 
     def _open(self, name: str) -> "contextlib.AbstractContextManager[BinaryIO]":
         member = self._member(name)
@@ -127,6 +163,12 @@ def open_arrays(path: Path) -> Iterator[ArraysFile]:
             if file.read(len(MAGIC)) == MAGIC:
                 raise BrokenFileError("it is a single array, as numpy.save writes it; numpy.savez writes .npz files")
         yield ArraysFile(file)
+
+
+def _pass_over(member: BinaryIO, n_bytes: int) -> None:
+    """Read so many bytes without keeping them."""
+    while n_bytes > 0 and (data := member.read(min(PIECE_BYTES, n_bytes))):
+        n_bytes -= len(data)
 
 
 class _InPieces:

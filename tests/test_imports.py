@@ -18,6 +18,8 @@ DOORS = {
     "workers/compare.py",
     "workers/prepare.py",
     "workers/supervise.py",
+    "workers/predict.py",
+    "workers/evaluate.py",
     "workers/rankwise.py",
     "workers/estimator.py",
 }
@@ -50,6 +52,7 @@ ROOMS: dict[str, set[str]] = {
     "workers/launch": {"common", "common/data", "ps/comm", "ps/coordinator", "workers"},
     "workers/checkpoint": {"common", "ps/comm", "ps/coordinator", "ps/logfile", "ps/metrics", "ps/sync"},
     "workers/watchdog": {"common", "ps/comm", "ps/coordinator", "ps/logfile", "ps/text", "workers/checkpoint"},
+    "workers/prediction": {*_TRAINING, "workers/preparation", "workers/training"},
     "workers/training": _TRAINING,
     "workers/elastic": {*_TRAINING, "workers/training"},
     "workers/benchmark": {*_TRAINING, "workers/training"},
@@ -89,7 +92,11 @@ LIBRARIES = {
     "workers/launch/trial_run.py": set(),
     "workers/launch/run_options.py": set(),
     "workers/training/loop.py": set(),
+<<<<<<< HEAD
     "workers/estimator.py": {"sklearn"},
+=======
+    "workers/prediction": {"numpy", "mpi4py"},
+>>>>>>> 3e533a8f5e1f6ac75cecb182881e40542128eb85
     "workers/estimators": {"numpy"},
     "workers/estimators/as_found.py": {"threadpoolctl"},
     "workers/estimators/base.py": {"numpy", "sklearn"},

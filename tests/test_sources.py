@@ -65,7 +65,9 @@ def test_a_pair_of_npy_files_is_named_or_found(tmp_path: Path) -> None:
         np.testing.assert_array_equal(raw.x, X.astype(np.float32))
         np.testing.assert_array_equal(raw.y, Y)
         assert map_of(raw.x) is not None
-        assert (raw.x.dtype, raw.test, raw.validation) == (np.float32, None, None)
+        assert raw.x.dtype == np.float32
+        assert raw.test is None
+        assert raw.validation is None
     raw = read(f"{folder}/one.npy,{folder}/two.npy")
     assert [raw.label_names[code] for code in raw.y] == TEXTS[Y].tolist()
     assert read(folder / "inputs.npy").y.shape == (60, 2)

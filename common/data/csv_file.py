@@ -46,7 +46,7 @@ def read_csv(path: Path, config: RunConfig) -> Raw:
 
     So are those of ``--weight``, ``--group`` and ``--time`` taken out.
     """
-    head = _head(path, config.header)
+    head = head_of(path, config.header)
     names = [name or f"column {i}" for i, name in enumerate(head.names, 1)]
     if not names:
         raise DataError(f"{path}: no rows; the file is empty")
@@ -97,7 +97,8 @@ def read_csv(path: Path, config: RunConfig) -> Raw:
     )
 
 
-def _head(path: Path, header: str) -> Head:
+def head_of(path: Path, header: str) -> Head:
+    """Return how a file begins. ``header``: see the option. Raises DataError."""
     with open_text(path) as text:
         rows, skip, after_first = RowLines(text).rows(), 0, 0
         first: list[str] = []

@@ -210,8 +210,8 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
     if config.patience and len(splits.validation) == 0:
         raise DataError("patience: needs validation rows; raise --validation-fraction or drop --patience")
     notes = [*raw.notes, *([] if raw.feature_names else _notes_on_columns(x, given)), kind.note, splits.note]
+    shown = np.array(texts)[labels] if texts else labels
     if kind.task == CLASSES:
-        shown = np.array(texts)[labels] if texts else labels
         notes += _notes_on_labels(name, y[used], shown, y[train]) if raw.labels is None else []
     target_names = raw.target_names
     if kind.task == LABELS and not target_names:
@@ -233,8 +233,8 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
 
 def _joined(raw: Raw) -> tuple[Array, Array, Given]:
     """Return checked features and target, with those of sets that came apart behind the others. Raises DataError."""
-    xs, ys = [raw.x], [raw.y]
     _check_arrays(raw, raw.x, raw.y)
+    xs, ys = [raw.x], [raw.y]
     if len(raw.x) == 0:
         raise DataError(f"{raw.name}: no rows")
     for pair, suffix in ((raw.validation, "_val"), (raw.test, "_test")):
@@ -284,9 +284,8 @@ def _check_arrays(raw: Raw, x: Array, y: Array, suffix: str = "") -> None:
         allowed = f"({len(x)},) or ({len(x)}, targets), as X{suffix} has rows"
         raise DataError(f"{raw.name}: y{suffix} has shape {y.shape}; it takes {allowed}")
     for label, array in (("X", x), ("y", y if y.ndim == 2 else y[:, None])):
-        if label == "X" and (raw.preprocessing is not None or map_of(array)):
-            continue  # looked at together with their moments
-        if array.dtype.kind == "f" and not all_finite(array):
+        later = label == "X" and (raw.preprocessing is not None or map_of(array))  # together with their moments
+        if array.dtype.kind == "f" and not later and not all_finite(array):
             row, column = np.argwhere(~np.isfinite(array))[0].tolist()
             named = label + suffix == "X" and column < len(raw.feature_names)
             where = f"{label}{suffix}, row {row}, column {repr(raw.feature_names[column]) if named else column}"

@@ -19,6 +19,8 @@ FEWEST_BYTES = 64
 """Columns of bytes that are taken for a picture or the like, and so have one scale; it is 8 x 8."""
 ABOVE_COUNTS = 16
 """The largest number of bytes goes beyond this; else they may be counts or grades, which are scaled each by itself."""
+MODERATE = 1e15
+"""Differences and quotients of such numbers are in the range of float32."""
 LISTED = 8
 
 
@@ -194,6 +196,12 @@ class Columns:
         if not np.isfinite(scaled[:, known]).all():
             remedy = "use --dtype float64 or scale them" if dtype == np.float32 else "scale them"
             raise DataError(f"{self.where} holds numbers too large for {dtype}; {remedy}")
+
+    def are_moderate(self, scaling: Scaling) -> bool:
+        """Say whether all numbers, means and scales are far from the limits of float32."""
+        extremes = np.abs(self.moments[[Of.LOWEST, Of.HIGHEST]])
+        largest = max(float(extremes[np.isfinite(extremes)].max(initial=0)), float(np.abs(scaling.mean).max()))
+        return largest < MODERATE and bool(((scaling.scale > 1 / MODERATE) & (scaling.scale < MODERATE)).all())
 
     def note_on_digits(self, stored: np.dtype[Any], dtype: np.dtype[Any]) -> list[str]:
         """Warn of the first column whose values run together when it is cast to ``dtype`` as it is, if there is one."""

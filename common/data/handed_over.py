@@ -40,6 +40,11 @@ def write(folder: Path, arrays: Mapping[str, Array | None], **about: list[str]) 
     return str(folder)
 
 
+def is_folder(data: str) -> bool:
+    """Say whether a path is that of such a folder."""
+    return data.endswith(SUFFIX) and (Path(data) / ABOUT).is_file()
+
+
 def read(folder: Path) -> Raw:
     """Return what a folder holds, as maps. Raises DataError."""
     try:

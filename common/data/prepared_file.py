@@ -210,4 +210,5 @@ def read_prepared(folder: Path) -> Raw:
         target_names=list(facts["target"]["names"]),
         preprocessing=prepared.preprocessing,
         columns=list(facts.get("columns", [])),
+        sha256=prepared.sha256,
     )

@@ -44,6 +44,8 @@ def _needs_polars(config: RunConfig, *_: int) -> Raw:
     )
 
 
+HANDED_OVER = "arrays of a program"
+"""The source that ``workers/estimators`` hands its data over in."""
 NEED_POLARS = (".tsv", ".csv.gz", ".tsv.gz", ".parquet")
 SOURCES: dict[str, Source] = {
     "digits": Source(lambda *_: read_digits()),
@@ -58,7 +60,11 @@ SOURCES: dict[str, Source] = {
         lambda config, *_: read_prepared(Path(config.data)), takes=lambda data: is_prepared(Path(data))
     ),
     "an IDX file": Source(lambda config, *_: read_idx(config.data, config), takes=is_idx),
+<<<<<<< HEAD
     handed_over.SOURCE: Source(lambda config, *_: handed_over.read(Path(config.data)), takes=handed_over.is_folder),
+=======
+    HANDED_OVER: Source(lambda config, *_: handed_over.read(Path(config.data)), takes=handed_over.is_folder),
+>>>>>>> 3e533a8f5e1f6ac75cecb182881e40542128eb85
     "a folder of .npy files": Source(lambda config, *_: read_folder(Path(config.data), config), takes=is_folder),
 }
 """By what ``--data`` takes: the name of a set, or how a path ends; or, where ``takes`` says so, in words."""
@@ -103,7 +109,11 @@ def _sets() -> list[str]:
 def allowed() -> str:
     """Return what ``--data`` takes."""
     endings = [name for name in SOURCES if name.startswith(".")]
+<<<<<<< HEAD
     special = [name for name, source in SOURCES.items() if source.takes is not None and name not in UNNAMED]
+=======
+    special = [name for name, source in SOURCES.items() if source.takes and name not in (OF_CODE, HANDED_OVER)]
+>>>>>>> 3e533a8f5e1f6ac75cecb182881e40542128eb85
     return f"{', '.join([*_sets(), OF_CODE])}, or the path of an {' or '.join(endings)} file, {' or '.join(special)}"
 
 

@@ -72,7 +72,10 @@ def scale(
         notes += columns.note_on_digits(values.dtype, np.dtype(dtype))
     data.notes += tuple(notes)
     data.x_scaling = scaling
-    data.x = scaled(values, scaling, dtype, missing=bool(columns.moments[Of.MISSING].any()))
+    data.x = scaled(
+        values, scaling, dtype,
+        missing=bool(columns.moments[Of.MISSING].any()), moderate=columns.are_moderate(scaling),
+    )  # fmt: skip
 
 
 def scale_alone(data: Dataset, dtype: str, *, standardize: bool) -> None:

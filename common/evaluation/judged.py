@@ -47,6 +47,11 @@ class Judged:
         if self.baseline is not None:
             self.constant.add(np.broadcast_to(self.baseline, y.shape), y, weight)
 
+    @property
+    def n(self) -> int:
+        """Rows so far."""
+        return (self.classes or self.own).rows
+
     def plain(self) -> list[dict[str, Any]]:
         """Return all that was counted as plain values, for messages between ranks."""
         return [tally.plain() for tally in self._tallies()]

@@ -56,17 +56,20 @@ class Facts:
     """What a model's file says besides its arrays.
 
     ``model``: name, sizes, activation, loss, parameters (shapes by name), and of a class of one's own file and sha256.
-    ``n_targets``: 1 for classes. ``targets``, ``features``: names of these and of the encoded features, if known.
+    ``n_targets``: 1 for classes. ``n_features``: encoded ones, also those that are not used. ``targets``, ``features``:
+    names of both, if known. ``missing``: texts of a table that stand for no value, beside the usual ones.
     """
 
     model: Mapping[str, Any]
     task: str
     n_targets: int
+    n_features: int
     targets: tuple[str, ...]
     features: tuple[str, ...]
     preprocessing: Preprocessing | None
     dtype: str
     versions: Mapping[str, str]
+    missing: str
 
     @classmethod
     def read(cls, text: str) -> "Facts":
@@ -81,9 +84,10 @@ class Facts:
             model["sizes"] = tuple(int(n) for n in model["sizes"])
             model["parameters"] = {name: tuple(shape) for name, shape in model["parameters"].items()}
             facts = cls(
-                model, plain["task"], int(plain["n_targets"]),
+                model, plain["task"], int(plain["n_targets"]), int(plain["n_features"]),
                 tuple(map(str, plain["targets"])), tuple(map(str, plain["features"])),
                 None if columns is None else Preprocessing.from_dict(columns), plain["dtype"], plain["versions"],
+                str(plain["missing"]),
             )  # fmt: skip
             allowed = facts.task in (CLASSES, REGRESSION, LABELS) and facts.dtype in DTYPES
             own = is_own_model(model["name"])
@@ -106,8 +110,9 @@ def extras(config: RunConfig, data: Dataset, header: Mapping[str, Any]) -> dict[
     columns = data.preprocessing
     facts = {
         "format": FORMAT, "v": VERSION, "versions": {**header["versions"], "rankwise": RANKWISE}, "model": described,
-        "task": data.task, "n_targets": data.n_targets,
+        "task": data.task, "n_targets": data.n_targets, "n_features": data.n_features,
         "targets": list(data.target_names), "features": list(data.feature_names),
         "preprocessing": None if columns is None else columns.as_dict(), "dtype": config.dtype,
+        "missing": config.missing,
     }  # fmt: skip
     return {**data.arrays(), "baseline": baseline(config, data), FACTS: np.array(json.dumps(facts))}

@@ -85,8 +85,9 @@ class ModelFile:
         mean = _numbers(found, "x_mean")
         n_used = len(mean)
         kept = np.asarray(found.get("x_kept", np.arange(n_used)))
-        n_features = len(facts.features) or (len(kept) and int(kept.max()) + 1)
-        if kept.shape != (n_used,) or kept.dtype.kind not in "iu" or (n_used and int(kept.max()) >= n_features):
+        n_features = facts.n_features
+        within = not len(kept) or (int(kept.min()) >= 0 and int(kept.max()) < n_features)
+        if kept.shape != (n_used,) or kept.dtype.kind not in "iu" or not within:
             raise DataError("x_kept does not name a place for each feature")
         labels, n = _labels(found, facts.task), facts.n_targets if facts.task == REGRESSION else 0
         y_mean, y_scale = (_numbers(found, name, n) if n else np.empty(0) for name in ("y_mean", "y_scale"))
@@ -139,10 +140,14 @@ class ModelFile:
         """
         return meaning.probabilities(self.facts.task, self.model.loss, out)
 
+    def places(self, out: Array) -> Array:
+        """Return the class of each row, (n,) from 0, from raw outputs."""
+        return meaning.places(out)
+
     def predicted(self, out: Array) -> Array:
         """Return what raw outputs mean: labels, (n,); numbers in the target's unit, (n,) or (n, n_targets); 0 or 1."""
         if self.facts.task == CLASSES:
-            return np.asarray(self.labels[meaning.places(out)])
+            return np.asarray(self.labels[self.places(out)])
         if self.facts.task == LABELS:
             return (out > 0).astype(np.int64)
         values = out.astype(np.float64) * self.y_scale + self.y_mean

@@ -168,14 +168,14 @@ class Answers:
             return ["fault", ["out of memory while a table is read; start fewer ranks per node", EXIT_ERROR]]
 
 
-def main() -> None:
-    """Answer until the rank says no more, or has ended."""
+def main(kind: type[Answers] = Answers) -> None:
+    """Answer until the rank says no more, or has ended. ``kind``: the questions that it knows."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the rank decides when to stop
     source, out = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not get between the answers
     questions: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(source, questions), daemon=True).start()
-    answers = Answers(lambda: send(out, ["pulse", None]))
+    answers = kind(lambda: send(out, ["pulse", None]))
     while True:
         send(out, answers.answer(*questions.get()))
 

@@ -14,7 +14,8 @@ from common.files import do_nothing
 from workers.preparation.frames import receive, send
 
 ROOT = Path(__file__).parent.parent.parent
-PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from workers.preparation.child import main; main()"
+OF_PREPARATION = "workers.preparation.child"
+PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from {} import main; main()"
 OF_LAUNCHERS = re.compile(
     r"SLURM|PMI|PALS_|HYDRA_|HYDI_|MPI|OMPI_|PRTE_|ORTE_|OPAL_|I_MPI_|MPICH_|FI_|UCX_|OMP_|OPENBLAS_|MKL_"
 )
@@ -27,10 +28,10 @@ class Child:
     ``pulse`` is called whenever it shows that it is at work.
     """
 
-    def __init__(self, threads: int, pulse: Callable[[], object] = do_nothing) -> None:
-        """Raises DataError if it cannot be started. ``threads``: as many it computes with."""
+    def __init__(self, threads: int, pulse: Callable[[], object] = do_nothing, module: str = OF_PREPARATION) -> None:
+        """Raises DataError if it cannot be started. ``threads``: as many it computes with. ``module``: has its main."""
         self._pulse = pulse
-        command = [sys.executable, "-P", "-c", PROGRAM, str(ROOT)]
+        command = [sys.executable, "-P", "-c", PROGRAM.format(module), str(ROOT)]
         try:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment(os.environ, threads)

@@ -17,7 +17,7 @@ from ps.comm.agreement import at_root, together
 from ps.comm.collectives import allgather, bcast
 from ps.comm.topology import Topology
 from workers.preparation import byte_pieces, meta, pieces
-from workers.preparation.child_process import Child
+from workers.preparation.child_process import OF_PREPARATION, Child
 from workers.preparation.pieces import Piece
 from workers.preparation.prepared_folder import LOCK_NAME, NewFolder, saying_where
 
@@ -83,6 +83,8 @@ class Preparation:
     to stop.
     """
 
+    child_module = OF_PREPARATION
+
     def __init__(
         self,
         comm: MPI.Comm,
@@ -113,7 +115,7 @@ class Preparation:
     def _ask(self, question: str, **about: Any) -> Any:
         self._refuse()
         if self._child is None:
-            self._child = Child(self._threads, self._pulse)
+            self._child = Child(self._threads, self._pulse, self.child_module)
         return self._child.ask(question, **about)
 
     def _own(self, question: str, given: list[dict[str, Any]]) -> list[Any]:

@@ -1,0 +1,74 @@
+"""What readers of new rows give to those who predict: features as the model takes them, a block at a time."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from common.errors import DataError
+from common.flat import Array
+from common.wording import count, listed
+
+MOST_NAMED = 8
+"""Columns that a message names."""
+
+
+@dataclass(slots=True)
+class Block:
+    """Some rows: encoded features, (n, n_features), NaN where a number is missing.
+
+    ``y``: the target as the file has it, (n,) or (n, n_targets), where the truth is asked for; ``weight``: (n,).
+    ``missing``, ``unknown``: cells without a value, and by column those with a text that training did not see.
+    """
+
+    x: Array
+    y: Array | None = None
+    weight: Array | None = None
+    missing: int = 0
+    unknown: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is asked of a file besides its features. ``targets``: columns of the truth, if not those of the model."""
+
+    wants_y: bool = False
+    weight: str = ""
+    targets: list[str] = field(default_factory=list)
+    encoding: str = ""
+    header: str = "auto"
+
+
+class Rows(Protocol):
+    """A file of rows, open on all ranks."""
+
+    notes: list[str]
+    """Sentences on what was decided about the file."""
+
+    def blocks(self, rank: int, size: int) -> Iterator[Block]:
+        """Yield the rows of one of ``size`` ranks: those of rank 0 come first. Raises DataError."""
+
+    def close(self) -> None:
+        """Give back what is held."""
+
+
+def match_columns(wanted: list[str], there: list[str], known: list[str], where: str) -> tuple[list[int], list[str]]:
+    """Return the place of each wanted column, and what is to be said of others. Raises DataError, naming those missing.
+
+    ``known``: columns that are expected besides, as the target is.
+    """
+    absent = [name for name in wanted if name not in there]
+    if absent:
+        raise DataError(
+            f"{where}: no column {named(absent)}, which the model was trained on; it has {named(there)}; columns are "
+            "known by their names"
+        )
+    extra = [name for name in there if name not in wanted and name not in known]
+    note = [f"{where}: {count(len(extra), 'column')} not used, since the model was trained without: {named(extra)}."]
+    return [there.index(name) for name in wanted], note * bool(extra)
+
+
+def named(names: list[str]) -> str:
+    """Return names of columns for a message, of many the first ones."""
+    shown = [repr(name if len(name) <= 80 else f"{name[:80]}...") for name in names[:MOST_NAMED]]
+    more = len(names) - len(shown)
+    return listed([*shown, *([f"{more:,} more"] if more else [])]) or "none"

@@ -1,0 +1,168 @@
+"""What the child of a rank runs that predicts the rows of a table: it encodes them, as they were prepared for training.
+
+And it writes predictions as Parquet. Polars is imported here; no MPI.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from common.data.preprocessing import MISSING, UNKNOWN, Category, Column, Number, Preprocessing
+from common.errors import DataError
+from common.files import open_regular
+from common.flat import Array
+from workers.preparation import plain_text
+from workers.preparation.cells import texts
+from workers.preparation.child import Answers
+from workers.preparation.child import main as answer_all
+from workers.preparation.encode import as_numbers, as_seconds, codes
+from workers.preparation.options import Options, TableError, names_in
+from workers.preparation.prepared_folder import COPY_NAME
+from workers.preparation.table_file import open_table
+
+BYTES_AT_A_TIME = 16 << 20
+"""Of encoded features."""
+ROWS_AT_A_TIME = 1 << 20
+"""Of a Parquet file that is written."""
+
+
+class RowAnswers(Answers):
+    """The questions of those who predict."""
+
+    def open(self, paths: list[str], options: dict[str, Any], folder: str) -> dict[str, Any]:
+        """Look at a file that need not have a target: see ``Answers.open``."""
+        source = Path(paths[0])
+        encoding = plain_text.codec(options.get("encoding") or "utf-8")
+        with open_regular(source) as file:
+            head = file.read(4)
+        path = source
+        if plain_text.is_packed(head) or (encoding != "utf-8" and head != b"PAR1"):
+            path = Path(folder) / f"{COPY_NAME}0"
+            plain_text.copy(source, path, encoding, self._pulse)
+        table = open_table(source, path, 0, Options.from_dict(options))
+        notes = list(table.dialect.notes) if table.dialect else []
+        return {"tables": [table.as_dict()], "options": options, "notes": notes, "sha256": ["-"]}
+
+    def want(
+        self, columns: dict[str, Any], dtype: str, step: int, targets: list[str], labels: list[str], weight: str
+    ) -> None:
+        """Remember what is asked of rows. ``step``: rows at a time, in whole steps of which a block is cut.
+
+        ``labels``: of classes; none if the targets are numbers.
+        """
+        self._columns = Preprocessing.from_dict(columns)
+        self._dtype, self._targets, self._weight = dtype, targets, weight
+        self._labels = Category(targets[0], tuple(labels)) if labels else None
+        row_bytes = max(1, len(self._columns.features()) * np.dtype(dtype).itemsize)
+        self._step = step * max(1, BYTES_AT_A_TIME // row_bytes // step)
+        self._missing = tuple(names_in(self._options.missing))
+
+    def begin(self, start: int, stop: int) -> None:
+        """Begin with the rows of a piece."""
+        self._blocks = self._read(start, stop)
+
+    def block(self) -> dict[str, Any] | None:
+        """Return some rows of the piece; None if there are no more."""
+        return next(self._blocks, None)
+
+    def _read(self, start: int, stop: int) -> Iterator[dict[str, Any]]:
+        for place, frame in self._tables[0].frames(start, stop):
+            for first in range(0, len(frame), self._step):
+                try:
+                    yield self._encoded(frame.slice(first, self._step))
+                except TableError as error:
+                    error.place = [0, place]
+                    error.row = None if error.row is None else error.row + first
+                    raise
+
+    def _encoded(self, frame: pl.DataFrame) -> dict[str, Any]:
+        cells, missing, unknown = {}, 0, {}
+        for column in self._columns.columns:
+            cells[column.name] = found = self._cells(frame[column.name], column)
+            if isinstance(column, Category):
+                missing += int((found == MISSING).sum())
+                if others := int((found == UNKNOWN).sum()):
+                    unknown[column.name] = others
+            else:
+                missing += int(np.isnan(found).sum())
+        x = self._columns.encode(cells, self._dtype)
+        answer: dict[str, Any] = {"rows": len(frame), "x": x.tobytes(), "missing": missing, "unknown": unknown}
+        if self._labels is not None:
+            answer["y"] = codes(frame[self._labels.name], self._labels, self._missing).tobytes()
+        elif self._targets:
+            answer["y"] = np.stack([self._numbers(frame[name]) for name in self._targets], axis=1).tobytes()
+        if self._weight:
+            answer["weight"] = self._weights(frame[self._weight]).tobytes()
+        return answer
+
+    def _cells(self, series: pl.Series, column: Column) -> Array:
+        if isinstance(column, Number):
+            return self._numbers(series)
+        if isinstance(column, Category):
+            return codes(series, column, self._missing)
+        found = as_seconds(series, column.form, self._missing)
+        self._require(series, np.isnan(found), f"a date ({column.form or 'year-month-day'}), as in training")
+        return found
+
+    def _numbers(self, series: pl.Series) -> Array:
+        found = as_numbers(series, self._missing)
+        self._require(series, ~np.isfinite(found), "a finite number, as in training")
+        return found
+
+    def _weights(self, series: pl.Series) -> Array:
+        found = as_numbers(series, self._missing)
+        wrong = np.flatnonzero(~(np.isfinite(found) & (found >= 0)))
+        if len(wrong):
+            got = str(series[int(wrong[0])])[:80]
+            raise TableError(f"column {series.name!r}: got {got!r}; a weight is a number from 0", row=int(wrong[0]))
+        return found
+
+    def _require(self, series: pl.Series, wrong: Array, allowed: str) -> None:
+        """Raise TableError if a cell holds something, but not what is allowed."""
+        if not wrong.any():
+            return
+        rows = np.flatnonzero(wrong & texts(series, self._missing).is_not_null().to_numpy())
+        if len(rows):
+            got = str(series[int(rows[0])])[:80]
+            raise TableError(f"column {series.name!r}: got {got!r}; allowed is {allowed}, or nothing", row=int(rows[0]))
+
+    def to_parquet(self, arrays: list[list[Any]], names: list[str], labels: list[Any], rows: int, folder: str) -> str:
+        """Write a Parquet file of arrays, each a file, the columns of a row and a dtype; return its path.
+
+        ``names``: of all columns. ``labels``: of the codes in the first one, if it holds such.
+        """
+        parts = []
+        for number, first in enumerate(range(0, max(1, rows), ROWS_AT_A_TIME)):
+            n = min(ROWS_AT_A_TIME, rows - first)
+            columns = [column for path, width, dtype in arrays for column in _read(path, width, dtype, first, n)]
+            frame = pl.DataFrame(dict(zip(names, columns, strict=True)))
+            if labels:
+                frame = frame.with_columns(pl.col(names[0]).replace_strict(dict(enumerate(labels))))
+            parts.append(Path(folder) / f"part-{number}.parquet")
+            frame.write_parquet(parts[-1])
+            self._pulse()
+        if len(parts) == 1:
+            return str(parts[0])
+        whole = Path(folder) / "whole.parquet"
+        pl.scan_parquet(parts).sink_parquet(whole)
+        return str(whole)
+
+    def answer(self, name: str, about: dict[str, Any]) -> list[Any]:
+        """Return an answer, or what is wrong."""
+        try:
+            return super().answer(name, about)
+        except pl.exceptions.PolarsError as error:
+            return ["fault", [f"polars: {str(error).splitlines()[0][:300]}", DataError.exit_code]]
+
+
+def _read(path: str, width: int, dtype: str, first: int, n: int) -> Iterator[Array]:
+    data = np.fromfile(path, dtype, n * width, offset=first * width * np.dtype(dtype).itemsize)
+    return iter(np.ascontiguousarray(data.reshape(n, width).T))
+
+
+def main() -> None:
+    """Answer until the rank says no more, or has ended."""
+    answer_all(RowAnswers)
