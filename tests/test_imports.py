@@ -92,11 +92,8 @@ LIBRARIES = {
     "workers/launch/trial_run.py": set(),
     "workers/launch/run_options.py": set(),
     "workers/training/loop.py": set(),
-<<<<<<< HEAD
     "workers/estimator.py": {"sklearn"},
-=======
     "workers/prediction": {"numpy", "mpi4py"},
->>>>>>> 3e533a8f5e1f6ac75cecb182881e40542128eb85
     "workers/estimators": {"numpy"},
     "workers/estimators/as_found.py": {"threadpoolctl"},
     "workers/estimators/base.py": {"numpy", "sklearn"},

@@ -1,7 +1,6 @@
 """Reads the folder in which a program hands its arrays to the ranks: .npy files, which are mapped, and their names."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from common.errors import DataError
 from common.files import read_small
 from common.flat import Array
 
-SOURCE = "the arrays of a program"
 SUFFIX = ".arrays"
 """Of such a folder."""
 ABOUT = "about.json"
@@ -22,11 +20,6 @@ FILES = ("x", "y", "weight", "labels")
 """Arrays that it may hold: ``labels`` are all that there are, (n_classes,) int64, also those that no row has."""
 MOST_BYTES = 64 << 20
 """Of names: a million of them."""
-
-
-def is_folder(data: str) -> bool:
-    """Say whether ``--data`` names such a folder."""
-    return data.endswith(SUFFIX) and os.path.isfile(os.path.join(data, ABOUT))
 
 
 def write(folder: Path, arrays: Mapping[str, Array | None], **about: list[str]) -> str:

@@ -60,18 +60,12 @@ SOURCES: dict[str, Source] = {
         lambda config, *_: read_prepared(Path(config.data)), takes=lambda data: is_prepared(Path(data))
     ),
     "an IDX file": Source(lambda config, *_: read_idx(config.data, config), takes=is_idx),
-<<<<<<< HEAD
-    handed_over.SOURCE: Source(lambda config, *_: handed_over.read(Path(config.data)), takes=handed_over.is_folder),
-=======
     HANDED_OVER: Source(lambda config, *_: handed_over.read(Path(config.data)), takes=handed_over.is_folder),
->>>>>>> 3e533a8f5e1f6ac75cecb182881e40542128eb85
     "a folder of .npy files": Source(lambda config, *_: read_folder(Path(config.data), config), takes=is_folder),
 }
 """By what ``--data`` takes: the name of a set, or how a path ends; or, where ``takes`` says so, in words."""
 OF_CODE = "package.module:function"
 """The source that runs what a user has written."""
-UNNAMED = (OF_CODE, handed_over.SOURCE)
-"""Sources that are no files, or none that users name."""
 
 
 def source_of(data: str) -> str:
@@ -109,11 +103,7 @@ def _sets() -> list[str]:
 def allowed() -> str:
     """Return what ``--data`` takes."""
     endings = [name for name in SOURCES if name.startswith(".")]
-<<<<<<< HEAD
-    special = [name for name, source in SOURCES.items() if source.takes is not None and name not in UNNAMED]
-=======
     special = [name for name, source in SOURCES.items() if source.takes and name not in (OF_CODE, HANDED_OVER)]
->>>>>>> 3e533a8f5e1f6ac75cecb182881e40542128eb85
     return f"{', '.join([*_sets(), OF_CODE])}, or the path of an {' or '.join(endings)} file, {' or '.join(special)}"
 
 
