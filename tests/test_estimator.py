@@ -82,6 +82,33 @@ def test_labels_of_several_columns() -> None:
     assert (load(made.log_).predict(X) == made.predict(X)).all()
 
 
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_frames_with_texts_dates_and_missing_cells(library: str) -> None:
+    frame: Any = pytest.importorskip("pandas").DataFrame(
+        {
+            "length": np.where(np.arange(150) % 9 == 0, np.nan, X[:, 2]),
+            "kind": np.where(X[:, 3] > 1.7, "wide", np.where(X[:, 3] > 1, "middle", "thin")).astype(object),
+            "day": np.datetime64("2024-01-01") + np.arange(150).astype("timedelta64[D]"),
+            "is_long": X[:, 0] > 6,
+        }
+    )
+    if library == "polars":
+        frame = pytest.importorskip("polars").DataFrame({name: frame[name].to_list() for name in frame.columns})
+    made = Classifier(epochs=30, learning_rate=0.01, hidden=(16,)).fit(frame, NAMES)
+    assert made.feature_names_in_.tolist() == ["length", "kind", "day", "is_long"]
+    assert made.n_features_in_ == 4
+    assert made.score(frame, NAMES) > 0.9
+    again = load(made.log_)
+    assert again.feature_names_in_.tolist() == made.feature_names_in_.tolist()
+    other = frame[frame.columns[::-1]]
+    assert (again.predict(other) == made.predict(frame)).all()  # columns go by their names
+    assert made.partial_fit(frame[:20], NAMES[:20]).n_iter_ == 31
+    with pytest.raises(ValueError, match="X: no column 'kind', which the model was trained with; got length"):
+        made.predict(frame[["length", "day", "is_long"]])
+    with pytest.raises(ValueError, match="X: got ndarray; this model takes a frame with the columns length, kind"):
+        made.predict(X)
+
+
 def test_every_option_of_training_is_a_parameter() -> None:
     training = {name for name, option in OPTIONS.items() if option.group not in (DATA, "usual options", "internal")}
     apart = {"loss", "resume", "start_from", "trust_model", "elastic", "inject", "debug"}

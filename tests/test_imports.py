@@ -96,6 +96,7 @@ LIBRARIES = {
     "workers/prediction": {"numpy", "mpi4py"},
     "workers/estimators": {"numpy"},
     "workers/estimators/as_found.py": {"threadpoolctl"},
+    "workers/estimators/frames.py": {"numpy", "polars", "sklearn"},
     "workers/estimators/base.py": {"numpy", "sklearn"},
     "workers/estimators/classifier.py": {"numpy", "sklearn"},
     "workers/estimators/regressor.py": {"numpy", "sklearn"},

@@ -6,8 +6,9 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
-from sklearn.utils.validation import column_or_1d, validate_data
+from sklearn.utils.validation import column_or_1d
 
+from common.data.preprocessing import Preprocessing
 from common.data.target import LABELS
 from common.flat import Array
 from common.nn import meaning
@@ -50,13 +51,11 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]  # noqa: D10
     fit.__doc__, partial_fit.__doc__ = f"{fit.__doc__}\n\n{METHODS}", f"{partial_fit.__doc__}\n\n{METHODS}"
 
     def _check(self, X: Any, y: Any, weight: Any, *, first: bool, classes: Any = None, **_: Any) -> Arrays:
-        x, y = validate_data(
-            self, X, y, dtype="numeric", multi_output=True, reset=first, ensure_min_samples=2 if first else 1
-        )
+        x, y, preprocessing = self._features(X, y, first=first)
         check_classification_targets(y)
         x, y, weight = counted(x, y, weight)
         if type_of_target(y) == "multilabel-indicator":
-            return self._check_labels(x, y, weight, first=first)
+            return self._check_labels(x, y, weight, preprocessing, first=first)
         y = column_or_1d(y, warn=True)
         found = np.unique(y)
         if first:
@@ -68,9 +67,12 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]  # noqa: D10
         if len(unknown := np.setdiff1d(found, self.classes_)):
             raise ValueError(f"y: got the label {unknown[0]}, which is none of the classes {self.classes_.tolist()}")
         codes = np.searchsorted(self.classes_, y).astype(np.int64)
-        return Arrays(x, codes, self._by_class(codes, weight), self._names(), self.classes_)
+        names = self._names(preprocessing)
+        return Arrays(x, codes, self._by_class(codes, weight), names, self.classes_, preprocessing)
 
-    def _check_labels(self, x: Array, y: Array, weight: Array | None, *, first: bool) -> Arrays:
+    def _check_labels(
+        self, x: Array, y: Array, weight: Array | None, preprocessing: Preprocessing | None, *, first: bool
+    ) -> Arrays:
         """Return what is trained on where each row has several labels, each on or off."""
         if first:
             self.classes_ = np.arange(y.shape[1])
@@ -78,7 +80,7 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]  # noqa: D10
             raise ValueError(f"y: got {y.shape[1]} columns of labels; the first call had {len(self.classes_)}")
         if self.class_weight is not None:
             raise ValueError(f"class_weight: got {self.class_weight!r}; with several labels a row, allowed is None")
-        return Arrays(x, y.astype(np.int64), weight, self._names())
+        return Arrays(x, y.astype(np.int64), weight, self._names(preprocessing), None, preprocessing)
 
     def _by_class(self, codes: Array, weight: Array | None) -> Array | None:
         """Return what rows count, with what their classes count."""

@@ -3,7 +3,6 @@
 from typing import Any, Self
 
 from sklearn.base import RegressorMixin
-from sklearn.utils.validation import validate_data
 
 from common.flat import Array
 from workers.estimators.arrays import Arrays
@@ -33,11 +32,8 @@ class Regressor(RegressorMixin, Estimator):  # type: ignore[misc]  # noqa: D101 
     fit.__doc__, partial_fit.__doc__ = f"{fit.__doc__}\n\n{METHODS}", f"{partial_fit.__doc__}\n\n{METHODS}"
 
     def _check(self, X: Any, y: Any, weight: Any, *, first: bool, **_: Any) -> Arrays:
-        x, y = validate_data(
-            self, X, y, dtype="numeric", multi_output=True, y_numeric=True, reset=first,
-            ensure_min_samples=2 if first else 1,
-        )  # fmt: skip
-        return Arrays(*counted(x, y, weight), self._names())
+        x, y, preprocessing = self._features(X, y, first=first, y_numeric=True)
+        return Arrays(*counted(x, y, weight), self._names(preprocessing), None, preprocessing)
 
     def predict(self, X: Any) -> Array:
         """Return a number for each row, (rows,), or (rows, targets) where the target had several columns."""
