@@ -7,6 +7,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, check_X_y, validate_data
 
 from common.data.preprocessing import Preprocessing
+from common.errors import LaunchError
 from common.flat import Array
 from common.wording import count
 from workers.estimators import fitting, frames
@@ -72,7 +73,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         if partial:
             parameters = {**parameters, "epochs": 1, "patience": 0, "test_fraction": 0.0}
         verbose = parameters["verbose"]
-        comm = ranks_around() if comm is None else comm
+        comm = _ranks_around() if comm is None else comm
         n_ranks = ranks if comm is None else comm.size
 
         def prepare() -> fitting.Fit:
@@ -139,6 +140,14 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_learned")
+
+
+def _ranks_around() -> Any:
+    """Return the ranks that a launcher started, this process among them; None without one. Raises RuntimeError."""
+    try:
+        return ranks_around()
+    except LaunchError as error:
+        raise RuntimeError(str(error)) from error
 
 
 def counted(x: Array, y: Array, weight: Any) -> tuple[Array, Array, Array | None]:

@@ -34,10 +34,6 @@ TIED = (
 """A job that stops, and saves, when the process ends that waits for it."""
 
 
-class TrainingStoppedError(Exception):
-    """Stopped before anything was learned."""
-
-
 def environment() -> dict[str, str]:
     """Return the variables of a process that trains: no options, and nothing of a launcher around this process."""
     options = {PREFIX + name.upper() for name in OPTIONS}
@@ -62,6 +58,18 @@ def _popen(command: list[str], **options: object) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(  # type: ignore[call-overload,no-any-return]
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(), start_new_session=True, **options
     )
+
+
+def _end_of(process: "subprocess.Popen[bytes]") -> int:
+    """Return a file that can be read when a process has ended."""
+    over, end = os.pipe()
+
+    def wait() -> None:
+        process.wait()
+        os.close(end)
+
+    threading.Thread(target=wait, name="end of ranks", daemon=True).start()
+    return over
 
 
 def _interrupter(process: "subprocess.Popen[bytes]", config: RunConfig) -> Callable[[], None]:
@@ -97,7 +105,7 @@ def run_ranks(config: RunConfig, ranks: int, folder: Path, verbose: int | None) 
     command = [sys.executable, "-P", "-c", TIED, str(os.getpid()), *arguments]
     with _popen(command, stdin=subprocess.DEVNULL) as process:
         try:
-            over = os.pidfd_open(process.pid)
+            over = _end_of(process)
             try:
                 follow(process, over, output, _interrupter(process, config))
             finally:
