@@ -116,7 +116,10 @@ def test_every_option_of_training_is_a_parameter() -> None:
     signature = inspect.signature(Classifier)
     assert signature.parameters["hidden"].default == (256,)
     assert signature.parameters["hidden"].kind is inspect.Parameter.KEYWORD_ONLY
-    assert "learning_rate : default 0.002" in str(Classifier.__doc__)
+    shown = " ".join(str(Classifier.__doc__).split())
+    assert "learning_rate : default 0.002" in shown
+    assert "model : default 'mlp' What is trained (linear, logistic, softmax, mlp, package.module:Class)." in shown
+    assert "--" not in shown.replace("---", "")
     with pytest.raises(TypeError, match=r"unknown parameter 'lr' .did you mean 'learning_rate'"):
         Classifier(lr=0.1)
     assert clone(Regressor(hidden=[3], ranks=2)).get_params()["hidden"] == [3]
@@ -335,9 +338,12 @@ try:
 except RuntimeError as error:
     print(error)
 print(Classifier(epochs=1).fit(X, y).n_iter_)
+os.kill(HELPERS._idle[0].process.pid, 9)
+HELPERS._idle[0].process.wait()
+print(Classifier(epochs=2).fit(X, y).n_iter_)
 """
     result = finish(popen(script(text)))
-    assert (result.code, result.out) == (0, "the process that trained has ended\n1\n"), result.err
+    assert (result.code, result.out) == (0, "the process that trained has ended\n1\n2\n"), result.err
 
 
 def test_forked_and_threaded_fits() -> None:

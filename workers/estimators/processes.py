@@ -119,6 +119,10 @@ def run_ranks(config: RunConfig, ranks: int, folder: Path, verbose: int | None) 
     return check(code, output.message())
 
 
+class HelperGoneError(Exception):
+    """A helper has ended, of whatever cause; with what it said."""
+
+
 class Helper:
     """A process in which one rank trains, and which stays: starting one for each of many short fits took longer."""
 
@@ -131,18 +135,20 @@ class Helper:
             os.close(end)
 
     def run(self, config: RunConfig, verbose: int | None) -> bool:
-        """Do what ``run_ranks`` does, on one rank. After an exception other than those of the job it is of no use."""
+        """Do what ``run_ranks`` does, on one rank; after other exceptions it is of no use. Raises HelperGoneError."""
         output = Output(verbose)
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(json.dumps(config.as_dict()).encode() + b"\n")
             self.process.stdin.flush()
             follow(self.process, self._replies, output, _interrupter(self.process, config))
+        except BrokenPipeError as error:
+            raise HelperGoneError from error
         finally:
             output.close()
         answer = os.read(self._replies, 1 << 20)
         if not answer:
-            raise BrokenPipeError(output.message())
+            raise HelperGoneError(output.message())
         reply = json.loads(answer)
         return check(reply["code"], reply["message"])
 
@@ -163,12 +169,10 @@ class Helpers:
 
     def run(self, config: RunConfig, verbose: int | None) -> bool:
         """Run a job in a helper; see ``run_ranks``."""
-        with self._lock:
-            helper = self._idle.pop() if self._idle else None
-        helper = helper or Helper()
+        helper = self._take()
         try:
             stopped = helper.run(config, verbose)
-        except BrokenPipeError as error:
+        except HelperGoneError as error:
             helper.close()
             raise RuntimeError(str(error) or "the process that trained has ended") from None
         except (ValueError, RuntimeError):
@@ -179,6 +183,16 @@ class Helpers:
             raise
         self._give_back(helper)
         return stopped
+
+    def _take(self) -> Helper:
+        """Return one that lives, a new one if there is none."""
+        with self._lock:
+            while self._idle:
+                helper = self._idle.pop()
+                if helper.process.poll() is None:
+                    return helper
+                helper.close()
+        return Helper()
 
     def _give_back(self, helper: Helper) -> None:
         with self._lock:
