@@ -1,6 +1,8 @@
 """Fixed shards: rows of a step do not depend on the ranks, a rank reads few places, a step sees all of the file."""
 
+import mmap
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.config import RunConfig
+from common.data import maps
 from common.data.dealing import edges
 from common.data.sampler import RowSampler, kind_of
 from common.data.shards import RUN, SHARDS, TURNS, in_runs, shard_starts
@@ -119,3 +122,38 @@ def test_shares_say_who_takes_rows_and_not_which(n: int, batch: int, shares: tup
     order = alone.order(2, 0)
     for k, (a, b) in enumerate(pairwise(ends)):
         assert sorted(np.concatenate([steps[k] for steps in each])) == sorted(order[a:b])
+
+
+class Told:
+    """Stands for a map and notes what it is told; ``madvise`` cannot be replaced in a real one."""
+
+    def __init__(self, mapped: mmap.mmap) -> None:
+        self.mapped, self.ranges = mapped, list[tuple[int, int]]()
+
+    def madvise(self, advice: int, start: int, length: int) -> None:
+        self.mapped.madvise(advice, start, length)  # which refuses what is no page's beginning or not of the file
+        self.ranges.append((start, start + length))
+
+
+@pytest.mark.parametrize(("rows", "expected"), [
+    ([*range(9_000, 9_600), *range(100)], [(0, 100), (9_000, 9_600)]),
+    ([*range(9_000, 9_600, 3)], [(9_000, 9_598)]),
+    ([0, 20_000, 49_999], []),
+    ([], []),
+])  # fmt: skip
+def test_rows_that_are_read_next_are_told_to_the_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: list[int], expected: list[tuple[int, int]]
+) -> None:
+    """Those that lie together, whole; nothing of rows that lie apart."""
+    path = tmp_path / "x.npy"
+    np.save(path, np.zeros((50_000, 4), np.float64))
+    array = maps.map_array(path)
+    mapped = maps.map_of(array)
+    assert mapped is not None
+    begin, told = array.ctypes.data - np.frombuffer(mapped, np.uint8).ctypes.data, Told(mapped)
+    monkeypatch.setattr(maps, "_advise", lambda mapped, start, length: told.madvise(mmap.MADV_WILLNEED, start, length))
+    maps.read_ahead(array, np.array(rows, np.int64))
+    whole = [((begin + 32 * a) // mmap.PAGESIZE * mmap.PAGESIZE, begin + 32 * b) for a, b in expected]
+    assert told.ranges == whole
+    maps.read_ahead(np.zeros((50_000, 4)), np.arange(100))  # in memory
+    assert told.ranges == whole

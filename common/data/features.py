@@ -4,6 +4,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from common.data import maps
 from common.data.feature_scaling import Scaling
 from common.data.maps import map_of
 from common.data.moments import BLOCK_NUMBERS
@@ -30,6 +31,9 @@ class Features(Protocol):
     def take(self, numbers: Array, out: Array) -> None:
         """Write rows and a column of ones for the biases into ``out``, (m, used features + 1)."""
 
+    def read_ahead(self, numbers: Array) -> None:
+        """Begin to fetch rows that are taken next, without waiting for them."""
+
 
 class HeldFeatures:
     """Scaled features in memory. ``rows``: (n, used features + 1), the last column ones."""
@@ -48,6 +52,9 @@ class HeldFeatures:
         """See Features."""
         # mode clip writes straight into the buffer; the default takes a detour over a copy
         np.take(self.rows, numbers, axis=0, out=out, mode="clip")
+
+    def read_ahead(self, numbers: Array) -> None:
+        """See Features; they are here."""
 
 
 class MappedFeatures:
@@ -87,6 +94,10 @@ class MappedFeatures:
         """See Features."""
         self._copy(numbers, out[:, :-1])
         out[:, -1] = 1
+
+    def read_ahead(self, numbers: Array) -> None:
+        """See Features."""
+        maps.read_ahead(self.values, numbers)
 
     def _copy(self, numbers: Array, out: Array) -> None:
         step = len(self._read)

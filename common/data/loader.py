@@ -130,6 +130,7 @@ class BatchLoader:
                 order = self.order(epoch) if order is None else order
                 last = min(first + self.ahead, self.steps)
                 self._current = self._fill(order[self.ends[first] : self.ends[last]], first, last)
+                self.x.read_ahead(order[self.ends[last] : self.ends[min(last + self.ahead, self.steps)]])
                 self.input_s += time.perf_counter() - start
             yield from self._current[max(0, done - first) :]
 

@@ -1,5 +1,6 @@
 """Maps .npy files into memory, so that the ranks of a node read one copy, whose pages the system may take back."""
 
+import contextlib
 import io
 import math
 import mmap
@@ -14,6 +15,11 @@ from common.arrays_file import HEADERS, LONGEST_HEADER, NUMBERS
 from common.errors import DataError
 from common.files import open_regular
 from common.flat import Array
+
+NEAR_BYTES = 1 << 16
+"""Rows that lie no farther apart are read together."""
+FEWEST_TOGETHER = 8
+"""Rows on average, for telling the system of them to pay."""
 
 
 def map_array(path: Path, kinds: str = NUMBERS) -> Array:
@@ -61,6 +67,30 @@ def map_of(array: Array) -> mmap.mmap | None:
         base = base.base
     base = base.obj if isinstance(base, memoryview) else base
     return base if isinstance(base, mmap.mmap) else None
+
+
+def read_ahead(array: Array, numbers: Array) -> None:
+    """Tell the system which rows of a mapped array are read next, so that it fetches them meanwhile.
+
+    Only where they lie together: a call for each of thousands of rows may take longer than reading them.
+    """
+    mapped = map_of(array)
+    if mapped is None or not len(numbers) or not array.strides[0]:
+        return
+    ordered = np.sort(numbers)
+    gaps = np.flatnonzero(np.diff(ordered) > max(1, NEAR_BYTES // array.strides[0]))
+    if len(gaps) * FEWEST_TOGETHER > len(numbers):
+        return
+    begin, row = array.ctypes.data - np.frombuffer(mapped, np.uint8).ctypes.data, array.strides[0]
+    firsts = (begin + ordered[np.append(0, gaps + 1)] * row) // mmap.PAGESIZE * mmap.PAGESIZE
+    ends = begin + (ordered[np.append(gaps, len(ordered) - 1)] + 1) * row
+    with contextlib.suppress(OSError):  # it is advice
+        for first, end in zip(firsts.tolist(), ends.tolist(), strict=True):
+            _advise(mapped, first, end - first)
+
+
+def _advise(mapped: mmap.mmap, start: int, n_bytes: int) -> None:
+    mapped.madvise(mmap.MADV_WILLNEED, start, n_bytes)
 
 
 def behind(parts: list[Array]) -> Array:
