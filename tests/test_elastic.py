@@ -63,6 +63,8 @@ def same_model(run: Path, undisturbed: Path) -> None:
     with np.load(run / "model.npz") as ours, np.load(undisturbed / "model.npz") as theirs:
         assert ours.files == theirs.files
         for name in ours.files:
+            if ours[name].dtype.kind == "U":  # facts of each run
+                continue
             np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-10, atol=1e-13)
 
 
