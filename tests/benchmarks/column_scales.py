@@ -75,7 +75,7 @@ def of_mnist(path: str) -> Iterator[str]:
         for seed in SEEDS:
             fit = MLPClassifier((256,), batch_size=64, learning_rate_init=0.002, random_state=seed)
             for _ in range(3):
-                fit.partial_fit(some, y, np.unique(y))
+                fit.partial_fit(some, y, classes=np.unique(y))
                 accuracies.append(fit.score(other, y_test))
         yield f"MNIST: {rule}: accuracy {np.mean(accuracies):.2%} over three epochs"
 
