@@ -55,7 +55,9 @@ def of_tails() -> Iterator[str]:
         for rule, (mean, scale) in scales(x[train]).items():
             scaled = (x - mean) / scale
             fits = (
-                MLPRegressor((64,), batch_size=64, learning_rate_init=0.002, max_iter=15, random_state=seed)
+                MLPRegressor(
+                    hidden_layer_sizes=(64,), batch_size=64, learning_rate_init=0.002, max_iter=15, random_state=seed
+                )
                 for seed in SEEDS
             )
             r2 = np.mean([fit.fit(scaled[train], y[train]).score(scaled[test], y[test]) for fit in fits])
@@ -73,7 +75,7 @@ def of_mnist(path: str) -> Iterator[str]:
         some, other = (((rows - mean) / scale).astype(np.float32) for rows in (x, x_test))
         accuracies = []
         for seed in SEEDS:
-            fit = MLPClassifier((256,), batch_size=64, learning_rate_init=0.002, random_state=seed)
+            fit = MLPClassifier(hidden_layer_sizes=(256,), batch_size=64, learning_rate_init=0.002, random_state=seed)
             for _ in range(3):
                 fit.partial_fit(some, y, classes=np.unique(y))
                 accuracies.append(fit.score(other, y_test))
