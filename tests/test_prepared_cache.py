@@ -13,6 +13,7 @@ from common.config import RunConfig
 from common.data.prepared_file import META_NAME, read_prepared
 from common.errors import ConfigError, DataError
 from tests.ranks import jobs
+from workers import prepare
 from workers.preparation import cache, for_training, meta, prepared_folder
 from workers.preparation.child_process import environment
 from workers.preparation.column_options import of_columns
@@ -191,7 +192,7 @@ def test_training_prepares_once_and_says_what_is_wrong(tmp_path: Path) -> None:
         "second": (*train, str(table)),
         "off": (*train, str(table), "--cache", "off"),
         "sets": (*train, str(table), "--test-data", str(held_out), "--cache", str(tmp_path / "kept")),
-        "prepare": ("-m", "workers.prepare", str(table), "-o", str(tmp_path / "prepared"), "--target", "y"),
+        "prepare": (prepare.__file__, str(table), "--output", str(tmp_path / "prepared"), "--target", "y"),
         "folder": (*train[:-3], "--data", str(tmp_path / "prepared")),
         "bad": (*train, str(bad)),
     })  # fmt: skip
