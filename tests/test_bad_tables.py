@@ -51,6 +51,12 @@ BAD = {
     "numbers and a text in the target": (GOOD.replace("\n7.5,", "\n7.5x,"), {"target": "a"}, (
         "line 9, target column 'a': got '7.5x'",)),
     "missing weight": ("w,a,y\n1,1,p\n,2,q\n", {"weight": "w"}, ("line 3, column 'w'", "--weight takes a value")),
+    "no date": ("d,y\n" + "".join(f"2024-01-{i:02},{i}\n" for i in range(1, 32)) + "soon,5\n", {}, (
+        "line 33, column 'd': got 'soon', where the other 31 cells are dates such as '2024-01-01'",)),
+    "another kind of date": ("d,y\n01/13/2024,2\n" + "".join(f"2024-01-{i:02},{i}\n" for i in range(1, 32)), {}, (
+        "line 2, column 'd': got '01/13/2024'",)),
+    "one column": ("a b y\n1 2 3\n4 5 6\n", {}, ("one column, 'a b y'", "commas, semicolons, tabs")),
+    "CR alone": ("a,y\r1,2\r3,4\r", {}, ("CR alone",)),
     "unclosed quote": (GOOD.replace("\n7.5,0,q", '\n7.5,0,"q'), {}, ("line 9, a double quote is not closed",)),
     "NUL": (GOOD.replace("\n7.5,", "\n7\0.5,"), {}, ("line 9, got NUL",)),
     "workbook": (b"PK\x03\x04\x14\x00abc", {}, ("save the sheet as CSV",)),

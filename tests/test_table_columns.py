@@ -1,15 +1,17 @@
 """What the columns of a table become, beside what pandas reads in the same file; and the same whatever the pieces."""
 
 import csv
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 
 from common.data.preprocessing import Category, Date, Number
+from common.errors import DataError
 from tests.small_table import Prepared, prepare_table
 
 ROWS = 60
@@ -315,6 +317,45 @@ def test_weight_group_and_time_are_no_features(tmp_path: Path) -> None:
     assert len({*found.arrays["group"].tolist()}) == 4
     assert (found.arrays["group"][::4] == found.arrays["group"][0]).all()
     assert np.diff(found.arrays["time"]).tolist() == [86400] * 19
+
+
+def test_columns_of_parquet_have_types(tmp_path: Path) -> None:
+    n, day = 60, date(2024, 1, 31)
+    data = pl.DataFrame({
+        "whole": [k * k % 53 + 70000 for k in range(n)],
+        "number": [float("nan") if k == 3 else k * 1.5 for k in range(n)],
+        "flag": [k % 2 == 0 for k in range(n)],
+        "text": ["a", "b", None] * 20,
+        "day": [day + timedelta(days=k) for k in range(n)],
+        "when": [datetime(2024, 1, 1, 5, k, tzinfo=timezone(timedelta(hours=2))) for k in range(n)],
+        "lists": [[1, 2]] * n,
+        "nothing": pl.Series([None] * n, dtype=pl.Int32),
+        "y": pl.Series(["p", "q", "r"] * 20, dtype=pl.Categorical),
+    })  # fmt: skip
+    path = tmp_path / "table.parquet"
+    data.write_parquet(path)
+    found = prepare_table(path, {"target": "y"})
+    kinds = ["whole number", "number", "boolean", "text", "date", "date", "nested", "empty", "text"]
+    assert [one.type for one in found.plan.columns] == kinds
+    np.testing.assert_array_equal(column(found, "whole")[:, 0], data["whole"] - 70000)  # the offset
+    assert np.isnan(column(found, "number")[3, 0])
+    assert column(found, "number")[:, 1].tolist() == [k == 3 for k in range(n)]
+    assert found.plan.preprocessing.features()[3:8] == [
+        "flag=False",
+        "flag=True",
+        "text=a",
+        "text=b",
+        "text is missing",
+    ]
+    assert column(found, "text")[:3].tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+    assert column(found, "day")[:2].tolist() == [[1, 2], [2, 3]]  # a Wednesday in January, a Thursday in February
+    assert column(found, "when")[:2, -1].tolist() == [3 * 3600, 3 * 3600 + 60]
+    data.with_columns(number=pl.when(pl.int_range(n) == 7).then(np.inf).otherwise("number")).write_parquet(path)
+    with pytest.raises(DataError, match="row 7, column 'number': got 'inf'; a number is finite"):
+        prepare_table(path, {"target": "y"})
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(DataError, match="not a readable Parquet file"):
+        prepare_table(path, {"target": "y"})
 
 
 def test_plans_travel_as_plain_values(tmp_path: Path) -> None:

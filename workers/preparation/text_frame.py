@@ -1,5 +1,6 @@
 """Reads whole records of a text as a polars frame of texts, and says which line is no row."""
 
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +30,9 @@ def read(block: bytes, dialect: Dialect) -> pl.DataFrame:
         raise TableError(
             "got NUL, which is no text; copy the file again", line=block.count(b"\n", 0, block.index(b"\0"))
         )
+    if dialect.blank_quotes:
+        mark = re.escape(dialect.separator.encode())
+        block = re.sub(rb'(?m)(^|%b) +"(?!"[^%b\r\n])' % (mark, mark), rb'\1"', block)
     try:
         frame = pl.read_csv(
             block, has_header=False, schema=dict.fromkeys(names, pl.String), separator=dialect.separator,
