@@ -163,7 +163,8 @@ class Answers:
         except BrokenFileError as error:
             return ["fault", [f"{about['path']}: {error}", DataError.exit_code]]
         except OSError as error:
-            return ["fault", [told(error), EXIT_ERROR]]
+            is_input = isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError)
+            return ["fault", [told(error), DataError.exit_code if is_input else EXIT_ERROR]]
         except MemoryError:
             return ["fault", ["out of memory while a table is read; start fewer ranks per node", EXIT_ERROR]]
 
