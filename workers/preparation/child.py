@@ -111,7 +111,7 @@ class Answers:
         assert self._plan is not None
         at, moments = row, None
         digests = {name: hashlib.sha256() for name in self._arrays}
-        for place, frame in self._tables[table].frames(start, stop):
+        for place, frame in self._tables[table].frames(start, stop, self._plan.numbers()):
             try:
                 encoded = encode(frame, self._plan)
             except TableError as error:
