@@ -14,6 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
+import numpy as np
+
 from common.data.prepared_file import sha256_of
 from common.errors import EXIT_ERROR, BrokenFileError, DataError, RankwiseError
 from common.files import open_regular, told
@@ -121,7 +123,7 @@ class Answers:
             if at + n > row + rows:
                 break
             for name, (path, begin, row_bytes) in self._arrays.items():
-                data = encoded[name].data.cast("B") if n else memoryview(b"")
+                data = np.ascontiguousarray(encoded[name]).data.cast("B") if n else memoryview(b"")
                 assert len(data) == n * row_bytes, name
                 digests[name].update(data)
                 self._write(path, data, begin + at * row_bytes)
