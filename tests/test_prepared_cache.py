@@ -12,7 +12,8 @@ import pytest
 from common.config import RunConfig
 from common.data.prepared_file import META_NAME, read_prepared
 from common.errors import ConfigError, DataError
-from tests.ranks import jobs
+from tests.ranks import jobs, program
+from workers import prepare
 from workers.preparation import cache, for_training, meta, prepared_folder
 from workers.preparation.child_process import environment
 from workers.preparation.column_options import of_columns
@@ -191,7 +192,7 @@ def test_training_prepares_once_and_says_what_is_wrong(tmp_path: Path) -> None:
         "second": (*train, str(table)),
         "off": (*train, str(table), "--cache", "off"),
         "sets": (*train, str(table), "--test-data", str(held_out), "--cache", str(tmp_path / "kept")),
-        "prepare": ("-m", "workers.prepare", str(table), "-o", str(tmp_path / "prepared"), "--target", "y"),
+        "prepare": (prepare.__file__, str(table), "--output", str(tmp_path / "prepared"), "--target", "y"),
         "folder": (*train[:-3], "--data", str(tmp_path / "prepared")),
         "bad": (*train, str(bad)),
     })  # fmt: skip
@@ -209,3 +210,15 @@ def test_training_prepares_once_and_says_what_is_wrong(tmp_path: Path) -> None:
     assert "bad.csv: line 52" in ended["bad"].err
     assert "'oops'" in ended["bad"].err
     assert not [*tmp_path.glob("bad.csv.rankwise-cache/*")]
+
+
+def test_nodes_with_disks_of_their_own_prepare_for_themselves(tmp_path: Path) -> None:
+    rows = "".join(f"{i}.5,{i * i % 7}\n" for i in range(50))
+    (tmp_path / "t.csv").write_text(f"a,y\n{rows}")
+    (tmp_path / "bad.csv").write_text(f"a,y\n{rows}1,2,3\n")
+    program(2, "node_disks.py", str(tmp_path))
+    for rank in range(2):
+        assert is_whole(tmp_path / f"disk-{rank}" / "t")
+        assert "line 52" in (tmp_path / f"bad-{rank}.fault").read_text()
+        assert [path.name for path in (tmp_path / f"disk-{rank}").iterdir()] == ["t"]
+        assert not (tmp_path / f"t-{rank}.fault").exists()

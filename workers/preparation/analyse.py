@@ -113,10 +113,18 @@ def _hashes(cells: pl.Series) -> Array:
     """Return the smallest hashes of different cells, sorted."""
     hashes = cells.hash(seed=0).to_numpy()
     if len(hashes) > 16 * SKETCH:  # most likely there are enough of these, and all need not be sorted
-        least = np.unique(hashes[hashes < np.uint64((8 * SKETCH << 64) // len(hashes))])
+        least = _different(hashes[hashes < np.uint64((8 * SKETCH << 64) // len(hashes))])
         if len(least) >= SKETCH:
             return least[:SKETCH].astype(np.uint64)
-    return np.unique(hashes)[:SKETCH].astype(np.uint64)
+    return _different(hashes)[:SKETCH].astype(np.uint64)
+
+
+def _different(hashes: Array) -> Array:
+    """Return different hashes, sorted: faster than ``numpy.unique``, which puts them into a table first."""
+    found = np.sort(hashes)
+    first = np.ones(len(found), bool)
+    np.not_equal(found[1:], found[:-1], out=first[1:])
+    return found[first]
 
 
 def _add_texts(found: ColumnStatistics, text: pl.Series, place: Any) -> None:

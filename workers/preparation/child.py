@@ -14,6 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
+import numpy as np
+
 from common.data.prepared_file import sha256_of
 from common.errors import EXIT_ERROR, BrokenFileError, DataError, RankwiseError
 from common.files import open_regular, told
@@ -111,7 +113,7 @@ class Answers:
         assert self._plan is not None
         at, moments = row, None
         digests = {name: hashlib.sha256() for name in self._arrays}
-        for place, frame in self._tables[table].frames(start, stop):
+        for place, frame in self._tables[table].frames(start, stop, self._plan.numbers()):
             try:
                 encoded = encode(frame, self._plan)
             except TableError as error:
@@ -121,7 +123,7 @@ class Answers:
             if at + n > row + rows:
                 break
             for name, (path, begin, row_bytes) in self._arrays.items():
-                data = encoded[name].data.cast("B") if n else memoryview(b"")
+                data = np.ascontiguousarray(encoded[name]).data.cast("B") if n else memoryview(b"")
                 assert len(data) == n * row_bytes, name
                 digests[name].update(data)
                 self._write(path, data, begin + at * row_bytes)
@@ -163,7 +165,8 @@ class Answers:
         except BrokenFileError as error:
             return ["fault", [f"{about['path']}: {error}", DataError.exit_code]]
         except OSError as error:
-            return ["fault", [told(error), EXIT_ERROR]]
+            is_input = isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError)
+            return ["fault", [told(error), DataError.exit_code if is_input else EXIT_ERROR]]
         except MemoryError:
             return ["fault", ["out of memory while a table is read; start fewer ranks per node", EXIT_ERROR]]
 

@@ -7,6 +7,7 @@ from common.data.prepared_file import Prepared
 from common.errors import EXIT_STOPPED, DataError
 from common.memory import in_words
 from ps.comm.agreement import at_root
+from ps.comm.places import require_on_all
 from ps.comm.topology import Topology
 from ps.text import column_table
 from ps.text.layout import output_width
@@ -18,6 +19,7 @@ from workers.preparation.parallel import Request, write
 def prepare(context: Context, request: Request, place: Path) -> None:
     """Write the prepared folder ``place`` and say what is in it. Collective; raises JobError."""
     start = time.perf_counter()
+    require_on_all(context.comm, [path for path, _ in request.files])
     topology = Topology(context.comm)
     context.rank_status.enter("preparing data")
 

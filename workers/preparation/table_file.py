@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from workers.preparation import byte_pieces
 from workers.preparation.byte_pieces import N_PIECES
 from workers.preparation.dialect import Dialect, find_dialect
 from workers.preparation.options import Options, TableError
-from workers.preparation.text_frame import line_of_row, read
+from workers.preparation.text_frame import line_of_row, read, read_numbers
 
 HEAD_BYTES = 1 << 20
 TEXT, PARQUET = "text", "parquet"
@@ -72,8 +72,11 @@ class TableFile:
         with open_regular(Path(self.path)) as file, self._faults():
             return byte_pieces.record_start(file, at, self.extent, inside=inside, quoted=self.dialect.quoted)
 
-    def frames(self, start: int, stop: int) -> Iterator[tuple[int, pl.DataFrame]]:
-        """Yield the rows from ``start`` to ``stop``, some at a time, and where they begin. Raises DataError."""
+    def frames(self, start: int, stop: int, numbers: Collection[str] = ()) -> Iterator[tuple[int, pl.DataFrame]]:
+        """Yield the rows from ``start`` to ``stop``, some at a time, and where they begin. Raises DataError.
+
+        ``numbers``: columns that are known to hold numbers, if the rows have been read before.
+        """
         if self.dialect is None:
             step = max(1, CELLS_AT_A_TIME // max(1, len(self.wanted)))
             for first in range(start, stop, step):
@@ -90,7 +93,8 @@ class TableFile:
                 if block is None:
                     return
                 try:
-                    frame = read(block[1], self.dialect)
+                    known = read_numbers(block[1], self.dialect, numbers)
+                    frame = read(block[1], self.dialect) if known is None else known
                 except TableError as error:
                     error.place = [self.index, block[0]]
                     raise

@@ -1,6 +1,7 @@
 """Reads whole records of a text as a polars frame of texts, and says which line is no row."""
 
 import re
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from workers.preparation.dialect import Dialect, not_utf8
 from workers.preparation.options import TableError
 
 GROUPED = r"^[+-]?(?:\d{1,3}(?:[.'\u00a0\u202f ]\d{3})+|\d+)?(?:,\d*)?(?:[eE][+-]?\d+)?$"
+BLANKS = (b" ", b"\t", b"\r", b"\x0b", b"\x0c", b"\x1c", b"\x1d", b"\x1e", b"\x1f")
 _LF, _QUOTE = 10, 34
 
 
@@ -43,7 +45,8 @@ def read(block: bytes, dialect: Dialect) -> pl.DataFrame:
         return pl.DataFrame(schema=dict.fromkeys(names, pl.String))
     except pl.exceptions.PolarsError as error:
         raise _fault(block, dialect, error) from error
-    frame = frame.select(pl.all().str.strip_chars())
+    if _may_hold_blanks(block, dialect):
+        frame = frame.select(pl.all().str.strip_chars())
     separator = dialect.separator.encode()
     empty = frame.select(pl.all_horizontal(pl.all() == "")).to_series()
     if block.count(separator) != frame.height * (len(names) - 1) or empty.any():
@@ -54,6 +57,32 @@ def read(block: bytes, dialect: Dialect) -> pl.DataFrame:
     if not dialect.decimal_comma:
         return frame
     return frame.with_columns(_with_point(names[i]) for i in dialect.decimal_comma if i < len(names))
+
+
+def _may_hold_blanks(block: bytes, dialect: Dialect) -> bool:
+    """Say whether cells may begin or end with blanks, which most tables do not have."""
+    return dialect.quoted or not block.isascii() or any(blank in block for blank in BLANKS)
+
+
+def read_numbers(block: bytes, dialect: Dialect, numbers: Collection[str]) -> pl.DataFrame | None:
+    """Return the rows of a block that ``read`` has read before, with some columns as float64 at once.
+
+    None if one of their cells is no finite number as programs write it.
+    """
+    if not numbers or dialect.decimal_comma or dialect.blank_quotes:
+        return None
+    schema = {name: pl.Float64 if name in numbers else pl.String for name in dialect.names}
+    try:
+        frame = pl.read_csv(
+            block, has_header=False, schema=schema, separator=dialect.separator,
+            quote_char='"' if dialect.quoted else None, comment_prefix=dialect.comment or None,
+            empty_string_is_null=False, missing_columns="insert", low_memory=True,
+        )  # fmt: skip
+    except pl.exceptions.PolarsError:
+        return None
+    if not all(frame[name].is_finite().fill_null(value=False).all() for name in numbers):
+        return None
+    return frame.with_columns(pl.col(pl.String).str.strip_chars()) if _may_hold_blanks(block, dialect) else frame
 
 
 def _with_point(name: str) -> pl.Expr:
