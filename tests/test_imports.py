@@ -93,6 +93,7 @@ LIBRARIES = {
     "workers/launch/run_options.py": set(),
     "workers/training/loop.py": set(),
     "workers/prediction": {"numpy", "mpi4py"},
+    "workers/prediction/table_child.py": {"numpy", "polars"},
     "workers/estimators": {"numpy"},
     "workers/estimators/as_found.py": {"threadpoolctl"},
     "workers/estimators/base.py": {"numpy", "sklearn"},
