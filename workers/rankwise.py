@@ -27,6 +27,7 @@ FOOT = (
 )
 COMMANDS = {
     "train": "Train a model: rankwise train -n 4 --data own.csv --target price",
+    "prepare": "Make a folder of arrays from tables: rankwise prepare train.csv -o prepared --target price",
     "predict": "Predict the rows of a file: rankwise predict RUN new.csv -o out.csv",
     "evaluate": "Say what predictions are worth: rankwise evaluate RUN test.csv",
     "log": "Read the log of a run: rankwise log show, or watch, list, report, plot, ...",
@@ -39,7 +40,7 @@ COMMANDS = {
 }
 MODULES = {
     "train": "workers.run", "compare": "workers.compare", "bench": "workers.bench",
-    "predict": "workers.predict", "evaluate": "workers.evaluate",
+    "prepare": "workers.prepare", "predict": "workers.predict", "evaluate": "workers.evaluate",
 }  # fmt: skip
 """What ranks run."""
 ALONE = ("predict", "evaluate")
@@ -153,6 +154,7 @@ def _commands(modes: Mapping[str, str]) -> dict[str, cli.Command]:
     from workers.benchmark import options as measuring
     from workers.launch import run_options
     from workers.prediction import options as predicting
+    from workers.preparation import prepare_options as preparing
     from workers.supervisor import options as supervising
 
     own = [mode for mode in modes if mode != AUTO]
@@ -161,6 +163,7 @@ def _commands(modes: Mapping[str, str]) -> dict[str, cli.Command]:
         "train": run_options.command(modes, *named["train"]),
         "compare": measuring.compare_command(modes, own, *named["compare"]),
         "bench": measuring.bench_command(own, *named["bench"]),
+        "prepare": preparing.command(*named["prepare"]),
         "predict": predicting.predict_command(*named["predict"]),
         "evaluate": predicting.evaluate_command(*named["evaluate"]),
     }
@@ -182,10 +185,13 @@ def _checked(name: str, arguments: list[str], modes: Mapping[str, str]) -> Any:
     from workers.benchmark import options as measuring
     from workers.launch import run_options
     from workers.prediction import options as predicting
+    from workers.preparation import prepare_options as preparing
 
     own = [mode for mode in modes if mode != AUTO]
     if name == "train":
         return run_options.parse(arguments, modes)
+    if name == "prepare":
+        return preparing.parse(arguments)
     if name == "predict":
         return predicting.parse_predict(arguments)
     if name == "evaluate":

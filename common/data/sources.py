@@ -107,6 +107,15 @@ def allowed() -> str:
     return f"{', '.join([*_sets(), OF_CODE])}, or the path of an {' or '.join(endings)} file, {' or '.join(special)}"
 
 
+def paths(config: RunConfig) -> list[str]:
+    """Return the files and folders that ranks read."""
+    name = source_of(config.data)
+    own = []
+    if name.startswith(".") or (name and SOURCES[name].takes is not None and name != OF_CODE):
+        own = [str(path) for path in (paths_of(config.data) if name == ".npy" else [Path(config.data)])]
+    return [*own, *filter(None, (config.validation_data, config.test_data))]
+
+
 def has_named_columns(data: str) -> bool:
     """Say whether columns have names; of an unknown source, which is refused later, they may."""
     source = SOURCES.get(source_of(data))

@@ -24,6 +24,7 @@ from common.option import is_own_model
 from common.rank_status import WAITING, RankStatus
 from common.wording import count
 from ps.comm.agreement import at_root, same_everywhere, together
+from ps.comm.places import require_on_all
 from workers.preparation.for_training import prepared_table
 
 
@@ -58,6 +59,7 @@ def load(
         with _alone(rank_status, "reading data"):
             return check(held_out_files.read(config, comm.rank, comm.size, prepared), config)
 
+    require_on_all(comm, at_root(comm, lambda: sources.paths(config)))
     with prepared_table(comm, config, rank_status) as prepared:
         data = together(comm, read)
     if data.unread:
