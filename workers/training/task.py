@@ -9,7 +9,7 @@ import numpy as np
 from mpi4py import MPI
 
 from common.config import RunConfig
-from common.data import held_out_files, training_features
+from common.data import held_out_files, sources, training_features
 from common.data.dataset import Dataset, check
 from common.data.sampler import Joint
 from common.data.target import LABELS
