@@ -30,6 +30,7 @@ from tests.ranks import MPIRUN, PROGRAMS, environment, finish, mpirun, popen, re
 from workers.estimator import Classifier, Regressor, load
 from workers.estimators.parameters import PARAMETERS
 
+ROOT = PROGRAMS.parent.parent
 X, Y = load_iris(return_X_y=True)
 NAMES = np.array(["setosa", "versicolor", "virginica"])[Y]
 
@@ -65,6 +66,49 @@ def test_scikit_learn_checks_with_two_ranks(kind: type, check: str, quiet: None)
     getattr(estimator_checks, check)(kind.__name__, kind(ranks=2, epochs=3))
 
 
+def test_without_scikit_learn_the_extra_is_named(tmp_path: Path) -> None:
+    (tmp_path / "sklearn.py").write_text("raise ImportError('broken')")
+    result = finish(popen([sys.executable, "-c", "import workers.estimator"], cwd=tmp_path))
+    assert "needs scikit-learn (broken); pip install 'rankwise[sklearn]'" in result.err
+
+
+def test_labels_of_several_columns() -> None:
+    labels = np.stack([Y == 1, Y > 0, X[:, 0] > 6], axis=1).astype(int)
+    made = Classifier(epochs=40, hidden=(16,), learning_rate=0.01).fit(X, labels)
+    assert made.classes_.tolist() == [0, 1, 2]
+    assert made.predict_proba(X).shape == (150, 3)
+    assert (made.predict(X) == labels).mean() > 0.9
+    assert made.score(X, labels) > 0.7
+    assert (load(made.log_).predict(X) == made.predict(X)).all()
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_frames_with_texts_dates_and_missing_cells(library: str) -> None:
+    frame: Any = pytest.importorskip("pandas").DataFrame(
+        {
+            "length": np.where(np.arange(150) % 9 == 0, np.nan, X[:, 2]),
+            "kind": np.where(X[:, 3] > 1.7, "wide", np.where(X[:, 3] > 1, "middle", "thin")).astype(object),
+            "day": np.datetime64("2024-01-01") + np.arange(150).astype("timedelta64[D]"),
+            "is_long": X[:, 0] > 6,
+        }
+    )
+    if library == "polars":
+        frame = pytest.importorskip("polars").DataFrame({name: frame[name].to_list() for name in frame.columns})
+    made = Classifier(epochs=30, learning_rate=0.01, hidden=(16,)).fit(frame, NAMES)
+    assert made.feature_names_in_.tolist() == ["length", "kind", "day", "is_long"]
+    assert made.n_features_in_ == 4
+    assert made.score(frame, NAMES) > 0.9
+    again = load(made.log_)
+    assert again.feature_names_in_.tolist() == made.feature_names_in_.tolist()
+    other = frame[frame.columns[::-1]]
+    assert (again.predict(other) == made.predict(frame)).all()  # columns go by their names
+    assert made.partial_fit(frame[:20], NAMES[:20]).n_iter_ == 31
+    with pytest.raises(ValueError, match="X: no column 'kind', which the model was trained with; got length"):
+        made.predict(frame[["length", "day", "is_long"]])
+    with pytest.raises(ValueError, match="X: got ndarray; this model takes a frame with the columns length, kind"):
+        made.predict(X)
+
+
 def test_every_option_of_training_is_a_parameter() -> None:
     training = {name for name, option in OPTIONS.items() if option.group not in (DATA, "usual options", "internal")}
     apart = {"loss", "resume", "start_from", "trust_model", "elastic", "inject", "debug"}
@@ -72,7 +116,10 @@ def test_every_option_of_training_is_a_parameter() -> None:
     signature = inspect.signature(Classifier)
     assert signature.parameters["hidden"].default == (256,)
     assert signature.parameters["hidden"].kind is inspect.Parameter.KEYWORD_ONLY
-    assert "learning_rate : default 0.002" in str(Classifier.__doc__)
+    shown = " ".join(str(Classifier.__doc__).split())
+    assert "learning_rate : default 0.002" in shown
+    assert "model : default 'mlp' What is trained (linear, logistic, softmax, mlp, package.module:Class)." in shown
+    assert "--" not in shown.replace("---", "")
     with pytest.raises(TypeError, match=r"unknown parameter 'lr' .did you mean 'learning_rate'"):
         Classifier(lr=0.1)
     assert clone(Regressor(hidden=[3], ranks=2)).get_params()["hidden"] == [3]
@@ -291,9 +338,12 @@ try:
 except RuntimeError as error:
     print(error)
 print(Classifier(epochs=1).fit(X, y).n_iter_)
+os.kill(HELPERS._idle[0].process.pid, 9)
+HELPERS._idle[0].process.wait()
+print(Classifier(epochs=2).fit(X, y).n_iter_)
 """
     result = finish(popen(script(text)))
-    assert (result.code, result.out) == (0, "the process that trained has ended\n1\n"), result.err
+    assert (result.code, result.out) == (0, "the process that trained has ended\n1\n2\n"), result.err
 
 
 def test_forked_and_threaded_fits() -> None:
@@ -355,3 +405,24 @@ def test_without_a_launcher_a_message_says_so(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("MPI4PY_LIBMPI", "/nowhere/libmpi.so")
     with pytest.raises(ValueError, match="MPI library"):
         Classifier(ranks=2).fit(X, Y)
+
+
+def blocks() -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "python.md").read_text(), re.DOTALL | re.MULTILINE)
+
+
+def test_examples_of_the_page(tmp_path: Path) -> None:
+    """All in one process, as in a notebook; the one for mpirun under mpirun."""
+    here, under = [block for block in blocks() if "mpirun" not in block], [b for b in blocks() if "mpirun" in b]
+    assert (len(here), len(under)) == (4, 1)
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    result = finish(popen([sys.executable, "-c", "\n".join(here)], cwd=tmp_path))
+    assert result.code == 0, result.err
+    prices, digits, search, loaded = result.out.splitlines()
+    assert len(prices.strip("[]").split()) == 3
+    assert float(digits.split()[0]) > 0.95
+    assert "classifier__hidden" in search
+    assert re.fullmatch(r"(Classifier|Regressor) \d+ True", loaded)
+    (tmp_path / "train.py").write_text(under[0])
+    result = mpirun(2, "train.py", cwd=tmp_path, env=environment(OMP_NUM_THREADS="1"))
+    assert (result.code, result.out) == (0, "2 True True\n" * 2), result.err

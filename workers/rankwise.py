@@ -34,6 +34,7 @@ COMMANDS = {
     "compare": "Compare sync modes on your configuration and data, in turn in one job.",
     "bench": "Measure a model and sync modes on this machine or cluster.",
     "supervise": "Train, and start the job again from its last checkpoint when it dies.",
+    "export": "Write a trained model for ONNX, scikit-learn or PyTorch: rankwise export latest --onnx",
     "doctor": "Look at Python, MPI, cores and memory, and say what to do.",
     "examples": "Copy the example files to a folder: rankwise examples DIR",
     "completion": 'Make bash, zsh or fish complete this command: eval "$(rankwise completion bash)"',
@@ -91,7 +92,8 @@ def _run(arguments: list[str]) -> int:
         return _start(name, rest)
     else:
         acts: dict[str, Callable[[list[str]], int]] = {
-            "log": _log, "supervise": _supervise, "doctor": _doctor, "examples": _examples, "completion": _completion,
+            "log": _log, "supervise": _supervise, "export": _export, "doctor": _doctor, "examples": _examples,
+            "completion": _completion,
         }  # fmt: skip
         if name not in acts:
             raise ConfigError(_unknown(name))
@@ -152,6 +154,7 @@ def _commands(modes: Mapping[str, str]) -> dict[str, cli.Command]:
     """Return the commands that have options, by name."""
     from ps.sync.mode_names import AUTO
     from workers.benchmark import options as measuring
+    from workers.exporting import options as exporting
     from workers.launch import run_options
     from workers.prediction import options as predicting
     from workers.preparation import prepare_options as preparing
@@ -173,6 +176,7 @@ def _commands(modes: Mapping[str, str]) -> dict[str, cli.Command]:
             for name, command in launched.items()
         },
         "supervise": supervising.command(*named["supervise"]),
+        "export": exporting.command(*named["export"]),
         "examples": cli.Command(*named["examples"], (CopyConfig,), takes="DIR"),
         "completion": cli.Command(*named["completion"], (NoConfig,), takes="bash|zsh|fish"),
         "doctor": cli.Command(*named["doctor"], (NoConfig,)),
@@ -252,6 +256,12 @@ def _supervise(arguments: list[str]) -> int:
     return start.replace_process(
         start.program("workers.supervise", [*own, *arguments[split:]]), start.environment(settings)
     )
+
+
+def _export(arguments: list[str]) -> int:
+    from workers.exporting import exporting
+
+    return exporting.run(arguments, _commands(_modes())["export"])
 
 
 def _doctor(arguments: list[str]) -> int:

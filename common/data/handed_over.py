@@ -9,6 +9,7 @@ import numpy as np
 
 from common.data.dataset import Raw
 from common.data.maps import map_array
+from common.data.preprocessing import Preprocessing
 from common.errors import DataError
 from common.files import read_small
 from common.flat import Array
@@ -22,8 +23,11 @@ MOST_BYTES = 64 << 20
 """Of names: a million of them."""
 
 
-def write(folder: Path, arrays: Mapping[str, Array | None], **about: list[str]) -> str:
-    """Write arrays, and names of features and labels, into a new folder; return its path. Raises OSError."""
+def write(folder: Path, arrays: Mapping[str, Array | None], **about: Any) -> str:
+    """Write arrays into a new folder; return its path. Raises OSError.
+
+    ``about``: names of ``features`` and ``labels``, and ``preprocessing`` as plain values, or None.
+    """
     folder = folder.with_suffix(SUFFIX)
     folder.mkdir()
     for name, array in arrays.items():
@@ -48,7 +52,11 @@ def read(folder: Path) -> Raw:
     if x is None or y is None:
         raise DataError(f"{folder}: not a folder of arrays that a program handed over (x.npy or y.npy is not there)")
     names, texts = list(about["features"]), list(about["labels"])
-    return Raw("arrays", x, y, feature_names=names, weight=weight, labels=labels, label_names=texts)
+    plain = about["preprocessing"]
+    return Raw(
+        "arrays", x, y, feature_names=names, weight=weight, labels=labels, label_names=texts,
+        preprocessing=None if plain is None else Preprocessing.from_dict(plain),
+    )  # fmt: skip
 
 
 def _map(path: Path) -> Array | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from common.data import handed_over
+from common.data.preprocessing import Preprocessing
 from common.flat import Array
 
 WHOLE = 2**53
@@ -17,6 +18,7 @@ class Arrays:
     """What is trained on. ``x``: (n, n_features); ``y``: (n,) codes of classes, or (n,) or (n, targets) numbers.
 
     ``weight``: (n,), what each row counts, if they differ. ``names``: of the features, if they have names.
+    ``preprocessing``: how ``x`` came from the columns of a frame, if that held more than numbers.
     ``classes``: by code, all labels, also those that no row has; None for a regression.
     """
 
@@ -25,6 +27,7 @@ class Arrays:
     weight: Array | None = None
     names: list[str] = field(default_factory=list)
     classes: Array | None = None
+    preprocessing: Preprocessing | None = None
 
     def write(self, folder: Path) -> str:
         """Write them into a folder; return what ``--data`` takes."""
@@ -33,7 +36,8 @@ class Arrays:
             labels, texts = _labels(self.classes)
             y = labels[self.y]
         arrays = {"x": self.x, "y": y, "weight": self.weight, "labels": labels}
-        return handed_over.write(folder / "data", arrays, features=self.names, labels=texts)
+        plain = None if self.preprocessing is None else self.preprocessing.as_dict()
+        return handed_over.write(folder / "data", arrays, features=self.names, labels=texts, preprocessing=plain)
 
 
 def _labels(classes: Array) -> tuple[Array, list[str]]:

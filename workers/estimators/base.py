@@ -4,11 +4,13 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, check_X_y, validate_data
 
+from common.data.preprocessing import Preprocessing
+from common.errors import LaunchError
 from common.flat import Array
 from common.wording import count
-from workers.estimators import fitting
+from workers.estimators import fitting, frames
 from workers.estimators.arrays import Arrays
 from workers.estimators.learned import Learned
 from workers.estimators.parameters import PARAMETERS, check_own, config_of, constructor
@@ -46,8 +48,10 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         names = getattr(self, "feature_names_in_", None)
         return {"features": self.n_features_in_, "names": None if names is None else names.tolist()}
 
-    def _names(self) -> list[str]:
+    def _names(self, preprocessing: Preprocessing | None) -> list[str]:
         """Return the names of the features, if they have names."""
+        if preprocessing is not None:
+            return preprocessing.features()
         return list(map(str, getattr(self, "feature_names_in_", ())))
 
     def _take(self, facts: dict[str, Any]) -> None:
@@ -69,7 +73,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         if partial:
             parameters = {**parameters, "epochs": 1, "patience": 0, "test_fraction": 0.0}
         verbose = parameters["verbose"]
-        comm = ranks_around() if comm is None else comm
+        comm = _ranks_around() if comm is None else comm
         n_ranks = ranks if comm is None else comm.size
 
         def prepare() -> fitting.Fit:
@@ -112,15 +116,49 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
     def _outputs(self, X: Any) -> Array:
         """Return raw outputs of the model, (n, n_out)."""
         check_is_fitted(self)
-        return self._learned.model.outputs(validate_data(self, X, reset=False, dtype="numeric"))
+        model, preprocessing = self._learned.model, self._learned.model.facts.preprocessing
+        if preprocessing is not None:
+            return model.outputs(frames.encode(X, preprocessing))
+        return model.outputs(validate_data(self, X, reset=False, dtype="numeric"))
+
+    def _features(self, X: Any, y: Any, *, first: bool, **checks: Any) -> tuple[Array, Array, Preprocessing | None]:
+        """Return checked features and target, and of a frame that holds more than numbers, what became of its columns.
+
+        ``first``: see ``_check``. ``checks``: of scikit-learn's ``check_X_y``. Raises ValueError and TypeError.
+        """
+        checks |= {"multi_output": True, "ensure_min_samples": 2 if first else 1}
+        known = None if first else self._learned.model.facts.preprocessing
+        if known is None and not (first and frames.is_table(X)):
+            return *validate_data(self, X, y, dtype="numeric", reset=first, **checks), None
+        preprocessing = known or frames.decide(X)
+        x = frames.encode(X, preprocessing)
+        _, y = check_X_y(np.zeros((len(x), 1)), y, **checks)
+        if first:
+            names = list(map(str, X.columns))
+            self._take_columns({"features": len(names), "names": names})
+        return x, y, preprocessing
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_learned")
 
 
-def weights_of(weight: Any, x: Array) -> Array | None:
-    """Return what rows count, (n,) float64; None if all count the same. Raises ValueError."""
+def _ranks_around() -> Any:
+    """Return the ranks that a launcher started, this process among them; None without one. Raises RuntimeError."""
+    try:
+        return ranks_around()
+    except LaunchError as error:
+        raise RuntimeError(str(error)) from error
+
+
+def counted(x: Array, y: Array, weight: Any) -> tuple[Array, Array, Array | None]:
+    """Return the rows that count something, and what they count, (n,) float64; None if all count the same.
+
+    Raises ValueError.
+    """
     if weight is None:
-        return None
+        return x, y, None
     checked: Array = _check_sample_weight(weight, x, dtype=np.float64, ensure_non_negative=True)
-    return None if (checked == checked[0]).all() else checked
+    if (checked == checked[0]).all():
+        return x, y, None
+    counts = checked > 0
+    return x[counts], y[counts], checked[counts]

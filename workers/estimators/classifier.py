@@ -5,13 +5,15 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin
-from sklearn.utils.multiclass import check_classification_targets, unique_labels
-from sklearn.utils.validation import column_or_1d, validate_data
+from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
+from sklearn.utils.validation import column_or_1d
 
+from common.data.preprocessing import Preprocessing
+from common.data.target import LABELS
 from common.flat import Array
 from common.nn import meaning
 from workers.estimators.arrays import Arrays
-from workers.estimators.base import ATTRIBUTES, METHODS, Estimator, weights_of
+from workers.estimators.base import ATTRIBUTES, METHODS, Estimator, counted
 from workers.estimators.parameters import PARAMETERS, Parameter, constructor, documentation
 
 OWN = {
@@ -26,10 +28,10 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]  # noqa: D10
     __doc__ = documentation(
         """A neural network, or a linear model, for classes; trained by the ranks of an MPI job.
 
-        The labels may be numbers, texts or booleans.
+        The labels may be numbers, texts or booleans. With several columns of 0 and 1, a row has several labels.
         """,
         OWN,
-        {"classes_": "the labels, sorted", **ATTRIBUTES},
+        {"classes_": "the labels, sorted; of several columns their numbers", **ATTRIBUTES},
     )
     __init__ = constructor(OWN)
     _loss = "cross-entropy"
@@ -49,11 +51,12 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]  # noqa: D10
     fit.__doc__, partial_fit.__doc__ = f"{fit.__doc__}\n\n{METHODS}", f"{partial_fit.__doc__}\n\n{METHODS}"
 
     def _check(self, X: Any, y: Any, weight: Any, *, first: bool, classes: Any = None, **_: Any) -> Arrays:
-        x, y = validate_data(self, X, y, dtype="numeric", reset=first, ensure_min_samples=2 if first else 1)
+        x, y, preprocessing = self._features(X, y, first=first)
         check_classification_targets(y)
-        y, weight = column_or_1d(y, warn=True), weights_of(weight, x)
-        if weight is not None:  # a row that counts nothing is as if it were not there
-            x, y, weight = x[weight > 0], y[weight > 0], weight[weight > 0]
+        x, y, weight = counted(x, y, weight)
+        if type_of_target(y) == "multilabel-indicator":
+            return self._check_labels(x, y, weight, preprocessing, first=first)
+        y = column_or_1d(y, warn=True)
         found = np.unique(y)
         if first:
             self.classes_ = found if classes is None else unique_labels(classes)
@@ -64,7 +67,20 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]  # noqa: D10
         if len(unknown := np.setdiff1d(found, self.classes_)):
             raise ValueError(f"y: got the label {unknown[0]}, which is none of the classes {self.classes_.tolist()}")
         codes = np.searchsorted(self.classes_, y).astype(np.int64)
-        return Arrays(x, codes, self._by_class(codes, weight), self._names(), self.classes_)
+        names = self._names(preprocessing)
+        return Arrays(x, codes, self._by_class(codes, weight), names, self.classes_, preprocessing)
+
+    def _check_labels(
+        self, x: Array, y: Array, weight: Array | None, preprocessing: Preprocessing | None, *, first: bool
+    ) -> Arrays:
+        """Return what is trained on where each row has several labels, each on or off."""
+        if first:
+            self.classes_ = np.arange(y.shape[1])
+        if y.shape[1] != len(self.classes_):
+            raise ValueError(f"y: got {y.shape[1]} columns of labels; the first call had {len(self.classes_)}")
+        if self.class_weight is not None:
+            raise ValueError(f"class_weight: got {self.class_weight!r}; with several labels a row, allowed is None")
+        return Arrays(x, y.astype(np.int64), weight, self._names(preprocessing), None, preprocessing)
 
     def _by_class(self, codes: Array, weight: Array | None) -> Array | None:
         """Return what rows count, with what their classes count."""
@@ -90,11 +106,18 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]  # noqa: D10
         self.classes_ = np.array(facts["classes"], facts["kind"])
 
     def predict_proba(self, X: Any) -> Array:
-        """Return the probability of each of ``classes_``, (rows, classes)."""
+        """Return the probability of each of ``classes_``, (rows, classes), or of each label, (rows, labels)."""
         out = self._outputs(X)
         return self._learned.model.probabilities(out)
 
     def predict(self, X: Any) -> Array:
-        """Return the likeliest label of each row."""
+        """Return the likeliest label of each row, (rows,); or where rows have several, which, (rows, labels)."""
         out = self._outputs(X)
+        if self._learned.model.facts.task == LABELS:
+            return self._learned.model.predicted(out)
         return np.asarray(self.classes_[meaning.places(out)])
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags

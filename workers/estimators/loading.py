@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.data.target import REGRESSION
+from common.data.target import LABELS, REGRESSION
 from common.errors import RankwiseError
 from common.run_files import LOG_NAME, MODEL_NAME, log_path
 from ps.coordinator.earlier_run import known_config
@@ -36,6 +36,6 @@ def load(run: str | Path) -> Estimator:
     made: Estimator = kind(**(options_of_run(config) if config else {}))
     made.restore(learned, str(folder.absolute()))
     if isinstance(made, Classifier):
-        texts = tuple(model.labels.tolist())
-        made.classes_ = np.array([False, True]) if texts == BOOLEANS else model.labels
+        labels = np.arange(model.n_targets) if model.facts.task == LABELS else model.labels
+        made.classes_ = np.array([False, True]) if tuple(labels.tolist()) == BOOLEANS else labels
     return made

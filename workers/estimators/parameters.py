@@ -1,6 +1,7 @@
 """The parameters of the estimators: options of a run, in the constructor's signature and its documentation."""
 
 import inspect
+import re
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy as np
 from common import synonyms
 from common.config import OPTIONS, RunConfig
 from common.errors import ConfigError
-from common.option import DATA, INTERNAL
+from common.option import DATA, INTERNAL, Option
 
 OF_ARRAYS = (
     "standardize", "standardize_target", "test_fraction", "validation_fraction", "rows", "max_memory", "split_seed",
@@ -40,9 +41,11 @@ _OWN = {
     ),
 }
 _CHANGED = {
+    "hidden": Parameter((256,), "sizes of the hidden layers of an mlp, such as (128, 64), or () for none"),
     "dtype": Parameter(None, "float32 or float64, of parameters, gradients and data; None: that of X"),
     "test_fraction": Parameter(0.0, "rows kept for a test at the end, whose result is in the run's log"),
     "validation_fraction": Parameter(0.1, "rows kept to stop early, where patience is given"),
+    "checkpoint_minutes": Parameter(0.0, "save the state of training after so many minutes; 0: not"),
     "seed": Parameter(0, "of initial weights, split and order"),
 }
 """Parameters whose default or meaning is another than that of the option."""
@@ -57,9 +60,15 @@ def _of_options() -> dict[str, Parameter]:
     }  # fmt: skip
     texts = {"modes": "allreduce, shared, factors, send-recv, reduce-bcast or auto", "sources": ""}
     return {
-        name: _CHANGED.get(name) or Parameter(option.default, option.help.format_map(texts))
+        name: _CHANGED.get(name) or Parameter(option.default, _in_python(option, texts))
         for name, option in taken.items()
     }
+
+
+def _in_python(option: Option, texts: Mapping[str, str]) -> str:
+    """Return an option's help with its choices, and other options by their names."""
+    text = re.sub(r"--([a-z][a-z-]*)", lambda flag: flag[1].replace("-", "_"), option.help.format_map(texts))
+    return text if all(choice in text for choice in option.choices) else f"{text} ({', '.join(option.choices)})"
 
 
 PARAMETERS = {**_OWN, **_of_options()}

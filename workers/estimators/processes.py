@@ -34,10 +34,6 @@ TIED = (
 """A job that stops, and saves, when the process ends that waits for it."""
 
 
-class TrainingStoppedError(Exception):
-    """Stopped before anything was learned."""
-
-
 def environment() -> dict[str, str]:
     """Return the variables of a process that trains: no options, and nothing of a launcher around this process."""
     options = {PREFIX + name.upper() for name in OPTIONS}
@@ -62,6 +58,18 @@ def _popen(command: list[str], **options: object) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(  # type: ignore[call-overload,no-any-return]
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(), start_new_session=True, **options
     )
+
+
+def _end_of(process: "subprocess.Popen[bytes]") -> int:
+    """Return a file that can be read when a process has ended."""
+    over, end = os.pipe()
+
+    def wait() -> None:
+        process.wait()
+        os.close(end)
+
+    threading.Thread(target=wait, name="end of ranks", daemon=True).start()
+    return over
 
 
 def _interrupter(process: "subprocess.Popen[bytes]", config: RunConfig) -> Callable[[], None]:
@@ -97,7 +105,7 @@ def run_ranks(config: RunConfig, ranks: int, folder: Path, verbose: int | None) 
     command = [sys.executable, "-P", "-c", TIED, str(os.getpid()), *arguments]
     with _popen(command, stdin=subprocess.DEVNULL) as process:
         try:
-            over = os.pidfd_open(process.pid)
+            over = _end_of(process)
             try:
                 follow(process, over, output, _interrupter(process, config))
             finally:
@@ -109,6 +117,10 @@ def run_ranks(config: RunConfig, ranks: int, folder: Path, verbose: int | None) 
         finally:
             output.close()
     return check(code, output.message())
+
+
+class HelperGoneError(Exception):
+    """A helper has ended, of whatever cause; with what it said."""
 
 
 class Helper:
@@ -123,18 +135,20 @@ class Helper:
             os.close(end)
 
     def run(self, config: RunConfig, verbose: int | None) -> bool:
-        """Do what ``run_ranks`` does, on one rank. After an exception other than those of the job it is of no use."""
+        """Do what ``run_ranks`` does, on one rank; after other exceptions it is of no use. Raises HelperGoneError."""
         output = Output(verbose)
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(json.dumps(config.as_dict()).encode() + b"\n")
             self.process.stdin.flush()
             follow(self.process, self._replies, output, _interrupter(self.process, config))
+        except BrokenPipeError as error:
+            raise HelperGoneError from error
         finally:
             output.close()
         answer = os.read(self._replies, 1 << 20)
         if not answer:
-            raise BrokenPipeError(output.message())
+            raise HelperGoneError(output.message())
         reply = json.loads(answer)
         return check(reply["code"], reply["message"])
 
@@ -155,12 +169,10 @@ class Helpers:
 
     def run(self, config: RunConfig, verbose: int | None) -> bool:
         """Run a job in a helper; see ``run_ranks``."""
-        with self._lock:
-            helper = self._idle.pop() if self._idle else None
-        helper = helper or Helper()
+        helper = self._take()
         try:
             stopped = helper.run(config, verbose)
-        except BrokenPipeError as error:
+        except HelperGoneError as error:
             helper.close()
             raise RuntimeError(str(error) or "the process that trained has ended") from None
         except (ValueError, RuntimeError):
@@ -171,6 +183,16 @@ class Helpers:
             raise
         self._give_back(helper)
         return stopped
+
+    def _take(self) -> Helper:
+        """Return one that lives, a new one if there is none."""
+        with self._lock:
+            while self._idle:
+                helper = self._idle.pop()
+                if helper.process.poll() is None:
+                    return helper
+                helper.close()
+        return Helper()
 
     def _give_back(self, helper: Helper) -> None:
         with self._lock:

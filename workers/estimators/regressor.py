@@ -3,11 +3,10 @@
 from typing import Any, Self
 
 from sklearn.base import RegressorMixin
-from sklearn.utils.validation import validate_data
 
 from common.flat import Array
 from workers.estimators.arrays import Arrays
-from workers.estimators.base import ATTRIBUTES, METHODS, Estimator, weights_of
+from workers.estimators.base import ATTRIBUTES, METHODS, Estimator, counted
 from workers.estimators.parameters import PARAMETERS, documentation
 
 
@@ -33,14 +32,8 @@ class Regressor(RegressorMixin, Estimator):  # type: ignore[misc]  # noqa: D101 
     fit.__doc__, partial_fit.__doc__ = f"{fit.__doc__}\n\n{METHODS}", f"{partial_fit.__doc__}\n\n{METHODS}"
 
     def _check(self, X: Any, y: Any, weight: Any, *, first: bool, **_: Any) -> Arrays:
-        x, y = validate_data(
-            self, X, y, dtype="numeric", multi_output=True, y_numeric=True, reset=first,
-            ensure_min_samples=2 if first else 1,
-        )  # fmt: skip
-        weight = weights_of(weight, x)
-        if weight is not None:  # a row that counts nothing is as if it were not there
-            x, y, weight = x[weight > 0], y[weight > 0], weight[weight > 0]
-        return Arrays(x, y, weight, self._names())
+        x, y, preprocessing = self._features(X, y, first=first, y_numeric=True)
+        return Arrays(*counted(x, y, weight), self._names(preprocessing), None, preprocessing)
 
     def predict(self, X: Any) -> Array:
         """Return a number for each row, (rows,), or (rows, targets) where the target had several columns."""
