@@ -198,7 +198,7 @@ KINDS = {
     "constant number": (["7"] * 4, "whole number", "left out: constant"),
     "missing": (["NA"] * 4, "empty", "left out: all missing"),
     "missing or one": (["x", "", "x", ""], "text", "one-hot, 1 feature, missing flagged"),
-    "own texts": ([f"name {i}" for i in range(60)], "text", "left out: a text for nearly every row"),
+    "own texts": ([f"name {i}" for i in range(60)], "text", "left out: mostly unique"),
     "many texts": ([f"town {i % 300}" for i in range(1200)], "text", "hashed, 64 features"),
     "very many texts": ([f"town {i % 1500}" for i in range(6000)], "text", "hashed, 64 features"),
 }

@@ -261,7 +261,7 @@ def test_noise_is_not_learned_by_its_row_numbers(ended: tuple[Path, dict[str, Re
     assert accuracy["nameless"] == accuracy["named"] < 0.5
     assert accuracy["keep"] > 0.9
     why = "it has no name and numbers the rows (0, 1, 2, ...)"
-    note = f"Column 'column 1' is left out: {why}; --index-column keep trains on it."
+    note = f"Column 'Unnamed: 0' is left out: {why}; --index-column keep trains on it."
     assert results["nameless"].out.count(note) == 1
     assert note in records(folder / "nameless")[0]["data"]["notes"]
 

@@ -205,7 +205,7 @@ def _category(
             f"Column {name!r} is left out: nearly every row has {'a text' if not kind.is_number else 'a value'} of its "
             f"own; --categorical {name!r} trains on it, hashed to {BUCKETS} features."
         )
-        return None, "a text for nearly every row"
+        return None, "mostly unique"
     notes.append(
         f"Column {name!r} has {'about ' * (column.texts is None)}{_rounded(n):,} different texts, more than {ONE_HOT}, "
         f"and is hashed to {BUCKETS} features; --drop {name!r} leaves it out."

@@ -184,12 +184,12 @@ def _records(text: str, separator: str, comment: str, *, quoted: bool) -> list[R
     lines = text.split("\n")
     at = 0
     while at < len(lines) and len(found) < LOOKED_AT:
-        begin, record = at, lines[at]
+        begin, inside = at, quoted and not (comment and lines[at].startswith(comment)) and lines[at].count('"') % 2
         at += 1
-        if not (comment and record.startswith(comment)):
-            while quoted and record.count('"') % 2 and at < len(lines):
-                record += f"\n{lines[at]}"
-                at += 1
+        while inside and at < len(lines):
+            inside ^= lines[at].count('"') % 2
+            at += 1
+        record = "\n".join(lines[begin:at])
         n_bytes += len(record.encode()) + 1
         if not record.strip() or (comment and record.startswith(comment)):
             continue
