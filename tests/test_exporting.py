@@ -1,6 +1,7 @@
 """Exported models predict what the run's own model predicts: in ONNX Runtime, scikit-learn and PyTorch's terms."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -275,3 +276,22 @@ def test_a_package_that_is_not_there_is_named_with_its_extra(tmp_path: Path, mon
     monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
     with pytest.raises(RankwiseError, match=r"is not installed; pip install 'rankwise\[safetensors\]'"):
         exporting.export(ExportConfig(safetensors=True, run=str(tmp_path / "model.npz")))
+
+
+def test_the_examples_of_the_documentation_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = RunConfig(hidden=(8,))
+    data = dataset(np.arange(N) % 10, config, x=RNG.standard_normal((N, 64)))
+    path = write(tmp_path / "model.npz", config, data, parameters(config, data))
+    exporting.export(ExportConfig(onnx=True, sklearn=True, torch=True, run=str(path)))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    fake_torch.install(monkeypatch)
+    page = (Path(__file__).parent.parent / "docs" / "export.md").read_text()
+    names: dict[str, Any] = {"x": fake_torch.tensor(data.x[:])}
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    for block in blocks:
+        exec(block, names)
+    assert len(blocks) == 3
+    assert names["probabilities"].shape == (3, 10)
+    assert names["pipeline"].classes_.tolist() == list(range(10)) == names["model"].labels
+    monkeypatch.delitem(sys.modules, "model")

@@ -107,7 +107,10 @@ def _header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
     sizes = file.read(4 * magic[3])
     if len(sizes) < 4 * magic[3]:
         raise BrokenFileError("it ends within its header")
-    return struct.unpack(f">{magic[3]}I", sizes), np.dtype(TYPES[magic[2]])
+    shape = struct.unpack(f">{magic[3]}I", sizes)
+    if not all(shape):
+        raise BrokenFileError(f"its header says {shape}: it holds nothing")
+    return shape, np.dtype(TYPES[magic[2]])
 
 
 def _numbers(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Array:

@@ -36,10 +36,10 @@ def map_array(path: Path, kinds: str = NUMBERS) -> Array:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 shape, fortran, dtype = HEADERS[np.lib.format.read_magic(begin)](begin)
-        except Exception as error:  # of a dozen kinds
+        except Exception:  # of a dozen kinds, of which MemoryError says that brackets are too deep
             raise DataError(
                 f"{path}: not an array of NumPy, or its header is damaged; numpy.save writes such files"
-            ) from error
+            ) from None
         if dtype.hasobject or dtype.kind not in kinds or not dtype.itemsize:
             raise DataError(f"{path}: holds {str(dtype)[:80]}; it takes numbers")
         offset, claimed = begin.tell(), math.prod(shape) * dtype.itemsize

@@ -9,7 +9,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-NAMES = ("log", "checkpoint", "config", "npz", "csv", "hosts")
+NAMES = ("log", "checkpoint", "config", "npz", "csv", "npy", "libsvm", "idx", "hosts")
 READERS = ["common", "ps", "workers", "zipfile", "tomllib"]
 """What is instrumented, for atheris to see which bytes lead where."""
 ROOM_BYTES = 512 << 20

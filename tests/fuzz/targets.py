@@ -1,8 +1,12 @@
 """What is fuzzed: each target takes any bytes, and lets nothing out that is not one of rankwise's own errors."""
 
 import contextlib
+import gzip
 import io
 import os
+import shutil
+import struct
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -230,6 +234,60 @@ def _csv_seeds(folder: Path) -> list[bytes]:
             b"0,1,2\n3,4,5\n", b'"r","a"\n"1",2,3\n']  # fmt: skip
 
 
+def fuzz_npy(data: bytes, folder: Path) -> None:
+    """Read bytes as an array of features, and as one of a target."""
+    right = io.BytesIO()
+    np.save(right, np.ones(4), allow_pickle=False)
+    for x, y in ((data, right.getvalue()), (right.getvalue(), data)):
+        # a new file for each: cutting one off that is mapped still would end this process
+        place = Path(tempfile.mkdtemp(dir=folder))
+        (place / "X.npy").write_bytes(x)
+        (place / "y.npy").write_bytes(y)
+        with own_errors_only():
+            sources.read(RunConfig(data=str(place / "X.npy")), 0, 1)
+        shutil.rmtree(place)
+
+
+def _npy_seeds(folder: Path) -> list[bytes]:
+    seeds = []
+    for array in (np.ones((4, 2)), np.arange(4), np.array(["a", "b", "a", "b"]), np.ones((4, 2), np.uint8, "F")):
+        file = io.BytesIO()
+        np.save(file, array, allow_pickle=False)
+        seeds.append(file.getvalue())
+    return [*seeds, *(array_files.array(shape) for shape in array_files.SHAPES)]
+
+
+def fuzz_libsvm(data: bytes, folder: Path) -> None:
+    """Read bytes as LIBSVM's format."""
+    path = folder / "own.libsvm"
+    path.write_bytes(data)
+    with own_errors_only():
+        sources.read(RunConfig(data=str(path), max_memory="64M"), 0, 1)
+
+
+def _libsvm_seeds(folder: Path) -> list[bytes]:
+    text = b"1 1:0.5 3:-2e1 # c\n-1 2:.5\n\n+1\n2 0:1\n"
+    return [text, b"1 qid:1 1:2\n", b"1,2 1:3\r\n", b"1 999999:1\n" * 3, gzip.compress(text)]
+
+
+def fuzz_idx(data: bytes, folder: Path) -> None:
+    """Read bytes as images and as labels, as they are and packed."""
+    labels = struct.pack(">HBBI", 0, 8, 1, 4) + bytes(range(4))
+    for content in (data, gzip.compress(data, 1)):
+        for images, others in ((content, labels), (labels, content)):
+            (folder / "train-images-idx3-ubyte").write_bytes(images)
+            (folder / "train-labels-idx1-ubyte").write_bytes(others)
+            with own_errors_only():
+                sources.read(RunConfig(data=str(folder / "train-images-idx3-ubyte")), 0, 1)
+
+
+def _idx_seeds(folder: Path) -> list[bytes]:
+    head = struct.pack(">HBB3I", 0, 8, 3, 4, 2, 2)
+    return [head + bytes(16), gzip.compress(head + bytes(16)), head + bytes(3), gzip.compress(head)[:-4],
+            struct.pack(">HBB3I", 0, 14, 3, 2**31, 2**31, 8),
+            struct.pack(">HBBI", 0, 13, 1, 4) + bytes(16)]  # fmt: skip
+
+
 def fuzz_hosts(data: bytes, folder: Path) -> None:
     """Read bytes as a hostfile."""
     path = folder / "hosts"
@@ -248,5 +306,8 @@ TARGETS = {
     "config": Target(fuzz_config, _config_seeds),
     "npz": Target(fuzz_npz, _npz_seeds),
     "csv": Target(fuzz_csv, _csv_seeds),
+    "npy": Target(fuzz_npy, _npy_seeds),
+    "libsvm": Target(fuzz_libsvm, _libsvm_seeds),
+    "idx": Target(fuzz_idx, _idx_seeds),
     "hosts": Target(fuzz_hosts, _hosts_seeds),
 }
