@@ -1,80 +1,48 @@
-"""Prepares a small table within this process, a block after the other, as many ranks do for a large one."""
+"""Prepares a small table within this process, by the questions that a rank asks its child."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
-import polars as pl
 
 from common.errors import DataError
 from common.flat import Array
-from workers.preparation.analyse import analyse
-from workers.preparation.chosen import resolved
-from workers.preparation.decide import decide
-from workers.preparation.dialect import Dialect, find_dialect
+from workers.preparation import byte_pieces
+from workers.preparation.child import Answers
 from workers.preparation.encode import encode
-from workers.preparation.options import Options, TableError
 from workers.preparation.plan import Plan
-from workers.preparation.statistics import Analysis
-from workers.preparation.text_frame import line_of_row, read
-
-BLOCK_BYTES = 8 << 20
+from workers.preparation.table_file import TableFile
 
 
 class Prepared(NamedTuple):
-    """A table as arrays: see ``encode``."""
+    """What a table becomes: the plan, and the arrays of all rows."""
 
     plan: Plan
     arrays: dict[str, Array]
 
 
-def prepare_text(path: Path, options: Options, encoding: str = "utf-8", block_bytes: int = BLOCK_BYTES) -> Prepared:
-    """Prepare a text file. Raises DataError, naming file, line and column."""
-    data = path.read_bytes()
-    if encoding.replace("_", "-").lower() not in ("utf-8", "utf8"):
-        data = data.decode(encoding).encode()
-    dialect = find_dialect(data, options, whole=True, name=path.name)
-    blocks = _blocks(data, dialect, block_bytes)
-    place = 0
-    try:
-        options = resolved(dialect.names, options)
-        frames: list[pl.DataFrame] = []
-        for place, block in blocks:  # noqa: B007 - of the block at fault
-            frames.append(read(block, dialect))
-        found = Analysis()
-        for (place, _), frame in zip(blocks, frames, strict=True):
-            found.merge(analyse(frame, options, place))
-        plan = decide(found, options, dialect.notes)
-        pieces = [encode(frame, plan) for frame in frames]
-    except TableError as error:
-        raise _located(error, path, data, dict(blocks), dialect, place) from error
+def prepare_table(path: Path, options: dict[str, str], block_bytes: int = 1 << 20) -> Prepared:
+    """Prepare a file, so many bytes at a time. Raises DataError with the message that a user gets."""
+    answers = Answers(lambda: None)
+
+    def ask(question: str, **about: Any) -> Any:
+        kind, value = answers.answer(question, about)
+        if kind == "fault":
+            raise DataError(value[0])
+        return value
+
+    with mock.patch.object(byte_pieces, "BLOCK_BYTES", block_bytes):
+        opened = ask("open", paths=[str(path)], options=options, folder=str(path.parent))
+        ask("know", tables=opened["tables"], options=opened["options"])
+        table = TableFile.from_dict(opened["tables"][0])
+        places = range(table.first_row, table.extent)
+        found = ask("analyse", table=0, start=places.start, stop=places.stop)
+        ask("merge", analysis=found)
+        decided = ask("decide", notes=opened["notes"])
+        plan = Plan.from_dict(decided["plan"])
+        ask("plan", plan=decided["plan"], arrays={})
+        ask("write", table=0, start=places.start, stop=places.stop, row=0, rows=found["kept"])
+        pieces = [encode(frame, plan) for _, frame in table.frames(places.start, places.stop)]
+    assert list(pieces[0]) == list(decided["arrays"])
     return Prepared(plan, {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]})
-
-
-def _blocks(data: bytes, dialect: Dialect, block_bytes: int) -> list[tuple[int, bytes]]:
-    """Return whole records with the byte where they begin."""
-    found, start = [], dialect.first_row
-    while start < len(data):
-        stop = min(start + block_bytes, len(data))
-        while stop < len(data):
-            newline = data.find(b"\n", stop) + 1 or len(data)
-            if not dialect.quoted or data.count(b'"', start, newline) % 2 == 0:
-                stop = newline
-                break
-            stop = newline
-        found.append((start, data[start:stop]))
-        start = stop
-    return found
-
-
-def _located(
-    error: TableError, path: Path, data: bytes, blocks: dict[int, bytes], dialect: Dialect, place: int
-) -> DataError:
-    """Return an error with file and line."""
-    line = error.line
-    begin = place if error.place is None else error.place
-    if error.row is not None:
-        line = line_of_row(blocks[begin], dialect, error.row)
-    before = data.count(b"\n", 0, begin)
-    where = "" if line is None else f"line {before + line + 1:,}, "
-    return DataError(f"{path}: {where}{error}")

@@ -20,6 +20,7 @@ DOORS = {
     "workers/supervise.py",
     "workers/predict.py",
     "workers/evaluate.py",
+    "workers/export.py",
     "workers/rankwise.py",
     "workers/estimator.py",
 }
@@ -67,6 +68,7 @@ ROOMS: dict[str, set[str]] = {
         "workers/training",
     },
     "workers/preparation": {*_COMMON, "ps/comm", "ps/text", "workers/launch"},
+    "workers/exporting": {*_COMMON, "workers/launch", "workers/prediction"},
     "workers/supervisor": {"common", "ps/coordinator", "ps/logfile", "workers", "workers/launch"},
 }
 """Which other rooms each room may import."""
@@ -94,6 +96,11 @@ LIBRARIES = {
     "workers/training/loop.py": set(),
     "workers/estimator.py": {"sklearn"},
     "workers/prediction": {"numpy", "mpi4py"},
+    "workers/prediction/table_child.py": {"numpy", "polars"},
+    "workers/exporting": {"numpy"},
+    "workers/exporting/graph.py": {"numpy", "onnx"},
+    "workers/exporting/safetensors_file.py": {"numpy", "safetensors"},
+    "workers/exporting/sklearn_file.py": {"numpy", "sklearn", "skops"},
     "workers/estimators": {"numpy"},
     "workers/estimators/as_found.py": {"threadpoolctl"},
     "workers/estimators/frames.py": {"numpy", "polars", "sklearn"},

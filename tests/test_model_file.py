@@ -1,6 +1,8 @@
 """model.npz is a whole model: what is read from it predicts what scikit-learn predicts with the same numbers."""
 
+import dataclasses
 import json
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -180,3 +182,43 @@ def _with(config: RunConfig, data: Dataset, **changed: Any) -> Array:
               "parameters": {name: list(shape) for name, shape in model.shapes().items()}}  # fmt: skip
     facts = json.loads(str(model_facts.extras(config, data, {"versions": {}, "model": header})["facts"]))
     return np.array(json.dumps({**facts, **changed}))
+
+
+def reader_of_the_docs() -> Any:
+    """Return the function that docs/predict.md shows."""
+    page = (Path(__file__).parent.parent / "docs" / "predict.md").read_text()
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "def predict" in block)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    return names["predict"]
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid", "gelu"])
+def test_the_reader_of_the_docs_predicts_the_same(tmp_path: Path, activation: str) -> None:
+    predict = reader_of_the_docs()
+    rng = np.random.default_rng(6)
+    x = rng.normal(size=(40, 5)) * 4 + 7
+    x[3, 2] = np.nan
+    config = RunConfig(hidden=(7, 6), activation=activation)
+    for y in (rng.integers(0, 3, 90), rng.normal(size=(90, 2)) * [1, 70]):
+        data = dataset(y, config)
+        path = write(tmp_path / "m.npz", config, data, parameters(config, data))
+        model = ModelFile.load(path)
+        found = predict(np.load(path), x)
+        if data.n_classes:
+            assert np.allclose(found, model.outputs(x), rtol=1e-4, atol=1e-5)
+            assert np.array_equal(np.load(path)["classes"][found.argmax(axis=1)], model.predict(x))
+        else:
+            assert np.allclose(found, model.predict(x), rtol=1e-4, atol=1e-3)
+    config = RunConfig(model="logistic", activation=activation, dtype="float64")
+    data = dataset(rng.choice([4, 9], 90), config)
+    kept = np.array([0, 2, 4])
+    few = dataclasses.replace(data, x=data.x[:, kept], x_scaling=dataclasses.replace(
+        data.x_scaling, mean=data.x_scaling.mean[kept], scale=data.x_scaling.scale[kept], kept=kept,
+        fill=data.x_scaling.mean[kept] + 1,
+    ))  # fmt: skip
+    path = write(tmp_path / "m.npz", config, few, parameters(config, few))
+    model = ModelFile.load(path)
+    found = predict(np.load(path), x)
+    assert np.allclose(found, model.outputs(x), rtol=1e-9)
+    assert np.array_equal(np.load(path)["classes"][(found[:, 0] > 0).astype(int)], model.predict(x))

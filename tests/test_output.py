@@ -1,5 +1,6 @@
 """What a run prints: its first lines, its progress on a terminal or in a file, the result, and how to go on."""
 
+import itertools
 import os
 import re
 import shlex
@@ -117,7 +118,7 @@ def test_many_epochs_are_thinned_but_for_the_first_the_last_and_those_with_event
     end = records(batch.run("patient"))[-1]
     assert epochs_in(stopped)[-1] == end["epochs"] < 200
     at = next(i for i, line in enumerate(stopped) if line.startswith("Stopping early"))
-    assert stopped[at - 1].startswith(f"Epoch {end['epochs']}/200")
+    assert any(line.startswith(f"Epoch {end['epochs']}/200") for line in stopped[at - 2 : at])
     tested = next(line for line in stopped if line.startswith("Test: "))
     assert tested.endswith(f"(359 rows, with the parameters of epoch {end['best_epoch']})")
 
@@ -126,7 +127,7 @@ def test_the_table_of_sums_has_at_most_20_lines_and_all_epochs(batch: SharedStar
     for name, epochs in (("few", 3), ("many", 230)):
         lines = lines_of(batch, name)
         start = next(i for i, line in enumerate(lines) if line.startswith("Time of the sums"))
-        body = [line for line in lines[start + 2 :] if re.match(r" *\d", line)]
+        body = list(itertools.takewhile(re.compile(r" *\d").match, lines[start + 2 :]))
         assert len(body) + 2 <= LINES
         places = [re.match(r" *(\d+)(?: to (\d+))? ", line) for line in body]
         covered = [n for found in places if found for n in range(int(found[1]), int(found[2] or found[1]) + 1)]

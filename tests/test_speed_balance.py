@@ -83,14 +83,20 @@ def test_equal_ranks_keep_equal_rows_though_some_epochs_are_disturbed() -> None:
 
 
 def test_nothing_is_dealt_anew_where_it_gains_nothing() -> None:
-    quick = [0.0001, 0.0001, 0.0001, 0.0002]
+    quick = [0.0003, 0.0003, 0.0003, 0.0006]
     short, last, off, alone = balance(), balance(epochs=2), SpeedBalance(RunConfig(), N), balance()
-    for number in (1, 2, 3, 4):
+    for number in range(1, 12):
         assert short.add(epoch_of(number, [25_000] * 4, quick)) is None  # what clocks and turns make of microseconds
         assert off.add(epoch_of(number, [25_000] * 4, [1.0, 1.0, 1.0, 2.0])) is None
         assert alone.add(epoch_of(number, [N], [1.0])) is None
     for number in (1, 2):
         assert last.add(epoch_of(number, [25_000] * 4, [1.0, 1.0, 1.0, 2.0])) is None  # no epoch is left
+
+
+def test_of_short_epochs_more_are_looked_at() -> None:
+    one = balance()
+    found = [one.add(epoch_of(k, [25_000] * 4, [0.003, 0.003, 0.003, 0.006])) for k in range(1, 5)]
+    assert [shares is not None for shares in found] == [False, False, False, True]
 
 
 def test_a_rank_without_rows_counts_as_the_others() -> None:

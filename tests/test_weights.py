@@ -117,9 +117,10 @@ def parameters(run: Path) -> dict[str, np.ndarray]:
         return {name: array for name, array in arrays.items() if name != "facts"}
 
 
-def same(one: Path, other: Path, rtol: float = 1e-10) -> None:
+def same(one: Path, other: Path, rtol: float = 1e-10, but: str = "") -> None:
     found, expected = parameters(one), parameters(other)
     assert found.keys() == expected.keys()
+    expected.pop(but, None)
     for name, array in expected.items():
         np.testing.assert_allclose(found[name], array, rtol=rtol, atol=rtol / 1e3, err_msg=name)
 
@@ -170,7 +171,7 @@ def test_losses_and_metrics_are_weighted(batch: SharedStart, task: str) -> None:
 
 
 def test_balanced_classes_are_what_scikit_learn_calls_so(batch: SharedStart) -> None:
-    same(batch.run("balanced"), batch.run("by-hand"))
+    same(batch.run("balanced"), batch.run("by-hand"), but="baseline")  # of the rows as they are
 
 
 @pytest.mark.parametrize("how", ["group", "time", "chance", "sets"])
@@ -200,9 +201,13 @@ def with_one(value: float) -> np.ndarray:
 @pytest.mark.parametrize(
     ("weight", "message"),
     [
-        (with_one(-1), r"sample_weight of row 7: got -1 \(1 row like that\); a weight is a number from 0"),
+        (
+            with_one(-1),
+            r"sample_weight of row 7: got -1 \(1 row like that\); a weight is a number from 0 to 1e\+100, and a",
+        ),
         (with_one(np.nan), "sample_weight of row 7: got nan"),
         (with_one(np.inf), "sample_weight of row 7: got inf"),
+        (with_one(1e200), r"sample_weight of row 7: got 1e\+200"),
         (np.zeros(N), "sample_weight is 0 in all rows, so there is nothing to train on"),
         (np.ones(N - 1), r"sample_weight has shape \(60,\); it takes \(61,\), one weight a row"),
         (np.ones((N, 1)), r"sample_weight has shape \(61, 1\)"),
@@ -225,7 +230,7 @@ def test_classes_alone_are_balanced(y: np.ndarray) -> None:
         dataset(np.ones(N), y, class_weight="balanced")
 
 
-@pytest.mark.parametrize("scale", [1e-300, 1.0, 1e307])
+@pytest.mark.parametrize("scale", [1e-300, 1.0, 1e99])
 def test_only_the_ratio_of_weights_matters(scale: float) -> None:
     one, other = dataset(WEIGHT[TRAIN]), dataset(WEIGHT[TRAIN] * scale)
     assert one.weight is not None

@@ -17,7 +17,7 @@ from common.shadowed import launcher_rank
 from common.standard_streams import as_result, complain, flush, open_closed
 from common.version import version_line
 from common.wording import printable
-from workers.launch import cli, completion, doctor, examples, launch_options, launcher, start
+from workers.launch import cli, completion, doctor, examples, launch_options, launcher, start, words
 
 NAME = "rankwise"
 HELP = "Data-parallel training on CPU clusters with MPI. A first command: rankwise train -n 2"
@@ -27,16 +27,25 @@ FOOT = (
 )
 COMMANDS = {
     "train": "Train a model: rankwise train -n 4 --data own.csv --target price",
+    "prepare": "Make a folder of arrays from tables: rankwise prepare train.csv -o prepared --target price",
+    "predict": "Predict the rows of a file: rankwise predict RUN new.csv -o out.csv",
+    "evaluate": "Say what predictions are worth: rankwise evaluate RUN test.csv",
     "log": "Read the log of a run: rankwise log show, or watch, list, report, plot, ...",
     "compare": "Compare sync modes on your configuration and data, in turn in one job.",
     "bench": "Measure a model and sync modes on this machine or cluster.",
     "supervise": "Train, and start the job again from its last checkpoint when it dies.",
+    "export": "Write a trained model for ONNX, scikit-learn or PyTorch: rankwise export latest --onnx",
     "doctor": "Look at Python, MPI, cores and memory, and say what to do.",
     "examples": "Copy the example files to a folder: rankwise examples DIR",
     "completion": 'Make bash, zsh or fish complete this command: eval "$(rankwise completion bash)"',
 }
-MODULES = {"train": "workers.run", "compare": "workers.compare", "bench": "workers.bench"}
+MODULES = {
+    "train": "workers.run", "compare": "workers.compare", "bench": "workers.bench",
+    "prepare": "workers.prepare", "predict": "workers.predict", "evaluate": "workers.evaluate",
+}  # fmt: skip
 """What ranks run."""
+ALONE = ("predict", "evaluate")
+"""What one rank does unless more are asked for."""
 OTHER_NAMES = {"run": "train", "fit": "train", "benchmark": "bench", "logs": "log", "check": "doctor"}
 
 
@@ -83,7 +92,7 @@ def _run(arguments: list[str]) -> int:
         return _start(name, rest)
     else:
         acts: dict[str, Callable[[list[str]], int]] = {
-            "log": _log, "supervise": _supervise, "doctor": _doctor, "examples": _examples, "completion": _completion,
+            "log": _log, "supervise": _supervise, "export": _export, "doctor": _doctor, "examples": _examples, "completion": _completion,
         }  # fmt: skip
         if name not in acts:
             raise ConfigError(_unknown(name))
@@ -144,7 +153,10 @@ def _commands(modes: Mapping[str, str]) -> dict[str, cli.Command]:
     """Return the commands that have options, by name."""
     from ps.sync.mode_names import AUTO
     from workers.benchmark import options as measuring
+    from workers.exporting import options as exporting
     from workers.launch import run_options
+    from workers.prediction import options as predicting
+    from workers.preparation import prepare_options as preparing
     from workers.supervisor import options as supervising
 
     own = [mode for mode in modes if mode != AUTO]
@@ -153,6 +165,9 @@ def _commands(modes: Mapping[str, str]) -> dict[str, cli.Command]:
         "train": run_options.command(modes, *named["train"]),
         "compare": measuring.compare_command(modes, own, *named["compare"]),
         "bench": measuring.bench_command(own, *named["bench"]),
+        "prepare": preparing.command(*named["prepare"]),
+        "predict": predicting.predict_command(*named["predict"]),
+        "evaluate": predicting.evaluate_command(*named["evaluate"]),
     }
     return {
         **{
@@ -160,6 +175,7 @@ def _commands(modes: Mapping[str, str]) -> dict[str, cli.Command]:
             for name, command in launched.items()
         },
         "supervise": supervising.command(*named["supervise"]),
+        "export": exporting.command(*named["export"]),
         "examples": cli.Command(*named["examples"], (CopyConfig,), takes="DIR"),
         "completion": cli.Command(*named["completion"], (NoConfig,), takes="bash|zsh|fish"),
         "doctor": cli.Command(*named["doctor"], (NoConfig,)),
@@ -171,10 +187,18 @@ def _checked(name: str, arguments: list[str], modes: Mapping[str, str]) -> Any:
     from ps.sync.mode_names import AUTO
     from workers.benchmark import options as measuring
     from workers.launch import run_options
+    from workers.prediction import options as predicting
+    from workers.preparation import prepare_options as preparing
 
     own = [mode for mode in modes if mode != AUTO]
     if name == "train":
         return run_options.parse(arguments, modes)
+    if name == "prepare":
+        return preparing.parse(arguments)
+    if name == "predict":
+        return predicting.parse_predict(arguments)
+    if name == "evaluate":
+        return predicting.parse_evaluate(arguments)
     if name == "compare":
         return measuring.parse_compare(arguments, modes, own)
     return measuring.parse_bench(arguments, own)
@@ -194,9 +218,12 @@ def _start(name: str, arguments: list[str]) -> int:
     if _asks_for_help(others):
         cli.parse(command, ["--version" if "--version" in others else "--help"])
         return EXIT_OK
-    values = cli.parse(command, [*others, *own])  # together, so that a wrong one is told which of all was meant
+    options = words.split(command, others)[1] if command.takes else others
+    values = cli.parse(command, [*options, *own])  # together, so that a wrong one is told which of all was meant
     assert not isinstance(values, int)
     launch = launch_options.LaunchConfig(**{option: values[option] for option in launch_options.OPTIONS})
+    if name in ALONE and launch.ranks == launch_options.UNSAID and not launch.places():
+        launch = replace(launch, ranks=1)
     config = _checked(name, others, modes)
     return start.start(MODULES[name], launch, others, elastic=getattr(config, "elastic", False))
 
@@ -228,6 +255,12 @@ def _supervise(arguments: list[str]) -> int:
     return start.replace_process(
         start.program("workers.supervise", [*own, *arguments[split:]]), start.environment(settings)
     )
+
+
+def _export(arguments: list[str]) -> int:
+    from workers.exporting import exporting
+
+    return exporting.run(arguments, _commands(_modes())["export"])
 
 
 def _doctor(arguments: list[str]) -> int:

@@ -1,18 +1,18 @@
 """A data set in memory: checked arrays, their fingerprint, and which rows train, validate and test."""
 
-import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from common.config import RunConfig
+from common.data.arrays_check import check_arrays, fingerprint
 from common.data.feature_scaling import Scaling
 from common.data.features import Features, held_bytes
 from common.data.index_columns import FEWEST_ROWS, counting_columns
 from common.data.maps import behind, map_of
 from common.data.preprocessing import Preprocessing
-from common.data.scaling import Rows, all_finite, check_deviation, note_on_digits, row_blocks, scaling, standardize
+from common.data.scaling import Rows, check_deviation, note_on_digits, scaling, standardize
 from common.data.split import Given, split_rows
 from common.data.target import CLASSES, LABELS, REGRESSION, decide, decide_texts, label_notes, to_classes
 from common.data.weights import counted, normalised, weight_notes
@@ -94,6 +94,8 @@ class Dataset:
     """How the features came from the columns of a table."""
     weight: Array | None = None
     """(n,) float64 with mean 1 over the rows of each split: what each row counts; None: 1."""
+    test_weight: float = 1.0
+    """The mean weight of the test rows as they came, in which counts of rows are told."""
     task: str = REGRESSION
     """``classes``, ``regression``, or ``labels``: several columns of 0 and 1, each of its own."""
     given: Given = field(default_factory=lambda: Given(0))
@@ -194,12 +196,13 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
         y = y[:, 0]
     extra = [values for values in (raw.weight, raw.group, raw.time) if values is not None]
     unread, labels = map_of(x) is not None, np.empty(0, np.int64)
-    sha256 = raw.sha256 or _fingerprint(*([] if unread else [x]), y, *extra)
+    sha256 = raw.sha256 or fingerprint(*([] if unread else [x]), y, *extra)
     if kind.task == CLASSES:
         to_known = (np.searchsorted(raw.labels, y), raw.labels) if raw.labels is not None else None
         y, labels = to_known or to_classes(config, name, y, given, used)
     else:
         y = y.reshape(len(y), -1)
+    shown = np.array(texts)[labels] if texts else labels
     splits = split_rows(
         name, config, given,
         classes=(y, len(labels)) if len(labels) else None, group=raw.group, time=raw.time, used=used,
@@ -219,6 +222,7 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
     balanced = config.class_weight == "balanced"
     if balanced and kind.task != CLASSES:
         raise DataError(f"{name}: --class-weight balanced is for classes, and this is not; leave it out ({kind.note})")
+    test_weight = 1.0 if weight is None or not len(splits.test) else float(weight[splits.test].mean())
     if weight is not None or balanced:
         weight = normalised(given.n, weight, splits, y if balanced else None)
         notes += weight_notes(raw.weight, given.n - len(used), weight, y if balanced else None, shown, splits)
@@ -227,13 +231,17 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
         notes=tuple(note for note in notes if note), feature_names=tuple(raw.feature_names),
         target_names=tuple(target_names), label_names=tuple(raw.label_names), preprocessing=raw.preprocessing,
         columns=tuple(raw.columns),
-        weight=weight, task=kind.task, given=given, unread=unread and not raw.sha256,
+        weight=weight, test_weight=test_weight, task=kind.task, given=given, unread=unread and not raw.sha256,
     )  # fmt: skip
 
 
 def _joined(raw: Raw) -> tuple[Array, Array, Given]:
     """Return checked features and target, with those of sets that came apart behind the others. Raises DataError."""
-    _check_arrays(raw, raw.x, raw.y)
+
+    def check(x: Array, y: Array, suffix: str = "") -> None:
+        check_arrays(raw.name, x, y, raw.feature_names, suffix, later=raw.preprocessing is not None)
+
+    check(raw.x, raw.y)
     xs, ys = [raw.x], [raw.y]
     if len(raw.x) == 0:
         raise DataError(f"{raw.name}: no rows")
@@ -241,7 +249,7 @@ def _joined(raw: Raw) -> tuple[Array, Array, Given]:
         if pair is None:
             continue
         x, y = pair
-        _check_arrays(raw, x, y, suffix)
+        check(x, y, suffix)
         if xs[0].shape[1:] != x.shape[1:] or ys[0].shape[1:] != y.shape[1:]:
             shapes = f"X {raw.x.shape}, y {raw.y.shape} and X{suffix} {x.shape}, y{suffix} {y.shape}"
             raise DataError(f"{raw.name}: {shapes} do not fit together; they take the same columns")
@@ -271,33 +279,3 @@ def _notes_on_labels(name: str, y: Array, labels: Array, y_train: Array) -> list
             "rows of two labels to train on"
         )
     return label_notes(labels, of_training, lambda c: int(whole[c]))
-
-
-def _check_arrays(raw: Raw, x: Array, y: Array, suffix: str = "") -> None:
-    """Check that features and their target are finite numbers in arrays that fit together."""
-    for label, array in (("X", x), ("y", y)):
-        if array.dtype.kind not in "fiub":
-            raise DataError(f"{raw.name}: {label}{suffix} holds {array.dtype}; it takes numbers")
-    if x.ndim != 2 or x.shape[1] == 0:
-        raise DataError(f"{raw.name}: X{suffix} has shape {x.shape}; it takes (rows, features)")
-    if y.ndim not in (1, 2) or len(y) != len(x) or 0 in y.shape[1:]:
-        allowed = f"({len(x)},) or ({len(x)}, targets), as X{suffix} has rows"
-        raise DataError(f"{raw.name}: y{suffix} has shape {y.shape}; it takes {allowed}")
-    for label, array in (("X", x), ("y", y if y.ndim == 2 else y[:, None])):
-        later = label == "X" and (raw.preprocessing is not None or map_of(array))  # together with their moments
-        if array.dtype.kind == "f" and not later and not all_finite(array):
-            row, column = np.argwhere(~np.isfinite(array))[0].tolist()
-            named = label + suffix == "X" and column < len(raw.feature_names)
-            where = f"{label}{suffix}, row {row}, column {repr(raw.feature_names[column]) if named else column}"
-            raise DataError(f"{raw.name}: {where}: got {array[row, column]}; only finite numbers, clean the file")
-
-
-def _fingerprint(*arrays: Array) -> str:
-    """Return the SHA-256 of shapes, dtypes and bytes of the data as read; which rows are test rows is not included."""
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.shape}{array.dtype.str}".encode())
-        rows = array.reshape(len(array), -1)
-        for block in row_blocks(*rows.shape):  # arrays of Fortran's order are copied, piece by piece
-            digest.update(np.ascontiguousarray(rows[block]).view(np.uint8).reshape(-1).data)
-    return digest.hexdigest()

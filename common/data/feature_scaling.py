@@ -122,11 +122,11 @@ class Columns:
         chosen = np.full(n, standardize) if self.standardized is None else self.standardized & standardize
         if standardize and self._are_bytes():
             mean, deviation = self._of_all()
-            constant_block = is_constant(deviation, mean)
-            scale = np.where(constant_block, 1.0, deviation)
+            scale, whole = np.where(is_constant(deviation, mean), 1.0, deviation), moments[Of.BYTES].all()
+            range_ = "whole numbers from 0 to 255" if whole else "from 0 to 1 by 255ths"
             notes.append(
-                f"Features: {n} columns of whole numbers from 0 to 255 are scaled as one, by their mean "
-                f"{mean[0]:.6g} and deviation {deviation[0]:.6g}."
+                f"Features: {n} columns of bytes ({range_}) are scaled as one, by mean {mean[0]:.6g} and deviation "
+                f"{deviation[0]:.6g}."
             )
         else:
             scale = np.where(constant, 1.0, np.maximum(deviation, self._least_scale(usual)))
@@ -158,6 +158,8 @@ class Columns:
     def _are_bytes(self) -> bool:
         """Say whether the columns are bytes that have one scale, as the points of a picture."""
         moments = self.moments
+        if moments[Of.PARTS].all() and not moments[Of.BYTES].all() and moments.shape[1] >= FEWEST_BYTES:
+            return self.standardized is None or bool(self.standardized.all())
         if not moments[Of.BYTES].all() or (self.standardized is not None and not self.standardized.all()):
             return False
         beyond = moments[Of.HIGH] > ABOVE_COUNTS

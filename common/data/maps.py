@@ -59,6 +59,7 @@ def map_of(array: Array) -> mmap.mmap | None:
         if isinstance(base, np.memmap) and isinstance(base.base, mmap.mmap):
             return base.base
         base = base.base
+    base = base.obj if isinstance(base, memoryview) else base
     return base if isinstance(base, mmap.mmap) else None
 
 
@@ -72,5 +73,6 @@ def behind(parts: list[Array]) -> Array:
     alike = all(part.dtype == first.dtype and part.flags.c_contiguous and map_of(part) is shared for part in parts)
     if shared is None or not alike or begins[1:] != ends[:-1]:
         return np.concatenate(parts)
-    shape = (sum(map(len, parts)), *first.shape[1:])
-    return np.lib.stride_tricks.as_strided(first, shape, first.strides, writeable=False)
+    offset = begins[0] - np.frombuffer(shared, np.uint8).ctypes.data
+    count = sum(part.size for part in parts)
+    return np.frombuffer(shared, first.dtype, count, offset).reshape(-1, *first.shape[1:])

@@ -18,16 +18,17 @@ BLOCK_NUMBERS = 1 << 16
 LOOKED_AT = 101
 """Training rows whose median is taken for a column's usual value: more than half of the rows have it if one does."""
 BYTE = 255
+NEARLY_WHOLE = 1e-3
+"""How far 255 times a 255th may be from a whole number, as float32 rounds it."""
 
 
 class Of(IntEnum):
     """What is known of a column: the rows of a table, (len(Of), columns), of float64.
 
     ``COUNT``: training rows with a number, or the sum of what they count. ``MEAN``, ``SQUARES``: their mean, and sum of
-    squared deviations from it.
-    ``LOW``, ``HIGH``: their extremes. ``USUAL``: how many are the usual value. ``BYTES``: whether all are whole
-    numbers from 0 to 255. ``MISSING``, ``INFINITE``: rows of all splits that hold NaN, or infinity. ``LOWEST``,
-    ``HIGHEST``: extremes of all splits.
+    squared deviations from it. ``LOW``, ``HIGH``: their extremes. ``USUAL``: how many are the usual value.
+    ``BYTES``, ``PARTS``: whether all are whole numbers from 0 to 255, or 255ths from 0 to 1. ``MISSING``, ``INFINITE``:
+    rows of all splits that hold NaN, or infinity. ``LOWEST``, ``HIGHEST``: extremes of all splits.
     """
 
     COUNT = 0
@@ -41,6 +42,7 @@ class Of(IntEnum):
     INFINITE = 8
     LOWEST = 9
     HIGHEST = 10
+    PARTS = 11
 
 
 def n_pieces(shape: tuple[int, ...]) -> int:
@@ -108,7 +110,7 @@ def merged(tables: Iterable[Array], columns: int) -> Array:
 
 def _nothing(columns: int) -> Array:
     table = np.zeros((len(Of), columns))
-    table[[Of.LOW, Of.LOWEST]], table[[Of.HIGH, Of.HIGHEST]], table[Of.BYTES] = np.inf, -np.inf, 1
+    table[[Of.LOW, Of.LOWEST]], table[[Of.HIGH, Of.HIGHEST]], table[[Of.BYTES, Of.PARTS]] = np.inf, -np.inf, 1
     return table
 
 
@@ -121,7 +123,7 @@ def _add(whole: Array, table: Array) -> None:
     whole[Of.MEAN] += apart * (more / both)
     for field in (Of.COUNT, Of.USUAL, Of.MISSING, Of.INFINITE):
         whole[field] += table[field]
-    for field in (Of.LOW, Of.LOWEST, Of.BYTES):
+    for field in (Of.LOW, Of.LOWEST, Of.BYTES, Of.PARTS):
         np.minimum(whole[field], table[field], out=whole[field])
     for field in (Of.HIGH, Of.HIGHEST):
         np.maximum(whole[field], table[field], out=whole[field])
@@ -140,6 +142,10 @@ def _of_block(block: Array, counts: Array, usual: Array) -> Array:
     if not len(train):
         return table
     table[Of.BYTES] = (table[Of.LOW] >= 0) & (table[Of.HIGH] <= BYTE)
+    table[Of.PARTS] = (table[Of.LOW] >= 0) & (table[Of.HIGH] <= 1)
+    if block.dtype.kind == "f" and table[Of.PARTS].all():
+        parts = train * np.float64(BYTE)
+        table[Of.PARTS] = (np.abs(parts - np.rint(parts)) < NEARLY_WHOLE).all(axis=0)
     if block.dtype.kind == "f" and table[Of.BYTES].all():
         table[Of.BYTES] = (train == np.floor(train)).all(axis=0)
     weight = None if counts.dtype == np.bool_ else counts[training]

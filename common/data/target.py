@@ -68,7 +68,7 @@ def decide(config: RunConfig, name: str, y: Array, given: Given | None = None, u
     fraction = np.flatnonzero(values != np.floor(values))
     if len(fraction):
         first = int(fraction[0] if used is None else used[fraction[0]])
-        shown = f"{values[fraction[0]]:.6g} in {given.row(first)}"
+        shown = f"{values[fraction[0]]} in {given.row(first)}"
         return Decision(
             REGRESSION,
             f"Task: regression, because the target has fractions ({shown}); only whole numbers can be classes.",

@@ -8,6 +8,8 @@ from common.errors import DataError
 from common.flat import Array
 from common.wording import count
 
+MOST = 1e100
+"""The largest weight: sums of weights, and of weighted squares, stay far from the end of float64."""
 LISTED = 8
 """Classes whose weight a message names."""
 
@@ -23,11 +25,11 @@ def counted(name: str, what: str, weight: Array, given: Given) -> tuple[Array, R
     if weight.shape not in ((given.own,), (given.n,)):
         allowed = f"({given.own},)" if given.own == given.n else f"({given.own},), or ({given.n},) for all sets"
         raise DataError(f"{name}: {what} has shape {weight.shape}; it takes {allowed}, one weight a row")
-    wrong = np.flatnonzero(~(np.isfinite(weight) & (weight >= 0)))
+    wrong = np.flatnonzero(~((weight >= 0) & (weight <= MOST)))
     if len(wrong):
         raise DataError(
             f"{name}: {what} of {given.row(int(wrong[0]))}: got {weight[wrong[0]]:g} ({count(len(wrong), 'row')} like "
-            "that); a weight is a number from 0, and a row of weight 0 is left out"
+            f"that); a weight is a number from 0 to {MOST:g}, and a row of weight 0 is left out"
         )
     if not weight[: given.own].any():
         raise DataError(f"{name}: {what} is 0 in all rows, so there is nothing to train on; check the weights")
@@ -51,7 +53,6 @@ def normalised(n: int, weight: Array | None, splits: Splits, balanced: Array | N
             found[splits.train] *= (1 / of_class)[y]
     for rows in (splits.train, splits.validation, splits.test):
         if len(rows):
-            found[rows] /= found[rows].max()  # their sum may be too large
             found[rows] /= found[rows].mean()
     return found
 

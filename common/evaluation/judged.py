@@ -81,7 +81,7 @@ class Judged:
             return {**found, "by_class": own.by_class(self.labels)}
         if len(self.targets) > 1:
             found["by_target"] = [
-                {"target": name, **_finite(metrics)}
+                {"target": name, "metrics": _finite(metrics)}
                 for name, metrics in zip(self.targets, own.by_target(), strict=True)
             ]
         return found

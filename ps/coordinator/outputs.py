@@ -115,13 +115,13 @@ def _result(coordinator: Coordinator, status: str, facts: dict[str, Any]) -> Ite
             else (f"Lowest validation loss: {number(value)}")
         )
         yield f"{figure} after epoch {best}."
+    if facts.get("test"):
+        for table in evaluation.tables(facts["test"]):
+            yield from lines_of(table, output_width())
     if facts.get("test_loss") is not None:
         kept = f", with the parameters of epoch {best}" if best and coordinator.config.patience else ""
         tested = named_metric(coordinator.metric.name, facts["test_metric"])
         yield f"Test: loss {number(facts['test_loss'])}, {tested} ({count(rows['test'], 'row')}{kept})"
-    if facts.get("test"):
-        for table in evaluation.tables(facts["test"]):
-            yield from lines_of(table, output_width())
     yield f"Saved in {folder}: {LOG_NAME}, model.npz, text files."
     yield f"Read: {commands.reading(folder)}"
     if checkpoints_in(folder):

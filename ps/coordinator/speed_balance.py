@@ -12,12 +12,13 @@ from common.flat import Array
 from ps.logfile.records import Record
 from ps.metrics.epoch_metrics import useful_s
 
-EPOCHS = 2
+EPOCHS, MOST_EPOCHS = 2, 5
 """Trained with the same shares before they are fitted again; of these the shortest time of a rank counts, since other
-processes only ever add time."""
-WORTH = 0.05
+processes only ever add time. Short epochs are waited for until the slowest rank has worked ``ENOUGH_S`` in them."""
+ENOUGH_S = 0.02
+WORTH = 0.08
 """Of the slowest rank's work, what new shares must save: less is noise, for which rows need not move."""
-WORTH_S = 0.002
+WORTH_S = 0.0005
 """Seconds of it in an epoch."""
 
 
@@ -73,7 +74,7 @@ class SpeedBalance:
 
     def forget(self) -> None:
         """Begin to measure again."""
-        self._n = 0
+        self._n, self._seconds = 0, 0.0
         self._shortest: Array = np.empty(0)
 
     def add(self, record: Record) -> Shares | None:
@@ -81,10 +82,11 @@ class SpeedBalance:
         rows = np.array(record["rows"], np.float64)
         if not self.on or not rows.sum() or record["epoch"] >= self.epochs or len(rows) < 2:
             return None
-        row_s = np.divide(useful_s(record), rows, out=np.full(len(rows), np.inf), where=rows > 0)
+        useful = useful_s(record)
+        row_s = np.divide(useful, rows, out=np.full(len(rows), np.inf), where=rows > 0)
         self._shortest = np.minimum(row_s, self._shortest) if self._n else row_s
-        self._n += 1
-        if self._n < EPOCHS:
+        self._n, self._seconds = self._n + 1, self._seconds + float(useful.max())
+        if self._n < EPOCHS or (self._seconds < ENOUGH_S and self._n < MOST_EPOCHS):
             return None
         row_s = self._shortest
         self.forget()

@@ -27,7 +27,7 @@ FIELDS = (
 def measure(comm: MPI.Comm, data: Dataset, sampler: RowSampler) -> Record:
     """Return the fields of the record ``balance``, the same on every rank. Collective.
 
-    A rank looks at its own rows only, twice; those of its first epoch, which are its fixed ones with ``--rows shard``.
+    A rank looks at its own rows only; those of its first epoch, which are its fixed ones with ``--rows shard``.
     Distances of a rank without rows are nil, and so are numbers beyond float64.
     """
     rows = data.train[sampler.order(1, comm.rank)]

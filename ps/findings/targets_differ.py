@@ -21,6 +21,8 @@ TAILS = (0.05, 0.95)
 BETWEEN = 0.5
 """How much of what one fit for all explains is between ranks, as a multiple of the same fraction of the targets.
 About 1 for sorted rows, and 0 to 0.35 in simulations of 2 to 16 ranks with other weights, offsets or units."""
+MOST_NUMBERS = 1 << 22
+"""Features of the rows that a rank compares, in float64; of more rows, it takes some that are spread over all."""
 CHANCE = 1.0
 """Deviations of the root of a chi-square (Fisher 1922); beyond them, ranks' features differ by more than chance."""
 
@@ -34,14 +36,17 @@ def targets_differ(start: TrainingStart) -> Verdict | NotJudged | None:
     if config.rows != "shard" or config.model != "linear":
         return None
     own = data.train[np.sort(RowSampler.of(config, len(data.train), comm.size).order(1, comm.rank))]
-    return chow_test(comm, data.x[own], data.y[own], data.target_mean, data.target_scale)
+    some = own[:: max(1, -(-len(own) * data.x.shape[1] // MOST_NUMBERS))]
+    return chow_test(comm, data.x[some], data.y[some], data.target_mean, data.target_scale, len(own))
 
 
-def chow_test(comm: "MPI.Comm", x: Array, y: Array, mean: Array, scale: Array) -> Verdict | NotJudged | None:
+def chow_test(
+    comm: "MPI.Comm", x: Array, y: Array, mean: Array, scale: Array, n_own: int
+) -> Verdict | NotJudged | None:
     """Test whether one linear relation explains all ranks' rows as well as one per rank does.
 
-    ``x``: (n_i, features), ``y``: (n_i, targets), this rank's rows. ``mean``, ``scale``: (targets,), what was
-    taken off ``y`` and what it was divided by. Chow 1960, Econometrica 28(3), over P groups with
+    ``x``: (n_i, features), ``y``: (n_i, targets), this rank's rows, or some of its ``n_own``. ``mean``, ``scale``:
+    (targets,), what was taken off ``y`` and what it was divided by. Chow 1960, Econometrica 28(3), over P groups with
     k = features + 1 coefficients each and n rows in all, from QR factors:
     F = ((RSS - sum RSS_i) / (k (P - 1))) / (sum RSS_i / (n - P k)). Collective; the same verdict on every rank.
 
@@ -50,8 +55,9 @@ def chow_test(comm: "MPI.Comm", x: Array, y: Array, mean: Array, scale: Array) -
     (Goldberger 1981, Journal of Econometrics 15), though one relation made all rows.
     """
     n_i, k, targets = len(x), x.shape[1] + 1, y.shape[1]
-    counts = np.empty(comm.size, np.int64)
-    comm.Allgather(np.array([n_i], np.int64), counts)
+    table = np.empty((comm.size, 2), np.int64)
+    comm.Allgather(np.array([n_i, n_own], np.int64), table)
+    counts, held = table.T
     if comm.size < 2:
         return None
     if k > MAX_FEATURES:
@@ -87,10 +93,10 @@ def chow_test(comm: "MPI.Comm", x: Array, y: Array, mean: Array, scale: Array) -
         severity="error",
         ranks=list(range(comm.size)),
         text="the ranks' data do not follow one linear relation: one fit per rank leaves error "
-        f"{own}, one for all {pooled}. {_rows(counts)}",
+        f"{own}, one for all {pooled}. {_rows(held)}",
         remedy="make the targets in the same way on every rank; if they belong together, shuffle the rows (--rows "
         "shuffle) or use a model that is not linear",
-        evidence={"f": f, "rms_one_fit_per_rank": rms_own, "rms_one_fit": rms_pooled, "rows": counts.tolist()},
+        evidence={"f": f, "rms_one_fit_per_rank": rms_own, "rms_one_fit": rms_pooled, "rows": held.tolist()},
     )
 
 

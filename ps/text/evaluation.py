@@ -12,6 +12,7 @@ SHARES = ("accuracy", "balanced accuracy", "accuracy by label")
 FEW_CLASSES, FEW_IN_MATRIX = 30, 15
 """What training prints of classes; commands print all."""
 LONGEST_LABEL = 40
+MATRIX = "Confusion matrix: a line for each true class, a column for each predicted one"
 
 
 def tables(result: dict[str, Any], *, all_classes: bool = False) -> Iterator[Table]:
@@ -75,5 +76,4 @@ def _by_class(lines: list[dict[str, Any]]) -> Table:
 
 def _matrix(labels: list[str], matrix: list[list[float]]) -> Table:
     rows = [[label, *(number(n, 6) for n in row)] for label, row in zip(labels, matrix, strict=True)]
-    return Table("Confusion matrix: a line for each true class, a column for each predicted one", ["class", *labels],
-                 rows, split=True)  # fmt: skip
+    return Table(MATRIX, ["class", *labels], rows, split=True)

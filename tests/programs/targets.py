@@ -21,7 +21,9 @@ KINDS: dict[str, Callable[[int], Floats]] = {
 
 
 def said(parts: list[Floats], targets: list[Floats]) -> bool:
-    found = chow_test(comm, parts[comm.rank], targets[comm.rank][:, None], np.zeros(1), np.ones(1))
+    found = chow_test(
+        comm, parts[comm.rank], targets[comm.rank][:, None], np.zeros(1), np.ones(1), len(parts[comm.rank])
+    )
     return isinstance(found, Verdict) and "do not follow one linear relation" in found.text
 
 

@@ -15,6 +15,7 @@ from workers.preparation.cells import (
     frame_seconds,
     is_missing,
     numbers,
+    plain_numbers,
     seconds,
     texts,
 )
@@ -58,6 +59,8 @@ def has_target(frame: pl.DataFrame, options: Options) -> Array:
 
 
 def _column(cells: pl.Series, missing: tuple[str, ...], place: Any) -> ColumnStatistics:
+    if (values := plain_numbers(cells, missing)) is not None:
+        return _plain(cells, values, place)
     stored = "" if cells.dtype == pl.String else str(cells.dtype)
     found = ColumnStatistics(rows=len(cells), missing=int(is_missing(cells, missing).sum()), stored=stored)
     if cells.dtype.is_temporal():
@@ -76,6 +79,15 @@ def _column(cells: pl.Series, missing: tuple[str, ...], place: Any) -> ColumnSta
         found.hashes = _hashes(values.drop_nulls())
         return found
     _add_texts(found, texts(cells, missing), place)
+    return found
+
+
+def _plain(text: pl.Series, values: pl.Series, place: Any) -> ColumnStatistics:
+    """Return the statistics of texts that all are plain numbers."""
+    found = ColumnStatistics(rows=len(text))
+    found.texts = None if text.head(LOOKED_AT).n_unique() > MOST_TEXTS else _counter(text)
+    found.hashes = _hashes(text)
+    _add_numbers(found, values, values, place, None, text)
     return found
 
 
@@ -98,8 +110,13 @@ def _summed(unique: pl.Series, n: Array) -> Counter[str] | None:
 
 
 def _hashes(cells: pl.Series) -> Array:
-    hashes = np.unique(cells.hash(seed=0).to_numpy())
-    return hashes[:SKETCH].astype(np.uint64)
+    """Return the smallest hashes of different cells, sorted."""
+    hashes = cells.hash(seed=0).to_numpy()
+    if len(hashes) > 16 * SKETCH:  # most likely there are enough of these, and all need not be sorted
+        least = np.unique(hashes[hashes < np.uint64((8 * SKETCH << 64) // len(hashes))])
+        if len(least) >= SKETCH:
+            return least[:SKETCH].astype(np.uint64)
+    return np.unique(hashes)[:SKETCH].astype(np.uint64)
 
 
 def _add_texts(found: ColumnStatistics, text: pl.Series, place: Any) -> None:

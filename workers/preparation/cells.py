@@ -157,8 +157,21 @@ def frame_seconds(cells: pl.Series) -> Array:
     return _floats(cells.cast(pl.Datetime("us", getattr(cells.dtype, "time_zone", None))).dt.timestamp("us")) / 1e6
 
 
+def plain_numbers(cells: pl.Series, missing: tuple[str, ...]) -> pl.Series | None:
+    """Return float64 if each cell is a finite number as programs write it; None otherwise.
+
+    Of most columns of numbers this spares all that is done for cells that may say something else.
+    """
+    if cells.dtype != pl.String or missing:
+        return None
+    found = cells.cast(pl.Float64, strict=False)
+    return None if found.null_count() or not found.is_finite().all() else found
+
+
 def is_missing(cells: pl.Series, missing: tuple[str, ...]) -> Any:
     """Return which cells are missing, as a boolean series."""
+    if plain_numbers(cells, missing) is not None:
+        return cells.is_null()
     if cells.dtype.is_float():
         return cells.is_null() | cells.is_nan()
     return texts(cells, missing).is_null() if cells.dtype == pl.String else cells.is_null()

@@ -8,6 +8,8 @@ from common.errors import EXIT_STOPPED, DataError
 from common.memory import in_words
 from ps.comm.agreement import at_root
 from ps.comm.topology import Topology
+from ps.text import column_table
+from ps.text.layout import output_width
 from ps.text.terminal import say
 from workers.launch.process import Context
 from workers.preparation.parallel import Request, write
@@ -36,8 +38,8 @@ def report(prepared: Prepared, seconds: float) -> None:
     """Print what a prepared folder holds."""
     facts = prepared.facts
     x, n_bytes = facts["arrays"]["x"], sum(file["size"] for file in facts["files"])
-    for note in facts["notes"]:
-        say(note)
+    for line in (*column_table.lines(facts["columns"], output_width()), *facts["notes"]):
+        say(line)
     say(
         f"{prepared.folder}: {prepared.rows:,} rows, {x['shape'][1]:,} features of {x['dtype']}, "
         f"from {in_words(n_bytes)} in {seconds:.1f} s ({in_words(n_bytes / max(seconds, 1e-9))}/s)."

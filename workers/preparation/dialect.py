@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from workers.preparation.header import Header, find_header
-from workers.preparation.options import Options, TableError
+from workers.preparation.options import Options, TableError, names_in
 
 SEPARATORS = ("\t", ";", "|", ",")
 """In the order in which they count if several fit: a comma may be a decimal one."""
@@ -21,6 +21,7 @@ MOST_COLUMNS = 10**6
 LISTED = 20
 COMMENT = "#"
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+ZIP = b"PK\x03\x04"
 DECIMAL_COMMA = re.compile(r"[+-]?(?:\d{1,3}(?:[.\u00a0\u202f ']\d{3})+|\d+)?,\d+(?:[eE][+-]?\d+)?")
 WHOLE = re.compile(r"[+-]?(?:\d{1,3}(?:\.\d{3})+|\d+)")
 THOUSANDS_ONLY = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+")
@@ -30,6 +31,7 @@ THOUSANDS_ONLY = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+")
 class Dialect:
     """``first_row``: the byte where rows begin. ``quoted``: whether cells may stand in double quotes.
 
+    ``blank_quotes``: whether blanks stand between a separator and quotes.
     ``comment``: what lines begin with that are no rows, if there are any. ``decimal_comma``: such columns, from 0.
     """
 
@@ -37,6 +39,7 @@ class Dialect:
     first_row: int
     separator: str
     quoted: bool
+    blank_quotes: bool
     comment: str
     decimal_comma: tuple[int, ...]
     notes: tuple[str, ...]
@@ -66,12 +69,16 @@ def find_dialect(head: bytes, options: Options, *, whole: bool, name: str = "the
 
     Raises TableError for a file that holds no table.
     """
-    if head[:2] in UTF16:
+    if head[:2] in UTF16 or head.count(b"\0") > len(head) // 4:
         raise TableError("it is UTF-16; say so with --encoding utf-16")
+    if head.startswith(ZIP):
+        raise TableError("it is a zip file or a workbook of a spreadsheet; save the sheet as CSV")
     begin = len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0
     if not whole:
         head = head[: head.rfind(b"\n") + 1] or head
     text = _decoded(head[begin:])
+    if "\n" not in text and text.count("\r") > 1:
+        raise TableError("its lines end with CR alone, as on old Macs; save it with lines that end with LF")
     if not text.strip():
         raise TableError("it is empty; a table has a line of column names and a line for each row")
     separator = ""
@@ -79,24 +86,40 @@ def find_dialect(head: bytes, options: Options, *, whole: bool, name: str = "the
         separator, begin, text = told[1], begin + told.end(), text[told.end() :]
     comment = _comment(text)
     separator = separator or _separator(text, comment)
-    quoted = bool(re.search(rf'(?:^|{re.escape(separator)})"', text, re.MULTILINE))
+    quoted = _is_quoted(text, separator)
+    blank_quotes = bool(re.search(rf'{re.escape(separator)} +"', text))
     records = _records(text, separator, comment, quoted=quoted)
     if not records:
         raise TableError("it holds comments alone; a table has a line of column names and a line for each row")
-    header = find_header([record.cells for record in records], options.header, name)
+    header = find_header([record.cells for record in records], options.header, name, _asked(options))
     names = _named_in_comment(text, separator, records[0]) if not header.named else []
     if names:
         header = Header(names, named=False, notes=(f"The column names of {name} stand in its comment.",))
     body = records[1:] if header.named else records
     if not body:
         raise TableError(f"it has column names ({_listed(header.names)}) and no rows")
+    if len(header.names) == 1:
+        raise TableError(
+            f"it has one column, {header.names[0][:80]!r}; a table has two or more, the target and what to learn from, "
+            "with commas, semicolons, tabs or bars between"
+        )
     _require_names(header.names)
     comma = _decimal_comma([record.cells for record in body], separator)
     first_row = begin + (records[0].end if header.named else 0)
     return Dialect(
-        tuple(header.names), first_row, separator, quoted, comment,
+        tuple(header.names), first_row, separator, quoted, blank_quotes, comment,
         comma, (*header.notes, *_said(name, separator, [header.names[i] for i in comma if i < len(header.names)])),
     )  # fmt: skip
+
+
+def _asked(options: Options) -> set[str]:
+    """Return names that the user gives columns."""
+    lists = (options.target, options.features, options.drop, options.categorical, options.weight, options.group)
+    return {name for text in (*lists, options.time) for name in (text.strip(), *names_in(text))} - {""}
+
+
+def _is_quoted(text: str, separator: str) -> bool:
+    return bool(re.search(rf'(?:^|{re.escape(separator)}) *"', text, re.MULTILINE))
 
 
 def _decoded(head: bytes) -> str:
@@ -110,8 +133,6 @@ def _decoded(head: bytes) -> str:
 
 def not_utf8(data: bytes, error: UnicodeDecodeError) -> TableError:
     """Return what is wrong with bytes that are not UTF-8."""
-    if data.count(b"\0") > len(data) // 4:
-        return TableError("it looks like UTF-16; say so with --encoding utf-16")
     byte = f"byte 0x{data[error.start]:02x}"
     before = data[: error.start].rpartition(b"\n")[2][-20:].decode(errors="replace")
     shown = f" after {before!r}" if before else ""
@@ -178,10 +199,11 @@ def _records(text: str, separator: str, comment: str, *, quoted: bool) -> list[R
 
 def split(record: str, separator: str, *, quoted: bool) -> list[str]:
     """Return the cells of a record."""
-    quoting: dict[str, Any] = {"quotechar": '"'} if quoted else {"quoting": csv.QUOTE_NONE}
+    quoting: dict[str, Any] = {"skipinitialspace": True} if quoted else {"quoting": csv.QUOTE_NONE}
+    record = record.replace("\r", " ")
     csv.field_size_limit(1 << 30)
-    cells = next(csv.reader([record.rstrip("\r\n")] if "\n" not in record else io.StringIO(record, newline=""),
-                            delimiter=separator, **quoting), [])  # fmt: skip
+    lines = io.StringIO(record.rstrip("\n"), newline="")
+    cells = next(csv.reader(lines, delimiter=separator, **quoting), [])
     if len(cells) > MOST_COLUMNS:
         raise TableError(f"a row of more than {MOST_COLUMNS:,} columns; give a table of fewer")
     return [cell.strip() for cell in cells]
@@ -193,7 +215,7 @@ def _separator(text: str, comment: str) -> str:
     for mark in SEPARATORS:
         if mark not in text:
             continue
-        quoted = bool(re.search(rf'(?:^|{re.escape(mark)})"', text, re.MULTILINE))
+        quoted = _is_quoted(text, mark)
         widths = [len(record.cells) for record in _records(text, mark, comment, quoted=quoted)]
         usual, n = Counter(widths).most_common(1)[0]
         share = n / len(widths) if usual > 1 and widths[0] >= usual - 1 else 0.0

@@ -8,7 +8,7 @@ import polars as pl
 from common.data.preprocessing import Category, Column, Date, Number
 from common.flat import Array
 from workers.preparation.analyse import has_target
-from workers.preparation.cells import category, frame_seconds, numbers, seconds, texts
+from workers.preparation.cells import category, frame_seconds, numbers, plain_numbers, seconds, texts
 from workers.preparation.options import TableError, names_in
 from workers.preparation.plan import LABELS, Plan
 
@@ -54,6 +54,8 @@ def _cells(series: pl.Series, column: Column, missing: tuple[str, ...]) -> Array
 
 def as_numbers(series: pl.Series, missing: tuple[str, ...]) -> Array:
     """Return float64, NaN for a missing cell and for what is no number."""
+    if (plain := plain_numbers(series, missing)) is not None:
+        return np.asarray(plain.to_numpy(), np.float64)
     found = series.cast(pl.Float64) if series.dtype.is_numeric() else numbers(texts(series, missing))
     return np.asarray(found.fill_null(np.nan).to_numpy(), np.float64)
 

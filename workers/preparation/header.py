@@ -3,6 +3,7 @@
 import itertools
 import re
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from workers.preparation.cells import MISSING
@@ -24,10 +25,15 @@ class Header:
     notes: tuple[str, ...] = ()
 
 
-def find_header(rows: Sequence[list[str]], choice: str, name: str) -> Header:
-    """Return the header of a table; ``choice``: yes, no or auto; ``name``: of the file, in notes."""
+def find_header(rows: Sequence[list[str]], choice: str, name: str, asked: AbstractSet[str] = frozenset()) -> Header:
+    """Return the header of a table; ``choice``: yes, no or auto; ``name``: of the file, in notes.
+
+    ``asked``: names that the user gives columns, which the first row then has.
+    """
     first, body = rows[0], rows[1:]
     is_names, why = _is_names(first, body) if choice == "auto" else (choice == "yes", "")
+    if choice == "auto" and any(cell in asked and not _is_number(cell) for cell in first):
+        is_names, why = True, ""
     if not is_names:
         note = f"{name} has no line of column names: {why}; --header yes takes it for names." if why else ""
         return Header([f"column {i}" for i in range(1, len(first) + 1)], named=False, notes=(note,) if note else ())

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from common.wording import count
 from workers.preparation.cells import DATES
 from workers.preparation.options import TableError
 from workers.preparation.statistics import INFINITE, LARGE, NESTED, NUMBER, STORED, TEXT, ColumnStatistics
@@ -33,6 +34,26 @@ class Kind:
         return not self.is_number and not self.form and self.name != NESTED
 
 
+def _date_fault(name: str, column: ColumnStatistics, kind: Kind) -> TableError | None:
+    """Return what is wrong with a column of dates but for a few cells."""
+    forms = [form for form in DATES if column.kinds[form]]
+    if not forms or not kind.is_text:
+        return None
+    form = max(forms, key=lambda one: column.kinds[one])
+    n_odd = column.cells - column.kinds[form]
+    mistaken = n_odd <= FEW_SHARE * column.cells and column.distinct > FEW_DISTINCT
+    odd = [column.examples[one] for one in (TEXT, *forms) if one != form and one in column.examples]
+    if not mistaken or not odd:
+        return None
+    cell, place, row = min(odd, key=lambda example: example[1:])
+    return TableError(
+        f"column {name!r}: got {cell!r}, where the other {column.kinds[form]:,} cells are dates such as "
+        f"{column.examples[form][0]!r}; correct it, give --missing {cell!r} if it stands for a missing one, or take "
+        f"the column for texts with --categorical {name!r}",
+        place=place, row=row,
+    )  # fmt: skip
+
+
 def read_kind(column: ColumnStatistics) -> Kind:
     """Return what a column holds."""
     kinds, cells = column.kinds, column.cells
@@ -60,7 +81,7 @@ def _month_first(fits: list[str]) -> str:
 
 
 def number_fault(name: str, column: ColumnStatistics, kind: Kind, *, target: bool = False) -> TableError | None:
-    """Return what is wrong with a column of numbers, or one that is but for a few cells; None if nothing is."""
+    """Return what is wrong with a column of numbers or dates, or of these but for a few cells; None if nothing is."""
     shown = f"{'target ' if target else ''}column {name!r}"
     if column.kinds[INFINITE]:
         cell, place, row = column.examples[INFINITE]
@@ -76,7 +97,7 @@ def number_fault(name: str, column: ColumnStatistics, kind: Kind, *, target: boo
             place=place, row=row,
         )  # fmt: skip
     if kind.is_number or not column.kinds[NUMBER]:
-        return None
+        return _date_fault(name, column, kind)
     odd = [one for one in column.examples if one not in (NUMBER, INFINITE, LARGE)]
     n_odd, numbers = column.cells - column.kinds[NUMBER], column.kinds[NUMBER]
     measured = column.distinct > FEW_DISTINCT or 2 * column.distinct > column.cells
@@ -84,7 +105,7 @@ def number_fault(name: str, column: ColumnStatistics, kind: Kind, *, target: boo
     if not odd or not (mistaken or (target and n_odd <= numbers and measured)):
         return None
     cell, place, row = min((column.examples[one] for one in odd), key=lambda example: example[1:])
-    several = f" (and {n_odd - 1:,} more such cells)" if n_odd > 1 else ""
+    several = f" (and {count(n_odd - 1, 'more such cell')})" if n_odd > 1 else ""
     instead = "" if target else f", or take the column for texts with --categorical {name!r}"
     return TableError(
         f"{shown}: got {cell!r}{several}, where the other {numbers:,} cells are numbers; correct it, "

@@ -3,6 +3,7 @@
 What is written does not depend on the number of ranks: pieces are the same, and merged in the order of the files.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from mpi4py import MPI
 from common.errors import DataError, JobError
 from common.files import do_nothing
 from common.host import usable_cores
-from ps.comm.agreement import at_root, together
+from ps.comm.agreement import together
 from ps.comm.collectives import allgather, bcast
 from ps.comm.topology import Topology
 from workers.preparation import byte_pieces, meta, pieces
@@ -22,6 +23,7 @@ from workers.preparation.pieces import Piece
 from workers.preparation.prepared_folder import LOCK_NAME, NewFolder, saying_where
 
 T = TypeVar("T")
+LEAST_PAUSE_S, MOST_PAUSE_S = 1e-4, 1e-2
 N = byte_pieces.N_PIECES
 
 
@@ -60,6 +62,14 @@ def write(
         preparation.close()
 
 
+def _meet(comm: MPI.Comm) -> None:
+    """Wait until all ranks are here, without a look at every moment: children need the cores meanwhile."""
+    request, pause = comm.Ibarrier(), LEAST_PAUSE_S
+    while not request.Test():
+        time.sleep(pause)
+        pause = min(2 * pause, MOST_PAUSE_S)
+
+
 def on_each(comm: MPI.Comm, act: Callable[[], T]) -> T:
     """Do something on all ranks; if the data are at fault, say on all what is wrong with the first piece that is."""
 
@@ -68,12 +78,20 @@ def on_each(comm: MPI.Comm, act: Callable[[], T]) -> T:
             return [act()], []
         except DataError as error:
             return [], [str(error), error.exit_code]
+        finally:
+            _meet(comm)
 
     result, fault = together(comm, attempt)
     faults = [other for other in allgather(comm, fault) if other]
     if faults:
         raise JobError(*faults[0])
     return result[0]
+
+
+def at_first(comm: MPI.Comm, act: Callable[[], Any]) -> Any:
+    """Do something at rank 0, and give all ranks its result, plain values."""
+    result = on_each(comm, act if comm.rank == 0 else do_nothing)
+    return bcast(comm, result)
 
 
 class Preparation:
@@ -152,16 +170,16 @@ class Preparation:
                 new[0].finish(facts, replace=replace)
 
         try:
-            folder = at_root(self.comm, make)
+            folder = at_first(self.comm, make)
             if not all(allgather(self.comm, (Path(folder) / LOCK_NAME).exists())):
                 raise NotSharedError(f"{place}: not the same folder on all nodes; give one that they share")
             self._open(folder)
             parts = self._cut()
             rows = self._analyse(parts)
-            decided = at_root(self.comm, lambda: self._ask("decide", notes=self._notes))
+            decided = at_first(self.comm, lambda: self._ask("decide", notes=self._notes))
             plan, arrays = decided["plan"], decided["arrays"]
-            written = self._write(parts, rows, plan, at_root(self.comm, allocate))
-            at_root(self.comm, finish)
+            written = self._write(parts, rows, plan, at_first(self.comm, allocate))
+            at_first(self.comm, finish)
         except BaseException:
             for one in new:
                 one.drop()
@@ -170,7 +188,7 @@ class Preparation:
     def _open(self, folder: str) -> None:
         """Look at the files, and deal their pieces. ``folder``: for plain copies of what is packed."""
         paths = [path for path, _ in self._request.files]
-        opened = at_root(
+        opened = at_first(
             self.comm, lambda: self._ask("open", paths=paths, options=self._request.options, folder=folder)
         )
         self._tables, self._options, self._notes = opened["tables"], opened["options"], opened["notes"]
@@ -208,12 +226,13 @@ class Preparation:
     def _analyse(self, parts: list[Piece]) -> list[int]:
         """Find out what the columns hold: rank 0's child knows it then. Return the rows that each piece gives."""
         own = self._own("analyse", [part._asdict() for part in parts])
-        rows = []
-        for owner in self._owners:  # one at a time, in the order of the pieces: nobody holds those of all ranks
-            found = bcast(self.comm, own.pop(0) if owner == self.comm.rank else None, owner)
-            rows.append(found["kept"])
+        rows: list[int] = []
+        for owner in dict.fromkeys(self._owners):  # one rank's at a time, in the order of the pieces
+            found = bcast(self.comm, own if owner == self.comm.rank else None, owner)
+            rows += [one["kept"] for one in found]
             if self.comm.rank == 0:
-                self._ask("merge", analysis=found)
+                for one in found:
+                    self._ask("merge", analysis=one)
         return rows
 
     def _write(

@@ -41,13 +41,6 @@ class Plan:
     x_dtype: str = "float32"
     time_form: str = ""
 
-    def arrays(self) -> dict[str, list[Any]]:
-        """Return what ``encode`` makes: of each array the shape of a row, and the dtype."""
-        y: list[Any] = [[], "int64"] if self.target.kind == LABELS else [[len(self.target.names)], "float64"]
-        others = {"weight": "float64", "group": "int64", "time": "float64"}
-        asked = {name: [[], dtype] for name, dtype in others.items() if getattr(self.options, name)}
-        return {"x": [[len(self.preprocessing.features())], self.x_dtype], "y": y, **asked}
-
     def as_dict(self) -> dict[str, Any]:
         """Return plain values."""
         return {
@@ -56,7 +49,6 @@ class Plan:
             "target": {"names": [*self.target.names], "kind": self.target.kind, "labels": [*self.target.labels]},
             "notes": [*self.notes],
             "options": asdict(self.options),
-            "arrays": self.arrays(),
             "x_dtype": self.x_dtype,
             "time_form": self.time_form,
         }

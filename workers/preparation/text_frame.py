@@ -1,5 +1,6 @@
 """Reads whole records of a text as a polars frame of texts, and says which line is no row."""
 
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,13 @@ class Records(NamedTuple):
 def read(block: bytes, dialect: Dialect) -> pl.DataFrame:
     """Return the rows of a block as texts without blanks around them. Raises TableError for an unequal row."""
     names = dialect.names
+    if b"\0" in block:
+        raise TableError(
+            "got NUL, which is no text; copy the file again", line=block.count(b"\n", 0, block.index(b"\0"))
+        )
+    if dialect.blank_quotes:
+        mark = re.escape(dialect.separator.encode())
+        block = re.sub(rb'(?m)(^|%b) +"(?!"[^%b\r\n])' % (mark, mark), rb'\1"', block)
     try:
         frame = pl.read_csv(
             block, has_header=False, schema=dict.fromkeys(names, pl.String), separator=dialect.separator,
@@ -62,9 +70,9 @@ def find_records(block: bytes, dialect: Dialect) -> Records:
     if dialect.quoted:
         outside = np.bitwise_xor.accumulate((data == _QUOTE).view(np.uint8)) == 0
     ends = np.flatnonzero((data == _LF) & outside)
-    if not len(data) or data[-1] != _LF:
+    if len(data) and (not len(ends) or ends[-1] != len(data) - 1):
         ends = np.append(ends, len(data))
-    starts = np.concatenate([[0], ends[:-1] + 1])
+    starts = np.concatenate([[0], ends[:-1] + 1])[: len(ends)]
     separators = np.flatnonzero((data == ord(dialect.separator)) & outside)
     widths = 1 + np.searchsorted(separators, ends) - np.searchsorted(separators, starts)
     newlines = np.flatnonzero(data == _LF)
@@ -104,7 +112,10 @@ def _fault(block: bytes, dialect: Dialect, error: Exception) -> TableError:
     except TableError as found:
         return found
     if dialect.quoted and block.count(b'"') % 2:
-        return TableError("a double quote is not closed; inside of quotes it is doubled")
+        line = int(find_records(block, dialect).lines[-1])
+        return TableError(
+            "a double quote is not closed; a cell in quotes ends with one, and has others doubled", line=line
+        )
     return TableError(f"a line that is no row ({str(error).splitlines()[0][:200]})")
 
 

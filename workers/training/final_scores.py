@@ -38,7 +38,7 @@ class FinalScores:
         """Take the raw outputs, (n, n_out), for these rows of the data."""
         data, loss = self._data, self._loss
         y = data.y[rows]
-        weight = None if data.weight is None else data.weight[rows]
+        weight = None if data.weight is None else data.weight[rows] * data.test_weight
         if data.task == CLASSES:
             known = meaning.has_probabilities(data.task, loss)
             self._judged.add(

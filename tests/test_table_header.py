@@ -1,0 +1,131 @@
+"""Whether the first row of a table is names, and what else is found out about how a file is written."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.small_table import Prepared, prepare_table
+
+
+def prepared(folder: Path, text: str, target: str = "-1", **options: str) -> Prepared:
+    """Return what a file becomes."""
+    path = folder / "table.csv"
+    path.write_text(text, newline="")
+    return prepare_table(path, {"target": target, **options})
+
+
+def names(found: Prepared) -> list[str]:
+    return [column.name for column in found.plan.columns]
+
+
+ROWS = "5.1,3.5,setosa\n4.9,3.0,setosa\n7.0,3.2,versicolor\n6.4,3.2,versicolor\n"
+NAMED = {
+    "names": f"length,width,kind\n{ROWS}",
+    "quoted names": f'"length","width","kind"\n{ROWS}',
+    "names with a mark": f"\ufefflength,width,kind\n{ROWS}",
+    "names behind comments": f"# of 1936\n#\n\nlength,width,kind\n{ROWS}",
+    "names in a comment": f"# length,width,kind\n{ROWS}",
+    "names of texts": "length,width,kind\nlong,wide,setosa\nshort,wide,setosa\nlong,slim,x\nshort,slim,x\n",
+    "sep=": f"sep=,\nlength,width,kind\n{ROWS}",
+    "blanks before quotes": '"length", "width", "kind"\n5, "a, b", "p"\n6, "", "q"\n5, "c ""d""", "p"\n4, "a", "q"\n',
+    "old line ends and empty lines": f"\r\nlength,width,kind\r\n{ROWS}\n\n".replace("\n", "\r\n").replace("\r\r", "\r"),
+}
+
+
+@pytest.mark.parametrize("text", NAMED.values(), ids=NAMED)
+def test_names_are_found(tmp_path: Path, text: str) -> None:
+    found = prepared(tmp_path, text)
+    assert names(found) == ["length", "width", "kind"]
+    assert len(found.arrays["x"]) == 4
+    assert found.plan.target.kind == "labels"
+
+
+UNNAMED = {
+    "numbers": ("1,2,3\n4,5,7\n7,8,3\n", "all numbers"),
+    "numbers and texts": (ROWS, "numbers (5.1) where rows do"),
+    "texts": ("red,round,yes\nblue,square,no\nred,square,yes\nblue,round,no\n", "('red') stands in rows"),
+    "texts and gaps": ("39, State-gov, 77516, <=50K\n50, ?, 83311, <=50K\n38, Private, 21564, >50K\n" * 3, "('39')"),
+}
+
+
+@pytest.mark.parametrize(("text", "why"), UNNAMED.values(), ids=UNNAMED)
+def test_a_first_row_is_no_names(tmp_path: Path, text: str, why: str) -> None:
+    found = prepared(tmp_path, text)
+    assert names(found)[:2] == ["column 1", "column 2"]
+    assert len(found.arrays["x"]) == text.count("\n")
+    assert found.plan.notes[0].startswith("table.csv has no line of column names: ")
+    assert why in found.plan.notes[0]
+    assert found.plan.notes[0].endswith("; --header yes takes it for names.")
+
+
+def test_header_as_asked(tmp_path: Path) -> None:
+    assert names(prepared(tmp_path, "1,2,3\n4,5,7\n7,8,3\n", header="yes")) == ["1", "2", "3"]
+    found = prepared(tmp_path, "long,wide,kind\n" + "long,wide,other\nshort,slim,kind\n" * 3, header="no")
+    assert names(found) == ["column 1", "column 2", "column 3"]
+    assert len(found.arrays["x"]) == 7
+
+
+def test_a_target_that_the_first_row_has_makes_it_names(tmp_path: Path) -> None:
+    text = "1960,1970,kind\n5,7,setosa\n6,7,setosa\n2,1,kind\n3,2,kind\n"
+    assert names(prepared(tmp_path, text, "kind")) == ["1960", "1970", "kind"]
+    years = "country,1960,1961,1962,y\nA,1,2,3,1.5\nB,2,3,4,2.5\nC,9,3,1,4\n"
+    assert names(prepared(tmp_path, years)) == ["country", "1960", "1961", "1962", "y"]
+    counted = "0,1,2,3\n4.5,5,7,1\n7.5,8,3,2\n"
+    assert names(prepared(tmp_path, counted)) == ["0", "1", "2", "3"]
+
+
+INDEX = {
+    "pandas": (",a,y\n0,5.5,p\n1,3.1,q\n2,5.5,q\n", "Unnamed: 0", "it has no name and numbers the rows"),
+    "pandas, twice": (
+        "Unnamed: 0,a,y\n7,5.5,p\n12,3.1,q\n3,5.5,q\n",
+        "Unnamed: 0",
+        "it has no name and numbers the rows",
+    ),
+    "R": (
+        '"a","y"\n"Mazda",5.5,"p"\n"Fiat",3.1,"q"\n"Ford",5.5,"q"\n',
+        "Unnamed: 0",
+        "it has no name and names each row",
+    ),
+    "without names": (
+        "".join(f"{i},{i * i % 7}.5,{'pq'[i % 2]}\n" for i in range(1, 20)),
+        "column 1",
+        "numbers the rows (1, 2",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "name", "why"), INDEX.values(), ids=INDEX)
+def test_an_index_is_left_out_and_said(tmp_path: Path, text: str, name: str, why: str) -> None:
+    found = prepared(tmp_path, text)
+    assert found.plan.columns[0].became == "left out: index"
+    note = next(note for note in found.plan.notes if note.startswith(f"Column {name!r} is left out: "))
+    assert why in note
+    kept = prepared(tmp_path, text, index_column="keep")
+    assert kept.plan.columns[0].became != "left out: index"
+
+
+def test_a_named_index_is_trained_on_with_a_warning(tmp_path: Path) -> None:
+    text = "id,a,y\n" + "".join(f"{i},{i * i % 7}.5,{'pq'[i % 2]}\n" for i in range(1, 20))
+    found = prepared(tmp_path, text)
+    assert found.plan.columns[0].became == "number"
+    assert found.plan.notes[0].startswith("Warning: column 'id' numbers the rows (1, 2, 3, ...) and is trained on;")
+    assert prepared(tmp_path, text, index_column="drop").plan.columns[0].became == "left out: --index-column drop"
+
+
+def test_what_separates_is_said(tmp_path: Path) -> None:
+    notes = prepared(tmp_path, "a;b;y\n1.234;2,5;p\n12.000;3,5;q\n3.500;1,25;p\n").plan.notes
+    assert notes == (
+        "Cells of table.csv are separated by semicolons.",
+        "Numbers in 'a', 'b' of table.csv have a decimal comma.",
+    )
+
+
+def test_a_separator_behind_each_row(tmp_path: Path) -> None:
+    found = prepared(tmp_path, "a,y\n5,p,\n3,q,\n7,q,\n", "y")
+    assert [column.became for column in found.plan.columns] == ["number", "target, 2 classes", "left out: all missing"]
+
+
+def test_hashes_that_are_no_comments(tmp_path: Path) -> None:
+    found = prepared(tmp_path, "colour,y\n#ff0000,p\n#00ff00,q\n#ff0000,q\n")
+    assert found.plan.preprocessing.features() == ["colour=#00ff00", "colour=#ff0000"]
+    assert names(prepared(tmp_path, "#,Name,y\n1,Bulba,p\n2,Ivy,q\n4,Xen,q\n")) == ["#", "Name", "y"]
