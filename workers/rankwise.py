@@ -92,7 +92,8 @@ def _run(arguments: list[str]) -> int:
         return _start(name, rest)
     else:
         acts: dict[str, Callable[[list[str]], int]] = {
-            "log": _log, "supervise": _supervise, "export": _export, "doctor": _doctor, "examples": _examples, "completion": _completion,
+            "log": _log, "supervise": _supervise, "export": _export, "doctor": _doctor, "examples": _examples,
+            "completion": _completion,
         }  # fmt: skip
         if name not in acts:
             raise ConfigError(_unknown(name))
