@@ -252,7 +252,7 @@ def test_with_other_parts_of_scikit_learn() -> None:
     assert search.predict(frame[:3]).tolist() == ["setosa"] * 3
 
 
-def script(text: str, **variables: str) -> list[str]:
+def script(text: str) -> list[str]:
     start = "from sklearn.datasets import load_iris\nX, y = load_iris(return_X_y=True)\n"
     return [sys.executable, "-c", f"import os, signal, sys\n{start}{text}"]
 
@@ -310,7 +310,8 @@ def test_ctrl_c_keeps_what_was_learned(tmp_path: Path, ranks: int) -> None:
 
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_training_stops_when_its_program_is_killed(tmp_path: Path, ranks: int) -> None:
-    process = popen([*script(STOPPED), str(ranks), str(tmp_path / "runs")])
+    command = [*script(STOPPED), str(ranks), str(tmp_path / "runs")]
+    process = popen(command, env=environment(TMPDIR=str(tmp_path)))  # whose temporary folder stays
     wait_until(lambda: list((tmp_path / "runs").glob("2*")), process=process)
     (run,) = (tmp_path / "runs").glob("2*")
     wait_for_epochs(process, run, 2)

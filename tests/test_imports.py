@@ -65,6 +65,7 @@ ROOMS: dict[str, set[str]] = {
         "ps/sync",
         "ps/text",
         "workers/launch",
+        "workers/preparation",
         "workers/training",
     },
     "workers/preparation": {*_COMMON, "ps/comm", "ps/text", "workers/launch"},

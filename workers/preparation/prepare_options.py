@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common.config import RunConfig
 from common.data.prepared_file import ROLES, is_prepared
@@ -11,7 +11,9 @@ from common.given_paths import given_path
 from common.option import USUAL, check_options, option
 from workers.launch import cli, words
 from workers.preparation.column_options import OF_COLUMNS
-from workers.preparation.parallel import Request
+
+if TYPE_CHECKING:
+    from workers.preparation.parallel import Request
 
 NAME = "python -m workers.prepare"
 HELP = (
@@ -48,10 +50,12 @@ class PrepareConfig:
         if not self.output:
             raise ConfigError("output: got none; name the folder to write: -o prepared")
 
-    def request(self, options: dict[str, Any]) -> Request:
+    def request(self, options: dict[str, Any]) -> "Request":
         """Return what is to be prepared. ``options``: those of columns."""
         given = {"data": self.files, "validation": (self.validation_data,), "test": (self.test_data,)}
         files = tuple((str(Path(path).absolute()), role) for role in ROLES for path in given[role] if path)
+        from workers.preparation.parallel import Request  # which needs MPI; help does not
+
         return Request(files, options)
 
 
