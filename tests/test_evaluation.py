@@ -1,8 +1,10 @@
 """Scores of predictions are scikit-learn's, however rows are cut into pieces, and whatever they weigh."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
+import msgpack
 import numpy as np
 import pytest
 from sklearn import metrics
@@ -10,8 +12,13 @@ from sklearn import metrics
 from common.evaluation import ranked
 from common.evaluation.by_class import ClassTally
 from common.evaluation.by_label import LabelTally
+from common.evaluation.judged import Judged, bounded
 from common.evaluation.of_numbers import NumberTally
 from common.flat import Array
+from ps.logfile.schema import Check
+from ps.reader.report.predictions import predictions
+from ps.text import evaluation
+from ps.text.layout import lines_of
 
 Add = Callable[[Any, slice], None]
 
@@ -197,3 +204,55 @@ def test_many_rows_take_bounded_memory_and_little_is_lost(pieces: int) -> None:
     once.add(p, y, np.ones(n))
     assert few.auc() == once.auc() == pytest.approx(metrics.roc_auc_score(y, p), abs=1e-4)
     assert len(few.values) < 15_000
+
+
+def results() -> dict[str, dict[str, Any]]:
+    """Return what each task's evaluation comes to."""
+    y, p = drawn(60, 3)
+    classes = Judged(["colour"], ["red", 'a "<b>', "c"], np.array([0.2, 0.5, 0.3]))
+    classes.add(p.argmax(axis=1), y, p, np.linspace(0, 1, 60))
+    rng = np.random.default_rng(0)
+    numbers = rng.normal(size=(60, 2))
+    regression = Judged(["a", "b"], baseline=np.zeros(2))
+    regression.add(numbers + 1, numbers)
+    labels = Judged(["a", "b"], ["a", "b"], np.array([0.5, 0.1]), several=True)
+    labels.add(rng.random((60, 2)), (numbers > 0).astype(float))
+    points = {"true": numbers.tolist(), "predicted": (numbers + 1).tolist()}
+    return {
+        "classes": bounded(classes.result()),
+        "regression": {**bounded(regression.result()), "points": points},
+        "labels": bounded(labels.result()),
+        "very many": bounded(Judged(["k"], range(300), np.full(300, 1 / 300)).result()),
+    }
+
+
+@pytest.mark.parametrize("task", ["classes", "regression", "labels", "very many"])
+def test_results_are_records_of_the_log_with_tables_and_charts(task: str) -> None:
+    result = results()[task]
+    end = {"kind": "end", "seq": 1, "t": 1e9, "loss": 1.0, "validation_loss": None, "validation_metric": None,
+           "status": "ok", "metric": "r2", "wall_s": 1.0, "epochs": 1, "best_epoch": None}  # fmt: skip
+    assert Check()(msgpack.unpackb(msgpack.packb({**end, "test": result}))) == ""
+    assert json.loads(json.dumps(result)) == result
+    assert "test.metrics" in Check()({**end, "test": {**result, "metrics": {"accuracy": "x"}}})
+    section = predictions(result)
+    titles = [chart.title for chart in section.charts]
+    assert titles == {"classes": ["Confusion matrix"], "regression": ["Residuals of a", "Residuals of b"]}.get(task, [])
+    for table in evaluation.tables(result, all_classes=True):
+        assert all(len(row) == len(table.columns) for row in table.rows)
+        assert lines_of(table, 60)
+
+
+def test_the_baseline_of_numbers_is_their_mean() -> None:
+    y = np.random.default_rng(2).normal(size=(80, 1)) * 4 + 100
+    judged = Judged(["price"], baseline=np.array([99.0]))
+    judged.add(y * 0, y)
+    found = judged.result()["baseline"]["metrics"]
+    assert found["R2"] == pytest.approx(metrics.r2_score(y, np.full_like(y, 99)))
+    assert found["MAE"] == pytest.approx(metrics.mean_absolute_error(y, np.full_like(y, 99)))
+
+
+def test_predictions_that_are_infinite_are_no_figures() -> None:
+    judged = Judged(["price"], baseline=np.array([0.0]))
+    with np.errstate(all="ignore"):
+        judged.add(np.array([[np.inf], [1.0]]), np.ones((2, 1)))
+    assert judged.result()["metrics"]["RMSE"] is None

@@ -13,7 +13,7 @@ from common.data.preprocessing import Number
 from common.errors import BrokenFileError, DataError
 from common.flat import Array
 from common.nn.model_file import BLOCK, ModelFile
-from workers.prediction.rows import Asked, Block
+from workers.prediction.rows import Asked, Block, named
 from workers.prediction.truth import as_truth
 
 BLOCK_BYTES = 8 << 20
@@ -71,7 +71,7 @@ class ArrayRows:
         if kind not in "fiub":
             raise DataError(f"{self.path}: X holds no numbers; it takes the features that the model was trained on")
         if len(shape) != 2 or shape[1] not in (model.n_features, columns or model.n_features):
-            names = f" ({', '.join(model.facts.features[:8])}, ...)" if model.facts.features else ""
+            names = f" ({named(list(model.facts.features))})" if model.facts.features else ""
             raise DataError(f"{self.path}: X has the shape {shape}; the model takes (rows, {model.n_features}){names}")
         if not shape[0]:
             raise DataError(f"{self.path}: no rows")

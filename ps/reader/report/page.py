@@ -103,10 +103,9 @@ def _sections(data: RunData) -> Iterator[Section]:
         yield modes(data)
     if data.n_epochs:
         yield learning(data)
+        yield from [predictions(scores)] if (scores := data.view.end.get("test")) else []
         yield from [contribution(data)] if data.ranks > 1 else []
         yield timing(data)
-    if scores := data.view.end.get("test"):
-        yield predictions(scores)
     if data.view.balance and data.ranks > 1:
         yield balance(data)
     yield facts.history(data)

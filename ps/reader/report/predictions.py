@@ -14,6 +14,8 @@ from ps.text.layout import Table
 
 MOST_LABELLED = 20
 """Classes up to which the cells of the confusion matrix have their numbers in them."""
+SHADES = [[0, "rgba(0,114,178,0)"], [1, "rgba(0,114,178,0.85)"]]
+"""Of a cell: through the lightest the page is seen, white or dark."""
 MOST_CLASSES = 200
 MOST_PLOTS, MOST_POINTS = 8, 1000
 
@@ -55,18 +57,17 @@ def _confusion(scores: Record) -> Chart:
         "x": places,
         "y": places,
         "z": compact(shares),
-        "customdata": compact(counts),
+        "text": [[number(n, 6) for n in row] for row in counts.tolist()],
         "zmin": 0,
         "zmax": 1,
-        "colorscale": "Blues",
-        "reversescale": False,
+        "colorscale": SHADES,
         "xgap": 1,
         "ygap": 1,
         "colorbar": {"title": {"text": "of the true class"}, "tickformat": ".0%"},
-        "hovertemplate": "true %{y}, predicted %{x}: %{customdata} rows, %{z:.1%}<extra></extra>",
+        "hovertemplate": "true %{y}, predicted %{x}: %{text} rows, %{z:.1%}<extra></extra>",
     }
     if len(labels) <= MOST_LABELLED:
-        trace |= {"texttemplate": "%{customdata}"}
+        trace |= {"texttemplate": "%{text}"}
     ticks = {"tickvals": places, "ticktext": labels}
     layout = {
         "xaxis": axis("predicted class", **ticks),
