@@ -17,6 +17,7 @@ from common.data.maps import map_of
 from common.errors import ConfigError, DataError, RankwiseError
 from common.memory import MemoryLimitError
 from tests.ranks import mpirun, records
+from workers.launch import run_options
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.standard_normal((60, 4)), RNG.integers(0, 3, 60)
@@ -382,3 +383,17 @@ def test_an_npy_file_in_fortran_order_is_read_as_it_is(tmp_path: Path) -> None:
     save(tmp_path, y=Y)
     (tmp_path / "X.npy").write_bytes(file.getvalue())
     np.testing.assert_array_equal(read(tmp_path / "X.npy").x, X)
+
+
+def test_a_function_that_only_an_earlier_run_names_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run may be somebody else's: whose data it names must be named again, or trusted."""
+    saved = {"data": "own_data_of_somebody:load", "epochs": 3}
+    monkeypatch.setattr(run_options, "saved_config", lambda *_: saved)
+    resume = ["--resume", "run"]
+    with pytest.raises(ConfigError, match="name it: --data own_data_of_somebody:load") as caught:
+        run_options.parse(resume, {"allreduce": ""})
+    assert caught.value.exit_code == 2
+    for more in (["--data", saved["data"]], ["--trust-model"]):
+        config = run_options.parse([*resume, *map(str, more)], {"allreduce": ""})
+        assert isinstance(config, RunConfig)
+        assert config.data == saved["data"]
