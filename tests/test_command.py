@@ -334,7 +334,7 @@ def test_wrong_commands_are_told_without_starting_ranks(
 
 def test_the_exit_code_of_the_job_passes_through(tmp_path: Path) -> None:
     result = rankwise("train", "-n", "2", "--data", "none.csv", cwd=tmp_path)
-    assert result.code == 1
+    assert result.code == 2
     assert result.err.count("rankwise: ") == 1
     assert "data: no file" in result.err
 

@@ -175,7 +175,7 @@ def test_a_size_beyond_the_memory_is_left_out(tmp_path: Path) -> None:
     [
         (["--modes", "allredce"], 2, "modes: unknown value 'allredce' (did you mean 'allreduce'?)"),
         (["--modes", "shared", "--init", "per-rank"], 1, "modes: none can start here; shared: init"),
-        (["--data", "nowhere.npz"], 1, "nowhere.npz"),
+        (["--data", "nowhere.npz"], 2, "nowhere.npz"),
         (["--learning-rate", "1e30", "--optimizer", "sgd"], 1, "give a smaller --learning-rate than 1e+30"),
     ],
 )

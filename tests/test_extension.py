@@ -192,7 +192,8 @@ def test_a_mode_is_a_class_and_a_line(tmp_path: Path) -> None:
     known = mpirun(3, "-m", "workers.run", *options, "--output", "known", cwd=tmp_path)
     assert known.code == 0, known.err
     with np.load(tmp_path / "run" / "model.npz") as own, np.load(tmp_path / "known" / "model.npz") as other:
-        for name in own.files:
+        assert own.files == other.files
+        for name in (name for name in own.files if own[name].dtype.kind == "f"):
             np.testing.assert_allclose(own[name], other[name], rtol=1e-10)
     assert "Mode gather-sum" in check_readers(tmp_path)
     assert "gather-sum" in (tmp_path / "report.html").read_text()

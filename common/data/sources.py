@@ -134,7 +134,7 @@ def check_target(config: RunConfig) -> None:
             raise ConfigError(f"{name}: got {got!r}, but {config.data} has no named columns; leave --{flag} out")
 
 
-def _require_file(path: Path, config: RunConfig) -> None:
+def require_file(path: Path, config: RunConfig) -> None:
     """Raise DataError unless the data are a regular file: a pipe would be waited for, by all ranks."""
     resumed = "; if the data of the resumed run lie elsewhere now, name the place with --data" * bool(config.resume)
     try:
@@ -162,5 +162,5 @@ def read(config: RunConfig, rank: int, size: int, prepared: Path | None = None) 
         raise DataError(f"data: unknown set {config.data!r}{nearest(config.data, sets)}; choose {allowed()}")
     if name.startswith("."):
         for path in paths_of(config.data) if name == ".npy" else [Path(config.data)]:
-            _require_file(path, config)
+            require_file(path, config)
     return SOURCES[name].read(config, rank, size)

@@ -49,8 +49,15 @@ def prepared_table(comm: MPI.Comm, config: RunConfig, rank_status: RankStatus) -
 
 
 def _needed(config: RunConfig) -> bool:
-    """Say whether the data are a table that is prepared: not without polars, or where NumPy is to read it."""
-    return sources.is_table(config.data) and config.cache != cache.NUMPY and find_spec("polars") is not None
+    """Say whether the data are a table that is prepared: not without polars, or where NumPy is to read it.
+
+    Raises DataError if a file is not there.
+    """
+    needed = sources.is_table(config.data) and config.cache != cache.NUMPY and find_spec("polars") is not None
+    if needed:
+        for path in filter(None, (config.data, config.validation_data, config.test_data)):
+            sources.require_file(Path(path), config)
+    return needed
 
 
 def request_of(config: RunConfig) -> Request:
