@@ -385,6 +385,11 @@ def test_an_npy_file_in_fortran_order_is_read_as_it_is(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read(tmp_path / "X.npy").x, X)
 
 
+def test_scikit_learns_loaders_give_data() -> None:
+    raw = read("sklearn.datasets:load_wine")
+    assert (raw.x.shape, raw.feature_names[0], np.unique(raw.y).tolist()) == ((178, 13), "alcohol", [0, 1, 2])
+
+
 def test_a_function_that_only_an_earlier_run_names_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run may be somebody else's: whose data it names must be named again, or trusted."""
     saved = {"data": "own_data_of_somebody:load", "epochs": 3}

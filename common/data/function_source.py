@@ -14,7 +14,10 @@ from common.errors import ConfigError
 from common.flat import Array
 
 OPTION = "data"
-RETURNS = "it returns (X, y), or a dict of X, y and, if there, X_val, y_val, X_test, y_test, sample_weight"
+RETURNS = (
+    "it returns (X, y), or a dict of X, y and, if there, X_val, y_val, X_test, y_test, sample_weight, or what "
+    "scikit-learn's loaders return"
+)
 
 
 class ReturnedArrays:
@@ -49,11 +52,15 @@ def read_function(config: RunConfig, rank: int, size: int) -> Raw:
     returned = own_code.attempt(name, f"{function.__name__}()", lambda: function(**given), OPTION)
     if isinstance(returned, tuple) and len(returned) == 2:
         returned = dict(zip(("X", "y"), returned, strict=True))
+    names: Any = ()
+    if isinstance(returned, Mapping) and {"data", "target"} <= returned.keys():  # scikit-learn's Bunch
+        names = returned.get("feature_names", ())
+        returned = {"X": returned["data"], "y": returned["target"]}
     if not isinstance(returned, Mapping) or not {"X", "y"} <= returned.keys():
         raise ConfigError(f"{OPTION} {name}: returned {_described(returned)}; {RETURNS}")
     made = {str(key): _array(name, str(key), value) for key, value in returned.items()}
     raw = read_arrays(name, name, ReturnedArrays(made), config)
-    columns = [str(column) for column in getattr(returned["X"], "columns", ())]
+    columns = [str(column) for column in getattr(returned["X"], "columns", names)]
     raw.feature_names = columns if raw.x.shape[1:] == (len(columns),) else []
     return raw
 
