@@ -27,7 +27,7 @@ class RealSet:
     """``file``: in the folder; ``package``: it is from, ``npm:NAME`` or a name on PyPI; ``inside``: its path there.
 
     ``target`` and ``drop``: columns. The others: options of the command, of which scikit-learn's network gets the like.
-    For pandas, ``skip``: lines at the beginning that it leaves out; ``dates``: columns to take year, month and weekday of.
+    For pandas, ``skip``: lines at the beginning that it leaves out; ``dates``: it takes year, month and weekday of.
     """
 
     file: str
@@ -152,7 +152,7 @@ def peers(one: RealSet, folder: Path, run: Path, seeds: int) -> Iterator[tuple[s
     table.columns = table.columns.map(str)
     for date in one.dates:
         parts = pd.to_datetime(table.pop(date)).dt
-        table = table.assign(**{f"{date} {part}": getattr(parts, part) for part in ("year", "month", "weekday")})
+        table = table.assign(**{f"{date} {part}": getattr(parts, part) for part in ("year", "month", "day_of_week")})
     splits, x, y = load_splits(run), table.drop(columns=str(name)), table[str(name)]
     classes = y.dtype.kind != "f" and y.nunique() <= 20
     mean, scale = (0.0, 1.0) if classes else (y[splits.train].mean(), y[splits.train].std())
