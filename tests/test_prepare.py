@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 
 from common.data.prepared_file import Prepared, read_prepared, sha256_of
@@ -37,7 +38,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table.to_csv(folder / "plain.csv", index=False)
     table.to_csv(folder / "packed.csv.gz", index=False)
     table.to_csv(folder / "wide.csv", index=False, encoding="utf-16")
-    table.to_parquet(folder / "typed.parquet", index=False)
+    columns = {name: column.tolist() for name, column in table.items()}
+    pl.DataFrame(columns).with_columns(pl.col("size").fill_nan(None)).write_parquet(folder / "typed.parquet")
     other[[*reversed(other.columns)]].assign(more=1).to_csv(folder / "test.csv", index=False)
     lines = (folder / "plain.csv").read_bytes().split(b"\n")
     whole = gzip.compress(b"\n".join(lines))
