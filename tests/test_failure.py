@@ -389,7 +389,7 @@ def test_training_goes_on_when_the_disk_fills_up(tmp_path: Path) -> None:
 def test_a_real_full_disk(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24k", "tmpfs", str(disk)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=36k", "tmpfs", str(disk)], check=True)
     try:
         result = mpirun(2, "-m", "workers.run", "--output", str(disk / "run"))
         assert result.code == 1

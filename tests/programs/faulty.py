@@ -109,8 +109,8 @@ def drifted(self: Trainer, rows: Any, *note: Any) -> Any:
     return evaluate(self, rows, *note)
 
 
-def other_data(config: Any, own: int, size: int) -> Raw:
-    raw = read(config, own, size)
+def other_data(config: Any, own: int, size: int, *prepared: Any) -> Raw:
+    raw = read(config, own, size, *prepared)
     if own == rank:
         raw.x[0, 0] += 1
     return raw
