@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.data.sampler import RowSampler
+from common.data.scaling import row_type
+from common.rng import Stream, generator
 from common.step_times import n_samples, spread
 
 SIZES = st.integers(1, 9)
@@ -51,6 +53,17 @@ def test_order_changes_with_epoch_and_seed_only() -> None:
     ]
     assert rows[0] == rows[3]
     assert rows[0] not in rows[1:3]
+
+
+def test_orders_take_four_bytes_a_row_and_are_those_of_earlier_versions() -> None:
+    """These drew them with ``permutation``, of numbers of eight bytes."""
+    sampler = RowSampler(1000, 10, 3, "shuffle", 1)
+    order = sampler.order(2, 0)
+    assert order.dtype == np.int32
+    assert order.tolist() == generator(3, Stream.ORDER, 2).permutation(1000).tolist()
+    assert RowSampler(1000, 10, 3, "shard", 2).order(2, 1).dtype == np.int32
+    assert row_type(2**31 - 1) == np.int32
+    assert row_type(2**31) == np.int64
 
 
 @given(st.integers(1, 100_000), st.floats(0, 2))

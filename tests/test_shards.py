@@ -157,3 +157,16 @@ def test_rows_that_are_read_next_are_told_to_the_system(
     assert told.ranges == whole
     maps.read_ahead(np.zeros((50_000, 4)), np.arange(100))  # in memory
     assert told.ranges == whole
+
+
+def test_rows_beyond_4_gib_are_told_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose places do not fit into 32 bits, though their numbers do. The file is a hole, and takes no disk."""
+    path = tmp_path / "x.npy"
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (700_000, 1000)})
+        begin = file.tell()
+        file.truncate(begin + 700_000 * 8000)
+    starts: list[int] = []
+    monkeypatch.setattr(maps, "_advise", lambda mapped, start, length: starts.append(start))
+    maps.read_ahead(maps.map_array(path), np.arange(699_000, 699_100, dtype=np.int32))
+    assert starts == [(begin + 699_000 * 8000) // mmap.PAGESIZE * mmap.PAGESIZE]

@@ -12,7 +12,7 @@ from common.data.features import Features, held_bytes
 from common.data.index_columns import FEWEST_ROWS, counting_columns
 from common.data.maps import behind, map_of
 from common.data.preprocessing import Preprocessing
-from common.data.scaling import Rows, check_deviation, note_on_digits, scaling, standardize
+from common.data.scaling import Rows, check_deviation, note_on_digits, row_numbers, scaling, standardize
 from common.data.split import Given, split_rows
 from common.data.target import CLASSES, LABELS, REGRESSION, decide, decide_texts, label_notes, to_classes
 from common.data.weights import counted, normalised, weight_notes
@@ -183,7 +183,7 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
     Raises DataError, naming the data, the row and column, and the remedy.
     """
     name, (x, y, given) = raw.name, _joined(raw)
-    weight, used = None, np.arange(given.n)
+    weight, used = None, row_numbers(given.n)
     if raw.weight is not None:
         what = f"--weight {config.weight}" if config.weight else "sample_weight"
         weight, used = counted(name, what, raw.weight, given)

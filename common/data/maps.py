@@ -77,7 +77,7 @@ def read_ahead(array: Array, numbers: Array) -> None:
     mapped = map_of(array)
     if mapped is None or not len(numbers) or not array.strides[0]:
         return
-    ordered = np.sort(numbers)
+    ordered = np.sort(numbers).astype(np.int64)  # places in the file do not fit into 32 bits
     gaps = np.flatnonzero(np.diff(ordered) > max(1, NEAR_BYTES // array.strides[0]))
     if len(gaps) * FEWEST_TOGETHER > len(numbers):
         return

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from common.config import RunConfig
 from common.data.dealing import edges
-from common.data.scaling import Rows
+from common.data.scaling import Rows, row_numbers
 from common.data.shards import OwnShards
 from common.rng import Stream, generator
 
@@ -115,8 +115,8 @@ class RowSampler:
     def order(self, epoch: int, rank: int) -> Rows:
         """Return a rank's places in the training rows, those of all steps of an epoch one after the other."""
         if self.kind != SHUFFLE:
-            return np.arange(self.n)[self._block(rank)] if self.fixed else self._shuffled(epoch, rank)
-        order = np.arange(self.n) if self.fixed else self._shuffled(epoch, rank)
+            return row_numbers(self.n)[self._block(rank)] if self.fixed else self._shuffled(epoch, rank)
+        order = row_numbers(self.n) if self.fixed else self._shuffled(epoch, rank)
         batch = self.batch_size or self.n
         whole = self.n // batch * batch
         full_batches = order[:whole].reshape(-1, batch)[:, self._part(rank, batch)]
@@ -141,9 +141,11 @@ class RowSampler:
         if self.kind == SHARD:
             return self._own(rank).order(self.seed, epoch)
         if self.kind == BY_RANK:
-            own = np.arange(self.n)[self._block(rank)]
+            own = row_numbers(self.n)[self._block(rank)]
             return generator(self.seed, Stream.ORDER, epoch, rank).permutation(own)
-        return generator(self.seed, Stream.ORDER, epoch).permutation(self.n)
+        order = row_numbers(self.n)
+        generator(self.seed, Stream.ORDER, epoch).shuffle(order)
+        return order
 
     def _own(self, rank: int) -> OwnShards:
         return OwnShards.of(self.n, rank, self.size, self.shares)

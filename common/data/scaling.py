@@ -9,11 +9,22 @@ from numpy.typing import NDArray
 from common.errors import DataError
 from common.flat import Array
 
-Rows = NDArray[np.int64]
+Rows = NDArray[np.signedinteger[Any]]
+"""Numbers of rows: see ``row_type``."""
 NUMBERS_AT_A_TIME = 1 << 20
 """Of the rows that are worked on in float64 together: the copy that this takes stays at 8 MiB."""
 FLOAT32_STEPS = 16
 """So many steps between neighbouring float32 numbers must fit into a column's deviation, or its values run together."""
+
+
+def row_type(n: int) -> type[np.int32 | np.int64]:
+    """Return of what type numbers below ``n`` are: of 4 bytes where they fit, as a file may have many narrow rows."""
+    return np.int32 if n <= np.iinfo(np.int32).max else np.int64
+
+
+def row_numbers(n: int) -> Rows:
+    """Return the numbers below ``n``, ascending."""
+    return np.arange(n, dtype=row_type(n))
 
 
 def row_blocks(n_rows: int, n_columns: int) -> Iterator[slice]:

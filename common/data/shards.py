@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.data.dealing import edges
-from common.data.scaling import Rows
+from common.data.scaling import Rows, row_numbers, row_type
 from common.rng import Stream, generator
 
 SHARDS = 64
@@ -59,11 +59,12 @@ class OwnShards:
     def order(self, seed: int, epoch: int) -> Rows:
         """Return this rank's rows of an epoch in the order in which steps take them."""
         starts = shard_starts(self.n)
-        whole = np.empty((-(-self.n // SHARDS), len(self.turns)), np.int64)
+        whole = np.empty((-(-self.n // SHARDS), len(self.turns)), row_type(self.n))
         total = 0
         for column, shard in enumerate(TURNS[self.turns].tolist()):
             start, length = int(starts[shard]), int(starts[shard + 1] - starts[shard])
-            whole[:length, column] = start + in_runs(length, generator(seed, Stream.ORDER, epoch, shard))
+            whole[:length, column] = in_runs(length, generator(seed, Stream.ORDER, epoch, shard))
+            whole[:length, column] += start
             total += length
         return whole.reshape(-1)[:total][self.place :: self.sharers]
 
@@ -75,7 +76,7 @@ def in_runs(n: int, rng: np.random.Generator) -> Rows:
     """
     if n <= RUN:
         return rng.permutation(n)
-    whole, rest = np.split(np.roll(np.arange(n), -int(rng.integers(n))), [n // RUN * RUN])
+    whole, rest = np.split(np.roll(row_numbers(n), -int(rng.integers(n))), [n // RUN * RUN])
     runs = rng.permuted(rng.permutation(whole.reshape(-1, RUN)), axis=1).reshape(-1)
     before, after = np.split(runs, [RUN * int(rng.integers(n // RUN + 1))])
     return np.concatenate([before, rng.permutation(rest), after])

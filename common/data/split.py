@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.config import RunConfig
-from common.data.scaling import Rows
+from common.data.scaling import Rows, row_numbers
 from common.errors import DataError
 from common.flat import Array
 from common.rng import Stream, generator
@@ -65,7 +65,7 @@ def split_rows(
     or (n,) for groups: rows with the same value stay together. ``used``: the rows that take part, all unless given.
     Raises DataError where groups or times cannot be split.
     """
-    rows = np.arange(given.n) if used is None else used
+    rows = row_numbers(given.n) if used is None else used
     own, of_validation, of_test = np.split(rows, np.searchsorted(rows, [given.own, given.n - (given.test or 0)]))
     fractions = (
         config.test_fraction if given.test is None else 0.0,

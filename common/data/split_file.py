@@ -33,8 +33,7 @@ class SplitRows:
 
 def save_splits(folder: Path, data: Dataset) -> None:
     """Write the row numbers. Raises OSError."""
-    dtype = np.int32 if data.given.n <= np.iinfo(np.int32).max else np.int64
-    rows = {name: np.sort(getattr(data, name)).astype(dtype) for name in NAMES}
+    rows = {name: np.sort(getattr(data, name)) for name in NAMES}
     given = np.array([data.given.own, data.given.validation or 0, data.given.test or 0])
     arrays = {**rows, "given": given, "sha256": np.array(data.sha256)}
     write_atomic(folder / SPLITS_NAME, lambda file: np.savez(file, allow_pickle=False, **arrays), sync=False)

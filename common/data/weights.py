@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from common.data.scaling import Rows
+from common.data.scaling import Rows, row_numbers
 from common.data.split import Given, Splits
 from common.errors import DataError
 from common.flat import Array
@@ -35,7 +35,7 @@ def counted(name: str, what: str, weight: Array, given: Given) -> tuple[Array, R
         raise DataError(f"{name}: {what} is 0 in all rows, so there is nothing to train on; check the weights")
     whole = np.ones(given.n)
     whole[: len(weight)] = weight
-    return whole, np.flatnonzero(whole)
+    return whole, row_numbers(given.n)[whole > 0]
 
 
 def normalised(n: int, weight: Array | None, splits: Splits, balanced: Array | None) -> Array:
