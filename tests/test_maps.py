@@ -13,9 +13,10 @@ from common.data import features, moments
 from common.data.dataset import Dataset, Raw, check
 from common.data.feature_scaling import Scaling
 from common.data.features import HeldFeatures, MappedFeatures
-from common.data.maps import behind, map_array, map_of
+from common.data.maps import map_array, map_of
 from common.data.moments import Of, merged, n_pieces, of_piece, own_pieces, piece, usual_values
 from common.data.preprocessing import Category, Number, Preprocessing
+from common.data.stacked import Matrix, Stacked, behind, is_mapped
 from common.data.training_features import add_digests, digests, scale, scale_alone, tables
 from common.errors import DataError
 from common.flat import Array
@@ -25,7 +26,7 @@ from tests.test_resume import parameters
 RNG = np.random.default_rng(0)
 
 
-def dataset(x: Array, **more: Any) -> Dataset:
+def dataset(x: Matrix, **more: Any) -> Dataset:
     y = np.arange(len(x)) % 2
     return check(Raw("data", x, y, **more), RunConfig())
 
@@ -257,9 +258,11 @@ def test_maps_are_not_copied(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", RNG.standard_normal((300, 4)))
     x = map_array(tmp_path / "x.npy")
     joined = behind([x[:200], x[200:250], x[250:]])
-    assert map_of(joined) is map_of(x) is not None
+    assert map_of(joined[:]) is map_of(x) is not None
+    assert isinstance(joined, np.ndarray)
     np.testing.assert_array_equal(joined, x)
-    assert map_of(behind([x[:200], x[210:]])) is None
+    assert isinstance(behind([x[:200], x[210:]]), Stacked)
+    assert not is_mapped(behind([x, x.copy()]))
     with pytest.raises(ValueError, match="read-only"):
         joined[0, 0] = 1
     data = dataset(x[:200], test=(x[200:], np.arange(100) % 2))
@@ -306,3 +309,37 @@ def test_jobs_that_copy_rows_of_a_map_end_with_the_bits_of_those_that_hold_them(
             assert array.tobytes() == copied[name].tobytes(), name
         for name in ("x_mean", "x_scale"):
             assert held[name].tobytes() == alone[name].tobytes()
+
+
+def test_files_one_behind_the_other_are_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sets and numbered files of their own: same bits of statistics, hash and rows as one file of all."""
+    whole = RNG.standard_normal((333, 3))
+    whole[:, 2] = RNG.permutation(333)  # which a warning names, of the rows of all sets
+    for i, part in enumerate([whole, *np.split(whole, [100, 101, 250])]):
+        np.save(tmp_path / f"{i}.npy", part)
+    one, *parts = (map_array(tmp_path / f"{i}.npy") for i in range(5))
+    stacked = behind([behind(parts[:3]), parts[3]])
+    assert isinstance(stacked, Stacked)
+    assert (stacked.shape, stacked.dtype, stacked.nbytes) == (one.shape, one.dtype, 0)
+    for key in (slice(0, 333), slice(99, 102), slice(50, 50), slice(120, None), RNG.permutation(333), np.arange(0)):
+        np.testing.assert_array_equal(stacked[key], one[key])
+    np.testing.assert_array_equal(stacked[:16, 1:], one[:16, 1:])
+    np.testing.assert_array_equal(stacked.first(150)[:], one[:150])
+    assert map_of(stacked[101:250]) is map_of(parts[2])
+    monkeypatch.setattr(features, "HELD_BYTES", 0)
+    y = np.arange(250) % 2
+    both = [dataset(x, test=(test, y[:83])) for x, test in ((one[:250], one[250:]), (behind(parts[:3]), parts[3]))]
+    for data in both:
+        assert "X, column 2 numbers the rows" in " ".join(data.notes)
+        assert data.unread
+        add_digests(data, bytes(digests(data, 0, 1)))
+    assert both[0].sha256 == both[1].sha256
+    assert of_job(both[0], 1).tobytes() == of_job(both[1], 3).tobytes()
+    for data in both:
+        scale_alone(data, "float32", standardize=True)
+    scaled_one, scaled_parts = (data.x for data in both)
+    assert isinstance(scaled_parts, MappedFeatures)
+    assert scaled_parts.nbytes == 0
+    rows = RNG.permutation(333)
+    np.testing.assert_array_equal(scaled_parts[rows], scaled_one[rows])
+    scaled_parts.read_ahead(np.arange(90, 110))

@@ -13,7 +13,7 @@ import pytest
 from common.config import RunConfig
 from common.data import libsvm_file, sources
 from common.data.dataset import Raw, check
-from common.data.maps import map_of
+from common.data.stacked import is_mapped
 from common.errors import ConfigError, DataError, RankwiseError
 from common.memory import MemoryLimitError
 from tests.ranks import mpirun, records
@@ -65,7 +65,7 @@ def test_a_pair_of_npy_files_is_named_or_found(tmp_path: Path) -> None:
         raw = read(data)
         np.testing.assert_array_equal(raw.x, X.astype(np.float32))
         np.testing.assert_array_equal(raw.y, Y)
-        assert map_of(raw.x) is not None
+        assert is_mapped(raw.x)
         assert raw.x.dtype == np.float32
         assert raw.test is None
         assert raw.validation is None
@@ -89,7 +89,8 @@ def test_sets_for_validation_and_test_lie_beside(tmp_path: Path) -> None:
 def test_shards_are_joined_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     parts = {f"X__{i}": X[i * 5 : i * 5 + 5] for i in range(12)} | {f"y__{i}": Y[i * 5 : i * 5 + 5] for i in range(12)}
     raw = read(save(tmp_path / "shards", **parts))
-    np.testing.assert_array_equal(raw.x, X)
+    np.testing.assert_array_equal(raw.x[:], X)
+    assert is_mapped(raw.x)
     np.testing.assert_array_equal(raw.y, Y)
 
 

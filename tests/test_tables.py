@@ -68,7 +68,7 @@ def test_a_first_line_of_numbers_is_a_row(tmp_path: Path, first: str, names: boo
             load(path, "column 1")
         return
     raw = read(RunConfig(data=str(path), target="-1"), 0, 1)
-    assert len(raw.x) + np.isnan(raw.x).sum() == 60 + (not names)
+    assert len(raw.x) + np.isnan(raw.x[:]).sum() == 60 + (not names)
     assert bool(raw.notes[0].startswith("data.csv has no line")) != names
     if first == "0,1,2":
         why = "it counts 0, 1, 2, ... as pandas does where columns have no names"

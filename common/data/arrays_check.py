@@ -5,13 +5,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from common.data.maps import map_of
 from common.data.scaling import all_finite, row_blocks
+from common.data.stacked import Matrix, Stacked, is_mapped
 from common.errors import DataError
 from common.flat import Array
 
 
-def check_arrays(name: str, x: Array, y: Array, feature_names: Sequence[str], suffix: str, *, later: bool) -> None:
+def check_arrays(name: str, x: Matrix, y: Array, feature_names: Sequence[str], suffix: str, *, later: bool) -> None:
     """Check that features and their target are finite numbers in arrays that fit together.
 
     ``name``: of the data. ``suffix``: of the arrays' names. ``later``: whether features are looked at together with
@@ -26,8 +26,9 @@ def check_arrays(name: str, x: Array, y: Array, feature_names: Sequence[str], su
         allowed = f"({len(x)},) or ({len(x)}, targets), as X{suffix} has rows"
         raise DataError(f"{name}: y{suffix} has shape {y.shape}; it takes {allowed}")
     for label, array in (("X", x), ("y", y if y.ndim == 2 else y[:, None])):
-        unread = label == "X" and (later or map_of(array) is not None)
-        if array.dtype.kind == "f" and not unread and not all_finite(array):
+        if isinstance(array, Stacked) or (label == "X" and (later or is_mapped(array))):
+            continue
+        if array.dtype.kind == "f" and not all_finite(array):
             row, column = np.argwhere(~np.isfinite(array))[0].tolist()
             named = label + suffix == "X" and column < len(feature_names)
             where = f"{label}{suffix}, row {row}, column {repr(feature_names[column]) if named else column}"

@@ -10,10 +10,10 @@ from common.data.arrays_check import check_arrays, fingerprint
 from common.data.feature_scaling import Scaling
 from common.data.features import Features, held_bytes
 from common.data.index_columns import FEWEST_ROWS, counting_columns
-from common.data.maps import behind, map_of
 from common.data.preprocessing import Preprocessing
 from common.data.scaling import Rows, check_deviation, note_on_digits, row_numbers, scaling, standardize
 from common.data.split import Given, split_rows
+from common.data.stacked import Matrix, Stacked, behind, is_mapped
 from common.data.target import CLASSES, LABELS, REGRESSION, decide, decide_texts, label_notes, to_classes
 from common.data.weights import counted, normalised, weight_notes
 from common.errors import DataError
@@ -25,16 +25,16 @@ class Raw:
     """What a reader returns, before any check: features, target, and how to start if the source says so."""
 
     name: str
-    x: Array
+    x: Matrix
     y: Array
-    test: tuple[Array, Array] | None = None
+    test: tuple[Matrix, Array] | None = None
     """Features and target of a test set that came with the data."""
     feature_names: list[str] = field(default_factory=list)
     initial: dict[str, Array] | None = None
     """Starting parameters of this rank, for sources that bring their own."""
     notes: list[str] = field(default_factory=list)
     """Sentences on what the reader decided, each with the option that decides otherwise."""
-    validation: tuple[Array, Array] | None = None
+    validation: tuple[Matrix, Array] | None = None
     """Features and target of a validation set that came with the data."""
     weight: Array | None = None
     """What each row of ``x`` counts, (n,); or of all rows, with those of validation and test behind them. None: 1."""
@@ -66,7 +66,7 @@ class Dataset:
     """
 
     name: str
-    x: Array | Features
+    x: Matrix | Features
     y: Array
     n_classes: int
     sha256: str
@@ -195,8 +195,8 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
     if kind.task != REGRESSION and y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     extra = [values for values in (raw.weight, raw.group, raw.time) if values is not None]
-    unread, labels = map_of(x) is not None, np.empty(0, np.int64)
-    sha256 = raw.sha256 or fingerprint(*([] if unread else [x]), y, *extra)
+    unread, labels = is_mapped(x), np.empty(0, np.int64)
+    sha256 = raw.sha256 or fingerprint(*([] if isinstance(x, Stacked) or unread else [x]), y, *extra)
     if kind.task == CLASSES:
         to_known = (np.searchsorted(raw.labels, y), raw.labels) if raw.labels is not None else None
         y, labels = to_known or to_classes(config, name, y, given, used)
@@ -235,10 +235,10 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
     )  # fmt: skip
 
 
-def _joined(raw: Raw) -> tuple[Array, Array, Given]:
+def _joined(raw: Raw) -> tuple[Matrix, Array, Given]:
     """Return checked features and target, with those of sets that came apart behind the others. Raises DataError."""
 
-    def check(x: Array, y: Array, suffix: str = "") -> None:
+    def check(x: Matrix, y: Array, suffix: str = "") -> None:
         check_arrays(raw.name, x, y, raw.feature_names, suffix, later=raw.preprocessing is not None)
 
     check(raw.x, raw.y)
@@ -260,10 +260,11 @@ def _joined(raw: Raw) -> tuple[Array, Array, Given]:
     return (xs[0], ys[0], given) if len(xs) == 1 else (behind(xs), np.concatenate(ys), given)
 
 
-def _notes_on_columns(x: Array, given: Given) -> list[str]:
+def _notes_on_columns(x: Matrix, given: Given) -> list[str]:
     """Return what is to be said of columns without names; a test set may be numbered on from the rows before it."""
     n = given.own
-    counts = sorted({*counting_columns(x[:n]), *counting_columns(x)}) if n >= FEWEST_ROWS else []
+    own = x.first(n) if isinstance(x, Stacked) else x[:n]
+    counts = sorted({*counting_columns(own), *counting_columns(x)}) if n >= FEWEST_ROWS else []
     return [
         f"Warning: X, column {i} numbers the rows and is trained on; if it is an index, save X without it."
         for i in counts

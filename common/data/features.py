@@ -1,14 +1,15 @@
 """Features as a model takes them: held scaled where that is small, else scaled whenever rows of them are taken."""
 
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 
 from common.data import maps
 from common.data.feature_scaling import Scaling
-from common.data.maps import map_of
 from common.data.moments import BLOCK_NUMBERS
 from common.data.scaling import row_blocks
+from common.data.stacked import Matrix, Stacked, is_mapped
 from common.flat import Array
 
 HELD_BYTES = 64 << 20
@@ -65,13 +66,14 @@ class MappedFeatures:
     """
 
     def __init__(
-        self, values: Array, scaling: Scaling, dtype: np.dtype[Any], exact: np.dtype[Any], *, missing: bool
+        self, values: Matrix, scaling: Scaling, dtype: np.dtype[Any], exact: np.dtype[Any], *, missing: bool
     ) -> None:
         self.values, self.scaling, self.dtype = values, scaling, dtype
         n = len(scaling.mean)
         self.shape = len(values), n
-        self.nbytes = 0 if map_of(values) else values.nbytes
+        self.nbytes = 0 if is_mapped(values) else values.nbytes
         step = max(1, BLOCK_NUMBERS // 2 // max(values.shape[1], 1))
+        self._take = values.take if isinstance(values, Stacked) else partial(_take, values)
         self._read = np.empty((step, values.shape[1]), values.dtype)
         self._kept = None if scaling.kept is None else np.empty((step, n), values.dtype)
         self._mean, self._scale = scaling.mean.astype(exact), scaling.scale.astype(exact)
@@ -97,14 +99,17 @@ class MappedFeatures:
 
     def read_ahead(self, numbers: Array) -> None:
         """See Features."""
-        maps.read_ahead(self.values, numbers)
+        if isinstance(self.values, Stacked):
+            self.values.read_ahead(numbers)
+        else:
+            maps.read_ahead(self.values, numbers)
 
     def _copy(self, numbers: Array, out: Array) -> None:
         step = len(self._read)
         for first in range(0, len(numbers), step):
             some = numbers[first : first + step]
             n = len(some)
-            read = np.take(self.values, some, axis=0, out=self._read[:n], mode="clip")
+            read = self._take(some, self._read[:n])
             if self._kept is not None and self.scaling.kept is not None:
                 read = np.take(read, self.scaling.kept, axis=1, out=self._kept[:n], mode="clip")
             into = out[first : first + n]
@@ -116,13 +121,17 @@ class MappedFeatures:
                 np.copyto(into, self._fill, where=absent)
 
 
+def _take(values: Array, numbers: Array, out: Array) -> Array:
+    return np.take(values, numbers, axis=0, out=out, mode="clip")
+
+
 def held_bytes(n_rows: int, n_features: int, dtype: str) -> int:
     """Return what scaled features and the ones beside them take in memory; 0 if they are not held."""
     needed = n_rows * (n_features + 1) * np.dtype(dtype).itemsize
     return needed if needed <= HELD_BYTES else 0
 
 
-def scaled(values: Array, scaling: Scaling, dtype: str, *, missing: bool, moderate: bool) -> Features:
+def scaled(values: Matrix, scaling: Scaling, dtype: str, *, missing: bool, moderate: bool) -> Features:
     """Return features, as read, as a model takes them; the same numbers whether they are held or not.
 
     ``missing``: whether any is NaN. ``moderate``: whether float32 can hold all that is on the way. Then bytes, and

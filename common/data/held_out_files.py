@@ -12,6 +12,7 @@ from common.config import RunConfig
 from common.data import sources
 from common.data.dataset import Raw
 from common.data.prepared_file import is_prepared
+from common.data.stacked import Matrix
 from common.errors import ConfigError, DataError
 from common.flat import Array
 
@@ -65,7 +66,7 @@ def read(config: RunConfig, rank: int, size: int, prepared: Path | None = None) 
     return replace(raw, validation=given["validation"], test=given["test"], weight=weight, group=group)
 
 
-def _columns(raw: Raw, own: Raw, option: str) -> Array:
+def _columns(raw: Raw, own: Raw, option: str) -> Matrix:
     """Return the features of a set in the order of those of the data, whose names decide. Raises DataError."""
     if raw.feature_names == own.feature_names or not (raw.feature_names and own.feature_names):
         return own.x

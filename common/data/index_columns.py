@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from common.data.stacked import Matrix
 from common.flat import Array
 
 NAMELESS = re.compile(r"|Unnamed: \d+(?:_level_\d+)?(?:\.\d+)*")
@@ -68,13 +69,13 @@ def index_columns(columns: Columns, table: Array, chosen: Collection[int], choic
     return found
 
 
-def counting_columns(x: Array) -> list[int]:
+def counting_columns(x: Matrix) -> list[int]:
     """Return the columns that hold as many whole numbers without a gap as there are rows, in whatever order."""
     looks = np.flatnonzero(_may_count(x))
     return [int(i) for i in looks if _count(x[:, i : i + 1], len(x))[0]]
 
 
-def _may_count(x: Array) -> Array:
+def _may_count(x: Matrix) -> Array:
     """Say which columns may count the rows, by the first of these; many columns at a time, but not all of a million."""
     parts = [_count(x[:LOOKED_AT, i : i + AT_ONCE], len(x)) for i in range(0, x.shape[1], AT_ONCE)]
     return np.concatenate(parts)

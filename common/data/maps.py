@@ -93,16 +93,14 @@ def _advise(mapped: mmap.mmap, start: int, n_bytes: int) -> None:
     mapped.madvise(mmap.MADV_WILLNEED, start, n_bytes)
 
 
-def behind(parts: list[Array]) -> Array:
-    """Return arrays one behind the other: a view of their map if they lie so in it already, else a copy."""
-    if len(parts) == 1:
-        return parts[0]
+def one_view(parts: list[Array]) -> Array | None:
+    """Return a view of arrays of one map that lie one behind the other in it; None if these do not."""
     first, shared = parts[0], map_of(parts[0])
     ends = [part.ctypes.data + part.nbytes for part in parts]
     begins = [part.ctypes.data for part in parts]
     alike = all(part.dtype == first.dtype and part.flags.c_contiguous and map_of(part) is shared for part in parts)
     if shared is None or not alike or begins[1:] != ends[:-1]:
-        return np.concatenate(parts)
+        return None
     offset = begins[0] - np.frombuffer(shared, np.uint8).ctypes.data
     count = sum(part.size for part in parts)
     return np.frombuffer(shared, first.dtype, count, offset).reshape(-1, *first.shape[1:])

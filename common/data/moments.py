@@ -8,6 +8,7 @@ from enum import IntEnum
 
 import numpy as np
 
+from common.data.stacked import Matrix
 from common.flat import Array
 
 PIECES = 64
@@ -60,7 +61,7 @@ def own_pieces(n: int, rank: int, size: int) -> range:
     return range(n * rank // size, n * (rank + 1) // size)
 
 
-def usual_values(values: Array, train: Array, weight: Array | None = None) -> Array:
+def usual_values(values: Matrix, train: Array, weight: Array | None = None) -> Array:
     """Return a value of each column that most training rows have if most have one, (columns,) float64.
 
     It is the (lower) median of a few rows that are spread over all; 0 where these hold no number. ``weight``: what each
@@ -85,7 +86,7 @@ def usual_values(values: Array, train: Array, weight: Array | None = None) -> Ar
     return usual
 
 
-def of_piece(values: Array, counts: Array, usual: Array, rows: slice) -> Array:
+def of_piece(values: Matrix, counts: Array, usual: Array, rows: slice) -> Array:
     """Return the table of some neighbouring rows.
 
     ``values``: (n, columns). ``counts``: (n,), which rows train, as bool; or float64, what each training row counts, 0

@@ -11,13 +11,14 @@ from common.config import RunConfig
 from common.data.array_names import TEST, TRAIN, VALIDATION, Part, part, parts
 from common.data.dataset import Raw, bytes_beside
 from common.data.maps import map_array
+from common.data.stacked import Matrix, behind, is_mapped
 from common.data.text_labels import KINDS, with_codes
 from common.errors import DataError
 from common.flat import Array
 
 SUFFIX = ".npy"
 NAMES = "X.npy and y.npy, or X_train.npy, y_train.npy, X_test.npy, y_test.npy, or X-000.npy, y-000.npy, X-001.npy, ..."
-Pair = tuple[Array, Array]
+Pair = tuple[Matrix, Array]
 
 
 def paths_of(data: str) -> list[Path]:
@@ -107,8 +108,9 @@ def _joined(folder: Path, pairs: list[Pair]) -> Pair:
                 f"{folder}: its files have {name} of several shapes or types: "
                 f"{', '.join(sorted(f'(rows, {shape}) of {dtype}' for shape, dtype in kinds)[:4])}; save them alike"
             )
-    memory.check(f"data {folder}", sum(array.nbytes for array in (*x, *y)))
-    return np.concatenate(x), np.concatenate(y)
+    copied = () if all(map(is_mapped, x)) else x
+    memory.check(f"data {folder}", sum(array.nbytes for array in (*copied, *y)))
+    return behind(x), np.concatenate(y)
 
 
 def _made(name: str, pairs: dict[str, Pair], config: RunConfig) -> Raw:

@@ -4,6 +4,7 @@ import numpy as np
 
 from common.arrays_file import NUMBERS
 from common.data.dataset import Raw
+from common.data.stacked import Matrix
 from common.errors import DataError
 from common.flat import Array
 
@@ -27,5 +28,5 @@ def with_codes(raw: Raw) -> Raw:
     return raw
 
 
-def _paired(pair: tuple[Array, Array] | None, parts: list[Array]) -> tuple[Array, Array] | None:
+def _paired(pair: tuple[Matrix, Array] | None, parts: list[Array]) -> tuple[Matrix, Array] | None:
     return (pair[0], parts.pop(0)) if pair else None

@@ -10,6 +10,7 @@ from common.data.feature_scaling import Columns, Scaling
 from common.data.features import scaled
 from common.data.moments import Of, merged, n_pieces, of_piece, own_pieces, piece, usual_values
 from common.data.scaling import row_blocks
+from common.data.stacked import Matrix, Stacked
 from common.errors import DataError
 from common.flat import Array
 
@@ -35,7 +36,7 @@ def digests(data: Dataset, rank: int, size: int) -> bytearray:
     for i in own_pieces(n, rank, size):
         rows, digest = piece(len(values), i, n), hashlib.sha256()
         for block in row_blocks(rows.stop - rows.start, values.shape[1]):
-            some = values[rows][block]
+            some = values[rows.start + block.start : min(rows.start + block.stop, rows.stop)]
             digest.update(np.ascontiguousarray(some).view(np.uint8).reshape(-1).data)
         found[i * digest.digest_size : (i + 1) * digest.digest_size] = digest.digest()
     return found
@@ -83,8 +84,8 @@ def scale_alone(data: Dataset, dtype: str, *, standardize: bool) -> None:
     scale(data, tables(data, 0, 1), dtype, standardize=standardize)
 
 
-def _values(data: Dataset) -> Array:
-    assert isinstance(data.x, np.ndarray)
+def _values(data: Dataset) -> Matrix:
+    assert isinstance(data.x, np.ndarray | Stacked)
     return data.x
 
 

@@ -10,7 +10,7 @@ from common.data.dataset import Dataset
 from common.data.features import Features
 from common.data.sampler import RowSampler
 from common.data.scaling import Rows, is_constant, row_blocks
-from common.flat import Array
+from common.data.stacked import Matrix
 from ps.comm.collectives import allgather
 from ps.logfile.records import Record
 from ps.metrics.epoch_metrics import plain
@@ -80,7 +80,7 @@ def label_z(own: Rows, whole: Rows) -> float | None:
     return float((np.cbrt(chi_square / freedom) - (1 - spread)) / math.sqrt(spread))
 
 
-def _moments(comm: MPI.Comm, of: str, values: Array | Features, rows: Rows) -> dict[str, Any]:
+def _moments(comm: MPI.Comm, of: str, values: Matrix | Features, rows: Rows) -> dict[str, Any]:
     """Return by column this rank's mean and variance; z and distance of its mean from the mean of all ranks' rows.
 
     ``values``: (n, columns). In float64 and around the mean of each block (Chan et al. 1983), so that values far from 0

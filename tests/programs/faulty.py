@@ -112,7 +112,7 @@ def drifted(self: Trainer, rows: Any, *note: Any) -> Any:
 def other_data(config: Any, own: int, size: int, *prepared: Any) -> Raw:
     raw = read(config, own, size, *prepared)
     if own == rank:
-        raw.x[0, 0] += 1
+        raw.x[:][0, 0] += 1
     return raw
 
 

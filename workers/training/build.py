@@ -8,6 +8,7 @@ from common.config import RunConfig
 from common.data.dataset import Dataset
 from common.data.loader import BatchLoader
 from common.data.sampler import Joint, RowSampler
+from common.data.stacked import Stacked
 from common.flat import Flat, fingerprint
 from common.nn import custom_model
 from common.nn.mlp import Mlp
@@ -60,6 +61,7 @@ def row_table(sampler: RowSampler) -> np.ndarray:
 def make_loader(task: Task, sync: Synchronizer, sampler: RowSampler, rank: int) -> BatchLoader:
     """Return what deals a rank its batches."""
     data, model = task.data, task.model
+    assert not isinstance(data.x, Stacked), "features are scaled by now"
     joint = sampler.joint if sampler.splits_step else None
     return BatchLoader(
         data.x,
