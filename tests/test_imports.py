@@ -87,6 +87,7 @@ LIBRARIES = {
     "workers/__init__.py": set(),
     "workers/launch/signals.py": set(),
     "workers/launch/cli.py": {"cyclopts"},
+    "workers/launch/command_names.py": set(),
     "workers/launch/completion.py": {"cyclopts"},
     "workers/launch/doctor.py": {"numpy", "threadpoolctl"},
     "workers/launch/launch_options.py": set(),

@@ -8,6 +8,7 @@ from common.errors import ConfigError
 from common.given_paths import given_path
 from common.option import DATA, OUTPUT, USUAL, check_options, option
 from workers.launch import cli, words
+from workers.launch.cli import STANDARD_OUTPUT
 
 PREDICT_NAME, EVALUATE_NAME = "python -m workers.predict", "python -m workers.evaluate"
 PREDICT = (
@@ -18,7 +19,6 @@ EVALUATE = (
     "Say what the predictions of a run's model are worth, for the rows of a file or, without one, the run's test rows: "
     "python -m workers.evaluate latest test.csv"
 )
-STANDARD_OUTPUT = "-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +26,7 @@ class PredictConfig:
     """What workers.predict takes. ``run``, ``data``: the words."""
 
     output: str = option(
-        "-",
+        STANDARD_OUTPUT,
         "the file to write, by its suffix .csv, .tsv (.gz each), .parquet, .npz or .npy; -: CSV to standard output",
         flags=("--output", "-o"),
         group=USUAL,

@@ -15,10 +15,11 @@ from ps.comm.agreement import at_root, together
 from ps.comm.collectives import allgather
 from ps.comm.topology import Topology
 from ps.text.terminal import say
+from workers.launch.cli import STANDARD_OUTPUT
 from workers.launch.process import Context
 from workers.prediction.collecting import Spool
 from workers.prediction.opening import bad_input, open_rows, require_file
-from workers.prediction.options import STANDARD_OUTPUT, PredictConfig
+from workers.prediction.options import PredictConfig
 from workers.prediction.parquet_out import write_parquet
 from workers.prediction.rows import Asked, Rows
 from workers.prediction.rows_out import Output
