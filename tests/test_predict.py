@@ -149,7 +149,9 @@ def test_every_kind_of_file_holds_the_same(trained: Trained) -> None:
         assert code == 0, error
         packed = (trained.folder / name).read_bytes()
         others.append(written(gzip.decompress(packed).decode(), "\t" if "tsv" in name else ","))
-    code, out, error = run("-m", "workers.predict", trained.kinds / "model.npz", trained.folder / "new.csv", "--proba")
+    code, out, error = run(
+        "-m", "workers.predict", trained.kinds / "model.npz", trained.folder / "new.csv", "--proba", "-o", "-"
+    )
     assert code == 0
     assert "rankwise: Predicted 777 rows" in error  # not where the predictions go
     others.append(written(out))

@@ -22,16 +22,9 @@ EVALUATE = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PredictConfig:
-    """What workers.predict takes. ``run``, ``data``: the words."""
+class _OfBoth:
+    """What both commands take. ``run``, ``data``: the words."""
 
-    output: str = option(
-        STANDARD_OUTPUT,
-        "the file to write, by its suffix .csv, .tsv (.gz each), .parquet, .npz or .npy; -: CSV to standard output",
-        flags=("--output", "-o"),
-        group=USUAL,
-    )
-    proba: bool = option(False, "write the probability of each class, too", group=USUAL)
     encoding: str = option("", "of a text file, if not UTF-8: latin-1, utf-16, ...", group=DATA)
     header: str = option("auto", "whether a text file has a line of names", choices=("auto", "yes", "no"), group=DATA)
     trust_model: bool = option(False, "import your own model class though its file has changed", group=OUTPUT)
@@ -45,23 +38,26 @@ class PredictConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluateConfig:
-    """What workers.evaluate takes. ``run``, ``data``: the words; without data the run's own test rows."""
+class PredictConfig(_OfBoth):
+    """What workers.predict takes."""
+
+    output: str = option(
+        STANDARD_OUTPUT,
+        "the file to write, by its suffix .csv, .tsv (.gz each), .parquet, .npz or .npy; -: CSV to standard output",
+        flags=("--output", "-o"),
+        group=USUAL,
+    )
+    proba: bool = option(False, "write the probability of each class, too", group=USUAL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateConfig(_OfBoth):
+    """What workers.evaluate takes; without ``data`` the run's own test rows are evaluated."""
 
     json: bool = option(False, "print the figures as JSON", group=USUAL)
     target: str = option("", "the columns of the truth, if they are not called as in training", group=DATA)
     weight: str = option("", "a column (of an .npz: an array) of weights", group=DATA)
-    encoding: str = option("", "of a text file, if not UTF-8: latin-1, utf-16, ...", group=DATA)
-    header: str = option("auto", "whether a text file has a line of names", choices=("auto", "yes", "no"), group=DATA)
     every: bool = option(False, "print every class, also of many", group=OUTPUT)
-    trust_model: bool = option(False, "import your own model class though its file has changed", group=OUTPUT)
-    max_memory: str = option("", "what the arrays of a process may take: 500M, 4G", group=OUTPUT)
-    debug: bool = option(False, "print a traceback with every error", group=OUTPUT)
-    run: str = ""
-    data: str = ""
-
-    def __post_init__(self) -> None:
-        check_options(self)
 
 
 T = TypeVar("T", PredictConfig, EvaluateConfig)
