@@ -7,6 +7,7 @@ from common.config import RunConfig
 from common.errors import ConfigError
 from common.given_paths import given_path
 from common.option import DATA, OUTPUT, USUAL, check_options, option
+from common.wording import count
 from workers.launch import cli, words
 from workers.launch.cli import STANDARD_OUTPUT
 
@@ -89,7 +90,7 @@ def _parse(kind: type[T], command: cli.Command, arguments: list[str], n_words: t
     if isinstance(values, int):
         return values
     if not n_words[0] <= len(given) <= n_words[1]:
-        raise ConfigError(f"got {len(given)} words; write {command.name} {command.takes}")
+        raise ConfigError(f"got {count(len(given), 'word')}; write {command.name} {command.takes}")
     config = kind(**values)
     if config.max_memory:
         RunConfig(max_memory=config.max_memory)  # which says what a size is
