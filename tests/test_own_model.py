@@ -72,7 +72,7 @@ def test_it_trains_in_every_kind_of_mode_like_one_rank(
     trained: Callable[..., dict[str, np.ndarray]], tmp_path: Path
 ) -> None:
     expected = trained(1, "allreduce")
-    assert set(expected) == {"W", "a", "S", "V", "c", "x_mean", "x_scale", "classes"}
+    assert set(expected) == {"W", "a", "S", "V", "c", "x_mean", "x_scale", "classes", "baseline", "facts"}
     header, *_, end = records(tmp_path / "allreduce-1")
     assert header["model"]["kind"] == "own_model:SkipNet"
     assert header["model"]["sizes"] == []
@@ -80,7 +80,9 @@ def test_it_trains_in_every_kind_of_mode_like_one_rank(
     assert header["model"]["parameters"]["V"] == [32, 3]
     assert end["test_metric"] > 0.5  # of three classes
     for n, mode in ((2, "allreduce"), (2, "shared"), (3, "factors")):
-        for name, value in trained(n, mode).items():
+        found = trained(n, mode)
+        assert found.pop("facts") == expected["facts"]
+        for name, value in found.items():
             np.testing.assert_allclose(value, expected[name], rtol=1e-10, atol=1e-13, err_msg=f"{mode} {name}")
     assert records(tmp_path / "factors-3")[0]["sync"]["factored"] == []
 
