@@ -65,6 +65,7 @@ ROOMS: dict[str, set[str]] = {
         "ps/sync",
         "ps/text",
         "workers/launch",
+        "workers/prediction",
         "workers/preparation",
         "workers/training",
     },
