@@ -4,7 +4,7 @@ RankwiseError           1
 +-- ConfigError         2   an option, a configuration file or the command line
 +-- LaunchError         2   the MPI library or the launcher
 |   +-- NoLibraryError  2   no MPI library that loads
-+-- DataError           1   a data file or what is in it
++-- DataError           2   a data file or what is in it
 +-- LogError            1   a log file: carries path and byte offset
 |   +-- LogVersionError 1   one that another version wrote
 +-- CheckpointError     1   a checkpoint file

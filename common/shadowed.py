@@ -38,6 +38,11 @@ FOR_READERS = frozenset(
      "cycler", "kiwisolver", "pyparsing", "contourpy", "fontTools", "tensorboardX", "google")
 )  # fmt: skip
 """And what some commands of ps.log import."""
+FOR_EXPORT = frozenset(
+    ("onnx", "google", "ml_dtypes", "typing_extensions", "safetensors", "skops", "sklearn", "scipy", "joblib",
+     "prettytable", "wcwidth")
+)  # fmt: skip
+"""And what workers.export imports."""
 
 
 def launcher_rank() -> int:

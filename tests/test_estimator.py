@@ -208,7 +208,7 @@ def test_load() -> None:
     assert again.predict(x).shape == (len(x), 2)
     assert again.loss_curve_ == made.loss_curve_
     assert again.partial_fit(x, np.stack([y, -y], axis=1)).n_iter_ == 6
-    with pytest.raises(ValueError, match="load: no log at"):
+    with pytest.raises(ValueError, match="run: no run and no file nowhere"):
         load("nowhere")
 
 

@@ -11,7 +11,10 @@ from common.toml_file import read_toml
 from ps.reader.commands import cli
 from workers import rankwise
 from workers.benchmark.options import parse_bench, parse_compare
+from workers.exporting import options as exporting
 from workers.launch.run_options import parse
+from workers.prediction.options import parse_predict
+from workers.preparation import prepare_options
 from workers.supervisor import options as supervising
 from workers.supervisor.run_monitor import named_folder
 
@@ -104,3 +107,17 @@ def test_a_key_of_very_many_parts_is_refused_at_once() -> None:
     Path("run.toml").write_text("a = " + "[" * 100_000)
     with pytest.raises(ConfigError, match="is no TOML file"):
         parse(["--config", "run.toml"], MODES)
+
+
+def test_a_dash_is_standard_output_where_that_is_written_to() -> None:
+    for words in (["-o", "-"], ["--output", "-"], ["-o=-"], ["--output=-"], []):
+        config = parse_predict(["run", "new.csv", *words])
+        assert not isinstance(config, int)
+        assert (config.run, config.data, config.output) == ("run", "new.csv", "-")
+    for command in (
+        lambda: parse(["--output", "-"], MODES),
+        lambda: prepare_options.parse(["a.csv", "-o", "-"]),
+        lambda: exporting.parse(["run", "--onnx", "-o", "-"], exporting.command()),
+    ):
+        with pytest.raises(ConfigError, match=r"^output: got '-'; allowed is a path"):
+            command()

@@ -18,6 +18,7 @@ from common.nn.models import Model
 from docs.examples.own_model import SkipNet
 from tests.gradcheck import assert_gradient
 from tests.ranks import Result, records
+from workers.prediction.run_model import load_model
 from workers.training.first_look import note_check
 
 Job = Callable[..., Result]
@@ -80,9 +81,32 @@ def test_it_trains_in_every_kind_of_mode_like_one_rank(
     assert header["model"]["parameters"]["V"] == [32, 3]
     assert end["test_metric"] > 0.5  # of three classes
     for n, mode in ((2, "allreduce"), (2, "shared"), (3, "factors")):
-        for name, value in trained(n, mode).items():
+        found = trained(n, mode)
+        assert found.pop("facts") == expected["facts"]
+        for name, value in found.items():
             np.testing.assert_allclose(value, expected[name], rtol=1e-10, atol=1e-13, err_msg=f"{mode} {name}")
     assert records(tmp_path / "factors-3")[0]["sync"]["factored"] == []
+
+
+def test_no_reader_of_a_run_imports_a_changed_class(
+    trained: Callable[..., dict[str, np.ndarray]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("sklearn")
+    from workers.estimator import load as load_estimator
+
+    trained(1, "allreduce")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / "own_model.py"
+    with file.open("a") as text:
+        text.write("\nraise RuntimeError('it was imported')\n")
+    with pytest.raises(ConfigError, match=r"is not what the run was trained with .* add --trust-model"):
+        load_model(tmp_path / "allreduce-1" / "model.npz", trust=False)
+    with pytest.raises(ValueError, match=r"is not what the run was trained with .* add trust_model=True"):
+        load_estimator(tmp_path / "allreduce-1")
+    shutil.copy(EXAMPLE, tmp_path)
+    x = np.load(tmp_path / "rows.npz")["X"]
+    assert load_estimator(tmp_path / "allreduce-1").predict_proba(x).shape == (len(x), 3)
 
 
 def test_a_wrong_class_is_told_once_by_all_ranks(job: Job, tmp_path: Path) -> None:

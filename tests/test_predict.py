@@ -21,9 +21,12 @@ from common.errors import DataError
 from common.nn import model_facts
 from common.nn.model_file import ModelFile
 from tests.ranks import SharedStart, finish, mpirun, popen, records
+from workers.prediction import table_child
 from workers.prediction.plain_rows import PlainRows
 from workers.prediction.rows import Asked
 from workers.prediction.truth import class_codes
+from workers.preparation.cells import DATES
+from workers.preparation.encode import as_seconds
 
 ROOT = Path(__file__).parent.parent
 PREDICT, EVALUATE = str(ROOT / "workers" / "predict.py"), str(ROOT / "workers" / "evaluate.py")
@@ -149,7 +152,9 @@ def test_every_kind_of_file_holds_the_same(trained: Trained) -> None:
         assert code == 0, error
         packed = (trained.folder / name).read_bytes()
         others.append(written(gzip.decompress(packed).decode(), "\t" if "tsv" in name else ","))
-    code, out, error = run("-m", "workers.predict", trained.kinds / "model.npz", trained.folder / "new.csv", "--proba")
+    code, out, error = run(
+        "-m", "workers.predict", trained.kinds / "model.npz", trained.folder / "new.csv", "--proba", "-o", "-"
+    )
     assert code == 0
     assert "rankwise: Predicted 777 rows" in error  # not where the predictions go
     others.append(written(out))
@@ -247,7 +252,7 @@ BAD: dict[str, tuple[str, Make, list[str]]] = {
     "no run": ("predict", lambda t, p: ["nosuch", t.folder / "new.csv"], ["no run and no file nosuch"]),
     "no model": ("predict", lambda t, p: [p, t.folder / "new.csv"], ["has no model.npz"]),
     "no file": ("predict", lambda t, p: [t.kinds, p / "none.csv"], ["no file", "none.csv"]),
-    "a word too few": ("predict", lambda t, p: [t.kinds], ["got 1 words", "RUN FILE"]),
+    "a word too few": ("predict", lambda t, p: [t.kinds], ["got 1 word;", "RUN FILE"]),
     "columns": (
         "predict", lambda t, p: [t.kinds, changed(t, p / "n.csv", lambda s: [s[0].replace("town", "city"), *s[1:]])],
         ["no column 'town'", "'city'"],
@@ -268,7 +273,7 @@ BAD: dict[str, tuple[str, Make, list[str]]] = {
     "itself": ("predict", lambda t, p: [t.kinds, t.folder / "new.csv", "-o", t.folder / "new.csv"], ["is read"]),
     "no truth": (
         "evaluate", lambda t, p: [t.kinds, changed(t, p / "n.csv", lambda s: [s[0].replace("kind", "k"), *s[1:]])],
-        ["no column 'kind'"],
+        ["no column 'kind'", "compared with", "--target"],
     ),
     "features alone": ("evaluate", lambda t, p: [t.numbers, t.folder / "x.npy"], ["X and y"]),
 }  # fmt: skip
@@ -348,3 +353,10 @@ def test_targets_are_found_however_they_are_written() -> None:
     assert class_codes(np.array([np.nan, -1.0]), labels).tolist() == [MISSING, 0]
     assert class_codes(np.array([True, False]), np.array(["False", "True"])).tolist() == [1, 0]
     assert class_codes(np.array([1, 0, 2]), np.array(["0", "1"])).tolist() == [1, 0, UNKNOWN]
+
+
+def test_dates_have_an_example_for_messages() -> None:
+    assert table_child.EXAMPLES.keys() == DATES.keys()
+    for form, text in table_child.EXAMPLES.items():
+        found = as_seconds(pl.Series([text, "soon"]), form, ())
+        assert np.isfinite(found).tolist() == [True, False]

@@ -50,7 +50,11 @@ def test_what_is_hidden_is_told_and_nothing_of_it_imported(tmp_path: Path, files
     assert result.err == f"rankwise: {said.format(tmp_path)}{REMEDY}"
 
 
-@pytest.mark.parametrize("command", ["workers.bench", "workers.compare", "workers.supervise", "ps.log"])
+@pytest.mark.parametrize(
+    "command",
+    ["workers.bench", "workers.compare", "workers.supervise", "workers.prepare", "workers.evaluate", "workers.export",
+     "ps.log"],
+)  # fmt: skip
 def test_every_command_tells_it(tmp_path: Path, command: str) -> None:
     write(tmp_path, "common/__init__.py", "csv.py")
     result = python(tmp_path, "-m", command, "--help")
@@ -108,6 +112,21 @@ def test_a_package_on_pythonpath_is_told_with_its_place(tmp_path: Path) -> None:
 def test_all_that_we_import_is_looked_for() -> None:
     early = {"__future__", "sys"}  # in the interpreter
     of_programs = [ROOT / "workers" / "estimator.py", *(ROOT / "workers" / "estimators").iterdir()]  # not of commands
+    of_children = {"polars"}  # which do not look in the current folder
+    known = shadowed.STANDARD | shadowed.NEEDED | shadowed.FOR_READERS | shadowed.FOR_EXPORT | of_children
     for path in (path for path in MODULES if path not in of_programs):
         names = {name.partition(".")[0] for name in imports(path)} - {"common", "ps", "workers"} - early
-        assert names <= shadowed.STANDARD | shadowed.NEEDED | shadowed.FOR_READERS, path
+        assert names <= known, path
+
+
+@pytest.mark.parametrize("command", ["workers.predict", "workers.export"])
+def test_what_one_command_needs_is_in_the_way_of_that_one_alone(tmp_path: Path, command: str) -> None:
+    write(tmp_path, "onnx.py", "polars.py")
+    result = python(tmp_path, "-m", command, "--help")
+    hidden = command == "workers.export"
+    assert result.code == (2 if hidden else 0)
+    assert result.err == (
+        f"rankwise: onnx.py in {tmp_path} hides the installed package onnx, which rankwise needs; rename it, {REMEDY}"
+        if hidden
+        else ""
+    )

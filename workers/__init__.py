@@ -25,7 +25,9 @@ if _IS_MODULE or os.path.basename(sys.argv[0]) == "rankwise":  # a command begin
     from common import shadowed, start_guard
 
     if _IS_MODULE:
-        shadowed.begin_command(_path, _ROOT, ("common", "ps"), shadowed.NEEDED)
+        _exports = "workers.export" in (word.removeprefix("-m") for word in sys.orig_argv)
+        _libraries = shadowed.NEEDED | shadowed.FOR_EXPORT if _exports else shadowed.NEEDED
+        shadowed.begin_command(_path, _ROOT, ("common", "ps"), _libraries)
     else:
         start_guard.begin()
         sys.path = _path

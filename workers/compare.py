@@ -21,7 +21,6 @@ def _parse(arguments: list[str]) -> object:
 
 def _compare(context: process.Context) -> int:
     from common.config import RunConfig
-    from common.errors import JobError
     from ps.sync.modes import MODES, help_lines
     from workers.benchmark.options import CompareConfig, parse_compare
 
@@ -31,20 +30,11 @@ def _compare(context: process.Context) -> int:
         return agreed
     config, options = agreed
     # After the options: --help and a wrong option need none of these.
-    from common.memory import THIS_PROCESS
-    from ps.comm.topology import Topology
     from workers.benchmark.comparison import Comparison
 
-    context.rank_status.set_debug(config.debug)
-    topology = Topology(context.comm, config.ranks_per_node)
-    THIS_PROCESS.set(config.max_memory, topology.here)
-    try:
-        code = Comparison(topology, config, options, context.stop, context.rank_status).run()
-    except JobError:  # not finally: closing is collective, and an error of one rank alone must not wait there
-        topology.close()
-        raise
-    topology.close()
-    return code
+    return context.on_nodes(
+        config, lambda topology: Comparison(topology, config, options, context.stop, context.rank_status).run()
+    )
 
 
 if __name__ == "__main__":

@@ -24,16 +24,9 @@ def _evaluate(context: process.Context) -> int:
         return agreed
     (config,) = agreed
     # After the options: --help and a wrong option need none of these.
-    from common.memory import THIS_PROCESS
-    from ps.comm.topology import Topology
     from workers.prediction.evaluating import evaluate
 
-    context.rank_status.set_debug(config.debug)
-    topology = Topology(context.comm)
-    THIS_PROCESS.set(config.max_memory, topology.here)
-    code = evaluate(context, topology, config)
-    topology.close()
-    return code
+    return context.on_nodes(config, lambda topology: evaluate(context, topology, config))
 
 
 if __name__ == "__main__":

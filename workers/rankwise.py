@@ -11,13 +11,14 @@ from common import start_guard
 from common.config import MODELS
 from common.errors import EXIT_INTERRUPTED, EXIT_OK, ConfigError, LaunchError, RankwiseError
 from common.given_paths import given_folder
-from common.option import nearest, option
+from common.option import option
 from common.packages import needed
 from common.shadowed import launcher_rank
 from common.standard_streams import as_result, complain, flush, open_closed
 from common.version import version_line
 from common.wording import printable
-from workers.launch import cli, completion, doctor, examples, launch_options, launcher, start, words
+from workers.launch import cli, command_names, completion, doctor, examples, launch_options, launcher, start, words
+from workers.launch.command_names import ALONE, COMMANDS, MODULES
 
 NAME = "rankwise"
 HELP = "Data-parallel training on CPU clusters with MPI. A first command: rankwise train -n 2"
@@ -25,28 +26,6 @@ FOOT = (
     "Options of a command: rankwise train --help. Under a launcher of your own, on a cluster say, the same is: "
     "mpirun -np 4 python -m workers.run"
 )
-COMMANDS = {
-    "train": "Train a model: rankwise train -n 4 --data own.csv --target price",
-    "prepare": "Make a folder of arrays from tables: rankwise prepare train.csv -o prepared --target price",
-    "predict": "Predict the rows of a file: rankwise predict RUN new.csv -o out.csv",
-    "evaluate": "Say what predictions are worth: rankwise evaluate RUN test.csv",
-    "export": "Write a trained model for ONNX, scikit-learn or PyTorch: rankwise export latest --onnx",
-    "log": "Read the log of a run: rankwise log show, or watch, list, report, plot, ...",
-    "compare": "Compare sync modes on your configuration and data, in turn in one job.",
-    "bench": "Measure a model and sync modes on this machine or cluster.",
-    "supervise": "Train, and start the job again from its last checkpoint when it dies.",
-    "doctor": "Look at Python, MPI, cores and memory, and say what to do.",
-    "examples": "Copy the example files to a folder: rankwise examples DIR",
-    "completion": 'Make bash, zsh or fish complete this command: eval "$(rankwise completion bash)"',
-}
-MODULES = {
-    "train": "workers.run", "compare": "workers.compare", "bench": "workers.bench",
-    "prepare": "workers.prepare", "predict": "workers.predict", "evaluate": "workers.evaluate",
-}  # fmt: skip
-"""What ranks run."""
-ALONE = ("predict", "evaluate")
-"""What one rank does unless more are asked for."""
-OTHER_NAMES = {"run": "train", "fit": "train", "benchmark": "bench", "logs": "log", "check": "doctor"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +75,7 @@ def _run(arguments: list[str]) -> int:
             "completion": _completion,
         }  # fmt: skip
         if name not in acts:
-            raise ConfigError(_unknown(name))
+            raise ConfigError(command_names.unknown(name, _of_log()))
         return acts[name](rest)
     return EXIT_OK
 
@@ -123,18 +102,10 @@ def _version() -> str:
         return f"{version_line()}, no MPI library"
 
 
-def _unknown(name: str) -> str:
-    """Return what to say about a command that there is not."""
+def _of_log() -> list[str]:
     from ps.reader.commands.cli import COMMANDS as OF_LOG
 
-    of_log = [command.removesuffix("_runs") for command in OF_LOG]
-    if name.startswith("-"):
-        return f"got {name[:80]}; a command comes first, as in rankwise train {name[:80]}"
-    if name in OTHER_NAMES:
-        hint = f" (did you mean {OTHER_NAMES[name]!r}?)"
-    else:
-        hint = f" (did you mean 'log {name}'?)" if name in of_log else nearest(name, COMMANDS)
-    return f"unknown command {name[:80]!r}{hint}; choose one of {', '.join(COMMANDS)}"
+    return [command.removesuffix("_runs") for command in OF_LOG]
 
 
 def _modes() -> Mapping[str, str]:
@@ -150,59 +121,49 @@ def _modes() -> Mapping[str, str]:
     return help_lines()
 
 
-def _commands(modes: Mapping[str, str]) -> dict[str, cli.Command]:
-    """Return the commands that have options, by name."""
+def _launched(modes: Mapping[str, str]) -> dict[str, tuple[cli.Command, Callable[[list[str]], Any]]]:
+    """Return, of each command that ranks run, its options and what checks them, as its module does."""
     from ps.sync.mode_names import AUTO
     from workers.benchmark import options as measuring
-    from workers.exporting import options as exporting
     from workers.launch import run_options
     from workers.prediction import options as predicting
     from workers.preparation import prepare_options as preparing
-    from workers.supervisor import options as supervising
 
     own = [mode for mode in modes if mode != AUTO]
-    named = {name: (f"{NAME} {name}", text) for name, text in COMMANDS.items()}
-    launched = {
-        "train": run_options.command(modes, *named["train"]),
-        "compare": measuring.compare_command(modes, own, *named["compare"]),
-        "bench": measuring.bench_command(own, *named["bench"]),
-        "prepare": preparing.command(*named["prepare"]),
-        "predict": predicting.predict_command(*named["predict"]),
-        "evaluate": predicting.evaluate_command(*named["evaluate"]),
-    }
+    train, compare, bench, prepare, predict, evaluate = map(_named, MODULES)
+    return {
+        "train": (run_options.command(modes, *train), lambda given: run_options.parse(given, modes)),
+        "compare": (
+            measuring.compare_command(modes, own, *compare), lambda given: measuring.parse_compare(given, modes, own)
+        ),
+        "bench": (measuring.bench_command(own, *bench), lambda given: measuring.parse_bench(given, own)),
+        "prepare": (preparing.command(*prepare), preparing.parse),
+        "predict": (predicting.predict_command(*predict), predicting.parse_predict),
+        "evaluate": (predicting.evaluate_command(*evaluate), predicting.parse_evaluate),
+    }  # fmt: skip
+
+
+def _named(name: str) -> tuple[str, str]:
+    """Return what the help of a command calls it, and says of it."""
+    return f"{NAME} {name}", COMMANDS[name]
+
+
+def _commands(modes: Mapping[str, str]) -> dict[str, cli.Command]:
+    """Return the commands that have options, by name."""
+    from workers.exporting import options as exporting
+    from workers.supervisor import options as supervising
+
     return {
         **{
             name: replace(command, configs=(launch_options.LaunchConfig, *command.configs))
-            for name, command in launched.items()
+            for name, (command, _) in _launched(modes).items()
         },
-        "supervise": supervising.command(*named["supervise"]),
-        "export": exporting.command(*named["export"]),
-        "examples": cli.Command(*named["examples"], (CopyConfig,), takes="DIR"),
-        "completion": cli.Command(*named["completion"], (NoConfig,), takes="bash|zsh|fish"),
-        "doctor": cli.Command(*named["doctor"], (NoConfig,)),
+        "supervise": supervising.command(*_named("supervise")),
+        "export": exporting.command(*_named("export")),
+        "examples": cli.Command(*_named("examples"), (CopyConfig,), takes="DIR"),
+        "completion": cli.Command(*_named("completion"), (NoConfig,), takes="bash|zsh|fish"),
+        "doctor": cli.Command(*_named("doctor"), (NoConfig,)),
     }
-
-
-def _checked(name: str, arguments: list[str], modes: Mapping[str, str]) -> Any:
-    """Return the options of what ranks run, or the exit code after printing version. Raises ConfigError."""
-    from ps.sync.mode_names import AUTO
-    from workers.benchmark import options as measuring
-    from workers.launch import run_options
-    from workers.prediction import options as predicting
-    from workers.preparation import prepare_options as preparing
-
-    own = [mode for mode in modes if mode != AUTO]
-    if name == "train":
-        return run_options.parse(arguments, modes)
-    if name == "prepare":
-        return preparing.parse(arguments)
-    if name == "predict":
-        return predicting.parse_predict(arguments)
-    if name == "evaluate":
-        return predicting.parse_evaluate(arguments)
-    if name == "compare":
-        return measuring.parse_compare(arguments, modes, own)
-    return measuring.parse_bench(arguments, own)
 
 
 def _asks_for_help(arguments: list[str]) -> bool:
@@ -225,7 +186,7 @@ def _start(name: str, arguments: list[str]) -> int:
     launch = launch_options.LaunchConfig(**{option: values[option] for option in launch_options.OPTIONS})
     if name in ALONE and launch.ranks == launch_options.UNSAID and not launch.places():
         launch = replace(launch, ranks=1)
-    config = _checked(name, others, modes)
+    config = _launched(modes)[name][1](others)
     return start.start(MODULES[name], launch, others, elastic=getattr(config, "elastic", False))
 
 

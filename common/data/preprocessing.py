@@ -165,6 +165,15 @@ class Preprocessing:
             first = last
         return out
 
+    @property
+    def only_numbers(self) -> bool:
+        """Whether all columns are numbers, so that an array holds their cells."""
+        return all(isinstance(column, Number) for column in self.columns)
+
+    def encode_array(self, x: Array, dtype: str) -> Array:
+        """Return features from the cells of all columns, (n, n_columns), in their order."""
+        return self.encode({column.name: x[:, i] for i, column in enumerate(self.columns)}, dtype)
+
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON and msgpack."""
         return {"columns": [{"kind": column.kind, **asdict(column)} for column in self.columns]}

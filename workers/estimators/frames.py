@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from common.data.preprocessing import Number, Preprocessing
+from common.data.preprocessing import Preprocessing
 from common.errors import DataError
 from common.flat import Array
 
@@ -48,13 +48,12 @@ def encode(x: Any, preprocessing: Preprocessing) -> Array:
 
     An array will do where all columns are numbers.
     """
-    columns = preprocessing.columns
     if not is_frame(x):
         return _encode_array(x, preprocessing)
     from workers.preparation.encode import cells
 
     try:
-        return preprocessing.encode(cells(as_polars(x), columns), "float32")
+        return preprocessing.encode(cells(as_polars(x), preprocessing.columns), "float32")
     except DataError as error:
         raise ValueError(
             f"X: {error}, which the model was trained with; got {', '.join(map(str, x.columns))}"
@@ -65,13 +64,13 @@ def _encode_array(x: Any, preprocessing: Preprocessing) -> Array:
     from sklearn.utils.validation import check_array
 
     columns = preprocessing.columns
-    if not all(isinstance(column, Number) for column in columns):
+    if not preprocessing.only_numbers:
         names = ", ".join(column.name for column in columns)
         raise ValueError(f"X: got {type(x).__name__}; this model takes a frame with the columns {names}")
     x = check_array(x, dtype=np.float64, ensure_all_finite="allow-nan")
     if x.shape[1] != len(columns):
         raise ValueError(f"X has {x.shape[1]} features, but this model is expecting {len(columns)} features as input")
-    return preprocessing.encode({column.name: x[:, i] for i, column in enumerate(columns)}, "float32")
+    return preprocessing.encode_array(x, "float32")
 
 
 def as_polars(x: Any) -> Any:

@@ -24,8 +24,8 @@ class Learned:
     _model: ModelFile | None = field(default=None, repr=False)
 
     @classmethod
-    def read(cls, run: Path) -> "Learned":
-        """Read what a run has left. Raises RankwiseError and OSError."""
+    def read(cls, run: Path, model: ModelFile | None = None) -> "Learned":
+        """Read what a run has left. Raises RankwiseError and OSError. ``model``: what was read of it before."""
         header: dict[str, Any] = {}
         losses, validation = [], []
         for record in DeduplicatedReader(run / LOG_NAME).records():
@@ -35,7 +35,7 @@ class Learned:
                 losses.append(float(record["loss"]))
                 if record["validation_loss"] is not None:
                     validation.append(float(record["validation_loss"]))
-        return cls((run / MODEL_NAME).read_bytes(), losses, validation, header)
+        return cls((run / MODEL_NAME).read_bytes(), losses, validation, header, model)
 
     @property
     def model(self) -> ModelFile:

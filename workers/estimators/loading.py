@@ -6,35 +6,35 @@ import numpy as np
 
 from common.data.target import LABELS, REGRESSION
 from common.errors import RankwiseError
-from common.run_files import LOG_NAME, MODEL_NAME, log_path
+from common.run_files import log_path
 from ps.coordinator.earlier_run import known_config
 from workers.estimators.base import Estimator
 from workers.estimators.classifier import Classifier
 from workers.estimators.learned import Learned
 from workers.estimators.parameters import options_of_run
 from workers.estimators.regressor import Regressor
+from workers.prediction.run_model import find_model, load_model
 
 BOOLEANS = ("False", "True")
 
 
-def load(run: str | Path) -> Estimator:
+def load(run: str | Path, *, trust_model: bool = False) -> Estimator:
     """Return a fitted Classifier or Regressor of a run: its folder, or that folder's name under runs/.
 
-    It has the options that the run was trained with as its parameters. Raises ValueError if there is no such run, or
-    none with a model.
+    It has the options that the run was trained with as its parameters. ``trust_model``: import a model class of your
+    own though its file has changed. Raises ValueError if there is no such run, or none with a model.
     """
     try:
-        folder = log_path(Path(run)).parent
-        if not (folder / MODEL_NAME).is_file():
-            raise RankwiseError(f"{folder}: holds {LOG_NAME}, but no {MODEL_NAME}: it has not ended well")
-        learned = Learned.read(folder)
-        model = learned.model
+        path = find_model(str(run))
+        folder = log_path(path.parent).parent
+        learned = Learned.read(folder, load_model(path, trust=trust_model))
     except (RankwiseError, OSError) as error:
-        raise ValueError(f"load: {error}") from error
+        raise ValueError(str(error).replace("--trust-model", "trust_model=True")) from error
+    model = learned.model
     config = known_config(learned.header["config"], learned.header)
     kind: type[Estimator] = Regressor if model.facts.task == REGRESSION else Classifier
     made: Estimator = kind(**(options_of_run(config) if config else {}))
-    made.restore(learned, str(folder.absolute()))
+    made.restore(learned, str(folder.resolve()))
     if isinstance(made, Classifier):
         labels = np.arange(model.n_targets) if model.facts.task == LABELS else model.labels
         made.classes_ = np.array([False, True]) if tuple(labels.tolist()) == BOOLEANS else labels

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from common.errors import ConfigError
 from common.given_paths import given_path
 from common.option import USUAL, check_options, option
+from common.wording import count
 from workers.exporting.exporters import EXPORTERS
 from workers.launch import cli, words
 
@@ -52,7 +53,7 @@ def parse(arguments: list[str], of: cli.Command) -> ExportConfig | int:
         return values
     flags = ", ".join(f"--{name}" for name in EXPORTERS)
     if len(given) != 1:
-        raise ConfigError(f"got {len(given)} words; write {of.name} RUN with one of {flags}")
+        raise ConfigError(f"got {count(len(given), 'word')}; write {of.name} RUN with one of {flags}")
     config = ExportConfig(**values)
     if not config.formats:
         raise ConfigError(f"no format; give one of {flags}, or several")

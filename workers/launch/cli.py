@@ -15,6 +15,7 @@ from common.start_words import LIMIT, read_limit
 from common.version import version_line
 
 PREFIX = "RANKWISE_"
+STANDARD_OUTPUT = "-"
 PATHS = {
     "config",
     "data",
@@ -105,9 +106,15 @@ def parse(command: Command, arguments: list[str], defaults: Mapping[str, Any] | 
 
 
 def spelled(command: Command, arguments: list[str]) -> list[str]:
-    """Return the arguments with flags as they are known: ``--batch_size`` is ``--batch-size``."""
-    known, words = command.flags, []
+    """Return the arguments with flags as they are known: ``--batch_size`` is ``--batch-size``.
+
+    A value that is ``-`` is joined to its flag: by itself it would be taken for an option.
+    """
+    known, words = command.flags, list[str]()
     for word in arguments:
+        if word == "-" and words and words[-1] in known:
+            words[-1] += "=-"
+            continue
         name, equals, value = word.partition("=")
         other = name.replace("_", "-")
         words.append(other + equals + value if other in known else word)
@@ -224,7 +231,14 @@ def _completed_type(option: Option, choices: Mapping[str, Iterable[str]]) -> Any
 
 
 def path_of(option: Option, text: str) -> str:
-    """Return the path that an option is given. Raises ConfigError if it can be none."""
+    """Return the path that an option is given. Raises ConfigError if it can be none.
+
+    ``-``, standard output, goes with options that it is the default of.
+    """
+    if text == STANDARD_OUTPUT:
+        if option.default == STANDARD_OUTPUT:
+            return text
+        raise ConfigError(f"{option.flag.removeprefix('--')}: got '-'; allowed is a path, as ./- is one")
     look = given_folder if option.name == "output" else given_path
     return look(option.flag.removeprefix("--"), text)
 

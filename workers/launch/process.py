@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from common.errors import JobError
     from common.rank_status import RankStatus
+    from ps.comm.topology import Topology
     from workers.launch.signals import StopRequest
 
 
@@ -61,6 +62,26 @@ class Context:
         agreed = at_root(self.comm, plain)
         start_guard.over()  # all are there
         return agreed if isinstance(agreed, int) else [from_dict(*pair) for pair in zip(kinds, agreed, strict=True)]
+
+    def on_nodes(self, config: Any, act: Callable[["Topology"], int]) -> int:
+        """Do a command's work once its options are known; return its exit code. Collective; raises JobError.
+
+        ``config``: says whether errors have tracebacks, and what the arrays of a process may take.
+        """
+        from common.errors import JobError
+        from common.memory import THIS_PROCESS
+        from ps.comm.topology import Topology
+
+        self.rank_status.set_debug(config.debug)
+        topology = Topology(self.comm, getattr(config, "ranks_per_node", 0))
+        THIS_PROCESS.set(config.max_memory, topology.here)
+        try:
+            code = act(topology)
+        except JobError:  # not finally: closing is collective, and an error of one rank alone must not wait there
+            topology.close()
+            raise
+        topology.close()
+        return code
 
     def report(self, error: "JobError") -> None:
         """Print an error that all ranks agreed on, while it is handled; with its traceback if that was asked for."""

@@ -3,13 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from common import memory
 from common.arrays_file import ArraysFile, open_arrays
-from common.data.preprocessing import Number
 from common.errors import BrokenFileError, DataError
 from common.flat import Array
 from common.nn.model_file import BLOCK, ModelFile
@@ -80,8 +78,7 @@ class ArrayRows:
     def _number_columns(self) -> int:
         """Return how many columns the model was trained on, if all are numbers: then X may hold these, too."""
         columns = self.model.facts.preprocessing
-        plain = columns is not None and all(isinstance(column, Number) for column in columns.columns)
-        return len(columns.columns) if columns is not None and plain else 0
+        return len(columns.columns) if columns is not None and columns.only_numbers else 0
 
     def _mapped(self) -> Array:
         try:
@@ -125,8 +122,7 @@ class ArrayRows:
         missing = int(np.isnan(x).sum())
         preprocessing = self.model.facts.preprocessing
         if preprocessing is not None and x.shape[1] != self.model.n_features:
-            cells: dict[str, Any] = {column.name: x[:, i] for i, column in enumerate(preprocessing.columns)}
-            x = self.model.encode(cells)
+            x = preprocessing.encode_array(x, "float32")
         y = as_truth(others.pop(0), self.model, lambda i: f"{self.path}: row {at + i}") if self.wants_y else None
         return Block(x, y, self._weights(others[0], at) if others else None, missing)
 

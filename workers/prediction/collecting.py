@@ -23,9 +23,12 @@ class Spool:
         ]
 
     def add(self, parts: list[bytes]) -> None:
-        """Take the next bytes of each stream. Raises OSError."""
-        for file, part in zip(self._files, parts, strict=True):
-            file.write(part)
+        """Take the next bytes of each stream. Raises OSError, which names the folder."""
+        try:
+            for file, part in zip(self._files, parts, strict=True):
+                file.write(part)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, tempfile.gettempdir()) from error
 
     def pieces(self, stream: int) -> Iterator[bytes]:
         """Yield the bytes of a stream."""

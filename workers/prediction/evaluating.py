@@ -12,7 +12,7 @@ import numpy as np
 from common.config import RunConfig
 from common.data.preprocessing import MISSING
 from common.data.target import CLASSES, LABELS
-from common.errors import EXIT_OK, EXIT_STOPPED, EXIT_USAGE, DataError, JobError
+from common.errors import EXIT_OK, EXIT_USAGE, DataError, JobError
 from common.evaluation.judged import Judged
 from common.nn import meaning
 from common.nn.model_file import ModelFile
@@ -27,7 +27,7 @@ from ps.text import evaluation
 from ps.text.layout import lines_of, output_width
 from ps.text.terminal import say, warn
 from workers.launch.process import Context
-from workers.prediction.opening import bad_input, open_rows
+from workers.prediction.opening import bad_input, blocks_of, open_rows
 from workers.prediction.options import EvaluateConfig
 from workers.prediction.predicting import alike
 from workers.prediction.rows import Asked, Block
@@ -77,14 +77,8 @@ def _of_file(
     judged, left_out = _judge_of(model), np.zeros(2, np.int64)
 
     def act() -> None:
-        with bad_input():
-            for block in rows.blocks(comm.rank, comm.size):
-                if context.stop.signal:
-                    fault = DataError("stopped before all rows were predicted")
-                    fault.exit_code = EXIT_STOPPED
-                    raise fault
-                left_out[:] += _add(judged, model, block)
-                status.tick()
+        for block in blocks_of(rows, context):
+            left_out[:] += _add(judged, model, block)
 
     with contextlib.closing(rows):
         alike(comm, act)

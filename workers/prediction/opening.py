@@ -1,18 +1,19 @@
-"""Which reader a file of new rows has: NumPy's files, a prepared folder, or a table."""
+"""Opens a file of new rows by the reader that it needs, for NumPy's files or a table, and reads a rank's part of it."""
 
 import contextlib
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-from common.errors import EXIT_ERROR, EXIT_USAGE, DataError, RankwiseError
-from common.files import require_regular
+from common.errors import EXIT_ERROR, EXIT_STOPPED, EXIT_USAGE, DataError, RankwiseError
+from common.files import require_regular, told
 from common.nn.model_file import ModelFile
 from ps.comm.agreement import at_root, together
 from ps.comm.topology import Topology
+from workers.launch.process import Context
 from workers.prediction.array_rows import ArrayRows
 from workers.prediction.plain_rows import PlainRows
-from workers.prediction.rows import Asked, Rows
+from workers.prediction.rows import Asked, Block, Rows
 
 TABLES = (".csv", ".tsv", ".txt", ".gz", ".parquet", ".pq")
 ARRAYS = (".npz", ".npy")
@@ -28,9 +29,7 @@ def bad_input() -> Iterator[None]:
             error.exit_code = EXIT_USAGE
         raise
     except OSError as error:
-        fault = DataError(f"{error.filename}: {error.strerror}")
-        fault.exit_code = EXIT_USAGE
-        raise fault from error
+        raise DataError(told(error)) from error
 
 
 def require_file(path: Path) -> None:
@@ -74,3 +73,15 @@ def open_rows(topology: Topology, path: Path, model: ModelFile, asked: Asked, pu
             return reader.open(path, model, asked)
 
         return together(comm, open_here)
+
+
+def blocks_of(rows: Rows, context: Context) -> Iterator[Block]:
+    """Yield the rows of this rank. Raises DataError, also once the job is asked to stop."""
+    with bad_input():
+        for block in rows.blocks(context.comm.rank, context.comm.size):
+            if context.stop.signal:
+                stopped = DataError("stopped before all rows were predicted; nothing came of it")
+                stopped.exit_code = EXIT_STOPPED
+                raise stopped
+            yield block
+            context.rank_status.tick()

@@ -7,7 +7,9 @@ from common.config import RunConfig
 from common.errors import ConfigError
 from common.given_paths import given_path
 from common.option import DATA, OUTPUT, USUAL, check_options, option
+from common.wording import count
 from workers.launch import cli, words
+from workers.launch.cli import STANDARD_OUTPUT
 
 PREDICT_NAME, EVALUATE_NAME = "python -m workers.predict", "python -m workers.evaluate"
 PREDICT = (
@@ -18,50 +20,45 @@ EVALUATE = (
     "Say what the predictions of a run's model are worth, for the rows of a file or, without one, the run's test rows: "
     "python -m workers.evaluate latest test.csv"
 )
-STANDARD_OUTPUT = "-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PredictConfig:
-    """What workers.predict takes. ``run``, ``data``: the words."""
+class _OfBoth:
+    """What both commands take. ``run``, ``data``: the words."""
+
+    encoding: str = option("", "of a text file, if not UTF-8: latin-1, utf-16, ...", group=DATA)
+    header: str = option("auto", "whether a text file has a line of names", choices=("auto", "yes", "no"), group=DATA)
+    trust_model: bool = option(False, "import your own model class though its file has changed", group=OUTPUT)
+    max_memory: str = option("", "what the arrays of a process may take: 500M, 4G", group=OUTPUT)
+    debug: bool = option(False, "print a traceback with every error", group=OUTPUT)
+    run: str = ""
+    data: str = ""
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictConfig(_OfBoth):
+    """What workers.predict takes."""
 
     output: str = option(
-        "-",
+        STANDARD_OUTPUT,
         "the file to write, by its suffix .csv, .tsv (.gz each), .parquet, .npz or .npy; -: CSV to standard output",
         flags=("--output", "-o"),
         group=USUAL,
     )
     proba: bool = option(False, "write the probability of each class, too", group=USUAL)
-    encoding: str = option("", "of a text file, if not UTF-8: latin-1, utf-16, ...", group=DATA)
-    header: str = option("auto", "whether a text file has a line of names", choices=("auto", "yes", "no"), group=DATA)
-    trust_model: bool = option(False, "import your own model class though its file has changed", group=OUTPUT)
-    max_memory: str = option("", "what the arrays of a process may take: 500M, 4G", group=OUTPUT)
-    debug: bool = option(False, "print a traceback with every error", group=OUTPUT)
-    run: str = ""
-    data: str = ""
-
-    def __post_init__(self) -> None:
-        check_options(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluateConfig:
-    """What workers.evaluate takes. ``run``, ``data``: the words; without data the run's own test rows."""
+class EvaluateConfig(_OfBoth):
+    """What workers.evaluate takes; without ``data`` the run's own test rows are evaluated."""
 
     json: bool = option(False, "print the figures as JSON", group=USUAL)
     target: str = option("", "the columns of the truth, if they are not called as in training", group=DATA)
     weight: str = option("", "a column (of an .npz: an array) of weights", group=DATA)
-    encoding: str = option("", "of a text file, if not UTF-8: latin-1, utf-16, ...", group=DATA)
-    header: str = option("auto", "whether a text file has a line of names", choices=("auto", "yes", "no"), group=DATA)
     every: bool = option(False, "print every class, also of many", group=OUTPUT)
-    trust_model: bool = option(False, "import your own model class though its file has changed", group=OUTPUT)
-    max_memory: str = option("", "what the arrays of a process may take: 500M, 4G", group=OUTPUT)
-    debug: bool = option(False, "print a traceback with every error", group=OUTPUT)
-    run: str = ""
-    data: str = ""
-
-    def __post_init__(self) -> None:
-        check_options(self)
 
 
 T = TypeVar("T", PredictConfig, EvaluateConfig)
@@ -93,7 +90,7 @@ def _parse(kind: type[T], command: cli.Command, arguments: list[str], n_words: t
     if isinstance(values, int):
         return values
     if not n_words[0] <= len(given) <= n_words[1]:
-        raise ConfigError(f"got {len(given)} words; write {command.name} {command.takes}")
+        raise ConfigError(f"got {count(len(given), 'word')}; write {command.name} {command.takes}")
     config = kind(**values)
     if config.max_memory:
         RunConfig(max_memory=config.max_memory)  # which says what a size is

@@ -9,7 +9,6 @@ from typing import BinaryIO
 import numpy as np
 
 from common.data.csv_file import MISSING, Head, head_of
-from common.data.preprocessing import Number
 from common.errors import BrokenFileError, DataError
 from common.files import open_regular
 from common.flat import Array
@@ -40,7 +39,7 @@ class PlainRows:
         if asked.encoding not in ("", "utf-8"):
             raise DataError(f"encoding: {asked.encoding} {NEEDS}")
         columns = model.facts.preprocessing
-        if columns is not None and not all(isinstance(column, Number) for column in columns.columns):
+        if columns is not None and not columns.only_numbers:
             raise DataError(f"{path}: the model was trained on texts or dates, and reading these {NEEDS}")
         head = head_of(path, asked.header)
         there = [name or f"column {i}" for i, name in enumerate(head.names, 1)]
@@ -57,8 +56,7 @@ class PlainRows:
                     f"{path}: {len(wanted)} columns, but the model was trained on {model.n_features} features"
                 )
         known = [*targets, *[asked.weight] * bool(asked.weight)]
-        extra = known if asked.wants_y else []
-        places, notes = match_columns([*wanted, *extra], there, known, str(path))
+        places, notes = match_columns(wanted, known, there, str(path), with_known=asked.wants_y)
         rows = cls(path, model, asked, head, places[: len(wanted)], places[len(wanted) :])
         rows.notes += [*([head.note] if head.note else []), *notes]
         return rows
@@ -111,7 +109,7 @@ class PlainRows:
         missing = int(np.isnan(x).sum())
         columns = self.model.facts.preprocessing
         if columns is not None:
-            x = self.model.encode({column.name: x[:, i] for i, column in enumerate(columns.columns)})
+            x = columns.encode_array(x, "float32")
         yield Block(x, y, weight, missing)
 
     def _cell_by_cell(self, place: int, lines: list[str], *, finite: bool = False) -> Array:

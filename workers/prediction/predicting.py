@@ -7,7 +7,7 @@ from typing import Any
 
 from mpi4py import MPI
 
-from common.errors import EXIT_OK, EXIT_STOPPED, EXIT_USAGE, DataError, JobError
+from common.errors import EXIT_OK, EXIT_USAGE, DataError, JobError
 from common.nn.model_file import ModelFile
 from common.standard_streams import complain
 from common.wording import count, listed
@@ -15,10 +15,11 @@ from ps.comm.agreement import at_root, together
 from ps.comm.collectives import allgather
 from ps.comm.topology import Topology
 from ps.text.terminal import say
+from workers.launch.cli import STANDARD_OUTPUT
 from workers.launch.process import Context
 from workers.prediction.collecting import Spool
-from workers.prediction.opening import bad_input, open_rows, require_file
-from workers.prediction.options import STANDARD_OUTPUT, PredictConfig
+from workers.prediction.opening import bad_input, blocks_of, open_rows, require_file
+from workers.prediction.options import PredictConfig
 from workers.prediction.parquet_out import write_parquet
 from workers.prediction.rows import Asked, Rows
 from workers.prediction.rows_out import Output
@@ -83,12 +84,9 @@ def predict(context: Context, topology: Topology, config: PredictConfig) -> int:
     with contextlib.closing(rows), contextlib.closing(Spool(output.n_streams)) as spool:
 
         def act() -> None:
-            with bad_input():
-                for block in rows.blocks(comm.rank, comm.size):
-                    _refuse_if_stopped(context)
-                    spool.add(output.render(model.outputs(block.x)))
-                    seen.add(len(block.x), block.missing, block.unknown)
-                    status.tick()
+            for block in blocks_of(rows, context):
+                spool.add(output.render(model.outputs(block.x)))
+                seen.add(len(block.x), block.missing, block.unknown)
 
         alike(comm, act)
         total = together_seen(comm, seen)
@@ -102,13 +100,6 @@ def predict(context: Context, topology: Topology, config: PredictConfig) -> int:
 def _found(config: PredictConfig) -> Path:
     with bad_input():
         return find_model(config.run).absolute()
-
-
-def _refuse_if_stopped(context: Context) -> None:
-    if context.stop.signal:
-        fault = DataError("stopped before all rows were predicted; nothing is written")
-        fault.exit_code = EXIT_STOPPED
-        raise fault
 
 
 def together_seen(comm: MPI.Comm, seen: Seen) -> Seen:

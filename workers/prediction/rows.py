@@ -51,20 +51,28 @@ class Rows(Protocol):
         """Give back what is held."""
 
 
-def match_columns(wanted: list[str], there: list[str], known: list[str], where: str) -> tuple[list[int], list[str]]:
-    """Return the place of each wanted column, and what is to be said of others. Raises DataError, naming those missing.
+def match_columns(
+    wanted: list[str], known: list[str], there: list[str], where: str, *, with_known: bool
+) -> tuple[list[int], list[str]]:
+    """Return the place of each column, and what is to be said of others. Raises DataError, naming those missing.
 
-    ``known``: columns that are expected besides, as the target is.
+    ``wanted``: the features. ``known``: columns beside them, of the target and of weights. ``with_known``: whether
+    these must be there, too, and are returned behind the features.
     """
-    absent = [name for name in wanted if name not in there]
-    if absent:
+    has = f"it has {named(there)}"
+    if absent := [name for name in wanted if name not in there]:
         raise DataError(
-            f"{where}: no column {named(absent)}, which the model was trained on; it has {named(there)}; columns are "
-            "known by their names"
+            f"{where}: no column {named(absent)}, which the model was trained on; {has}; columns are known by their "
+            "names"
+        )
+    if with_known and (absent := [name for name in known if name not in there]):
+        raise DataError(
+            f"{where}: no column {named(absent)}, which predictions are to be compared with or weighed by; {has}; "
+            "name the truth with --target, weights with --weight"
         )
     extra = [name for name in there if name not in wanted and name not in known]
     note = [f"{where}: {count(len(extra), 'column')} not used, since the model was trained without: {named(extra)}."]
-    return [there.index(name) for name in wanted], note * bool(extra)
+    return [there.index(name) for name in [*wanted, *known * with_known]], note * bool(extra)
 
 
 def named(names: list[str]) -> str:

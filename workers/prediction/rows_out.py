@@ -19,7 +19,7 @@ from common.flat import Array
 from common.nn import meaning
 from common.nn.model_file import ModelFile
 from common.standard_streams import as_result
-from workers.prediction.options import STANDARD_OUTPUT
+from workers.launch.cli import STANDARD_OUTPUT
 
 TEXT = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".npz", ".npy")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from common.data.preprocessing import MISSING, UNKNOWN, Category, Column, Number, Preprocessing
+from common.data.preprocessing import MISSING, UNKNOWN, Category, Date, Number, Preprocessing
 from common.errors import DataError
 from common.files import open_regular
 from common.flat import Array
@@ -18,13 +18,19 @@ from workers.preparation import plain_text
 from workers.preparation.cells import texts
 from workers.preparation.child import Answers
 from workers.preparation.child import main as answer_all
-from workers.preparation.encode import as_numbers, as_seconds, codes
+from workers.preparation.encode import as_numbers, cells, codes
 from workers.preparation.options import Options, TableError, names_in
 from workers.preparation.prepared_folder import COPY_NAME
 from workers.preparation.table_file import open_table
 
 BYTES_AT_A_TIME = 16 << 20
 """Of encoded features."""
+FINITE = "a finite number, as in training"
+EXAMPLES = {
+    "ymd": "2024-12-31", "dmy": "31.12.2024", "mdy": "12/31/2024", "day month year": "31 Dec 2024",
+    "month day year": "Dec 31, 2024", "year month": "2024-12", "clock": "23:59",
+}  # fmt: skip
+"""Of each form of dates."""
 ROWS_AT_A_TIME = 1 << 20
 """Of a Parquet file that is written."""
 
@@ -79,16 +85,18 @@ class RowAnswers(Answers):
                     raise
 
     def _encoded(self, frame: pl.DataFrame) -> dict[str, Any]:
-        cells, missing, unknown = {}, 0, {}
+        found = cells(frame, self._columns.columns, self._missing)
+        missing, unknown = 0, {}
         for column in self._columns.columns:
-            cells[column.name] = found = self._cells(frame[column.name], column)
+            of_column = found[column.name]
             if isinstance(column, Category):
-                missing += int((found == MISSING).sum())
-                if others := int((found == UNKNOWN).sum()):
+                missing += int((of_column == MISSING).sum())
+                if others := int((of_column == UNKNOWN).sum()):
                     unknown[column.name] = others
             else:
-                missing += int(np.isnan(found).sum())
-        x = self._columns.encode(cells, self._dtype)
+                self._require(frame[column.name], ~np.isfinite(of_column), _allowed(column))
+                missing += int(np.isnan(of_column).sum())
+        x = self._columns.encode(found, self._dtype)
         answer: dict[str, Any] = {"rows": len(frame), "x": x.tobytes(), "missing": missing, "unknown": unknown}
         if self._labels is not None:
             answer["y"] = codes(frame[self._labels.name], self._labels, self._missing).tobytes()
@@ -98,18 +106,9 @@ class RowAnswers(Answers):
             answer["weight"] = self._weights(frame[self._weight]).tobytes()
         return answer
 
-    def _cells(self, series: pl.Series, column: Column) -> Array:
-        if isinstance(column, Number):
-            return self._numbers(series)
-        if isinstance(column, Category):
-            return codes(series, column, self._missing)
-        found = as_seconds(series, column.form, self._missing)
-        self._require(series, np.isnan(found), f"a date ({column.form or 'year-month-day'}), as in training")
-        return found
-
     def _numbers(self, series: pl.Series) -> Array:
         found = as_numbers(series, self._missing)
-        self._require(series, ~np.isfinite(found), "a finite number, as in training")
+        self._require(series, ~np.isfinite(found), FINITE)
         return found
 
     def _weights(self, series: pl.Series) -> Array:
@@ -156,6 +155,11 @@ class RowAnswers(Answers):
             return super().answer(name, about)
         except pl.exceptions.PolarsError as error:
             return ["fault", [f"polars: {str(error).splitlines()[0][:300]}", DataError.exit_code]]
+
+
+def _allowed(column: Number | Date) -> str:
+    """Return what the cells of a column may hold."""
+    return FINITE if isinstance(column, Number) else f"one such as {EXAMPLES[column.form or 'ymd']}, as in training"
 
 
 def _read(path: str, width: int, dtype: str, first: int, n: int) -> Iterator[Array]:

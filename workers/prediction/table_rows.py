@@ -67,7 +67,7 @@ class TableRows(Preparation):
             targets = there[len(columns.columns) :]
         wanted = [column.name for column in columns.columns]
         known = [*targets, *([self.asked.weight] if self.asked.weight else [])]
-        _, notes = match_columns([*wanted, *(known if self.asked.wants_y else [])], there, known, str(self.path))
+        _, notes = match_columns(wanted, known, there, str(self.path), with_known=self.asked.wants_y)
         self.notes += notes
         labels = list(map(key, model.labels.tolist())) if self.asked.wants_y and model.facts.task == CLASSES else []
         if self.asked.wants_y and len(targets) != model.n_targets:
