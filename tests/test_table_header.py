@@ -44,8 +44,8 @@ def test_names_are_found(tmp_path: Path, text: str) -> None:
 
 UNNAMED = {
     "numbers": ("1,2,3\n4,5,7\n7,8,3\n", "all numbers"),
-    "numbers and texts": (ROWS, "numbers (5.1) where rows do"),
-    "texts": ("red,round,yes\nblue,square,no\nred,square,yes\nblue,round,no\n", "('red') stands in rows"),
+    "numbers and texts": (ROWS, "numbers (5.1) where others do"),
+    "texts": ("red,round,yes\nblue,square,no\nred,square,yes\nblue,round,no\n", "('red') stands in others"),
     "texts and gaps": ("39, State-gov, 77516, <=50K\n50, ?, 83311, <=50K\n38, Private, 21564, >50K\n" * 3, "('39')"),
 }
 
