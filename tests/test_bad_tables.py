@@ -13,6 +13,11 @@ GOOD = f"a,b,y\n{FILLED}"
 BAD = {
     "text among numbers": (GOOD.replace("\n7.5,", "\nseven,"), {}, (
         "line 9, column 'a': got 'seven', where the other 29 cells are numbers", "--missing", "--categorical 'a'")),
+    "text among few whole numbers": ("n,y\n" + "".join(f"{i % 3},{i}\n" for i in range(199)) + "many,5\n", {}, (
+        "line 201, column 'n': got 'many', where the other 199 cells are numbers", "--missing 'many'")),
+    "text among few classes": ("n,y\n" + "".join(f"{i % 3},{i}\n" for i in range(199)) + "x,5\n", {"target": "n"}, (
+        "line 201, target column 'n': got 'x'", "labels with --categorical 'n'")),
+    "text among five": ("n,y\n1,p\n1,q\nx,p\n1,q\n2,q\n", {}, ("line 4, column 'n': got 'x'",)),
     "text behind a quoted line break": ('a,b,y\n"1\n",2,p\n3,4,q\n"5\n",6,p\nx,8,q\n9,10,p\n', {}, (
         "line 7, column 'a': got 'x'",)),
     "several texts": (GOOD.replace("\n7.5,", "\nseven,").replace("\n9.5,", "\nnine,"), {}, (
@@ -21,6 +26,7 @@ BAD = {
         "line 9, column 'b': got 'b'",)),
     "short": (GOOD.replace("\n7.5,0,q", "\n7.5,0"), {}, ("line 9, got 2 cells ('7.5,0'), where the table has 3",)),
     "long": (GOOD.replace("\n7.5,0,q", "\n7.5,0,q,1"), {}, ("line 9, got 4 cells ('7.5,0,q,1')",)),
+    "fewer names than columns": ("a,b,y\n1,2,3,4,5\n2,3,4,5,6\n4,5,6,7,8\n", {}, ("line 2, got 5 cells",)),
     "short and long": (GOOD.replace("\n7.5,0,q", "\n7.5,q").replace("\n9.5,", "\n9.5,,"), {}, ("line 9, got 2 cells",)),
     "a comma too many in quotes": (GOOD.replace("\n7.5,0,q", '\n7.5,"0,1",q,q'), {}, ("line 9, got 4 cells",)),
     "empty": ("", {}, ("is empty",)),
@@ -55,7 +61,7 @@ BAD = {
         "line 33, column 'd': got 'soon', where the other 31 cells are dates such as '2024-01-01'",)),
     "another kind of date": ("d,y\n01/13/2024,2\n" + "".join(f"2024-01-{i:02},{i}\n" for i in range(1, 32)), {}, (
         "line 2, column 'd': got '01/13/2024'",)),
-    "one column": ("a b y\n1 2 3\n4 5 6\n", {}, ("one column, 'a b y'", "commas, semicolons, tabs")),
+    "one column": ("a b\nred fox\nblue bird\n", {}, ("one column, 'a b'", "commas, semicolons, tabs")),
     "CR alone": ("a,y\r1,2\r3,4\r", {}, ("CR alone",)),
     "unclosed quote": (GOOD.replace("\n7.5,0,q", '\n7.5,0,"q'), {}, ("line 9, a double quote is not closed",)),
     "NUL": (GOOD.replace("\n7.5,", "\n7\0.5,"), {}, ("line 9, got NUL",)),

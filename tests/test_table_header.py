@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from common.errors import DataError
 from tests.small_table import Prepared, prepare_table
 
 
@@ -42,8 +44,8 @@ def test_names_are_found(tmp_path: Path, text: str) -> None:
 
 UNNAMED = {
     "numbers": ("1,2,3\n4,5,7\n7,8,3\n", "all numbers"),
-    "numbers and texts": (ROWS, "numbers (5.1) where rows do"),
-    "texts": ("red,round,yes\nblue,square,no\nred,square,yes\nblue,round,no\n", "('red') stands in rows"),
+    "numbers and texts": (ROWS, "numbers (5.1) where others do"),
+    "texts": ("red,round,yes\nblue,square,no\nred,square,yes\nblue,round,no\n", "('red') stands in others"),
     "texts and gaps": ("39, State-gov, 77516, <=50K\n50, ?, 83311, <=50K\n38, Private, 21564, >50K\n" * 3, "('39')"),
 }
 
@@ -129,3 +131,79 @@ def test_hashes_that_are_no_comments(tmp_path: Path) -> None:
     found = prepared(tmp_path, "colour,y\n#ff0000,p\n#00ff00,q\n#ff0000,q\n")
     assert found.plan.preprocessing.features() == ["colour=#00ff00", "colour=#ff0000"]
     assert names(prepared(tmp_path, "#,Name,y\n1,Bulba,p\n2,Ivy,q\n4,Xen,q\n")) == ["#", "Name", "y"]
+
+
+LEAD = {
+    "a title": f"Flowers of 1936\n\nlength,width,kind\n{ROWS}",
+    "a title with a comma": f"Flowers, 1936\nlength,width,kind\n{ROWS}",
+    "export notes": f"Report of flowers\nmade on;2024-01-31\n\nlength,width,kind\n{ROWS}",
+    "a title of a spreadsheet": f"Flowers,,\n,,\nlength,width,kind\n{ROWS}",
+    "more notes than rows": "a\nb\nc\nd\ne\nlength,width,kind\n5,6,p\n4,7,q\n3,1,q\n9,2,p\n",
+}
+
+
+@pytest.mark.parametrize("text", LEAD.values(), ids=LEAD)
+def test_lines_before_the_table_are_skipped_and_said(tmp_path: Path, text: str) -> None:
+    found = prepared(tmp_path, text)
+    assert names(found) == ["length", "width", "kind"]
+    assert len(found.arrays["x"]) == 4
+    assert "of table.csv" in found.plan.notes[0]
+    assert "skipped" in found.plan.notes[0]
+
+
+@pytest.mark.parametrize("name", ["iris", "wine_data", "breast_cancer"])
+def test_files_of_scikit_learn(tmp_path: Path, name: str) -> None:
+    """Their first line tells rows, features and the names of classes."""
+    datasets = pytest.importorskip("sklearn.datasets")
+    text = (Path(datasets.__file__).parent / "data" / f"{name}.csv").read_text()
+    x, y = getattr(datasets, f"load_{name.removesuffix('_data')}")(return_X_y=True)
+    found = prepared(tmp_path, text)
+    assert found.arrays["x"].tolist() == x.astype("float32").tolist()
+    assert found.arrays["y"][:, 0].tolist() == y.tolist()
+    assert found.plan.notes[0].startswith("The first line of table.csv is skipped (")
+    assert names(found)[0] == "column 1"
+
+
+def test_a_fault_behind_a_title_has_its_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"line 4, got 4 cells"):
+        prepared(tmp_path, f"Flowers\nlength,width,kind\n5.1,3.5,setosa\n4,5,6,7\n{ROWS}")
+
+
+BLANKS = {
+    "fixed width": "  5.10   3.50    1\n  4.90  13.00    2\n 17.00   3.20    1\n",
+    "one blank": "5.1 3.5 1\r\n4.9 13 2\r\n17 3.2 1 \r\n",
+    "some tabs twice": "5.1\t3.5\t1\n4.9\t13\t\t2\n17\t3.2\t1\n",
+    "tabs and blanks": "5.1 \t3.5\t 1\n\n4.9  13\t 2\n17  3.2\t1\n",
+}
+
+
+@pytest.mark.parametrize("text", BLANKS.values(), ids=BLANKS)
+def test_runs_of_blanks_separate(tmp_path: Path, text: str) -> None:
+    found = prepared(tmp_path, text)
+    assert found.arrays["x"].tolist() == np.array([[5.1, 3.5], [4.9, 13], [17, 3.2]], np.float32).tolist()
+    assert found.arrays["y"].tolist() == [[1], [2], [1]]
+    assert "Cells of table.csv are separated by blanks." in found.plan.notes
+
+
+def test_blanks_and_quoted_names(tmp_path: Path) -> None:
+    """As the UCI archive's auto-mpg.data is written."""
+    cars = ("chevrolet chevelle malibu", "buick skylark 320", "plymouth  satellite", "amc rebel sst") * 3
+    rows = (f'{18 - i}.0   {i % 3 + 4}   {300 + i}.0      {"?" if i == 4 else f"{130 + i}.0"}\t"{car}"'
+            for i, car in enumerate(cars))  # fmt: skip
+    found = prepared(tmp_path, "\n".join(rows), "1")
+    assert len(found.plan.columns) == 5
+    assert "column 5=plymouth  satellite" in found.plan.preprocessing.features()
+    assert found.plan.columns[3].missing == 1
+    assert found.arrays["y"][:, 0].tolist() == [18 - i for i in range(12)]
+
+
+def test_names_above_blanks(tmp_path: Path) -> None:
+    found = prepared(tmp_path, "length  width kind\n5.1  3.5 setosa\n4.9 3.0  other\n", "kind")
+    assert names(found) == ["length", "width", "kind"]
+    with pytest.raises(DataError, match=r"line 3, got 2 cells \('4.9 3.0'\), where the table has 3"):
+        prepared(tmp_path, "length  width kind\n5.1  3.5 setosa\n4.9 3.0\n" + "5.1  3.5 setosa\n" * 300, "kind")
+
+
+def test_tabs_between_numbers_with_blanks_are_tabs(tmp_path: Path) -> None:
+    found = prepared(tmp_path, "size\tname\ty\n1 234\tred fox\t3\n2 345 678\tblue bird\t4\n")
+    assert names(found) == ["size", "name", "y"]

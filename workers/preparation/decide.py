@@ -10,6 +10,7 @@ from common.data.preprocessing import PARTS, Category, Column, Date, Number, Pre
 from common.wording import count
 from workers.preparation import targets
 from workers.preparation.chosen import Chosen, chosen
+from workers.preparation.column_notes import ColumnNotes
 from workers.preparation.kinds import Kind, number_fault, read_kind
 from workers.preparation.options import Options, TableError
 from workers.preparation.plan import NUMBERS, ColumnRow, Plan
@@ -31,7 +32,7 @@ class _Decided:
 
     columns: list[Column] = field(default_factory=list)
     rows: list[ColumnRow] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    notes: ColumnNotes = field(default_factory=ColumnNotes)
     bytes_only: bool = True
 
 
@@ -40,7 +41,7 @@ def decide(analysis: Analysis, options: Options, notes: Sequence[str] = ()) -> P
 
     Raises TableError, with the place of a cell that is at fault, if one is.
     """
-    asked, found = chosen(options), _Decided(notes=[*notes])
+    asked, found = chosen(options), _Decided()
     if not analysis.rows:
         raise TableError("no rows; a table has a line of column names and a line for each row")
     target = targets.decide(analysis, asked)
@@ -51,13 +52,13 @@ def decide(analysis: Analysis, options: Options, notes: Sequence[str] = ()) -> P
             found.rows.append(_row(name, kind.name, column, became))
         else:
             _decide_column(found, name, column, kind, asked, options.index_column)
-    found.notes += targets.notes(analysis, asked)
     if not found.columns:
         raise TableError("no column is left to learn from; see --features, --drop and --index-column")
     wide = sum(isinstance(column, Number) for column in found.columns) >= BYTES_FROM
+    said = (*notes, *found.notes.sentences(), *targets.notes(analysis, asked))
     return Plan(
-        Preprocessing(tuple(found.columns)), tuple(found.rows), target, tuple(note for note in found.notes if note),
-        options, "uint8" if found.bytes_only and wide else "float32", _time_form(analysis, options),
+        Preprocessing(tuple(found.columns)), tuple(found.rows), target, said, options,
+        "uint8" if found.bytes_only and wide else "float32", _time_form(analysis, options),
     )  # fmt: skip
 
 
@@ -92,7 +93,7 @@ def _rounded(n: int) -> int:
 
 
 def _left_out(
-    name: str, column: ColumnStatistics, kind: Kind, asked: Chosen, index_column: str, notes: list[str]
+    name: str, column: ColumnStatistics, kind: Kind, asked: Chosen, index_column: str, notes: ColumnNotes
 ) -> str:
     """Return why a column is no feature, nothing if it is one; say so in ``notes`` where nobody asked for it."""
     if name in asked.others:
@@ -105,15 +106,15 @@ def _left_out(
     elif why := _index(name, column, kind, index_column, notes):
         return why
     if not column.cells:
-        notes.append(f"Column {name!r} is left out: all its cells are missing.")
+        notes.add("missing", name, f"Column {name!r} is left out: all its cells are missing.")
         return "all missing"
     if column.distinct == 1 and not column.missing:
-        notes.append(f"Column {name!r} is left out: it is the same in all rows.")
+        notes.add("constant", name, f"Column {name!r} is left out: it is the same in all rows.")
         return "constant"
     return ""
 
 
-def _index(name: str, column: ColumnStatistics, kind: Kind, choice: str, notes: list[str]) -> str:
+def _index(name: str, column: ColumnStatistics, kind: Kind, choice: str, notes: ColumnNotes) -> str:
     """Return why a column is an index that is left out; a note tells of one that is not."""
     if choice == "keep" or column.missing or column.rows < 2:
         return ""
@@ -130,27 +131,40 @@ def _index(name: str, column: ColumnStatistics, kind: Kind, choice: str, notes: 
     begin = f"{column.least:g}, {column.least + 1:g}, {column.least + 2:g}, ..." if counts else f"from {column.least:g}"
     if (nameless and own and (numbered or kind.is_text)) or first_unnamed:
         why = f"numbers the rows ({begin})" if numbered else "names each row"
-        notes.append(f"Column {name!r} is left out: it has no name and {why}; --index-column keep trains on it.")
+        notes.add(
+            "index", name, f"Column {name!r} is left out: it has no name and {why}; --index-column keep trains on it."
+        )
         return "index"
     if counted or looks:
         if choice == "drop":
-            notes.append(f"Column {name!r} is left out: as --index-column drop asks; --index-column keep trains on it.")
+            notes.add(
+                "dropped index",
+                name,
+                f"Column {name!r} is left out: as --index-column drop asks; --index-column keep trains on it.",
+            )
             return "--index-column drop"
-        notes.append(
-            f"Warning: column {name!r} numbers the rows ({begin}) and is trained on; --index-column drop leaves it out."
+        notes.add(
+            "numbers rows",
+            name,
+            f"Warning: column {name!r} numbers the rows ({begin}) and is trained on; --index-column drop leaves it "
+            "out.",
         )
     return ""
 
 
 def _made(
-    name: str, column: ColumnStatistics, kind: Kind, asked: Chosen, notes: list[str]
+    name: str, column: ColumnStatistics, kind: Kind, asked: Chosen, notes: ColumnNotes
 ) -> tuple[Column | None, str]:
     """Return what a column becomes, and in words; None and why, if it is left out."""
     indicator = ", missing flagged" if column.missing else ""
     if name in asked.categorical:
         return _category(name, column, kind, notes, forced=True)
     if kind.name == NESTED:
-        notes.append(f"Column {name!r} is left out: it holds {column.stored}; a column takes numbers, texts or dates.")
+        notes.add(
+            "nested",
+            name,
+            f"Column {name!r} is left out: it holds {column.stored}; a column takes numbers, texts or dates.",
+        )
         return None, "lists or bytes"
     if fault := number_fault(name, column, kind):
         raise fault
@@ -159,15 +173,17 @@ def _made(
     if kind.form:
         return _date(name, column, kind, notes)
     if kind.sign:
-        notes.append(
+        notes.add(
+            "sign",
+            name,
             f"Column {name!r} holds {kind.name} ({column.examples[kind.sign][0]!r}), which stay text; "
-            "write plain numbers to train on numbers."
+            "write plain numbers to train on numbers.",
         )
-    elif kind.mixed:
-        notes.append(
-            f"Column {name!r} holds numbers and texts ({column.examples['text'][0]!r}), and is taken for texts."
-        )
-    return _category(name, column, kind, notes, forced=asked.features is not None)
+    made, became = _category(name, column, kind, notes, forced=asked.features is not None)
+    if kind.mixed and made is not None:
+        example = column.examples["text"][0]
+        notes.add("mixed", name, f"Column {name!r} holds numbers and texts ({example!r}), and is taken for texts.")
+    return made, became
 
 
 def _offset(column: ColumnStatistics) -> float:
@@ -175,16 +191,18 @@ def _offset(column: ColumnStatistics) -> float:
     return column.least if largest > DIGITS * (column.most - column.least) else 0.0
 
 
-def _date(name: str, column: ColumnStatistics, kind: Kind, notes: list[str]) -> tuple[Column | None, str]:
+def _date(name: str, column: ColumnStatistics, kind: Kind, notes: ColumnNotes) -> tuple[Column | None, str]:
     span = column.spans[kind.form]
     parts = tuple(part for i, part in enumerate(PARTS) if span[2 * i] < span[2 * i + 1])
     if not parts:
         parts = PARTS[:1]
     if kind.ambiguous:
         first, then = ("day", "month") if kind.form == "dmy" else ("month", "day")
-        notes.append(
+        notes.add(
+            "date",
+            name,
             f"Dates in column {name!r} are read with the {first} before the {then} "
-            f"({column.examples[kind.form][0]!r}), as no cell says otherwise; write 2024-12-31 to be sure."
+            f"({column.examples[kind.form][0]!r}), as no cell says otherwise; write 2024-12-31 to be sure.",
         )
     form = "" if kind.form == STORED else kind.form
     made = Date(name, parts, missing=column.missing > 0, form=form)
@@ -192,7 +210,7 @@ def _date(name: str, column: ColumnStatistics, kind: Kind, notes: list[str]) -> 
 
 
 def _category(
-    name: str, column: ColumnStatistics, kind: Kind, notes: list[str], *, forced: bool
+    name: str, column: ColumnStatistics, kind: Kind, notes: ColumnNotes, *, forced: bool
 ) -> tuple[Column | None, str]:
     """Return a column of texts: a feature each, hashed, or left out where nearly every row has a text of its own."""
     n, missing = column.distinct, column.missing > 0
@@ -201,14 +219,18 @@ def _category(
     if column.texts is not None and few:
         return Category(name, tuple(sorted(column.texts)), missing), f"one-hot, {count(n, 'feature')}{indicator}"
     if not forced and 2 * n > column.cells:
-        notes.append(
+        notes.add(
+            "unique",
+            name,
             f"Column {name!r} is left out: nearly every row has {'a text' if not kind.is_number else 'a value'} of its "
-            f"own; --categorical {name!r} trains on it, hashed to {BUCKETS} features."
+            f"own; --categorical {name!r} trains on it, hashed to {BUCKETS} features.",
         )
         return None, "mostly unique"
-    notes.append(
+    notes.add(
+        "hashed",
+        name,
         f"Column {name!r} has {'about ' * (column.texts is None)}{_rounded(n):,} different texts, more than {ONE_HOT}, "
-        f"and is hashed to {BUCKETS} features; --drop {name!r} leaves it out."
+        f"and is hashed to {BUCKETS} features; --drop {name!r} leaves it out.",
     )
     return Category(name, (), missing, BUCKETS), f"hashed, {BUCKETS} features{indicator}"
 

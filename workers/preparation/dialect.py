@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from workers.preparation import lead
+from workers.preparation.blanks import BLANK, BLANKS, collapsed, separates
 from workers.preparation.header import Header, find_header
 from workers.preparation.options import Options, TableError, names_in
 
 SEPARATORS = ("\t", ";", "|", ",")
 """In the order in which they count if several fit: a comma may be a decimal one."""
-WORDS = {";": "semicolons", "|": "bars"}
+WORDS = {";": "semicolons", "|": "bars", BLANK: "blanks"}
 LOOKED_AT = 200
 """Records of a head."""
 MOST_COLUMNS = 10**6
@@ -31,6 +33,7 @@ THOUSANDS_ONLY = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+")
 class Dialect:
     """``first_row``: the byte where rows begin. ``quoted``: whether cells may stand in double quotes.
 
+    ``separator``: a blank stands for any number of blanks and tabs.
     ``blank_quotes``: whether blanks stand between a separator and quotes.
     ``comment``: what lines begin with that are no rows, if there are any. ``decimal_comma``: such columns, from 0.
     """
@@ -87,11 +90,14 @@ def find_dialect(head: bytes, options: Options, *, whole: bool, name: str = "the
     comment = _comment(text)
     separator = separator or _separator(text, comment)
     quoted = _is_quoted(text, separator)
-    blank_quotes = bool(re.search(rf'{re.escape(separator)} +"', text))
+    blank_quotes = separator != BLANK and bool(re.search(rf'{re.escape(separator)} +"', text))
     records = _records(text, separator, comment, quoted=quoted)
     if not records:
         raise TableError("it holds comments alone; a table has a line of column names and a line for each row")
-    header = find_header([record.cells for record in records], options.header, name, _asked(options))
+    asked = _asked(options)
+    n_lead = lead.length([record.cells for record in records], asked)
+    before, records = records[:n_lead], records[n_lead:]
+    header = find_header([record.cells for record in records], options.header, name, asked)
     names = _named_in_comment(text, separator, records[0]) if not header.named else []
     if names:
         header = Header(names, named=False, notes=(f"The column names of {name} stand in its comment.",))
@@ -101,14 +107,15 @@ def find_dialect(head: bytes, options: Options, *, whole: bool, name: str = "the
     if len(header.names) == 1:
         raise TableError(
             f"it has one column, {header.names[0][:80]!r}; a table has two or more, the target and what to learn from, "
-            "with commas, semicolons, tabs or bars between"
+            "with commas, semicolons, tabs, bars or blanks between"
         )
     _require_names(header.names)
     comma = _decimal_comma([record.cells for record in body], separator)
-    first_row = begin + (records[0].end if header.named else 0)
+    first_row = begin + (records[0].end if header.named else before[-1].end if before else 0)
+    said = [*lead.notes([record.cells for record in before], name), *header.notes]
+    said += _said(name, separator, [header.names[i] for i in comma if i < len(header.names)])
     return Dialect(
-        tuple(header.names), first_row, separator, quoted, blank_quotes, comment,
-        comma, (*header.notes, *_said(name, separator, [header.names[i] for i in comma if i < len(header.names)])),
+        tuple(header.names), first_row, separator, quoted, blank_quotes, comment, comma, tuple(said),
     )  # fmt: skip
 
 
@@ -119,7 +126,8 @@ def _asked(options: Options) -> set[str]:
 
 
 def _is_quoted(text: str, separator: str) -> bool:
-    return bool(re.search(rf'(?:^|{re.escape(separator)}) *"', text, re.MULTILINE))
+    before = BLANKS if separator == BLANK else re.escape(separator)
+    return bool(re.search(rf'(?:^|{before}) *"', text, re.MULTILINE))
 
 
 def _decoded(head: bytes) -> str:
@@ -201,6 +209,8 @@ def split(record: str, separator: str, *, quoted: bool) -> list[str]:
     """Return the cells of a record."""
     quoting: dict[str, Any] = {"skipinitialspace": True} if quoted else {"quoting": csv.QUOTE_NONE}
     record = record.replace("\r", " ")
+    if separator == BLANK:
+        record = collapsed(record.encode(), quoted=quoted).decode()
     csv.field_size_limit(1 << 30)
     lines = io.StringIO(record.rstrip("\n"), newline="")
     cells = next(csv.reader(lines, delimiter=separator, **quoting), [])
@@ -211,17 +221,24 @@ def split(record: str, separator: str, *, quoted: bool) -> list[str]:
 
 def _separator(text: str, comment: str) -> str:
     """Return what separates cells: that by which most records have as many as the others."""
-    best, best_share = ",", 0.0
+    best, best_share = "", 0.0
     for mark in SEPARATORS:
         if mark not in text:
             continue
-        quoted = _is_quoted(text, mark)
-        widths = [len(record.cells) for record in _records(text, mark, comment, quoted=quoted)]
+        widths = [len(cells) for cells in _cells(text, mark, comment)]
         usual, n = Counter(widths).most_common(1)[0]
-        share = n / len(widths) if usual > 1 and widths[0] >= usual - 1 else 0.0
+        share = n / len(widths) if usual > 1 else 0.0
         if share > best_share + 0.1:
             best, best_share = mark, share
-    return best
+    if best in ("", "\t") and separates(_cells(text, BLANK, comment), _cells(text, best, comment) if best else []):
+        return BLANK
+    return best or ","
+
+
+def _cells(text: str, separator: str, comment: str) -> list[list[str]]:
+    """Return the cells of the first records, as a separator divides them."""
+    records = _records(text, separator, comment, quoted=_is_quoted(text, separator))
+    return [record.cells for record in records]
 
 
 def _decimal_comma(rows: Sequence[Sequence[str]], separator: str) -> tuple[int, ...]:

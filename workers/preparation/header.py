@@ -59,7 +59,7 @@ def _is_names(first: list[str], body: Sequence[list[str]]) -> tuple[bool, str]:
             len(counted) >= FEWEST_COUNTED or counted is not first
         ):
             return True, "it counts 0, 1, 2, ... as pandas does where columns have no names"
-        return False, "its first line is all numbers and is read as a row"
+        return False, "its first row is all numbers"
     columns = [[row[i] for row in body if i < len(row) and row[i] not in MISSING] for i in range(len(first))]
     numeric = [bool(cells) and sum(map(_is_number, cells)) * 10 >= 9 * len(cells) for cells in columns]
     if any(is_numeric and first[i] and not _is_number(first[i]) and first[i] not in MISSING
@@ -67,12 +67,12 @@ def _is_names(first: list[str], body: Sequence[list[str]]) -> tuple[bool, str]:
         return True, ""
     numbers = [cell for cell in first if _is_number(cell)]
     if numbers and not _counts(numbers):
-        return False, f"its first line holds numbers ({numbers[0]}) where rows do"
+        return False, f"its first row holds numbers ({numbers[0]}) where others do"
     again = [cell for cell, cells in zip(first, columns, strict=True) if cell in cells and cell not in MISSING]
     if again and not numbers:
         again = again if 2 * len(again) >= len(first) else []
     if again:
-        return False, f"what its first line holds ({again[0][:40]!r}) stands in rows, too"
+        return False, f"what its first row holds ({again[0][:40]!r}) stands in others, too"
     return True, ""
 
 

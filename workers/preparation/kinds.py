@@ -10,8 +10,10 @@ from workers.preparation.options import TableError
 from workers.preparation.statistics import INFINITE, LARGE, NESTED, NUMBER, STORED, TEXT, ColumnStatistics
 
 BOOLEANS = ({"true", "false"}, {"yes", "no"}, {"y", "n"}, {"t", "f"}, {"on", "off"})
-FEW_DISTINCT, FEW_SHARE, FEWEST_NUMBERS = 20, 0.1, 3
-"""Texts among numbers are mistakes if so few cells are texts, and the numbers are no codes of few kinds."""
+FAULTS, FEWEST_CELLS = 0.05, 5
+"""Cells unlike all others are faults if they are at most such a share, or one of at least so many."""
+FAULTS_OF_MANY, MANY_DISTINCT = 0.1, 20
+"""And up to such a share where more cells than that differ: codes of a few kinds may be numbers and texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,15 @@ class Kind:
         return not self.is_number and not self.form and self.name != NESTED
 
 
+def _are_faults(n_odd: int, column: ColumnStatistics) -> bool:
+    """Say whether cells that are not what nearly all others are must be mistakes, not another kind of cell."""
+    n = column.cells
+    if n_odd <= FAULTS * n or (n_odd == 1 and n >= FEWEST_CELLS):
+        return True
+    various = column.distinct > MANY_DISTINCT or 2 * column.distinct > n
+    return n_odd <= FAULTS_OF_MANY * n and various
+
+
 def _date_fault(name: str, column: ColumnStatistics, kind: Kind) -> TableError | None:
     """Return what is wrong with a column of dates but for a few cells."""
     forms = [form for form in DATES if column.kinds[form]]
@@ -41,9 +52,8 @@ def _date_fault(name: str, column: ColumnStatistics, kind: Kind) -> TableError |
         return None
     form = max(forms, key=lambda one: column.kinds[one])
     n_odd = column.cells - column.kinds[form]
-    mistaken = n_odd <= FEW_SHARE * column.cells and column.distinct > FEW_DISTINCT
     odd = [column.examples[one] for one in (TEXT, *forms) if one != form and one in column.examples]
-    if not mistaken or not odd:
+    if not odd or not _are_faults(n_odd, column):
         return None
     cell, place, row = min(odd, key=lambda example: example[1:])
     return TableError(
@@ -100,13 +110,12 @@ def number_fault(name: str, column: ColumnStatistics, kind: Kind, *, target: boo
         return _date_fault(name, column, kind)
     odd = [one for one in column.examples if one not in (NUMBER, INFINITE, LARGE)]
     n_odd, numbers = column.cells - column.kinds[NUMBER], column.kinds[NUMBER]
-    measured = column.distinct > FEW_DISTINCT or 2 * column.distinct > column.cells
-    mistaken = (n_odd <= FEW_SHARE * column.cells or n_odd == 1) and numbers >= FEWEST_NUMBERS and measured
-    if not odd or not (mistaken or (target and n_odd <= numbers and measured)):
+    measured = column.distinct > MANY_DISTINCT or 2 * column.distinct > column.cells
+    if not odd or not (_are_faults(n_odd, column) or (target and n_odd <= numbers and measured)):
         return None
     cell, place, row = min((column.examples[one] for one in odd), key=lambda example: example[1:])
     several = f" (and {count(n_odd - 1, 'more such cell')})" if n_odd > 1 else ""
-    instead = "" if target else f", or take the column for texts with --categorical {name!r}"
+    instead = f", or take the column for {'labels' if target else 'texts'} with --categorical {name!r}"
     return TableError(
         f"{shown}: got {cell!r}{several}, where the other {numbers:,} cells are numbers; correct it, "
         f"give --missing {cell!r} if it stands for a missing number{instead}",

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from common.flat import Array
+from workers.preparation.blanks import BLANK, collapsed
 from workers.preparation.dialect import Dialect, not_utf8
 from workers.preparation.options import TableError
 
@@ -27,7 +28,7 @@ class Records(NamedTuple):
 
 def read(block: bytes, dialect: Dialect) -> pl.DataFrame:
     """Return the rows of a block as texts without blanks around them. Raises TableError for an unequal row."""
-    names = dialect.names
+    names, block = dialect.names, _of_cells(block, dialect)
     if b"\0" in block:
         raise TableError(
             "got NUL, which is no text; copy the file again", line=block.count(b"\n", 0, block.index(b"\0"))
@@ -59,6 +60,11 @@ def read(block: bytes, dialect: Dialect) -> pl.DataFrame:
     return frame.with_columns(_with_point(names[i]) for i in dialect.decimal_comma if i < len(names))
 
 
+def _of_cells(block: bytes, dialect: Dialect) -> bytes:
+    """Return a block in which one character separates cells."""
+    return collapsed(block, quoted=dialect.quoted) if dialect.separator == BLANK else block
+
+
 def _may_hold_blanks(block: bytes, dialect: Dialect) -> bool:
     """Say whether cells may begin or end with blanks, which most tables do not have."""
     return dialect.quoted or not block.isascii() or any(blank in block for blank in BLANKS)
@@ -71,6 +77,7 @@ def read_numbers(block: bytes, dialect: Dialect, numbers: Collection[str]) -> pl
     """
     if not numbers or dialect.decimal_comma or dialect.blank_quotes:
         return None
+    block = _of_cells(block, dialect)
     schema = {name: pl.Float64 if name in numbers else pl.String for name in dialect.names}
     try:
         frame = pl.read_csv(
@@ -150,5 +157,5 @@ def _fault(block: bytes, dialect: Dialect, error: Exception) -> TableError:
 
 def line_of_row(block: bytes, dialect: Dialect, row: int) -> int:
     """Return the line within a block, from 0, in which a row of its frame begins."""
-    lines = find_records(block, dialect).lines
+    lines = find_records(_of_cells(block, dialect), dialect).lines
     return int(lines[row]) if row < len(lines) else 0
