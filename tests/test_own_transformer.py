@@ -95,7 +95,6 @@ def ended(folder: Path) -> dict[str, Result]:
         "more": ["-m", "workers.run", "--resume", "run", "--epochs", "3"],
         "new": [PREDICT, "run", "new.csv", "--output", "new.npy"],
         "rows": [PREDICT, "run", "train.csv", "--output", "rows.npy"],
-        "worth": [EVALUATE, "run", "--json", "--output", "-"][:3],
         "mine": [*train, "--prepare", "own:mine"],
         "asked": [PREDICT, "mine", "new.csv", "--output", "asked.npy"],
         "trusted": [PREDICT, "mine", "new.csv", "--trust-types", "own.Mine", "--output", "trusted.npy"],
@@ -133,8 +132,9 @@ def test_predictions_are_those_of_what_was_trained(folder: Path, ended: dict[str
     header, end = (records(folder / "run")[i] for i in (0, -1))
     assert header["data"]["prepare"]["name"] == "own:columns"
     assert header["data"]["notes"][-1] == "Features: 8, made by own:columns (which was fitted to the training rows)."
-    worth = json.loads(ended["worth"].out)
-    assert worth["targets"] == end["test"]["targets"]
+    evaluated = mpirun(1, EVALUATE, "run", "--json", cwd=folder)
+    assert evaluated.code == 0, evaluated.err
+    assert json.loads(evaluated.out)["metrics"] == pytest.approx(end["test"]["metrics"], rel=1e-6)
 
 
 def test_a_resumed_run_takes_the_saved_one(folder: Path, ended: dict[str, Result]) -> None:
