@@ -164,6 +164,16 @@ def test_files_of_scikit_learn(tmp_path: Path, name: str) -> None:
     assert names(found)[0] == "column 1"
 
 
+@pytest.mark.parametrize("first", ["5.1", "5.1,3.5", "5.1,3.5,"])
+def test_a_first_row_that_was_cut_off_is_no_title(tmp_path: Path, first: str) -> None:
+    with pytest.raises(DataError, match=r"line 2, got 4 cells"):
+        prepared(tmp_path, f"{first}\n" + "4.9,3.0,1.4,0\n7.0,3.2,4.7,1\n" * 20)
+
+
+def test_a_first_row_of_missing_cells_is_a_row(tmp_path: Path) -> None:
+    assert len(prepared(tmp_path, "5,,\n4,3,1\n7,2,0\n6,1,1\n5,2,1\n", "1").arrays["x"]) == 5
+
+
 def test_a_fault_behind_a_title_has_its_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"line 4, got 4 cells"):
         prepared(tmp_path, f"Flowers\nlength,width,kind\n5.1,3.5,setosa\n4,5,6,7\n{ROWS}")
