@@ -7,6 +7,7 @@ import pytest
 
 from common.errors import DataError
 from tests.small_table import Prepared, prepare_table
+from workers.preparation.child import Answers
 
 
 def prepared(folder: Path, text: str, target: str = "-1", **options: str) -> Prepared:
@@ -217,3 +218,16 @@ def test_names_above_blanks(tmp_path: Path) -> None:
 def test_tabs_between_numbers_with_blanks_are_tabs(tmp_path: Path) -> None:
     found = prepared(tmp_path, "size\tname\ty\n1 234\tred fox\t3\n2 345 678\tblue bird\t4\n")
     assert names(found) == ["size", "name", "y"]
+
+
+def test_of_several_files_what_differs_is_said(tmp_path: Path) -> None:
+    texts = {"a.csv": f"length,width,kind\n{ROWS}", "b.csv": f"Flowers\nlength,width,kind\n{ROWS}",
+             "c.csv": f"Flowers\nlength;width;kind\n{ROWS.replace(',', ';')}"}  # fmt: skip
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    paths = [str(tmp_path / name) for name in texts]
+    opened = Answers(lambda: None).open(paths, {"target": "kind"}, str(tmp_path))
+    assert opened["notes"] == [
+        "The first line of b.csv is skipped ('Flowers'): a title or a note, not a row of the table.",
+        "Cells of c.csv are separated by semicolons.",
+    ]
