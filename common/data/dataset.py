@@ -172,9 +172,9 @@ class Dataset:
         return []
 
 
-def bytes_beside(config: RunConfig, n_rows: int, n_features: int, y_bytes: int) -> int:
+def bytes_beside(config: RunConfig, n_rows: int, n_features: int, y_bytes: int, *, mapped: bool = False) -> int:
     """Return what a job takes beside a file's arrays: scaled features if they are held, and copies of the target."""
-    return held_bytes(n_rows, n_features, config.dtype) + 3 * y_bytes
+    return held_bytes(n_rows, n_features, config.dtype, mapped=mapped) + 3 * y_bytes
 
 
 def check(raw: Raw, config: RunConfig) -> Dataset:
