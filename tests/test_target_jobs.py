@@ -179,13 +179,15 @@ def test_labels_are_kept_with_the_model(batch: SharedStart) -> None:
 
 @pytest.mark.parametrize("name", ["labels", "price", "several"])
 def test_the_documentation_predicts_what_was_trained(batch: SharedStart, name: str) -> None:
-    text = (Path(__file__).parent.parent / "docs" / "data.md").read_text()
+    text = (Path(__file__).parent.parent / "docs" / "predict.md").read_text()
     code = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     run = batch.run(name)
     x, y = held_out(batch, f"{name}.npz")
-    names: dict[str, Any] = {"x": x}
-    exec(code[0].replace("runs/latest", str(run)), names)
-    found = names["prediction"]
+    names: dict[str, Any] = {}
+    exec(code[0], names)
+    with np.load(run / "model.npz") as model:
+        found = names["predict"](model, x)
+        found = model["classes"][found.argmax(axis=1)] if name == "labels" else found
     metric = (found == y).mean() if name == "labels" else r2_score(y.reshape(found.shape), found)
     assert metric == pytest.approx(records(run)[-1]["test_metric"], abs=1e-5)
 

@@ -213,7 +213,6 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
     if config.patience and len(splits.validation) == 0:
         raise DataError("patience: needs validation rows; raise --validation-fraction or drop --patience")
     notes = [*raw.notes, *([] if raw.feature_names else _notes_on_columns(x, given)), kind.note, splits.note]
-    shown = np.array(texts)[labels] if texts else labels
     if kind.task == CLASSES:
         notes += _notes_on_labels(name, y[used], shown, y[train]) if raw.labels is None else []
     target_names = raw.target_names
