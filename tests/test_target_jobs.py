@@ -184,7 +184,7 @@ def test_the_documentation_predicts_what_was_trained(batch: SharedStart, name: s
         outputs = reader_of_the_docs()(model, x)
         found = model["classes"][outputs.argmax(axis=1)] if name == "labels" else outputs
     metric = (found == y).mean() if name == "labels" else r2_score(y.reshape(found.shape), found)
-    assert metric == pytest.approx(records(run)[-1]["test_metric"], abs=1e-5)
+    assert metric == pytest.approx(records(batch.run(name))[-1]["test_metric"], abs=1e-5)
 
 
 def test_what_was_decided_is_printed_once_and_logged(batch: SharedStart) -> None:
