@@ -85,6 +85,11 @@ class RunConfig:
         "", "texts that stand for a missing cell of a table, beside NA, NaN, null, ? and the like", group=DATA
     )
     encoding: str = changeable("utf-8", "of the text of a table: utf-8, utf-16, latin-1, cp1252, ...", group=DATA)
+    prepare: str = option(
+        "",
+        "make features of a table with your own transformer of scikit-learn: package.module:name (extra [skops])",
+        group=DATA,
+    )
     standardize: bool = option(True, "scale features to mean 0 and deviation 1 of the training rows", group=DATA)
     standardize_target: bool = option(
         True,
@@ -202,6 +207,12 @@ class RunConfig:
     trust_model: bool = per_job(
         False,
         "with --resume or --from: import your own model class though its file is not the one that the log names",
+        command_line_only=True,
+        group=CHECKPOINTS,
+    )
+    trust_types: str = per_job(
+        "",
+        "with --resume: types in the transformer of --prepare that skops does not know, or their packages",
         command_line_only=True,
         group=CHECKPOINTS,
     )

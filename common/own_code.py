@@ -34,10 +34,7 @@ def find(name: str, option: str, kind: str, fits: Callable[[Any], bool]) -> Any:
     """
     module_name, _, own_name = name.partition(":")
     file_of(name, option)
-    module_file.guard()
-    folder = str(Path.cwd())
-    if folder not in sys.path:
-        sys.path.append(folder)
+    folder = reachable()
     try:
         module = importlib.import_module(module_name)
     except module_file.RunFolderError as error:
@@ -55,6 +52,15 @@ def find(name: str, option: str, kind: str, fits: Callable[[Any], bool]) -> Any:
         listed = ", ".join(others) or f"no {kind} at all"
         raise ConfigError(f"{option} {name}: {module_name} has no {kind} {own_name}; it has {listed}")
     return made
+
+
+def reachable() -> str:
+    """Let modules of the current folder be imported, but none of a run folder; return the current folder."""
+    module_file.guard()
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.append(folder)
+    return folder
 
 
 def attempt(name: str, what: str, act: Callable[[], Any], option: str = "model") -> Any:

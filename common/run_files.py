@@ -25,7 +25,15 @@ PROGRESS_NAME = "progress"
 """What the name begins with of the file by which watchdogs of several nodes share what they see."""
 MODEL_NAME = "model.npz"
 SPLITS_NAME = "splits.npz"
-OUTPUT_NAMES = (MODEL_NAME, SPLITS_NAME, "model_parameters.txt", "sync_times.txt", "contributions.txt")
+TRANSFORMER_NAME = "prepare.skops"
+OUTPUT_NAMES = (
+    MODEL_NAME,
+    SPLITS_NAME,
+    TRANSFORMER_NAME,
+    "model_parameters.txt",
+    "sync_times.txt",
+    "contributions.txt",
+)
 CHECKPOINT_NAME = re.compile(r"checkpoint-(\d{1,18})\.npz")
 NOTE_NAME = re.compile(r"death-(\d{1,9})\.json")
 """Of the event of a rank's death, until it is in the log."""

@@ -15,6 +15,7 @@ from common.data.scaling import Rows, check_deviation, note_on_digits, row_numbe
 from common.data.split import Given, split_rows
 from common.data.stacked import Matrix, Stacked, behind, is_mapped
 from common.data.target import CLASSES, LABELS, REGRESSION, decide, decide_texts, label_notes, to_classes
+from common.data.transformer import Transformer
 from common.data.weights import counted, normalised, weight_notes
 from common.errors import DataError
 from common.flat import Array
@@ -92,6 +93,8 @@ class Dataset:
     """Where labels are codes of texts: the texts."""
     preprocessing: Preprocessing | None = None
     """How the features came from the columns of a table."""
+    transformer: Transformer | None = None
+    """The one of the user's own that has made the features, once it has."""
     weight: Array | None = None
     """(n,) float64 with mean 1 over the rows of each split: what each row counts; None: 1."""
     test_weight: float = 1.0
@@ -102,6 +105,12 @@ class Dataset:
     """Which rows came as sets of their own."""
     unread: bool = False
     """Whether ``sha256`` leaves the features out: they are mapped, and ranks share the reading."""
+
+    def standardized(self) -> Array | None:
+        """Return for each feature of a table whether it is brought to mean 0 and deviation 1; None for arrays."""
+        if self.transformer is not None:
+            return np.ones(self.x.shape[1], bool)
+        return None if self.preprocessing is None else self.preprocessing.standardized()
 
     @property
     def n_features(self) -> int:

@@ -188,6 +188,9 @@ def read_prepared(folder: Path) -> Raw:
     x, y = arrays["x"], arrays["y"]
     assert x is not None
     assert y is not None
+    handed = bool(facts.get("handed"))
+    if handed:  # a transformer makes the features, once it is known which rows train
+        x = np.zeros((prepared.rows, 1), np.float32)
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
 
     def part(role: str) -> tuple[Array, Array] | None:
@@ -208,7 +211,7 @@ def read_prepared(folder: Path) -> Raw:
         time=arrays["time"],
         label_names=list(facts["target"]["labels"]),
         target_names=list(facts["target"]["names"]),
-        preprocessing=prepared.preprocessing,
+        preprocessing=None if handed else prepared.preprocessing,
         columns=list(facts.get("columns", [])),
         sha256=prepared.sha256,
     )

@@ -20,7 +20,7 @@ from common.data.prepared_file import is_prepared, read_prepared
 from common.data.reference import draw_ranks
 from common.errors import ConfigError, DataError
 from common.files import require_regular
-from common.option import nearest
+from common.option import nearest, shown
 from common.own_code import is_name
 
 
@@ -132,6 +132,20 @@ def check_target(config: RunConfig) -> None:
         if (got := getattr(config, name)) not in ("auto", OPTIONS[name].before):
             flag = name.replace("_", "-")
             raise ConfigError(f"{name}: got {got!r}, but {config.data} has no named columns; leave --{flag} out")
+
+
+def check_prepare(config: RunConfig) -> None:
+    """Raise ConfigError for a ``--prepare`` that names nothing, or whose data are no table that is prepared."""
+    if not config.prepare:
+        return
+    if not is_name(config.prepare):
+        raise ConfigError(f"prepare: got {shown(config.prepare)}; a transformer is named package.module:name")
+    if not is_table(config.data):
+        raise ConfigError(
+            f"prepare: {config.data} is no table: it takes a {', '.join(n for n, s in SOURCES.items() if s.table)} file"
+        )
+    if config.cache == "numpy":
+        raise ConfigError("prepare: does not go with --cache numpy; leave that out")
 
 
 def require_file(path: Path, config: RunConfig) -> None:

@@ -61,7 +61,7 @@ def scale(
     values = _values(data)
     columns = Columns(
         f"{data.name}: X", merged(found, values.shape[1]), list(data.feature_names),
-        None if data.preprocessing is None else data.preprocessing.standardized(), values.dtype == np.uint8,
+        data.standardized(), values.dtype == np.uint8,
     )  # fmt: skip
     _check_finite(data, columns)
     if given:

@@ -11,6 +11,7 @@ from common.config import ACTIVATIONS, DTYPES, MODELS, RunConfig
 from common.data.dataset import Dataset
 from common.data.preprocessing import Preprocessing
 from common.data.target import CLASSES, LABELS, REGRESSION
+from common.data.transformer import Transformer
 from common.errors import DataError
 from common.flat import Array
 from common.nn.functional import LogisticCrossEntropy, Loss, MeanSquaredError, SoftmaxCrossEntropy
@@ -58,6 +59,7 @@ class Facts:
     ``model``: name, sizes, activation, loss, parameters (shapes by name), and of a class of one's own file and sha256.
     ``n_targets``: 1 for classes. ``n_features``: encoded ones, also those that are not used. ``targets``, ``features``:
     names of both, if known. ``missing``: texts of a table that stand for no value, beside the usual ones.
+    ``transformer``: of the user's own, which makes the features of a table's columns instead of ``preprocessing``.
     """
 
     model: Mapping[str, Any]
@@ -70,6 +72,7 @@ class Facts:
     dtype: str
     versions: Mapping[str, str]
     missing: str
+    transformer: Transformer | None = None
 
     @classmethod
     def read(cls, text: str) -> "Facts":
@@ -87,7 +90,7 @@ class Facts:
                 model, plain["task"], int(plain["n_targets"]), int(plain["n_features"]),
                 tuple(map(str, plain["targets"])), tuple(map(str, plain["features"])),
                 None if columns is None else Preprocessing.from_dict(columns), plain["dtype"], plain["versions"],
-                str(plain["missing"]),
+                str(plain["missing"]), Transformer.from_dict(plain["prepare"]) if plain.get("prepare") else None,
             )  # fmt: skip
             allowed = facts.task in (CLASSES, REGRESSION, LABELS) and facts.dtype in DTYPES
             own = is_own_model(model["name"])
@@ -113,6 +116,6 @@ def extras(config: RunConfig, data: Dataset, header: Mapping[str, Any]) -> dict[
         "task": data.task, "n_targets": data.n_targets, "n_features": data.n_features,
         "targets": list(data.target_names), "features": list(data.feature_names),
         "preprocessing": None if columns is None else columns.as_dict(), "dtype": config.dtype,
-        "missing": config.missing,
+        "missing": config.missing, **({"prepare": data.transformer.as_dict()} if data.transformer else {}),
     }  # fmt: skip
     return {**data.arrays(), "baseline": baseline(config, data), FACTS: np.array(json.dumps(facts))}

@@ -28,9 +28,14 @@ def load(run: str | Path, *, trust_model: bool = False) -> Estimator:
         path = find_model(str(run))
         folder = log_path(path.parent).parent
         learned = Learned.read(folder, load_model(path, trust=trust_model))
+        model = learned.model
+        if model.facts.transformer is not None:
+            raise RankwiseError(
+                f"{folder}: features are made by {model.facts.transformer.name}, a transformer of your own; "
+                "predict with workers.predict"
+            )
     except (RankwiseError, OSError) as error:
         raise ValueError(str(error).replace("--trust-model", "trust_model=True")) from error
-    model = learned.model
     config = known_config(learned.header["config"], learned.header)
     kind: type[Estimator] = Regressor if model.facts.task == REGRESSION else Classifier
     made: Estimator = kind(**(options_of_run(config) if config else {}))

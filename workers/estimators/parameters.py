@@ -18,8 +18,8 @@ OF_ARRAYS = (
     "standardize", "standardize_target", "test_fraction", "validation_fraction", "rows", "max_memory", "split_seed",
 )  # fmt: skip
 """Options of data that have a meaning for arrays, too; the others say how files are read."""
-OF_COMMANDS = ("data", "target", "output", "resume", "start_from", "trust_model", "loss", "elastic", "inject",
-               "class_weight", "debug")  # fmt: skip
+OF_COMMANDS = ("data", "target", "output", "resume", "start_from", "trust_model", "trust_types", "loss", "elastic",
+               "inject", "class_weight", "debug")  # fmt: skip
 """Options that estimators decide themselves, or that belong to a job which is started by a command."""
 
 

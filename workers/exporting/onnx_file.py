@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from common.data.target import CLASSES, LABELS
+from common.errors import ConfigError
 from common.files import write_bytes
 from common.nn.activations import Gelu
 from common.nn.model_file import ModelFile
@@ -24,6 +25,11 @@ def write_onnx(model: ModelFile, path: Path) -> list[str]:
     (rows,) texts or whole numbers, and ``probabilities``, (rows, n_classes); for several labels (rows, n_labels) each;
     of a regression ``prediction``, (rows, n_targets) doubles.
     """
+    if model.facts.transformer is not None:
+        raise ConfigError(
+            f"onnx: features are made by {model.facts.transformer.name}, a transformer of your own, which has no form "
+            "in ONNX here; use --sklearn, whose Pipeline takes what the transformer returns"
+        )
     layers, graph, kind = network(model, "onnx"), Graph(), TYPES[model.facts.dtype]
     if model.facts.preprocessing is not None:
         x = graph.cast(encoded(graph, model.facts.preprocessing), DOUBLE)

@@ -170,7 +170,7 @@ def _check_same(saved: dict[str, Any], config: RunConfig) -> None:
         )
 
 
-OF_CODE = ("model", "data")
+OF_CODE = ("model", "data", "prepare")
 """Options that may name code of one's own."""
 
 
@@ -226,5 +226,6 @@ def _checked(values: dict[str, Any], modes: Mapping[str, str]) -> RunConfig:
         values["rows"] = "shard"
     config = RunConfig(**values)
     sources.check_target(config)
+    sources.check_prepare(config)
     held_out_files.check_options(config)
     return config

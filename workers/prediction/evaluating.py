@@ -17,7 +17,7 @@ from common.evaluation.judged import Judged
 from common.nn import meaning
 from common.nn.model_file import ModelFile
 from common.option import from_dict
-from common.run_files import LOG_NAME
+from common.run_files import LOG_NAME, TRANSFORMER_NAME
 from common.wording import count
 from ps.comm.agreement import at_root, together
 from ps.comm.collectives import allgather, gather
@@ -33,6 +33,7 @@ from workers.prediction.predicting import alike
 from workers.prediction.rows import Asked, Block
 from workers.prediction.run_model import find_model, load_model
 from workers.preparation.options import names_in
+from workers.preparation.transforming import Saved
 from workers.training import task as training
 from workers.training.final_scores import FinalScores
 from workers.training.loop import EVALUATION_ROWS
@@ -72,7 +73,8 @@ def _of_file(
     comm, status, path = context.comm, context.rank_status, Path(config.data)
 
     status.enter("predicting")
-    asked = Asked(True, config.weight, names_in(config.target), config.encoding, config.header)
+    trusted = names_in(config.trust_types)
+    asked = Asked(True, config.weight, names_in(config.target), config.encoding, config.header, trusted)
     rows = open_rows(topology, path, model, asked, status.tick)
     judged, left_out = _judge_of(model), np.zeros(2, np.int64)
 
@@ -144,10 +146,12 @@ def _of_test_rows(context: Context, config: EvaluateConfig, model: ModelFile) ->
             return _how_it_was_trained(model.path.parent)
 
     facts = at_root(comm, known)
-    trained = from_dict(RunConfig, facts["config"])
+    trained = replace(from_dict(RunConfig, facts["config"]), trust_types=config.trust_types)
+    transformer = model.facts.transformer
+    saved = None if transformer is None else Saved(model.path.with_name(TRANSFORMER_NAME), transformer)
     names = ("x_mean", "x_scale", "x_fill", "x_kept", "y_mean", "y_scale")
     given = {name: getattr(model, name) for name in names if len(getattr(model, name)) or name[0] == "x"}
-    data = training.load(comm, trained, status, given)
+    data = training.load(comm, trained, status, given, saved=saved)
 
     def same() -> None:
         with bad_input():

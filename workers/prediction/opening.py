@@ -53,8 +53,13 @@ def open_rows(topology: Topology, path: Path, model: ModelFile, asked: Asked, pu
             require_file(path)
             has_polars = find_spec("polars") is not None
             if path.suffix.lower() in ARRAYS:
+                if model.facts.transformer is not None:
+                    raise DataError(
+                        f"{path}: the model makes its features with {model.facts.transformer.name}, which takes the "
+                        "columns of a table; give a file of one"
+                    )
                 return "arrays"
-            if not has_polars and path.suffix.lower() != ".csv":
+            if not has_polars and (path.suffix.lower() != ".csv" or model.facts.transformer is not None):
                 raise DataError(
                     f"{path}: polars, which reads such files, is not installed; pip install 'rankwise[data]'"
                 )

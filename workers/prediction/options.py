@@ -29,6 +29,9 @@ class _OfBoth:
     encoding: str = option("", "of a text file, if not UTF-8: latin-1, utf-16, ...", group=DATA)
     header: str = option("auto", "whether a text file has a line of names", choices=("auto", "yes", "no"), group=DATA)
     trust_model: bool = option(False, "import your own model class though its file has changed", group=OUTPUT)
+    trust_types: str = option(
+        "", "types in the run's transformer (--prepare) that skops does not know, or their packages", group=OUTPUT
+    )
     max_memory: str = option("", "what the arrays of a process may take: 500M, 4G", group=OUTPUT)
     debug: bool = option(False, "print a traceback with every error", group=OUTPUT)
     run: str = ""

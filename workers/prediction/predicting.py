@@ -24,6 +24,7 @@ from workers.prediction.parquet_out import write_parquet
 from workers.prediction.rows import Asked, Rows
 from workers.prediction.rows_out import Output
 from workers.prediction.run_model import find_model, load_model
+from workers.preparation.options import names_in
 from workers.preparation.parallel import threads_of
 
 MOST_COLUMNS = 4
@@ -79,7 +80,7 @@ def predict(context: Context, topology: Topology, config: PredictConfig) -> int:
 
     model, output = together(comm, load)
     status.enter("predicting")
-    seen, asked = Seen(), Asked(encoding=config.encoding, header=config.header)
+    seen, asked = Seen(), Asked(encoding=config.encoding, header=config.header, trusted=names_in(config.trust_types))
     rows = open_rows(topology, data, model, asked, status.tick)
     with contextlib.closing(rows), contextlib.closing(Spool(output.n_streams)) as spool:
 

@@ -29,13 +29,17 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What is asked of a file besides its features. ``targets``: columns of the truth, if not those of the model."""
+    """What is asked of a file besides its features. ``targets``: columns of the truth, if not those of the model.
+
+    ``trusted``: types in the transformer of ``--prepare`` that skops does not know.
+    """
 
     wants_y: bool = False
     weight: str = ""
     targets: list[str] = field(default_factory=list)
     encoding: str = ""
     header: str = "auto"
+    trusted: list[str] = field(default_factory=list)
 
 
 class Rows(Protocol):

@@ -13,6 +13,7 @@ from common.data.target import CLASSES
 from common.errors import DataError
 from common.flat import Array
 from common.nn.model_file import BLOCK, ModelFile
+from common.run_files import TRANSFORMER_NAME
 from ps.comm.agreement import at_root, together
 from ps.comm.topology import Topology
 from workers.prediction.rows import Asked, Block, match_columns
@@ -39,6 +40,8 @@ class TableRows(Preparation):
         options = {"encoding": asked.encoding, "header": asked.header, "missing": model.facts.missing}
         super().__init__(comm, Request(((str(path.absolute()), "data"),), options), threads_of(topology), pulse)
         self.path, self.model, self.asked = path, model, asked
+        if model.facts.transformer is not None:
+            self.child_module = "workers.prediction.transformed_child"
         self.notes: list[str] = []
         self._folder = at_root(comm, lambda: tempfile.mkdtemp(dir=None if topology.count == 1 else Path.cwd()))
         self._parts: list[Piece] = []
@@ -57,15 +60,29 @@ class TableRows(Preparation):
         if self.comm.rank == 0:
             shutil.rmtree(self._folder, ignore_errors=True)
 
+    @property
+    def _dtype(self) -> str:
+        """Of the features that the child makes."""
+        facts = self.model.facts
+        return "float64" if facts.preprocessing is None and facts.transformer is None else "float32"
+
     def _matched(self) -> dict[str, Any]:
         """Return what is asked of the child: see ``RowAnswers.want``. Raises DataError, naming columns."""
         model, there = self.model, list(self._tables[0]["names"])
         self.notes += self._notes
         targets = self.asked.targets or list(model.facts.targets)
-        columns, by_order = self._columns(there, targets)
+        transformer = model.facts.transformer
+        columns, by_order = self._columns(there, targets) if transformer is None else (Preprocessing(()), False)
         if self.asked.wants_y and by_order and not targets:
             targets = there[len(columns.columns) :]
         wanted = [column.name for column in columns.columns]
+        taken = {}
+        if transformer is not None:
+            wanted = [name for name, _ in transformer.columns]
+            path = model.path.with_name(TRANSFORMER_NAME)
+            taken = {"transformer": {
+                **transformer.as_dict(), "path": str(path), "trusted": self.asked.trusted, "width": model.n_features,
+            }}  # fmt: skip
         known = [*targets, *([self.asked.weight] if self.asked.weight else [])]
         _, notes = match_columns(wanted, known, there, str(self.path), with_known=self.asked.wants_y)
         self.notes += notes
@@ -76,7 +93,7 @@ class TableRows(Preparation):
                 "them with --target"
             )
         return {
-            "columns": columns.as_dict(), "dtype": "float64" if model.facts.preprocessing is None else "float32",
+            **taken, "columns": columns.as_dict(), "dtype": self._dtype,
             "step": BLOCK, "targets": targets if self.asked.wants_y else [], "labels": labels,
             "weight": self.asked.weight,
         }  # fmt: skip
@@ -109,11 +126,10 @@ class TableRows(Preparation):
 
     def _block(self, found: dict[str, Any]) -> Block:
         n, model = found["rows"], self.model
-        dtype = np.float64 if model.facts.preprocessing is None else np.float32
         y: Array | None = None
         if "y" in found:
             y = np.frombuffer(found["y"], np.int64 if model.facts.task == CLASSES else np.float64)
             y = y if model.facts.task == CLASSES else y.reshape(n, model.n_targets)
         weight = np.frombuffer(found["weight"]) if "weight" in found else None
-        x = np.frombuffer(found["x"], dtype).reshape(n, model.n_features)
+        x = np.frombuffer(found["x"], self._dtype).reshape(n, model.n_features)
         return Block(x, y, weight, found["missing"], found["unknown"])

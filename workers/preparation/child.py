@@ -126,7 +126,7 @@ class Answers:
             if at + n > row + rows:
                 break
             for name, (path, begin, row_bytes) in self._arrays.items():
-                data = np.ascontiguousarray(encoded[name]).data.cast("B") if n else memoryview(b"")
+                data = np.ascontiguousarray(encoded[name]).data.cast("B") if encoded[name].size else memoryview(b"")
                 assert len(data) == n * row_bytes, name
                 digests[name].update(data)
                 self._write(path, data, begin + at * row_bytes)

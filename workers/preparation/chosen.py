@@ -1,8 +1,10 @@
 """Which columns of a table a user means: targets, features, those to drop, categories."""
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from common.option import nearest
 from workers.preparation.options import Options, TableError, names_in
@@ -20,6 +22,8 @@ class Chosen:
     categorical: frozenset[str]
     others: dict[str, str]
     """By name, the options --weight, --group and --time that take a column."""
+    handed: bool = False
+    """Whether a transformer gets the columns as they are."""
 
 
 def resolved(names: Sequence[str], options: Options, said: str = "") -> Options:
@@ -33,10 +37,9 @@ def resolved(names: Sequence[str], options: Options, said: str = "") -> Options:
 
     if not options.target.strip():
         raise TableError(f"it needs a target: name the column with --target: {_all(names)}{said}")
-    plain = {
-        option: listed(option) for option in ("target", "features", "drop", "categorical", "weight", "group", "time")
-    }
-    return Options(**plain, missing=options.missing, header=options.header, index_column=options.index_column)
+    lists = ("target", "features", "drop", "categorical", "weight", "group", "time")
+    found: dict[str, Any] = {option: listed(option) for option in lists}
+    return dataclasses.replace(options, **found)
 
 
 def chosen(options: Options) -> Chosen:
@@ -51,7 +54,7 @@ def chosen(options: Options) -> Chosen:
                 raise TableError(f"column {name!r} is the target and cannot be in --{flag}, too; name it once")
     if features and (both := features & dropped):
         raise TableError(f"column {min(both)!r} is in --features and in --drop; name it once")
-    return Chosen(targets, features, dropped, frozenset(names_in(options.categorical)), others)
+    return Chosen(targets, features, dropped, frozenset(names_in(options.categorical)), others, options.handed)
 
 
 def _quoted(name: str) -> str:

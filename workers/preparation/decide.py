@@ -15,6 +15,7 @@ from workers.preparation.kinds import Kind, number_fault, read_kind
 from workers.preparation.options import Options, TableError
 from workers.preparation.plan import NUMBERS, ColumnRow, Plan
 from workers.preparation.statistics import NESTED, STORED, Analysis, ColumnStatistics
+from workers.preparation.typed_frame import BOOLEAN, CATEGORY, DATE, NUMBER, TEXT, WHOLE
 
 ONE_HOT, ALWAYS_ONE_HOT = 256, 20
 """Texts of a column that get a feature each; so few do, however few rows each has."""
@@ -34,6 +35,7 @@ class _Decided:
     rows: list[ColumnRow] = field(default_factory=list)
     notes: ColumnNotes = field(default_factory=ColumnNotes)
     bytes_only: bool = True
+    handed: list[tuple[str, str]] = field(default_factory=list)
 
 
 def decide(analysis: Analysis, options: Options, notes: Sequence[str] = ()) -> Plan:
@@ -52,13 +54,14 @@ def decide(analysis: Analysis, options: Options, notes: Sequence[str] = ()) -> P
             found.rows.append(_row(name, kind.name, column, became))
         else:
             _decide_column(found, name, column, kind, asked, options.index_column)
-    if not found.columns:
+    if not found.columns and not found.handed:
         raise TableError("no column is left to learn from; see --features, --drop and --index-column")
     wide = sum(isinstance(column, Number) for column in found.columns) >= BYTES_FROM
     said = (*notes, *found.notes.sentences(), *targets.notes(analysis, asked))
     return Plan(
         Preprocessing(tuple(found.columns)), tuple(found.rows), target, said, options,
         "uint8" if found.bytes_only and wide else "float32", _time_form(analysis, options),
+        tuple(found.handed),
     )  # fmt: skip
 
 
@@ -69,6 +72,10 @@ def _decide_column(
     left_out = _left_out(name, column, kind, asked, index_column, found.notes)
     if left_out:
         found.rows.append(_row(name, kind.name, column, f"left out: {left_out}"))
+        return
+    if asked.handed and kind.name != NESTED:
+        found.handed.append((name, _type_of(name, column, kind, asked)))
+        found.rows.append(_row(name, kind.name, column, "to the transformer"))
         return
     made, became = _made(name, column, kind, asked, found.notes)
     if made is None:
@@ -105,6 +112,8 @@ def _left_out(
             return "not in --features"
     elif why := _index(name, column, kind, index_column, notes):
         return why
+    if asked.handed:
+        return ""
     if not column.cells:
         notes.add("missing", name, f"Column {name!r} is left out: all its cells are missing.")
         return "all missing"
@@ -150,6 +159,20 @@ def _index(name: str, column: ColumnStatistics, kind: Kind, choice: str, notes: 
             "out.",
         )
     return ""
+
+
+def _type_of(name: str, column: ColumnStatistics, kind: Kind, asked: Chosen) -> str:
+    """Return as what a transformer gets a column: see ``typed_frame``. Raises TableError."""
+    if name in asked.categorical:
+        return CATEGORY
+    if fault := number_fault(name, column, kind):
+        raise fault
+    if kind.is_number or not column.cells:
+        return WHOLE if column.cells and column.whole and not column.missing else NUMBER
+    if kind.form == STORED:
+        return DATE
+    truth = kind.name == "boolean" and {text.lower() for text in column.texts or ()} <= {"true", "false"}
+    return BOOLEAN if truth else TEXT
 
 
 def _made(

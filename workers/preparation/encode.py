@@ -24,7 +24,9 @@ def encode(frame: pl.DataFrame, plan: Plan) -> dict[str, Array]:
     if not kept.all():
         frame = frame.filter(pl.Series(kept))
     missing = tuple(names_in(plan.options.missing))
-    x = plan.preprocessing.encode(cells(frame, plan.preprocessing.columns, missing), plan.x_dtype)
+    x = np.empty((len(frame), 0), plan.x_dtype)
+    if plan.preprocessing.columns:
+        x = plan.preprocessing.encode(cells(frame, plan.preprocessing.columns, missing), plan.x_dtype)
     arrays = {"x": x, "y": _target(frame, plan, missing)}
     for name in names_in(plan.options.weight):
         arrays["weight"] = _require_present(as_numbers(frame[name], missing), name, "weight")

@@ -64,7 +64,7 @@ def request_of(config: RunConfig) -> Request:
     """Return what is to be prepared for a run."""
     given = {"data": config.data, "validation": config.validation_data, "test": config.test_data}
     files = tuple((str(Path(path).absolute()), role) for role, path in given.items() if path)
-    return Request(files, of_columns(config))
+    return Request(files, {**of_columns(config), **({"handed": True} if config.prepare else {})})
 
 
 def _place(request: Request, where: str) -> tuple[str, bool]:

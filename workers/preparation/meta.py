@@ -73,6 +73,7 @@ def describe(
         "features": preprocessing.features(),
         "standardized": preprocessing.standardized().tolist(),
         "columns": plan["columns"],
+        **({"handed": plan["handed"]} if plan["handed"] else {}),
         "target": plan["target"],
         "statistics": {} if merged is None else merged.facts(),
         "files": files,

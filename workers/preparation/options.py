@@ -24,6 +24,7 @@ class Options:
     """``target``, ``features``, ``drop``, ``categorical``: names of columns with commas between; the rest is one text.
 
     ``missing``: texts that stand for a missing cell, beside the usual ones. ``weight``, ``group``, ``time``: a column.
+    ``handed``: whether a transformer of the user's own makes the features.
     """
 
     target: str = ""
@@ -36,6 +37,7 @@ class Options:
     weight: str = ""
     group: str = ""
     time: str = ""
+    handed: bool = False
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "Options":

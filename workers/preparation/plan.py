@@ -31,7 +31,10 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """``x_dtype``: float32, or uint8 where all features are bytes. ``time_form``: see ``cells.DATES``."""
+    """``x_dtype``: float32, or uint8 where all features are bytes. ``time_form``: see ``cells.DATES``.
+
+    ``handed``: columns that a transformer takes, each with its type, see ``typed_frame``; no features are written then.
+    """
 
     preprocessing: Preprocessing
     columns: tuple[ColumnRow, ...]
@@ -40,6 +43,7 @@ class Plan:
     options: Options
     x_dtype: str = "float32"
     time_form: str = ""
+    handed: tuple[tuple[str, str], ...] = ()
 
     def numbers(self) -> set[str]:
         """Return the columns whose cells all are numbers, and nothing but features."""
@@ -61,6 +65,7 @@ class Plan:
             "options": asdict(self.options),
             "x_dtype": self.x_dtype,
             "time_form": self.time_form,
+            "handed": [[*column] for column in self.handed],
         }
 
     @classmethod
@@ -75,4 +80,5 @@ class Plan:
             Options.from_dict(plain["options"]),
             plain["x_dtype"],
             plain["time_form"],
+            tuple((name, kind) for name, kind in plain["handed"]),
         )

@@ -93,6 +93,7 @@ def facts_of_data(data: Dataset) -> dict[str, Any]:
         "target_scale": data.target_scale.tolist() if len(data.target_scale) <= MOST_LISTED else None,
         **({"columns": list(data.columns)} if 0 < len(data.columns) <= MOST_LISTED else {}),
         **({"label_names": list(data.label_names)} if 0 < len(data.label_names) <= MOST_LISTED else {}),
+        **({"prepare": data.transformer.as_dict()} if data.transformer else {}),
         "notes": list(data.notes),
         "sha256": data.sha256,
     }

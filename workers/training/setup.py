@@ -11,9 +11,9 @@ from common.data.sampler import BY_RANK, SHARD, kind_of
 from common.data.shards import SHARDS
 from common.data.split_file import save_splits
 from common.errors import EXIT_USAGE, JobError
-from common.files import told
+from common.files import told, write_bytes
 from common.rank_status import AT, EPOCH, N_PHASES, OUTSIDE, WAITING, RankStatus
-from common.run_files import LOG_NAME, SPLITS_NAME
+from common.run_files import LOG_NAME, SPLITS_NAME, TRANSFORMER_NAME
 from common.wording import count
 from ps.comm.agreement import at_root, together
 from ps.comm.topology import Topology
@@ -35,6 +35,7 @@ from workers.checkpoint.resume import Origin, open_origin
 from workers.launch import fault_spec
 from workers.launch.blas_threads import blas_threads, limit_threads
 from workers.launch.process import Context
+from workers.preparation.transforming import saved_of_run
 from workers.training import fault_injection, resumed
 from workers.training.auto_mode import pick_fastest
 from workers.training.build import TrainingParts, assemble, make_sampler
@@ -123,7 +124,8 @@ def prepare(context: Context, topology: Topology, config: RunConfig, origin: Ori
     comm, rank_status = context.comm, context.rank_status
     threads = limit_threads(topology, most=blas_threads() if context.guest else 0)
     faults = together(comm, lambda: fault_spec.of_job(config.inject, comm.size))
-    data = load(comm, config, rank_status, origin.scaling, lambda data: check_data(config, origin, data))
+    saved = together(comm, lambda: saved_of_run(origin.folder, origin.data)) if config.prepare else None
+    data = load(comm, config, rank_status, origin.scaling, lambda data: check_data(config, origin, data), saved)
     at_root(comm, lambda: check_labels(origin.scaling, data))
     rank_status.enter("building the model")
     model = scale_target(comm, config, data, make_model(comm, config, data), rank_status, origin.scaling)
@@ -226,6 +228,11 @@ def _begin_log(job: Job, origin: Origin, facts: dict[str, Any], of_sync: dict[st
     except OSError as error:
         raise cannot_begin(folder, error, resumed=continues) from error
     tidy(folder)
+    if job.data.transformer is not None and job.data.transformer.content:
+        try:
+            write_bytes(folder / TRANSFORMER_NAME, job.data.transformer.content)
+        except OSError as error:
+            raise cannot_begin(folder, error, resumed=continues) from error
     try:
         save_splits(folder, job.data)
     except OSError as error:

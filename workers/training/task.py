@@ -26,6 +26,7 @@ from common.wording import count
 from ps.comm.agreement import at_root, same_everywhere, together
 from ps.comm.places import require_on_all
 from workers.preparation.for_training import prepared_table
+from workers.preparation.transforming import Saved, transform
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +49,13 @@ def load(
     rank_status: RankStatus,
     given: Mapping[str, Array] | None = None,
     check_fit: Callable[[Dataset], None] = lambda _: None,
+    saved: Saved | None = None,
 ) -> Dataset:
     """Read, check and scale the data on every rank. Raises JobError.
 
     ``given``: at rank 0, the scaling of the features that the parameters belong to, where a run has some already.
     ``check_fit``: raises JobError, on all ranks, where the data do not fit the job for other reasons than their own.
+    ``saved``: the transformer of ``--prepare``, where an earlier job has fitted it.
     """
 
     def read() -> Dataset:
@@ -62,6 +65,8 @@ def load(
     require_on_all(comm, at_root(comm, lambda: sources.paths(config)))
     with prepared_table(comm, config, rank_status) as prepared:
         data = together(comm, read)
+        if prepared is not None and config.prepare:
+            transform(comm, config, prepared, data, rank_status, saved)
     if data.unread:
         _add_digests(comm, data, rank_status)
     same_everywhere(comm, data.sha256.encode(), f"data {data.name}", "give every node the same file")
