@@ -112,7 +112,8 @@ def test_copied_rows_have_the_bits_of_held_ones(
     if missing and x.dtype.kind == "f":
         x[3, 2] = np.nan
     held = features.scaled(x, scaling, dtype, missing=missing, moderate=True)
-    monkeypatch.setattr(features, "HELD_BYTES", 0)
+    monkeypatch.setattr(features, "MOST_HELD", 0)
+    monkeypatch.setattr(features, "MOST_HELD_OF_MAPS", 0)
     copied = features.scaled(x, scaling, dtype, missing=missing, moderate=True)
     assert isinstance(held, HeldFeatures)
     assert isinstance(copied, MappedFeatures)
@@ -326,7 +327,8 @@ def test_files_one_behind_the_other_are_as_one(tmp_path: Path, monkeypatch: pyte
     np.testing.assert_array_equal(stacked[:16, 1:], one[:16, 1:])
     np.testing.assert_array_equal(stacked.first(150)[:], one[:150])
     assert map_of(stacked[101:250]) is map_of(parts[2])
-    monkeypatch.setattr(features, "HELD_BYTES", 0)
+    monkeypatch.setattr(features, "MOST_HELD", 0)
+    monkeypatch.setattr(features, "MOST_HELD_OF_MAPS", 0)
     y = np.arange(250) % 2
     both = [dataset(x, test=(test, y[:83])) for x, test in ((one[:250], one[250:]), (behind(parts[:3]), parts[3]))]
     for data in both:

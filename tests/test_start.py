@@ -49,7 +49,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         "unscaled": (2, (*run, "--from", old, "--no-standardize")),
         "apart": (2, (*run, "--from", old, "--init", "per-rank")),
         "both": (2, (*run, "--from", old, "--resume", old)),
-        "split": (2, (*run, "--from", old, *STILL, "--seed", "4")),
+        "split": (2, (*run, "--from", old, *STILL, "--split-seed", "4")),
         "scaled": (2, (*run, "--data", str(folder / "old.npz"), "--model", "linear", "--dtype", "float64")),
         "unscaled-y": (2, (*run, "--from", str(folder / "2" / "scaled"), "--no-standardize-target")),
         "tuned": (2, (*run, "--from", str(folder / "2" / "scaled"), "--data", str(folder / "new.npz"), *STILL,
@@ -135,7 +135,7 @@ def test_what_does_not_fit_is_one_message(runs: Runs) -> None:
 
 def test_another_split_of_the_same_data_is_warned_of(runs: Runs) -> None:
     assert runs["split"].code == 0
-    assert "with another seed, rows that those parameters were trained on may be test rows" in runs["split"].err
+    assert "with another --split-seed, rows that those parameters were trained on may be test rows" in runs["split"].err
     assert "may be test rows" not in runs["allreduce"].err
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from common.errors import DataError
 from tests.small_table import Prepared, prepare_table
+from workers.preparation.child import Answers
 
 
 def prepared(folder: Path, text: str, target: str = "-1", **options: str) -> Prepared:
@@ -164,6 +165,16 @@ def test_files_of_scikit_learn(tmp_path: Path, name: str) -> None:
     assert names(found)[0] == "column 1"
 
 
+@pytest.mark.parametrize("first", ["5.1", "5.1,3.5", "5.1,3.5,"])
+def test_a_first_row_that_was_cut_off_is_no_title(tmp_path: Path, first: str) -> None:
+    with pytest.raises(DataError, match=r"line 2, got 4 cells"):
+        prepared(tmp_path, f"{first}\n" + "4.9,3.0,1.4,0\n7.0,3.2,4.7,1\n" * 20)
+
+
+def test_a_first_row_of_missing_cells_is_a_row(tmp_path: Path) -> None:
+    assert len(prepared(tmp_path, "5,,\n4,3,1\n7,2,0\n6,1,1\n5,2,1\n", "1").arrays["x"]) == 5
+
+
 def test_a_fault_behind_a_title_has_its_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"line 4, got 4 cells"):
         prepared(tmp_path, f"Flowers\nlength,width,kind\n5.1,3.5,setosa\n4,5,6,7\n{ROWS}")
@@ -207,3 +218,16 @@ def test_names_above_blanks(tmp_path: Path) -> None:
 def test_tabs_between_numbers_with_blanks_are_tabs(tmp_path: Path) -> None:
     found = prepared(tmp_path, "size\tname\ty\n1 234\tred fox\t3\n2 345 678\tblue bird\t4\n")
     assert names(found) == ["size", "name", "y"]
+
+
+def test_of_several_files_what_differs_is_said(tmp_path: Path) -> None:
+    texts = {"a.csv": f"length,width,kind\n{ROWS}", "b.csv": f"Flowers\nlength,width,kind\n{ROWS}",
+             "c.csv": f"Flowers\nlength;width;kind\n{ROWS.replace(',', ';')}"}  # fmt: skip
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    paths = [str(tmp_path / name) for name in texts]
+    opened = Answers(lambda: None).open(paths, {"target": "kind"}, str(tmp_path))
+    assert opened["notes"] == [
+        "The first line of b.csv is skipped ('Flowers'): a title or a note, not a row of the table.",
+        "Cells of c.csv are separated by semicolons.",
+    ]

@@ -181,9 +181,9 @@ class Dataset:
         return []
 
 
-def bytes_beside(config: RunConfig, n_rows: int, n_features: int, y_bytes: int) -> int:
+def bytes_beside(config: RunConfig, n_rows: int, n_features: int, y_bytes: int, *, mapped: bool = False) -> int:
     """Return what a job takes beside a file's arrays: scaled features if they are held, and copies of the target."""
-    return held_bytes(n_rows, n_features, config.dtype) + 3 * y_bytes
+    return held_bytes(n_rows, n_features, config.dtype, mapped=mapped) + 3 * y_bytes
 
 
 def check(raw: Raw, config: RunConfig) -> Dataset:
@@ -222,7 +222,6 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
     if config.patience and len(splits.validation) == 0:
         raise DataError("patience: needs validation rows; raise --validation-fraction or drop --patience")
     notes = [*raw.notes, *([] if raw.feature_names else _notes_on_columns(x, given)), kind.note, splits.note]
-    shown = np.array(texts)[labels] if texts else labels
     if kind.task == CLASSES:
         notes += _notes_on_labels(name, y[used], shown, y[train]) if raw.labels is None else []
     target_names = raw.target_names

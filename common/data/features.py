@@ -12,9 +12,10 @@ from common.data.scaling import row_blocks
 from common.data.stacked import Matrix, Stacked, is_mapped
 from common.flat import Array
 
-HELD_BYTES = 64 << 20
-"""Scaled features of a rank up to this are held in memory: a step then copies rows and computes nothing. More are
-scaled in the step, which costs some 2 % of it, and take no memory beside the data themselves."""
+MOST_HELD, MOST_HELD_OF_MAPS = 256 << 20, 64 << 20
+"""Bytes of scaled features that a rank holds: a step then copies rows and computes nothing. More are scaled in the
+step, which costs some 2 % of it where layers are wide, and more where they are narrow, but takes no memory beside the
+data themselves. Maps are to cost a rank no memory, so fewer of theirs are held."""
 
 
 class Features(Protocol):
@@ -125,10 +126,10 @@ def _take(values: Array, numbers: Array, out: Array) -> Array:
     return np.take(values, numbers, axis=0, out=out, mode="clip")
 
 
-def held_bytes(n_rows: int, n_features: int, dtype: str) -> int:
+def held_bytes(n_rows: int, n_features: int, dtype: str, *, mapped: bool) -> int:
     """Return what scaled features and the ones beside them take in memory; 0 if they are not held."""
     needed = n_rows * (n_features + 1) * np.dtype(dtype).itemsize
-    return needed if needed <= HELD_BYTES else 0
+    return needed if needed <= (MOST_HELD_OF_MAPS if mapped else MOST_HELD) else 0
 
 
 def scaled(values: Matrix, scaling: Scaling, dtype: str, *, missing: bool, moderate: bool) -> Features:
@@ -142,7 +143,7 @@ def scaled(values: Matrix, scaling: Scaling, dtype: str, *, missing: bool, moder
     short = moderate and np.result_type(values.dtype, final) == np.float32
     exact = np.dtype(np.float32 if short else np.float64)
     mapped = MappedFeatures(values, scaling, final, exact, missing=missing)
-    if not held_bytes(len(values), n, dtype):
+    if not held_bytes(len(values), n, dtype, mapped=is_mapped(values)):
         return mapped
     rows = np.empty((len(values), n + 1), dtype)
     for block in row_blocks(*values.shape):

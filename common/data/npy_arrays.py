@@ -117,5 +117,5 @@ def _made(name: str, pairs: dict[str, Pair], config: RunConfig) -> Raw:
     """Return what was read. Raises MemoryLimitError."""
     rows, y_bytes = sum(len(x) for x, _ in pairs.values()), sum(y.nbytes for _, y in pairs.values())
     x, y = pairs[TRAIN]
-    memory.check(f"data {name}", 0, bytes_beside(config, rows, x.shape[1], y_bytes))
+    memory.check(f"data {name}", 0, bytes_beside(config, rows, x.shape[1], y_bytes, mapped=True))
     return with_codes(Raw(name, x, y, pairs.get(TEST), validation=pairs.get(VALIDATION)))

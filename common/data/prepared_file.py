@@ -149,7 +149,7 @@ def _mapped(path: Path, shape: tuple[int, ...], dtype: str) -> Array:
             raise BrokenFileError(f"has {have:,} bytes, where {needed:,} are due; it is truncated or changed")
         if not have - begin:
             return np.empty(shape, kind)
-        return np.memmap(file, kind, "r", begin, shape)
+        return np.asarray(np.memmap(file, kind, "r", begin, shape))  # see map_array
 
 
 def sha256_of(path: Path) -> str:

@@ -75,7 +75,7 @@ def decide(config: RunConfig, name: str, y: Array, given: Given | None = None, u
         )
     different = np.unique(values)
     k = len(different)
-    counted = f"{k} different whole numbers in {n}"
+    counted = f"{k:,} different whole numbers in {n}"
     if _few(different, len(values)):
         return Decision(CLASSES, f"Task: classes, because the target has {counted}; --loss mse trains a regression.")
     if not _have_float64(different):

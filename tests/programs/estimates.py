@@ -1,7 +1,11 @@
-"""Estimators in a program that mpirun started: ``estimates.py FOLDER``; rank 0 prints what came out, as JSON."""
+"""Estimators in a program that mpirun started: ``estimates.py FOLDER``; rank 0 prints what came out, as JSON.
+
+Then it runs the ``train.py`` of the folder.
+"""
 
 import json
 import os
+import runpy
 import signal
 import sys
 from typing import Any
@@ -53,3 +57,5 @@ found["handlers"] = [signal.getsignal(number) for number in SIGNALS] == handlers
 found["variables"] = {name: value for name, value in os.environ.items() if variables.get(name) != value}
 if first:
     sys.stdout.write(f"RESULT {json.dumps(found)}\n")
+    sys.stdout.flush()
+runpy.run_path("train.py")

@@ -5,5 +5,5 @@ import sys
 from common.data import features
 from workers import run
 
-features.HELD_BYTES = 0
+features.MOST_HELD = features.MOST_HELD_OF_MAPS = 0
 sys.exit(run.main())

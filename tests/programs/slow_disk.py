@@ -22,7 +22,7 @@ class SlowFile(files.SyncedFile):
         super().__init__(file, pulse)
         name = Path(os.readlink(f"/proc/self/fd/{file.fileno()}"))
         kind = name.name.partition("-")[0]
-        self.slow = ".npz" in name.suffixes and kind not in slowed
+        self.slow = kind.startswith((".checkpoint", ".model.npz")) and kind not in slowed
         slowed.add(kind)
 
     def write(self, data: Any) -> int:

@@ -89,7 +89,11 @@ class Start:
         found: list[str] = []
         if self.config is None:
             return found
-        split = [name for name in OF_THE_SPLIT if getattr(self.config, name) != getattr(config, name)]
+        split = [
+            f"--{name.replace('_', '-')}"
+            for name in OF_THE_SPLIT
+            if getattr(self.config, name) != getattr(config, name)
+        ]
         if split and data_sha256 == self.data_sha256:
             found.append(
                 f"from: with another {', '.join(split)}, rows that those parameters were trained on may be test rows "

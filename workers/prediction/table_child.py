@@ -12,16 +12,12 @@ import polars as pl
 
 from common.data.preprocessing import MISSING, UNKNOWN, Category, Date, Number, Preprocessing
 from common.errors import DataError
-from common.files import open_regular
 from common.flat import Array
-from workers.preparation import plain_text
 from workers.preparation.cells import texts
 from workers.preparation.child import Answers
 from workers.preparation.child import main as answer_all
 from workers.preparation.encode import as_numbers, cells, codes
-from workers.preparation.options import Options, TableError, names_in
-from workers.preparation.prepared_folder import COPY_NAME
-from workers.preparation.table_file import open_table
+from workers.preparation.options import TableError, names_in
 
 BYTES_AT_A_TIME = 16 << 20
 """Of encoded features."""
@@ -40,15 +36,7 @@ class RowAnswers(Answers):
 
     def open(self, paths: list[str], options: dict[str, Any], folder: str) -> dict[str, Any]:
         """Look at a file that need not have a target: see ``Answers.open``."""
-        source = Path(paths[0])
-        encoding = plain_text.codec(options.get("encoding") or "utf-8")
-        with open_regular(source) as file:
-            head = file.read(4)
-        path = source
-        if plain_text.is_packed(head) or (encoding != "utf-8" and head != b"PAR1"):
-            path = Path(folder) / f"{COPY_NAME}0"
-            plain_text.copy(source, path, encoding, self._pulse)
-        table = open_table(source, path, 0, Options.from_dict(options))
+        table = self._open(Path(paths[0]), 0, options, folder)
         notes = list(table.dialect.notes) if table.dialect else []
         return {"tables": [table.as_dict()], "options": options, "notes": notes, "sha256": ["-"]}
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 BLANK, BLANKS = " ", r"[ \t]"
 """What stands for such a run where a separator is one character; a pattern of its characters."""
-ALIKE = 0.95
+ALIKE = 0.8
 """Of the rows: more of another length are no rows of such a table."""
 FEWEST_NUMBERS = 3
 """In one cell between tabs, which are columns then: fewer may be one number, as 1 234 is."""

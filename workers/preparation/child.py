@@ -30,7 +30,7 @@ from workers.preparation.options import Options, TableError
 from workers.preparation.plan import LABELS, Plan
 from workers.preparation.prepared_folder import COPY_NAME
 from workers.preparation.statistics import Analysis
-from workers.preparation.table_file import TableFile, alike, located, open_table
+from workers.preparation.table_file import TableFile, alike, located, notes_of, open_table
 
 
 class Answers:
@@ -50,24 +50,27 @@ class Answers:
 
         ``folder``: where plain copies of packed files and of other encodings are written.
         """
-        encoding, found, sha256 = plain_text.codec(options.get("encoding", "utf-8")), [], []
-        for i, source in enumerate(map(Path, paths)):
-            with open_regular(source) as file:
-                head = file.read(4)
-            path = source
-            if plain_text.is_packed(head) or (encoding != "utf-8" and head != b"PAR1"):
-                path = Path(folder) / f"{COPY_NAME}{i}"
-                plain_text.copy(source, path, encoding, self._pulse)
-            sha256.append("" if path == source else sha256_of(source))
-            found.append(open_table(source, path, i, Options.from_dict(options)))
+        found = [self._open(Path(path), i, options, folder) for i, path in enumerate(paths)]
+        sha256 = ["" if table.path == table.source else sha256_of(Path(table.source)) for table in found]
         tables, notes = alike(found)
-        notes[:0] = [note for table in tables[:1] if table.dialect for note in table.dialect.notes]
+        notes[:0] = notes_of(tables)
         try:
             columns = resolved(tables[0].names, Options.from_dict(options))
         except TableError as error:
             raise located(error, tables) from error
         plain = [table.as_dict() for table in tables]
         return {"tables": plain, "options": asdict(columns), "notes": notes, "sha256": sha256}
+
+    def _open(self, source: Path, index: int, options: dict[str, Any], folder: str) -> TableFile:
+        """Look at one file, of which a plain copy is made if need be."""
+        encoding = plain_text.codec(options.get("encoding") or "utf-8")
+        with open_regular(source) as file:
+            head = file.read(4)
+        path = source
+        if plain_text.is_packed(head) or (encoding != "utf-8" and head != b"PAR1"):
+            path = Path(folder) / f"{COPY_NAME}{index}"
+            plain_text.copy(source, path, encoding, self._pulse)
+        return open_table(source, path, index, Options.from_dict(options))
 
     def know(self, tables: list[dict[str, Any]], options: dict[str, Any]) -> None:
         """Remember what all other questions are about, as ``open`` has returned it."""

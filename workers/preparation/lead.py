@@ -27,9 +27,15 @@ def length(rows: Sequence[list[str]], asked: Collection[str]) -> int:
 
 def _is_lead(row: Sequence[str], usual: int) -> bool:
     """Say whether a line has too few cells for a row, or, as spreadsheets fill up a title, one that is not empty."""
-    if len(row) == usual - 1:
-        return usual > 2 and not _may_be_names(row, usual) and not all(map(_NUMBER.fullmatch, row))
-    return len(row) < usual or (usual > 2 and sum(map(bool, row)) <= 1 and len(row) == usual)
+    filled = [cell for cell in row if cell]
+    numbers = [cell for cell in filled if _NUMBER.fullmatch(cell)]
+    if len(row) >= usual:
+        return len(row) == usual > 2 and len(filled) <= 1 and not numbers
+    if filled and len(numbers) == len(filled) and not all(map(str.isdigit, filled)):
+        return False  # a row that was cut off, where a lead has counts
+    if len(row) == usual - 1:  # row names have no name, where R writes them
+        return usual > 2 and not _may_be_names(row, usual) and len(numbers) < len(filled)
+    return True
 
 
 def _may_be_names(row: Sequence[str], usual: int) -> bool:

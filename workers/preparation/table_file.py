@@ -182,6 +182,15 @@ def alike(tables: Sequence[TableFile]) -> tuple[list[TableFile], list[str]]:
     return found, notes
 
 
+def notes_of(tables: Sequence[TableFile]) -> list[str]:
+    """Return what was found out of how the files are written; of all but the first what is not the same of that."""
+    said: dict[str, str] = {}
+    for table in tables:
+        for note in table.dialect.notes if table.dialect else ():
+            said.setdefault(note.replace(Path(table.source).name, ""), note)
+    return [*said.values()]
+
+
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names[:LISTED])) + ", ..." * (len(names) > LISTED)
 

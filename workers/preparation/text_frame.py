@@ -1,8 +1,8 @@
 """Reads whole records of a text as a polars frame of texts, and says which line is no row."""
 
 import re
-from collections.abc import Collection
-from typing import NamedTuple
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -37,11 +37,7 @@ def read(block: bytes, dialect: Dialect) -> pl.DataFrame:
         mark = re.escape(dialect.separator.encode())
         block = re.sub(rb'(?m)(^|%b) +"(?!"[^%b\r\n])' % (mark, mark), rb'\1"', block)
     try:
-        frame = pl.read_csv(
-            block, has_header=False, schema=dict.fromkeys(names, pl.String), separator=dialect.separator,
-            quote_char='"' if dialect.quoted else None, comment_prefix=dialect.comment or None,
-            empty_string_is_null=False, missing_columns="insert", low_memory=True,
-        )  # fmt: skip
+        frame = _parsed(block, dialect, dict.fromkeys(names, pl.String))
     except pl.exceptions.NoDataError:
         return pl.DataFrame(schema=dict.fromkeys(names, pl.String))
     except pl.exceptions.PolarsError as error:
@@ -58,6 +54,15 @@ def read(block: bytes, dialect: Dialect) -> pl.DataFrame:
     if not dialect.decimal_comma:
         return frame
     return frame.with_columns(_with_point(names[i]) for i in dialect.decimal_comma if i < len(names))
+
+
+def _parsed(block: bytes, dialect: Dialect, schema: Mapping[str, Any]) -> pl.DataFrame:
+    """Return what polars makes of the rows of a block. Raises PolarsError."""
+    return pl.read_csv(
+        block, has_header=False, schema=dict(schema), separator=dialect.separator,
+        quote_char='"' if dialect.quoted else None, comment_prefix=dialect.comment or None,
+        empty_string_is_null=False, missing_columns="insert", low_memory=True,
+    )  # fmt: skip
 
 
 def _of_cells(block: bytes, dialect: Dialect) -> bytes:
@@ -80,11 +85,7 @@ def read_numbers(block: bytes, dialect: Dialect, numbers: Collection[str]) -> pl
     block = _of_cells(block, dialect)
     schema = {name: pl.Float64 if name in numbers else pl.String for name in dialect.names}
     try:
-        frame = pl.read_csv(
-            block, has_header=False, schema=schema, separator=dialect.separator,
-            quote_char='"' if dialect.quoted else None, comment_prefix=dialect.comment or None,
-            empty_string_is_null=False, missing_columns="insert", low_memory=True,
-        )  # fmt: skip
+        frame = _parsed(block, dialect, schema)
     except pl.exceptions.PolarsError:
         return None
     if not all(frame[name].is_finite().fill_null(value=False).all() for name in numbers):
