@@ -90,7 +90,8 @@ def test_a_suspended_one_is_left_alone(tmp_path: Path, monkeypatch: pytest.Monke
         process.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
         Launcher(process.pid, "mpirun").end_if_idle()
-        process.send_signal(signal.SIGCONT)
-        assert process.poll() is None
+        os.kill(process.pid, signal.SIGUSR1)
+        os.kill(process.pid, signal.SIGCONT)
+        assert process.wait(5) == -signal.SIGUSR1  # SIGKILL would have ended it before
     finally:
         end(process)

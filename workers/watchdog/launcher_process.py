@@ -48,7 +48,7 @@ class Launcher:
     def end_if_idle(self) -> None:
         """End the launcher of a failed job if it stays though nothing is left for it to wait for.
 
-        Open MPI's does now and then after a rank has died, and would keep its user and the allocation waiting for ever.
+        Open MPI's was seen to, rarely, after a rank had died: it keeps its user and the allocation waiting.
         One that has anything below it, on this node or through ssh or srun on another, or is stopped, is left alone.
         """
         if self.process < 0 or self.name not in FOREGROUND:

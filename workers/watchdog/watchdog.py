@@ -109,7 +109,6 @@ class Watchdog:
                     break
         self._look()
         if not self._close():
-            release_output()
             self.launcher.end_if_idle()
 
     def _report_gone(self, rank: int) -> None:
@@ -252,6 +251,7 @@ class Watchdog:
         finished = all(rank.row.finished for rank in self.ranks.values())
         good = finished and not lost and self.kill_at is None
         if not good:
+            release_output()
             self._take_notes()
             if self.folder is not None and (self.events or held_by(self.ranks) >= 0):
                 if lost:
@@ -271,7 +271,6 @@ class Watchdog:
             take_death_notes(self.folder, self.events)
 
     def _write_to_log(self) -> None:
-        release_output()
         until = time.monotonic() + LOG_S
         writers = slice(None if self.elastic else 1)  # rank 0, or any where the others continue without it
         while not all(row.state == ENDED for row in self.rows[writers]) and time.monotonic() < until:
