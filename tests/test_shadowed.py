@@ -112,7 +112,7 @@ def test_a_package_on_pythonpath_is_told_with_its_place(tmp_path: Path) -> None:
 def test_all_that_we_import_is_looked_for() -> None:
     early = {"__future__", "sys"}  # in the interpreter
     of_programs = [ROOT / "workers" / "estimator.py", *(ROOT / "workers" / "estimators").iterdir()]  # not of commands
-    of_children = {"polars"}  # which do not look in the current folder
+    of_children = {"polars", "pandas"}  # which do not look in the current folder
     known = shadowed.STANDARD | shadowed.NEEDED | shadowed.FOR_READERS | shadowed.FOR_EXPORT | of_children
     for path in (path for path in MODULES if path not in of_programs):
         names = {name.partition(".")[0] for name in imports(path)} - {"common", "ps", "workers"} - early
