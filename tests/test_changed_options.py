@@ -152,11 +152,12 @@ def test_what_may_not_change_is_refused_with_a_way_out(tmp_path: Path, name: str
     option, default = OPTIONS[name], OPTIONS[name].default
     other: Any = {bool: not default, int: 7, float: 0.3, str: "per-rank", tuple[int, ...]: (7,)}[option.type]
     choices = {"rows": "shard", "model": "softmax", "dtype": "float64", "optimizer": "sgd", "activation": "tanh",
-               "loss": "mse", "class_weight": "balanced", "shards": "by-rank"}  # fmt: skip
+               "loss": "mse", "class_weight": "balanced", "shards": "by-rank",
+               "prepare": "own:transformer"}  # fmt: skip
     other = choices.get(name, other)
     if name == "start_from":
         return  # which is refused before: it and --resume exclude each other
-    saved = {**RunConfig().as_dict(), "hidden": (256,)}
+    saved = {**RunConfig().as_dict(), "hidden": (256,), "data": "own.csv"}
     taken = {key: value for key, value in saved.items() if OPTIONS[key].on_resume != "own"}
     monkeypatch.setattr("workers.launch.run_options.saved_config", lambda *_: taken)
     flag = f"{option.flag}={other}" if option.type is not bool else option.flag.replace("--", "--no-")
