@@ -112,7 +112,7 @@ def test_frames_with_texts_dates_and_missing_cells(library: str) -> None:
 
 def test_every_option_of_training_is_a_parameter() -> None:
     training = {name for name, option in OPTIONS.items() if option.group not in (DATA, "usual options", "internal")}
-    apart = {"loss", "resume", "start_from", "trust_model", "elastic", "inject", "debug"}
+    apart = {"loss", "resume", "start_from", "trust_model", "trust_types", "elastic", "inject", "debug"}
     assert training - apart <= PARAMETERS.keys()
     signature = inspect.signature(Classifier)
     assert signature.parameters["hidden"].default == (256,)

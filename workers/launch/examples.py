@@ -14,8 +14,8 @@ CHECKOUT = (PACKAGE.parent / "docs" / "examples", PACKAGE.parent / "slurm")
 def sources() -> dict[str, Path]:
     """Return the example files by the name that the copy has. Raises ConfigError if this installation has none."""
     folders = (INSTALLED,) if INSTALLED.is_dir() else CHECKOUT
-    files = [path for folder in folders if folder.is_dir() for path in sorted(folder.rglob("*"))]
-    found = {path.name: path for path in files if path.is_file() and path.suffix not in (".pyc", "")}
+    files = [path for folder in folders if folder.is_dir() for path in sorted(folder.iterdir())]
+    found = {path.name: path for path in files if path.is_file()}
     if not found:
         raise ConfigError(f"examples: this installation has none ({INSTALLED}); install rankwise again")
     return found
