@@ -82,7 +82,6 @@ def test_it_trains_in_every_kind_of_mode_like_one_rank(
     assert end["test_metric"] > 0.5  # of three classes
     for n, mode in ((2, "allreduce"), (2, "shared"), (3, "factors")):
         found = trained(n, mode)
-        assert found.pop("facts") == expected["facts"]
         for name, value in found.items():
             np.testing.assert_allclose(value, expected[name], rtol=1e-10, atol=1e-13, err_msg=f"{mode} {name}")
     assert records(tmp_path / "factors-3")[0]["sync"]["factored"] == []

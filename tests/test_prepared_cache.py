@@ -35,7 +35,7 @@ def fill(new: NewFolder, source: Path, value: float = 1) -> dict[str, Any]:
          "sha256": "0"}
     ]  # fmt: skip
     plan = {
-        "preprocessing": PREPROCESSING, "columns": [], "notes": [],
+        "preprocessing": PREPROCESSING, "columns": [], "notes": [], "handed": [],
         "target": {"names": ["y"], "kind": "numbers", "labels": []},
     }  # fmt: skip
     return meta.describe(files, {}, plan, arrays, [{"digests": {"x": b"1", "y": b"2"}, "moments": None}])
