@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -62,8 +63,8 @@ def test_shapes_tell_lines_apart() -> None:
 @pytest.fixture(name="folder")
 def folder_of_a_user(tmp_path: Path) -> Path:
     """Return a folder like the clone that a user works in, with files of their own that the pages name."""
-    for name in ("docs", "slurm"):
-        (tmp_path / name).symlink_to(ROOT / name)
+    shutil.copytree(ROOT / "docs", tmp_path / "docs", ignore=shutil.ignore_patterns("*.rankwise-cache"))
+    (tmp_path / "slurm").symlink_to(ROOT / "slurm")
     rng = np.random.default_rng(0)
     x = rng.standard_normal((300, 3))
     digits = rng.standard_normal((400, 64)), np.arange(400) % 10
