@@ -110,6 +110,7 @@ def x_of(folder: Path, frame: pd.DataFrame) -> np.ndarray:
     return np.asarray(oracle().fit(whole.iloc[rows]).transform(frame), np.float32)  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_features_are_those_of_scikit_learn_fitted_to_training_rows(folder: Path, ended: dict[str, Result]) -> None:
     assert ended["run"].code == ended["more"].code == 0, ended["run"].err + ended["more"].err
     model = ModelFile.load(folder / "run" / "model.npz")

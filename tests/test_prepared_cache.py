@@ -175,6 +175,7 @@ def test_a_child_is_no_rank() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_training_prepares_once_and_says_what_is_wrong(tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     rng = np.random.default_rng(0)
