@@ -208,7 +208,7 @@ def test_the_module_for_torch_predicts_the_same(tmp_path: Path, monkeypatch: pyt
     fake_torch.install(monkeypatch)
     names: dict[str, Any] = {"__file__": str(tmp_path / "m.py"), "__name__": "m"}
     exec(compile((tmp_path / "m.py").read_text(), "m.py", "exec"), names)
-    found = np.asarray(names["load"]()(fake_torch.tensor(x)))
+    found = fake_torch.array(names["load"]()(fake_torch.tensor(x)))
     if model.facts.task == "regression":
         np.testing.assert_allclose(
             found, model.predict(x).reshape(len(x), -1), rtol=1e-5, atol=1e-5 * model.y_scale.max()
