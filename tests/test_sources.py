@@ -403,3 +403,23 @@ def test_a_function_that_only_an_earlier_run_names_is_not_run(monkeypatch: pytes
         config = run_options.parse([*resume, *map(str, more)], {"allreduce": ""})
         assert isinstance(config, RunConfig)
         assert config.data == saved["data"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("drop", "a"), ("features", "b"), ("categorical", "a"), ("missing", "4"), ("encoding", "latin-1")],
+)
+@pytest.mark.parametrize("cache", ["numpy", "auto"])
+def test_options_that_need_a_prepared_table_are_not_left_out(
+    tmp_path: Path, option: str, value: str, cache: str
+) -> None:
+    """Where polars is not there, or not asked for."""
+    path = tmp_path / "t.csv"
+    path.write_text("a,b,y\n1,2,3\n2,3,5\n4,1,4\n")
+    shared: dict[str, Any] = {"data": str(path), "target": "y", "cache": cache}
+    assert sources.read(RunConfig(**shared), 0, 1).feature_names == ["a", "b"]
+    instead = "leave --cache numpy out" if cache == "numpy" else "pip install"
+    with pytest.raises(
+        DataError, match=f"{option}: got '{value}', which takes a table that polars prepares; {instead}"
+    ):
+        sources.read(RunConfig(**(shared | {option: value})), 0, 1)

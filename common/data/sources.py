@@ -44,6 +44,16 @@ def _needs_polars(config: RunConfig, *_: int) -> Raw:
     )
 
 
+def _read_numbers(config: RunConfig, *_: int) -> Raw:
+    """Read a .csv that is not prepared. Raises DataError for options that only prepared tables know."""
+    for name in OF_PREPARED:
+        if (got := getattr(config, name)) != OPTIONS[name].default:
+            instead = "leave --cache numpy out" if config.cache == "numpy" else "pip install 'rankwise[data]'"
+            raise DataError(f"{name}: got {shown(got)}, which takes a table that polars prepares; {instead}")
+    return read_csv(Path(config.data), config)
+
+
+OF_PREPARED = ("features", "drop", "categorical", "missing", "encoding", "prepare")
 HANDED_OVER = "arrays of a program"
 """The source that ``workers/estimators`` hands its data over in."""
 NEED_POLARS = (".tsv", ".csv.gz", ".tsv.gz", ".parquet")
@@ -52,7 +62,7 @@ SOURCES: dict[str, Source] = {
     "reference": Source(lambda _, rank, size: draw_ranks(rank, size)),
     "package.module:function": Source(read_function, takes=is_name),
     ".npz": Source(lambda config, *_: read_npz(Path(config.data), config)),
-    ".csv": Source(lambda config, *_: read_csv(Path(config.data), config), named_columns=True, table=True),
+    ".csv": Source(_read_numbers, named_columns=True, table=True),
     **{ending: Source(_needs_polars, named_columns=True, table=True) for ending in NEED_POLARS},
     ".npy": Source(lambda config, *_: read_pair(config.data, config)),
     **{ending: Source(lambda config, *_: read_libsvm(Path(config.data), config)) for ending in LIBSVM},
