@@ -65,6 +65,13 @@ def texts(cells: pl.Series, missing: tuple[str, ...] = ()) -> pl.Series:
     return cells.set(absent, None) if absent.any() else cells
 
 
+def different(text: pl.Series) -> tuple[pl.Series, Array]:
+    """Return the different texts, null among them where it occurs, and for each cell the place of its text there."""
+    unique = text.unique()
+    places = text.replace_strict(unique, pl.int_range(len(unique), eager=True), return_dtype=pl.Int64)
+    return unique, np.asarray(places.to_numpy(), np.int64)
+
+
 def category(text: pl.Series) -> pl.Series:
     """Return texts as a category has them: 1.0, which a program makes of 1 where others are missing, is 1."""
     found = text.str.replace(r"^([+-]?\d+)\.0*$", "$1")

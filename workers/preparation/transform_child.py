@@ -44,7 +44,7 @@ class TransformAnswers(Answers):
                 with open_regular(Path(table["path"])) as file:
                     about = table["dialect"]["first_row"], table["dialect"]["separator"]
                     table["dialect"]["quoted"] |= byte_pieces.scan(file, 0, table["extent"], *about)[1]
-        self.know(opened["tables"], opened["options"])
+        self.know(opened["tables"], opened["options"], opened["numbers"])
         self._columns = [(name, kind) for name, kind in columns]
         self._folder = Path(folder)
 
@@ -57,7 +57,7 @@ class TransformAnswers(Answers):
                 if len(kept):
                     yield row, typed_frame(kept, self._columns, missing)
                 row += len(kept)
-                self._pulse()
+                self._pulse(0.0)
 
     def fit(self, name: str, target: str, train: str) -> dict[str, Any]:
         """Take a transformer from its module, and fit it unless it is; return what is known of its file.
@@ -81,7 +81,7 @@ class TransformAnswers(Answers):
                     parts.append(frame.iloc[own - first])
                 whole = pd.concat(parts, ignore_index=True)
                 parts.clear()
-                self._pulse()
+                self._pulse(0.0)
                 transformer = transformer_file.fitted(name, transformer, whole, y[rows])
             content, types = transformer_file.save(name, transformer)
             write_bytes(self._folder / TRANSFORMER_NAME, content)
@@ -124,7 +124,7 @@ class TransformAnswers(Answers):
                 file.write(x.data)
                 digest.update(x.data)
                 at += len(x)
-                self._pulse()
+                self._pulse(0.0)
         if at != rows:
             raise DataError(f"{self._tables[0].source}: has changed while it was prepared; start again")
         return {"features": transformer_file.names(self._transformer, width), "sha256": digest.hexdigest()}
