@@ -47,11 +47,11 @@ def analyse(frame: pl.DataFrame, options: Options, place: Any = None, numbers: N
 
     ``numbers``: columns that are taken for numbers; one that is texts here is said to be unlike them.
     """
-    missing = tuple(names_in(options.missing))
-    found = number_statistics(frame, [name for name in numbers.names if name in frame.columns])
+    missing, taken = tuple(names_in(options.missing)), {*numbers.names}
+    found = number_statistics(frame, [name for name in frame.columns if name in taken])
     columns, unlike = {}, set()
     for series in frame.iter_columns():
-        if series.name in numbers.names and series.dtype == pl.String:
+        if series.name in taken and series.dtype == pl.String:
             unlike.add(series.name)
             columns[series.name] = ColumnStatistics()
         else:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from common.errors import DataError
 from common.files import do_nothing
@@ -51,9 +51,9 @@ class Child:
             )  # fmt: skip
         except OSError as error:
             raise DataError(f"the process that reads tables cannot be started ({error.strerror})") from error
-        assert isinstance(self._process.stdin, io.RawIOBase)
         assert self._process.stdout is not None
-        self._to, self._from = io.BufferedWriter(self._process.stdin), self._process.stdout
+        self._to = io.BufferedWriter(cast("io.RawIOBase", self._process.stdin))
+        self._from = self._process.stdout
         self._arrivals = select.poll()
         self._arrivals.register(self._from, select.POLLIN)
 

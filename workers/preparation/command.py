@@ -23,9 +23,7 @@ def prepare(context: Context, request: Request, place: Path) -> None:
     context.rank_status.enter("preparing data")
 
     try:
-        write(
-            context.comm, topology, request, place, context.rank_status.tick, lambda: context.stop.signal, replace=True
-        )
+        write(context.comm, topology, request, place, context.rank_status.tick, context.stop.asked, replace=True)
     finally:
         topology.close()
     at_root(context.comm, lambda: report(Prepared.load(place), time.perf_counter() - start))

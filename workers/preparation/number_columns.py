@@ -27,7 +27,8 @@ class NumberColumns:
 
     def schema(self, names: Collection[str]) -> dict[str, type[pl.DataType]]:
         """Return the types of all columns of a text."""
-        return {name: pl.Float64 if name in {*self.names} else pl.String for name in names}
+        own = {*self.names}
+        return {name: pl.Float64 if name in own else pl.String for name in names}
 
     def fit(self, frame: pl.DataFrame) -> bool:
         """Say whether those of a frame, read as numbers, are finite and within float32, but for missing ones."""

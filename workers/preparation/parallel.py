@@ -11,6 +11,7 @@ from typing import Any
 
 from mpi4py import MPI
 
+from common.data.prepared_file import N_PIECES as N
 from common.errors import DataError, JobError
 from common.files import do_nothing
 from common.host import usable_cores
@@ -24,7 +25,6 @@ from workers.preparation.pieces import Piece
 from workers.preparation.prepared_folder import LOCK_NAME, STOP_NAME, NewFolder, saying_where
 from workers.preparation.progress import Progress
 
-N = byte_pieces.N_PIECES
 SHARES = {"scan": (0.0, 0.05), "start": (0.05, 0.0), "analyse": (0.05, 0.5), "write": (0.55, 0.45)}
 """Of the time that a preparation takes: where each question about all pieces begins, and how much it takes."""
 
@@ -239,12 +239,12 @@ class Preparation:
         self._know()
         starts = self._all("start", asked)
         parts: list[Piece] = []
-        first: list[int] = []
+        heads: list[int] = []  # of the pieces that are read together
         for i, table in enumerate(self._tables):
-            own = range(i * N, (i + 1) * N, pieces.together(_bytes_of(table)))
-            parts += pieces.of_rows(i, [*(starts[k] for k in own), table["extent"]])
-            first += own
-        self._owners, self._sizes = [self._owners[k] for k in first], [self._sizes[k] for k in first]
+            several = range(i * N, (i + 1) * N, pieces.together(_bytes_of(table)))
+            parts += pieces.of_rows(i, [*(starts[k] for k in several), table["extent"]])
+            heads += several
+        self._owners, self._sizes = [self._owners[k] for k in heads], [self._sizes[k] for k in heads]
         return parts
 
     def _know(self) -> None:

@@ -3,8 +3,8 @@
 import itertools
 from typing import NamedTuple
 
+from common.data.prepared_file import N_PIECES
 from workers.preparation import byte_pieces
-from workers.preparation.byte_pieces import N_PIECES
 
 LEAST_BYTES = 4 << 20
 """Of files for each rank that starts a child: for less it takes longer to start than to read."""

@@ -74,6 +74,7 @@ class NewFolder:
         write_bytes(self.path / META_NAME, json.dumps(meta, ensure_ascii=False, allow_nan=False).encode())
         for copy in self.path.glob(f"{COPY_NAME}*"):
             copy.unlink()
+        (self.path / STOP_NAME).unlink(missing_ok=True)  # too late
         sync_folder(self.path)
         old = self.place.parent / temporary_name(self.place.name)
         if replace or not is_whole(self.place):

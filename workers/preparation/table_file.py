@@ -10,11 +10,11 @@ from typing import Any
 
 import polars as pl
 
+from common.data.prepared_file import N_PIECES
 from common.errors import BrokenFileError, DataError
 from common.files import open_regular
 from common.wording import count
 from workers.preparation import byte_pieces
-from workers.preparation.byte_pieces import N_PIECES
 from workers.preparation.dialect import Dialect, find_dialect
 from workers.preparation.number_columns import NONE, NumberColumns, number_columns
 from workers.preparation.options import Options, TableError

@@ -48,7 +48,7 @@ class TransformAnswers(Answers):
         self._columns = [(name, kind) for name, kind in columns]
         self._folder = Path(folder)
 
-    def _frames(self) -> Iterator[tuple[int, Any]]:
+    def _typed_frames(self) -> Iterator[tuple[int, Any]]:
         """Yield the rows that have a target, and the number of the first."""
         missing, row = tuple(names_in(self._options.missing)), 0
         for table in self._tables:
@@ -68,7 +68,7 @@ class TransformAnswers(Answers):
             import pandas as pd
 
             transformer = transformer_file.find(name)
-            few = next((frame for _, frame in self._frames()), None)
+            few = next((frame for _, frame in self._typed_frames()), None)
             if few is None:
                 raise DataError(f"{self._tables[0].source}: has changed while it was prepared; start again")
             was_fitted = transformer_file.is_fitted(name, transformer, few[:FEW])
@@ -76,7 +76,7 @@ class TransformAnswers(Answers):
                 rows, y = np.load(train, allow_pickle=False), np.load(target, allow_pickle=False)
                 self._require_memory(name, len(rows), len(y))
                 parts = []
-                for first, frame in self._frames():
+                for first, frame in self._typed_frames():
                     own = rows[np.searchsorted(rows, first) : np.searchsorted(rows, first + len(frame))]
                     parts.append(frame.iloc[own - first])
                 whole = pd.concat(parts, ignore_index=True)
@@ -111,7 +111,7 @@ class TransformAnswers(Answers):
         """Write the features of all rows; return their names and the SHA-256 of the rows."""
         digest, at, width = hashlib.sha256(), 0, 0
         with create_new(self._folder / FEATURES_NAME) as file:
-            for _, frame in self._frames():
+            for _, frame in self._typed_frames():
                 x = transformer_file.features(self._name, self._transformer, frame)
                 if not at:
                     width = x.shape[1]
