@@ -72,23 +72,25 @@ def has_target(frame: pl.DataFrame, options: Options) -> Array:
 def _column(cells: pl.Series, missing: tuple[str, ...], place: Any) -> ColumnStatistics:
     if (values := plain_numbers(cells, missing)) is not None:
         return _plain(cells, values, place)
-    stored = "" if cells.dtype == pl.String else str(cells.dtype)
-    found = ColumnStatistics(rows=len(cells), missing=int(is_missing(cells, missing).sum()), stored=stored)
-    if cells.dtype.is_temporal():
-        _add_dates(found, STORED, frame_seconds(cells))
-        found.texts, found.hashes = None, least_hashes(cells.drop_nulls())
-        return found
-    if cells.dtype.is_nested() or cells.dtype in (pl.Binary, pl.Object):
-        found.kinds[NESTED], found.texts = found.cells, None
-        return found
-    if cells.dtype.is_numeric():
+    kind = cells.dtype
+    if kind.is_numeric():
         values = cells.cast(pl.Float64).fill_nan(None)
+        found = ColumnStatistics(rows=len(cells), missing=values.null_count())
         _add_numbers(found, values, values, place)
         several = cells.head(LOOKED_AT).n_unique() > MOST_TEXTS or cells.n_unique() > MOST_TEXTS
         found.texts = None if several else _counter(texts(cells).drop_nulls())
         found.hashes = least_hashes(values.drop_nulls())
-        return found
-    _add_texts(found, texts(cells, missing), place)
+    elif kind.is_temporal():
+        found = ColumnStatistics(rows=len(cells), missing=cells.null_count(), texts=None)
+        _add_dates(found, STORED, frame_seconds(cells))
+        found.hashes = least_hashes(cells.drop_nulls())
+    elif kind.is_nested() or kind in (pl.Binary, pl.Object):
+        found = ColumnStatistics(rows=len(cells), missing=cells.null_count(), texts=None, stored=str(kind))
+        found.kinds[NESTED] = found.cells
+    else:
+        text = texts(cells, missing)
+        found = ColumnStatistics(rows=len(text), missing=text.null_count())
+        _add_texts(found, text, place)
     return found
 
 

@@ -164,6 +164,16 @@ def frame_seconds(cells: pl.Series) -> Array:
     return _floats(cells.cast(pl.Datetime("us", getattr(cells.dtype, "time_zone", None))).dt.timestamp("us")) / 1e6
 
 
+def without_missing(frame: pl.DataFrame, missing: tuple[str, ...]) -> pl.DataFrame:
+    """Return a frame with null for numbers that stand for a missing cell, where a file has types: -999, for one."""
+    values = pl.Series(missing, dtype=pl.String).cast(pl.Float64, strict=False).drop_nulls().drop_nans()
+    columns = [name for name, kind in frame.schema.items() if kind.is_numeric()] if len(values) else []
+    return frame.with_columns(
+        pl.when(pl.col(name).cast(pl.Float64).is_in(values.implode())).then(None).otherwise(pl.col(name)).alias(name)
+        for name in columns
+    )
+
+
 def plain_numbers(cells: pl.Series, missing: tuple[str, ...]) -> pl.Series | None:
     """Return float64 if each cell is a finite number as programs write it; None otherwise.
 

@@ -22,13 +22,14 @@ from common.errors import EXIT_ERROR, BrokenFileError, DataError, RankwiseError
 from common.files import open_regular, told
 from workers.preparation import byte_pieces, plain_text
 from workers.preparation.analyse import analyse
+from workers.preparation.cells import without_missing
 from workers.preparation.chosen import resolved
 from workers.preparation.decide import decide
 from workers.preparation.encode import encode
 from workers.preparation.messages import receive, send
 from workers.preparation.moments import Moments
 from workers.preparation.number_columns import NumberColumns
-from workers.preparation.options import Options, TableError
+from workers.preparation.options import Options, TableError, names_in
 from workers.preparation.plan import LABELS, Plan
 from workers.preparation.prepared_folder import COPY_NAME
 from workers.preparation.statistics import Analysis
@@ -118,7 +119,7 @@ class Answers:
         """Yield the rows of a piece, and show how far it has come."""
         for place, frame in self._tables[table].frames(start, stop, self._numbers):
             self._pulse((place - start) / max(1, stop - start))
-            yield place, frame
+            yield place, without_missing(frame, tuple(names_in(self._options.missing)))
 
     def merge(self, analyses: list[dict[str, Any]]) -> None:
         """Merge the statistics of the next pieces with those before them."""

@@ -92,6 +92,7 @@ class Preparation:
         self._share = (0.0, 1.0)
         self._child: Child | None = None
         self._stop_file: Path | None = None
+        self._told = False
         self._numbers: dict[str, Any] = {}
         self._sizes: list[int] = []
         self._tables: list[dict[str, Any]] = []
@@ -115,9 +116,10 @@ class Preparation:
     def _note_stop(self) -> bool:
         """Say whether to stop, and let the others know, whom the signal need not have reached."""
         asked = bool(self._asked_to_stop())
-        if asked and self._stop_file is not None:
+        if asked and self._stop_file is not None and not self._told:
             with contextlib.suppress(OSError):
                 self._stop_file.touch()
+            self._told = True
         return asked
 
     def _look(self) -> None:

@@ -40,7 +40,7 @@ class ColumnStatistics:
     texts: Counter[str] | None = field(default_factory=Counter)
     hashes: Array = field(default_factory=lambda: np.empty(0, np.uint64))
     stored: str = ""
-    """The type in a file that has types."""
+    """The type of cells that are no numbers, texts or dates, in a file that has types."""
 
     @property
     def cells(self) -> int:

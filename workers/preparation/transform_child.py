@@ -14,6 +14,7 @@ from common.files import create_new, open_regular, write_bytes
 from common.run_files import TRANSFORMER_NAME
 from workers.preparation import byte_pieces, transformer_file
 from workers.preparation.analyse import has_target
+from workers.preparation.cells import without_missing
 from workers.preparation.child import Answers
 from workers.preparation.child import main as answer_all
 from workers.preparation.options import names_in
@@ -52,7 +53,8 @@ class TransformAnswers(Answers):
         """Yield the rows that have a target, and the number of the first."""
         missing, row = tuple(names_in(self._options.missing)), 0
         for table in self._tables:
-            for _, frame in table.frames(table.first_row, table.extent):
+            for _, read in table.frames(table.first_row, table.extent):
+                frame = without_missing(read, missing)
                 kept = frame.filter(pl.Series(has_target(frame, self._options)))
                 if len(kept):
                     yield row, typed_frame(kept, self._columns, missing)
