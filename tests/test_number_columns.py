@@ -89,6 +89,15 @@ def test_a_column_that_is_no_number_after_all_is_looked_at_again(tmp_path: Path)
     assert found.arrays["x"][:, :5].sum(axis=0).tolist() == [100, 100, 200, 60, 60]
 
 
+@pytest.mark.parametrize("block_bytes", [20, 1 << 20])
+def test_a_point_is_none_where_a_comma_is_the_decimal_mark(tmp_path: Path, block_bytes: int) -> None:
+    cells = ["1,5", "2.345,25", "1.234", "12.000", "3", "NA"] * 5
+    rows = "".join(f"{cell};{i};{i % 3}\n" for i, cell in enumerate(cells))
+    (tmp_path / "t.csv").write_text(f"c;i;y\n{rows}")
+    found = prepare_table(tmp_path / "t.csv", {"target": "y"}, block_bytes)
+    np.testing.assert_array_equal(found.arrays["x"][:6, 0], [1.5, 2345.25, 1234, 12000, 3, np.nan])
+
+
 def test_which_columns_are_numbers_follows_from_the_first_rows_and_what_is_asked() -> None:
     frame = pl.DataFrame({
         "n": ["1", "", "NA"], "kind": ["1", "2", "3"], "group": ["1", "2", "3"], "empty": ["", "", "NA"],

@@ -35,9 +35,11 @@ class NumberColumns:
         return all(frame.select((pl.col(self.names).abs() <= LARGEST).all()).row(0))
 
     def of_texts(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """Return a frame of texts with those columns as numbers in which nothing else stands."""
+        """Return a frame with those columns of texts as numbers in which nothing else stands."""
         found = []
         for name in self.names:
+            if frame[name].dtype != pl.String:
+                continue
             numbers = frame[name].cast(pl.Float64, strict=False)
             known = (numbers.abs() <= LARGEST).fill_null(value=False) | frame[name].is_in(["", *self.missing])
             if known.all():

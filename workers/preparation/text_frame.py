@@ -40,8 +40,7 @@ def read(block: bytes, dialect: Dialect, numbers: NumberColumns = NONE) -> pl.Da
         mark = re.escape(dialect.separator.encode())
         block = re.sub(rb'(?m)(^|%b) +"(?!"[^%b\r\n])' % (mark, mark), rb'\1"', block)
     try:
-        frame = _read_numbers(block, dialect, numbers) if numbers.names else None
-        as_texts = frame is None
+        frame = _read_numbers(block, dialect, numbers)
         if frame is None:
             frame = _parsed(block, dialect, NONE)
     except pl.exceptions.NoDataError:
@@ -56,9 +55,8 @@ def read(block: bytes, dialect: Dialect, numbers: NumberColumns = NONE) -> pl.Da
         _require_width(records, block, dialect)
         if len(records.kept) == frame.height and not records.kept.all():
             frame = frame.filter(pl.Series(records.kept))
-    if dialect.decimal_comma:
-        frame = frame.with_columns(_with_point(names[i]) for i in dialect.decimal_comma if i < len(names))
-    return numbers.of_texts(frame) if as_texts else frame
+    frame = frame.with_columns(_with_point(name) for name in dialect.with_comma)
+    return numbers.of_texts(frame)
 
 
 def _parsed(block: bytes, dialect: Dialect, numbers: NumberColumns) -> pl.DataFrame:
@@ -71,12 +69,18 @@ def _parsed(block: bytes, dialect: Dialect, numbers: NumberColumns) -> pl.DataFr
 
 
 def _read_numbers(block: bytes, dialect: Dialect, numbers: NumberColumns) -> pl.DataFrame | None:
-    """Return the rows of a block with some columns as numbers; None if a cell of them is none."""
+    """Return the rows of a block with some columns as numbers; None if a cell of them is none.
+
+    Those with a decimal comma are still texts then: 1.234 would be another number.
+    """
+    plain = numbers.only({*dialect.names}.difference(dialect.with_comma))
+    if not plain.names:
+        return None
     try:
-        frame = _parsed(block, dialect, numbers)
+        frame = _parsed(block, dialect, plain)
     except pl.exceptions.ComputeError:
         return None
-    return frame if numbers.fit(frame) else None
+    return frame if plain.fit(frame) else None
 
 
 def _has_empty_row(frame: pl.DataFrame) -> bool:
