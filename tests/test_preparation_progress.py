@@ -26,7 +26,7 @@ def test_few_lines_where_there_is_no_terminal(
     clock: Clock, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "launcher_terminal", lambda: "")
-    shown = Progress(clock)
+    shown = Progress(clock=clock)
     shown.begin("Preparing t.csv")
     for i in range(1, 601):
         clock.now = 100 + i / 10
@@ -41,7 +41,7 @@ def test_nothing_is_said_of_a_short_one(
     clock: Clock, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "launcher_terminal", lambda: "")
-    shown = Progress(clock)
+    shown = Progress(clock=clock)
     shown.begin("Preparing t.csv")
     clock.now += 1.9
     shown.show(0.9)
@@ -50,7 +50,7 @@ def test_nothing_is_said_of_a_short_one(
 
 
 def test_it_never_goes_back(clock: Clock) -> None:
-    shown = Progress(clock)
+    shown = Progress(clock=clock)
     shown.begin("Preparing t.csv")
     for done in (0.5, 0.25, 7.0):
         shown.show(done)
@@ -62,7 +62,7 @@ def test_it_never_goes_back(clock: Clock) -> None:
 def test_one_line_on_a_terminal(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = pty.openpty()
     monkeypatch.setattr(progress, "launcher_terminal", lambda: os.ttyname(theirs))
-    shown = Progress(clock)
+    shown = Progress(clock=clock)
     shown.begin("Preparing t.csv")
     for seconds, done in ((1.0, 0.1), (2.0, 0.25), (2.1, 0.3), (5.0, 0.5)):
         clock.now = 100 + seconds

@@ -4,6 +4,7 @@ What is written does not depend on the number of ranks: pieces are the same, and
 """
 
 import contextlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,8 @@ from workers.preparation.progress import Progress
 
 SHARES = {"scan": (0.0, 0.05), "start": (0.05, 0.0), "analyse": (0.05, 0.5), "write": (0.55, 0.45)}
 """Of the time that a preparation takes: where each question about all pieces begins, and how much it takes."""
+
+SILENT = Progress(math.inf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,7 @@ def write(
 
     See ``Preparation``; ``replace``: see ``NewFolder.finish``.
     """
-    progress = Progress() if topology.comm.rank == 0 else None
+    progress = Progress() if topology.comm.rank == 0 else SILENT
     preparation = Preparation(comm, request, threads_of(topology), pulse, asked_to_stop, progress)
     try:
         preparation.write(place, replace=replace)
@@ -84,7 +87,7 @@ class Preparation:
         threads: int,
         pulse: Callable[[], object] = do_nothing,
         asked_to_stop: Callable[[], object] = do_nothing,
-        progress: Progress | None = None,
+        progress: Progress = SILENT,
     ) -> None:
         self.comm, self._request = comm, request
         self._threads, self._pulse, self._asked_to_stop = threads, pulse, asked_to_stop
@@ -110,8 +113,7 @@ class Preparation:
         """End the child."""
         if self._child is not None:
             self._child.close()
-        if self._progress is not None:
-            self._progress.close()
+        self._progress.close()
 
     def _note_stop(self) -> bool:
         """Say whether to stop, and let the others know, whom the signal need not have reached."""
@@ -130,9 +132,7 @@ class Preparation:
     def _show(self, done: float) -> None:
         """Take which part of an answer is done, and show which part of all is."""
         self._pulse()
-        if self._progress is not None:
-            begin, share = self._share
-            self._progress.show(begin + share * done)
+        self._progress.show(self._share[0] + self._share[1] * done)
 
     def _ask(self, question: str, **about: Any) -> Any:
         self._look()
@@ -207,11 +207,9 @@ class Preparation:
         paths = [path for path, _ in self._request.files]
         more = f" and {count(len(paths) - 1, 'more file')}" * (len(paths) > 1)
         shown = f"{Path(paths[0]).name}{more}"
-        if self._progress is not None:
-            self._progress.begin(f"Unpacking {shown}")
+        self._progress.begin(f"Unpacking {shown}")
         opened = self._first("open", paths=paths, options=self._request.options, folder=folder)
-        if self._progress is not None:
-            self._progress.begin(f"Preparing {shown}")
+        self._progress.begin(f"Preparing {shown}")
         self._tables, self._options, self._notes = opened["tables"], opened["options"], opened["notes"]
         self._sha256, self._numbers = opened["sha256"], opened["numbers"]
         sizes = [_bytes_of(table) for table in self._tables]

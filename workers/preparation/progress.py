@@ -17,12 +17,12 @@ LEAST = 0.01
 
 
 class Progress:
-    """Shows which part of something is done, from 0 to 1, and how long the rest takes."""
+    """Shows which part of something is done, from 0 to 1, and how long the rest takes, once it is no longer quiet."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, quiet_s: float = QUIET_S, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._what, self._began, self._done = "", clock(), 0.0
-        self._due = self._began + QUIET_S
+        self._due = self._began + quiet_s
         self._pause = FIRST_PAUSE_S
         self._line: StatusLine | None = None
 
