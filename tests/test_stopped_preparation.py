@@ -54,11 +54,11 @@ def test_ctrl_c_at_the_launcher(tmp_path: Path) -> None:
     job = Job(tmp_path, "prepare")
     job.process.send_signal(signal.SIGINT)
     result = finish(job.process)
-    if OPEN_MPI:  # which kills ranks half a second later
+    if OPEN_MPI:  # which shows nothing more of what ranks print, and kills them half a second later
         assert result.code != 0
     else:
         assert result.code == EXIT_STOPPED, result.err
-    assert result.err.count("rankwise: stopped while the data were prepared") == 1
+        assert result.err.count("rankwise: stopped while the data were prepared") == 1
     wait_until(job.leaves_nothing, "nothing is left")
 
 
