@@ -137,6 +137,17 @@ def test_own_spellings_of_missing(tmp_path: Path) -> None:
     np.testing.assert_array_equal(column(found, "c"), [[1, 0], [np.nan, 1], [np.nan, 1], [4, 0]])
 
 
+def test_own_spellings_of_missing_numbers_where_a_file_has_types(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"whole": [1, -999, 3], "c": [-999.0, 2.5, 3.5], "t": ["a", "-999", "b"], "y": [1, 2, 3]})
+    frame.write_parquet(tmp_path / "table.parquet")
+    found = prepare_table(
+        tmp_path / "table.parquet", {"target": "y", "missing": "-999,unknown", "features": "whole,c,t"}
+    )
+    assert [column.missing for column in found.plan.columns] == [1, 1, 1, 0]
+    np.testing.assert_array_equal(column(found, "whole"), [[1, 0], [np.nan, 1], [3, 0]])
+    np.testing.assert_array_equal(column(found, "c"), [[np.nan, 1], [2.5, 0], [3.5, 0]])
+
+
 DATES = {
     "ISO": (["2024-02-29", "2023-12-31"], ["2024-02-29", "2023-12-31"]),
     "slashes": (["2024/02/29", "2023/12/31"], ["2024-02-29", "2023-12-31"]),

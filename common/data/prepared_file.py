@@ -23,6 +23,8 @@ ROLES = ("data", "validation", "test")
 """What rows are for, in the order in which they lie."""
 DTYPES = {"x": ("float32", "uint8"), "y": ("float64", "int64"), "weight": ("float64",), "group": ("int64",),
           "time": ("float64",)}  # fmt: skip
+N_PIECES = 64
+"""Of a file, each with an SHA-256 of its own, so that several ranks may read it."""
 REMEDY = "prepare it again with python -m workers.prepare"
 
 
@@ -152,18 +154,37 @@ def _mapped(path: Path, shape: tuple[int, ...], dtype: str) -> Array:
         return np.asarray(np.memmap(file, kind, "r", begin, shape))  # see map_array
 
 
+class FileDigest:
+    """The SHA-256 of a file, made of those of 64 pieces of its bytes; told one part after the other."""
+
+    def __init__(self, size: int) -> None:
+        self._ends = [size * i // N_PIECES for i in range(1, N_PIECES + 1)]
+        self._merged, self._piece, self._at = hashlib.sha256(), hashlib.sha256(), 0
+
+    def update(self, data: bytes) -> None:
+        """Add the bytes that come next."""
+        view = memoryview(data)
+        while self._ends and self._at + len(view) >= self._ends[0]:
+            rest = self._ends.pop(0) - self._at
+            self._piece.update(view[:rest])
+            self._merged.update(self._piece.digest())
+            self._piece, self._at, view = hashlib.sha256(), self._at + rest, view[rest:]
+        self._piece.update(view)
+        self._at += len(view)
+
+    def hexdigest(self) -> str:
+        """Return it in hexadecimal digits, once all bytes are added."""
+        self.update(b"")  # of a file without any
+        return self._merged.hexdigest()
+
+
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file as it is merged of 64 pieces. Raises OSError."""
-    merged = hashlib.sha256()
     with open_regular(path) as file:
-        size, at = os.fstat(file.fileno()).st_size, 0
-        for i in range(1, 65):
-            digest = hashlib.sha256()
-            while at < size * i // 64 and (data := file.read(min(1 << 20, size * i // 64 - at))):
-                digest.update(data)
-                at += len(data)
-            merged.update(digest.digest())
-    return merged.hexdigest()
+        digest = FileDigest(os.fstat(file.fileno()).st_size)
+        while data := file.read(1 << 20):
+            digest.update(data)
+    return digest.hexdigest()
 
 
 def is_prepared(folder: Path) -> bool:

@@ -9,6 +9,7 @@ from typing import BinaryIO
 import numpy as np
 
 from common.data.csv_file import MISSING, Head, head_of
+from common.data.prepared_file import N_PIECES
 from common.errors import BrokenFileError, DataError
 from common.files import open_regular
 from common.flat import Array
@@ -66,7 +67,7 @@ class PlainRows:
 
     def blocks(self, rank: int, size: int) -> Iterator[Block]:
         """See Rows."""
-        n = byte_pieces.N_PIECES
+        n = N_PIECES
         try:
             with open_regular(self.path) as file:
                 first = self._first_row(file.read(byte_pieces.LONGEST_RECORD))

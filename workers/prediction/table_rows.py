@@ -18,7 +18,8 @@ from ps.comm.agreement import at_root, together
 from ps.comm.topology import Topology
 from workers.prediction.rows import Asked, Block, match_columns
 from workers.prediction.truth import key
-from workers.preparation.parallel import Preparation, Request, on_each, threads_of
+from workers.preparation.on_ranks import on_each
+from workers.preparation.parallel import Preparation, Request, threads_of
 from workers.preparation.pieces import Piece
 
 

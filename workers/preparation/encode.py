@@ -1,5 +1,6 @@
 """Turns rows of a table into arrays, as a plan says."""
 
+import hashlib
 from collections.abc import Iterable
 
 import numpy as np
@@ -8,7 +9,7 @@ import polars as pl
 from common.data.preprocessing import Category, Column, Date, Number
 from common.flat import Array
 from workers.preparation.analyse import has_target
-from workers.preparation.cells import category, frame_seconds, numbers, plain_numbers, seconds, texts
+from workers.preparation.cells import category, different, frame_seconds, numbers, plain_numbers, seconds, texts
 from workers.preparation.options import TableError, names_in
 from workers.preparation.plan import LABELS, Plan
 
@@ -31,7 +32,7 @@ def encode(frame: pl.DataFrame, plan: Plan) -> dict[str, Array]:
     for name in names_in(plan.options.weight):
         arrays["weight"] = _require_present(as_numbers(frame[name], missing), name, "weight")
     for name in names_in(plan.options.group):
-        arrays["group"] = category(texts(frame[name], missing)).fill_null("").hash(seed=0).to_numpy().view(np.int64)
+        arrays["group"] = _groups(texts(frame[name], missing))
     for name in names_in(plan.options.time):
         series = frame[name]
         when = as_seconds(series, plan.time_form, missing) if plan.time_form else as_numbers(series, missing)
@@ -66,17 +67,22 @@ def as_seconds(series: pl.Series, form: str, missing: tuple[str, ...]) -> Array:
     """Return seconds since 1970, float64, NaN for a missing cell and for what is no date written so."""
     if series.dtype.is_temporal():
         return frame_seconds(series)
-    return seconds(texts(series, missing), form or "ymd")
+    unique, places = different(texts(series, missing))
+    return seconds(unique, form or "ymd")[places]
 
 
 def codes(series: pl.Series, column: Category, missing: tuple[str, ...]) -> Array:
     """Return codes as ``Category.codes`` does, each different text looked up once."""
-    text = texts(series, missing)
-    unique = text.unique()
-    found = column.codes(category(unique).to_list())
-    return np.asarray(
-        text.replace_strict(unique, pl.Series(found, dtype=pl.Int64), return_dtype=pl.Int64).to_numpy(), np.int64
-    )
+    unique, places = different(texts(series, missing))
+    return column.codes(category(unique).to_list())[places]
+
+
+def _groups(text: pl.Series) -> Array:
+    """Return a number for each text as a category has it, the same in all pieces, files and versions."""
+    unique, places = different(text)
+    names = category(unique).fill_null("").to_list()
+    digests = [hashlib.blake2b(name.encode(), digest_size=8).digest() for name in names]
+    return np.frombuffer(b"".join(digests), "<i8").astype(np.int64)[places]
 
 
 def _target(frame: pl.DataFrame, plan: Plan, missing: tuple[str, ...]) -> Array:

@@ -10,6 +10,9 @@ import numpy as np
 
 from common.flat import Array
 
+AT_A_TIME = 1 << 15
+"""Numbers of a block that are looked at together."""
+
 
 @dataclass(frozen=True, slots=True)
 class Moments:
@@ -46,6 +49,15 @@ class Moments:
         values -= shift
         values[absent] = 0
         return cls(count, first, shift, np.square(values).sum(axis=0), low, high)
+
+    @classmethod
+    def of_rows(cls, values: Array) -> "Moments":
+        """Return the same, of some rows after the other, so many that what is computed stays in the processor."""
+        step = max(1, AT_A_TIME // max(1, values.shape[1]))
+        found = cls.of(values[:step])
+        for first in range(step, len(values), step):
+            found = found.merge(cls.of(values[first : first + step]))
+        return found
 
     def merge(self, other: "Moments") -> "Moments":
         """Return the moments of these rows and of others that come behind them."""

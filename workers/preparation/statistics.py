@@ -40,7 +40,7 @@ class ColumnStatistics:
     texts: Counter[str] | None = field(default_factory=Counter)
     hashes: Array = field(default_factory=lambda: np.empty(0, np.uint64))
     stored: str = ""
-    """The type in a file that has types."""
+    """The type of cells that are no numbers, texts or dates, in a file that has types."""
 
     @property
     def cells(self) -> int:
@@ -111,19 +111,31 @@ def bounded(found: Counter[str]) -> Counter[str] | None:
 
 @dataclass(slots=True)
 class Analysis:
-    """Statistics of all columns, by name in their order. ``kept``: rows that have a target."""
+    """Statistics of all columns, by name in their order. ``kept``: rows that have a target.
+
+    ``unlike``: columns that were taken for numbers and hold something else, so that nothing is known of them yet.
+    """
 
     rows: int = 0
     kept: int = 0
     columns: dict[str, ColumnStatistics] = field(default_factory=dict)
+    unlike: set[str] = field(default_factory=set)
 
     def merge(self, other: "Analysis") -> "Analysis":
         """Add those of rows that come behind, and return all."""
         self.rows += other.rows
         self.kept += other.kept
+        self.unlike |= other.unlike
         for name, column in other.columns.items():
             self.columns.setdefault(name, ColumnStatistics()).merge(column)
         return self
+
+    def forget_unlike(self) -> list[str]:
+        """Return the names of columns that are to be looked at again, of which nothing is kept."""
+        names = sorted(self.unlike)
+        self.columns |= {name: ColumnStatistics() for name in names}
+        self.unlike.clear()
+        return names
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values."""
@@ -131,10 +143,11 @@ class Analysis:
             "rows": self.rows,
             "kept": self.kept,
             "columns": {name: column.as_dict() for name, column in self.columns.items()},
+            "unlike": sorted(self.unlike),
         }
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> "Analysis":
         """Return what ``as_dict`` made plain."""
         columns = {name: ColumnStatistics.from_dict(column) for name, column in plain["columns"].items()}
-        return cls(plain["rows"], plain["kept"], columns)
+        return cls(plain["rows"], plain["kept"], columns, {*plain["unlike"]})
