@@ -77,8 +77,8 @@ def folder_of_a_user(tmp_path: Path) -> Path:
 
 
 def fits(command: Command, mpi: str) -> bool:
-    """Say whether a command is for the MPI library that the tests run with."""
-    return mpi == "openmpi" or not re.search("--with-ft|--elastic", command.text)
+    """Say whether a command is run with this MPI library: with Open MPI those that need it, with MPICH the others."""
+    return (mpi == "openmpi") == bool(re.search("--with-ft|--elastic", command.text))
 
 
 def run(command: Command, folder: Path) -> tuple[Result, list[str]]:
@@ -97,6 +97,8 @@ def run(command: Command, folder: Path) -> tuple[Result, list[str]]:
 @pytest.mark.timeout(900)
 def test_commands_in_sentences_run(folder: Path, mpi: str) -> None:
     """Those of all pages, each once, after one run."""
+    if mpi == "openmpi":
+        pytest.skip("run with MPICH")
     assert run(Command("", 0, "rankwise train -n 2 --epochs 2"), folder)[1] == []
     found = {command.text: command for page in PAGES for command in in_sentences(page) if fits(command, mpi)}
     assert len(found) >= 5

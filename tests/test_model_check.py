@@ -82,6 +82,7 @@ def test_of_no_rows_is_asked_only_where_it_happens() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.any_mpi
 @pytest.mark.parametrize("coarse", [False, True], ids=["float64", "float32"])
 def test_no_right_model_is_called_wrong(coarse: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of any shape, activation, loss, size of its features and dtype; many features are 0, as in pictures."""

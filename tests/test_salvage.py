@@ -526,6 +526,7 @@ def test_a_forged_number_does_not_keep_out_the_rest(tmp_path: Path, good: bytes)
 
 
 @pytest.mark.slow
+@pytest.mark.any_mpi
 def test_views_keep_as_many_values_as_they_may() -> None:
     view, measured = RunView(Path("log")), ComparisonView()
     view.add({"kind": "header", "seq": 0, "t": 0.0, **synthetic.header(3)})

@@ -80,6 +80,7 @@ def test_a_file_is_read_however_it_is_written(
 
 
 @pytest.mark.slow
+@pytest.mark.any_mpi
 @pytest.mark.parametrize("quoting", [csv.QUOTE_ALL, csv.QUOTE_MINIMAL, csv.QUOTE_NONNUMERIC])
 @pytest.mark.parametrize("block_bytes", [100, 333, 1 << 20])
 def test_pieces_do_not_matter(tmp_path: Path, quoting: Any, block_bytes: int) -> None:
