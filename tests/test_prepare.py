@@ -10,6 +10,9 @@ import pandas as pd
 import polars as pl
 import pytest
 
+from common.config import RunConfig
+from common.data import sources
+from common.data.dataset import check
 from common.data.prepared_file import Prepared, read_prepared, sha256_of
 from common.data.stacked import is_mapped
 from common.errors import DataError
@@ -63,6 +66,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "cut": request(("cut.csv.gz", "data")),
         "ragged": request(("ragged.csv", "data"), ranks=(1, 3)),
         "lacks": request(("plain.csv", "data"), ("lacks.csv", "test")),
+        "by_row": request(("plain.csv", "data"), weight="rooms", group="town", time="built"),
     }
     (folder / "requests.json").write_text(json.dumps(requests))
     program(max(RANKS), "preparations.py", str(folder))
@@ -163,6 +167,24 @@ def test_a_file_that_changed_after_it_was_prepared_is_told(folder: Path) -> None
     read_prepared(folder)
 
 
+def test_weights_groups_and_times_are_those_that_were_prepared(prepared: Path) -> None:
+    """A run need not name them; what else it names is refused, and not silently left undone."""
+    folder, rooms = prepared / "by_row-2", frame(0)["rooms"].to_numpy()
+    raw = read_prepared(folder)
+    np.testing.assert_array_equal(raw.weight, rooms)
+    notes = " ".join(check(raw, RunConfig()).notes)
+    assert "Split by groups, because of --group town: of 4 different values" in notes
+    assert "Rows are weighted, from 1 to 8." in notes
+    named = read_prepared(folder, RunConfig(weight="rooms", time="built"))
+    assert named.names == {"weight": "rooms", "time": "built"}
+    assert named.group is None
+    assert "because of --time built: of" in " ".join(check(named, RunConfig(time="built")).notes)
+    with pytest.raises(DataError, match=r"^weight: got 'size', but .* was prepared with --weight rooms; prepare the"):
+        read_prepared(folder, RunConfig(weight="size"))
+    with pytest.raises(DataError, match=r"^group: got 'town', but .* was prepared without --group; .*leave --group out"):
+        sources.read(RunConfig(data=str(prepared / "plain-2"), group="town"), 0, 1)
+
+
 def edited(folder: Path, **changes: object) -> None:
     facts = json.loads((folder / "meta.json").read_text())
     (folder / "meta.json").write_text(json.dumps({**facts, **changes}))
@@ -171,8 +193,8 @@ def edited(folder: Path, **changes: object) -> None:
 def test_a_folder_that_is_not_whole_is_refused(folder: Path) -> None:
     whole = (folder / "x.npy").read_bytes()
     for content, words in (
-        (whole[:-4], "truncated"),
-        (whole + b"1", "truncated or changed"),
+        (whole[:-4], "damaged or cut off; prepare it again"),
+        (whole + b"1", "damaged or cut off; prepare it again"),
         (whole[:50], "x.npy"),
         (b"", "x.npy"),
         (whole.replace(b"<f4", b"<i4"), "int32"),
@@ -193,7 +215,10 @@ def test_a_folder_that_is_not_whole_is_refused(folder: Path) -> None:
         ({"version": 2}, "version 2"), ({"format": "other"}, "another program"), ({"rows": 2999}, "damaged"),
         ({"parts": []}, "damaged"), ({"arrays": {}}, "damaged"), ({"arrays": 5}, "damaged"),
         ({"files": [{}]}, "damaged"), ({"features": ["a"]}, "damaged"), ({"target": None}, "damaged"),
-        ({"preprocessing": {"columns": [{}]}}, "describ"),
+        ({"preprocessing": {"columns": [{}]}}, "describ"), ({"preprocessing": {"columns": []}}, "damaged"),
+        ({"parts": [{"role": "data", "first": 0, "rows": 3000.0}]}, "damaged"), ({"notes": [5]}, "damaged"),
+        ({"target": {"names": [7], "labels": []}}, "damaged"), ({"columns": [{"name": "a"}]}, "damaged"),
+        ({"target": {"names": ["y"], "labels": ["a", "b"]}}, "y.npy has other labels than meta.json tells of"),
     ],
 )  # fmt: skip
 def test_facts_that_do_not_fit_are_refused(folder: Path, changes: dict[str, object], words: str) -> None:

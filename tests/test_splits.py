@@ -145,6 +145,11 @@ def test_sets_of_their_own_stay_as_they_came(n_validation: int, n_test: int) -> 
         ),
         (
             {"time": "t"},
+            {"time": np.where(np.arange(N) == 4, np.datetime64("NaT"), np.arange(N).astype("M8[s]"))},
+            r"row 4 has no value for --time t \(1 row",
+        ),
+        (
+            {"time": "t"},
             {"time": np.where(np.arange(N) > 9, np.nan, 1)},
             r"row 10 has no value for --time t \(230 rows",
         ),

@@ -20,6 +20,9 @@ from common.data.weights import counted, normalised, weight_notes
 from common.errors import DataError
 from common.flat import Array
 
+BY_ROW = ("weight", "group", "time")
+"""Options that name a column, or an array, which says something of each row and is no feature."""
+
 
 @dataclass(slots=True)
 class Raw:
@@ -43,6 +46,8 @@ class Raw:
     """Numbers, of as many rows as ``weight``: rows of one group stay in one split."""
     time: Array | None = None
     """The same, seconds: the latest rows are the test set."""
+    names: dict[str, str] = field(default_factory=dict)
+    """Of these three, where the options do not name them, as when they were named for a preparation."""
     labels: Array | None = None
     """(n_classes,) int64: all labels that ``y`` may hold, sorted, also those of no row; None: those that it holds."""
     label_names: list[str] = field(default_factory=list)
@@ -53,6 +58,8 @@ class Raw:
     """Of a table: name, type, missing, distinct of each column, and what became of it."""
     preprocessing: Preprocessing | None = None
     """How ``x`` came from the columns of a table; missing numbers are NaN then."""
+    sparse: bool = False
+    """Whether they come from a format that leaves zeros out, so that a file need not have all features."""
     sha256: str = ""
     """Of all arrays, where a source knows it, so that nobody reads them for that."""
 
@@ -193,8 +200,9 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
     """
     name, (x, y, given) = raw.name, _joined(raw)
     weight, used = None, row_numbers(given.n)
+    called = {option: getattr(config, option) or raw.names.get(option, "") for option in BY_ROW}
     if raw.weight is not None:
-        what = f"--weight {config.weight}" if config.weight else "sample_weight"
+        what = f"--weight {called['weight']}" if called["weight"] else "sample_weight"
         weight, used = counted(name, what, raw.weight, given)
     for what, values in (("group", raw.group), ("time", raw.time)):
         if values is not None and len(values) not in (given.own, given.n):
@@ -208,12 +216,12 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
     sha256 = raw.sha256 or fingerprint(*([] if isinstance(x, Stacked) or unread else [x]), y, *extra)
     if kind.task == CLASSES:
         to_known = (np.searchsorted(raw.labels, y), raw.labels) if raw.labels is not None else None
-        y, labels = to_known or to_classes(config, name, y, given, used)
+        y, labels = to_known or to_classes(config, name, y, given, used, texts)
     else:
         y = y.reshape(len(y), -1)
     shown = np.array(texts)[labels] if texts else labels
     splits = split_rows(
-        name, config, given,
+        name, config, given, called,
         classes=(y, len(labels)) if len(labels) else None, group=raw.group, time=raw.time, used=used,
     )  # fmt: skip
     train = splits.train
@@ -252,12 +260,14 @@ def _joined(raw: Raw) -> tuple[Matrix, Array, Given]:
     check(raw.x, raw.y)
     xs, ys = [raw.x], [raw.y]
     if len(raw.x) == 0:
-        raise DataError(f"{raw.name}: no rows")
+        raise DataError(f"{raw.name}: X has no rows; there is nothing to train on")
     for pair, suffix in ((raw.validation, "_val"), (raw.test, "_test")):
         if pair is None:
             continue
         x, y = pair
         check(x, y, suffix)
+        if len(x) == 0:
+            raise DataError(f"{raw.name}: X{suffix} has no rows; leave it out, and rows are held out of X")
         if xs[0].shape[1:] != x.shape[1:] or ys[0].shape[1:] != y.shape[1:]:
             shapes = f"X {raw.x.shape}, y {raw.y.shape} and X{suffix} {x.shape}, y{suffix} {y.shape}"
             raise DataError(f"{raw.name}: {shapes} do not fit together; they take the same columns")

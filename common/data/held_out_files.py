@@ -13,6 +13,7 @@ from common.data import sources
 from common.data.dataset import Raw
 from common.data.prepared_file import is_prepared
 from common.data.stacked import Matrix
+from common.data.text_labels import with_same_codes
 from common.errors import ConfigError, DataError
 from common.flat import Array
 
@@ -61,23 +62,37 @@ def read(config: RunConfig, rank: int, size: int, prepared: Path | None = None) 
         if own.validation is not None or own.test is not None:
             raise DataError(f"{option}: holds sets of its own (X_val or X_test); give a file of X and y alone")
         sets[role] = replace(own, x=_columns(raw, own, option))
+        if raw.feature_names and (more := [name for name in own.feature_names if name not in {*raw.feature_names}]):
+            raw.notes.append(f"{option}: left out, since {raw.name} has no such column: {_listed(more)}.")
+    with_same_codes([raw, *(own for own in sets.values() if own is not None)])
     given = {role: getattr(raw, role) if own is None else (own.x, own.y) for role, own in sets.items()}
     weight, group = _by_row(raw, "weight", sets), _by_row(raw, "group", sets)
     return replace(raw, validation=given["validation"], test=given["test"], weight=weight, group=group)
 
 
 def _columns(raw: Raw, own: Raw, option: str) -> Matrix:
-    """Return the features of a set in the order of those of the data, whose names decide. Raises DataError."""
+    """Return the features of a set in the order of those of the data, whose names decide. Raises DataError.
+
+    In a sparse format a feature that a file does not have is 0 in all of its rows.
+    """
     if raw.feature_names == own.feature_names or not (raw.feature_names and own.feature_names):
         return own.x
+    if raw.sparse and own.sparse:
+        found = np.zeros((len(own.x), len(raw.feature_names)), own.x.dtype)
+        _, here, there = np.intersect1d(raw.feature_names, own.feature_names, assume_unique=True, return_indices=True)
+        found[:, here] = own.x[:, there]
+        return found
     place = {name: i for i, name in enumerate(own.feature_names)}
     if absent := [name for name in raw.feature_names if name not in place]:
-        more = ", ..." * (len(absent) > LISTED)
         raise DataError(
-            f"{option}: has no column {', '.join(map(repr, absent[:LISTED]))}{more}, which {raw.name} has; it takes "
-            "the columns of the data, in any order"
+            f"{option}: has no column {_listed(absent)}, which {raw.name} has; it takes the columns of the data, in "
+            "any order"
         )
     return own.x[:, [place[name] for name in raw.feature_names]]
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(map(repr, names[:LISTED])) + ", ..." * (len(names) > LISTED)
 
 
 def _by_row(raw: Raw, name: str, sets: dict[str, Raw | None]) -> Array | None:

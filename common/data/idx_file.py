@@ -20,7 +20,7 @@ from common.errors import BrokenFileError, DataError
 from common.flat import Array
 
 TYPES = {8: "|u1", 9: "|i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
-NAME = re.compile(r"(?P<before>.*[-.])idx(?P<n>[0-9])[-.]?\w*?(\.gz)?", re.IGNORECASE)
+NAME = re.compile(r".*[-.]idx[0-9]([-.]?(u?byte|u?int|short|long|float|double)[0-9]*)?(\.gz)?", re.IGNORECASE)
 MOST_DIMENSIONS = 8
 PIECE_BYTES = 1 << 20
 TRAIN, TEST = "train", ("t10k", "test")
@@ -54,7 +54,8 @@ def read_idx(data: str, config: RunConfig) -> Raw:
     if "images" not in path.name:
         raise DataError(f"data: got {path}; name the file of images: {NAMED}")
     x, y = _pair(path, config)
-    test = next((other for name in TEST if (other := _there(path, TRAIN, name))), None) if TRAIN in path.name else None
+    alone = TRAIN not in path.name or config.test_data  # which names another, or the same
+    test = None if alone else next((other for name in TEST if (other := _there(path, TRAIN, name))), None)
     return Raw(path.name, x, y, _pair(test, config) if test else None)
 
 

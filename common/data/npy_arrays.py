@@ -9,6 +9,7 @@ from common import memory
 from common.arrays_file import NUMBERS
 from common.config import RunConfig
 from common.data.array_names import TEST, TRAIN, VALIDATION, Part, part, parts
+from common.data.arrays_check import as_rows
 from common.data.dataset import Raw, bytes_beside
 from common.data.maps import map_array
 from common.data.stacked import Matrix, behind, is_mapped
@@ -47,8 +48,9 @@ def read_pair(data: str, config: RunConfig) -> Raw:
         )
     pairs = {named.role: _opened(named.path, _target(named))}
     if named.role == TRAIN and not named.numbered:
+        own_files = {TEST: config.test_data, VALIDATION: config.validation_data}  # which may be the same
         for role, some in parts(_beside(named)).items():
-            if role != TRAIN:
+            if role != TRAIN and not own_files[role]:
                 pairs[role] = _opened(some[0].path, _target(some[0]))
     return _made(given[0].name, {TRAIN: pairs.pop(named.role), **pairs}, config)
 
@@ -83,7 +85,7 @@ def _target(named: Part) -> Path:
 def _opened(x_path: Path, y_path: Path) -> Pair:
     x, y = _mapped(x_path), _mapped(y_path, KINDS)
     if x.ndim != 2:
-        raise DataError(f"{x_path}: its shape is {x.shape}; it takes (rows, features)")
+        raise DataError(f"{x_path}: its shape is {x.shape}; it takes (rows, features){as_rows(x.shape)}")
     if y.ndim not in (1, 2) or len(y) != len(x):
         raise DataError(f"{y_path}: its shape is {y.shape}; it takes ({len(x)},), for {x_path.name} has {len(x)} rows")
     return x, y

@@ -1,6 +1,6 @@
 """Deals the rows of the data to training, validation and test."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +53,7 @@ def split_rows(
     name: str,
     config: RunConfig,
     given: Given,
+    called: Mapping[str, str],
     *,
     classes: tuple[Array, int] | None = None,
     group: Array | None = None,
@@ -61,7 +62,8 @@ def split_rows(
 ) -> Splits:
     """Split rows into train, validation and test; what came as a set of its own stays one.
 
-    ``classes``: class of each row and their number: each is split alike (stratified). ``group``, ``time``: (own rows,),
+    ``called``: what messages call groups and times. ``classes``: class of each row and their number: each is split
+    alike (stratified). ``group``, ``time``: (own rows,),
     or (n,) for groups: rows with the same value stay together. ``used``: the rows that take part, all unless given.
     Raises DataError where groups or times cannot be split.
     """
@@ -73,13 +75,13 @@ def split_rows(
     )
     note = ""
     if group is not None:
-        _check_values(name, f"--group {config.group}", group)
-        _check_apart(name, config.group, group, (own, of_validation, of_test))
+        _check_values(name, f"--group {called['group']}", group)
+        _check_apart(name, called["group"], group, (own, of_validation, of_test))
         order = generator(config.split_seed, Stream.SPLIT).permutation
-        parts, note = _by_value(name, "group", config.group, (own, group[own]), fractions, order)
+        parts, note = _by_value(name, "group", called["group"], (own, group[own]), fractions, order)
     elif time is not None:
-        _check_values(name, f"--time {config.time}", time)
-        parts, note = _by_value(name, "time", config.time, (own, time[own]), fractions, lambda n: np.arange(n)[::-1])
+        _check_values(name, f"--time {called['time']}", time)
+        parts, note = _by_value(name, "time", called["time"], (own, time[own]), fractions, lambda n: np.arange(n)[::-1])
     else:
         parts = _by_chance(config, own, classes, fractions)
     test, validation, train = parts
@@ -163,7 +165,7 @@ def _cut(ends: Array, wanted: float, least: int, most: int) -> int:
 
 def _check_values(name: str, what: str, values: Array) -> None:
     """Raise DataError for a row without a value: nobody knows where it belongs."""
-    missing = np.flatnonzero(np.isnan(values)) if values.dtype.kind == "f" else np.empty(0, np.int64)
+    missing = np.flatnonzero(np.isnan(values)) if values.dtype.kind in "fcmM" else np.empty(0, np.int64)
     if len(missing):
         raise DataError(
             f"{name}: row {missing[0]} has no value for {what} ({count(len(missing), 'row')} like that); fill them in, "

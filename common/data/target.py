@@ -57,14 +57,18 @@ def decide(config: RunConfig, name: str, y: Array, given: Given | None = None, u
             task = LABELS
         return Decision(task, f"Task: {task}, because of {asked}.")
     n = f"{len(y):,} rows"
-    if y.ndim == 2 and y.shape[1] > 1:
-        return _decide_columns(name, y)
-    values = y.reshape(-1)
-    if (values == values[0]).all():
-        raise DataError(
-            f"{name}: the target is {values[0]} in all {n}, so there is nothing to learn; check which column it is, "
-            "or train on it all the same with --loss mse"
+    if (y == y[0]).all():
+        several = y.ndim == 2 and y.shape[1] > 1
+        what = f"the target's {y.shape[1]} columns are the same" if several else f"the target is {y[0].item()}"
+        check = (
+            "check which columns they are, or train on them" if several else "check which column it is, or train on it"
         )
+        raise DataError(
+            f"{name}: {what} in all {n}, so there is nothing to learn; {check} all the same with --loss mse"
+        )
+    if y.ndim == 2 and y.shape[1] > 1:
+        return _decide_columns(y)
+    values = y.reshape(-1)
     fraction = np.flatnonzero(values != np.floor(values))
     if len(fraction):
         first = int(fraction[0] if used is None else used[fraction[0]])
@@ -97,8 +101,8 @@ def decide_texts(config: RunConfig, name: str, y: Array, texts: Sequence[str]) -
     return Decision(CLASSES, f"Task: classes, because the target has {count(k, 'different text')} in {len(y):,} rows.")
 
 
-def _decide_columns(name: str, y: Array) -> Decision:
-    """Decide what a target of several columns is."""
+def _decide_columns(y: Array) -> Decision:
+    """Decide what a target of several columns is, some of which vary."""
     n_columns = y.shape[1]
     if not _are_binary(y):
         return Decision(
@@ -112,11 +116,6 @@ def _decide_columns(name: str, y: Array) -> Decision:
             f"Task: regression, because the target has {n_columns} columns; classes take one column of labels. The "
             "columns look like one-hot classes: to train classes, save the label of each row as y; --loss "
             "cross-entropy trains each column as a label of its own.",
-        )
-    if (y == y[0]).all():
-        raise DataError(
-            f"{name}: the target's {n_columns} columns are the same in all {len(y):,} rows, so there is nothing to "
-            "learn; check which columns they are, or train on them all the same with --loss mse"
         )
     return Decision(
         LABELS,
@@ -151,17 +150,20 @@ def _have_float64(different: Array) -> bool:
     return max(abs(float(different[0])), abs(float(different[-1]))) < LABELS_WITHIN
 
 
-def to_classes(config: RunConfig, name: str, y: Array, given: Given, used: Rows) -> tuple[Array, Array]:
+def to_classes(
+    config: RunConfig, name: str, y: Array, given: Given, used: Rows, texts: Sequence[str] = ()
+) -> tuple[Array, Array]:
     """Return each row's class, int64 from 0, and the labels, int64: the different whole numbers in the data, sorted.
 
-    ``given``, ``used``: see ``decide``; rows that do not count have any class. Raises DataError for what cannot be
-    labels.
+    ``given``, ``used``: see ``decide``; rows that do not count have any class. ``texts``: what they stand for, if that
+    is texts. Raises DataError for what cannot be labels.
     """
-    regression = f"for a regression: {'--model linear' if config.model in ('softmax', 'logistic') else '--loss mse'}"
+    other = "--model linear" if config.model in ("softmax", "logistic") else "--loss mse"
+    regression = f" (for a regression: {other})"
     if y.ndim != 1:
         raise DataError(
             f"{name}: y has shape {y.shape}; labels of classes take one column, and several labels take columns of 0 "
-            f"and 1 ({regression})"
+            f"and 1{regression}"
         )
     with np.errstate(over="ignore"):
         numbers = y.astype(np.float64)
@@ -169,7 +171,7 @@ def to_classes(config: RunConfig, name: str, y: Array, given: Given, used: Rows)
     if len(wrong):
         label = f"label {y[wrong[0]]} of {given.row(int(wrong[0]))}"
         raise DataError(
-            f"{name}: {label} is no class label; these are whole numbers between -2^53 and 2^53 ({regression})"
+            f"{name}: {label} is no class label; these are whole numbers between -2^53 and 2^53{regression}"
         )
     whole = y.astype(np.int64)
     if len(used) == len(y):
@@ -177,14 +179,14 @@ def to_classes(config: RunConfig, name: str, y: Array, given: Given, used: Rows)
     else:
         labels = np.unique(whole[used])
         classes = np.minimum(np.searchsorted(labels, whole), len(labels) - 1)
+    otherwise = "; check which column it is" if texts else regression
     if len(labels) == 1:
-        raise DataError(
-            f"{name}: the label is {labels[0]} in all {len(used):,} rows; classes need at least two ({regression})"
-        )
+        label = repr(texts[labels[0]]) if texts else labels[0]
+        raise DataError(f"{name}: the label is {label} in all {len(used):,} rows; classes need at least two{otherwise}")
     if len(labels) > 2 and 2 * len(labels) > len(used):
         raise DataError(
-            f"{name}: {len(labels):,} different labels in {len(used):,} rows are too many; classes need two rows each "
-            f"on average ({regression})"
+            f"{name}: {len(labels):,} different {'texts' if texts else 'labels'} in {len(used):,} rows are too many; "
+            f"classes need two rows each on average{otherwise}"
         )
     return classes.reshape(-1).astype(np.int64), labels
 

@@ -19,6 +19,8 @@ from workers.training.task import new_model
 
 ROWS = 7
 """A prime: where a result is off by the number of rows, it is by nothing else."""
+UNEQUAL = 0.5, 2.5
+"""Weights of the first and the last of them: their sum is not the number of rows."""
 
 
 def check_model(comm: MPI.Comm, config: RunConfig, data: Dataset, model: Model | Mlp) -> dict[str, Any] | None:
@@ -57,7 +59,8 @@ def _check(n_ranks: int, config: RunConfig, data: Dataset, model: Model | Mlp) -
 
     sampler = make_sampler(config, data, n_ranks)
     none_too = any(not sampler.counts(rank).all() for rank in reversed(range(n_ranks)))
-    rows = TrialRows(data.x[chosen], data.y[chosen])
+    weight = None if data.weight is None else np.linspace(*UNEQUAL, len(chosen))
+    rows = TrialRows(data.x[chosen], data.y[chosen], weight)
     check = ModelCheck(config.model, make, start, rows, config.dtype)
     result = check.run(data.n_classes or data.n_targets, none_too=none_too)
     return {"derivatives": result.derivatives, "seconds": result.seconds}
