@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,9 @@ from common.data import sources
 from common.data.dataset import check
 from common.data.prepared_file import Prepared, read_prepared, sha256_of
 from common.data.stacked import is_mapped
+from common.data.training_features import scale_alone
 from common.errors import DataError
+from ps.text import column_table
 from tests.ranks import program
 
 RANKS = (1, 2, 3, 4)
@@ -181,7 +184,7 @@ def test_weights_groups_and_times_are_those_that_were_prepared(prepared: Path) -
     assert "because of --time built: of" in " ".join(check(named, RunConfig(time="built")).notes)
     with pytest.raises(DataError, match=r"^weight: got 'size', but .* was prepared with --weight rooms; prepare the"):
         read_prepared(folder, RunConfig(weight="size"))
-    with pytest.raises(DataError, match=r"^group: got 'town', but .* was prepared without --group; .*leave --group out"):
+    with pytest.raises(DataError, match=r"^group: got 'town', but .* was prepared without --group; .* --group out"):
         sources.read(RunConfig(data=str(prepared / "plain-2"), group="town"), 0, 1)
 
 
@@ -225,6 +228,37 @@ def test_facts_that_do_not_fit_are_refused(folder: Path, changes: dict[str, obje
     edited(folder, **changes)
     with pytest.raises(DataError, match=words):
         read_prepared(folder)
+
+
+def _places(facts: object, place: tuple[object, ...] = ()) -> Iterator[tuple[object, ...]]:
+    """Yield where values are in plain values, of lists the first three."""
+    if isinstance(facts, dict):
+        for key, value in facts.items():
+            yield from [(*place, key), *_places(value, (*place, key))]
+    elif isinstance(facts, list):
+        for i, value in enumerate(facts[:3]):
+            yield from [(*place, i), *_places(value, (*place, i))]
+
+
+def test_whatever_facts_say_ends_in_data_or_in_a_message(folder: Path) -> None:
+    text = (folder / "meta.json").read_text()
+    odd = [None, -1, 7, 1.5, True, "x", [], {}, [None], 1e300, 10**30, "\0", {"a": 1}]
+    rng, places = np.random.default_rng(0), [*_places(json.loads(text))]
+    ended = []
+    for _ in range(300):
+        *above, last = places[rng.integers(len(places))]
+        inner = facts = json.loads(text)
+        for key in above:
+            inner = inner[key]
+        inner[last] = odd[rng.integers(len(odd))]
+        (folder / "meta.json").write_text(json.dumps(facts))
+        try:
+            data = check(read_prepared(folder), RunConfig())
+            scale_alone(data, "float32", standardize=True)
+            ended.append(len(column_table.lines(data.columns, 80)))
+        except DataError:
+            ended.append(0)
+    assert 30 < ended.count(0) < 300
 
 
 def test_a_folder_without_facts_is_refused(folder: Path) -> None:

@@ -59,7 +59,8 @@ class Prepared:
         try:
             _check(facts)
             preprocessing = Preprocessing.from_dict(facts["preprocessing"])
-            if preprocessing.features() != facts["features"] and not facts.get("handed"):
+            features = preprocessing.features()
+            if len(preprocessing.standardized()) != len(features) or features != facts["features"]:
                 raise ValueError("features")
             return cls(folder, facts, preprocessing)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
