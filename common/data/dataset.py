@@ -17,6 +17,8 @@ from common.data.stacked import Matrix, Stacked, behind, is_mapped
 from common.data.target import CLASSES, LABELS, REGRESSION, decide, decide_texts, label_notes, to_classes
 from common.data.transformer import Transformer
 from common.data.weights import counted, normalised, weight_notes
+from common.data.whole_numbers import blocks
+from common.data.whole_numbers import counted as counted_rows
 from common.errors import DataError
 from common.flat import Array
 
@@ -102,6 +104,8 @@ class Dataset:
     """How the features came from the columns of a table."""
     transformer: Transformer | None = None
     """The one of the user's own that has made the features, once it has."""
+    shares: Array = field(default_factory=lambda: np.empty(0))
+    """(n_classes,): of the training rows, with their weights as they came, in which classes do not count alike."""
     weight: Array | None = None
     """(n,) float64 with mean 1 over the rows of each split: what each row counts; None: 1."""
     test_weight: float = 1.0
@@ -179,7 +183,9 @@ class Dataset:
 
     def _notes_on_constants(self) -> list[str]:
         """Warn of columns of the target that do not vary."""
-        constant = np.flatnonzero((self.y[self.train] == self.y[self.train[0]]).all(axis=0))
+        first = self.y[self.train[0]]
+        same = [(self.y[self.train[some]] == first).all(axis=0) for some in blocks(len(self.train))]
+        constant = np.flatnonzero(np.logical_and.reduce(same))
         if len(constant):
             which = "the target is" if self.n_targets == 1 else f"column {constant[0]} of the target is"
             if len(constant) > 1:
@@ -208,7 +214,7 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
         if values is not None and len(values) not in (given.own, given.n):
             raise DataError(f"{name}: {what} has {len(values):,} values, but there are {given.own:,} rows")
     texts = raw.label_names
-    kind = decide_texts(config, name, y[used], texts) if texts else decide(config, name, y, given, used)
+    kind = decide_texts(config, name, y, used, texts) if texts else decide(config, name, y, given, used)
     if kind.task != REGRESSION and y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     extra = [values for values in (raw.weight, raw.group, raw.time) if values is not None]
@@ -231,7 +237,9 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
         raise DataError("patience: needs validation rows; raise --validation-fraction or drop --patience")
     notes = [*raw.notes, *([] if raw.feature_names else _notes_on_columns(x, given)), kind.note, splits.note]
     if kind.task == CLASSES:
-        notes += _notes_on_labels(name, y[used], shown, y[train]) if raw.labels is None else []
+        rows = None if len(used) == len(y) else used
+        whole, of_training = (counted_rows(y, len(labels), some) for some in (rows, train))
+        notes += _notes_on_labels(name, shown, whole, of_training) if raw.labels is None else []
     target_names = raw.target_names
     if kind.task == LABELS and not target_names:
         target_names = [f"label {i}" for i in range(y.shape[1])]
@@ -239,6 +247,7 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
     if balanced and kind.task != CLASSES:
         raise DataError(f"{name}: --class-weight balanced is for classes, and this is not; leave it out ({kind.note})")
     test_weight = 1.0 if weight is None or not len(splits.test) else float(weight[splits.test].mean())
+    shares = counted_rows(y, len(labels), train, weight) if len(labels) else np.empty(0)
     if weight is not None or balanced:
         weight = normalised(given.n, weight, splits, y if balanced else None)
         notes += weight_notes(raw.weight, given.n - len(used), weight, y if balanced else None, shown, splits)
@@ -246,7 +255,7 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
         name, x, y, len(labels), sha256, train, splits.validation, splits.test, raw.initial, labels=labels,
         notes=tuple(note for note in notes if note), feature_names=tuple(raw.feature_names),
         target_names=tuple(target_names), label_names=tuple(raw.label_names), preprocessing=raw.preprocessing,
-        columns=tuple(raw.columns),
+        columns=tuple(raw.columns), shares=shares / shares.sum() if len(labels) else shares,
         weight=weight, test_weight=test_weight, task=kind.task, given=given, unread=unread and not raw.sha256,
     )  # fmt: skip
 
@@ -289,12 +298,14 @@ def _notes_on_columns(x: Matrix, given: Given) -> list[str]:
     ]
 
 
-def _notes_on_labels(name: str, y: Array, labels: Array, y_train: Array) -> list[str]:
-    """Return what is to be said of the labels. Raises DataError if training rows have one only."""
-    of_training, whole = (np.bincount(classes, minlength=len(labels)) for classes in (y_train, y))
+def _notes_on_labels(name: str, labels: Array, whole: Array, of_training: Array) -> list[str]:
+    """Return what is to be said of the labels. Raises DataError if training rows have one only.
+
+    ``whole``, ``of_training``: all rows, and training rows, of each.
+    """
     if np.count_nonzero(of_training) == 1:
         raise DataError(
-            f"{name}: all {len(y_train):,} training rows have the label {labels[of_training.argmax()]}; classes need "
-            "rows of two labels to train on"
+            f"{name}: all {of_training.sum():,} training rows have the label {labels[of_training.argmax()]}; classes "
+            "need rows of two labels to train on"
         )
     return label_notes(labels, of_training, lambda c: int(whole[c]))

@@ -1,17 +1,20 @@
 """Deals the rows of the data to training, validation and test."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from common.config import RunConfig
 from common.data.scaling import Rows, row_numbers
+from common.data.whole_numbers import blocks, counted
 from common.errors import DataError
 from common.flat import Array
 from common.rng import Stream, generator
 from common.wording import count
 
+FEW_CLASSES = 32
+"""For so many, all rows are looked through once for each of them; for more, they are sorted."""
 SETS = ("the data", "the validation set", "the test set")
 
 
@@ -97,17 +100,25 @@ def _by_chance(
     config: RunConfig, own: Rows, classes: tuple[Array, int] | None, fractions: tuple[float, float]
 ) -> list[Rows]:
     """Return test, validation and training rows, drawn; from each class alike, where there are classes."""
-    rng, strata = generator(config.split_seed, Stream.SPLIT), [own]
-    if classes:
-        y, n_classes = classes
-        ends = np.cumsum(np.bincount(y[own], minlength=n_classes))
-        strata = np.split(own[np.argsort(y[own], kind="stable")], ends[:-1])
-    splits = []
-    for stratum in strata:
+    rng, splits = generator(config.split_seed, Stream.SPLIT), []
+    for stratum in _strata(own, *classes) if classes else iter([own]):
         order = rng.permutation(stratum)
         first = round(len(order) * fractions[0])
         splits.append(np.split(order, [first, first + round(len(order) * fractions[1])]))
-    return [np.sort(np.concatenate(rows)) for rows in zip(*splits, strict=True)]
+    dealt = [np.concatenate(rows) for rows in zip(*splits, strict=True)]
+    for rows in dealt:
+        rows.sort()
+    return dealt
+
+
+def _strata(own: Rows, y: Array, n_classes: int) -> Iterator[Rows]:
+    """Yield the rows of each class, ascending."""
+    if n_classes > FEW_CLASSES or len(own) < len(y):
+        ends = np.cumsum(counted(y, n_classes, own))
+        yield from np.split(own[np.argsort(y[own], kind="stable")], ends[:-1])
+        return
+    for k in range(n_classes):  # which takes no memory beside them
+        yield np.concatenate([own[some][y[some] == k] for some in blocks(len(own))])
 
 
 def _by_value(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.config import RunConfig
+from common.data import whole_numbers
 from common.data.scaling import Rows
 from common.data.split import Given
 from common.errors import DataError
@@ -69,15 +70,15 @@ def decide(config: RunConfig, name: str, y: Array, given: Given | None = None, u
     if y.ndim == 2 and y.shape[1] > 1:
         return _decide_columns(y)
     values = y.reshape(-1)
-    fraction = np.flatnonzero(values != np.floor(values))
-    if len(fraction):
-        first = int(fraction[0] if used is None else used[fraction[0]])
-        shown = f"{values[fraction[0]]} in {given.row(first)}"
+    fraction = whole_numbers.first_fraction(values)
+    if fraction is not None:
+        first = fraction if used is None else int(used[fraction])
+        shown = f"{values[fraction]} in {given.row(first)}"
         return Decision(
             REGRESSION,
             f"Task: regression, because the target has fractions ({shown}); only whole numbers can be classes.",
         )
-    different = np.unique(values)
+    different = whole_numbers.different(values)
     k = len(different)
     counted = f"{k:,} different whole numbers in {n}"
     if _few(different, len(values)):
@@ -90,15 +91,16 @@ def decide(config: RunConfig, name: str, y: Array, given: Given | None = None, u
     )
 
 
-def decide_texts(config: RunConfig, name: str, y: Array, texts: Sequence[str]) -> Decision:
+def decide_texts(config: RunConfig, name: str, y: Array, used: Rows, texts: Sequence[str]) -> Decision:
     """Decide what codes of texts are: classes. Raises DataError where an option asks for numbers."""
     if (asked := _asked(config)) in ("--loss mse", "--model linear"):
         raise DataError(
             f"{name}: {asked} trains a regression, but the target is texts ({listed(np.array(texts))}); leave {asked} "
             "out, or give a column of numbers as --target"
         )
-    k = len(np.unique(y))
-    return Decision(CLASSES, f"Task: classes, because the target has {count(k, 'different text')} in {len(y):,} rows.")
+    k = np.count_nonzero(whole_numbers.counted(y.reshape(-1), len(texts), None if len(used) == len(y) else used))
+    n = f"{len(used):,} rows"
+    return Decision(CLASSES, f"Task: classes, because the target has {count(k, 'different text')} in {n}.")
 
 
 def _decide_columns(y: Array) -> Decision:
@@ -165,20 +167,16 @@ def to_classes(
             f"{name}: y has shape {y.shape}; labels of classes take one column, and several labels take columns of 0 "
             f"and 1{regression}"
         )
-    with np.errstate(over="ignore"):
-        numbers = y.astype(np.float64)
-    wrong = np.flatnonzero((y != np.floor(y)) | ~(np.abs(numbers) < LABELS_WITHIN))
-    if len(wrong):
-        label = f"label {y[wrong[0]]} of {given.row(int(wrong[0]))}"
+    wrong = whole_numbers.first_fraction(y)
+    if wrong is None and not all(abs(float(extreme)) < LABELS_WITHIN for extreme in (y.min(), y.max())):
+        with np.errstate(over="ignore"):
+            wrong = int(np.flatnonzero(~(np.abs(y.astype(np.float64)) < LABELS_WITHIN))[0])
+    if wrong is not None:
+        label = f"label {y[wrong]} of {given.row(wrong)}"
         raise DataError(
             f"{name}: {label} is no class label; these are whole numbers between -2^53 and 2^53{regression}"
         )
-    whole = y.astype(np.int64)
-    if len(used) == len(y):
-        labels, classes = np.unique(whole, return_inverse=True)
-    else:
-        labels = np.unique(whole[used])
-        classes = np.minimum(np.searchsorted(labels, whole), len(labels) - 1)
+    labels = whole_numbers.different(y if len(used) == len(y) else y[used]).astype(np.int64)
     otherwise = "; check which column it is" if texts else regression
     if len(labels) == 1:
         label = repr(texts[labels[0]]) if texts else labels[0]
@@ -188,7 +186,7 @@ def to_classes(
             f"{name}: {len(labels):,} different {'texts' if texts else 'labels'} in {len(used):,} rows are too many; "
             f"classes need two rows each on average{otherwise}"
         )
-    return classes.reshape(-1).astype(np.int64), labels
+    return whole_numbers.places(y, labels), labels
 
 
 def label_notes(labels: Array, of_training: Array, where: Callable[[int], int]) -> list[str]:
