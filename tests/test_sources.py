@@ -2,9 +2,11 @@
 
 import gzip
 import io
+import os
 import re
 import struct
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from common.data.idx_file import is_idx
 from common.data.stacked import is_mapped
 from common.errors import ConfigError, DataError, RankwiseError
 from common.memory import MemoryLimitError
+from tests.kinds import NOBODY, limited
 from tests.ranks import mpirun, records
 from workers.launch import run_options
 
@@ -383,6 +386,40 @@ def test_no_function_comes_from_a_run_folder(tmp_path: Path, monkeypatch: pytest
 
 
 # all of them
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="it takes root to be somebody else for a while")
+@pytest.mark.parametrize("rights", [0o000, 0o644, 0o111])
+def test_a_folder_without_rights_is_named(rights: int) -> None:
+    """Whether the data are the folder or lie in it; rights to list and to open are different ones."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:  # pytest's own folders are closed to others
+        top, out = Path(place), Path(place) / "out"
+        top.chmod(0o755)
+        folder = mnist(save(top / "closed", X=X, y=Y))
+        (folder / "a.csv").write_text("a,y\n1,2\n2,3\n" * 9)
+        np.savez(folder / "a.npz", X=X, y=Y)
+        (out.mkdir(), out.chmod(0o777))
+        table = {"target": "y", "cache": "numpy"}
+        names = ("X.npy", "a.npz", "a.csv", "train-images-idx3-ubyte")
+        for name in names:  # so that what is imported late is there
+            read(folder / name, **(table if name == "a.csv" else {}))
+        folder.chmod(rights)
+        for name in ("", *names):
+            options = table if name == "a.csv" else {}
+
+            def act(path: Path = folder / name, options: dict[str, str] = options) -> None:
+                try:
+                    read(path, **options)
+                except DataError as error:
+                    print(error)
+
+            found = limited(act, out, user=NOBODY)
+            assert found.code == 0, found.err
+            if name and rights == 0o111:
+                assert found.out == ""  # who knows what is there may open it
+            else:
+                what = f"the folder {folder}" if not name else str(folder / name)
+                assert found.out.startswith(f"data: {what} cannot be read (Permission denied)"), found.out
 
 
 def test_texts_in_an_npz_are_classes(tmp_path: Path) -> None:

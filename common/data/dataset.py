@@ -6,14 +6,15 @@ from typing import Any
 import numpy as np
 
 from common.config import RunConfig
-from common.data.arrays_check import check_arrays, fingerprint
+from common.data.arrays_check import fingerprint
 from common.data.feature_scaling import Scaling
 from common.data.features import Features, held_bytes
 from common.data.index_columns import FEWEST_ROWS, counting_columns
+from common.data.joined_sets import joined
 from common.data.preprocessing import Preprocessing
 from common.data.scaling import Rows, check_deviation, note_on_digits, row_numbers, scaling, standardize
 from common.data.split import Given, split_rows
-from common.data.stacked import Matrix, Stacked, behind, is_mapped
+from common.data.stacked import Matrix, Stacked, is_mapped
 from common.data.target import CLASSES, LABELS, REGRESSION, decide, decide_texts, label_notes, to_classes
 from common.data.transformer import Transformer
 from common.data.weights import counted, normalised, weight_notes
@@ -204,7 +205,7 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
 
     Raises DataError, naming the data, the row and column, and the remedy.
     """
-    name, (x, y, given) = raw.name, _joined(raw)
+    name, (x, y, given) = raw.name, joined(raw)
     weight, used = None, row_numbers(given.n)
     called = {option: getattr(config, option) or raw.names.get(option, "") for option in BY_ROW}
     if raw.weight is not None:
@@ -258,33 +259,6 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
         columns=tuple(raw.columns), shares=shares / shares.sum() if len(labels) else shares,
         weight=weight, test_weight=test_weight, task=kind.task, given=given, unread=unread and not raw.sha256,
     )  # fmt: skip
-
-
-def _joined(raw: Raw) -> tuple[Matrix, Array, Given]:
-    """Return checked features and target, with those of sets that came apart behind the others. Raises DataError."""
-
-    def check(x: Matrix, y: Array, suffix: str = "") -> None:
-        check_arrays(raw.name, x, y, raw.feature_names, suffix, later=raw.preprocessing is not None)
-
-    check(raw.x, raw.y)
-    xs, ys = [raw.x], [raw.y]
-    if len(raw.x) == 0:
-        raise DataError(f"{raw.name}: X has no rows; there is nothing to train on")
-    for pair, suffix in ((raw.validation, "_val"), (raw.test, "_test")):
-        if pair is None:
-            continue
-        x, y = pair
-        check(x, y, suffix)
-        if len(x) == 0:
-            raise DataError(f"{raw.name}: X{suffix} has no rows; leave it out, and rows are held out of X")
-        if xs[0].shape[1:] != x.shape[1:] or ys[0].shape[1:] != y.shape[1:]:
-            shapes = f"X {raw.x.shape}, y {raw.y.shape} and X{suffix} {x.shape}, y{suffix} {y.shape}"
-            raise DataError(f"{raw.name}: {shapes} do not fit together; they take the same columns")
-        xs.append(x)
-        ys.append(y)
-    sizes = (None if pair is None else len(pair[0]) for pair in (raw.validation, raw.test))
-    given = Given(sum(map(len, xs)), *sizes)
-    return (xs[0], ys[0], given) if len(xs) == 1 else (behind(xs), np.concatenate(ys), given)
 
 
 def _notes_on_columns(x: Matrix, given: Given) -> list[str]:

@@ -5,6 +5,7 @@ first, then the numbers; or all of that packed by gzip (http://yann.lecun.com/ex
 """
 
 import math
+import os
 import re
 import struct
 from pathlib import Path
@@ -31,7 +32,7 @@ def is_idx(data: str) -> bool:
     """Say whether this is the name of an IDX file of images, or a folder with one to train on."""
     path = Path(data)
     try:
-        return bool(NAME.fullmatch(path.name)) or (path.is_dir() and bool(_images_in(path)))
+        return bool(NAME.fullmatch(path.name)) or (os.path.isdir(path) and bool(_images_in(path)))
     except OSError:
         return False
 
@@ -46,7 +47,7 @@ def _images_in(folder: Path) -> list[Path]:
 def read_idx(data: str, config: RunConfig) -> Raw:
     """Read images as rows of bytes, their labels and the test set. Raises DataError and MemoryLimitError."""
     path = Path(data)
-    if path.is_dir():
+    if os.path.isdir(path):
         found = _images_in(path)
         if len({one.name.removesuffix(ENDING) for one in found}) != 1:
             raise DataError(f"{path}: {', '.join(one.name for one in found[:4])}: name the one to train on")
@@ -67,7 +68,7 @@ def _there(path: Path, *changes: str) -> Path | None:
     names = {name, name.replace("-idx", ".idx"), name.replace(".idx", "-idx")}
     for one in sorted(names):
         for ending in (path.suffix if path.suffix == ENDING else "", "", ENDING):
-            if (other := path.with_name(one + ending)).exists():
+            if os.path.exists(other := path.with_name(one + ending)):
                 return other
     return None
 

@@ -1,5 +1,6 @@
 """Reads features and target from .npy files: a pair of them, or a folder of pairs with numbers, one after the other."""
 
+import os
 import re
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def paths_of(data: str) -> list[Path]:
 def is_folder(data: str) -> bool:
     """Say whether this is a folder with .npy files of features."""
     try:
-        return Path(data).is_dir() and any(part(path) for path in Path(data).glob(f"*{SUFFIX}"))
+        return os.path.isdir(data) and any(part(path) for path in Path(data).glob(f"*{SUFFIX}"))
     except OSError:
         return False
 
@@ -74,7 +75,7 @@ def read_folder(folder: Path, config: RunConfig) -> Raw:
 def _target(named: Part) -> Path:
     """Return the file of the target that goes with one of features. Raises DataError if there is none."""
     for name in named.target_names:
-        if (path := named.path.with_name(name)).exists():
+        if os.path.exists(path := named.path.with_name(name)):
             return path
     raise DataError(
         f"data: {named.path} has no {' or '.join(named.target_names)} beside it, its target; put it there, or name "

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,10 +188,10 @@ def sha256_of(path: Path) -> str:
 def is_prepared(folder: Path) -> bool:
     """Say whether a folder holds what ``workers.prepare`` has made, of whatever version."""
     try:
-        return (folder / META_NAME).is_file()
+        return stat.S_ISREG((folder / META_NAME).stat().st_mode)
     except PermissionError:
-        return folder.is_dir()  # whoever reads it says what is wrong
-    except OSError:
+        return os.path.isdir(folder)  # whoever reads it says what is wrong
+    except (OSError, ValueError):
         return False
 
 

@@ -1,5 +1,6 @@
 """The table of data sources: each is a file that reads it and one line here. Readers check nothing but the file."""
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -50,6 +51,7 @@ OF_TABLES = ("target", "header", "index_column", "features", "drop", "categorica
 """Options that are about columns with names."""
 HANDED_OVER = "arrays of a program"
 """The source that ``workers/estimators`` hands its data over in."""
+IDX = "an IDX file"
 NEED_POLARS = (".tsv", ".csv.gz", ".tsv.gz", ".parquet")
 SOURCES: dict[str, Source] = {
     "digits": Source(lambda *_: read_digits()),
@@ -67,7 +69,7 @@ SOURCES: dict[str, Source] = {
         named_rows=True,
         takes=lambda data: is_prepared(Path(data)),
     ),
-    "an IDX file": Source(lambda config, *_: read_idx(config.data, config), takes=is_idx),
+    IDX: Source(lambda config, *_: read_idx(config.data, config), takes=is_idx),
     HANDED_OVER: Source(lambda config, *_: handed_over.read(Path(config.data)), takes=handed_over.is_folder),
     "a folder of .npy files": Source(lambda config, *_: read_folder(Path(config.data), config), takes=is_folder),
 }
@@ -172,6 +174,12 @@ def require_file(path: Path, config: RunConfig) -> None:
         raise DataError(f"data: {path} cannot be read ({error.strerror}){resumed}") from error
 
 
+def require_open(data: str) -> None:
+    """Raise DataError for a folder that may not be listed or opened, of which nobody knows what it holds."""
+    if os.path.isdir(data) and not os.access(data, os.R_OK | os.X_OK):
+        raise DataError(f"data: the folder {data} cannot be read (Permission denied); it takes rights to list and open")
+
+
 def read(config: RunConfig, rank: int, size: int, prepared: Path | None = None) -> Raw:
     """Read the configured data on this rank. Raises DataError if the file is missing, broken or of no known kind.
 
@@ -181,13 +189,14 @@ def read(config: RunConfig, rank: int, size: int, prepared: Path | None = None) 
         raw = read_prepared(prepared, config)
         raw.name = Path(config.data).name
         return raw
+    require_open(config.data)
     name = source_of(config.data)
     if not name:
-        if Path(config.data).is_dir():
+        if os.path.isdir(config.data):
             raise DataError(f"data: {config.data} is a folder without data that are known; choose {allowed()}")
         sets = _sets()
         raise DataError(f"data: unknown set {config.data!r}{nearest(config.data, sets)}; choose {allowed()}")
-    if name.startswith("."):
+    if name.startswith(".") or (name == IDX and not os.path.isdir(config.data)):
         for path in paths_of(config.data) if name == ".npy" else [Path(config.data)]:
             require_file(path, config)
     return SOURCES[name].read(config, rank, size)
