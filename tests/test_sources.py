@@ -396,7 +396,7 @@ def test_a_folder_without_rights_is_named(rights: int) -> None:
         top, out = Path(place), Path(place) / "out"
         top.chmod(0o755)
         folder = mnist(save(top / "closed", X=X, y=Y))
-        (folder / "a.csv").write_text("a,y\n1,2\n2,3\n" * 9)
+        (folder / "a.csv").write_text("a,y\n" + "1,2\n2,3\n" * 9)
         np.savez(folder / "a.npz", X=X, y=Y)
         (out.mkdir(), out.chmod(0o777))
         table = {"target": "y", "cache": "numpy"}
