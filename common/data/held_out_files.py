@@ -3,6 +3,7 @@
 Tables come with theirs when they are prepared; this is for every other source.
 """
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ LISTED = 8
 
 def check_options(config: RunConfig) -> None:
     """Raise ConfigError where a file of its own does not go with the data."""
+    taken = {"data": config.data}
     for option in ROLES.values():
         flag = f"--{option.replace('_', '-')}"
         if not getattr(config, option):
@@ -38,6 +40,21 @@ def check_options(config: RunConfig) -> None:
                 f"{option}: {config.data} is prepared already; prepare the files together: python -m workers.prepare "
                 f"FILE -o DIR {flag} {getattr(config, option)}"
             )
+        for other, path in taken.items():
+            if _is_same(path, getattr(config, option)):
+                raise ConfigError(
+                    f"{option}: {path} is the file of --{other.replace('_', '-')}, too, and a row must not be in two "
+                    f"sets; give another file, or leave {flag} out: rows are held out of --data then"
+                )
+        taken[option] = getattr(config, option)
+
+
+def _is_same(path: str, other: str) -> bool:
+    """Say whether two paths lead to one file."""
+    try:
+        return os.path.samefile(path, other)
+    except (OSError, ValueError):
+        return False
 
 
 def read(config: RunConfig, rank: int, size: int, prepared: Path | None = None) -> Raw:
