@@ -95,7 +95,7 @@ def test_sets_for_validation_and_test_lie_beside(tmp_path: Path) -> None:
 
 def test_shards_are_joined_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     parts = {f"X__{i}": X[i * 5 : i * 5 + 5] for i in range(12)} | {f"y__{i}": Y[i * 5 : i * 5 + 5] for i in range(12)}
-    raw = read(save(tmp_path / "shards", **parts))
+    raw = read(save(tmp_path / "shards", **parts, X__12=X[:0], y__12=Y[:0]))
     np.testing.assert_array_equal(raw.x[:], X)
     assert is_mapped(raw.x)
     np.testing.assert_array_equal(raw.y, Y)

@@ -111,7 +111,7 @@ def _joined(folder: Path, pairs: list[Pair]) -> Pair:
                 f"{folder}: its files have {name} of several shapes or types: "
                 f"{', '.join(sorted(f'(rows, {shape}) of {dtype}' for shape, dtype in kinds)[:4])}; save them alike"
             )
-    copied = () if all(map(is_mapped, x)) else x
+    copied = () if all(is_mapped(own) or not len(own) for own in x) else x
     memory.check(f"data {folder}", sum(array.nbytes for array in (*copied, *y)))
     return behind(x), np.concatenate(y)
 
