@@ -55,7 +55,8 @@ def batch(tmp_path_factory: pytest.TempPathFactory) -> SharedStart:
                    "sample_weight_test": WEIGHT[TEST]}  # fmt: skip
         save(folder, f"{task}-held", y, **held, **weights)
         for n in (1, 3):
-            job(f"{task}-held-{n}", n, "--data", str(folder / f"{task}-held.npz"), *SMALL, *FOUR)
+            check = "--check-model" if n == 1 else "--no-check-model"
+            job(f"{task}-held-{n}", n, "--data", str(folder / f"{task}-held.npz"), *SMALL, *FOUR, check)
     y = TARGETS["classes"]
     save(folder, "plain", y)
     save(folder, "by-hand", y, sample_weight=compute_sample_weight("balanced", y[TRAIN]))

@@ -8,6 +8,7 @@ from mpi4py import MPI
 from common.config import RunConfig
 from common.data.dataset import Dataset
 from common.flat import Flat
+from common.nn.functional import MeanSquaredError
 from common.nn.mlp import Mlp
 from common.nn.models import Model
 from common.option import is_own_model
@@ -51,7 +52,8 @@ def _check(n_ranks: int, config: RunConfig, data: Dataset, model: Model | Mlp) -
 
     def make() -> Model | Mlp:
         if isinstance(model, Mlp):
-            return Mlp(model.sizes, model.activation_name, model.loss)
+            by_scale = isinstance(model.loss, MeanSquaredError)  # sums in targets' units, which gradients are not in
+            return Mlp(model.sizes, model.activation_name, MeanSquaredError() if by_scale else model.loss)
         return new_model(config, data)
 
     def start(model: Model | Mlp, flat: Flat) -> bool:
