@@ -240,7 +240,9 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
     if kind.task == CLASSES:
         rows = None if len(used) == len(y) else used
         whole, of_training = (counted_rows(y, len(labels), some) for some in (rows, train))
-        notes += _notes_on_labels(name, shown, whole, of_training) if raw.labels is None else []
+        notes += (
+            _notes_on_labels(name, shown, whole, of_training, drawn=given.own == given.n) if raw.labels is None else []
+        )
     target_names = raw.target_names
     if kind.task == LABELS and not target_names:
         target_names = [f"label {i}" for i in range(y.shape[1])]
@@ -272,14 +274,14 @@ def _notes_on_columns(x: Matrix, given: Given) -> list[str]:
     ]
 
 
-def _notes_on_labels(name: str, labels: Array, whole: Array, of_training: Array) -> list[str]:
+def _notes_on_labels(name: str, labels: Array, whole: Array, of_training: Array, *, drawn: bool) -> list[str]:
     """Return what is to be said of the labels. Raises DataError if training rows have one only.
 
-    ``whole``, ``of_training``: all rows, and training rows, of each.
+    ``whole``, ``of_training``: all rows, and training rows, of each. ``drawn``: whether the others are drawn from all.
     """
     if np.count_nonzero(of_training) == 1:
         raise DataError(
             f"{name}: all {of_training.sum():,} training rows have the label {labels[of_training.argmax()]}; classes "
             "need rows of two labels to train on"
         )
-    return label_notes(labels, of_training, lambda c: int(whole[c]))
+    return label_notes(labels, whole, of_training, drawn=drawn)

@@ -1,6 +1,6 @@
 """Decides whether a target is classes or numbers, by its values whatever their type, and turns labels into classes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -189,10 +189,10 @@ def to_classes(
     return whole_numbers.places(y, labels), labels
 
 
-def label_notes(labels: Array, of_training: Array, where: Callable[[int], int]) -> list[str]:
+def label_notes(labels: Array, whole: Array, of_training: Array, *, drawn: bool) -> list[str]:
     """Return what is to be said of labels: how numbers are numbered, and which have no rows, or none to train on.
 
-    ``of_training``: training rows of each class. ``where``: returns in how many rows a class is in all.
+    ``whole``, ``of_training``: all rows, and training rows, of each. ``drawn``: whether the others are drawn from all.
     """
     notes, k = [], len(labels)
     texts = labels.dtype.kind == "U"
@@ -207,11 +207,13 @@ def label_notes(labels: Array, of_training: Array, where: Callable[[int], int]) 
         notes.append(f"No row has the label {listed(missing)}: the model has outputs for the {k} labels that occur.")
     unseen = np.flatnonzero(of_training == 0)
     if len(unseen):
-        rows = sum(where(int(c)) for c in unseen)
+        rows = int(whole[unseen].sum())
         others = f"{count(rows, 'other row')} {'has' if rows == 1 else 'have'}"
         notes.append(
             f"Warning: no training row has the label {listed(labels[unseen])}, which {others}, so "
-            "that the model cannot learn it; lower --test-fraction and --validation-fraction, or give more rows."
+            "that the model cannot learn it; "
+            + ("lower --test-fraction and --validation-fraction, or " if drawn else "")
+            + "give more rows to train on."
         )
     return notes
 
