@@ -560,7 +560,7 @@ def test_the_function_of_the_documentation_gives_data(tmp_path: Path, monkeypatc
     assert result.code == 0, result.err
     header, *_, end = records(tmp_path / "run")
     assert header["data"]["rows"] == {"train": 280, "validation": 40, "test": 80}
-    assert end["test_metric"] > 0.9  # of two half moons
+    assert end["test_metric"] > 0.85  # of two half moons; a majority is 0.5
 
 
 def test_a_function_that_only_an_earlier_run_names_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
