@@ -72,7 +72,7 @@ class Weighted(WeightedNet):
 class ForgetsWeights(Weighted):
     """Takes them, and leaves them out of the gradient."""
 
-    def loss_grad(self, *arguments: Any, weight: Array | None = None) -> float:  # type: ignore[override]
+    def loss_grad(self, *arguments: Any, weight: Array | None = None) -> float:
         super().loss_grad(*arguments)
         return self.loss.sum(self.predict(arguments[0], arguments[1]), arguments[2], weight)
 
@@ -84,7 +84,7 @@ class LossWithoutWeights(Weighted):
         super().__init__()
         self.loss = OwnLoss()
 
-    def loss_grad(self, *arguments: Any, weight: Array | None = None) -> float:  # type: ignore[override]
+    def loss_grad(self, *arguments: Any, weight: Array | None = None) -> float:
         return super().loss_grad(*arguments)
 
 

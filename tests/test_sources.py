@@ -393,7 +393,8 @@ def test_a_folder_without_rights_is_named(rights: int) -> None:
         folder = mnist(save(top / "closed", X=X, y=Y))
         (folder / "a.csv").write_text("a,y\n" + "1,2\n2,3\n" * 9)
         np.savez(folder / "a.npz", X=X, y=Y)
-        (out.mkdir(), out.chmod(0o777))
+        out.mkdir()
+        out.chmod(0o777)
         table = {"target": "y", "cache": "numpy"}
         names = ("X.npy", "a.npz", "a.csv", "train-images-idx3-ubyte")
         for name in names:  # so that what is imported late is there
@@ -436,7 +437,7 @@ def test_texts_have_the_same_codes_in_all_files(tmp_path: Path, own: str) -> Non
     save(tmp_path, X=X, y=seen, held=X[:9], of_held=held)
     np.savez(tmp_path / "data.npz", X=X, y=seen, X_test=X[:9], y_test=held)
     np.savez(tmp_path / "held.npz", X=X[:9], y=held)
-    option = {f"{own}_data": str(tmp_path / "held.npz")}
+    option: dict[str, Any] = {f"{own}_data": str(tmp_path / "held.npz")}
     for data in (tmp_path / "X.npy", tmp_path / "data.npz"):
         if own == "test" and data.suffix == ".npz":
             continue  # it has a test set
@@ -470,14 +471,14 @@ def test_a_file_that_is_found_may_be_named(tmp_path: Path) -> None:
 )
 def test_an_option_that_nothing_comes_of_is_refused(tmp_path: Path, option: str) -> None:
     """Rows of one group would be in several splits, and weights would not count."""
-    folder = mnist(save(tmp_path, X=X, y=Y))
+    folder, asked = mnist(save(tmp_path, X=X, y=Y)), dict[str, Any]({option: "own"})
     (tmp_path / "a.svm").touch()
     np.savez(tmp_path / "a.npz", X=X, y=Y)
     for data in ("digits", *(str(folder / name) for name in ("X.npy", "a.svm", "train-images-idx3-ubyte"))):
         with pytest.raises(ConfigError, match=rf"^{option}: got 'own', but .*; .*leave --{option} out$"):
-            sources.check_columns(RunConfig(data=data, **{option: "own"}))
+            sources.check_columns(RunConfig(data=data, **asked))
     if option in ("weight", "group", "time"):
-        sources.check_columns(RunConfig(data="a.npz", **{option: "own"}))
+        sources.check_columns(RunConfig(data="a.npz", **asked))
         with pytest.raises(DataError, match=f"{option}: no array 'own' in"):
             read(tmp_path / "a.npz", **{option: "own"})
     else:

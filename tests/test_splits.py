@@ -250,10 +250,11 @@ def test_one_file_is_one_set(tmp_path: Path) -> None:
         np.savez(tmp_path / f"{name}.npz", X=X[rows], y=Y[rows])
     (tmp_path / "link.npz").symlink_to("data.npz")
     data, held, link = (str(tmp_path / f"{name}.npz") for name in ("data", "held", "link"))
-    for options, message in (
+    both: list[tuple[dict[str, Any], str]] = [
         ({"test_data": link}, "test_data: .*data.npz is the file of --data, too, and a row must not be in two sets"),
         ({"validation_data": held, "test_data": held}, "test_data: .*held.npz is the file of --validation-data, too"),
-    ):
+    ]
+    for options, message in both:
         with pytest.raises(ConfigError, match=message):
             check_options(RunConfig(data=data, **options))
     check_options(RunConfig(data=data, validation_data=held))

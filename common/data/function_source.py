@@ -56,7 +56,8 @@ def read_function(config: RunConfig, rank: int, size: int) -> Raw:
     returned = own_code.attempt(name, f"{function.__name__}()", lambda: function(**given), OPTION)
     if isinstance(returned, tuple) and len(returned) == 2:
         returned = dict(zip(("X", "y"), returned, strict=True))
-    names, targets = (), ()
+    names: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
     if isinstance(returned, Mapping) and {"data", "target"} <= returned.keys():  # scikit-learn's Bunch
         names, targets = (_texts(returned.get(key)) for key in ("feature_names", "target_names"))
         returned = {"X": returned["data"], "y": returned["target"]}

@@ -98,7 +98,7 @@ def decide_texts(config: RunConfig, name: str, y: Array, used: Rows, texts: Sequ
             f"{name}: {asked} trains a regression, but the target is texts ({listed(np.array(texts))}); leave {asked} "
             "out, or give a column of numbers as --target"
         )
-    k = np.count_nonzero(whole_numbers.counted(y.reshape(-1), len(texts), None if len(used) == len(y) else used))
+    k = int(np.count_nonzero(whole_numbers.counted(y.reshape(-1), len(texts), None if len(used) == len(y) else used)))
     n = f"{len(used):,} rows"
     return Decision(CLASSES, f"Task: classes, because the target has {count(k, 'different text')} in {n}.")
 

@@ -22,7 +22,7 @@ def first_fraction(values: Array) -> int | None:
     """Return the place of the first that is no whole number; None if there is none."""
     for block in blocks(len(values) if values.dtype.kind == "f" else 0):
         if len(found := np.flatnonzero(values[block] != np.floor(values[block]))):
-            return block.start + int(found[0])
+            return int(block.start + found[0])
     return None
 
 

@@ -82,7 +82,11 @@ def _check_shapes(name: str, shapes: Any) -> None:
 
 def _check_weights(name: str, model: Model) -> None:
     """Raise ConfigError unless the model and its loss take what rows count."""
-    methods = {"loss_grad()": model.loss_grad, "loss.sum()": model.loss.sum, "loss.correct()": model.loss.correct}
+    methods: dict[str, Callable[..., Any]] = {
+        "loss_grad()": model.loss_grad,
+        "loss.sum()": model.loss.sum,
+        "loss.correct()": model.loss.correct,
+    }
     for method, act in methods.items():
         if "weight" not in attempt(name, f"the signature of {method}", partial(inspect.signature, act)).parameters:
             raise ConfigError(
