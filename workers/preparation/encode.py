@@ -7,12 +7,14 @@ import numpy as np
 import polars as pl
 
 from common.data.preprocessing import Category, Column, Date, Number
+from common.data.weights import MOST
 from common.flat import Array
 from workers.preparation.analyse import has_target
 from workers.preparation.cells import category, different, frame_seconds, numbers, plain_numbers, seconds, texts
 from workers.preparation.options import TableError, names_in
 from workers.preparation.plan import LABELS, Plan
 
+LONGEST_SHOWN = 40
 TRUE = ["true", "yes", "y", "t", "on"]
 
 
@@ -30,13 +32,17 @@ def encode(frame: pl.DataFrame, plan: Plan) -> dict[str, Array]:
         x = plan.preprocessing.encode(cells(frame, plan.preprocessing.columns, missing), plan.x_dtype)
     arrays = {"x": x, "y": _target(frame, plan, missing)}
     for name in names_in(plan.options.weight):
-        arrays["weight"] = _require_present(as_numbers(frame[name], missing), name, "weight")
+        arrays["weight"] = weight = as_numbers(frame[name], missing)
+        _require((weight >= 0) & (weight <= MOST), frame[name], "weight", f" from 0 to {MOST:g}")
     for name in names_in(plan.options.group):
-        arrays["group"] = _groups(texts(frame[name], missing))
+        group = texts(frame[name], missing)
+        _require(category(group).is_not_null().to_numpy(), frame[name], "group")
+        arrays["group"] = _groups(group)
     for name in names_in(plan.options.time):
         series = frame[name]
         when = as_seconds(series, plan.time_form, missing) if plan.time_form else as_numbers(series, missing)
-        arrays["time"] = _require_present(when, name, "time")
+        _require(np.isfinite(when), series, "time")
+        arrays["time"] = when
     return arrays
 
 
@@ -106,11 +112,10 @@ def _number_target(series: pl.Series, missing: tuple[str, ...]) -> Array:
     return found
 
 
-def _require_present(values: Array, name: str, option: str) -> Array:
-    wrong = np.flatnonzero(~np.isfinite(values))
+def _require(there: Array, column: pl.Series, option: str, such: str = "") -> None:
+    """Raise TableError for the first row without a value that the option takes. ``such``: which these are."""
+    wrong = np.flatnonzero(~there)
     if len(wrong):
-        raise TableError(
-            f"column {name!r}: a cell is missing or cannot be read; --{option} takes a value in each row",
-            row=int(wrong[0]),
-        )
-    return values
+        row = int(wrong[0])
+        found = "a cell is missing" if column[row] is None else f"got {str(column[row])[:LONGEST_SHOWN]!r}"
+        raise TableError(f"column {column.name!r}: {found}; --{option} takes a value{such} in each row", row=row)

@@ -13,7 +13,7 @@ from common.data import held_out_files, sources, training_features
 from common.data.dataset import Dataset, check
 from common.data.sampler import Joint
 from common.data.target import LABELS
-from common.errors import ConfigError, DataError
+from common.errors import DataError
 from common.files import do_nothing
 from common.flat import Array
 from common.nn import custom_model, models
@@ -72,7 +72,9 @@ def load(
             transform(comm, config, prepared, data, rank_status, saved, asked_to_stop)
     if data.unread:
         _add_digests(comm, data, rank_status)
-    same_everywhere(comm, data.sha256.encode(), f"data {data.name}", "give every node the same file")
+    of_code = sources.source_of(config.data) == sources.OF_CODE
+    remedy = "it must return the same on every rank" if of_code else "give every node the same file"
+    same_everywhere(comm, data.sha256.encode(), f"data {data.name}", remedy)
 
     def enough() -> None:
         if comm.size > len(data.train):
@@ -175,12 +177,7 @@ def new_model(config: RunConfig, data: Dataset) -> Model | Mlp:
     labels = data.task == LABELS
     if not is_own_model(config.model):
         return models.build(config, *facts, labels=labels)
-    if data.weight is not None:
-        raise ConfigError(
-            f"model {config.model}: a model of your own adds up its rows' losses itself and takes no weights; leave "
-            "--weight and --class-weight out, save the .npz without sample_weight, or take a built-in model"
-        )
-    return custom_model.load(config.model, *facts, labels=labels)
+    return custom_model.load(config.model, *facts, labels=labels, weighted=data.weight is not None)
 
 
 def make_model(comm: MPI.Comm, config: RunConfig, data: Dataset) -> Model | Mlp:
