@@ -16,7 +16,7 @@ from common.errors import ConfigError, DataError
 from tests.ranks import jobs, program
 from workers import prepare
 from workers.preparation import cache, for_training, meta, prepared_folder
-from workers.preparation.child_process import environment
+from workers.preparation.child_process import KEEP_MEMORY, environment
 from workers.preparation.column_options import of_columns
 from workers.preparation.prepared_folder import NewFolder, is_whole, remove_left_over
 
@@ -176,7 +176,7 @@ def test_a_child_is_no_rank() -> None:
         "HYDRA_X": "1", "PMIX_RANK": "1", "MPIR_CVAR_X": "1", "OMP_NUM_THREADS": "7", "LANG": "C",
     }  # fmt: skip
     assert environment(own, 3) == {
-        "PATH": "/bin", "HOME": "/", "LANG": "C", "POLARS_MAX_THREADS": "3", "OMP_NUM_THREADS": "1",
+        "PATH": "/bin", "HOME": "/", "LANG": "C", "POLARS_MAX_THREADS": "3", "OMP_NUM_THREADS": "1", **KEEP_MEMORY,
     }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import polars as pl
 
 from common.flat import Array
 from workers.preparation.number_columns import LARGEST
-from workers.preparation.statistics import NUMBER, SKETCH, ColumnStatistics
+from workers.preparation.statistics import NUMBER, SKETCH, ColumnStatistics, different
 
 
 def number_statistics(frame: pl.DataFrame, names: Collection[str]) -> dict[str, ColumnStatistics]:
@@ -43,16 +43,8 @@ def _counts(series: pl.Series, least: float | None, most: float | None) -> bool:
 def least_hashes(cells: pl.Series) -> Array:
     """Return the smallest hashes of different cells, sorted."""
     hashes = cells.hash(seed=0).to_numpy()
-    if len(hashes) > 16 * SKETCH:  # most likely there are enough of these, and all need not be sorted
-        least = _different(hashes[hashes < np.uint64((8 * SKETCH << 64) // len(hashes))])
+    if len(hashes) > 4 * SKETCH:  # most likely there are enough of these, and all need not be sorted
+        least = different(hashes[hashes < np.uint64((2 * SKETCH << 64) // len(hashes))])
         if len(least) >= SKETCH:
             return least[:SKETCH].astype(np.uint64)
-    return _different(hashes)[:SKETCH].astype(np.uint64)
-
-
-def _different(hashes: Array) -> Array:
-    """Return different hashes, sorted: faster than ``numpy.unique``, which puts them into a table first."""
-    found = np.sort(hashes)
-    first = np.ones(len(found), bool)
-    np.not_equal(found[1:], found[:-1], out=first[1:])
-    return found[first]
+    return different(hashes)[:SKETCH].astype(np.uint64)
