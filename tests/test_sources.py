@@ -483,7 +483,7 @@ def test_an_option_that_nothing_comes_of_is_refused(tmp_path: Path, option: str)
             read(tmp_path / "a.npz", **{option: "own"})
     else:
         (tmp_path / "a.csv").write_text("a,y\n1,2\n2,3\n")
-        with pytest.raises(DataError, match=rf"^{option}: got 'own', which needs a table that is prepared"):
+        with pytest.raises(DataError, match=rf"^{option}: got 'own', which takes a table that polars prepares"):
             read(tmp_path / "a.csv", target="y", cache="numpy", **{option: "own"})
 
 

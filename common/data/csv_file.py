@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.config import OPTIONS, RunConfig
+from common.config import RunConfig
 from common.data.dataset import BY_ROW, Raw
 from common.data.index_columns import Columns, index_columns, numbers_rows
 from common.data.scaling import row_blocks
@@ -18,8 +18,6 @@ MISSING = {"", "na", "nan", "n/a", "null", "none", "?", "-"}
 """What stands for no value, in lower case: no name of a column."""
 FEWEST_COUNTED = 3
 """Columns from which a first line 0, 1, 2, ... is the names that pandas gives, not a row that happens to count."""
-NOT_DONE = ("features", "drop", "categorical", "missing", "encoding")
-"""Options that only a preparation heeds."""
 LISTED, LOOKED_AT, LONGEST_SHOWN = 20, 1000, 80
 """Of columns in a message: those listed, those that may have been meant, characters of a name."""
 
@@ -45,12 +43,6 @@ def read_csv(path: Path, config: RunConfig) -> Raw:
 
     So are those of ``--weight``, ``--group`` and ``--time`` taken out.
     """
-    for option in NOT_DONE:
-        if (got := getattr(config, option)) != OPTIONS[option].default:
-            raise DataError(
-                f"{option}: got {got!r}, which needs a table that is prepared: leave --cache numpy out, and install "
-                "polars if it is missing: pip install 'rankwise[data]'"
-            )
     head = head_of(path, config.header)
     names = [name or f"column {i}" for i, name in enumerate(head.names, 1)]
     if not names:
