@@ -26,7 +26,7 @@ from workers.preparation.pieces import Piece
 from workers.preparation.prepared_folder import LOCK_NAME, STOP_NAME, NewFolder, saying_where
 from workers.preparation.progress import Progress
 
-SHARES = {"scan": (0.0, 0.05), "start": (0.05, 0.0), "analyse": (0.05, 0.5), "write": (0.55, 0.45)}
+SHARES = {"scan": (0.0, 0.1), "start": (0.1, 0.0), "analyse": (0.1, 0.45), "write": (0.55, 0.45)}
 """Of the time that a preparation takes: where each question about all pieces begins, and how much it takes."""
 
 SILENT = Progress(math.inf)
