@@ -22,6 +22,8 @@ from workers.launch.cli import PREFIX
 
 OF_LAUNCHERS = ("PMI", "HYDRA_", "HYDI_", "OMPI_COMM_", "OMPI_UNIVERSE", "OMPI_FILE", "OMPI_FIRST", "OMPI_APP", "PRTE_")
 """What the variables begin with that a launcher gives its ranks: a launcher below would take itself for one."""
+OF_USERS = "PRTE_MCA_"
+"""What those begin with, among them, by which users say how ranks are placed."""
 STOP = signal.SIGUSR1
 """Every launcher hands it on, and the job stops after a step that all ranks agree on."""
 TIED = (
@@ -40,7 +42,7 @@ def environment() -> dict[str, str]:
     return {
         name: value
         for name, value in start.environment().items()
-        if name not in options and not name.startswith(OF_LAUNCHERS)
+        if name not in options and (name.startswith(OF_USERS) or not name.startswith(OF_LAUNCHERS))
     }
 
 
@@ -72,14 +74,19 @@ def _end_of(process: "subprocess.Popen[bytes]") -> int:
     return over
 
 
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    """End a process and all that it has started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
 def _interrupter(process: "subprocess.Popen[bytes]", config: RunConfig) -> Callable[[], None]:
     """Return what Ctrl-C does: the first one stops training, if it has begun, and the next one ends it at once."""
     asked: list[bool] = []
 
     def interrupt() -> None:
         if asked or not (Path(config.output) / LOG_NAME).exists():
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            _kill(process)
             raise KeyboardInterrupt
         asked.append(True)
         process.send_signal(STOP)
@@ -112,7 +119,7 @@ def run_ranks(config: RunConfig, ranks: int, folder: Path, verbose: int | None) 
                 os.close(over)
             code = process.wait()
         except BaseException:
-            process.kill()
+            _kill(process)
             raise
         finally:
             output.close()
