@@ -22,6 +22,8 @@ from workers.launch.cli import PREFIX
 
 OF_LAUNCHERS = ("PMI", "HYDRA_", "HYDI_", "OMPI_COMM_", "OMPI_UNIVERSE", "OMPI_FILE", "OMPI_FIRST", "OMPI_APP", "PRTE_")
 """What the variables begin with that a launcher gives its ranks: a launcher below would take itself for one."""
+PATIENCE_S = 5.0
+"""How long a process may take to end by itself."""
 OF_USERS = "PRTE_MCA_"
 """What those begin with, among them, by which users say how ranks are placed."""
 STOP = signal.SIGUSR1
@@ -159,8 +161,16 @@ class Helper:
         reply = json.loads(answer)
         return check(reply["code"], reply["message"])
 
-    def close(self) -> None:
-        """End it."""
+    def end(self) -> None:
+        """Let it end by itself, as it does when its input ends."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
+
+    def close(self, patience_s: float = 0.0) -> None:
+        """End it, at once or after so many seconds: the MPI library may have to remove its own files first."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(patience_s)
         with contextlib.suppress(OSError):
             self.process.kill()
         self.process.__exit__(None, None, None)
@@ -207,8 +217,10 @@ class Helpers:
 
     def close(self) -> None:
         """End all that have nothing to do."""
+        for helper in self._idle:
+            helper.end()
         while self._idle:
-            self._idle.pop().close()
+            self._idle.pop().close(PATIENCE_S)
 
     def forget(self) -> None:
         """Leave them to the process that this one is a copy of."""
