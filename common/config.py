@@ -223,6 +223,7 @@ class RunConfig:
         command_line_only=True,
         group=CHECKPOINTS,
     )
+    carry: bool = changeable(False, "with --from a checkpoint: go on with its optimizer as well", group=INTERNAL)
     stall_seconds: float = changeable(
         60.0, "name the rank the others have waited for so long; 0: never", high=1e6, group=FAULTS
     )

@@ -129,13 +129,13 @@ def jobs(n: int, folder: Path, named: Mapping[str, Sequence[str]], timeout: floa
     """Run several jobs on the same n ranks, one after the other, and return how each of them ended.
 
     A start costs more than most jobs. Each is given like the arguments of ``mpirun``. One of workers.run without
-    ``--output`` has its run folder ``folder / name``. A job that ends all ranks ends those behind it too: they get its
-    code and words.
+    ``--output`` has its run folder ``folder / name``; others say where they write, or print ``--json``. A job that ends
+    all ranks ends those behind it too: they get its code and words.
     """
     folder.mkdir(parents=True, exist_ok=True)
     given = {}
     for name, arguments in named.items():
-        output = () if {"--output", "--resume"} & set(arguments) else ("--output", str(folder / name))
+        output = () if {"--output", "--resume", "--json"} & set(arguments) else ("--output", str(folder / name))
         given[name] = [*arguments, *output]
     (folder / "jobs.json").write_text(json.dumps(given))
     try:

@@ -1,6 +1,7 @@
 """The estimators: what scikit-learn asks of them, how ranks are started and stopped, and what a fit leaves behind."""
 
 import contextlib
+import copy
 import inspect
 import json
 import os
@@ -20,6 +21,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_diabetes, load_iris
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -30,6 +32,7 @@ from common.config import OPTIONS
 from common.option import DATA
 from tests.ranks import MPIRUN, PROGRAMS, environment, finish, mpirun, popen, records, wait_for_epochs, wait_until
 from workers.estimator import Classifier, Regressor, load
+from workers.estimators import frames
 from workers.estimators.parameters import PARAMETERS
 
 ROOT = PROGRAMS.parent.parent
@@ -96,6 +99,11 @@ def test_frames_with_texts_dates_and_missing_cells(library: str) -> None:
     if library == "polars":
         frame = pytest.importorskip("polars").DataFrame({name: frame[name].to_list() for name in frame.columns})
     made = Classifier(epochs=30, learning_rate=0.01, hidden=(16,)).fit(frame, NAMES)
+    told = {column["name"]: column["became"] for column in records(Path(made.log_))[0]["data"]["columns"]}
+    assert told == {
+        "length": "number, missing flagged", "kind": "one-hot, 3 features", "day": "month, weekday",
+        "is_long": "one-hot, 2 features",
+    }  # fmt: skip
     assert made.feature_names_in_.tolist() == ["length", "kind", "day", "is_long"]
     assert made.n_features_in_ == 4
     assert made.score(frame, NAMES) > 0.9
@@ -104,10 +112,80 @@ def test_frames_with_texts_dates_and_missing_cells(library: str) -> None:
     other = frame[frame.columns[::-1]]
     assert (again.predict(other) == made.predict(frame)).all()  # columns go by their names
     assert made.partial_fit(frame[:20], NAMES[:20]).n_iter_ == 31
+    wrong = frame[:3].to_dict(**({"as_series": False} if library == "polars" else {"orient": "list"}))
+    wrong["length"] = ["1", "much", "2"]
+    with pytest.raises(ValueError, match=r"X, row 1: column 'length': got 'much'; allowed is a finite number"):
+        made.predict(type(frame)(wrong))
     with pytest.raises(ValueError, match="X: no column 'kind', which the model was trained with; got length"):
         made.predict(frame[["length", "day", "is_long"]])
     with pytest.raises(ValueError, match="X: got ndarray; this model takes a frame with the columns length, kind"):
         made.predict(X)
+
+
+def test_columns_of_frames_keep_what_their_types_say() -> None:
+    """The same features from pandas' types as from polars', and as of a file with these texts."""
+    pd, pl = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    n = 24
+    when = pd.date_range("2024-01-01 23:30", periods=n, freq="h", tz="America/New_York")
+    frame = pd.DataFrame(
+        {
+            "zip": pd.Categorical([8001, 8002, 10] * 8), "when": when,
+            "took": pd.to_timedelta(np.arange(n), unit="min"),
+            "n": pd.array([1, None, 3] * 8, dtype="Int64"), "is": pd.array([True, None, False] * 8, dtype="boolean"),
+            "text": pd.array(["a", None, "b"] * 8, dtype="string"), "half": np.arange(n, dtype=np.float16),
+        }
+    )  # fmt: skip
+    decided = frames.decide(frame)
+    kinds = {column.name: column.kind for column in decided.preprocessing.columns}
+    assert kinds == {
+        "zip": "category", "when": "date", "took": "number", "n": "number", "is": "category", "text": "category",
+        "half": "number",
+    }  # fmt: skip
+    x = frames.encode(frame, decided.preprocessing)
+    texts = pl.DataFrame(
+        {
+            name: pl.Series([None if gone else str(cell) for cell, gone in zip(cells, cells.isna(), strict=True)])
+            for name, cells in frame.items()
+        }
+    )
+    other = texts.with_columns(
+        pl.Series("when", when.tz_convert("UTC").tz_localize(None).to_numpy()).dt.replace_time_zone("UTC"),
+        pl.Series("took", frame["took"].to_numpy()), pl.col("zip").cast(pl.Categorical),
+    ).select(frame.columns)  # fmt: skip
+    assert frames.decide(other).preprocessing == decided.preprocessing
+    np.testing.assert_array_equal(frames.encode(other, decided.preprocessing), x)
+
+
+def test_frames_that_cannot_be_learned_from() -> None:
+    pd, pl = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    notes = [f"note {i}" for i in range(24)]
+    with pytest.warns(UserWarning, match=r"nothing is learned from 'note' \(mostly unique\) and 'one' \(constant\)$"):
+        frames.decide(pd.DataFrame({"x": np.arange(24), "note": notes, "one": "1"}))
+    for frame, error in (
+        (
+            pd.DataFrame({"x": [*range(23), "much"]}),
+            r"put NaN in place of 'much' if .* with X\['x'\].astype\('category'\)$",
+        ),
+        (pd.DataFrame([[1, "a"]] * 4, columns=["x", "x"]), "two columns are called 'x'; rename one"),
+        (pd.DataFrame({"x": ["a"] * 4}), "X: no column is left to learn from$"),
+        (pl.DataFrame({"x": [1.0, float("nan"), 1e300]}), r"got '1e\+300'.*use X.drop\(columns='x'\)$"),
+    ):
+        with pytest.raises(ValueError, match=error):
+            Classifier().fit(frame, np.arange(len(frame)) % 2)
+    with pytest.raises(TypeError, match=r"got a LazyFrame; give X.collect\(\)"):
+        Classifier().fit(pl.DataFrame({"x": [1, 2]}).lazy(), [0, 1])
+
+
+def test_any_array_of_numbers() -> None:
+    made = Classifier(epochs=2, dtype="float64")
+    expected = made.fit(X.round(), Y).predict_proba(X.round())
+    for kind in (np.float16, np.longdouble, np.int8, np.uint64, object, ">f8"):
+        x = np.asfortranarray(X.round().astype(kind))
+        np.testing.assert_allclose(made.fit(x, Y).predict_proba(x), expected, rtol=1e-12)
+    assert made.fit(X > 3, Y).n_features_in_ == 4
+    assert Classifier(epochs=1).fit(X.astype(np.float16), Y).score(X, Y) > 0.3
+    with pytest.raises(TypeError, match=r"[Ss]parse data"):
+        made.fit(OneHotEncoder().fit_transform(X), Y)
 
 
 def test_every_option_of_training_is_a_parameter() -> None:
@@ -153,6 +231,16 @@ def test_wrong_data() -> None:
         Classifier(ranks=3).fit(X[49:51], Y[49:51])
     with pytest.raises(ValueError, match="got the label 2, which is none of the classes"):
         Classifier().partial_fit(X, Y, classes=[0, 1])
+    with pytest.raises(ValueError, match=r"sample_weight: all are 0|at least one non-zero"):
+        Classifier().fit(X, Y, sample_weight=np.zeros(len(Y)))
+    for weights, message in (({3: 2}, "got the label 3, which is none"), ({0: np.inf}, "allowed are finite numbers")):
+        with pytest.raises(ValueError, match=f"class_weight: {message}" if 3 in weights else message):
+            Classifier(class_weight=weights).fit(X, Y)
+    made = Classifier(epochs=1).fit(X, Y)
+    with pytest.raises(ValueError, match="only one class"):
+        made.fit(X[:, :2], np.ones(len(X), int))
+    with pytest.raises(NotFittedError):  # not what another fit has learned, with what is known of these data
+        made.predict(X)
 
 
 def test_a_job_that_fails_is_one_exception() -> None:
@@ -184,7 +272,7 @@ def test_any_labels(labels: np.ndarray, kept: str) -> None:
 def test_what_a_fit_knows(tmp_path: Path) -> None:
     frame = load_iris(as_frame=True).data
     for _ in range(2):
-        made = Classifier(epochs=4, patience=2, runs=str(tmp_path / "mine")).fit(frame, NAMES)
+        made = Classifier(epochs=4, patience=2, runs=tmp_path / "mine").fit(frame, NAMES)
     assert made.feature_names_in_.tolist() == list(frame.columns)
     assert (made.n_features_in_, made.n_ranks_, made.n_iter_, len(made.loss_curve_)) == (4, 1, 4, 4)
     assert made.loss_ == made.loss_curve_[-1] < made.loss_curve_[0]
@@ -195,8 +283,10 @@ def test_what_a_fit_knows(tmp_path: Path) -> None:
     assert [r["loss"] for r in records(run) if r["kind"] == "epoch"] == made.loss_curve_
     with pytest.raises(ValueError, match="feature names should match"):
         made.predict(frame[frame.columns[::-1]])
-    again = pickle.loads(pickle.dumps(made))  # noqa: S301 - as joblib keeps models
-    assert (again.predict(frame) == made.predict(frame)).all()
+    for again in (pickle.loads(pickle.dumps(made)), copy.deepcopy(made)):  # noqa: S301 - as joblib keeps models
+        assert (again.predict(frame) == made.predict(frame)).all()
+        assert again.loss_curve_ == made.loss_curve_
+    assert not hasattr(clone(made), "classes_")
 
 
 def test_load() -> None:
@@ -214,12 +304,16 @@ def test_load() -> None:
 
 
 def test_partial_fit_continues() -> None:
-    made = Classifier(optimizer="sgd", learning_rate=0.05, batch_size=0, dtype="float64")
-    whole = clone(made).set_params(epochs=5).fit(X, NAMES)
-    for _ in range(5):
-        made.partial_fit(X, NAMES)
+    """With the optimizer as it was, on any number of ranks, also in a copy."""
+    made = Classifier(learning_rate=0.01, batch_size=0, dtype="float64")
+    whole = clone(made).set_params(epochs=4).fit(X, NAMES)
+    for ranks in (1, 1, 2, 1):
+        made = copy.deepcopy(made.set_params(ranks=ranks, mode="shared").partial_fit(X, NAMES))
+    assert not list(Path(made.log_).glob("checkpoint*"))
     assert np.allclose(made.predict_proba(X), whole.predict_proba(X), rtol=1e-9)
     assert np.allclose(made.loss_curve_, whole.loss_curve_, rtol=1e-9)
+    anew = copy.deepcopy(made).set_params(optimizer="sgd").partial_fit(X, NAMES)  # which has no such state
+    assert anew.n_iter_ == 5
     made.partial_fit(X[:10], NAMES[:10])  # of one class
     assert made.classes_.tolist() == ["setosa", "versicolor", "virginica"]
     with pytest.raises(ValueError, match="got the label tulip, which is none of the classes"):
@@ -228,12 +322,41 @@ def test_partial_fit_continues() -> None:
     assert small.predict_proba(X).shape == (150, 3)
 
 
+OWN = """
+from common.nn.functional import SoftmaxCrossEntropy
+class Model:
+    loss = SoftmaxCrossEntropy()
+    def __init__(self, n_features, n_outputs): self.n = n_features, n_outputs
+    def shapes(self): return {"W": self.n}
+    def init(self, params, rng): params["W"][...] = SCALE
+    def predict(self, params, x): return x @ params["W"]
+    def loss_grad(self, params, x, y, grads, ready):
+        grads["W"][...] = 0
+        return float(len(x))
+"""
+
+
+def test_a_class_of_ones_own_is_that_of_the_folder_as_it_is_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Classifier(epochs=1).fit(X, Y)  # in a helper, which goes on
+    for scale in (1, 2):
+        (tmp_path / str(scale)).mkdir()
+        monkeypatch.chdir(tmp_path / str(scale))
+        Path("own_of_a_folder.py").write_text(OWN.replace("SCALE", str(scale)))
+        made = Classifier(model="own_of_a_folder:Model", epochs=1, check_model=False).fit(X, Y)
+        with np.load(Path(made.log_, "model.npz")) as file:
+            assert (file["W"] == scale).all()
+
+
 def test_class_weights() -> None:
     counts = np.where(Y == 2, 3.0, 1.0)
     made = Classifier(epochs=3, batch_size=0, dtype="float64")
     by_dict = clone(made).set_params(class_weight={2: 3}).fit(X, Y)
     by_row = clone(made).fit(X, Y, sample_weight=counts)
     assert np.allclose(by_dict.predict_proba(X), by_row.predict_proba(X), rtol=1e-10)
+    texts = clone(made).set_params(class_weight={"virginica": 3.0}).fit(X, NAMES, sample_weight=1 / counts)
+    assert np.allclose(texts.predict_proba(X), clone(made).fit(X, Y).predict_proba(X), rtol=1e-10)
     balanced = clone(made).set_params(class_weight="balanced").fit(X[:120], Y[:120])
     rows = clone(made).fit(X[:120], Y[:120], sample_weight=np.where(Y[:120] == 2, 50 / 20, 1))
     assert np.allclose(balanced.predict_proba(X), rows.predict_proba(X), rtol=1e-10)
@@ -265,14 +388,17 @@ def state():
     handlers = [signal.getsignal(n) for n in range(1, 32) if n not in (9, 19)]
     pools = [(pool["filepath"], pool["num_threads"]) for pool in threadpool_info()]
     return dict(os.environ), handlers, signal.set_wakeup_fd(-1), sys.excepthook, list(sys.path), list(sys.meta_path), \
-        threading.active_count(), pools, os.getcwd(), sorted(os.listdir(sys.argv[1])), "mpi4py" in sys.modules
+        threading.active_count(), pools, os.getcwd(), "mpi4py" in sys.modules, \
+        [name for name in os.listdir(sys.argv[1]) if not name.startswith("ompi.")]  # which a helper's MPI has there
 before_import = dict(os.environ)
 import workers.estimator
 assert dict(os.environ) == before_import
 from workers.estimator import Classifier
 before = state()
-for ranks in (1, 2, 1):
-    Classifier(ranks=ranks, epochs=2).fit(X, y)
+Classifier(epochs=2).fit(X, y)
+thread = threading.Thread(target=Classifier(epochs=2, ranks=2, verbose=2).fit, args=(X, y))
+thread.start()
+thread.join()
 files = len(os.listdir("/proc/self/fd"))
 Classifier(epochs=2).fit(X, y)
 assert len(os.listdir("/proc/self/fd")) == files
@@ -285,8 +411,13 @@ print("LEFT AS FOUND")
 def test_a_process_is_left_as_it_was_found(tmp_path: Path) -> None:
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    result = finish(popen([*script(LEFT), str(temporary)], env=environment(TMPDIR=str(temporary))))
-    assert (result.code, result.out) == (0, "LEFT AS FOUND\n"), result.err
+    env = environment(TMPDIR=str(temporary), RANKWISE_EPOCHS="7")  # options in the environment are for commands
+    result = finish(popen([*script(LEFT), str(temporary)], env=env))
+    assert result.code == 0, result.err
+    assert result.out.splitlines()[-1] == "LEFT AS FOUND"
+    assert "Process 1, Epoch 2: Contribution to" in result.out
+    assert "Epoch 3" not in result.out
+    assert all(path.name.startswith("ompi.") for path in temporary.iterdir())  # which Open MPI leaves
 
 
 STOPPED = """
@@ -364,10 +495,14 @@ def test_forked_and_threaded_fits() -> None:
     text = """
 from concurrent.futures import ThreadPoolExecutor
 from workers.estimator import Classifier
+from sklearn.model_selection import GridSearchCV
 def fit(seed):
     return Classifier(epochs=2, seed=seed).fit(X, y).loss_
 losses = [fit(seed) for seed in range(4)]
-with ThreadPoolExecutor(4) as pool:
+grid = {"hidden": [(4,), (8,)]}
+found = [GridSearchCV(Classifier(epochs=2), grid, cv=2, n_jobs=n).fit(X, y).cv_results_ for n in (None, 2)]
+assert (found[0]["mean_test_score"] == found[1]["mean_test_score"]).all()
+with ThreadPoolExecutor(2) as pool:
     assert list(pool.map(fit, range(4))) == losses
 pid = os.fork()
 if not pid:
@@ -381,16 +516,11 @@ print("ALIKE")
     assert (result.code, result.out) == (0, "ALIKE\n"), result.err
 
 
-def test_progress_is_shown_if_it_is_asked_for(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_progress_is_shown_if_it_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     Classifier(epochs=2).fit(X, Y)
     assert capsys.readouterr() == ("", "")
     Classifier(epochs=2, verbose=True).fit(X, Y)
     assert re.search(r"^Epoch 2/2: loss \d", capsys.readouterr().out, re.MULTILINE)
-    monkeypatch.setenv("RANKWISE_EPOCHS", "7")  # options in the environment are for commands
-    assert Classifier(epochs=2, verbose=2, ranks=2).fit(X, Y).n_iter_ == 2
-    assert "Process 1, Epoch 2: Contribution to" in capsys.readouterr().out
 
 
 def blocks() -> list[str]:

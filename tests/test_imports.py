@@ -104,6 +104,7 @@ LIBRARIES = {
     "workers/exporting": {"numpy"},
     "workers/exporting/graph.py": {"numpy", "onnx"},
     "workers/exporting/safetensors_file.py": {"numpy", "safetensors"},
+    "workers/exporting/sklearn_columns.py": {"numpy", "pandas", "sklearn"},
     "workers/exporting/sklearn_file.py": {"numpy", "sklearn", "skops"},
     "workers/estimators": {"numpy"},
     "workers/estimators/as_found.py": {"threadpoolctl"},

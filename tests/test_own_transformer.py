@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import pickle
 import sys
 from pathlib import Path
 
@@ -21,7 +22,8 @@ from common.data.split_file import load_splits
 from common.data.transformer import Transformer
 from common.errors import ConfigError
 from common.nn.model_file import ModelFile
-from tests.ranks import Result, jobs, mpirun, records
+from tests.ranks import Result, jobs, records
+from workers.estimator import load
 from workers.preparation import transformer_file
 from workers.preparation.typed_frame import BOOLEAN, CATEGORY, NUMBER, TEXT, WHOLE, typed_frame
 
@@ -57,6 +59,17 @@ nothing = 3
 """
 
 
+COPY = """
+import os, shutil
+if not int(os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK", "0"))):
+    os.mkdir("other")
+    for folder, names in (("run", ("model.npz", "coordinator.msgpack", "config.toml")), ("mine", ("prepare.skops",))):
+        for name in names:
+            shutil.copy(f"{folder}/{name}", f"other/{name}")
+"""
+"""Makes a run with the transformer of another one."""
+
+
 def oracle() -> object:
     """Return what ``columns`` above does."""
     return make_column_transformer(
@@ -82,6 +95,7 @@ def table(path: Path, n: int, seed: int) -> pd.DataFrame:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("transformer")
     (place / "own.py").write_text(OWN)
+    (place / "copy_run.py").write_text(COPY)
     table(place / "train.csv", 300, 1)
     table(place / "new.csv", 90, 2)
     return place
@@ -95,10 +109,12 @@ def ended(folder: Path) -> dict[str, Result]:
         "run": [*train, "--prepare", "own:columns", "--checkpoint-every", "1"],
         "more": ["-m", "workers.run", "--resume", "run", "--epochs", "3"],
         "new": [PREDICT, "run", "new.csv", "--output", "new.npy"],
-        "rows": [PREDICT, "run", "train.csv", "--output", "rows.npy"],
+        "worth": [EVALUATE, "run", "--json"],
         "mine": [*train, "--prepare", "own:mine"],
         "asked": [PREDICT, "mine", "new.csv", "--output", "asked.npy"],
         "trusted": [PREDICT, "mine", "new.csv", "--trust-types", "own.Mine", "--output", "trusted.npy"],
+        "copy": ["copy_run.py", "--output", "other"],
+        "other": [PREDICT, "other", "new.csv", "--output", "other.npy"],
         "texts": [*train, "--prepare", "own:texts"],
         "nothing": [*train, "--prepare", "own:nothing"],
     })  # fmt: skip
@@ -126,17 +142,14 @@ def test_features_are_those_of_scikit_learn_fitted_to_training_rows(folder: Path
 
 
 def test_predictions_are_those_of_what_was_trained(folder: Path, ended: dict[str, Result]) -> None:
-    assert ended["new"].code == ended["rows"].code == 0, ended["new"].err
+    assert ended["new"].code == ended["worth"].code == 0, ended["new"].err + ended["worth"].err
     model = ModelFile.load(folder / "run" / "model.npz")
-    for name, file in (("new", "new.csv"), ("rows", "train.csv")):
-        found = np.load(folder / f"{name}.npy")
-        np.testing.assert_array_equal(found, model.predict(x_of(folder, pd.read_csv(folder / file))))
+    expected = model.predict(x_of(folder, pd.read_csv(folder / "new.csv")))
+    np.testing.assert_array_equal(np.load(folder / "new.npy"), expected)
     header, end = (records(folder / "run")[i] for i in (0, -1))
     assert header["data"]["prepare"]["name"] == "own:columns"
     assert header["data"]["notes"][-1] == "Features: 8, made by own:columns (which was fitted to the training rows)."
-    evaluated = mpirun(1, EVALUATE, "run", "--json", cwd=folder)
-    assert evaluated.code == 0, evaluated.err
-    assert json.loads(evaluated.out)["metrics"] == pytest.approx(end["test"]["metrics"], rel=1e-6)
+    assert json.loads(ended["worth"].out)["metrics"] == pytest.approx(end["test"]["metrics"], rel=1e-6)
 
 
 def test_a_resumed_run_takes_the_saved_one(folder: Path, ended: dict[str, Result]) -> None:
@@ -153,6 +166,30 @@ def test_types_of_ones_own_are_asked_for(folder: Path, ended: dict[str, Result])
     assert not (folder / "asked.npy").exists()
 
 
+def test_an_estimator_of_a_run_takes_the_table(
+    folder: Path, ended: dict[str, Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ended["mine"].code == ended["new"].code == 0
+    frame = pd.read_csv(folder / "new.csv")
+    made = load(folder / "run")
+    assert made.feature_names_in_.tolist() == ["size", "age", "town", "open", "note"]
+    found = pickle.loads(pickle.dumps(made)).predict(frame[frame.columns[::-1]])  # noqa: S301 - as users do
+    np.testing.assert_array_equal(found, np.load(folder / "new.npy"))
+    with pytest.raises(ValueError, match="X, row 0: column 'age': got 'old'; allowed is a finite number"):
+        made.predict(frame.assign(age="old"))
+    with pytest.raises(ValueError, match="this model takes a frame with the columns size, age"):
+        made.predict(frame.to_numpy())
+    with pytest.raises(ValueError, match="partial_fit: the features of this model are made by own:columns"):
+        made.partial_fit(frame, frame["price"])
+    monkeypatch.chdir(folder)  # where the class is
+    before = list(sys.path)
+    with pytest.raises(ValueError, match=r"if you trust it, add trust_types=\['own.Mine'\]$"):
+        load("mine")
+    found = load("mine", trust_types=["own.Mine"]).predict(frame)
+    np.testing.assert_array_equal(found, np.load(folder / "trusted.npy"))
+    assert sys.path == before
+
+
 def test_what_is_no_transformer_is_one_message(ended: dict[str, Result]) -> None:
     for name, text in (("nothing", "has no transformer nothing"), ("texts", "holds no numbers")):
         assert (ended[name].code, ended[name].err.count("rankwise:")) == (2, 1), ended[name].err
@@ -160,14 +197,10 @@ def test_what_is_no_transformer_is_one_message(ended: dict[str, Result]) -> None
 
 
 def test_another_file_is_refused(folder: Path, ended: dict[str, Result]) -> None:
-    assert ended["run"].code == 0
-    other = folder / "other"
-    other.mkdir()
-    for name in ("model.npz", "coordinator.msgpack", "config.toml"):
-        (other / name).write_bytes((folder / "run" / name).read_bytes())
-    (other / "prepare.skops").write_bytes((folder / "mine" / "prepare.skops").read_bytes())
-    result = mpirun(1, PREDICT, "other", "new.csv", "--output", "x.npy", cwd=folder)
-    assert (result.code, result.err.count("is not the transformer that the model was trained with")) == (2, 1)
+    assert (folder / "other" / "model.npz").exists()
+    said = ended["other"].err.count("is not the transformer that the model was trained with")
+    assert (ended["other"].code, said) == (2, 1)
+    assert not (folder / "other.npy").exists()
 
 
 def test_nothing_of_a_file_is_imported_before_it_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,10 +21,10 @@ from common.errors import DataError
 from common.nn import model_facts
 from common.nn.model_file import ModelFile
 from tests.ranks import SharedStart, finish, mpirun, popen, records
-from workers.prediction import table_child
 from workers.prediction.plain_rows import PlainRows
 from workers.prediction.rows import Asked
 from workers.prediction.truth import class_codes
+from workers.preparation import checked_cells
 from workers.preparation.cells import DATES
 from workers.preparation.encode import as_seconds
 
@@ -356,7 +356,7 @@ def test_targets_are_found_however_they_are_written() -> None:
 
 
 def test_dates_have_an_example_for_messages() -> None:
-    assert table_child.EXAMPLES.keys() == DATES.keys()
-    for form, text in table_child.EXAMPLES.items():
+    assert checked_cells.EXAMPLES.keys() == DATES.keys()
+    for form, text in checked_cells.EXAMPLES.items():
         found = as_seconds(pl.Series([text, "soon"]), form, ())
         assert np.isfinite(found).tolist() == [True, False]

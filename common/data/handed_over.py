@@ -11,6 +11,7 @@ import numpy as np
 from common.data.dataset import Raw
 from common.data.maps import map_array
 from common.data.preprocessing import Preprocessing
+from common.data.scaling import row_blocks
 from common.errors import DataError
 from common.files import read_small
 from common.flat import Array
@@ -24,18 +25,29 @@ MOST_BYTES = 64 << 20
 """Of names: a million of them."""
 
 
-def write(folder: Path, arrays: Mapping[str, Array | None], **about: Any) -> str:
+def write(folder: Path, arrays: Mapping[str, Array | None], about: Mapping[str, Any]) -> str:
     """Write arrays into a new folder; return its path. Raises OSError.
 
-    ``about``: names of ``features`` and ``labels``, and ``preprocessing`` as plain values, or None.
+    ``about``: names of ``features`` and ``labels``, ``columns`` of a table (see Raw), and ``preprocessing`` as plain
+    values, or None.
     """
     folder = folder.with_suffix(SUFFIX)
     folder.mkdir()
     for name, array in arrays.items():
         if array is not None:
-            np.save(folder / f"{name}.npy", array, allow_pickle=False)
+            _save(folder / f"{name}.npy", array)
     (folder / ABOUT).write_text(json.dumps(about), encoding="utf-8")
     return str(folder)
+
+
+def _save(path: Path, array: Array) -> None:
+    """Write an array in C's order, whatever its own is: only then ranks share a map of it."""
+    about = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False, "shape": array.shape}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, about)
+        rows = array.reshape(len(array), -1)
+        for block in row_blocks(*rows.shape):
+            file.write(np.ascontiguousarray(rows[block]).data)
 
 
 def is_folder(data: str) -> bool:
@@ -55,7 +67,7 @@ def read(folder: Path) -> Raw:
     names, texts = list(about["features"]), list(about["labels"])
     plain = about["preprocessing"]
     return Raw(
-        "arrays", x, y, feature_names=names, weight=weight, labels=labels, label_names=texts,
+        "arrays", x, y, feature_names=names, weight=weight, labels=labels, label_names=texts, columns=about["columns"],
         preprocessing=None if plain is None else Preprocessing.from_dict(plain),
     )  # fmt: skip
 

@@ -74,7 +74,7 @@ class Origin:
                 f"resume: {self.folder} started from parameters in {source} that are others now (SHA-256 "
                 f"{self.start_sha256[:12]}... then, {start.sha256[:12]}... now), and has no checkpoint; start a new run"
             )
-        return replace(self, start=start)
+        return replace(self, start=start if config.carry else replace(start, content=None))
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> "Origin":

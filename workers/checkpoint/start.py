@@ -14,6 +14,7 @@ from common.files import open_regular
 from common.flat import Array, Flat
 from common.run_files import LOG_NAME, MODEL_NAME, checkpoints_in
 from ps.coordinator import earlier_run
+from ps.sync.training_state import SavedState, TrainingState
 from workers.checkpoint import checkpoint_file
 from workers.checkpoint.changes import changed_model
 from workers.checkpoint.content import PARAMETERS, CheckpointContent, within
@@ -34,7 +35,7 @@ class Start:
 
     ``scaling``: how the features were scaled that they belong to; nothing if the file does not say. ``epoch``: after
     which they were taken, None if that is not known. ``data_sha256``, ``config``: of the data and the options that they
-    were trained with, if known.
+    were trained with, if known. ``content``: all of the checkpoint, if it is one and its optimizer goes on.
     """
 
     path: str
@@ -44,6 +45,7 @@ class Start:
     epoch: int | None
     data_sha256: str = ""
     config: RunConfig | None = None
+    content: CheckpointContent | None = None
 
     def facts(self) -> dict[str, Any]:
         """Return what the log says of it."""
@@ -54,7 +56,14 @@ class Start:
         return f"{self.path} (SHA-256 {self.sha256[:12]}...{after})"
 
     def check(self, config: RunConfig) -> None:
-        """Raise RankwiseError where numbers are not to be scaled that were scaled when the parameters were trained."""
+        """Raise RankwiseError where numbers are not to be scaled that were scaled when the parameters were trained.
+
+        Or where an optimizer is to go on that is not there.
+        """
+        if config.carry and self.content is None:
+            raise RankwiseError(
+                f"carry: {self.path} is no checkpoint, and has no optimizer to go on with; leave it out"
+            )
         for what, option, leaves_plain in (
             ("features", "--no-standardize", self.scales("x") and not config.standardize),
             ("targets", "--no-standardize-target", self.scales("y") and not config.standardize_target),
@@ -78,11 +87,10 @@ class Start:
         plain = {f"{of}_mean": 0, f"{of}_scale": 1}
         return any((self.scaling[name] != value).any() for name, value in plain.items() if name in self.scaling)
 
-    def scaled_alike(self) -> str:
-        """Return what to print of the scaling that is taken over; nothing if the file does not say how."""
-        if not self.scaling:
-            return ""
-        return f"; the features{' and targets' * self.scales('y')} are scaled as they were there"
+    def taken_over(self) -> str:
+        """Return what to print of the scaling and the optimizer that are taken over; nothing if neither is."""
+        scaled = f"; the features{' and targets' * self.scales('y')} are scaled as they were there"
+        return f"{scaled if self.scaling else ''}{'; its optimizer goes on' if self.content else ''}"
 
     def warnings(self, config: RunConfig, data_sha256: str) -> list[str]:
         """Return what to warn of in a run with these options and data that starts from them."""
@@ -105,6 +113,10 @@ class Start:
                 f"{config.activation}"
             )
         return found
+
+    def saved_state(self, state: TrainingState) -> SavedState | None:
+        """Return parameters and optimizer as they were, for those of this job. Raises JobError if they do not fit."""
+        return None if self.content is None else self.content.saved_state(state, self.content.position["steps"])
 
     def fill(self, flat: Flat) -> None:
         """Copy the parameters into those of a model. Raises RankwiseError, naming those that do not fit."""
@@ -169,6 +181,7 @@ def _of_checkpoint(path: Path, sha256: str) -> Start:
     return Start(
         path=str(path), sha256=sha256, parameters=within(content.arrays, PARAMETERS), scaling=content.scaling,
         epoch=content.done_epochs, data_sha256=content.data_sha256, config=earlier_run.known_config(content.config),
+        content=content,
     )  # fmt: skip
 
 

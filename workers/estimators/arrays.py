@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from common.data import handed_over
-from common.data.preprocessing import Preprocessing
 from common.flat import Array
+from workers.estimators.frames import Encoding
 
 WHOLE = 2**53
 """Labels within these bounds are kept as numbers; others, like texts, as codes with names."""
@@ -18,8 +18,8 @@ class Arrays:
     """What is trained on. ``x``: (n, n_features); ``y``: (n,) codes of classes, or (n,) or (n, targets) numbers.
 
     ``weight``: (n,), what each row counts, if they differ. ``names``: of the features, if they have names.
-    ``preprocessing``: how ``x`` came from the columns of a frame, if that held more than numbers.
-    ``classes``: by code, all labels, also those that no row has; None for a regression.
+    ``classes``: by code, all labels, also those that no row has; None for a regression. ``encoding``: how ``x`` came
+    from the columns of a frame, if that held more than numbers.
     """
 
     x: Array
@@ -27,7 +27,7 @@ class Arrays:
     weight: Array | None = None
     names: list[str] = field(default_factory=list)
     classes: Array | None = None
-    preprocessing: Preprocessing | None = None
+    encoding: Encoding | None = None
 
     def write(self, folder: Path) -> str:
         """Write them into a folder; return what ``--data`` takes."""
@@ -36,8 +36,10 @@ class Arrays:
             labels, texts = _labels(self.classes)
             y = labels[self.y]
         arrays = {"x": self.x, "y": y, "weight": self.weight, "labels": labels}
-        plain = None if self.preprocessing is None else self.preprocessing.as_dict()
-        return handed_over.write(folder / "data", arrays, features=self.names, labels=texts, preprocessing=plain)
+        plain = None if self.encoding is None else self.encoding.preprocessing.as_dict()
+        columns = [] if self.encoding is None else self.encoding.columns
+        about = {"features": self.names, "labels": texts, "preprocessing": plain, "columns": columns}
+        return handed_over.write(folder / "data", arrays, about)
 
 
 def _labels(classes: Array) -> tuple[Array, list[str]]:

@@ -6,12 +6,12 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, check_X_y, validate_data
 
-from common.data.preprocessing import Preprocessing
 from common.errors import LaunchError
 from common.flat import Array
 from common.wording import count
 from workers.estimators import fitting, frames
 from workers.estimators.arrays import Arrays
+from workers.estimators.frames import Encoding
 from workers.estimators.learned import Learned
 from workers.estimators.parameters import PARAMETERS, check_own, config_of, constructor
 from workers.launch.mpi import ranks_around
@@ -48,10 +48,10 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         names = getattr(self, "feature_names_in_", None)
         return {"features": self.n_features_in_, "names": None if names is None else names.tolist()}
 
-    def _names(self, preprocessing: Preprocessing | None) -> list[str]:
+    def _names(self, encoding: Encoding | None) -> list[str]:
         """Return the names of the features, if they have names."""
-        if preprocessing is not None:
-            return preprocessing.features()
+        if encoding is not None:
+            return encoding.preprocessing.features()
         return list(map(str, getattr(self, "feature_names_in_", ())))
 
     def _take(self, facts: dict[str, Any]) -> None:
@@ -67,11 +67,13 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
 
     def _fit(self, X: Any, y: Any, weight: Any, comm: Any, *, partial: bool = False, **more: Any) -> Self:
         """Train. ``partial``: one epoch, from what was learned so far."""
-        start: Learned | None = getattr(self, "_learned", None) if partial else None
+        if not partial and hasattr(self, "_learned"):
+            del self._learned  # what is found out of new data must not go with an old model
+        start: Learned | None = getattr(self, "_learned", None)
         parameters = self.get_params(deep=False)
         ranks, runs = check_own(parameters)
         if partial:
-            parameters = {**parameters, "epochs": 1, "patience": 0, "test_fraction": 0.0}
+            parameters = {**parameters, "epochs": 1, "patience": 0, "test_fraction": 0.0, "checkpoint_every": 1}
         verbose = parameters["verbose"]
         comm = _ranks_around() if comm is None else comm
         n_ranks = ranks if comm is None else comm.size
@@ -81,7 +83,8 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
             if n_ranks > len(arrays.x):
                 raise ValueError(f"ranks: {n_ranks} ranks for {count(len(arrays.x), 'row')}; start fewer")
             dtype = np.dtype(start.model.facts.dtype) if start is not None else arrays.x.dtype
-            return fitting.Fit(arrays, config_of(parameters, dtype, loss=self._loss), start, self._facts())
+            config = config_of(parameters, dtype, loss=self._loss)
+            return fitting.Fit(arrays, config, start, self._facts(), partial)
 
         if comm is None:
             learned, run = fitting.fit(prepare(), ranks, runs, verbose)
@@ -97,7 +100,8 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         """Become what a run has learned."""
         facts = learned.model.facts
         columns = [] if facts.preprocessing is None else [column.name for column in facts.preprocessing.columns]
-        names = columns or list(facts.features)
+        handed = [] if facts.transformer is None else [name for name, _ in facts.transformer.columns]
+        names = handed or columns or list(facts.features)
         self._take_columns({"features": len(names) or learned.model.n_features, "names": names or None})
         self._keep(learned, run)
 
@@ -116,27 +120,36 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
     def _outputs(self, X: Any) -> Array:
         """Return raw outputs of the model, (n, n_out)."""
         check_is_fitted(self)
-        model, preprocessing = self._learned.model, self._learned.model.facts.preprocessing
-        if preprocessing is not None:
-            return model.outputs(frames.encode(X, preprocessing))
+        model, facts = self._learned.model, self._learned.model.facts
+        if self._learned.transformed is not None:
+            return model.outputs(self._learned.transformed.features(X, facts.missing))
+        if facts.preprocessing is not None:
+            return model.outputs(frames.encode(X, facts.preprocessing, facts.missing))
         return model.outputs(validate_data(self, X, reset=False, dtype="numeric"))
 
-    def _features(self, X: Any, y: Any, *, first: bool, **checks: Any) -> tuple[Array, Array, Preprocessing | None]:
+    def _features(self, X: Any, y: Any, *, first: bool, **checks: Any) -> tuple[Array, Array, Encoding | None]:
         """Return checked features and target, and of a frame that holds more than numbers, what became of its columns.
 
         ``first``: see ``_check``. ``checks``: of scikit-learn's ``check_X_y``. Raises ValueError and TypeError.
         """
         checks |= {"multi_output": True, "ensure_min_samples": 2 if first else 1}
-        known = None if first else self._learned.model.facts.preprocessing
+        facts = None if first else self._learned.model.facts
+        if facts is not None and facts.transformer is not None:
+            raise ValueError(
+                f"partial_fit: the features of this model are made by {facts.transformer.name}, which a command takes: "
+                f"python -m workers.run --from {self.log_}"
+            )
+        known = None if facts is None or facts.preprocessing is None else Encoding(facts.preprocessing)
         if known is None and not (first and frames.is_table(X)):
-            return *validate_data(self, X, y, dtype="numeric", reset=first, **checks), None
-        preprocessing = known or frames.decide(X)
-        x = frames.encode(X, preprocessing)
+            x, y = validate_data(self, X, y, dtype="numeric", reset=first, **checks)
+            return x, y, None
+        encoding = known or frames.decide(X)
+        x = frames.encode(X, encoding.preprocessing, facts.missing if facts else "")
         _, y = check_X_y(np.zeros((len(x), 1)), y, **checks)
         if first:
             names = list(map(str, X.columns))
             self._take_columns({"features": len(names), "names": names})
-        return x, y, preprocessing
+        return x, y, encoding
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_learned")
@@ -158,6 +171,8 @@ def counted(x: Array, y: Array, weight: Any) -> tuple[Array, Array, Array | None
     if weight is None:
         return x, y, None
     checked: Array = _check_sample_weight(weight, x, dtype=np.float64, ensure_non_negative=True)
+    if not checked.any():
+        raise ValueError("sample_weight: all are 0; some rows must count")
     if (checked == checked[0]).all():
         return x, y, None
     counts = checked > 0

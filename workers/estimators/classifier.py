@@ -8,12 +8,12 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
 from sklearn.utils.validation import column_or_1d
 
-from common.data.preprocessing import Preprocessing
 from common.data.target import LABELS
 from common.flat import Array
 from common.nn import meaning
 from workers.estimators.arrays import Arrays
 from workers.estimators.base import ATTRIBUTES, METHODS, Estimator, counted
+from workers.estimators.frames import Encoding
 from workers.estimators.parameters import PARAMETERS, Parameter, constructor, documentation
 
 OWN = {
@@ -44,18 +44,19 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]  # noqa: D10
         """Train one more epoch, on these rows, from what was learned so far; return this classifier.
 
         ``classes``: all labels that there will be; needed in the first call, if its rows do not have them all. How
-        features are scaled is decided then. The optimizer begins anew in each call.
+        features are scaled is decided then. The optimizer goes on from one
+        call to the next.
         """
         return self._fit(X, y, sample_weight, comm, partial=True, classes=classes)
 
     fit.__doc__, partial_fit.__doc__ = f"{fit.__doc__}\n\n{METHODS}", f"{partial_fit.__doc__}\n\n{METHODS}"
 
     def _check(self, X: Any, y: Any, weight: Any, *, first: bool, classes: Any = None, **_: Any) -> Arrays:
-        x, y, preprocessing = self._features(X, y, first=first)
+        x, y, encoding = self._features(X, y, first=first)
         check_classification_targets(y)
         x, y, weight = counted(x, y, weight)
         if type_of_target(y) == "multilabel-indicator":
-            return self._check_labels(x, y, weight, preprocessing, first=first)
+            return self._check_labels(x, y, weight, encoding, first=first)
         y = column_or_1d(y, warn=True)
         found = np.unique(y)
         if first:
@@ -67,11 +68,11 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]  # noqa: D10
         if len(unknown := np.setdiff1d(found, self.classes_)):
             raise ValueError(f"y: got the label {unknown[0]}, which is none of the classes {self.classes_.tolist()}")
         codes = np.searchsorted(self.classes_, y).astype(np.int64)
-        names = self._names(preprocessing)
-        return Arrays(x, codes, self._by_class(codes, weight), names, self.classes_, preprocessing)
+        names = self._names(encoding)
+        return Arrays(x, codes, self._by_class(codes, weight), names, self.classes_, encoding)
 
     def _check_labels(
-        self, x: Array, y: Array, weight: Array | None, preprocessing: Preprocessing | None, *, first: bool
+        self, x: Array, y: Array, weight: Array | None, encoding: Encoding | None, *, first: bool
     ) -> Arrays:
         """Return what is trained on where each row has several labels, each on or off."""
         if first:
@@ -80,7 +81,7 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]  # noqa: D10
             raise ValueError(f"y: got {y.shape[1]} columns of labels; the first call had {len(self.classes_)}")
         if self.class_weight is not None:
             raise ValueError(f"class_weight: got {self.class_weight!r}; with several labels a row, allowed is None")
-        return Arrays(x, y.astype(np.int64), weight, self._names(preprocessing), None, preprocessing)
+        return Arrays(x, y.astype(np.int64), weight, self._names(encoding), None, encoding)
 
     def _by_class(self, codes: Array, weight: Array | None) -> Array | None:
         """Return what rows count, with what their classes count."""
@@ -88,9 +89,13 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]  # noqa: D10
             return weight
         rows = np.ones(len(codes)) if weight is None else weight
         if isinstance(self.class_weight, Mapping):
-            of_class = np.array([float(self.class_weight.get(label, 1)) for label in self.classes_.tolist()])
-            if not (of_class >= 0).all():
-                raise ValueError(f"class_weight: got {self.class_weight!r}; allowed are numbers of at least 0")
+            labels = self.classes_.tolist()
+            strange = [label for label in self.class_weight if label not in labels]
+            if strange and not set(labels) <= self.class_weight.keys():  # else rows of some class may only be absent
+                raise ValueError(f"class_weight: got the label {strange[0]!r}, which is none of the classes {labels}")
+            of_class = np.array([float(self.class_weight.get(label, 1)) for label in labels])
+            if not (np.isfinite(of_class) & (of_class >= 0)).all():
+                raise ValueError(f"class_weight: got {self.class_weight!r}; allowed are finite numbers of at least 0")
         elif self.class_weight == "balanced":
             sums = np.bincount(codes, rows, len(self.classes_))
             of_class = rows.sum() / (np.count_nonzero(sums) * np.maximum(sums, np.finfo(float).tiny))

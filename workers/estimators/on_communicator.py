@@ -53,10 +53,11 @@ def fit(
     ``prepare``: is called at rank 0.
     """
     with as_found(), contextlib.ExitStack() as stack:
-        folder = stack.enter_context(_folders(comm))
+        folder, jobs = stack.enter_context(_folders(comm)), list[Fit]()
 
         def begin() -> list[Any]:
             job = prepare()
+            jobs.append(job)
             run = stack.enter_context(new_folder(job.config.mode, comm.size, runs))
             return [job.write(folder, run).as_dict(), job.facts]
 
@@ -66,7 +67,7 @@ def fit(
         for name in at_first(comm, lambda: sorted(path.name for path in Path(config.data).iterdir())):
             _copy(comm, leaders, Path(config.data, name))
         stopped = _train(comm, config, verbose)
-        learned = _read(comm, Path(config.output))
+        learned = _read(comm, lambda: jobs[0].learned(Path(config.output)))
     if stopped and comm.rank == 0:
         warnings.warn(STOPPED, UserWarning, stacklevel=5)
     return learned, config.output, facts
@@ -125,12 +126,15 @@ def _copy(comm: MPI.Intracomm, leaders: MPI.Intracomm | None, path: Path) -> Non
     comm.Barrier()
 
 
-def _read(comm: MPI.Intracomm, run: Path) -> Learned:
-    """Read what was learned, on all ranks: the run folder may be seen by rank 0 alone. Collective."""
+def _read(comm: MPI.Intracomm, learned: Callable[[], Learned]) -> Learned:
+    """Read what was learned, on all ranks: the run folder may be seen by rank 0 alone. Collective.
+
+    ``learned``: reads it there.
+    """
     read: list[Learned] = []
 
     def first() -> list[Any]:
-        read.append(Learned.read(run))
+        read.append(learned())
         return [len(read[0].file), read[0].losses, read[0].validation_losses, read[0].header]
 
     size, losses, validation, header = at_first(comm, first)

@@ -1,6 +1,7 @@
 """The parameters of the estimators: options of a run, in the constructor's signature and its documentation."""
 
 import inspect
+import os
 import re
 import textwrap
 from collections.abc import Callable, Mapping
@@ -156,6 +157,7 @@ def _check_mode(mode: Any) -> None:
 def check_own(parameters: Mapping[str, Any]) -> tuple[int, str]:
     """Return ``ranks`` and ``runs``. Raises ValueError."""
     ranks, runs, verbose = (plain(parameters[name]) for name in ("ranks", "runs", "verbose"))
+    runs = os.fspath(runs) if isinstance(runs, os.PathLike) else runs
     if not isinstance(ranks, int) or isinstance(ranks, bool) or ranks < 1:
         raise ValueError(f"ranks: got {ranks!r}; allowed is a whole number of at least 1")
     if not isinstance(runs, str) or not runs:

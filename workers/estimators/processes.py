@@ -22,6 +22,10 @@ from workers.launch.cli import PREFIX
 
 OF_LAUNCHERS = ("PMI", "HYDRA_", "HYDI_", "OMPI_COMM_", "OMPI_UNIVERSE", "OMPI_FILE", "OMPI_FIRST", "OMPI_APP", "PRTE_")
 """What the variables begin with that a launcher gives its ranks: a launcher below would take itself for one."""
+PATIENCE_S = 5.0
+"""How long a process may take to end by itself."""
+OF_USERS = "PRTE_MCA_"
+"""What those begin with, among them, by which users say how ranks are placed."""
 STOP = signal.SIGUSR1
 """Every launcher hands it on, and the job stops after a step that all ranks agree on."""
 TIED = (
@@ -40,7 +44,7 @@ def environment() -> dict[str, str]:
     return {
         name: value
         for name, value in start.environment().items()
-        if name not in options and not name.startswith(OF_LAUNCHERS)
+        if name not in options and (name.startswith(OF_USERS) or not name.startswith(OF_LAUNCHERS))
     }
 
 
@@ -72,14 +76,19 @@ def _end_of(process: "subprocess.Popen[bytes]") -> int:
     return over
 
 
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    """End a process and all that it has started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
 def _interrupter(process: "subprocess.Popen[bytes]", config: RunConfig) -> Callable[[], None]:
     """Return what Ctrl-C does: the first one stops training, if it has begun, and the next one ends it at once."""
     asked: list[bool] = []
 
     def interrupt() -> None:
         if asked or not (Path(config.output) / LOG_NAME).exists():
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            _kill(process)
             raise KeyboardInterrupt
         asked.append(True)
         process.send_signal(STOP)
@@ -112,7 +121,7 @@ def run_ranks(config: RunConfig, ranks: int, folder: Path, verbose: int | None) 
                 os.close(over)
             code = process.wait()
         except BaseException:
-            process.kill()
+            _kill(process)
             raise
         finally:
             output.close()
@@ -152,8 +161,16 @@ class Helper:
         reply = json.loads(answer)
         return check(reply["code"], reply["message"])
 
-    def close(self) -> None:
-        """End it."""
+    def end(self) -> None:
+        """Let it end by itself, as it does when its input ends."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
+
+    def close(self, patience_s: float = 0.0) -> None:
+        """End it, at once or after so many seconds: the MPI library may have to remove its own files first."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(patience_s)
         with contextlib.suppress(OSError):
             self.process.kill()
         self.process.__exit__(None, None, None)
@@ -200,8 +217,10 @@ class Helpers:
 
     def close(self) -> None:
         """End all that have nothing to do."""
+        for helper in self._idle:
+            helper.end()
         while self._idle:
-            self._idle.pop().close()
+            self._idle.pop().close(PATIENCE_S)
 
     def forget(self) -> None:
         """Leave them to the process that this one is a copy of."""

@@ -25,15 +25,16 @@ class Regressor(RegressorMixin, Estimator):  # type: ignore[misc]  # noqa: D101 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, *, comm: Any = None) -> Self:
         """Train one more epoch, on these rows, from what was learned so far; return this regressor.
 
-        How features and targets are scaled is decided in the first call. The optimizer begins anew in each call.
+        How features and targets are scaled is decided in the first call. The optimizer goes on from one
+        call to the next.
         """
         return self._fit(X, y, sample_weight, comm, partial=True)
 
     fit.__doc__, partial_fit.__doc__ = f"{fit.__doc__}\n\n{METHODS}", f"{partial_fit.__doc__}\n\n{METHODS}"
 
     def _check(self, X: Any, y: Any, weight: Any, *, first: bool, **_: Any) -> Arrays:
-        x, y, preprocessing = self._features(X, y, first=first, y_numeric=True)
-        return Arrays(*counted(x, y, weight), self._names(preprocessing), None, preprocessing)
+        x, y, encoding = self._features(X, y, first=first, y_numeric=True)
+        return Arrays(*counted(x, y, weight), self._names(encoding), None, encoding)
 
     def predict(self, X: Any) -> Array:
         """Return a number for each row, (rows,), or (rows, targets) where the target had several columns."""

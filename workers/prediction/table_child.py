@@ -11,23 +11,17 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from common.data.preprocessing import MISSING, UNKNOWN, Category, Date, Number, Preprocessing
+from common.data.preprocessing import MISSING, UNKNOWN, Category, Number, Preprocessing
 from common.errors import DataError
 from common.flat import Array
-from workers.preparation.cells import texts
+from workers.preparation.checked_cells import FINITE, checked_cells, require
 from workers.preparation.child import Answers
 from workers.preparation.child import main as answer_all
-from workers.preparation.encode import as_numbers, cells, codes
+from workers.preparation.encode import as_numbers, codes
 from workers.preparation.options import Options, TableError, names_in
 
 BYTES_AT_A_TIME = 16 << 20
 """Of encoded features."""
-FINITE = "a finite number, as in training"
-EXAMPLES = {
-    "ymd": "2024-12-31", "dmy": "31.12.2024", "mdy": "12/31/2024", "day month year": "31 Dec 2024",
-    "month day year": "Dec 31, 2024", "year month": "2024-12", "clock": "23:59",
-}  # fmt: skip
-"""Of each form of dates."""
 ROWS_AT_A_TIME = 1 << 20
 """Of a Parquet file that is written."""
 
@@ -76,7 +70,7 @@ class RowAnswers(Answers):
                     raise
 
     def _encoded(self, frame: pl.DataFrame) -> dict[str, Any]:
-        found = cells(frame, self._columns.columns, self._missing)
+        found = checked_cells(frame, self._columns.columns, self._missing)
         missing, unknown = 0, {}
         for column in self._columns.columns:
             of_column = found[column.name]
@@ -85,7 +79,6 @@ class RowAnswers(Answers):
                 if others := int((of_column == UNKNOWN).sum()):
                     unknown[column.name] = others
             else:
-                self._require(frame[column.name], ~np.isfinite(of_column), _allowed(column))
                 missing += int(np.isnan(of_column).sum())
         x = self._columns.encode(found, self._dtype)
         answer: dict[str, Any] = {"rows": len(frame), "x": x.tobytes(), "missing": missing, "unknown": unknown}
@@ -99,7 +92,7 @@ class RowAnswers(Answers):
 
     def _target(self, series: pl.Series) -> Array:
         found = as_numbers(series, self._missing)
-        self._require(series, ~np.isfinite(found), FINITE)
+        require(series, ~np.isfinite(found), FINITE, self._missing)
         return found
 
     def _weights(self, series: pl.Series) -> Array:
@@ -109,15 +102,6 @@ class RowAnswers(Answers):
             got = str(series[int(wrong[0])])[:80]
             raise TableError(f"column {series.name!r}: got {got!r}; a weight is a number from 0", row=int(wrong[0]))
         return found
-
-    def _require(self, series: pl.Series, wrong: Array, allowed: str) -> None:
-        """Raise TableError if a cell holds something, but not what is allowed."""
-        if not wrong.any():
-            return
-        rows = np.flatnonzero(wrong & texts(series, self._missing).is_not_null().to_numpy())
-        if len(rows):
-            got = str(series[int(rows[0])])[:80]
-            raise TableError(f"column {series.name!r}: got {got!r}; allowed is {allowed}, or nothing", row=int(rows[0]))
 
     def to_parquet(self, arrays: list[list[Any]], names: list[str], labels: list[Any], rows: int, folder: str) -> str:
         """Write a Parquet file of arrays, each a file, the columns of a row and a dtype; return its path.
@@ -146,11 +130,6 @@ class RowAnswers(Answers):
             return super().answer(name, about)
         except pl.exceptions.PolarsError as error:
             return ["fault", [f"polars: {str(error).splitlines()[0][:300]}", DataError.exit_code]]
-
-
-def _allowed(column: Number | Date) -> str:
-    """Return what the cells of a column may hold."""
-    return FINITE if isinstance(column, Number) else f"one such as {EXAMPLES[column.form or 'ymd']}, as in training"
 
 
 def _read(path: str, width: int, dtype: str, first: int, n: int) -> Iterator[Array]:

@@ -33,7 +33,7 @@ def resolved(names: Sequence[str], options: Options, said: str = "") -> Options:
     """
 
     def listed(option: str) -> str:
-        return ",".join(_quoted(_find(names, name, option, said)) for name in _wanted(names, getattr(options, option)))
+        return ",".join(quoted(_find(names, name, option, said)) for name in _wanted(names, getattr(options, option)))
 
     if not options.target.strip():
         raise TableError(f"it needs a target: name the column with --target: {_all(names)}{said}")
@@ -57,7 +57,8 @@ def chosen(options: Options) -> Chosen:
     return Chosen(targets, features, dropped, frozenset(names_in(options.categorical)), others, options.handed)
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
+    """Return a name as a list of names has it."""
     return '"' + name.replace('"', '""') + '"' if any(mark in name for mark in '",\n') else name
 
 

@@ -179,6 +179,8 @@ def _load(comm: MPI.Comm, parts: TrainingParts, task: Task, origin: Origin, rank
     rank_status.enter("loading the checkpoint")
     if not origin.mode:
         at_root(comm, lambda: start.fill(state.flat) if start else None)
+        if task.config.carry:
+            state.load(together(comm, lambda: start.saved_state(state) if start else None))
         state.broadcast()
         return
     steps = resumed.steps_then(task.config, origin, len(task.data.train))
@@ -255,7 +257,7 @@ def _begin_log(job: Job, origin: Origin, facts: dict[str, Any], of_sync: dict[st
             contribution={"method": "measured on the sampled_steps of each epoch, before and after the sum"},
         )
     if origin.start is not None:
-        say(f"Starts from the parameters of {origin.start}{origin.start.scaled_alike()}.")
+        say(f"Starts from the parameters of {origin.start}{origin.start.taken_over()}.")
         for warning in origin.start.warnings(config, job.data.sha256):
             warn(warning)
     return str(folder)
