@@ -205,7 +205,8 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
 
     Raises DataError, naming the data, the row and column, and the remedy.
     """
-    name, (x, y, given) = raw.name, joined(raw)
+    name, sets = raw.name, {"": (raw.x, raw.y), "_val": raw.validation, "_test": raw.test}
+    x, y, given = joined(name, sets, raw.feature_names, later=raw.preprocessing is not None)
     weight, used = None, row_numbers(given.n)
     called = {option: getattr(config, option) or raw.names.get(option, "") for option in BY_ROW}
     if raw.weight is not None:

@@ -14,7 +14,7 @@ import numpy as np
 from common.config import RunConfig
 from common.data.dataset import BY_ROW, Raw
 from common.data.maps import map_array
-from common.data.preprocessing import Preprocessing
+from common.data.preprocessing import Category, Column, Preprocessing
 from common.errors import DataError
 from common.files import open_regular, read_small
 from common.flat import Array
@@ -62,6 +62,8 @@ class Prepared:
         try:
             _check(facts)
             preprocessing = Preprocessing.from_dict(facts["preprocessing"])
+            if not all(_makes_features(column, len(facts["features"])) for column in preprocessing.columns):
+                raise ValueError("columns")
             features = preprocessing.features()
             if len(preprocessing.standardized()) != len(features) or features != facts["features"]:
                 raise ValueError("features")
@@ -126,7 +128,7 @@ class Prepared:
             path = Path(file["path"])
             try:
                 now = path.stat()
-            except OSError:
+            except (OSError, ValueError):
                 continue  # moved or removed: what was prepared is complete
             if now.st_size == file["size"] and (
                 now.st_mtime_ns == file["mtime_ns"] or sha256_of(path) == file["sha256"]
@@ -160,13 +162,26 @@ def _check(facts: Mapping[str, Any]) -> None:
     if len(facts["features"]) != arrays["x"]["shape"][1]:
         raise ValueError("features")
     for file in facts["files"]:
-        _ = str(file["path"]), file["size"] + file["mtime_ns"], str(file["sha256"])
-    texts = *facts["target"]["names"], *facts["target"]["labels"], *facts["notes"], *facts["features"], facts["sha256"]
+        _ = file["size"] + file["mtime_ns"]
+    of_files = (file[name] for file in facts["files"] for name in ("path", "sha256"))
+    texts = (
+        *of_files,
+        *facts["target"]["names"],
+        *facts["target"]["labels"],
+        *facts["notes"],
+        *facts["features"],
+        facts["sha256"],
+    )
     if not all(isinstance(text, str) for text in texts):
         raise TypeError("texts")
     for column in facts.get("columns", []):
         if {*map(type, column.values())} - {str, int} or not {"name", "type", "missing"} <= column.keys():
             raise TypeError("columns")
+
+
+def _makes_features(column: Column, most: int) -> bool:
+    """Say whether a column can be asked for its features, of which it has no more than there are."""
+    return isinstance(column.missing, bool) and (not isinstance(column, Category) or column.buckets in range(most + 1))
 
 
 def _is_count(value: Any) -> bool:

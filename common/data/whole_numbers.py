@@ -29,10 +29,12 @@ def first_fraction(values: Array) -> int | None:
 def different(values: Array) -> Array:
     """Return the different ones of whole numbers, at least one, sorted."""
     low, high = values.min(), values.max()
+    exact = float if values.dtype.kind == "f" else int
     with np.errstate(over="ignore"):  # longdouble holds more
-        if values.dtype.kind == "b" or not 0 <= float(high) - float(low) < CLOSE:
-            return np.unique(values)
-    there = np.zeros(int(float(high) - float(low)) + 1, bool)
+        apart = exact(high) - exact(low)
+    if values.dtype.kind == "b" or not 0 <= apart < CLOSE:
+        return np.unique(values)
+    there = np.zeros(int(apart) + 1, bool)
     for block in blocks(len(values)):
         there[_above(values[block], low)] = True
     found = np.flatnonzero(there).astype(values.dtype)
