@@ -13,15 +13,13 @@ import polars as pl
 import pytest
 from sklearn import metrics
 
-from common.config import RunConfig
-from common.data import training_features
-from common.data.dataset import Raw, check
 from common.data.preprocessing import MISSING, UNKNOWN
 from common.errors import DataError
-from common.nn import model_facts
 from common.nn.model_file import ModelFile
+from tests.linear_models import numbers_model
 from tests.ranks import SharedStart, finish, mpirun, popen, records
 from workers.prediction import table_child
+from workers.prediction.inputs import TABLE, Input
 from workers.prediction.plain_rows import PlainRows
 from workers.prediction.rows import Asked
 from workers.prediction.truth import class_codes
@@ -302,20 +300,6 @@ def test_a_fault_on_one_rank_ends_all_with_one_message(trained: Trained, tmp_pat
     assert not (tmp_path / "o.csv").exists()
 
 
-def numbers_model(folder: Path, n: int, names: tuple[str, ...]) -> ModelFile:
-    """Return a linear model of numbers that adds up its features, which have names."""
-    x = np.random.default_rng(0).normal(size=(50, n))
-    config = RunConfig(model="linear", dtype="float64", standardize=False, standardize_target=False)
-    data = check(Raw("sum", x, x.sum(axis=1), feature_names=list(names), target_names=["sum"]), config)
-    training_features.scale(data, training_features.tables(data, 0, 1), "float64", standardize=False, given=None)
-    data.scale_target(np.zeros(1), np.ones(1), "float64")
-    header = {"versions": {}, "model": {"sizes": [n, 1], "loss": "MeanSquaredError",
-                                        "parameters": {"W": [n, 1], "b": [1]}}}  # fmt: skip
-    arrays = {"W": np.ones((n, 1)), "b": np.zeros(1), **model_facts.extras(config, data, header)}
-    np.savez(folder / "model.npz", allow_pickle=False, **arrays)
-    return ModelFile.load(folder / "model.npz")
-
-
 @pytest.mark.parametrize("n_rows", [1, 5, 3000])
 def test_a_csv_of_numbers_is_read_without_polars(tmp_path: Path, n_rows: int) -> None:
     model, path = numbers_model(tmp_path, 3, ("b", "c", "a")), tmp_path / "new.csv"
@@ -323,7 +307,7 @@ def test_a_csv_of_numbers_is_read_without_polars(tmp_path: Path, n_rows: int) ->
     lines = [",".join(f'"{v}"' if i % 7 == 3 else str(v) for v in row) for i, row in enumerate(values)]
     path.write_text("\n".join(["a,more,c,b", *lines]) + "\n")
     for size in (1, 3, 64):
-        rows = PlainRows.open(path, model, Asked())
+        rows = PlainRows.open(Input(TABLE, (path,)), model, Asked())
         blocks = [block for rank in range(size) for block in rows.blocks(rank, size)]
         found = np.concatenate([model.predict(block.x) for block in blocks])
         assert np.allclose(found, values[:, [0, 2, 3]].sum(axis=1), rtol=1e-12)
@@ -331,12 +315,12 @@ def test_a_csv_of_numbers_is_read_without_polars(tmp_path: Path, n_rows: int) ->
     with path.open("a") as file:
         file.write("1,2,,4\n1,2,wide,4\n")
     with pytest.raises(DataError, match=rf"line {n_rows + 3:,}: column 'c': got 'wide'"):
-        list(PlainRows.open(path, model, Asked()).blocks(0, 1))
+        list(PlainRows.open(Input(TABLE, (path,)), model, Asked()).blocks(0, 1))
     path.write_text(path.read_text().replace("1,2,wide,4", "1,2,3"))
     with pytest.raises(DataError, match=f"line {n_rows + 3:,}: got 3 cells, but the first row has 4"):
-        list(PlainRows.open(path, model, Asked()).blocks(0, 1))
+        list(PlainRows.open(Input(TABLE, (path,)), model, Asked()).blocks(0, 1))
     path.write_text(path.read_text().replace("\n1,2,3\n", "\n"))
-    *_, last = PlainRows.open(path, model, Asked()).blocks(0, 1)
+    *_, last = PlainRows.open(Input(TABLE, (path,)), model, Asked()).blocks(0, 1)
     assert last.missing == 1
     assert model.predict(last.x)[-1] == 5  # the mean of a feature that is not standardised is 0
 

@@ -32,6 +32,7 @@ from workers.prediction.options import EvaluateConfig
 from workers.prediction.predicting import alike
 from workers.prediction.rows import Asked, Block
 from workers.prediction.run_model import find_model, load_model
+from workers.prediction.seen import Seen
 from workers.preparation.options import names_in
 from workers.preparation.transforming import Saved
 from workers.training import task as training
@@ -70,29 +71,30 @@ def _of_file(
     context: Context, topology: Topology, config: EvaluateConfig, model: ModelFile
 ) -> tuple[dict[str, Any] | None, list[str]]:
     """Return the figures of the rows of a file at rank 0, and what is to be said of them."""
-    comm, status, path = context.comm, context.rank_status, Path(config.data)
-
+    comm, status = context.comm, context.rank_status
     status.enter("predicting")
     trusted = names_in(config.trust_types)
-    asked = Asked(True, config.weight, names_in(config.target), config.encoding, config.header, trusted)
-    rows = open_rows(topology, path, model, asked, status.tick)
-    judged, left_out = _judge_of(model), np.zeros(2, np.int64)
+    asked = Asked(True, config.weight, names_in(config.target), config.encoding, config.header, trusted, config.which)
+    rows = open_rows(topology, config.data, model, asked, status.tick)
+    judged, left_out, seen = _judge_of(model), np.zeros(2, np.int64), Seen()
 
     def act() -> None:
         for block in blocks_of(rows, context):
             left_out[:] += _add(judged, model, block)
+            seen.add(block)
 
     with contextlib.closing(rows):
         alike(comm, act)
     collected = gather(comm, judged.plain())
     without, unknown = (sum(some) for some in zip(*allgather(comm, left_out.tolist()), strict=True))
+    odd = Seen.of_all(allgather(comm, seen.plain())).odd()
     for other in collected[1:]:
         judged.merge(other)
     if not sum(allgather(comm, judged.n)):
-        raise JobError(f"{path}: no rows with a target", EXIT_USAGE)
+        raise JobError(f"{config.data}: no rows with a target", EXIT_USAGE)
     if not collected:
         return None, []
-    notes = list(rows.notes)
+    notes = [*rows.notes, *(f"{part}." for part in odd)]
     if without:
         notes.append(f"{count(without, 'row')} without a target {'is' if without == 1 else 'are'} left out.")
     if unknown:

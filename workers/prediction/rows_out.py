@@ -5,7 +5,7 @@ import io
 import itertools
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -36,7 +36,7 @@ class Output:
     model: ModelFile
 
     @classmethod
-    def of(cls, output: str, model: ModelFile, *, proba: bool, not_over: tuple[Path, ...]) -> "Output":
+    def of(cls, output: str, model: ModelFile, *, proba: bool, not_over: Iterable[Path]) -> "Output":
         """Look at what is asked for. Raises ConfigError. ``not_over``: files that are read."""
         task, loss = model.facts.task, model.model.loss
         if proba and not meaning.has_probabilities(task, loss):

@@ -16,7 +16,7 @@ from common.flat import Array
 from workers.preparation.cells import texts
 from workers.preparation.child import Answers
 from workers.preparation.child import main as answer_all
-from workers.preparation.encode import as_numbers, cells, codes
+from workers.preparation.encode import as_numbers, cells, codes, number_target
 from workers.preparation.options import TableError, names_in
 
 BYTES_AT_A_TIME = 16 << 20
@@ -89,7 +89,7 @@ class RowAnswers(Answers):
         if self._labels is not None:
             answer["y"] = codes(frame[self._labels.name], self._labels, self._missing).tobytes()
         elif self._targets:
-            answer["y"] = np.stack([self._numbers(frame[name]) for name in self._targets], axis=1).tobytes()
+            answer["y"] = np.stack([self._target(frame[name]) for name in self._targets], axis=1).tobytes()
         if self._weight:
             answer["weight"] = self._weights(frame[self._weight]).tobytes()
         return answer
@@ -97,6 +97,13 @@ class RowAnswers(Answers):
     def _numbers(self, series: pl.Series) -> Array:
         found = as_numbers(series, self._missing)
         self._require(series, ~np.isfinite(found), FINITE)
+        return found
+
+    def _target(self, series: pl.Series) -> Array:
+        if len(self._targets) == 1:
+            return self._numbers(series)
+        found = number_target(series, self._missing)
+        self._require(series, ~np.isfinite(found), f"{FINITE}, or yes and no")
         return found
 
     def _weights(self, series: pl.Series) -> Array:
