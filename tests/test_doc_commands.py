@@ -1,8 +1,10 @@
 """Every command of README and docs runs as it is written, and prints lines of the shape that the page shows."""
 
+import gzip
 import os
 import re
 import socket
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +73,12 @@ def folder_of_a_user(tmp_path: Path) -> Path:
     price = 200_000 + 40_000 * x[:, 0] + 9_000 * x[:, 1] + rng.standard_normal(300)
     np.savez(tmp_path / "own.npz", X=x, y=(x[:, 0] > 0).astype(np.int64))
     np.savetxt(tmp_path / "own.csv", np.column_stack([x, price]), "%.6f", ",", header="a,b,c,price", comments="")
+    for name, n in (("train", 300), ("t10k", 50)):
+        images = rng.integers(0, 256, (n, 4, 4)).astype(np.uint8)
+        for word, array in (("images", images), ("labels", (np.arange(n) % 10).astype(np.uint8))):
+            head = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
+            path = tmp_path / f"{name}-{word}-idx{array.ndim}-ubyte.gz"
+            path.write_bytes(gzip.compress(head + array.tobytes()))
     (tmp_path / "run.toml").write_text("epochs = 2\n")
     return tmp_path
 

@@ -12,7 +12,7 @@ from workers.prediction import array_files
 from workers.prediction.array_files import Arrays
 from workers.prediction.array_sources import RowSource
 from workers.prediction.inputs import Input
-from workers.prediction.rows import Asked, Block, named
+from workers.prediction.rows import Asked, Block, largest, named
 from workers.prediction.truth import as_truth
 
 BLOCK_BYTES = 8 << 20
@@ -66,12 +66,13 @@ class ArrayRows:
 
     def _block(self, x: Array, others: list[Array], at: int) -> Block:
         x = x.astype(np.float64)
-        wrong = np.argwhere(np.isinf(x))
+        most = largest(self.model)
+        wrong = np.argwhere(np.abs(x) > most)
         if len(wrong):
             row, column = wrong[0].tolist()
             raise DataError(
-                f"{self.where}: {self.arrays.x.name}, row {at + row}, column {column}: got {x[row, column]}; only "
-                "finite numbers"
+                f"{self.where}: {self.arrays.x.name}, row {at + row}, column {column}: got {x[row, column]}; a number "
+                f"is within {most:.1e}"
             )
         missing, unknown = int(np.isnan(x).sum()), dict[str, int]()
         columns = self.model.facts.preprocessing

@@ -14,6 +14,7 @@ from common.data.preprocessing import MISSING
 from common.data.target import CLASSES, LABELS
 from common.errors import EXIT_OK, EXIT_USAGE, DataError, JobError
 from common.evaluation.judged import Judged
+from common.flat import Array
 from common.nn import meaning
 from common.nn.model_file import ModelFile
 from common.option import from_dict
@@ -80,8 +81,9 @@ def _of_file(
 
     def act() -> None:
         for block in blocks_of(rows, context):
-            left_out[:] += _add(judged, model, block)
-            seen.add(block)
+            out = model.outputs(block.x)
+            left_out[:] += _add(judged, model, block, out)
+            seen.add(block, out)
 
     with contextlib.closing(rows):
         alike(comm, act)
@@ -113,13 +115,13 @@ def _judge_of(model: ModelFile) -> Judged:
     return Judged(names, names if several else [], model.baseline, several=several)
 
 
-def _add(judged: Judged, model: ModelFile, block: Block) -> tuple[int, int]:
+def _add(judged: Judged, model: ModelFile, block: Block, out: Array) -> tuple[int, int]:
     """Count some rows; return how many have no target, and how many a label that the model does not know."""
     assert block.y is not None
     y, task, loss = block.y, model.facts.task, model.model.loss
     there = y != MISSING if task == CLASSES else ~np.isnan(y).any(axis=1)
     y, weight = y[there], None if block.weight is None else block.weight[there]
-    out = model.outputs(block.x[there])
+    out = out[there]
     unknown = 0
     if task == CLASSES:
         unknown = int((y < 0).sum())
@@ -203,3 +205,6 @@ def _print(config: EvaluateConfig, path: Path, result: dict[str, Any], notes: li
 def _lines(config: EvaluateConfig, result: dict[str, Any]) -> Iterator[str]:
     for table in evaluation.tables(result, all_classes=config.every):
         yield from lines_of(table, output_width())
+    n = len(result.get("by_class") or [])
+    if not config.every and n > (evaluation.FEW_IN_MATRIX if result.get("matrix") else evaluation.FEW_CLASSES):
+        yield f"Of {n:,} classes not all is shown; --every prints it, and --json has it."

@@ -14,7 +14,7 @@ from common.flat import Array
 from common.nn.model_file import ModelFile
 from workers.prediction import text_pieces
 from workers.prediction.inputs import Input
-from workers.prediction.rows import Asked, Block, match_columns, wanted_columns, without_names
+from workers.prediction.rows import Asked, Block, largest, match_columns, wanted_columns, without_names
 from workers.prediction.truth import as_truth
 from workers.preparation import byte_pieces
 
@@ -95,7 +95,7 @@ class PlainRows:
         if table.shape[1] != self.head.width:
             table = self._cell_by_cell(place, lines)
         x = table[:, self.places]
-        if np.isinf(x).any():
+        if (np.abs(x) > largest(self.model)).any():
             self._cell_by_cell(place, lines, finite=True)
         y = weight = None
         if self.asked.wants_y:
@@ -129,10 +129,12 @@ class PlainRows:
         except ValueError:
             value = np.inf
             finite = True
-        if finite and not np.isfinite(value):
+        most = largest(self.model)
+        if finite and not abs(value) <= most:
             name = self.head.names[k] or f"column {k + 1}"
             raise DataError(
-                f"{self._line(place, i)}: column {name!r}: got {cell[:80]!r}; allowed is a finite number, or nothing"
+                f"{self._line(place, i)}: column {name!r}: got {cell[:80]!r}; allowed is a number within {most:.1e}, "
+                "or nothing"
             )
         return value
 

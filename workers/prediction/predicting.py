@@ -51,8 +51,9 @@ def predict(context: Context, topology: Topology, config: PredictConfig) -> int:
 
         def act() -> None:
             for block in blocks_of(rows, context):
-                spool.add(output.render(model.outputs(block.x)))
-                seen.add(block)
+                out = model.outputs(block.x)
+                spool.add(output.render(out))
+                seen.add(block, out)
 
         alike(comm, act)
         total = Seen.of_all(allgather(comm, seen.plain()))

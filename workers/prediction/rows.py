@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
+
 from common.errors import DataError
 from common.flat import Array
 from common.nn.model_file import ModelFile
@@ -79,6 +81,11 @@ def without_names(wanted: list[str], there: list[str]) -> bool:
         and not {*wanted} <= {*there}
         and all(UNNAMED.fullmatch(name) for name in (*wanted, *there))
     )
+
+
+def largest(model: ModelFile) -> float:
+    """Return the largest number that a cell may hold: those of a table are brought to float32."""
+    return float(np.finfo(np.float64 if model.facts.preprocessing is None else np.float32).max)
 
 
 def match_columns(

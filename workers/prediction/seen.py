@@ -3,6 +3,9 @@
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
+from common.flat import Array
 from common.wording import count, listed
 from workers.prediction.rows import Block
 
@@ -14,7 +17,7 @@ class Seen:
     """Counts what was out of the ordinary in some rows."""
 
     def __init__(self) -> None:
-        self.rows = self.missing = self.beyond = 0
+        self.rows = self.missing = self.beyond = self.not_finite = 0
         self.unknown: dict[str, int] = {}
 
     @classmethod
@@ -25,20 +28,22 @@ class Seen:
             whole._count(*own)
         return whole
 
-    def add(self, block: Block) -> None:
-        """Count the rows of a block."""
-        self._count(len(block.x), block.missing, block.beyond, block.unknown)
+    def add(self, block: Block, out: Array) -> None:
+        """Count the rows of a block, for which the model has these raw outputs."""
+        not_finite = int((~np.isfinite(out)).any(axis=1).sum())
+        self._count(len(block.x), block.missing, block.beyond, not_finite, block.unknown)
 
-    def _count(self, rows: int, missing: int, beyond: int, unknown: dict[str, int]) -> None:
+    def _count(self, rows: int, missing: int, beyond: int, not_finite: int, unknown: dict[str, int]) -> None:
         self.rows += rows
         self.missing += missing
         self.beyond += beyond
+        self.not_finite += not_finite
         for name, cells in unknown.items():
             self.unknown[name] = self.unknown.get(name, 0) + cells
 
     def plain(self) -> list[Any]:
         """Return plain values, for messages between ranks."""
-        return [self.rows, self.missing, self.beyond, self.unknown]
+        return [self.rows, self.missing, self.beyond, self.not_finite, self.unknown]
 
     def __str__(self) -> str:
         return "; ".join([count(self.rows, "row"), *self.odd()])
@@ -60,4 +65,6 @@ class Seen:
         if self.beyond:
             left = "is left out" if self.beyond == 1 else "are left out"
             parts.append(f"{count(self.beyond, 'number')} of features that training did not have {left}")
+        if self.not_finite:
+            parts.append(f"of {count(self.not_finite, 'row')} the outputs of the model are no finite numbers")
         return parts

@@ -49,6 +49,7 @@ class RowAnswers(Answers):
         """
         self._columns = Preprocessing.from_dict(columns)
         self._dtype, self._targets, self._weight = dtype, targets, weight
+        self._largest = float(np.finfo(dtype).max)
         self._labels = Category(targets[0], tuple(labels)) if labels else None
         row_bytes = max(1, len(self._columns.features()) * np.dtype(dtype).itemsize)
         self._step = step * max(1, BYTES_AT_A_TIME // row_bytes // step)
@@ -82,7 +83,7 @@ class RowAnswers(Answers):
                 if others := int((of_column == UNKNOWN).sum()):
                     unknown[column.name] = others
             else:
-                self._require(frame[column.name], ~np.isfinite(of_column), _allowed(column))
+                self._require(frame[column.name], ~(np.abs(of_column) <= self._largest), self._allowed(column))
                 missing += int(np.isnan(of_column).sum())
         x = self._columns.encode(found, self._dtype)
         answer: dict[str, Any] = {"rows": len(frame), "x": x.tobytes(), "missing": missing, "unknown": unknown}
@@ -98,6 +99,12 @@ class RowAnswers(Answers):
         found = as_numbers(series, self._missing)
         self._require(series, ~np.isfinite(found), FINITE)
         return found
+
+    def _allowed(self, column: Number | Date) -> str:
+        """Return what the cells of a column may hold."""
+        if isinstance(column, Date):
+            return f"one such as {EXAMPLES[column.form or 'ymd']}, as in training"
+        return FINITE if self._dtype == "float64" else f"a number within {self._largest:.1e}, what {self._dtype} holds"
 
     def _target(self, series: pl.Series) -> Array:
         if len(self._targets) == 1:
@@ -150,11 +157,6 @@ class RowAnswers(Answers):
             return super().answer(name, about)
         except pl.exceptions.PolarsError as error:
             return ["fault", [f"polars: {str(error).splitlines()[0][:300]}", DataError.exit_code]]
-
-
-def _allowed(column: Number | Date) -> str:
-    """Return what the cells of a column may hold."""
-    return FINITE if isinstance(column, Number) else f"one such as {EXAMPLES[column.form or 'ymd']}, as in training"
 
 
 def _read(path: str, width: int, dtype: str, first: int, n: int) -> Iterator[Array]:
