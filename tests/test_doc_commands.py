@@ -4,7 +4,6 @@ import gzip
 import os
 import re
 import socket
-import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.doc_commands import Command, commands, differences, in_sentences
+from tests.idx_bytes import idx
 from tests.ranks import Result, environment, finish, popen
 
 EXAMPLES = ROOT / "docs" / "examples" / "README.md"
@@ -76,9 +76,8 @@ def folder_of_a_user(tmp_path: Path) -> Path:
     for name, n in (("train", 300), ("t10k", 50)):
         images = rng.integers(0, 256, (n, 4, 4)).astype(np.uint8)
         for word, array in (("images", images), ("labels", (np.arange(n) % 10).astype(np.uint8))):
-            head = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
             path = tmp_path / f"{name}-{word}-idx{array.ndim}-ubyte.gz"
-            path.write_bytes(gzip.compress(head + array.tobytes()))
+            path.write_bytes(gzip.compress(idx(array)))
     (tmp_path / "run.toml").write_text("epochs = 2\n")
     return tmp_path
 

@@ -16,6 +16,7 @@ from sklearn import metrics
 from common.data.preprocessing import MISSING, UNKNOWN
 from common.errors import DataError
 from common.nn.model_file import ModelFile
+from tests.idx_bytes import idx
 from tests.linear_models import numbers_model
 from tests.ranks import SharedStart, finish, mpirun, popen, records
 from workers.prediction import table_child
@@ -52,6 +53,10 @@ def written(text: str, separator: str = ",") -> pl.DataFrame:
     return found
 
 
+def images_to_test(folder: Path) -> Path:
+    return folder / "idx" / "t10k-images-idx3-ubyte.gz"
+
+
 @dataclass
 class Trained:
     """Runs and files that all tests share. ``x``: features of ``numbers``, two columns of targets behind them."""
@@ -63,6 +68,10 @@ class Trained:
     @property
     def kinds(self) -> Path:
         return self.start.run("kinds")
+
+    @property
+    def images(self) -> Path:
+        return self.start.run("images")
 
     @property
     def numbers(self) -> Path:
@@ -82,6 +91,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     y = x @ rng.normal(size=(4, 2)) * [1, 300] + 7
     np.savez(folder / "numbers.npz", X=x, y=y)
     np.save(folder / "x.npy", x[:301])
+    (folder / "idx").mkdir()
+    for set_name, n_images in (("train", 300), ("t10k", 90)):
+        labels = (np.arange(n_images) % 3 + 4).astype(np.uint8)
+        images = np.clip(rng.normal(labels[:, None, None] * 30, 20, (n_images, 4, 4)), 0, 255).astype(np.uint8)
+        for word, array in (("images", images), ("labels", labels)):
+            path = folder / "idx" / f"{set_name}-{word}-idx{array.ndim}-ubyte.gz"
+            path.write_bytes(gzip.compress(idx(array)))
     runs = folder / "2"
     options = ["-m", "workers.run", "--hidden", "16", "--epochs"]
     from_table = ["--data", str(folder / "train.csv"), "--target", "kind", "--drop", "price,note"]
@@ -89,12 +105,17 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     named = {
         "kinds": [*options, "8", *from_table],
         "numbers": [*options, "5", "--data", str(folder / "numbers.npz"), "--dtype", "float64"],
+        "images": [*options, "5", "--data", str(folder / "idx")],
         "p.csv": [PREDICT, str(runs / "kinds"), str(folder / "new.csv"), "--output", str(folder / "two.csv"), *proba],
         "p.npz": [PREDICT, str(runs / "numbers"), str(folder / "numbers.npz"), "--output", str(folder / "two.npz")],
         "p.parquet": [
             PREDICT, str(runs / "kinds"), str(folder / "new.parquet"), "--proba", "--output",
             str(folder / "two.parquet"),
         ],
+        "p.idx": [
+            PREDICT, str(runs / "images"), str(images_to_test(folder)), "--output", str(folder / "idx.csv"), *proba,
+        ],
+        "e.idx": [EVALUATE, str(runs / "images"), str(images_to_test(folder)), "--json"],
     }  # fmt: skip
     return Trained(folder, SharedStart(folder, {name: (2, given) for name, given in named.items()}), new)
 
@@ -166,6 +187,37 @@ def test_every_kind_of_file_holds_the_same(trained: Trained) -> None:
     )
     assert code == 0, error
     assert np.allclose(np.load(trained.folder / "y.npy"), model.predict(np.load(trained.folder / "x.npy")), rtol=1e-12)
+
+
+def test_idx_files_are_predicted_and_evaluated_as_the_test_set_that_they_are(trained: Trained) -> None:
+    """Training has seen them as its test set: the figures are those that it ended with."""
+    assert trained.start["p.idx"].code == 0, trained.start["p.idx"].err
+    found = pl.read_csv(trained.folder / "idx.csv")
+    images = np.frombuffer(gzip.decompress(images_to_test(trained.folder).read_bytes()), np.uint8, offset=16)
+    model = ModelFile.load(trained.images / "model.npz")
+    assert found[:, 0].to_list() == model.predict(images.reshape(90, 16)).tolist()
+    assert np.allclose(found[:, 1:].to_numpy().sum(axis=1), 1, rtol=1e-14)
+    assert found.columns[1:] == ["p(4)", "p(5)", "p(6)"]
+    scores, end = json.loads(trained.start["e.idx"].out), records(trained.images)[-1]
+    assert scores["metrics"] == pytest.approx(end["test"]["metrics"], rel=1e-6)
+    assert (scores["rows"], scores["matrix"]) == (90, end["test"]["matrix"])
+    assert scores["metrics"]["accuracy"] == metrics.accuracy_score(np.arange(90) % 3 + 4, found[:, 0])
+
+
+def test_a_folder_that_was_prepared_apart_scores_as_its_table(trained: Trained, tmp_path: Path) -> None:
+    folder, table = tmp_path / "prepared", trained.folder / "new.csv"
+    result = mpirun(2, "-m", "workers.prepare", str(table), "-o", str(folder), "--target", "kind")
+    assert result.code == 0, result.err
+    scores = []
+    for data in (folder, table):
+        code, out, error = run("-m", "workers.evaluate", trained.kinds, data, "--json")
+        assert code == 0, error
+        scores.append(json.loads(out))
+    assert scores[0]["metrics"] == pytest.approx(scores[1]["metrics"], rel=1e-5)
+    assert scores[0]["matrix"] == scores[1]["matrix"]
+    code, out, error = run("-m", "workers.predict", trained.kinds, folder, "-o", folder / "x.npy")
+    assert (code, out) == (2, "")
+    assert "x.npy is a file that is read" in error
 
 
 def test_unknown_texts_are_counted(trained: Trained, tmp_path: Path) -> None:

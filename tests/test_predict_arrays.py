@@ -18,6 +18,7 @@ from common.data.preprocessing import Category, Number, Preprocessing
 from common.errors import DataError
 from common.flat import Array
 from common.nn.model_file import BLOCK, ModelFile
+from tests.idx_bytes import idx
 from tests.linear_models import classes_model, numbers_model
 from tests.small_table import prepare_table
 from workers.prediction import array_rows, inputs, opening
@@ -52,10 +53,6 @@ def blocks(data: object, model: ModelFile, size: int = 1, **asked: Any) -> list[
 def of(name: str, read: list[Block]) -> Array:
     parts = [getattr(block, name) for block in read]
     return np.concatenate(parts)
-
-
-def idx(array: Array) -> bytes:
-    return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
 
 
 def mnist(folder: Path, *, packed: bool) -> Path:

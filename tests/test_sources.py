@@ -16,6 +16,7 @@ from common.data.dataset import Raw, check
 from common.data.stacked import is_mapped
 from common.errors import ConfigError, DataError, RankwiseError
 from common.memory import MemoryLimitError
+from tests.idx_bytes import idx
 from tests.ranks import mpirun, records
 from workers.launch import run_options
 
@@ -39,11 +40,6 @@ def save(folder: Path, **arrays: Any) -> Path:
     for name, array in arrays.items():
         np.save(folder / f"{name.replace('__', '-')}.npy", array)
     return folder
-
-
-def idx(array: Any, *, kind: int = 8) -> bytes:
-    """Return an array of bytes as an IDX file has it."""
-    return struct.pack(f">HBB{array.ndim}I", 0, kind, array.ndim, *array.shape) + bytes(array.tobytes())
 
 
 def mnist(folder: Path, *, packed: bool = False) -> Path:

@@ -75,8 +75,8 @@ def _of_file(
     comm, status = context.comm, context.rank_status
     status.enter("predicting")
     trusted = names_in(config.trust_types)
-    asked = Asked(True, config.weight, names_in(config.target), config.encoding, config.header, trusted, config.which)
-    rows = open_rows(topology, config.data, model, asked, status.tick)
+    asked = Asked(True, config.weight, names_in(config.target), config.encoding, config.header, trusted, config.set)
+    rows = open_rows(context, topology, config.data, model, asked)
     judged, left_out, seen = _judge_of(model), np.zeros(2, np.int64), Seen()
 
     def act() -> None:

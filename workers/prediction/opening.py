@@ -1,7 +1,7 @@
 """Opens a file or folder of new rows by the reader that it needs, and reads a rank's part of it."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def bad_input() -> Iterator[None]:
         raise DataError(told(error)) from error
 
 
-def open_rows(topology: Topology, data: str, model: ModelFile, asked: Asked, pulse: Callable[[], object]) -> Rows:
+def open_rows(context: Context, topology: Topology, data: str, model: ModelFile, asked: Asked) -> Rows:
     """Look at a file or folder, and return what reads it. Collective; raises JobError."""
     comm = topology.comm
 
@@ -50,7 +50,8 @@ def open_rows(topology: Topology, data: str, model: ModelFile, asked: Asked, pul
         if kind == POLARS:
             from workers.prediction.table_rows import TableRows
 
-            return TableRows(topology, Path(data), model, asked, pulse)
+            pulse, refuse = context.rank_status.tick, lambda: _refuse_stopped(context)
+            return TableRows(topology, Path(data), model, asked, pulse, refuse)
         return together(comm, lambda: open_alone(data, model, asked))
 
 
@@ -95,9 +96,14 @@ def blocks_of(rows: Rows, context: Context) -> Iterator[Block]:
     """Yield the rows of this rank. Raises DataError, also once the job is asked to stop."""
     with bad_input():
         for block in rows.blocks(context.comm.rank, context.comm.size):
-            if context.stop.signal:
-                stopped = DataError("stopped before all rows were predicted; nothing came of it")
-                stopped.exit_code = EXIT_STOPPED
-                raise stopped
+            _refuse_stopped(context)
             yield block
             context.rank_status.tick()
+
+
+def _refuse_stopped(context: Context) -> None:
+    """Raise DataError once this rank is asked to stop."""
+    if context.stop.signal:
+        stopped = DataError("stopped before all rows were predicted; nothing came of it")
+        stopped.exit_code = EXIT_STOPPED
+        raise stopped

@@ -30,11 +30,10 @@ class _OfBoth:
 
     encoding: str = option("", "of a text file, if not UTF-8: latin-1, utf-16, ...", group=DATA)
     header: str = option("auto", "whether a text file has a line of names", choices=("auto", "yes", "no"), group=DATA)
-    which: str = option(
+    set: str = option(
         AUTO,
         "of an .npz file or a folder with several sets, which one; auto: data, if there are any",
         choices=(AUTO, DATA_SET, VALIDATION_SET, TEST_SET),
-        flags=("--set",),
         group=DATA,
     )
     trust_model: bool = option(False, "import your own model class though its file has changed", group=OUTPUT)
@@ -73,6 +72,8 @@ class EvaluateConfig(_OfBoth):
     every: bool = option(False, "print every class, also of many", group=OUTPUT)
 
 
+OPTIONS_OF_FILES = {"encoding": "", "header": AUTO, "set": AUTO, "target": "", "weight": ""}
+"""Those that say how a file is read, with what they are if nothing is said."""
 T = TypeVar("T", PredictConfig, EvaluateConfig)
 
 
@@ -93,7 +94,13 @@ def parse_predict(arguments: list[str]) -> PredictConfig | int:
 
 def parse_evaluate(arguments: list[str]) -> EvaluateConfig | int:
     """Return the options, or the exit code after printing help. Raises ConfigError."""
-    return _parse(EvaluateConfig, evaluate_command(), arguments, (1, 2))
+    config = _parse(EvaluateConfig, evaluate_command(), arguments, (1, 2))
+    if isinstance(config, int) or config.data:
+        return config
+    for name, usual in OPTIONS_OF_FILES.items():
+        if (got := getattr(config, name)) != usual:
+            raise ConfigError(f"{name}: got {got!r}, but no file; name one, or leave --{name} out")
+    return config
 
 
 def _parse(kind: type[T], command: cli.Command, arguments: list[str], n_words: tuple[int, int]) -> T | int:

@@ -38,15 +38,20 @@ def predict(context: Context, topology: Topology, config: PredictConfig) -> int:
 
     def load() -> tuple[ModelFile, Output]:
         with bad_input():
-            read = inputs.look_at(data).files()
+            inputs.look_at(data)
             model = load_model(path, trust=config.trust_model)
-            return model, Output.of(config.output, model, proba=config.proba, not_over=[path, *read])
+            return model, Output.of(config.output, model, proba=config.proba)
+
+    def look_at_place() -> None:
+        with bad_input():
+            output.require_place([path, *inputs.look_at(data).files()])
 
     model, output = together(comm, load)
+    at_root(comm, look_at_place)
     status.enter("predicting")
     seen, trusted = Seen(), names_in(config.trust_types)
-    asked = Asked(encoding=config.encoding, header=config.header, trusted=trusted, which=config.which)
-    rows = open_rows(topology, data, model, asked, status.tick)
+    asked = Asked(encoding=config.encoding, header=config.header, trusted=trusted, which=config.set)
+    rows = open_rows(context, topology, data, model, asked)
     with contextlib.closing(rows), contextlib.closing(Spool(output.n_streams)) as spool:
 
         def act() -> None:

@@ -37,8 +37,12 @@ class TableRows(Preparation):
         model: ModelFile,
         asked: Asked,
         pulse: Callable[[], object],
+        refuse: Callable[[], object],
     ) -> None:
-        """Look at the file, and find the columns that the model wants. Collective; raises JobError."""
+        """Look at the file, and find the columns that the model wants. Collective; raises JobError.
+
+        ``pulse``, ``refuse``: see Preparation.
+        """
         comm = topology.comm
         known = io.StringIO()
         csv.writer(known).writerow(wanted_columns(model))
@@ -46,7 +50,7 @@ class TableRows(Preparation):
             "encoding": asked.encoding, "header": asked.header, "missing": model.facts.missing, "one_column": True,
             "features": known.getvalue().rstrip("\r\n"),
         }  # fmt: skip
-        super().__init__(comm, Request(((str(path.absolute()), "data"),), options), threads_of(topology), pulse)
+        super().__init__(comm, Request(((str(path.absolute()), "data"),), options), threads_of(topology), pulse, refuse)
         self.path, self.model, self.asked = path, model, asked
         if model.facts.transformer is not None:
             self.child_module = "workers.prediction.transformed_child"
