@@ -126,12 +126,15 @@ def test_npy_files_alone_in_pairs_and_in_folders(model: ModelFile, tmp_path: Pat
     assert np.array_equal(of("y", blocks(folder / "X_test.npy", model, size, wants_y=True)), LABELS[:9])
     read = blocks(folder, model, size, wants_y=True, which="test")
     assert np.array_equal(of("x", read), x[:9])
-    with pytest.raises(DataError, match=r"holds features alone; to evaluate, give X and y: new\.npy,TARGET\.npy"):
+    with pytest.raises(DataError, match=r"holds features alone; to evaluate, name X and y: new\.npy,TARGET\.npy"):
         blocks(folder / "new.npy", model, wants_y=True)
     with pytest.raises(DataError, match="has no set validation; it has data and test"):
         blocks(folder, model, which="validation")
     with pytest.raises(DataError, match=r"is an \.npy file, which holds one set"):
         blocks(folder / "new.npy", model, which="test")
+    (folder / "y_test.npy").unlink()
+    with pytest.raises(DataError, match=r"X_test\.npy: holds features alone without y_test\.npy or Y_test\.npy beside"):
+        blocks(folder, model, wants_y=True, which="test")
     np.save(folder / "X-001.npy", x[100:, :3])
     with pytest.raises(DataError, match=r"X-001\.npy has the shape \(489, 3\)"):
         blocks(folder, model)

@@ -45,11 +45,11 @@ def read_pair(data: str, config: RunConfig) -> Raw:
         raise DataError(
             f"data: got {data}; write --data X.npy,y.npy for features and target, or name the first {NAMES}"
         )
-    pairs = {named.role: _opened(named.path, target_of(named))}
+    pairs = {named.role: _opened(named.path, _target(named))}
     if named.role == TRAIN and not named.numbered:
         for role, some in parts(_beside(named)).items():
             if role != TRAIN:
-                pairs[role] = _opened(some[0].path, target_of(some[0]))
+                pairs[role] = _opened(some[0].path, _target(some[0]))
     return _made(given[0].name, {TRAIN: pairs.pop(named.role), **pairs}, config)
 
 
@@ -65,11 +65,11 @@ def read_folder(folder: Path, config: RunConfig) -> Raw:
     found = parts(folder.glob(f"*{SUFFIX}"))
     if TRAIN not in found:
         raise DataError(f"data: {folder} holds no files to train on; it takes {NAMES}")
-    pairs = {role: _joined(folder, [_opened(one.path, target_of(one)) for one in some]) for role, some in found.items()}
+    pairs = {role: _joined(folder, [_opened(one.path, _target(one)) for one in some]) for role, some in found.items()}
     return _made(folder.name, pairs, config)
 
 
-def target_of(named: Part) -> Path:
+def _target(named: Part) -> Path:
     """Return the file of the target that goes with one of features. Raises DataError if there is none."""
     for name in named.target_names:
         if (path := named.path.with_name(name)).exists():

@@ -13,7 +13,6 @@ from common.data.idx_file import TRAIN as IDX_TRAIN
 from common.data.idx_file import images_in, labels_beside
 from common.data.maps import map_as_it_lies
 from common.data.named_arrays import SAMPLE_WEIGHT
-from common.data.npy_arrays import target_of
 from common.data.packed_file import ENDING
 from common.data.prepared_file import Prepared
 from common.data.stacked import Stacked
@@ -93,12 +92,7 @@ def _of_npy(given: Input, asked: Asked) -> Arrays:
     x, *others = given.paths
     if not asked.wants_y:
         return Arrays(_mapped(x))
-    if not others:
-        named = array_names.part(x)
-        if named is None:
-            raise DataError(f"{x}: holds features alone; to evaluate, give X and y: {x.name},TARGET.npy, or an .npz")
-        others = [target_of(named)]
-    return Arrays(_mapped(x), _mapped(others[0], KINDS))
+    return Arrays(_mapped(x), _mapped(others[0] if others else _target_of(x), KINDS))
 
 
 def _of_npy_folder(given: Input, asked: Asked) -> Arrays:
@@ -106,8 +100,21 @@ def _of_npy_folder(given: Input, asked: Asked) -> Arrays:
     found = {ROLES[role]: some for role, some in array_names.parts(given.path.glob("*.npy")).items()}
     files = found[_chosen(given.path, found, asked, notes)]
     x = _behind(given.path, [_mapped(one.path) for one in files])
-    y = _behind(given.path, [_mapped(target_of(one), KINDS) for one in files]) if asked.wants_y else None
+    y = _behind(given.path, [_mapped(_target_of(one.path), KINDS) for one in files]) if asked.wants_y else None
     return Arrays(x, y, notes=notes)
+
+
+def _target_of(x: Path) -> Path:
+    """Return the file of the target that lies beside one of features. Raises DataError if there is none."""
+    named = array_names.part(x)
+    names = named.target_names if named else []
+    found = next((path for name in names if (path := x.with_name(name)).exists()), None)
+    if found is None:
+        beside = f" without {' or '.join(names)} beside it" * bool(names)
+        raise DataError(
+            f"{x}: holds features alone{beside}; to evaluate, name X and y: {x.name},TARGET.npy, or give an .npz"
+        )
+    return found
 
 
 def _behind(folder: Path, parts: list[Held]) -> Held:
