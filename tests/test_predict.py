@@ -18,7 +18,7 @@ from common.errors import DataError
 from common.nn.model_file import ModelFile
 from tests.idx_bytes import idx
 from tests.linear_models import numbers_model
-from tests.ranks import SharedStart, finish, mpirun, popen, records
+from tests.ranks import SharedStart, finish, mpirun, popen, program, records
 from workers.prediction import table_child
 from workers.prediction.inputs import TABLE, Input
 from workers.prediction.plain_rows import PlainRows
@@ -28,7 +28,7 @@ from workers.preparation.cells import DATES
 from workers.preparation.encode import as_seconds
 
 ROOT = Path(__file__).parent.parent
-PREDICT, EVALUATE = str(ROOT / "workers" / "predict.py"), str(ROOT / "workers" / "evaluate.py")
+PREDICT = str(ROOT / "workers" / "predict.py")
 TOWNS = ["Bern", 'a "quoted", town', "Ulm\nline"]
 
 
@@ -115,7 +115,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
         "p.idx": [
             PREDICT, str(runs / "images"), str(images_to_test(folder)), "--output", str(folder / "idx.csv"), *proba,
         ],
-        "e.idx": [EVALUATE, str(runs / "images"), str(images_to_test(folder)), "--json"],
     }  # fmt: skip
     return Trained(folder, SharedStart(folder, {name: (2, given) for name, given in named.items()}), new)
 
@@ -183,10 +182,12 @@ def test_every_kind_of_file_holds_the_same(trained: Trained) -> None:
         assert np.allclose(other[:, 1:].to_numpy(), first[:, 1:].to_numpy(), rtol=1e-5)
     model = ModelFile.load(trained.numbers / "model.npz")
     code, _, error = run(
-        "-m", "workers.predict", trained.numbers, trained.folder / "x.npy", "-o", trained.folder / "y.npy"
+        "-m", "workers.predict", trained.numbers, trained.folder / "x.npy", "-o", trained.folder / "predicted.npy"
     )
     assert code == 0, error
-    assert np.allclose(np.load(trained.folder / "y.npy"), model.predict(np.load(trained.folder / "x.npy")), rtol=1e-12)
+    assert np.allclose(
+        np.load(trained.folder / "predicted.npy"), model.predict(np.load(trained.folder / "x.npy")), rtol=1e-12
+    )
 
 
 def test_idx_files_are_predicted_and_evaluated_as_the_test_set_that_they_are(trained: Trained) -> None:
@@ -198,7 +199,9 @@ def test_idx_files_are_predicted_and_evaluated_as_the_test_set_that_they_are(tra
     assert found[:, 0].to_list() == model.predict(images.reshape(90, 16)).tolist()
     assert np.allclose(found[:, 1:].to_numpy().sum(axis=1), 1, rtol=1e-14)
     assert found.columns[1:] == ["p(4)", "p(5)", "p(6)"]
-    scores, end = json.loads(trained.start["e.idx"].out), records(trained.images)[-1]
+    result = mpirun(3, "-m", "workers.evaluate", str(trained.images), str(images_to_test(trained.folder)), "--json")
+    assert result.code == 0, result.err
+    scores, end = json.loads(result.out), records(trained.images)[-1]
     assert scores["metrics"] == pytest.approx(end["test"]["metrics"], rel=1e-6)
     assert (scores["rows"], scores["matrix"]) == (90, end["test"]["matrix"])
     assert scores["metrics"]["accuracy"] == metrics.accuracy_score(np.arange(90) % 3 + 4, found[:, 0])
@@ -338,6 +341,10 @@ def test_bad_input_is_one_message_and_exit_code_2(trained: Trained, tmp_path: Pa
     assert error.startswith("rankwise: ")
     assert len(error.splitlines()) == 1, error
     assert all(word in error for word in words), error
+
+
+def test_a_disk_that_is_full_while_ranks_send_ends_all_of_them() -> None:
+    assert program(3, "disk_full.py").out == "told each time\n"
 
 
 def test_a_fault_on_one_rank_ends_all_with_one_message(trained: Trained, tmp_path: Path) -> None:

@@ -104,10 +104,8 @@ def write(comm: MPI.Comm, output: Output, spool: Spool, seen: Seen, topology: To
                 write_parquet(output, streams, seen.rows, threads_of(topology))
             else:
                 output.write(streams, seen.rows)
-        finally:  # the others are sending, whatever went wrong here
-            for stream in streams:
-                for _ in stream:
-                    pass
+        finally:
+            spool.pass_over(comm)  # the others are sending, whatever went wrong here
 
     at_root(comm, act)
 

@@ -34,8 +34,9 @@ class Child:
         command = [sys.executable, "-P", "-c", PROGRAM.format(module), str(ROOT)]
         try:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment(os.environ, threads)
-            )
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment(os.environ, threads),
+                process_group=0,  # Ctrl-C is for the rank, which decides when to stop, also while the child is starting
+            )  # fmt: skip
         except OSError as error:
             raise DataError(f"the process that reads tables cannot be started ({error.strerror})") from error
         assert self._process.stdin is not None
