@@ -135,7 +135,9 @@ class ArraysFile:
         except Exception as error:  # of a dozen kinds, in words that differ from rank to rank
             raise BrokenFileError(f"{name[:80]!r} is no plain array of NumPy, or its header is damaged") from error
         if dtype.hasobject:
-            raise BrokenFileError(f"{name[:80]!r} holds objects of Python, no plain array of numbers")
+            raise BrokenFileError(
+                f"{name[:80]!r} holds objects of Python; save plain numbers, or texts by array.astype(str)"
+            )
         claimed = begin.tell() + math.prod(shape) * dtype.itemsize
         if claimed != self._member(name).file_size or any(n < 0 for n in shape) or not dtype.itemsize:
             raise BrokenFileError(f"{name[:80]!r} is not of the length it claims: {shape} of {dtype}"[:200])

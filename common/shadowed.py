@@ -40,7 +40,7 @@ FOR_READERS = frozenset(
 """And what some commands of ps.log import."""
 FOR_EXPORT = frozenset(
     ("onnx", "google", "ml_dtypes", "typing_extensions", "safetensors", "skops", "sklearn", "scipy", "joblib",
-     "prettytable", "wcwidth")
+     "prettytable", "wcwidth", "pandas", "pyarrow", "dateutil", "six", "narwhals", "cloudpickle")
 )  # fmt: skip
 """And what workers.export imports."""
 

@@ -1,5 +1,6 @@
 """So much of PyTorch as the exported module calls, in NumPy, for environments without it; if it is there, itself."""
 
+import contextlib
 import importlib.util
 import sys
 import types
@@ -32,6 +33,11 @@ def tensor(values: Any, dtype: Any = None) -> Any:
     return np.asarray(values, dtype).view(Tensor)
 
 
+def array(values: Any) -> np.ndarray:
+    """Return a tensor's values."""
+    return np.asarray(values.detach() if INSTALLED else values)
+
+
 class Module:
     """A part of a model."""
 
@@ -40,6 +46,10 @@ class Module:
 
     def forward(self, x: Any) -> Any:
         raise NotImplementedError
+
+    def register_buffer(self, name: str, values: Any, *, persistent: bool) -> None:
+        assert not persistent, "it would be part of the state"
+        setattr(self, name, values)
 
     def eval(self) -> "Module":
         return self
@@ -61,6 +71,9 @@ class Sequential(Module):
 
     def __init__(self, *parts: Module) -> None:
         self.parts = parts
+
+    def __getitem__(self, i: int) -> Module:
+        return self.parts[i]
 
     def forward(self, x: Any) -> Any:
         for part in self.parts:
@@ -112,7 +125,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> None:
     )  # fmt: skip
     torch.float32, torch.float64 = np.dtype("float32"), np.dtype("float64")
     torch.tensor, torch.isnan = tensor, np.isnan
-    torch.softmax, torch.sigmoid = softmax, sigmoid
+    torch.softmax, torch.sigmoid, torch.no_grad = softmax, sigmoid, contextlib.nullcontext
     torch.where = lambda condition, a, b: np.asarray(np.where(condition, a, b)).view(Tensor)
     monkeypatch.setitem(sys.modules, "torch", torch)
     monkeypatch.setattr("safetensors.safe_open", lambda path, framework: safe_open(path, "np" if framework else ""))

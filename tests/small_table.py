@@ -24,7 +24,7 @@ class Prepared(NamedTuple):
 
 def prepare_table(path: Path, options: dict[str, str], block_bytes: int = 1 << 20) -> Prepared:
     """Prepare a file, so many bytes at a time. Raises DataError with the message that a user gets."""
-    answers = Answers(lambda: None)
+    answers = Answers(lambda _: None)
 
     def ask(question: str, **about: Any) -> Any:
         kind, value = answers.answer(question, about)
@@ -34,15 +34,20 @@ def prepare_table(path: Path, options: dict[str, str], block_bytes: int = 1 << 2
 
     with mock.patch.object(byte_pieces, "BLOCK_BYTES", block_bytes):
         opened = ask("open", paths=[str(path)], options=options, folder=str(path.parent))
-        ask("know", tables=opened["tables"], options=opened["options"])
+        know = {name: opened[name] for name in ("tables", "options", "numbers")}
+        ask("know", **know)
         table = TableFile.from_dict(opened["tables"][0])
-        places = range(table.first_row, table.extent)
-        found = ask("analyse", table=0, start=places.start, stop=places.stop)
-        ask("merge", analysis=found)
+        piece = {"table": 0, "start": table.first_row, "stop": table.extent}
+        found = ask("analyse", **piece, again=[])
+        ask("merge", analyses=[found])
+        if again := ask("unlike"):
+            know["numbers"]["names"] = [name for name in know["numbers"]["names"] if name not in again]
+            ask("know", **know)
+            ask("merge", analyses=[ask("analyse", **piece, again=again)])
         decided = ask("decide", notes=opened["notes"])
         plan = Plan.from_dict(decided["plan"])
         ask("plan", plan=decided["plan"], arrays={})
-        ask("write", table=0, start=places.start, stop=places.stop, row=0, rows=found["kept"])
-        pieces = [encode(frame, plan) for _, frame in table.frames(places.start, places.stop)]
+        ask("write", **piece, row=0, rows=found["kept"])
+        pieces = [encode(frame, plan) for _, frame in answers._frames(**piece)]
     assert list(pieces[0]) == list(decided["arrays"])
     return Prepared(plan, {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]})

@@ -57,6 +57,12 @@ BAD = {
     "numbers and a text in the target": (GOOD.replace("\n7.5,", "\n7.5x,"), {"target": "a"}, (
         "line 9, target column 'a': got '7.5x'",)),
     "missing weight": ("w,a,y\n1,1,p\n,2,q\n", {"weight": "w"}, ("line 3, column 'w'", "--weight takes a value")),
+    "negative weight": ("w,a,y\n1,1,p\n2,1,p\n-0.5,2,q\n", {"weight": "w"}, (
+        "line 4, column 'w': got '-0.5'; --weight takes a value from 0 to 1e+100 in each row",)),
+    "text among weights": ("w,a,y\n1,1,p\n2,1,p\nx,2,q\n", {"weight": "w"}, ("line 4, column 'w': got 'x'",)),
+    "missing group": ("g,a,y\nu,1,p\nNA,2,q\n", {"group": "g"}, (
+        "line 3, column 'g': got 'NA'; --group takes a value in each row",)),
+    "missing time": ("t,a,y\n2024-01-01,1,p\n,2,q\n", {"time": "t"}, ("line 3, column 't'", "--time takes a value")),
     "no date": ("d,y\n" + "".join(f"2024-01-{i:02},{i}\n" for i in range(1, 32)) + "soon,5\n", {}, (
         "line 33, column 'd': got 'soon', where the other 31 cells are dates such as '2024-01-01'",)),
     "another kind of date": ("d,y\n01/13/2024,2\n" + "".join(f"2024-01-{i:02},{i}\n" for i in range(1, 32)), {}, (

@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.data.prepared_file import sha256_of
+from common.data.prepared_file import N_PIECES, sha256_of
 from common.errors import BrokenFileError
 from workers.preparation import byte_pieces, pieces
-from workers.preparation.byte_pieces import N_PIECES
 from workers.preparation.moments import Moments
 
 

@@ -357,6 +357,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [2, 3])
 def test_the_batch_size_changes_in_the_middle_of_an_epoch(tmp_path: Path, stopped: Path, n: int) -> None:
     """450 of 1259 rows are done: the rest is cut anew, the same in every mode, and each row is used once."""

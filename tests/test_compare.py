@@ -117,6 +117,7 @@ def test_one_rank_from_a_file_of_a_run(tmp_path: Path) -> None:
     assert show(tmp_path).code == 0
 
 
+@pytest.mark.slow
 def test_three_uneven_ranks_on_two_nodes(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     x = rng.standard_normal((103, 5))
@@ -141,6 +142,7 @@ def test_without_steps_a_short_epoch_is_repeated(tmp_path: Path) -> None:
     assert of_kind(found, "trial")[0]["steps"] > 1
 
 
+@pytest.mark.slow
 def test_a_trial_leaves_no_memory_to_the_next(tmp_path: Path) -> None:
     result = compare(1, tmp_path, "--dtype", "float64", "--hidden", "1000", "1000", "--steps", "1", "--trials", "4",
                      "--modes", "allreduce")  # fmt: skip

@@ -104,7 +104,7 @@ def test_so_is_one_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_target_needs_named_columns(data: str) -> None:
     message = f"target: got 'price', but {data} has no named columns; leave --target out"
     with pytest.raises(ConfigError, match=message):
-        sources.check_target(RunConfig(target="price", data=data))
+        sources.check_columns(RunConfig(target="price", data=data))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import gzip
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -64,8 +65,8 @@ def test_shapes_tell_lines_apart() -> None:
 @pytest.fixture(name="folder")
 def folder_of_a_user(tmp_path: Path) -> Path:
     """Return a folder like the clone that a user works in, with files of their own that the pages name."""
-    for name in ("docs", "slurm"):
-        (tmp_path / name).symlink_to(ROOT / name)
+    shutil.copytree(ROOT / "docs", tmp_path / "docs", ignore=shutil.ignore_patterns("*.rankwise-cache"))
+    (tmp_path / "slurm").symlink_to(ROOT / "slurm")
     rng = np.random.default_rng(0)
     x = rng.standard_normal((300, 3))
     digits = rng.standard_normal((400, 64)), np.arange(400) % 10
@@ -83,8 +84,8 @@ def folder_of_a_user(tmp_path: Path) -> Path:
 
 
 def fits(command: Command, mpi: str) -> bool:
-    """Say whether a command is for the MPI library that the tests run with."""
-    return mpi == "openmpi" or not re.search("--with-ft|--elastic", command.text)
+    """Say whether a command is run with this MPI library: with Open MPI those that need it, with MPICH the others."""
+    return (mpi == "openmpi") == bool(re.search("--with-ft|--elastic", command.text))
 
 
 def run(command: Command, folder: Path) -> tuple[Result, list[str]]:
@@ -103,6 +104,8 @@ def run(command: Command, folder: Path) -> tuple[Result, list[str]]:
 @pytest.mark.timeout(900)
 def test_commands_in_sentences_run(folder: Path, mpi: str) -> None:
     """Those of all pages, each once, after one run."""
+    if mpi == "openmpi":
+        pytest.skip("run with MPICH")
     assert run(Command("", 0, "rankwise train -n 2 --epochs 2"), folder)[1] == []
     found = {command.text: command for page in PAGES for command in in_sentences(page) if fits(command, mpi)}
     assert len(found) >= 5

@@ -427,6 +427,7 @@ def test_without_a_launcher_a_message_says_so(monkeypatch: pytest.MonkeyPatch) -
         Classifier(ranks=2).fit(X, Y)
 
 
+@pytest.mark.slow
 def test_examples_of_the_page(tmp_path: Path) -> None:
     """All in one process, as in a notebook, but the one for mpirun."""
     here = [block for block in blocks() if "mpirun" not in block]

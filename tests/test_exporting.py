@@ -1,5 +1,6 @@
 """Exported models predict what the run's own model predicts: in ONNX Runtime, scikit-learn and PyTorch's terms."""
 
+import io
 import json
 import re
 import sys
@@ -8,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+import pandas as pd
+import polars as pl
 import pytest
 import skops.io
 from safetensors import safe_open
@@ -23,6 +26,7 @@ from tests.test_model_file import dataset, parameters, write
 from workers.exporting import exporting
 from workers.exporting.exporters import EXPORTERS
 from workers.exporting.options import ExportConfig
+from workers.preparation.encode import cells
 
 RNG = np.random.default_rng(0)
 N = 60
@@ -173,6 +177,56 @@ def test_scikit_learn_predicts_the_same(tmp_path: Path, kind: str) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * scale)
 
 
+TABLE = """price,colour,ok,floor,size
+1000001.5,red,True,1,3
+,grün,False,2,4
+1000000.25,,True,10,5
+999999.75,blue,False,1,6
+1000002,red,,3,7
+"""
+"""Of the last columns, no cell of training was missing, and floors 1, 2 and 10 were known."""
+OF_TABLE = Preprocessing((
+    Number("price", missing=True, offset=1e6), Category("colour", ("grün", "red"), missing=True),
+    Category("ok", ("False", "True")), Category("floor", ("1", "10", "2")), Number("size"),
+))  # fmt: skip
+
+
+def of_table(folder: Path, columns: Preprocessing, x: Array, y: Array) -> ModelFile:
+    config = RunConfig(hidden=(8,))
+    data = dataset(y, config, x=x, preprocessing=columns, feature_names=columns.features())
+    return ModelFile.load(write(folder / "model.npz", config, data, parameters(config, data)))
+
+
+@pytest.mark.parametrize("y", [np.arange(N) % 3, np.linspace(1e6, 1e6 + 5, N)])
+def test_scikit_learn_takes_a_table_as_pandas_reads_it(tmp_path: Path, y: Array) -> None:
+    frame, texts = pd.read_csv(io.StringIO(TABLE)), pl.read_csv(io.StringIO(TABLE), infer_schema=False)
+    x = OF_TABLE.encode(cells(texts, OF_TABLE.columns), "float32")
+    training = RNG.standard_normal((N, x.shape[1])) * np.where(OF_TABLE.standardized(), 2.0, 0) + RNG.integers(0, 2)
+    training[:, ~OF_TABLE.standardized()] = RNG.integers(0, 2, (N, int((~OF_TABLE.standardized()).sum())))
+    training[::7, 0] = np.nan
+    training[:, -2] = 1  # the floor 2 is no feature that is used
+    model = of_table(tmp_path, OF_TABLE, training, y)
+    assert len(model.x_kept) == x.shape[1] - 1
+    assert EXPORTERS["sklearn"].write(model, tmp_path / "m.skops") == [str(tmp_path / "m.skops")]
+    pipeline = skops.io.load(tmp_path / "m.skops", trusted=["numpy.dtype"])
+    found = pipeline.predict_proba if model.facts.task == "classes" else pipeline.predict
+    expected = model.predict_proba(x) if model.facts.task == "classes" else model.predict(x)
+    assert len({tuple(np.ravel(row)) for row in expected}) == len(x)
+    for given in (frame, frame[frame.columns[::-1]]):
+        np.testing.assert_allclose(found(given), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("column", [Date("day"), Category("town", buckets=4)])
+def test_scikit_learn_takes_encoded_features_where_it_cannot_encode(tmp_path: Path, column: Any) -> None:
+    columns = Preprocessing((Number("size", missing=True), column))
+    training = RNG.standard_normal((N, len(columns.features())))
+    model = of_table(tmp_path, columns, training, np.arange(N) % 2)
+    (told,) = EXPORTERS["sklearn"].write(model, tmp_path / "m.skops")
+    assert f"takes encoded features: scikit-learn has nothing that encodes {column.name} as here" in told
+    found = skops.io.load(tmp_path / "m.skops", trusted=["numpy.dtype"]).predict_proba(training)
+    np.testing.assert_allclose(found, model.predict_proba(training), atol=1e-5)
+
+
 def test_scikit_learn_has_no_gelu(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no activation gelu; allowed are relu, tanh, sigmoid"):
         EXPORTERS["sklearn"].write(model_of(tmp_path, "gelu"), tmp_path / "m.skops")
@@ -208,7 +262,7 @@ def test_the_module_for_torch_predicts_the_same(tmp_path: Path, monkeypatch: pyt
     fake_torch.install(monkeypatch)
     names: dict[str, Any] = {"__file__": str(tmp_path / "m.py"), "__name__": "m"}
     exec(compile((tmp_path / "m.py").read_text(), "m.py", "exec"), names)
-    found = np.asarray(names["load"]()(fake_torch.tensor(x)))
+    found = fake_torch.array(names["load"]()(fake_torch.tensor(x)))
     if model.facts.task == "regression":
         np.testing.assert_allclose(
             found, model.predict(x).reshape(len(x), -1), rtol=1e-5, atol=1e-5 * model.y_scale.max()

@@ -149,7 +149,7 @@ def test_a_file_format_is_a_function_and_a_line(tmp_path: Path, monkeypatch: pyt
     with (tmp_path / "rows.OWN").open("wb") as file:
         np.save(file, np.ones((5, 3)))
     config = RunConfig(data=str(tmp_path / "rows.OWN"), target="last")
-    sources.check_target(config)
+    sources.check_columns(config)
     raw = sources.read(config, 0, 1)
     assert (raw.name, raw.x.shape, raw.y.shape) == ("last", (5, 2), (5, 1))
     with pytest.raises(DataError, match=r"no file .*\.own"):
@@ -157,7 +157,7 @@ def test_a_file_format_is_a_function_and_a_line(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(DataError, match=r"choose digits, reference, .* or \.own file"):
         sources.read(RunConfig(data="nothing"), 0, 1)
     with pytest.raises(ConfigError, match="digits has no named columns"):
-        sources.check_target(RunConfig(target="last"))
+        sources.check_columns(RunConfig(target="last"))
 
 
 # a mode

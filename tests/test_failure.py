@@ -274,6 +274,7 @@ def test_nohup_keeps_a_job_alive_when_its_terminal_is_gone(tmp_path: Path, mpi: 
     stopped(run)
 
 
+@pytest.mark.slow
 def test_a_terminal_that_closes_stops_a_job_with_a_checkpoint(tmp_path: Path) -> None:
     run = tmp_path / "run"
     ours, its = os.openpty()
@@ -505,6 +506,7 @@ def test_no_mpi_library_is_one_message(tmp_path: Path) -> None:
     assert "Traceback" not in result.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variables", "message"),
     [

@@ -80,6 +80,8 @@ def test_a_log_that_is_no_file_is_one_message(name: str, kind: str, runs: Path) 
         assert found.err.count("\n") == 1
 
 
+@pytest.mark.slow
+@pytest.mark.any_mpi
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_log_without_an_end_costs_no_time(name: str, runs: Path) -> None:
     giant(runs / "bad" / LOG_NAME)

@@ -21,6 +21,7 @@ signal.pause()
 """
 
 
+@pytest.mark.slow
 def test_the_job_ends_for_its_user(tmp_path: Path) -> None:
     launcher = tmp_path / "mpirun"
     launcher.write_text(STAYS.format(python=sys.executable, mpirun=MPIRUN))

@@ -114,6 +114,7 @@ LIBRARIES = {
     "workers/estimators/on_ranks.py": {"numpy", "mpi4py"},
     "workers/estimators/on_communicator.py": {"numpy", "mpi4py"},
     "workers/preparation": {"numpy", "msgpack", "polars"},
+    "workers/preparation/on_ranks.py": {"mpi4py"},
     "workers/preparation/parallel.py": {"mpi4py"},
     "workers/preparation/transforming.py": {"mpi4py", "numpy"},
     "workers/preparation/typed_frame.py": {"numpy", "pandas", "polars"},

@@ -103,6 +103,7 @@ def test_without_any_trace_the_message_says_how_to_look(tmp_path: Path) -> None:
     assert f"fuser -v {tmp_path / LOG_NAME}" in str(lock.in_use(tmp_path / LOG_NAME))
 
 
+@pytest.mark.slow
 def test_a_lock_that_goes_in_time_is_waited_for(tmp_path: Path, held: list["subprocess.Popen[str]"]) -> None:
     path = write_log(tmp_path)
     hold(path, held)
@@ -115,6 +116,7 @@ def test_a_lock_that_goes_in_time_is_waited_for(tmp_path: Path, held: list["subp
     assert time.monotonic() - start >= lock.GRACE_S
 
 
+@pytest.mark.slow
 def test_a_run_that_is_still_trained_cannot_be_resumed(tmp_path: Path) -> None:
     run = tmp_path / "run"
     options = ("--epochs", "100000", "--hidden", "8", "--output", str(run))

@@ -198,6 +198,8 @@ def test_archives_of_others_are_read(tmp_path: Path) -> None:
             arrays.read("b")
 
 
+@pytest.mark.slow
+@pytest.mark.any_mpi
 def test_hostile_files_end_in_an_answer(tmp_path: Path) -> None:
     THIS_PROCESS.set("64M")
     try:

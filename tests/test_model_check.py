@@ -18,6 +18,7 @@ from common.nn.model_check import CheckResult, ModelCheck
 from common.nn.model_trial import TrialRows
 from docs.examples.own_model import SkipNet
 from tests.faulty_models import FAULTS, MeanLoss, Net, NotOfNoRows, one_entry, spoiled, times
+from tests.weighted_model import WeightedNet
 
 SLEPT: list[float] = []
 """Seconds that slow models are said to have taken."""
@@ -63,6 +64,46 @@ def test_a_wrong_gradient_is_found_in_each_parameter(name: str, dtype: str) -> N
             check(spoiled(times(name, factor)), dtype)
 
 
+class Weighted(WeightedNet):
+    def __init__(self) -> None:
+        super().__init__(5, 4)
+
+
+class ForgetsWeights(Weighted):
+    """Takes them, and leaves them out of the gradient."""
+
+    def loss_grad(self, *arguments: Any, weight: Array | None = None) -> float:
+        super().loss_grad(*arguments)
+        return self.loss.sum(self.predict(arguments[0], arguments[1]), arguments[2], weight)
+
+
+class LossWithoutWeights(Weighted):
+    """Takes them, and leaves them out of both losses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loss = OwnLoss()
+
+    def loss_grad(self, *arguments: Any, weight: Array | None = None) -> float:
+        return super().loss_grad(*arguments)
+
+
+class OwnLoss(functional.SoftmaxCrossEntropy):
+    def sum(self, out: Array, y: Array, weight: Array | None = None) -> float:
+        return super().sum(out, y)
+
+
+WEIGHTED = TrialRows(ROWS.x, ROWS.y, np.linspace(0.5, 2.5, 7))
+
+
+def test_weights_of_rows_are_in_loss_and_gradient() -> None:
+    assert check(Weighted, rows=WEIGHTED).derivatives == check(Weighted).derivatives > 0
+    with pytest.raises(ConfigError, match=r"^model own:Net: grads\['W'\]\[.*, but the numeric derivative"):
+        check(ForgetsWeights, rows=WEIGHTED)
+    with pytest.raises(ConfigError, match=r"loss.sum\(\) is \S+ with weights and without"):
+        check(LossWithoutWeights, rows=WEIGHTED)
+
+
 def test_the_entry_that_is_wrong_is_named_with_both_values() -> None:
     with pytest.raises(ConfigError) as caught:
         check(spoiled(one_entry))
@@ -81,6 +122,8 @@ def test_of_no_rows_is_asked_only_where_it_happens() -> None:
     assert check(NotOfNoRows, none=False).derivatives
 
 
+@pytest.mark.slow
+@pytest.mark.any_mpi
 @pytest.mark.parametrize("coarse", [False, True], ids=["float64", "float32"])
 def test_no_right_model_is_called_wrong(coarse: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of any shape, activation, loss, size of its features and dtype; many features are 0, as in pictures."""

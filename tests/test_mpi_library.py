@@ -112,6 +112,7 @@ def test_a_wrong_setting_is_named(tmp_path: Path, bare: Path, setting: str) -> N
     assert "Traceback" not in result.err
 
 
+@pytest.mark.slow
 def test_what_needs_no_mpi_works_without(tmp_path: Path) -> None:
     nothing = {"MPI4PY_LIBMPI": "/nowhere"}
     for module, *arguments in NEEDS_NO_MPI:

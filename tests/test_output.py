@@ -14,8 +14,9 @@ from common import status_line
 from common.status_line import ERASE, StatusLine
 from common.wording import count, listed
 from ps.coordinator import display
-from ps.coordinator.display import Ended, Lines, Progress, duration
+from ps.coordinator.display import Ended, Lines, Progress
 from ps.coordinator.sync_table import LINES, SyncTable
+from ps.text.formatting import time_left
 from ps.text.run_facts import job_lines
 from tests.ranks import MPIRUN, SharedStart, finish, popen, records
 from tests.synthetic import header
@@ -297,7 +298,7 @@ def test_progress_knows_the_time_left_and_keeps_to_the_width(monkeypatch: pytest
 
 
 def test_times_left() -> None:
-    assert [duration(s) for s in (0.2, 59.5, 3599, 7322.9, 90_000, 1e300)] == [
+    assert [time_left(s) for s in (0.2, 59.5, 3599, 7322.9, 90_000, 1e300)] == [
         "0:01", "1:00", "1:00:00", "2:02:03", "1 day", "11,574 days",
     ]  # fmt: skip
 

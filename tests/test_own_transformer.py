@@ -14,6 +14,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
+from common import module_file
 from common.config import RunConfig
 from common.data.sources import check_prepare
 from common.data.split_file import load_splits
@@ -110,6 +111,7 @@ def x_of(folder: Path, frame: pd.DataFrame) -> np.ndarray:
     return np.asarray(oracle().fit(whole.iloc[rows]).transform(frame), np.float32)  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_features_are_those_of_scikit_learn_fitted_to_training_rows(folder: Path, ended: dict[str, Result]) -> None:
     assert ended["run"].code == ended["more"].code == 0, ended["run"].err + ended["more"].err
     model = ModelFile.load(folder / "run" / "model.npz")
@@ -184,6 +186,7 @@ def test_nothing_of_a_file_is_imported_before_it_is_trusted(tmp_path: Path, monk
         transformer_file.load("own:x", content, sha256, [], "prepare.skops")
     assert "evil_of_a_test" not in sys.modules
     (tmp_path / "coordinator.msgpack").touch()  # what makes it a run folder
+    module_file._run_folder.cache_clear()  # another test may have switched on the look at each import
     with pytest.raises(ConfigError, match="run folder"):
         transformer_file.load("own:x", content, sha256, ["evil_of_a_test"], "prepare.skops")
     assert "evil_of_a_test" not in sys.modules

@@ -16,7 +16,7 @@ from workers.prediction.table_child import RowAnswers
 def answers(path: Path, text: str, columns: list[Column], **asked: Any) -> dict[str, Any]:
     """Return what the child says of the rows of a file; a fault as a DataError."""
     path.write_text(text)
-    child = RowAnswers(lambda: None)
+    child = RowAnswers(lambda _: None)
 
     def ask(question: str, **about: Any) -> Any:
         kind, value = child.answer(question, about)
@@ -27,7 +27,7 @@ def answers(path: Path, text: str, columns: list[Column], **asked: Any) -> dict[
     options = {"one_column": True, "features": ",".join(column.name for column in columns)}
     opened = ask("open", paths=[str(path)], options=options, folder=str(path.parent))
     (table,) = opened["tables"]
-    ask("know", tables=opened["tables"], options=opened["options"])
+    ask("know", **{name: opened[name] for name in ("tables", "options", "numbers")})
     usual = {"dtype": "float32", "step": 256, "targets": [], "labels": [], "weight": ""}
     ask("want", columns=Preprocessing(tuple(columns)).as_dict(), **{**usual, **asked})
     ask("begin", start=table["dialect"]["first_row"], stop=table["extent"])

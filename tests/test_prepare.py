@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,17 @@ import pandas as pd
 import polars as pl
 import pytest
 
+from common.config import RunConfig
+from common.data import sources
+from common.data.dataset import check
 from common.data.prepared_file import Prepared, read_prepared, sha256_of
 from common.data.stacked import is_mapped
+from common.data.training_features import scale_alone
 from common.errors import DataError
+from ps.text import column_table
 from tests.ranks import program
 
-RANKS = (1, 2, 3, 4)
+RANKS = (1, 3)
 N = 3000
 
 
@@ -50,7 +56,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "ragged.csv").write_text("\n".join([*text[:2500], "1,2", *text[2500:]]))
     other.drop(columns="town").to_csv(folder / "lacks.csv", index=False)
 
-    def request(*files: tuple[str, str], ranks: tuple[int, ...] = (2,), **options: str) -> dict[str, object]:
+    def request(*files: tuple[str, str], ranks: tuple[int, ...] = (3,), **options: str) -> dict[str, object]:
         named = [[str(folder / name), role] for name, role in files]
         return {"files": named, "options": {"target": "price", **options}, "ranks": ranks}
 
@@ -63,6 +69,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "cut": request(("cut.csv.gz", "data")),
         "ragged": request(("ragged.csv", "data"), ranks=(1, 3)),
         "lacks": request(("plain.csv", "data"), ("lacks.csv", "test")),
+        "by_row": request(("plain.csv", "data"), weight="rooms", group="town", time="built"),
     }
     (folder / "requests.json").write_text(json.dumps(requests))
     program(max(RANKS), "preparations.py", str(folder))
@@ -82,7 +89,7 @@ def expected(table: pd.DataFrame) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ["plain", "packed", "wide", "typed"])
 def test_a_table_becomes_what_pandas_makes_of_it(prepared: Path, name: str) -> None:
-    found, table = read_prepared(prepared / f"{name}-2"), frame(0)
+    found, table = read_prepared(prepared / f"{name}-3"), frame(0)
     np.testing.assert_array_equal(found.x, expected(table))
     np.testing.assert_array_equal(found.y, table["price"])
     assert is_mapped(found.x)
@@ -110,7 +117,7 @@ def test_several_files_lie_behind_each_other(prepared: Path) -> None:
 
 def test_what_is_said_of_files_and_statistics_is_true(prepared: Path) -> None:
     for name, file in (("plain", "plain.csv"), ("packed", "packed.csv.gz"), ("typed", "typed.parquet")):
-        facts = Prepared.load(prepared / f"{name}-2").facts
+        facts = Prepared.load(prepared / f"{name}-3").facts
         (said,) = facts["files"]
         path = prepared / file
         assert said["path"] == str(path)
@@ -140,7 +147,7 @@ def folder(prepared: Path, tmp_path: Path) -> Path:
     source.write_bytes((prepared / "plain.csv").read_bytes())
     copy = tmp_path / "copy"
     copy.mkdir()
-    for path in (prepared / "plain-2").iterdir():
+    for path in (prepared / "plain-3").iterdir():
         (copy / path.name).write_bytes(path.read_bytes())
     facts = json.loads((copy / "meta.json").read_text())
     facts["files"][0] |= {"path": str(source), "mtime_ns": source.stat().st_mtime_ns}
@@ -163,6 +170,24 @@ def test_a_file_that_changed_after_it_was_prepared_is_told(folder: Path) -> None
     read_prepared(folder)
 
 
+def test_weights_groups_and_times_are_those_that_were_prepared(prepared: Path) -> None:
+    """A run need not name them; what else it names is refused, and not silently left undone."""
+    folder, rooms = prepared / "by_row-2", frame(0)["rooms"].to_numpy()
+    raw = read_prepared(folder)
+    np.testing.assert_array_equal(raw.weight, rooms)
+    notes = " ".join(check(raw, RunConfig()).notes)
+    assert "Split by groups, because of --group town: of 4 different values" in notes
+    assert "Rows are weighted, from 1 to 8." in notes
+    named = read_prepared(folder, RunConfig(weight="rooms", time="built"))
+    assert named.names == {"weight": "rooms", "time": "built"}
+    assert named.group is None
+    assert "because of --time built: of" in " ".join(check(named, RunConfig(time="built")).notes)
+    with pytest.raises(DataError, match=r"^weight: got 'size', but .* was prepared with --weight rooms; prepare the"):
+        read_prepared(folder, RunConfig(weight="size"))
+    with pytest.raises(DataError, match=r"^group: got 'town', but .* was prepared without --group; .* --group out"):
+        sources.read(RunConfig(data=str(prepared / "plain-2"), group="town"), 0, 1)
+
+
 def edited(folder: Path, **changes: object) -> None:
     facts = json.loads((folder / "meta.json").read_text())
     (folder / "meta.json").write_text(json.dumps({**facts, **changes}))
@@ -171,8 +196,8 @@ def edited(folder: Path, **changes: object) -> None:
 def test_a_folder_that_is_not_whole_is_refused(folder: Path) -> None:
     whole = (folder / "x.npy").read_bytes()
     for content, words in (
-        (whole[:-4], "truncated"),
-        (whole + b"1", "truncated or changed"),
+        (whole[:-4], "damaged or cut off; prepare it again"),
+        (whole + b"1", "damaged or cut off; prepare it again"),
         (whole[:50], "x.npy"),
         (b"", "x.npy"),
         (whole.replace(b"<f4", b"<i4"), "int32"),
@@ -193,13 +218,47 @@ def test_a_folder_that_is_not_whole_is_refused(folder: Path) -> None:
         ({"version": 2}, "version 2"), ({"format": "other"}, "another program"), ({"rows": 2999}, "damaged"),
         ({"parts": []}, "damaged"), ({"arrays": {}}, "damaged"), ({"arrays": 5}, "damaged"),
         ({"files": [{}]}, "damaged"), ({"features": ["a"]}, "damaged"), ({"target": None}, "damaged"),
-        ({"preprocessing": {"columns": [{}]}}, "describ"),
+        ({"preprocessing": {"columns": [{}]}}, "describ"), ({"preprocessing": {"columns": []}}, "damaged"),
+        ({"parts": [{"role": "data", "first": 0, "rows": 3000.0}]}, "damaged"), ({"notes": [5]}, "damaged"),
+        ({"target": {"names": [7], "labels": []}}, "damaged"), ({"columns": [{"name": "a"}]}, "damaged"),
+        ({"target": {"names": ["y"], "labels": ["a", "b"]}}, "y.npy has other labels than meta.json tells of"),
     ],
 )  # fmt: skip
 def test_facts_that_do_not_fit_are_refused(folder: Path, changes: dict[str, object], words: str) -> None:
     edited(folder, **changes)
     with pytest.raises(DataError, match=words):
         read_prepared(folder)
+
+
+def _places(facts: object, place: tuple[object, ...] = ()) -> Iterator[tuple[object, ...]]:
+    """Yield where values are in plain values, of lists the first three."""
+    if isinstance(facts, dict):
+        for key, value in facts.items():
+            yield from [(*place, key), *_places(value, (*place, key))]
+    elif isinstance(facts, list):
+        for i, value in enumerate(facts[:3]):
+            yield from [(*place, i), *_places(value, (*place, i))]
+
+
+def test_whatever_facts_say_ends_in_data_or_in_a_message(folder: Path) -> None:
+    text = (folder / "meta.json").read_text()
+    odd = [None, -1, 7, 1.5, True, "x", [], {}, [None], 1e300, 10**30, "\0", {"a": 1}]
+    rng, places = np.random.default_rng(0), [*_places(json.loads(text))]
+    ended = []
+    for _ in range(300):
+        *above, last = places[rng.integers(len(places))]
+        inner = facts = json.loads(text)
+        for key in above:
+            inner = inner[key]
+        inner[last] = odd[rng.integers(len(odd))]
+        (folder / "meta.json").write_text(json.dumps(facts))
+        try:
+            data = check(read_prepared(folder), RunConfig())
+            scale_alone(data, "float32", standardize=True)
+            ended.append(len(column_table.lines(data.columns, 80)))
+        except DataError:
+            ended.append(0)
+    assert 30 < ended.count(0) < 300
 
 
 def test_a_folder_without_facts_is_refused(folder: Path) -> None:

@@ -5,6 +5,7 @@ import os
 import time
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from common.errors import ConfigError, DataError
 from tests.ranks import jobs, program
 from workers import prepare
 from workers.preparation import cache, for_training, meta, prepared_folder
-from workers.preparation.child_process import environment
+from workers.preparation.child_process import KEEP_MEMORY, environment
 from workers.preparation.column_options import of_columns
 from workers.preparation.prepared_folder import NewFolder, is_whole, remove_left_over
 
@@ -122,7 +123,10 @@ def test_the_key_follows_files_and_the_options_of_columns_only(source: Path) -> 
     changed = key()
     assert changed != first
     os.utime(source, (2, 2))
-    assert key() not in (first, changed)
+    now = key()
+    assert now not in (first, changed)
+    with mock.patch.object(cache, "RANKWISE", "0.0.1"):
+        assert key() not in (first, changed, now)
     source.unlink()
     with pytest.raises(DataError, match=r"t\.csv cannot be read"):
         key()
@@ -149,7 +153,7 @@ def test_where_nothing_can_be_written_the_job_goes_on_or_says_so(
 
 
 def test_what_was_prepared_of_an_earlier_file_goes_once_nobody_uses_it(source: Path, tmp_path: Path) -> None:
-    places = [tmp_path / "t.csv.rankwise-cache" / name for name in ("old", "used", "other")]
+    places = [tmp_path / "t.csv.rankwise-cache" / name for name in ("old", "used", "other", "version")]
     for place in places:
         new = NewFolder(place)
         new.finish(fill(new, source), replace=False)
@@ -158,11 +162,12 @@ def test_what_was_prepared_of_an_earlier_file_goes_once_nobody_uses_it(source: P
     found = source.stat()
     facts["files"][0] |= {"size": found.st_size, "mtime_ns": found.st_mtime_ns}
     (places[2] / META_NAME).write_text(json.dumps(facts))
+    (places[3] / META_NAME).write_text(json.dumps({**facts, "rankwise": "0.0.1"}))
     long_ago = time.time() - 2 * cache.UNUSED_S
-    for place in (places[0], places[2]):
+    for place in (places[0], *places[2:]):
         os.utime(place / META_NAME, (long_ago, long_ago))
     cache.remove_outdated(places[0].parent / "new")
-    assert [place.exists() for place in places] == [False, True, True]
+    assert [place.exists() for place in places] == [False, True, True, False]
 
 
 def test_a_child_is_no_rank() -> None:
@@ -171,10 +176,11 @@ def test_a_child_is_no_rank() -> None:
         "HYDRA_X": "1", "PMIX_RANK": "1", "MPIR_CVAR_X": "1", "OMP_NUM_THREADS": "7", "LANG": "C",
     }  # fmt: skip
     assert environment(own, 3) == {
-        "PATH": "/bin", "HOME": "/", "LANG": "C", "POLARS_MAX_THREADS": "3", "OMP_NUM_THREADS": "1",
+        "PATH": "/bin", "HOME": "/", "LANG": "C", "POLARS_MAX_THREADS": "3", "OMP_NUM_THREADS": "1", **KEEP_MEMORY,
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_training_prepares_once_and_says_what_is_wrong(tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     rng = np.random.default_rng(0)

@@ -310,6 +310,8 @@ def test_no_run_here(tmp_path: Path) -> None:
         assert "Traceback" not in result.err
 
 
+@pytest.mark.slow
+@pytest.mark.any_mpi
 def test_damage_is_one_message_with_its_place(runs: Path, tmp_path: Path) -> None:
     damaged = bytearray((runs / "allreduce" / "coordinator.msgpack").read_bytes())
     damaged[len(damaged) // 2] ^= 4
@@ -363,6 +365,8 @@ COMMANDS: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.mark.slow
+@pytest.mark.any_mpi
 def test_wrong_fields_are_shown_or_refused_but_never_crash(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

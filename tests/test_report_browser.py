@@ -25,7 +25,7 @@ MARKS = """[...document.querySelectorAll('.plot')].map(plot =>
 BUTTONS = "[...document.querySelectorAll('.modebar-btn')].map(button => button.dataset.title)"
 SCROLLS = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.any_mpi, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")

@@ -342,6 +342,7 @@ def test_a_forged_verdict_is_an_error_of_the_log(tmp_path: Path, forged: dict[st
         findings.recall(log)
 
 
+@pytest.mark.slow
 def test_changed_data_are_refused(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((60, 3)), rng.integers(0, 2, 60)

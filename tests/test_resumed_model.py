@@ -45,6 +45,7 @@ def test_a_module_must_be_the_file_of_the_log(tmp_path: Path, monkeypatch: pytes
     assert changes.changed_model(None, RunConfig(), of="resume", trained=True) == []
 
 
+@pytest.mark.slow
 def test_a_job_takes_up_its_own_model_and_no_other(job: Job, tmp_path: Path) -> None:
     """Resumed, with the file as it was and changed; from a log that was made to name a class beside it."""
     (tmp_path / "net.py").write_text(HONEST)

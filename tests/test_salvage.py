@@ -525,6 +525,8 @@ def test_a_forged_number_does_not_keep_out_the_rest(tmp_path: Path, good: bytes)
     assert "more than there can be" in reader.damage.places[0].reason
 
 
+@pytest.mark.slow
+@pytest.mark.any_mpi
 def test_views_keep_as_many_values_as_they_may() -> None:
     view, measured = RunView(Path("log")), ComparisonView()
     view.add({"kind": "header", "seq": 0, "t": 0.0, **synthetic.header(3)})

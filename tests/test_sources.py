@@ -2,7 +2,11 @@
 
 import gzip
 import io
+import os
+import re
 import struct
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,15 +15,18 @@ import numpy as np
 import pytest
 
 from common.config import RunConfig
-from common.data import libsvm_file, sources
+from common.data import held_out_files, libsvm_file, sources
 from common.data.dataset import Raw, check
+from common.data.idx_file import is_idx
 from common.data.stacked import is_mapped
 from common.errors import ConfigError, DataError, RankwiseError
 from common.memory import MemoryLimitError
 from tests.idx_bytes import idx
+from tests.kinds import NOBODY, limited
 from tests.ranks import mpirun, records
 from workers.launch import run_options
 
+DATA_PAGE = Path(__file__).parent.parent / "docs" / "data.md"
 RNG = np.random.default_rng(0)
 X, Y = RNG.standard_normal((60, 4)), RNG.integers(0, 3, 60)
 TEXTS = np.array(["setosa", "virginica", "versicolor"])
@@ -84,7 +91,7 @@ def test_sets_for_validation_and_test_lie_beside(tmp_path: Path) -> None:
 
 def test_shards_are_joined_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     parts = {f"X__{i}": X[i * 5 : i * 5 + 5] for i in range(12)} | {f"y__{i}": Y[i * 5 : i * 5 + 5] for i in range(12)}
-    raw = read(save(tmp_path / "shards", **parts))
+    raw = read(save(tmp_path / "shards", **parts, X__12=X[:0], y__12=Y[:0]))
     np.testing.assert_array_equal(raw.x[:], X)
     assert is_mapped(raw.x)
     np.testing.assert_array_equal(raw.y, Y)
@@ -202,7 +209,34 @@ def test_a_wide_libsvm_file_is_refused_before_memory_is_taken(tmp_path: Path) ->
         read(tmp_path / "a.libsvm")
 
 
+def test_a_libsvm_file_need_not_have_all_features(tmp_path: Path) -> None:
+    """What a sparse file does not have is 0; what the data do not have is left out and said."""
+    (tmp_path / "a.svm").write_text("+1 1:1 3:2 5:7\n-1 2:1\n" * 9)
+    (tmp_path / "a.t.svm").write_text("-1 0:8 1:3 9:4\n" * 3)
+    data, test = (str(tmp_path / name) for name in ("a.svm", "a.t.svm"))
+    raw = held_out_files.read(RunConfig(data=data, test_data=test), 0, 1)
+    assert raw.test is not None
+    np.testing.assert_array_equal(raw.test[0], [[3, 0, 0, 0, 0]] * 3)
+    assert raw.notes[-1] == (
+        f"--test-data {test}: left out, since a.svm has no such column: 'feature 0', 'feature 6', 'feature 7', "
+        "'feature 8', 'feature 9'."
+    )
+
+
 # IDX
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("train-images-idx3-ubyte", True), ("train-images.idx3-ubyte.gz", True), ("a-idx3", True), ("a.idx2.gz", True),
+        ("images-idx3-float64", True), ("samples-idx2.npz", False), ("rows.idx1.csv", False), ("a-idx3.csv.gz", False),
+        ("own-idx1.parquet", False), ("idx3", False),
+    ],
+)  # fmt: skip
+def test_the_name_of_an_idx_file_is_known(name: str, expected: bool) -> None:
+    assert is_idx(name) == expected
+    assert (sources.source_of(name) == "an IDX file") == expected
 
 
 @pytest.mark.parametrize("packed", [True, False])
@@ -284,6 +318,7 @@ def pair(): return X, np.arange(40) % 2
 def placed(size, rank, more=1): CALLS.append((rank, size, more)); return X, np.arange(40) % 2
 def sets(): return {"X": Frame(), "y": ["a", "b"] * 20, "X_test": X[:3], "y_test": ["a", "b", "a"],
                     "sample_weight": np.arange(40.0), "kept": np.arange(40) // 4}
+def more(): return {"X": X, "y": np.arange(40) % 2, "about": None, "parts": {"a": [1, "b"]}}
 def broken(): raise RuntimeError("no network")
 def nothing(): return None
 def sparse(): return Sparse(), X
@@ -306,6 +341,7 @@ def test_a_function_gives_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     import own_data_right  # type: ignore[import-not-found]
 
     assert own_data_right.CALLS == [(2, 3, 1)]
+    assert read(f"{own}:more").x.shape == (40, 3)  # what else it returns need not be arrays
     raw = read(f"{own}:sets", group="kept")
     assert raw.test is not None
     assert (raw.feature_names, raw.label_names) == (["size", "age", "weight"], ["a", "b"])
@@ -343,13 +379,132 @@ def test_no_function_comes_from_a_run_folder(tmp_path: Path, monkeypatch: pytest
 # all of them
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="it takes root to be somebody else for a while")
+@pytest.mark.parametrize("rights", [0o000, 0o644, 0o111])
+def test_a_folder_without_rights_is_named(rights: int) -> None:
+    """Whether the data are the folder or lie in it; rights to list and to open are different ones."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:  # pytest's own folders are closed to others
+        top, out = Path(place), Path(place) / "out"
+        top.chmod(0o755)
+        folder = mnist(save(top / "closed", X=X, y=Y))
+        (folder / "a.csv").write_text("a,y\n" + "1,2\n2,3\n" * 9)
+        np.savez(folder / "a.npz", X=X, y=Y)
+        out.mkdir()
+        out.chmod(0o777)
+        table = {"target": "y", "cache": "numpy"}
+        names = ("X.npy", "a.npz", "a.csv", "train-images-idx3-ubyte")
+        for name in names:  # so that what is imported late is there
+            read(folder / name, **(table if name == "a.csv" else {}))
+        folder.chmod(rights)
+        for name in ("", *names):
+            options = table if name == "a.csv" else {}
+
+            def act(path: Path = folder / name, options: dict[str, str] = options) -> None:
+                try:
+                    read(path, **options)
+                except DataError as error:
+                    print(error)
+
+            found = limited(act, out, user=NOBODY)
+            assert found.code == 0, found.err
+            if name and rights == 0o111:
+                assert found.out == ""  # who knows what is there may open it
+            else:
+                what = f"the folder {folder}" if not name else str(folder / name)
+                assert found.out.startswith(f"data: {what} cannot be read (Permission denied)"), found.out
+
+
 def test_texts_in_an_npz_are_classes(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", X=X, y=TEXTS[Y])
     raw = read(tmp_path / "a.npz")
     assert [raw.label_names[code] for code in raw.y] == TEXTS[Y].tolist()
     np.savez(tmp_path / "b.npz", X=X, y=TEXTS[Y], X_test=X, y_test=Y)
-    with pytest.raises(DataError, match="texts in one set and numbers in another"):
+    with pytest.raises(DataError, match=r"texts takes one column, .* got \(60,\) of <U10, \(60,\) of int64"):
         read(tmp_path / "b.npz")
+    np.savez(tmp_path / "c.npz", X=X, y=np.array("setosa"))
+    with pytest.raises(DataError, match=r"texts takes one column, .* got \(\) of <U6"):
+        read(tmp_path / "c.npz")
+
+
+@pytest.mark.parametrize("own", ["validation", "test"])
+def test_texts_have_the_same_codes_in_all_files(tmp_path: Path, own: str) -> None:
+    """Though a file has other texts than another."""
+    held, seen = np.array(["versicolor", "virginica", "other"] * 3), TEXTS[Y]
+    save(tmp_path, X=X, y=seen, held=X[:9], of_held=held)
+    np.savez(tmp_path / "data.npz", X=X, y=seen, X_test=X[:9], y_test=held)
+    np.savez(tmp_path / "held.npz", X=X[:9], y=held)
+    option: dict[str, Any] = {f"{own}_data": str(tmp_path / "held.npz")}
+    for data in (tmp_path / "X.npy", tmp_path / "data.npz"):
+        if own == "test" and data.suffix == ".npz":
+            continue  # it has a test set
+        raw = held_out_files.read(RunConfig(data=str(data), **option), 0, 1)
+        sets = [(raw.y, seen), *((pair[1], held) for pair in (raw.validation, raw.test) if pair)]
+        assert len(sets) == (2 if data.suffix == ".npy" else 3)
+        for codes, texts in sets:
+            assert [raw.label_names[code] for code in codes] == texts.tolist()
+        notes = " ".join(check(raw, RunConfig()).notes)
+        assert "no training row has the label 'other', which" in notes
+    np.savez(tmp_path / "numbers.npz", X=X[:9], y=Y[:9])
+    with pytest.raises(DataError, match=r"numbers.npz: its target is numbers, and that of X.npy is texts"):
+        held_out_files.read(RunConfig(data=str(tmp_path / "X.npy"), test_data=str(tmp_path / "numbers.npz")), 0, 1)
+
+
+def test_a_file_that_is_found_may_be_named(tmp_path: Path) -> None:
+    """With an option, and then it is not there twice; or another one in its place."""
+    folder = mnist(save(tmp_path, X_train=X, y_train=Y, X_test=X[:9], y_test=Y[:9], X_val=X[:7], y_val=Y[:7]))
+    for data, test in (("X_train.npy", "X_test.npy"), ("train-images-idx3-ubyte", "t10k-images-idx3-ubyte")):
+        config = RunConfig(data=str(folder / data), test_data=str(folder / test))
+        found = held_out_files.read(config, 0, 1)
+        beside = sources.read(RunConfig(data=str(folder / data)), 0, 1)
+        assert found.test is not None
+        assert beside.test is not None
+        np.testing.assert_array_equal(found.test[0], beside.test[0])
+        assert (found.validation is None) == (beside.validation is None)
+
+
+@pytest.mark.parametrize(
+    "option", ["weight", "group", "time", "features", "drop", "categorical", "missing", "encoding"]
+)
+def test_an_option_that_nothing_comes_of_is_refused(tmp_path: Path, option: str) -> None:
+    """Rows of one group would be in several splits, and weights would not count."""
+    folder, asked = mnist(save(tmp_path, X=X, y=Y)), dict[str, Any]({option: "own"})
+    (tmp_path / "a.svm").touch()
+    np.savez(tmp_path / "a.npz", X=X, y=Y)
+    for data in ("digits", *(str(folder / name) for name in ("X.npy", "a.svm", "train-images-idx3-ubyte"))):
+        with pytest.raises(ConfigError, match=rf"^{option}: got 'own', but .*; .*leave --{option} out$"):
+            sources.check_columns(RunConfig(data=data, **asked))
+    if option in ("weight", "group", "time"):
+        sources.check_columns(RunConfig(data="a.npz", **asked))
+        with pytest.raises(DataError, match=f"{option}: no array 'own' in"):
+            read(tmp_path / "a.npz", **{option: "own"})
+    else:
+        (tmp_path / "a.csv").write_text("a,y\n1,2\n2,3\n")
+        with pytest.raises(DataError, match=rf"^{option}: got 'own', which takes a table that polars prepares"):
+            read(tmp_path / "a.csv", target="y", cache="numpy", **{option: "own"})
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"y": np.array(["setosa"] * 60)}, r"the label is 'setosa' in all 60 rows; .* check which column it is$"),
+        ({"y": np.array([f"t{i}" for i in range(60)])}, r"60 different texts in 60 rows are .* which column it is$"),
+        ({"y": np.full((60, 2), 3.5)}, "the target's 2 columns are the same in all 60 rows, so there is nothing to"),
+        ({"y": np.tile([1, 0], (60, 1))}, "the target's 2 columns are the same in all 60 rows"),
+        ({"y": np.full((60, 1), True)}, "the target is True in all 60 rows"),
+        ({"y": Y.astype("S1")}, r"y holds \|S1; it takes numbers, or texts \(of dtype str: y.astype\(str\)\)"),
+        ({"y": Y.astype(object)}, r"'y' holds objects of Python; save plain numbers, or texts by array.astype\(str\)"),
+        (
+            {"y": Y, "X": X.reshape(60, 2, 2)},
+            r"X has shape \(60, 2, 2\); .*; X.reshape\(len\(X\), -1\) makes such rows",
+        ),
+        ({"y": Y, "X_test": X[:0], "y_test": Y[:0]}, "X_test has no rows; leave it out"),
+        ({"y": Y[:0], "X": X[:0]}, "X has no rows; there is nothing to train on"),
+    ],
+)
+def test_odd_arrays_are_named(tmp_path: Path, arrays: dict[str, Any], message: str) -> None:
+    np.savez(tmp_path / "a.npz", **{"X": X, **arrays})
+    with pytest.raises(DataError, match=message):
+        read(tmp_path / "a.npz")
 
 
 MAKE: dict[str, Callable[[Path], str]] = {
@@ -385,6 +540,24 @@ def test_an_npy_file_in_fortran_order_is_read_as_it_is(tmp_path: Path) -> None:
 def test_scikit_learns_loaders_give_data() -> None:
     raw = read("sklearn.datasets:load_wine")
     assert (raw.x.shape, raw.feature_names[0], np.unique(raw.y).tolist()) == ((178, 13), "alcohol", [0, 1, 2])
+    assert raw.label_names == ["class_0", "class_1", "class_2"]
+    assert read("sklearn.datasets:load_wine", loss="mse").label_names == []
+    assert read("sklearn.datasets:load_diabetes").label_names == []
+    assert read("sklearn.datasets:load_linnerud").target_names == ["Weight", "Waist", "Pulse"]
+
+
+def test_the_function_of_the_documentation_gives_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (text,) = re.findall(r"```python\n# own_data\.py: ([^\n]*)\n(.*?)```", DATA_PAGE.read_text(), re.DOTALL)
+    (tmp_path / "own_data.py").write_text(text[1])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_data", raising=False)
+    command = text[0].split()
+    assert command[:7] == ["mpirun", "-np", "2", "python", "-m", "workers.run", "--data"]
+    result = mpirun(2, *command[4:], "--epochs", "20", "--output", "run", cwd=tmp_path)
+    assert result.code == 0, result.err
+    header, *_, end = records(tmp_path / "run")
+    assert header["data"]["rows"] == {"train": 280, "validation": 40, "test": 80}
+    assert end["test_metric"] > 0.85  # of two half moons; a majority is 0.5
 
 
 def test_a_function_that_only_an_earlier_run_names_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -399,3 +572,23 @@ def test_a_function_that_only_an_earlier_run_names_is_not_run(monkeypatch: pytes
         config = run_options.parse([*resume, *map(str, more)], {"allreduce": ""})
         assert isinstance(config, RunConfig)
         assert config.data == saved["data"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("drop", "a"), ("features", "b"), ("categorical", "a"), ("missing", "4"), ("encoding", "latin-1")],
+)
+@pytest.mark.parametrize("cache", ["numpy", "auto"])
+def test_options_that_need_a_prepared_table_are_not_left_out(
+    tmp_path: Path, option: str, value: str, cache: str
+) -> None:
+    """Where polars is not there, or not asked for."""
+    path = tmp_path / "t.csv"
+    path.write_text("a,b,y\n1,2,3\n2,3,5\n4,1,4\n")
+    shared: dict[str, Any] = {"data": str(path), "target": "y", "cache": cache}
+    assert sources.read(RunConfig(**shared), 0, 1).feature_names == ["a", "b"]
+    instead = "leave --cache numpy out" if cache == "numpy" else "pip install"
+    with pytest.raises(
+        DataError, match=f"{option}: got '{value}', which takes a table that polars prepares; {instead}"
+    ):
+        sources.read(RunConfig(**(shared | {option: value})), 0, 1)

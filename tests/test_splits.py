@@ -145,6 +145,11 @@ def test_sets_of_their_own_stay_as_they_came(n_validation: int, n_test: int) -> 
         ),
         (
             {"time": "t"},
+            {"time": np.where(np.arange(N) == 4, np.datetime64("NaT"), np.arange(N).astype("M8[s]"))},
+            r"row 4 has no value for --time t \(1 row",
+        ),
+        (
+            {"time": "t"},
             {"time": np.where(np.arange(N) > 9, np.nan, 1)},
             r"row 10 has no value for --time t \(230 rows",
         ),
@@ -239,6 +244,22 @@ def test_files_of_their_own_are_the_sets(tmp_path: Path) -> None:
     assert len(data.test) == 90
 
 
+def test_one_file_is_one_set(tmp_path: Path) -> None:
+    """Else its rows would train and test."""
+    for name, rows in (("data", slice(100)), ("held", slice(100, 150))):
+        np.savez(tmp_path / f"{name}.npz", X=X[rows], y=Y[rows])
+    (tmp_path / "link.npz").symlink_to("data.npz")
+    data, held, link = (str(tmp_path / f"{name}.npz") for name in ("data", "held", "link"))
+    both: list[tuple[dict[str, Any], str]] = [
+        ({"test_data": link}, "test_data: .*data.npz is the file of --data, too, and a row must not be in two sets"),
+        ({"validation_data": held, "test_data": held}, "test_data: .*held.npz is the file of --validation-data, too"),
+    ]
+    for options, message in both:
+        with pytest.raises(ConfigError, match=message):
+            check_options(RunConfig(data=data, **options))
+    check_options(RunConfig(data=data, validation_data=held))
+
+
 def test_columns_of_a_set_are_found_by_their_names(tmp_path: Path) -> None:
     data = whole(
         data=csv(tmp_path / "a.csv", slice(100)), target="y", weight="w", group="s", validation_fraction=0.0,
@@ -289,11 +310,12 @@ def test_what_does_not_fit_together_is_told(
 
 
 def test_sets_that_are_there_twice_are_told(tmp_path: Path) -> None:
-    np.savez(tmp_path / "data.npz", X=X, y=Y, X_test=X, y_test=Y)
-    path = str(tmp_path / "data.npz")
+    for name in ("data", "other"):
+        np.savez(tmp_path / f"{name}.npz", X=X, y=Y, X_test=X, y_test=Y)
+    path, other = (str(tmp_path / f"{name}.npz") for name in ("data", "other"))
     with pytest.raises(DataError, match=r"holds a test set, and --test-data .* is another"):
-        whole(data=path, test_data=path)
+        whole(data=path, test_data=other)
     with pytest.raises(DataError, match="holds sets of its own"):
-        whole(data=path, validation_data=path)
+        whole(data=path, validation_data=other)
     with pytest.raises(ConfigError, match="test_data: --data digits has its own rows; leave --test-data out"):
         whole(data="digits", test_data=path)

@@ -194,6 +194,7 @@ def test_a_hang_in_words() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_rank_that_hangs_within_the_exchange_is_named_by_its_stack(ended: Ended, mpi: str) -> None:
     """All ranks say that they are at the exchange; only what they do there tells them apart."""
     folder, result = ended("stuck")
@@ -358,6 +359,7 @@ def test_a_slow_start_is_no_stall(ended: Ended, name: str) -> None:
     assert took_s > OUTSIDE_FACTOR * START_STALL_S + LOOK_S  # seen at the latest then
 
 
+@pytest.mark.slow
 def test_a_stall_that_passes_is_reported_and_training_continues(tmp_path: Path) -> None:
     fault = [str(PROGRAMS / "at_phase.py"), "stop", "1", "2", "evaluation", *LONG]
     env = environment(TEST_JOB=str(tmp_path))

@@ -58,6 +58,7 @@ def check(cases: list[tuple[str, str, int, str]], folder: Path) -> None:
             assert text.endswith(last), f"{command} {redirection}: {text}"
 
 
+@pytest.mark.slow
 def test_closed_streams_are_none_of_a_commands_business(tmp_path: Path) -> None:
     codes = {SHOW: 0, NO_LOG: 1, "ps.log --help": 0, TRAIN: 0, WRONG: 2, HELP: 0, BENCH: 0, SUPERVISE: 0, NONE_GIVEN: 2}
     check([(command, closed, code, "") for command, code in codes.items() for closed in CLOSED], tmp_path)
@@ -68,6 +69,7 @@ def test_closed_streams_are_none_of_a_commands_business(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("out-*.json"))) == len(CLOSED)
 
 
+@pytest.mark.slow
 @needs_full
 def test_a_full_disk_is_one_message_where_the_output_is_the_result(tmp_path: Path) -> None:
     cases = [(command, ">/dev/full", 1, UNWRITABLE) for command in (SHOW, "ps.log --help", HELP, VERSION, BENCH)]

@@ -101,6 +101,7 @@ def waited(tmp_path_factory: pytest.TempPathFactory, mpi: str) -> Waited:
         return dict(zip(starts, pool.map(of, starts), strict=True)).__getitem__
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("instead", NEVER_BEGIN)
 def test_a_rank_that_never_begins_is_named(waited: Waited, mpi: str, instead: str) -> None:
     result = waited(instead)

@@ -366,6 +366,7 @@ def ranks_of(text: str) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deaths", [1, 2])
 def test_a_killed_rank_costs_no_bits(tmp_path: Path, deaths: int) -> None:
     """The launcher is the real one, but a rank of the first attempts kills itself in the middle of an epoch."""

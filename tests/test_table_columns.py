@@ -79,6 +79,8 @@ def test_a_file_is_read_however_it_is_written(
     np.testing.assert_array_equal(column(found, "yes").argmax(axis=1), oracle["yes"])
 
 
+@pytest.mark.slow
+@pytest.mark.any_mpi
 @pytest.mark.parametrize("quoting", [csv.QUOTE_ALL, csv.QUOTE_MINIMAL, csv.QUOTE_NONNUMERIC])
 @pytest.mark.parametrize("block_bytes", [100, 333, 1 << 20])
 def test_pieces_do_not_matter(tmp_path: Path, quoting: Any, block_bytes: int) -> None:
@@ -134,6 +136,17 @@ def test_spellings_of_missing(tmp_path: Path, cell: str) -> None:
 def test_own_spellings_of_missing(tmp_path: Path) -> None:
     found = prepared(tmp_path, table(["1", "-999", "unknown", "4"]), missing="-999,unknown")
     np.testing.assert_array_equal(column(found, "c"), [[1, 0], [np.nan, 1], [np.nan, 1], [4, 0]])
+
+
+def test_own_spellings_of_missing_numbers_where_a_file_has_types(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"whole": [1, -999, 3], "c": [-999.0, 2.5, 3.5], "t": ["a", "-999", "b"], "y": [1, 2, 3]})
+    frame.write_parquet(tmp_path / "table.parquet")
+    found = prepare_table(
+        tmp_path / "table.parquet", {"target": "y", "missing": "-999,unknown", "features": "whole,c,t"}
+    )
+    assert [column.missing for column in found.plan.columns] == [1, 1, 1, 0]
+    np.testing.assert_array_equal(column(found, "whole"), [[1, 0], [np.nan, 1], [3, 0]])
+    np.testing.assert_array_equal(column(found, "c"), [[np.nan, 1], [2.5, 0], [3.5, 0]])
 
 
 DATES = {

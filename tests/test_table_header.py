@@ -226,7 +226,7 @@ def test_of_several_files_what_differs_is_said(tmp_path: Path) -> None:
     for name, text in texts.items():
         (tmp_path / name).write_text(text)
     paths = [str(tmp_path / name) for name in texts]
-    opened = Answers(lambda: None).open(paths, {"target": "kind"}, str(tmp_path))
+    opened = Answers(lambda _: None).open(paths, {"target": "kind"}, str(tmp_path))
     assert opened["notes"] == [
         "The first line of b.csv is skipped ('Flowers'): a title or a note, not a row of the table.",
         "Cells of c.csv are separated by semicolons.",

@@ -9,7 +9,7 @@ from sklearn.datasets import load_wine
 
 from common.config import RunConfig
 from common.data.dataset import Dataset, Raw, check
-from common.data.sources import check_target, read
+from common.data.sources import check_columns, read
 from common.errors import ConfigError, DataError
 from tests.ranks import Result, jobs, records
 
@@ -228,7 +228,7 @@ def test_a_target_is_never_an_index(tmp_path: Path) -> None:
 def test_options_of_columns_need_columns() -> None:
     for option in ({"header": "no"}, {"index_column": "drop"}):
         with pytest.raises(ConfigError, match="digits has no named columns; leave --"):
-            check_target(RunConfig(**option))  # type: ignore[arg-type]
+            check_columns(RunConfig(**option))  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")

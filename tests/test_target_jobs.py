@@ -69,6 +69,7 @@ def held_out(batch: SharedStart, name: str) -> tuple[np.ndarray, np.ndarray]:
         return arrays["X_test"], arrays["y_test"].astype(float)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "r2"), [("price", 0.99), ("whole", 0.99), ("linear", 0.99), ("near", 0.99)])
 def test_defaults_fit_what_least_squares_fits(batch: SharedStart, name: str, r2: float) -> None:
     run = batch.run(name)

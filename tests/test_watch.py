@@ -54,6 +54,7 @@ def end(log: RunLog, status: str = "ok") -> None:
     log.append("end", status=status, wall_s=1.0, epochs=4, metric="accuracy", **numbers)
 
 
+@pytest.mark.slow
 def test_a_job_is_followed_to_its_end(tmp_path: Path) -> None:
     job = popen([MPIRUN, "-np", "2", sys.executable, "-m", "workers.run", "--epochs", "60"], cwd=tmp_path)
     file = tmp_path / "runs" / "latest" / LOG_NAME
@@ -68,6 +69,7 @@ def test_a_job_is_followed_to_its_end(tmp_path: Path) -> None:
     assert lines[-1].startswith("End: done")
 
 
+@pytest.mark.slow
 def test_a_job_that_is_killed_ends_the_watching(tmp_path: Path) -> None:
     run = tmp_path / "run"
     command = [sys.executable, "-m", "workers.run", "--epochs", "100000", "--output", str(run)]

@@ -19,9 +19,10 @@ def check_arrays(name: str, x: Matrix, y: Array, feature_names: Sequence[str], s
     """
     for label, array in (("X", x), ("y", y)):
         if array.dtype.kind not in "fiub":
-            raise DataError(f"{name}: {label}{suffix} holds {array.dtype}; it takes numbers")
+            takes = "numbers" if label == "X" else "numbers, or texts (of dtype str: y.astype(str))"
+            raise DataError(f"{name}: {label}{suffix} holds {array.dtype}; it takes {takes}")
     if x.ndim != 2 or x.shape[1] == 0:
-        raise DataError(f"{name}: X{suffix} has shape {x.shape}; it takes (rows, features)")
+        raise DataError(f"{name}: X{suffix} has shape {x.shape}; it takes (rows, features){as_rows(x.shape)}")
     if y.ndim not in (1, 2) or len(y) != len(x) or 0 in y.shape[1:]:
         allowed = f"({len(x)},) or ({len(x)}, targets), as X{suffix} has rows"
         raise DataError(f"{name}: y{suffix} has shape {y.shape}; it takes {allowed}")
@@ -33,6 +34,11 @@ def check_arrays(name: str, x: Matrix, y: Array, feature_names: Sequence[str], s
             named = label + suffix == "X" and column < len(feature_names)
             where = f"{label}{suffix}, row {row}, column {repr(feature_names[column]) if named else column}"
             raise DataError(f"{name}: {where}: got {array[row, column]}; only finite numbers, clean the file")
+
+
+def as_rows(shape: tuple[int, ...]) -> str:
+    """Return how a message goes on that makes rows of pictures and the like."""
+    return "; X.reshape(len(X), -1) makes such rows" if len(shape) > 2 else ""
 
 
 def fingerprint(*arrays: Array) -> str:

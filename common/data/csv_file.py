@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from common.config import RunConfig
-from common.data.dataset import Raw
+from common.data.dataset import BY_ROW, Raw
 from common.data.index_columns import Columns, index_columns, numbers_rows
 from common.data.scaling import row_blocks
 from common.data.text_table import RowLines, open_text, read_table
@@ -18,9 +18,6 @@ MISSING = {"", "na", "nan", "n/a", "null", "none", "?", "-"}
 """What stands for no value, in lower case: no name of a column."""
 FEWEST_COUNTED = 3
 """Columns from which a first line 0, 1, 2, ... is the names that pandas gives, not a row that happens to count."""
-
-BY_ROW = ("weight", "group", "time")
-"""Options that name a column which says something of each row, and is no feature."""
 LISTED, LOOKED_AT, LONGEST_SHOWN = 20, 1000, 80
 """Of columns in a message: those listed, those that may have been meant, characters of a name."""
 

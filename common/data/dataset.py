@@ -6,19 +6,25 @@ from typing import Any
 import numpy as np
 
 from common.config import RunConfig
-from common.data.arrays_check import check_arrays, fingerprint
+from common.data.arrays_check import fingerprint
 from common.data.feature_scaling import Scaling
 from common.data.features import Features, held_bytes
 from common.data.index_columns import FEWEST_ROWS, counting_columns
+from common.data.joined_sets import joined
 from common.data.preprocessing import Preprocessing
 from common.data.scaling import Rows, check_deviation, note_on_digits, row_numbers, scaling, standardize
 from common.data.split import Given, split_rows
-from common.data.stacked import Matrix, Stacked, behind, is_mapped
+from common.data.stacked import Matrix, Stacked, is_mapped
 from common.data.target import CLASSES, LABELS, REGRESSION, decide, decide_texts, label_notes, to_classes
 from common.data.transformer import Transformer
 from common.data.weights import counted, normalised, weight_notes
+from common.data.whole_numbers import blocks
+from common.data.whole_numbers import counted as counted_rows
 from common.errors import DataError
 from common.flat import Array
+
+BY_ROW = ("weight", "group", "time")
+"""Options that name a column, or an array, which says something of each row and is no feature."""
 
 
 @dataclass(slots=True)
@@ -43,6 +49,8 @@ class Raw:
     """Numbers, of as many rows as ``weight``: rows of one group stay in one split."""
     time: Array | None = None
     """The same, seconds: the latest rows are the test set."""
+    names: dict[str, str] = field(default_factory=dict)
+    """Of these three, where the options do not name them, as when they were named for a preparation."""
     labels: Array | None = None
     """(n_classes,) int64: all labels that ``y`` may hold, sorted, also those of no row; None: those that it holds."""
     label_names: list[str] = field(default_factory=list)
@@ -53,6 +61,8 @@ class Raw:
     """Of a table: name, type, missing, distinct of each column, and what became of it."""
     preprocessing: Preprocessing | None = None
     """How ``x`` came from the columns of a table; missing numbers are NaN then."""
+    sparse: bool = False
+    """Whether they come from a format that leaves zeros out, so that a file need not have all features."""
     sha256: str = ""
     """Of all arrays, where a source knows it, so that nobody reads them for that."""
 
@@ -95,6 +105,8 @@ class Dataset:
     """How the features came from the columns of a table."""
     transformer: Transformer | None = None
     """The one of the user's own that has made the features, once it has."""
+    shares: Array = field(default_factory=lambda: np.empty(0))
+    """(n_classes,): of the training rows, with their weights as they came, in which classes do not count alike."""
     weight: Array | None = None
     """(n,) float64 with mean 1 over the rows of each split: what each row counts; None: 1."""
     test_weight: float = 1.0
@@ -172,7 +184,9 @@ class Dataset:
 
     def _notes_on_constants(self) -> list[str]:
         """Warn of columns of the target that do not vary."""
-        constant = np.flatnonzero((self.y[self.train] == self.y[self.train[0]]).all(axis=0))
+        first = self.y[self.train[0]]
+        same = [(self.y[self.train[some]] == first).all(axis=0) for some in blocks(len(self.train))]
+        constant = np.flatnonzero(np.logical_and.reduce(same))
         if len(constant):
             which = "the target is" if self.n_targets == 1 else f"column {constant[0]} of the target is"
             if len(constant) > 1:
@@ -191,16 +205,17 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
 
     Raises DataError, naming the data, the row and column, and the remedy.
     """
-    name, (x, y, given) = raw.name, _joined(raw)
+    name, (x, y, given) = raw.name, joined(raw)
     weight, used = None, row_numbers(given.n)
+    called = {option: getattr(config, option) or raw.names.get(option, "") for option in BY_ROW}
     if raw.weight is not None:
-        what = f"--weight {config.weight}" if config.weight else "sample_weight"
+        what = f"--weight {called['weight']}" if called["weight"] else "sample_weight"
         weight, used = counted(name, what, raw.weight, given)
     for what, values in (("group", raw.group), ("time", raw.time)):
         if values is not None and len(values) not in (given.own, given.n):
             raise DataError(f"{name}: {what} has {len(values):,} values, but there are {given.own:,} rows")
     texts = raw.label_names
-    kind = decide_texts(config, name, y[used], texts) if texts else decide(config, name, y, given, used)
+    kind = decide_texts(config, name, y, used, texts) if texts else decide(config, name, y, given, used)
     if kind.task != REGRESSION and y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     extra = [values for values in (raw.weight, raw.group, raw.time) if values is not None]
@@ -208,12 +223,12 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
     sha256 = raw.sha256 or fingerprint(*([] if isinstance(x, Stacked) or unread else [x]), y, *extra)
     if kind.task == CLASSES:
         to_known = (np.searchsorted(raw.labels, y), raw.labels) if raw.labels is not None else None
-        y, labels = to_known or to_classes(config, name, y, given, used)
+        y, labels = to_known or to_classes(config, name, y, given, used, texts)
     else:
         y = y.reshape(len(y), -1)
     shown = np.array(texts)[labels] if texts else labels
     splits = split_rows(
-        name, config, given,
+        name, config, given, called,
         classes=(y, len(labels)) if len(labels) else None, group=raw.group, time=raw.time, used=used,
     )  # fmt: skip
     train = splits.train
@@ -223,7 +238,11 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
         raise DataError("patience: needs validation rows; raise --validation-fraction or drop --patience")
     notes = [*raw.notes, *([] if raw.feature_names else _notes_on_columns(x, given)), kind.note, splits.note]
     if kind.task == CLASSES:
-        notes += _notes_on_labels(name, y[used], shown, y[train]) if raw.labels is None else []
+        rows = None if len(used) == len(y) else used
+        whole, of_training = (counted_rows(y, len(labels), some) for some in (rows, train))
+        notes += (
+            _notes_on_labels(name, shown, whole, of_training, drawn=given.own == given.n) if raw.labels is None else []
+        )
     target_names = raw.target_names
     if kind.task == LABELS and not target_names:
         target_names = [f"label {i}" for i in range(y.shape[1])]
@@ -231,6 +250,7 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
     if balanced and kind.task != CLASSES:
         raise DataError(f"{name}: --class-weight balanced is for classes, and this is not; leave it out ({kind.note})")
     test_weight = 1.0 if weight is None or not len(splits.test) else float(weight[splits.test].mean())
+    shares = counted_rows(y, len(labels), train, weight) if len(labels) else np.empty(0)
     if weight is not None or balanced:
         weight = normalised(given.n, weight, splits, y if balanced else None)
         notes += weight_notes(raw.weight, given.n - len(used), weight, y if balanced else None, shown, splits)
@@ -238,34 +258,9 @@ def check(raw: Raw, config: RunConfig) -> Dataset:
         name, x, y, len(labels), sha256, train, splits.validation, splits.test, raw.initial, labels=labels,
         notes=tuple(note for note in notes if note), feature_names=tuple(raw.feature_names),
         target_names=tuple(target_names), label_names=tuple(raw.label_names), preprocessing=raw.preprocessing,
-        columns=tuple(raw.columns),
+        columns=tuple(raw.columns), shares=shares / shares.sum() if len(labels) else shares,
         weight=weight, test_weight=test_weight, task=kind.task, given=given, unread=unread and not raw.sha256,
     )  # fmt: skip
-
-
-def _joined(raw: Raw) -> tuple[Matrix, Array, Given]:
-    """Return checked features and target, with those of sets that came apart behind the others. Raises DataError."""
-
-    def check(x: Matrix, y: Array, suffix: str = "") -> None:
-        check_arrays(raw.name, x, y, raw.feature_names, suffix, later=raw.preprocessing is not None)
-
-    check(raw.x, raw.y)
-    xs, ys = [raw.x], [raw.y]
-    if len(raw.x) == 0:
-        raise DataError(f"{raw.name}: no rows")
-    for pair, suffix in ((raw.validation, "_val"), (raw.test, "_test")):
-        if pair is None:
-            continue
-        x, y = pair
-        check(x, y, suffix)
-        if xs[0].shape[1:] != x.shape[1:] or ys[0].shape[1:] != y.shape[1:]:
-            shapes = f"X {raw.x.shape}, y {raw.y.shape} and X{suffix} {x.shape}, y{suffix} {y.shape}"
-            raise DataError(f"{raw.name}: {shapes} do not fit together; they take the same columns")
-        xs.append(x)
-        ys.append(y)
-    sizes = (None if pair is None else len(pair[0]) for pair in (raw.validation, raw.test))
-    given = Given(sum(map(len, xs)), *sizes)
-    return (xs[0], ys[0], given) if len(xs) == 1 else (behind(xs), np.concatenate(ys), given)
 
 
 def _notes_on_columns(x: Matrix, given: Given) -> list[str]:
@@ -279,12 +274,14 @@ def _notes_on_columns(x: Matrix, given: Given) -> list[str]:
     ]
 
 
-def _notes_on_labels(name: str, y: Array, labels: Array, y_train: Array) -> list[str]:
-    """Return what is to be said of the labels. Raises DataError if training rows have one only."""
-    of_training, whole = (np.bincount(classes, minlength=len(labels)) for classes in (y_train, y))
+def _notes_on_labels(name: str, labels: Array, whole: Array, of_training: Array, *, drawn: bool) -> list[str]:
+    """Return what is to be said of the labels. Raises DataError if training rows have one only.
+
+    ``whole``, ``of_training``: all rows, and training rows, of each. ``drawn``: whether the others are drawn from all.
+    """
     if np.count_nonzero(of_training) == 1:
         raise DataError(
-            f"{name}: all {len(y_train):,} training rows have the label {labels[of_training.argmax()]}; classes need "
-            "rows of two labels to train on"
+            f"{name}: all {of_training.sum():,} training rows have the label {labels[of_training.argmax()]}; classes "
+            "need rows of two labels to train on"
         )
-    return label_notes(labels, of_training, lambda c: int(whole[c]))
+    return label_notes(labels, whole, of_training, drawn=drawn)

@@ -21,22 +21,26 @@ RETURNS = (
 
 
 class ReturnedArrays:
-    """The arrays of a dict that the function returned."""
+    """What is in the dict that the function returned; only what is asked for need be arrays."""
 
-    def __init__(self, arrays: Mapping[str, Array]) -> None:
-        self._arrays = arrays
+    def __init__(self, name: str, returned: Mapping[Any, Any]) -> None:
+        """``name``: of the function."""
+        self._name, self._returned = name, {str(key): value for key, value in returned.items()}
+        self._arrays: dict[str, Array] = {}
 
     @property
     def names(self) -> list[str]:
         """The names of all."""
-        return list(self._arrays)
+        return list(self._returned)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Return the shape of one."""
-        return self._arrays[name].shape
+        """Return the shape of one. Raises ConfigError."""
+        return self.read(name).shape
 
     def read(self, name: str) -> Array:
-        """Return one."""
+        """Return one. Raises ConfigError."""
+        if name not in self._arrays:
+            self._arrays[name] = _array(self._name, name, self._returned[name])
         return self._arrays[name]
 
 
@@ -52,17 +56,32 @@ def read_function(config: RunConfig, rank: int, size: int) -> Raw:
     returned = own_code.attempt(name, f"{function.__name__}()", lambda: function(**given), OPTION)
     if isinstance(returned, tuple) and len(returned) == 2:
         returned = dict(zip(("X", "y"), returned, strict=True))
-    names: Any = ()
+    names: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
     if isinstance(returned, Mapping) and {"data", "target"} <= returned.keys():  # scikit-learn's Bunch
-        names = returned.get("feature_names", ())
+        names, targets = (_texts(returned.get(key)) for key in ("feature_names", "target_names"))
         returned = {"X": returned["data"], "y": returned["target"]}
     if not isinstance(returned, Mapping) or not {"X", "y"} <= returned.keys():
         raise ConfigError(f"{OPTION} {name}: returned {_described(returned)}; {RETURNS}")
-    made = {str(key): _array(name, str(key), value) for key, value in returned.items()}
-    raw = read_arrays(name, name, ReturnedArrays(made), config)
+    raw = read_arrays(name, name, ReturnedArrays(name, returned), config)
     columns = [str(column) for column in getattr(returned["X"], "columns", names)]
     raw.feature_names = columns if raw.x.shape[1:] == (len(columns),) else []
+    if len(targets) == (raw.y.shape[1] if raw.y.ndim == 2 else 1):
+        raw.target_names = list(targets)
+    elif _number_all_of(raw.y, targets) and not (config.loss == "mse" or config.model == "linear"):
+        raw.label_names = list(targets)
     return raw
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    """Return a list of names; nothing for what is none."""
+    return tuple(str(text) for text in value) if isinstance(value, list | tuple | np.ndarray) else ()
+
+
+def _number_all_of(y: Array, texts: tuple[str, ...]) -> bool:
+    """Say whether a target is the numbers of texts, from 0."""
+    whole = y.ndim == 1 and y.dtype.kind in "iu" and len(y) > 0
+    return whole and np.array_equal(np.unique(y), np.arange(len(texts)))
 
 
 def _array(name: str, key: str, value: Any) -> Array:

@@ -1,6 +1,7 @@
 """Reads the folder in which a program hands its arrays to the ranks: .npy files, which are mapped, and their names."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def write(folder: Path, arrays: Mapping[str, Array | None], **about: Any) -> str
 
 def is_folder(data: str) -> bool:
     """Say whether a path is that of such a folder."""
-    return data.endswith(SUFFIX) and (Path(data) / ABOUT).is_file()
+    return data.endswith(SUFFIX) and os.path.isfile(Path(data) / ABOUT)
 
 
 def read(folder: Path) -> Raw:
@@ -60,4 +61,4 @@ def read(folder: Path) -> Raw:
 
 
 def _map(path: Path) -> Array | None:
-    return map_array(path) if path.exists() else None
+    return map_array(path) if os.path.exists(path) else None

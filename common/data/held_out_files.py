@@ -3,6 +3,7 @@
 Tables come with theirs when they are prepared; this is for every other source.
 """
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from common.data import sources
 from common.data.dataset import Raw
 from common.data.prepared_file import is_prepared
 from common.data.stacked import Matrix
+from common.data.text_labels import with_same_codes
 from common.errors import ConfigError, DataError
 from common.flat import Array
 
@@ -24,6 +26,7 @@ LISTED = 8
 
 def check_options(config: RunConfig) -> None:
     """Raise ConfigError where a file of its own does not go with the data."""
+    taken = {"data": config.data}
     for option in ROLES.values():
         flag = f"--{option.replace('_', '-')}"
         if not getattr(config, option):
@@ -37,6 +40,21 @@ def check_options(config: RunConfig) -> None:
                 f"{option}: {config.data} is prepared already; prepare the files together: python -m workers.prepare "
                 f"FILE -o DIR {flag} {getattr(config, option)}"
             )
+        for other, path in taken.items():
+            if _is_same(path, getattr(config, option)):
+                raise ConfigError(
+                    f"{option}: {path} is the file of --{other.replace('_', '-')}, too, and a row must not be in two "
+                    f"sets; give another file, or leave {flag} out: rows are held out of --data then"
+                )
+        taken[option] = getattr(config, option)
+
+
+def _is_same(path: str, other: str) -> bool:
+    """Say whether two paths lead to one file."""
+    try:
+        return os.path.samefile(path, other)
+    except (OSError, ValueError):
+        return False
 
 
 def read(config: RunConfig, rank: int, size: int, prepared: Path | None = None) -> Raw:
@@ -61,23 +79,37 @@ def read(config: RunConfig, rank: int, size: int, prepared: Path | None = None) 
         if own.validation is not None or own.test is not None:
             raise DataError(f"{option}: holds sets of its own (X_val or X_test); give a file of X and y alone")
         sets[role] = replace(own, x=_columns(raw, own, option))
+        if raw.feature_names and (more := [name for name in own.feature_names if name not in {*raw.feature_names}]):
+            raw.notes.append(f"{option}: left out, since {raw.name} has no such column: {_listed(more)}.")
+    with_same_codes([raw, *(own for own in sets.values() if own is not None)])
     given = {role: getattr(raw, role) if own is None else (own.x, own.y) for role, own in sets.items()}
     weight, group = _by_row(raw, "weight", sets), _by_row(raw, "group", sets)
     return replace(raw, validation=given["validation"], test=given["test"], weight=weight, group=group)
 
 
 def _columns(raw: Raw, own: Raw, option: str) -> Matrix:
-    """Return the features of a set in the order of those of the data, whose names decide. Raises DataError."""
+    """Return the features of a set in the order of those of the data, whose names decide. Raises DataError.
+
+    In a sparse format a feature that a file does not have is 0 in all of its rows.
+    """
     if raw.feature_names == own.feature_names or not (raw.feature_names and own.feature_names):
         return own.x
+    if raw.sparse and own.sparse:
+        found = np.zeros((len(own.x), len(raw.feature_names)), own.x.dtype)
+        _, here, there = np.intersect1d(raw.feature_names, own.feature_names, assume_unique=True, return_indices=True)
+        found[:, here] = own.x[:, there]
+        return found
     place = {name: i for i, name in enumerate(own.feature_names)}
     if absent := [name for name in raw.feature_names if name not in place]:
-        more = ", ..." * (len(absent) > LISTED)
         raise DataError(
-            f"{option}: has no column {', '.join(map(repr, absent[:LISTED]))}{more}, which {raw.name} has; it takes "
-            "the columns of the data, in any order"
+            f"{option}: has no column {_listed(absent)}, which {raw.name} has; it takes the columns of the data, in "
+            "any order"
         )
     return own.x[:, [place[name] for name in raw.feature_names]]
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(map(repr, names[:LISTED])) + ", ..." * (len(names) > LISTED)
 
 
 def _by_row(raw: Raw, name: str, sets: dict[str, Raw | None]) -> Array | None:

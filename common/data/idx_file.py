@@ -5,6 +5,7 @@ first, then the numbers; or all of that packed by gzip (http://yann.lecun.com/ex
 """
 
 import math
+import os
 import re
 import struct
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from common.errors import BrokenFileError, DataError
 from common.flat import Array
 
 TYPES = {8: "|u1", 9: "|i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
-NAME = re.compile(r"(?P<before>.*[-.])idx(?P<n>[0-9])[-.]?\w*?(\.gz)?", re.IGNORECASE)
+NAME = re.compile(r".*[-.]idx[0-9]([-.]?(u?byte|u?int|short|long|float|double)[0-9]*)?(\.gz)?", re.IGNORECASE)
 MOST_DIMENSIONS = 8
 PIECE_BYTES = 1 << 20
 TRAIN, TEST = "train", ("t10k", "test")
@@ -32,7 +33,7 @@ def is_idx(data: str) -> bool:
     """Say whether this is the name of an IDX file of images, or a folder with one to train on."""
     path = Path(data)
     try:
-        return bool(NAME.fullmatch(path.name)) or (path.is_dir() and bool(images_in(path, TRAIN)))
+        return bool(NAME.fullmatch(path.name)) or (os.path.isdir(path) and bool(images_in(path, TRAIN)))
     except OSError:
         return False
 
@@ -48,7 +49,7 @@ def images_in(folder: Path, *words: str) -> list[Path]:
 def read_idx(data: str, config: RunConfig) -> Raw:
     """Read images as rows of bytes, their labels and the test set. Raises DataError and MemoryLimitError."""
     path = Path(data)
-    if path.is_dir():
+    if os.path.isdir(path):
         found = images_in(path, TRAIN)
         if len({one.name.removesuffix(ENDING) for one in found}) != 1:
             raise DataError(f"{path}: {', '.join(one.name for one in found[:4])}: name the one to train on")
@@ -56,7 +57,8 @@ def read_idx(data: str, config: RunConfig) -> Raw:
     if "images" not in path.name:
         raise DataError(f"data: got {path}; name the file of images: {NAMED}")
     x, y = _pair(path, config)
-    test = next((other for name in TEST if (other := _there(path, TRAIN, name))), None) if TRAIN in path.name else None
+    alone = TRAIN not in path.name or config.test_data  # which names another, or the same
+    test = None if alone else next((other for name in TEST if (other := _there(path, TRAIN, name))), None)
     return Raw(path.name, x, y, _pair(test, config) if test else None)
 
 
@@ -68,7 +70,7 @@ def _there(path: Path, *changes: str) -> Path | None:
     names = {name, name.replace("-idx", ".idx"), name.replace(".idx", "-idx")}
     for one in sorted(names):
         for ending in (path.suffix if path.suffix == ENDING else "", "", ENDING):
-            if (other := path.with_name(one + ending)).exists():
+            if os.path.exists(other := path.with_name(one + ending)):
                 return other
     return None
 

@@ -65,7 +65,7 @@ def read_libsvm(path: Path, config: RunConfig) -> Raw:
         f"{n_rows:,} x {x.shape[1]:,} numbers are given, and the others are 0."
     )
     names = [NAME.format(i) for i in range(first, high + 1)] if x.shape[1] <= MOST_NAMED else []
-    return Raw(path.name, x, y, feature_names=names, notes=[note])
+    return Raw(path.name, x, y, feature_names=names, notes=[note], sparse=True)
 
 
 def first_index(names: Sequence[str], path: Path) -> int:

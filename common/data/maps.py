@@ -22,22 +22,23 @@ FEWEST_TOGETHER = 8
 """Rows on average, for telling the system of them to pay."""
 
 
-def map_array(path: Path, kinds: str = NUMBERS) -> Array:
+def map_array(path: Path, kinds: str = NUMBERS, remedy: str = "write it again with numpy.save") -> Array:
     """Return the array of a ``.npy`` file, read only: a view of the file, of which nothing is copied.
 
-    Only an array in Fortran's order is read and brought into C's: its rows are spread over the whole file. Raises
-    DataError, and MemoryLimitError; OSError where the file cannot be opened.
+    Only an array in Fortran's order is read and brought into C's: its rows are spread over the whole file.
+    ``remedy``: what to do with a damaged one. Raises DataError, and MemoryLimitError; OSError where the file cannot be
+    opened.
     """
-    mapped = map_as_it_lies(path, kinds)
+    mapped = map_as_it_lies(path, kinds, remedy)
     if mapped.flags.c_contiguous:
         return mapped
-    remedy = "the array in C's order: numpy.save(path, numpy.ascontiguousarray(x))"
-    memory.check(f"data {path}", mapped.nbytes, 0, remedy)
+    in_order = "the array in C's order: numpy.save(path, numpy.ascontiguousarray(x))"
+    memory.check(f"data {path}", mapped.nbytes, 0, in_order)
     return np.ascontiguousarray(mapped)
 
 
-def map_as_it_lies(path: Path, kinds: str = NUMBERS) -> Array:
-    """Return a view of the array of a ``.npy`` file, read only, in C's or Fortran's order.
+def map_as_it_lies(path: Path, kinds: str = NUMBERS, remedy: str = "write it again with numpy.save") -> Array:
+    """Return a view of the array of a ``.npy`` file, read only, in C's or Fortran's order; ``remedy``: see above.
 
     What the header claims is compared with the file's size before anything is allocated. Raises DataError; OSError
     where the file cannot be opened.
@@ -50,16 +51,15 @@ def map_as_it_lies(path: Path, kinds: str = NUMBERS) -> Array:
                 warnings.simplefilter("ignore")
                 shape, fortran, dtype = HEADERS[np.lib.format.read_magic(begin)](begin)
         except Exception:  # of a dozen kinds, of which MemoryError says that brackets are too deep
-            raise DataError(
-                f"{path}: not an array of NumPy, or its header is damaged; numpy.save writes such files"
-            ) from None
+            raise DataError(f"{path}: not an array of NumPy, or its header is damaged; {remedy}") from None
         if dtype.hasobject or dtype.kind not in kinds or not dtype.itemsize:
-            raise DataError(f"{path}: holds {str(dtype)[:80]}; it takes numbers")
+            takes = "it takes numbers" + ", or texts (of dtype str: y.astype(str))" * ("U" in kinds)
+            raise DataError(f"{path}: holds {str(dtype)[:80]}; {takes}")
         offset, claimed = begin.tell(), math.prod(shape) * dtype.itemsize
         if any(n < 0 for n in shape) or offset + claimed != size:
             raise DataError(
                 f"{path}: its header says {str(shape)[:80]} of {dtype}, which are {claimed:,} bytes, but "
-                f"{size - offset:,} follow; the file is damaged or cut off, write it again"
+                f"{size - offset:,} follow; the file is damaged or cut off; {remedy}"
             )
         if not claimed:
             return np.empty(shape, dtype)

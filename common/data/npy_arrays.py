@@ -1,5 +1,6 @@
 """Reads features and target from .npy files: a pair of them, or a folder of pairs with numbers, one after the other."""
 
+import os
 import re
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from common import memory
 from common.arrays_file import NUMBERS
 from common.config import RunConfig
 from common.data.array_names import TEST, TRAIN, VALIDATION, Part, part, parts
+from common.data.arrays_check import as_rows
 from common.data.dataset import Raw, bytes_beside
 from common.data.maps import map_array
 from common.data.stacked import Matrix, behind, is_mapped
@@ -30,7 +32,7 @@ def paths_of(data: str) -> list[Path]:
 def is_folder(data: str) -> bool:
     """Say whether this is a folder with .npy files of features."""
     try:
-        return Path(data).is_dir() and any(part(path) for path in Path(data).glob(f"*{SUFFIX}"))
+        return os.path.isdir(data) and any(part(path) for path in Path(data).glob(f"*{SUFFIX}"))
     except OSError:
         return False
 
@@ -47,8 +49,9 @@ def read_pair(data: str, config: RunConfig) -> Raw:
         )
     pairs = {named.role: _opened(named.path, _target(named))}
     if named.role == TRAIN and not named.numbered:
+        own_files = {TEST: config.test_data, VALIDATION: config.validation_data}  # which may be the same
         for role, some in parts(_beside(named)).items():
-            if role != TRAIN:
+            if role != TRAIN and not own_files[role]:
                 pairs[role] = _opened(some[0].path, _target(some[0]))
     return _made(given[0].name, {TRAIN: pairs.pop(named.role), **pairs}, config)
 
@@ -72,7 +75,7 @@ def read_folder(folder: Path, config: RunConfig) -> Raw:
 def _target(named: Part) -> Path:
     """Return the file of the target that goes with one of features. Raises DataError if there is none."""
     for name in named.target_names:
-        if (path := named.path.with_name(name)).exists():
+        if os.path.exists(path := named.path.with_name(name)):
             return path
     raise DataError(
         f"data: {named.path} has no {' or '.join(named.target_names)} beside it, its target; put it there, or name "
@@ -83,7 +86,7 @@ def _target(named: Part) -> Path:
 def _opened(x_path: Path, y_path: Path) -> Pair:
     x, y = _mapped(x_path), _mapped(y_path, KINDS)
     if x.ndim != 2:
-        raise DataError(f"{x_path}: its shape is {x.shape}; it takes (rows, features)")
+        raise DataError(f"{x_path}: its shape is {x.shape}; it takes (rows, features){as_rows(x.shape)}")
     if y.ndim not in (1, 2) or len(y) != len(x):
         raise DataError(f"{y_path}: its shape is {y.shape}; it takes ({len(x)},), for {x_path.name} has {len(x)} rows")
     return x, y
@@ -108,7 +111,7 @@ def _joined(folder: Path, pairs: list[Pair]) -> Pair:
                 f"{folder}: its files have {name} of several shapes or types: "
                 f"{', '.join(sorted(f'(rows, {shape}) of {dtype}' for shape, dtype in kinds)[:4])}; save them alike"
             )
-    copied = () if all(map(is_mapped, x)) else x
+    copied = () if all(is_mapped(own) or not len(own) for own in x) else x
     memory.check(f"data {folder}", sum(array.nbytes for array in (*copied, *y)))
     return behind(x), np.concatenate(y)
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from common.data.dataset import Raw
+from common.config import RunConfig
+from common.data.dataset import BY_ROW, Raw
+from common.data.maps import map_array
 from common.data.preprocessing import Preprocessing
-from common.errors import BrokenFileError, DataError
+from common.errors import DataError
 from common.files import open_regular, read_small
 from common.flat import Array
 
@@ -23,6 +26,10 @@ ROLES = ("data", "validation", "test")
 """What rows are for, in the order in which they lie."""
 DTYPES = {"x": ("float32", "uint8"), "y": ("float64", "int64"), "weight": ("float64",), "group": ("int64",),
           "time": ("float64",)}  # fmt: skip
+N_PIECES = 64
+"""Of a file, each with an SHA-256 of its own, so that several ranks may read it."""
+DIMENSIONS = {"x": (2,), "y": (1, 2)}
+"""Of arrays that do not have one alone."""
 REMEDY = "prepare it again with python -m workers.prepare"
 
 
@@ -54,7 +61,11 @@ class Prepared:
             )
         try:
             _check(facts)
-            return cls(folder, facts, Preprocessing.from_dict(facts["preprocessing"]))
+            preprocessing = Preprocessing.from_dict(facts["preprocessing"])
+            features = preprocessing.features()
+            if len(preprocessing.standardized()) != len(features) or features != facts["features"]:
+                raise ValueError("features")
+            return cls(folder, facts, preprocessing)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{path}: damaged ({error!r}); {REMEDY}") from error
 
@@ -78,15 +89,36 @@ class Prepared:
         if name not in self.facts["arrays"]:
             return None
         about = self.facts["arrays"][name]
-        path = self.folder / about["file"]
+        path, shape, dtype = self.folder / about["file"], tuple(about["shape"]), np.dtype(about["dtype"])
         try:
-            return _mapped(path, tuple(about["shape"]), about["dtype"])
+            found = map_array(path, remedy=REMEDY)
         except FileNotFoundError as error:
             raise DataError(f"{path}: is not there, though {META_NAME} tells of it; {REMEDY}") from error
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-        except (BrokenFileError, ValueError) as error:
-            raise DataError(f"{path}: {error}; {REMEDY}") from error
+        if found.shape != shape or found.dtype != dtype:
+            says = f"holds {found.dtype} {found.shape}, where {META_NAME} says {dtype} {shape}"
+            raise DataError(f"{path}: {says}; {REMEDY}")
+        return found
+
+    def names(self, config: RunConfig | None) -> dict[str, str]:
+        """Return the names of the columns that ``weight``, ``group`` and ``time`` are, of those that are there.
+
+        Of groups and times only one if ``config`` says which. Raises DataError if it asks for other columns.
+        """
+        options = self.facts.get("options", {})
+        names = {name: str(options.get(name, "")) for name in BY_ROW if name in self.facts["arrays"]}
+        for name, other in (("weight", ""), ("group", "time"), ("time", "group")):
+            if config is None or not (asked := getattr(config, name)):
+                continue
+            if names.get(name) != asked:
+                was = f"with --{name} {names[name]}" if name in names else f"without --{name}"
+                raise DataError(
+                    f"{name}: got {asked!r}, but {self.folder} was prepared {was}; prepare the table again with "
+                    f"--{name} {asked}, or leave --{name} out"
+                )
+            names.pop(other, None)
+        return names
 
     def require_unchanged(self) -> None:
         """Raise DataError if a file that was prepared has changed since, which is still there."""
@@ -111,16 +143,16 @@ def _check(facts: Mapping[str, Any]) -> None:
     """Raise one of several errors unless the facts that reading needs are there and fit together."""
     arrays, rows, first = facts["arrays"], facts["rows"], 0
     for part in facts["parts"]:
-        if part["role"] not in ROLES or part["first"] != first or not part["rows"] >= 0:
+        if part["role"] not in ROLES or part["first"] != first or not _is_count(part["rows"]):
             raise ValueError("parts")
         first += part["rows"]
     if first != rows or not {"x", "y"} <= arrays.keys():
         raise ValueError("rows")
     for name, about in arrays.items():
-        whole = all(isinstance(n, int) and n >= 0 for n in about["shape"])
         if (
             about["dtype"] not in DTYPES[name]
-            or not whole
+            or len(about["shape"]) not in DIMENSIONS.get(name, (1,))
+            or not all(map(_is_count, about["shape"]))
             or about["shape"][0] != rows
             or about["file"] != f"{name}.npy"
         ):
@@ -129,62 +161,72 @@ def _check(facts: Mapping[str, Any]) -> None:
         raise ValueError("features")
     for file in facts["files"]:
         _ = str(file["path"]), file["size"] + file["mtime_ns"], str(file["sha256"])
-    _ = facts["target"]["names"], facts["target"]["labels"], facts["notes"], str(facts["sha256"])
+    texts = *facts["target"]["names"], *facts["target"]["labels"], *facts["notes"], *facts["features"], facts["sha256"]
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("texts")
+    for column in facts.get("columns", []):
+        if {*map(type, column.values())} - {str, int} or not {"name", "type", "missing"} <= column.keys():
+            raise TypeError("columns")
 
 
-def _mapped(path: Path, shape: tuple[int, ...], dtype: str) -> Array:
-    """Return a map of an .npy file that must hold exactly this. Raises OSError, ValueError and BrokenFileError."""
-    with open_regular(path) as file:
-        version = np.lib.format.read_magic(file)
-        if version not in ((1, 0), (2, 0)):
-            raise BrokenFileError(f"an .npy file of version {version}")
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        found, fortran, kind = read(file)
-        if found != shape or kind != np.dtype(dtype) or (fortran and len(shape) > 1):
-            raise BrokenFileError(f"holds {kind} {found}, where {META_NAME} says {dtype} {shape}")
-        begin = file.tell()
-        needed = begin + int(np.prod(shape, dtype=object)) * kind.itemsize
-        have = os.fstat(file.fileno()).st_size
-        if have != needed:
-            raise BrokenFileError(f"has {have:,} bytes, where {needed:,} are due; it is truncated or changed")
-        if not have - begin:
-            return np.empty(shape, kind)
-        return np.asarray(np.memmap(file, kind, "r", begin, shape))  # see map_array
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+class FileDigest:
+    """The SHA-256 of a file, made of those of 64 pieces of its bytes; told one part after the other."""
+
+    def __init__(self, size: int) -> None:
+        self._ends = [size * i // N_PIECES for i in range(1, N_PIECES + 1)]
+        self._merged, self._piece, self._at = hashlib.sha256(), hashlib.sha256(), 0
+
+    def update(self, data: bytes) -> None:
+        """Add the bytes that come next."""
+        view = memoryview(data)
+        while self._ends and self._at + len(view) >= self._ends[0]:
+            rest = self._ends.pop(0) - self._at
+            self._piece.update(view[:rest])
+            self._merged.update(self._piece.digest())
+            self._piece, self._at, view = hashlib.sha256(), self._at + rest, view[rest:]
+        self._piece.update(view)
+        self._at += len(view)
+
+    def hexdigest(self) -> str:
+        """Return it in hexadecimal digits, once all bytes are added."""
+        self.update(b"")  # of a file without any
+        return self._merged.hexdigest()
 
 
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file as it is merged of 64 pieces. Raises OSError."""
-    merged = hashlib.sha256()
     with open_regular(path) as file:
-        size, at = os.fstat(file.fileno()).st_size, 0
-        for i in range(1, 65):
-            digest = hashlib.sha256()
-            while at < size * i // 64 and (data := file.read(min(1 << 20, size * i // 64 - at))):
-                digest.update(data)
-                at += len(data)
-            merged.update(digest.digest())
-    return merged.hexdigest()
+        digest = FileDigest(os.fstat(file.fileno()).st_size)
+        while data := file.read(1 << 20):
+            digest.update(data)
+    return digest.hexdigest()
 
 
 def is_prepared(folder: Path) -> bool:
     """Say whether a folder holds what ``workers.prepare`` has made, of whatever version."""
     try:
-        return (folder / META_NAME).is_file()
+        return stat.S_ISREG((folder / META_NAME).stat().st_mode)
     except PermissionError:
-        return folder.is_dir()  # whoever reads it says what is wrong
-    except OSError:
+        return os.path.isdir(folder)  # whoever reads it says what is wrong
+    except (OSError, ValueError):
         return False
 
 
-def read_prepared(folder: Path) -> Raw:
+def read_prepared(folder: Path, config: RunConfig | None = None) -> Raw:
     """Return what a prepared folder holds; ``x`` and all else that has a row for each are maps. Raises DataError.
 
     Rows of a validation and a test set lie behind the others in the same maps: ``weight``, ``group`` and ``time`` have
-    theirs, too.
+    theirs, too. ``config``: what it says of these must be what was said when they were prepared.
     """
     prepared = Prepared.load(folder)
+    names = prepared.names(config)
     prepared.require_unchanged()
-    facts, arrays = prepared.facts, {name: prepared.array(name) for name in DTYPES}
+    facts, arrays = prepared.facts, {name: prepared.array(name) for name in DTYPES if name not in BY_ROW}
+    of_rows = {name: prepared.array(name) for name in names}
     x, y = arrays["x"], arrays["y"]
     assert x is not None
     assert y is not None
@@ -192,6 +234,9 @@ def read_prepared(folder: Path) -> Raw:
     if handed:  # a transformer makes the features, once it is known which rows train
         x = np.zeros((prepared.rows, 1), np.float32)
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+    labels = list(facts["target"]["labels"])
+    if labels and len(y) and (y.ndim > 1 or y.dtype.kind != "i" or y.min() < 0 or y.max() >= len(labels)):
+        raise DataError(f"{folder}: damaged, y.npy has other labels than {META_NAME} tells of; {REMEDY}")
 
     def part(role: str) -> tuple[Array, Array] | None:
         rows = prepared.rows_of(role)
@@ -206,10 +251,11 @@ def read_prepared(folder: Path) -> Raw:
         list(facts["features"]),
         notes=list(facts["notes"]),
         validation=part("validation"),
-        weight=arrays["weight"],
-        group=arrays["group"],
-        time=arrays["time"],
-        label_names=list(facts["target"]["labels"]),
+        weight=of_rows.get("weight"),
+        group=of_rows.get("group"),
+        time=of_rows.get("time"),
+        names=names,
+        label_names=labels,
         target_names=list(facts["target"]["names"]),
         preprocessing=None if handed else prepared.preprocessing,
         columns=list(facts.get("columns", [])),

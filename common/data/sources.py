@@ -1,5 +1,6 @@
 """The table of data sources: each is a file that reads it and one line here. Readers check nothing but the file."""
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from pathlib import Path
 from common.config import OPTIONS, RunConfig
 from common.data import handed_over
 from common.data.csv_file import read_csv
-from common.data.dataset import Raw
+from common.data.dataset import BY_ROW, Raw
 from common.data.digits import read_digits
 from common.data.function_source import read_function
 from common.data.idx_file import is_idx, read_idx
@@ -30,7 +31,9 @@ class Source:
 
     read: Callable[[RunConfig, int, int], Raw]
     named_columns: bool = False
-    """Whether ``--target`` names the column to predict, and ``--header`` and ``--index-column`` have a meaning."""
+    """Whether ``--target`` names the column to predict, and other options that are about columns have a meaning."""
+    named_rows: bool = False
+    """Whether ``--weight``, ``--group`` and ``--time`` may name something that has a number for each row."""
     table: bool = False
     """Whether ``workers/preparation`` prepares it first, with polars; ``read`` is for when that is not installed."""
     takes: Callable[[str], bool] | None = None
@@ -44,22 +47,37 @@ def _needs_polars(config: RunConfig, *_: int) -> Raw:
     )
 
 
+def _read_numbers(config: RunConfig, *_: int) -> Raw:
+    """Read a .csv that is not prepared. Raises DataError for options that only prepared tables know."""
+    for name in OF_PREPARED:
+        if (got := getattr(config, name)) != OPTIONS[name].default:
+            instead = "leave --cache numpy out" if config.cache == "numpy" else "pip install 'rankwise[data]'"
+            raise DataError(f"{name}: got {shown(got)}, which takes a table that polars prepares; {instead}")
+    return read_csv(Path(config.data), config)
+
+
+OF_PREPARED = ("features", "drop", "categorical", "missing", "encoding", "prepare")
+OF_TABLES = ("target", "header", "index_column", "features", "drop", "categorical", "missing", "encoding")
+"""Options that are about columns with names."""
 HANDED_OVER = "arrays of a program"
 """The source that ``workers/estimators`` hands its data over in."""
+IDX = "an IDX file"
 NEED_POLARS = (".tsv", ".csv.gz", ".tsv.gz", ".parquet")
 SOURCES: dict[str, Source] = {
     "digits": Source(lambda *_: read_digits()),
     "reference": Source(lambda _, rank, size: draw_ranks(rank, size)),
-    "package.module:function": Source(read_function, takes=is_name),
-    ".npz": Source(lambda config, *_: read_npz(Path(config.data), config)),
-    ".csv": Source(lambda config, *_: read_csv(Path(config.data), config), named_columns=True, table=True),
-    **{ending: Source(_needs_polars, named_columns=True, table=True) for ending in NEED_POLARS},
+    "package.module:function": Source(read_function, named_rows=True, takes=is_name),
+    ".npz": Source(lambda config, *_: read_npz(Path(config.data), config), named_rows=True),
+    ".csv": Source(_read_numbers, named_columns=True, named_rows=True, table=True),
+    **{ending: Source(_needs_polars, named_columns=True, named_rows=True, table=True) for ending in NEED_POLARS},
     ".npy": Source(lambda config, *_: read_pair(config.data, config)),
     **{ending: Source(lambda config, *_: read_libsvm(Path(config.data), config)) for ending in LIBSVM},
     "a prepared folder": Source(
-        lambda config, *_: read_prepared(Path(config.data)), takes=lambda data: is_prepared(Path(data))
+        lambda config, *_: read_prepared(Path(config.data), config),
+        named_rows=True,
+        takes=lambda data: is_prepared(Path(data)),
     ),
-    "an IDX file": Source(lambda config, *_: read_idx(config.data, config), takes=is_idx),
+    IDX: Source(lambda config, *_: read_idx(config.data, config), takes=is_idx),
     HANDED_OVER: Source(lambda config, *_: handed_over.read(Path(config.data)), takes=handed_over.is_folder),
     "a folder of .npy files": Source(lambda config, *_: read_folder(Path(config.data), config), takes=is_folder),
 }
@@ -122,16 +140,21 @@ def has_named_columns(data: str) -> bool:
     return source is None or source.named_columns
 
 
-def check_target(config: RunConfig) -> None:
-    """Raise ConfigError for a ``--target``, or what else is said of columns, where these have no names."""
-    if has_named_columns(config.data):
+def check_columns(config: RunConfig) -> None:
+    """Raise ConfigError for what is said of columns where these have no names: nothing that is asked is left undone."""
+    source = SOURCES.get(source_of(config.data))
+    if source is None:  # which is refused later
         return
-    if config.target:
-        raise ConfigError(f"target: got {config.target!r}, but {config.data} has no named columns; leave --target out")
-    for name in ("header", "index_column"):
-        if (got := getattr(config, name)) not in ("auto", OPTIONS[name].before):
-            flag = name.replace("_", "-")
-            raise ConfigError(f"{name}: got {got!r}, but {config.data} has no named columns; leave --{flag} out")
+    for name in () if source.named_columns else OF_TABLES:
+        option, got = OPTIONS[name], getattr(config, name)
+        if got not in (option.default, option.before):
+            raise ConfigError(f"{name}: got {got!r}, but {config.data} has no named columns; leave {option.flag} out")
+    for name in () if source.named_rows else BY_ROW:
+        if got := getattr(config, name):
+            raise ConfigError(
+                f"{name}: got {got!r}, but {config.data} has nothing of that name with a number for each row; take a "
+                f"table with such a column, or an .npz with such an array, or leave {OPTIONS[name].flag} out"
+            )
 
 
 def check_prepare(config: RunConfig) -> None:
@@ -159,22 +182,29 @@ def require_file(path: Path, config: RunConfig) -> None:
         raise DataError(f"data: {path} cannot be read ({error.strerror}){resumed}") from error
 
 
+def require_open(data: str) -> None:
+    """Raise DataError for a folder that may not be listed or opened, of which nobody knows what it holds."""
+    if os.path.isdir(data) and not os.access(data, os.R_OK | os.X_OK):
+        raise DataError(f"data: the folder {data} cannot be read (Permission denied); it takes rights to list and open")
+
+
 def read(config: RunConfig, rank: int, size: int, prepared: Path | None = None) -> Raw:
     """Read the configured data on this rank. Raises DataError if the file is missing, broken or of no known kind.
 
     ``prepared``: the folder in which they are prepared, if they are a table that was.
     """
     if prepared is not None:
-        raw = read_prepared(prepared)
+        raw = read_prepared(prepared, config)
         raw.name = Path(config.data).name
         return raw
+    require_open(config.data)
     name = source_of(config.data)
     if not name:
-        if Path(config.data).is_dir():
+        if os.path.isdir(config.data):
             raise DataError(f"data: {config.data} is a folder without data that are known; choose {allowed()}")
         sets = _sets()
         raise DataError(f"data: unknown set {config.data!r}{nearest(config.data, sets)}; choose {allowed()}")
-    if name.startswith("."):
+    if name.startswith(".") or (name == IDX and not os.path.isdir(config.data)):
         for path in paths_of(config.data) if name == ".npy" else [Path(config.data)]:
             require_file(path, config)
     return SOURCES[name].read(config, rank, size)

@@ -1,17 +1,20 @@
 """Deals the rows of the data to training, validation and test."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from common.config import RunConfig
 from common.data.scaling import Rows, row_numbers
+from common.data.whole_numbers import blocks, counted
 from common.errors import DataError
 from common.flat import Array
 from common.rng import Stream, generator
 from common.wording import count
 
+FEW_CLASSES = 32
+"""For so many, all rows are looked through once for each of them; for more, they are sorted."""
 SETS = ("the data", "the validation set", "the test set")
 
 
@@ -53,6 +56,7 @@ def split_rows(
     name: str,
     config: RunConfig,
     given: Given,
+    called: Mapping[str, str],
     *,
     classes: tuple[Array, int] | None = None,
     group: Array | None = None,
@@ -61,7 +65,8 @@ def split_rows(
 ) -> Splits:
     """Split rows into train, validation and test; what came as a set of its own stays one.
 
-    ``classes``: class of each row and their number: each is split alike (stratified). ``group``, ``time``: (own rows,),
+    ``called``: what messages call groups and times. ``classes``: class of each row and their number: each is split
+    alike (stratified). ``group``, ``time``: (own rows,),
     or (n,) for groups: rows with the same value stay together. ``used``: the rows that take part, all unless given.
     Raises DataError where groups or times cannot be split.
     """
@@ -73,13 +78,13 @@ def split_rows(
     )
     note = ""
     if group is not None:
-        _check_values(name, f"--group {config.group}", group)
-        _check_apart(name, config.group, group, (own, of_validation, of_test))
+        _check_values(name, f"--group {called['group']}", group)
+        _check_apart(name, called["group"], group, (own, of_validation, of_test))
         order = generator(config.split_seed, Stream.SPLIT).permutation
-        parts, note = _by_value(name, "group", config.group, (own, group[own]), fractions, order)
+        parts, note = _by_value(name, "group", called["group"], (own, group[own]), fractions, order)
     elif time is not None:
-        _check_values(name, f"--time {config.time}", time)
-        parts, note = _by_value(name, "time", config.time, (own, time[own]), fractions, lambda n: np.arange(n)[::-1])
+        _check_values(name, f"--time {called['time']}", time)
+        parts, note = _by_value(name, "time", called["time"], (own, time[own]), fractions, lambda n: np.arange(n)[::-1])
     else:
         parts = _by_chance(config, own, classes, fractions)
     test, validation, train = parts
@@ -95,17 +100,25 @@ def _by_chance(
     config: RunConfig, own: Rows, classes: tuple[Array, int] | None, fractions: tuple[float, float]
 ) -> list[Rows]:
     """Return test, validation and training rows, drawn; from each class alike, where there are classes."""
-    rng, strata = generator(config.split_seed, Stream.SPLIT), [own]
-    if classes:
-        y, n_classes = classes
-        ends = np.cumsum(np.bincount(y[own], minlength=n_classes))
-        strata = np.split(own[np.argsort(y[own], kind="stable")], ends[:-1])
-    splits = []
-    for stratum in strata:
+    rng, splits = generator(config.split_seed, Stream.SPLIT), []
+    for stratum in _strata(own, *classes) if classes else iter([own]):
         order = rng.permutation(stratum)
         first = round(len(order) * fractions[0])
         splits.append(np.split(order, [first, first + round(len(order) * fractions[1])]))
-    return [np.sort(np.concatenate(rows)) for rows in zip(*splits, strict=True)]
+    dealt = [np.concatenate(rows) for rows in zip(*splits, strict=True)]
+    for rows in dealt:
+        rows.sort()
+    return dealt
+
+
+def _strata(own: Rows, y: Array, n_classes: int) -> Iterator[Rows]:
+    """Yield the rows of each class, ascending."""
+    if n_classes > FEW_CLASSES or len(own) < len(y):
+        ends = np.cumsum(counted(y, n_classes, own))
+        yield from np.split(own[np.argsort(y[own], kind="stable")], ends[:-1])
+        return
+    for k in range(n_classes):  # which takes no memory beside them
+        yield np.concatenate([own[some][y[some] == k] for some in blocks(len(own))])
 
 
 def _by_value(
@@ -163,7 +176,7 @@ def _cut(ends: Array, wanted: float, least: int, most: int) -> int:
 
 def _check_values(name: str, what: str, values: Array) -> None:
     """Raise DataError for a row without a value: nobody knows where it belongs."""
-    missing = np.flatnonzero(np.isnan(values)) if values.dtype.kind == "f" else np.empty(0, np.int64)
+    missing = np.flatnonzero(np.isnan(values)) if values.dtype.kind in "fcmM" else np.empty(0, np.int64)
     if len(missing):
         raise DataError(
             f"{name}: row {missing[0]} has no value for {what} ({count(len(missing), 'row')} like that); fill them in, "

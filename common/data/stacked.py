@@ -69,6 +69,7 @@ Matrix = Array | Stacked
 def behind(parts: Sequence[Matrix]) -> Matrix:
     """Return matrices of the same columns one behind the other; what is mapped is not copied, if it is all alike."""
     flat = [own for part in parts for own in (part.parts if isinstance(part, Stacked) else [part])]
+    flat = [own for own in flat if len(own)] or flat[:1]  # nothing can be mapped of an empty file
     if len(flat) == 1:
         return flat[0]
     if any(maps.map_of(own) is None or own.dtype != flat[0].dtype for own in flat):

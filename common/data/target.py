@@ -1,11 +1,12 @@
 """Decides whether a target is classes or numbers, by its values whatever their type, and turns labels into classes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from common.config import RunConfig
+from common.data import whole_numbers
 from common.data.scaling import Rows
 from common.data.split import Given
 from common.errors import DataError
@@ -57,23 +58,27 @@ def decide(config: RunConfig, name: str, y: Array, given: Given | None = None, u
             task = LABELS
         return Decision(task, f"Task: {task}, because of {asked}.")
     n = f"{len(y):,} rows"
-    if y.ndim == 2 and y.shape[1] > 1:
-        return _decide_columns(name, y)
-    values = y.reshape(-1)
-    if (values == values[0]).all():
-        raise DataError(
-            f"{name}: the target is {values[0]} in all {n}, so there is nothing to learn; check which column it is, "
-            "or train on it all the same with --loss mse"
+    if (y == y[0]).all():
+        several = y.ndim == 2 and y.shape[1] > 1
+        what = f"the target's {y.shape[1]} columns are the same" if several else f"the target is {y[0].item()}"
+        check = (
+            "check which columns they are, or train on them" if several else "check which column it is, or train on it"
         )
-    fraction = np.flatnonzero(values != np.floor(values))
-    if len(fraction):
-        first = int(fraction[0] if used is None else used[fraction[0]])
-        shown = f"{values[fraction[0]]} in {given.row(first)}"
+        raise DataError(
+            f"{name}: {what} in all {n}, so there is nothing to learn; {check} all the same with --loss mse"
+        )
+    if y.ndim == 2 and y.shape[1] > 1:
+        return _decide_columns(y)
+    values = y.reshape(-1)
+    fraction = whole_numbers.first_fraction(values)
+    if fraction is not None:
+        first = fraction if used is None else int(used[fraction])
+        shown = f"{values[fraction]} in {given.row(first)}"
         return Decision(
             REGRESSION,
             f"Task: regression, because the target has fractions ({shown}); only whole numbers can be classes.",
         )
-    different = np.unique(values)
+    different = whole_numbers.different(values)
     k = len(different)
     counted = f"{k:,} different whole numbers in {n}"
     if _few(different, len(values)):
@@ -86,19 +91,20 @@ def decide(config: RunConfig, name: str, y: Array, given: Given | None = None, u
     )
 
 
-def decide_texts(config: RunConfig, name: str, y: Array, texts: Sequence[str]) -> Decision:
+def decide_texts(config: RunConfig, name: str, y: Array, used: Rows, texts: Sequence[str]) -> Decision:
     """Decide what codes of texts are: classes. Raises DataError where an option asks for numbers."""
     if (asked := _asked(config)) in ("--loss mse", "--model linear"):
         raise DataError(
             f"{name}: {asked} trains a regression, but the target is texts ({listed(np.array(texts))}); leave {asked} "
             "out, or give a column of numbers as --target"
         )
-    k = len(np.unique(y))
-    return Decision(CLASSES, f"Task: classes, because the target has {count(k, 'different text')} in {len(y):,} rows.")
+    k = int(np.count_nonzero(whole_numbers.counted(y.reshape(-1), len(texts), None if len(used) == len(y) else used)))
+    n = f"{len(used):,} rows"
+    return Decision(CLASSES, f"Task: classes, because the target has {count(k, 'different text')} in {n}.")
 
 
-def _decide_columns(name: str, y: Array) -> Decision:
-    """Decide what a target of several columns is."""
+def _decide_columns(y: Array) -> Decision:
+    """Decide what a target of several columns is, some of which vary."""
     n_columns = y.shape[1]
     if not _are_binary(y):
         return Decision(
@@ -112,11 +118,6 @@ def _decide_columns(name: str, y: Array) -> Decision:
             f"Task: regression, because the target has {n_columns} columns; classes take one column of labels. The "
             "columns look like one-hot classes: to train classes, save the label of each row as y; --loss "
             "cross-entropy trains each column as a label of its own.",
-        )
-    if (y == y[0]).all():
-        raise DataError(
-            f"{name}: the target's {n_columns} columns are the same in all {len(y):,} rows, so there is nothing to "
-            "learn; check which columns they are, or train on them all the same with --loss mse"
         )
     return Decision(
         LABELS,
@@ -151,48 +152,47 @@ def _have_float64(different: Array) -> bool:
     return max(abs(float(different[0])), abs(float(different[-1]))) < LABELS_WITHIN
 
 
-def to_classes(config: RunConfig, name: str, y: Array, given: Given, used: Rows) -> tuple[Array, Array]:
+def to_classes(
+    config: RunConfig, name: str, y: Array, given: Given, used: Rows, texts: Sequence[str] = ()
+) -> tuple[Array, Array]:
     """Return each row's class, int64 from 0, and the labels, int64: the different whole numbers in the data, sorted.
 
-    ``given``, ``used``: see ``decide``; rows that do not count have any class. Raises DataError for what cannot be
-    labels.
+    ``given``, ``used``: see ``decide``; rows that do not count have any class. ``texts``: what they stand for, if that
+    is texts. Raises DataError for what cannot be labels.
     """
-    regression = f"for a regression: {'--model linear' if config.model in ('softmax', 'logistic') else '--loss mse'}"
+    other = "--model linear" if config.model in ("softmax", "logistic") else "--loss mse"
+    regression = f" (for a regression: {other})"
     if y.ndim != 1:
         raise DataError(
             f"{name}: y has shape {y.shape}; labels of classes take one column, and several labels take columns of 0 "
-            f"and 1 ({regression})"
+            f"and 1{regression}"
         )
-    with np.errstate(over="ignore"):
-        numbers = y.astype(np.float64)
-    wrong = np.flatnonzero((y != np.floor(y)) | ~(np.abs(numbers) < LABELS_WITHIN))
-    if len(wrong):
-        label = f"label {y[wrong[0]]} of {given.row(int(wrong[0]))}"
+    wrong = whole_numbers.first_fraction(y)
+    if wrong is None and not all(abs(float(extreme)) < LABELS_WITHIN for extreme in (y.min(), y.max())):
+        with np.errstate(over="ignore"):
+            wrong = int(np.flatnonzero(~(np.abs(y.astype(np.float64)) < LABELS_WITHIN))[0])
+    if wrong is not None:
+        label = f"label {y[wrong]} of {given.row(wrong)}"
         raise DataError(
-            f"{name}: {label} is no class label; these are whole numbers between -2^53 and 2^53 ({regression})"
+            f"{name}: {label} is no class label; these are whole numbers between -2^53 and 2^53{regression}"
         )
-    whole = y.astype(np.int64)
-    if len(used) == len(y):
-        labels, classes = np.unique(whole, return_inverse=True)
-    else:
-        labels = np.unique(whole[used])
-        classes = np.minimum(np.searchsorted(labels, whole), len(labels) - 1)
+    labels = whole_numbers.different(y if len(used) == len(y) else y[used]).astype(np.int64)
+    otherwise = "; check which column it is" if texts else regression
     if len(labels) == 1:
-        raise DataError(
-            f"{name}: the label is {labels[0]} in all {len(used):,} rows; classes need at least two ({regression})"
-        )
+        label = repr(texts[labels[0]]) if texts else labels[0]
+        raise DataError(f"{name}: the label is {label} in all {len(used):,} rows; classes need at least two{otherwise}")
     if len(labels) > 2 and 2 * len(labels) > len(used):
         raise DataError(
-            f"{name}: {len(labels):,} different labels in {len(used):,} rows are too many; classes need two rows each "
-            f"on average ({regression})"
+            f"{name}: {len(labels):,} different {'texts' if texts else 'labels'} in {len(used):,} rows are too many; "
+            f"classes need two rows each on average{otherwise}"
         )
-    return classes.reshape(-1).astype(np.int64), labels
+    return whole_numbers.places(y, labels), labels
 
 
-def label_notes(labels: Array, of_training: Array, where: Callable[[int], int]) -> list[str]:
+def label_notes(labels: Array, whole: Array, of_training: Array, *, drawn: bool) -> list[str]:
     """Return what is to be said of labels: how numbers are numbered, and which have no rows, or none to train on.
 
-    ``of_training``: training rows of each class. ``where``: returns in how many rows a class is in all.
+    ``whole``, ``of_training``: all rows, and training rows, of each. ``drawn``: whether the others are drawn from all.
     """
     notes, k = [], len(labels)
     texts = labels.dtype.kind == "U"
@@ -207,11 +207,13 @@ def label_notes(labels: Array, of_training: Array, where: Callable[[int], int]) 
         notes.append(f"No row has the label {listed(missing)}: the model has outputs for the {k} labels that occur.")
     unseen = np.flatnonzero(of_training == 0)
     if len(unseen):
-        rows = sum(where(int(c)) for c in unseen)
+        rows = int(whole[unseen].sum())
         others = f"{count(rows, 'other row')} {'has' if rows == 1 else 'have'}"
         notes.append(
             f"Warning: no training row has the label {listed(labels[unseen])}, which {others}, so "
-            "that the model cannot learn it; lower --test-fraction and --validation-fraction, or give more rows."
+            "that the model cannot learn it; "
+            + ("lower --test-fraction and --validation-fraction, or " if drawn else "")
+            + "give more rows to train on."
         )
     return notes
 

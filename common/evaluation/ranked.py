@@ -6,7 +6,7 @@ import numpy as np
 
 from common.flat import Array
 
-MOST_EXACT = 1 << 20
+MOST_EXACT = 1 << 18
 """Values that are kept as they are; of more, they are rounded, which takes 65,536 values at most and bounded memory."""
 LOG_ODDS_STEP = 2.0**-10
 LEAST_LOG_ODDS, MOST_LOG_ODDS = -64.0, 20.0

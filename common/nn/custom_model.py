@@ -1,7 +1,9 @@
 """Finds, makes and checks a user's own model class, named ``package.module:Class``."""
 
+import inspect
 import math
 from collections.abc import Callable
+from functools import partial
 from reprlib import repr as brief
 from typing import Any
 
@@ -21,10 +23,12 @@ RESERVED = (
 MOST_NUMBERS = 2**40
 
 
-def load(name: str, n_features: int, n_classes: int, n_targets: int, *, labels: bool = False) -> Model:
+def load(
+    name: str, n_features: int, n_classes: int, n_targets: int, *, labels: bool = False, weighted: bool = False
+) -> Model:
     """Import the class, also from the current folder, and make a model for the data.
 
-    ``n_classes`` is 0 for a regression, and for several ``labels``, each on or off.
+    ``n_classes`` is 0 for a regression, and for several ``labels``, each on or off. ``weighted``: rows have weights.
 
     Raises ConfigError for what is wrong with the class, DataError where the target does not fit the model's loss.
     """
@@ -39,6 +43,8 @@ def load(name: str, n_features: int, n_classes: int, n_targets: int, *, labels: 
         raise ConfigError(f"model {name}: has no method {missing}; a model has {', '.join(METHODS)}")
     _check_shapes(name, attempt(name, "shapes()", model.shapes))
     _check_loss(name, getattr(model, "loss", None), n_classes, labels=labels)
+    if weighted:
+        _check_weights(name, model)
     return model
 
 
@@ -72,6 +78,22 @@ def _check_shapes(name: str, shapes: Any) -> None:
             raise ConfigError(f"{start} gives {key} the shape {brief(shape)}; allowed is a tuple of int above 0")
     if sum(math.prod(shape) for shape in shapes.values()) > MOST_NUMBERS:
         raise ConfigError(f"{start} asks for more than {MOST_NUMBERS} numbers, which is the most allowed")
+
+
+def _check_weights(name: str, model: Model) -> None:
+    """Raise ConfigError unless the model and its loss take what rows count."""
+    methods: dict[str, Callable[..., Any]] = {
+        "loss_grad()": model.loss_grad,
+        "loss.sum()": model.loss.sum,
+        "loss.correct()": model.loss.correct,
+    }
+    for method, act in methods.items():
+        if "weight" not in attempt(name, f"the signature of {method}", partial(inspect.signature, act)).parameters:
+            raise ConfigError(
+                f"model {name}: rows have weights, and {method} has no argument weight=None, (rows,), what each row "
+                "counts in the sum and its gradient; add it, or leave --weight and --class-weight out and save the "
+                ".npz without sample_weight"
+            )
 
 
 def _check_loss(name: str, loss: Any, n_classes: int, *, labels: bool) -> None:

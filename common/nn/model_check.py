@@ -77,6 +77,8 @@ class ModelCheck:
                 self._start(flat)
                 trial.encode(flat, rows, n_outputs)
                 self._step(flat, rows)
+                if rows.weight is not None:
+                    self._weights(flat, rows)
                 if none_too:
                     self._no_rows(flat, rows)
                 if time.perf_counter() - began > MANY_ROWS_S:
@@ -195,6 +197,14 @@ class ModelCheck:
                     f"{view[off][0]:.6g} when it is called again alike; {hint}",
                     meant=True,
                 )
+
+    def _weights(self, flat: Flat, rows: TrialRows) -> None:
+        """Look whether rows of other weights have another loss."""
+        weighted, plain = (self.trial.loss(flat, some) for some in (rows, rows.unweighted))
+        if plain and math.isclose(weighted, plain, rel_tol=SAME[self.dtype.name]):
+            raise self.trial.error(
+                f"loss.sum() is {plain:.6g} with weights and without; a row of weight 2 counts as two rows"
+            )
 
     def _no_rows(self, flat: Flat, rows: TrialRows) -> None:
         """Take a step without rows."""

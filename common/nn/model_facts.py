@@ -12,6 +12,7 @@ from common.data.dataset import Dataset
 from common.data.preprocessing import Preprocessing
 from common.data.target import CLASSES, LABELS, REGRESSION
 from common.data.transformer import Transformer
+from common.data.whole_numbers import blocks
 from common.errors import DataError
 from common.flat import Array
 from common.nn.functional import LogisticCrossEntropy, Loss, MeanSquaredError, SoftmaxCrossEntropy
@@ -26,17 +27,20 @@ LOSSES: dict[str, type[Loss]] = {
 }
 
 
-def baseline(config: RunConfig, data: Dataset) -> Array:
+def baseline(data: Dataset) -> Array:
     """Return what is known of a target without looking at the features, from the training rows, in float64.
 
     Shares of the classes, (n_classes,); means of the targets in their unit, or shares of labels, (n_targets,).
     """
-    weight = data.weight[data.train] if data.weight is not None and config.class_weight == "none" else None
-    y = data.y[data.train]
     if data.task == CLASSES:
-        counts = np.bincount(y, weight, data.n_classes)
-        return np.asarray(counts / counts.sum())
-    mean = np.average(y, axis=0, weights=weight)
+        return data.shares
+    sums, total = np.zeros(data.n_targets), 0.0
+    for some in blocks(len(data.train)):
+        rows = data.train[some]
+        weight = np.ones(len(rows)) if data.weight is None else data.weight[rows]
+        sums += weight @ data.y[rows]
+        total += float(weight.sum())
+    mean = sums / total
     return mean if data.task == LABELS else np.asarray(mean * data.target_scale + data.target_mean)
 
 
@@ -118,4 +122,4 @@ def extras(config: RunConfig, data: Dataset, header: Mapping[str, Any]) -> dict[
         "preprocessing": None if columns is None else columns.as_dict(), "dtype": config.dtype,
         "missing": config.missing, **({"prepare": data.transformer.as_dict()} if data.transformer else {}),
     }  # fmt: skip
-    return {**data.arrays(), "baseline": baseline(config, data), FACTS: np.array(json.dumps(facts))}
+    return {**data.arrays(), "baseline": baseline(data), FACTS: np.array(json.dumps(facts))}

@@ -19,19 +19,30 @@ from common.nn.models import Model
 
 @dataclass(frozen=True, slots=True)
 class TrialRows:
-    """What a model is tried on: features and target of at least one row."""
+    """What a model is tried on: features and target of at least one row, and what rows count, if not 1."""
 
     x: Array
     y: Array
+    weight: Array | None = None
 
     def of_dtype(self, dtype: np.dtype[Any]) -> "TrialRows":
         """Return them read only, with numbers of a dtype; class numbers stay whole."""
         y = self.y.astype(dtype) if self.y.dtype.kind == "f" else self.y
-        return TrialRows(read_only(self.x.astype(dtype)), read_only(y))
+        weight = None if self.weight is None else read_only(self.weight.astype(dtype))
+        return TrialRows(read_only(self.x.astype(dtype)), read_only(y), weight)
 
     def first(self, n: int) -> "TrialRows":
         """Return at most the first ``n`` of them."""
-        return TrialRows(self.x[:n], self.y[:n])
+        return TrialRows(self.x[:n], self.y[:n], None if self.weight is None else self.weight[:n])
+
+    @property
+    def unweighted(self) -> "TrialRows":
+        """The same, each of which counts 1."""
+        return TrialRows(self.x, self.y)
+
+    def weights(self) -> tuple[Array, ...]:
+        """Return the weights as a last argument, none if there are none."""
+        return () if self.weight is None else (self.weight,)
 
 
 class ModelTrial:
@@ -57,8 +68,10 @@ class ModelTrial:
 
         def act() -> float:
             if isinstance(model, Mlp):
-                return models.loss_grad(model, flat, rows.x, rows.y)
-            value = model.loss_grad(flat.fixed_params, rows.x, rows.y, flat.grads, do_nothing)
+                return models.loss_grad(model, flat, rows.x, rows.y, *rows.weights())
+            loss_grad: Callable[..., Any] = model.loss_grad
+            weight = {} if rows.weight is None else {"weight": rows.weight}
+            value = loss_grad(flat.fixed_params, rows.x, rows.y, flat.grads, do_nothing, **weight)
             if value is None or np.ndim(value):
                 got = "None" if value is None else f"an array of shape {np.shape(value)}"
                 raise TypeError(f"it returned {got}, not the sum of the rows' losses as one number")
@@ -83,10 +96,10 @@ class ModelTrial:
 
         def total() -> float:
             self.largest = float(np.abs(out).max(initial=0.0))
-            return float(loss.sum(out, rows.y))
+            return float(loss.sum(out, rows.y, *rows.weights()))
 
         value: float = self.attempt(f"loss.sum() {of}", total)
-        self.attempt(f"loss.correct() {of}", lambda: float(loss.correct(out, rows.y)))
+        self.attempt(f"loss.correct() {of}", lambda: float(loss.correct(out, rows.y, *rows.weights())))
         return value
 
     def encode(self, flat: Flat, rows: TrialRows, n_outputs: int) -> None:

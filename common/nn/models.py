@@ -35,7 +35,7 @@ class Model(Protocol):
         """Write d(sum of the rows' losses) into ``grads``; return the sum.
 
         ``x``: (rows, n_in), ``rows`` may be 0. All but ``grads`` is read only. Calls ``ready(name)`` as soon as that
-        gradient is final.
+        gradient is final. Where rows have weights, it is given ``weight`` besides, by name: (rows,), what each counts.
         """
 
 
@@ -44,15 +44,18 @@ class PlainGradient:
 
     def __init__(self, model: Model, flat: Flat) -> None:
         self.model, self.flat = model, flat
-        self._rows: dict[Batch, tuple[Array, Array]] = {}
-        """Features and target of the batches so far, read only: what a model wrote there would stay."""
+        self._rows: dict[Batch, tuple[Array, Array, dict[str, Array]]] = {}
+        """Features, target and weights of the batches so far, read only: what a model wrote there would stay."""
 
     def loss_grad(self, batch: Batch, scale: float, ready: Ready | None) -> float:  # noqa: ARG002
         """See Backprop."""
         flat, rows = self.flat, self._rows.get(batch)
         if rows is None:
-            rows = self._rows[batch] = read_only(batch.x[:, :-1]), read_only(batch.y)
-        loss_sum = self.model.loss_grad(flat.fixed_params, *rows, flat.grads, do_nothing)
+            weight = {} if batch.weight is None else {"weight": read_only(batch.weight)}
+            rows = self._rows[batch] = read_only(batch.x[:, :-1]), read_only(batch.y), weight
+        x, y, weight = rows
+        loss_grad: Callable[..., float] = self.model.loss_grad
+        loss_sum = loss_grad(flat.fixed_params, x, y, flat.grads, do_nothing, **weight)
         np.multiply(flat.grad_vector, scale, out=flat.grad_vector)
         return float(loss_sum)
 
@@ -77,12 +80,12 @@ def gradient(model: Model | Mlp, flat: Flat, n_rows: int) -> Gradient:
     return Backprop(model, flat, n_rows, inputs, deltas, outputs)
 
 
-def loss_grad(model: Mlp, flat: Flat, x: Array, y: Array) -> float:
+def loss_grad(model: Mlp, flat: Flat, x: Array, y: Array, weight: Array | None = None) -> float:
     """Write the gradient of the built-in model over some rows into ``flat``; return the sum of their losses."""
     rows = np.concatenate([x, np.ones((len(x), 1), x.dtype)], axis=1)
     target = np.empty((model.sizes[-1], len(x)), flat.dtype)
     model.loss.encode(y, target)
-    batch = Batch(rows, rows.T, y, target, total=len(x), equal=True, around=rows, offset=0, start=0)
+    batch = Batch(rows, rows.T, y, target, total=len(x), equal=True, around=rows, offset=0, start=0, weight=weight)
     return gradient(model, flat, len(x)).loss_grad(batch, 1.0, None)
 
 

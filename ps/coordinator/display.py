@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from common.status_line import StatusLine, launcher_terminal
-from common.wording import count
+from ps.text.formatting import time_left
 from ps.text.terminal import is_heard, say, set_status_line
 
 ALL_UP_TO = 50
@@ -136,7 +136,7 @@ class Progress(Display):
         epoch, done = min(max(1, self.place()[0]), self.epochs), self._done()
         began, before = self._began
         gained = done - before
-        left = f"{duration((now - began) * (1 - done) / gained)} left" if gained > 0 else ""
+        left = f"{time_left((now - began) * (1 - done) / gained)} left" if gained > 0 else ""
         parts = [f"Epoch {epoch:,}/{self.epochs:,}", self._short, left]
         rest = width - sum(len(part) + 1 for part in parts if part)
         if rest < 0:  # the figures give way first
@@ -167,15 +167,6 @@ class Bar:
         with self._console.capture() as drawn:
             self._console.print(self._kind(1.0, done, cells, complete_style="green"), end="")
         return str(drawn.get()).rstrip("\n")
-
-
-def duration(seconds: float) -> str:
-    """Return a time as ``m:ss``, ``h:mm:ss``, or in days."""
-    whole = int(min(seconds, 1e9)) + 1
-    if whole >= 86400:
-        return count(round(whole / 86400), "day")
-    hours, minutes = divmod(whole // 60, 60)
-    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
 
 
 def make(epochs: int, verbose: bool, place: Place, steps: int) -> Display:

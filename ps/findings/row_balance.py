@@ -11,6 +11,7 @@ from common.data.features import Features
 from common.data.sampler import RowSampler
 from common.data.scaling import Rows, is_constant, row_blocks
 from common.data.stacked import Matrix
+from common.data.whole_numbers import counted
 from ps.comm.collectives import allgather
 from ps.logfile.records import Record
 from ps.metrics.epoch_metrics import plain
@@ -52,7 +53,7 @@ def _in_unit(target: dict[str, Any], data: Dataset) -> dict[str, Any]:
 
 
 def _labels(comm: MPI.Comm, data: Dataset, rows: Rows) -> dict[str, Any]:
-    own = np.bincount(data.y[rows], minlength=data.n_classes)
+    own = counted(data.y, data.n_classes, rows)
     whole = np.empty_like(own)
     comm.Allreduce(own, whole)
     labels = own.tolist() if comm.size * data.n_classes <= MOST_NUMBERS else None

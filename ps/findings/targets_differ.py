@@ -21,8 +21,8 @@ TAILS = (0.05, 0.95)
 BETWEEN = 0.5
 """How much of what one fit for all explains is between ranks, as a multiple of the same fraction of the targets.
 About 1 for sorted rows, and 0 to 0.35 in simulations of 2 to 16 ranks with other weights, offsets or units."""
-MOST_NUMBERS = 1 << 22
-"""Features of the rows that a rank compares, in float64; of more rows, it takes some that are spread over all."""
+MOST_NUMBERS = 1 << 20
+"""Features of the rows that a rank compares, 8 MiB in float64; of more rows, it takes some that are spread over all."""
 CHANCE = 1.0
 """Deviations of the root of a chi-square (Fisher 1922); beyond them, ranks' features differ by more than chance."""
 

@@ -23,11 +23,13 @@ def epoch_record(table: Array, facts: Mapping[str, Any], names: list[str], gradi
     """
     rows, losses = table["rows"], table["loss_sum"]
     before = facts["before"] or {"rows": 0, "loss_sum": 0.0}
+    # of whole epochs, whose weights add up to rows, both are the same; where steps were left out, weights are right
+    done = before["rows"] + rows.sum() if facts["before"] else table["weight"].sum()
     busy, run = epoch_metrics.useful_s(table), np.sum([table[name] for name in epoch_metrics.RUN_TIME], axis=0)
     exchange_s = (fmean(table["transfer_s"]) + fmean(table["reduce_s"])) / max(facts["steps"], 1)
     known: Record = {
         **facts,
-        "loss": float((before["loss_sum"] + losses.sum()) / (before["rows"] + rows.sum())),
+        "loss": float((before["loss_sum"] + losses.sum()) / done),
         "loss_by_rank": [s / w if w else None for s, w in zip(losses.tolist(), table["weight"].tolist(), strict=True)],
         **epoch_metrics.contribution(table, names),
         "gradient_norm": epoch_metrics.gradient_norm(table, len(facts["sampled_steps"])),

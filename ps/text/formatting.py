@@ -5,6 +5,8 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from common.wording import count
+
 
 def number(value: float | None, digits: int = 4) -> str:
     """Return a figure for a line or a table; a dash for none."""
@@ -55,6 +57,15 @@ def megabytes(n_bytes: float) -> str:
 def span(low: float, high: float, unit: float = 1e3) -> str:
     """Return the ends of an interval of seconds; in milliseconds, or times another unit."""
     return f"{number(unit * low, 3)} to {number(unit * high, 3)}"
+
+
+def time_left(seconds: float) -> str:
+    """Return a time as ``m:ss``, ``h:mm:ss``, or in days."""
+    whole = int(min(seconds, 1e9)) + 1
+    if whole >= 86400:
+        return count(round(whole / 86400), "day")
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
 
 
 def date_time(t: float) -> str:

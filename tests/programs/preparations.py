@@ -11,7 +11,7 @@ from common.errors import JobError
 from ps.comm.topology import Topology
 from workers.preparation import byte_pieces, parallel, pieces
 
-pieces.LEAST_BYTES = 1  # ranks share small files, too
+pieces.LEAST_BYTES = pieces.LEAST_PART = 1  # ranks share small files, too
 byte_pieces.BLOCK_BYTES = 1 << 12
 
 

@@ -91,7 +91,7 @@ class Comparison:
     ) -> None:
         """Collective; raises JobError."""
         comm, threads = topology.comm, limit_threads(topology)
-        data = load(comm, config, rank_status)
+        data = load(comm, config, rank_status, asked_to_stop=stop.asked)
         model = scale_target(comm, config, data, make_model(comm, config, data), rank_status)
         self.work = work = Workload(topology, stop, config, data, model)
         self.options, self.rank_status = options, rank_status

@@ -11,7 +11,9 @@ from common.errors import ConfigError
 from common.files import write_bytes
 from common.flat import Array
 from common.nn.model_file import ModelFile
+from common.wording import listed
 from workers.exporting.network import SOFTMAX, Network, network
+from workers.exporting.sklearn_columns import encoder, offsets, without_counterpart
 
 ACTIVATIONS = {"relu": "relu", "tanh": "tanh", "sigmoid": "logistic"}
 
@@ -19,13 +21,16 @@ ACTIVATIONS = {"relu": "relu", "tanh": "tanh", "sigmoid": "logistic"}
 def write_sklearn(model: ModelFile, path: Path) -> list[str]:
     """Write the file; return the files. Raises ConfigError and OSError.
 
-    The Pipeline takes encoded features, (rows, n_features). Its steps: ``impute``, where some may be missing (NaN),
-    ``scale``, ``mlp``.
+    The Pipeline takes a table's columns, as a frame, or encoded features, (rows, n_features), where the data were no
+    table or scikit-learn cannot encode a column. Its steps: ``columns``, or ``impute`` where features may be missing
+    (NaN); ``scale``; ``mlp``.
     """
     from skops.io import dumps
 
     write_bytes(path, dumps(pipeline(model)))
-    return [str(path)]
+    names = without_counterpart(model.facts.preprocessing) if model.facts.preprocessing is not None else []
+    why = f" (which takes encoded features: scikit-learn has nothing that encodes {listed(names)} as here)"
+    return [f"{path}{why if names else ''}"]
 
 
 def pipeline(model: ModelFile) -> Any:
@@ -41,12 +46,16 @@ def pipeline(model: ModelFile) -> Any:
         )
     fill, mean, scale = np.zeros(model.n_features), np.zeros(model.n_features), np.ones(model.n_features)
     fill[model.x_kept], mean[model.x_kept], scale[model.x_kept] = model.x_fill, model.x_mean, model.x_scale
+    first, columns, mlp = [], model.facts.preprocessing, _mlp(model, layers)
+    if columns is not None and not without_counterpart(columns):
+        made, order = encoder(columns, fill + offsets(columns))
+        first = [("columns", made)]
+        mean, scale, mlp.coefs_[0] = (mean + offsets(columns))[order], scale[order], mlp.coefs_[0][order]
+    elif _may_be_missing(model):
+        first = [("impute", SimpleImputer(keep_empty_features=True).fit(fill[None]))]
     scaler = StandardScaler().fit(np.zeros((2, model.n_features)))
     scaler.mean_, scaler.scale_, scaler.var_ = mean, scale, scale**2
-    steps = [("scale", scaler), ("mlp", _mlp(model, layers))]
-    if _may_be_missing(model):
-        steps.insert(0, ("impute", SimpleImputer(keep_empty_features=True).fit(fill[None])))
-    return Pipeline(steps)
+    return Pipeline([*first, ("scale", scaler), ("mlp", mlp)])
 
 
 def _may_be_missing(model: ModelFile) -> bool:

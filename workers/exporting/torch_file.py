@@ -15,12 +15,13 @@ AFTER = {
 }
 MEANS = {
     SOFTMAX: "the probability of each of self.labels",
-    SIGMOID: "the probability of self.labels[1], or of each label",
+    SIGMOID: "the probability of self.labels[1], or of each of self.targets where a row has several labels",
     NUMBERS: "the target in its own unit",
 }
-MODULE = '''"""{name}, trained by rankwise: {shape}.
+MODULE = '''"""A model trained by rankwise: {shape}. Needs torch and safetensors.
 
-model = load(); model(x) gives {means}. x: (rows, {n_features}), a double where a feature is missing NaN.
+model = load(); model(x) gives {means}. x: (rows, {n_features}), NaN where a feature is
+missing; in float64 if its numbers are large.
 """
 
 import json
@@ -41,15 +42,15 @@ class Model(nn.Module):
         self.layers = nn.Sequential(
 {layers}
         )
-        self.labels = facts["labels"]
-        self.kept = torch.tensor(facts["x_kept"])
+        self.labels, self.targets = facts["labels"], facts["targets"]
+        self.register_buffer("x_kept", torch.tensor(facts["x_kept"]), persistent=False)
         for name in ("x_fill", "x_mean", "x_scale", "y_mean", "y_scale"):
-            setattr(self, name, torch.tensor(facts[name], dtype=torch.float64))
+            self.register_buffer(name, torch.tensor(facts[name], dtype=torch.float64), persistent=False)
 
     def forward(self, x):
-        x = x.double()[:, self.kept]
+        x = x.double()[:, self.x_kept]
         x = torch.where(torch.isnan(x), self.x_fill, x)
-        outputs = self.layers(((x - self.x_mean) / self.x_scale).to(torch.{dtype}))
+        outputs = self.layers(((x - self.x_mean) / self.x_scale).to(self.layers[0].weight.dtype))
         {after}
 
 
@@ -80,7 +81,6 @@ def _module(model: ModelFile, layers: Network, weights: str) -> str:
         lines.append(f"nn.Linear({matrix.shape[0]}, {matrix.shape[1]}, dtype=torch.{dtype})")
     sizes = [len(layers.layers[0][0]), *(len(bias) for _, bias in layers.layers)]
     return MODULE.format(
-        name="A model", shape="-".join(map(str, sizes)), means=MEANS[layers.outputs], n_features=model.n_features,
-        weights=weights, layers="\n".join(f"            {line}," for line in lines), dtype=dtype,
-        after=AFTER[layers.outputs],
+        shape="-".join(map(str, sizes)), means=MEANS[layers.outputs], n_features=model.n_features,
+        weights=weights, layers="\n".join(f"            {line}," for line in lines), after=AFTER[layers.outputs],
     )  # fmt: skip

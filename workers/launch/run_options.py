@@ -225,7 +225,7 @@ def _checked(values: dict[str, Any], modes: Mapping[str, str]) -> RunConfig:
     if any(fault.kind == fault_spec.SKEW for fault in fault_spec.parse(values["inject"])):
         values["rows"] = "shard"
     config = RunConfig(**values)
-    sources.check_target(config)
+    sources.check_columns(config)
     sources.check_prepare(config)
     held_out_files.check_options(config)
     return config

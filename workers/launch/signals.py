@@ -41,6 +41,10 @@ class StopRequest:
 
     signal = 0
 
+    def asked(self) -> bool:
+        """Say whether a stop is asked for."""
+        return self.signal != 0
+
     def listen(self, listener: Callable[[int], object]) -> None:
         """Call this with each signal that comes, where signals come here."""
 

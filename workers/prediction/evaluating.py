@@ -155,7 +155,7 @@ def _of_test_rows(context: Context, config: EvaluateConfig, model: ModelFile) ->
     saved = None if transformer is None else Saved(model.path.with_name(TRANSFORMER_NAME), transformer)
     names = ("x_mean", "x_scale", "x_fill", "x_kept", "y_mean", "y_scale")
     given = {name: getattr(model, name) for name in names if len(getattr(model, name)) or name[0] == "x"}
-    data = training.load(comm, trained, status, given, saved=saved)
+    data = training.load(comm, trained, status, given, saved=saved, asked_to_stop=context.stop.asked)
 
     def same() -> None:
         with bad_input():

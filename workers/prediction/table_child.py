@@ -4,6 +4,7 @@ And it writes predictions as Parquet. Polars is imported here; no MPI.
 """
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from workers.preparation.cells import texts
 from workers.preparation.child import Answers
 from workers.preparation.child import main as answer_all
 from workers.preparation.encode import as_numbers, cells, codes, number_target
-from workers.preparation.options import TableError, names_in
+from workers.preparation.options import Options, TableError, names_in
 
 BYTES_AT_A_TIME = 16 << 20
 """Of encoded features."""
@@ -36,9 +37,10 @@ class RowAnswers(Answers):
 
     def open(self, paths: list[str], options: dict[str, Any], folder: str) -> dict[str, Any]:
         """Look at a file that need not have a target: see ``Answers.open``."""
-        table = self._open(Path(paths[0]), 0, options, folder)
+        table, _ = self._open(Path(paths[0]), 0, options, folder)
         notes = list(table.dialect.notes) if table.dialect else []
-        return {"tables": [table.as_dict()], "options": options, "notes": notes, "sha256": ["-"]}
+        numbers = asdict(table.numbers(Options.from_dict(options)))
+        return {"tables": [table.as_dict()], "options": options, "notes": notes, "sha256": ["-"], "numbers": numbers}
 
     def want(
         self, columns: dict[str, Any], dtype: str, step: int, targets: list[str], labels: list[str], weight: str
@@ -54,6 +56,7 @@ class RowAnswers(Answers):
         row_bytes = max(1, len(self._columns.features()) * np.dtype(dtype).itemsize)
         self._step = step * max(1, BYTES_AT_A_TIME // row_bytes // step)
         self._missing = tuple(names_in(self._options.missing))
+        self._numbers = self._numbers.only([one.name for one in self._columns.columns if isinstance(one, Number)])
 
     def begin(self, start: int, stop: int) -> None:
         """Begin with the rows of a piece."""
@@ -64,7 +67,7 @@ class RowAnswers(Answers):
         return next(self._blocks, None)
 
     def _read(self, start: int, stop: int) -> Iterator[dict[str, Any]]:
-        for place, frame in self._tables[0].frames(start, stop):
+        for place, frame in self._frames(0, start, stop):
             for first in range(0, len(frame), self._step):
                 try:
                     yield self._encoded(frame.slice(first, self._step))
@@ -95,7 +98,7 @@ class RowAnswers(Answers):
             answer["weight"] = self._weights(frame[self._weight]).tobytes()
         return answer
 
-    def _numbers(self, series: pl.Series) -> Array:
+    def _finite(self, series: pl.Series) -> Array:
         found = as_numbers(series, self._missing)
         self._require(series, ~np.isfinite(found), FINITE)
         return found
@@ -108,7 +111,7 @@ class RowAnswers(Answers):
 
     def _target(self, series: pl.Series) -> Array:
         if len(self._targets) == 1:
-            return self._numbers(series)
+            return self._finite(series)
         found = number_target(series, self._missing)
         self._require(series, ~np.isfinite(found), f"{FINITE}, or yes and no")
         return found
@@ -144,7 +147,7 @@ class RowAnswers(Answers):
                 frame = frame.with_columns(pl.col(names[0]).replace_strict(dict(enumerate(labels))))
             parts.append(Path(folder) / f"part-{number}.parquet")
             frame.write_parquet(parts[-1])
-            self._pulse()
+            self._pulse(0.0)
         if len(parts) == 1:
             return str(parts[0])
         whole = Path(folder) / "whole.parquet"

@@ -21,7 +21,8 @@ from ps.comm.agreement import at_root, together
 from ps.comm.topology import Topology
 from workers.prediction.rows import Asked, Block, match_columns, wanted_columns, without_names
 from workers.prediction.truth import key
-from workers.preparation.parallel import Preparation, Request, on_each, threads_of
+from workers.preparation.on_ranks import at_first, on_each
+from workers.preparation.parallel import Preparation, Request, threads_of
 from workers.preparation.pieces import Piece
 
 
@@ -58,6 +59,7 @@ class TableRows(Preparation):
         self._folder = at_root(comm, lambda: tempfile.mkdtemp(dir=None if topology.count == 1 else Path.cwd()))
         self._parts: list[Piece] = []
         try:
+            at_first(comm, lambda: self._ask("tidy", folder=self._folder))  # also if this rank is killed
             self._open(self._folder)
             self._parts = self._cut()
             wanted = together(comm, self._matched)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from common.data.prepared_file import N_PIECES
 from common.errors import BrokenFileError
 from common.files import open_regular
 from workers.preparation import byte_pieces
@@ -15,11 +16,10 @@ def of_rank(path: Path, rank: int, size: int, first: int = 0) -> Iterator[tuple[
 
     ``first``: the byte at which rows begin.
     """
-    n = byte_pieces.N_PIECES
     with open_regular(path) as file:
         extent = file.seek(0, 2)
         bounds = [max(first, at) for at in byte_pieces.bounds(extent)]
-        for piece in range(n * rank // size, n * (rank + 1) // size):
+        for piece in range(N_PIECES * rank // size, N_PIECES * (rank + 1) // size):
             start, stop = (
                 byte_pieces.record_start(file, at, extent, inside=False, quoted=False) if first < at < extent else at
                 for at in bounds[piece : piece + 2]

@@ -19,6 +19,8 @@ from workers.preparation.cells import (
     seconds,
     texts,
 )
+from workers.preparation.number_columns import NONE, NumberColumns
+from workers.preparation.number_statistics import least_hashes, number_statistics
 from workers.preparation.options import Options, names_in
 from workers.preparation.statistics import (
     INFINITE,
@@ -26,7 +28,6 @@ from workers.preparation.statistics import (
     MOST_TEXTS,
     NESTED,
     NUMBER,
-    SKETCH,
     STORED,
     TEXT,
     Analysis,
@@ -41,11 +42,21 @@ TRIED = 20
 LONGEST_EXAMPLE = 80
 
 
-def analyse(frame: pl.DataFrame, options: Options, place: Any = None) -> Analysis:
-    """Return the statistics of some rows. ``place``: what the caller calls the frame."""
-    missing = tuple(names_in(options.missing))
-    columns = {series.name: _column(series, missing, place) for series in frame.iter_columns()}
-    return Analysis(frame.height, int(has_target(frame, options).sum()), columns)
+def analyse(frame: pl.DataFrame, options: Options, place: Any = None, numbers: NumberColumns = NONE) -> Analysis:
+    """Return the statistics of some rows. ``place``: what the caller calls the frame.
+
+    ``numbers``: columns that are taken for numbers; one that is texts here is said to be unlike them.
+    """
+    missing, taken = tuple(names_in(options.missing)), {*numbers.names}
+    found = number_statistics(frame, [name for name in frame.columns if name in taken])
+    columns, unlike = {}, set()
+    for series in frame.iter_columns():
+        if series.name in taken and series.dtype == pl.String:
+            unlike.add(series.name)
+            columns[series.name] = ColumnStatistics()
+        else:
+            columns[series.name] = found.get(series.name) or _column(series, missing, place)
+    return Analysis(frame.height, int(has_target(frame, options).sum()), columns, unlike)
 
 
 def has_target(frame: pl.DataFrame, options: Options) -> Array:
@@ -61,24 +72,25 @@ def has_target(frame: pl.DataFrame, options: Options) -> Array:
 def _column(cells: pl.Series, missing: tuple[str, ...], place: Any) -> ColumnStatistics:
     if (values := plain_numbers(cells, missing)) is not None:
         return _plain(cells, values, place)
-    stored = "" if cells.dtype == pl.String else str(cells.dtype)
-    found = ColumnStatistics(rows=len(cells), missing=int(is_missing(cells, missing).sum()), stored=stored)
-    if cells.dtype.is_temporal():
-        _add_dates(found, STORED, frame_seconds(cells))
-        found.texts, found.hashes = None, _hashes(cells.drop_nulls())
-        return found
-    if cells.dtype.is_nested() or cells.dtype in (pl.Binary, pl.Object):
-        found.kinds[NESTED], found.texts = found.cells, None
-        return found
-    if cells.dtype.is_numeric():
+    kind = cells.dtype
+    if kind.is_numeric():
         values = cells.cast(pl.Float64).fill_nan(None)
+        found = ColumnStatistics(rows=len(cells), missing=values.null_count())
         _add_numbers(found, values, values, place)
         several = cells.head(LOOKED_AT).n_unique() > MOST_TEXTS or cells.n_unique() > MOST_TEXTS
-        present = cells.drop_nans().drop_nulls() if cells.dtype.is_float() else cells.drop_nulls()
-        found.texts = None if several else _counter(texts(present))
-        found.hashes = _hashes(values.drop_nulls())
-        return found
-    _add_texts(found, texts(cells, missing), place)
+        found.texts = None if several else _counter(texts(cells).drop_nulls())
+        found.hashes = least_hashes(values.drop_nulls())
+    elif kind.is_temporal():
+        found = ColumnStatistics(rows=len(cells), missing=cells.null_count(), texts=None)
+        _add_dates(found, STORED, frame_seconds(cells))
+        found.hashes = least_hashes(cells.drop_nulls())
+    elif kind.is_nested() or kind in (pl.Binary, pl.Object):
+        found = ColumnStatistics(rows=len(cells), missing=cells.null_count(), texts=None, stored=str(kind))
+        found.kinds[NESTED] = found.cells
+    else:
+        text = texts(cells, missing)
+        found = ColumnStatistics(rows=len(text), missing=text.null_count())
+        _add_texts(found, text, place)
     return found
 
 
@@ -86,7 +98,7 @@ def _plain(text: pl.Series, values: pl.Series, place: Any) -> ColumnStatistics:
     """Return the statistics of texts that all are plain numbers."""
     found = ColumnStatistics(rows=len(text))
     found.texts = None if text.head(LOOKED_AT).n_unique() > MOST_TEXTS else _counter(text)
-    found.hashes = _hashes(text)
+    found.hashes = least_hashes(text)
     _add_numbers(found, values, values, place, None, text)
     return found
 
@@ -109,24 +121,6 @@ def _summed(unique: pl.Series, n: Array) -> Counter[str] | None:
     return bounded(found)
 
 
-def _hashes(cells: pl.Series) -> Array:
-    """Return the smallest hashes of different cells, sorted."""
-    hashes = cells.hash(seed=0).to_numpy()
-    if len(hashes) > 16 * SKETCH:  # most likely there are enough of these, and all need not be sorted
-        least = _different(hashes[hashes < np.uint64((8 * SKETCH << 64) // len(hashes))])
-        if len(least) >= SKETCH:
-            return least[:SKETCH].astype(np.uint64)
-    return _different(hashes)[:SKETCH].astype(np.uint64)
-
-
-def _different(hashes: Array) -> Array:
-    """Return different hashes, sorted: faster than ``numpy.unique``, which puts them into a table first."""
-    found = np.sort(hashes)
-    first = np.ones(len(found), bool)
-    np.not_equal(found[1:], found[:-1], out=first[1:])
-    return found[first]
-
-
 def _add_texts(found: ColumnStatistics, text: pl.Series, place: Any) -> None:
     """Add cells that are texts; of few different ones each is looked at once."""
     unique, n = text, np.ones(len(text), np.int64)
@@ -136,7 +130,7 @@ def _add_texts(found: ColumnStatistics, text: pl.Series, place: Any) -> None:
         found.texts = _summed(different, times) if len(different) <= 2 * MOST_TEXTS else None
         several = len(text) > 2 * len(different)
         unique, n = (different, times) if several else (unique, n)
-    found.hashes = _hashes(unique.drop_nulls())
+    found.hashes = least_hashes(unique.drop_nulls())
     values = numbers(unique)
     _add_numbers(found, values, None if several else values, place, n, text)
     odd = (values.is_null() & unique.is_not_null()).to_numpy()
@@ -191,7 +185,7 @@ def _add_odd(found: ColumnStatistics, odd: pl.Series, n: Array, text: pl.Series,
         fits = odd.str.contains(pattern).to_numpy()
         left &= ~fits
         _count(found, kind, fits, (odd, n, text, place))
-    for form in [form for form in DATES if not np.isnan(seconds(odd.head(TRIED), form)).all()]:
+    for form in [form for form, (pattern, _) in DATES.items() if odd.head(TRIED).str.contains(pattern).any()]:
         when = seconds(odd, form)
         fits = ~np.isnan(when)
         left &= ~fits

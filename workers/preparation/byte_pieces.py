@@ -8,9 +8,9 @@ import hashlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from common.data.prepared_file import N_PIECES
 from common.errors import BrokenFileError
 
-N_PIECES = 64
 READ_BYTES = 1 << 20
 BLOCK_BYTES = 8 << 20
 """Of a piece that are parsed at a time: what this takes as numbers and texts stays far below 500 MB."""
@@ -104,7 +104,7 @@ def blocks(file: BinaryIO, start: int, stop: int, *, quoted: bool = True) -> Ite
             data = file.read(min(n_bytes, stop - start))
             if len(data) < min(n_bytes, stop - start):
                 raise BrokenFileError("it has become shorter while it was read")
-            end = len(data) if start + len(data) == stop else _last_end(data, quoted=quoted)
+            end = len(data) if start + len(data) == stop else last_end(data, quoted=quoted)
             if end:
                 break
             if n_bytes > LONGEST_RECORD:
@@ -114,7 +114,7 @@ def blocks(file: BinaryIO, start: int, stop: int, *, quoted: bool = True) -> Ite
         start += end
 
 
-def _last_end(data: bytes, *, quoted: bool) -> int:
+def last_end(data: bytes, *, quoted: bool) -> int:
     """Return where the last record in ``data``, which begins between records, has ended; 0 if none has."""
     quotes, stop = data.count(QUOTE) if quoted else 0, len(data)
     while (newline := data.rfind(NEWLINE, 0, stop)) >= 0:

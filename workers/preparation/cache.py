@@ -13,6 +13,7 @@ from typing import Any
 from common.data.prepared_file import META_NAME, VERSION, Prepared
 from common.errors import DataError
 from common.files import create_new, temporary_name, told
+from common.version import VERSION as RANKWISE
 
 BESIDE, OFF, NUMPY = "auto", "off", "numpy"
 SUFFIX = ".rankwise-cache"
@@ -21,12 +22,15 @@ UNUSED_S = 3600.0
 
 
 def key(files: tuple[tuple[str, str], ...], options: dict[str, Any]) -> str:
-    """Return what tells one preparation from others: paths, sizes and times of files, and options. Raises DataError."""
+    """Return what tells one preparation from others: paths, sizes and times of files, options, and this version.
+
+    Raises DataError.
+    """
     facts = []
     for path, role in files:
         found = _facts(Path(path))
         facts.append([os.path.realpath(path), role, *found])
-    text = json.dumps([VERSION, facts, options], sort_keys=True)
+    text = json.dumps([VERSION, RANKWISE, facts, options], sort_keys=True)
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:32]
 
 
@@ -69,13 +73,17 @@ def note_use(place: Path) -> None:
 
 
 def remove_outdated(place: Path) -> None:
-    """Remove what was prepared in the same cache of files that are not what they were, unless it was used of late."""
+    """Remove what was prepared in the same cache of files that are not what they were, or by another version.
+
+    What was used of late stays.
+    """
     for folder in place.parent.iterdir():
         if folder == place or folder.name.startswith("."):
             continue
         with contextlib.suppress(DataError, OSError):
             unused = time.time() - (folder / META_NAME).stat().st_mtime > UNUSED_S
-            if unused and any(_has_changed(file) for file in Prepared.load(folder).facts["files"]):
+            facts = Prepared.load(folder).facts
+            if unused and (facts.get("rankwise") != RANKWISE or any(map(_has_changed, facts["files"]))):
                 shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -65,6 +65,13 @@ def texts(cells: pl.Series, missing: tuple[str, ...] = ()) -> pl.Series:
     return cells.set(absent, None) if absent.any() else cells
 
 
+def different(text: pl.Series) -> tuple[pl.Series, Array]:
+    """Return the different texts, null among them where it occurs, and for each cell the place of its text there."""
+    unique = text.unique()
+    places = text.replace_strict(unique, pl.int_range(len(unique), eager=True), return_dtype=pl.Int64)
+    return unique, np.asarray(places.to_numpy(), np.int64)
+
+
 def category(text: pl.Series) -> pl.Series:
     """Return texts as a category has them: 1.0, which a program makes of 1 where others are missing, is 1."""
     found = text.str.replace(r"^([+-]?\d+)\.0*$", "$1")
@@ -155,6 +162,16 @@ def frame_seconds(cells: pl.Series) -> Array:
     if cells.dtype == pl.Duration:
         return _floats(cells.dt.total_microseconds()) / 1e6
     return _floats(cells.cast(pl.Datetime("us", getattr(cells.dtype, "time_zone", None))).dt.timestamp("us")) / 1e6
+
+
+def without_missing(frame: pl.DataFrame, missing: tuple[str, ...]) -> pl.DataFrame:
+    """Return a frame with null for numbers that stand for a missing cell, where a file has types: -999, for one."""
+    values = pl.Series(missing, dtype=pl.String).cast(pl.Float64, strict=False).drop_nulls().drop_nans()
+    columns = [name for name, kind in frame.schema.items() if kind.is_numeric()] if len(values) else []
+    return frame.with_columns(
+        pl.when(pl.col(name).cast(pl.Float64).is_in(values.implode())).then(None).otherwise(pl.col(name)).alias(name)
+        for name in columns
+    )
 
 
 def plain_numbers(cells: pl.Series, missing: tuple[str, ...]) -> pl.Series | None:

@@ -1,17 +1,20 @@
 """The child that parses for a rank: started without what the launcher has set, asked over pipes."""
 
+import contextlib
+import io
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from common.errors import DataError
 from common.files import do_nothing
-from workers.preparation.frames import receive, send
+from workers.preparation.messages import receive, send
 
 ROOT = Path(__file__).parent.parent.parent
 OF_PREPARATION = "workers.preparation.child"
@@ -20,35 +23,48 @@ OF_LAUNCHERS = re.compile(
     r"SLURM|PMI|PALS_|HYDRA_|HYDI_|MPI|OMPI_|PRTE_|ORTE_|OPAL_|I_MPI_|MPICH_|FI_|UCX_|OMP_|OPENBLAS_|MKL_"
 )
 """Variables of launchers, MPI libraries and threads: the child is no rank."""
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
+"""The C library gives memory of this size back to the system and asks for it again: that took a sixth of the time."""
+LOOK_MS = 20
+"""While an answer is awaited, so often is looked whether to go on: Open MPI kills ranks 250 ms after it asks them."""
 
 
 class Child:
     """Answers questions, one after the other. Ends when it is closed, or when this process does.
 
-    ``pulse`` is called whenever it shows that it is at work.
+    ``pulse`` is called whenever it shows that it is at work, with the part of the answer that is done, from 0 to 1;
+    ``look`` all the time while an answer is awaited: it may raise, and the child can only be closed then.
     """
 
-    def __init__(self, threads: int, pulse: Callable[[], object] = do_nothing, module: str = OF_PREPARATION) -> None:
+    def __init__(
+        self,
+        threads: int,
+        pulse: Callable[[float], object] = do_nothing,
+        module: str = OF_PREPARATION,
+        look: Callable[[], object] = do_nothing,
+    ) -> None:
         """Raises DataError if it cannot be started. ``threads``: as many it computes with. ``module``: has its main."""
-        self._pulse = pulse
+        self._pulse, self._look = pulse, look
         command = [sys.executable, "-P", "-c", PROGRAM.format(module), str(ROOT)]
         try:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment(os.environ, threads),
-                process_group=0,  # Ctrl-C is for the rank, which decides when to stop, also while the child is starting
+                command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
+                env=environment(os.environ, threads),
             )  # fmt: skip
         except OSError as error:
             raise DataError(f"the process that reads tables cannot be started ({error.strerror})") from error
-        assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._to, self._from = self._process.stdin, self._process.stdout
+        self._to = io.BufferedWriter(cast("io.RawIOBase", self._process.stdin))
+        self._from = self._process.stdout
+        self._arrivals = select.poll()
+        self._arrivals.register(self._from, select.POLLIN)
 
     def ask(self, question: str, **about: Any) -> Any:
         """Return the answer, plain values. Raises DataError, also if the child has ended."""
         try:
             send(self._to, [question, about])
-            while (answer := receive(self._from))[0] == "pulse":
-                self._pulse()
+            while (answer := self._next())[0] == "pulse":
+                self._pulse(answer[1])
         except (OSError, EOFError) as error:
             raise DataError(f"the process that reads tables has ended ({self._end()})") from error
         kind, value = answer
@@ -58,6 +74,12 @@ class Child:
             fault.exit_code = code
             raise fault
         return value
+
+    def _next(self) -> Any:
+        while not self._arrivals.poll(LOOK_MS):
+            self._look()
+        self._look()
+        return receive(self._from)
 
     def _end(self) -> str:
         code = self._process.wait()
@@ -73,7 +95,8 @@ class Child:
 
     def close(self) -> None:
         """End it."""
-        self._to.close()
+        with contextlib.suppress(OSError):  # it may have ended by itself, before it was asked all
+            self._to.close()
         self._process.wait()
         self._from.close()
 
@@ -81,4 +104,4 @@ class Child:
 def environment(own: Mapping[str, str], threads: int) -> dict[str, str]:
     """Return the variables of a child: those of this process without what makes it a rank."""
     kept = {name: value for name, value in own.items() if not OF_LAUNCHERS.match(name)}
-    return {**kept, "POLARS_MAX_THREADS": str(threads), "OMP_NUM_THREADS": "1"}
+    return {**kept, "POLARS_MAX_THREADS": str(threads), "OMP_NUM_THREADS": "1", **KEEP_MEMORY}

@@ -4,7 +4,6 @@ import time
 from pathlib import Path
 
 from common.data.prepared_file import Prepared
-from common.errors import EXIT_STOPPED, DataError
 from common.memory import in_words
 from ps.comm.agreement import at_root
 from ps.comm.places import require_on_all
@@ -23,14 +22,8 @@ def prepare(context: Context, request: Request, place: Path) -> None:
     topology = Topology(context.comm)
     context.rank_status.enter("preparing data")
 
-    def refuse() -> None:
-        if context.stop.signal:
-            fault = DataError("stopped before the data were prepared; nothing is left of it")
-            fault.exit_code = EXIT_STOPPED
-            raise fault
-
     try:
-        write(context.comm, topology, request, place, context.rank_status.tick, refuse, replace=True)
+        write(context.comm, topology, request, place, context.rank_status.tick, context.stop.asked, replace=True)
     finally:
         topology.close()
     at_root(context.comm, lambda: report(Prepared.load(place), time.perf_counter() - start))

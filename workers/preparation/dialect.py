@@ -47,6 +47,11 @@ class Dialect:
     decimal_comma: tuple[int, ...]
     notes: tuple[str, ...]
 
+    @property
+    def with_comma(self) -> list[str]:
+        """The names of columns with a decimal comma."""
+        return [self.names[i] for i in self.decimal_comma if i < len(self.names)]
+
     def as_dict(self) -> dict[str, Any]:
         """Return plain values."""
         return asdict(self)
@@ -188,9 +193,7 @@ def _named_in_comment(text: str, separator: str, first: Record) -> list[str]:
 def _records(text: str, separator: str, comment: str, *, quoted: bool) -> list[Record]:
     """Return the first records, without comments and empty lines."""
     found: list[Record] = []
-    n_bytes = 0
-    lines = text.split("\n")
-    at = 0
+    lines, n_bytes, at = text.split("\n"), 0, 0
     while at < len(lines) and len(found) < LOOKED_AT:
         begin, inside = at, quoted and not (comment and lines[at].startswith(comment)) and lines[at].count('"') % 2
         at += 1

@@ -1,17 +1,20 @@
 """Turns rows of a table into arrays, as a plan says."""
 
+import hashlib
 from collections.abc import Iterable
 
 import numpy as np
 import polars as pl
 
 from common.data.preprocessing import Category, Column, Date, Number
+from common.data.weights import MOST
 from common.flat import Array
 from workers.preparation.analyse import has_target
-from workers.preparation.cells import category, frame_seconds, numbers, plain_numbers, seconds, texts
+from workers.preparation.cells import category, different, frame_seconds, numbers, plain_numbers, seconds, texts
 from workers.preparation.options import TableError, names_in
 from workers.preparation.plan import LABELS, Plan
 
+LONGEST_SHOWN = 40
 TRUE, FALSE = ["true", "yes", "y", "t", "on"], ["false", "no", "n", "f", "off"]
 """How 1 and 0 are written in columns of several targets."""
 
@@ -30,13 +33,17 @@ def encode(frame: pl.DataFrame, plan: Plan) -> dict[str, Array]:
         x = plan.preprocessing.encode(cells(frame, plan.preprocessing.columns, missing), plan.x_dtype)
     arrays = {"x": x, "y": _target(frame, plan, missing)}
     for name in names_in(plan.options.weight):
-        arrays["weight"] = _require_present(as_numbers(frame[name], missing), name, "weight")
+        arrays["weight"] = weight = as_numbers(frame[name], missing)
+        _require((weight >= 0) & (weight <= MOST), frame[name], "weight", f" from 0 to {MOST:g}")
     for name in names_in(plan.options.group):
-        arrays["group"] = category(texts(frame[name], missing)).fill_null("").hash(seed=0).to_numpy().view(np.int64)
+        group = texts(frame[name], missing)
+        _require(category(group).is_not_null().to_numpy(), frame[name], "group")
+        arrays["group"] = _groups(group)
     for name in names_in(plan.options.time):
         series = frame[name]
         when = as_seconds(series, plan.time_form, missing) if plan.time_form else as_numbers(series, missing)
-        arrays["time"] = _require_present(when, name, "time")
+        _require(np.isfinite(when), series, "time")
+        arrays["time"] = when
     return arrays
 
 
@@ -67,17 +74,22 @@ def as_seconds(series: pl.Series, form: str, missing: tuple[str, ...]) -> Array:
     """Return seconds since 1970, float64, NaN for a missing cell and for what is no date written so."""
     if series.dtype.is_temporal():
         return frame_seconds(series)
-    return seconds(texts(series, missing), form or "ymd")
+    unique, places = different(texts(series, missing))
+    return seconds(unique, form or "ymd")[places]
 
 
 def codes(series: pl.Series, column: Category, missing: tuple[str, ...]) -> Array:
     """Return codes as ``Category.codes`` does, each different text looked up once."""
-    text = texts(series, missing)
-    unique = text.unique()
-    found = column.codes(category(unique).to_list())
-    return np.asarray(
-        text.replace_strict(unique, pl.Series(found, dtype=pl.Int64), return_dtype=pl.Int64).to_numpy(), np.int64
-    )
+    unique, places = different(texts(series, missing))
+    return column.codes(category(unique).to_list())[places]
+
+
+def _groups(text: pl.Series) -> Array:
+    """Return a number for each text as a category has it, the same in all pieces, files and versions."""
+    unique, places = different(text)
+    names = category(unique).fill_null("").to_list()
+    digests = [hashlib.blake2b(name.encode(), digest_size=8).digest() for name in names]
+    return np.frombuffer(b"".join(digests), "<i8").astype(np.int64)[places]
 
 
 def _target(frame: pl.DataFrame, plan: Plan, missing: tuple[str, ...]) -> Array:
@@ -103,11 +115,10 @@ def number_target(series: pl.Series, missing: tuple[str, ...]) -> Array:
     return found
 
 
-def _require_present(values: Array, name: str, option: str) -> Array:
-    wrong = np.flatnonzero(~np.isfinite(values))
+def _require(there: Array, column: pl.Series, option: str, such: str = "") -> None:
+    """Raise TableError for the first row without a value that the option takes. ``such``: which these are."""
+    wrong = np.flatnonzero(~there)
     if len(wrong):
-        raise TableError(
-            f"column {name!r}: a cell is missing or cannot be read; --{option} takes a value in each row",
-            row=int(wrong[0]),
-        )
-    return values
+        row = int(wrong[0])
+        found = "a cell is missing" if column[row] is None else f"got {str(column[row])[:LONGEST_SHOWN]!r}"
+        raise TableError(f"column {column.name!r}: {found}; --{option} takes a value{such} in each row", row=row)

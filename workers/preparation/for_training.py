@@ -2,7 +2,7 @@
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
@@ -12,6 +12,7 @@ from mpi4py import MPI
 from common.config import RunConfig
 from common.data import sources
 from common.errors import ConfigError, JobError
+from common.files import do_nothing
 from common.rank_status import WAITING, RankStatus
 from ps.comm.agreement import at_root
 from ps.comm.collectives import allgather
@@ -26,10 +27,13 @@ PREPARING = "preparing data"
 
 
 @contextlib.contextmanager
-def prepared_table(comm: MPI.Comm, config: RunConfig, rank_status: RankStatus) -> Iterator[Path | None]:
+def prepared_table(
+    comm: MPI.Comm, config: RunConfig, rank_status: RankStatus, asked_to_stop: Callable[[], object] = do_nothing
+) -> Iterator[Path | None]:
     """Yield the prepared folder of the table that is to be trained on; None for data that need no preparation.
 
-    A temporary one is removed in the end: all ranks must have mapped it by then. Collective; raises JobError.
+    A temporary one is removed in the end: all ranks must have mapped it by then. ``asked_to_stop``: whether this rank
+    is; then nothing is prepared. Collective; raises JobError.
     """
     if not at_root(comm, lambda: _needed(config)):
         yield None
@@ -39,7 +43,7 @@ def prepared_table(comm: MPI.Comm, config: RunConfig, rank_status: RankStatus) -
     place, kept = at_root(comm, lambda: _place(request, config.cache))
     topology = Topology(cast("MPI.Intracomm", comm), config.ranks_per_node)
     try:
-        make_ready(topology, request, Path(place), rank_status, kept=kept)
+        make_ready(topology, request, Path(place), rank_status, asked_to_stop, kept=kept)
         rank_status.enter(WAITING)
         yield Path(place)
     finally:
@@ -90,7 +94,15 @@ def _place(request: Request, where: str) -> tuple[str, bool]:
     return str(cache.temporary_place()), False
 
 
-def make_ready(topology: Topology, request: Request, place: Path, rank_status: RankStatus, *, kept: bool) -> None:
+def make_ready(
+    topology: Topology,
+    request: Request,
+    place: Path,
+    rank_status: RankStatus,
+    asked_to_stop: Callable[[], object] = do_nothing,
+    *,
+    kept: bool,
+) -> None:
     """Prepare the folder ``place`` unless it is there: for all ranks, or for each node that has a disk of its own.
 
     ``kept``: whether the folder may be shared. Collective; raises JobError.
@@ -100,12 +112,12 @@ def make_ready(topology: Topology, request: Request, place: Path, rank_status: R
         return
     if kept and not any(have):
         with contextlib.suppress(NotSharedError):
-            write(topology.comm, topology, request, place, rank_status.tick)
+            write(topology.comm, topology, request, place, rank_status.tick, asked_to_stop)
             return
     fault: list[object] = []
     try:
         if not all(allgather(topology.local, have[topology.comm.rank])):
-            write(topology.local, topology, request, place, rank_status.tick)
+            write(topology.local, topology, request, place, rank_status.tick, asked_to_stop)
     except JobError as error:
         fault = [str(error), error.exit_code]
     faults = [other for other in allgather(topology.comm, fault) if other]

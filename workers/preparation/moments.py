@@ -10,6 +10,9 @@ import numpy as np
 
 from common.flat import Array
 
+AT_A_TIME = 1 << 15
+"""Numbers of a block that are looked at together."""
+
 
 @dataclass(frozen=True, slots=True)
 class Moments:
@@ -28,24 +31,31 @@ class Moments:
     @classmethod
     def of(cls, values: Array) -> "Moments":
         """Return the moments of a block, (rows, columns), in which NaN stands for no number."""
-        values = values.astype(np.float64)
+        values = values.T.astype(np.float64, order="C")  # a column's numbers beside each other are added up faster
         absent = np.isnan(values)
-        some = bool(absent.any())
-        count = len(values) - absent.sum(axis=0).astype(np.float64)
+        count = values.shape[1] - absent.sum(axis=1).astype(np.float64)
         n = np.maximum(count, 1)
-        if some:
-            low, high = np.where(absent, np.inf, values).min(axis=0), np.where(absent, -np.inf, values).max(axis=0)
-            values[absent] = 0
+        if absent.any():
+            low, high = np.where(absent, np.inf, values).min(axis=1), np.where(absent, -np.inf, values).max(axis=1)
         else:
-            low, high = values.min(axis=0, initial=np.inf), values.max(axis=0, initial=-np.inf)
+            low, high = values.min(axis=1, initial=np.inf), values.max(axis=1, initial=-np.inf)
         # counted from the least one: a constant column is then exactly that, with no deviation
         first = np.where(np.isfinite(low), low, 0)
-        values -= first
+        values -= first[:, None]
         values[absent] = 0
-        shift = values.sum(axis=0) / n
-        values -= shift
+        shift = values.sum(axis=1) / n
+        values -= shift[:, None]
         values[absent] = 0
-        return cls(count, first, shift, np.square(values).sum(axis=0), low, high)
+        return cls(count, first, shift, np.square(values).sum(axis=1), low, high)
+
+    @classmethod
+    def of_rows(cls, values: Array) -> "Moments":
+        """Return the same, of some rows after the other, so many that what is computed stays in the processor."""
+        step = max(1, AT_A_TIME // max(1, values.shape[1]))
+        found = cls.of(values[:step])
+        for first in range(step, len(values), step):
+            found = found.merge(cls.of(values[first : first + step]))
+        return found
 
     def merge(self, other: "Moments") -> "Moments":
         """Return the moments of these rows and of others that come behind them."""

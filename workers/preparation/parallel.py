@@ -3,28 +3,33 @@
 What is written does not depend on the number of ranks: pieces are the same, and merged in the order of the files.
 """
 
-import time
+import contextlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from mpi4py import MPI
 
+from common.data.prepared_file import N_PIECES as N
 from common.errors import DataError, JobError
 from common.files import do_nothing
 from common.host import usable_cores
-from ps.comm.agreement import together
+from common.wording import count
 from ps.comm.collectives import allgather, bcast
 from ps.comm.topology import Topology
 from workers.preparation import byte_pieces, meta, pieces
 from workers.preparation.child_process import OF_PREPARATION, Child
+from workers.preparation.on_ranks import at_first, on_each, stopped
 from workers.preparation.pieces import Piece
-from workers.preparation.prepared_folder import LOCK_NAME, NewFolder, saying_where
+from workers.preparation.prepared_folder import LOCK_NAME, STOP_NAME, NewFolder, saying_where
+from workers.preparation.progress import Progress
 
-T = TypeVar("T")
-LEAST_PAUSE_S, MOST_PAUSE_S = 1e-4, 1e-2
-N = byte_pieces.N_PIECES
+SHARES = {"scan": (0.0, 0.05), "start": (0.05, 0.0), "analyse": (0.05, 0.5), "write": (0.55, 0.45)}
+"""Of the time that a preparation takes: where each question about all pieces begins, and how much it takes."""
+
+SILENT = Progress(math.inf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,55 +55,27 @@ def write(
     request: Request,
     place: Path,
     pulse: Callable[[], object] = do_nothing,
-    refuse: Callable[[], object] = do_nothing,
+    asked_to_stop: Callable[[], object] = do_nothing,
     *,
     replace: bool = False,
 ) -> None:
-    """Prepare the folder ``place`` with the ranks of ``comm``. Collective; raises JobError. See Preparation."""
-    preparation = Preparation(comm, request, threads_of(topology), pulse, refuse)
+    """Prepare the folder ``place`` with the ranks of ``comm``, and show how far it is. Collective; raises JobError.
+
+    See ``Preparation``; ``replace``: see ``NewFolder.finish``.
+    """
+    progress = Progress() if topology.comm.rank == 0 else SILENT
+    preparation = Preparation(comm, request, threads_of(topology), pulse, asked_to_stop, progress)
     try:
         preparation.write(place, replace=replace)
     finally:
         preparation.close()
 
 
-def _meet(comm: MPI.Comm) -> None:
-    """Wait until all ranks are here, without a look at every moment: children need the cores meanwhile."""
-    request, pause = comm.Ibarrier(), LEAST_PAUSE_S
-    while not request.Test():
-        time.sleep(pause)
-        pause = min(2 * pause, MOST_PAUSE_S)
-
-
-def on_each(comm: MPI.Comm, act: Callable[[], T]) -> T:
-    """Do something on all ranks; if the data are at fault, say on all what is wrong with the first piece that is."""
-
-    def attempt() -> tuple[list[T], list[Any]]:
-        try:
-            return [act()], []
-        except DataError as error:
-            return [], [str(error), error.exit_code]
-        finally:
-            _meet(comm)
-
-    result, fault = together(comm, attempt)
-    faults = [other for other in allgather(comm, fault) if other]
-    if faults:
-        raise JobError(*faults[0])
-    return result[0]
-
-
-def at_first(comm: MPI.Comm, act: Callable[[], Any]) -> Any:
-    """Do something at rank 0, and give all ranks its result, plain values."""
-    result = on_each(comm, act if comm.rank == 0 else do_nothing)
-    return bcast(comm, result)
-
-
 class Preparation:
     """The preparation of one folder, on all ranks.
 
-    ``threads``: of this rank's child. ``pulse``: called while it works; ``refuse``: raises DataError on a rank that is
-    to stop.
+    ``threads``: of this rank's child. ``pulse``: called while it works. ``asked_to_stop``: whether this rank is; if one
+    is, all stop. ``progress``: shows how far this rank is.
     """
 
     child_module = OF_PREPARATION
@@ -109,11 +86,18 @@ class Preparation:
         request: Request,
         threads: int,
         pulse: Callable[[], object] = do_nothing,
-        refuse: Callable[[], object] = do_nothing,
+        asked_to_stop: Callable[[], object] = do_nothing,
+        progress: Progress = SILENT,
     ) -> None:
         self.comm, self._request = comm, request
-        self._threads, self._pulse, self._refuse = threads, pulse, refuse
+        self._threads, self._pulse, self._asked_to_stop = threads, pulse, asked_to_stop
+        self._progress = progress
+        self._share = (0.0, 1.0)
         self._child: Child | None = None
+        self._stop_file: Path | None = None
+        self._told = False
+        self._numbers: dict[str, Any] = {}
+        self._sizes: list[int] = []
         self._tables: list[dict[str, Any]] = []
         self._options: dict[str, Any] = {}
         self._notes: list[str] = []
@@ -129,21 +113,52 @@ class Preparation:
         """End the child."""
         if self._child is not None:
             self._child.close()
+        self._progress.close()
+
+    def _note_stop(self) -> bool:
+        """Say whether to stop, and let the others know, whom the signal need not have reached."""
+        asked = bool(self._asked_to_stop())
+        if asked and self._stop_file is not None and not self._told:
+            with contextlib.suppress(OSError):
+                self._stop_file.touch()
+            self._told = True
+        return asked
+
+    def _look(self) -> None:
+        """Raise DataError if this rank or another one was asked to stop."""
+        if self._note_stop() or (self._stop_file is not None and self._stop_file.exists()):
+            raise stopped()
+
+    def _show(self, done: float) -> None:
+        """Take which part of an answer is done, and show which part of all is."""
+        self._pulse()
+        self._progress.show(self._share[0] + self._share[1] * done)
 
     def _ask(self, question: str, **about: Any) -> Any:
-        self._refuse()
+        self._look()
         if self._child is None:
-            self._child = Child(self._threads, self._pulse, self.child_module)
+            self._child = Child(self._threads, self._show, self.child_module, self._look)
         return self._child.ask(question, **about)
 
     def _own(self, question: str, given: list[dict[str, Any]]) -> list[Any]:
         """Ask about each of this rank's pieces; return its answers. Collective; raises JobError."""
 
         def act() -> list[Any]:
-            pairs = zip(self._owners, given, strict=True)
-            return [self._ask(question, **about) for owner, about in pairs if owner == self.comm.rank]
+            self._look()
+            pieces_here = [i for i, owner in enumerate(self._owners) if owner == self.comm.rank]
+            begin, share = SHARES[question]
+            whole, answers = max(1, sum(self._sizes[i] for i in pieces_here)), []
+            for i in pieces_here:
+                self._share = (begin, share * self._sizes[i] / whole)
+                answers.append(self._ask(question, **given[i]))
+                begin += self._share[1]
+            return answers
 
-        return on_each(self.comm, act)
+        return on_each(self.comm, act, self._note_stop)
+
+    def _first(self, question: str, **about: Any) -> Any:
+        """Ask rank 0's child; return its answer on all ranks. Collective; raises JobError."""
+        return at_first(self.comm, lambda: self._ask(question, **about), self._note_stop)
 
     def _all(self, question: str, given: list[dict[str, Any]]) -> list[Any]:
         """Do the same; return the answers of all ranks, in the order of the pieces."""
@@ -156,6 +171,7 @@ class Preparation:
         def make() -> str:
             with saying_where(place):
                 new.append(NewFolder(place))
+            self._ask("tidy", folder=str(new[0].path))
             return str(new[0].path)
 
         def allocate() -> dict[str, list[Any]]:
@@ -173,10 +189,11 @@ class Preparation:
             folder = at_first(self.comm, make)
             if not all(allgather(self.comm, (Path(folder) / LOCK_NAME).exists())):
                 raise NotSharedError(f"{place}: not the same folder on all nodes; give one that they share")
+            self._stop_file = Path(folder) / STOP_NAME
             self._open(folder)
             parts = self._cut()
             rows = self._analyse(parts)
-            decided = at_first(self.comm, lambda: self._ask("decide", notes=self._notes))
+            decided = self._first("decide", notes=self._notes)
             plan, arrays = decided["plan"], decided["arrays"]
             written = self._write(parts, rows, plan, at_first(self.comm, allocate))
             at_first(self.comm, finish)
@@ -188,12 +205,16 @@ class Preparation:
     def _open(self, folder: str) -> None:
         """Look at the files, and deal their pieces. ``folder``: for plain copies of what is packed."""
         paths = [path for path, _ in self._request.files]
-        opened = at_first(
-            self.comm, lambda: self._ask("open", paths=paths, options=self._request.options, folder=folder)
-        )
+        more = f" and {count(len(paths) - 1, 'more file')}" * (len(paths) > 1)
+        shown = f"{Path(paths[0]).name}{more}"
+        self._progress.begin(f"Unpacking {shown}")
+        opened = self._first("open", paths=paths, options=self._request.options, folder=folder)
+        self._progress.begin(f"Preparing {shown}")
         self._tables, self._options, self._notes = opened["tables"], opened["options"], opened["notes"]
-        self._sha256 = opened["sha256"]
-        self._owners = pieces.owners([_bytes_of(table) for table in self._tables], self.comm.size)
+        self._sha256, self._numbers = opened["sha256"], opened["numbers"]
+        sizes = [_bytes_of(table) for table in self._tables]
+        self._owners = pieces.owners(sizes, self.comm.size)
+        self._sizes = [size for size in sizes for _ in range(N)]
 
     def _cut(self) -> list[Piece]:
         """Return the pieces of all files, between records; note the SHA-256 of each file."""
@@ -215,24 +236,40 @@ class Preparation:
             for k, (found, _, _) in enumerate(own):
                 asked.append({"table": i, "piece": k, "quotes": quotes})
                 quotes += found
-        know = {"tables": self._tables, "options": self._options}
-        on_each(self.comm, lambda: self._ask("know", **know) if self._works else None)
+        self._know()
         starts = self._all("start", asked)
         parts: list[Piece] = []
+        heads: list[int] = []  # of the pieces that are read together
         for i, table in enumerate(self._tables):
-            parts += pieces.of_rows(i, [*starts[i * N : (i + 1) * N], table["extent"]])
+            several = range(i * N, (i + 1) * N, pieces.together(_bytes_of(table)))
+            parts += pieces.of_rows(i, [*(starts[k] for k in several), table["extent"]])
+            heads += several
+        self._owners, self._sizes = [self._owners[k] for k in heads], [self._sizes[k] for k in heads]
         return parts
+
+    def _know(self) -> None:
+        """Let all children know what the questions are about."""
+        know = {"tables": self._tables, "options": self._options, "numbers": self._numbers}
+        on_each(self.comm, lambda: self._ask("know", **know) if self._works else None)
 
     def _analyse(self, parts: list[Piece]) -> list[int]:
         """Find out what the columns hold: rank 0's child knows it then. Return the rows that each piece gives."""
-        own = self._own("analyse", [part._asdict() for part in parts])
+        rows = self._merged([{**part._asdict(), "again": []} for part in parts])
+        again = self._first("unlike")
+        if again:  # few files: the first rows of a column are numbers, and later ones are not
+            self._numbers["names"] = [name for name in self._numbers["names"] if name not in again]
+            self._know()
+            self._merged([{**part._asdict(), "again": again} for part in parts])
+        return rows
+
+    def _merged(self, given: list[dict[str, Any]]) -> list[int]:
+        """Analyse pieces, and merge what is found in rank 0's child. Return the rows that each piece gives."""
+        own = self._own("analyse", given)
         rows: list[int] = []
         for owner in dict.fromkeys(self._owners):  # one rank's at a time, in the order of the pieces
             found = bcast(self.comm, own if owner == self.comm.rank else None, owner)
             rows += [one["kept"] for one in found]
-            if self.comm.rank == 0:
-                for one in found:
-                    self._ask("merge", analysis=one)
+            self._first("merge", analyses=found)
         return rows
 
     def _write(

@@ -3,11 +3,14 @@
 import itertools
 from typing import NamedTuple
 
+from common.data.prepared_file import N_PIECES
 from workers.preparation import byte_pieces
-from workers.preparation.byte_pieces import N_PIECES
 
 LEAST_BYTES = 4 << 20
 """Of files for each rank that starts a child: for less it takes longer to start than to read."""
+
+LEAST_PART = 1 << 20
+"""Bytes that are read as one, if a file has so many."""
 
 
 class Piece(NamedTuple):
@@ -26,6 +29,14 @@ def of_bytes(sizes: list[int]) -> list[Piece]:
 def of_rows(table: int, starts: list[int]) -> list[Piece]:
     """Return the pieces of a file that begin there; the last of ``starts`` is its end."""
     return [Piece(table, start, stop) for start, stop in _pairs(starts)]
+
+
+def together(size: int) -> int:
+    """Return how many neighbouring pieces of a file are read as one: each costs something by itself."""
+    n = 1
+    while n < N_PIECES and n * size < N_PIECES * LEAST_PART:
+        n *= 2
+    return n
 
 
 def _pairs(places: list[int]) -> list[tuple[int, int]]:

@@ -2,12 +2,14 @@
 
 import codecs
 import gzip
+import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from common.data.prepared_file import FileDigest
 from common.errors import DataError
 from common.files import create_new, open_regular
 from common.memory import in_words
@@ -37,23 +39,53 @@ def codec(encoding: str) -> str:
     return name
 
 
-def copy(path: Path, to: Path, encoding: str, pulse: Callable[[], object]) -> None:
-    """Write the text of a file, unpacked, in UTF-8. Raises DataError and OSError. ``pulse``: called now and then."""
+class _Source:
+    """A file that is read from its beginning to its end, and of whose bytes the SHA-256 is taken meanwhile."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.size = os.fstat(file.fileno()).st_size
+        self._file, self._digest = file, FileDigest(self.size)
+
+    def read(self, n: int) -> bytes:
+        """Return the next bytes, as a file does."""
+        data = self._file.read(n)
+        self._digest.update(data)
+        return data
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of all, once all is read."""
+        while self.read(READ_BYTES):
+            pass
+        return self._digest.hexdigest()
+
+    @property
+    def done(self) -> float:
+        """The part that is read."""
+        return min(1.0, self._file.tell() / max(1, self.size))
+
+
+def copy(path: Path, to: Path, encoding: str, pulse: Callable[[float], object]) -> str:
+    """Write the text of a file, unpacked, in UTF-8; return the SHA-256 of the file. Raises DataError and OSError.
+
+    ``pulse``: called now and then, with the part that is done.
+    """
     most = int(shutil.disk_usage(to.parent).free * MOST_OF_DISK)
     written = 0
     with open_regular(path) as file, create_new(to) as out:
-        head = file.read(len(GZIP))
+        packed = is_packed(file.read(len(GZIP)))
         file.seek(0)
-        source = cast("BinaryIO", gzip.GzipFile(fileobj=file)) if is_packed(head) else file
-        for text in _decoded(path, _pieces(path, source), codec(encoding)):
+        source = _Source(file)
+        pieces = gzip.GzipFile(fileobj=cast("BinaryIO", source), mode="rb") if packed else source
+        for text in _decoded(path, _pieces(path, pieces), codec(encoding)):
             written += len(text)
             if written > most:
                 raise DataError(f"{path}: unpacked, it takes more than {in_words(most)}, what is left on the disk")
             out.write(text)
-            pulse()
+            pulse(source.done)
+        return source.sha256()
 
 
-def _pieces(path: Path, source: BinaryIO) -> Iterator[bytes]:
+def _pieces(path: Path, source: gzip.GzipFile | _Source) -> Iterator[bytes]:
     try:
         while data := source.read(READ_BYTES):
             yield data

@@ -3,8 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from common.data.preprocessing import Number, Preprocessing
-from workers.preparation.options import Options, names_in
+from common.data.preprocessing import Preprocessing
+from workers.preparation.options import Options
 
 LABELS, NUMBERS = "labels", "numbers"
 
@@ -44,16 +44,6 @@ class Plan:
     x_dtype: str = "float32"
     time_form: str = ""
     handed: tuple[tuple[str, str], ...] = ()
-
-    def numbers(self) -> set[str]:
-        """Return the columns whose cells all are numbers, and nothing but features."""
-        if self.options.missing:
-            return set()
-        others = {
-            name for text in (self.options.weight, self.options.group, self.options.time) for name in names_in(text)
-        }
-        columns = (column for column in self.preprocessing.columns if isinstance(column, Number) and not column.missing)
-        return {column.name for column in columns} - others
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values."""

@@ -16,7 +16,7 @@ from common.data.prepared_file import META_NAME, Prepared
 from common.errors import DataError
 from common.files import create_new, sync_folder, temporary_name, told, write_bytes
 
-LOCK_NAME, COPY_NAME = "lock", "text-"
+LOCK_NAME, STOP_NAME, COPY_NAME = "lock", "stop", "text-"
 LOCK_TEXT = b"rankwise prepares a folder\n"
 OLD_S = 60.0
 """Seconds after which a lock that nobody holds is of a job that has died, not of one that is about to take it."""
@@ -74,6 +74,7 @@ class NewFolder:
         write_bytes(self.path / META_NAME, json.dumps(meta, ensure_ascii=False, allow_nan=False).encode())
         for copy in self.path.glob(f"{COPY_NAME}*"):
             copy.unlink()
+        (self.path / STOP_NAME).unlink(missing_ok=True)  # too late
         sync_folder(self.path)
         old = self.place.parent / temporary_name(self.place.name)
         if replace or not is_whole(self.place):

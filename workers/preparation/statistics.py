@@ -18,6 +18,14 @@ Example = tuple[str, Any, int]
 """A cell, the place of its frame, its row in there."""
 
 
+def different(hashes: Array) -> Array:
+    """Return different hashes, sorted: faster than ``numpy.unique``, which puts them into a table first."""
+    found = np.sort(hashes)
+    first = np.ones(len(found), bool)
+    np.not_equal(found[1:], found[:-1], out=first[1:])
+    return found[first]
+
+
 @dataclass(slots=True)
 class ColumnStatistics:
     """Of one column. ``kinds``: cells that can be read as each kind; of dates one cell may be several.
@@ -40,7 +48,7 @@ class ColumnStatistics:
     texts: Counter[str] | None = field(default_factory=Counter)
     hashes: Array = field(default_factory=lambda: np.empty(0, np.uint64))
     stored: str = ""
-    """The type in a file that has types."""
+    """The type of cells that are no numbers, texts or dates, in a file that has types."""
 
     @property
     def cells(self) -> int:
@@ -78,7 +86,7 @@ class ColumnStatistics:
             mine = self.spans.setdefault(form, span)
             self.spans[form] = interleaved(np.minimum(mine[::2], span[::2]), np.maximum(mine[1::2], span[1::2]))
         self.texts = None if self.texts is None or other.texts is None else bounded(self.texts + other.texts)
-        self.hashes = np.unique(np.concatenate([self.hashes, other.hashes]))[:SKETCH]
+        self.hashes = different(np.concatenate([self.hashes, other.hashes]))[:SKETCH]
         self.stored = self.stored or other.stored
 
     def as_dict(self) -> dict[str, Any]:
@@ -111,19 +119,31 @@ def bounded(found: Counter[str]) -> Counter[str] | None:
 
 @dataclass(slots=True)
 class Analysis:
-    """Statistics of all columns, by name in their order. ``kept``: rows that have a target."""
+    """Statistics of all columns, by name in their order. ``kept``: rows that have a target.
+
+    ``unlike``: columns that were taken for numbers and hold something else, so that nothing is known of them yet.
+    """
 
     rows: int = 0
     kept: int = 0
     columns: dict[str, ColumnStatistics] = field(default_factory=dict)
+    unlike: set[str] = field(default_factory=set)
 
     def merge(self, other: "Analysis") -> "Analysis":
         """Add those of rows that come behind, and return all."""
         self.rows += other.rows
         self.kept += other.kept
+        self.unlike |= other.unlike
         for name, column in other.columns.items():
             self.columns.setdefault(name, ColumnStatistics()).merge(column)
         return self
+
+    def forget_unlike(self) -> list[str]:
+        """Return the names of columns that are to be looked at again, of which nothing is kept."""
+        names = sorted(self.unlike)
+        self.columns |= {name: ColumnStatistics() for name in names}
+        self.unlike.clear()
+        return names
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values."""
@@ -131,10 +151,11 @@ class Analysis:
             "rows": self.rows,
             "kept": self.kept,
             "columns": {name: column.as_dict() for name, column in self.columns.items()},
+            "unlike": sorted(self.unlike),
         }
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> "Analysis":
         """Return what ``as_dict`` made plain."""
         columns = {name: ColumnStatistics.from_dict(column) for name, column in plain["columns"].items()}
-        return cls(plain["rows"], plain["kept"], columns)
+        return cls(plain["rows"], plain["kept"], columns, {*plain["unlike"]})

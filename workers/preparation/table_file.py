@@ -3,21 +3,22 @@
 import contextlib
 import dataclasses
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from common.data.prepared_file import N_PIECES
 from common.errors import BrokenFileError, DataError
 from common.files import open_regular
 from common.wording import count
 from workers.preparation import byte_pieces
-from workers.preparation.byte_pieces import N_PIECES
 from workers.preparation.dialect import Dialect, find_dialect
+from workers.preparation.number_columns import NONE, NumberColumns, number_columns
 from workers.preparation.options import Options, TableError
-from workers.preparation.text_frame import line_of_row, read, read_numbers
+from workers.preparation.text_frame import line_of_row, read
 
 HEAD_BYTES = 1 << 20
 TEXT, PARQUET = "text", "parquet"
@@ -72,10 +73,10 @@ class TableFile:
         with open_regular(Path(self.path)) as file, self._faults():
             return byte_pieces.record_start(file, at, self.extent, inside=inside, quoted=self.dialect.quoted)
 
-    def frames(self, start: int, stop: int, numbers: Collection[str] = ()) -> Iterator[tuple[int, pl.DataFrame]]:
+    def frames(self, start: int, stop: int, numbers: NumberColumns = NONE) -> Iterator[tuple[int, pl.DataFrame]]:
         """Yield the rows from ``start`` to ``stop``, some at a time, and where they begin. Raises DataError.
 
-        ``numbers``: columns that are known to hold numbers, if the rows have been read before.
+        ``numbers``: see ``text_frame.read``.
         """
         if self.dialect is None:
             step = max(1, CELLS_AT_A_TIME // max(1, len(self.wanted)))
@@ -93,12 +94,25 @@ class TableFile:
                 if block is None:
                     return
                 try:
-                    known = read_numbers(block[1], self.dialect, numbers)
-                    frame = read(block[1], self.dialect) if known is None else known
+                    frame = read(block[1], self.dialect, numbers)
                 except TableError as error:
                     error.place = [self.index, block[0]]
                     raise
                 yield block[0], frame if self.wanted == self.names else frame.select(self.wanted)
+
+    def numbers(self, options: Options) -> NumberColumns:
+        """Return the columns that can be read as numbers, as far as the first rows tell."""
+        with contextlib.suppress(DataError):  # whoever reads all says what is wrong, and where
+            if self.dialect is None:
+                with parquet_faults(Path(self.source)):
+                    return number_columns(pl.scan_parquet(self.path).head(0).collect(), options)
+            with open_regular(Path(self.path)) as file:
+                file.seek(self.first_row)
+                head = file.read(HEAD_BYTES)
+            if self.first_row + len(head) < self.extent:
+                head = head[: byte_pieces.last_end(head, quoted=self.dialect.quoted)]
+            return number_columns(read(head, self.dialect), options)
+        return NONE
 
     @contextlib.contextmanager
     def _faults(self) -> Iterator[None]:

@@ -1,8 +1,7 @@
 """Reads whole records of a text as a polars frame of texts, and says which line is no row."""
 
 import re
-from collections.abc import Collection, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -10,6 +9,7 @@ import polars as pl
 from common.flat import Array
 from workers.preparation.blanks import BLANK, collapsed
 from workers.preparation.dialect import Dialect, not_utf8
+from workers.preparation.number_columns import NONE, NumberColumns
 from workers.preparation.options import TableError
 
 GROUPED = r"^[+-]?(?:\d{1,3}(?:[.'\u00a0\u202f ]\d{3})+|\d+)?(?:,\d*)?(?:[eE][+-]?\d+)?$"
@@ -26,8 +26,11 @@ class Records(NamedTuple):
     """Of the records with empty lines, which are none of those."""
 
 
-def read(block: bytes, dialect: Dialect) -> pl.DataFrame:
-    """Return the rows of a block as texts without blanks around them. Raises TableError for an unequal row."""
+def read(block: bytes, dialect: Dialect, numbers: NumberColumns = NONE) -> pl.DataFrame:
+    """Return the rows of a block as texts without blanks around them. Raises TableError for an unequal row.
+
+    ``numbers``: columns that are float64, null where a cell is missing, unless one of this block is something else.
+    """
     names, block = dialect.names, _of_cells(block, dialect)
     if b"\0" in block:
         raise TableError(
@@ -37,32 +40,53 @@ def read(block: bytes, dialect: Dialect) -> pl.DataFrame:
         mark = re.escape(dialect.separator.encode())
         block = re.sub(rb'(?m)(^|%b) +"(?!"[^%b\r\n])' % (mark, mark), rb'\1"', block)
     try:
-        frame = _parsed(block, dialect, dict.fromkeys(names, pl.String))
+        frame = _read_numbers(block, dialect, numbers)
+        if frame is None:
+            frame = _parsed(block, dialect, NONE)
     except pl.exceptions.NoDataError:
-        return pl.DataFrame(schema=dict.fromkeys(names, pl.String))
+        return pl.DataFrame(schema=numbers.schema(names))
     except pl.exceptions.PolarsError as error:
         raise _fault(block, dialect, error) from error
     if _may_hold_blanks(block, dialect):
-        frame = frame.select(pl.all().str.strip_chars())
-    separator = dialect.separator.encode()
-    empty = frame.select(pl.all_horizontal(pl.all() == "")).to_series()
-    if block.count(separator) != frame.height * (len(names) - 1) or empty.any():
+        frame = frame.with_columns(pl.col(pl.String).str.strip_chars())
+    separators = np.count_nonzero(np.frombuffer(block, np.uint8) == ord(dialect.separator))
+    if separators != frame.height * (len(names) - 1) or _has_empty_row(frame):
         records = find_records(block, dialect)
         _require_width(records, block, dialect)
         if len(records.kept) == frame.height and not records.kept.all():
             frame = frame.filter(pl.Series(records.kept))
-    if not dialect.decimal_comma:
-        return frame
-    return frame.with_columns(_with_point(names[i]) for i in dialect.decimal_comma if i < len(names))
+    frame = frame.with_columns(_with_point(name) for name in dialect.with_comma)
+    return numbers.of_texts(frame)
 
 
-def _parsed(block: bytes, dialect: Dialect, schema: Mapping[str, Any]) -> pl.DataFrame:
+def _parsed(block: bytes, dialect: Dialect, numbers: NumberColumns) -> pl.DataFrame:
     """Return what polars makes of the rows of a block. Raises PolarsError."""
     return pl.read_csv(
-        block, has_header=False, schema=dict(schema), separator=dialect.separator,
+        block, has_header=False, schema=numbers.schema(dialect.names), separator=dialect.separator,
         quote_char='"' if dialect.quoted else None, comment_prefix=dialect.comment or None,
-        empty_string_is_null=False, missing_columns="insert", low_memory=True,
+        empty_string_is_null=False, missing_columns="insert", low_memory=True, null_values=[*numbers.missing] or None,
     )  # fmt: skip
+
+
+def _read_numbers(block: bytes, dialect: Dialect, numbers: NumberColumns) -> pl.DataFrame | None:
+    """Return the rows of a block with some columns as numbers; None if a cell of them is none.
+
+    Those with a decimal comma are still texts then: 1.234 would be another number.
+    """
+    plain = numbers.only({*dialect.names}.difference(dialect.with_comma))
+    if not plain.names:
+        return None
+    try:
+        frame = _parsed(block, dialect, plain)
+    except pl.exceptions.ComputeError:
+        return None
+    return frame if plain.fit(frame) else None
+
+
+def _has_empty_row(frame: pl.DataFrame) -> bool:
+    """Say whether all cells of a row are empty."""
+    empty = pl.all_horizontal(pl.col(pl.String) == "", pl.col(pl.Float64).is_null())
+    return bool(frame.select(empty).to_series().any())
 
 
 def _of_cells(block: bytes, dialect: Dialect) -> bytes:
@@ -73,24 +97,6 @@ def _of_cells(block: bytes, dialect: Dialect) -> bytes:
 def _may_hold_blanks(block: bytes, dialect: Dialect) -> bool:
     """Say whether cells may begin or end with blanks, which most tables do not have."""
     return dialect.quoted or not block.isascii() or any(blank in block for blank in BLANKS)
-
-
-def read_numbers(block: bytes, dialect: Dialect, numbers: Collection[str]) -> pl.DataFrame | None:
-    """Return the rows of a block that ``read`` has read before, with some columns as float64 at once.
-
-    None if one of their cells is no finite number as programs write it.
-    """
-    if not numbers or dialect.decimal_comma or dialect.blank_quotes:
-        return None
-    block = _of_cells(block, dialect)
-    schema = {name: pl.Float64 if name in numbers else pl.String for name in dialect.names}
-    try:
-        frame = _parsed(block, dialect, schema)
-    except pl.exceptions.PolarsError:
-        return None
-    if not all(frame[name].is_finite().fill_null(value=False).all() for name in numbers):
-        return None
-    return frame.with_columns(pl.col(pl.String).str.strip_chars()) if _may_hold_blanks(block, dialect) else frame
 
 
 def _with_point(name: str) -> pl.Expr:

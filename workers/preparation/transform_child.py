@@ -14,6 +14,7 @@ from common.files import create_new, open_regular, write_bytes
 from common.run_files import TRANSFORMER_NAME
 from workers.preparation import byte_pieces, transformer_file
 from workers.preparation.analyse import has_target
+from workers.preparation.cells import without_missing
 from workers.preparation.child import Answers
 from workers.preparation.child import main as answer_all
 from workers.preparation.options import names_in
@@ -44,20 +45,21 @@ class TransformAnswers(Answers):
                 with open_regular(Path(table["path"])) as file:
                     about = table["dialect"]["first_row"], table["dialect"]["separator"]
                     table["dialect"]["quoted"] |= byte_pieces.scan(file, 0, table["extent"], *about)[1]
-        self.know(opened["tables"], opened["options"])
+        self.know(opened["tables"], opened["options"], opened["numbers"])
         self._columns = [(name, kind) for name, kind in columns]
         self._folder = Path(folder)
 
-    def _frames(self) -> Iterator[tuple[int, Any]]:
+    def _typed_frames(self) -> Iterator[tuple[int, Any]]:
         """Yield the rows that have a target, and the number of the first."""
         missing, row = tuple(names_in(self._options.missing)), 0
         for table in self._tables:
-            for _, frame in table.frames(table.first_row, table.extent):
+            for _, read in table.frames(table.first_row, table.extent):
+                frame = without_missing(read, missing)
                 kept = frame.filter(pl.Series(has_target(frame, self._options)))
                 if len(kept):
                     yield row, typed_frame(kept, self._columns, missing)
                 row += len(kept)
-                self._pulse()
+                self._pulse(0.0)
 
     def fit(self, name: str, target: str, train: str) -> dict[str, Any]:
         """Take a transformer from its module, and fit it unless it is; return what is known of its file.
@@ -68,7 +70,7 @@ class TransformAnswers(Answers):
             import pandas as pd
 
             transformer = transformer_file.find(name)
-            few = next((frame for _, frame in self._frames()), None)
+            few = next((frame for _, frame in self._typed_frames()), None)
             if few is None:
                 raise DataError(f"{self._tables[0].source}: has changed while it was prepared; start again")
             was_fitted = transformer_file.is_fitted(name, transformer, few[:FEW])
@@ -76,12 +78,12 @@ class TransformAnswers(Answers):
                 rows, y = np.load(train, allow_pickle=False), np.load(target, allow_pickle=False)
                 self._require_memory(name, len(rows), len(y))
                 parts = []
-                for first, frame in self._frames():
+                for first, frame in self._typed_frames():
                     own = rows[np.searchsorted(rows, first) : np.searchsorted(rows, first + len(frame))]
                     parts.append(frame.iloc[own - first])
                 whole = pd.concat(parts, ignore_index=True)
                 parts.clear()
-                self._pulse()
+                self._pulse(0.0)
                 transformer = transformer_file.fitted(name, transformer, whole, y[rows])
             content, types = transformer_file.save(name, transformer)
             write_bytes(self._folder / TRANSFORMER_NAME, content)
@@ -111,7 +113,7 @@ class TransformAnswers(Answers):
         """Write the features of all rows; return their names and the SHA-256 of the rows."""
         digest, at, width = hashlib.sha256(), 0, 0
         with create_new(self._folder / FEATURES_NAME) as file:
-            for _, frame in self._frames():
+            for _, frame in self._typed_frames():
                 x = transformer_file.features(self._name, self._transformer, frame)
                 if not at:
                     width = x.shape[1]
@@ -124,7 +126,7 @@ class TransformAnswers(Answers):
                 file.write(x.data)
                 digest.update(x.data)
                 at += len(x)
-                self._pulse()
+                self._pulse(0.0)
         if at != rows:
             raise DataError(f"{self._tables[0].source}: has changed while it was prepared; start again")
         return {"features": transformer_file.names(self._transformer, width), "sha256": digest.hexdigest()}

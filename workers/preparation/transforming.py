@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +17,7 @@ from common.data.maps import map_array
 from common.data.prepared_file import Prepared
 from common.data.transformer import Transformer
 from common.errors import DataError
-from common.files import create_new
+from common.files import create_new, do_nothing
 from common.rank_status import WAITING, RankStatus
 from common.run_files import TRANSFORMER_NAME
 from ps.comm.agreement import together
@@ -25,8 +25,9 @@ from ps.comm.collectives import bcast
 from ps.comm.topology import Topology
 from workers.preparation import cache
 from workers.preparation.child_process import Child
+from workers.preparation.on_ranks import at_first, stopped
 from workers.preparation.options import names_in
-from workers.preparation.parallel import at_first, threads_of
+from workers.preparation.parallel import threads_of
 from workers.preparation.prepared_folder import saying_where
 
 CHILD = "workers.preparation.transform_child"
@@ -58,12 +59,18 @@ def saved_of_run(folder: str, data: Mapping[str, Any]) -> Saved | None:
 
 
 def transform(
-    comm: MPI.Comm, config: RunConfig, prepared: Path, data: Dataset, rank_status: RankStatus, saved: Saved | None
+    comm: MPI.Comm,
+    config: RunConfig,
+    prepared: Path,
+    data: Dataset,
+    rank_status: RankStatus,
+    saved: Saved | None,
+    asked_to_stop: Callable[[], object] = do_nothing,
 ) -> None:
     """Replace the features of data, which are none yet, by those that the transformer makes of their table.
 
     ``prepared``: the folder in which target and columns are prepared. ``saved``: of an earlier job, which is not fitted
-    again. Collective; raises JobError.
+    again. ``asked_to_stop``: whether this rank is; rank 0 then stops. Collective; raises JobError.
     """
     rank_status.enter("preparing data")
     topology = Topology(cast("MPI.Intracomm", comm), config.ranks_per_node)
@@ -74,7 +81,8 @@ def transform(
     def make() -> dict[str, Any]:
         with saying_where(folder):
             folder.mkdir(mode=0o700)
-            made = _Making(config, Prepared.load(prepared), data, folder).make(topology, rank_status, saved)
+            making = _Making(config, Prepared.load(prepared), data, folder, rank_status.tick, asked_to_stop)
+            made = making.make(topology, saved)
             content.append(b"" if saved else (folder / TRANSFORMER_NAME).read_bytes())
         return made
 
@@ -101,12 +109,18 @@ class _Making:
     prepared: Prepared
     data: Dataset
     folder: Path
+    pulse: Callable[[], object]
+    asked_to_stop: Callable[[], object]
 
-    def make(self, topology: Topology, rank_status: RankStatus, saved: Saved | None) -> dict[str, Any]:
+    def _look(self) -> None:
+        if self.asked_to_stop():
+            raise stopped()
+
+    def make(self, topology: Topology, saved: Saved | None) -> dict[str, Any]:
         """Return what is known of the features that were written, and of the transformer. Raises DataError."""
         name, facts = self.config.prepare, self.prepared.facts
         columns = [*saved.transformer.columns] if saved else [(name, kind) for name, kind in facts["handed"]]
-        child = Child(threads_of(topology), rank_status.tick, CHILD)
+        child = Child(threads_of(topology), lambda _: self.pulse(), CHILD, self._look)
         with contextlib.closing(child):
             child.ask(
                 "begin", paths=[file["path"] for file in facts["files"]], options=facts["options"],

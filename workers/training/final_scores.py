@@ -29,7 +29,7 @@ class FinalScores:
         self._loss = task.model.loss
         names = target_names(data.target_names, data.n_targets)
         labels = {CLASSES: labels_of(data), LABELS: names, REGRESSION: []}[data.task]
-        self._judged = Judged(names, labels, baseline(task.config, data), several=data.task == LABELS)
+        self._judged = Judged(names, labels, baseline(data), several=data.task == LABELS)
         stride = max(1, -(-len(data.test) // MOST_POINTS))
         self._plotted = data.test[::stride] if data.task == REGRESSION else data.test[:0]
         self._points: list[list[Any]] = []

@@ -8,6 +8,7 @@ from mpi4py import MPI
 from common.config import RunConfig
 from common.data.dataset import Dataset
 from common.flat import Flat
+from common.nn.functional import MeanSquaredError
 from common.nn.mlp import Mlp
 from common.nn.models import Model
 from common.option import is_own_model
@@ -19,6 +20,8 @@ from workers.training.task import new_model
 
 ROWS = 7
 """A prime: where a result is off by the number of rows, it is by nothing else."""
+UNEQUAL = 0.5, 2.5
+"""Weights of the first and the last of them: their sum is not the number of rows."""
 
 
 def check_model(comm: MPI.Comm, config: RunConfig, data: Dataset, model: Model | Mlp) -> dict[str, Any] | None:
@@ -49,7 +52,8 @@ def _check(n_ranks: int, config: RunConfig, data: Dataset, model: Model | Mlp) -
 
     def make() -> Model | Mlp:
         if isinstance(model, Mlp):
-            return Mlp(model.sizes, model.activation_name, model.loss)
+            by_scale = isinstance(model.loss, MeanSquaredError)  # sums in targets' units, which gradients are not in
+            return Mlp(model.sizes, model.activation_name, MeanSquaredError() if by_scale else model.loss)
         return new_model(config, data)
 
     def start(model: Model | Mlp, flat: Flat) -> bool:
@@ -57,7 +61,8 @@ def _check(n_ranks: int, config: RunConfig, data: Dataset, model: Model | Mlp) -
 
     sampler = make_sampler(config, data, n_ranks)
     none_too = any(not sampler.counts(rank).all() for rank in reversed(range(n_ranks)))
-    rows = TrialRows(data.x[chosen], data.y[chosen])
+    weight = None if data.weight is None else np.linspace(*UNEQUAL, len(chosen))
+    rows = TrialRows(data.x[chosen], data.y[chosen], weight)
     check = ModelCheck(config.model, make, start, rows, config.dtype)
     result = check.run(data.n_classes or data.n_targets, none_too=none_too)
     return {"derivatives": result.derivatives, "seconds": result.seconds}

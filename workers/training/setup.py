@@ -1,5 +1,6 @@
 """From the command line to a job that is ready to train, agreed on by all ranks."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,8 @@ def prepare(context: Context, topology: Topology, config: RunConfig, origin: Ori
     threads = limit_threads(topology, most=blas_threads() if context.guest else 0)
     faults = together(comm, lambda: fault_spec.of_job(config.inject, comm.size))
     saved = together(comm, lambda: saved_of_run(origin.folder, origin.data)) if config.prepare else None
-    data = load(comm, config, rank_status, origin.scaling, lambda data: check_data(config, origin, data), saved)
+    fit = partial(check_data, config, origin)
+    data = load(comm, config, rank_status, origin.scaling, fit, saved, context.stop.asked)
     at_root(comm, lambda: check_labels(origin.scaling, data))
     rank_status.enter("building the model")
     model = scale_target(comm, config, data, make_model(comm, config, data), rank_status, origin.scaling)

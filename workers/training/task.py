@@ -13,7 +13,8 @@ from common.data import held_out_files, sources, training_features
 from common.data.dataset import Dataset, check
 from common.data.sampler import Joint
 from common.data.target import LABELS
-from common.errors import ConfigError, DataError
+from common.errors import DataError
+from common.files import do_nothing
 from common.flat import Array
 from common.nn import custom_model, models
 from common.nn.functional import MeanSquaredError
@@ -50,12 +51,14 @@ def load(
     given: Mapping[str, Array] | None = None,
     check_fit: Callable[[Dataset], None] = lambda _: None,
     saved: Saved | None = None,
+    asked_to_stop: Callable[[], object] = do_nothing,
 ) -> Dataset:
     """Read, check and scale the data on every rank. Raises JobError.
 
     ``given``: at rank 0, the scaling of the features that the parameters belong to, where a run has some already.
     ``check_fit``: raises JobError, on all ranks, where the data do not fit the job for other reasons than their own.
-    ``saved``: the transformer of ``--prepare``, where an earlier job has fitted it.
+    ``saved``: the transformer of ``--prepare``, where an earlier job has fitted it. ``asked_to_stop``: whether this
+    rank is, while a table is prepared.
     """
 
     def read() -> Dataset:
@@ -63,13 +66,15 @@ def load(
             return check(held_out_files.read(config, comm.rank, comm.size, prepared), config)
 
     require_on_all(comm, at_root(comm, lambda: sources.paths(config)))
-    with prepared_table(comm, config, rank_status) as prepared:
+    with prepared_table(comm, config, rank_status, asked_to_stop) as prepared:
         data = together(comm, read)
         if prepared is not None and config.prepare:
-            transform(comm, config, prepared, data, rank_status, saved)
+            transform(comm, config, prepared, data, rank_status, saved, asked_to_stop)
     if data.unread:
         _add_digests(comm, data, rank_status)
-    same_everywhere(comm, data.sha256.encode(), f"data {data.name}", "give every node the same file")
+    of_code = sources.source_of(config.data) == sources.OF_CODE
+    remedy = "it must return the same on every rank" if of_code else "give every node the same file"
+    same_everywhere(comm, data.sha256.encode(), f"data {data.name}", remedy)
 
     def enough() -> None:
         if comm.size > len(data.train):
@@ -172,12 +177,7 @@ def new_model(config: RunConfig, data: Dataset) -> Model | Mlp:
     labels = data.task == LABELS
     if not is_own_model(config.model):
         return models.build(config, *facts, labels=labels)
-    if data.weight is not None:
-        raise ConfigError(
-            f"model {config.model}: a model of your own adds up its rows' losses itself and takes no weights; leave "
-            "--weight and --class-weight out, save the .npz without sample_weight, or take a built-in model"
-        )
-    return custom_model.load(config.model, *facts, labels=labels)
+    return custom_model.load(config.model, *facts, labels=labels, weighted=data.weight is not None)
 
 
 def make_model(comm: MPI.Comm, config: RunConfig, data: Dataset) -> Model | Mlp:

@@ -22,8 +22,11 @@ def receive(pipe: IO[bytes]) -> Any:
     return msgpack.unpackb(_exactly(pipe, LENGTH.unpack(_exactly(pipe, LENGTH.size))[0]), unicode_errors=NAMES)
 
 
-def _exactly(pipe: IO[bytes], n: int) -> bytes:
-    data = pipe.read(n)
-    if len(data) < n:
-        raise EOFError
+def _exactly(pipe: IO[bytes], n: int) -> bytearray:
+    data = bytearray()
+    while len(data) < n:  # a pipe without a buffer gives what is there
+        some = pipe.read(n - len(data))
+        if not some:
+            raise EOFError
+        data += some
     return data
