@@ -1,5 +1,6 @@
 """Every command of README and docs runs as it is written, and prints lines of the shape that the page shows."""
 
+import gzip
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.doc_commands import Command, commands, differences, in_sentences
+from tests.idx_bytes import idx
 from tests.ranks import Result, environment, finish, popen
 
 EXAMPLES = ROOT / "docs" / "examples" / "README.md"
@@ -72,6 +74,11 @@ def folder_of_a_user(tmp_path: Path) -> Path:
     price = 200_000 + 40_000 * x[:, 0] + 9_000 * x[:, 1] + rng.standard_normal(300)
     np.savez(tmp_path / "own.npz", X=x, y=(x[:, 0] > 0).astype(np.int64))
     np.savetxt(tmp_path / "own.csv", np.column_stack([x, price]), "%.6f", ",", header="a,b,c,price", comments="")
+    for name, n in (("train", 300), ("t10k", 50)):
+        images = rng.integers(0, 256, (n, 4, 4)).astype(np.uint8)
+        for word, array in (("images", images), ("labels", (np.arange(n) % 10).astype(np.uint8))):
+            path = tmp_path / f"{name}-{word}-idx{array.ndim}-ubyte.gz"
+            path.write_bytes(gzip.compress(idx(array)))
     (tmp_path / "run.toml").write_text("epochs = 2\n")
     return tmp_path
 

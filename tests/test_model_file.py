@@ -188,6 +188,8 @@ def reader_of_the_docs() -> Any:
     """Return the function that docs/predict.md shows."""
     page = (Path(__file__).parent.parent / "docs" / "predict.md").read_text()
     (code,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "def predict" in block)
+    body = code[code.index("def predict") :].splitlines()[1:]
+    assert len([line for line in body if not line.strip().startswith("#")]) == 10, "the page says so"
     names: dict[str, Any] = {}
     exec(code, names)
     return names["predict"]

@@ -13,14 +13,13 @@ import polars as pl
 import pytest
 from sklearn import metrics
 
-from common.config import RunConfig
-from common.data import training_features
-from common.data.dataset import Raw, check
 from common.data.preprocessing import MISSING, UNKNOWN
 from common.errors import DataError
-from common.nn import model_facts
 from common.nn.model_file import ModelFile
-from tests.ranks import SharedStart, finish, mpirun, popen, records
+from tests.idx_bytes import idx
+from tests.linear_models import numbers_model
+from tests.ranks import SharedStart, finish, mpirun, popen, program, records
+from workers.prediction.inputs import TABLE, Input
 from workers.prediction.plain_rows import PlainRows
 from workers.prediction.rows import Asked
 from workers.prediction.truth import class_codes
@@ -29,7 +28,7 @@ from workers.preparation.cells import DATES
 from workers.preparation.encode import as_seconds
 
 ROOT = Path(__file__).parent.parent
-PREDICT, EVALUATE = str(ROOT / "workers" / "predict.py"), str(ROOT / "workers" / "evaluate.py")
+PREDICT = str(ROOT / "workers" / "predict.py")
 TOWNS = ["Bern", 'a "quoted", town', "Ulm\nline"]
 
 
@@ -54,6 +53,10 @@ def written(text: str, separator: str = ",") -> pl.DataFrame:
     return found
 
 
+def images_to_test(folder: Path) -> Path:
+    return folder / "idx" / "t10k-images-idx3-ubyte.gz"
+
+
 @dataclass
 class Trained:
     """Runs and files that all tests share. ``x``: features of ``numbers``, two columns of targets behind them."""
@@ -65,6 +68,10 @@ class Trained:
     @property
     def kinds(self) -> Path:
         return self.start.run("kinds")
+
+    @property
+    def images(self) -> Path:
+        return self.start.run("images")
 
     @property
     def numbers(self) -> Path:
@@ -84,6 +91,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     y = x @ rng.normal(size=(4, 2)) * [1, 300] + 7
     np.savez(folder / "numbers.npz", X=x, y=y)
     np.save(folder / "x.npy", x[:301])
+    (folder / "idx").mkdir()
+    for set_name, n_images in (("train", 300), ("t10k", 90)):
+        labels = (np.arange(n_images) % 3 + 4).astype(np.uint8)
+        images = np.clip(rng.normal(labels[:, None, None] * 30, 20, (n_images, 4, 4)), 0, 255).astype(np.uint8)
+        for word, array in (("images", images), ("labels", labels)):
+            path = folder / "idx" / f"{set_name}-{word}-idx{array.ndim}-ubyte.gz"
+            path.write_bytes(gzip.compress(idx(array)))
     runs = folder / "2"
     options = ["-m", "workers.run", "--hidden", "16", "--epochs"]
     from_table = ["--data", str(folder / "train.csv"), "--target", "kind", "--drop", "price,note"]
@@ -91,11 +105,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     named = {
         "kinds": [*options, "8", *from_table],
         "numbers": [*options, "5", "--data", str(folder / "numbers.npz"), "--dtype", "float64"],
+        "images": [*options, "5", "--data", str(folder / "idx")],
         "p.csv": [PREDICT, str(runs / "kinds"), str(folder / "new.csv"), "--output", str(folder / "two.csv"), *proba],
         "p.npz": [PREDICT, str(runs / "numbers"), str(folder / "numbers.npz"), "--output", str(folder / "two.npz")],
         "p.parquet": [
             PREDICT, str(runs / "kinds"), str(folder / "new.parquet"), "--proba", "--output",
             str(folder / "two.parquet"),
+        ],
+        "p.idx": [
+            PREDICT, str(runs / "images"), str(images_to_test(folder)), "--output", str(folder / "idx.csv"), *proba,
         ],
     }  # fmt: skip
     return Trained(folder, SharedStart(folder, {name: (2, given) for name, given in named.items()}), new)
@@ -164,10 +182,45 @@ def test_every_kind_of_file_holds_the_same(trained: Trained) -> None:
         assert np.allclose(other[:, 1:].to_numpy(), first[:, 1:].to_numpy(), rtol=1e-5)
     model = ModelFile.load(trained.numbers / "model.npz")
     code, _, error = run(
-        "-m", "workers.predict", trained.numbers, trained.folder / "x.npy", "-o", trained.folder / "y.npy"
+        "-m", "workers.predict", trained.numbers, trained.folder / "x.npy", "-o", trained.folder / "predicted.npy"
     )
     assert code == 0, error
-    assert np.allclose(np.load(trained.folder / "y.npy"), model.predict(np.load(trained.folder / "x.npy")), rtol=1e-12)
+    assert np.allclose(
+        np.load(trained.folder / "predicted.npy"), model.predict(np.load(trained.folder / "x.npy")), rtol=1e-12
+    )
+
+
+def test_idx_files_are_predicted_and_evaluated_as_the_test_set_that_they_are(trained: Trained) -> None:
+    """Training has seen them as its test set: the figures are those that it ended with."""
+    assert trained.start["p.idx"].code == 0, trained.start["p.idx"].err
+    found = pl.read_csv(trained.folder / "idx.csv")
+    images = np.frombuffer(gzip.decompress(images_to_test(trained.folder).read_bytes()), np.uint8, offset=16)
+    model = ModelFile.load(trained.images / "model.npz")
+    assert found[:, 0].to_list() == model.predict(images.reshape(90, 16)).tolist()
+    assert np.allclose(found[:, 1:].to_numpy().sum(axis=1), 1, rtol=1e-14)
+    assert found.columns[1:] == ["p(4)", "p(5)", "p(6)"]
+    result = mpirun(3, "-m", "workers.evaluate", str(trained.images), str(images_to_test(trained.folder)), "--json")
+    assert result.code == 0, result.err
+    scores, end = json.loads(result.out), records(trained.images)[-1]
+    assert scores["metrics"] == pytest.approx(end["test"]["metrics"], rel=1e-6)
+    assert (scores["rows"], scores["matrix"]) == (90, end["test"]["matrix"])
+    assert scores["metrics"]["accuracy"] == metrics.accuracy_score(np.arange(90) % 3 + 4, found[:, 0])
+
+
+def test_a_folder_that_was_prepared_apart_scores_as_its_table(trained: Trained, tmp_path: Path) -> None:
+    folder, table = tmp_path / "prepared", trained.folder / "new.csv"
+    result = mpirun(2, "-m", "workers.prepare", str(table), "-o", str(folder), "--target", "kind")
+    assert result.code == 0, result.err
+    scores = []
+    for data in (folder, table):
+        code, out, error = run("-m", "workers.evaluate", trained.kinds, data, "--json")
+        assert code == 0, error
+        scores.append(json.loads(out))
+    assert scores[0]["metrics"] == pytest.approx(scores[1]["metrics"], rel=1e-5)
+    assert scores[0]["matrix"] == scores[1]["matrix"]
+    code, out, error = run("-m", "workers.predict", trained.kinds, folder, "-o", folder / "x.npy")
+    assert (code, out) == (2, "")
+    assert "x.npy is a file that is read" in error
 
 
 def test_unknown_texts_are_counted(trained: Trained, tmp_path: Path) -> None:
@@ -290,6 +343,10 @@ def test_bad_input_is_one_message_and_exit_code_2(trained: Trained, tmp_path: Pa
     assert all(word in error for word in words), error
 
 
+def test_a_disk_that_is_full_while_ranks_send_ends_all_of_them() -> None:
+    assert program(3, "disk_full.py").out == "told each time\n"
+
+
 def test_a_fault_on_one_rank_ends_all_with_one_message(trained: Trained, tmp_path: Path) -> None:
     path = tmp_path / "x.npy"
     x = np.load(trained.folder / "x.npy")
@@ -302,20 +359,6 @@ def test_a_fault_on_one_rank_ends_all_with_one_message(trained: Trained, tmp_pat
     assert not (tmp_path / "o.csv").exists()
 
 
-def numbers_model(folder: Path, n: int, names: tuple[str, ...]) -> ModelFile:
-    """Return a linear model of numbers that adds up its features, which have names."""
-    x = np.random.default_rng(0).normal(size=(50, n))
-    config = RunConfig(model="linear", dtype="float64", standardize=False, standardize_target=False)
-    data = check(Raw("sum", x, x.sum(axis=1), feature_names=list(names), target_names=["sum"]), config)
-    training_features.scale(data, training_features.tables(data, 0, 1), "float64", standardize=False, given=None)
-    data.scale_target(np.zeros(1), np.ones(1), "float64")
-    header = {"versions": {}, "model": {"sizes": [n, 1], "loss": "MeanSquaredError",
-                                        "parameters": {"W": [n, 1], "b": [1]}}}  # fmt: skip
-    arrays = {"W": np.ones((n, 1)), "b": np.zeros(1), **model_facts.extras(config, data, header)}
-    np.savez(folder / "model.npz", allow_pickle=False, **arrays)
-    return ModelFile.load(folder / "model.npz")
-
-
 @pytest.mark.parametrize("n_rows", [1, 5, 3000])
 def test_a_csv_of_numbers_is_read_without_polars(tmp_path: Path, n_rows: int) -> None:
     model, path = numbers_model(tmp_path, 3, ("b", "c", "a")), tmp_path / "new.csv"
@@ -323,7 +366,7 @@ def test_a_csv_of_numbers_is_read_without_polars(tmp_path: Path, n_rows: int) ->
     lines = [",".join(f'"{v}"' if i % 7 == 3 else str(v) for v in row) for i, row in enumerate(values)]
     path.write_text("\n".join(["a,more,c,b", *lines]) + "\n")
     for size in (1, 3, 64):
-        rows = PlainRows.open(path, model, Asked())
+        rows = PlainRows.open(Input(TABLE, (path,)), model, Asked())
         blocks = [block for rank in range(size) for block in rows.blocks(rank, size)]
         found = np.concatenate([model.predict(block.x) for block in blocks])
         assert np.allclose(found, values[:, [0, 2, 3]].sum(axis=1), rtol=1e-12)
@@ -331,12 +374,12 @@ def test_a_csv_of_numbers_is_read_without_polars(tmp_path: Path, n_rows: int) ->
     with path.open("a") as file:
         file.write("1,2,,4\n1,2,wide,4\n")
     with pytest.raises(DataError, match=rf"line {n_rows + 3:,}: column 'c': got 'wide'"):
-        list(PlainRows.open(path, model, Asked()).blocks(0, 1))
+        list(PlainRows.open(Input(TABLE, (path,)), model, Asked()).blocks(0, 1))
     path.write_text(path.read_text().replace("1,2,wide,4", "1,2,3"))
     with pytest.raises(DataError, match=f"line {n_rows + 3:,}: got 3 cells, but the first row has 4"):
-        list(PlainRows.open(path, model, Asked()).blocks(0, 1))
+        list(PlainRows.open(Input(TABLE, (path,)), model, Asked()).blocks(0, 1))
     path.write_text(path.read_text().replace("\n1,2,3\n", "\n"))
-    *_, last = PlainRows.open(path, model, Asked()).blocks(0, 1)
+    *_, last = PlainRows.open(Input(TABLE, (path,)), model, Asked()).blocks(0, 1)
     assert last.missing == 1
     assert model.predict(last.x)[-1] == 5  # the mean of a feature that is not standardised is 0
 

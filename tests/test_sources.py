@@ -21,6 +21,7 @@ from common.data.idx_file import is_idx
 from common.data.stacked import is_mapped
 from common.errors import ConfigError, DataError, RankwiseError
 from common.memory import MemoryLimitError
+from tests.idx_bytes import idx
 from tests.kinds import NOBODY, limited
 from tests.ranks import mpirun, records
 from workers.launch import run_options
@@ -46,11 +47,6 @@ def save(folder: Path, **arrays: Any) -> Path:
     for name, array in arrays.items():
         np.save(folder / f"{name.replace('__', '-')}.npy", array)
     return folder
-
-
-def idx(array: Any, *, kind: int = 8) -> bytes:
-    """Return an array of bytes as an IDX file has it."""
-    return struct.pack(f">HBB{array.ndim}I", 0, kind, array.ndim, *array.shape) + bytes(array.tobytes())
 
 
 def mnist(folder: Path, *, packed: bool = False) -> Path:

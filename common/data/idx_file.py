@@ -8,6 +8,7 @@ import math
 import os
 import re
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -32,15 +33,16 @@ def is_idx(data: str) -> bool:
     """Say whether this is the name of an IDX file of images, or a folder with one to train on."""
     path = Path(data)
     try:
-        return bool(NAME.fullmatch(path.name)) or (os.path.isdir(path) and bool(_images_in(path)))
+        return bool(NAME.fullmatch(path.name)) or (os.path.isdir(path) and bool(images_in(path, TRAIN)))
     except OSError:
         return False
 
 
-def _images_in(folder: Path) -> list[Path]:
+def images_in(folder: Path, *words: str) -> list[Path]:
+    """Return the files of images in a folder whose names hold one of these words."""
     return sorted(
         path for path in folder.iterdir()
-        if NAME.fullmatch(path.name) and "images" in path.name and TRAIN in path.name
+        if NAME.fullmatch(path.name) and "images" in path.name and any(word in path.name for word in words)
     )  # fmt: skip
 
 
@@ -48,7 +50,7 @@ def read_idx(data: str, config: RunConfig) -> Raw:
     """Read images as rows of bytes, their labels and the test set. Raises DataError and MemoryLimitError."""
     path = Path(data)
     if os.path.isdir(path):
-        found = _images_in(path)
+        found = images_in(path, TRAIN)
         if len({one.name.removesuffix(ENDING) for one in found}) != 1:
             raise DataError(f"{path}: {', '.join(one.name for one in found[:4])}: name the one to train on")
         path = found[0]
@@ -73,10 +75,16 @@ def _there(path: Path, *changes: str) -> Path | None:
     return None
 
 
-def _pair(path: Path, config: RunConfig) -> tuple[Array, Array]:
+def labels_beside(path: Path) -> Path:
+    """Return the file of the labels of a file of images. Raises DataError if it is not there."""
     labels = _there(path, "images", "labels", "idx3", "idx1", "idx4", "idx1", "idx2", "idx1")
-    if labels is None:
+    if labels is None or labels == path:
         raise DataError(f"{path}: its labels are not beside it; {NAMED} lie in one folder")
+    return labels
+
+
+def _pair(path: Path, config: RunConfig) -> tuple[Array, Array]:
+    labels = labels_beside(path)
     y = read_array(labels, config, features=False)
     x = read_array(path, config)
     if x.ndim < 2 or y.ndim != 1 or len(x) != len(y):
@@ -89,10 +97,8 @@ def read_array(path: Path, config: RunConfig, *, features: bool = True) -> Array
     try:
         most = most_bytes(path)
         with open_packed(path) as file:
-            shape, dtype = _header(file)
+            shape, dtype = _header(file, most)
             n_bytes = math.prod(shape) * dtype.itemsize
-            if n_bytes > most:
-                raise BrokenFileError(f"its header claims {shape} of {dtype}, more than a file of its size can hold")
             beside = bytes_beside(config, shape[0], math.prod(shape[1:]), 0) if features else 3 * n_bytes
             memory.check(f"data {path}", n_bytes, beside)
             return _numbers(file, shape, dtype)
@@ -100,7 +106,42 @@ def read_array(path: Path, config: RunConfig, *, features: bool = True) -> Array
         raise DataError(f"{path}: not a readable IDX file ({error})") from error
 
 
-def _header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
+def layout_of(path: Path) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
+    """Return the shape and dtype that an IDX file claims, if it can be as long as that. Raises DataError."""
+    try:
+        most = most_bytes(path)
+        with open_packed(path) as file:
+            return _header(file, most)
+    except BrokenFileError as error:
+        raise DataError(f"{path}: not a readable IDX file ({error})") from error
+
+
+def rows_of(path: Path, first: int, last: int, step: int) -> Iterator[Array]:
+    """Yield what an IDX file holds from row ``first`` to before ``last``, ``step`` at a time: (n, ...) each.
+
+    What lies before is unpacked, too, if the file is packed, but not kept. Raises DataError.
+    """
+    try:
+        most = most_bytes(path)
+        with open_packed(path) as file:
+            shape, dtype = _header(file, most)
+            row_bytes = math.prod(shape[1:]) * dtype.itemsize
+            begin = file.tell()
+            file.seek(begin + first * row_bytes)
+            for start in range(first, last, step):
+                n = min(step, last - start)
+                data = file.read(n * row_bytes)
+                if len(data) < n * row_bytes:
+                    raise BrokenFileError(_cut_off(shape, dtype, file.tell() - begin))
+                yield np.frombuffer(data, dtype).reshape(n, *shape[1:]).astype(dtype.newbyteorder("="), copy=False)
+            if last == shape[0]:
+                _require_end(file, shape, dtype)
+    except BrokenFileError as error:
+        raise DataError(f"{path}: not a readable IDX file ({error})") from error
+
+
+def _header(file: BinaryIO, most: int) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
+    """Return shape and dtype. Raises BrokenFileError, also where these are more than ``most`` bytes."""
     magic = file.read(4)
     if not magic:
         raise BrokenFileError("it is empty")
@@ -112,7 +153,10 @@ def _header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
     shape = struct.unpack(f">{magic[3]}I", sizes)
     if not all(shape):
         raise BrokenFileError(f"its header says {shape}: it holds nothing")
-    return shape, np.dtype(TYPES[magic[2]])
+    dtype = np.dtype(TYPES[magic[2]])
+    if math.prod(shape) * dtype.itemsize > most:
+        raise BrokenFileError(f"its header claims {shape} of {dtype}, more than a file of its size can hold")
+    return shape, dtype
 
 
 def _numbers(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Array:
@@ -123,7 +167,16 @@ def _numbers(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[np.generic]
     while at < len(room) and (n := file.readinto(room[at : at + PIECE_BYTES])):  # type: ignore[attr-defined]
         at += n
     if at < len(room):
-        raise BrokenFileError(f"its header claims {shape} of {dtype}, {len(room):,} bytes, and {at:,} are there")
+        raise BrokenFileError(_cut_off(shape, dtype, at))
+    _require_end(file, shape, dtype)
+    return array.reshape(shape).astype(dtype.newbyteorder("="), copy=False)
+
+
+def _cut_off(shape: tuple[int, ...], dtype: np.dtype[np.generic], there: int) -> str:
+    claimed = math.prod(shape) * dtype.itemsize
+    return f"its header claims {shape} of {dtype}, {claimed:,} bytes, and {there:,} are there"
+
+
+def _require_end(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> None:
     if file.read(1):
         raise BrokenFileError(f"it goes on after the {shape} of {dtype} that its header claims")
-    return array.reshape(shape).astype(dtype.newbyteorder("="), copy=False)

@@ -4,7 +4,7 @@ Indices ascend within a line and begin with 1, or with 0 if a line has 0. ``# ..
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -29,6 +29,8 @@ ROWS = re.compile(rb"(?:(?:" + ROW.pattern + rb"|[ \t\r]*+)\n)*+")
 COMMENT = re.compile(rb"#[^\n]*")
 BLANK = b" \t\r"
 SHOWN = 60
+NAME = "feature {}"
+"""Of a feature, by its index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ def read_libsvm(path: Path, config: RunConfig) -> Raw:
     """Read a file twice: how large its matrix is, then its numbers. Raises DataError and MemoryLimitError."""
     try:
         n_rows, n_given, low, high = 0, 0, MOST_INDEX, -1
-        for block in _blocks(path):
+        for block in blocks_of(path):
             n_rows += len(block.labels)
             n_given += len(block.values)
             if len(block.indices):
@@ -57,13 +59,32 @@ def read_libsvm(path: Path, config: RunConfig) -> Raw:
         first = 0 if low == 0 else 1
         x, y = _filled(path, n_rows, high - first + 1, first, config)
     except BrokenFileError as error:
-        raise DataError(f"{path}: not a readable file of LIBSVM's format ({error})") from error
+        raise broken(path, error) from error
     note = (
         f"Features of {path.name} are numbered from {first}: the lowest index is {low}. {n_given / x.size:.1%} of its "
         f"{n_rows:,} x {x.shape[1]:,} numbers are given, and the others are 0."
     )
-    names = [f"feature {i}" for i in range(first, high + 1)] if x.shape[1] <= MOST_NAMED else []
+    names = [NAME.format(i) for i in range(first, high + 1)] if x.shape[1] <= MOST_NAMED else []
     return Raw(path.name, x, y, feature_names=names, notes=[note], sparse=True)
+
+
+def first_index(names: Sequence[str], path: Path) -> int:
+    """Return the index of the first of the features with these names; if they have others, that of a file.
+
+    Raises DataError.
+    """
+    for first in (0, 1):
+        if names and names[0] == NAME.format(first) and names[-1] == NAME.format(first + len(names) - 1):
+            return first
+    try:
+        return 0 if any(not block.indices.min(initial=1) for block in blocks_of(path)) else 1
+    except BrokenFileError as error:
+        raise broken(path, error) from error
+
+
+def broken(path: Path, error: BrokenFileError) -> DataError:
+    """Return what is said of a file that is not as it should be."""
+    return DataError(f"{path}: not a readable file of LIBSVM's format ({error})")
 
 
 def _filled(path: Path, n_rows: int, n_features: int, first: int, config: RunConfig) -> tuple[Array, Array]:
@@ -74,7 +95,7 @@ def _filled(path: Path, n_rows: int, n_features: int, first: int, config: RunCon
     )  # fmt: skip
     with memory.out_of_memory(f"data {path}"):
         x, y, done = np.zeros((n_rows, n_features)), np.empty(n_rows), 0
-    for block in _blocks(path):
+    for block in blocks_of(path):
         if done + len(block.labels) > n_rows or block.indices.max(initial=0) >= n_features + first:
             raise BrokenFileError("it changed while it was read")
         y[done : done + len(block.labels)] = block.labels
@@ -85,16 +106,16 @@ def _filled(path: Path, n_rows: int, n_features: int, first: int, config: RunCon
     return x, y
 
 
-def _blocks(path: Path) -> Iterator[Block]:
+def blocks_of(path: Path) -> Iterator[Block]:
     """Yield the rows of pieces of a file. Raises BrokenFileError for the first line that is none."""
     with open_packed(path) as file:
         line = 1
-        for piece in _pieces(file):
-            yield _block(piece, line)
+        for piece in pieces_of(file):
+            yield block_of(piece, line)
             line += piece.count(b"\n")
 
 
-def _pieces(file: BinaryIO) -> Iterator[bytes]:
+def pieces_of(file: BinaryIO) -> Iterator[bytes]:
     """Yield the file in pieces of whole lines, each with its end."""
     left = b""
     while piece := file.read(PIECE_BYTES):
@@ -110,7 +131,8 @@ def _pieces(file: BinaryIO) -> Iterator[bytes]:
         yield left + b"\n"
 
 
-def _block(piece: bytes, first_line: int) -> Block:
+def block_of(piece: bytes, first_line: int) -> Block:
+    """Return the rows of whole lines. Raises BrokenFileError for the first line that is none, naming its number."""
     if b"#" in piece:
         piece = COMMENT.sub(b"", piece)
     if not ROWS.fullmatch(piece):

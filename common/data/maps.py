@@ -25,9 +25,23 @@ FEWEST_TOGETHER = 8
 def map_array(path: Path, kinds: str = NUMBERS, remedy: str = "write it again with numpy.save") -> Array:
     """Return the array of a ``.npy`` file, read only: a view of the file, of which nothing is copied.
 
-    Only an array in Fortran's order is read and brought into C's: its rows are spread over the whole file. What the
-    header claims is compared with the file's size before anything is allocated. ``remedy``: what to do with a damaged
-    one. Raises DataError, and MemoryLimitError; OSError where the file cannot be opened.
+    Only an array in Fortran's order is read and brought into C's: its rows are spread over the whole file.
+    ``remedy``: what to do with a damaged one. Raises DataError, and MemoryLimitError; OSError where the file cannot be
+    opened.
+    """
+    mapped = map_as_it_lies(path, kinds, remedy)
+    if mapped.flags.c_contiguous:
+        return mapped
+    in_order = "the array in C's order: numpy.save(path, numpy.ascontiguousarray(x))"
+    memory.check(f"data {path}", mapped.nbytes, 0, in_order)
+    return np.ascontiguousarray(mapped)
+
+
+def map_as_it_lies(path: Path, kinds: str = NUMBERS, remedy: str = "write it again with numpy.save") -> Array:
+    """Return a view of the array of a ``.npy`` file, read only, in C's or Fortran's order; ``remedy``: see above.
+
+    What the header claims is compared with the file's size before anything is allocated. Raises DataError; OSError
+    where the file cannot be opened.
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -50,11 +64,7 @@ def map_array(path: Path, kinds: str = NUMBERS, remedy: str = "write it again wi
         if not claimed:
             return np.empty(shape, dtype)
         # a view of the plain kind: each slice of a memmap costs microseconds of Python
-        mapped = np.asarray(np.memmap(file, dtype, "r", offset, shape, "F" if fortran else "C"))
-    if mapped.flags.c_contiguous:
-        return mapped
-    memory.check(f"data {path}", claimed, 0, "the array in C's order: numpy.save(path, numpy.ascontiguousarray(x))")
-    return np.ascontiguousarray(mapped)
+        return np.asarray(np.memmap(file, dtype, "r", offset, shape, "F" if fortran else "C"))
 
 
 def map_of(array: Array) -> mmap.mmap | None:

@@ -21,6 +21,8 @@ class Spool:
             tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - until ``close``
             for _ in range(n_streams)
         ]
+        self._to_come: list[tuple[int, int]] = []
+        """Of which rank which stream is still to be received, at rank 0."""
 
     def add(self, parts: list[bytes]) -> None:
         """Take the next bytes of each stream. Raises OSError, which names the folder."""
@@ -46,14 +48,23 @@ class Spool:
                     comm.Send(np.frombuffer(data, np.uint8), 0)
 
     def streams(self, comm: MPI.Comm) -> Iterator[Iterator[bytes]]:
-        """Yield each stream of all ranks, at rank 0, which must take all of it while the others ``send``."""
-        return (self._all(comm, stream) for stream in range(len(self._files)))
+        """Yield each stream of all ranks, at rank 0, while the others ``send``; ``pass_over`` takes what is left."""
+        n = len(self._files)
+        self._to_come = [(rank, stream) for rank in range(1, comm.size) for stream in range(n)]
+        return (self._all(comm, stream) for stream in range(n))
 
     def _all(self, comm: MPI.Comm, stream: int) -> Iterator[bytes]:
         yield from self.pieces(stream)
         for rank in range(1, comm.size):
             while data := _received(comm, rank):
                 yield data
+            self._to_come.remove((rank, stream))
+
+    def pass_over(self, comm: MPI.Comm) -> None:
+        """Receive what nobody has taken, however far that is: who sends it waits for that."""
+        for rank, _ in self._to_come:
+            while _received(comm, rank):
+                pass
 
     def close(self) -> None:
         """Forget all."""

@@ -14,6 +14,7 @@ from common.data.preprocessing import MISSING
 from common.data.target import CLASSES, LABELS
 from common.errors import EXIT_OK, EXIT_USAGE, DataError, JobError
 from common.evaluation.judged import Judged
+from common.flat import Array
 from common.nn import meaning
 from common.nn.model_file import ModelFile
 from common.option import from_dict
@@ -32,6 +33,7 @@ from workers.prediction.options import EvaluateConfig
 from workers.prediction.predicting import alike
 from workers.prediction.rows import Asked, Block
 from workers.prediction.run_model import find_model, load_model
+from workers.prediction.seen import Seen
 from workers.preparation.options import names_in
 from workers.preparation.transforming import Saved
 from workers.training import task as training
@@ -70,29 +72,31 @@ def _of_file(
     context: Context, topology: Topology, config: EvaluateConfig, model: ModelFile
 ) -> tuple[dict[str, Any] | None, list[str]]:
     """Return the figures of the rows of a file at rank 0, and what is to be said of them."""
-    comm, status, path = context.comm, context.rank_status, Path(config.data)
-
+    comm, status = context.comm, context.rank_status
     status.enter("predicting")
     trusted = names_in(config.trust_types)
-    asked = Asked(True, config.weight, names_in(config.target), config.encoding, config.header, trusted)
-    rows = open_rows(topology, path, model, asked, status.tick)
-    judged, left_out = _judge_of(model), np.zeros(2, np.int64)
+    asked = Asked(True, config.weight, names_in(config.target), config.encoding, config.header, trusted, config.set)
+    rows = open_rows(context, topology, config.data, model, asked)
+    judged, left_out, seen = _judge_of(model), np.zeros(2, np.int64), Seen()
 
     def act() -> None:
         for block in blocks_of(rows, context):
-            left_out[:] += _add(judged, model, block)
+            out = model.outputs(block.x)
+            left_out[:] += _add(judged, model, block, out)
+            seen.add(block, out)
 
     with contextlib.closing(rows):
         alike(comm, act)
     collected = gather(comm, judged.plain())
     without, unknown = (sum(some) for some in zip(*allgather(comm, left_out.tolist()), strict=True))
+    odd = Seen.of_all(allgather(comm, seen.plain())).odd()
     for other in collected[1:]:
         judged.merge(other)
     if not sum(allgather(comm, judged.n)):
-        raise JobError(f"{path}: no rows with a target", EXIT_USAGE)
+        raise JobError(f"{config.data}: no rows with a target", EXIT_USAGE)
     if not collected:
         return None, []
-    notes = list(rows.notes)
+    notes = [*rows.notes, *(f"{part}." for part in odd)]
     if without:
         notes.append(f"{count(without, 'row')} without a target {'is' if without == 1 else 'are'} left out.")
     if unknown:
@@ -111,13 +115,13 @@ def _judge_of(model: ModelFile) -> Judged:
     return Judged(names, names if several else [], model.baseline, several=several)
 
 
-def _add(judged: Judged, model: ModelFile, block: Block) -> tuple[int, int]:
+def _add(judged: Judged, model: ModelFile, block: Block, out: Array) -> tuple[int, int]:
     """Count some rows; return how many have no target, and how many a label that the model does not know."""
     assert block.y is not None
     y, task, loss = block.y, model.facts.task, model.model.loss
     there = y != MISSING if task == CLASSES else ~np.isnan(y).any(axis=1)
     y, weight = y[there], None if block.weight is None else block.weight[there]
-    out = model.outputs(block.x[there])
+    out = out[there]
     unknown = 0
     if task == CLASSES:
         unknown = int((y < 0).sum())
@@ -201,3 +205,6 @@ def _print(config: EvaluateConfig, path: Path, result: dict[str, Any], notes: li
 def _lines(config: EvaluateConfig, result: dict[str, Any]) -> Iterator[str]:
     for table in evaluation.tables(result, all_classes=config.every):
         yield from lines_of(table, output_width())
+    n = len(result.get("by_class") or [])
+    if not config.every and n > (evaluation.FEW_IN_MATRIX if result.get("matrix") else evaluation.FEW_CLASSES):
+        yield f"Of {n:,} classes not all is shown; --every prints it, and --json has it."

@@ -20,6 +20,8 @@ EVALUATE = (
     "Say what the predictions of a run's model are worth, for the rows of a file or, without one, the run's test rows: "
     "python -m workers.evaluate latest test.csv"
 )
+AUTO, DATA_SET, VALIDATION_SET, TEST_SET = "auto", "data", "validation", "test"
+"""Sets of rows that a file or folder may hold: ``X``, ``X_val`` and ``X_test`` of an .npz file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +30,12 @@ class _OfBoth:
 
     encoding: str = option("", "of a text file, if not UTF-8: latin-1, utf-16, ...", group=DATA)
     header: str = option("auto", "whether a text file has a line of names", choices=("auto", "yes", "no"), group=DATA)
+    set: str = option(
+        AUTO,
+        "of an .npz file or a folder with several sets, which one; auto: data, if there are any",
+        choices=(AUTO, DATA_SET, VALIDATION_SET, TEST_SET),
+        group=DATA,
+    )
     trust_model: bool = option(False, "import your own model class though its file has changed", group=OUTPUT)
     trust_types: str = option(
         "", "types in the run's transformer (--prepare) that skops does not know, or their packages", group=OUTPUT
@@ -60,10 +68,12 @@ class EvaluateConfig(_OfBoth):
 
     json: bool = option(False, "print the figures as JSON", group=USUAL)
     target: str = option("", "the columns of the truth, if they are not called as in training", group=DATA)
-    weight: str = option("", "a column (of an .npz: an array) of weights", group=DATA)
+    weight: str = option("", "a column (of an .npz file: an array) of weights", group=DATA)
     every: bool = option(False, "print every class, also of many", group=OUTPUT)
 
 
+OPTIONS_OF_FILES = {"encoding": "", "header": AUTO, "set": AUTO, "target": "", "weight": ""}
+"""Those that say how a file is read, with what they are if nothing is said."""
 T = TypeVar("T", PredictConfig, EvaluateConfig)
 
 
@@ -84,7 +94,13 @@ def parse_predict(arguments: list[str]) -> PredictConfig | int:
 
 def parse_evaluate(arguments: list[str]) -> EvaluateConfig | int:
     """Return the options, or the exit code after printing help. Raises ConfigError."""
-    return _parse(EvaluateConfig, evaluate_command(), arguments, (1, 2))
+    config = _parse(EvaluateConfig, evaluate_command(), arguments, (1, 2))
+    if isinstance(config, int) or config.data:
+        return config
+    for name, usual in OPTIONS_OF_FILES.items():
+        if (got := getattr(config, name)) != usual:
+            raise ConfigError(f"{name}: got {got!r}, but no file; name one, or leave --{name} out")
+    return config
 
 
 def _parse(kind: type[T], command: cli.Command, arguments: list[str], n_words: tuple[int, int]) -> T | int:

@@ -4,17 +4,17 @@ import csv
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
 from common.data.csv_file import MISSING, Head, head_of
-from common.data.prepared_file import N_PIECES
 from common.errors import BrokenFileError, DataError
 from common.files import open_regular
 from common.flat import Array
 from common.nn.model_file import ModelFile
-from workers.prediction.rows import Asked, Block, match_columns
+from workers.prediction import text_pieces
+from workers.prediction.inputs import Input
+from workers.prediction.rows import Asked, Block, largest, match_columns, wanted_columns, without_names
 from workers.prediction.truth import as_truth
 from workers.preparation import byte_pieces
 
@@ -35,8 +35,9 @@ class PlainRows:
     notes: list[str] = field(default_factory=list)
 
     @classmethod
-    def open(cls, path: Path, model: ModelFile, asked: Asked) -> "PlainRows":
+    def open(cls, given: Input, model: ModelFile, asked: Asked) -> "PlainRows":
         """Look at the head of the file. Raises DataError."""
+        path = given.path
         if asked.encoding not in ("", "utf-8"):
             raise DataError(f"encoding: {asked.encoding} {NEEDS}")
         columns = model.facts.preprocessing
@@ -46,7 +47,9 @@ class PlainRows:
         there = [name or f"column {i}" for i, name in enumerate(head.names, 1)]
         if not there or not head.width:
             raise DataError(f"{path}: no rows")
-        wanted = list(model.facts.features) if columns is None else [column.name for column in columns.columns]
+        wanted, notes = wanted_columns(model), list[str]()
+        if not asked.wants_y and without_names(wanted, there):
+            notes, wanted = [f"{path}: columns are taken in their order, since they have no names."], there
         targets = asked.targets or list(model.facts.targets)
         if not wanted:
             wanted = [name for name in there if name not in targets]
@@ -57,9 +60,9 @@ class PlainRows:
                     f"{path}: {len(wanted)} columns, but the model was trained on {model.n_features} features"
                 )
         known = [*targets, *[asked.weight] * bool(asked.weight)]
-        places, notes = match_columns(wanted, known, there, str(path), with_known=asked.wants_y)
+        places, more = match_columns(wanted, known, there, str(path), with_known=asked.wants_y)
         rows = cls(path, model, asked, head, places[: len(wanted)], places[len(wanted) :])
-        rows.notes += [*([head.note] if head.note else []), *notes]
+        rows.notes += [*([head.note] if head.note else []), *notes, *more]
         return rows
 
     def close(self) -> None:
@@ -67,19 +70,11 @@ class PlainRows:
 
     def blocks(self, rank: int, size: int) -> Iterator[Block]:
         """See Rows."""
-        n = N_PIECES
         try:
             with open_regular(self.path) as file:
                 first = self._first_row(file.read(byte_pieces.LONGEST_RECORD))
-                extent = file.seek(0, 2)
-                bounds = [max(first, at) for at in byte_pieces.bounds(extent)]
-                for piece in range(n * rank // size, n * (rank + 1) // size):
-                    start, stop = (
-                        byte_pieces.record_start(file, at, extent, inside=False, quoted=False) if first < at < extent
-                        else at for at in bounds[piece : piece + 2]
-                    )  # fmt: skip
-                    for place, data in byte_pieces.blocks(file, start, stop, quoted=False):
-                        yield from self._block(place, data)
+            for place, data in text_pieces.of_rank(self.path, rank, size, first):
+                yield from self._block(place, data)
         except BrokenFileError as error:
             raise DataError(f"{self.path}: {error}") from error
 
@@ -100,7 +95,7 @@ class PlainRows:
         if table.shape[1] != self.head.width:
             table = self._cell_by_cell(place, lines)
         x = table[:, self.places]
-        if np.isinf(x).any():
+        if (np.abs(x) > largest(self.model)).any():
             self._cell_by_cell(place, lines, finite=True)
         y = weight = None
         if self.asked.wants_y:
@@ -134,20 +129,14 @@ class PlainRows:
         except ValueError:
             value = np.inf
             finite = True
-        if finite and not np.isfinite(value):
+        most = largest(self.model)
+        if finite and not abs(value) <= most:
             name = self.head.names[k] or f"column {k + 1}"
             raise DataError(
-                f"{self._line(place, i)}: column {name!r}: got {cell[:80]!r}; allowed is a finite number, or nothing"
+                f"{self._line(place, i)}: column {name!r}: got {cell[:80]!r}; allowed is a number within {most:.1e}, "
+                "or nothing"
             )
         return value
 
     def _line(self, place: int, i: int) -> str:
-        with open_regular(self.path) as file:
-            before = sum(data.count(b"\n") for data in _pieces(file, place))
-        return f"{self.path}: line {before + i + 1:,}"
-
-
-def _pieces(file: BinaryIO, n_bytes: int) -> Iterator[bytes]:
-    while n_bytes > 0 and (data := file.read(min(1 << 20, n_bytes))):
-        yield data
-        n_bytes -= len(data)
+        return f"{self.path}: line {text_pieces.lines_before(self.path, place) + i + 1:,}"

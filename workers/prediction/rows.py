@@ -1,15 +1,21 @@
 """What readers of new rows give to those who predict: features as the model takes them, a block at a time."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
+
 from common.errors import DataError
 from common.flat import Array
+from common.nn.model_file import ModelFile
 from common.wording import count, listed
 
 MOST_NAMED = 8
 """Columns that a message names."""
+UNNAMED = re.compile(r"column \d+")
+"""A column of a file without names."""
 
 
 @dataclass(slots=True)
@@ -18,6 +24,7 @@ class Block:
 
     ``y``: the target as the file has it, (n,) or (n, n_targets), where the truth is asked for; ``weight``: (n,).
     ``missing``, ``unknown``: cells without a value, and by column those with a text that training did not see.
+    ``beyond``: numbers of features that the model does not have.
     """
 
     x: Array
@@ -25,13 +32,14 @@ class Block:
     weight: Array | None = None
     missing: int = 0
     unknown: dict[str, int] = field(default_factory=dict)
+    beyond: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What is asked of a file besides its features. ``targets``: columns of the truth, if not those of the model.
 
-    ``trusted``: types in the transformer of ``--prepare`` that skops does not know.
+    ``trusted``: types in the transformer of ``--prepare`` that skops does not know. ``which``: of several sets.
     """
 
     wants_y: bool = False
@@ -40,6 +48,7 @@ class Asked:
     encoding: str = ""
     header: str = "auto"
     trusted: list[str] = field(default_factory=list)
+    which: str = "auto"
 
 
 class Rows(Protocol):
@@ -53,6 +62,30 @@ class Rows(Protocol):
 
     def close(self) -> None:
         """Give back what is held."""
+
+
+def wanted_columns(model: ModelFile) -> list[str]:
+    """Return the names of the columns of a table that a model takes; none where its features have no names."""
+    facts = model.facts
+    if facts.transformer is not None:
+        return [name for name, _ in facts.transformer.columns]
+    if facts.preprocessing is not None:
+        return [column.name for column in facts.preprocessing.columns]
+    return list(facts.features)
+
+
+def without_names(wanted: list[str], there: list[str]) -> bool:
+    """Say whether columns have numbers for names, and are as many as are wanted, which came beside a target."""
+    return (
+        len(wanted) == len(there)
+        and not {*wanted} <= {*there}
+        and all(UNNAMED.fullmatch(name) for name in (*wanted, *there))
+    )
+
+
+def largest(model: ModelFile) -> float:
+    """Return the largest number that a cell may hold: those of a table are brought to float32."""
+    return float(np.finfo(np.float64 if model.facts.preprocessing is None else np.float32).max)
 
 
 def match_columns(

@@ -3,9 +3,10 @@
 import gzip
 import io
 import itertools
+import os
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -36,8 +37,8 @@ class Output:
     model: ModelFile
 
     @classmethod
-    def of(cls, output: str, model: ModelFile, *, proba: bool, not_over: tuple[Path, ...]) -> "Output":
-        """Look at what is asked for. Raises ConfigError. ``not_over``: files that are read."""
+    def of(cls, output: str, model: ModelFile, *, proba: bool) -> "Output":
+        """Look at what is asked for. Raises ConfigError."""
         task, loss = model.facts.task, model.model.loss
         if proba and not meaning.has_probabilities(task, loss):
             what = "the model predicts numbers" if task == REGRESSION else f"its loss, {type(loss).__name__}, has none"
@@ -49,16 +50,24 @@ class Output:
         suffix = next((suffix for suffix in SUFFIXES if name.endswith(suffix)), "")
         if not suffix:
             raise ConfigError(f"output: got {output!r}; allowed is a name that ends with {', '.join(SUFFIXES)}, or -")
+        return cls(path, suffix.removesuffix(".gz"), suffix.endswith(".gz"), proba, model)
+
+    def require_place(self, not_over: Iterable[Path]) -> None:
+        """Raise ConfigError unless the file can be written, as rank 0 does. ``not_over``: files that are read."""
+        path = self.path
+        if str(path) == STANDARD_OUTPUT:
+            return
         try:
             require_replaceable(path)
             if not path.parent.is_dir():
                 raise ConfigError(f"output: no folder {path.parent}; make it first")
-            over = [other for other in not_over if path.exists() and path.samefile(other)]
+            if not os.access(path.parent, os.W_OK):
+                raise ConfigError(f"output: you may not write into {path.parent}; give another place")
+            over = path.exists() and any(other.exists() and path.samefile(other) for other in not_over)
         except OSError as error:
             raise ConfigError(f"output: {path} cannot be written ({error.strerror}); give another name") from error
         if over:
-            raise ConfigError(f"output: {path} is the file that is read; give another name")
-        return cls(path, suffix.removesuffix(".gz"), suffix.endswith(".gz"), proba, model)
+            raise ConfigError(f"output: {path} is a file that is read; give another name")
 
     @property
     def n_streams(self) -> int:

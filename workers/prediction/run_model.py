@@ -33,7 +33,10 @@ def _nothing_there(run: str, folder: Path) -> str:
     if not folder.is_dir():
         return f"run: no run and no file {run}; give a run folder (they are under {RUNS}/), latest, or a {MODEL_NAME}"
     if checkpoints_in(folder):
-        return f"run: {folder} has no {MODEL_NAME}: it has not ended; continue it with --resume {folder}"
+        return (
+            f"run: {folder} has no {MODEL_NAME}: it has not ended; wait for it if it is running, or continue it with "
+            f"--resume {folder}"
+        )
     what = "has not ended, or ended before there was one" if (folder / LOG_NAME).exists() else "is no run folder"
     return f"run: {folder} has no {MODEL_NAME}: it {what}"
 

@@ -17,7 +17,7 @@ from common.flat import Array
 from workers.preparation.checked_cells import FINITE, checked_cells, require
 from workers.preparation.child import Answers
 from workers.preparation.child import main as answer_all
-from workers.preparation.encode import as_numbers, codes
+from workers.preparation.encode import as_numbers, codes, number_target
 from workers.preparation.options import Options, TableError, names_in
 
 BYTES_AT_A_TIME = 16 << 20
@@ -70,7 +70,7 @@ class RowAnswers(Answers):
                     raise
 
     def _encoded(self, frame: pl.DataFrame) -> dict[str, Any]:
-        found = checked_cells(frame, self._columns.columns, self._missing)
+        found = checked_cells(frame, self._columns.columns, self._missing, self._dtype)
         missing, unknown = 0, {}
         for column in self._columns.columns:
             of_column = found[column.name]
@@ -90,9 +90,16 @@ class RowAnswers(Answers):
             answer["weight"] = self._weights(frame[self._weight]).tobytes()
         return answer
 
-    def _target(self, series: pl.Series) -> Array:
+    def _finite(self, series: pl.Series) -> Array:
         found = as_numbers(series, self._missing)
         require(series, ~np.isfinite(found), FINITE, self._missing)
+        return found
+
+    def _target(self, series: pl.Series) -> Array:
+        if len(self._targets) == 1:
+            return self._finite(series)
+        found = number_target(series, self._missing)
+        require(series, ~np.isfinite(found), f"{FINITE}, or yes and no", self._missing)
         return found
 
     def _weights(self, series: pl.Series) -> Array:

@@ -1,5 +1,8 @@
 """Rows of a table, CSV or Parquet, packed or not: pieces are dealt to the ranks, and each rank's child encodes them."""
 
+import csv
+import dataclasses
+import io
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -16,9 +19,9 @@ from common.nn.model_file import BLOCK, ModelFile
 from common.run_files import TRANSFORMER_NAME
 from ps.comm.agreement import at_root, together
 from ps.comm.topology import Topology
-from workers.prediction.rows import Asked, Block, match_columns
+from workers.prediction.rows import Asked, Block, match_columns, wanted_columns, without_names
 from workers.prediction.truth import key
-from workers.preparation.on_ranks import on_each
+from workers.preparation.on_ranks import at_first, on_each
 from workers.preparation.parallel import Preparation, Request, threads_of
 from workers.preparation.pieces import Piece
 
@@ -35,11 +38,20 @@ class TableRows(Preparation):
         model: ModelFile,
         asked: Asked,
         pulse: Callable[[], object],
+        refuse: Callable[[], object],
     ) -> None:
-        """Look at the file, and find the columns that the model wants. Collective; raises JobError."""
+        """Look at the file, and find the columns that the model wants. Collective; raises JobError.
+
+        ``pulse``, ``refuse``: see Preparation.
+        """
         comm = topology.comm
-        options = {"encoding": asked.encoding, "header": asked.header, "missing": model.facts.missing}
-        super().__init__(comm, Request(((str(path.absolute()), "data"),), options), threads_of(topology), pulse)
+        known = io.StringIO()
+        csv.writer(known).writerow(wanted_columns(model))
+        options = {
+            "encoding": asked.encoding, "header": asked.header, "missing": model.facts.missing, "one_column": True,
+            "features": known.getvalue().rstrip("\r\n"),
+        }  # fmt: skip
+        super().__init__(comm, Request(((str(path.absolute()), "data"),), options), threads_of(topology), pulse, refuse)
         self.path, self.model, self.asked = path, model, asked
         if model.facts.transformer is not None:
             self.child_module = "workers.prediction.transformed_child"
@@ -47,6 +59,7 @@ class TableRows(Preparation):
         self._folder = at_root(comm, lambda: tempfile.mkdtemp(dir=None if topology.count == 1 else Path.cwd()))
         self._parts: list[Piece] = []
         try:
+            at_first(comm, lambda: self._ask("tidy", folder=self._folder))  # also if this rank is killed
             self._open(self._folder)
             self._parts = self._cut()
             wanted = together(comm, self._matched)
@@ -79,7 +92,7 @@ class TableRows(Preparation):
         wanted = [column.name for column in columns.columns]
         taken = {}
         if transformer is not None:
-            wanted = [name for name, _ in transformer.columns]
+            wanted = wanted_columns(model)
             path = model.path.with_name(TRANSFORMER_NAME)
             taken = {"transformer": {
                 **transformer.as_dict(), "path": str(path), "trusted": self.asked.trusted, "width": model.n_features,
@@ -102,8 +115,13 @@ class TableRows(Preparation):
     def _columns(self, there: list[str], targets: list[str]) -> tuple[Preprocessing, bool]:
         """Return how columns become features, and whether these are known by their order alone."""
         model = self.model
-        if model.facts.preprocessing is not None:
-            return model.facts.preprocessing, False
+        if (preprocessing := model.facts.preprocessing) is not None:
+            columns = preprocessing.columns
+            if not self.asked.wants_y and without_names(wanted_columns(model), there):
+                self.notes.append(f"{self.path}: columns are taken in their order, since they have no names.")
+                pairs = zip(columns, there, strict=True)
+                columns = tuple(dataclasses.replace(column, name=name) for column, name in pairs)
+            return Preprocessing(columns), False
         if model.facts.features:
             return Preprocessing(tuple(map(Number, model.facts.features))), False
         others = [name for name in there if name not in targets]

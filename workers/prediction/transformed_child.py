@@ -29,7 +29,7 @@ class TransformedAnswers(RowAnswers):
 
     def _encoded(self, frame: pl.DataFrame) -> dict[str, Any]:
         answer = super()._encoded(frame)  # all but the features
-        given = typed_frame(frame, self._handed, self._missing, self._target)
+        given = typed_frame(frame, self._handed, self._missing, self._finite)
         x = transformer_file.features(self._name, self._transformer, given) if len(given) else np.empty((0, 0))
         if len(given) and x.shape[1] != self._width:
             raise ConfigError(

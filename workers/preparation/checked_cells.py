@@ -19,13 +19,18 @@ EXAMPLES = {
 """Of each form of dates."""
 
 
-def checked_cells(frame: pl.DataFrame, columns: Iterable[Column], missing: tuple[str, ...]) -> dict[str, Array]:
-    """Return the cells of those columns that are there. Raises TableError for one that is no number or no date."""
-    columns = list(columns)
+def checked_cells(
+    frame: pl.DataFrame, columns: Iterable[Column], missing: tuple[str, ...], dtype: str = "float64"
+) -> dict[str, Array]:
+    """Return the cells of those columns that are there. Raises TableError for one that is no number or no date.
+
+    ``dtype``: of the features; a number that it does not hold is refused, too.
+    """
+    columns, largest = list(columns), float(np.finfo(dtype).max)
     found = cells(frame, columns, missing)
     for column in columns:
         if column.name in found and not isinstance(column, Category):
-            require(frame[column.name], ~np.isfinite(found[column.name]), _allowed(column), missing)
+            require(frame[column.name], ~(np.abs(found[column.name]) <= largest), _allowed(column, dtype), missing)
     return found
 
 
@@ -39,6 +44,8 @@ def require(series: pl.Series, wrong: Array, allowed: str, missing: tuple[str, .
         raise TableError(f"column {series.name!r}: got {got!r}; allowed is {allowed}, or nothing", row=int(rows[0]))
 
 
-def _allowed(column: Number | Date) -> str:
+def _allowed(column: Number | Date, dtype: str) -> str:
     """Return what the cells of a column may hold."""
-    return FINITE if isinstance(column, Number) else f"one such as {EXAMPLES[column.form or 'ymd']}, as in training"
+    if isinstance(column, Date):
+        return f"one such as {EXAMPLES[column.form or 'ymd']}, as in training"
+    return FINITE if dtype == "float64" else f"a number within {np.finfo(dtype).max:.1e}, what {dtype} holds"

@@ -109,7 +109,7 @@ def find_dialect(head: bytes, options: Options, *, whole: bool, name: str = "the
     body = records[1:] if header.named else records
     if not body:
         raise TableError(f"it has column names ({_listed(header.names)}) and no rows")
-    if len(header.names) == 1 and all(len(record.cells) == 1 for record in body):
+    if not options.one_column and len(header.names) == 1 and all(len(record.cells) == 1 for record in body):
         raise TableError(
             f"it has one column, {header.names[0][:80]!r}; a table has two or more, the target and what to learn from, "
             "with commas, semicolons, tabs, bars or blanks between"

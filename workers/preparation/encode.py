@@ -15,7 +15,8 @@ from workers.preparation.options import TableError, names_in
 from workers.preparation.plan import LABELS, Plan
 
 LONGEST_SHOWN = 40
-TRUE = ["true", "yes", "y", "t", "on"]
+TRUE, FALSE = ["true", "yes", "y", "t", "on"], ["false", "no", "n", "f", "off"]
+"""How 1 and 0 are written in columns of several targets."""
 
 
 def encode(frame: pl.DataFrame, plan: Plan) -> dict[str, Array]:
@@ -101,14 +102,16 @@ def _target(frame: pl.DataFrame, plan: Plan, missing: tuple[str, ...]) -> Array:
                 f"target column {names[0]!r}: got {str(frame[names[0]][row])[:80]!r}, an unknown label", row=row
             )
         return found
-    return np.stack([_number_target(frame[name], missing) for name in names], axis=1)
+    return np.stack([number_target(frame[name], missing) for name in names], axis=1)
 
 
-def _number_target(series: pl.Series, missing: tuple[str, ...]) -> Array:
+def number_target(series: pl.Series, missing: tuple[str, ...]) -> Array:
+    """Return one of several targets, float64: yes and no are 1 and 0; NaN for a missing cell, and what is neither."""
     found = as_numbers(series, missing)
     if np.isnan(found).any() and not series.dtype.is_numeric():
-        truth = texts(series, missing).str.to_lowercase().is_in(TRUE).cast(pl.Float64).fill_null(np.nan).to_numpy()
-        found = np.where(np.isnan(found), truth, found)
+        text = texts(series, missing).str.to_lowercase()
+        for value, words in ((1.0, TRUE), (0.0, FALSE)):
+            found = np.where(text.is_in(words).fill_null(value=False).to_numpy(), value, found)
     return found
 
 

@@ -24,7 +24,8 @@ class Options:
     """``target``, ``features``, ``drop``, ``categorical``: names of columns with commas between; the rest is one text.
 
     ``missing``: texts that stand for a missing cell, beside the usual ones. ``weight``, ``group``, ``time``: a column.
-    ``handed``: whether a transformer of the user's own makes the features.
+    ``handed``: whether a transformer of the user's own makes the features. ``one_column``: whether there may be one
+    alone, as of rows that are predicted.
     """
 
     target: str = ""
@@ -38,6 +39,7 @@ class Options:
     group: str = ""
     time: str = ""
     handed: bool = False
+    one_column: bool = False
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "Options":

@@ -124,9 +124,8 @@ def find_records(block: bytes, dialect: Dialect) -> Records:
     if dialect.comment:
         ordinary[:] = data[np.minimum(starts, len(data) - 1)] != ord(dialect.comment)
     kept = np.ones(len(starts), bool)
-    if len(dialect.names) > 1:
-        alone = np.flatnonzero(widths == 1)
-        kept[alone] = [bool(block[starts[i] : ends[i]].strip()) for i in alone]
+    alone = np.flatnonzero(widths == 1)
+    kept[alone] = [bool(block[starts[i] : ends[i]].strip()) for i in alone]
     return Records(lines[ordinary & kept], widths[ordinary & kept], kept[ordinary])
 
 
