@@ -225,9 +225,9 @@ def peers(one: RealSet, folder: Path, run: Path, seed: int) -> Iterator[tuple[st
 
 
 def _cell(values: list[float]) -> str:
-    """Return a mean with the least and the most, where there are several."""
+    """Return the median with the least and the most, where there are several."""
     around = f" ({min(values):.3f} to {max(values):.3f})" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.3f}{around}"
+    return f"{statistics.median(values):.3f}{around}"
 
 
 def main() -> None:
