@@ -536,7 +536,7 @@ def test_under_mpirun(tmp_path: Path) -> None:
     assert result.out.splitlines().count("2 True True") == 2
     (line,) = (line for line in result.out.splitlines() if line.startswith("RESULT "))
     found = json.loads(line.removeprefix("RESULT "))
-    assert (found["ranks"], found["alone"], found["epochs"]) == (2, 1, 4)
+    assert (found["ranks"], found["alone"], found["epochs"], found["in_child"]) == (2, 1, 4, 11)
     assert found["same"]
     assert found["all_ranks_alike"]
     alone = Classifier(epochs=3, dtype="float64").fit(X, NAMES)

@@ -4,6 +4,7 @@ Then it runs the ``train.py`` of the folder.
 """
 
 import json
+import multiprocessing
 import os
 import runpy
 import signal
@@ -23,6 +24,17 @@ names = np.array(["setosa", "versicolor", "virginica"])[y]
 first = int(os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK", "0"))) == 0
 found: dict[str, Any] = {}
 
+
+def fit_alone() -> None:
+    """Fit in a process that a rank has started, as GridSearchCV does with n_jobs."""
+    sys.exit(10 + Classifier(epochs=1).fit(X, names).n_ranks_)
+
+
+if first:
+    child = multiprocessing.get_context("fork").Process(target=fit_alone)
+    child.start()
+    child.join()
+    found["in_child"] = child.exitcode
 of_all = Classifier(epochs=3, ranks=7, dtype="float64").fit(X, names)
 found["ranks"], found["log"] = of_all.n_ranks_, of_all.log_
 of_first = Classifier(epochs=3, dtype="float64").fit(X if first else None, names if first else None)

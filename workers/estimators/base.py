@@ -1,5 +1,6 @@
 """What classifier and regressor have in common: parameters, fitting here or under mpirun, what they have afterwards."""
 
+import multiprocessing
 from typing import Any, Self
 
 import numpy as np
@@ -157,6 +158,8 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
 
 def _ranks_around() -> Any:
     """Return the ranks that a launcher started, this process among them; None without one. Raises RuntimeError."""
+    if multiprocessing.parent_process() is not None:  # as joblib's workers, which only have a rank's variables
+        return None
     try:
         return ranks_around()
     except LaunchError as error:
