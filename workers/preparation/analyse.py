@@ -20,7 +20,7 @@ from workers.preparation.cells import (
     texts,
 )
 from workers.preparation.number_columns import NONE, NumberColumns
-from workers.preparation.number_statistics import least_hashes, number_statistics
+from workers.preparation.number_statistics import hashes_of, number_statistics
 from workers.preparation.options import Options, names_in
 from workers.preparation.statistics import (
     INFINITE,
@@ -79,11 +79,11 @@ def _column(cells: pl.Series, missing: tuple[str, ...], place: Any) -> ColumnSta
         _add_numbers(found, values, values, place)
         several = cells.head(LOOKED_AT).n_unique() > MOST_TEXTS or cells.n_unique() > MOST_TEXTS
         found.texts = None if several else _counter(texts(cells).drop_nulls())
-        found.hashes = least_hashes(values.drop_nulls())
+        found.hashes = hashes_of(values.drop_nulls())
     elif kind.is_temporal():
         found = ColumnStatistics(rows=len(cells), missing=cells.null_count(), texts=None)
         _add_dates(found, STORED, frame_seconds(cells))
-        found.hashes = least_hashes(cells.drop_nulls())
+        found.hashes = hashes_of(cells.drop_nulls())
     elif kind.is_nested() or kind in (pl.Binary, pl.Object):
         found = ColumnStatistics(rows=len(cells), missing=cells.null_count(), texts=None, stored=str(kind))
         found.kinds[NESTED] = found.cells
@@ -98,7 +98,7 @@ def _plain(text: pl.Series, values: pl.Series, place: Any) -> ColumnStatistics:
     """Return the statistics of texts that all are plain numbers."""
     found = ColumnStatistics(rows=len(text))
     found.texts = None if text.head(LOOKED_AT).n_unique() > MOST_TEXTS else _counter(text)
-    found.hashes = least_hashes(text)
+    found.hashes = hashes_of(text)
     _add_numbers(found, values, values, place, None, text)
     return found
 
@@ -130,7 +130,7 @@ def _add_texts(found: ColumnStatistics, text: pl.Series, place: Any) -> None:
         found.texts = _summed(different, times) if len(different) <= 2 * MOST_TEXTS else None
         several = len(text) > 2 * len(different)
         unique, n = (different, times) if several else (unique, n)
-    found.hashes = least_hashes(unique.drop_nulls())
+    found.hashes = hashes_of(unique.drop_nulls())
     values = numbers(unique)
     _add_numbers(found, values, None if several else values, place, n, text)
     odd = (values.is_null() & unique.is_not_null()).to_numpy()
@@ -181,6 +181,9 @@ def _add_extremes(found: ColumnStatistics, in_order: pl.Series | None, text: pl.
 def _add_odd(found: ColumnStatistics, odd: pl.Series, n: Array, text: pl.Series, place: Any) -> None:
     """Add texts that are no numbers, each ``n`` times."""
     left = np.ones(len(odd), bool)
+    if not odd.str.contains(r"\d").any():  # all that is looked for has digits
+        _count(found, TEXT, left, (odd, n, text, place))
+        return
     for kind, pattern in (("percent", PERCENT), ("currency", CURRENCY)):
         fits = odd.str.contains(pattern).to_numpy()
         left &= ~fits

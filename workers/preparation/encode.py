@@ -49,9 +49,8 @@ def encode(frame: pl.DataFrame, plan: Plan) -> dict[str, Array]:
 
 def cells(frame: pl.DataFrame, columns: Iterable[Column], missing: tuple[str, ...] = ()) -> dict[str, Array]:
     """Return the cells of those columns that are there, as their ``encode`` takes them."""
-    return {
-        column.name: _cells(frame[column.name], column, missing) for column in columns if column.name in frame.columns
-    }
+    there = {*frame.columns}
+    return {column.name: _cells(frame[column.name], column, missing) for column in columns if column.name in there}
 
 
 def _cells(series: pl.Series, column: Column, missing: tuple[str, ...]) -> Array:
@@ -67,7 +66,7 @@ def as_numbers(series: pl.Series, missing: tuple[str, ...]) -> Array:
     if (plain := plain_numbers(series, missing)) is not None:
         return np.asarray(plain.to_numpy(), np.float64)
     found = series.cast(pl.Float64) if series.dtype.is_numeric() else numbers(texts(series, missing))
-    return np.asarray(found.fill_null(np.nan).to_numpy(), np.float64)
+    return np.asarray(found.to_numpy(), np.float64)  # which has NaN for null
 
 
 def as_seconds(series: pl.Series, form: str, missing: tuple[str, ...]) -> Array:

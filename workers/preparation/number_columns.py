@@ -56,16 +56,17 @@ def number_columns(frame: pl.DataFrame, options: Options) -> NumberColumns:
     others = {*names_in(options.categorical), *names_in(options.group)}
     if pl.Series(own, dtype=pl.String).cast(pl.Float64, strict=False).is_not_null().any():
         return NumberColumns()  # 9 is missing then, and so may be 9.0
-    names, missing = [], set[str]()
-    for column in frame.iter_columns():
+    texts = frame.select(pl.col(pl.String))
+    plain = np.abs(texts.select(pl.all().cast(pl.Float64, strict=False)).to_numpy()) <= LARGEST
+    names = {name for name, kind in frame.schema.items() if kind.is_numeric()}
+    missing = set[str]()
+    for column, known in zip(texts.iter_columns(), plain.T, strict=True):
         if column.name in others:
             continue
-        if column.dtype != pl.String:
-            names += [column.name] * column.dtype.is_numeric()
-            continue
-        plain = (column.cast(pl.Float64, strict=False).abs() <= LARGEST).fill_null(value=False)
-        odd = {*column.filter(~plain).unique().to_list()} - {""}
-        if plain.any() and odd <= {*MISSING, *own} and len(missing | odd) <= MOST_SPELLINGS:
-            names.append(column.name)
+        odd = set[str]() if known.all() else {*column.filter(pl.Series(~known)).unique().to_list()} - {""}
+        if known.any() and odd <= {*MISSING, *own} and len(missing | odd) <= MOST_SPELLINGS:
+            names.add(column.name)
             missing |= odd
-    return NumberColumns(tuple(names), tuple(sorted(missing)))
+    return NumberColumns(
+        tuple(name for name in frame.columns if name in names and name not in others), tuple(sorted(missing))
+    )

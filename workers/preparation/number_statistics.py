@@ -12,37 +12,43 @@ from workers.preparation.statistics import NUMBER, SKETCH, ColumnStatistics, dif
 
 def number_statistics(frame: pl.DataFrame, names: Collection[str]) -> dict[str, ColumnStatistics]:
     """Return those of the columns that are numbers, finite and within float32, or missing; of others nothing."""
-    values = frame.select(
-        pl.col(name).cast(pl.Float64).fill_nan(None) for name in names if frame[name].dtype.is_numeric()
-    )
-    fit = values.select((pl.all().abs() <= LARGEST).all()).row(0) if values.width else ()
-    values = values.select(name for name, fits in zip(values.columns, fit, strict=True) if fits)
-    if not values.width:
+    kinds = frame.schema  # made anew each time
+    values = frame.select(name for name in names if kinds[name].is_numeric())
+    if not values.width or not values.height:
         return {}
-    missing, least, most = values.null_count().row(0), values.min().row(0), values.max().row(0)
-    whole = values.select((pl.all() == pl.all().floor()).all()).row(0)
+    values = values.cast(pl.Float64)
+    x = values.to_numpy()
+    absent = np.isnan(x)
+    missing = absent.sum(axis=0)
+    some = bool(missing.any())
+    least = np.where(absent, np.inf, x).min(axis=0) if some else x.min(axis=0)
+    most = np.where(absent, -np.inf, x).max(axis=0) if some else x.max(axis=0)
+    fits = (missing == len(x)) | (np.maximum(-least, most) <= LARGEST)
+    whole = ((x == np.floor(x)) | absent).all(axis=0)
+    hashes = values.select(pl.all().hash(seed=0))
     found = {}
-    for i, series in enumerate(values.iter_columns()):
-        present = series.drop_nulls() if missing[i] else series
-        one = ColumnStatistics(rows=len(series), missing=missing[i], texts=None, hashes=least_hashes(present))
-        if len(present):
-            one.kinds[NUMBER], one.least, one.most, one.whole = len(present), least[i], most[i], whole[i]
-        if not missing[i] and _counts(series, least[i], most[i]):
-            one.first, one.last = least[i], most[i]
-        found[series.name] = one
+    for i, name in enumerate(values.columns):
+        if not fits[i]:
+            continue
+        own = hashes.to_series(i).to_numpy()
+        one = ColumnStatistics(rows=len(x), missing=int(missing[i]), texts=None)
+        one.hashes = least_hashes(own[~absent[:, i]] if missing[i] else own)
+        if one.cells:
+            one.kinds[NUMBER], one.whole = one.cells, bool(whole[i])
+            one.least, one.most = float(least[i]), float(most[i])
+        if not missing[i] and most[i] - least[i] == len(x) - 1 and (np.diff(x[:, i]) == 1).all():
+            one.first, one.last = one.least, one.most
+        found[name] = one
     return found
 
 
-def _counts(series: pl.Series, least: float | None, most: float | None) -> bool:
-    """Say whether each number is one more than the one before."""
-    if least is None or most is None or most - least != len(series) - 1:
-        return False
-    return bool((np.diff(series.to_numpy()) == 1).all())
-
-
-def least_hashes(cells: pl.Series) -> Array:
+def hashes_of(cells: pl.Series) -> Array:
     """Return the smallest hashes of different cells, sorted."""
-    hashes = cells.hash(seed=0).to_numpy()
+    return least_hashes(cells.hash(seed=0).to_numpy())
+
+
+def least_hashes(hashes: Array) -> Array:
+    """Return the smallest different ones, sorted."""
     if len(hashes) > 4 * SKETCH:  # most likely there are enough of these, and all need not be sorted
         least = different(hashes[hashes < np.uint64((2 * SKETCH << 64) // len(hashes))])
         if len(least) >= SKETCH:
