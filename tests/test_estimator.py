@@ -29,6 +29,8 @@ from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from common.config import OPTIONS
+from common.data import handed_over
+from common.data.stacked import is_mapped
 from common.option import DATA
 from tests.ranks import MPIRUN, PROGRAMS, environment, finish, mpirun, popen, records, wait_for_epochs, wait_until
 from workers.estimator import Classifier, Regressor, load
@@ -186,6 +188,14 @@ def test_any_array_of_numbers() -> None:
     assert Classifier(epochs=1).fit(X.astype(np.float16), Y).score(X, Y) > 0.3
     with pytest.raises(TypeError, match=r"[Ss]parse data"):
         made.fit(OneHotEncoder().fit_transform(X), Y)
+
+
+def test_ranks_map_arrays_of_any_order(tmp_path: Path) -> None:
+    about: dict[str, Any] = {"features": [], "labels": [], "columns": [], "preprocessing": None}
+    for name, x in {"c": X, "fortran": np.asfortranarray(X), "part": X[::2, ::-1]}.items():
+        raw = handed_over.read(Path(handed_over.write(tmp_path / name, {"x": x, "y": Y[: len(x)]}, about)))
+        assert is_mapped(raw.x)
+        np.testing.assert_array_equal(raw.x[:], x)
 
 
 def test_every_option_of_training_is_a_parameter() -> None:

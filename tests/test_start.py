@@ -236,3 +236,10 @@ def test_the_options_of_the_source_are_taken_over(runs: Runs) -> None:
     assert isinstance(config, RunConfig)
     assert (config.hidden, config.activation, config.dtype, config.seed) == ((16,), "tanh", "float64", 3)
     assert (config.batch_size, config.epochs, config.learning_rate) == (64, 30, 0.5)  # how to train is not
+
+
+def test_an_optimizer_goes_on_from_a_checkpoint_alone() -> None:
+    start = Start(path="model.npz", sha256="", parameters={}, scaling={}, epoch=None)
+    start.check(RunConfig())
+    with pytest.raises(RankwiseError, match=r"carry: model\.npz is no checkpoint, and has no optimizer"):
+        start.check(RunConfig(carry=True))
