@@ -137,7 +137,7 @@ class Prepared:
             size = f"{now.st_size:,} bytes" if now.st_size != file["size"] else "as long"
             raise DataError(
                 f"{path}: has changed since it was prepared in {self.folder} (it had {file['size']:,} bytes, and has "
-                f"{size} now, with other content); {REMEDY}, or move the file to train on what was prepared"
+                f"{size} now, with other content); {REMEDY}, or move the file to use what was prepared"
             )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from common.data.preprocessing import Number, Preprocessing
+from common.data.preprocessing import Column, Number, Preprocessing
 from common.data.target import CLASSES
 from common.errors import DataError
 from common.flat import Array
@@ -115,15 +115,15 @@ class TableRows(Preparation):
     def _columns(self, there: list[str], targets: list[str]) -> tuple[Preprocessing, bool]:
         """Return how columns become features, and whether these are known by their order alone."""
         model = self.model
-        if (preprocessing := model.facts.preprocessing) is not None:
-            columns = preprocessing.columns
-            if not self.asked.wants_y and without_names(wanted_columns(model), there):
-                self.notes.append(f"{self.path}: columns are taken in their order, since they have no names.")
-                pairs = zip(columns, there, strict=True)
-                columns = tuple(dataclasses.replace(column, name=name) for column, name in pairs)
+        columns: tuple[Column, ...] = tuple(map(Number, model.facts.features))
+        if model.facts.preprocessing is not None:
+            columns = model.facts.preprocessing.columns
+        if not self.asked.wants_y and without_names(wanted_columns(model), there):
+            self.notes.append(f"{self.path}: columns are taken in their order, since they have no names.")
+            pairs = zip(columns, there, strict=True)
+            columns = tuple(dataclasses.replace(column, name=name) for column, name in pairs)
+        if columns:
             return Preprocessing(columns), False
-        if model.facts.features:
-            return Preprocessing(tuple(map(Number, model.facts.features))), False
         others = [name for name in there if name not in targets]
         expected, n_targets = model.n_features, model.n_targets if self.asked.wants_y and not targets else 0
         if len(others) != expected + n_targets:
