@@ -172,7 +172,7 @@ def test_a_file_that_changed_after_it_was_prepared_is_told(folder: Path) -> None
 
 def test_weights_groups_and_times_are_those_that_were_prepared(prepared: Path) -> None:
     """A run need not name them; what else it names is refused, and not silently left undone."""
-    folder, rooms = prepared / "by_row-2", frame(0)["rooms"].to_numpy()
+    folder, rooms = prepared / "by_row-3", frame(0)["rooms"].to_numpy()
     raw = read_prepared(folder)
     np.testing.assert_array_equal(raw.weight, rooms)
     notes = " ".join(check(raw, RunConfig()).notes)
@@ -185,7 +185,7 @@ def test_weights_groups_and_times_are_those_that_were_prepared(prepared: Path) -
     with pytest.raises(DataError, match=r"^weight: got 'size', but .* was prepared with --weight rooms; prepare the"):
         read_prepared(folder, RunConfig(weight="size"))
     with pytest.raises(DataError, match=r"^group: got 'town', but .* was prepared without --group; .* --group out"):
-        sources.read(RunConfig(data=str(prepared / "plain-2"), group="town"), 0, 1)
+        sources.read(RunConfig(data=str(prepared / "plain-3"), group="town"), 0, 1)
 
 
 def edited(folder: Path, **changes: object) -> None:

@@ -166,6 +166,7 @@ def _check(facts: Mapping[str, Any]) -> None:
     of_files = (file[name] for file in facts["files"] for name in ("path", "sha256"))
     texts = (
         *of_files,
+        *(facts.get("options", {}).get(name, "") for name in BY_ROW),
         *facts["target"]["names"],
         *facts["target"]["labels"],
         *facts["notes"],
@@ -175,7 +176,8 @@ def _check(facts: Mapping[str, Any]) -> None:
     if not all(isinstance(text, str) for text in texts):
         raise TypeError("texts")
     for column in facts.get("columns", []):
-        if {*map(type, column.values())} - {str, int} or not {"name", "type", "missing"} <= column.keys():
+        texts = (column["name"], column["type"], column["distinct"], column["became"])
+        if not _is_count(column["missing"]) or not all(isinstance(text, str) for text in texts):
             raise TypeError("columns")
 
 
