@@ -86,7 +86,7 @@ def codes(series: pl.Series, column: Category, missing: tuple[str, ...]) -> Arra
 def _groups(text: pl.Series) -> Array:
     """Return a number for each text as a category has it, the same in all pieces, files and versions."""
     unique, places = different(text)
-    names = category(unique).fill_null("").to_list()
+    names = category(unique).to_list()
     digests = [hashlib.blake2b(name.encode(), digest_size=8).digest() for name in names]
     return np.frombuffer(b"".join(digests), "<i8").astype(np.int64)[places]
 
