@@ -533,8 +533,8 @@ def test_progress_is_shown_if_it_is_asked_for(capsys: pytest.CaptureFixture[str]
     assert re.search(r"^Epoch 2/2: loss \d", capsys.readouterr().out, re.MULTILINE)
 
 
-def blocks() -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "python.md").read_text(), re.DOTALL | re.MULTILINE)
+def blocks(page: Path = ROOT / "docs" / "python.md") -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
 
 
 def test_under_mpirun(tmp_path: Path) -> None:
@@ -570,13 +570,14 @@ def test_without_a_launcher_a_message_says_so(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.slow
 def test_examples_of_the_page(tmp_path: Path) -> None:
     """All in one process, as in a notebook, but the one for mpirun."""
-    here = [block for block in blocks() if "mpirun" not in block]
-    assert len(here) == 4
+    here = [block for block in (*blocks(), *blocks(ROOT / "README.md")) if "mpirun" not in block]
+    assert len(here) == 5
     (tmp_path / "docs").symlink_to(ROOT / "docs")
     result = finish(popen([sys.executable, "-c", "\n".join(here)], cwd=tmp_path))
     assert result.code == 0, result.err
-    prices, digits, search, loaded = result.out.splitlines()
+    prices, digits, search, loaded, species = result.out.splitlines()
     assert len(prices.strip("[]").split()) == 3
     assert float(digits.split()[0]) > 0.95
     assert "classifier__hidden" in search
     assert re.fullmatch(r"(Classifier|Regressor) \d+ True", loaded)
+    assert species == "['Adelie' 'Adelie' 'Adelie']"
