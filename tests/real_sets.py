@@ -90,6 +90,8 @@ def _idx(path: Path) -> Any:
 
 SKLEARN = "sklearn/datasets/data"
 IMAGES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+LARGEST = 20_000_000
+"""Cells of a table that the other models are fitted to: MNIST takes them too long."""
 SETS = {
     "penguins": RealSet("penguins.csv", "palmerpenguins", "palmerpenguins/data/penguins.csv", "species", epochs=30),
     "Titanic": RealSet(
@@ -217,6 +219,8 @@ def peers(one: RealSet, folder: Path, run: Path, seed: int) -> Iterator[tuple[st
         **like, max_iter=one.epochs, n_iter_no_change=one.epochs + 1, random_state=seed
     )
     yield "MLP of scikit-learn", score(network)
+    if x.size > LARGEST:
+        return
     yield "linear", score(LogisticRegression(max_iter=2000) if classes else RidgeCV())
     yield (
         "HistGradientBoosting",

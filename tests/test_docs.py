@@ -11,9 +11,11 @@ import pytest
 from ps.logfile.epoch_fields import markdown_table
 from ps.sync.modes import MODES
 from tests.ranks import Result, environment, epochs, records
+from tests.real_sets import SETS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+REAL_SETS = (ROOT / "docs" / "data.md").read_text().partition("## Real sets")[2]
 Job = Callable[..., Result]
 
 
@@ -91,3 +93,10 @@ def test_the_table_of_epoch_figures_is_made_from_their_list() -> None:
     """``python -m ps.logfile.epoch_fields`` prints it."""
     page = (ROOT / "docs" / "log-format.md").read_text()
     assert f"## `epoch`\n\n{markdown_table()}\n" in page
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_data_page_shows_the_options_of_each_real_set(name: str) -> None:
+    _, data, *options = SETS[name].arguments(Path())
+    assert f"| {name} |" in REAL_SETS
+    assert f"| `{data} {' '.join(options)}` |" in REAL_SETS
