@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 from common.data.prepared_file import Prepared
+from common.errors import JobError
 from common.memory import in_words
 from ps.comm.agreement import at_root
 from ps.comm.places import require_on_all
@@ -21,11 +22,12 @@ def prepare(context: Context, request: Request, place: Path) -> None:
     require_on_all(context.comm, [path for path, _ in request.files])
     topology = Topology(context.comm)
     context.rank_status.enter("preparing data")
-
     try:
         write(context.comm, topology, request, place, context.rank_status.tick, context.stop.asked, replace=True)
-    finally:
+    except JobError:  # not finally: see Context.on_nodes
         topology.close()
+        raise
+    topology.close()
     at_root(context.comm, lambda: report(Prepared.load(place), time.perf_counter() - start))
 
 

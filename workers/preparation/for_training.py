@@ -42,14 +42,18 @@ def prepared_table(
     request = request_of(config)
     place, kept = at_root(comm, lambda: _place(request, config.cache))
     topology = Topology(cast("MPI.Intracomm", comm), config.ranks_per_node)
+    leads = topology.local.rank == 0
     try:
         make_ready(topology, request, Path(place), rank_status, asked_to_stop, kept=kept)
         rank_status.enter(WAITING)
         yield Path(place)
-    finally:
-        if not kept and topology.local.rank == 0:
-            shutil.rmtree(place, ignore_errors=True)
+    except JobError:  # not finally: see Context.on_nodes
         topology.close()
+        raise
+    finally:
+        if not kept and leads:
+            shutil.rmtree(place, ignore_errors=True)
+    topology.close()
 
 
 def _needed(config: RunConfig) -> bool:

@@ -16,7 +16,7 @@ from common.data.dataset import Dataset
 from common.data.maps import map_array
 from common.data.prepared_file import Prepared
 from common.data.transformer import Transformer
-from common.errors import DataError
+from common.errors import DataError, JobError
 from common.files import create_new, do_nothing
 from common.rank_status import WAITING, RankStatus
 from common.run_files import TRANSFORMER_NAME
@@ -92,10 +92,13 @@ def transform(
             _send(topology, folder / FEATURES_NAME, own / FEATURES_NAME)
         x = together(comm, lambda: map_array(own / FEATURES_NAME))
         rank_status.enter(WAITING)
+    except JobError:  # not finally: see Context.on_nodes
+        topology.close()
+        raise
     finally:
         if comm.rank == leader:
             shutil.rmtree(own, ignore_errors=True)
-        topology.close()
+    topology.close()
     data.x, data.feature_names, data.notes = x, tuple(made["features"]), (*data.notes, *made["notes"])
     data.transformer = replace(Transformer.from_dict(made["transformer"]), content=content[0] if content else b"")
     data.sha256 = hashlib.sha256(bytes.fromhex(data.sha256 + made["sha256"])).hexdigest()
