@@ -61,6 +61,8 @@ nothing = 3
 
 COPY = """
 import os, shutil
+
+pytestmark = [pytest.mark.slow, pytest.mark.any_mpi]
 if not int(os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK", "0"))):
     os.mkdir("other")
     for folder, names in (("run", ("model.npz", "coordinator.msgpack", "config.toml")), ("mine", ("prepare.skops",))):
@@ -127,7 +129,6 @@ def x_of(folder: Path, frame: pd.DataFrame) -> np.ndarray:
     return np.asarray(oracle().fit(whole.iloc[rows]).transform(frame), np.float32)  # type: ignore[attr-defined]
 
 
-@pytest.mark.slow
 def test_features_are_those_of_scikit_learn_fitted_to_training_rows(folder: Path, ended: dict[str, Result]) -> None:
     assert ended["run"].code == ended["more"].code == 0, ended["run"].err + ended["more"].err
     model = ModelFile.load(folder / "run" / "model.npz")

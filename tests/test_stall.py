@@ -209,6 +209,7 @@ def test_a_rank_that_hangs_within_the_exchange_is_named_by_its_stack(ended: Ende
     assert list(stall["stacks"]) == ["1"]
 
 
+@pytest.mark.slow
 def test_an_injected_hang_is_named(ended: Ended, mpi: str) -> None:
     folder, result = ended("injected")
     assert result.code in ERROR_CODES[mpi], result
@@ -217,6 +218,7 @@ def test_an_injected_hang_is_named(ended: Ended, mpi: str) -> None:
     assert [stall["ranks"] for stall in events(folder, "stall")] == [[1]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 3])
 def test_a_stopped_rank_is_named_and_the_job_ended(ended: Ended, rank: int, mpi: str) -> None:
     folder, result = ended(f"stopped-{rank}")
@@ -315,6 +317,7 @@ def test_a_suspension_does_not_stretch_the_longest_step(monkeypatch: pytest.Monk
     assert look(1, 3 * N_PHASES).longest_ms == 1000
 
 
+@pytest.mark.slow
 def test_the_stack_of_a_rank_that_hangs_is_shown(ended: Ended, mpi: str) -> None:
     folder, result = ended("hang")
     assert result.code in ERROR_CODES[mpi], result
@@ -325,6 +328,7 @@ def test_the_stack_of_a_rank_that_hangs_is_shown(ended: Ended, mpi: str) -> None
     assert [record["kind"] for record in records(folder / "run")][-2:] == ["event", "event"]
 
 
+@pytest.mark.slow
 def test_a_rank_that_hangs_while_it_reads_data_is_named_and_the_job_ended(ended: Ended, mpi: str) -> None:
     folder, result = ended("reading")
     assert result.code in ERROR_CODES[mpi], result
@@ -337,6 +341,7 @@ def test_a_rank_that_hangs_while_it_reads_data_is_named_and_the_job_ended(ended:
     assert not (folder / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_slow_disk_is_no_stall(ended: Ended) -> None:
     """Rank 0 waits for a checkpoint and writes the model for longer than a stall takes, but goes on all the time."""
     folder, result = ended("slow-disk")
@@ -346,6 +351,7 @@ def test_a_slow_disk_is_no_stall(ended: Ended) -> None:
     assert checkpoint_file.newest(folder / "run")[0] is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["slow-scaling", "slow-choice"])
 def test_a_slow_start_is_no_stall(ended: Ended, name: str) -> None:
     """Data are prepared, or a mode is chosen, for longer than a stall takes, and ranks go on all the time."""
@@ -382,6 +388,7 @@ def test_a_stall_that_passes_is_reported_and_training_continues(tmp_path: Path) 
     assert not [name for name in left if name.startswith(("failure", "progress", "stack"))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["slow-log", "slow-rank"])
 def test_nobody_is_blamed_for_being_slow(ended: Ended, name: str) -> None:
     folder, result = ended(name)
