@@ -137,8 +137,8 @@ def _require_width(records: Records, block: bytes, dialect: Dialect) -> None:
     line, width, n = int(records.lines[row]), int(records.widths[row]), len(dialect.names)
     shown = block.split(b"\n", line + 1)[line].decode(errors="replace").strip()[:60]
     raise TableError(
-        f"got {width} cells ({shown!r}), where the table has {n} columns; each row takes {n}, and a cell that holds "
-        "the separator stands in double quotes",
+        f"got {width} cell{'s' * (width != 1)} ({shown!r}), where the table has {n} columns; each row takes "
+        f"{n}, and a cell that holds the separator stands in double quotes",
         line=line,
     )
 
