@@ -72,6 +72,22 @@ def test_scikit_learn_checks_with_two_ranks(kind: type, check: str, quiet: None)
     getattr(estimator_checks, check)(kind.__name__, kind(ranks=2, epochs=3))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "check"),
+    [
+        (Classifier, "check_classifiers_classes"),
+        (Classifier, "check_classifiers_train"),
+        (Classifier, "check_estimators_pickle"),
+        (Regressor, "check_estimators_dtypes"),
+        (Regressor, "check_methods_sample_order_invariance"),
+        (Regressor, "check_regressors_train"),
+    ],
+)
+def test_further_checks_with_two_ranks(kind: type, check: str, quiet: None) -> None:
+    getattr(estimator_checks, check)(kind.__name__, kind(ranks=2))
+
+
 def test_without_scikit_learn_the_extra_is_named(tmp_path: Path) -> None:
     (tmp_path / "sklearn.py").write_text("raise ImportError('broken')")
     result = finish(popen([sys.executable, "-c", "import workers.estimator"], cwd=tmp_path))
