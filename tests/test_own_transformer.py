@@ -27,6 +27,8 @@ from workers.estimator import load
 from workers.preparation import transformer_file
 from workers.preparation.typed_frame import BOOLEAN, CATEGORY, NUMBER, TEXT, WHOLE, typed_frame
 
+pytestmark = [pytest.mark.slow, pytest.mark.any_mpi]
+
 PREDICT = str(Path(__file__).parent.parent / "workers" / "predict.py")
 EVALUATE = str(Path(__file__).parent.parent / "workers" / "evaluate.py")
 OWN = """
@@ -62,7 +64,6 @@ nothing = 3
 COPY = """
 import os, shutil
 
-pytestmark = [pytest.mark.slow, pytest.mark.any_mpi]
 if not int(os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK", "0"))):
     os.mkdir("other")
     for folder, names in (("run", ("model.npz", "coordinator.msgpack", "config.toml")), ("mine", ("prepare.skops",))):
