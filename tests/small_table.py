@@ -1,5 +1,6 @@
 """Prepares a small table within this process, by the questions that a rank asks its child."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
@@ -22,9 +23,8 @@ class Prepared(NamedTuple):
     arrays: dict[str, Array]
 
 
-def prepare_table(path: Path, options: dict[str, str], block_bytes: int = 1 << 20) -> Prepared:
-    """Prepare a file, so many bytes at a time. Raises DataError with the message that a user gets."""
-    answers = Answers(lambda _: None)
+def asking(answers: Answers) -> Callable[..., Any]:
+    """Return what asks a child, here in this process: its answer, or its fault as the DataError that a user gets."""
 
     def ask(question: str, **about: Any) -> Any:
         kind, value = answers.answer(question, about)
@@ -32,6 +32,13 @@ def prepare_table(path: Path, options: dict[str, str], block_bytes: int = 1 << 2
             raise DataError(value[0])
         return value
 
+    return ask
+
+
+def prepare_table(path: Path, options: dict[str, str], block_bytes: int = 1 << 20) -> Prepared:
+    """Prepare a file, so many bytes at a time. Raises DataError with the message that a user gets."""
+    answers = Answers(lambda _: None)
+    ask = asking(answers)
     with mock.patch.object(byte_pieces, "BLOCK_BYTES", block_bytes):
         opened = ask("open", paths=[str(path)], options=options, folder=str(path.parent))
         know = {name: opened[name] for name in ("tables", "options", "numbers")}

@@ -8,6 +8,7 @@ import pytest
 
 from common.data.preprocessing import Category, Column, Number, Preprocessing
 from common.errors import DataError
+from tests.small_table import asking
 from workers.prediction.rows import Block, match_columns, without_names
 from workers.prediction.seen import Seen
 from workers.prediction.table_child import RowAnswers
@@ -16,14 +17,7 @@ from workers.prediction.table_child import RowAnswers
 def answers(path: Path, text: str, columns: list[Column], **asked: Any) -> dict[str, Any]:
     """Return what the child says of the rows of a file; a fault as a DataError."""
     path.write_text(text)
-    child = RowAnswers(lambda _: None)
-
-    def ask(question: str, **about: Any) -> Any:
-        kind, value = child.answer(question, about)
-        if kind == "fault":
-            raise DataError(value[0])
-        return value
-
+    ask = asking(RowAnswers(lambda _: None))
     options = {"one_column": True, "features": ",".join(column.name for column in columns)}
     opened = ask("open", paths=[str(path)], options=options, folder=str(path.parent))
     (table,) = opened["tables"]

@@ -49,15 +49,16 @@ def _needs_polars(config: RunConfig, *_: int) -> Raw:
 
 def _read_numbers(config: RunConfig, *_: int) -> Raw:
     """Read a .csv that is not prepared. Raises DataError for options that only prepared tables know."""
-    for name in OF_PREPARED:
+    for name in (*OF_PREPARED, "prepare"):
         if (got := getattr(config, name)) != OPTIONS[name].default:
             instead = "leave --cache numpy out" if config.cache == "numpy" else "pip install 'rankwise[data]'"
             raise DataError(f"{name}: got {shown(got)}, which takes a table that polars prepares; {instead}")
     return read_csv(Path(config.data), config)
 
 
-OF_PREPARED = ("features", "drop", "categorical", "missing", "encoding", "prepare")
-OF_TABLES = ("target", "header", "index_column", "features", "drop", "categorical", "missing", "encoding")
+OF_PREPARED = ("features", "drop", "categorical", "missing", "encoding")
+"""Options that only a preparation heeds, beside ``prepare``."""
+OF_TABLES = ("target", "header", "index_column", *OF_PREPARED)
 """Options that are about columns with names."""
 HANDED_OVER = "arrays of a program"
 """The source that ``workers/estimators`` hands its data over in."""

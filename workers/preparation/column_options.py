@@ -2,16 +2,11 @@
 
 from typing import Any
 
-from common.config import OPTIONS, RunConfig
+from common.config import RunConfig
+from common.data.dataset import BY_ROW
+from common.data.sources import OF_TABLES
 
-OF_COLUMNS = tuple(
-    name
-    for name in (
-        "target", "header", "index_column", "features", "drop", "categorical", "missing", "encoding", "weight", "group",
-        "time",
-    )
-    if name in OPTIONS
-)  # fmt: skip
+OF_COLUMNS = (*OF_TABLES, *BY_ROW)
 
 
 def of_columns(config: RunConfig) -> dict[str, Any]:

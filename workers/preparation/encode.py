@@ -36,9 +36,7 @@ def encode(frame: pl.DataFrame, plan: Plan) -> dict[str, Array]:
         arrays["weight"] = weight = as_numbers(frame[name], missing)
         _require((weight >= 0) & (weight <= MOST), frame[name], "weight", f" from 0 to {MOST:g}")
     for name in names_in(plan.options.group):
-        group = texts(frame[name], missing)
-        _require(category(group).is_not_null().to_numpy(), frame[name], "group")
-        arrays["group"] = _groups(group)
+        arrays["group"] = _groups(frame[name], missing)
     for name in names_in(plan.options.time):
         series = frame[name]
         when = as_seconds(series, plan.time_form, missing) if plan.time_form else as_numbers(series, missing)
@@ -83,10 +81,11 @@ def codes(series: pl.Series, column: Category, missing: tuple[str, ...]) -> Arra
     return column.codes(category(unique).to_list())[places]
 
 
-def _groups(text: pl.Series) -> Array:
+def _groups(series: pl.Series, missing: tuple[str, ...]) -> Array:
     """Return a number for each text as a category has it, the same in all pieces, files and versions."""
-    unique, places = different(text)
-    names = category(unique).to_list()
+    unique, places = different(texts(series, missing))
+    names = category(unique)
+    _require(names.is_not_null().to_numpy()[places], series, "group")
     digests = [hashlib.blake2b(name.encode(), digest_size=8).digest() for name in names]
     return np.frombuffer(b"".join(digests), "<i8").astype(np.int64)[places]
 
