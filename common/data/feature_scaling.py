@@ -44,11 +44,6 @@ class Scaling:
         """Return one that leaves ``n`` features as they are."""
         return cls(n, np.zeros(n), np.ones(n))
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether it leaves features as they are."""
-        return self.fill is None and self.kept is None and not self.mean.any() and bool((self.scale == 1).all())
-
     def arrays(self) -> dict[str, Array]:
         """Return it as ``model.npz`` and checkpoints have it."""
         found = {"x_mean": self.mean, "x_scale": self.scale, "x_fill": self.fill, "x_kept": self.kept}

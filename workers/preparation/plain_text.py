@@ -18,7 +18,6 @@ GZIP = b"\x1f\x8b"
 READ_BYTES = 1 << 20
 MOST_OF_DISK = 0.9
 """Of what is free: a small packed file may hold terabytes."""
-UTF8 = ("", "auto", "utf-8", "utf-8-sig")
 
 
 def is_packed(head: bytes) -> bool:
