@@ -21,7 +21,7 @@ from common.nn.model_file import BLOCK, ModelFile
 from tests.idx_bytes import idx
 from tests.linear_models import classes_model, numbers_model
 from tests.small_table import prepare_table
-from workers.prediction import array_rows, inputs, opening
+from workers.prediction import inputs, opening
 from workers.prediction.prepared_columns import converter
 from workers.prediction.rows import Asked, Block
 from workers.preparation import byte_pieces
@@ -173,7 +173,7 @@ def test_libsvm_files_are_what_scikit_learn_wrote(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: int, packed: bool, size: int
 ) -> None:
     """Numbered as in training, though the file alone would not tell; a feature beyond those is left out."""
-    monkeypatch.setattr(array_rows, "BLOCK_BYTES", 1 << 12)
+    monkeypatch.setattr("workers.prediction.rows.BLOCK_BYTES", 1 << 12)
     monkeypatch.setattr(byte_pieces, "BLOCK_BYTES", 1 << 12)
     model = libsvm_model(tmp_path, 6, first)
     x = np.where(RNG.random((N, 7)) < 0.4, np.round(RNG.normal(size=(N, 7)), 3), 0)

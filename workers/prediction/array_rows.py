@@ -12,11 +12,8 @@ from workers.prediction import array_files
 from workers.prediction.array_files import Arrays
 from workers.prediction.array_sources import RowSource
 from workers.prediction.inputs import Input
-from workers.prediction.rows import Asked, Block, largest, named
+from workers.prediction.rows import Asked, Block, largest, named, rows_at_a_time
 from workers.prediction.truth import as_truth
-
-BLOCK_BYTES = 8 << 20
-"""Of float64, which features become."""
 
 
 @dataclass(slots=True)
@@ -56,8 +53,7 @@ class ArrayRows:
         if first == last:
             return
         arrays = self.arrays
-        row_bytes = 8 * max(1, arrays.x.shape[1], self.model.n_features)
-        step = BLOCK * max(1, BLOCK_BYTES // row_bytes // BLOCK)
+        step = rows_at_a_time(max(arrays.x.shape[1], self.model.n_features))
         sources = [source for source in (arrays.x, arrays.y, arrays.weight) if source is not None]
         at = first
         for x, *others in zip(*(source.rows(first, last, step) for source in sources), strict=True):

@@ -10,14 +10,11 @@ from common.data import libsvm_file
 from common.data.packed_file import ENDING
 from common.errors import BrokenFileError, DataError
 from common.flat import Array
-from common.nn.model_file import BLOCK, ModelFile
+from common.nn.model_file import ModelFile
 from workers.prediction import text_pieces
 from workers.prediction.inputs import Input
-from workers.prediction.rows import Asked, Block
+from workers.prediction.rows import Asked, Block, rows_at_a_time
 from workers.prediction.truth import as_truth
-
-BLOCK_BYTES = 8 << 20
-"""Of a matrix with its zeros."""
 
 
 @dataclass(slots=True)
@@ -69,7 +66,7 @@ class LibsvmRows:
     def _blocks(self, rows: libsvm_file.Block) -> Iterator[Block]:
         """Yield rows with their zeros, in blocks that take bounded memory."""
         n, width = len(rows.labels), self.model.n_features
-        step = BLOCK * max(1, BLOCK_BYTES // (8 * width) // BLOCK)
+        step = rows_at_a_time(width)
         places = rows.indices - self.first
         if places.min(initial=0) < 0:
             raise BrokenFileError("it has the index 0, but in training features were numbered from 1")

@@ -9,9 +9,11 @@ import numpy as np
 
 from common.errors import DataError
 from common.flat import Array
-from common.nn.model_file import ModelFile
+from common.nn.model_file import BLOCK, ModelFile
 from common.wording import count, listed
 
+BLOCK_BYTES = 8 << 20
+"""Of float64, which the features of arrays become."""
 MOST_NAMED = 8
 """Columns that a message names."""
 UNNAMED = re.compile(r"column \d+")
@@ -33,6 +35,11 @@ class Block:
     missing: int = 0
     unknown: dict[str, int] = field(default_factory=dict)
     beyond: int = 0
+
+
+def rows_at_a_time(width: int) -> int:
+    """Return how many rows with so many features are read together: whole blocks of the model's, in bounded memory."""
+    return BLOCK * max(1, BLOCK_BYTES // (8 * max(1, width)) // BLOCK)
 
 
 @dataclass(frozen=True, slots=True)
