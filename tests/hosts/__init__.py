@@ -1,0 +1,1 @@
+"""Several hosts on this machine: a network with a speed, cables that are pulled, folders that are not shared."""
