@@ -4,6 +4,7 @@ import numpy as np
 
 from common.config import RunConfig
 from common.data.loader import BatchLoader
+from common.data.row_table import RowTable
 from common.data.sampler import RowSampler
 from common.flat import Array
 from common.nn.mlp import Mlp
@@ -26,7 +27,7 @@ def assemble(
     comm = topology.comm
     sampler = RowSampler(len(x), config.batch_size, 0, "shuffle", comm.size)
     counts = np.array([sampler.counts(rank) for rank in range(comm.size)])
-    sync = MODES[mode].build(SyncSetup(topology, model, config, SyncTimer(topology, 1000), counts))
+    sync = MODES[mode].build(SyncSetup(topology, model, config, SyncTimer(topology, 1000), RowTable.of_counts(counts)))
     if comm.rank == 0 and start is None:
         model.init(sync.flat.params, np.random.default_rng(1))
     elif comm.rank == 0:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from common.config import OPTIONS, RunConfig
 from common.data.loader import BatchLoader
+from common.data.row_table import RowTable
 from common.data.sampler import Joint, RowSampler
 from common.errors import ConfigError
 from common.nn.functional import MeanSquaredError
@@ -24,7 +25,6 @@ from tests.synthetic import epoch, header
 from tests.test_resume import close, parameters, same_bits
 from workers.checkpoint.changes import changed_options, sentence
 from workers.launch.run_options import parse
-from workers.training.build import row_table
 
 MODES = {"allreduce": "", "shared": "", "factors": ""}
 SMALL = ("--hidden", "16", "--batch-size", "50", "--dtype", "float64")
@@ -50,7 +50,7 @@ def test_a_batch_size_that_changes_within_an_epoch_takes_each_row_once(
     before = RowSampler(n, old, seed, kind, world)
     steps = round(share * before.steps_per_epoch)
     after = RowSampler(n, new, seed, kind, world, Joint(2, steps, old))
-    first, table = after.joint_step, row_table(after)
+    first, table = after.joint_step, RowTable.of(after)
     assert table.shape == (world, after.steps_per_epoch + after.splits_step)
     taken: list[int] = []
     for rank in range(world):

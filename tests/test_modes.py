@@ -5,14 +5,17 @@ import math
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from common.config import OPTIMIZERS, RunConfig
 from ps.sync.modes import MODES
+from ps.text.run_facts import trials_line
 from tests.ranks import SharedStart, mpirun, program, records
 from tests.shared_memory import SHM
+from workers.training.auto_mode import more_steps
 
 RANKS = (1, 2, 3, 4, 7)
 # 97 rows to train: a prime, so that no number of ranks and no batch divides them
@@ -198,3 +201,38 @@ def test_beyond_two_gib(reducer: str) -> None:
 def test_allreduce_is_the_default_of_a_complete_table() -> None:
     assert RunConfig().mode == next(iter(MODES)) == "allreduce"
     assert {"reduce-bcast", "send-recv"} < set(MODES)
+
+
+@pytest.mark.parametrize(
+    ("step_s", "first_s", "best_s", "spent_s", "steps"),
+    [
+        (0.001, 0.4, 0.001, 0.0, 101),
+        (0.05, 0.05, 1.0, 0.0, 5),
+        (0.15, 0.15, 0.01, 0.0, 4),  # three, though one is enough for 0.2 s: the median passes over a disturbed one
+        (0.3, 0.3, 0.01, 0.0, 2),
+        (0.5, 0.9, 0.01, 0.0, 2),  # perhaps the first one made connections
+        (3.0, 3.0, 2.0, 0.0, 2),
+        (3.0, 3.0, 1.4, 0.0, 1),  # clearly slower
+        (3.0, 3.0, 2.0, 8.0, 1),
+        (60.0, 60.0, math.inf, 0.0, 1),
+    ],
+)
+def test_auto_takes_few_steps_of_those_that_take_long(
+    step_s: float, first_s: float, best_s: float, spent_s: float, steps: int
+) -> None:
+    times: list[float] = []
+    while more := more_steps(times, best_s, spent_s):
+        times += [step_s if times else first_s, *[step_s] * (more - 1)]
+    assert len(times) == steps
+
+
+def test_what_auto_measured_is_said() -> None:
+    trials: list[dict[str, Any]] = [
+        {"mode": "shared", "steps": 20, "median_s": 0.0012, "reason": None},
+        {"mode": "allreduce", "steps": 1, "median_s": 3.5, "reason": "judged by its first step"},
+        {"mode": "send-recv", "steps": 0, "median_s": None, "reason": "not tried"},
+    ]
+    assert trials_line(trials) == (
+        "Mode auto measured (1 to 20 steps each): shared 1.2 ms, allreduce 3500 ms; "
+        "allreduce: judged by its first step; send-recv: not tried"
+    )

@@ -1,14 +1,14 @@
 """Which training rows a rank takes in which step: a pure function of (seed, epoch, step, rank, size, shares)."""
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from common.config import RunConfig
 from common.data.dealing import edges
 from common.data.scaling import Rows, row_numbers
-from common.data.shards import OwnShards
+from common.data.shards import OwnShards, turn_period
 from common.rng import Stream, generator
 
 SHUFFLE, SHARD, BY_RANK = "shuffle", "shard", "by-rank"
@@ -97,20 +97,49 @@ class RowSampler:
         """Whether all epochs take the same rows in the same order."""
         return self.steps_per_epoch == 1
 
-    def counts(self, rank: int) -> NDArray[np.int64]:
+    def counts(self, rank: int) -> Rows:
         """Return how many rows a rank takes in each step of an epoch, (steps,); the same in every epoch."""
-        steps = self.steps_per_epoch
+        first, of_step = self.kinds()
+        return self.counts_of(rank, first)[of_step]
+
+    def kinds(self) -> tuple[Rows, Rows]:
+        """Return a step of each kind, (kinds,), and the kind of each step, (steps,).
+
+        In steps of one kind each rank takes equally many rows: full batches are alike, or with shards those that begin
+        at the same turn of the same ranks. Only ``by-rank`` has no such rule.
+        """
+        steps, last = self.steps_per_epoch, self.steps_per_epoch - 1
+        numbers = np.arange(steps)
+        if self.kind == BY_RANK:
+            return numbers, numbers
+        period = (
+            1
+            if self.kind == SHUFFLE or self.fixed
+            else turn_period(self.size) // math.gcd(turn_period(self.size), self.batch_size)
+        )
+        of_step = numbers % period
+        of_step[last] = min(period, last)  # it may be shorter
+        return np.append(numbers[: min(period, last)], last), of_step
+
+    def counts_of(self, rank: int, steps: Rows) -> Rows:
+        """Return how many rows a rank takes in some steps of an epoch, (steps,)."""
         if self.kind == BY_RANK or (self.fixed and self.kind == SHARD):
-            block = self._block(rank)
-            ends: Rows = (block.stop - block.start) * np.arange(steps + 1) // steps
-            return np.diff(ends)
-        if self.kind == SHARD:
-            return np.diff(self._own(rank).taken(np.minimum(self.n, np.arange(steps + 1) * self.batch_size)))
+            block, n = self._block(rank), self.steps_per_epoch
+            length = block.stop - block.start
+            found: Rows = length * (steps + 1) // n - length * steps // n
+            return found
         batch = self.batch_size or self.n
-        counts = np.full(steps, len(range(batch)[self._part(rank, batch)]))
-        last = self.n - (steps - 1) * batch
-        counts[-1] = len(range(last)[self._part(rank, last)])
-        return counts
+        ends = np.minimum(self.n, (steps + 1) * batch)
+        if self.kind == SHARD:
+            own = self._own(rank)
+            return own.taken(ends) - own.taken(steps * batch)
+        full, rest = (self._n_of(rank, n) for n in (batch, self.n - (self.steps_per_epoch - 1) * batch))
+        return np.where(steps == self.steps_per_epoch - 1, rest, full)
+
+    def joint_count(self, rank: int) -> int:
+        """Return how many rows ``joint_rows`` has, without drawing an order."""
+        start, end = self._joint_range(rank)
+        return end - start if self.kind != SHUFFLE else self._n_of(rank, end - start)
 
     def order(self, epoch: int, rank: int) -> Rows:
         """Return a rank's places in the training rows, those of all steps of an epoch one after the other."""
@@ -126,15 +155,22 @@ class RowSampler:
     def joint_rows(self, rank: int) -> Rows:
         """Return a rank's places in the training rows for the first step after the joint, which splits a step."""
         assert self.joint is not None
-        before, step, order = self._before(self.joint), self.joint_step, self._shuffled(self.joint.epoch, rank)
+        start, end = self._joint_range(rank)
+        rows = self._shuffled(self.joint.epoch, rank)[start:end]
+        return rows if self.kind != SHUFFLE else rows[self._part(rank, end - start)]
+
+    def _joint_range(self, rank: int) -> tuple[int, int]:
+        """Return which part of ``_shuffled`` the first step after the joint takes: of all rows, or of the rank's."""
+        assert self.joint is not None
+        before, step = self._before(self.joint), self.joint_step
         if self.kind == BY_RANK:
-            n = len(order)
-            return order[n * self.joint.steps // before.steps_per_epoch : n * (step + 1) // self.steps_per_epoch]
+            block = self._block(rank)
+            n = block.stop - block.start
+            return n * self.joint.steps // before.steps_per_epoch, n * (step + 1) // self.steps_per_epoch
         start, end = before.used(self.joint.steps), self.used(step + 1)
         if self.kind == SHARD:
             start, end = self._own(rank).taken(np.array([start, end])).tolist()
-            return order[start:end]
-        return order[start:end][self._part(rank, end - start)]
+        return start, end
 
     def _shuffled(self, epoch: int, rank: int) -> Rows:
         """Return the order drawn for an epoch: of all rows, or of those that a rank keeps."""
@@ -153,6 +189,9 @@ class RowSampler:
     def _part(self, rank: int, n: int) -> slice:
         """Return which of the ``n`` rows of a step are a rank's."""
         return self._cut(rank, n) if self.shares else slice(rank, None, self.size)
+
+    def _n_of(self, rank: int, n: int) -> int:
+        return len(range(n)[self._part(rank, n)])
 
     def _block(self, rank: int) -> slice:
         """Return the rank's part of all rows, if each has one in the order of the file."""

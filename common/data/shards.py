@@ -23,6 +23,12 @@ def shard_starts(n: int) -> Rows:
     return np.concatenate([[0], np.cumsum(sizes)])
 
 
+def turn_period(size: int) -> int:
+    """Return after how many rows of an epoch they are dealt to ``size`` ranks as from the beginning."""
+    sharers = size // SHARDS
+    return SHARDS * max(1, sharers) * (sharers + 1 if size > SHARDS and size % SHARDS else 1)
+
+
 @dataclass(frozen=True, slots=True)
 class OwnShards:
     """The shards that a rank reads, of ``n`` rows in all; consecutive ones.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.data.loader import AHEAD_BYTES, Batch
+from common.data.row_table import RowTable
 from common.flat import Array, Flat
 from common.nn.mlp import Backprop, Mlp
 from ps.comm.topology import Topology
@@ -34,13 +35,13 @@ class NodeRows:
     most: int
 
     @classmethod
-    def of(cls, topology: Topology, counts: Array) -> "NodeRows":
-        """``counts``: (ranks, steps), the rows of each rank in each step of an epoch."""
-        leaders = np.array(topology.leaders)
-        here = np.flatnonzero(leaders == topology.leaders[topology.comm.rank])
-        by_node = [counts[leaders == leader].sum(axis=0) for leader in np.unique(leaders)]
-        before = counts[here[: topology.local.rank]].sum(axis=0)
-        return cls(counts[here].sum(axis=0), before, int(max(rows.max() for rows in by_node)))
+    def of(cls, topology: Topology, counts: RowTable) -> "NodeRows":
+        """``counts``: the rows of each rank in each step of an epoch."""
+        nodes: dict[int, list[int]] = {}
+        for rank, leader in enumerate(topology.leaders):
+            nodes.setdefault(leader, []).append(rank)
+        here = nodes[topology.leaders[topology.comm.rank]]
+        return cls(counts.summed(here), counts.summed(here[: topology.local.rank]), counts.most(nodes.values()))
 
 
 def factor_layout(topology: Topology, model: Mlp, rows: NodeRows) -> Layout:
@@ -101,10 +102,10 @@ class FactorSync(SharedSync):
         self._backprops: dict[tuple[int, int], tuple[Backprop, Backprop]] = {}
         self._sampled_work: dict[Batch, Work] = {}
         self._features: Array | None = None
-        self._counts, most = setup.counts, int(rows.here.max())
+        most = int(rows.here.max())
         self._node_grows = setup.config.balance != "off" and setup.topology.count > 1
         if self._node_grows:  # to all rows of a step at most: memory that ranks share is taken once
-            most = int(setup.counts.sum(axis=0).max())
+            most = int(self.row_counts.total.max())
         shapes = [(most, n + 1) for n in model.sizes[1:-1]]
         self._inputs = [self._matrix(*shape) for shape in shapes]
         self._deltas = [self._matrix(*shape) for shape in shapes]
@@ -114,12 +115,12 @@ class FactorSync(SharedSync):
         if self._features is None:
             room = rows
             if self._node_grows:  # a chunk of steps has at most so many bytes, or is one step
-                in_step, whole = (int(n) for n in (self._counts.sum(axis=0).max(), self._counts.sum()))
+                in_step, whole = int(self.row_counts.total.max()), int(self.row_counts.total.sum())
                 room = max(rows, in_step, min(whole, AHEAD_BYTES // (columns * self.flat.dtype.itemsize)))
             self._features = self._matrix(room, columns)
         return self._features[:rows]
 
-    def recount(self, counts: Array) -> None:
+    def recount(self, counts: RowTable) -> None:
         """See Synchronizer."""
         super().recount(counts)
         self._place(NodeRows.of(self.topology, counts))

@@ -7,8 +7,9 @@ import numpy as np
 from mpi4py import MPI
 
 from common.data.loader import Batch
+from common.data.row_table import RowTable
 from common.errors import NotFiniteError, ReplicasDivergedError
-from common.flat import ASK_SAVE, ASK_STOP, BLOCK, N_SLOTS, Array, Flat, Slot, blocks
+from common.flat import ASK_SAVE, ASK_STOP, BLOCK, N_SLOTS, Flat, Slot, blocks
 from common.nn.models import Gradient
 from common.step_times import ARRIVED, MEASURED, NUMBER, UPDATED
 from ps.comm.agreement import together
@@ -50,7 +51,7 @@ class ReplicatedSync(Synchronizer):
         self._join(comm, setup.counts)
         self._ready = self._send_early if kind.early else None
 
-    def _join(self, comm: MPI.Intracomm, counts: Array) -> None:
+    def _join(self, comm: MPI.Intracomm, counts: RowTable) -> None:
         self.comm, self.row_counts = comm, own_rows(counts, comm.rank)
         checked = comm.size > 1 and self._checked
         self._checksum = (
@@ -64,7 +65,7 @@ class ReplicatedSync(Synchronizer):
         """The communicator that steps are exchanged in."""
         return self._reducer.comm
 
-    def rebind(self, topology: Topology, counts: Array) -> None:
+    def rebind(self, topology: Topology, counts: RowTable) -> None:
         """Continue among other ranks with the same parameters and optimizer. Collective.
 
         What was under way in the old communicator, which must be revoked, is dropped, and so is what was measured.
@@ -76,7 +77,7 @@ class ReplicatedSync(Synchronizer):
         self.state.rebind(topology.comm)
         self._join(topology.comm, counts)
 
-    def recount(self, counts: Array) -> None:
+    def recount(self, counts: RowTable) -> None:
         """See Synchronizer."""
         super().recount(counts)
         self._work.clear()

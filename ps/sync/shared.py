@@ -10,6 +10,7 @@ import numpy as np
 from mpi4py import MPI
 
 from common.data.loader import Batch
+from common.data.row_table import RowTable
 from common.errors import NotFiniteError, ReplicasDivergedError
 from common.flat import ASK_SAVE, ASK_STOP, N_SLOTS, Array, Flat, blocks
 from common.nn.models import Gradient
@@ -94,7 +95,7 @@ class SharedSync(Synchronizer):
         """See Synchronizer."""
         return {"phases": 2 if self._two_phases else 1, "factored": list(self.layout.factored)}
 
-    def recount(self, counts: Array) -> None:
+    def recount(self, counts: RowTable) -> None:
         """See Synchronizer. Who updates what stays."""
         super().recount(counts)
         self._work.clear()

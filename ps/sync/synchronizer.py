@@ -10,6 +10,7 @@ from mpi4py import MPI
 
 from common.config import RunConfig
 from common.data.loader import Batch, RowCounts
+from common.data.row_table import RowTable
 from common.flat import Array, Flat, blocks
 from common.nn import models, optimizers
 from common.nn.mlp import Mlp
@@ -27,7 +28,7 @@ from ps.sync.training_state import TrainingState
 class SyncSetup:
     """What a synchroniser is made of.
 
-    ``counts``: (ranks, steps), the rows of each rank in each step of an epoch. ``make_optimizer``: of the configuration
+    ``counts``: the rows of each rank in each step of an epoch. ``make_optimizer``: of the configuration
     and the blocks of parameters that this rank updates.
     """
 
@@ -35,7 +36,7 @@ class SyncSetup:
     model: Model | Mlp
     config: RunConfig
     timer: SyncTimer
-    counts: Array
+    counts: RowTable
     make_optimizer: Callable[[RunConfig, Sequence[Array]], Optimizer] = optimizers.build
 
 
@@ -86,8 +87,8 @@ class Synchronizer(TrainingStep):
         """Return memory for the features of the steps: private, unless a mode shares it. Collective."""
         return np.empty((rows, columns), self.flat.dtype)
 
-    def recount(self, counts: Array) -> None:
-        """Take other numbers of rows on each rank from here on, (ranks, steps). Between two epochs; on all ranks."""
+    def recount(self, counts: RowTable) -> None:
+        """Take other numbers of rows on each rank from here on. Between two epochs; on all ranks."""
         self.row_counts = own_rows(counts, self.comm.rank)
 
     def seek(self, step: int) -> None:
@@ -137,9 +138,8 @@ class Synchronizer(TrainingStep):
             contributions.measure_plain((i, block) for block in blocks(vector[where], MEASURED_BLOCK))
 
 
-def own_rows(counts: Array, rank: int) -> RowCounts:
-    """Return the rows of each step where a rank keeps its own to itself; ``counts``: (ranks, steps)."""
-    own = counts[rank]
-    return RowCounts(
-        own, counts.sum(axis=0), own, np.zeros_like(own), (counts == own).all(axis=0), (counts > 0).sum(axis=0)
-    )
+def own_rows(counts: RowTable, rank: int) -> RowCounts:
+    """Return the rows of each step where a rank keeps its own to itself."""
+    own = counts.rows(rank)
+    total, equal, active = counts.figures()
+    return RowCounts(own, total, own, np.zeros_like(own), equal, active)

@@ -2,7 +2,7 @@
 
 from common.wording import count, listed
 from ps.logfile.records import Record
-from ps.text.formatting import mode_name, model_name
+from ps.text.formatting import milliseconds, mode_name, model_name
 
 NAMED_HOSTS = 4
 LOSSES = {
@@ -28,6 +28,15 @@ def job_lines(header: Record, ranks: str = "") -> list[str]:
         f"Model {model_name(header)}: {count(model['n_parameters'], 'parameter')}, {config['optimizer']}, {batch}, "
         f"{length}",
     ]
+
+
+def trials_line(trials: list[Record]) -> str:
+    """Return what mode auto has measured of each mode, fastest first."""
+    measured = [f"{t['mode']} {milliseconds(t['median_s'])} ms" for t in trials if t["median_s"] is not None]
+    steps = [t["steps"] for t in trials if t["steps"]]
+    of = f"medians of {count(min(steps), 'step')}" if len(set(steps)) == 1 else f"{min(steps)} to {max(steps)} steps"
+    left = [f"{t['mode']}: {t['reason']}" for t in trials if t["reason"]]
+    return f"Mode auto measured ({of} each): {'; '.join((', '.join(measured), *left))}"
 
 
 def where(header: Record, ranks: str = "") -> str:

@@ -12,6 +12,7 @@ import numpy as np  # noqa: E402
 
 from common.config import RunConfig  # noqa: E402
 from common.data.loader import Batch, BatchLoader, RowCounts  # noqa: E402
+from common.data.row_table import RowTable  # noqa: E402
 from common.errors import StepError  # noqa: E402
 from common.nn.functional import MeanSquaredError, SoftmaxCrossEntropy  # noqa: E402
 from common.nn.mlp import Mlp  # noqa: E402
@@ -55,7 +56,7 @@ class Training:
         self.model = Mlp(work.sizes, "relu", MeanSquaredError() if work.linear else SoftmaxCrossEntropy())
         self.timer = SyncTimer(topology, work.epoch)
         share = work.batch // comm.size
-        counts = np.full((comm.size, work.epoch), share)
+        counts = RowTable.of_counts(np.full((comm.size, work.epoch), share))
         self.sync = MODES[task.variant].build(SyncSetup(topology, self.model, self.config, self.timer, counts))
         if comm.rank == 0:
             for (w, b), (weights, bias) in zip(self.model.layers, task.layers(), strict=True):
@@ -110,7 +111,9 @@ def sums(task: Task, topology: Topology) -> None:
         model = Mlp((n - 1, 1), "relu", MeanSquaredError())
         timer = SyncTimer(topology, count)
         config = RunConfig(mode="shared", optimizer="sgd", learning_rate=1.0, batch_size=comm.size, dtype="float32")
-        sync = MODES["shared"].build(SyncSetup(topology, model, config, timer, np.ones((comm.size, 1), np.int64)))
+        sync = MODES["shared"].build(
+            SyncSetup(topology, model, config, timer, RowTable.of_counts(np.ones((comm.size, 1), np.int64)))
+        )
         assert isinstance(sync, SharedSync)
         sync.flat.grad_vector[:] = 1
         sync.state.optimizer.begin(1.0)

@@ -13,6 +13,7 @@ import numpy as np
 
 from common.config import RunConfig
 from common.data.loader import BatchLoader
+from common.data.row_table import RowTable
 from common.errors import RankwiseError
 from common.flat import Array, Views
 from common.nn.functional import MeanSquaredError
@@ -159,7 +160,7 @@ class VectorSums:
 
         model: Any = SimpleNamespace(loss=MeanSquaredError(), shapes=lambda: {"v": (n,)}, loss_grad=loss_grad)
         config = RunConfig(mode=mode, optimizer="sgd", dtype=self.dtype, batch_size=size, learning_rate=RATE)
-        timer, counts = SyncTimer(self.topology, MOST), np.ones((size, 1), np.int64)
+        timer, counts = SyncTimer(self.topology, MOST), RowTable.of_counts(np.ones((size, 1), np.int64))
         setup = SyncSetup(self.topology, model, config, timer, counts, lambda _, blocks: SwitchedSgd(blocks, config))
         sync = MODES[mode].build(setup)
         stack.callback(sync.close)

@@ -11,6 +11,7 @@ from typing import cast
 import numpy as np
 from mpi4py import MPI
 
+from common.data.row_table import RowTable
 from common.errors import JobError
 from common.flat import Array
 from common.rank_status import EXPENDABLE
@@ -22,7 +23,7 @@ from ps.sync.replicated import ReplicatedSync
 from ps.sync.training_state import send_vectors
 from workers.checkpoint.job_state import JobState
 from workers.elastic.failover import membership_of, take_stock
-from workers.training.build import make_loader, make_sampler, row_table
+from workers.training.build import make_loader, make_sampler
 from workers.training.environment import header_facts
 from workers.training.fault_injection import FaultySync
 from workers.training.job import Job
@@ -177,7 +178,7 @@ class Survivors:
             make_sampler(task.config, task.data, comm.size, task.joint, job.state.shares),
             job.trainer.loader.steps,
         )
-        self.sync.rebind(self.topology, row_table(sampler))
+        self.sync.rebind(self.topology, RowTable.of(sampler))
         self.sync.seek(place.before.steps % per_epoch)
         if isinstance(self.totals.inner, FaultySync):
             self.totals.inner.count_from(place.offset + (place.epoch - 1) * per_epoch + place.before.steps)

@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from common.config import RunConfig
 from common.data.dataset import Dataset
 from common.data.loader import BatchLoader
+from common.data.row_table import RowTable
 from common.data.sampler import Joint, RowSampler
 from common.data.stacked import Stacked
 from common.flat import Flat, fingerprint
@@ -45,17 +44,9 @@ def assemble(mode: str, topology: Topology, task: Task, shares: tuple[float, ...
     check_memory(topology, task, mode)
     sampler = make_sampler(config, task.data, topology.comm.size, task.joint, shares)
     timer = SyncTimer(topology, sampler.steps_per_epoch)
-    sync = MODES[mode].build(SyncSetup(topology, task.model, config, timer, row_table(sampler)))
+    sync = MODES[mode].build(SyncSetup(topology, task.model, config, timer, RowTable.of(sampler)))
     _initialise(topology, task, sync)
     return TrainingParts(mode, sync, make_loader(task, sync, sampler, rank))
-
-
-def row_table(sampler: RowSampler) -> np.ndarray:
-    """Return the rows of each rank in each step of an epoch, (ranks, steps), and last in the one after a joint."""
-    counts = [sampler.counts(rank) for rank in range(sampler.size)]
-    if sampler.splits_step:
-        counts = [np.append(own, len(sampler.joint_rows(rank))) for rank, own in enumerate(counts)]
-    return np.array(counts)
 
 
 def make_loader(task: Task, sync: Synchronizer, sampler: RowSampler, rank: int) -> BatchLoader:

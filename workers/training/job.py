@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
+from common.data.row_table import RowTable
 from common.data.scaling import Rows
 from common.errors import EXIT_OK, EXIT_STOPPED
 from common.nn import model_facts
@@ -25,7 +26,7 @@ from workers.checkpoint.job_state import JobState
 from workers.launch import fault_spec
 from workers.launch.process import Context
 from workers.training import early_copy, fault_injection
-from workers.training.build import TrainingParts, make_loader, make_sampler, row_table
+from workers.training.build import TrainingParts, make_loader, make_sampler
 from workers.training.early_copy import EarlyCopy
 from workers.training.epoch_totals import EpochTotals, StepCount
 from workers.training.final_scores import FinalScores
@@ -132,7 +133,7 @@ class Job:
         """Take other parts of each step's rows from the next epoch on."""
         self.state.shares = shares
         sampler = make_sampler(self.config, self.data, self.comm.size, self.task.joint, shares)
-        self.sync.recount(row_table(sampler))
+        self.sync.recount(RowTable.of(sampler))
         self.trainer.rebind(make_loader(self.task, self.sync, sampler, self.comm.rank))
 
     def keep_best(self, decision: dict[str, Any]) -> None:

@@ -30,7 +30,7 @@ from ps.sync.modes import AUTO, MODES
 from ps.text import column_table
 from ps.text.contributions import NORM_RATIO
 from ps.text.layout import output_width
-from ps.text.run_facts import job_lines
+from ps.text.run_facts import job_lines, trials_line
 from ps.text.terminal import say, warn
 from workers.checkpoint.resume import Origin, open_origin
 from workers.launch import fault_spec
@@ -244,7 +244,9 @@ def _begin_log(job: Job, origin: Origin, facts: dict[str, Any], of_sync: dict[st
     job.rank_status.set_folder(folder)
     of_steps = {"steps_per_epoch": job.trainer.loader.steps, "sync": of_sync}
     of_columns = column_table.lines(job.data.columns, output_width()) if job.data.columns else []
-    say("\n".join((*of_columns, *job_lines({**facts, **of_steps, "config": config.as_dict()}), *job.data.notes)))
+    tried = [trials_line(of_sync["trials"])] if of_sync["trials"] else []
+    lines = job_lines({**facts, **of_steps, "config": config.as_dict()})
+    say("\n".join((*of_columns, *lines, *tried, *job.data.notes)))
     if origin.start is not None:
         of_steps["start"] = origin.start.facts()
     if continues:
