@@ -10,6 +10,7 @@ from mpi4py import MPI
 from common.data.scaling import Rows
 from common.errors import EXIT_OK, EXIT_STOPPED
 from common.nn import model_facts
+from common.ranges import signals
 from common.rank_status import EPOCH, STOPPING
 from common.wording import count
 from ps.comm.agreement import at_root
@@ -203,7 +204,7 @@ class Job:
         def note() -> None:
             self.seat.here().display.close()
             self.seat.event("stop", **described["event"])
-            who = ", ".join(f"{name} on rank {rank}" for rank, name in asked.items())
+            who = signals(asked)
             say(f"Stopped on request after epoch {epoch}, step {steps} ({who}); all ranks stopped after the same step.")
 
         at_root(self.comm, note)
