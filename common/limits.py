@@ -30,7 +30,9 @@ DAMAGES, DAMAGES_NAMED = 10_000, 20
 """
 
 TABLE_ROWS, TABLE_RANKS, TABLE_PARAMETERS = 40, 16, 8
-"""Of a table in a terminal: epochs, jobs or points of a curve; ranks, those that stand out; the first parameters."""
+"""Of a table in a terminal: epochs, jobs or points of a curve; ranks or hosts, all of them; the first parameters."""
+TABLE_STAND_OUT = 8
+"""Of more ranks or hosts than that, those that stand out."""
 DRAWN_EPOCHS, DRAWN_RANKS, DRAWN_SESSIONS = 2000, 64, 20
 """Of a picture or a series in a file: epochs; the first ranks; the last jobs, of those that continued the run."""
 DRAWN_FILES, DRAWN_ROWS = 16, 512

@@ -141,8 +141,8 @@ def test_markdown_of_many_ranks_and_parameters_is_cut_and_says_so(
     assert export(tmp_path / "wide", markdown=True) == 0
     text = capsys.readouterr().out
     found = tables(text)
-    assert len(found["Ranks in epoch 1"]) == 1 + 64
-    assert "The first 64 of 70 ranks." in text
+    assert len(found["Ranks in epoch 1"]) == 1 + 16
+    assert "16 of 70 ranks: most and least compute, wait and contribution; all with --all-ranks." in text
     assert "The first 8 parameters, 2 more in the log." in text
     assert "## Verdicts\n\nNone.\n\nNot judged: straggler (busy)." in text
 

@@ -312,7 +312,7 @@ def test_numbers_of_things() -> None:
 
 def test_lines_of_other_jobs() -> None:
     head = header(300, nodes=40)
-    assert job_lines(head)[0] == "Mode allreduce, 300 ranks on 40 nodes (node0, node1, node2, ... and node39)"
+    assert job_lines(head)[0] == "Mode allreduce, 300 ranks on 40 nodes (node[0-39])"
     head["data"] |= {"classes": None, "targets": 1, "rows": {"train": 1, "validation": 0, "test": 0}, "features": 1}
     head["config"] |= {"mode": "auto", "batch_size": 0, "epochs": 1}
     head["steps_per_epoch"] = 1

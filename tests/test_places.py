@@ -15,4 +15,4 @@ def test_hosts_with_and_without_a_file_are_named() -> None:
 
 def test_of_many_hosts_some_are_listed() -> None:
     found: dict[str, int | str] = {f"n{i}": "gone" for i in range(LISTED + 3)}
-    assert "n7 and 3 more (gone), but on first" in fault_of("t", {**found, "first": 1})
+    assert "t is not on n[0-10] (gone), but on first" in fault_of("t", {**found, "first": 1})

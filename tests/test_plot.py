@@ -103,8 +103,8 @@ def test_long_runs_are_thinned_and_calmed(tmp_path: Path, monkeypatch: pytest.Mo
     made: list[int] = []
 
     class Counted(Figures):
-        def __init__(self, view: RunView, names: list[str], points: list[Point], stride: int) -> None:
-            super().__init__(view, names, points, stride)
+        def __init__(self, view: RunView, names: list[str], points: list[Point], stride: int, **more: bool) -> None:
+            super().__init__(view, names, points, stride, **more)
             made.append(len(points))
             assert (float(points[0]["epoch"]), float(points[-1]["epoch"])) == (1, 50)
             assert self.loss().axes[-1].get_xlabel() == f"epoch (one in {stride} drawn)"

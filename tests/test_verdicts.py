@@ -12,7 +12,7 @@ import pytest
 
 from ps.findings.detectors import Findings
 from ps.findings.straggler import Straggler
-from ps.findings.verdict import Verdict, named
+from ps.findings.verdict import Verdict
 from ps.logfile.header import confined
 from ps.logfile.records import Record
 from ps.metrics.epoch_metrics import RUN_TIME, useful_s
@@ -55,10 +55,6 @@ def test_a_healthy_run_has_no_verdict(ranks: int) -> None:
     header = head(ranks, cores=64)
     assert Findings(header).start() == []
     assert watch(header, 60) == []
-
-
-def test_ranks_are_named_in_ranges() -> None:
-    assert [named([2]), named([0, 1, 2, 3, 7])] == ["rank 2", "ranks 0-3, 7"]
 
 
 # cores

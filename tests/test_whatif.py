@@ -110,7 +110,7 @@ def test_a_straggler_of_a_long_run_is_named(tmp_path: Path, capsys: pytest.Captu
     found = table(out)
     gain = next(figures for name, figures in found.items() if "rank 21 like" in name)
     assert gain[2] == pytest.approx(0.31 / 0.11, rel=0.1)
-    assert "16 of 32 ranks that stand out" in out
+    assert "8 of 32 ranks that stand out" in out
 
 
 def test_another_modes_transfer_takes_the_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

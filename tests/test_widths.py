@@ -13,7 +13,7 @@ from common.run_files import LOG_NAME
 from common.wording import about
 from ps.logfile.records import Record
 from ps.logfile.writer import RunLog
-from ps.reader import history
+from ps.reader import history, many_ranks
 from ps.reader.commands import list_runs as list_module
 from ps.reader.commands import show as show_module
 from ps.reader.commands import watch_screen
@@ -190,6 +190,8 @@ def test_the_documentation_states_the_order_in_which_columns_are_left_out() -> N
         "`show`, epochs": show_module.EPOCHS_DROPPED, "`show`, ranks": show_module.RANKS_DROPPED,
         "`show`, contribution": show_module.SHARES_DROPPED, "`show`, rows dealt": show_module.BALANCE_DROPPED,
         "`show`, certainty of the shares": show_module.CERTAINTY_DROPPED,
+        "`show`, spread over many ranks": many_ranks.SPREAD_DROPPED,
+        "`show`, hosts of many ranks": many_ranks.HOSTS_DROPPED,
         "`show`, jobs": history.DROPPED, "`list`": (*list_module.DROPPED, "best metric"),
         "`watch`, ranks": watch_screen.DROPPED,
     }  # fmt: skip

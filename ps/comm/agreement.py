@@ -14,6 +14,7 @@ from common import start_guard
 from common.errors import EXIT_ERROR, JobError, RankwiseError
 from common.files import told
 from common.host import host
+from common.ranges import ranges, ranks_on
 from common.rank_status import REPORTED, RankStatus
 from common.run_files import write_failure_once
 from common.standard_streams import TRACE_CHARACTERS, complain, flush
@@ -93,7 +94,7 @@ def together(comm: MPI.Comm, act: Callable[[], T]) -> T:
     first_rank, (first_host, (message, code)) = faults[0]
     if len(faults) == comm.size and len(messages) == 1:
         raise JobError(message, code)
-    others = f" (and rank {', '.join(str(r) for r, _ in faults[1:])})" if len(faults) > 1 else ""
+    others = f" (and rank {ranges([r for r, _ in faults[1:]])})" if len(faults) > 1 else ""
     raise JobError(f"rank {first_rank} on {first_host}{others}: {message}", code)
 
 
@@ -110,7 +111,7 @@ def same_everywhere(comm: MPI.Comm, content: bytes, what: str, remedy: str) -> N
     odd = odd_ranks(allgather(comm, hashlib.sha256(content).digest()))
     if odd:
         hosts = allgather(comm, host())
-        named = ", ".join(f"{rank} on {hosts[rank]}" for rank in odd)
+        named = ranks_on(odd, [hosts[rank] for rank in odd])
         raise JobError(f"{what}: not the same on all ranks; different on rank {named}; {remedy}")
 
 

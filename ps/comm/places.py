@@ -7,6 +7,7 @@ from mpi4py import MPI
 
 from common.errors import EXIT_USAGE, JobError
 from common.host import host
+from common.ranges import node_ranges
 from ps.comm.collectives import allgather
 
 LISTED = 8
@@ -50,4 +51,4 @@ def fault_of(path: str, found: dict[str, int | str]) -> str:
 
 
 def _listed(hosts: list[str]) -> str:
-    return ", ".join(hosts[:LISTED]) + f" and {len(hosts) - LISTED} more" * (len(hosts) > LISTED)
+    return ", ".join(hosts) if len(hosts) <= LISTED else node_ranges(hosts)

@@ -12,6 +12,7 @@ from common.config import ONLY_ON_COMMAND_LINE, RunConfig, to_toml
 from common.errors import JobError
 from common.files import write_atomic
 from common.flat import Array
+from common.ranges import ranges
 from common.run_files import CONFIG_NAME, LOG_NAME
 from ps.coordinator.display import Display, Ended, Lines
 from ps.coordinator.metric import Metric
@@ -248,7 +249,7 @@ class Coordinator:
             ("validation loss", ~np.isfinite(table["validation_loss_sum"])),
         ):
             if bad.any():
-                named = ", ".join(str(r) for r in np.flatnonzero(bad))
+                named = ranges(np.flatnonzero(bad).tolist())
                 raise JobError(
                     f"{what}: not finite after epoch {epoch} on rank {named}; no model is saved; lower --learning-rate "
                     f"or set --clip (also with --resume {self.folder}, from the last checkpoint), or look at the data"

@@ -5,7 +5,8 @@ from collections import deque
 from dataclasses import dataclass
 from statistics import NormalDist, fmean, stdev
 
-from ps.findings.verdict import Detector, Verdict, named
+from common.ranges import named_ranks
+from ps.findings.verdict import Detector, Verdict
 from ps.logfile.records import Record
 from ps.metrics.share_interval import BAND, student_t
 
@@ -129,8 +130,8 @@ class PullsAgainst(Detector):
         return Verdict(
             code=self.code,
             ranks=ranks,
-            text=f"{named(ranks)} pull{'s' * one} against the update: in epochs {first} to {last} the mean share is "
-            f"{', '.join(listed[:4])}{', ...' * (len(ranks) > 4)}, negative in {'at least ' * (not one)}{least} of "
+            text=f"{named_ranks(ranks)} pull{'s' * one} against the update: in epochs {first} to {last} the mean share "
+            f"is {', '.join(listed[:4])}{', ...' * (len(ranks) > 4)}, negative in {'at least ' * (not one)}{least} of "
             f"{len(self.recent)} epochs; chance alone gives {100 * low:.1f} to {100 * high:.1f} %",
             remedy="compare the rows and targets of these ranks with the others' (record balance in the log), and how "
             "they were made; a random seed that depends on the rank is a usual cause",

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from ps.findings.verdict import TrainingStart, Verdict, named
+from common.ranges import named_ranks
+from ps.findings.verdict import TrainingStart, Verdict
 
 
 def replicas_differ(start: TrainingStart) -> Verdict | None:
@@ -21,8 +22,8 @@ def replicas_differ(start: TrainingStart) -> Verdict | None:
         code="replicas-differ",
         severity="error",
         ranks=odd,
-        text=f"replicas differ from the start: the initial parameters were not broadcast. Those of {named(odd)} are up "
-        f"to {largest.max():.3g} away from rank 0's, and equal updates never close the gap",
+        text="replicas differ from the start: the initial parameters were not broadcast. Those of "
+        f"{named_ranks(odd)} are up to {largest.max():.3g} away from rank 0's, and equal updates never close the gap",
         remedy="start with --init broadcast",
         evidence={"max_abs_difference": largest.tolist()},
     )

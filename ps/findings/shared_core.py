@@ -1,6 +1,7 @@
 """Verdict ``shared-core``: affinity masks put ranks on the same cores, though their host has a core for each."""
 
-from ps.findings.verdict import Verdict, first_hosts, named
+from common.ranges import FEW, named_ranks, ranges
+from ps.findings.verdict import Verdict, first_hosts
 from ps.logfile.header import confined, hosts
 from ps.logfile.records import Record
 
@@ -16,7 +17,7 @@ def shared_core(header: Record) -> Verdict | None:
     if not found:
         return None
     texts = [
-        f"{named(ranks)} may only run on core{'s' * (len(cores) > 1)} {', '.join(map(str, cores))} of {host}"
+        f"{named_ranks(ranks)} may only run on core{'s' * (len(cores) > 1)} {_listed(cores)} of {host}"
         for host, ranks, cores in found
     ]
     return Verdict(
@@ -27,3 +28,7 @@ def shared_core(header: Record) -> Verdict | None:
         "taskset",
         evidence={"groups": [{"host": host, "ranks": ranks, "cores": cores} for host, ranks, cores in found]},
     )
+
+
+def _listed(cores: list[int]) -> str:
+    return ranges(cores) if len(cores) > FEW else ", ".join(map(str, cores))

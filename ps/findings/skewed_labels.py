@@ -1,6 +1,7 @@
 """Verdict ``skewed-labels``: ranks have other labels than all ranks together, by the record ``balance``."""
 
-from ps.findings.verdict import Verdict, named
+from common.ranges import named_ranks
+from ps.findings.verdict import Verdict
 from ps.logfile.records import Record
 
 LEAST_DISTANCE = 0.1
@@ -33,7 +34,7 @@ def skewed(balance: Record, of: str, min_z: float, min_distance: float, text: st
     return Verdict(
         code=code,
         ranks=ranks,
-        text=f"the {of}s of {named(ranks)} are not a random sample of all: {shown}",
+        text=f"the {of}s of {named_ranks(ranks)} are not a random sample of all: {shown}",
         remedy="shuffle the rows (--rows shuffle), or their order in the file before they are cut into shards"
         if balance.get("of") != "first epoch"
         else "shuffle the rows in the file: one step an epoch deals them in their order, in turn to each rank",

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.flat import Array
-from ps.findings.verdict import Detector, Verdict, named
+from common.ranges import named_hosts, named_ranks
+from ps.findings.verdict import Detector, Verdict
 from ps.logfile.header import host_names, hosts
 from ps.logfile.records import Record
 from ps.metrics.epoch_metrics import RUN_TIME, useful_s
@@ -142,7 +143,8 @@ class Straggler(Detector):
         if len(self.recent) < EPOCHS:
             return self.too_few(EPOCHS)
         if self.unclear - self.reported:
-            return f"the cores were busy: {named(sorted(self.unclear))} computed longer, but the others hardly waited"
+            who = named_ranks(sorted(self.unclear))
+            return f"the cores were busy: {who} computed longer, but the others hardly waited"
         if max(np.median(times.busy_s) for times in self.recent) < MIN_EXCESS_OF_SHORTEST_S:
             return "epochs too short: even a rank twice as slow would not stand out"
         return ""
@@ -169,7 +171,7 @@ class Straggler(Detector):
         ranks, (zs, slowdowns) = list(facts), map(list, zip(*facts.values(), strict=True))
         own = float(waits[ranks].mean())
         of_ranks, many = [self.host_of.get(rank) for rank in ranks], len(ranks) > 1
-        places = ", ".join(sorted({host or "an unknown host" for host in of_ranks}))
+        places = named_hosts(sorted({host or "an unknown host" for host in of_ranks}))
         first, last = over[0].epoch, over[-1].epoch
         evidence = {"hosts": of_ranks, "epochs": [first, last], "z": zs, "slowdown": slowdowns,
                     "wait_s": waits[ranks].tolist(), "others_wait_s": others}  # fmt: skip
@@ -179,9 +181,9 @@ class Straggler(Detector):
         return Verdict(
             code=self.code,
             ranks=ranks,
-            text=f"{named(ranks)} on {places} compute{'s' * (not many)} {'at least ' * many}"
+            text=f"{named_ranks(ranks)} on {places} compute{'s' * (not many)} {'at least ' * many}"
             f"{min(slowdowns):.3g} times as long as the other ranks in epochs {first} to {last} (medians; robust z "
-            f"{min(zs):.3g}); the others wait {others:.3g} s an epoch for the last rank, and {named(ranks)} "
+            f"{min(zs):.3g}); the others wait {others:.3g} s an epoch for the last rank, and {named_ranks(ranks)} "
             f"{own:.3g} s",
             remedy=self._remedy(ranks) + ", or give faster ranks more rows (--balance speed)" * self.can_balance,
             evidence=evidence,
@@ -190,7 +192,7 @@ class Straggler(Detector):
     def _remedy(self, ranks: list[int]) -> str:
         """Return what can be done: a host is left out only if there are others and all its ranks are slow."""
         slow = [host for host in self.hosts if not set(ranks).isdisjoint(host.ranks)]
-        names = ", ".join(host.name for host in slow[:3]) + ", ..." * (len(slow) > 3)
+        names = named_hosts(host.name for host in slow)
         if len(slow) < len(self.hosts) and all(set(host.ranks) <= set(ranks) for host in slow):
             return f"look for other load, throttling or slow memory on {names}, or leave {names} out"
         crowded = next((host for host in slow if host.oversubscribed), None)

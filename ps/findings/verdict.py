@@ -1,6 +1,5 @@
 """A verdict, and what a detector is given to find one (docs/verdicts.md lists all verdicts)."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -81,22 +80,6 @@ class Detector:
     def not_judged(self) -> str:
         """Return why nothing could be said so far, in a few words; nothing if it could, or if there is nothing to."""
         return ""
-
-
-def named(ranks: Sequence[int]) -> str:
-    """Return ``rank 2``, ``ranks 0-3, 7``; the ranks in rising order."""
-    return f"{'rank' if len(ranks) == 1 else 'ranks'} {ranges(ranks)}"
-
-
-def ranges(ranks: Sequence[int]) -> str:
-    """Return ``2``, ``0-3, 7``; the ranks in rising order."""
-    runs: list[list[int]] = []
-    for rank in ranks:
-        if runs and rank == runs[-1][-1] + 1:
-            runs[-1][1:] = [rank]
-        else:
-            runs.append([rank])
-    return ", ".join("-".join(map(str, run)) for run in runs)
 
 
 def first_hosts(texts: list[str]) -> str:

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable
 
 from common.limits import TABLE_ROWS
+from common.ranges import first_of, named_hosts, ranges, signals
 from common.wording import count
 from ps.logfile.records import Record
 from ps.reader.run_view import RunView, TrainingSession
@@ -40,7 +41,7 @@ def _ended(view: RunView, job: TrainingSession, later: TrainingSession | None) -
     if later is None:
         return view.state
     if later.began["what"] == "shrink":
-        text = f"lost rank {', '.join(map(str, later.began['dead']))}"
+        text = f"lost rank {ranges(later.began['dead'])}"
     elif job.end:
         epoch, step = job.end.get("stopped_epoch"), job.end.get("stopped_step")
         text = ("done" if job.end["status"] == "ok" else str(job.end["status"])) + (
@@ -110,27 +111,26 @@ def _changes(event: Record) -> str:
 
 
 def _shrink(event: Record) -> str:
-    dead = ", ".join(str(rank) for rank in event["dead"])
     return (
-        f"rank {dead} on {', '.join(event['hosts'])} died; {event['ranks']} of {event['ranks_before']} ranks continued "
-        f"at {_place(event)}, {number(event['seconds'])} s later"
+        f"rank {ranges(event['dead'])} on {named_hosts(event['hosts'])} died; {event['ranks']} of "
+        f"{event['ranks_before']} ranks continued at {_place(event)}, {number(event['seconds'])} s later"
     )
 
 
 def _skip(event: Record) -> str:
     where = ((f"rank {rank}: " if rank else "") + ", ".join(names) for rank, names in event["not_finite"].items())
-    return f"epoch {event['epoch']}, step {event['step']} was left out; not finite: {'; '.join(where)}"
+    return f"epoch {event['epoch']}, step {event['step']} was left out; not finite: {first_of(where)}"
 
 
 def _heal(event: Record) -> str:
     where = (f"rank {rank} in {', '.join(names)}" for rank, names in event["parameters"].items())
-    return f"epoch {event['epoch']}, step {event['step']}: repaired from the majority: {'; '.join(where)}"
+    return f"epoch {event['epoch']}, step {event['step']}: repaired from the majority: {first_of(where)}"
 
 
 def _stop(event: Record) -> str:
     if not {"epoch", "step", "signals"} <= event.keys():  # of a comparison, which has no epochs
         return str(event.get("message", "all ranks stopped on request"))
-    who = ", ".join(f"{name} on rank {rank}" for rank, name in event["signals"].items())
+    who = signals(event["signals"])
     return f"all ranks stopped on request after epoch {event['epoch']}, step {event['step']} ({who})"
 
 

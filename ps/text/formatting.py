@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from common.wording import count
+from common.wording import about, count
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -118,9 +118,9 @@ def gradient_overlap(record: dict[str, Any]) -> str:
         return "The ranks' gradients partly cancel each other, so no number of independent ranks describes them."
     apart = (independent - 1) / (ranks - 1)
     much = "little" if apart > 0.67 else "in part" if apart > 0.33 else "much"
-    alike = f"{independent:.2g}"
-    ends = [record.get(f"effective_ranks_{end}") for end in ("low", "high")]
-    within = f" (95 %: {ends[0]:.2g} to {ends[1]:.2g})" if None not in ends else ""
+    alike = about(independent)
+    low, high = (record.get(f"effective_ranks_{end}") for end in ("low", "high"))
+    within = "" if low is None or high is None else f" (95 %: {about(low)} to {about(high)})"
     like = "one rank" if alike == "1" else f"{alike} independent ranks"
     return f"The ranks' gradients overlap {much}, like {like}{within}."
 

@@ -1,10 +1,10 @@
 """What a job trains, where and how, as the three lines that open its output and ``ps.log show``."""
 
+from common.ranges import FEW, node_ranges
 from common.wording import count, listed
 from ps.logfile.records import Record
 from ps.text.formatting import milliseconds, mode_name, model_name
 
-NAMED_HOSTS = 4
 LOSSES = {
     "SoftmaxCrossEntropy": "cross-entropy",
     "LogisticCrossEntropy": "cross-entropy",
@@ -43,7 +43,8 @@ def where(header: Record, ranks: str = "") -> str:
     """Return the number of ranks and of nodes, and the first hosts by name."""
     several = f"{ranks} ranks" if ranks and not ranks.isdecimal() else count(header["world"], "rank")
     names = list(dict.fromkeys(str(node["host"]) for node in header["nodes"]))
-    return f"{several} on {count(len(header['nodes']), 'node')} ({listed(names, NAMED_HOSTS)})"
+    hosts = listed(names) if len(names) <= FEW else node_ranges(names)
+    return f"{several} on {count(len(header['nodes']), 'node')} ({hosts})"
 
 
 def data_line(data: Record) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import EXIT_ERROR, EXIT_OK, EXIT_STOPPED
+from common.ranges import ranks_on
 from common.wording import count
 from ps.coordinator.coordinator import Coordinator
 from ps.logfile.records import Record
@@ -57,7 +58,7 @@ def _note(job: Job, dead: list[int], facts: dict[str, Any]) -> None:
         "shrink", dead=dead, hosts=hosts, alive=membership.ranks, epoch=epoch, step=step, ranks_before=before,
         ranks=after, seconds=seconds, **facts,
     )  # fmt: skip
-    named = ", ".join(f"{rank} on {name}" for rank, name in zip(dead, hosts, strict=True))
+    named = ranks_on(dead, hosts)
     last = state.over or epoch > job.config.epochs or (state.decision is not None and state.decision["stop"])
     where = "the final test" if last else f"epoch {epoch}, after step {step}"
     left = f"{count(after, 'rank')} at {where}"

@@ -11,6 +11,7 @@ from common.data.row_table import RowTable
 from common.data.scaling import Rows
 from common.errors import EXIT_OK, EXIT_STOPPED
 from common.nn import model_facts
+from common.ranges import signals
 from common.rank_status import EPOCH, STOPPING
 from common.wording import count
 from ps.comm.agreement import at_root
@@ -204,7 +205,7 @@ class Job:
         def note() -> None:
             self.seat.here().display.close()
             self.seat.event("stop", **described["event"])
-            who = ", ".join(f"{name} on rank {rank}" for rank, name in asked.items())
+            who = signals(asked)
             say(f"Stopped on request after epoch {epoch}, step {steps} ({who}); all ranks stopped after the same step.")
 
         at_root(self.comm, note)

@@ -8,6 +8,7 @@ from mpi4py import MPI
 from common.config import RunConfig
 from common.errors import JobError, NotFiniteError, StepError
 from common.host import host
+from common.ranges import first_of
 from common.rank_status import RankStatus
 from common.wording import count
 from ps.comm.agreement import at_root
@@ -70,7 +71,7 @@ class StepFaults:
         self._tries = (at.epoch, at.step, tries + 1)
         named, majority = self._differing()
         hosts = allgather(self.comm, host())
-        text = "; ".join(f"rank {rank} on {hosts[rank]} in {', '.join(names)}" for rank, names in named.items())
+        text = first_of(f"rank {rank} on {hosts[rank]} in {', '.join(names)}" for rank, names in named.items())
         if self.config.heal and majority and tries < MOST_TRIES:
             self.state.repair(sorted(named))
             parameters = {str(rank): names for rank, names in named.items()}
@@ -90,7 +91,7 @@ class StepFaults:
     def _leave_out(self, own: list[str]) -> None:
         at = self.rank_status
         ranks = {str(rank): names for rank, names in enumerate(allgather(self.comm, own)) if names}
-        where = "; ".join(f"rank {rank}: {', '.join(names)}" for rank, names in ranks.items())
+        where = first_of(f"rank {rank}: {', '.join(names)}" for rank, names in ranks.items())
         where = where or "the sum over the ranks, or rate times gradient, though each rank's part is finite"
         where_to = f" (also with --resume {at.folder}, from the last checkpoint)" if at.folder else ""
         remedy = f"lower --learning-rate or set --clip{where_to}, or look at the data of that rank"

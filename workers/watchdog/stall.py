@@ -5,6 +5,7 @@ import re
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
+from common.ranges import first_of, named_hosts, ranges, ranks_on
 from common.rank_status import ENDED, FINAL_PHASES, OUTSIDE, STOPPED, WAITING, StatusRow
 
 LONGEST_STEPS = 10
@@ -82,7 +83,7 @@ def who_hangs(stacks: Mapping[int, str]) -> dict[int, str]:
 def describe_hang(stall: Stall, hosts: Sequence[str], hangs: Mapping[int, str]) -> str:
     """Return the message about ranks that hang while all say that they wait; ``hangs``: see ``who_hangs``."""
     goal = _goal(stall.front) if stall.front else "any further"
-    named = "; ".join(f"rank {rank} on {hosts[rank]} hangs in {where}" for rank, where in hangs.items())
+    named = first_of(f"rank {rank} on {hosts[rank]} hangs in {where}" for rank, where in hangs.items())
     return f"{named}; the other ranks wait for it at {goal}, for {stall.seconds:.0f} s"
 
 
@@ -91,7 +92,7 @@ def describe_stall(stall: Stall, rows: Sequence[StatusRow], hosts: Sequence[str]
     if not stall.ranks:
         goal = _goal(stall.front) if stall.front else "any further"
         return f"all ranks wait for each other at {goal}, for {stall.seconds:.0f} s: the network, or a deadlock"
-    named = ", ".join(f"{rank} on {hosts[rank]}" for rank in stall.ranks)
+    named = ranks_on(stall.ranks, [hosts[rank] for rank in stall.ranks])
     verb = "has" if len(stall.ranks) == 1 else "have"
     phase = rows[stall.ranks[0]].phase
     if stall.front is None:
@@ -99,10 +100,10 @@ def describe_stall(stall: Stall, rows: Sequence[StatusRow], hosts: Sequence[str]
     else:
         goal = _goal(stall.front)
         text = f"rank {named} {verb} not arrived at {goal}, last phase: {phase}, {stall.seconds:.0f} s ago"
-    if stopped := [str(rank) for rank in stall.ranks if rows[rank].state == STOPPED]:
-        text += f"; the process of rank {', '.join(stopped)} is stopped by a signal (state T; kill -CONT continues it)"
+    if stopped := [rank for rank in stall.ranks if rows[rank].state == STOPPED]:
+        text += f"; the process of rank {ranges(stopped)} is stopped by a signal (state T; kill -CONT continues it)"
     mute = sorted({hosts[rank] for rank in stall.ranks if rank in silent})
-    return f"{text}; no sign of life from {', '.join(mute)}" if mute else text
+    return f"{text}; no sign of life from {named_hosts(mute)}" if mute else text
 
 
 def _goal(front: StatusRow) -> str:

@@ -19,7 +19,7 @@ from ps.reader.export.markdown import markdown_lines
 from ps.reader.export.tensorboard import write_events
 from ps.reader.output import STANDARD_OUTPUT, check, save, warn_of_left_out
 
-FORMATS: dict[str, Callable[[Any], Iterator[str]]] = {"csv": csv_lines, "jsonl": json_lines, "markdown": markdown_lines}
+FORMATS: dict[str, Callable[[Any], Iterator[str]]] = {"csv": csv_lines, "jsonl": json_lines}
 OUTPUT = "the file to write; standard output if not given"
 TENSORBOARD = "event files in this folder, which tensorboard --logdir shows (extra tensorboard)"
 
@@ -32,6 +32,7 @@ def export(
     jsonl: Annotated[bool, Parameter(help="one JSON object per record")] = False,
     markdown: Annotated[bool, Parameter(help="tables for a report")] = False,
     tensorboard: Annotated[Path | None, Parameter(help=TENSORBOARD)] = None,
+    all_ranks: Annotated[bool, Parameter(help="with --markdown: every rank; otherwise some of more than 64")] = False,
     output: Annotated[Path | None, Parameter(alias="-o", help=OUTPUT)] = None,
     salvage: Salvage = False,
 ) -> int:
@@ -44,13 +45,15 @@ def export(
         raise ConfigError("export: choose one of --csv, --jsonl, --markdown and --tensorboard")
     if tensorboard is not None and output is not None:
         raise ConfigError("output: not with --tensorboard, which is given its folder; leave --output out")
+    if all_ranks and not markdown:
+        raise ConfigError("all-ranks: only with --markdown; --csv and --jsonl hold all ranks as they are")
     path = log_path(run)
     # JSON lines hold each intact record as it is, even what the other formats refuse or leave out
-    reader = SalvageReader(path, salvage=salvage) if jsonl else DeduplicatedReader(path, Check(), salvage=salvage)
+    reader: Any = SalvageReader(path, salvage=salvage) if jsonl else DeduplicatedReader(path, Check(), salvage=salvage)
     if tensorboard is not None:
         write_events(reader, tensorboard)
     else:
-        lines = FORMATS[formats[0]](reader)
+        lines = markdown_lines(reader, all_ranks=all_ranks) if markdown else FORMATS[formats[0]](reader)
         if output is None or output == STANDARD_OUTPUT:
             if isinstance(sys.stdout, io.TextIOWrapper):
                 sys.stdout.reconfigure(encoding="utf-8")  # as a file is

@@ -19,6 +19,7 @@ from ps.reader.downsample import Downsampler
 from ps.reader.output import make_folder, save, warn_of_left_out
 from ps.reader.run_view import RunView, mean
 
+ALL_RANKS = "a picture of every rank; otherwise of many those that stand out"
 OUTPUT = "the folder to write to; the run folder if not given"
 
 
@@ -27,6 +28,7 @@ def plot(
     /,
     *,
     output: Annotated[Path | None, Parameter(alias="-o", help=OUTPUT)] = None,
+    all_ranks: Annotated[bool, Parameter(help=ALL_RANKS)] = False,
     salvage: Salvage = False,
 ) -> int:
     """Write the pictures; return the exit code.
@@ -45,13 +47,16 @@ def plot(
         raise RankwiseError(f"{view.path}: no epoch in this log, so there is nothing to draw")
     folder = output or view.folder
     make_folder("output", folder)
-    figures = Figures(view, names[: len(COLOURS)], points.kept(), points.stride)
+    figures = Figures(view, names[: len(COLOURS)], points.kept(), points.stride, all_ranks=all_ranks)
     for name, figure in figures.all():
         save(folder / name, partial(_write_png, figure))
         write(f"{folder / name}")
-    if figures.many and figures.single:
+    if 0 < len(figures.single) < figures.n_ranks:
         single = ", ".join(map(str, figures.single))
-        write(f"Of {figures.n_ranks} ranks, those that stand out have a picture of their own: {single}.")
+        write(
+            f"Of {figures.n_ranks} ranks, those that stand out have a picture of their own: {single}. "
+            "--all-ranks draws all."
+        )
     if len(names) > len(COLOURS):
         write(f"Contributions are drawn of the first {len(COLOURS)} of {len(names)} parameters.")
     warn_of_left_out(view.torn, view.damage)

@@ -51,8 +51,10 @@ class Figures:
     ``names``: the parameters whose shares are drawn, at most as many as there are ``COLOURS``.
     """
 
-    def __init__(self, view: RunView, names: list[str], points: list[Point], stride: int) -> None:
-        """Raises RankwiseError without matplotlib."""
+    def __init__(
+        self, view: RunView, names: list[str], points: list[Point], stride: int, *, all_ranks: bool = False
+    ) -> None:
+        """``all_ranks``: draw each of them, however many. Raises RankwiseError without matplotlib."""
         # matplotlib reads a matplotlibrc of the current folder, which may have it start LaTeX
         theirs = lies_in_run_folder(os.curdir)
         with library("plot", "report"), contextlib.chdir(os.sep) if theirs else contextlib.nullcontext():
@@ -68,7 +70,7 @@ class Figures:
         for shares, own in zip(self.shares, points, strict=True):
             shares[:, : own["shares"].shape[1]] = own["shares"]
         self.many = 2 + most > DRAWN_FILES
-        self.single = self._standing_out() if self.many else list(range(most))
+        self.single = self._standing_out() if self.many and not all_ranks else list(range(most))
         """The ranks that have a figure of their own."""
         self.marker = "o" if len(points) <= FEW_POINTS else ""
         self.epoch_label = "epoch" if stride == 1 else f"epoch (one in {stride} drawn)"

@@ -1,6 +1,5 @@
 """``python -m ps.log show``: a run at one look."""
 
-import itertools
 import sys
 from collections.abc import Iterator
 from typing import Annotated
@@ -11,7 +10,6 @@ from common.errors import RankwiseError
 from common.limits import TABLE_PARAMETERS, TABLE_RANKS, TABLE_ROWS
 from common.run_files import log_path
 from common.wording import about, count
-from ps.findings.verdict import named
 from ps.logfile.header import host_names
 from ps.logfile.records import Record
 from ps.reader.commands.cli import LATEST, Run, Salvage
@@ -20,6 +18,7 @@ from ps.reader.comparison_view import ComparisonView
 from ps.reader.console import WIDE, Paper
 from ps.reader.downsample import Downsampler
 from ps.reader.history import event_lines, jobs_table
+from ps.reader.many_ranks import ALL_RANKS, MORE, host_table, hosts_line, most_ranks, spread_table
 from ps.reader.row_audit import RowAudit
 from ps.reader.run_view import RunView, check_lines, ending, extremes, mean, torn_lines, verdict_lines
 from ps.text import evaluation
@@ -56,6 +55,7 @@ def show(
     *,
     epoch: Annotated[int, Parameter(help="the epoch of the tables by rank; the last one if not given")] = 0,
     every: Annotated[bool, Parameter(help="print every epoch and rank; otherwise only some of many")] = False,
+    all_ranks: Annotated[bool, Parameter(help=ALL_RANKS)] = False,
     wide: Annotated[bool, Parameter(help=WIDE, show_default=False)] = False,
     salvage: Salvage = False,
 ) -> int:
@@ -68,7 +68,7 @@ def show(
         if record["kind"] == "epoch":
             epochs.add(_epoch_figures(record))
             chosen = record if record["epoch"] == epoch else chosen
-    out, most = Paper(wide=wide), sys.maxsize if every else TABLE_RANKS
+    out, every_rank = Paper(wide=wide), every or all_ranks
     if view.is_comparison:
         print_comparison(out, view, measured)
         return 0
@@ -78,14 +78,14 @@ def show(
         out.table(jobs_table(view))
     out.print(*verdict_lines(view), *check_lines(view))
     if view.balance:
-        out.table(_balance_table(view.balance, most))
+        out.table(_balance_table(view.balance, every=every_rank))
     if view.last:
         if epoch and not chosen:
             raise RankwiseError(f"epoch: no epoch {epoch} in this log; it has 1 to {view.last['epoch']}")
         out.table(_epoch_table(view.metric, epochs))
         record = chosen or view.last
         out.print(*_scaling_lines(view.header_at(record), record), "")
-        for table in _rank_tables(view, record, most):
+        for table in _rank_tables(view, record, every=every_rank):
             out.table(table)
     for line in filter(None, (*rows.lines(), *event_lines(view), ending(view), _result(view), *torn_lines(view))):
         out.print(line)
@@ -101,12 +101,7 @@ def _facts(view: RunView) -> list[str]:
     each = " or ".join(str(t) for t in threads) + (" thread" if threads == [1] else " threads")
     lines = [f"Started {date_time(header['t'])}", *job_lines(header, view.ranks)]
     if len(header["nodes"]) > 1:
-        hosts: dict[str, list[int]] = {}
-        for node in header["nodes"]:
-            hosts.setdefault(node["host"], []).extend(node["ranks"])
-        shown = [f"{host}: {named(sorted(ranks))}" for host, ranks in itertools.islice(hosts.items(), TABLE_RANKS)]
-        more = [f"{len(hosts) - TABLE_RANKS} more in the log"] if len(hosts) > TABLE_RANKS else []
-        lines.append(f"Hosts: {'; '.join(shown + more)}")
+        lines.append(f"Hosts: {hosts_line(header)}")
     return [
         *lines,
         f"Loss: {loss_name(header)}, in {header['config']['dtype']}",
@@ -157,10 +152,15 @@ def _epoch_table(metric: str, epochs: Downsampler[list[float | None]]) -> Table:
     return Table(title, list(columns), [list(row) for row in zip(*columns.values(), strict=True)], EPOCHS_DROPPED)
 
 
-def _rank_tables(view: RunView, record: Record, most: int) -> Iterator[Table]:
+def _rank_tables(view: RunView, record: Record, *, every: bool) -> Iterator[Table]:
     """Yield what the ranks spent an epoch's time on and gave to its update; of many, those that stand out."""
-    world, hosts, ranks = len(record["rows"]), host_names(view.header_at(record)), extremes(record, most)
-    some = f" ({len(ranks)} of {world}: most and least compute, wait and contribution; all with --every)"
+    world, header = len(record["rows"]), view.header_at(record)
+    hosts, ranks = host_names(header), extremes(record, most_ranks(world, every=every))
+    if world > TABLE_RANKS:
+        yield spread_table(record)
+        if len(header["nodes"]) > 1:
+            yield host_table(header, record, every=every)
+    some = f" ({len(ranks)} of {world:,}: most and least compute, wait and contribution; {MORE})"
     epoch = f"epoch {record['epoch']}{some if len(ranks) < world else ''}"
     columns = {"host": [hosts.get(rank, "-") for rank in range(world)], "rows": [f"{n:,}" for n in record["rows"]]}
     for key in ("input", "compute", "wait", "transfer", "sync"):
@@ -191,14 +191,14 @@ def _rank_tables(view: RunView, record: Record, most: int) -> Iterator[Table]:
         yield _by_rank(f"{title}, {sample}{more}", ranks, columns)
 
 
-def _balance_table(record: Record, most: int) -> Table:
-    """Return what rows the ranks were dealt, and how far these are from those of all ranks; the ``most`` farthest."""
+def _balance_table(record: Record, *, every: bool) -> Table:
+    """Return what rows the ranks were dealt, and how far these are from those of all ranks; of many, the farthest."""
     keys = ("label_distance", "label_z", "target_distance", "target_z", "feature_distance")
     figures = {key.replace("_", " "): record[key] for key in keys if record[key] is not None}
     world = len(record["rows"])
     away = [max((abs(own[rank] or 0.0) for own in figures.values()), default=0.0) for rank in range(world)]
-    ranks = sorted(sorted(range(world), key=lambda rank: -away[rank])[:most])
-    few = f" ({len(ranks)} of {world}: those farthest away; all with --every)" if len(ranks) < world else ""
+    ranks = sorted(sorted(range(world), key=lambda rank: -away[rank])[: most_ranks(world, every=every)])
+    few = f" ({len(ranks)} of {world:,}: those farthest away; {MORE})" if len(ranks) < world else ""
     title = f"Rows dealt to the ranks ({record['of']}){few}; distances are to the rows of all ranks"
     columns = {name: [number(value) for value in own] for name, own in figures.items()}
     return _by_rank(title, ranks, {"rows": [f"{n:,}" for n in record["rows"]]} | columns, BALANCE_DROPPED)

@@ -3,6 +3,9 @@
 import os
 import time
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from common.errors import RankwiseError
 from common.run_files import LOG_NAME, RUNS, log_path
@@ -20,11 +23,21 @@ WAIT_S = 60.0
 """How long a run folder may be without a log: the job reads its data first."""
 
 
-def watch(run: Run = LATEST, /, *, salvage: Salvage = False) -> int:
+ALL_RANKS = "in a terminal: as many ranks as it has lines for; otherwise of more than 16 those that stand out"
+
+
+def watch(
+    run: Run = LATEST,
+    /,
+    *,
+    all_ranks: Annotated[bool, Parameter(help=ALL_RANKS)] = False,
+    salvage: Salvage = False,
+) -> int:
     """Show the run until it ends or died; return 0, or 1 if it did not end well. Raises LogError."""
     try:
         path, out = _wait_for_log(run), make(live=True)
-        with Picture(out) if out.is_terminal and not out.is_dumb_terminal else Lines() as screen:
+        drawn = out.is_terminal and not out.is_dumb_terminal
+        with Picture(out, all_ranks=all_ranks) if drawn else Lines() as screen:
             return _follow(path, screen, salvage=salvage)
     except KeyboardInterrupt:
         return 0

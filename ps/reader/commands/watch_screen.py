@@ -59,8 +59,9 @@ class Lines:
 class Picture(Lines):
     """A progress bar, the loss, and the ranks as rows, for a terminal; findings scroll by above."""
 
-    def __init__(self, out: Console) -> None:
-        self.out = out
+    def __init__(self, out: Console, *, all_ranks: bool = False) -> None:
+        """``all_ranks``: show as many ranks as fit, not just some of many."""
+        self.out, self.all_ranks = out, all_ranks
         self.losses: Downsampler[tuple[int, float]] = Downsampler(TABLE_ROWS)
         self._live = Live(console=out, auto_refresh=False)
 
@@ -112,8 +113,9 @@ class Picture(Lines):
         self.out.print(Text(line))
 
     def _ranks(self, header: Record, record: Record) -> Text:
-        ranks = extremes(record, max(2, min(TABLE_RANKS, self.out.height - OTHER_LINES)))
         hosts, world = host_names(header), len(record["rows"])
+        room = self.out.height - OTHER_LINES
+        ranks = extremes(record, max(2, room if self.all_ranks else min(TABLE_RANKS, room)))
         characters = ASCII_BARS if self.out.options.ascii_only else BARS
         few = "" if len(ranks) == world else f", {len(ranks)} of {world} ranks that stand out"
         names = ", ".join(f"{character} {key[:-2]}" for key, character in zip(SECONDS, characters, strict=True))

@@ -21,6 +21,7 @@ from ps.logfile.records import Record
 from ps.reader.commands.cli import LATEST, Run, Salvage
 from ps.reader.console import WIDE, Paper
 from ps.reader.downsample import Downsampler
+from ps.reader.many_ranks import ALL_RANKS, MORE, most_ranks
 from ps.reader.output import warn_of_left_out
 from ps.reader.run_view import RunView, extremes
 from ps.text.formatting import aligned, mode_name, number
@@ -152,6 +153,7 @@ def whatif(
     /,
     *,
     other: Annotated[Path | None, Parameter(help=OTHER)] = None,
+    all_ranks: Annotated[bool, Parameter(help=ALL_RANKS)] = False,
     wide: Annotated[bool, Parameter(help=WIDE)] = False,
     salvage: Salvage = False,
 ) -> int:
@@ -177,7 +179,7 @@ def whatif(
     )
     out.table(Table("What an epoch would take", ["", "epoch s", "saved s", "times as fast"], _rows(base, exchanges)))
     if len(base.work_s) > 1:
-        out.table(_speed_table(header, view.last, base))
+        out.table(_speed_table(header, view.last, base, every=all_ranks))
     return 0
 
 
@@ -238,15 +240,15 @@ def _rows(base: Replay, exchanges: list[tuple[str, float]]) -> list[list[str]]:
     return [[name, number(s), number(now - s, 3), f"{now / s:.2f}" if s else "-"] for name, s in epochs_s]
 
 
-def _speed_table(header: Record, last: Record, base: Replay) -> Table:
-    hosts, ranks = host_names(header), extremes(last, limits.TABLE_RANKS)
+def _speed_table(header: Record, last: Record, base: Replay, *, every: bool) -> Table:
+    hosts, ranks = host_names(header), extremes(last, most_ranks(len(base.rows), every=every))
     dealt, speed = rows_by_speed(base.work_s, base.rows), rows_per_s(base.work_s, base.rows)
     work = aligned(base.work_s[r] for r in ranks)
     rows = [
         [str(r), hosts.get(r, "-"), s, f"{speed[r]:,.0f}", f"{base.rows[r]:,.0f}", f"{dealt[r]:,}"]
         for r, s in zip(ranks, work, strict=True)
     ]
-    few = "" if len(ranks) == len(dealt) else f"; {len(ranks)} of {len(dealt)} ranks that stand out"
+    few = "" if len(ranks) == len(dealt) else f"; {len(ranks)} of {len(dealt):,} ranks that stand out, {MORE}"
     columns = ["rank", "host", "work s", "rows/s", "rows", "rows by speed"]
     title = f"Rows of an epoch as dealt and by speed{few}"
     return Table(title, columns, rows, ("host", "work s", "rows/s"), ("host",))

@@ -3,17 +3,19 @@
 import re
 from collections.abc import Iterator
 
-from common.limits import DRAWN_RANKS, TABLE_PARAMETERS, TABLE_ROWS
+from common.limits import DRAWN_RANKS, TABLE_PARAMETERS, TABLE_RANKS, TABLE_ROWS
+from common.ranges import listed_ranks, node_ranges
 from common.wording import count, printable
 from ps.logfile.deduplicated import DeduplicatedReader
 from ps.logfile.header import host_names
 from ps.logfile.records import Record
 from ps.reader.downsample import Downsampler
 from ps.reader.history import jobs_table
-from ps.reader.run_view import RunView, check_lines, ending, mean
+from ps.reader.many_ranks import MORE, host_table, ranks_of_hosts, spread_table
+from ps.reader.run_view import RunView, check_lines, ending, extremes, mean
 from ps.text.contributions import ends, sampled
 from ps.text.formatting import date_time, metric, mode_name, model_name, number, percent
-from ps.text.layout import LONGEST_CELL
+from ps.text.layout import LONGEST_CELL, Table
 
 FIGURE = re.compile(r"-|-?\d[\d.,e+-]*( %)?")
 SPECIAL = re.compile(r"[\\`*_\[\]<>|~$&#]")
@@ -22,8 +24,11 @@ Row = dict[str, str]
 """A row of a table: its cells by column title."""
 
 
-def markdown_lines(reader: DeduplicatedReader) -> Iterator[str]:
-    """Yield headings and GitHub-flavoured tables once the whole log is read. Raises LogError."""
+def markdown_lines(reader: DeduplicatedReader, *, all_ranks: bool = False) -> Iterator[str]:
+    """Yield headings and GitHub-flavoured tables once the whole log is read. Raises LogError.
+
+    ``all_ranks``: a line for each rank, also where there are more than 64.
+    """
     view, epochs = RunView(reader.path), Downsampler[Row](TABLE_ROWS)
     for record in reader.records():
         view.add(record)
@@ -36,20 +41,19 @@ def markdown_lines(reader: DeduplicatedReader) -> Iterator[str]:
         return
     yield from _pairs("Facts", _facts(view))
     if len(view.sessions) > 1:
-        title, columns, lines, *_ = jobs_table(view)
-        yield from _table(title, [dict(zip(columns, line, strict=True)) for line in lines])
+        yield from _as_it_is(jobs_table(view))
     if epochs.count:
         stride = f"One epoch in {epochs.stride}. " if epochs.stride > 1 else ""
         yield from _table("Epochs", epochs.kept(), f"{stride}Compute, wait and transfer are means over the ranks.")
     else:
         yield "\nNo epoch yet.\n"
     if view.last:
-        yield from _last_epoch(host_names(view.header_at(view.last)), view.last)
+        yield from _last_epoch(view.header_at(view.last), view.last, every=all_ranks)
     verdicts = [
         {
             "Severity": verdict["severity"],
             "Code": verdict["code"],
-            "Ranks": ", ".join(map(str, verdict["ranks"])) or "-",
+            "Ranks": listed_ranks(verdict["ranks"]) or "-",
             "Finding": verdict["text"],
             "Remedy": verdict["remedy"],
         }
@@ -94,7 +98,7 @@ def _facts(view: RunView) -> dict[str, str]:
     facts = {
         "Started": date_time(header["t"]),
         "Mode": mode_name(header),
-        "Ranks": f"{view.ranks} on {count(len(header['nodes']), 'node')}",
+        "Ranks": f"{view.ranks} on {count(len(header['nodes']), 'node')}" + _hosts(header),
         "Data": f"{data['name']}, {data['features']} features",
         "Rows": f"{rows['train']:,} train, {rows['validation']:,} validation, {rows['test']:,} test",
         "Model": f"{model_name(header)}, {model['n_parameters']:,} parameters",
@@ -110,6 +114,11 @@ def _facts(view: RunView) -> dict[str, str]:
         tested = metric(view.metric, view.end.get("test_metric"))
         facts["Test"] = f"loss {number(view.end['test_loss'])}, {_label(view.metric)} {tested}"
     return facts
+
+
+def _hosts(header: Record) -> str:
+    """Return the hosts of many ranks, since their table does not name each."""
+    return f": {node_ranges(ranks_of_hosts(header))}" if header["world"] > DRAWN_RANKS else ""
 
 
 def _label(metric_name: str) -> str:
@@ -131,11 +140,26 @@ def _epoch_row(metric_name: str, record: Record) -> Row:
     }
 
 
-def _last_epoch(hosts: dict[int, str], record: Record) -> Iterator[str]:
-    """Yield the tables by rank, and what the last epoch says of more ranks."""
-    world, names = len(record["rows"]), list(record["share"])[:TABLE_PARAMETERS]
-    ranks = range(min(world, DRAWN_RANKS))
-    note = f"The first {DRAWN_RANKS} of {world} ranks." if world > DRAWN_RANKS else ""
+def _as_it_is(table: Table) -> Iterator[str]:
+    """Yield a table that commands print; columns of one name get a number."""
+    names = [
+        f"{name} ({n})" if (n := table.columns[: i + 1].count(name)) > 1 else name
+        for i, name in enumerate(table.columns)
+    ]
+    return _table(table.title, [dict(zip(names, line, strict=True)) for line in table.rows])
+
+
+def _last_epoch(header: Record, record: Record, *, every: bool) -> Iterator[str]:
+    """Yield the tables by rank, of many ranks of those that stand out, and what the epoch says of more ranks."""
+    world, names, hosts = len(record["rows"]), list(record["share"])[:TABLE_PARAMETERS], host_names(header)
+    many = world > DRAWN_RANKS and not every
+    ranks = extremes(record, TABLE_RANKS if many else world)
+    note = ""
+    if many:
+        note = f"{len(ranks)} of {world:,} ranks: most and least compute, wait and contribution; {MORE}."
+        yield from _as_it_is(spread_table(record))
+        if len(header["nodes"]) > 1:
+            yield from _as_it_is(host_table(header, record))
     seconds = ("compute", "wait", "transfer", "input", "sampling", "evaluation")
     rows = [
         {

@@ -3,7 +3,6 @@
 import numpy as np
 
 from common.flat import Array
-from common.limits import PAGE_RANKS
 from ps.logfile.records import Record
 from ps.reader.report.charts import Chart, PageTable, Section, axis, bar, clip, number_table
 from ps.reader.report.data import RunData
@@ -26,7 +25,7 @@ def balance(data: RunData) -> Section:
     record, world = data.view.balance, len(data.view.balance["rows"])
     distances = {name: np.array(record[key], float) for key, name in DISTANCES.items() if record[key] is not None}
     farthest = np.max([np.nan_to_num(own) for own in distances.values()] or np.zeros((1, world)), axis=0)
-    ranks = sorted(np.argsort(-farthest, kind="stable")[:PAGE_RANKS].tolist())
+    ranks = sorted(np.argsort(-farthest, kind="stable")[: data.most_ranks].tolist())
     notes = [DEALT.get(record["of"], f"These are the rows of: {clip(record['of'])}.")]
     if len(ranks) < world:
         notes.append(f"Shown are the {len(ranks)} of {world} ranks whose rows are farthest from all rows.")

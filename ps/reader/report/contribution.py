@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from common.limits import PAGE_RANKS
 from common.wording import about
 from ps.logfile.records import Record
 from ps.reader.report import charts
@@ -137,7 +136,7 @@ def _contribution_table(data: RunData, record: Record) -> PageTable:
     """Return share and norm ratio by rank and parameter in one epoch; of many ranks, those with the least share."""
     shares, kinds = record["share_all"], (("share", "share"), ("norm_ratio", "norm ratio"))
     order = sorted(range(len(shares)), key=lambda r: (shares[r] is None, shares[r] or 0.0))
-    chosen = sorted(order[:PAGE_RANKS])
+    chosen = sorted(order[: data.most_ranks])
     more = f", the {len(chosen)} ranks with the smallest share" if len(chosen) < len(shares) else ""
     columns = [(f"{what}, all", record[f"{key}_all"]) for key, what in kinds]
     columns += [(f"{what}, {charts.clip(name)}", record[key][name]) for name in data.names for key, what in kinds]

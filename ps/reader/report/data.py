@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from common.flat import Array
-from common.limits import EPOCHS_BY_RANK, PAGE_PARAMETERS
+from common.limits import EPOCHS_BY_RANK, PAGE_PARAMETERS, PAGE_RANKS
 from common.run_files import log_path
 from ps.logfile.header import Host, confined, host_names, hosts
 from ps.logfile.records import Record
@@ -40,10 +40,14 @@ class RunData:
     times ranks. ``ranks``: their number, the largest if it changed; ``rank_names``: for legends. ``first``: the record
     of the first epoch. ``begin_s``: when its first step began. ``names``: the parameters to show. ``measured``: what a
     comparison's log holds instead of epochs. ``sharing``: the hosts on which ranks take turns on cores.
+    ``most_ranks``: of how many ranks a table or bars may be.
     """
 
-    def __init__(self, run: Path, *, salvage: bool = False) -> None:
-        """Read a log, with ``salvage`` what is whole of it. Raises LogError, or RankwiseError if there is none."""
+    def __init__(self, run: Path, *, salvage: bool = False, all_ranks: bool = False) -> None:
+        """Read a log, with ``salvage`` what is whole of it. Raises LogError, or RankwiseError if there is none.
+
+        ``all_ranks``: tables and bars by rank hold all of them, not just some of many.
+        """
         self.names: list[str] = []
         self.first: Record = {}
         self.begin_s: float | None = None
@@ -66,6 +70,7 @@ class RunData:
         self.header = self.view.header
         self.n_epochs = self.epochs.count
         self.ranks = self._totals.shape[1]
+        self.most_ranks = self.ranks if all_ranks else PAGE_RANKS
         self.seconds = dict(zip(TIMES, self._totals, strict=False))
         self.mean_seconds = {key: own / self._totals[-1] for key, own in self.seconds.items()}
         self.sharing = _sharing(self.view.sessions)

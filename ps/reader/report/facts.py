@@ -4,11 +4,13 @@ from typing import Any
 
 from common.config import OPTIONS
 from common.limits import PAGE_TEXT, TABLE_RANKS
+from common.ranges import node_ranges
 from common.wording import count
+from ps.logfile.records import Record
 from ps.reader.history import event_line, jobs_table
 from ps.reader.report.charts import PageTable, Section, clip
 from ps.reader.report.data import RunData
-from ps.reader.report.findings import first, plain
+from ps.reader.report.findings import plain
 from ps.reader.run_view import ending, torn_lines
 from ps.text.formatting import date_time, mode_name, model_name, named_metric, number
 
@@ -55,7 +57,7 @@ def summary(data: RunData) -> PageTable:
         "State": clip(view.state),
         "Mode": clip(mode_name(header)),
         "Ranks": view.ranks,
-        "Hosts (ranks)": first([clip(f"{node['host']} ({len(node['ranks'])})") for node in header["nodes"]]),
+        "Hosts (ranks)": _hosts(header["nodes"]),
         "Data": f"{clip(header['data']['name'])}: {rows['train']:,} rows train, {rows['validation']:,} validation, "
         f"{rows['test']:,} test; {header['data']['features']:,} features",
         "Model": f"{clip(model_name(header))}, {count(model['n_parameters'], 'parameter')}, {clip(model['loss'])}",
@@ -70,6 +72,15 @@ def summary(data: RunData) -> PageTable:
         tested = named_metric(view.metric, view.end.get("test_metric"))
         table["Test"] = f"loss {number(view.end['test_loss'])}, {tested}"
     return _pairs("The run at one look", table)
+
+
+def _hosts(nodes: list[Record]) -> str:
+    """Return the nodes with how many ranks each has; of many nodes their names as ranges."""
+    if len(nodes) <= TABLE_RANKS:
+        return ", ".join(clip(f"{node['host']} ({len(node['ranks'])})") for node in nodes)
+    sizes = sorted({len(node["ranks"]) for node in nodes})
+    each = " to ".join(str(n) for n in dict.fromkeys((sizes[0], sizes[-1])))
+    return f"{clip(node_ranges(node['host'] for node in nodes), PAGE_TEXT)} ({each} each)"
 
 
 def history(data: RunData) -> Section:

@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from common.limits import PAGE_FINDINGS, PAGE_TEXT, TABLE_RANKS
+from common.limits import PAGE_FINDINGS, PAGE_TEXT
+from common.ranges import listed_ranks
 from ps.logfile.records import Record
 from ps.reader.report.charts import clip
 from ps.reader.report.data import RunData
@@ -87,7 +88,7 @@ def _ends(data: RunData) -> Iterator[Card]:
 
 
 def _verdict(record: Record) -> Card:
-    ranks = first(record["ranks"])
+    ranks = listed_ranks(record["ranks"])
     code, several = clip(record["code"]), "s" if len(record["ranks"]) > 1 else ""
     return {
         "severity": record["severity"] if record["severity"] in SEVERITIES else "info",
@@ -110,12 +111,6 @@ def _card(severity: str, code: str, text: str) -> Card:
     """Return a card on the job, which has neither remedy nor evidence of its own."""
     return {"severity": severity, "code": code, "about": code, "ranks": [], "text": text, "remedy": "",
             "evidence": None, "injected": ""}  # fmt: skip
-
-
-def first(items: list[Any]) -> str:
-    """Return the first of some items as a text, and how many more there are."""
-    more = len(items) - TABLE_RANKS
-    return ", ".join(map(str, items[:TABLE_RANKS])) + (f" and {more} more" if more > 0 else "")
 
 
 def sentence(text: str) -> str:

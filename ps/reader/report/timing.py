@@ -3,11 +3,12 @@
 import numpy as np
 
 from common.flat import Array
-from common.limits import PAGE_RANKS
+from common.limits import TABLE_RANKS
 from common.wording import count
 from ps.logfile.header import Host
+from ps.reader.many_ranks import host_table, spread_table
 from ps.reader.report import charts
-from ps.reader.report.charts import Chart, Section, axis, scaled
+from ps.reader.report.charts import Chart, PageTable, Section, axis, scaled
 from ps.reader.report.colours import marker
 from ps.reader.report.data import EFFICIENCIES, TIMES, RunData
 from ps.reader.report.figures import column_means, quantiles
@@ -33,7 +34,18 @@ def timing(data: RunData) -> Section:
     if data.ranks > 1:
         shown += [_split(data), _waiting(data), _sync(data)]
         shown += [_efficiency(data)] if is_known(data, "parallel") else []
-    return Section("Time", notes, charts=shown)
+    return Section("Time", notes, charts=shown, tables=_hosts(data))
+
+
+def _hosts(data: RunData) -> list[PageTable]:
+    """Return what the hosts of many ranks did in the last epoch, and how its figures are spread over the ranks."""
+    record = data.view.last
+    if not record or len(record["rows"]) <= TABLE_RANKS:
+        return []
+    header, every = data.view.header_at(record), data.most_ranks >= data.ranks
+    found = [spread_table(record)]
+    found += [host_table(header, record, every=every)] if len(header["nodes"]) > 1 else []
+    return [PageTable(t.title, t.columns, [[charts.clip(cell) for cell in row] for row in t.rows]) for t in found]
 
 
 def sharing_note(data: RunData) -> str:
@@ -100,8 +112,8 @@ def _speed(data: RunData) -> Chart:
 def _split(data: RunData) -> Chart:
     means = {key: data.mean_seconds[key] for key in data.times}
     compute, chosen, more = means["compute_s"], list(range(data.ranks)), ""
-    if data.ranks > PAGE_RANKS:
-        order, half = np.argsort(-compute, kind="stable").tolist(), PAGE_RANKS // 2
+    if data.ranks > data.most_ranks:
+        order, half = np.argsort(-compute, kind="stable").tolist(), data.most_ranks // 2
         chosen = order[:half] + order[-half:]
         more = f" Shown are the mean, the {half} ranks that computed longest and the {half} that computed shortest."
     labels = ["mean", *map(str, chosen)]
