@@ -24,6 +24,10 @@ GUARD_S = 20.0
 MOST_REASON = 500
 """Characters of an error that are shown."""
 _pipe, _guard, _place = -1, 0, LauncherPlace({})
+_code = 0
+"""With what this rank is about to end, because it cannot start."""
+_told = False
+"""Whether its guard knows why."""
 
 
 def begin() -> None:
@@ -32,8 +36,8 @@ def begin() -> None:
     Signals end it with 128 + their number from here on, without a traceback.
     """
     global _place  # noqa: PLW0603 - one guard a process
-    is_rank = bool(DOORS & {word.removeprefix("-m") for word in sys.orig_argv})
-    if not is_rank:
+    words = (word.removeprefix("-m") for word in sys.orig_argv)
+    if next((word for word in words if word.startswith("workers.")), "") not in DOORS:
         _set(signal.SIGINT)  # the others end it quietly by themselves
         return
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
@@ -81,6 +85,10 @@ def _set(number: int) -> None:
 
 
 def _end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    if _code and _place.step:  # srun -K1, since another rank said first why none can start: its code must not be 143
+        if not _told:
+            over()
+        os._exit(_code)
     if _guard and _place.pmi >= 0:
         time.sleep(MESSAGE_FIRST_S)  # the guard ends the whole job meanwhile, with this code
     os._exit(128 + number)
@@ -99,8 +107,12 @@ def waits() -> None:
     _tell(WAITS)
 
 
-def failing() -> None:
-    """Say that this rank cannot start, and is about to call ``fail``: nobody need tell of its end."""
+def failing(code: int) -> None:
+    """Say that this rank cannot start, and is about to call ``fail`` with a code: nobody need tell of its end."""
+    global _code  # noqa: PLW0603
+    _code = code
+    if _guard and _place.step:
+        signal.set_wakeup_fd(-1)  # the guard would take a signal for the end of the job
     _tell(FAILING)
 
 
@@ -123,6 +135,7 @@ def fail(message: str, code: int, *, alone: bool = False) -> NoReturn:
 
     The message names the rank where it is not the first one, or where the fault is most likely its own (``alone``).
     """
+    global _told  # noqa: PLW0603
     if _place.rank or (alone and _place.size > 1):
         message = f"rank {_place.rank} on {_place.host} cannot start: {message}"
     if not _guard:
@@ -132,6 +145,7 @@ def fail(message: str, code: int, *, alone: bool = False) -> NoReturn:
             _say(message)
         _leave(code)
     signal.set_wakeup_fd(-1)  # it ends already
+    _told = True
     _tell(FAILED + bytes([code]) + message.encode(errors="replace")[:MOST_BYTES])
     until = time.monotonic() + GUARD_S
     while time.monotonic() < until and _is_heard():
@@ -163,7 +177,7 @@ def _say(message: str) -> None:
 
 def failed(error: BaseException) -> NoReturn:
     """End the job because this rank has met an error before MPI: the reason in a line, and a traceback with --debug."""
-    failing()
+    failing(1)
     if os.environ.get("RANKWISE_DEBUG", "").lower() in ("1", "true", "yes") or "--debug" in sys.argv:
         sys.__excepthook__(type(error), error, error.__traceback__)
     hint = f"; its Python is {sys.executable}, and all ranks need the same packages"

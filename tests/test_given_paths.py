@@ -12,11 +12,11 @@ from ps.reader.commands import cli
 from workers import rankwise
 from workers.benchmark.options import parse_bench, parse_compare
 from workers.exporting import options as exporting
+from workers.launch.run_arguments import named_folder
 from workers.launch.run_options import parse
 from workers.prediction.options import parse_predict
 from workers.preparation import prepare_options
 from workers.supervisor import options as supervising
-from workers.supervisor.run_monitor import named_folder
 
 MODES = {"allreduce": ""}
 BAD = ("~nouser/x", "x" * 5000, "y" * 300, "a.csv/b", "loop", "loop/x", "a\0b")

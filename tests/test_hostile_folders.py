@@ -20,7 +20,7 @@ from tests.kinds import NOBODY, OTHERS, Outcome, giant, limited
 from tests.synthetic import write_run
 from workers.launch import examples
 from workers.launch.hosts import read_hosts
-from workers.supervisor.run_monitor import named_folder
+from workers.launch.run_arguments import named_folder
 
 COMMANDS = {
     "show": ["show", "runs/bad"],

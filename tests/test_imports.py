@@ -14,6 +14,7 @@ DOORS = {
     "common/functional.py",
     "ps/log.py",
     "workers/run.py",
+    "workers/batch_job.py",
     "workers/bench.py",
     "workers/compare.py",
     "workers/prepare.py",
@@ -71,6 +72,7 @@ ROOMS: dict[str, set[str]] = {
     },
     "workers/preparation": {*_COMMON, "ps/comm", "ps/text", "workers/launch"},
     "workers/exporting": {*_COMMON, "workers/launch", "workers/prediction"},
+    "workers/batch": {"common", "workers/launch"},
     "workers/supervisor": {"common", "ps/coordinator", "ps/logfile", "workers", "workers/launch"},
 }
 """Which other rooms each room may import."""
@@ -125,6 +127,7 @@ LIBRARIES = {
     "workers/watchdog": {"msgpack"},
     "workers/watchdog/spawn.py": _CORE,
     "workers/supervisor": {"cyclopts"},
+    "workers/batch": {"cyclopts"},
 }
 """What a folder or a file may import from outside; the closest entry counts. Where mpi4py is not listed, no MPI."""
 

@@ -30,7 +30,7 @@ from tests.ranks import (
 )
 from tests.test_resume import close, same_bits
 from tests.watched import insist
-from workers.launch import hosts
+from workers.launch import hosts, run_arguments
 from workers.launch.hosts import LaunchHost
 from workers.supervisor import options, run_monitor, supervisor
 from workers.supervisor.policy import AttemptPlan, Outcome, Policy
@@ -282,23 +282,23 @@ def test_waits_double_up_to_a_minute() -> None:
 def test_the_folder_is_the_users_or_a_new_one(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own.toml").write_text('output = "of-file"\n')
-    assert run_monitor.named_folder(["--output", "a"], {"RANKWISE_OUTPUT": "b"}) == Path("a")
-    assert run_monitor.named_folder(["--epochs", "1", "--output=a"], {}) == Path("a")
+    assert run_arguments.named_folder(["--output", "a"], {"RANKWISE_OUTPUT": "b"}) == Path("a")
+    assert run_arguments.named_folder(["--epochs", "1", "--output=a"], {}) == Path("a")
     for short in (["-o", "a"], ["-oa"], ["-o=a"]):
-        assert run_monitor.named_folder(["--epochs", "1", *short], {}) == Path("a")
-        assert run_monitor.take_option("output", [*short, "--epochs", "1"])[1] == ["--epochs", "1"]
-    assert run_monitor.named_folder(["--config", "own.toml"], {"RANKWISE_OUTPUT": "b"}) == Path("b")
-    assert run_monitor.named_folder([], {"RANKWISE_CONFIG": "own.toml"}) == Path("of-file")
-    assert run_monitor.named_folder(["--config", "none.toml"], {}) is None
+        assert run_arguments.named_folder(["--epochs", "1", *short], {}) == Path("a")
+        assert run_arguments.take_option("output", [*short, "--epochs", "1"])[1] == ["--epochs", "1"]
+    assert run_arguments.named_folder(["--config", "own.toml"], {"RANKWISE_OUTPUT": "b"}) == Path("b")
+    assert run_arguments.named_folder([], {"RANKWISE_CONFIG": "own.toml"}) == Path("of-file")
+    assert run_arguments.named_folder(["--config", "none.toml"], {}) is None
     with pytest.raises(ConfigError, match=r"^output: got '~nobody-here', but that user has no home folder"):
-        run_monitor.named_folder(["--output", "~nobody-here"], {})
+        run_arguments.named_folder(["--output", "~nobody-here"], {})
     for kept in (False, True):
         with run_monitor.run_folder_of(["--config", "none.toml"]) as folder:
             assert folder.name.endswith("-supervised")
             if kept:
                 (folder / "log").touch()
         assert folder.exists() == kept
-    others = run_monitor.take_option("output", ["--output", "--output", "--output=x", "--epochs", "1"])[1]
+    others = run_arguments.take_option("output", ["--output", "--output", "--output=x", "--epochs", "1"])[1]
     assert others == ["--epochs", "1"]
 
 

@@ -65,7 +65,7 @@ def load_mpi() -> Any:
 def _no_library(error: Exception) -> NoLibraryError:
     from workers.launch.mpi_library import missing_library
 
-    start_guard.failing()
+    start_guard.failing(NoLibraryError.exit_code)
     if launcher_rank():
         time.sleep(SEARCH_S)  # rank 0 looks for one to name; it ends the job, if it has none either
     return NoLibraryError(missing_library(error))
@@ -96,11 +96,16 @@ def start_mpi() -> "MPI.Intracomm":
     expected = _launched()
     if MPI.COMM_WORLD.size == 1 and expected > 1:
         MPI.Finalize()
-        use = _fitting(vendor)
+        by = ""
         if "SLURM_STEP_NUM_TASKS" in os.environ:
-            use = "srun --mpi=pmi2 (see srun --mpi=list), or mpirun inside sbatch"
+            from workers.launch.srun_mpi import remedy
+
+            used = os.environ.get("SLURM_MPI_TYPE", "")
+            use, by = remedy(vendor, used), f" by srun --mpi={used}" if used else ""
+        else:
+            use = _fitting(vendor)
         raise LaunchError(
-            f"the launcher started {expected} processes, but to the MPI library ({vendor}) each is rank 0 of 1; "
+            f"the launcher started {expected} processes{by}, but to the MPI library ({vendor}) each is rank 0 of 1; "
             f"start with {use}"
         )
     return MPI.COMM_WORLD  # type: ignore[no-any-return]
@@ -155,7 +160,7 @@ def connect(parse: Callable[[], object] = lambda: None) -> "MPI.Intracomm | int"
     try:
         return start_mpi().Dup()
     except LaunchError as error:
-        start_guard.failing()
+        start_guard.failing(error.exit_code)
         lost, message, code = isinstance(error, NoLibraryError), str(error), error.exit_code
         if launcher_rank():
             if lost and {"--help", "-h", "--version"} & set(sys.argv):

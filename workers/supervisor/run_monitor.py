@@ -2,20 +2,17 @@
 
 import contextlib
 import fcntl
-import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from common.config import OPTIONS
 from common.errors import LogError
 from common.files import open_own
-from common.given_paths import given_folder
 from common.run_files import CONFIG_NAME, LOG_NAME, checkpoints_in, read_failure
-from common.toml_file import read_toml
 from ps.coordinator import run_folder
 from ps.logfile.reader import LogReader
 from ps.logfile.salvage import SalvageReader
+from workers.launch.run_arguments import named_folder
 from workers.supervisor.policy import Outcome
 
 DIED = re.compile(r"rank (\d+) on (\S+) died ")
@@ -38,43 +35,6 @@ def run_folder_of(arguments: Sequence[str]) -> Iterator[Path]:
         with contextlib.suppress(OSError):  # it is not empty
             made.rmdir()
             made.parent.rmdir()
-
-
-def named_folder(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> Path | None:
-    """Return the folder that the arguments, the environment or the configuration file name, if any.
-
-    Raises ConfigError.
-    """
-    output, config = (
-        next(iter(take_option(name, arguments)[0]), environment.get(f"RANKWISE_{name.upper()}", ""))
-        for name in ("output", "config")
-    )
-    if not output and config:
-        try:
-            values = read_toml(Path(config).expanduser())
-        except (OSError, ValueError, RuntimeError):
-            values = {}  # the job will say what is wrong with it
-        output = str(values.get("output", ""))
-    return Path(given_folder("output", output)) if output else None
-
-
-def take_option(name: str, arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the values that are given for an option, and the other arguments."""
-    flags = OPTIONS[name].flags if name in OPTIONS else ()
-    short = next((flag for flag in flags if not flag.startswith("--")), "")
-    values, others, left = [], [], list(arguments)
-    while left:
-        argument = left.pop(0)
-        if argument in (f"--{name}", short):
-            values += left[:1]
-            del left[:1]
-        elif argument.startswith(f"--{name}="):
-            values.append(argument.partition("=")[2])
-        elif short and argument.startswith(short):  # -oFOLDER or -o=FOLDER
-            values.append(argument.removeprefix(short).removeprefix("="))
-        else:
-            others.append(argument)
-    return values, others
 
 
 class RunMonitor:

@@ -12,11 +12,12 @@ from common.errors import EXIT_ERROR, EXIT_OK, EXIT_STOPPED, EXIT_USAGE, ConfigE
 from common.standard_streams import complain, drop
 from common.wording import MOST_CHARACTERS, MOST_LINES, printable
 from workers.launch.hosts import HostProbe, launcher_options
+from workers.launch.run_arguments import take_option
 from workers.launch.signals import OUR_STOP_SIGNALS, StopRequests
 from workers.supervisor.options import SuperviseConfig
 from workers.supervisor.policy import AttemptPlan, Outcome, Policy
 from workers.supervisor.processes import Attempt, adopt_orphans
-from workers.supervisor.run_monitor import RunMonitor, take_option
+from workers.supervisor.run_monitor import RunMonitor
 
 LONGEST_WAIT_S = 60.0
 

@@ -1,0 +1,74 @@
+"""Runs the program of a batch job, passes signals on to it, and queues the job again near its time limit."""
+
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from types import FrameType
+
+from common.errors import EXIT_STOPPED, ConfigError
+from common.standard_streams import complain
+from workers.batch.batch_id import BatchId
+
+TIME_LIMIT = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU, signal.SIGURG)
+"""What Slurm sends ahead of a time limit, or in the place of which a site sends something else."""
+OTHERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""These ask for a stop, too, after which the job is not queued again."""
+MOST_RESTARTS = 100
+"""After so many the time limit must be too short for the job to get started."""
+END_S = 30.0
+"""How long Slurm may take to end a job that it queues again."""
+
+
+class Runner:
+    """Runs a program once; ``requeue`` says whether to queue the job again when it has stopped near its time limit."""
+
+    def __init__(self, batch: BatchId, *, requeue: bool) -> None:
+        self.batch, self.requeue = batch, requeue
+        self._process: subprocess.Popen[bytes] | None = None
+        self._asked = self._near_limit = False
+
+    def run(self, command: Sequence[str], variables: Mapping[str, str]) -> int:
+        """Return the exit code, 128 + n for a signal. Raises ConfigError if the program cannot be started."""
+        for number in (*TIME_LIMIT, *OTHERS):
+            signal.signal(number, self._handle)
+        sys.stdout.write(f"Starting: {shlex.join(command)}\n")
+        sys.stdout.flush()
+        try:
+            self._process = subprocess.Popen(command, env=dict(variables))
+        except OSError as error:
+            raise ConfigError(f"batch job: {command[0]} cannot be run ({error.strerror})") from error
+        if self._asked:  # while it was being started
+            self._pass_on()
+        code = self._process.wait()
+        code = code if code >= 0 else 128 - code
+        if code == EXIT_STOPPED and self._near_limit and self.requeue:
+            self._queue_again()
+        return code
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        """Ask the program for a stop, once: a second request would end it at once."""
+        self._near_limit |= number in TIME_LIMIT
+        if not self._asked:
+            self._asked = True
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Send SIGUSR1, which srun and every mpirun hand to all ranks; after others some of them kill at once."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGUSR1)
+
+    def _queue_again(self) -> None:
+        """Queue this job, or this one task of an array, and wait to be ended by that."""
+        if self.batch.restarts >= MOST_RESTARTS:
+            complain(
+                f"rankwise: not queued again after {MOST_RESTARTS} restarts: the time limit is too short for the job "
+                "to get started; submit it with a longer --time"
+            )
+            return
+        asked = subprocess.run(["scontrol", "requeue", self.batch.job], check=False)
+        if asked.returncode == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            time.sleep(END_S)

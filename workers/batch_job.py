@@ -1,0 +1,48 @@
+"""Entry of a batch job's work: ``python -m workers.batch_job --ranks --resume -- python -m workers.run``."""
+
+import os
+import sys
+
+from common.errors import RankwiseError
+from common.packages import needed
+from common.standard_streams import complain, flush, open_closed
+
+
+def main() -> int:
+    """Do the work; return the exit code."""
+    open_closed()
+    with needed():
+        return _work()
+
+
+def _work() -> int:
+    from workers.batch.batch_id import BatchId
+    from workers.batch.options import own_options, parse
+    from workers.batch.rank_start import RankStart, find_start
+    from workers.batch.runner import Runner
+
+    try:
+        config = parse(sys.argv[1:])
+        if isinstance(config, int):
+            return config
+        batch = BatchId()
+        program = own_options(config, batch)
+        start = find_start() if config.ranks else RankStart((), {})
+        variables = {
+            **os.environ,
+            **start.changes,
+            # sbatch --export=NONE is for this script: ranks would not even find Python
+            "SLURM_EXPORT_ENV": "ALL",
+            # one BLAS thread for each CPU of a task: with more, ranks slow each other down
+            "OMP_NUM_THREADS": os.environ.get("SLURM_CPUS_PER_TASK", "1"),
+        }
+        return Runner(batch, requeue=config.requeue).run([*start.words, *program], variables)
+    except RankwiseError as error:
+        complain(f"rankwise: {error}")
+        return error.exit_code
+    finally:
+        flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
