@@ -12,6 +12,9 @@ from common.wording import printable
 from slurm.cluster import Partition, SlurmError, ask, shown
 from slurm.options import SubmitConfig
 from slurm.script import TASK
+from workers.batch.batch_id import BatchId
+from workers.batch.options import BatchConfig, own_options
+from workers.launch.run_arguments import take_option
 
 POLL_S = (1.0, 10.0)
 """Between two looks at the job: at first, and when nothing has changed for long."""
@@ -32,34 +35,22 @@ class Job:
     config: SubmitConfig
 
     @property
-    def name(self) -> str:
-        """Its number with the one of any task, as in the names of its files."""
-        return f"{self.number}_{self.config.tasks[0]}" if self.config.array else self.number
-
-    @property
     def output(self) -> Path:
         """The file of what it, or its first task, prints."""
-        return Path.cwd() / f"rankwise-{self.name}.out"
+        first = f"_{self.config.tasks[0]}" if self.config.tasks else ""
+        return Path.cwd() / f"rankwise-{self.number}{first}.out"
 
     @property
     def run(self) -> Path:
-        """The run folder of it or its first task."""
-        given = _given_output(self.config.arguments)
-        if not given:
-            return RUNS / f"slurm-{self.name}"
-        return Path(given.replace(TASK, str(self.config.tasks[0])) if self.config.array else given)
-
-
-def _given_output(arguments: tuple[str, ...]) -> str:
-    """Return what workers.run is given as its run folder, or nothing."""
-    found = ""
-    for place, word in enumerate(arguments):
-        name, equals, value = word.partition("=")
-        if name in ("--output", "-o"):
-            found = value if equals else next(iter(arguments[place + 1 :]), "")
-        elif word.startswith("-o") and not word.startswith("--"):
-            found = word[2:]
-    return found
+        """The run folder of it or of its first task, as the script will name it. Raises ConfigError."""
+        words, variables, config = list(self.config.arguments), {"SLURM_JOB_ID": self.number}, self.config
+        if config.tasks:
+            first = str(config.tasks[0])
+            words = [word.replace(TASK, first) for word in words]
+            variables |= {"SLURM_ARRAY_JOB_ID": self.number, "SLURM_ARRAY_TASK_ID": first}
+        program = ("-m", "workers.run", *words)
+        batch = BatchConfig(lines=config.lines, resume=not config.compare, program=program)
+        return Path((take_option("output", own_options(batch, BatchId(variables)))[0] or [str(RUNS / "latest")])[-1])
 
 
 def submit(script: str, config: SubmitConfig, there: Sequence[Partition] = ()) -> Job:

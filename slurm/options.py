@@ -7,6 +7,7 @@ from typing import Any
 
 from common.errors import ConfigError
 from common.option import OUTPUT, RANKS, is_text, option, options_of
+from workers.batch.option_lines import read_lines
 from workers.launch import cli
 
 HELP = (
@@ -29,20 +30,24 @@ UNITS = {"K": 1 / 1024, "": 1, "M": 1, "G": 1024, "T": 1024**2}
 class SubmitConfig:
     """All options of submitting; checked when made. ``arguments``: those of workers.run, which stand after --."""
 
-    nodes: int = option(UNSAID, "nodes (2 in the script)", low=1, high=1_000_000, group=RANKS)
-    ntasks_per_node: int = option(UNSAID, "ranks on each node (2 in the script)", low=1, high=100_000, group=RANKS)
+    nodes: int = option(UNSAID, "nodes; default: the script's, 2", low=1, high=1_000_000, group=RANKS)
+    ntasks_per_node: int = option(
+        UNSAID, "ranks on each node; default: the script's, 2", low=1, high=100_000, group=RANKS
+    )
     cpus_per_task: int = option(
-        UNSAID, "CPUs, and BLAS threads, of each rank (1 in the script)", low=1, high=100_000, group=RANKS
+        UNSAID, "CPUs, and BLAS threads, of each rank; default: 1", low=1, high=100_000, group=RANKS
     )
     mpi: str = option("", "how srun starts ranks, as srun --mpi=list has it; default: found out", group=RANKS)
-    time: str = option("", "the time limit: minutes, HOURS:MM:SS or DAYS-HH:MM:SS (1:00:00 in the script)")
+    time: str = option("", "the time limit: minutes, HOURS:MM:SS or DAYS-HH:MM:SS ; default: 1 h")
     partition: str = option("", "where to run; default: the cluster's choice", flags=("--partition", "-p"))
     account: str = option("", "whom to charge; default: yours", flags=("--account", "-A"))
     qos: str = option("", "the quality of service", flags=("--qos", "-q"))
     mem: str = option("", "memory of each node: 4000M, 64G; 0: all it has")
     array: str = option("", "numbers of the tasks of a job array: 0-7 or 0-7%2; %a in the arguments is a task's number")
-    job_name: str = option("", "what squeue calls it (rankwise in the script)", flags=("--job-name", "-J"))
+    job_name: str = option("", "what squeue calls it; default: rankwise", flags=("--job-name", "-J"))
     sbatch_args: str = option("", "more options of sbatch, as one text: --sbatch-args='--constraint=icelake'")
+    lines: str = option("", "train each line of options of this file as a task of an array: slurm/sweep.sbatch")
+    compare: bool = option(False, "compare sync modes: slurm/compare.sbatch, with arguments of workers.compare")
     supervise: bool = option(False, "survive dead ranks and nodes within the job: slurm/supervise.sbatch")
     dry_run: bool = option(False, "only print the script", group=OUTPUT)
     watch: bool = option(
@@ -66,10 +71,12 @@ class SubmitConfig:
                 _must_match(name, value, pattern, allowed)
         if not self.job_name.isprintable():  # a new line would be one more line of the script
             raise ConfigError(f"job_name: got {self.job_name[:80]!r}; allowed is a text without control characters")
-        for text in self.arguments:
+        if sum([bool(self.lines), self.compare, self.supervise]) > 1:
+            raise ConfigError("lines, compare and supervise: exclude each other; give one of them")
+        for text in (*self.arguments, self.lines):
             if not is_text(text):
                 raise ConfigError(f"command line: got {text!r}; allowed is UTF-8")
-        _ = self.more
+        _ = self.more, self.tasks
 
     @property
     def more(self) -> list[str]:
@@ -88,8 +95,16 @@ class SubmitConfig:
         return words
 
     @property
+    def script(self) -> str:
+        """The name of the shipped script."""
+        special = {"sweep": bool(self.lines), "compare": self.compare, "supervise": self.supervise}
+        return f"{next((name for name, asked in special.items() if asked), 'train')}.sbatch"
+
+    @property
     def tasks(self) -> list[int]:
-        """The numbers of ``array``."""
+        """The numbers of ``array``, or of the lines if only these are given. Raises ConfigError."""
+        if self.lines and not self.array:
+            return list(range(1, len(read_lines(self.lines)) + 1))
         numbers: list[int] = []
         for part in self.array.partition("%")[0].split(",") if self.array else ():
             first, _, rest = part.partition("-")

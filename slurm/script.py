@@ -15,7 +15,7 @@ TASK = "%a"
 
 def template(config: SubmitConfig) -> str:
     """Return the shipped script that the job's is made of."""
-    return (FOLDER / ("supervise.sbatch" if config.supervise else "train.sbatch")).read_text(encoding="utf-8")
+    return (FOLDER / config.script).read_text(encoding="utf-8")
 
 
 def batch_script(shipped: str, config: SubmitConfig, python: str = "", *, safe_path: bool = False) -> str:
@@ -29,13 +29,16 @@ def batch_script(shipped: str, config: SubmitConfig, python: str = "", *, safe_p
     wanted: dict[str, str | None] = {
         name.replace("_", "-"): str(value) for name in GIVEN if (value := getattr(config, name))
     }
-    if config.array:
+    if config.tasks:
+        wanted["array"] = config.array or f"1-{len(config.tasks)}"
         wanted["output"] = "rankwise-%A_%a.out"
     wanted |= dict(_parted(word) for word in config.more)
     there = [_name(line) for line in lines]
     head = [_line(name, wanted[name]) if name in wanted else line for name, line in zip(there, lines, strict=True)]
     head += [_line(name, value) for name, value in wanted.items() if name not in there]
-    first = [f"set -- {' '.join(_argument(text, config) for text in config.arguments)}".rstrip()]
+    arguments = [shlex.quote(config.lines)] if config.lines else []
+    arguments += [_argument(text, config) for text in config.arguments]
+    first = [f"set -- {' '.join(arguments)}".rstrip()]
     if python:
         first.append(f'export VIRTUAL_ENV={shlex.quote(python)} PATH={shlex.quote(f"{python}/bin")}:"$PATH"')
     if safe_path:
@@ -81,6 +84,6 @@ def quoted(value: str) -> str:
 
 def _argument(text: str, config: SubmitConfig) -> str:
     """Return an argument so that bash takes it as it is."""
-    if not config.array or TASK not in text:
+    if not config.tasks or TASK not in text:
         return shlex.quote(text)
     return '"$SLURM_ARRAY_TASK_ID"'.join(shlex.quote(part) if part else "" for part in text.split(TASK))

@@ -5,13 +5,15 @@ import shlex
 import sys
 from pathlib import Path
 
-from common.errors import EXIT_OK
+from common.errors import EXIT_OK, ConfigError
 from common.wording import count, duration, printable
 from ps.sync import mode_names
 from slurm import cluster, options
 from slurm.job import Job, follow, submit
 from slurm.options import SubmitConfig
 from slurm.script import TASK, asked, batch_script, template
+from workers.batch.option_lines import options_of_task
+from workers.benchmark import options as measuring
 from workers.launch import cli, run_options
 
 VARIABLES = {"nodes": "", "ntasks_per_node": "", "time": "TIMELIMIT", "array": "ARRAY_INX", "mem": "MEM_PER_NODE"}
@@ -49,11 +51,11 @@ def told(job: Job, wanted: dict[str, str]) -> list[str]:
     """Return what is said of a job that was submitted."""
     config = job.config
     nodes, tasks = int(wanted.get("nodes", "1")), int(wanted.get("ntasks-per-node", "1"))
-    many = f"{count(len(config.tasks), 'task')} of an array, each " if config.array else ""
+    many = f"{count(len(config.tasks), 'task')} of an array, each " if config.tasks else ""
     time = wanted.get("time", "")
     limit = f", at most {duration(60 * options.minutes(time))}" * (bool(time) and time.lower() not in options.NO_LIMIT)
     size = f"{many}{count(nodes, 'node')} with {count(tasks, 'rank')} each{limit}"
-    first = " of the first task" * bool(config.array)
+    first = " of the first task" * bool(config.tasks)
     lines = [
         f"Submitted job {job.number}: {size}.",
         f"Output{first}: {job.output}",
@@ -70,11 +72,24 @@ def check_arguments(config: SubmitConfig) -> int | None:
 
     Returns the exit code if they only ask for help. Raises ConfigError.
     """
-    words = list(config.arguments)
-    if config.array:
-        words = [word.replace(TASK, str(config.tasks[0])) for word in words]
-    values = run_options.parse(words, mode_names.read())
-    return values if isinstance(values, int) else None
+    modes = mode_names.read()
+    if config.compare:
+        own = [mode for mode in modes if mode != mode_names.AUTO]
+        compared = measuring.parse_compare(list(config.arguments), modes, own)
+        return compared if isinstance(compared, int) else None
+    tasks: list[int | None] = [*config.tasks] or [None]
+    for task in tasks:
+        words = [word.replace(TASK, str(task)) if task is not None else word for word in config.arguments]
+        line = options_of_task(config.lines, task) if config.lines and task is not None else []
+        try:
+            values = run_options.parse([*words, *line], modes)
+        except ConfigError as error:
+            raise ConfigError(f"line {task} of {config.lines}: {error}" if line else str(error)) from error
+        if isinstance(values, int):
+            return values
+        if not config.lines:
+            break
+    return None
 
 
 def python_prefix() -> str:
@@ -93,8 +108,9 @@ def _forget_variables(config: SubmitConfig) -> None:
     for name in options.GIVEN:
         if getattr(config, name):
             os.environ.pop("SBATCH_" + (VARIABLES.get(name) or name.upper()), None)
-    if config.array:
-        os.environ.pop("SBATCH_OUTPUT", None)
+    if config.tasks:
+        for name in ("ARRAY_INX", "OUTPUT"):
+            os.environ.pop(f"SBATCH_{name}", None)
 
 
 def _say(text: str) -> None:

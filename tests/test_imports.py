@@ -75,7 +75,7 @@ ROOMS: dict[str, set[str]] = {
     "workers/exporting": {*_COMMON, "workers/launch", "workers/prediction"},
     "workers/batch": {"common", "workers/launch"},
     "workers/supervisor": {"common", "ps/coordinator", "ps/logfile", "workers", "workers/launch"},
-    "slurm": {"common", "ps/sync", "workers", "workers/launch"},
+    "slurm": {"common", "ps/sync", "workers", "workers/batch", "workers/benchmark", "workers/launch"},
 }
 """Which other rooms each room may import."""
 _CORE = {"numpy", "msgpack", "mpi4py"}

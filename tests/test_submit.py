@@ -181,9 +181,26 @@ def test_the_run_folder_is_found_in_the_arguments() -> None:
         ("--epochs", "2"): "runs/slurm-7",
     }  # fmt: skip
     for arguments, folder in given.items():
-        assert str(Job("7", SubmitConfig(arguments=arguments)).run) == folder
-    assert str(Job("7", SubmitConfig(arguments=("-o", "a-%a"), array="3-4")).run) == "a-3"
-    assert str(Job("7", SubmitConfig(array="3-4")).run) == "runs/slurm-7_3"
+        assert Job("7", SubmitConfig(arguments=arguments)).run == Path(folder)
+    assert Job("7", SubmitConfig(arguments=("-o", "a-%a"), array="3-4")).run == Path("a-3/3")
+    assert Job("7", SubmitConfig()).output == Path.cwd() / "rankwise-7.out"
+    assert Job("7", SubmitConfig(array="3-4")).output == Path.cwd() / "rankwise-7_3.out"
+    assert Job("7", SubmitConfig(array="3-4")).run == Path("runs/slurm-7_3")
+
+
+def test_a_line_of_options_is_a_task(tmp_path: Path) -> None:
+    file = tmp_path / "my options.txt"
+    file.write_text("--seed 3\n# not this one\n\n--seed 4 -o mine\n")
+    config = SubmitConfig(lines=str(file), arguments=("--epochs", "2"))
+    text = script.batch_script(script.template(config), config)
+    assert f"\nset -- '{file}' --epochs 2\n" in text
+    assert "\n#SBATCH --array=1-2\n" in text
+    assert Job("7", config).run == Path("runs/slurm-7_1")
+    assert Job("7", SubmitConfig(lines=str(file), array="2", arguments=("--epochs", "2"))).run == Path("mine")
+    file.write_text("--seed 3\n--sede 4\n")
+    wrong = submit("--dry-run", "--lines", str(file), folder=tmp_path)
+    assert (wrong.code, wrong.out) == (2, "")
+    assert wrong.err.startswith(f"rankwise: line 2 of {file}: Unknown option: --sede. Did you mean --seed?")
 
 
 def submit(*arguments: str, folder: Path, **variables: str) -> Result:
@@ -218,11 +235,7 @@ def with_modules(slurm: Cluster) -> dict[str, str]:
 
 @pytest.mark.slow
 @pytest.mark.any_mpi
-def test_a_real_slurm_takes_the_job_and_is_watched_through_a_requeue(
-    any_mpi: Cluster, mpi: str, tmp_path: Path
-) -> None:
-    if mpi != "mpich":
-        pytest.skip("srun starts Open MPI's ranks through PMIx, which Debian's Slurm lacks")
+def test_a_real_slurm_takes_the_job_and_is_watched_through_a_requeue(any_mpi: Cluster, tmp_path: Path) -> None:
     hostile = "r; touch hacked $(touch hacked) `touch hacked`"
     refused = on(any_mpi, tmp_path, "--partition", "gpu", "--nodes", "9")
     assert (refused.code, refused.out) == (2, "")
@@ -259,14 +272,12 @@ def test_a_real_slurm_takes_the_job_and_is_watched_through_a_requeue(
 
 @pytest.mark.slow
 @pytest.mark.any_mpi
-def test_an_array_is_submitted_and_watched(any_mpi: Cluster, mpi: str, tmp_path: Path) -> None:
-    if mpi != "mpich":
-        pytest.skip("srun starts Open MPI's ranks through PMIx, which Debian's Slurm lacks")
+def test_an_array_is_submitted_and_watched(any_mpi: Cluster, tmp_path: Path) -> None:
     size = ("--nodes", "1", "--ntasks-per-node", "1", "--array", "1-2", "--watch")
     result = on(any_mpi, tmp_path, *size, "--", "--epochs", "1", "--hidden", "8", "--seed", "%a", "-o", "run-%a")
     assert result.code == 0, result.out + result.err
-    assert [records(tmp_path / f"run-{task}")[0]["config"]["seed"] for task in (1, 2)] == [1, 2]
-    assert f"Log of the first task: {tmp_path / 'run-1' / 'coordinator.msgpack'}\n" in result.out
+    assert [records(tmp_path / f"run-{task}" / str(task))[0]["config"]["seed"] for task in (1, 2)] == [1, 2]
+    assert f"Log of the first task: {tmp_path / 'run-1' / '1' / 'coordinator.msgpack'}\n" in result.out
     for task in (1, 2):
         assert f"\n{task}: Epoch 1/1: loss" in result.out
         assert f" task {task}: completed after" in result.out
