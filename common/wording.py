@@ -60,3 +60,16 @@ def about(value: float) -> str:
     """Return an estimate as people say it, with two digits: ``540``, ``1,300``, ``3.8``."""
     rounded = float(f"{value:.2g}")
     return f"{rounded:,.0f}" if 10 <= abs(rounded) < 1e9 else f"{rounded:.2g}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it, rounded to its two largest units: ``40 s``, ``1 min 30 s``, ``5 h 10 min``."""
+    units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+    whole = max(0, round(seconds))
+    for place, (_, unit) in enumerate(units[:-1]):
+        if whole >= unit:
+            smaller = units[place + 1][1]
+            first, rest = divmod(round(whole / smaller) * smaller, unit)
+            said = f"{first} {units[place][0]}"
+            return f"{said} {rest // smaller} {units[place + 1][0]}" if rest else said
+    return f"{whole} s"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-MODULES = [path for package in ("common", "ps", "workers") for path in sorted((ROOT / package).rglob("*.py"))]
+MODULES = [path for package in ("common", "ps", "workers", "slurm") for path in sorted((ROOT / package).rglob("*.py"))]
 DOORS = {
     "common/functional.py",
     "ps/log.py",
@@ -24,6 +24,7 @@ DOORS = {
     "workers/export.py",
     "workers/rankwise.py",
     "workers/estimator.py",
+    "slurm/submit.py",
 }
 """What users start; a door may import every room, and no room imports a door."""
 _COMMON = {"common", "common/data", "common/nn", "common/evaluation"}
@@ -74,6 +75,7 @@ ROOMS: dict[str, set[str]] = {
     "workers/exporting": {*_COMMON, "workers/launch", "workers/prediction"},
     "workers/batch": {"common", "workers/launch"},
     "workers/supervisor": {"common", "ps/coordinator", "ps/logfile", "workers", "workers/launch"},
+    "slurm": {"common", "ps/sync", "workers", "workers/batch", "workers/benchmark", "workers/launch"},
 }
 """Which other rooms each room may import."""
 _CORE = {"numpy", "msgpack", "mpi4py"}
@@ -128,6 +130,7 @@ LIBRARIES = {
     "workers/watchdog/spawn.py": _CORE,
     "workers/supervisor": {"cyclopts"},
     "workers/batch": {"cyclopts"},
+    "slurm": set(),
 }
 """What a folder or a file may import from outside; the closest entry counts. Where mpi4py is not listed, no MPI."""
 
@@ -158,7 +161,7 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def ours(path: Path) -> set[str]:
-    return {name for name in imports(path) if name.split(".")[0] in ("common", "ps", "workers")}
+    return {name for name in imports(path) if name.split(".")[0] in ("common", "ps", "workers", "slurm")}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
@@ -174,7 +177,11 @@ def test_rooms_import_one_way(path: Path) -> None:
 def test_libraries_stay_where_they_belong(path: Path) -> None:
     place = path.relative_to(ROOT)
     allowed = next(LIBRARIES[str(p)] for p in (place, *place.parents) if str(p) in LIBRARIES)
-    tops = {name.split(".")[0] for name in imports(path)} - set(sys.stdlib_module_names) - {"common", "ps", "workers"}
+    tops = (
+        {name.split(".")[0] for name in imports(path)}
+        - set(sys.stdlib_module_names)
+        - {"common", "ps", "workers", "slurm"}
+    )
     assert tops <= allowed
     assert {"pickle", "shelve", "marshal", "dill"}.isdisjoint(imports(path))
 
@@ -230,8 +237,9 @@ def test_no_pickling_calls(path: Path) -> None:
 def test_our_packages_are_not_shadowed() -> None:
     import common
     import ps
+    import slurm
     import workers
 
-    for package in (common, ps, workers):
+    for package in (common, ps, slurm, workers):
         assert str(package.__file__).endswith(f"{package.__name__}/__init__.py")
         assert (Path(str(package.__file__)).parent.parent / "common" / "data" / "digits.npz").exists()

@@ -1,4 +1,4 @@
-"""The wheel holds exactly the three packages and works outside the checkout, data included."""
+"""The wheel holds exactly our packages and works outside the checkout, data included."""
 
 import os
 import re
@@ -30,14 +30,15 @@ def test_wheel_works_outside_the_checkout(tmp_path: Path) -> None:
         names = set(archive.namelist())
         tops = {name.split("/")[0] for name in names}
         licences = [name for name in names if name.endswith(("LICENSE", "NOTICE"))]
-    assert tops == {"common", "ps", "workers", f"{wheel.name.split('-py3')[0]}.dist-info"}
+    assert tops == {"common", "ps", "slurm", "workers", f"{wheel.name.split('-py3')[0]}.dist-info"}
     assert len(licences) == 2
     assert {f"ps/reader/report/page.{ending}" for ending in ("html", "css", "js")} <= names
     assert wheel.name.split("-")[1] == VERSION
-    copied = {
-        path.name for folder in ("docs/examples", "slurm") for path in (ROOT / folder).iterdir() if path.is_file()
-    }
+    copied = {path.name for path in (ROOT / "docs" / "examples").iterdir() if path.is_file()}
     assert {Path(name).name for name in names if name.startswith("workers/examples/")} == copied
+    scripts = {path.name for path in (ROOT / "slurm").glob("*.sbatch")}
+    assert {Path(name).name for name in names if name.endswith(".sbatch")} == scripts
+    copied |= scripts
     target = tmp_path / "site"
     subprocess.run([*pip, "install", "--no-deps", "-q", "--target", str(target), str(wheel)], check=True)
     env = environment(PYTHONPATH=str(target))
@@ -58,6 +59,9 @@ def the_command_works(rankwise: str, env: dict[str, str], folder: Path, copied: 
     result = finish(popen([rankwise, "examples", "mine"], env=env, cwd=folder))
     assert result.code == 0, result.err
     assert {path.name for path in (folder / "mine").iterdir()} == copied
+    submitted = finish(popen([rankwise, "submit", "--dry-run", "--nodes", "3"], env=env, cwd=folder))
+    assert "\n#SBATCH --nodes=3\n" in submitted.out, submitted.err
+    assert "\nexport PYTHONSAFEPATH=1\n" in submitted.out
     for options in (["--data", "mine/houses.csv", "--target", "price"], ["--model", "mine.own_model:SkipNet"]):
         result = finish(popen([rankwise, "train", "-n", "2", "--epochs", "1", *options], env=env, cwd=folder))
         assert result.code == 0, result.err

@@ -71,8 +71,8 @@ def _run(arguments: list[str]) -> int:
         return _start(name, rest)
     else:
         acts: dict[str, Callable[[list[str]], int]] = {
-            "log": _log, "supervise": _supervise, "export": _export, "doctor": _doctor, "examples": _examples,
-            "completion": _completion,
+            "log": _log, "supervise": _supervise, "submit": _submit, "export": _export, "doctor": _doctor,
+            "examples": _examples, "completion": _completion,
         }  # fmt: skip
         if name not in acts:
             raise ConfigError(command_names.unknown(name, _of_log()))
@@ -150,6 +150,7 @@ def _named(name: str) -> tuple[str, str]:
 
 def _commands(modes: Mapping[str, str]) -> dict[str, cli.Command]:
     """Return the commands that have options, by name."""
+    from slurm import options as submitting
     from workers.exporting import options as exporting
     from workers.supervisor import options as supervising
 
@@ -159,6 +160,7 @@ def _commands(modes: Mapping[str, str]) -> dict[str, cli.Command]:
             for name, (command, _) in _launched(modes).items()
         },
         "supervise": supervising.command(*_named("supervise")),
+        "submit": submitting.command(*_named("submit")),
         "export": exporting.command(*_named("export")),
         "examples": cli.Command(*_named("examples"), (CopyConfig,), takes="DIR"),
         "completion": cli.Command(*_named("completion"), (NoConfig,), takes="bash|zsh|fish"),
@@ -217,6 +219,12 @@ def _supervise(arguments: list[str]) -> int:
     return start.replace_process(
         start.program("workers.supervise", [*own, *arguments[split:]]), start.environment(settings)
     )
+
+
+def _submit(arguments: list[str]) -> int:
+    from slurm import options, submitting
+
+    return submitting.run(arguments, options.command(*_named("submit")))
 
 
 def _export(arguments: list[str]) -> int:

@@ -21,6 +21,7 @@ PATHS = {
     "data",
     "hostfile",
     "json",
+    "lines",
     "mpirun",
     "output",
     "resume",

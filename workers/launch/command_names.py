@@ -14,6 +14,7 @@ COMMANDS = {
     "compare": "Compare sync modes on your configuration and data, in turn in one job.",
     "bench": "Measure a model and sync modes on this machine or cluster.",
     "supervise": "Train, and start the job again from its last checkpoint when it dies.",
+    "submit": "Train as a job of Slurm: rankwise submit --nodes 2 --time 02:00:00 -- --mode shared",
     "doctor": "Look at Python, MPI, cores and memory, and say what to do.",
     "examples": "Copy the example files to a folder: rankwise examples DIR",
     "completion": 'Make bash, zsh or fish complete this command: eval "$(rankwise completion bash)"',
@@ -25,7 +26,14 @@ MODULES = {
 """What ranks run."""
 ALONE = ("predict", "evaluate")
 """What one rank does unless more are asked for."""
-OTHER_NAMES = {"run": "train", "fit": "train", "benchmark": "bench", "logs": "log", "check": "doctor"}
+OTHER_NAMES = {
+    "run": "train",
+    "fit": "train",
+    "benchmark": "bench",
+    "logs": "log",
+    "check": "doctor",
+    "sbatch": "submit",
+}
 
 
 def unknown(name: str, of_log: Sequence[str]) -> str:

@@ -7,14 +7,16 @@ from common.files import read_small, write_bytes
 
 PACKAGE = Path(__file__).parent.parent
 INSTALLED = PACKAGE / "examples"
-CHECKOUT = (PACKAGE.parent / "docs" / "examples", PACKAGE.parent / "slurm")
+CHECKOUT = PACKAGE.parent / "docs" / "examples"
 """Where the files are in a wheel, and where they come from."""
+SLURM = PACKAGE.parent / "slurm"
+"""Where the batch scripts are, in both."""
 
 
 def sources() -> dict[str, Path]:
     """Return the example files by the name that the copy has. Raises ConfigError if this installation has none."""
-    folders = (INSTALLED,) if INSTALLED.is_dir() else CHECKOUT
-    files = [path for folder in folders if folder.is_dir() for path in sorted(folder.iterdir())]
+    folder = INSTALLED if INSTALLED.is_dir() else CHECKOUT
+    files = [*(sorted(folder.iterdir()) if folder.is_dir() else ()), *sorted(SLURM.glob("*.sbatch"))]
     found = {path.name: path for path in files if path.is_file()}
     if not found:
         raise ConfigError(f"examples: this installation has none ({INSTALLED}); install rankwise again")

@@ -1,0 +1,288 @@
+"""Submitting to Slurm: the script as a function of its options, what cannot be had, and jobs on a real Slurm."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from common.errors import ConfigError
+from common.wording import duration
+from slurm import cluster, options, script
+from slurm.job import Job
+from slurm.options import SubmitConfig
+from tests import test_slurm
+from tests.conftest import ROOT
+from tests.ranks import Result, environment, finish, popen, records
+from tests.test_slurm import Batch, Cluster
+
+any_mpi = test_slurm.any_mpi
+GOLDEN = ROOT / "tests" / "scripts"
+MADE = {
+    "short": SubmitConfig(),
+    "sizes": SubmitConfig(
+        nodes=3, ntasks_per_node=16, cpus_per_task=2, time="1-00:00:00", mem="64G", mpi="pmix",
+        arguments=("--mode", "send-recv", "--data", "my file's.csv", "--epochs", "50"),
+    ),
+    "array": SubmitConfig(
+        array="0-7%2", job_name='my "best" run', partition="long,short", account="p-12", qos="high", supervise=True,
+        sbatch_args="--constraint='[rack1|rack2]' --exclusive --signal=B:USR1@300",
+        arguments=("--seed", "%a", "--output=runs/seed-%a"),
+    ),
+}  # fmt: skip
+MARK = "\n# What was submitted"
+SHIPPED = "#!/bin/bash\n#SBATCH --nodes=2\n#SBATCH --time=1:00:00\n\nprintf '%s\\0' \"$@\"\n"
+SINFO = """\
+debug*|up|1:00:00|1-2|2|2|4000
+long|up|7-00:00:00|1-infinite|8|64|257000
+long|up|7-00:00:00|1-infinite|2|128+|1000000
+old|down|infinite|1-infinite|1|8|16000
+"""
+
+
+def made(name: str) -> str:
+    """Return what is kept in a file: all but the shipped script's own lines, which stand below."""
+    config = MADE[name]
+    shipped = script.template(config)
+    whole = script.batch_script(shipped, config, "/opt/my venv", safe_path=name == "array")
+    head, rest = whole.split(MARK)
+    ours, body = rest.split("\n\n", 1)
+    assert shipped.endswith(f"\n\n{body}")
+    lines = [line for line in head.splitlines() if not line.startswith("# ")]
+    return "\n".join([*lines, MARK.strip() + ours, ""])
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_the_script_is_a_function_of_the_options(name: str) -> None:
+    """``python -m tests.test_submit`` writes the files anew."""
+    assert made(name) == (GOLDEN / f"{name}.sbatch").read_text()
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_bash_and_shellcheck_take_the_script(name: str) -> None:
+    text = script.batch_script(script.template(MADE[name]), MADE[name], "/opt/my venv")
+    assert subprocess.run(["bash", "-n"], input=text, text=True, check=False).returncode == 0
+
+
+HOSTILE = (
+    "; touch hacked", "$(touch hacked)", "`touch hacked`", "' ; touch hacked ; '", '"; touch hacked; "', "\\", "\\'",
+    "'", '"', "a\nb", "\n#SBATCH --wrap=x\ntouch hacked", "$HOME", "${PATH}", "*", "~", "!!", "&& touch hacked",
+    "| touch hacked", "> hacked", "", " ", "\t", "--", "-x", "é€\u2028", "\x1b[2J", "#", "%a", "a%ab", "\r", "{a,b}",
+    "$SLURM_ARRAY_TASK_ID", "%a$(touch hacked)%a", "'%a'", "<(touch hacked)", "=ls",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("array", ["", "3-5"], ids=["job", "array"])
+def test_bash_gets_each_argument_as_it_was_given(array: str, tmp_path: Path) -> None:
+    text = script.batch_script(SHIPPED, SubmitConfig(arguments=HOSTILE, array=array, job_name="$(touch hacked)"))
+    result = subprocess.run(
+        ["bash"], input=text.encode(), env={"SLURM_ARRAY_TASK_ID": "4"}, cwd=tmp_path, capture_output=True, check=True
+    )
+    expected = [word.replace("%a", "4") if array else word for word in HOSTILE]
+    assert result.stdout.decode().split("\0")[:-1] == expected
+    assert result.stderr == b""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_so_do_paths_of_python_and_types_of_mpi(tmp_path: Path) -> None:
+    text = script.batch_script(SHIPPED, SubmitConfig(mpi="pmi2"), "/opt/a'; touch hacked; $(touch hacked)")
+    text += 'printf "%s\\n" "$VIRTUAL_ENV" "${PATH%%:*}" "$SLURM_MPI_TYPE"\n'
+    result = subprocess.run(["bash"], input=text, cwd=tmp_path, text=True, capture_output=True, check=True)
+    prefix = "/opt/a'; touch hacked; $(touch hacked)"
+    assert result.stdout.splitlines() == ["\0" + prefix, f"{prefix}/bin", "pmi2"]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"job_name": "a\n#SBATCH --wrap=reboot"}, "job_name: got 'a\\n#SBATCH"),
+        ({"partition": "a b"}, "partition: got 'a b'"),
+        ({"partition": "$(reboot)"}, "partition: got"),
+        ({"account": "x\ny"}, "account: got"),
+        ({"qos": "-x"}, "qos: got"),
+        ({"mpi": "pmix; reboot"}, "mpi: got"),
+        ({"time": "soon"}, "time: got 'soon'; allowed is minutes,"),
+        ({"mem": "much"}, "mem: got"),
+        ({"array": "1-"}, "array: got"),
+        ({"nodes": -1}, "nodes: got -1; allowed is at least 1"),
+        ({"sbatch_args": "--wrap=x\ny"}, "sbatch_args: got 'y'"),
+        ({"sbatch_args": "'--x=a\n#SBATCH --y'"}, "sbatch_args: got"),
+        ({"sbatch_args": "--nodes=3"}, "sbatch_args: got '--nodes=3'; give --nodes to this command"),
+        ({"sbatch_args": "'"}, "sbatch_args: got"),
+        ({"arguments": ("\udc80",)}, "command line: got"),
+    ],
+)
+def test_values_that_no_script_may_hold(given: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        SubmitConfig(**given)  # type: ignore[arg-type]
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("text", "minutes"),
+    [("90", 90), ("1:30", 1.5), ("2:00:00", 120), ("1-0", 1440), ("1-2:30", 1590), ("1-02:30:30", 1590.5)],
+)
+def test_times_are_read_as_slurm_reads_them(text: str, minutes: float) -> None:
+    assert options.minutes(text) == minutes
+    assert options.minutes("UNLIMITED") == float("inf")
+
+
+def test_durations_in_words() -> None:
+    said = [duration(s) for s in (0, 59.4, 90, 3600, 18_600, 3599.6, 86_400, 100_000)]
+    assert said == ["0 s", "59 s", "1 min 30 s", "1 h", "5 h 10 min", "1 h", "1 d", "1 d 4 h"]
+
+
+def refused(**wanted: str) -> str:
+    """Return what is said of a job that asks for this on the cluster of SINFO, or nothing."""
+    try:
+        cluster.check({name.replace("_", "-"): value for name, value in wanted.items()}, cluster.read(SINFO))
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ({"partition": "lnog"}, "partition: there is no 'lnog' (did you mean 'long'?). This cluster has:"),
+        ({"nodes": "3"}, "nodes: got 3; allowed is at most 2 in debug"),
+        ({"partition": "long", "nodes": "11"}, "nodes: got 11; allowed is at most 10 in long"),
+        ({"ntasks_per_node": "3"}, "ntasks-per-node: got 3 tasks a node; in debug its nodes have 2 CPUs"),
+        ({"partition": "long", "ntasks_per_node": "65", "nodes": "3"}, "ntasks-per-node: got 65 tasks a node; in long"),
+        ({"cpus_per_task": "4"}, "cpus-per-task: got 1 task a node with 4 CPUs each; in debug its nodes have 2 CPUs"),
+        ({"time": "2:00:00"}, "time: got 2:00:00; allowed is at most 1:00:00 in debug"),
+        ({"mem": "8G"}, "mem: got 8G; the nodes of debug have 4000 MB"),
+        ({"partition": "old"}, "partition: old is down"),
+        ({"nodes": "9", "time": "infinite"}, "nodes: got 9; allowed is at most 2 in debug; time: got infinite;"),
+    ],
+)  # fmt: skip
+def test_what_no_node_can_give_is_told_with_what_there_is(wanted: dict[str, str], message: str) -> None:
+    said = refused(**wanted)
+    assert said.startswith(f"submit: {message}")
+    assert "\n  debug (default): 2 nodes (2 x 2 CPUs 4000 MB), time limit 1:00:00\n" in said
+    assert "\n  long: 10 nodes (8 x 64 CPUs 251 GB, 2 x 128 CPUs 977 GB), time limit 7-00:00:00\n" in said
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {}, {"nodes": "2", "ntasks_per_node": "2", "time": "60", "mem": "4000M"},
+        {"partition": "long", "ntasks_per_node": "128", "nodes": "2"}, {"partition": "debug,long", "nodes": "10"},
+    ],
+)  # fmt: skip
+def test_what_can_be_had_is_not_refused(wanted: dict[str, str]) -> None:
+    assert refused(**wanted) == ""
+
+
+def test_the_run_folder_is_found_in_the_arguments() -> None:
+    given = {
+        ("--output", "a"): "a", ("--output=a b",): "a b", ("-oa",): "a", ("-o", "a-%a"): "a-%a",
+        ("--epochs", "2"): "runs/slurm-7",
+    }  # fmt: skip
+    for arguments, folder in given.items():
+        assert Job("7", SubmitConfig(arguments=arguments)).run == Path(folder)
+    assert Job("7", SubmitConfig(arguments=("-o", "a-%a"), array="3-4")).run == Path("a-3/3")
+    assert Job("7", SubmitConfig()).output == Path.cwd() / "rankwise-7.out"
+    assert Job("7", SubmitConfig(array="3-4")).output == Path.cwd() / "rankwise-7_3.out"
+    assert Job("7", SubmitConfig(array="3-4")).run == Path("runs/slurm-7_3")
+
+
+def test_a_line_of_options_is_a_task(tmp_path: Path) -> None:
+    file = tmp_path / "my options.txt"
+    file.write_text("--seed 3\n# not this one\n\n--seed 4 -o mine\n")
+    config = SubmitConfig(lines=str(file), arguments=("--epochs", "2"))
+    text = script.batch_script(script.template(config), config)
+    assert f"\nset -- '{file}' --epochs 2\n" in text
+    assert "\n#SBATCH --array=1-2\n" in text
+    assert Job("7", config).run == Path("runs/slurm-7_1")
+    assert Job("7", SubmitConfig(lines=str(file), array="2", arguments=("--epochs", "2"))).run == Path("mine")
+    file.write_text("--seed 3\n--sede 4\n")
+    wrong = submit("--dry-run", "--lines", str(file), folder=tmp_path)
+    assert (wrong.code, wrong.out) == (2, "")
+    assert wrong.err.startswith(f"rankwise: line 2 of {file}: Unknown option: --sede. Did you mean --seed?")
+
+
+def submit(*arguments: str, folder: Path, **variables: str) -> Result:
+    return finish(popen([sys.executable, "-m", "slurm.submit", *arguments], env=environment(**variables), cwd=folder))
+
+
+def test_without_slurm_it_is_one_message(tmp_path: Path) -> None:
+    result = submit("--nodes", "2", folder=tmp_path, PATH=str(tmp_path))
+    assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
+    assert result.err.startswith(
+        "rankwise: submit: sinfo is not on the PATH, so this is no machine that Slurm's jobs are"
+    )
+    printed = submit("--nodes", "2", "--dry-run", "--", "--epochs", "3", folder=tmp_path, PATH=str(tmp_path))
+    assert printed.code == 0, printed.err
+    assert "\n#SBATCH --nodes=2\n" in printed.out
+    assert "\nset -- --epochs 3\n" in printed.out
+    wrong = submit("--dry-run", "--", "--mode", "nope", folder=tmp_path, PATH=str(tmp_path))
+    assert (wrong.code, wrong.out) == (2, "")
+    assert wrong.err.startswith("rankwise: mode: unknown value 'nope'")
+    assert list(tmp_path.iterdir()) == []
+
+
+def on(slurm: Cluster, folder: Path, *arguments: str) -> Result:
+    return finish(
+        popen([sys.executable, "-m", "slurm.submit", *arguments], env=with_modules(slurm), cwd=folder), timeout=120
+    )
+
+
+def with_modules(slurm: Cluster) -> dict[str, str]:
+    return {**slurm.environment, "PYTHONPATH": str(ROOT)}
+
+
+@pytest.mark.slow
+@pytest.mark.any_mpi
+def test_a_real_slurm_takes_the_job_and_is_watched_through_a_requeue(any_mpi: Cluster, tmp_path: Path) -> None:
+    hostile = "r; touch hacked $(touch hacked) `touch hacked`"
+    refused = on(any_mpi, tmp_path, "--partition", "gpu", "--nodes", "9")
+    assert (refused.code, refused.out) == (2, "")
+    assert refused.err.startswith("rankwise: submit: partition: there is no 'gpu'; nodes: got 9; allowed is at most 2")
+    assert "debug (default): 2 nodes (2 x 2 CPUs" in refused.err
+    refused = on(any_mpi, tmp_path, "--sbatch-args=--constraint=nope")
+    assert (refused.code, refused.out) == (2, "")
+    assert refused.err.startswith(
+        "rankwise: submit: sbatch does not take the job: Batch job submission failed: Invalid feat"
+    )
+
+    size = ("--nodes", "2", "--ntasks-per-node", "1", "--job-name", 'a "b\\c # d', "--time", "10")
+    train = ("--epochs", "40", "--hidden", "300", "--dtype", "float64", "--output", hostile)
+    process = popen(
+        [sys.executable, "-m", "slurm.submit", *size, "--watch", "--", *train], env=with_modules(any_mpi), cwd=tmp_path
+    )
+    assert process.stdout
+    first = process.stdout.readline()
+    assert first.startswith("Submitted job "), process.communicate()[1]
+    batch = Batch(any_mpi, first.split()[2].rstrip(":."), tmp_path)
+    batch.run = tmp_path / hostile
+    batch.wait_for_epochs(2)
+    assert any_mpi.run("squeue", "-h", "-o%j").out.strip() == 'a "b\\c # d'
+    assert any_mpi.run("scancel", "--batch", "--signal=USR1", batch.number).code == 0
+    result = finish(process, timeout=120)
+    assert result.code == 0, result.err
+    assert f"Job {batch.number}: pending (" in result.out
+    assert ", restart 1\n" in result.out
+    assert "\nEpoch 40/40: loss" in result.out
+    assert result.out.endswith(", exit code 0\n")
+    assert records(batch.run)[-1]["status"] == "ok"
+    assert not (tmp_path / "hacked").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.any_mpi
+def test_an_array_is_submitted_and_watched(any_mpi: Cluster, tmp_path: Path) -> None:
+    size = ("--nodes", "1", "--ntasks-per-node", "1", "--array", "1-2", "--watch")
+    result = on(any_mpi, tmp_path, *size, "--", "--epochs", "1", "--hidden", "8", "--seed", "%a", "-o", "run-%a")
+    assert result.code == 0, result.out + result.err
+    assert [records(tmp_path / f"run-{task}" / str(task))[0]["config"]["seed"] for task in (1, 2)] == [1, 2]
+    assert f"Log of the first task: {tmp_path / 'run-1' / '1' / 'coordinator.msgpack'}\n" in result.out
+    for task in (1, 2):
+        assert f"\n{task}: Epoch 1/1: loss" in result.out
+        assert f" task {task}: completed after" in result.out
+
+
+if __name__ == "__main__":
+    for one in MADE:
+        (GOLDEN / f"{one}.sbatch").write_text(made(one))
