@@ -44,7 +44,7 @@ class NodeWire:
         self.sent_bytes = round(2 * (nodes - 1) / nodes * sum(chunk.nbytes for _, chunk in self._parts))
 
     def sum(self) -> None:
-        """Sum what this rank carries, which must be complete; with one stream, once that of all ranks of the node is."""
+        """Sum what this rank carries, once it is complete; with one stream, once all ranks' slices are."""
         if self.alone:
             self._barrier.wait()
         for wire, chunk in self._parts:

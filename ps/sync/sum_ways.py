@@ -57,8 +57,8 @@ class Summing(Protocol):
 class Chosen:
     """The way to take, and what was measured to find it.
 
-    ``measured``: the ways that were tried, fastest first: ``way``, how many ``sums``, ``least_s`` of them on the slowest
-    rank; None if nothing had to be found out.
+    ``measured``: the ways that were tried, fastest first: ``way``, how many ``sums``, ``least_s`` of them on the
+    slowest rank; None if nothing had to be found out.
     """
 
     way: Way

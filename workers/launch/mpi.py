@@ -78,6 +78,7 @@ def start_mpi() -> "MPI.Intracomm":
     """
     os.environ.setdefault("OMPI_MCA_osc", "^ucx")  # the wheel's complains on every rank when memory is shared
     os.environ.setdefault("UCX_DEBUG_SIGNO", "0")  # else it takes SIGHUP for itself, and a stop request is lost
+    os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")  # where other processes want the cores, waiting is slow
     for name, value in REPORTS_DEATHS.items() if FAULT_TOLERANT in os.environ else ():
         os.environ.setdefault(name, value)
     MPI = load_mpi()
@@ -89,7 +90,8 @@ def start_mpi() -> "MPI.Intracomm":
             f"started by Open MPI's mpirun, but the MPI library is {vendor}'s; start with {_fitting(vendor)}"
         )
     # Not for threads of ours: at this level MPICH's waiting gives way to other processes. Without it, 4 ranks on
-    # 2 cores took 24 ms instead of 0.3 ms for a sum of 5,000 floats.
+    # 2 cores took 24 ms instead of 0.3 ms for a sum of 5,000 floats, and 2 ranks twice as long for 100,000
+    # (docs/benchmarks.md). All ranks of a node must have the same level, or MPICH's algorithms do not fit together.
     start_guard.waits()
     if not MPI.Is_initialized():
         MPI.Init_thread(MPI.THREAD_MULTIPLE)
