@@ -44,6 +44,8 @@ PROCESSES = {
     "boot_id": optional(nullable(TEXT)),
     "launch_s": optional(nullable(NUMBER)),
     "cores": by_rank(list_of(WHOLE)),
+    "bound": optional(FLAG),
+    "memory_nodes": optional(WHOLE),
     "threads": table(per_rank=by_rank(WHOLE), set_by=TEXT),
     "blas": nullable(table(each(nullable(TEXT), "internal_api version architecture"))),
     "mpi": table(each(TEXT, "vendor library standard")),

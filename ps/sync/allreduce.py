@@ -15,7 +15,7 @@ from ps.sync.node_sum import NodeMemory, NodeSum
 from ps.sync.reducer import Reducer
 from ps.sync.replicated import ReplicatedSync
 from ps.sync.sum_ways import AUTO, WAYS, Chosen, Way, choose, possible
-from ps.sync.wire import LIBRARY, make_wire
+from ps.sync.wire import LIBRARY, RING, make_wire
 
 
 class Allreduce(Reducer):
@@ -24,6 +24,16 @@ class Allreduce(Reducer):
     def __init__(self, comm: MPI.Comm, packet: Array, algorithm: str = LIBRARY) -> None:
         self._wire = make_wire(comm, algorithm)
         super().__init__(self._wire.comm, packet)
+
+        self._algorithm = algorithm
+
+    def between_bytes(self, topology: Topology) -> int:
+        """See Reducer. In a ring a rank sends to the next one alone."""
+        if self._algorithm != RING or topology.largest == 1:
+            return super().between_bytes(topology)
+        rank, size, leaders = topology.comm.rank, topology.comm.size, topology.leaders
+        leaves = leaders[(rank + 1) % size] != leaders[rank]
+        return round(2 * (size - 1) / size * self.sent_bytes) if leaves else 0
 
     def sum(self) -> None:
         """Sum on all ranks at once."""
@@ -42,7 +52,7 @@ class ChosenSum(Reducer):
         self._inner, self._chosen = _make(topology, packet, memory, chosen.way), chosen
         super().__init__(self._inner.comm, packet)
         self.sum, self.close = self._inner.sum, self._inner.close  # type: ignore[method-assign]
-        self.sent_bytes = self._inner.sent_bytes
+        self.sent_bytes, self.between_bytes = self._inner.sent_bytes, self._inner.between_bytes  # type: ignore[method-assign]
 
     @classmethod
     def allocate(cls, topology: Topology, config: RunConfig, n: int, dtype: np.dtype[Any]) -> NodeMemory | None:
@@ -72,7 +82,7 @@ class ChosenSum(Reducer):
         )
         return cls(topology, packet, memory, chosen)
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any] | None:
         """See Reducer."""
         return self._chosen.facts()
 

@@ -39,6 +39,15 @@ class Reducer:
         """
         return cls(topology.comm, packet)
 
+    def between_bytes(self, topology: Topology) -> int:
+        """Return the payload that this rank sends to other nodes in one step, where there are several.
+
+        Here: as much as any algorithm for long vectors sends over each of K links, 2 (K-1)/K m, by the ranks of a node
+        in equal parts.
+        """
+        nodes, here = topology.count, topology.local.size
+        return round(2 * (nodes - 1) / nodes * self.sent_bytes / here)
+
     def facts(self) -> dict[str, Any] | None:
         """Return what the log says of how it sums, if there was a choice."""
         return None

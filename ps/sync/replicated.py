@@ -64,7 +64,8 @@ class ReplicatedSync(Synchronizer):
             RotatingChecksum(self.flat.param_vector, comm.rank, comm.size, counts.shape[1]) if checked else None
         )
         self._reducer = self._kind.make(topology, self.flat.packet, self._config, self._memory, kept)
-        self.sent_bytes = self._reducer.sent_bytes
+        reducer = self._reducer
+        self.sent_bytes = reducer.sent_bytes if topology.count == 1 else reducer.between_bytes(topology)
 
     @property
     def exchanges_in(self) -> MPI.Comm:

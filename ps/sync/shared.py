@@ -56,10 +56,10 @@ class SharedSync(Synchronizer):
         self.topology, self.layout, self.me = topology, layout, topology.local.rank
         self.windows = Windows(topology, (n + (0 if self.me else n + layout.more_numbers)) * dtype.itemsize)
         self.barrier = FlagBarrier(self.windows)
-        params = self.windows.allocate_one(n, dtype)
+        self.own = [(i, s) for i, s in enumerate(layout.slices) if s.owner == self.me]
+        params = self.windows.allocate_one(n, dtype, [slice(s.start, s.stop) for _, s in self.own])
         packets = self.windows.allocate(N_SLOTS + n, dtype)
         self.grads = [packet[N_SLOTS:] for packet in packets]
-        self.own = [(i, s) for i, s in enumerate(layout.slices) if s.owner == self.me]
         self.between = connect(topology, {s.number for _, s in self.own})
         self.ranges = layout.blocks(self.me)
 
@@ -103,9 +103,8 @@ class SharedSync(Synchronizer):
 
     def facts(self) -> dict[str, Any]:
         """See Synchronizer."""
-        phases, several = 2 if self._two_phases else 1, self.topology.count > 1
-        chosen = self._chosen.facts() if several else None
-        return {"phases": phases, "factored": list(self.layout.factored), "sum": chosen}
+        chosen = self._chosen.facts() if self.between else None
+        return {"phases": 2 if self._two_phases else 1, "factored": list(self.layout.factored), "sum": chosen}
 
     def _make_wire(self, way: Way) -> NodeWire:
         return NodeWire(self.topology, self.layout, self.grads, self.between, self.barrier, way)

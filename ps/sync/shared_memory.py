@@ -3,6 +3,7 @@
 import os
 import platform
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,12 @@ class Windows:
         together(topology.comm, lambda: self._check_room(int(total[0])))
         topology.on_free(self.close)
 
-    def allocate(self, own: int, dtype: np.dtype[Any]) -> list[Array]:
+    def allocate(self, own: int, dtype: np.dtype[Any], touch: Sequence[slice] | None = None) -> list[Array]:
         """Return every local rank's vector of zeros, in rank order; ``own``: numbers in this rank's.
 
-        Collective over all nodes. Raises JobError if /dev/shm has no room on one, naming what is needed.
+        ``touch``: ranges of rank 0's vector that this rank writes to first, for memory lies near the core that does;
+        default: all of its own. Collective over all nodes. Raises JobError if /dev/shm has no room on one, naming what
+        is needed.
         """
         n_bytes = -(-own * dtype.itemsize // PAGE) * PAGE
         lengths = np.empty((self.local.size, 2), np.int64)
@@ -49,14 +52,18 @@ class Windows:
         for rank, (n, _) in enumerate(lengths.tolist()):
             memory, _ = window.Shared_query(rank)
             vectors.append(np.asarray(memory, np.uint8)[: n * dtype.itemsize].view(dtype))
-        vectors[self.local.rank][:] = 0
+        for where in (slice(None),) if touch is None else touch:
+            vectors[self.local.rank if touch is None else 0][where] = 0
         window.Sync()
         self.local.Barrier()
         return vectors
 
-    def allocate_one(self, n: int, dtype: np.dtype[Any]) -> Array:
-        """Return a vector of zeros that all ranks of the node see. Collective; raises JobError like ``allocate``."""
-        return self.allocate(0 if self.local.rank else n, dtype)[0]
+    def allocate_one(self, n: int, dtype: np.dtype[Any], touch: Sequence[slice] | None = None) -> Array:
+        """Return a vector of zeros that all ranks of the node see. Collective; raises JobError like ``allocate``.
+
+        ``touch``: the ranges that this rank works on; those of all ranks cover the vector. Default: rank 0 has all.
+        """
+        return self.allocate(0 if self.local.rank else n, dtype, touch)[0]
 
     def sync(self) -> None:
         """Order this rank's reads and writes of shared memory around this point (MPI-4.1, section 12.7)."""

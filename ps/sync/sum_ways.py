@@ -55,17 +55,20 @@ class Summing(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The way to take, and what was measured to find it.
+    """The way to take, whether there was a ``choice``, and what was measured to find it.
 
     ``measured``: the ways that were tried, fastest first: ``way``, how many ``sums``, ``least_s`` of them on the
     slowest rank; None if nothing had to be found out.
     """
 
     way: Way
+    choice: bool
     measured: list[dict[str, Any]] | None = None
 
-    def facts(self) -> dict[str, Any]:
-        """Return what the log says of it."""
+    def facts(self) -> dict[str, Any] | None:
+        """Return what the log says of it; nothing where the library sums as it does by itself on one node."""
+        if not self.choice:
+            return None
         return {"way": self.way.name, "measured": self.measured}
 
 
@@ -102,7 +105,7 @@ def choose(
     """
     names = {way.name: way for way in ways}
     if wanted == AUTO and kept in names:
-        return Chosen(names[kept])
+        return Chosen(names[kept], choice=True)
     if wanted != AUTO:
         same = (Way(streams, WAYS[wanted].algorithm).name for streams in _equal(topology, WAYS[wanted].streams, ways))
         way = next((names[name] for name in same if name in names), None)
@@ -112,9 +115,9 @@ def choose(
                 f"choose one of {AUTO}, {', '.join(names)}",
                 EXIT_USAGE,
             )
-        return Chosen(way)
+        return Chosen(way, choice=topology.count > 1 or way.name != LIBRARY)
     if len(ways) == 1 or topology.count == 1 or topology.pretended or not measure:
-        return Chosen(ways[0])
+        return Chosen(ways[0], choice=topology.count > 1)
     if kind not in topology.chosen:
         topology.chosen[kind] = _fastest(topology.comm, worth_trying(topology, ways), make)
     found: Chosen = topology.chosen[kind]
@@ -153,7 +156,7 @@ def _fastest(comm: MPI.Intracomm, ways: Sequence[Way], make: Callable[[Way], Sum
             best = way
     ordered = sorted(ways, key=least.__getitem__)
     measured = [{"way": way.name, "sums": len(seconds[way]), "least_s": least[way]} for way in ordered]
-    return Chosen(best, measured)
+    return Chosen(best, choice=True, measured=measured)
 
 
 def _open_connections(comm: MPI.Comm) -> None:
