@@ -14,7 +14,7 @@ from ps.sync.mode import CostFormula, Mode, rounds
 from ps.sync.node_sum import NodeMemory, NodeSum
 from ps.sync.reducer import Reducer
 from ps.sync.replicated import ReplicatedSync
-from ps.sync.sum_ways import AUTO, WAYS, Chosen, Way, choose, possible
+from ps.sync.sum_ways import AUTO, MOST_BYTES, WAYS, Chosen, Way, choose, possible
 from ps.sync.wire import LIBRARY, RING, make_wire
 
 
@@ -71,11 +71,13 @@ class ChosenSum(Reducer):
     @classmethod
     def make(cls, topology: Topology, packet: Array, config: RunConfig, memory: Any, kept: str) -> Reducer:
         """See Reducer."""
+        most = MOST_BYTES // packet.itemsize
+        head = None if memory is None else memory.head(most)
         chosen = choose(
             topology,
             config.sum_algorithm,
             possible(topology, in_memory=memory is not None, apart=True),
-            lambda way: _make(topology, packet, memory, way),
+            lambda way: _make(topology, packet[:most], head, way),
             kind=f"packet of {packet.nbytes} bytes",
             kept=kept,
             measure=not config.elastic,

@@ -1,5 +1,6 @@
 """Sums of packets that lie in memory which the ranks of a node share: added there, then carried between nodes."""
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -29,8 +30,14 @@ class NodeWire:
         between: dict[int, MPI.Comm],
         barrier: FlagBarrier,
         way: Way,
+        most_bytes: int = 0,
     ) -> None:
-        """``vectors``: of all ranks of the node; ``between``: see ``connect``."""
+        """``vectors``: of all ranks of the node; ``between``: see ``connect``.
+
+        ``most_bytes``: for a trial, of the whole vector; 0: all of it.
+        """
+        item = vectors[0].itemsize
+        most = most_bytes // len(layout.slices) // item if most_bytes else None
         me, self.alone, self._barrier = topology.local.rank, way.streams == "one", barrier
         of_number = between if not self.alone else {number: between[number] for number in between if number == 0}
         self._wires = {number: make_wire(comm, way.algorithm) for number, comm in of_number.items()}
@@ -38,7 +45,7 @@ class NodeWire:
             (self._wires[0 if self.alone else s.number], chunk)
             for s in layout.slices
             if self._wires and (s.owner == me or self.alone)
-            for chunk in blocks(vectors[s.owner][s.start : s.stop], MAX_BYTES // vectors[me].itemsize)
+            for chunk in blocks(vectors[s.owner][s.start : s.stop][:most], MAX_BYTES // item)
         ]
         nodes = topology.count
         self.sent_bytes = round(2 * (nodes - 1) / nodes * sum(chunk.nbytes for _, chunk in self._parts))
@@ -66,9 +73,14 @@ class NodeMemory:
         windows = Windows(topology, n * dtype.itemsize)
         self.barrier = FlagBarrier(windows)
         self.packets = windows.allocate(n, dtype)
-        self.between = connect(
-            topology, {s.number for s in node_layout(topology, n).slices if s.owner == topology.local.rank}
-        )
+        slices = node_layout(topology, n).slices
+        self.between = connect(topology, {s.number for s in slices if s.owner == topology.local.rank})
+
+    def head(self, n: int) -> "NodeMemory":
+        """Return the same of the first ``n`` numbers of each packet."""
+        part = copy.copy(self)
+        part.packets = [packet[:n] for packet in self.packets]
+        return part
 
 
 class NodeSum(Reducer):

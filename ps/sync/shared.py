@@ -23,7 +23,7 @@ from ps.sync.replica_check import NodeChecksum
 from ps.sync.shared_memory import FlagBarrier, Windows
 from ps.sync.shared_state import SharedState
 from ps.sync.slices import Layout, SummedBlock, summed_layout
-from ps.sync.sum_ways import Way, choose, possible
+from ps.sync.sum_ways import MOST_BYTES, Way, choose, possible
 from ps.sync.synchronizer import Synchronizer, SyncSetup
 from ps.sync.training_state import TrainingState
 
@@ -77,7 +77,7 @@ class SharedSync(Synchronizer):
             topology,
             config.sum_algorithm,
             possible(topology, in_memory=True, apart=False),
-            self._make_wire,
+            lambda way: self._make_wire(way, MOST_BYTES),
             kind=f"slices of {n * dtype.itemsize} bytes",
             kept=setup.kept_way,
         )
@@ -106,8 +106,8 @@ class SharedSync(Synchronizer):
         chosen = self._chosen.facts() if self.between else None
         return {"phases": 2 if self._two_phases else 1, "factored": list(self.layout.factored), "sum": chosen}
 
-    def _make_wire(self, way: Way) -> NodeWire:
-        return NodeWire(self.topology, self.layout, self.grads, self.between, self.barrier, way)
+    def _make_wire(self, way: Way, most_bytes: int = 0) -> NodeWire:
+        return NodeWire(self.topology, self.layout, self.grads, self.between, self.barrier, way, most_bytes)
 
     def recount(self, counts: RowTable) -> None:
         """See Synchronizer. Who updates what stays."""

@@ -18,6 +18,8 @@ PREFIX: dict[Streams, str] = {"ranks": "", "one": "node-one-", "all": "node-all-
 MEASURE_S = 0.3
 """Seconds of all candidates together, besides one sum by each."""
 MOST_SUMS = 20
+MOST_BYTES = 16 << 20
+"""Of a packet, what is summed to measure: longer ones take in proportion, and could take minutes."""
 CLEARLY = 0.9
 """A later candidate is taken if its time is at most so much of an earlier one's: equal ones do not take turns."""
 

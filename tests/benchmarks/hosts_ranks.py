@@ -1,6 +1,7 @@
 """The ranks of tests/benchmarks/hosts.py: each mode's sum of a vector, and what the interface counts meanwhile."""
 
 import json
+import resource
 import statistics
 import sys
 import time
@@ -10,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from ps.comm.topology import Topology
-from ps.sync.modes import MODES
 from workers.benchmark.machine import slowest
 from workers.benchmark.runner import closing
 from workers.benchmark.vectors import RAW, VectorSums
@@ -47,13 +47,13 @@ def link_rate(topology: Topology) -> float:
     return float(rate[0])
 
 
-def measure(topology: Topology, n: int, rate: float) -> None:
-    """Print a line of each mode. Collective."""
+def measure(topology: Topology, n: int, rate: float, modes: list[str]) -> None:
+    """Print a line of MPI_Allreduce and of each mode. Collective."""
     comm, stop = topology.comm, StopRequest()
     bound = 2 * (topology.count - 1) / topology.count * 4 * n / rate
-    sums = VectorSums(topology, stop, list(MODES), "float32", 1)
+    sums = VectorSums(topology, stop, modes, "float32", 1)
     with closing(topology) as stack:
-        for name in (RAW, *MODES):
+        for name in (RAW, *modes):
             begin = time.perf_counter()
             runner = sums._start_raw(n) if name == RAW else sums._start(n, name, stack)
             made = slowest(comm, time.perf_counter() - begin)
@@ -84,13 +84,16 @@ def measure(topology: Topology, n: int, rate: float) -> None:
 
 
 def main() -> None:
-    """Measure vectors of the lengths on the command line."""
+    """Measure modes with vectors, as the command line says: both with commas between."""
     topology = Topology(start_mpi().Dup())
     rate = link_rate(topology)
     if topology.comm.rank == 0:
         print(json.dumps({"rate": rate}), flush=True)
-    for n in map(int, sys.argv[1:]):
-        measure(topology, n, rate)
+    modes, sizes = (word.split(",") for word in sys.argv[1:])
+    for n in map(int, sizes):
+        measure(topology, n, rate, modes)
+    if topology.comm.rank == 0:
+        print(json.dumps({"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}), flush=True)
 
 
 main()
