@@ -1,6 +1,7 @@
 """MPI_Allreduce at a thread level: ``mpirun -np 2 python -m tests.benchmarks.thread_level``.
 
-``MPI4PY_RC_THREAD_LEVEL=funneled`` in the environment asks for another level. Prints the median microseconds of the slowest rank for vectors of 10 to 10^7 float32 numbers.
+``MPI4PY_RC_THREAD_LEVEL=funneled`` in the environment asks for another level. Prints the median microseconds of the
+slowest rank for vectors of 10 to 10^7 float32 numbers.
 """
 
 import statistics
