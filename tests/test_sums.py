@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from common.config import SUM_ALGORITHMS
+from common.errors import JobError
 from ps.sync import sum_ways
 from ps.sync.sum_ways import AUTO, WAYS, Chosen, Way, possible, worth_trying
 from ps.text.run_facts import sum_lines
@@ -65,6 +66,42 @@ def test_a_way_must_be_clearly_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     assert chosen(library=1.0, ring=0.8, rabenseifner=0.79).way.name == "ring"
     assert "library, measured at the start: ring 950 ms" in sum_lines(found.facts())[0]
     assert sum_lines(None) == []
+
+
+@pytest.mark.usefixtures("all_known")
+def test_who_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The option, then the run that is resumed, then a measurement, which is taken once for each kind of packet."""
+    topology = on(2, 2)
+    topology.comm, measured = None, []
+    ways = possible(topology, in_memory=True, apart=True)
+
+    def fastest(comm: Any, tried: list[Way], make: Any) -> Chosen:
+        measured.append(names(tried))
+        return Chosen(WAYS["ring"], choice=True)
+
+    monkeypatch.setattr(sum_ways, "_fastest", fastest)
+
+    never: Any = None
+
+    def took(wanted: str, kept: str = "", **about: Any) -> str:
+        return sum_ways.choose(topology, wanted, ways, never, kind="packet", kept=kept, **about).way.name
+
+    assert took("node-one-ring", kept="ring") == "node-one-ring"
+    assert took(AUTO, kept="node-all-ring") == "node-all-ring"
+    assert took(AUTO, measure=False) == "library"
+    assert not measured
+    assert took(AUTO, kept="not known here") == took(AUTO) == "ring"
+    assert len(measured) == 1
+    topology.pretended = True
+    assert took(AUTO) == "library"
+    without = possible(topology, in_memory=False, apart=True)
+    with pytest.raises(JobError, match=r"node-all-ring is not possible here.*choose one of auto, library, ring"):
+        sum_ways.choose(topology, "node-all-ring", without, never, kind="packet")
+    lone = on(3, 1)  # where each node has one rank, who sends is the same
+    assert (
+        sum_ways.choose(lone, "node-one-ring", possible(lone, in_memory=False, apart=True), never, kind="").way
+        == (WAYS["ring"])
+    )
 
 
 def test_ranks_that_share_a_core_are_not_bound() -> None:
