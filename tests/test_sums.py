@@ -56,7 +56,7 @@ def test_a_way_must_be_clearly_faster(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def chosen(**seconds: float) -> Chosen:
         monkeypatch.setattr(
-            sum_ways, "_measure", lambda comm, make, way, budget: [seconds[way.name] * 9, seconds[way.name]]
+            sum_ways, "_measure", lambda comm, make, way, budget, most: [seconds[way.name] * 9, seconds[way.name]]
         )
         return sum_ways._fastest(None, ways, None)  # type: ignore[arg-type]
 

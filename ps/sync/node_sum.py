@@ -10,7 +10,7 @@ from common.flat import Array, blocks
 from ps.comm.collectives import MAX_BYTES
 from ps.comm.topology import Topology
 from ps.sync.reducer import Reducer
-from ps.sync.shared_memory import FlagBarrier, Windows
+from ps.sync.shared_memory import PAUSE_S, FlagBarrier, Windows
 from ps.sync.slices import LINE, Layout, SummedBlock, cut
 from ps.sync.sum_ways import Way
 from ps.sync.wire import make_wire
@@ -57,7 +57,7 @@ class NodeWire:
         for wire, chunk in self._parts:
             wire.sum(chunk)
         if self.alone:
-            self._barrier.wait()
+            self._barrier.wait(PAUSE_S)
 
     def close(self) -> None:
         """Give back what it holds."""
@@ -113,7 +113,7 @@ class NodeSum(Reducer):
             if total is not block.own:
                 np.copyto(block.own, total)
         self._wire.sum()
-        wait()
+        wait(PAUSE_S)
         for own, sums in self._copies:
             np.copyto(own, sums)
         wait()  # nobody writes the next gradient before it was copied

@@ -20,7 +20,7 @@ from ps.sync.checksum import is_finite, long_norm
 from ps.sync.mode import CostFormula, Mode, rounds
 from ps.sync.node_sum import NodeWire, connect
 from ps.sync.replica_check import NodeChecksum
-from ps.sync.shared_memory import FlagBarrier, Windows
+from ps.sync.shared_memory import PAUSE_S, FlagBarrier, Windows
 from ps.sync.shared_state import SharedState
 from ps.sync.slices import Layout, SummedBlock, summed_layout
 from ps.sync.sum_ways import MOST_BYTES, Way, choose, possible
@@ -214,7 +214,7 @@ class SharedSync(Synchronizer):
         self._exchange_s += time.perf_counter() - begin
         for i, s in self.own:
             self.norms[i] = -1 if s.number in self._apart else long_norm(mine[s.start : s.stop])
-        self.barrier.wait()
+        self.barrier.wait(PAUSE_S if self.between else 0.0)
         if self.between and (self.norms < 0).any():
             raise ReplicasDivergedError
         norm = math.hypot(*self.norms)

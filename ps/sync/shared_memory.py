@@ -3,6 +3,7 @@
 import os
 import platform
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from ps.comm.topology import Topology
 PAGE = 4096
 SHM = Path("/dev/shm")
 """Where MPI libraries on Linux put memory that processes share."""
+PAUSE_S = 5e-5
+"""Between looks while another rank waits for a network, which takes long, and needs the processor."""
 SPINS = 2000
 """Looks at a flag before the processor is offered to others: about 0.1 ms."""
 
@@ -110,8 +113,8 @@ class FlagBarrier:
         # only x86 keeps the order of stores by itself
         self._fence = None if platform.machine() in ("x86_64", "AMD64") else windows.sync
 
-    def wait(self) -> None:
-        """Return when all ranks of the node have come."""
+    def wait(self, pause_s: float = 0.0) -> None:
+        """Return when all ranks of the node have come; ``pause_s``: how long to sleep between looks, if at all."""
         self._count = count = self._count + 1
         if self._fence:
             self._fence()
@@ -119,13 +122,16 @@ class FlagBarrier:
         for at, other in self._rounds:
             own[at] = count
             if other[at] < count:
-                self._look(other, at, count)
+                self._look(other, at, count, pause_s)
         if self._fence:
             self._fence()
 
-    def _look(self, other: memoryview, at: int, count: int) -> None:
+    def _look(self, other: memoryview, at: int, count: int, pause_s: float) -> None:
         for _ in range(self._spins):
             if other[at] >= count:
                 return
         while other[at] < count:
-            os.sched_yield()
+            if pause_s:
+                time.sleep(pause_s)
+            else:
+                os.sched_yield()

@@ -1,5 +1,6 @@
 """Ways to sum a vector over ranks of several nodes, and which one a job takes: all are measured on its own packet."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,8 +17,12 @@ AUTO = "auto"
 Streams = Literal["ranks", "one", "all"]
 PREFIX: dict[Streams, str] = {"ranks": "", "one": "node-one-", "all": "node-all-"}
 MEASURE_S = 0.3
-"""Seconds of all candidates together, besides one sum by each."""
+"""Seconds of all candidates together, besides one to three sums by each."""
 MOST_SUMS = 20
+LONG_S = 0.5
+"""From so long a sum on, what else the first one takes does not matter."""
+HOPELESS = 4
+"""Times the least time of the ways before: then a way is not tried again."""
 MOST_BYTES = 16 << 20
 """Of a packet, what is summed to measure: longer ones take in proportion, and could take minutes."""
 CLEARLY = 0.9
@@ -150,7 +155,10 @@ def worth_trying(topology: Topology, ways: Sequence[Way]) -> list[Way]:
 def _fastest(comm: MPI.Intracomm, ways: Sequence[Way], make: Callable[[Way], Summing]) -> Chosen:
     """Measure each way; all ranks see the same times, those of the slowest."""
     _open_connections(comm)
-    seconds = {way: _measure(comm, make, way, MEASURE_S / len(ways)) for way in ways}
+    seconds: dict[Way, list[float]] = {}
+    for way in ways:
+        most = HOPELESS * min(map(min, seconds.values()), default=math.inf)
+        seconds[way] = _measure(comm, make, way, MEASURE_S / len(ways), most)
     least = {way: min(times) for way, times in seconds.items()}  # other load only adds
     best = ways[0]
     for way in ways[1:]:
@@ -169,8 +177,14 @@ def _open_connections(comm: MPI.Comm) -> None:
         distance *= 2
 
 
-def _measure(comm: MPI.Intracomm, make: Callable[[Way], Summing], way: Way, budget_s: float) -> list[float]:
-    """Return the seconds of each sum on the slowest rank: one, and as many more as fit in a time."""
+def _measure(
+    comm: MPI.Intracomm, make: Callable[[Way], Summing], way: Way, budget_s: float, most_s: float
+) -> list[float]:
+    """Return the seconds of each sum on the slowest rank: as many as fit in a time, and at least three.
+
+    The first takes longer, since it takes memory for messages. Long ones, and where it takes more than ``most_s``, are
+    done once.
+    """
     summing, slowest = make(way), np.zeros(1)
 
     def once() -> float:
@@ -182,6 +196,7 @@ def _measure(comm: MPI.Intracomm, make: Callable[[Way], Summing], way: Way, budg
         return float(slowest[0])
 
     times = [once()]
-    times += [once() for _ in range(min(MOST_SUMS, int(budget_s / max(times[0], 1e-6))))]
+    if times[0] < min(LONG_S, most_s):
+        times += [once() for _ in range(max(2, min(MOST_SUMS, int(budget_s / max(times[0], 1e-6)))))]
     summing.close()
     return times
