@@ -1,5 +1,6 @@
 """The ranks of tests/benchmarks/hosts.py: each mode's sum of a vector, and what the interface counts meanwhile."""
 
+# ruff: noqa: E402, since MPI must not start before its settings are made
 import json
 import resource
 import statistics
@@ -7,6 +8,10 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+
+import mpi4py
+
+mpi4py.rc.initialize = False
 
 import numpy as np
 

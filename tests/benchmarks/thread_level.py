@@ -4,8 +4,13 @@
 slowest rank for vectors of 10 to 10^7 float32 numbers.
 """
 
+# ruff: noqa: E402, since MPI must not start before its settings are made
 import statistics
 import time
+
+import mpi4py
+
+mpi4py.rc.initialize = False
 
 import numpy as np
 from mpi4py import MPI
