@@ -11,7 +11,7 @@ from typing import Any
 
 import mpi4py
 
-mpi4py.rc.initialize = False
+mpi4py.rc.initialize, mpi4py.rc.finalize = False, True
 
 import numpy as np
 

@@ -10,7 +10,7 @@ import time
 
 import mpi4py
 
-mpi4py.rc.initialize = False
+mpi4py.rc.initialize, mpi4py.rc.finalize = False, True
 
 import numpy as np
 from mpi4py import MPI
