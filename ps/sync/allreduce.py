@@ -76,7 +76,7 @@ class ChosenSum(Reducer):
         chosen = choose(
             topology,
             config.sum_algorithm,
-            possible(topology, in_memory=memory is not None, apart=True),
+            possible(topology, in_memory=memory is not None, apart=True, wanted=config.sum_algorithm),
             lambda way: _make(topology, packet[:most], head, way),
             kind=f"packet of {packet.nbytes} bytes",
             kept=kept,

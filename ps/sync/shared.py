@@ -76,7 +76,7 @@ class SharedSync(Synchronizer):
         self._chosen = choose(
             topology,
             config.sum_algorithm,
-            possible(topology, in_memory=True, apart=False),
+            possible(topology, in_memory=True, apart=False, wanted=config.sum_algorithm),
             lambda way: self._make_wire(way, MOST_BYTES),
             kind=f"slices of {n * dtype.itemsize} bytes",
             kept=setup.kept_way,
