@@ -24,7 +24,6 @@ class Allreduce(Reducer):
     def __init__(self, comm: MPI.Comm, packet: Array, algorithm: str = LIBRARY) -> None:
         self._wire = make_wire(comm, algorithm)
         super().__init__(self._wire.comm, packet)
-
         self._algorithm = algorithm
 
     def between_bytes(self, topology: Topology) -> int:

@@ -82,7 +82,8 @@ class Chosen:
 def possible(topology: Topology, *, in_memory: bool, apart: bool, wanted: str = AUTO) -> list[Way]:
     """Return the ways that there are here, those that need not be beaten clearly first; one alone if nothing differs.
 
-    On one node the library is asked for its algorithms only if one is ``wanted``. ``in_memory``: whether ranks of a node can add in shared memory; ``apart``: whether they can do without it.
+    On one node the library is asked for its algorithms only if one is ``wanted``. ``in_memory``: whether ranks of a
+    node can add in shared memory; ``apart``: whether they can do without it.
     """
     known = known_here() if topology.count > 1 or wanted != AUTO else [LIBRARY]
     if topology.largest == 1:
