@@ -30,6 +30,10 @@ MODELS = ("linear", "logistic", "softmax", "mlp")
 ACTIVATIONS = ("relu", "tanh", "sigmoid", "gelu")
 LOSSES = ("auto", "mse", "cross-entropy")
 DTYPES = ("float32", "float64")
+SUM_ALGORITHMS = (
+    "auto",
+    *(nodes + name for nodes in ("", "node-all-", "node-one-") for name in ("library", "ring", "rabenseifner")),
+)
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw")
 SCHEDULES = ("constant", "step", "cosine", "warmup", "warmup-step", "warmup-cosine")
 
@@ -162,6 +166,12 @@ class RunConfig:
         "broadcast",
         "broadcast: every rank starts as rank 0; per-rank: each on its own",
         choices=("broadcast", "per-rank"),
+        group=SYNC,
+    )
+    sum_algorithm: str = affects(
+        "auto",
+        "how modes allreduce, shared and factors sum across nodes; auto: the fastest of all, measured at the start",
+        choices=SUM_ALGORITHMS,
         group=SYNC,
     )
     cache: str = changeable(

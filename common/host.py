@@ -8,12 +8,23 @@ from pathlib import Path
 from common.launcher_place import LAUNCHERS
 from common.process_table import read_process, stat_fields
 
+MEMORY = Path("/sys/devices/system/node/has_memory")
 CPUS, CGROUPS = Path("/sys/devices/system/cpu"), Path("/sys/fs/cgroup")
 
 
 def host() -> str:
     """Return the node's name: Slurm's, where it runs several nodes on one host, else the system's."""
     return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+
+
+def memory_nodes() -> int:
+    """Return how many parts the memory has, each near some of the cores (NUMA); 1 where the system does not say."""
+    try:
+        listed = MEMORY.read_text().strip()
+        ends = [one.split("-") for one in listed.split(",")]
+        return sum(int(end[-1]) - int(end[0]) + 1 for end in ends)
+    except (OSError, ValueError):
+        return 1
 
 
 def process_start(pid: int) -> int | None:

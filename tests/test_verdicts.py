@@ -243,6 +243,7 @@ def test_each_straggler_is_said_once() -> None:
     def change(number: int, record: Record) -> None:
         if number > 10:
             record["compute_s"][3] *= 4
+            record["wait_s"] = [max(record["compute_s"]) - own for own in record["compute_s"]]
 
     found = watch(head(8), 40, change, slow={1: 4.0})
     assert [(v.code, v.ranks) for v in found] == [("straggler", [1]), ("straggler", [3])]
@@ -379,6 +380,12 @@ def test_who_holds_up_nobody_is_no_straggler() -> None:
     assert watch(head(2), 20, seen(0.019), slow={0: 3.1}) == []
     assert judge(head(2), 20, seen(0.019), slow={0: 3.1}) == {"straggler": reason}
     assert codes(watch(head(2), 20, seen(0.21), slow={0: 3.1})) == ["straggler"]
+
+    def alike(number: int, record: Record) -> None:
+        """All wait as long, for whoever gets a core last: the rank that seems slow, too."""
+        record["wait_s"] = [0.21, 0.21]
+
+    assert judge(head(2), 20, alike, slow={0: 3.1}) == {"straggler": reason}
 
     def exchanging(number: int, record: Record) -> None:
         """Ten seconds of exchange, beside which a quarter of a second of waiting is nothing."""

@@ -1,7 +1,7 @@
 """Which ranks share a node."""
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 from mpi4py import MPI
 
@@ -14,13 +14,15 @@ class Topology:
 
     ``local``: those of this node; ``leaders[rank]``: the lowest rank on that rank's node; ``largest``: most ranks on
     one node; ``here``: ranks on this machine, whatever is pretended; ``oversubscribed``: whether it has fewer cores for
-    them.
+    them; ``pretended``: whether nodes are; ``chosen``: what was found to be the fastest among these ranks, by what.
     """
 
     def __init__(self, comm: MPI.Intracomm, ranks_per_node: int = 0) -> None:
         """``ranks_per_node`` splits one machine into pretended nodes, for tests; 0 asks MPI."""
         self.comm = comm
         self._on_free: list[Callable[[], object]] = []
+        self.pretended = ranks_per_node > 0
+        self.chosen: dict[str, Any] = {}
         local = cast("MPI.Intracomm", comm.Split_type(MPI.COMM_TYPE_SHARED, comm.rank))
         # nobody waits in the new communicator before all ranks have it: one of them may die meanwhile (--elastic)
         facts = allgather(comm, [_lowest(local, comm), affinity()])

@@ -27,7 +27,7 @@ MIN_EXCESS_S = 0.05
 MIN_EXCESS_OF_SHORTEST_S = 0.002
 """The same of the shortest of several epochs, which such turns hardly touch."""
 WAITED = 0.5
-"""Of the excess, what the others must have waited: who is slow and holds up nobody was only measured to be slow."""
+"""Of the excess, by what the others must have waited longer: who waits like them was only measured to be slow."""
 LOST = 0.05
 """Of the others' time, what they must have lost by waiting."""
 LEAST_SPREAD = 0.05
@@ -91,8 +91,8 @@ class Straggler(Detector):
     epochs a process that gets a core for a while makes any rank look slow. A smaller difference is looked for in the
     last 10 epochs (5 or more in a shorter run): other processes only ever add time, so the shortest time of a rank that
     is slow in all of them is longer than what the others take in a quarter of theirs. And the others must have waited
-    for it: at least half its excess, and 5 % of their time. tests/test_verdicts.py has how seldom equal ranks have a
-    straggler.
+    for it: longer than it did itself by at least half its excess, and 5 % of their time. tests/test_verdicts.py has how
+    seldom equal ranks have a straggler.
     """
 
     code = "straggler"
@@ -161,7 +161,8 @@ class Straggler(Detector):
             z, slowdown, excess = np.median(each, axis=0).tolist()
             if slowdown < self.least[rank]:
                 continue
-            if others >= max(WAITED * excess, enough):
+            for_it = others - float(waits[rank])  # it comes last itself, and then waits for nobody
+            if others >= enough and for_it >= WAITED * excess:
                 facts[rank] = z, slowdown
             else:
                 self.unclear.add(rank)

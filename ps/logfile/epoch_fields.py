@@ -127,8 +127,10 @@ EPOCH_FIELDS: list[EpochField] = [
     _seconds("evaluation_s", "evaluating its validation rows"),
     EpochField("checkpoint_s", optional(by_rank(NUMBER)), "s", "taking copies for checkpoints and waiting for those "
         "that are still being written; since the last epoch's record", gathered=True, column="checkpoint_s"),
-    EpochField("sent_bytes", by_rank(WHOLE), "bytes", "payload handed to MPI for gradients (in `send-recv` rank 0 "
-        "sends the result to every other rank)", gathered=True, column="sent_bytes"),
+    EpochField("sent_bytes", by_rank(WHOLE), "bytes", "payload of gradients that it hands to MPI, or writes in shared "
+        "memory for others; on several nodes what it sends to other nodes, as the interfaces count it (where the MPI "
+        "library chooses the algorithm: 2 (K-1)/K of the packet over K nodes, in equal parts for the ranks of a node)",
+        gathered=True, column="sent_bytes"),
     _by_rank("share_all", "`share` over all parameters together"),
     _interval("share_low", "the ends of the 95 % interval of `share_all` over the epoch's steps, by the scatter of the "
         "sampled ones (ratio estimator, Cochran 1977, section 6.4; Student's t); nil with one sample"),

@@ -44,6 +44,8 @@ PROCESSES = {
     "boot_id": optional(nullable(TEXT)),
     "launch_s": optional(nullable(NUMBER)),
     "cores": by_rank(list_of(WHOLE)),
+    "bound": optional(FLAG),
+    "memory_nodes": optional(WHOLE),
     "threads": table(per_rank=by_rank(WHOLE), set_by=TEXT),
     "blas": nullable(table(each(nullable(TEXT), "internal_api version architecture"))),
     "mpi": table(each(TEXT, "vendor library standard")),
@@ -54,6 +56,7 @@ PROCESSES = {
 """What the header says of the job's processes, and again each event after which other ones continue."""
 
 _MODE_TRIALS = list_of(table(mode=TEXT, steps=WHOLE, median_s=nullable(NUMBER), reason=nullable(TEXT)))
+_SUM = table(way=TEXT, measured=nullable(list_of(table(way=TEXT, sums=WHOLE, least_s=NUMBER))))
 _COMPARED = table(each(WHOLE, "trials steps dropped_steps"), modes=list_of(TEXT), sizes=list_of(WHOLE),
                   left_out=list_of(table(mode=TEXT, reason=TEXT)))  # fmt: skip
 _COMPARED_MODE = table(
@@ -71,7 +74,7 @@ _FITTED_MODE = table(
 _OF_STEPS = {
     "steps_per_epoch": WHOLE,
     "sync": table(mode=TEXT, phases=WHOLE, factored=list_of(TEXT), in_place=optional(FLAG),
-                  trials=nullable(_MODE_TRIALS)),
+                  trials=nullable(_MODE_TRIALS), sum=optional(nullable(_SUM))),
     "start": optional(table(path=TEXT, sha256=TEXT, epoch=nullable(WHOLE))),
 }  # fmt: skip
 _CONFIG = table(each(TEXT, "mode model optimizer dtype"), each(WHOLE, "epochs batch_size patience"))

@@ -12,8 +12,9 @@ ROUND_TRIPS = 8
 def clock_offset(topology: Topology, clock: Callable[[], float]) -> tuple[float, float]:
     """Return (seconds to add to this rank's clock to get rank 0's, largest error of that).
 
-    Ranks of one node read the same clock, so only node leaders exchange messages with rank 0: of several round
-    trips the shortest counts, and the true offset is within half of it (Cristian 1989). Collective.
+    On rank 0's node, whose ranks add nothing, the error is the largest of all nodes. Ranks of one node read the same
+    clock, so only node leaders exchange messages with rank 0: of several round trips the shortest counts, and the true
+    offset is within half of it (Cristian 1989). Collective.
     """
     comm, result = topology.comm, np.zeros(2)
     reply = np.zeros(1)
@@ -29,6 +30,7 @@ def clock_offset(topology: Topology, clock: Callable[[], float]) -> tuple[float,
                 if (back - sent) / 2 < best[1]:
                     best[:] = (sent + back) / 2 - reply[0], (back - sent) / 2
             comm.Send(best, leader)
+            result[1] = max(result[1], best[1])
     elif comm.rank in leaders:
         for _ in range(ROUND_TRIPS):
             comm.Recv(reply, 0)

@@ -4,6 +4,7 @@ from functools import partial
 
 from mpi4py import MPI
 
+from ps.comm.topology import Topology
 from ps.sync.mode import CostFormula, Mode, rounds
 from ps.sync.reducer import Reducer
 from ps.sync.replicated import ReplicatedSync
@@ -11,6 +12,14 @@ from ps.sync.replicated import ReplicatedSync
 
 class ReduceBcast(Reducer):
     """MPI_Reduce to the coordinator, then MPI_Bcast of the result."""
+
+    def between_bytes(self, topology: Topology) -> int:
+        """See Reducer. Open MPI passes long vectors along a chain of ranks: down to rank 0, and back up."""
+        if MPI.get_vendor()[0] != "Open MPI":
+            return super().between_bytes(topology)
+        rank, leaders = topology.comm.rank, topology.leaders
+        beside = [other for other in (rank - 1, rank + 1) if 0 <= other < len(leaders)]
+        return self.sent_bytes * sum(leaders[other] != leaders[rank] for other in beside)
 
     def sum(self) -> None:
         """Sum at rank 0, which sends the result to the others."""

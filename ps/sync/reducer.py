@@ -1,9 +1,14 @@
 """What a way to sum a packet over the ranks is, for modes in which every rank then updates all parameters."""
 
+from typing import Any
+
+import numpy as np
 from mpi4py import MPI
 
+from common.config import RunConfig
 from common.flat import Array, blocks
 from ps.comm.collectives import MAX_BYTES
+from ps.comm.topology import Topology
 
 
 class Reducer:
@@ -20,6 +25,32 @@ class Reducer:
         self.comm = comm
         self.chunks = blocks(packet, MAX_BYTES // packet.itemsize)
         self.sent_bytes = packet.nbytes
+
+    @classmethod
+    def allocate(cls, topology: Topology, config: RunConfig, n: int, dtype: np.dtype[Any]) -> Any:  # noqa: ARG003
+        """Return memory for a packet of ``n`` numbers, with its attribute ``packet``, if it must lie anywhere."""
+        return None
+
+    @classmethod
+    def make(cls, topology: Topology, packet: Array, config: RunConfig, memory: Any, kept: str) -> "Reducer":  # noqa: ARG003
+        """Return the reducer that a run takes. ``memory``: see ``allocate``; ``kept``: see ``sum_ways.choose``.
+
+        Collective; raises JobError.
+        """
+        return cls(topology.comm, packet)
+
+    def between_bytes(self, topology: Topology) -> int:
+        """Return the payload that this rank sends to other nodes in one step, where there are several.
+
+        Here: as much as any algorithm for long vectors sends over each of K links, 2 (K-1)/K m, by the ranks of a node
+        in equal parts.
+        """
+        nodes, here = topology.count, topology.local.size
+        return round(2 * (nodes - 1) / nodes * self.sent_bytes / here)
+
+    def facts(self) -> dict[str, Any] | None:
+        """Return what the log says of how it sums, if there was a choice."""
+        return None
 
     def ready(self, start: int) -> None:
         """Take notice that ``packet[start:]`` is final for this step; later calls never have a larger start."""

@@ -2,6 +2,7 @@
 
 import math
 import time
+from typing import Any
 
 import numpy as np
 from mpi4py import MPI
@@ -34,9 +35,13 @@ class ReplicatedSync(Synchronizer):
 
     def __init__(self, kind: type[Reducer], setup: SyncSetup) -> None:
         comm, config = setup.topology.comm, setup.config
+        shapes, dtype = setup.model.shapes(), np.dtype(config.dtype)
+        n = N_SLOTS + sum(math.prod(shape) for shape in shapes.values())
+        self._memory = kind.allocate(setup.topology, config, n, dtype)
+        packet = None if self._memory is None else self._memory.packets[setup.topology.local.rank]
 
         def allocate() -> TrainingState:
-            flat = Flat(setup.model.shapes(), np.dtype(config.dtype))
+            flat = Flat(shapes, dtype, packet=packet)
             ranges = [slice(start, min(start + BLOCK, flat.n)) for start in range(0, flat.n, BLOCK)]
             optimizer = setup.make_optimizer(config, [flat.param_vector[where] for where in ranges])
             return TrainingState(comm, flat, optimizer, ranges)
@@ -46,19 +51,21 @@ class ReplicatedSync(Synchronizer):
         self._grads = blocks(self.flat.grad_vector)
         self._own = np.empty(0, self.flat.dtype)
         self._work: dict[Batch, Gradient] = {}
-        self._kind, self._checked = kind, config.init == "broadcast"
+        self._kind, self._checked, self._config = kind, config.init == "broadcast", config
         self._left: list[Reducer] = []
-        self._join(comm, setup.counts)
+        self._join(setup.topology, setup.counts, setup.kept_way)
         self._ready = self._send_early if kind.early else None
 
-    def _join(self, comm: MPI.Intracomm, counts: RowTable) -> None:
-        self.comm, self.row_counts = comm, own_rows(counts, comm.rank)
+    def _join(self, topology: Topology, counts: RowTable, kept: str = "") -> None:
+        comm = topology.comm
+        self.comm, self.row_counts, self._topology = comm, own_rows(counts, comm.rank), topology
         checked = comm.size > 1 and self._checked
         self._checksum = (
             RotatingChecksum(self.flat.param_vector, comm.rank, comm.size, counts.shape[1]) if checked else None
         )
-        self._reducer = self._kind(comm, self.flat.packet)
-        self.sent_bytes = self._reducer.sent_bytes
+        self._reducer = self._kind.make(topology, self.flat.packet, self._config, self._memory, kept)
+        reducer = self._reducer
+        self.sent_bytes = reducer.sent_bytes if topology.count == 1 else reducer.between_bytes(topology)
 
     @property
     def exchanges_in(self) -> MPI.Comm:
@@ -75,7 +82,7 @@ class ReplicatedSync(Synchronizer):
         self._gradients.clear()
         self.meter.rebind(topology)
         self.state.rebind(topology.comm)
-        self._join(topology.comm, counts)
+        self._join(topology, counts)
 
     def recount(self, counts: RowTable) -> None:
         """See Synchronizer."""
@@ -135,9 +142,15 @@ class ReplicatedSync(Synchronizer):
         if self._checksum:
             self._checksum.seek(step)
 
+    def facts(self) -> dict[str, Any]:
+        """See Synchronizer."""
+        return {**super().facts(), "sum": self._reducer.facts()}
+
     def close(self) -> None:
         """See Synchronizer."""
         self._reducer.close()
+        if self._memory is not None:
+            self._topology.free()
 
     def _send_early(self, start: int) -> None:
         begin = time.perf_counter()

@@ -6,6 +6,7 @@ import numpy as np
 from mpi4py import MPI
 
 from common.flat import Array, blocks
+from ps.comm.topology import Topology
 from ps.sync.mode import CostFormula, Mode
 from ps.sync.reducer import Reducer
 from ps.sync.replicated import ReplicatedSync
@@ -42,6 +43,13 @@ class SendRecv(Reducer):
             self.summed = 0  # chunks of all steps: its remainder by in_flight is a chunk's place in the inbox
             for ahead in range(self.in_flight):
                 self._receive(ahead)
+
+    def between_bytes(self, topology: Topology) -> int:
+        """See Reducer. Rank 0 sends the sum to every rank of other nodes, which send it their packets."""
+        apart = sum(leader != topology.leaders[0] for leader in topology.leaders)
+        if self.comm.rank == 0:
+            return self.sent_bytes // max(len(self.workers), 1) * apart
+        return self.sent_bytes if topology.leaders[self.comm.rank] != topology.leaders[0] else 0
 
     def ready(self, start: int) -> None:
         """Send, or add and send back, the chunks that are now final here, as far as possible without waiting."""

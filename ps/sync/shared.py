@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from mpi4py import MPI
 
 from common.data.loader import Batch
 from common.data.row_table import RowTable
@@ -16,15 +15,15 @@ from common.flat import ASK_SAVE, ASK_STOP, N_SLOTS, Array, Flat, blocks
 from common.nn.models import Gradient
 from common.step_times import ARRIVED, LEFT, MEASURED, NUMBER, UPDATED
 from ps.comm.agreement import together
-from ps.comm.collectives import MAX_BYTES
-from ps.comm.topology import Topology
 from ps.metrics.contribution import MEASURED_BLOCK, GradBlock
 from ps.sync.checksum import is_finite, long_norm
 from ps.sync.mode import CostFormula, Mode, rounds
+from ps.sync.node_sum import NodeWire, connect
 from ps.sync.replica_check import NodeChecksum
-from ps.sync.shared_memory import FlagBarrier, Windows
+from ps.sync.shared_memory import PAUSE_S, FlagBarrier, Windows
 from ps.sync.shared_state import SharedState
 from ps.sync.slices import Layout, SummedBlock, summed_layout
+from ps.sync.sum_ways import MOST_BYTES, Way, choose, possible
 from ps.sync.synchronizer import Synchronizer, SyncSetup
 from ps.sync.training_state import TrainingState
 
@@ -57,11 +56,11 @@ class SharedSync(Synchronizer):
         self.topology, self.layout, self.me = topology, layout, topology.local.rank
         self.windows = Windows(topology, (n + (0 if self.me else n + layout.more_numbers)) * dtype.itemsize)
         self.barrier = FlagBarrier(self.windows)
-        params = self.windows.allocate_one(n, dtype)
+        self.own = [(i, s) for i, s in enumerate(layout.slices) if s.owner == self.me]
+        params = self.windows.allocate_one(n, dtype, [slice(s.start, s.stop) for _, s in self.own])
         packets = self.windows.allocate(N_SLOTS + n, dtype)
         self.grads = [packet[N_SLOTS:] for packet in packets]
-        self.own = [(i, s) for i, s in enumerate(layout.slices) if s.owner == self.me]
-        self.between = _connect(topology, {s.number for _, s in self.own})
+        self.between = connect(topology, {s.number for _, s in self.own})
         self.ranges = layout.blocks(self.me)
 
         def allocate() -> tuple[list[SummedBlock], TrainingState]:
@@ -74,7 +73,17 @@ class SharedSync(Synchronizer):
         self.blocks, state = together(topology.comm, allocate)
         super().__init__(setup, state)
         self.sums: list[Callable[[], Array]] = [block.total for block in self.blocks]
-        self.sent_bytes = (n if self.between else n - sum(b - a for a, b, _ in self.ranges)) * dtype.itemsize
+        self._chosen = choose(
+            topology,
+            config.sum_algorithm,
+            possible(topology, in_memory=True, apart=False, wanted=config.sum_algorithm),
+            lambda way: self._make_wire(way, MOST_BYTES),
+            kind=f"slices of {n * dtype.itemsize} bytes",
+            kept=setup.kept_way,
+        )
+        self._wire = self._make_wire(self._chosen.way)
+        written = (n - sum(b - a for a, b, _ in self.ranges)) * dtype.itemsize
+        self.sent_bytes = self._wire.sent_bytes if topology.count > 1 else written
         self.exchanged_bytes = self.flat.grad_vector.nbytes
         self._two_phases = bool(self.clip) or bool(self.between) or config.nonfinite == "skip"
         self._checksums = {
@@ -88,12 +97,17 @@ class SharedSync(Synchronizer):
         self._apart: list[int] = []
         self._changed = False
         self._parity = 0
+        self._exchange_s = 0.0
         self._before, self._after, self._nothing = _notes(self.windows)
         self.norms = self.windows.allocate_one(len(layout.slices), np.dtype(np.float64))
 
     def facts(self) -> dict[str, Any]:
         """See Synchronizer."""
-        return {"phases": 2 if self._two_phases else 1, "factored": list(self.layout.factored)}
+        chosen = self._chosen.facts() if self.between else None
+        return {"phases": 2 if self._two_phases else 1, "factored": list(self.layout.factored), "sum": chosen}
+
+    def _make_wire(self, way: Way, most_bytes: int = 0) -> NodeWire:
+        return NodeWire(self.topology, self.layout, self.grads, self.between, self.barrier, way, most_bytes)
 
     def recount(self, counts: RowTable) -> None:
         """See Synchronizer. Who updates what stays."""
@@ -130,6 +144,7 @@ class SharedSync(Synchronizer):
         self.barrier.wait()
         met = time.perf_counter()
         notes = 0 if before == self._nothing and not self.between else self._all_notes(before)
+        self._exchange_s = time.perf_counter() - met if self.between else 0.0
         if notes & NOT_FINITE:
             raise NotFiniteError
         totals = self.prepare(batch, sample=sample).totals
@@ -141,12 +156,13 @@ class SharedSync(Synchronizer):
                 after[self.me] = NOT_FINITE
         done = time.perf_counter()
         self.barrier.wait()
-        # summing and updating is computing: what is left is the two barriers
+        # summing and updating is computing: what is left is the barriers at both ends, and messages to other nodes
         if after != self._nothing:
             raise NotFiniteError
         meter = self.meter
-        self._timer.add(arrived, time.perf_counter() - (done - met))
-        meter.reduce_s += done - met
+        computed = done - met - self._exchange_s
+        self._timer.add(arrived, time.perf_counter() - computed)
+        meter.reduce_s += computed
         if sample:
             meter.step_times.now[ARRIVED], meter.step_times.now[UPDATED] = arrived, done
             meter.step_times.now[NUMBER] = self._timer.steps - 1
@@ -158,6 +174,7 @@ class SharedSync(Synchronizer):
 
     def close(self) -> None:
         """See Synchronizer."""
+        self._wire.close()
         self.topology.free()
 
     def _all_notes(self, notes: memoryview) -> int:
@@ -192,11 +209,12 @@ class SharedSync(Synchronizer):
             grad = total()
             if grad is not block.own:
                 np.copyto(block.own, grad.reshape(-1))
+        begin = time.perf_counter()
+        self._wire.sum()
+        self._exchange_s += time.perf_counter() - begin
         for i, s in self.own:
-            for chunk in blocks(mine[s.start : s.stop], MAX_BYTES // mine.itemsize) if self.between else ():
-                self.between[s.number].Allreduce(MPI.IN_PLACE, chunk)
             self.norms[i] = -1 if s.number in self._apart else long_norm(mine[s.start : s.stop])
-        self.barrier.wait()
+        self.barrier.wait(PAUSE_S if self.between else 0.0)
         if self.between and (self.norms < 0).any():
             raise ReplicasDivergedError
         norm = math.hypot(*self.norms)
@@ -255,17 +273,6 @@ def _notes(windows: Windows) -> tuple[list[memoryview], list[memoryview], memory
     notes = windows.allocate_one(4 * size, np.dtype(np.uint8))
     views = [notes[i * size : (i + 1) * size].data for i in range(4)]
     return views[:2], views[2:], memoryview(bytes(size))
-
-
-def _connect(topology: Topology, numbers: set[int]) -> dict[int, MPI.Comm]:
-    """Return a communicator for each of these slice numbers, with the owners on all nodes, if there are several."""
-    if topology.count == 1:
-        return {}
-    comm = topology.comm
-    comms = [comm.Split(0 if j in numbers else MPI.UNDEFINED, comm.rank) for j in range(topology.largest)]
-    for j in numbers:
-        topology.on_free(comms[j].Free)
-    return {j: comms[j] for j in sorted(numbers)}
 
 
 def build(setup: SyncSetup) -> SharedSync:

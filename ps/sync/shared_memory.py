@@ -1,8 +1,11 @@
 """Memory that the ranks of a node share, and the barrier in it that they wait at."""
 
+import ctypes
 import os
 import platform
 import shutil
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +18,11 @@ from ps.comm.agreement import together
 from ps.comm.topology import Topology
 
 PAGE = 4096
+HUGE_PAGE, MADV_HUGEPAGE = 2 << 20, 14
 SHM = Path("/dev/shm")
 """Where MPI libraries on Linux put memory that processes share."""
+PAUSE_S = 5e-5
+"""Between looks while another rank waits for a network, which takes long, and needs the processor."""
 SPINS = 2000
 """Looks at a flag before the processor is offered to others: about 0.1 ms."""
 
@@ -33,10 +39,12 @@ class Windows:
         together(topology.comm, lambda: self._check_room(int(total[0])))
         topology.on_free(self.close)
 
-    def allocate(self, own: int, dtype: np.dtype[Any]) -> list[Array]:
+    def allocate(self, own: int, dtype: np.dtype[Any], touch: Sequence[slice] | None = None) -> list[Array]:
         """Return every local rank's vector of zeros, in rank order; ``own``: numbers in this rank's.
 
-        Collective over all nodes. Raises JobError if /dev/shm has no room on one, naming what is needed.
+        ``touch``: ranges of rank 0's vector that this rank writes to first, for memory lies near the core that does;
+        default: all of its own. Collective over all nodes. Raises JobError if /dev/shm has no room on one, naming what
+        is needed.
         """
         n_bytes = -(-own * dtype.itemsize // PAGE) * PAGE
         lengths = np.empty((self.local.size, 2), np.int64)
@@ -49,14 +57,19 @@ class Windows:
         for rank, (n, _) in enumerate(lengths.tolist()):
             memory, _ = window.Shared_query(rank)
             vectors.append(np.asarray(memory, np.uint8)[: n * dtype.itemsize].view(dtype))
-        vectors[self.local.rank][:] = 0
+        _ask_for_huge_pages(vectors[self.local.rank if touch is None else 0])
+        for where in (slice(None),) if touch is None else touch:
+            vectors[self.local.rank if touch is None else 0][where] = 0
         window.Sync()
         self.local.Barrier()
         return vectors
 
-    def allocate_one(self, n: int, dtype: np.dtype[Any]) -> Array:
-        """Return a vector of zeros that all ranks of the node see. Collective; raises JobError like ``allocate``."""
-        return self.allocate(0 if self.local.rank else n, dtype)[0]
+    def allocate_one(self, n: int, dtype: np.dtype[Any], touch: Sequence[slice] | None = None) -> Array:
+        """Return a vector of zeros that all ranks of the node see. Collective; raises JobError like ``allocate``.
+
+        ``touch``: the ranges that this rank works on; those of all ranks cover the vector. Default: rank 0 has all.
+        """
+        return self.allocate(0 if self.local.rank else n, dtype, touch)[0]
 
     def sync(self) -> None:
         """Order this rank's reads and writes of shared memory around this point (MPI-4.1, section 12.7)."""
@@ -78,6 +91,18 @@ class Windows:
                 f"shared memory: this node needs {n_bytes / 1e6:.1f} MB in {SHM}, {free / 1e6:.1f} MB are free; give "
                 "it more room, or choose --mode allreduce"
             )
+
+
+def _ask_for_huge_pages(vector: Array) -> None:
+    """Ask the system to use large pages for a long vector that nobody has touched yet.
+
+    It does where /dev/shm is mounted with huge=advise. Vectors that a cache holds are no faster by it.
+    """
+    madvise = getattr(ctypes.CDLL(None), "madvise", None)
+    start = -(-vector.ctypes.data // HUGE_PAGE) * HUGE_PAGE
+    length = (vector.ctypes.data + vector.nbytes - start) // HUGE_PAGE * HUGE_PAGE
+    if madvise is not None and length >= 2 * HUGE_PAGE:
+        madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), MADV_HUGEPAGE)
 
 
 class FlagBarrier:
@@ -103,8 +128,8 @@ class FlagBarrier:
         # only x86 keeps the order of stores by itself
         self._fence = None if platform.machine() in ("x86_64", "AMD64") else windows.sync
 
-    def wait(self) -> None:
-        """Return when all ranks of the node have come."""
+    def wait(self, pause_s: float = 0.0) -> None:
+        """Return when all ranks of the node have come; ``pause_s``: how long to sleep between looks, if at all."""
         self._count = count = self._count + 1
         if self._fence:
             self._fence()
@@ -112,13 +137,16 @@ class FlagBarrier:
         for at, other in self._rounds:
             own[at] = count
             if other[at] < count:
-                self._look(other, at, count)
+                self._look(other, at, count, pause_s)
         if self._fence:
             self._fence()
 
-    def _look(self, other: memoryview, at: int, count: int) -> None:
+    def _look(self, other: memoryview, at: int, count: int, pause_s: float) -> None:
         for _ in range(self._spins):
             if other[at] >= count:
                 return
         while other[at] < count:
-            os.sched_yield()
+            if pause_s:
+                time.sleep(pause_s)
+            else:
+                os.sched_yield()

@@ -28,8 +28,8 @@ from ps.sync.training_state import TrainingState
 class SyncSetup:
     """What a synchroniser is made of.
 
-    ``counts``: the rows of each rank in each step of an epoch. ``make_optimizer``: of the configuration
-    and the blocks of parameters that this rank updates.
+    ``counts``: the rows of each rank in each step of an epoch. ``make_optimizer``: of the configuration and the blocks
+    of parameters that this rank updates. ``kept_way``: how the run that is resumed summed.
     """
 
     topology: Topology
@@ -38,6 +38,7 @@ class SyncSetup:
     timer: SyncTimer
     counts: RowTable
     make_optimizer: Callable[[RunConfig, Sequence[Array]], Optimizer] = optimizers.build
+    kept_way: str = ""
 
 
 class TrainingStep(Protocol):
@@ -80,8 +81,8 @@ class Synchronizer(TrainingStep):
         self._measured: list[GradBlock] = []
 
     def facts(self) -> dict[str, Any]:
-        """Return what the log says of it: phases of an update, and layers whose gradient is formed from factors."""
-        return {"phases": 1, "factored": []}
+        """Return what the log says of it: phases of an update, layers formed from factors, how it sums."""
+        return {"phases": 1, "factored": [], "sum": None}
 
     def allocate_rows(self, rows: int, columns: int) -> Array:
         """Return memory for the features of the steps: private, unless a mode shares it. Collective."""

@@ -27,6 +27,27 @@ def job_lines(header: Record, ranks: str = "") -> list[str]:
         data_line(header["data"]),
         f"Model {model_name(header)}: {count(model['n_parameters'], 'parameter')}, {config['optimizer']}, {batch}, "
         f"{length}",
+        *sum_lines(header["sync"].get("sum")),
+        *binding_lines(header),
+    ]
+
+
+def sum_lines(chosen: Record | None) -> list[str]:
+    """Return in a line how packets are summed, and what else was tried, if there was a choice."""
+    if not chosen:
+        return []
+    measured = chosen["measured"] or ()
+    tried = ", ".join(f"{one['way']} {1e3 * one['least_s']:.3g} ms" for one in measured)
+    return [f"Sums across nodes: {chosen['way']}{f', measured at the start: {tried}' if tried else ''}"]
+
+
+def binding_lines(header: Record) -> list[str]:
+    """Say in a line that ranks may move between cores, on machines where their memory is then far away."""
+    if header.get("bound", True) or header.get("memory_nodes", 1) < 2:
+        return []
+    return [
+        f"Ranks are not bound to cores, though the memory has {header['memory_nodes']} parts, each near some of them: "
+        "bind them (mpirun -bind-to core)"
     ]
 
 

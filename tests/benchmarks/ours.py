@@ -1,6 +1,7 @@
 """The project's own side: the ordinary training loop of a mode, on rows and weights that all peers get."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, cast
 
 import workers  # noqa: F401  # before NumPy, as the training process imports it
@@ -29,6 +30,8 @@ from workers.training.loop import Trainer  # noqa: E402
 from workers.training.task import Task as TrainingTask  # noqa: E402
 
 NOTHING: Any = None
+NO_DATA: Any = SimpleNamespace(weight=None)
+"""Rows come from the loader, and none has a weight."""
 
 
 class Nothing:
@@ -77,7 +80,7 @@ class Training:
             self.rows, self.y, self.model.loss.encode, self.work.sizes[-1], counts, lambda epoch: order, fixed=True,
             allocate=self.sync.allocate_rows,
         )  # fmt: skip
-        task, nothing = TrainingTask(self.config, NOTHING, self.model), cast("Any", Nothing())
+        task, nothing = TrainingTask(self.config, NO_DATA, self.model), cast("Any", Nothing())
         return Trainer(task, loader, self.sync, nothing, RankStatus(), nothing, nothing)
 
     def run(self, steps: int) -> None:

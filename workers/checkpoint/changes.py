@@ -11,7 +11,7 @@ from common.errors import ConfigError
 from common.option import is_own_model
 
 Effect = Literal["none", "rounding", "result"]
-ROUNDING = ("mode", "ranks_per_node", "balance")
+ROUNDING = ("mode", "ranks_per_node", "balance", "sum_algorithm")
 """Options that change the order of additions alone."""
 
 

@@ -24,6 +24,7 @@ SHARE = FieldSpec("a share of a step's rows", frozenset({float}), low=1e-9, high
 ABOUT = table(
     position=table(epoch=FROM_ONE, steps=COUNT, closed=FLAG, rows=COUNT, loss_sum=NUMBER),
     mode=TEXT,
+    sum_way=optional(TEXT),
     world=FROM_ONE,
     counts=FieldSpec("a map", frozenset({dict}), of=COUNT),
     coordinator=table(
@@ -50,7 +51,7 @@ class CheckpointContent:
     and under ``data/`` how the features are scaled.
     ``counts``: the optimizer's. ``coordinator``: its memory. ``skipped``, ``shares``: see JobState. ``target``: what
     outputs mean, as in ``model.npz``: ``y_mean``, ``y_scale``, ``classes``, each empty where there is none; {} in older
-    files.
+    files. ``sum_way``: how the mode summed, if there was a choice.
     """
 
     step: int
@@ -65,6 +66,7 @@ class CheckpointContent:
     config: dict[str, Any] = field(default_factory=dict)
     data_sha256: str = ""
     target: dict[str, list[float]] = field(default_factory=dict)
+    sum_way: str = ""
 
     def snapshot(self) -> Snapshot:
         """Return what is written to a file."""

@@ -28,17 +28,18 @@ class Origin:
     """The same on all ranks, but for the checkpoint and the start, which only rank 0 has.
 
     ``state``: where the job is before its first step. ``folder``: of the run to resume, empty for a new one. ``mode``:
-    the checkpoint's, empty without one. ``step``: its steps since the run began; ``steps``: in its epoch.
-    ``world``: ranks then. ``data``: what the header says of it. ``faults``: checkpoints that were passed over.
-    ``then``: the options of the job that made the checkpoint, as plain values; nothing if they are not known.
-    ``unlogged``: the first and the last epoch of which the log has no record, though the checkpoint is of a later one.
-    ``changes``: those that are others now. ``notes``: what to print. ``start``: of a run that starts from parameters;
-    ``start_sha256``: of their file, when the run that is resumed began.
+    the checkpoint's, empty without one; ``sum_way``: how it summed, if there was a choice. ``step``: its steps since
+    the run began; ``steps``: in its epoch. ``world``: ranks then. ``data``: what the header says of it. ``faults``:
+    checkpoints that were passed over. ``then``: the options of the job that made the checkpoint, as plain values;
+    nothing if they are not known. ``unlogged``: the first and the last epoch of which the log has no record, though the
+    checkpoint is of a later one. ``changes``: those that are others now. ``notes``: what to print. ``start``: of a run
+    that starts from parameters; ``start_sha256``: of their file, when the run that is resumed began.
     """
 
     state: JobState = field(default_factory=JobState)
     folder: str = ""
     mode: str = ""
+    sum_way: str = ""
     step: int = 0
     steps: int = 0
     world: int = 0
@@ -138,8 +139,8 @@ def open_origin(folder: Path, config: RunConfig) -> Origin:
     if anew:
         notes.append(f"The run had stopped early after epoch {done}; patience is counted again from there.")
     return Origin(
-        **common, state=state, mode=content.mode, step=content.step, steps=content.before.steps,
-        world=content.world,
+        **common, state=state, mode=content.mode, sum_way=content.sum_way, step=content.step,
+        steps=content.before.steps, world=content.world,
         then={} if then is None else then.as_dict(), changes=changes.plain(found), notes=[n for n in notes if n],
         checkpoint=content, unlogged=[run.last_epoch + 1, done] if run.last_epoch < done else [],
     )  # fmt: skip

@@ -17,12 +17,18 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 MPIRUN = "mpirun"
+THREAD_LEVEL = "MPI4PY_RC_THREAD_LEVEL"
+THREAD_LEVELS = ("single", "funneled", "serialized", "multiple")
 LIBRARIES = ("numpy", "msgpack", "threadpoolctl")
 """What every rank needs besides mpi4py."""
 SEARCH_S = 4.0
 """How long rank 0 may look for a library to name."""
 FAULT_TOLERANT = "OMPI_MCA_mpi_ft_enable"
 """Set by ``mpirun --with-ft ulfm``."""
+FASTER = {"OMPI_MCA_mpi_yield_when_idle": "1", "OMPI_MCA_btl_tcp_eager_limit": str(1 << 20)}
+"""For Open MPI: waiting gives way where other processes want the core, and messages up to 1 MiB go by TCP before the
+receiver asks for them. That makes sums over hosts up to twice as fast (docs/benchmarks.md). Chunks of mode send-recv
+are just longer with their header, so that they do not pile up at rank 0."""
 REPORTS_DEATHS = {
     "OMPI_MCA_coll": "^han,cuda,hcoll,portals4",
     "OMPI_MCA_coll_tuned_use_dynamic_rules": "1",
@@ -78,6 +84,8 @@ def start_mpi() -> "MPI.Intracomm":
     """
     os.environ.setdefault("OMPI_MCA_osc", "^ucx")  # the wheel's complains on every rank when memory is shared
     os.environ.setdefault("UCX_DEBUG_SIGNO", "0")  # else it takes SIGHUP for itself, and a stop request is lost
+    for name, value in FASTER.items():
+        os.environ.setdefault(name, value)
     for name, value in REPORTS_DEATHS.items() if FAULT_TOLERANT in os.environ else ():
         os.environ.setdefault(name, value)
     MPI = load_mpi()
@@ -88,11 +96,13 @@ def start_mpi() -> "MPI.Intracomm":
         raise LaunchError(
             f"started by Open MPI's mpirun, but the MPI library is {vendor}'s; start with {_fitting(vendor)}"
         )
-    # Not for threads of ours: at this level MPICH's waiting gives way to other processes. Without it, 4 ranks on
-    # 2 cores took 24 ms instead of 0.3 ms for a sum of 5,000 floats.
+    # MULTIPLE, unless MPI4PY_RC_THREAD_LEVEL says otherwise. Not for threads of ours: at this level MPICH's waiting
+    # gives way to other processes. Without it, 4 ranks on 2 cores took 24 ms instead of 0.3 ms for a sum of 5,000
+    # floats, and 2 ranks twice as long for 100,000 (docs/benchmarks.md). It must be the same on all ranks of a node,
+    # or MPICH takes algorithms on them that do not fit together; so it does not depend on what a rank sees of cores.
     start_guard.waits()
     if not MPI.Is_initialized():
-        MPI.Init_thread(MPI.THREAD_MULTIPLE)
+        MPI.Init_thread(thread_level(MPI))
     expected = _launched()
     if MPI.COMM_WORLD.size == 1 and expected > 1:
         MPI.Finalize()
@@ -109,6 +119,14 @@ def start_mpi() -> "MPI.Intracomm":
             f"start with {use}"
         )
     return MPI.COMM_WORLD  # type: ignore[no-any-return]
+
+
+def thread_level(MPI: Any) -> int:
+    """Return the thread level to ask for: mpi4py's own variable may name one. Raises LaunchError if it names none."""
+    name = os.environ.get(THREAD_LEVEL, "multiple")
+    if name not in THREAD_LEVELS:
+        raise LaunchError(f"{THREAD_LEVEL}: got {name!r}; choose one of {', '.join(THREAD_LEVELS)}")
+    return int(getattr(MPI, f"THREAD_{name.upper()}"))
 
 
 def _launched() -> int:

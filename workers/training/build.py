@@ -38,13 +38,19 @@ def make_sampler(
     return RowSampler.of(config, len(data.train), n_ranks, joint, shares)
 
 
-def assemble(mode: str, topology: Topology, task: Task, shares: tuple[float, ...] = ()) -> TrainingParts:
-    """Build a mode and fill its parameters. ``shares``: see RowSampler. Collective; raises JobError."""
+def assemble(
+    mode: str, topology: Topology, task: Task, shares: tuple[float, ...] = (), kept_way: str = ""
+) -> TrainingParts:
+    """Build a mode and fill its parameters. ``shares``: see RowSampler; ``kept_way``: see SyncSetup.
+
+    Collective; raises JobError.
+    """
     config, rank = task.config, topology.comm.rank
     check_memory(topology, task, mode)
     sampler = make_sampler(config, task.data, topology.comm.size, task.joint, shares)
     timer = SyncTimer(topology, sampler.steps_per_epoch)
-    sync = MODES[mode].build(SyncSetup(topology, task.model, config, timer, RowTable.of(sampler)))
+    setup = SyncSetup(topology, task.model, config, timer, RowTable.of(sampler), kept_way=kept_way)
+    sync = MODES[mode].build(setup)
     _initialise(topology, task, sync)
     return TrainingParts(mode, sync, make_loader(task, sync, sampler, rank))
 

@@ -10,7 +10,7 @@ from mpi4py import MPI
 
 from common.data.dataset import Dataset
 from common.flat import Flat, fingerprint
-from common.host import affinity, boot_id, host, process_age_s, process_start
+from common.host import affinity, boot_id, host, memory_nodes, process_age_s, process_start
 from common.nn import custom_model
 from common.nn.mlp import Mlp
 from common.option import is_own_model
@@ -30,7 +30,8 @@ def header_facts(topology: Topology, task: Task, flat: Flat, threads: tuple[int,
     ``threads``: BLAS threads of this rank, and who set them.
     """
     comm, data, model = topology.comm, task.data, task.model
-    own = {"host": host(), "pid": os.getpid(), "cores": affinity(), "threads": threads[0], "threads_by": threads[1]}
+    own = {"host": host(), "pid": os.getpid(), "cores": affinity(), "threads": threads[0], "threads_by": threads[1],
+           "memory_nodes": memory_nodes()}  # fmt: skip
     ranks = allgather(comm, own)
     members: dict[int, list[int]] = {}
     for rank, leader in enumerate(topology.leaders):
@@ -43,6 +44,8 @@ def header_facts(topology: Topology, task: Task, flat: Flat, threads: tuple[int,
         "boot_id": boot_id(),
         "launch_s": process_age_s(),
         "cores": [rank["cores"] for rank in ranks],
+        "bound": are_bound([rank["host"] for rank in ranks], [rank["cores"] for rank in ranks]),
+        "memory_nodes": max(rank["memory_nodes"] for rank in ranks),
         "threads": {"per_rank": [rank["threads"] for rank in ranks], "set_by": ranks[0]["threads_by"]},
         "blas": blas(),
         "mpi": {
@@ -68,6 +71,12 @@ def header_facts(topology: Topology, task: Task, flat: Flat, threads: tuple[int,
         },
         "packet_bytes": flat.packet.nbytes,
     }
+
+
+def are_bound(hosts: list[str], cores: list[list[int]]) -> bool:
+    """Say whether no two ranks may run on the same core, by the host and the cores of each."""
+    places = [(name, core) for name, own in zip(hosts, cores, strict=True) for core in own]
+    return len(places) == len(set(places))
 
 
 def file_of_model(model: str) -> dict[str, str]:

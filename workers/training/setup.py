@@ -142,7 +142,8 @@ def prepare(context: Context, topology: Topology, config: RunConfig, origin: Ori
     mode, trials = _mode(topology, task, origin, rank_status)
     copies = comm.size if MODES[mode].replicas else topology.count
     together(comm, lambda: fault_injection.check(faults, config, make_sampler(config, data, comm.size), copies))
-    parts = assemble(mode, topology, task, origin.state.shares)
+    kept_way = origin.sum_way if origin.world == comm.size and origin.mode == mode else ""
+    parts = assemble(mode, topology, task, origin.state.shares, kept_way)
     _load(comm, parts, task, origin, rank_status)
     job = Job(context, task, parts, origin.state, seat, threads)
     of_sync = {"mode": mode, "in_place": MODES[mode].in_place, **parts.sync.facts(), "trials": trials}

@@ -1,0 +1,156 @@
+"""Ways to sum across nodes: which ones there are, how one is chosen, and that all give the sum of one rank."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from common.config import SUM_ALGORITHMS
+from common.errors import JobError
+from ps.sync import sum_ways
+from ps.sync.sum_ways import AUTO, WAYS, Chosen, Way, possible, worth_trying
+from ps.text.run_facts import sum_lines
+from tests.ranks import SharedStart, program, records
+from tests.test_modes import ORACLE, same_parameters
+from workers.training.environment import are_bound
+
+
+def on(nodes: int, largest: int) -> Any:
+    return SimpleNamespace(count=nodes, largest=largest, pretended=False, chosen={})
+
+
+@pytest.fixture
+def all_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sum_ways, "known_here", lambda: ["library", "ring", "rabenseifner"])
+
+
+def names(ways: list[Way]) -> list[str]:
+    return [way.name for way in ways]
+
+
+def test_the_option_takes_every_way() -> None:
+    assert set(SUM_ALGORITHMS) == {AUTO, *WAYS}
+
+
+@pytest.mark.usefixtures("all_known")
+def test_what_is_tried_where() -> None:
+    """The library's own way comes first: others must be clearly faster."""
+    two_by_two, four_by_one = on(2, 2), on(4, 1)
+    assert names(worth_trying(four_by_one, possible(four_by_one, in_memory=False, apart=True))) == [
+        "library", "ring", "rabenseifner",
+    ]  # fmt: skip
+    assert names(worth_trying(two_by_two, possible(two_by_two, in_memory=True, apart=True))) == [
+        "library", "node-all-library", "node-one-library", "ring",
+    ]  # fmt: skip
+    assert names(worth_trying(two_by_two, possible(two_by_two, in_memory=True, apart=False))) == [
+        "node-all-library", "node-one-library",
+    ]  # fmt: skip
+    four_by_two = on(4, 2)
+    assert "node-all-ring" in names(worth_trying(four_by_two, possible(four_by_two, in_memory=True, apart=False)))
+
+
+def test_a_way_must_be_clearly_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    ways = [WAYS["library"], WAYS["ring"], WAYS["rabenseifner"]]
+    monkeypatch.setattr(sum_ways, "_open_connections", lambda comm: None)
+
+    def chosen(**seconds: float) -> Chosen:
+        monkeypatch.setattr(
+            sum_ways, "_measure", lambda comm, make, way, budget, most: [seconds[way.name] * 9, seconds[way.name]]
+        )
+        return sum_ways._fastest(None, ways, None)  # type: ignore[arg-type]
+
+    found = chosen(library=1.0, ring=0.95, rabenseifner=1.2)
+    assert found.way.name == "library"
+    assert [one["way"] for one in found.measured or ()] == ["ring", "library", "rabenseifner"]
+    assert chosen(library=1.0, ring=0.8, rabenseifner=0.79).way.name == "ring"
+    assert "library, measured at the start: ring 950 ms" in sum_lines(found.facts())[0]
+    assert sum_lines(None) == []
+
+
+@pytest.mark.usefixtures("all_known")
+def test_who_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The option, then the run that is resumed, then a measurement, which is taken once for each kind of packet."""
+    topology = on(2, 2)
+    topology.comm, measured = None, []
+    ways = possible(topology, in_memory=True, apart=True)
+
+    def fastest(comm: Any, tried: list[Way], make: Any) -> Chosen:
+        measured.append(names(tried))
+        return Chosen(WAYS["ring"], choice=True)
+
+    monkeypatch.setattr(sum_ways, "_fastest", fastest)
+
+    never: Any = None
+
+    def took(wanted: str, kept: str = "", **about: Any) -> str:
+        return sum_ways.choose(topology, wanted, ways, never, kind="packet", kept=kept, **about).way.name
+
+    assert took("node-one-ring", kept="ring") == "node-one-ring"
+    assert took(AUTO, kept="node-all-ring") == "node-all-ring"
+    assert took(AUTO, measure=False) == "library"
+    assert not measured
+    assert took(AUTO, kept="not known here") == took(AUTO) == "ring"
+    assert len(measured) == 1
+    topology.pretended = True
+    assert took(AUTO) == "library"
+    without = possible(topology, in_memory=False, apart=True)
+    with pytest.raises(JobError, match=r"node-all-ring is not possible here.*choose one of auto, library, ring"):
+        sum_ways.choose(topology, "node-all-ring", without, never, kind="packet")
+    lone = on(3, 1)  # where each node has one rank, who sends is the same
+    assert (
+        sum_ways.choose(lone, "node-one-ring", possible(lone, in_memory=False, apart=True), never, kind="").way
+        == (WAYS["ring"])
+    )
+
+
+def test_ranks_that_share_a_core_are_not_bound() -> None:
+    assert are_bound(["a", "a", "b"], [[0], [1], [0]])
+    assert not are_bound(["a", "a"], [[0, 1], [0, 1]])
+
+
+ON_NODES = [
+    (mode, ranks, per_node, way)
+    for ranks, per_node in ((3, 2), (7, 3))
+    for mode, way in (
+        ("allreduce", "ring"), ("allreduce", "node-all-library"), ("allreduce", "node-one-ring"),
+        ("shared", "node-one-library"), ("factors", "ring"),
+    )
+] + [("allreduce", 2, 0, "node-all-library")]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def batch(tmp_path_factory: pytest.TempPathFactory) -> SharedStart:
+    jobs = {"oracle": (1, ["-m", "workers.run", *ORACLE])}
+    for mode, ranks, per_node, way in ON_NODES:
+        shape = ["--mode", mode, "--ranks-per-node", str(per_node), "--sum-algorithm", way]
+        jobs[f"{mode}-{ranks}-{way}"] = (ranks, ["-m", "workers.run", *shape, *ORACLE])
+    return SharedStart(tmp_path_factory.mktemp("sums"), jobs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("mode", "ranks", "per_node", "way"), ON_NODES)
+def test_equals_one_rank(batch: SharedStart, mode: str, ranks: int, per_node: int, way: str) -> None:
+    run = batch.run(f"{mode}-{ranks}-{way}")
+    same_parameters(run, batch.run("oracle"))
+    header = records(run)[0]
+    took = header["sync"]["sum"]["way"]
+    assert took == way if mode != "factors" else took == f"node-all-{way}"
+    if per_node:  # half of the nodes' packets twice, as over a real network
+        epoch = next(record for record in records(run) if record["kind"] == "epoch")
+        assert sum(epoch["sent_bytes"]) > 0
+        assert header["timing"]["offset_error_s"] > 0
+
+
+@pytest.mark.slow
+def test_a_way_that_is_not_possible_is_told_with_those_that_are(job: Any, tmp_path: Path) -> None:
+    result = job(2, "--elastic", "--sum-algorithm", "node-all-ring", "--epochs", "1")
+    assert result.code == 2
+    assert result.err.count("rankwise:") == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_choice_by_measuring(tmp_path: Path) -> None:
+    """Two nodes that are not marked as pretended; what was measured is kept for the next packet of that length."""
+    assert program(4, "chosen_sum.py").out == "ok\n"
