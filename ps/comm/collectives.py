@@ -1,5 +1,6 @@
 """Small structured messages between ranks as msgpack in buffers: at start and epoch end, never in a step."""
 
+import time
 from typing import Any
 
 import msgpack
@@ -8,6 +9,24 @@ from mpi4py import MPI
 
 NAMES = "surrogatepass"
 """Names of files need not be UTF-8."""
+
+
+LOOKS, FIRST_PAUSE_S, LONGEST_PAUSE_S = 100, 1e-4, 5e-3
+
+
+def meet(comm: MPI.Comm) -> None:
+    """Wait until all ranks are here, and leave the processor to those who are not: where ranks share cores, a call of
+    MPI that waits takes time from the ranks that it waits for.
+
+    Collective; while a job starts only, for what is known of deaths in it is not known of this call.
+    """
+    request, pause_s = comm.Ibarrier(), FIRST_PAUSE_S
+    for _ in range(LOOKS):
+        if request.Test():
+            return
+    while not request.Test():
+        time.sleep(pause_s)
+        pause_s = min(LONGEST_PAUSE_S, 1.5 * pause_s)
 
 
 def bcast(comm: MPI.Comm, value: Any, root: int = 0) -> Any:

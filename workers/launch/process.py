@@ -48,6 +48,7 @@ class Context:
 
         from common.option import from_dict
         from ps.comm.agreement import at_root, same_everywhere
+        from ps.comm.collectives import meet
         from workers.launch import cli
 
         def plain() -> Any:
@@ -58,6 +59,7 @@ class Context:
         texts = [self.arguments, cli.environment() if environment else []]
         given = msgpack.packb([[os.fsencode(text) for text in some] for some in texts])  # they need not be UTF-8
         what = f"command line or {cli.PREFIX} environment" if environment else "command line"
+        meet(self.comm)  # most of what a command needs has been imported just now
         same_everywhere(self.comm, given, what, "start all ranks with the same one")
         agreed = at_root(self.comm, plain)
         start_guard.over()  # all are there

@@ -23,7 +23,7 @@ from common.job_signals import STACK_SIGNAL
 from common.process_table import read_process
 from common.rank_status import FINISHED, PAGE_BYTES, RankStatus
 from common.run_files import PROGRESS_NAME
-from ps.comm.collectives import allgather, bcast
+from ps.comm.collectives import allgather, bcast, meet
 from ps.comm.topology import Topology
 from ps.coordinator.coordinator import Coordinator, CoordinatorSeat
 from ps.text.terminal import warn
@@ -68,7 +68,7 @@ class WatchdogHandle:
         }  # fmt: skip
         if topology.local.rank == 0 and able and (fault := self._start()):
             self._not_watched(fault)
-        topology.local.Barrier()  # no rank continues, and perhaps dies, before it is watched
+        meet(topology.local)  # no rank continues, and perhaps dies, before it is watched
         if able and self._is_watched():
             threading.Thread(target=self._watch_watchdog, name="watchdog", daemon=True).start()
 
