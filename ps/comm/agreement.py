@@ -117,7 +117,16 @@ def same_everywhere(comm: MPI.Comm, content: bytes, what: str, remedy: str) -> N
 
 def at_root(comm: MPI.Comm, act: Callable[[], Any]) -> Any:
     """Do something at rank 0 and give all ranks its result (plain values); if it fails, raise JobError on all."""
-    outcome = _attempt(act, f"rank 0 on {host()}: ") if comm.rank == 0 else None
+    return from_root(comm, attempt(act) if comm.rank == 0 else None)
+
+
+def attempt(act: Callable[[], Any]) -> tuple[list[Any], tuple[str, int] | None]:
+    """Do something at rank 0; return what ``from_root`` brings to the others."""
+    return _attempt(act, f"rank 0 on {host()}: ")
+
+
+def from_root(comm: MPI.Comm, outcome: tuple[list[Any], tuple[str, int] | None] | None) -> Any:
+    """Give all ranks the result of an ``attempt`` at rank 0; if it failed, raise JobError on all."""
     result, fault = bcast(comm, outcome)
     if fault:
         raise JobError(*fault)

@@ -15,10 +15,10 @@ LOOKS, FIRST_PAUSE_S, LONGEST_PAUSE_S = 100, 1e-4, 5e-3
 
 
 def meet(comm: MPI.Comm) -> None:
-    """Wait until all ranks are here, and leave the processor to those who are not: where ranks share cores, a call of
-    MPI that waits takes time from the ranks that it waits for.
+    """Wait until all ranks are here, and leave the processor to those who are not.
 
-    Collective; while a job starts only, for what is known of deaths in it is not known of this call.
+    Where ranks share cores, a call of MPI that waits takes time from the ranks that it waits for. Collective; while a
+    job starts only, for what is known of deaths in it is not known of this call.
     """
     request, pause_s = comm.Ibarrier(), FIRST_PAUSE_S
     for _ in range(LOOKS):
