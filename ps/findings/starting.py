@@ -42,8 +42,10 @@ def new(found: Iterable[tuple[Verdict | NotJudged | None, Sequence[str]]], repor
 def before_training(start: TrainingStart, balance: Record) -> tuple[list[Verdict], dict[str, str]]:
     """Return what is wrong with what the ranks start from, and what could not be judged: codes with the reason.
 
-    Collective; the same on every rank.
+    ``balance``: the record, at rank 0; empty elsewhere, and then nothing is found in it. Collective.
     """
     between = [(look(start), unless) for look, unless in BETWEEN_RANKS.items()]
     unjudged = {found.code: found.reason for found, _ in between if isinstance(found, NotJudged)}
-    return new(chain(between, ((look(balance), unless) for look, unless in FROM_BALANCE.items())), set()), unjudged
+    return new(
+        chain(between, ((look(balance), unless) for look, unless in FROM_BALANCE.items() if balance)), set()
+    ), unjudged
