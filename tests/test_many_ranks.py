@@ -13,6 +13,7 @@ from ps.comm import agreement
 from ps.comm.agreement import at_root, odd_ranks, same_everywhere, together
 from ps.comm.collectives import HEAD, bcast
 from ps.comm.topology import divided
+from ps.findings import straggler
 
 SIZE = 1024
 
@@ -127,3 +128,26 @@ def test_processes_of_a_node_are_looked_through_once() -> None:
     trees = [[top, *below(children, top.pid)] for top in children[1]]
     assert looked == 1
     assert [[process.pid for process in tree] for tree in trees] == [[10 + r, 10_000 + r] for r in range(SIZE)]
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 12, 13])
+def test_medians_of_the_others(n: int) -> None:
+    values = np.random.default_rng(n).integers(0, 6, n).astype(float)
+    expected = [np.median(np.delete(values, i)) for i in range(n)]
+    np.testing.assert_array_equal(straggler.without_each(values), expected)
+
+
+def test_few_of_many_ranks_are_looked_at_closely(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look takes the others' times; times here vary by half, as on busy nodes."""
+    rng, looked, close = np.random.default_rng(0), list[int](), straggler.slowness
+
+    def slowness(busy_s: np.ndarray, rows: np.ndarray, rank: int, own_s: float) -> tuple[float, float, float]:
+        looked.append(rank)
+        return close(busy_s, rows, rank, own_s)
+
+    monkeypatch.setattr(straggler, "slowness", slowness)
+    busy, rows, least = 1 + rng.random(SIZE) / 2, np.full(SIZE, 64.0), np.full(SIZE, 1.5)
+    busy[[7, 900]] = 3.0, 4.0
+    rows[9], busy[9] = 128, 2.4  # longer, for it has more rows
+    found = straggler.outliers(busy, rows, busy, least, 0.05)
+    assert list(found) == looked == [7, 900]
