@@ -12,7 +12,8 @@ from common.data.sampler import BY_RANK, SHARD, kind_of
 from common.data.shards import SHARDS
 from common.errors import EXIT_USAGE, JobError
 from common.rank_status import WAITING, RankStatus
-from ps.comm.agreement import at_root, together
+from ps.comm.agreement import at_root, attempt, from_root, together
+from ps.comm.collectives import meet
 from ps.comm.topology import Topology
 from ps.coordinator.seat import CoordinatorSeat
 from ps.findings import row_balance
@@ -201,7 +202,9 @@ def open_log(job: Job, topology: Topology, origin: Origin, of_sync: dict[str, An
 
         return begin_log(job, origin, facts, of_sync)
 
-    job.rank_status.set_folder(Path(at_root(comm, begin)))
+    outcome = attempt(begin) if comm.rank == 0 else None
+    meet(comm)  # it waits for files
+    job.rank_status.set_folder(Path(from_root(comm, outcome)))
     sampler = make_sampler(config, data, comm.size, shares=job.state.shares)
     balance = row_balance.measure(comm, data, sampler)
     findings, unjudged = before_training(TrainingStart(comm, config, data, job.sync.flat.param_vector), balance)
