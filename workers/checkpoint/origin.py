@@ -17,11 +17,11 @@ class Origin:
 
     ``state``: where the job is before its first step. ``folder``: of the run to resume, empty for a new one. ``mode``:
     the checkpoint's, empty without one; ``sum_way``: how it summed, if there was a choice. ``step``: its steps since
-    the run began; ``steps``: in its epoch. ``world``: ranks then. ``data``: what the header says of it. ``faults``: checkpoints that were passed over.
-    ``then``: the options of the job that made the checkpoint, as plain values; nothing if they are not known.
-    ``unlogged``: the first and the last epoch of which the log has no record, though the checkpoint is of a later one.
-    ``changes``: those that are others now. ``notes``: what to print. ``start``: of a run that starts from parameters;
-    ``start_sha256``: of their file, when the run that is resumed began.
+    the run began; ``steps``: in its epoch. ``world``: ranks then. ``data``: what the header says of it. ``faults``:
+    checkpoints that were passed over. ``then``: the options of the job that made the checkpoint, as plain values;
+    nothing if they are not known. ``unlogged``: the first and the last epoch of which the log has no record, though the
+    checkpoint is of a later one. ``changes``: those that are others now. ``notes``: what to print. ``start``: of a run
+    that starts from parameters; ``start_sha256``: of their file, when the run that is resumed began.
     """
 
     state: JobState = field(default_factory=JobState)
