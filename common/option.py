@@ -1,7 +1,6 @@
 """What the options of every command are made of and checked by."""
 
 import dataclasses
-import difflib
 import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -23,6 +22,8 @@ MANY = 10**9
 
 def nearest(got: str, known: Iterable[str]) -> str:
     """Return `` (did you mean 'x'?)`` for the closest of ``known``, or nothing."""
+    import difflib  # for a mistake only
+
     close = difflib.get_close_matches(got, list(known), n=2, cutoff=0.6)
     return f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
 

@@ -84,13 +84,14 @@ def descendants(pid: int) -> dict[int, Process]:
     found: dict[int, Process] = {}
     parents = [pid]
     while parents:
-        children = _children(parents.pop())
+        children = children_of(parents.pop())
         found.update((child.pid, child) for child in map(read_process, children) if child is not None)
         parents += children
     return found
 
 
-def _children(pid: int) -> list[int]:
+def children_of(pid: int) -> list[int]:
+    """Return the ids of the children of a process; none where the system does not list them."""
     with suppress(OSError):
         texts = []
         for task in os.listdir(f"/proc/{pid}/task"):
@@ -100,11 +101,19 @@ def _children(pid: int) -> list[int]:
     return []
 
 
-def below(table: dict[int, Process], pid: int) -> Iterator[Process]:
-    """Yield the children of a process, and theirs."""
-    for process in [process for process in table.values() if process.parent == pid]:
+def by_parent(table: dict[int, Process]) -> dict[int, list[Process]]:
+    """Return the children of each process that has any, by its id."""
+    found: dict[int, list[Process]] = {}
+    for process in table.values():
+        found.setdefault(process.parent, []).append(process)
+    return found
+
+
+def below(children: dict[int, list[Process]], pid: int) -> Iterator[Process]:
+    """Yield the children of a process, and theirs. ``children``: see ``by_parent``."""
+    for process in children.get(pid, ()):
         yield process
-        yield from below(table, process.pid)
+        yield from below(children, process.pid)
 
 
 def exit_status(process: int) -> int | None:

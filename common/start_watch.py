@@ -12,7 +12,18 @@ from contextlib import suppress
 
 from common.job_signals import STOP_SIGNALS
 from common.launcher_place import LauncherPlace
-from common.process_table import Process, below, descendants, exists, find_launcher, how_ended, read_process, variables
+from common.process_table import (
+    Process,
+    below,
+    by_parent,
+    children_of,
+    descendants,
+    exists,
+    find_launcher,
+    how_ended,
+    read_process,
+    variables,
+)
 from common.start_state import ENDING, GUARD, READY, STARTING, guard_of, in_words, ranks, state_of, stopped, what
 from common.start_words import DEFAULT_LIMIT_S, FAILED, FAILING, LIMIT, MESSAGE_FIRST_S, WAITS, read_limit
 
@@ -143,8 +154,8 @@ class StartWatch:
     def _present(self, table: dict[int, Process]) -> dict[int, list[Process]]:
         """Return the processes of each rank of this node that is there."""
         found: dict[int, list[Process]] = {}
-        self._strange = 0
-        for top in [process for process in table.values() if process.parent == self.launcher and not process.ended]:
+        self._strange, children = 0, by_parent(table)
+        for top in [process for process in children.get(self.launcher, ()) if not process.ended]:
             if top.pid not in self._ranks:
                 place = LauncherPlace(variables(top.pid))
                 if place.kind != self.place.kind:  # not begun yet, or it may not be looked into
@@ -152,7 +163,7 @@ class StartWatch:
                     continue
                 self._ranks[top.pid] = place.rank, place.local_rank
             rank, local_rank = self._ranks[top.pid]
-            found[rank] = [top, *below(table, top.pid)]
+            found[rank] = [top, *below(children, top.pid)]
             self.known[rank] = local_rank
         return found
 
@@ -194,10 +205,24 @@ class StartWatch:
 
     def _another_looks(self) -> bool:
         """Say whether a lower rank's guard is still there to look at the ranks of this node: one of them is enough."""
-        guard = read_process(self._speaker) if self._speaker else None
+        guard = read_process(self._speaker or self._first_guard())
+        self._speaker = guard.pid if guard else 0
         able = guard is not None and guard.name.startswith(GUARD) and not guard.ended and not guard.stopped
         self._speaker = self._speaker if able else 0
         return able
+
+    def _first_guard(self) -> int:
+        """Return the guard of the rank that was started first on this node, if its number is lower; else 0.
+
+        So few look at all ranks for the first time, where each would, at the same moment.
+        """
+        rank = next(iter(children_of(self.launcher)), 0) if self.complete else 0
+        if not rank or rank == self.parent or LauncherPlace(variables(rank)).kind != self.place.kind:
+            return 0
+        if LauncherPlace(variables(rank)).rank >= self.place.rank:
+            return 0
+        found = (child for child in map(read_process, children_of(rank)) if child and child.name.startswith(GUARD))
+        return next((guard.pid for guard in found), 0)
 
     def _note(self, present: dict[int, list[Process]], seconds: float) -> None:
         """Note for how long each rank has shown no sign of life."""

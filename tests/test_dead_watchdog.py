@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from common.rank_status import RankStatus
-from ps.coordinator.coordinator import CoordinatorSeat
+from ps.coordinator.seat import CoordinatorSeat
 from tests.ranks import MPIRUN, environment, epochs, finish, popen, wait_until
 from tests.watched import events, processes
 from workers.watchdog import spawn

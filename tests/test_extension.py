@@ -17,8 +17,9 @@ from common.data import sources
 from common.data.dataset import Raw
 from common.data.sources import SOURCES, Source
 from common.errors import ConfigError, DataError
-from ps.findings import detectors
-from ps.findings.detectors import Findings, before_training
+from ps.findings import detectors, starting
+from ps.findings.detectors import Findings
+from ps.findings.starting import before_training
 from ps.findings.verdict import Detector, NotJudged, TrainingStart, Verdict
 from ps.logfile import epoch_fields
 from ps.logfile.epoch_fields import EPOCH_FIELDS, EpochField
@@ -92,9 +93,9 @@ def test_a_verdict_may_also_be_found_before_training(monkeypatch: pytest.MonkeyP
         return lambda facts: Verdict(code=code, ranks=[], text="", remedy="", evidence={"of": type(facts).__name__})
 
     monkeypatch.setitem(detectors.FROM_HEADER, found("header"), ())
-    monkeypatch.setitem(detectors.BETWEEN_RANKS, found("between"), ())
-    monkeypatch.setitem(detectors.FROM_BALANCE, found("balance"), ())
-    monkeypatch.setitem(detectors.FROM_BALANCE, found("silent"), ("between",))
+    monkeypatch.setitem(starting.BETWEEN_RANKS, found("between"), ())
+    monkeypatch.setitem(starting.FROM_BALANCE, found("balance"), ())
+    monkeypatch.setitem(starting.FROM_BALANCE, found("silent"), ("between",))
     assert [v.code for v in Findings({**synthetic.header(2), "cores": [[0, 1]] * 2}).start()] == ["header"]
     nothing: Any = None
     balance = dict.fromkeys(("label_z", "label_distance", "target_z", "target_distance")) | {"rows": [1]}
@@ -103,7 +104,7 @@ def test_a_verdict_may_also_be_found_before_training(monkeypatch: pytest.MonkeyP
         ("between", "TrainingStart"),
         ("balance", "dict"),
     ]
-    monkeypatch.setitem(detectors.BETWEEN_RANKS, lambda facts: NotJudged("unsure", "too few rows"), ())
+    monkeypatch.setitem(starting.BETWEEN_RANKS, lambda facts: NotJudged("unsure", "too few rows"), ())
     assert before_training(start, balance)[1] == {"unsure": "too few rows"}
 
 

@@ -19,7 +19,7 @@ from tests.test_modes import need_room, same_parameters
 from workers.checkpoint.changes import changed_options
 from workers.checkpoint.content import ABOUT
 from workers.checkpoint.job_state import JobState
-from workers.checkpoint.resume import Origin
+from workers.checkpoint.origin import Origin
 from workers.training.setup import check_fit
 
 N = 100_000

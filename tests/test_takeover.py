@@ -12,8 +12,9 @@ from common.config import RunConfig
 from common.errors import JobError
 from common.rank_status import LOST, PAGE_BYTES, StatusRow
 from common.run_files import LOG_NAME, death_notes, leave_death_note
-from ps.coordinator.coordinator import Coordinator, CoordinatorSeat
+from ps.coordinator.coordinator import Coordinator
 from ps.coordinator.metric import Metric
+from ps.coordinator.seat import CoordinatorSeat
 from ps.logfile.reader import LogReader
 from ps.logfile.writer import RunLog
 from ps.metrics.epoch_sums import DoneBefore

@@ -8,7 +8,7 @@ from workers.launch import process
 if TYPE_CHECKING:
     from common.errors import JobError
     from ps.comm.topology import Topology
-    from ps.coordinator.coordinator import CoordinatorSeat
+    from ps.coordinator.seat import CoordinatorSeat
     from workers.training.job import Job
 
 
@@ -24,15 +24,20 @@ def _parse(arguments: list[str]) -> object:
     return parse(arguments, mode_names.read())
 
 
+def _options(arguments: list[str]) -> object:
+    from ps.sync.modes import help_lines
+    from workers.launch.run_options import parse
+
+    return parse(arguments, help_lines())
+
+
 def _train(context: process.Context) -> int:
     from common.config import RunConfig
     from common.errors import JobError
     from common.memory import THIS_PROCESS
     from ps.comm.topology import Topology
-    from ps.coordinator.coordinator import CoordinatorSeat
-    from ps.sync.modes import help_lines
-    from workers.elastic import survivors, ulfm
-    from workers.launch.run_options import parse
+    from ps.coordinator.seat import CoordinatorSeat
+    from workers.training.for_rank_0 import load_for_rank_0
     from workers.training.setup import find_origin, prepare
     from workers.watchdog.spawn import WatchdogHandle
 
@@ -40,12 +45,17 @@ def _train(context: process.Context) -> int:
     watchdog = WatchdogHandle(rank_status, seat)
     job = topology = None
     try:
-        agreed = context.agree(lambda: parse(context.arguments, help_lines()), RunConfig, environment=True)
+        if comm.rank == 0:
+            load_for_rank_0()  # while the others load what they need: later they would wait for that
+        agreed = context.agree(lambda: _options(context.arguments), RunConfig, environment=True)
         if isinstance(agreed, int):
             return agreed
         (config,) = agreed
         rank_status.set_debug(config.debug)
         if config.elastic:
+            from workers.elastic import survivors, ulfm
+
+            load_for_rank_0()  # which any rank may become
             ulfm.check_support(config, comm.size)
         topology = Topology(comm, config.ranks_per_node)
         THIS_PROCESS.set(config.max_memory, topology.here)
@@ -79,14 +89,14 @@ def _fail(context: process.Context, seat: "CoordinatorSeat", job: "Job | None", 
 
 def _close(context: process.Context, topology: "Topology | None", job: "Job | None", code: int) -> None:
     """Give back what is held; all ranks are here, so what is freed together can be."""
-    from workers.elastic import ulfm
-
     context.stop.over()
     context.rank_status.enter("checkpoint")
     if job is not None:
         job.checkpointing.close()
     context.rank_status.enter("closing")
     if job is not None and job.config.elastic:
+        from workers.elastic import ulfm
+
         ulfm.leave(context.rank_status, code)
     if job is not None:
         job.sync.close()

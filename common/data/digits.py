@@ -1,6 +1,6 @@
 """The built-in set ``digits``: handwritten digits (UCI optical digits, CC BY 4.0: see NOTICE)."""
 
-from importlib import resources
+from pathlib import Path
 
 import numpy as np
 
@@ -9,5 +9,5 @@ from common.data.dataset import Raw
 
 def read_digits() -> Raw:
     """Return 1,797 digits, 8x8 pixels of 0 to 16."""
-    with resources.files("common").joinpath("data/digits.npz").open("rb") as file, np.load(file) as arrays:
+    with np.load(Path(__file__).with_name("digits.npz")) as arrays:
         return Raw("digits", arrays["X"].astype(np.float32), arrays["y"])

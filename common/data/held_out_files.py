@@ -12,7 +12,6 @@ import numpy as np
 from common.config import RunConfig
 from common.data import sources
 from common.data.dataset import Raw
-from common.data.prepared_file import is_prepared
 from common.data.stacked import Matrix
 from common.data.text_labels import with_same_codes
 from common.errors import ConfigError, DataError
@@ -35,7 +34,7 @@ def check_options(config: RunConfig) -> None:
             raise ConfigError(
                 f"{option}: --data {config.data} has its own rows; leave {flag} out, or give a file as --data too"
             )
-        if is_prepared(Path(config.data)):
+        if sources.is_prepared(Path(config.data)):
             raise ConfigError(
                 f"{option}: {config.data} is prepared already; prepare the files together: python -m workers.prepare "
                 f"FILE -o DIR {flag} {getattr(config, option)}"
@@ -64,7 +63,7 @@ def read(config: RunConfig, rank: int, size: int, prepared: Path | None = None) 
     """
     raw = sources.read(config, rank, size, prepared)
     wanted = {role: path for role, option in ROLES.items() if (path := getattr(config, option))}
-    if not wanted or prepared is not None or is_prepared(Path(config.data)):
+    if not wanted or prepared is not None or sources.is_prepared(Path(config.data)):
         return raw
     sets: dict[str, Raw | None] = dict.fromkeys(ROLES)
     for role, path in wanted.items():

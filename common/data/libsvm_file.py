@@ -18,7 +18,6 @@ from common.data.packed_file import open_packed
 from common.errors import BrokenFileError, DataError
 from common.flat import Array
 
-ENDINGS = (".libsvm", ".svmlight", ".svm", ".libsvm.gz", ".svmlight.gz", ".svm.gz")
 PIECE_BYTES = 4 << 20
 LONGEST_LINE = 64 << 20
 MOST_INDEX, MOST_NAMED = 10**9, 10**6

@@ -4,21 +4,12 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from common.config import OPTIONS, RunConfig
-from common.data import handed_over
-from common.data.csv_file import read_csv
 from common.data.dataset import BY_ROW, Raw
-from common.data.digits import read_digits
-from common.data.function_source import read_function
-from common.data.idx_file import is_idx, read_idx
-from common.data.libsvm_file import ENDINGS as LIBSVM
-from common.data.libsvm_file import read_libsvm
-from common.data.npy_arrays import is_folder, paths_of, read_folder, read_pair
-from common.data.npz_file import read_npz
-from common.data.prepared_file import is_prepared, read_prepared
-from common.data.reference import draw_ranks
 from common.errors import ConfigError, DataError
 from common.files import require_regular
 from common.option import nearest, shown
@@ -40,6 +31,30 @@ class Source:
     """Says whether ``--data`` names such data, where neither the name of a set nor the end of a path does."""
 
 
+def _of(module: str, function: str) -> Callable[..., Any]:
+    """Return a function of a module of this room, which is loaded when it is called: ranks read one source of many."""
+
+    def call(*arguments: Any) -> Any:
+        return getattr(import_module(f"common.data.{module}"), function)(*arguments)
+
+    return call
+
+
+read_csv, read_libsvm, read_npz = (
+    _of("csv_file", "read_csv"),
+    _of("libsvm_file", "read_libsvm"),
+    _of("npz_file", "read_npz"),
+)
+read_digits, draw_ranks = _of("digits", "read_digits"), _of("reference", "draw_ranks")
+read_function = _of("function_source", "read_function")
+read_idx, is_idx = _of("idx_file", "read_idx"), _of("idx_file", "is_idx")
+read_pair, read_folder, is_folder, paths_of = (
+    _of("npy_arrays", name) for name in ("read_pair", "read_folder", "is_folder", "paths_of")
+)
+read_prepared, is_prepared = _of("prepared_file", "read_prepared"), _of("prepared_file", "is_prepared")
+read_handed_over, is_handed_over = _of("handed_over", "read"), _of("handed_over", "is_folder")
+
+
 def _needs_polars(config: RunConfig, *_: int) -> Raw:
     raise DataError(
         f"{config.data}: polars reads it, which is not installed in {sys.prefix}, the environment of this Python; "
@@ -53,7 +68,8 @@ def _read_numbers(config: RunConfig, *_: int) -> Raw:
         if (got := getattr(config, name)) != OPTIONS[name].default:
             instead = "leave --cache numpy out" if config.cache == "numpy" else "pip install 'rankwise[data]'"
             raise DataError(f"{name}: got {shown(got)}, which takes a table that polars prepares; {instead}")
-    return read_csv(Path(config.data), config)
+    found: Raw = read_csv(Path(config.data), config)
+    return found
 
 
 OF_PREPARED = ("features", "drop", "categorical", "missing", "encoding")
@@ -63,6 +79,7 @@ OF_TABLES = ("target", "header", "index_column", *OF_PREPARED)
 HANDED_OVER = "arrays of a program"
 """The source that ``workers/estimators`` hands its data over in."""
 IDX = "an IDX file"
+LIBSVM = (".libsvm", ".svmlight", ".svm", ".libsvm.gz", ".svmlight.gz", ".svm.gz")
 NEED_POLARS = (".tsv", ".csv.gz", ".tsv.gz", ".parquet")
 SOURCES: dict[str, Source] = {
     "digits": Source(lambda *_: read_digits()),
@@ -79,7 +96,7 @@ SOURCES: dict[str, Source] = {
         takes=lambda data: is_prepared(Path(data)),
     ),
     IDX: Source(lambda config, *_: read_idx(config.data, config), takes=is_idx),
-    HANDED_OVER: Source(lambda config, *_: handed_over.read(Path(config.data)), takes=handed_over.is_folder),
+    HANDED_OVER: Source(lambda config, *_: read_handed_over(Path(config.data)), takes=is_handed_over),
     "a folder of .npy files": Source(lambda config, *_: read_folder(Path(config.data), config), takes=is_folder),
 }
 """By what ``--data`` takes: the name of a set, or how a path ends; or, where ``takes`` says so, in words."""
@@ -195,7 +212,7 @@ def read(config: RunConfig, rank: int, size: int, prepared: Path | None = None) 
     ``prepared``: the folder in which they are prepared, if they are a table that was.
     """
     if prepared is not None:
-        raw = read_prepared(prepared, config)
+        raw: Raw = read_prepared(prepared, config)
         raw.name = Path(config.data).name
         return raw
     require_open(config.data)

@@ -5,9 +5,11 @@ import hashlib
 import os
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+import numpy as np
 from mpi4py import MPI
 
 from common import start_guard
@@ -87,9 +89,11 @@ def together(comm: MPI.Comm, act: Callable[[], T]) -> T:
     and pass to ``abort_on_error``.
     """
     result, fault = _attempt(act)
-    faults = [(rank, f) for rank, f in enumerate(allgather(comm, [host(), fault])) if f[1] is not None]
-    if not faults:
+    failed = np.array([fault is not None], np.int32)
+    comm.Allreduce(MPI.IN_PLACE, failed, MPI.MAX)
+    if not failed[0]:  # as nearly always, and what each has to say would take as much memory as there are ranks
         return result[0]
+    faults = [(rank, f) for rank, f in enumerate(allgather(comm, [host(), fault])) if f[1] is not None]
     messages = {f[1][0] for _, f in faults}
     first_rank, (first_host, (message, code)) = faults[0]
     if len(faults) == comm.size and len(messages) == 1:
@@ -100,7 +104,7 @@ def together(comm: MPI.Comm, act: Callable[[], T]) -> T:
 
 def odd_ranks(digests: list[bytes] | list[int]) -> list[int]:
     """Return the ranks that differ from the majority; from rank 0's group on a tie."""
-    counts = {d: digests.count(d) for d in digests}  # type: ignore[arg-type]
+    counts = Counter[Any](digests)
     most = max(counts.values())
     usual = digests[0] if counts[digests[0]] == most else next(d for d in digests if counts[d] == most)
     return [rank for rank, d in enumerate(digests) if d != usual]
@@ -108,8 +112,12 @@ def odd_ranks(digests: list[bytes] | list[int]) -> list[int]:
 
 def same_everywhere(comm: MPI.Comm, content: bytes, what: str, remedy: str) -> None:
     """Raise JobError on all ranks, naming the odd ones, unless ``content`` is the same on every rank."""
-    odd = odd_ranks(allgather(comm, hashlib.sha256(content).digest()))
-    if odd:
+    digest = hashlib.sha256(content).digest()
+    words = np.frombuffer(digest, np.uint64)
+    ends = np.concatenate([words, ~words])  # the largest of the one is the complement of the least of the other
+    comm.Allreduce(MPI.IN_PLACE, ends, MPI.MAX)
+    if (ends[: len(words)] != ~ends[len(words) :]).any():
+        odd = odd_ranks(allgather(comm, digest))
         hosts = allgather(comm, host())
         named = ranks_on(odd, [hosts[rank] for rank in odd])
         raise JobError(f"{what}: not the same on all ranks; different on rank {named}; {remedy}")
@@ -117,7 +125,16 @@ def same_everywhere(comm: MPI.Comm, content: bytes, what: str, remedy: str) -> N
 
 def at_root(comm: MPI.Comm, act: Callable[[], Any]) -> Any:
     """Do something at rank 0 and give all ranks its result (plain values); if it fails, raise JobError on all."""
-    outcome = _attempt(act, f"rank 0 on {host()}: ") if comm.rank == 0 else None
+    return from_root(comm, attempt(act) if comm.rank == 0 else None)
+
+
+def attempt(act: Callable[[], Any]) -> tuple[list[Any], tuple[str, int] | None]:
+    """Do something at rank 0; return what ``from_root`` brings to the others."""
+    return _attempt(act, f"rank 0 on {host()}: ")
+
+
+def from_root(comm: MPI.Comm, outcome: tuple[list[Any], tuple[str, int] | None] | None) -> Any:
+    """Give all ranks the result of an ``attempt`` at rank 0; if it failed, raise JobError on all."""
     result, fault = bcast(comm, outcome)
     if fault:
         raise JobError(*fault)

@@ -1,5 +1,6 @@
 """Small structured messages between ranks as msgpack in buffers: at start and epoch end, never in a step."""
 
+import time
 from typing import Any
 
 import msgpack
@@ -10,14 +11,41 @@ NAMES = "surrogatepass"
 """Names of files need not be UTF-8."""
 
 
+HEAD, IN_FIRST = 8, 1016
+"""Bytes of the first message of a value: its length, and what follows of the value."""
+LOOKS, FIRST_PAUSE_S, LONGEST_PAUSE_S = 100, 1e-4, 5e-3
+
+
+def meet(comm: MPI.Comm) -> None:
+    """Wait until all ranks are here, and leave the processor to those who are not.
+
+    Where ranks share cores, a call of MPI that waits takes time from the ranks that it waits for. Collective; while a
+    job starts only, for what is known of deaths in it is not known of this call.
+    """
+    request, pause_s = comm.Ibarrier(), FIRST_PAUSE_S
+    for _ in range(LOOKS):
+        if request.Test():
+            return
+    while not request.Test():
+        time.sleep(pause_s)
+        pause_s = min(LONGEST_PAUSE_S, 1.5 * pause_s)
+
+
 def bcast(comm: MPI.Comm, value: Any, root: int = 0) -> Any:
     """Give every rank the root's value (plain maps, lists, texts, numbers)."""
     packed = msgpack.packb(value, unicode_errors=NAMES) if comm.rank == root else b""
-    length = np.array([len(packed)], np.int64)
-    comm.Bcast(length, root)
-    buffer = np.frombuffer(packed, np.uint8).copy() if comm.rank == root else np.empty(int(length[0]), np.uint8)
-    comm.Bcast(buffer, root)
-    return msgpack.unpackb(buffer.tobytes(), unicode_errors=NAMES)
+    first = np.zeros(HEAD + IN_FIRST, np.uint8)  # its length and its beginning, which is mostly all
+    if comm.rank == root:
+        first[:HEAD] = np.array([len(packed)], np.int64).view(np.uint8)
+        first[HEAD : HEAD + len(packed)] = np.frombuffer(packed[:IN_FIRST], np.uint8)
+    comm.Bcast(first, root)
+    length = int(first[:HEAD].view(np.int64)[0])
+    rest = np.frombuffer(packed[IN_FIRST:], np.uint8).copy()
+    if length > IN_FIRST:
+        rest = rest if comm.rank == root else np.empty(length - IN_FIRST, np.uint8)
+        comm.Bcast(rest, root)
+    whole = first[HEAD : HEAD + min(length, IN_FIRST)].tobytes() + rest.tobytes()
+    return msgpack.unpackb(whole, unicode_errors=NAMES)
 
 
 def allgather(comm: MPI.Comm, value: Any) -> list[Any]:

@@ -8,7 +8,8 @@ from mpi4py import MPI
 from common.errors import EXIT_USAGE, JobError
 from common.host import host
 from common.ranges import node_ranges
-from ps.comm.collectives import allgather
+from ps.comm.agreement import at_root
+from ps.comm.collectives import gather
 
 LISTED = 8
 
@@ -18,9 +19,15 @@ def require_on_all(comm: MPI.Comm, paths: Sequence[str]) -> None:
 
     A path that no node has is left to whoever reads it.
     """
-    for path, found in zip(paths, zip(*allgather(comm, [_look(path) for path in paths]), strict=True), strict=True):
-        if fault := fault_of(path, dict(found)):
-            raise JobError(f"data: {fault}", EXIT_USAGE)
+    looks = gather(comm, [_look(path) for path in paths])
+
+    def judge() -> None:
+        for path, found in zip(paths, zip(*looks, strict=True), strict=True):
+            if fault := fault_of(path, dict(found)):
+                raise JobError(f"data: {fault}", EXIT_USAGE)
+
+    if paths:
+        at_root(comm, judge)
 
 
 def _look(path: str) -> list[int | str]:

@@ -1,8 +1,10 @@
 """Which ranks share a node."""
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, cast
 
+import numpy as np
 from mpi4py import MPI
 
 from common.host import affinity
@@ -25,19 +27,19 @@ class Topology:
         self.chosen: dict[str, Any] = {}
         local = cast("MPI.Intracomm", comm.Split_type(MPI.COMM_TYPE_SHARED, comm.rank))
         # nobody waits in the new communicator before all ranks have it: one of them may die meanwhile (--elastic)
-        facts = allgather(comm, [_lowest(local, comm), affinity()])
-        machine = [cores for lowest, cores in facts if lowest == facts[comm.rank][0]]
+        lowest = np.empty(comm.size, np.int64)
+        comm.Allgather(np.array([_lowest(local, comm)], np.int64), lowest)
+        machine = allgather(local, affinity())
         self.here = len(machine)
         self.oversubscribed = len(machine) > len({core for cores in machine for core in cores})
-        self.leaders: list[int] = [lowest for lowest, _ in facts]
+        self.leaders: list[int] = lowest.tolist()
         if ranks_per_node:
-            whole = [[r for r, leader in enumerate(self.leaders) if leader == lowest] for lowest, _ in facts]
-            self.leaders = [ranks[ranks.index(r) // ranks_per_node * ranks_per_node] for r, ranks in enumerate(whole)]
+            self.leaders = divided(self.leaders, ranks_per_node)
             local.Free()
             local = cast("MPI.Intracomm", comm.Split(self.leaders[comm.rank], comm.rank))
         self.local = local
-        self.count = len(set(self.leaders))
-        self.largest = max(self.leaders.count(leader) for leader in self.leaders)
+        ranks_of = Counter(self.leaders)
+        self.count, self.largest = len(ranks_of), max(ranks_of.values())
 
     def on_free(self, act: Callable[[], object]) -> None:
         """Remember what a mode must give back together with all ranks, whether it was finished or not."""
@@ -52,6 +54,17 @@ class Topology:
         """Give back everything. Collective."""
         self.free()
         self.local.Free()
+
+
+def divided(leaders: list[int], ranks_per_node: int) -> list[int]:
+    """Return the leaders of pretended nodes, of at most so many ranks of a real one."""
+    seen: dict[int, list[int]] = {}
+    found = []
+    for rank, leader in enumerate(leaders):
+        ranks = seen.setdefault(leader, [])
+        ranks.append(rank)
+        found.append(ranks[(len(ranks) - 1) // ranks_per_node * ranks_per_node])
+    return found
 
 
 def _lowest(group: MPI.Intracomm, comm: MPI.Intracomm) -> int:

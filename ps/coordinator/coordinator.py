@@ -283,24 +283,3 @@ class Coordinator:
         self.finish("failed")
         if missing := self.queue.missing():
             warn(missing)
-
-
-class CoordinatorSeat:
-    """Where a rank finds the coordinator: empty where that is another rank, and on rank 0 until the log is open."""
-
-    def __init__(self) -> None:
-        self.coordinator: Coordinator | None = None
-
-    def appoint(self, coordinator: Coordinator) -> None:
-        """Make this rank the coordinator."""
-        self.coordinator = coordinator
-
-    def here(self) -> Coordinator:
-        """Return the coordinator; only for what runs at rank 0 once the log is open."""
-        assert self.coordinator is not None
-        return self.coordinator
-
-    def event(self, what: str, **fields: Any) -> None:
-        """Write an event to the log, if this rank is the coordinator."""
-        if self.coordinator is not None:
-            self.coordinator.event(what, **fields)

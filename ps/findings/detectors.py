@@ -1,7 +1,6 @@
 """The registry: a verdict is one file of this room and one line here. Without MPI, so that readers can use it too."""
 
-from collections.abc import Callable, Iterable, Sequence
-from itertools import chain
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +11,15 @@ from ps.findings.more_ranks_than_cores import more_ranks_than_cores
 from ps.findings.noise_scale_exceeded import NoiseScaleExceeded
 from ps.findings.oversubscribed_threads import oversubscribed_threads
 from ps.findings.pulls_against import PullsAgainst
-from ps.findings.replicas_differ import replicas_differ
 from ps.findings.shared_core import shared_core
-from ps.findings.skewed_labels import skewed_labels
-from ps.findings.skewed_targets import skewed_targets
+from ps.findings.starting import Reported, new
 from ps.findings.straggler import Straggler
-from ps.findings.targets_differ import targets_differ
-from ps.findings.verdict import Detector, NotJudged, TrainingStart, Verdict
+from ps.findings.verdict import Detector, Verdict
 from ps.logfile.reader import LogReader
 from ps.logfile.records import Record
 from ps.logfile.salvage import SalvageReader
 
 # In each table: what looks for a verdict, and the codes of those after which it would say nothing new.
-BETWEEN_RANKS: dict[Callable[[TrainingStart], Verdict | NotJudged | None], Sequence[str]] = {
-    replicas_differ: (),
-    targets_differ: (),
-}
-"""Before training, by all ranks together."""
-FROM_BALANCE: dict[Callable[[Record], Verdict | None], Sequence[str]] = {
-    skewed_labels: ("targets-differ",),
-    skewed_targets: ("targets-differ",),
-}
-"""Before training, from the record ``balance``."""
 FROM_HEADER: dict[Callable[[Record], Verdict | None], Sequence[str]] = {
     oversubscribed_threads: (),
     more_ranks_than_cores: (),
@@ -52,31 +38,6 @@ MOST_RANKS = 10_000_000
 WHERE_ROWS_DIFFER = "the ranks hold different rows"
 """Why a check is not made after the findings that exclude it."""
 SINCE = " since the run was continued"
-Reported = set[tuple[str, tuple[int, ...]]]
-"""Codes and ranks of the verdicts that have been reported."""
-
-
-def _new(found: Iterable[tuple[Verdict | NotJudged | None, Sequence[str]]], reported: Reported) -> list[Verdict]:
-    """Return the verdicts that are worth reporting after those in ``reported``, and add them to it."""
-    new = []
-    for verdict, unless in found:
-        codes = {code for code, _ in reported}
-        if not isinstance(verdict, Verdict) or not codes.isdisjoint(unless):
-            continue
-        if (key := (verdict.code, tuple(verdict.ranks))) not in reported:
-            reported.add(key)
-            new.append(verdict)
-    return new
-
-
-def before_training(start: TrainingStart, balance: Record) -> tuple[list[Verdict], dict[str, str]]:
-    """Return what is wrong with what the ranks start from, and what could not be judged: codes with the reason.
-
-    Collective; the same on every rank.
-    """
-    between = [(look(start), unless) for look, unless in BETWEEN_RANKS.items()]
-    unjudged = {found.code: found.reason for found, _ in between if isinstance(found, NotJudged)}
-    return _new(chain(between, ((look(balance), unless) for look, unless in FROM_BALANCE.items())), set()), unjudged
 
 
 class Findings:
@@ -127,11 +88,11 @@ class Findings:
 
     def start(self) -> list[Verdict]:
         """Return what the header shows."""
-        return _new(((look(self.header), unless) for look, unless in FROM_HEADER.items()), self.reported)
+        return new(((look(self.header), unless) for look, unless in FROM_HEADER.items()), self.reported)
 
     def add(self, epoch: Record) -> list[Verdict]:
         """Return what is certain since this epoch."""
-        return _new(((one.add(epoch), unless) for one, unless in self.detectors.items()), self.reported)
+        return new(((one.add(epoch), unless) for one, unless in self.detectors.items()), self.reported)
 
     def not_judged(self) -> dict[str, str]:
         """Return the codes of checks that found nothing because they could not judge, and why."""
@@ -143,7 +104,7 @@ class Findings:
 
     def finish(self) -> list[Verdict]:
         """Return what is certain once the run has ended."""
-        return _new(((one.finish(), unless) for one, unless in self.detectors.items()), self.reported)
+        return new(((one.finish(), unless) for one, unless in self.detectors.items()), self.reported)
 
 
 def _ranks(reader: LogReader, kind: str, value: Any) -> list[int]:

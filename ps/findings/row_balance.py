@@ -12,7 +12,7 @@ from common.data.sampler import RowSampler
 from common.data.scaling import Rows, is_constant, row_blocks
 from common.data.stacked import Matrix
 from common.data.whole_numbers import counted
-from ps.comm.collectives import allgather
+from ps.comm.collectives import gather
 from ps.logfile.records import Record
 from ps.metrics.epoch_metrics import plain
 
@@ -26,7 +26,7 @@ FIELDS = (
 
 
 def measure(comm: MPI.Comm, data: Dataset, sampler: RowSampler) -> Record:
-    """Return the fields of the record ``balance``, the same on every rank. Collective.
+    """Return the fields of the record ``balance``, at rank 0; the others return none. Collective.
 
     A rank looks at its own rows only; those of its first epoch, which are its fixed ones with ``--rows shard``.
     Distances of a rank without rows are nil, and so are numbers beyond float64.
@@ -34,7 +34,9 @@ def measure(comm: MPI.Comm, data: Dataset, sampler: RowSampler) -> Record:
     rows = data.train[sampler.order(1, comm.rank)]
     target = _labels(comm, data, rows) if data.n_classes else _in_unit(_moments(comm, "target", data.y, rows), data)
     own = {"rows": len(rows), **target, **_moments(comm, "feature", data.x, rows)}
-    table = allgather(comm, [own.get(name) for name in FIELDS])
+    table = gather(comm, [own.get(name) for name in FIELDS])
+    if comm.rank:
+        return {}
     record: Record = {"of": "shard" if sampler.kind == "shard" else "first epoch"}
     for name, column in zip(FIELDS, zip(*table, strict=True), strict=True):
         record[name] = None if column.count(None) == len(column) else list(column)

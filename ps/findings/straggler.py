@@ -30,6 +30,7 @@ WAITED = 0.5
 """Of the excess, by what the others must have waited longer: who waits like them was only measured to be slow."""
 LOST = 0.05
 """Of the others' time, what they must have lost by waiting."""
+ROUNDING = 1e-9
 LEAST_SPREAD = 0.05
 """Of the median: ranks that are equal to the microsecond must not make every other one an outlier."""
 
@@ -50,6 +51,16 @@ def slowness(busy_s: Array, rows: Array, rank: int, own_s: float) -> tuple[float
     return (own_s - middle) / (1.4826 * spread), own_s / middle, own_s - middle
 
 
+def without_each(values: Array) -> Array:
+    """Return for each of the values the median of the others, (n,); of at least 2."""
+    n, ordered = len(values), np.sort(values)
+    place = np.empty(n, np.int64)
+    place[np.argsort(values, kind="stable")] = np.arange(n)
+    low, high = (n - 2) // 2, (n - 1) // 2
+    found: Array = (ordered[low + (place <= low)] + ordered[high + (place <= high)]) / 2
+    return found
+
+
 def outliers(busy_s: Array, rows: Array, own_s: Array, least: Array, least_s: float) -> dict[int, float]:
     """Return the slowdown of the ranks whose ``own_s`` stand out against the others' ``busy_s``.
 
@@ -57,10 +68,12 @@ def outliers(busy_s: Array, rows: Array, own_s: Array, least: Array, least_s: fl
     """
     if len(busy_s) < 2:
         return {}
-    # without itself the median of a rank in the upper half is not below this; most ranks need no closer look
-    lowest = np.sort(busy_s)[(len(busy_s) - 2) // 2]
+    # few of many ranks need a closer look, which takes all others for each
+    their_rows, middle = without_each(rows), without_each(busy_s)
+    middle *= np.maximum(1.0, np.divide(rows, their_rows, out=np.zeros(len(rows)), where=their_rows > 0))
+    seems = (own_s >= (1 - ROUNDING) * least * middle) & (own_s - middle >= (1 - ROUNDING) * least_s)
     found = {}
-    for rank in np.flatnonzero(own_s >= least * lowest).tolist():
+    for rank in np.flatnonzero(seems).tolist():
         z, slowdown, excess = slowness(busy_s, rows, rank, float(own_s[rank]))
         if z > MIN_Z and slowdown >= least[rank] and excess >= least_s:
             found[rank] = slowdown

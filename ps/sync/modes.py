@@ -1,14 +1,46 @@
-"""The table of sync modes: a new mode is a file of its own and a line here."""
+"""The table of sync modes: a new mode is a file of its own and a line here. Each is loaded when it is asked for."""
 
-from ps.sync import allreduce, factors, reduce_bcast, send_recv, shared
+from collections.abc import Iterator, MutableMapping
+from importlib import import_module
+
 from ps.sync.mode import Mode
 from ps.sync.mode_names import AUTO, AUTO_HELP
 
 __all__ = ["AUTO", "MODES", "help_lines"]
 
-MODES: dict[str, Mode] = {
-    mode.name: mode for mode in (allreduce.MODE, reduce_bcast.MODE, send_recv.MODE, shared.MODE, factors.MODE)
-}
+
+class Modes(MutableMapping[str, Mode]):
+    """Modes by name, in the order of ``files``, which are modules of this folder that have a ``MODE``.
+
+    Their names are those of the files, with a hyphen for each underscore.
+    """
+
+    def __init__(self, *files: str) -> None:
+        self._modes: dict[str, Mode | str] = {name.replace("_", "-"): name for name in files}
+
+    def __getitem__(self, name: str) -> Mode:
+        mode = self._modes[name]
+        if isinstance(mode, str):
+            mode = self._modes[name] = import_module(f"ps.sync.{mode}").MODE
+        return mode
+
+    def __setitem__(self, name: str, mode: Mode) -> None:
+        self._modes[name] = mode
+
+    def __delitem__(self, name: str) -> None:
+        del self._modes[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._modes)
+
+    def __len__(self) -> int:
+        return len(self._modes)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._modes
+
+
+MODES = Modes("allreduce", "reduce_bcast", "send_recv", "shared", "factors")
 
 
 def help_lines() -> dict[str, str]:

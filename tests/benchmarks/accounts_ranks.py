@@ -23,13 +23,13 @@ from common.data.loader import Batch  # noqa: E402
 from common.option import MANY  # noqa: E402
 from common.rank_status import RankStatus  # noqa: E402
 from ps.comm.topology import Topology  # noqa: E402
-from ps.coordinator.coordinator import CoordinatorSeat  # noqa: E402
+from ps.coordinator.seat import CoordinatorSeat  # noqa: E402
 from ps.sync.checksum import is_finite  # noqa: E402
 from ps.sync.replicated import ReplicatedSync  # noqa: E402
 from ps.sync.shared import SharedSync  # noqa: E402
 from workers.benchmark.options import BenchConfig  # noqa: E402
 from workers.benchmark.steps import prepare  # noqa: E402
-from workers.checkpoint.resume import Origin  # noqa: E402
+from workers.checkpoint.origin import Origin  # noqa: E402
 from workers.launch.blas_threads import limit_threads  # noqa: E402
 from workers.launch.process import Context  # noqa: E402
 from workers.launch.signals import StopFlag  # noqa: E402

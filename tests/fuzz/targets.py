@@ -33,8 +33,9 @@ from ps.reader.commands.show import show
 from tests.fuzz import array_files
 from tests.synthetic import write_run
 from workers.checkpoint import checkpoint_file, resume, start
+from workers.checkpoint.origin import Origin
 from workers.launch import hosts, run_options
-from workers.launch.cli import PREFIX
+from workers.launch.environment_options import PREFIX
 from workers.launch.run_options import parse
 
 MODES = {"allreduce": "", "shared": ""}
@@ -126,7 +127,7 @@ def _read_checkpoint(folder: Path) -> None:
         start.read_start(str(folder / "checkpoint-5.npz")).fill(flat)
     with own_errors_only():
         read = resume.open_origin(folder, RunConfig(patience=2))
-        origin = resume.Origin.from_dict(msgpack.unpackb(msgpack.packb(read.as_dict())))
+        origin = Origin.from_dict(msgpack.unpackb(msgpack.packb(read.as_dict())))
         coordinator: Any = SimpleNamespace(log=SimpleNamespace(path=folder / LOG_NAME), started=1.0)
         coordinator.noise = epoch_metrics.NoiseScale()
         header = {**HEADER, "config": RunConfig().as_dict(), "nodes": [], "threads": {"set_by": ""}}

@@ -8,6 +8,7 @@ from common.config import RunConfig
 from common.data.dataset import Dataset, Raw, check
 from common.data.sampler import RowSampler
 from common.data.training_features import scale_alone
+from ps.comm.collectives import bcast
 from ps.findings.row_balance import measure
 from ps.logfile.records import Record
 
@@ -19,7 +20,7 @@ def measured(x: NDArray[np.float64], y: NDArray[np.generic], kind: str, batch: i
     config = RunConfig(test_fraction=0.1, validation_fraction=0.1, dtype="float64")
     data = check(Raw("made up", x, y), config)
     scale_alone(data, "float64", standardize=False)
-    return data, measure(comm, data, RowSampler(len(data.train), batch, 7, kind, comm.size))
+    return data, bcast(comm, measure(comm, data, RowSampler(len(data.train), batch, 7, kind, comm.size)))
 
 
 def rows_of(data: Dataset, rank: int, kind: str, batch: int = 16) -> NDArray[np.int64]:

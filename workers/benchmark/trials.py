@@ -61,8 +61,10 @@ def trial_steps(steps_per_epoch: int, step_s: float) -> int:
 
 def _facts(work: Workload, runner: Runner, threads: tuple[int, str]) -> dict[str, Any]:
     """Return what the log's header says of the job. Collective."""
+    topology, task = work.topology, Task(work.config, work.data, work.model)
+    known = header_facts(topology, task, runner.parts.sync.flat, threads)
     return {
-        **header_facts(work.topology, Task(work.config, work.data, work.model), runner.parts.sync.flat, threads),
+        **at_root(topology.comm, lambda: known),
         "steps_per_epoch": runner.parts.loader.steps,
         "sync": {"mode": work.config.mode, **runner.parts.sync.facts(), "trials": None},
         "timing": timing(runner.parts.sync.meter.timer),

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from mpi4py import MPI
@@ -14,13 +14,15 @@ from common.config import RunConfig
 from common.files import told
 from common.flat import Array
 from ps.comm.collectives import bcast
-from ps.coordinator.coordinator import CoordinatorSeat
+from ps.coordinator.seat import CoordinatorSeat
 from ps.metrics.epoch_sums import DoneBefore, EpochSums
 from ps.sync.training_state import SavedState, TrainingState
-from workers.checkpoint.content import CheckpointContent, named_arrays
 from workers.checkpoint.held_copy import HeldCopy
 from workers.checkpoint.job_state import JobState
-from workers.checkpoint.writer import Writer
+
+if TYPE_CHECKING:
+    from workers.checkpoint.content import CheckpointContent
+    from workers.checkpoint.writer import Writer
 
 RETRY_S = 60.0
 """After a checkpoint that could not be written."""
@@ -85,6 +87,8 @@ class Checkpointing:
         Not where each rank has parameters of its own (``init = "per-rank"``), which one file does not hold.
         """
         if self.config.init == "broadcast":
+            from workers.checkpoint.writer import Writer  # at rank 0 only
+
             self._writer = Writer(folder, self.config.keep, self.held)
             self._set_timer(60 * self.config.checkpoint_minutes)
 
@@ -215,7 +219,9 @@ class Checkpointing:
             self.early = False
             self.held.clear()
 
-    def _content(self, done: int, saved: SavedState, position: dict[str, Any]) -> CheckpointContent:
+    def _content(self, done: int, saved: SavedState, position: dict[str, Any]) -> "CheckpointContent":
+        from workers.checkpoint.content import CheckpointContent, named_arrays  # at rank 0 only
+
         return CheckpointContent(
             step=done,
             arrays=named_arrays(self.state.flat, saved, self.scaling),

@@ -1,13 +1,12 @@
 """Where a job begins: at the start, with the parameters of another run, or where an earlier job of the run was."""
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from common.config import RunConfig
 from common.errors import EXIT_USAGE, JobError, RankwiseError
 from common.files import told
-from common.flat import Array
 from common.run_files import LOG_NAME, checkpoints_in
 from ps.coordinator import earlier_run
 from ps.coordinator.earlier_run import EarlierRun
@@ -17,70 +16,26 @@ from ps.sync.training_state import BEST
 from workers.checkpoint import changes, checkpoint_file
 from workers.checkpoint.content import COUNT, CheckpointContent
 from workers.checkpoint.job_state import JobState
-from workers.checkpoint.start import Start, read_start
+from workers.checkpoint.origin import Origin
+from workers.checkpoint.start import read_start
 
 HEADER = table(data=table(sha256=TEXT), world=COUNT)
 """What the log's header must say for a run to be resumed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
-    """The same on all ranks, but for the checkpoint and the start, which only rank 0 has.
-
-    ``state``: where the job is before its first step. ``folder``: of the run to resume, empty for a new one. ``mode``:
-    the checkpoint's, empty without one; ``sum_way``: how it summed, if there was a choice. ``step``: its steps since
-    the run began; ``steps``: in its epoch. ``world``: ranks then. ``data``: what the header says of it. ``faults``:
-    checkpoints that were passed over. ``then``: the options of the job that made the checkpoint, as plain values;
-    nothing if they are not known. ``unlogged``: the first and the last epoch of which the log has no record, though the
-    checkpoint is of a later one. ``changes``: those that are others now. ``notes``: what to print. ``start``: of a run
-    that starts from parameters; ``start_sha256``: of their file, when the run that is resumed began.
-    """
-
-    state: JobState = field(default_factory=JobState)
-    folder: str = ""
-    mode: str = ""
-    sum_way: str = ""
-    step: int = 0
-    steps: int = 0
-    world: int = 0
-    data: dict[str, Any] = field(default_factory=dict)
-    faults: list[str] = field(default_factory=list)
-    unlogged: list[int] = field(default_factory=list)
-    then: dict[str, Any] = field(default_factory=dict)
-    changes: list[dict[str, Any]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    start_sha256: str = ""
-    checkpoint: CheckpointContent | None = None
-    start: Start | None = None
-
-    @property
-    def scaling(self) -> dict[str, Array]:
-        """How the features were scaled that the parameters belong to; nothing if that is not known. Rank 0 only."""
-        source = self.checkpoint or self.start
-        return {} if source is None else source.scaling
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values of all but the checkpoint and the start."""
-        return asdict(replace(self, checkpoint=None, start=None))
-
-    def with_start(self, config: RunConfig) -> "Origin":
-        """Return the same that begins with the parameters that ``--from`` names. Raises RankwiseError."""
-        source = config.start_from
-        start = read_start(source)
-        start.check(config)
-        if not self.folder:
-            start.check_model(config)
-        if self.start_sha256 not in ("", start.sha256):
-            raise RankwiseError(
-                f"resume: {self.folder} started from parameters in {source} that are others now (SHA-256 "
-                f"{self.start_sha256[:12]}... then, {start.sha256[:12]}... now), and has no checkpoint; start a new run"
-            )
-        return replace(self, start=start if config.carry else replace(start, content=None))
-
-    @classmethod
-    def from_dict(cls, plain: dict[str, Any]) -> "Origin":
-        """Make an origin, without a checkpoint, from ``as_dict``."""
-        return cls(**{**plain, "state": JobState.from_dict(plain["state"])})
+def with_start(origin: Origin, config: RunConfig) -> Origin:
+    """Return the same that begins with the parameters that ``--from`` names. Raises RankwiseError."""
+    source = config.start_from
+    start = read_start(source)
+    start.check(config)
+    if not origin.folder:
+        start.check_model(config)
+    if origin.start_sha256 not in ("", start.sha256):
+        raise RankwiseError(
+            f"resume: {origin.folder} started from parameters in {source} that are others now (SHA-256 "
+            f"{origin.start_sha256[:12]}... then, {start.sha256[:12]}... now), and has no checkpoint; start a new run"
+        )
+    return replace(origin, start=start if config.carry else replace(start, content=None))
 
 
 def open_origin(folder: Path, config: RunConfig) -> Origin:

@@ -14,8 +14,8 @@ from ps.logfile.records import Record
 from ps.logfile.salvage import SalvageReader
 from ps.text.terminal import say, warn
 from workers.training.job import Job
+from workers.training.log_start import appoint
 from workers.training.membership import Membership
-from workers.training.setup import appoint
 
 EXIT_CODES = {"ok": EXIT_OK, "stopped": EXIT_STOPPED}
 LOCK_S = 10.0

@@ -8,7 +8,7 @@ from common.memory import THIS_PROCESS
 from common.rank_status import RankStatus
 from ps.comm.agreement import abort_on_error
 from ps.comm.topology import Topology
-from ps.coordinator.coordinator import CoordinatorSeat
+from ps.coordinator.seat import CoordinatorSeat
 from workers.launch.process import Context
 from workers.launch.signals import StopRequest
 from workers.training.job import Job

@@ -18,7 +18,7 @@ from common.option import is_own_model
 from common.run_files import LOG_NAME
 from workers.estimators.relay import Output, follow
 from workers.launch import start
-from workers.launch.cli import PREFIX
+from workers.launch.environment_options import PREFIX
 
 OF_LAUNCHERS = ("PMI", "HYDRA_", "HYDI_", "OMPI_COMM_", "OMPI_UNIVERSE", "OMPI_FILE", "OMPI_FIRST", "OMPI_APP", "PRTE_")
 """What the variables begin with that a launcher gives its ranks: a launcher below would take itself for one."""

@@ -13,8 +13,8 @@ from common.option import GROUPS, INTERNAL, RANKS, Option, is_text, options_of, 
 from common.standard_streams import as_result
 from common.start_words import LIMIT, read_limit
 from common.version import version_line
+from workers.launch.environment_options import PREFIX, environment
 
-PREFIX = "RANKWISE_"
 STANDARD_OUTPUT = "-"
 PATHS = {
     "config",
@@ -75,11 +75,6 @@ class Command:
         """All flags, as they are written."""
         flags = {flag for option in self.options.values() for flag in option.flags or (option.flag,)}
         return flags | {f"--no-{flag[2:]}" for flag in flags}
-
-
-def environment() -> list[str]:
-    """Return the variables that set options, as NAME=value."""
-    return sorted(f"{name}={value}" for name, value in os.environ.items() if name.startswith(PREFIX))
 
 
 def parse(command: Command, arguments: list[str], defaults: Mapping[str, Any] | None = None) -> dict[str, Any] | int:

@@ -47,19 +47,23 @@ class Context:
         import msgpack
 
         from common.option import from_dict
-        from ps.comm.agreement import at_root, same_everywhere
-        from workers.launch import cli
+        from ps.comm.agreement import attempt, from_root, same_everywhere
+        from ps.comm.collectives import meet
+        from workers.launch.environment_options import PREFIX
+        from workers.launch.environment_options import environment as variables
 
         def plain() -> Any:
-            parsed = parse()
-            configs = parsed if isinstance(parsed, tuple) else (parsed,)
-            return parsed if isinstance(parsed, int) else [asdict(config) for config in configs]
+            found = parse()
+            configs = found if isinstance(found, tuple) else (found,)
+            return found if isinstance(found, int) else [asdict(config) for config in configs]
 
-        texts = [self.arguments, cli.environment() if environment else []]
+        texts = [self.arguments, variables() if environment else []]
         given = msgpack.packb([[os.fsencode(text) for text in some] for some in texts])  # they need not be UTF-8
-        what = f"command line or {cli.PREFIX} environment" if environment else "command line"
+        what = f"command line or {PREFIX} environment" if environment else "command line"
+        parsed = attempt(plain) if self.comm.rank == 0 else None  # which takes longest, and the others need not wait
+        meet(self.comm)  # most of what a command needs has been imported just now
         same_everywhere(self.comm, given, what, "start all ranks with the same one")
-        agreed = at_root(self.comm, plain)
+        agreed = from_root(self.comm, parsed)
         start_guard.over()  # all are there
         return agreed if isinstance(agreed, int) else [from_dict(*pair) for pair in zip(kinds, agreed, strict=True)]
 

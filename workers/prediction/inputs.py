@@ -8,9 +8,9 @@ from common.data import array_names
 from common.data.idx_file import TEST as IDX_TEST
 from common.data.idx_file import TRAIN as IDX_TRAIN
 from common.data.idx_file import images_in, is_idx
-from common.data.libsvm_file import ENDINGS as LIBSVM_ENDINGS
 from common.data.npy_arrays import paths_of
 from common.data.prepared_file import is_prepared
+from common.data.sources import LIBSVM as LIBSVM_ENDINGS
 from common.errors import DataError
 from common.files import require_regular
 

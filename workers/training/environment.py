@@ -1,6 +1,5 @@
 """What a log's header says of the job, the machine, the libraries, the data and the model."""
 
-import importlib.metadata
 import os
 import platform
 from typing import Any
@@ -15,7 +14,7 @@ from common.nn import custom_model
 from common.nn.mlp import Mlp
 from common.option import is_own_model
 from common.version import VERSION
-from ps.comm.collectives import allgather
+from ps.comm.collectives import gather
 from ps.comm.topology import Topology
 from ps.metrics.sync_timer import SyncTimer
 from workers.training.task import Task
@@ -25,14 +24,18 @@ MOST_LISTED = 1000
 
 
 def header_facts(topology: Topology, task: Task, flat: Flat, threads: tuple[int, str]) -> dict[str, Any]:
-    """Return the facts, the same on every rank but for the process. Collective.
+    """Return the facts, at rank 0; the others return none. Collective.
 
     ``threads``: BLAS threads of this rank, and who set them.
     """
     comm, data, model = topology.comm, task.data, task.model
     own = {"host": host(), "pid": os.getpid(), "cores": affinity(), "threads": threads[0], "threads_by": threads[1],
            "memory_nodes": memory_nodes()}  # fmt: skip
-    ranks = allgather(comm, own)
+    ranks = gather(comm, own)
+    if comm.rank:
+        return {}
+    from importlib import metadata  # on rank 0 only
+
     members: dict[int, list[int]] = {}
     for rank, leader in enumerate(topology.leaders):
         members.setdefault(leader, []).append(rank)
@@ -56,7 +59,7 @@ def header_facts(topology: Topology, task: Task, flat: Flat, threads: tuple[int,
         "versions": {
             "python": platform.python_version(),
             "rankwise": VERSION,
-            **{name: importlib.metadata.version(name) for name in ("mpi4py", "numpy", "msgpack")},
+            **{name: metadata.version(name) for name in ("mpi4py", "numpy", "msgpack")},
         },
         "system": platform.platform(),
         "data": facts_of_data(data),

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import signal
 import time
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,10 +14,12 @@ from common.data.loader import Batch
 from common.data.sampler import RowSampler
 from common.errors import ConfigError
 from common.step_times import BACKWARD
-from ps.coordinator.coordinator import Coordinator
 from ps.sync.synchronizer import TrainingStep
 from ps.text.terminal import say
 from workers.launch.fault_spec import DIE, DIVERGE, HANG, NAN, SKEW, SLOW, Fault, check_steps
+
+if TYPE_CHECKING:
+    from ps.coordinator.coordinator import Coordinator
 
 HANG_S = 0.1
 """Slept at a time while hanging, for ever: between two sleeps Python runs signal handlers."""
@@ -122,7 +125,7 @@ def skew(faults: tuple[Fault, ...], data: Dataset) -> Dataset:
     return dataclasses.replace(data, train=data.train[np.argsort(target, kind="stable")])
 
 
-def announce(coordinator: Coordinator, faults: tuple[Fault, ...]) -> None:
+def announce(coordinator: "Coordinator", faults: tuple[Fault, ...]) -> None:
     """Say on stdout and in the log what is injected, if anything is; at rank 0, once the log is open."""
     text = "; ".join(map(str, faults))
     if text:

@@ -1,6 +1,6 @@
 """Tries a model on a few rows at rank 0 before anything is trained."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from mpi4py import MPI
@@ -13,10 +13,12 @@ from common.nn.mlp import Mlp
 from common.nn.models import Model
 from common.option import is_own_model
 from ps.comm.agreement import at_root
-from ps.coordinator.coordinator import Coordinator
 from ps.text.terminal import say
 from workers.training.build import fill, make_sampler
 from workers.training.task import new_model
+
+if TYPE_CHECKING:
+    from ps.coordinator.coordinator import Coordinator
 
 ROWS = 7
 """A prime: where a result is off by the number of rows, it is by nothing else."""
@@ -33,7 +35,7 @@ def check_model(comm: MPI.Comm, config: RunConfig, data: Dataset, model: Model |
     return at_root(comm, lambda: _check(comm.size, config, data, model)) if asked else None
 
 
-def note_check(coordinator: Coordinator, checked: dict[str, Any]) -> None:
+def note_check(coordinator: "Coordinator", checked: dict[str, Any]) -> None:
     """Bring the event to the log, and say so if the gradient could not be compared."""
     coordinator.event("model-check", **checked)
     if not checked["derivatives"]:

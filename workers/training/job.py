@@ -10,14 +10,12 @@ from mpi4py import MPI
 from common.data.row_table import RowTable
 from common.data.scaling import Rows
 from common.errors import EXIT_OK, EXIT_STOPPED
-from common.nn import model_facts
 from common.ranges import signals
 from common.rank_status import EPOCH, STOPPING
 from common.wording import count
 from ps.comm.agreement import at_root
 from ps.comm.collectives import allgather
-from ps.coordinator import outputs
-from ps.coordinator.coordinator import CoordinatorSeat
+from ps.coordinator.seat import CoordinatorSeat
 from ps.metrics.epoch_sums import DoneBefore, EpochSums
 from ps.metrics.rank_row import RankRow
 from ps.text.terminal import say
@@ -245,6 +243,9 @@ class Job:
         self.checkpointing.close()
 
         def save() -> None:
+            from common.nn import model_facts  # these are loaded before training, see load_for_rank_0
+            from ps.coordinator import outputs
+
             self.rank_status.enter("writing the model")
             self.collect_death_notes(DEATH_NOTES_S)
             unsaved, tick = self.checkpointing.failed, self.rank_status.tick

@@ -6,6 +6,7 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mpi4py import MPI
 
@@ -14,7 +15,9 @@ from common.host import host
 from common.rank_status import ENDED, LOST, PAGE_BYTES, StatusRow
 from common.run_files import PROGRESS_NAME, death_notes
 from ps.comm.collectives import allgather
-from ps.coordinator.coordinator import Coordinator
+
+if TYPE_CHECKING:
+    from ps.coordinator.coordinator import Coordinator
 
 LOOK_S = 0.01
 """Between two looks for what the watchdogs have seen of the dead."""
@@ -49,7 +52,7 @@ class Membership:
         """Keep the time at which this rank met a death."""
         self.noticed = time.perf_counter()
 
-    def collect_death_notes(self, coordinator: Coordinator, wait_s: float) -> None:
+    def collect_death_notes(self, coordinator: "Coordinator", wait_s: float) -> None:
         """Bring what the watchdogs have seen of the dead to the log; wait so long for those who say nothing yet."""
         until = time.monotonic() + wait_s
         while True:

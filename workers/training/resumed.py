@@ -7,7 +7,7 @@ from common.config import RunConfig
 from common.data.sampler import Joint, RowSampler
 from common.nn.schedules import learning_rate
 from common.option import from_dict
-from workers.checkpoint.resume import Origin
+from workers.checkpoint.origin import Origin
 
 OF_RATES = ("schedule", "warmup_epochs", "step_epochs", "step_factor")
 """Options that change rates in a way that their values do not show."""

@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpi4py import MPI
 
@@ -10,41 +10,32 @@ from common.config import RunConfig
 from common.data.dataset import Dataset
 from common.data.sampler import BY_RANK, SHARD, kind_of
 from common.data.shards import SHARDS
-from common.data.split_file import save_splits
 from common.errors import EXIT_USAGE, JobError
-from common.files import told, write_bytes
-from common.rank_status import AT, EPOCH, N_PHASES, OUTSIDE, WAITING, RankStatus
-from common.run_files import LOG_NAME, SPLITS_NAME, TRANSFORMER_NAME
-from common.wording import count
-from ps.comm.agreement import at_root, together
+from common.rank_status import WAITING, RankStatus
+from ps.comm.agreement import at_root, attempt, from_root, together
+from ps.comm.collectives import meet
 from ps.comm.topology import Topology
-from ps.coordinator import display, earlier_run
-from ps.coordinator.coordinator import Coordinator, CoordinatorSeat
-from ps.coordinator.metric import Metric
-from ps.coordinator.run_folder import cannot_begin, make_folder, remove_unfinished, require_writable, tidy
+from ps.coordinator.seat import CoordinatorSeat
 from ps.findings import row_balance
-from ps.findings.detectors import before_training
+from ps.findings.starting import before_training
 from ps.findings.verdict import TrainingStart
-from ps.logfile.lock import in_use
 from ps.sync.modes import AUTO, MODES
-from ps.text import column_table
 from ps.text.contributions import NORM_RATIO
-from ps.text.layout import output_width
-from ps.text.run_facts import job_lines, trials_line
-from ps.text.terminal import say, warn
-from workers.checkpoint.resume import Origin, open_origin
+from ps.text.terminal import say
+from workers.checkpoint.origin import Origin
 from workers.launch import fault_spec
 from workers.launch.blas_threads import blas_threads, limit_threads
 from workers.launch.process import Context
-from workers.preparation.transforming import saved_of_run
 from workers.training import fault_injection, resumed
-from workers.training.auto_mode import pick_fastest
 from workers.training.build import TrainingParts, assemble, make_sampler
-from workers.training.environment import facts_of_data, header_facts, timing
+from workers.training.environment import facts_of_data, header_facts
 from workers.training.first_look import check_model, note_check
 from workers.training.job import Job
 from workers.training.memory_need import LEAST_MEMORY, check_memory
 from workers.training.task import Task, check_labels, load, make_model, scale_target
+
+if TYPE_CHECKING:
+    from workers.preparation.transforming import Saved
 
 
 def find_origin(comm: MPI.Comm, config: RunConfig, rank_status: RankStatus) -> Origin:
@@ -53,10 +44,13 @@ def find_origin(comm: MPI.Comm, config: RunConfig, rank_status: RankStatus) -> O
     read: list[Origin] = []
 
     def look() -> dict[str, Any]:
+        from ps.coordinator import earlier_run
+        from workers.checkpoint.resume import open_origin, with_start
+
         folder = earlier_run.find_run(config.resume, config.output) if config.resume else None
         origin = Origin() if folder is None else open_origin(folder, config)
         if config.start_from and origin.checkpoint is None:
-            origin = origin.with_start(config)
+            origin = with_start(origin, config)
         read.append(origin)
         return origin.as_dict()
 
@@ -125,7 +119,7 @@ def prepare(context: Context, topology: Topology, config: RunConfig, origin: Ori
     comm, rank_status = context.comm, context.rank_status
     threads = limit_threads(topology, most=blas_threads() if context.guest else 0)
     faults = together(comm, lambda: fault_spec.of_job(config.inject, comm.size))
-    saved = together(comm, lambda: saved_of_run(origin.folder, origin.data)) if config.prepare else None
+    saved = _saved_transformer(comm, origin) if config.prepare else None
     fit = partial(check_data, config, origin)
     data = load(comm, config, rank_status, origin.scaling, fit, saved, context.stop.asked)
     at_root(comm, lambda: check_labels(origin.scaling, data))
@@ -158,6 +152,12 @@ def prepare(context: Context, topology: Topology, config: RunConfig, origin: Ori
     return job
 
 
+def _saved_transformer(comm: MPI.Comm, origin: Origin) -> "Saved | None":
+    from workers.preparation.transforming import saved_of_run
+
+    return together(comm, lambda: saved_of_run(origin.folder, origin.data))
+
+
 def _mode(
     topology: Topology, task: Task, origin: Origin, rank_status: RankStatus
 ) -> tuple[str, list[dict[str, Any]] | None]:
@@ -166,6 +166,8 @@ def _mode(
         return task.config.mode, None
     if origin.mode and not any(change["name"] == "mode" for change in origin.changes):
         return origin.mode, None
+    from workers.training.auto_mode import pick_fastest
+
     rank_status.enter("choosing a mode")
     chosen = pick_fastest(topology, task, rank_status.tick)
     rank_status.enter("building the model")
@@ -194,7 +196,15 @@ def open_log(job: Job, topology: Topology, origin: Origin, of_sync: dict[str, An
     comm, config, data = job.comm, job.config, job.data
     job.rank_status.enter("opening the log")
     facts = header_facts(topology, job.task, job.sync.flat, job.threads)
-    job.rank_status.set_folder(Path(at_root(comm, lambda: _begin_log(job, origin, facts, of_sync))))
+
+    def begin() -> str:
+        from workers.training.log_start import begin_log  # with the coordinator, which the other ranks need not load
+
+        return begin_log(job, origin, facts, of_sync)
+
+    outcome = attempt(begin) if comm.rank == 0 else None
+    meet(comm)  # it waits for files
+    job.rank_status.set_folder(Path(from_root(comm, outcome)))
     sampler = make_sampler(config, data, comm.size, shares=job.state.shares)
     balance = row_balance.measure(comm, data, sampler)
     findings, unjudged = before_training(TrainingStart(comm, config, data, job.sync.flat.param_vector), balance)
@@ -212,98 +222,3 @@ def open_log(job: Job, topology: Topology, origin: Origin, of_sync: dict[str, An
 
     at_root(comm, note)
     job.rank_status.enter("training")
-
-
-def _continued(folder: Path, origin: Origin) -> str:
-    """Say where a job takes up a run."""
-    step, before = origin.steps, count(origin.world, "rank")
-    done = f", after {count(step, 'step')} of it" if step else ""
-    return f"Continues {folder} at epoch {origin.state.epoch:,}{done}; before it ran on {before}"
-
-
-def _begin_log(job: Job, origin: Origin, facts: dict[str, Any], of_sync: dict[str, Any]) -> str:
-    """Make the run folder and the coordinator, and write the first record of this job; return the folder."""
-    config, continues = job.config, bool(origin.folder)
-    folder = Path(origin.folder) if continues else make_folder(config.output, f"{config.mode}-{job.comm.size}")
-    require_writable(folder)
-    try:
-        coordinator = appoint(job, folder, facts, resumed=continues)
-    except BlockingIOError:
-        raise in_use(folder / LOG_NAME) from None
-    except OSError as error:
-        raise cannot_begin(folder, error, resumed=continues) from error
-    tidy(folder)
-    if job.data.transformer is not None and job.data.transformer.content:
-        try:
-            write_bytes(folder / TRANSFORMER_NAME, job.data.transformer.content)
-        except OSError as error:
-            raise cannot_begin(folder, error, resumed=continues) from error
-    try:
-        save_splits(folder, job.data)
-    except OSError as error:
-        warn(f"{SPLITS_NAME} could not be written ({told(error)}): which rows test is not kept")
-    job.rank_status.set_folder(folder)
-    of_steps = {"steps_per_epoch": job.trainer.loader.steps, "sync": of_sync}
-    of_columns = column_table.lines(job.data.columns, output_width()) if job.data.columns else []
-    tried = [trials_line(of_sync["trials"])] if of_sync["trials"] else []
-    lines = job_lines({**facts, **of_steps, "config": config.as_dict()})
-    say("\n".join((*of_columns, *lines, *tried, *job.data.notes)))
-    if origin.start is not None:
-        of_steps["start"] = origin.start.facts()
-    if continues:
-        say(_continued(folder, origin))
-        _note_resume(job, origin, coordinator, {**facts, **of_steps})
-    else:
-        coordinator.header(
-            **of_steps,
-            timing=timing(job.sync.meter.timer),
-            contribution={"method": "measured on the sampled_steps of each epoch, before and after the sum"},
-        )
-    if origin.start is not None:
-        say(f"Starts from the parameters of {origin.start}{origin.start.taken_over()}.")
-        for warning in origin.start.warnings(config, job.data.sha256):
-            warn(warning)
-    return str(folder)
-
-
-def _note_resume(job: Job, origin: Origin, coordinator: Coordinator, facts: dict[str, Any]) -> None:
-    """Write and print that this job continues a run, and what is different from now on."""
-    state, config = origin.state, job.config
-    rates = resumed.rates(config, origin, len(job.data.train))
-    coordinator.recall(state.last["memory"])
-    coordinator.event(
-        "resume", epoch=state.epoch, step=origin.steps, ranks_before=origin.world, ranks=job.comm.size,
-        passed_over=origin.faults, unlogged=origin.unlogged, **resumed.log_facts(config, origin, rates), **facts,
-    )  # fmt: skip
-    for fault in origin.faults:
-        warn(f"passed over: {fault}")
-    if origin.unlogged:
-        first, last = origin.unlogged
-        which = f"epoch {first} is" if first == last else f"epochs {first} to {last} are"
-        warn(f"{coordinator.log.path}: {which} not in it, though trained: its end was cut off or lost")
-    for note in origin.notes:
-        say(note)
-    note, is_warning = resumed.rate_note(config, origin, rates)
-    if note:
-        (warn if is_warning else say)(note)
-
-
-def appoint(job: Job, folder: Path, facts: dict[str, Any], *, resumed: bool, lock: bool = True) -> Coordinator:
-    """Make this rank the coordinator of a run in a folder, of a new one or of one that has a log; return it.
-
-    ``facts``: what the header says of the job, or would.
-    """
-    config, steps, cells = job.config, job.trainer.loader.steps, job.rank_status.cells
-
-    def place() -> tuple[int, int]:
-        at = cells[AT]
-        return cells[EPOCH], steps if at == OUTSIDE else at // N_PHASES
-
-    score = job.trainer.score
-    metric = Metric(score.varies(), score.unit, score.mixed)
-    shown = display.make(config.epochs, config.verbose, place, steps)
-    coordinator = Coordinator(folder, config, facts, metric, resumed=resumed, lock=lock, display=shown)
-    job.seat.appoint(coordinator)
-    remove_unfinished(folder)  # once the log is locked: no other job writes here
-    job.checkpointing.open(folder)
-    return coordinator

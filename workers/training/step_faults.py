@@ -13,7 +13,7 @@ from common.rank_status import RankStatus
 from common.wording import count
 from ps.comm.agreement import at_root
 from ps.comm.collectives import allgather
-from ps.coordinator.coordinator import CoordinatorSeat
+from ps.coordinator.seat import CoordinatorSeat
 from ps.sync.training_state import TrainingState
 from workers.checkpoint.job_state import JobState
 

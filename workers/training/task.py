@@ -3,6 +3,8 @@
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgpack
 import numpy as np
@@ -26,8 +28,9 @@ from common.rank_status import WAITING, RankStatus
 from common.wording import count
 from ps.comm.agreement import at_root, same_everywhere, together
 from ps.comm.places import require_on_all
-from workers.preparation.for_training import prepared_table
-from workers.preparation.transforming import Saved, transform
+
+if TYPE_CHECKING:
+    from workers.preparation.transforming import Saved
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ def load(
     rank_status: RankStatus,
     given: Mapping[str, Array] | None = None,
     check_fit: Callable[[Dataset], None] = lambda _: None,
-    saved: Saved | None = None,
+    saved: "Saved | None" = None,
     asked_to_stop: Callable[[], object] = do_nothing,
 ) -> Dataset:
     """Read, check and scale the data on every rank. Raises JobError.
@@ -66,9 +69,11 @@ def load(
             return check(held_out_files.read(config, comm.rank, comm.size, prepared), config)
 
     require_on_all(comm, at_root(comm, lambda: sources.paths(config)))
-    with prepared_table(comm, config, rank_status, asked_to_stop) as prepared:
+    with _prepared(comm, config, rank_status, asked_to_stop) as prepared:
         data = together(comm, read)
         if prepared is not None and config.prepare:
+            from workers.preparation.transforming import transform
+
             transform(comm, config, prepared, data, rank_status, saved, asked_to_stop)
     if data.unread:
         _add_digests(comm, data, rank_status)
@@ -85,6 +90,17 @@ def load(
     check_fit(data)
     _scale_features(comm, config, data, rank_status, given)
     return data
+
+
+def _prepared(
+    comm: MPI.Comm, config: RunConfig, rank_status: RankStatus, asked_to_stop: Callable[[], object]
+) -> contextlib.AbstractContextManager[Path | None]:
+    """Return the prepared folder of a table, see ``prepared_table``; None of other data, which need no such code."""
+    if not at_root(comm, lambda: sources.is_table(config.data)):
+        return contextlib.nullcontext()
+    from workers.preparation.for_training import prepared_table
+
+    return prepared_table(comm, config, rank_status, asked_to_stop)
 
 
 def _add_digests(comm: MPI.Comm, data: Dataset, rank_status: RankStatus) -> None:

@@ -7,12 +7,11 @@ import json
 import os
 import secrets
 import select
-import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from mpi4py import MPI
 
@@ -23,10 +22,13 @@ from common.job_signals import STACK_SIGNAL
 from common.process_table import read_process
 from common.rank_status import FINISHED, PAGE_BYTES, RankStatus
 from common.run_files import PROGRESS_NAME
-from ps.comm.collectives import allgather, bcast
+from ps.comm.collectives import allgather, bcast, meet
 from ps.comm.topology import Topology
-from ps.coordinator.coordinator import Coordinator, CoordinatorSeat
+from ps.coordinator.seat import CoordinatorSeat
 from ps.text.terminal import warn
+
+if TYPE_CHECKING:
+    from ps.coordinator.coordinator import Coordinator
 
 ROOT = Path(__file__).parent.parent.parent
 PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from workers.watchdog.watchdog import main; main()"
@@ -68,13 +70,15 @@ class WatchdogHandle:
         }  # fmt: skip
         if topology.local.rank == 0 and able and (fault := self._start()):
             self._not_watched(fault)
-        topology.local.Barrier()  # no rank continues, and perhaps dies, before it is watched
+        meet(topology.local)  # no rank continues, and perhaps dies, before it is watched
         if able and self._is_watched():
             threading.Thread(target=self._watch_watchdog, name="watchdog", daemon=True).start()
 
     def _start(self) -> str:
         """Start the watchdog of this node; return why it could not be."""
         command = [sys.executable, "-I", "-S", "-c", PROGRAM, str(ROOT)]
+        import subprocess  # on one rank of a node
+
         try:
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
             assert process.stdin is not None
@@ -142,7 +146,7 @@ class WatchdogHandle:
     def _not_watched(self, why: str) -> None:
         warn(f"ranks on {host()} are not watched; if one dies or hangs, there will be no message ({why})")
 
-    def report_to(self, coordinator: Coordinator | None, n_ranks: int) -> None:
+    def report_to(self, coordinator: "Coordinator | None", n_ranks: int) -> None:
         """Make the file that the nodes' watchdogs share, and begin to log their events; at rank 0."""
         if coordinator is not None:
             with contextlib.suppress(OSError), create_new(coordinator.folder / self._name) as file:
