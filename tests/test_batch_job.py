@@ -62,6 +62,8 @@ def test_what_was_used_already_is_no_remedy() -> None:
 def test_the_user_may_choose_what_starts_ranks(capsys: pytest.CaptureFixture[str]) -> None:
     start = find_start({**JOB, "SLURM_MPI_TYPE": "pmix_v4", "SLURM_CPUS_PER_TASK": "3"})
     assert start.words == ("srun", "-K1", "--mpi=pmix_v4", "--cpus-per-task=3")
+    fewer = {"SLURM_NTASKS": "6", "SLURM_JOB_NUM_NODES": "2", "SLURM_NTASKS_PER_NODE": "2"}  # than at the first start
+    assert find_start({**JOB, **fewer, "SLURM_MPI_TYPE": "pmi2"}).words[4:] == ("--ntasks=4",)
     start = find_start({**JOB, "SLURM_MPI_TYPE": "none", "SLURM_NTASKS": "4"})
     assert start.words[0].endswith(("mpirun", "mpiexec"))
     assert start.words[1:] == ("-np", "4")

@@ -199,7 +199,7 @@ def main() -> int:
         except RuntimeError as error:
             for log in sorted(Path(name).glob("*.log")):
                 sys.stderr.write(f"--- {log.name}\n{log.read_text(errors='replace')[-2000:]}")
-            sys.stderr.write(f"slurm_cluster: {error}\n")
+            sys.stderr.write(f"tests.slurm.cluster: {error}\n")
             return 1
         finally:
             stop()

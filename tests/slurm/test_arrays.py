@@ -25,8 +25,8 @@ def test_one_task_at_its_time_limit_is_queued_again_by_itself(
     batch = any_mpi.submit(tmp_path, "options.txt", *REQUEUED, script=SWEEP, options=options)
     first, other = tasks(batch, 1, 2)
     first.wait_for_epochs(2)
-    # the script asks for its signal two minutes before the limit: that is now, when Slurm looks next, twice a minute
-    any_mpi.do("scontrol", "update", f"JobId={first.number}", "TimeLimit=1")
+    # what Slurm sends to the script near a task's time limit
+    any_mpi.do("scancel", "--batch", "--signal=USR1", first.number)
     for task in (first, other):
         assert task.wait() == ("COMPLETED", 0, 0), task.output()
         assert sorted(r["epoch"] for r in epochs(task.run)) == list(range(1, 81))
@@ -39,7 +39,7 @@ def test_one_task_at_its_time_limit_is_queued_again_by_itself(
 def test_a_task_without_a_line_is_told_so(any_mpi: Cluster, tmp_path: Path) -> None:
     (tmp_path / "options.txt").write_text("--hidden 8; touch hacked\n--epochs $(touch hacked)\n")
     batch = any_mpi.submit(tmp_path, "options.txt", script=SWEEP, options=("--array=1-3", "--nodes=1"))
-    messages = ["Unexpected word 'touch'", 'got "$(touch"; allowed is a whole number', "none for task 3"]
+    messages = ['got "8;"; allowed is a whole number', 'got "$(touch"; allowed is a whole number', "none for task 3"]
     for task, message in zip(tasks(batch, 1, 2, 3), messages, strict=True):
         assert task.wait() == ("FAILED", 2, 0), task.output()
         assert message in task.output()

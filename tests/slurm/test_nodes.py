@@ -27,10 +27,12 @@ def down(cluster: Cluster, node: str) -> Iterator[None]:
 
 
 def test_a_job_is_queued_again_without_the_node(any_mpi: Cluster, tmp_path: Path, undisturbed: Path) -> None:
-    options = ("--nodes=2-3", "--ntasks-per-node=2")
+    options = ("--nodes=3", "--ntasks-per-node=2")
     batch = any_mpi.submit(tmp_path, *OPTIONS, script=TRAIN, options=options)
     batch.wait_for_epochs(6)
     with down(any_mpi, "n3"):
+        wait_until(lambda: "JobState=PENDING" in batch.shown(), "not queued again")
+        any_mpi.do("scontrol", "update", f"JobId={batch.number}", "NumNodes=2", "NumTasks=4", "NumCPUs=4")
         assert batch.wait() == ("COMPLETED", 0, 0), batch.output()
     assert [ranks for ranks, _ in batch.starts()] == [6, 4]
     assert batch.starts()[1][1] == ["n1", "n2"]
