@@ -20,7 +20,7 @@ def tasks(batch: Batch, *numbers: int) -> list[Batch]:
 def test_one_task_at_its_time_limit_is_queued_again_by_itself(
     any_mpi: Cluster, tmp_path: Path, undisturbed: Path
 ) -> None:
-    (tmp_path / "options.txt").write_text("# wide\n--hidden 300\n\n--hidden '300' --seed 1\n")
+    (tmp_path / "options.txt").write_text("# seeds\n--seed 0\n\n--seed '1'\n")
     options = ("--array=1-2", "--nodes=1", "--ntasks-per-node=2")
     batch = any_mpi.submit(tmp_path, "options.txt", *REQUEUED, script=SWEEP, options=options)
     first, other = tasks(batch, 1, 2)
