@@ -35,6 +35,7 @@ def _train(context: process.Context) -> int:
     from common.config import RunConfig
     from common.errors import JobError
     from common.memory import THIS_PROCESS
+    from common.run_files import note_start
     from ps.comm.topology import Topology
     from ps.coordinator.seat import CoordinatorSeat
     from workers.training.for_rank_0 import load_for_rank_0
@@ -51,6 +52,8 @@ def _train(context: process.Context) -> int:
         if isinstance(agreed, int):
             return agreed
         (config,) = agreed
+        if comm.rank == 0:
+            note_start(config.output)
         rank_status.set_debug(config.debug)
         if config.elastic:
             from workers.elastic import survivors, ulfm

@@ -48,6 +48,16 @@ def find_mpi_type(library: Library, ask: Callable[..., tuple[int, str]] = _answe
     return ""
 
 
+def number_of_tasks(variables: Mapping[str, str]) -> str:
+    """Return how many ranks to start, as text; nothing where Slurm does not say.
+
+    A job that was queued again on fewer nodes still has the number of the first time in ``SLURM_NTASKS``.
+    """
+    names = ("SLURM_NTASKS", "SLURM_JOB_NUM_NODES", "SLURM_NTASKS_PER_NODE")
+    tasks, nodes, each = (int(text) if (text := variables.get(name, "")).isdigit() else 0 for name in names)
+    return str(min(tasks, nodes * each) if nodes and each else tasks) if tasks else ""
+
+
 def find_start(variables: Mapping[str, str] = os.environ) -> RankStart:
     """Return how to start a rank for each task. Raises LaunchError if neither srun nor an mpirun can."""
     kind, why = variables.get(MPI_TYPE, ""), f"{MPI_TYPE}={BY_MPIRUN}"
@@ -58,10 +68,11 @@ def find_start(variables: Mapping[str, str] = os.environ) -> RankStart:
         if kind in ("", BY_MPIRUN):
             mpirun = launcher.find(library)
             complain(f"rankwise: ranks are started by {mpirun.path}: {why}")
-            tasks = variables.get("SLURM_NTASKS", "")
-            number = ("-np", tasks) if tasks.isdigit() else ()
+            number = ("-np", tasks) if (tasks := number_of_tasks(variables)) else ()
             return RankStart((mpirun.path, *number), mpirun.settings(1, placed=True))
     # -K1: when one task fails, end the others too; otherwise they wait for it until the time limit
     # --cpus-per-task: since Slurm 22.05, srun does not inherit it from sbatch
     cpus = variables.get("SLURM_CPUS_PER_TASK", "1")
-    return RankStart(("srun", "-K1", f"--mpi={kind}", f"--cpus-per-task={cpus}"), {})
+    tasks = number_of_tasks(variables)
+    fewer = (f"--ntasks={tasks}",) if tasks != variables.get("SLURM_NTASKS", "") else ()
+    return RankStart(("srun", "-K1", f"--mpi={kind}", f"--cpus-per-task={cpus}", *fewer), {})

@@ -68,7 +68,6 @@ class Runner:
                 "to get started; submit it with a longer --time"
             )
             return
-        asked = subprocess.run(["scontrol", "requeue", self.batch.job], check=False)
-        if asked.returncode == 0:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # by which Slurm ends this start of the job
+        if subprocess.run(["scontrol", "requeue", self.batch.job], check=False).returncode == 0:
             time.sleep(END_S)
