@@ -25,7 +25,7 @@ ELSEWHERE = {
     r"git clone": "set-up: as above",
     r"ruff|mypy": ".ci/run runs them",
     r"python -m tests\.(benchmarks|faults)": "measures for minutes to hours",
-    r"sbatch": "tests/test_slurm.py runs them on a real Slurm",
+    r"sbatch": "tests/slurm/ runs them on a real Slurm",
     r"tail -f": "never ends",
     r"python -m ps.log watch runs/latest": "as sbatch, of whose job it reads the log",
 }

@@ -1,4 +1,8 @@
-"""A real Slurm of two nodes, s1 and s2, on this machine: ``python -m tests.slurm_cluster``; end of input stops it."""
+"""A real Slurm of three nodes on this machine: ``python -m tests.slurm.cluster [HOSTS NUMBER]``; end of input stops it.
+
+With the folder and the number of hosts that ``tests.hosts.machines`` holds, each node is one of these; without, all
+three are daemons on this host.
+"""
 
 import ctypes
 import os
@@ -13,6 +17,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.hosts.machines import Hosts
+
+NODES = 3
 PR_SET_CHILD_SUBREAPER = 36
 START_S = 30
 SEARCH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"])
@@ -21,7 +28,7 @@ SEARCH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/s
 # cred_expire: a requeued job waits so many seconds, 120 if nothing is said
 CONFIGURATION = """\
 ClusterName=test
-SlurmctldHost={host}(127.0.0.1)
+SlurmctldHost={host}({controller})
 SlurmctldPort={ports[0]}
 AuthType=auth/munge
 AuthInfo=socket={folder}/munge.sock,cred_expire=5
@@ -44,9 +51,9 @@ MpiDefault=none
 FirstJobId={first_job}
 ReturnToService=2
 KillWait=5
-NodeName=s1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=2
-NodeName=s2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=2
-PartitionName=debug Nodes=s1,s2 Default=YES MaxTime=INFINITE State=UP
+SlurmdTimeout=20
+{nodes}
+PartitionName=debug Nodes=n[1-3] Default=YES MaxTime=INFINITE State=UP
 """
 
 
@@ -75,26 +82,52 @@ def free_ports(n: int) -> list[int]:
     raise OSError("no free ports")
 
 
-def start(folder: Path) -> None:
-    """Start all daemons with their files in ``folder``; return when both nodes take jobs. Raises RuntimeError."""
+def mount_control_groups(hosts: Hosts, node: int) -> None:
+    """Mount on a host what is mounted here: slurmd does not start without, and a network of its own hides it."""
+    for line in Path("/proc/mounts").read_text().splitlines():
+        device, place, kind, options = line.split()[:4]
+        if not place.startswith("/sys/fs/cgroup"):
+            continue
+        own = [o for o in options.split(",") if o not in ("rw", "ro", "relatime", "nosuid", "nodev", "noexec")]
+        hosts.run(node, "mkdir", "-p", place)
+        hosts.run(node, "mount", "-t", kind, *(("-o", ",".join(own)) if own else ()), device, place)
+
+
+def start(folder: Path, hosts: Hosts | None) -> None:
+    """Start all daemons with their files in ``folder``; return when all nodes take jobs. Raises RuntimeError."""
     (folder / "state").mkdir()
-    for node in ("s1", "s2"):
-        (folder / f"spool-{node}").mkdir()
+    numbers = range(1, NODES + 1)
+    for i in numbers:
+        (folder / f"spool-n{i}").mkdir()
     key = folder / "munge.key"
     key.write_bytes(os.urandom(1024))
     key.chmod(0o400)
     # MPICH names shared memory after the job's number: the same one in two clusters at a time hung both jobs
     first_job = random.randrange(1, 50_000_000)
-    names = {"host": socket.gethostname().split(".")[0], "user": os.getuid()}
-    text = CONFIGURATION.format(folder=folder, ports=free_ports(3), first_job=first_job, **names)
+    host, ports = socket.gethostname().split(".")[0], free_ports(1 + NODES)
+    controller = hosts.address(254) if hosts else "127.0.0.1"
+    nodes = [
+        f"NodeName=n{i} NodeHostname={f'n{i}' if hosts else host} NodeAddr={hosts.address(i) if hosts else controller} "
+        f"Port={ports[i]} CPUs=2"
+        for i in numbers
+    ]
+    text = CONFIGURATION.format(
+        folder=folder, ports=ports, first_job=first_job, host=host, controller=controller, user=os.getuid(),
+        nodes="\n".join(nodes),
+    )  # fmt: skip
     (folder / "slurm.conf").write_text(text)
     environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf")}
     munge = {"socket": "munge.sock", "key-file": key.name, "pid-file": "munged.pid", "log-file": "munged.log"}
     options = [f"--{option}={folder / name}" for option, name in {**munge, "seed-file": "munge.seed"}.items()]
-    daemons = [["munged", "--force", *options], ["slurmctld", "-c"], ["slurmd", "-N", "s1"], ["slurmd", "-N", "s2"]]
+    daemons = [(0, ["munged", "--force", *options]), (0, ["slurmctld", "-c"])]
+    daemons += [(i, ["slurmd", "-N", f"n{i}"]) for i in numbers]
+    if hosts:
+        for i in numbers:
+            mount_control_groups(hosts, i)
     with (folder / "start.log").open("w") as output:
-        for name, *arguments in daemons:
+        for node, (name, *arguments) in daemons:
             command = [find(name) or name, *arguments]
+            command = hosts.command(node, *command) if hosts and node else command
             if subprocess.run(command, input="", env=environment, stdout=output, stderr=output, check=False).returncode:
                 raise RuntimeError(f"{name} does not start")
     deadline = time.monotonic() + START_S
@@ -104,7 +137,7 @@ def start(folder: Path) -> None:
             ["sinfo", "-hN", "-o%N %t"], env=environment, capture_output=True, text=True, check=False
         )
         states = sorted(set(asked.stdout.splitlines()))
-        if states == ["s1 idle", "s2 idle"]:
+        if states == [f"n{i} idle" for i in numbers]:
             return
         time.sleep(0.1)
     raise RuntimeError(f"nodes not ready after {START_S} s: {states}")
@@ -154,9 +187,10 @@ def main() -> int:
     # daemons and job steps leave their parents; this makes them ours again, so that none can be forgotten
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
+    hosts = Hosts(Path(sys.argv[1]), int(sys.argv[2]), NODES) if len(sys.argv) > 2 else None
     with tempfile.TemporaryDirectory(prefix="slurm-", ignore_cleanup_errors=True) as name:
         try:
-            start(Path(name))
+            start(Path(name), hosts)
             print(f"export SLURM_CONF={name}/slurm.conf", flush=True)
             while not select.select([0], [], [], 0.5)[0] or os.read(0, 4096):
                 reap()

@@ -1,0 +1,1 @@
+"""A real Slurm of three nodes, and the batch scripts on it."""
