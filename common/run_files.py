@@ -21,6 +21,8 @@ DAMAGED_LOG_NAME = "coordinator-damaged-{}.msgpack"
 CONFIG_NAME = "config.toml"
 FAILURE_NAME = "failure.txt"
 """The message that a job ended with, left by the rank that failed or by a watchdog."""
+STARTING_NAME = ".starting"
+"""Left by a supervisor before it starts a job; rank 0 takes it away when all ranks are there."""
 PROGRESS_NAME = "progress"
 """What the name begins with of the file by which watchdogs of several nodes share what they see."""
 MODEL_NAME = "model.npz"
@@ -166,3 +168,10 @@ def _is_death(event: Any) -> bool:
     kinds = {"what": str, "rank": int, "host": str, "epoch": int, "step": int, "phase": str, "message": str,
              "noticed": float}  # fmt: skip
     return isinstance(event, dict) and {name: type(value) for name, value in event.items()} == kinds
+
+
+def note_start(output: str) -> None:
+    """Tell a supervisor that all ranks have started, by taking its file out of the run folder."""
+    if output:
+        with contextlib.suppress(OSError, RuntimeError):
+            (Path(output).expanduser() / STARTING_NAME).unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from common import run_files
 from common.errors import ConfigError
 from common.job_signals import STOP_SIGNALS
 from tests.ranks import (
@@ -33,6 +34,7 @@ from tests.watched import insist
 from workers.launch import hosts, run_arguments
 from workers.launch.hosts import LaunchHost
 from workers.supervisor import options, run_monitor, supervisor
+from workers.supervisor.patience import Patience
 from workers.supervisor.policy import AttemptPlan, Outcome, Policy
 
 SUPERVISE = (sys.executable, "-m", "workers.supervise")
@@ -52,13 +54,13 @@ class Fake:
         self.path.write_text(f'#!/bin/sh\nexec {program} "$@"\n')
         self.path.chmod(0o755)
 
-    def start(self, plan: Sequence[dict[str, Any]], *own: str) -> "subprocess.Popen[str]":
+    def start(self, plan: Sequence[dict[str, Any]], *own: str, **variables: str) -> "subprocess.Popen[str]":
         """Start the supervisor over a launcher that does ``plan``, its last thing again and again."""
         (self.place / "plan.json").write_text(json.dumps(plan))
         np = () if "-np" in own else ("-np", "4")
         quick = () if "--backoff" in own else QUICK
         command = [*SUPERVISE, *np, *quick, "--mpirun", str(self.path), *own, "--", "--output", str(self.run)]
-        return popen(command, cwd=self.place)
+        return popen(command, cwd=self.place, env=environment(**variables))
 
     def __call__(self, plan: Sequence[dict[str, Any]], *own: str) -> Result:
         return finish(self.start(plan, *own))
@@ -256,6 +258,52 @@ def test_a_host_that_does_not_answer_any_more_is_left_out() -> None:
     assert "slots for 4 ranks" in policy.refusal
     up.clear()
     assert probe.lost(places, never=True) == []  # it is the asking that fails
+
+
+def test_a_host_that_slurm_calls_down_is_left_out_though_it_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = hosts.read_hosts("a:2,b:2,c:2", "", 6)
+    (tmp_path / "sinfo").write_text("#!/bin/sh\necho 'a alloc'; echo 'b down*'; echo 'c mix'\n")
+    (tmp_path / "sinfo").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert hosts.broken_nodes(places) == set()  # in no job of Slurm's
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert [host.name for host in hosts.HostProbe(places, lambda _: True).lost(places, never=False)] == ["b"]
+    for state, is_broken in {"idle*": True, "drng": False, "fail": True, "alloc": False, "unk*": True}.items():
+        assert bool(hosts.BROKEN.fullmatch(state)) == is_broken, state
+
+
+def test_a_launcher_that_starts_no_rank_is_ended(fake: Fake) -> None:
+    stuck = {"sleep": 600, "marked": True}
+    process = fake.start([stuck, {"end": True}], "-np", "2", RANKWISE_START_SECONDS="0.1")
+    result = finish(process)
+    assert result.code == 0, result.err
+    assert "no rank had started after 1 s (3 times RANKWISE_START_SECONDS)" in restarts(result)[0]
+    assert fake.sizes() == [2, 2]
+    assert not list(fake.run.glob(".*"))
+
+
+def test_a_launcher_that_waits_for_a_lost_host_is_ended_at_once(tmp_path: Path) -> None:
+    places, down = hosts.read_hosts("a:1,b:1", "", 2), list[LaunchHost]()
+    waits = Patience(tmp_path / "new" / "run", places, lambda _, never: down)
+    assert not any(waits.overdue(1.0) for _ in range(20))
+    down.append(places[1])
+    assert [waits.overdue(1.0) for _ in range(10)].count(True) > 0
+    assert waits.reason == "b: down, or does not answer any more, and no rank has started"
+    waits.over()
+    assert not list(tmp_path.iterdir())
+
+
+def test_ranks_that_train_have_no_limit_until_the_job_has_failed(tmp_path: Path) -> None:
+    (tmp_path / "failure.txt").write_text("of an earlier job\n")
+    waits = Patience(tmp_path, (), lambda _, never: ())
+    run_files.note_start(str(tmp_path))
+    assert not any(waits.overdue(60.0) for _ in range(100))
+    (tmp_path / "failure.txt").unlink()
+    (tmp_path / "failure.txt").write_text("rankwise: rank 1 on b died\n")
+    assert [waits.overdue(20.0) for _ in range(4)] == [False, False, True, True]
+    assert waits.reason == ""
 
 
 def test_this_machine_answers_and_a_name_that_is_none_does_not() -> None:

@@ -28,6 +28,7 @@ def _train(context: process.Context) -> int:
     from common.config import RunConfig
     from common.errors import JobError
     from common.memory import THIS_PROCESS
+    from common.run_files import note_start
     from ps.comm.topology import Topology
     from ps.coordinator.coordinator import CoordinatorSeat
     from ps.sync.modes import help_lines
@@ -44,6 +45,8 @@ def _train(context: process.Context) -> int:
         if isinstance(agreed, int):
             return agreed
         (config,) = agreed
+        if comm.rank == 0:
+            note_start(config.output)
         rank_status.set_debug(config.debug)
         if config.elastic:
             ulfm.check_support(config, comm.size)

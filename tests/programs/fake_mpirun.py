@@ -1,7 +1,7 @@
 """A launcher that starts nothing: each call does the next thing in ``plan.json`` beside it, and is kept in ``calls``.
 
-What it can do: leave a checkpoint (``step``), ``failure``, ``events`` in the log; ``say`` on stderr; ``sleep``;
-``end`` the log well; exit with ``code``.
+What it can do: start no rank (``marked``); leave a checkpoint (``step``), ``failure``, ``events`` in the log; ``say``
+on stderr; ``sleep``; ``end`` the log well; exit with ``code``.
 """
 
 import json
@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from common.run_files import LOG_NAME
+from common.run_files import LOG_NAME, note_start
 from ps.logfile.records import FORMAT, VERSION
 from ps.logfile.writer import RunLog
 
@@ -25,6 +25,8 @@ now = plan[min(len((here / "calls").read_text().splitlines()), len(plan)) - 1]
 signal.signal(signal.SIGUSR1, lambda number, frame: sys.exit(75))
 folder = Path(sys.argv[sys.argv.index("--output") + 1])
 folder.mkdir(parents=True, exist_ok=True)
+if not now.get("marked"):
+    note_start(str(folder))
 new = not (folder / LOG_NAME).exists()
 log = RunLog(folder / LOG_NAME, new=new)
 if new:

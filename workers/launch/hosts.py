@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import socket
+import subprocess
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,9 @@ from workers.launch.launcher_kind import OPEN_MPI, kind_of
 SSH_PORT = 22
 ANSWER_S = 5.0
 ASKED_AT_ONCE = 32
+SLURM_S = 20.0
+BROKEN = re.compile(r"(?:down|fail|unk|boot|pow|no_resp)\w*[*~#!%$@^-]*|\w+\*")
+"""States of a node, as sinfo has them, on which no rank can be started; the star: it does not respond."""
 LINE = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,255})(?::(?P<colon>\d{1,6})|\s+slots\s*=\s*(?P<slots>\d{1,6}).*)?")
 
 
@@ -74,24 +78,48 @@ def answers(name: str) -> bool:
     return True
 
 
+def broken_nodes(hosts: Sequence[LaunchHost]) -> set[LaunchHost]:
+    """Return the hosts that Slurm, in one of its jobs, holds for down or unresponsive: it starts nothing there."""
+    if "SLURM_JOB_ID" not in os.environ or not hosts:
+        return set()
+    names = ",".join(host.name for host in hosts)
+    command = ["sinfo", "--noheader", "--Node", "--format=%N %t", f"--nodes={names}"]
+    try:
+        asked = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", check=False, timeout=SLURM_S,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return set()
+    states = dict(line.split() for line in asked.stdout.splitlines() if len(line.split()) == 2)
+    return {host for host in hosts if BROKEN.fullmatch(states.get(host.name, ""))}
+
+
 class HostProbe:
     """Finds hosts that are lost, by comparison with those that answered before the first attempt.
 
     Silence alone says little, for a firewall may drop what is sent.
     """
 
-    def __init__(self, hosts: Sequence[LaunchHost], ask: Callable[[str], bool] = answers) -> None:
-        self._ask = ask
+    def __init__(
+        self,
+        hosts: Sequence[LaunchHost],
+        ask: Callable[[str], bool] = answers,
+        broken: Callable[[Sequence[LaunchHost]], set[LaunchHost]] = broken_nodes,
+    ) -> None:
+        self._ask, self._broken = ask, broken
         self._known = self._answering(hosts)
 
     def lost(self, hosts: Sequence[LaunchHost], *, never: bool) -> list[LaunchHost]:
         """Return the hosts that no longer answer; with ``never`` also those that never did, if any host answers.
 
-        A batch system needs no answer from them to start ranks, so there only the first ones count.
+        A batch system needs no answer from them to start ranks, so there only the first ones count, and those that it
+        calls broken; unless it says that of all.
         """
         never = never and "SLURM_JOB_ID" not in os.environ
-        answering = self._answering(hosts)
-        return [h for h in hosts if answering and h not in answering and (never or h in self._known)]
+        answering, broken = self._answering(hosts), self._broken(hosts)
+        lost = [h for h in hosts if h in broken or (answering and h not in answering and (never or h in self._known))]
+        return lost if len(lost) < len(hosts) else []
 
     def _answering(self, hosts: Sequence[LaunchHost]) -> set[LaunchHost]:
         """Return the hosts that answer; a single one cannot be left out, so it is not asked."""

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from common.process_table import processes
@@ -18,6 +18,8 @@ PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 GRACE_S = 15.0
 """For what is left when the launcher has ended: watchdogs that write to the log, ranks that have not noticed yet."""
+LOOK_S, END_S = 1.0, 5.0
+"""Between two looks at whether a job is overdue; for a launcher that is asked to end."""
 TAIL_BYTES = 1 << 16
 OWN_MESSAGE = b"rankwise: "
 WARNING = b"rankwise: warning: "
@@ -65,12 +67,31 @@ class Attempt:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
 
-    def wait(self) -> int:
-        """Wait for the end of the launcher and all it started here; return its exit code, 128 + n for a signal."""
-        code = self.process.wait()
+    def wait(self, overdue: Callable[[float], bool] | None = None) -> int:
+        """Wait for the end of the launcher and all it started here; return its exit code, 128 + n for a signal.
+
+        ``overdue``: called once a second with the time since the last call; says whether to end the job.
+        """
+        code: int | None = None
+        while code is None:
+            begin = time.monotonic()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = self.process.wait(LOOK_S)
+            # a supervisor that was stopped, with its job, has not waited meanwhile
+            if code is None and overdue and overdue(min(time.monotonic() - begin, 2 * LOOK_S)):
+                code = self._end()
         end_children(self._grace_s)
         self._thread.join(1.0)
         return code if code >= 0 else 128 - code
+
+    def _end(self) -> int:
+        """End the launcher: it is asked before it is killed, so that it can end what it has started elsewhere."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self.process.wait(END_S)
+        self.kill()
+        return self.process.wait()
 
     def message(self) -> str:
         """Return the last message of rankwise's own on standard error, if any."""

@@ -15,6 +15,7 @@ from workers.launch.hosts import HostProbe, launcher_options
 from workers.launch.run_arguments import take_option
 from workers.launch.signals import OUR_STOP_SIGNALS, StopRequests
 from workers.supervisor.options import SuperviseConfig
+from workers.supervisor.patience import Patience
 from workers.supervisor.policy import AttemptPlan, Outcome, Policy
 from workers.supervisor.processes import Attempt, adopt_orphans
 from workers.supervisor.run_monitor import RunMonitor
@@ -94,13 +95,17 @@ class Supervisor:
         # without the thread limit that importing ``workers`` set here: the job sets its own
         own = () if workers.THREADS_SET_BY_USER else workers.THREAD_VARIABLES
         self.sizes.append(self.plan.ranks)
+        patience = Patience(self.run_monitor.path, self.plan.hosts, self.probe.lost)
         try:
             self._attempt = Attempt(command, {name: v for name, v in os.environ.items() if name not in own})
         except OSError as error:
+            patience.over()
             raise ConfigError(f"mpirun: {self.mpirun} cannot be run ({error}); give another with --mpirun") from error
         if self._stop_asked:  # while it was being started
             self._attempt.ask_to_stop()
-        outcome = self.run_monitor.outcome(self._attempt.wait(), self._attempt.message())
+        code = self._attempt.wait(patience.overdue)
+        patience.over()
+        outcome = self.run_monitor.outcome(code, patience.reason or self._attempt.message())
         self._attempt = None
         return outcome
 
