@@ -49,7 +49,7 @@ SelectTypeParameters=CR_Core
 SchedulerParameters=sched_interval=1,bf_interval=1
 MpiDefault=none
 FirstJobId={first_job}
-ReturnToService=2
+ReturnToService=1
 KillWait=5
 SlurmdTimeout=20
 {nodes}

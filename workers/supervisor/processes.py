@@ -86,6 +86,7 @@ class Attempt:
 
     def _end(self) -> int:
         """End the launcher: it is asked before it is killed, so that it can end what it has started elsewhere."""
+        self._grace_s = END_S
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):

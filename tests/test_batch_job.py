@@ -1,0 +1,224 @@
+"""What the batch scripts hand over to: names, folder, options, start and signals of a job, without a Slurm."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from common.errors import ConfigError
+from tests.ranks import Result, environment, finish, popen, wait_until
+from workers.batch.batch_id import BatchId
+from workers.batch.option_lines import options_of_task
+from workers.batch.options import BatchConfig, own_options
+from workers.batch.rank_start import find_mpi_type, find_start
+from workers.launch.launcher import Library
+from workers.launch.srun_mpi import remedy
+
+JOB = {"SLURM_JOB_ID": "7"}
+TASK = {"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2", "SLURM_RESTART_COUNT": "3"}
+LISTED = (
+    "MPI plugin types are...\n\tpmix\n\tnone\n\tcray_shasta\n\tpmi2\nspecific pmix plugin versions available: pmix_v4\n"
+)
+RUN = ("python", "-m", "workers.run")
+
+
+def test_a_task_of_an_array_is_not_called_by_the_number_of_the_array() -> None:
+    job, task = BatchId(JOB), BatchId(TASK)
+    assert (job.job, job.task, job.restarts) == ("7", -1, 0)
+    assert (task.job, task.task, task.restarts) == ("7_2", 2, 3)
+    with pytest.raises(ConfigError, match="SLURM_JOB_ID is not set"):
+        BatchId({})
+
+
+@pytest.mark.parametrize(
+    ("vendor", "listed", "pmix_works", "found"),
+    [
+        ("MPICH", LISTED, False, "pmi2"),
+        ("Open MPI", LISTED, True, "pmix"),
+        ("Open MPI", LISTED, False, ""),
+        ("Open MPI", "srun: MPI types are...\nsrun: none\nsrun: pmi2\n", True, ""),
+        ("MPICH", "srun: MPI types are...\nsrun: none\n", True, ""),
+        ("Cray MPICH", LISTED, True, "cray_shasta"),
+    ],
+)
+def test_srun_gets_the_mpi_that_the_library_needs(vendor: str, listed: str, pmix_works: bool, found: str) -> None:
+    def ask(*command: str) -> tuple[int, str]:
+        return (0, listed) if command[1] == "--mpi=list" else (int(not pmix_works), "")
+
+    assert find_mpi_type(Library(vendor, (5, 0), ""), ask) == found
+
+
+def test_what_was_used_already_is_no_remedy() -> None:
+    assert remedy("MPICH", "none") == "srun --mpi=pmi2 (see srun --mpi=list), or mpirun inside sbatch"
+    assert remedy("Open MPI", "pmi2") == "srun --mpi=pmix (see srun --mpi=list), or mpirun inside sbatch"
+    assert remedy("MPICH", "pmi2") == remedy("Open MPI", "pmix_v4") == "mpirun inside sbatch"
+
+
+def test_the_user_may_choose_what_starts_ranks(capsys: pytest.CaptureFixture[str]) -> None:
+    start = find_start({**JOB, "SLURM_MPI_TYPE": "pmix_v4", "SLURM_CPUS_PER_TASK": "3"})
+    assert start.words == ("srun", "-K1", "--mpi=pmix_v4", "--cpus-per-task=3")
+    start = find_start({**JOB, "SLURM_MPI_TYPE": "none", "SLURM_NTASKS": "4"})
+    assert start.words[0].endswith(("mpirun", "mpiexec"))
+    assert start.words[1:] == ("-np", "4")
+    assert "SLURM_MPI_TYPE=none" in capsys.readouterr().err
+
+
+def test_a_task_takes_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "options.txt"
+    file.write_text("# of two runs\n\n--hidden 8 --data 'a b.csv'\n  --hidden 16; rm $(x)\n--hidden '8\n")
+    assert options_of_task(str(file), 1) == ["--hidden", "8", "--data", "a b.csv"]
+    assert options_of_task(str(file), 2) == ["--hidden", "16;", "rm", "$(x)"]
+    for task, said in ((0, "none for task 0; submit with --array=1-3"), (4, "task 4"), (3, "No closing quotation")):
+        with pytest.raises(ConfigError, match=said):
+            options_of_task(str(file), task)
+    with pytest.raises(ConfigError, match="no-such-file cannot be read"):
+        options_of_task("no-such-file", 1)
+    file.write_text("")
+    with pytest.raises(ConfigError, match="write a line"):
+        options_of_task(str(file), 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "added"),
+    [
+        ((), ["--resume", "auto", "--output", "runs/slurm-7"]),
+        (("--output", "a"), ["--resume", "auto"]),
+        (("-oa",), ["--resume", "auto"]),
+        (("--config", "run.toml"), ["--resume", "auto"]),
+        (("--resume", "a"), []),
+        (("--resume=a",), []),
+    ],
+)
+def test_a_run_folder_is_added_unless_one_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...], added: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.toml").write_text('output = "of-file"\n')
+    config = BatchConfig(ranks=True, resume=True, program=(*RUN, *given))
+    assert own_options(config, BatchId(JOB)) == [*RUN, *given, *added]
+
+
+def test_each_task_of_a_sweep_has_a_folder(tmp_path: Path) -> None:
+    file = tmp_path / "options.txt"
+    file.write_text("--seed 1\n--seed 2\n")
+
+    def options(*given: str) -> list[str]:
+        return own_options(BatchConfig(resume=True, lines=str(file), program=(*RUN, *given)), BatchId(TASK))[3:]
+
+    assert options("--epochs", "3") == [
+        "--epochs",
+        "3",
+        "--seed",
+        "2",
+        "--resume",
+        "auto",
+        "--output",
+        "runs/slurm-7_2",
+    ]
+    assert options("--output", "all") == ["--seed", "2", "--resume", "auto", "--output", "all/2"]
+    file.write_text("--seed 1\n--seed 2 --output own\n")
+    assert options("--output", "all") == ["--seed", "2", "--output", "own", "--resume", "auto"]
+
+
+def test_the_supervisor_gets_its_folder_behind_its_own_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = ("python", "-m", "workers.supervise", "-np", "4", "--hosts", "a,b", "--", "--epochs", "3")
+    assert own_options(BatchConfig(program=program), BatchId(JOB)) == [*program, "--output", "runs/slurm-7"]
+
+
+class FakeSlurm:
+    """A folder with an srun that runs a program as one task, and a scontrol that only notes what it is told."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.variables = environment(
+            PATH=f"{folder}:{os.environ['PATH']}", SLURM_MPI_TYPE="pmi2", SLURM_EXPORT_ENV="NONE", **TASK
+        )
+        self._tool("srun", 'while [ "${1#-}" != "$1" ]; do shift; done; exec "$@"')
+        self._tool("scontrol", 'echo "$@" >> scontrol.log; kill -TERM $PPID')
+
+    def _tool(self, name: str, text: str) -> None:
+        path = self.folder / name
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+
+    def start(self, code: str, *options: str) -> "subprocess.Popen[str]":
+        """Start a batch job whose program is this code."""
+        command = [sys.executable, "-m", "workers.batch_job", *options, "--", sys.executable, "-c", code]
+        return popen(command, cwd=self.folder, env=self.variables)
+
+    def queued_again(self) -> list[str]:
+        """Return what scontrol was told."""
+        log = self.folder / "scontrol.log"
+        return log.read_text().splitlines() if log.exists() else []
+
+
+@pytest.fixture
+def slurm(tmp_path: Path) -> FakeSlurm:
+    return FakeSlurm(tmp_path)
+
+
+SHOW = "import json, os, sys; print(json.dumps([os.environ['SLURM_EXPORT_ENV'], os.environ['OMP_NUM_THREADS']]))"
+STOP = (
+    "import pathlib, signal, sys, time; n = []; signal.signal(signal.SIGUSR1, lambda *_: n.append(1)); "
+    "pathlib.Path('ready').touch()\nwhile not n: time.sleep(0.01)\ntime.sleep(0.3); print(len(n)); sys.exit({})"
+)
+
+
+def test_ranks_get_the_environment_of_the_script(slurm: FakeSlurm) -> None:
+    result = finish(slurm.start(SHOW, "--ranks"))
+    assert result.code == 0, result.err
+    started, shown = result.out.splitlines()[0], result.out.splitlines()[1]
+    assert shlex.split(started)[:4] == ["Starting:", "srun", "-K1", "--mpi=pmi2"]
+    assert json.loads(shown) == ["ALL", "1"]
+
+
+def stopped(slurm: FakeSlurm, numbers: tuple[int, ...], code: int, *options: str) -> Result:
+    """Send signals to a job whose program then ends with a code."""
+    process = slurm.start(STOP.format(code), *options)
+    wait_until((slurm.folder / "ready").exists, "no program", process)
+    for number in numbers:
+        process.send_signal(number)
+    return finish(process)
+
+
+def test_a_time_limit_queues_this_task_again(slurm: FakeSlurm) -> None:
+    result = stopped(slurm, (signal.SIGUSR1, signal.SIGTERM, signal.SIGUSR1), 75, "--requeue")
+    assert result.out.splitlines()[-1] == "1", "asked more than once"
+    assert result.code == -signal.SIGTERM, "Slurm ends it"
+    assert slurm.queued_again() == ["requeue 7_2"]
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "options"),
+    [(signal.SIGTERM, 75, ("--requeue",)), (signal.SIGUSR1, 1, ("--requeue",)), (signal.SIGUSR1, 75, ())],
+    ids=["asked to stop", "failed", "no requeue"],
+)
+def test_a_job_that_is_not_queued_again(slurm: FakeSlurm, number: int, code: int, options: tuple[str, ...]) -> None:
+    assert stopped(slurm, (number,), code, *options).code == code
+    assert slurm.queued_again() == []
+
+
+def test_after_a_hundred_restarts_it_is_told_why_it_ends(slurm: FakeSlurm) -> None:
+    slurm.variables["SLURM_RESTART_COUNT"] = "100"
+    result = stopped(slurm, (signal.SIGUSR1,), 75, "--requeue")
+    assert (result.code, slurm.queued_again()) == (75, [])
+    assert "rankwise: not queued again after 100 restarts" in result.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "no program given"),
+        (("--ranks", "--", "python"), "SLURM_JOB_ID is not set"),
+        (("--rank",), "Unknown option: --rank"),
+    ],
+)
+def test_wrong_use_ends_with_one_message(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+    result = finish(popen([sys.executable, "-m", "workers.batch_job", *arguments], cwd=tmp_path))
+    assert (result.code, result.out, result.err.count("rankwise:")) == (2, "", 1)
+    assert said in result.err
