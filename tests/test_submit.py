@@ -11,12 +11,12 @@ from common.wording import duration
 from slurm import cluster, options, script
 from slurm.job import Job
 from slurm.options import SubmitConfig
-from tests import test_slurm
 from tests.conftest import ROOT
 from tests.ranks import Result, environment, finish, popen, records
-from tests.test_slurm import Batch, Cluster
+from tests.slurm import conftest
+from tests.slurm.batch import Batch, Cluster
 
-any_mpi = test_slurm.any_mpi
+any_mpi = conftest.any_mpi
 GOLDEN = ROOT / "tests" / "scripts"
 MADE = {
     "short": SubmitConfig(),
@@ -154,7 +154,7 @@ def refused(**wanted: str) -> str:
         ({"time": "2:00:00"}, "time: got 2:00:00; allowed is at most 1:00:00 in debug"),
         ({"mem": "8G"}, "mem: got 8G; the nodes of debug have 4000 MB"),
         ({"partition": "old"}, "partition: old is down"),
-        ({"nodes": "9", "time": "infinite"}, "nodes: got 9; allowed is at most 2 in debug; time: got infinite;"),
+        ({"nodes": "9", "time": "infinite"}, "nodes: got 9; allowed is at most 3 in debug; time: got infinite;"),
     ],
 )  # fmt: skip
 def test_what_no_node_can_give_is_told_with_what_there_is(wanted: dict[str, str], message: str) -> None:
@@ -239,8 +239,8 @@ def test_a_real_slurm_takes_the_job_and_is_watched_through_a_requeue(any_mpi: Cl
     hostile = "r; touch hacked $(touch hacked) `touch hacked`"
     refused = on(any_mpi, tmp_path, "--partition", "gpu", "--nodes", "9")
     assert (refused.code, refused.out) == (2, "")
-    assert refused.err.startswith("rankwise: submit: partition: there is no 'gpu'; nodes: got 9; allowed is at most 2")
-    assert "debug (default): 2 nodes (2 x 2 CPUs" in refused.err
+    assert refused.err.startswith("rankwise: submit: partition: there is no 'gpu'; nodes: got 9; allowed is at most 3")
+    assert "debug (default): 3 nodes (3 x 2 CPUs" in refused.err
     refused = on(any_mpi, tmp_path, "--sbatch-args=--constraint=nope")
     assert (refused.code, refused.out) == (2, "")
     assert refused.err.startswith(

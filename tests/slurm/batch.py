@@ -3,7 +3,6 @@
 import re
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -55,14 +54,12 @@ class Cluster:
         return Batch(self, result.out.strip(), folder, folder / output)
 
 
-@dataclass
 class Batch:
-    """A submitted job, or a task of an array: ``number`` is 7 or 7_2."""
+    """A submitted job, or a task of an array: ``number`` is 7 or 7_2. ``run``: its run folder."""
 
-    cluster: Cluster
-    number: str
-    folder: Path
-    run: Path
+    def __init__(self, cluster: Cluster, number: str, folder: Path, run: Path | None = None) -> None:
+        self.cluster, self.number, self.folder = cluster, number, folder
+        self.run = run or folder / "run"
 
     def output(self) -> str:
         """Return what the job has printed."""

@@ -46,7 +46,7 @@ def parse(arguments: list[str]) -> BatchConfig | int:
 def own_options(config: BatchConfig, batch: BatchId) -> list[str]:
     """Return the program with its options: those of the task's line, and the run folder unless one is given.
 
-    ``--output`` for all tasks that take a line each is the folder in which each has its own. Raises ConfigError.
+    ``--output`` for all tasks of an array is the folder in which each has its own. Raises ConfigError.
     """
     begin = next((k + 1 for k, word in enumerate(config.program) if word.startswith("workers.")), 1)
     program, given = config.program[:begin], config.program[begin:]
@@ -59,7 +59,7 @@ def own_options(config: BatchConfig, batch: BatchId) -> list[str]:
     named = named_folder([*given, *line])
     if named is None:
         folder = RUNS / f"slurm-{batch.job}"
-    elif config.lines:
+    elif batch.task >= 0:
         folder = named / str(batch.task)
     else:
         return [*program, *given, *line, *own]
