@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from common.errors import ConfigError
+from common.slurm_time import minutes
 from common.wording import duration
-from slurm import cluster, options, script
+from slurm import cluster, script
 from slurm.job import Job
 from slurm.options import SubmitConfig
 from tests.conftest import ROOT
@@ -120,12 +121,12 @@ def test_values_that_no_script_may_hold(given: dict[str, object], message: str) 
 
 
 @pytest.mark.parametrize(
-    ("text", "minutes"),
+    ("text", "expected"),
     [("90", 90), ("1:30", 1.5), ("2:00:00", 120), ("1-0", 1440), ("1-2:30", 1590), ("1-02:30:30", 1590.5)],
 )
-def test_times_are_read_as_slurm_reads_them(text: str, minutes: float) -> None:
-    assert options.minutes(text) == minutes
-    assert options.minutes("UNLIMITED") == float("inf")
+def test_times_are_read_as_slurm_reads_them(text: str, expected: float) -> None:
+    assert minutes(text) == expected
+    assert minutes("UNLIMITED") == float("inf")
 
 
 def test_durations_in_words() -> None:

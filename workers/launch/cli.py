@@ -11,7 +11,7 @@ from common.errors import ConfigError
 from common.given_paths import given_folder, given_path
 from common.option import GROUPS, INTERNAL, RANKS, Option, is_text, options_of, usage_fault
 from common.standard_streams import as_result
-from common.start_words import LIMIT, read_limit
+from common.start_words import LIMIT, OF_THE_JOB, read_limit
 from common.version import version_line
 
 PREFIX = "RANKWISE_"
@@ -79,7 +79,8 @@ class Command:
 
 def environment() -> list[str]:
     """Return the variables that set options, as NAME=value."""
-    return sorted(f"{name}={value}" for name, value in os.environ.items() if name.startswith(PREFIX))
+    named = (name for name in os.environ if name.startswith(PREFIX) and name not in OF_THE_JOB)
+    return sorted(f"{name}={os.environ[name]}" for name in named)
 
 
 def parse(command: Command, arguments: list[str], defaults: Mapping[str, Any] | None = None) -> dict[str, Any] | int:
@@ -272,6 +273,7 @@ def _check_environment(options: Mapping[str, Option]) -> None:
     for name in filter(lambda name: name.startswith(PREFIX), os.environ):
         if name == LIMIT:
             _check_limit(os.environ[name])
+        if name in (LIMIT, *OF_THE_JOB):
             continue
         if name not in known:
             near = synonyms.meant(name.removeprefix(PREFIX), options)
