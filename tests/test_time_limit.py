@@ -84,7 +84,7 @@ def test_a_resumed_run_needs_what_is_left_of_it(clock: Clock) -> None:
     assert watch(clock, 1800.0, first=20) == []
     assert watch(clock, 600.0, 600.0, 600.0, first=16) == []
     (found, *_) = watch(clock, 1200.0, 1200.0, first=15)
-    assert found.text.startswith("needs 1 h 20 min more, limit in 20 min: will be requeued ")
+    assert found.text.startswith("needs 1 h 40 min more, limit in 40 min: will be requeued ")
 
 
 def test_what_fits_or_is_not_certain_is_not_reported(clock: Clock) -> None:
