@@ -1,7 +1,5 @@
 """Whether a job that will not get done within its time limit is told so, and when that limit is."""
 
-import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +10,9 @@ from ps.findings.detectors import Findings
 from ps.findings.verdict import Verdict
 from ps.logfile.records import Record
 from ps.logfile.writer import RunLog
-from tests import synthetic, test_slurm
-from tests.ranks import environment, finish, popen, records
-from tests.test_slurm import Cluster
+from tests import synthetic
 from workers.training.time_limit import time_limit
 
-any_mpi = test_slurm.any_mpi
 HOUR = 3600.0
 
 
@@ -143,28 +138,3 @@ def test_where_the_limit_is_found() -> None:
         assert time_limit({"SLURM_JOB_ID": "7"}, lambda _, said=answer: said) == {}  # type: ignore[misc]
     for value in ("", "soon", "nan", "inf", "-1", "1e300"):
         assert time_limit({"RANKWISE_JOB_ENDS": value}, never) == {}
-
-
-@pytest.mark.slow
-@pytest.mark.any_mpi
-def test_a_job_of_slurm_says_so_in_log_console_show_and_report(any_mpi: Cluster, tmp_path: Path) -> None:
-    train = ("--epochs", "1000000", "--hidden", "64")
-    batch = any_mpi.submit(tmp_path, *train, options=("--ntasks-per-node=1", "--time=5"))
-    batch.wait_for_epochs(5)
-    assert any_mpi.run("scancel", "--batch", "--signal=TERM", batch.number).code == 0
-    assert batch.wait() == ("FAILED", 75, 0), batch.output()
-    header = records(batch.run)[0]
-    assert header["time_limit"] | {"ends": 0.0} == {
-        "ends": 0.0, "limit_s": 300.0, "requeues": 100, "restarts": 0, "source": "squeue",
-    }  # fmt: skip
-    assert header["t"] < header["time_limit"]["ends"] < header["t"] + 310
-    (found,) = [r for r in records(batch.run) if r["kind"] == "verdict" and r["code"] == "time-limit"]
-    said = re.compile(r"Needs \d+ (d|h|min).* more, limit in [45] min.*: will be requeued \d+ times?")
-    assert said.fullmatch(found["text"])
-    assert said.search(batch.output())
-    for command in (("show", "run"), ("report", "run", "-o", "page.html")):
-        read = finish(popen([sys.executable, "-m", "ps.log", *command], env=environment(), cwd=tmp_path))
-        assert read.code == 0, read.err
-        if command[0] == "show":
-            assert said.search(" ".join(read.out.split()))
-    assert found["text"] in (tmp_path / "page.html").read_text()
