@@ -1,4 +1,4 @@
-"""What a rank tells the guard of its start, through a pipe, and how long they wait."""
+"""What a rank tells the guard of its start, through a pipe, how long they wait, and variables that are no options."""
 
 import math
 
@@ -10,6 +10,11 @@ MESSAGE_FIRST_S = 2.0
 """A launcher may kill all ranks when the first one fails, which must not come before the message."""
 LIMIT = "RANKWISE_START_SECONDS"
 """A variable, no option: it is needed before options are read."""
+REQUEUES = "RANKWISE_REQUEUES"
+"""How often a batch job may still be queued again near its time limit: set by what does that."""
+JOB_ENDS = "RANKWISE_JOB_ENDS"
+"""When the job is ended from outside, in Unix time: for batch systems that do not say so themselves."""
+OF_THE_JOB = (REQUEUES, JOB_ENDS)
 DEFAULT_LIMIT_S = 120.0
 
 

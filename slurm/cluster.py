@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from common.errors import ConfigError, RankwiseError
 from common.option import nearest
+from common.slurm_time import minutes
 from common.wording import count, listed, printable
-from slurm.options import megabytes, minutes
+from slurm.options import megabytes
 
 PATIENCE_S = 60.0
 """For an answer of Slurm's: a busy controller may take long."""

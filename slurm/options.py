@@ -7,6 +7,7 @@ from typing import Any
 
 from common.errors import ConfigError
 from common.option import OUTPUT, RANKS, is_text, option, options_of
+from common.slurm_time import NO_LIMIT, TIME
 from workers.batch.option_lines import read_lines
 from workers.launch import cli
 
@@ -17,11 +18,9 @@ HELP = (
 UNSAID = 0
 NAME = re.compile(r"[\w@][\w@.,:+/-]*", re.ASCII)
 """Of a partition, an account or a quality of service; several with commas between."""
-TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", re.ASCII)
 MEMORY = re.compile(r"(\d+)([KMGT]?)B?", re.ASCII | re.IGNORECASE)
 ARRAY = re.compile(r"\d+(?:-\d+(?::\d+)?)?(?:,\d+(?:-\d+(?::\d+)?)?)*(?:%\d+)?", re.ASCII)
 FLAG = re.compile(r"--[a-z][a-z-]*(?:=.+)?", re.ASCII | re.DOTALL)
-NO_LIMIT = ("infinite", "unlimited")
 UNITS = {"K": 1 / 1024, "": 1, "M": 1, "G": 1024, "T": 1024**2}
 """In MB, which Slurm takes a number without a unit for."""
 
@@ -120,25 +119,6 @@ GIVEN = ("nodes", "ntasks_per_node", "cpus_per_task", "time", "partition", "acco
 def _must_match(name: str, value: str, pattern: re.Pattern[str], allowed: str) -> None:
     if value and not pattern.fullmatch(value):
         raise ConfigError(f"{name}: got {value[:80]!r}; allowed is {allowed}")
-
-
-def minutes(text: str) -> float:
-    """Return a time limit of Slurm's, written in any of its ways, in minutes. Raises ValueError."""
-    if text.lower() in NO_LIMIT:
-        return float("inf")
-    found = TIME.fullmatch(text)
-    if not found:
-        raise ValueError(text)
-    days, *rest = found.groups()
-    parts = [int(part) for part in rest if part]
-    if days is not None:
-        parts += [0] * (3 - len(parts))
-    elif len(parts) == 1:
-        parts = [0, *parts, 0]
-    elif len(parts) == 2:
-        parts = [0, *parts]
-    hours, mins, seconds = parts
-    return 1440 * int(days or 0) + 60 * hours + mins + seconds / 60
 
 
 def megabytes(text: str) -> float:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from common.errors import EXIT_OK, ConfigError
+from common.slurm_time import NO_LIMIT, minutes
 from common.wording import count, duration, printable
 from ps.sync import mode_names
 from slurm import cluster, options
@@ -53,7 +54,7 @@ def told(job: Job, wanted: dict[str, str]) -> list[str]:
     nodes, tasks = int(wanted.get("nodes", "1")), int(wanted.get("ntasks-per-node", "1"))
     many = f"{count(len(config.tasks), 'task')} of an array, each " if config.tasks else ""
     time = wanted.get("time", "")
-    limit = f", at most {duration(60 * options.minutes(time))}" * (bool(time) and time.lower() not in options.NO_LIMIT)
+    limit = f", at most {duration(60 * minutes(time))}" * (bool(time) and time.lower() not in NO_LIMIT)
     size = f"{many}{count(nodes, 'node')} with {count(tasks, 'rank')} each{limit}"
     first = " of the first task" * bool(config.tasks)
     lines = [

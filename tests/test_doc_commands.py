@@ -26,6 +26,7 @@ ELSEWHERE = {
     r"ruff|mypy": ".ci/run runs them",
     r"python -m tests\.(benchmarks|faults)": "measures for minutes to hours",
     r"sbatch": "tests/slurm/ runs them on a real Slurm",
+    r"rankwise submit": "tests/slurm/test_submit.py submits such jobs",
     r"tail -f": "never ends",
     r"python -m ps.log watch runs/latest": "as sbatch, of whose job it reads the log",
 }

@@ -512,6 +512,8 @@ def test_no_mpi_library_is_one_message(tmp_path: Path) -> None:
     [
         ({"PMI_SIZE": "4", "PMI_RANK": "0"}, "the launcher started 4 processes, but to the MPI library"),
         ({"SLURM_STEP_NUM_TASKS": "8", "SLURM_PROCID": "0"}, "start with srun --mpi=pmi2"),
+        # of srun --mpi=pmix, with which some MPICH starts as if it were alone
+        ({"SLURM_STEP_NUM_TASKS": "8", "SLURM_PROCID": "0", "PMIX_NAMESPACE": "x"}, "start with srun --mpi=pmi2"),
         ({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0"}, "started by Open MPI's mpirun"),
     ],
 )

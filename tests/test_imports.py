@@ -31,8 +31,8 @@ _COMMON = {"common", "common/data", "common/nn", "common/evaluation"}
 _READER = {"common", "ps/logfile", "ps/text", "ps/metrics", "ps/reader"}
 _COORDINATOR = {"common", "common/data", "ps/logfile", "ps/text", "ps/metrics", "ps/findings"}
 _TRAINING = {
-    *_COMMON, *_COORDINATOR, "ps/comm", "ps/sync", "ps/coordinator", "workers", "workers/launch", "workers/checkpoint",
-    "workers/preparation",
+    *_COMMON, *_COORDINATOR, "ps/comm", "ps/sync", "ps/coordinator", "workers", "workers/batch", "workers/launch",
+    "workers/checkpoint", "workers/preparation",
 }  # fmt: skip
 ROOMS: dict[str, set[str]] = {
     "common": set(),

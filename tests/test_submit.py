@@ -7,16 +7,14 @@ from pathlib import Path
 import pytest
 
 from common.errors import ConfigError
+from common.slurm_time import minutes
 from common.wording import duration
-from slurm import cluster, options, script
+from slurm import cluster, script
 from slurm.job import Job
 from slurm.options import SubmitConfig
 from tests.conftest import ROOT
-from tests.ranks import Result, environment, finish, popen, records
-from tests.slurm import conftest
-from tests.slurm.batch import Batch, Cluster
+from tests.ranks import Result, environment, finish, popen
 
-any_mpi = conftest.any_mpi
 GOLDEN = ROOT / "tests" / "scripts"
 MADE = {
     "short": SubmitConfig(),
@@ -120,12 +118,12 @@ def test_values_that_no_script_may_hold(given: dict[str, object], message: str) 
 
 
 @pytest.mark.parametrize(
-    ("text", "minutes"),
+    ("text", "expected"),
     [("90", 90), ("1:30", 1.5), ("2:00:00", 120), ("1-0", 1440), ("1-2:30", 1590), ("1-02:30:30", 1590.5)],
 )
-def test_times_are_read_as_slurm_reads_them(text: str, minutes: float) -> None:
-    assert options.minutes(text) == minutes
-    assert options.minutes("UNLIMITED") == float("inf")
+def test_times_are_read_as_slurm_reads_them(text: str, expected: float) -> None:
+    assert minutes(text) == expected
+    assert minutes("UNLIMITED") == float("inf")
 
 
 def test_durations_in_words() -> None:
@@ -154,7 +152,7 @@ def refused(**wanted: str) -> str:
         ({"time": "2:00:00"}, "time: got 2:00:00; allowed is at most 1:00:00 in debug"),
         ({"mem": "8G"}, "mem: got 8G; the nodes of debug have 4000 MB"),
         ({"partition": "old"}, "partition: old is down"),
-        ({"nodes": "9", "time": "infinite"}, "nodes: got 9; allowed is at most 3 in debug; time: got infinite;"),
+        ({"nodes": "9", "time": "infinite"}, "nodes: got 9; allowed is at most 2 in debug; time: got infinite;"),
     ],
 )  # fmt: skip
 def test_what_no_node_can_give_is_told_with_what_there_is(wanted: dict[str, str], message: str) -> None:
@@ -221,66 +219,6 @@ def test_without_slurm_it_is_one_message(tmp_path: Path) -> None:
     assert (wrong.code, wrong.out) == (2, "")
     assert wrong.err.startswith("rankwise: mode: unknown value 'nope'")
     assert list(tmp_path.iterdir()) == []
-
-
-def on(slurm: Cluster, folder: Path, *arguments: str) -> Result:
-    return finish(
-        popen([sys.executable, "-m", "slurm.submit", *arguments], env=with_modules(slurm), cwd=folder), timeout=120
-    )
-
-
-def with_modules(slurm: Cluster) -> dict[str, str]:
-    return {**slurm.environment, "PYTHONPATH": str(ROOT)}
-
-
-@pytest.mark.slow
-@pytest.mark.any_mpi
-def test_a_real_slurm_takes_the_job_and_is_watched_through_a_requeue(any_mpi: Cluster, tmp_path: Path) -> None:
-    hostile = "r; touch hacked $(touch hacked) `touch hacked`"
-    refused = on(any_mpi, tmp_path, "--partition", "gpu", "--nodes", "9")
-    assert (refused.code, refused.out) == (2, "")
-    assert refused.err.startswith("rankwise: submit: partition: there is no 'gpu'; nodes: got 9; allowed is at most 3")
-    assert "debug (default): 3 nodes (3 x 2 CPUs" in refused.err
-    refused = on(any_mpi, tmp_path, "--sbatch-args=--constraint=nope")
-    assert (refused.code, refused.out) == (2, "")
-    assert refused.err.startswith(
-        "rankwise: submit: sbatch does not take the job: Batch job submission failed: Invalid feat"
-    )
-
-    size = ("--nodes", "2", "--ntasks-per-node", "1", "--job-name", 'a "b\\c # d', "--time", "10")
-    train = ("--epochs", "40", "--hidden", "300", "--dtype", "float64", "--output", hostile)
-    process = popen(
-        [sys.executable, "-m", "slurm.submit", *size, "--watch", "--", *train], env=with_modules(any_mpi), cwd=tmp_path
-    )
-    assert process.stdout
-    first = process.stdout.readline()
-    assert first.startswith("Submitted job "), process.communicate()[1]
-    batch = Batch(any_mpi, first.split()[2].rstrip(":."), tmp_path)
-    batch.run = tmp_path / hostile
-    batch.wait_for_epochs(2)
-    assert any_mpi.run("squeue", "-h", "-o%j").out.strip() == 'a "b\\c # d'
-    assert any_mpi.run("scancel", "--batch", "--signal=USR1", batch.number).code == 0
-    result = finish(process, timeout=120)
-    assert result.code == 0, result.err
-    assert f"Job {batch.number}: pending (" in result.out
-    assert ", restart 1\n" in result.out
-    assert "\nEpoch 40/40: loss" in result.out
-    assert result.out.endswith(", exit code 0\n")
-    assert records(batch.run)[-1]["status"] == "ok"
-    assert not (tmp_path / "hacked").exists()
-
-
-@pytest.mark.slow
-@pytest.mark.any_mpi
-def test_an_array_is_submitted_and_watched(any_mpi: Cluster, tmp_path: Path) -> None:
-    size = ("--nodes", "1", "--ntasks-per-node", "1", "--array", "1-2", "--watch")
-    result = on(any_mpi, tmp_path, *size, "--", "--epochs", "1", "--hidden", "8", "--seed", "%a", "-o", "run-%a")
-    assert result.code == 0, result.out + result.err
-    assert [records(tmp_path / f"run-{task}" / str(task))[0]["config"]["seed"] for task in (1, 2)] == [1, 2]
-    assert f"Log of the first task: {tmp_path / 'run-1' / '1' / 'coordinator.msgpack'}\n" in result.out
-    for task in (1, 2):
-        assert f"\n{task}: Epoch 1/1: loss" in result.out
-        assert f" task {task}: completed after" in result.out
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import sys
 from common.errors import RankwiseError
 from common.packages import needed
 from common.standard_streams import complain, flush, open_closed
+from common.start_words import REQUEUES
 
 
 def main() -> int:
@@ -19,7 +20,7 @@ def _work() -> int:
     from workers.batch.batch_id import BatchId
     from workers.batch.options import own_options, parse
     from workers.batch.rank_start import RankStart, find_start
-    from workers.batch.runner import Runner
+    from workers.batch.runner import MOST_RESTARTS, Runner
 
     try:
         config = parse(sys.argv[1:])
@@ -36,6 +37,8 @@ def _work() -> int:
             # one BLAS thread for each CPU of a task: with more, ranks slow each other down
             "OMP_NUM_THREADS": os.environ.get("SLURM_CPUS_PER_TASK", "1"),
         }
+        if config.requeue:
+            variables[REQUEUES] = str(max(0, MOST_RESTARTS - batch.restarts))
         return Runner(batch, requeue=config.requeue).run([*start.words, *program], variables)
     except RankwiseError as error:
         complain(f"rankwise: {error}")

@@ -14,6 +14,7 @@ from ps.findings.pulls_against import PullsAgainst
 from ps.findings.shared_core import shared_core
 from ps.findings.starting import Reported, new
 from ps.findings.straggler import Straggler
+from ps.findings.time_limit import TimeLimit
 from ps.findings.verdict import Detector, Verdict
 from ps.logfile.reader import LogReader
 from ps.logfile.records import Record
@@ -33,7 +34,10 @@ OVER_EPOCHS: dict[type[Detector], Sequence[str]] = {
     # where ranks hold different rows, the noise scale counts the difference as noise
     NoiseScaleExceeded: ("skewed-labels", "skewed-targets", "targets-differ"),
     LocalLossMisleads: (),
+    TimeLimit: (),
 }
+OF_A_JOB = (TimeLimit.code,)
+"""What another job is told again, unless it is the same one that was queued again."""
 MOST_RANKS = 10_000_000
 WHERE_ROWS_DIFFER = "the ranks hold different rows"
 """Why a check is not made after the findings that exclude it."""
@@ -75,7 +79,9 @@ class Findings:
             if kind == "verdict":
                 if not isinstance(code := record.get("code"), str):
                     raise reader.error("verdict without a code; by another program? start a new run")
-                self.note(code, _ranks(reader, kind, record.get("ranks")))
+                ranks = _ranks(reader, kind, record.get("ranks"))
+                if code not in OF_A_JOB or self.header.get("time_limit", {}).get("restarts"):
+                    self.note(code, ranks)
             elif kind == "header" or what == "resume":
                 (world,) = _ranks(reader, kind, [record.get("world" if kind == "header" else "ranks")])
                 started = list(range(world))

@@ -52,6 +52,9 @@ PROCESSES = {
     "versions": table(each(TEXT, "python rankwise mpi4py numpy msgpack")),
     "system": TEXT,
     "packet_bytes": WHOLE,
+    "time_limit": optional(
+        table(ends=TIME, limit_s=nullable(NUMBER), requeues=nullable(WHOLE), restarts=WHOLE, source=TEXT)
+    ),
 }
 """What the header says of the job's processes, and again each event after which other ones continue."""
 

@@ -11,7 +11,7 @@ from common.errors import ConfigError
 from common.given_paths import given_folder, given_path
 from common.option import GROUPS, INTERNAL, RANKS, Option, is_text, options_of, usage_fault
 from common.standard_streams import as_result
-from common.start_words import LIMIT, read_limit
+from common.start_words import LIMIT, OF_THE_JOB, read_limit
 from common.version import version_line
 from workers.launch.environment_options import PREFIX, environment
 
@@ -267,6 +267,7 @@ def _check_environment(options: Mapping[str, Option]) -> None:
     for name in filter(lambda name: name.startswith(PREFIX), os.environ):
         if name == LIMIT:
             _check_limit(os.environ[name])
+        if name in (LIMIT, *OF_THE_JOB):
             continue
         if name not in known:
             near = synonyms.meant(name.removeprefix(PREFIX), options)

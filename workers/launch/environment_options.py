@@ -2,9 +2,12 @@
 
 import os
 
+from common.start_words import OF_THE_JOB
+
 PREFIX = "RANKWISE_"
 
 
 def environment() -> list[str]:
     """Return the variables that set options, as NAME=value."""
-    return sorted(f"{name}={value}" for name, value in os.environ.items() if name.startswith(PREFIX))
+    named = (name for name in os.environ if name.startswith(PREFIX) and name not in OF_THE_JOB)
+    return sorted(f"{name}={os.environ[name]}" for name in named)

@@ -137,7 +137,8 @@ def thread_level(MPI: Any) -> int:
 def _launched() -> int:
     """Return how many processes the launcher says that it started, 1 without a launcher."""
     # SLURM_NTASKS is no help: under mpirun inside sbatch it is the number of nodes
-    slurm = () if any(name.startswith("PMI") for name in os.environ) else ("SLURM_STEP_NUM_TASKS",)
+    # PMI_ is of MPICH's mpirun and of srun --mpi=pmi2; PMIX_ also of srun --mpi=pmix, which says nothing of the number
+    slurm = () if any(name.startswith("PMI_") for name in os.environ) else ("SLURM_STEP_NUM_TASKS",)
     return _first_number(("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", *slurm), 1)
 
 
