@@ -14,11 +14,13 @@ class CostFormula:
     ``text``: the same for people. ``network(ranks, nodes)``: of a sum whose costs between nodes are apart, how many
     messages follow each other there, and how many packets go through the interface of the node that has most to send
     or receive; ``terms(L, 1)`` is then what the ranks of a node do. Not given: as ``terms`` of so many ranks as nodes.
+    ``network_text``: the same for people, with A and B for messages and bytes between nodes.
     """
 
     terms: Callable[[int, int], tuple[float, float]]
     text: str
     network: Callable[[int, int], tuple[float, float]] | None = None
+    network_text: str = "the same of K, A and B"
 
     def between(self, ranks: int, nodes: int) -> tuple[float, float]:
         """Return messages and packets between nodes; none on one node."""
@@ -44,6 +46,9 @@ class Mode:
     replicas: bool = True
     elastic: bool = True
     in_place: bool = False
+
+
+HALVING = "2 lg K A + 2 (K-1)/K m B"
 
 
 def halving(ranks: int, nodes: int) -> tuple[float, float]:  # noqa: ARG001

@@ -143,5 +143,5 @@ MODE = Mode(
     name="send-recv",
     help="point to point through rank 0, in pipelined chunks",
     build=partial(ReplicatedSync, SendRecv),
-    cost=CostFormula(_terms, "2 (P-1) (a + m b)", _network),
+    cost=CostFormula(_terms, "2 (P-1) (a + m b)", _network, "(P-L) (2 A + m B)"),
 )

@@ -66,16 +66,16 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Measure everything, what the model is fitted to first; keep it after every launch."""
     path = options.json
     results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"cores": os.cpu_count()}
-    modes, numbers = options.modes, [SMALL, packet_numbers()]
+    modes = options.modes
     common = {"modes": modes, "rounds": options.rounds}
     batches = [WEAK_ROWS // 4, WEAK_ROWS, STRONG_BATCH // 2, STRONG_BATCH]
     plans: dict[str, tuple[str, list[int], dict[str, Any]]] = {
         "work": ("", [1], {"batches": batches, "modes": ["allreduce"]}),
-        "inner": ("", [2], {"numbers": numbers}),
-        "crowd": ("", [CROWD], {"numbers": numbers}),
+        "inner": ("", [2], {"numbers": [SMALL], "batches": [2]}),
+        "crowd": ("", [CROWD], {"numbers": [SMALL], "batches": [CROWD]}),
     }
     for rate in options.rates:
-        plans[f"network {rate}"] = rate, [1] * HOSTS, {"numbers": numbers}
+        plans[f"network {rate}"] = rate, [1] * HOSTS, {"numbers": [SMALL], "batches": [HOSTS]}
         for ranks in options.ranks:
             hosts = min(HOSTS, ranks)
             per_host = [ranks // hosts] * hosts
@@ -95,18 +95,24 @@ def fitted(results: dict[str, Any], rate: str) -> StepModel:
     """Return the model of a step over links of this rate."""
     work, cores = results["work"]["steps"], results["cores"]
     fixed_s, row_s = fit_work({int(batch): times["allreduce"] for batch, times in work.items()})
-    modes = {}
+    alone, crowd, spread = Place(2, 1, cores), Place(CROWD, 1, cores), Place(HOSTS, HOSTS, cores, HOSTS)
+    model = StepModel(fixed_s, row_s, {})
+    modes: dict[str, ModeCosts] = {}
     for mode in results["inner"]["sums"][str(SMALL)]:
         cost = MODES[mode].cost
 
-        def of(name: str, mode: str = mode) -> dict[int, float]:
-            return {4 * int(n): times[mode] for n, times in results[name]["sums"].items()}
+        def of(name: str, place: Place, mode: str = mode) -> dict[int, float]:
+            """Return seconds by bytes: a small sum, and a step of one row for each rank without its work."""
+            found = results[name]
+            (step,) = found["steps"].values()
+            packet_s = max(step[mode] - model.work_s(1, place), 0.1 * step[mode])
+            return {4 * SMALL: found["sums"][str(SMALL)][mode], 4 * packet_numbers(): packet_s}
 
-        inner, crowd = fit_line(cost.terms(2, 1), of("inner")), Place(CROWD, 1, cores)
-        over = of("crowd")[4 * SMALL] - ModeCosts(inner).sum_s(cost, crowd, 4 * SMALL)
-        turn_s, spread = max(0.0, over) / crowd.waiting, Place(HOSTS, HOSTS, cores, HOSTS)
+        inner = fit_line(cost.terms(2, 1), of("inner", alone))
+        over = of("crowd", crowd)[4 * SMALL] - ModeCosts(inner).sum_s(cost, crowd, 4 * SMALL)
+        turn_s = max(0.0, over) / crowd.waiting
         turns_s = turn_s * spread.waiting
-        sums = {n: max(seconds - turns_s, 0.1 * seconds) for n, seconds in of(f"network {rate}").items()}
+        sums = {n: max(seconds - turns_s, 0.1 * seconds) for n, seconds in of(f"network {rate}", spread).items()}
         modes[mode] = ModeCosts(inner, fit_line(cost.between(HOSTS, HOSTS), sums), turn_s)
     return StepModel(fixed_s, row_s, modes)
 
@@ -149,7 +155,8 @@ def compared(results: dict[str, Any], rate: str, draw: Any) -> list[str]:
         f"{mode} {100 * statistics.median(own):.0f} ({100 * max(own):.0f})" for mode, own in sorted(by_mode.items())
     )
     return [f"Links of {rate}", "", *table, "",
-            f"Error of the model: within 25 % in {within} of {len(size)}; % by mode, median (largest): {each}."]  # fmt: skip
+            f"Error of the model: within 25 % in {within} of {len(size)}; "
+            f"% by mode, median (largest): {each}."]  # fmt: skip
 
 
 def predicted(results: dict[str, Any], rate: str, per_node: int, draw: Any) -> list[str]:
