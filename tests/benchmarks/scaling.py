@@ -105,7 +105,7 @@ def fitted(results: dict[str, Any], rate: str) -> StepModel:
             """Return seconds by bytes: a small sum, and a step of one row for each rank without its work."""
             found = results[name]
             (step,) = found["steps"].values()
-            packet_s = max(step[mode] - model.work_s(1, place), 0.1 * step[mode])
+            packet_s = max(step[mode] - model.work_s(1, place), 0.1 * step[mode])  # it may be little but work
             return {4 * SMALL: found["sums"][str(SMALL)][mode], 4 * packet_numbers(): packet_s}
 
         inner = fit_line(cost.terms(2, 1), of("inner", alone))

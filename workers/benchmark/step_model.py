@@ -118,9 +118,8 @@ def _positive(columns: np.ndarray, times: np.ndarray) -> tuple[float, float]:
     scale = np.maximum(columns.max(axis=0), np.finfo(float).tiny)
     a = columns / scale / times[:, None]
     best = np.linalg.lstsq(a, np.ones(len(times)), rcond=None)[0]
-    if best.min() < 0:  # one of them is 0, the other alone as good as it can be
-        alone = [(float(a[:, i].sum() / (a[:, i] ** 2).sum()) if a[:, i].any() else 0.0) for i in range(2)]
-        errors = [float(((a[:, i] * alone[i] - 1) ** 2).sum()) for i in range(2)]
-        i = int(np.argmin(errors))
-        best = np.array([alone[k] if k == i else 0.0 for k in range(2)])
+    if best.min() < 0:  # one of them is 0; the other is right for the longest time, which counts most
+        kept, longest = int(best.argmax()), int(times.argmax())
+        exact = 1 / a[longest, kept] if a[longest, kept] else 0.0
+        best = np.where(np.arange(2) == kept, exact, 0.0)
     return float(best[0] / scale[0]), float(best[1] / scale[1])
