@@ -245,3 +245,17 @@ def test_a_log_that_says_too_little_is_no_traceback(tmp_path: Path, capsys: pyte
     printed = capsys.readouterr().out
     assert "comparison of modes" in printed
     assert "Modes, least median first" not in printed
+
+
+@pytest.mark.slow
+def test_several_nodes_have_costs_of_their_own(tmp_path: Path) -> None:
+    sizes = ("--sizes", "1e2,1e4,1e5", "--ranks-per-node", "2")
+    result = compare(4, tmp_path, *QUICK, "--modes", "allreduce,shared", *sizes)
+    assert result.code == 0, result.out + result.err
+    (fit,) = of_kind(checked(tmp_path), "fit")
+    for mode in fit["modes"]:
+        assert min(mode["network_alpha_s"], mode["network_beta_s_per_byte"], mode["alpha_s"]) >= 0
+        assert [p["nodes"] for p in mode["predicted"]] == [8, 128, 2048]
+    for text in (result.out, show(tmp_path).out):
+        assert "Predicted efficiency in %" in text
+        assert "between nodes 2 lg K A + 2 (K-1)/K m B" in " ".join(text.split())

@@ -251,6 +251,22 @@ def test_predictions_follow_the_formula() -> None:
     assert "one rank" in alone["note"]
 
 
+def test_sums_within_and_between_nodes_are_fitted_apart() -> None:
+    inner, between = (4e-6, 1e-10), (5e-5, 8e-9)
+    within = [(int(m), 4 * inner[0] + 5 / 4 * m * inner[1]) for m in BYTES]  # shared on 4 ranks
+    sizes = [(int(m), t + 2 * between[0] + m * between[1]) for m, (_, t) in zip(BYTES, within, strict=True)]  # 2 nodes
+    found = cost_model.report(MODES["shared"], 8, 2, sizes, 10**6, within)
+    assert (found["alpha_s"], found["beta_s_per_byte"]) == pytest.approx(inner)
+    assert (found["network_alpha_s"], found["network_beta_s_per_byte"]) == pytest.approx(between)
+    assert [(p["ranks"], p["nodes"]) for p in found["predicted"]] == [(16, 4), (256, 64), (4096, 1024)]
+    seconds = 4 * inner[0] + 5 / 4 * 1e6 * inner[1] + 4 * between[0] + 2 * 3 / 4 * 1e6 * between[1]
+    assert found["predicted"][0]["seconds"] == pytest.approx(seconds)
+    compared = {"modes": [{"mode": "shared", "input_s": {"median": 0.0}, "compute_s": {"median": 2 * seconds},
+                           "reduce_s": {"median": seconds}}]}  # fmt: skip
+    *_, efficiency = of_fit({"packet_bytes": 10**6, "modes": [found]}, compared)
+    assert efficiency.rows[0][:2] == ["shared", "50.00"]
+
+
 def test_tables_have_a_cell_for_every_column() -> None:
     found = summarise(trials({"fast": FAST}, bus_bytes_per_s=None) + trials({"slow": SLOW}), "float64")
     sums = {"bytes": 8, "median_s": 1e-6, "low_s": 1e-7, "high_s": math.pi}

@@ -71,6 +71,7 @@ _COMPARED_MODE = table(
 _POINT = table(bytes=WHOLE, measured_s=NUMBER, predicted_s=nullable(NUMBER), error=nullable(NUMBER))
 _FITTED_MODE = table(
     each(TEXT, "mode formula note"), each(nullable(NUMBER), "alpha_s beta_s_per_byte largest_error"),
+    each(optional(nullable(NUMBER)), "network_alpha_s network_beta_s_per_byte"),
     points=list_of(_POINT), predicted=list_of(table(ranks=WHOLE, nodes=WHOLE, seconds=NUMBER)),
 )  # fmt: skip
 

@@ -10,7 +10,7 @@ from common.config import RunConfig
 from common.errors import JobError
 from common.flat import Array
 from ps.comm.topology import Topology
-from ps.sync.mode import CostFormula, Mode, rounds
+from ps.sync.mode import HALVING, CostFormula, Mode, halving, rounds
 from ps.sync.node_sum import NodeMemory, NodeSum
 from ps.sync.reducer import Reducer
 from ps.sync.replicated import ReplicatedSync
@@ -104,5 +104,5 @@ MODE = Mode(
     name="allreduce",
     help="one MPI_Allreduce, all ranks alike",
     build=partial(ReplicatedSync, ChosenSum),
-    cost=CostFormula(_terms, "2 lg P a + 2 (P-1)/P m b"),
+    cost=CostFormula(_terms, "2 lg P a + 2 (P-1)/P m b", halving, HALVING),
 )

@@ -12,7 +12,7 @@ from common.flat import Array, Flat
 from common.nn.mlp import Backprop, Mlp
 from ps.comm.topology import Topology
 from ps.sync import shared
-from ps.sync.mode import CostFormula, Mode
+from ps.sync.mode import HALVING, CostFormula, Mode, halving
 from ps.sync.shared import SharedSync, Work, shared_terms
 from ps.sync.slices import LINE, Layout, Slice, cut, row_blocks
 from ps.sync.synchronizer import Synchronizer, SyncSetup
@@ -198,7 +198,7 @@ MODE = Mode(
     name="factors",
     help="as shared; large layers' gradients are formed from inputs and deltas",
     build=_build,
-    cost=CostFormula(shared_terms, "as shared: a vector has no factors"),
+    cost=CostFormula(shared_terms, "as shared: a vector has no factors", halving, HALVING),
     replicas=False,
     elastic=False,
     in_place=True,

@@ -11,11 +11,22 @@ class CostFormula:
     """Seconds of a sum of m bytes on P ranks, L of them on each of K nodes: latency a, seconds per byte b.
 
     ``terms(ranks, nodes)``: how often the sum takes a, and how often m b; adding is part of b, being as frequent.
-    ``text``: the same for people.
+    ``text``: the same for people. ``network(ranks, nodes)``: of a sum whose costs between nodes are apart, how many
+    messages follow each other there, and how many packets go through the interface of the node that has most to send
+    or receive; ``terms(L, 1)`` is then what the ranks of a node do. Not given: as ``terms`` of so many ranks as nodes.
+    ``network_text``: the same for people, with A and B for messages and bytes between nodes.
     """
 
     terms: Callable[[int, int], tuple[float, float]]
     text: str
+    network: Callable[[int, int], tuple[float, float]] | None = None
+    network_text: str = "the same of K, A and B"
+
+    def between(self, ranks: int, nodes: int) -> tuple[float, float]:
+        """Return messages and packets between nodes; none on one node."""
+        if nodes == 1:
+            return 0.0, 0.0
+        return self.network(ranks, nodes) if self.network else self.terms(nodes, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +46,14 @@ class Mode:
     replicas: bool = True
     elastic: bool = True
     in_place: bool = False
+
+
+HALVING = "2 lg K A + 2 (K-1)/K m B"
+
+
+def halving(ranks: int, nodes: int) -> tuple[float, float]:  # noqa: ARG001
+    """Return messages and packets where nodes sum as one each: a reduce-scatter and an allgather, whatever L is."""
+    return 2 * rounds(nodes), 2 * (nodes - 1) / nodes
 
 
 def rounds(n: int) -> int:

@@ -133,9 +133,15 @@ def _terms(ranks: int, nodes: int) -> tuple[float, float]:  # noqa: ARG001
     return 2 * (ranks - 1), 2 * (ranks - 1)
 
 
+def _network(ranks: int, nodes: int) -> tuple[float, float]:
+    """All other nodes' packets come in through rank 0's interface, while sums go out."""
+    elsewhere = ranks - ranks // nodes
+    return 2 * elsewhere, elsewhere
+
+
 MODE = Mode(
     name="send-recv",
     help="point to point through rank 0, in pipelined chunks",
     build=partial(ReplicatedSync, SendRecv),
-    cost=CostFormula(_terms, "2 (P-1) (a + m b)"),
+    cost=CostFormula(_terms, "2 (P-1) (a + m b)", _network, "(P-L) (2 A + m B)"),
 )

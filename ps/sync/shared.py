@@ -17,7 +17,7 @@ from common.step_times import ARRIVED, LEFT, MEASURED, NUMBER, UPDATED
 from ps.comm.agreement import together
 from ps.metrics.contribution import MEASURED_BLOCK, GradBlock
 from ps.sync.checksum import is_finite, long_norm
-from ps.sync.mode import CostFormula, Mode, rounds
+from ps.sync.mode import HALVING, CostFormula, Mode, halving, rounds
 from ps.sync.node_sum import NodeWire, connect
 from ps.sync.replica_check import NodeChecksum
 from ps.sync.shared_memory import PAUSE_S, FlagBarrier, Windows
@@ -294,7 +294,7 @@ MODE = Mode(
     name="shared",
     help="one copy of the parameters a node, each rank updates its slice",
     build=build,
-    cost=CostFormula(shared_terms, "2 (lg L + lg K) a + ((L+1)/L + 2 (K-1)/(K L)) m b"),
+    cost=CostFormula(shared_terms, "2 (lg L + lg K) a + ((L+1)/L + 2 (K-1)/(K L)) m b", halving, HALVING),
     replicas=False,
     elastic=False,
     in_place=True,

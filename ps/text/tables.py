@@ -69,19 +69,24 @@ def of_sizes(sweeps: Sequence[Record]) -> list[Table]:
     return [Table(title, ["numbers", *names], rows, split=True)]
 
 
-def of_fit(found: Record) -> list[Table]:
-    """Return the tables of a ``fit`` record: what was fitted, and predictions, of what was measured and beyond."""
+def of_fit(found: Record, compared: Record | None = None) -> list[Table]:
+    """Return the tables of a ``fit`` record: what was fitted, and predictions, of what was measured and beyond.
+
+    ``compared``: the ``comparison`` record, whose times of computing say what sums would be of a step.
+    """
     modes = found["modes"]
+    between = any(m.get("network_beta_s_per_byte") is not None for m in modes)
     fitted = [
-        [m["mode"], m["formula"], "-" if m["alpha_s"] is None else microseconds(m["alpha_s"]),
-         "-" if m["beta_s_per_byte"] is None else number(1e9 * m["beta_s_per_byte"], 3), points(m["largest_error"]),
-         m["note"]]
+        [m["mode"], m["formula"], *_constants(m["alpha_s"], m["beta_s_per_byte"]),
+         *(_constants(m.get("network_alpha_s"), m.get("network_beta_s_per_byte")) if between else ()),
+         points(m["largest_error"]), m["note"]]
         for m in modes
     ]  # fmt: skip
+    titles = ["a, us", "b, ns a byte", *(["A, us", "B, ns a byte"] if between else [])]
     tables = [
         Table(
             "Latency a and time per byte b of packets of m bytes, fitted by least squares of relative errors",
-            ["mode", "time on P ranks, L a node on K nodes", "a, us", "b, ns a byte", "worst error %", "note"],
+            ["mode", "time on P ranks, L a node on K nodes", *titles, "worst error %", "note"],
             fitted,
             text=("time on P ranks, L a node on K nodes", "note"),
         )
@@ -100,7 +105,30 @@ def of_fit(found: Record) -> list[Table]:
         rows = [[m["mode"], *(milliseconds(p["seconds"]) for p in m["predicted"])] for m in ahead]
         title = f"Predicted ms of a sum of this model's packet, {found['packet_bytes']:,} bytes"
         tables.append(Table(title, columns, rows, split=True))
+        tables += _of_efficiency(ahead, columns, compared or {})
     return tables
+
+
+def _constants(latency_s: float | None, s_per_byte: float | None) -> list[str]:
+    return [
+        "-" if latency_s is None else microseconds(latency_s),
+        "-" if s_per_byte is None else number(1e9 * s_per_byte, 3),
+    ]
+
+
+def _of_efficiency(ahead: list[Record], columns: list[str], compared: Record) -> list[Table]:
+    """Return a table of what computing would be of a step, if each rank computed as long as it did."""
+    work_s = {
+        m["mode"]: m["input_s"]["median"] + m["compute_s"]["median"] - m["reduce_s"]["median"]
+        for m in compared.get("modes", ())
+    }
+    rows = [
+        [m["mode"], *(points(work_s[m["mode"]] / (work_s[m["mode"]] + p["seconds"])) for p in m["predicted"])]
+        for m in ahead
+        if work_s.get(m["mode"], 0.0) > 0
+    ]
+    title = "Predicted efficiency in %, where each rank has as many rows as here: computing, of computing and the sum"
+    return [Table(title, columns, rows, split=True)] if rows else []
 
 
 def _with_span(interval: Record, unit: float = 1e3) -> str:

@@ -28,6 +28,7 @@ from ps.text.terminal import say
 from workers.benchmark import cost_model, machine
 from workers.benchmark.options import CompareConfig
 from workers.benchmark.runner import Workload, order
+from workers.benchmark.scaling import among
 from workers.benchmark.trials import DROPPED, Trials, trial_steps, warm_up
 from workers.benchmark.vectors import VectorSums
 from workers.launch.blas_threads import limit_threads
@@ -137,7 +138,8 @@ class Comparison:
         self.log.write(("comparison", found), lines=(*_lines(of_modes(found, self.steps)), "", *found["sentences"]))
         if self.options.vector_sizes:
             fitted = self._fit(sweeps)
-            self.log.write(("fit", fitted), lines=(*_lines([*of_sizes(sweeps), *of_fit(fitted)]), fitted["warning"]))
+            tables = [*of_sizes(sweeps), *of_fit(fitted, found)]
+            self.log.write(("fit", fitted), lines=(*_lines(tables), fitted["warning"]))
         odd = {m["mode"]: m["parameter_difference"] for m in found["modes"] if not m["agrees"]}
         if not odd:
             return ""
@@ -190,13 +192,26 @@ class Comparison:
             self.log.write(("sweep", sweeps[-1]))
         return sweeps
 
+    def _within_node(self, lengths: list[int]) -> dict[str, list[tuple[int, float]]]:
+        """Return bytes and seconds of sums among the ranks of the first of several nodes, by mode. Collective."""
+        work, comm = self.work, self.work.topology.comm
+        if work.topology.count == 1 or work.topology.largest == 1:
+            return {}
+
+        def act(topology: Topology) -> dict[str, Any]:
+            sums = VectorSums(topology, work.stop, self.modes, work.config.dtype, self.options.trials)
+            found = [sums.measure(n)["modes"] for n in lengths]
+            return {mode: [(own[mode]["bytes"], own[mode]["median_s"]) for own in found] for mode in self.modes}
+
+        return among(comm, act, takes_part=work.topology.leaders[comm.rank] == work.topology.leaders[0])
+
     def _fit(self, sweeps: list[Record]) -> Record:
         """Return the fields of the ``fit`` record."""
         ranks, nodes = self.work.topology.comm.size, self.work.topology.count
-        packet_bytes, modes = self.facts["packet_bytes"], []
+        packet_bytes, modes, within = self.facts["packet_bytes"], [], self._within_node([one["n"] for one in sweeps])
         for mode in self.modes:
             sizes = [(m["bytes"], m["median_s"]) for sweep in sweeps for m in sweep["modes"] if m["mode"] == mode]
-            modes.append(cost_model.report(MODES[mode], ranks, nodes, sizes, packet_bytes))
+            modes.append(cost_model.report(MODES[mode], ranks, nodes, sizes, packet_bytes, within.get(mode, ())))
         return {"packet_bytes": packet_bytes, "warning": cost_model.warning(nodes), "modes": modes}
 
 

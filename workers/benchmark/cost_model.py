@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 
 from ps.sync.mode import Mode
+from workers.benchmark.step_model import Line, ModeCosts, Place, fit_line
 
 PREDICTED_RANKS = (16, 256, 4096)
+LEAST_BETWEEN = 0.05
+"""What a sum over several nodes takes between them, at least, of its time: a fit within one may say more than all."""
 POOR = 0.5
 """A fit that is off by more than this at a size it was fitted to describes nothing."""
 
@@ -59,8 +62,20 @@ def fit(terms: tuple[float, float], n_bytes: Sequence[float], seconds: Sequence[
     return Fit(alpha, beta, worst, f"poor fit: up to {100 * worst:.0f} % off" if worst > POOR else "")
 
 
-def report(mode: Mode, ranks: int, nodes: int, sizes: list[tuple[int, float]], packet_bytes: int) -> dict[str, Any]:
-    """Return a mode's entry of the ``fit`` record. ``sizes``: bytes and measured seconds."""
+def report(
+    mode: Mode,
+    ranks: int,
+    nodes: int,
+    sizes: list[tuple[int, float]],
+    packet_bytes: int,
+    within: Sequence[tuple[int, float]] = (),
+) -> dict[str, Any]:
+    """Return a mode's entry of the ``fit`` record.
+
+    ``sizes``: bytes and measured seconds; ``within``: those among the ranks of one of several nodes.
+    """
+    if nodes > 1:
+        return _of_nodes(mode, ranks, nodes, dict(sizes), packet_bytes, dict(within))
     terms = mode.cost.terms(ranks, nodes)
     found = fit(terms, [n for n, _ in sizes], [t for _, t in sizes])
     points = []
@@ -68,13 +83,48 @@ def report(mode: Mode, ranks: int, nodes: int, sizes: list[tuple[int, float]], p
         predicted = found.seconds(terms, n_bytes)
         error = None if predicted is None else (predicted - measured) / measured
         points.append({"bytes": n_bytes, "measured_s": measured, "predicted_s": predicted, "error": error})
-    predictions = []
-    for more in PREDICTED_RANKS if found.alpha_s is not None else ():
-        more_nodes = 1 if nodes == 1 else math.ceil(more * nodes / ranks)
-        seconds = found.seconds(mode.cost.terms(more, more_nodes), packet_bytes)
-        predictions.append({"ranks": more, "nodes": more_nodes, "seconds": seconds})
+    predictions = [
+        {"ranks": more, "nodes": 1, "seconds": found.seconds(mode.cost.terms(more, 1), packet_bytes)}
+        for more in (PREDICTED_RANKS if found.alpha_s is not None else ())
+    ]
     formula = {"mode": mode.name, "formula": mode.cost.text}
     return {**formula, **asdict(found), "points": points, "predicted": predictions}
+
+
+def _of_nodes(
+    mode: Mode, ranks: int, nodes: int, sizes: dict[int, float], packet_bytes: int, within: dict[int, float]
+) -> dict[str, Any]:
+    """Return the entry of a mode that summed on several nodes: latency and bandwidth within them and between them."""
+    cost, place = mode.cost, Place(ranks, nodes)
+    inner = fit_line(cost.terms(place.per_node, 1), within) if within else Line()
+    alone = ModeCosts(inner)
+    rest = {n: max(t - alone.sum_s(cost, place, n), LEAST_BETWEEN * t) for n, t in sizes.items()}
+    costs = ModeCosts(inner, fit_line(cost.between(ranks, nodes), rest))
+    points = []
+    for n_bytes, measured in sizes.items():
+        predicted = costs.sum_s(cost, place, n_bytes)
+        error = (predicted - measured) / measured
+        points.append({"bytes": n_bytes, "measured_s": measured, "predicted_s": predicted, "error": error})
+    worst = max((abs(point["error"]) for point in points), default=0.0)
+    note = f"poor fit: up to {100 * worst:.0f} % off" if worst > POOR else ""
+    if len(sizes) < 2:
+        note = "one size does not separate latency from bandwidth; give at least two --sizes"
+    predictions = []
+    for more in PREDICTED_RANKS if len(sizes) > 1 else ():
+        ahead = Place(more, math.ceil(more * nodes / ranks))
+        predictions.append({"ranks": more, "nodes": ahead.nodes, "seconds": costs.sum_s(cost, ahead, packet_bytes)})
+    return {
+        "mode": mode.name,
+        "formula": f"{cost.text}, of L on a node; between nodes {cost.network_text}",
+        "alpha_s": inner.latency_s if within else None,
+        "beta_s_per_byte": inner.s_per_byte if within else None,
+        "network_alpha_s": costs.network.latency_s,
+        "network_beta_s_per_byte": costs.network.s_per_byte,
+        "largest_error": worst if len(sizes) > 2 else None,
+        "note": note,
+        "points": points,
+        "predicted": predictions,
+    }
 
 
 def warning(nodes: int) -> str:

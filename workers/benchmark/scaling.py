@@ -1,6 +1,7 @@
 """The same steps on 1, 2, ... ranks of the job, while the others sleep."""
 
 import time
+from collections.abc import Callable
 from typing import Any, cast
 
 from mpi4py import MPI
@@ -44,13 +45,28 @@ def measure(topology: Topology, bench: BenchConfig, stop: StopRequest) -> dict[s
 
 def _measure_on(comm: MPI.Intracomm, ranks: int, bench: BenchConfig, batch: int, stop: StopRequest) -> dict[str, Any]:
     """Time all modes in turn on the first ranks; return the result, or raise their JobError, on all ranks."""
-    some = comm.Split(0 if comm.rank < ranks else MPI.UNDEFINED, comm.rank)
+    return among(
+        comm,
+        lambda topology: in_turn(prepare(topology, bench, batch, stop), bench),
+        takes_part=comm.rank < ranks,
+        ranks_per_node=bench.ranks_per_node,
+    )
+
+
+def among(
+    comm: MPI.Intracomm, act: Callable[[Topology], dict[str, Any]], *, takes_part: bool, ranks_per_node: int = 0
+) -> dict[str, Any]:
+    """Do something on some ranks, rank 0 among them, while the others sleep; return plain values on all.
+
+    Collective; raises their JobError on all ranks.
+    """
+    some = comm.Split(0 if takes_part else MPI.UNDEFINED, comm.rank)
     found: dict[str, Any] = {}
     fault: JobError | None = None
     if some != MPI.COMM_NULL:
-        topology = Topology(cast("MPI.Intracomm", some), bench.ranks_per_node)
+        topology = Topology(cast("MPI.Intracomm", some), ranks_per_node)
         try:
-            found = in_turn(prepare(topology, bench, batch, stop), bench)
+            found = act(topology)
         except JobError as error:
             fault = error
         topology.close()

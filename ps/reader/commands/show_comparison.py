@@ -29,7 +29,7 @@ def print_comparison(out: Paper, view: RunView, measured: ComparisonView) -> Non
             out.print(line)
     _print(out, of_sizes(measured.sweeps))
     if measured.fit:
-        _print(out, of_fit(measured.fit))
+        _print(out, of_fit(measured.fit, found))
         out.print(measured.fit["warning"])
     events = [f"Event {event['what']}: {event.get('message', '')}" for event in view.events]
     for line in filter(None, (*events, ending(view), *torn_lines(view))):

@@ -128,7 +128,7 @@ def modes(data: RunData) -> Section:
         charts.append(_loss_chart(curves))
     tables += _tables(of_sizes(measured.sweeps))
     if measured.fit:
-        tables += _tables(of_fit(measured.fit))
+        tables += _tables(of_fit(measured.fit, found))
         notes.append(clip(measured.fit["warning"], 1000))
     return Section("Modes side by side", notes, lead, charts, tables)
 

@@ -1,0 +1,45 @@
+"""What a rank does for ``python -m tests.benchmarks.scaling``: steps of each mode at several batches, and sums."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import workers  # noqa: F401  # before NumPy, as the training process imports it
+from workers.launch.mpi import start_mpi
+
+comm = start_mpi().Dup()
+
+from common.rank_status import RankStatus  # noqa: E402
+from ps.comm.topology import Topology  # noqa: E402
+from workers.benchmark.options import BenchConfig  # noqa: E402
+from workers.benchmark.steps import in_turn, prepare  # noqa: E402
+from workers.benchmark.vectors import VectorSums  # noqa: E402
+from workers.launch.blas_threads import limit_threads  # noqa: E402
+from workers.launch.signals import StopFlag  # noqa: E402
+
+
+def main() -> None:
+    """Measure what the task asks for; rank 0 writes it."""
+    task = json.loads(sys.argv[1])
+    topology = Topology(comm)
+    limit_threads(topology)
+    stop = StopFlag(RankStatus().cells, comm.Abort)
+    bench = BenchConfig(layers=tuple(task["layers"]), mode=",".join(task["modes"]), rounds=task["rounds"])
+    found: dict[str, Any] = {"nodes": topology.count, "steps": {}, "sums": {}}
+    for batch in task["batches"]:
+        own = dataclasses.replace(bench, batch=batch)
+        result = in_turn(prepare(topology, own, batch, stop), own)
+        found["steps"][batch] = {mode: m["median_s"] for mode, m in result["modes"].items()}
+    sums = VectorSums(topology, stop, task["modes"], bench.dtype, task["rounds"], task["sums"])
+    for n in task["numbers"]:
+        found["sums"][n] = {mode: m["median_s"] for mode, m in sums.measure(n)["modes"].items()}
+    if comm.rank == 0:
+        Path(task["out"]).write_text(json.dumps(found))
+    stop.over()
+    topology.close()
+
+
+if __name__ == "__main__":
+    main()
