@@ -1,0 +1,44 @@
+"""Ends the job when nothing has moved for too long, and says in which step of the examination, and what may mend it.
+
+A message that a library sends over the wrong interface never comes, and nothing of MPI tells so. So each rank has a
+thread that looks at a clock; mpi4py lets it run while the rank waits.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+
+from common.standard_streams import flush
+
+LOOK_S = 0.25
+OTHERS_S = 3.0
+"""Rank 0 speaks first. The others end themselves so much later, if no launcher has ended them."""
+
+
+class Deadline:
+    """A clock that ``tick`` sets back."""
+
+    def __init__(self, rank: int, limit_s: float, late: Callable[[int, str, float], None]) -> None:
+        """``late``: called with rank, step and limit, at rank 0, or at others if that has not ended the job."""
+        self._rank, self._late, self.limit_s = rank, late, limit_s
+        self._step, self._since = "the first messages", time.monotonic()
+        self._over = threading.Event()
+        threading.Thread(target=self._look, daemon=True).start()
+
+    def tick(self, step: str) -> None:
+        """Say what begins now."""
+        self._step, self._since = step, time.monotonic()
+
+    def over(self) -> None:
+        """Look no more."""
+        self._over.set()
+
+    def _look(self) -> None:
+        while not self._over.wait(LOOK_S):
+            if time.monotonic() - self._since > self.limit_s + (OTHERS_S if self._rank else 0):
+                try:
+                    self._late(self._rank, self._step, self.limit_s)
+                    flush()
+                finally:
+                    os._exit(1)
