@@ -1,8 +1,12 @@
 """Entry of the doctor, alone or on every rank of a job: ``mpirun -np 4 python -m workers.doctor``."""
 
 import sys
+from typing import TYPE_CHECKING
 
 from workers.launch import process, start
+
+if TYPE_CHECKING:
+    from workers.diagnosis.deadline import Deadline
 
 
 def main() -> int:
@@ -11,7 +15,10 @@ def main() -> int:
         from workers.diagnosis import alone
 
         return alone.main(sys.argv[1:])
-    return process.run(_examine, _parse)
+    from workers.diagnosis import late
+
+    deadline = late.begin(sys.argv[1:])
+    return process.run(lambda context: _examine(context, deadline), _parse)
 
 
 def _parse(arguments: list[str]) -> object:
@@ -20,10 +27,10 @@ def _parse(arguments: list[str]) -> object:
     return parse(arguments)
 
 
-def _examine(context: process.Context) -> int:
+def _examine(context: process.Context, deadline: "Deadline") -> int:
     from workers.diagnosis import job
 
-    return job.run(context)
+    return job.run(context, deadline)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import os
 import signal
 import time
 from dataclasses import asdict, replace
-from functools import partial
 from typing import Any
 
 from mpi4py import MPI
@@ -16,11 +15,11 @@ from ps.comm.agreement import at_root
 from ps.comm.collectives import allgather, bcast, gather
 from ps.comm.topology import Topology
 from ps.metrics.clock_offset import clock_offset
-from workers.diagnosis import checks, collect, interfaces, late, measure, publish, run_folder
+from workers.diagnosis import checks, collect, interfaces, measure, publish, run_folder
 from workers.diagnosis.deadline import Deadline
 from workers.diagnosis.facts import Facts, FolderFacts, HostFacts, Interface, RankFacts
 from workers.diagnosis.finding import failed
-from workers.diagnosis.options import STALL_S, DoctorConfig, parse
+from workers.diagnosis.options import DoctorConfig, parse
 from workers.launch.blas_threads import limit_threads
 from workers.launch.launcher import loaded_from
 from workers.launch.process import Context
@@ -33,11 +32,10 @@ LEVELS = {
 }
 
 
-def run(context: Context) -> int:
+def run(context: Context, deadline: Deadline) -> int:
     """Examine the job on this rank; rank 0 prints what is found. Return the exit code."""
     for number in STOP_SIGNALS:  # there is nothing to save
         signal.signal(number, signal.SIG_DFL)
-    deadline = Deadline(context.comm.rank, STALL_S, partial(late.tell, as_json="--json" in context.arguments))
     agreed = context.agree(lambda: parse(context.arguments), DoctorConfig)
     if isinstance(agreed, int):
         return agreed

@@ -107,10 +107,10 @@ def run_sums(comm: MPI.Intracomm, tick: Callable[[str], None]) -> tuple[list[Sum
     found, right = [], True
     expected = comm.size * (comm.size + 1) / 2
     for n_bytes in SIZES:
-        tick(f"sums of {n_bytes >> 10} KiB")
         vector = np.empty(n_bytes // 4, np.float32)
 
-        def one(vector: Array = vector) -> float:
+        def one(vector: Array = vector, n_bytes: int = n_bytes) -> float:
+            tick(f"sums of {n_bytes >> 10} KiB")
             vector[:] = comm.rank + 1
             comm.Barrier()
             begin = time.perf_counter()

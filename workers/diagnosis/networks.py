@@ -12,6 +12,8 @@ from workers.diagnosis.interfaces import network
 from workers.diagnosis.remedies import choose_interface
 
 MOST_SHOWN = 6
+NOISE = 0.01
+"""So little of the bytes is what hosts send by themselves, to say that they are there."""
 USED_SHARE = 0.5
 """An interface that carried more of the bytes between hosts is the one that is used."""
 
@@ -87,11 +89,12 @@ def interfaces(facts: Facts) -> Iterator[Finding]:
 
 
 def _not_joining(facts: Facts, others: Sequence[Network]) -> Iterator[Finding]:
+    total = sum(one.sent for one in networks(facts.hosts))
     for one in others:
         if one.repeated:
             mend = next((other for other in networks(facts.hosts) if other.joins), None)
             yield Finding(
-                NOTE if one.sent == 0 else WARN,
+                WARN if one.sent > NOISE * total else NOTE,
                 f"{_named(one)} is the same on {named_hosts(one.repeated)}, so it leads to none of them: a library "
                 "that tries it waits for an answer",
                 f"If a job hangs at its start: {_choice(facts, mend)}" if mend else "",

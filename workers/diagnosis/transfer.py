@@ -10,10 +10,9 @@ from workers.launch.launcher_kind import OPEN_MPI
 
 APART = 3.0
 """A pair that is slower than the median of its kind by this factor is named."""
-FAR = 2.5
-"""A sum between hosts may take this many times its bound before that is a finding."""
-LARGE = 1 << 20
-"""Bytes: of smaller sums the latency counts, which the bound knows less well."""
+FAR = {1 << 20: 2.0, 1 << 16: 5.0}
+"""By the bytes from which on it holds: how many times its bound a sum between hosts may take before that is a finding.
+Of smaller sums the latency counts, which the bound knows less well."""
 USED = 0.25
 """Of an interface's speed, what one message should reach."""
 RING = "export OMPI_MCA_coll=^han OMPI_MCA_coll_tuned_use_dynamic_rules=1 OMPI_MCA_coll_tuned_allreduce_algorithm=4"
@@ -89,7 +88,8 @@ def sums(facts: Facts) -> Iterator[Finding]:
     for one in facts.sums:
         bound = bound_s(one.n_bytes, n_ranks, n_hosts, within, between)
         shown.append(f"{_size(one)} {_time(one.seconds)}" + (f" (bound {_time(bound)})" if bound else ""))
-        if n_hosts > 1 and bound and one.n_bytes >= LARGE and one.seconds > FAR * bound:
+        allowed = next((times for least, times in FAR.items() if one.n_bytes >= least), math.inf)
+        if n_hosts > 1 and bound and one.seconds > allowed * bound:
             far.append((one, one.seconds / bound))
     if shown and n_ranks > 1:
         yield Finding(OK, f"MPI_Allreduce of {n_ranks} ranks: {', '.join(shown)}")
