@@ -12,20 +12,24 @@ from workers.diagnosis import (
     clocks,
     finding,
     interfaces,
+    job,
     kernels,
     late,
     library,
+    measure,
     networks,
     placement,
     publish,
     run_folder,
     shared_memory,
     software,
+    thread_level,
     transfer,
 )
 from workers.diagnosis.checks import JOB, of_job, of_process
 from workers.diagnosis.facts import Facts, FolderFacts, HostFacts, Interface, Pair, RankFacts, Sum
 from workers.diagnosis.finding import FAIL, NOTE, OK, WARN, Finding
+from workers.diagnosis.options import STALL_S
 
 MPICH, OPEN_MPI = "MPICH", "Open MPI"
 GB = 10**9
@@ -426,6 +430,36 @@ def test_a_sum_far_from_its_bound() -> None:
     assert (one.state, "times its bound" in one.text) == (WARN, True)
     assert "OMPI_MCA_coll_tuned_allreduce_algorithm=4" in one.remedy
     assert worst(transfer.sums, facts(sums_right=False)).state == FAIL
+
+
+@pytest.mark.parametrize(
+    ("level", "variable", "state"),
+    [("MPI_THREAD_MULTIPLE", "", OK), ("MPI_THREAD_SINGLE", "single", WARN), ("MPI_THREAD_FUNNELED", "", NOTE)],
+)
+def test_a_lower_thread_level(level: str, variable: str, state: str) -> None:
+    found = facts(1, 2, thread_level=level)
+    found.ranks[0] = replace(found.ranks[0], choices={thread_level.VARIABLE: variable} if variable else {})
+    one = worst(thread_level.thread_level, found)
+    assert (one.state, level in one.text, bool(one.remedy)) == (state, True, state == WARN)
+
+
+def test_how_long_to_wait_is_known_before_options_are_checked() -> None:
+    assert late._limit_s(["--json", "--stall-seconds", "5"]) == 5
+    assert late._limit_s(["--stall-seconds=0.1"]) == 1
+    assert late._limit_s(["--stall-seconds", "x"]) == late._limit_s([]) == STALL_S
+
+
+def test_pairs_cover_all_hosts_in_two_rounds() -> None:
+    within, between = measure.pair_rounds([[0, 1, 2], [3], [4, 5], [6, 7, 8, 9], [10]])
+    assert within == [[(0, 1), (4, 5), (6, 7)], [(0, 2), (6, 9)]]
+    assert between == [[(0, 3), (4, 6)], [(3, 4), (6, 10)]]
+    assert measure.pair_rounds([[0]]) == ([], [])
+
+
+def test_how_to_start_training_is_as_this_job_was_started() -> None:
+    assert job.start_line(facts(2, 2)) == "mpirun -np 4 python -m workers.run"
+    assert job.start_line(facts(2, 2, launcher="srun")) == "srun ... python -m workers.run"
+    assert job.start_line(facts(2, 2, launcher="hydra")) == "mpirun -np 4 python -m workers.run"
 
 
 # ---- what is printed

@@ -10,5 +10,5 @@ from common.host import host
 
 ahead_s = float(os.environ.get("CLOCK_OF_N2", "0")) * (host() == "n2")
 now = time.time
-with mock.patch("time.time", lambda: now() + ahead_s):
+with mock.patch("time.time", side_effect=lambda: now() + ahead_s):
     sys.exit(workers.doctor.main())

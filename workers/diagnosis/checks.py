@@ -12,7 +12,7 @@ from workers.diagnosis import (
     run_folder,
     shared_memory,
     software,
-    threads_level,
+    thread_level,
     transfer,
 )
 from workers.diagnosis.facts import Facts
@@ -41,7 +41,7 @@ JOB: dict[str, Callable[[Facts], Iterator[Finding]]] = {
     "interfaces": networks.interfaces,
     "messages": transfer.pairs,
     "sums": transfer.sums,
-    "thread level": threads_level.thread_level,
+    "thread level": thread_level.thread_level,
 }
 """What reads the facts of a job."""
 

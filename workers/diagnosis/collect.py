@@ -11,7 +11,7 @@ from workers.diagnosis import interfaces, kernels, run_folder
 from workers.diagnosis.facts import Facts, HostFacts, RankFacts
 from workers.diagnosis.shared_memory import PLACE
 
-PREFIXES = ("SLURM_STEP_ID", "OMPI_COMM_WORLD_SIZE", "OPENBLAS_CORETYPE")
+VARIABLES = ("SLURM_STEP_ID", "OMPI_COMM_WORLD_SIZE", "OPENBLAS_CORETYPE", "MPI4PY_RC_THREAD_LEVEL")
 """Variables that checks read."""
 LAUNCHERS = {"slurmstepd": "srun", "prterun": "mpirun", "orterun": "mpirun", "hydra_pmi_proxy": "mpirun"}
 """What people call the programs that start ranks on a node."""
@@ -37,7 +37,7 @@ def rank_facts(rank: int, node: int, threads: int, library: str, library_path: s
         },
         library=library,
         library_path=library_path,
-        choices={name: os.environ[name] for name in PREFIXES if name in os.environ},
+        choices={name: os.environ[name] for name in VARIABLES if name in os.environ},
     )
 
 

@@ -56,8 +56,15 @@ def report(facts: Facts, config: DoctorConfig) -> int:
     if config.json:
         publish.json_object(findings, publish.job_of(facts), publish.measured_of(facts))
     else:
-        publish.lines(findings, f"{facts.launcher} ... python -m workers.run")
+        publish.lines(findings, start_line(facts))
     return EXIT_ERROR if failed(findings) else EXIT_OK
+
+
+def start_line(facts: Facts) -> str:
+    """Return a command that starts training as this job was started."""
+    launcher = facts.launcher if facts.launcher in ("mpirun", "mpiexec") else "mpirun"
+    started = "srun ..." if facts.launcher == "srun" else f"{launcher} -np {len(facts.ranks)}"
+    return f"{started} python -m workers.run"
 
 
 def examine(topology: Topology, config: DoctorConfig, deadline: Deadline) -> Facts | None:

@@ -1,6 +1,7 @@
 """Where ranks run: hosts, cores, who shares cores, quotas, and BLAS threads against cores."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from common.ranges import named_hosts, named_ranks, ranges
 from common.wording import count, listed
@@ -8,6 +9,7 @@ from workers.diagnosis.facts import Facts, HostFacts, RankFacts, grouped
 from workers.diagnosis.finding import NOTE, OK, WARN, Finding
 from workers.diagnosis.remedies import bind
 
+T = TypeVar("T")
 MOST_GROUPS = 4
 
 
@@ -126,7 +128,7 @@ def _threads(facts: Facts, host: HostFacts) -> tuple[int, int, str, int, int]:
     return max(numbers), min(numbers), ranks[0].threads_by, len(ranks), host.physical
 
 
-def _alike(facts: Facts, key) -> Iterator[tuple[str, tuple]]:  # type: ignore[no-untyped-def, type-arg]
+def _alike(facts: Facts, figures_of: Callable[[HostFacts], T]) -> Iterator[tuple[str, T]]:
     """Yield groups of hosts with equal figures: their names, and the figures."""
-    for figures, names in grouped((host.host, key(host)) for host in facts.hosts).items():
+    for figures, names in grouped((host.host, figures_of(host)) for host in facts.hosts).items():
         yield named_hosts(names), figures

@@ -98,9 +98,9 @@ def sums(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             WARN if facts.vendor == OPEN_MPI else NOTE,
             f"a sum of {_size(one)} takes {times:.1f} times its bound",
-            f"{RING}: a ring, which is nearer to it for large models; or let --mode auto choose."
+            f"{RING}: a ring, which is nearer to it for large models; rankwise bench --sync-only shows the modes."
             if facts.vendor == OPEN_MPI
-            else "rankwise bench --sync-only measures all modes here; --mode auto chooses the fastest.",
+            else "rankwise bench --sync-only measures all modes here; --mode auto takes the fastest.",
         )
 
 
