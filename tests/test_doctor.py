@@ -12,7 +12,19 @@ import pytest
 
 from common.version import VERSION
 from tests.conftest import ROOT
-from tests.ranks import ENVIRONMENT, MPIRUN, PROGRAMS, WAIT_S, Result, environment, finish, kill_all, mpirun, popen
+from tests.ranks import (
+    ENVIRONMENT,
+    MPIRUN,
+    PROGRAMS,
+    WAIT_S,
+    Result,
+    environment,
+    finish,
+    kill_all,
+    mpirun,
+    popen,
+    wait_until,
+)
 from workers.diagnosis import trial_job
 from workers.diagnosis.checks import JOB, PROCESS
 
@@ -137,17 +149,16 @@ def test_a_rank_that_does_not_answer(tmp_path: Path) -> None:
     assert re.search(r"^fail  no answer for 2 s in step 'clocks'.*: a rank has died or hangs", result.out, re.MULTILINE)
 
 
-def test_it_hears_ctrl_c(tmp_path: Path) -> None:
-    """And leaves nothing behind."""
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_with_the_ranks_that_it_started(tmp_path: Path, number: int, code: int) -> None:
     path = tmp_path / "mpirun"
     path.write_text(
-        f"#!/bin/sh\ncase $1 in --version) exec {MPIRUN} --version;; esac\ntouch {tmp_path}/began; exec sleep 1000\n"
+        f"#!/bin/sh\ncase $1 in --version) exec {MPIRUN} --version;; esac\n"
+        f"touch {tmp_path}/began; exec {sys.executable} -c 'import time; time.sleep(1000)' {tmp_path}/ranks\n"
     )
     path.chmod(0o755)
     process = popen([sys.executable, *DOCTOR, "--mpirun", str(path)], cwd=tmp_path, env=bare())
-    until = time.monotonic() + WAIT_S
-    while not (tmp_path / "began").exists():
-        assert time.monotonic() < until
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    assert finish(process).code == 130
+    wait_until((tmp_path / "began").exists, process=process)
+    process.send_signal(number)
+    assert finish(process).code == code
+    assert kill_all(f"{tmp_path}/ranks") == 0

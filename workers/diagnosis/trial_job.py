@@ -1,13 +1,15 @@
 """A job that examines itself, started by a doctor that no launcher has started: what it found, or how it ended."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
-from collections.abc import Mapping
-from contextlib import suppress
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 from workers.diagnosis.finding import FAIL, FORMAT, Finding
 from workers.launch.launcher import shown
@@ -39,11 +41,12 @@ def run(
     except OSError as error:
         return failure(f"{command[0]} cannot be run ({error.strerror})", "Give another with --mpirun.")
     try:
-        out, errors = process.communicate(timeout=limit_s)
+        with _leaving_on_signals():
+            out, errors = process.communicate(timeout=limit_s)
     except subprocess.TimeoutExpired:
         _end(process)
         return failure(f"{ranks} ranks did not end within {limit_s:.0f} s", f"They may wait for a network. {again}")
-    except BaseException:  # Ctrl-C: the job is in a session of its own, and does not hear it
+    except BaseException:  # a signal: the job is in a session of its own, and does not hear it
         _end(process)
         raise
     if found := result(out):
@@ -55,8 +58,24 @@ def run(
     return failure(f"{ranks} ranks were started, but none answered", again)
 
 
+@contextlib.contextmanager
+def _leaving_on_signals() -> Iterator[None]:
+    """Leave on a signal that would end this process as Python does, so that the job can be ended first."""
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
+    before = {number: signal.signal(number, _leave) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
+    sys.exit(128 + number)
+
+
 def _end(process: "subprocess.Popen[str]") -> None:
-    with suppress(ProcessLookupError):
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
 
@@ -69,7 +88,7 @@ def failure(text: str, remedy: str) -> Outcome:
 def result(out: str) -> dict[str, Any]:
     """Return the object among the lines that a job printed; nothing if there is none."""
     for line in out.splitlines():
-        with suppress(ValueError):
+        with contextlib.suppress(ValueError):
             found = json.loads(line)
             if isinstance(found, dict) and found.get("format") == FORMAT:
                 return found
