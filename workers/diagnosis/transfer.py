@@ -92,7 +92,7 @@ def sums(facts: Facts) -> Iterator[Finding]:
         if n_hosts > 1 and bound and one.seconds > allowed * bound:
             far.append((one, one.seconds / bound))
     if shown and n_ranks > 1:
-        yield Finding(OK, f"MPI_Allreduce of {n_ranks} ranks: {', '.join(shown)}")
+        yield Finding(OK, f"MPI_Allreduce of {n_ranks:,} ranks: {', '.join(shown)}")
     if far:
         one, times = max(far, key=lambda item: item[1])
         yield Finding(
