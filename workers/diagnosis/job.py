@@ -35,7 +35,8 @@ LEVELS = {
 def run(context: Context, deadline: Deadline) -> int:
     """Examine the job on this rank; rank 0 prints what is found. Return the exit code."""
     for number in STOP_SIGNALS:  # there is nothing to save
-        signal.signal(number, signal.SIG_DFL)
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     agreed = context.agree(lambda: parse(context.arguments), DoctorConfig)
     if isinstance(agreed, int):
         return agreed
