@@ -13,8 +13,8 @@ from common.standard_streams import flush
 
 LOOK_S = 0.25
 MOST_S = 1.0
-"""A look counts for no more: meanwhile the process was suspended, or in ``MPI_Init``, where no thread of Python runs and
-the guard of the start watches."""
+"""A look counts for no more: meanwhile the process was suspended, or in ``MPI_Init``, where no thread of Python runs.
+There the guard of the start watches."""
 OTHERS_S = 3.0
 """Rank 0 speaks first. The others end themselves so much later, if no launcher has ended them."""
 
