@@ -137,8 +137,15 @@ def test_ranks_that_are_not_bound() -> None:
 
 
 def test_hosts_that_are_one_machine() -> None:
-    one = worst(placement.ranks_and_hosts, on_host(facts(2, 1), 1, machine="boot-0"))
-    assert (one.state, "n1, n2 are one machine" in one.text) == (NOTE, True)
+    found = on_host(facts(2, 1), 1, machine="boot-0")
+    one = worst(placement.ranks_and_hosts, found)
+    assert (one.state, "n1, n2 are one machine: they share its 1 core" in one.text) == (WARN, True)
+    assert placement.wait_for_cores(found)
+    assert worst(networks.interfaces, found).text == "interfaces: eth0 10.0.0.1; one machine needs none"
+    found.sums = [Sum(n_bytes=4 << 20, seconds=9.0)]
+    assert worst(transfer.sums, found).state == OK  # it is known why
+    on_host(found, 0, physical=2)
+    assert worst(placement.ranks_and_hosts, found).state == NOTE
 
 
 def test_more_threads_than_cores() -> None:

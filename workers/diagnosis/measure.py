@@ -84,8 +84,8 @@ def _ping(comm: MPI.Intracomm, other: int) -> tuple[float, float]:
         return statistics.median(trip(message) for _ in range(n))
 
     latency = several(short, 3, LATENCY_S, TRIPS) / 2
-    seconds = several(long, 2, RATE_S, MESSAGES) - latency
-    return latency, LONG / max(seconds, 1e-9)
+    trip_s = several(long, 2, RATE_S, MESSAGES)
+    return latency, LONG / max(trip_s - latency, trip_s / 2)  # a latency may have waited for a core
 
 
 def _pong(comm: MPI.Intracomm, other: int) -> None:

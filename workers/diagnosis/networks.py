@@ -51,10 +51,10 @@ def networks(hosts: Sequence[HostFacts]) -> list[Network]:
 
 def interfaces(facts: Facts) -> Iterator[Finding]:
     """Name the interfaces, and say which one the MPI library uses between hosts."""
-    if len(facts.hosts) == 1:
+    if len(facts.hosts) == 1 or len({host.machine or host.host for host in facts.hosts}) == 1:
         shown = [_shown(one) for one in facts.hosts[0].interfaces if one.up and one.address]
         if shown:
-            yield Finding(OK, f"interfaces: {', '.join(shown[:MOST_SHOWN])}; one host needs none")
+            yield Finding(OK, f"interfaces: {', '.join(shown[:MOST_SHOWN])}; one machine needs none")
         return
     known = networks(facts.hosts)
     joining = [one for one in known if one.joins]

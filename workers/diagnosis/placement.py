@@ -11,6 +11,7 @@ from workers.diagnosis.remedies import bind
 
 T = TypeVar("T")
 MOST_GROUPS = 4
+MANY = 10**9
 
 
 def ranks_and_hosts(facts: Facts) -> Iterator[Finding]:
@@ -21,10 +22,29 @@ def ranks_and_hosts(facts: Facts) -> Iterator[Finding]:
         f"{ranks} on {'each of ' * (len(names) > 1)}{named_hosts(names)}" for ranks, names in by_number.items()
     )
     yield Finding(OK, f"{count(n, 'rank')} on {count(len(facts.hosts), 'host')}: {where}")
-    machines = grouped((host.host, host.machine) for host in facts.hosts if host.machine)
-    for names in machines.values():
-        if len(names) > 1:
-            yield Finding(NOTE, f"{named_hosts(names)} are one machine: they share its cores and its memory")
+    for hosts in _machines(facts):
+        if len(hosts) > 1:
+            names = named_hosts(host.host for host in hosts)
+            enough = _ranks_of(hosts) <= hosts[0].physical
+            yield Finding(
+                NOTE if enough else WARN,
+                f"{names} are one machine: they share its {count(hosts[0].physical, 'core')} and its memory",
+                "" if enough else f"Start at most {count(hosts[0].physical, 'rank')} there.",
+            )
+
+
+def _machines(facts: Facts) -> list[list[HostFacts]]:
+    """Return the hosts, those together that are one machine."""
+    return list(grouped((host, host.machine or host.host) for host in facts.hosts).values())
+
+
+def _ranks_of(hosts: list[HostFacts]) -> int:
+    return sum(len(host.ranks) for host in hosts)
+
+
+def wait_for_cores(facts: Facts) -> bool:
+    """Say whether more ranks than cores run somewhere."""
+    return any(_ranks_of(hosts) > min(hosts[0].physical, hosts[0].quota or MANY) for hosts in _machines(facts))
 
 
 def cores(facts: Facts) -> Iterator[Finding]:

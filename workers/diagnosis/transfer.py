@@ -6,10 +6,13 @@ from collections.abc import Iterator, Sequence
 
 from workers.diagnosis.facts import Facts, Pair, Sum
 from workers.diagnosis.finding import FAIL, NOTE, OK, WARN, Finding
+from workers.diagnosis.placement import wait_for_cores
 from workers.launch.launcher_kind import OPEN_MPI
 
 APART = 3.0
 """A pair that is slower than the median of its kind by this factor is named."""
+FEWEST = 3
+"""Pairs, of which one can be told from the others."""
 FAR = {1 << 20: 2.0, 1 << 16: 5.0}
 """By the bytes from which on it holds: how many times its bound a sum between hosts may take before that is a finding.
 Of smaller sums the latency counts, which the bound knows less well."""
@@ -51,13 +54,15 @@ def pairs(facts: Facts) -> Iterator[Finding]:
             f"messages {where}: {_time(usual.latency_s)}, {_rate(usual.rate)}"
             + (f" (median of {len(some)} pairs)" if len(some) > 1 else f" (ranks {usual.a} and {usual.b})"),
         )
-        for pair in some:
+        for pair in some if len(some) >= FEWEST else ():
             if pair.rate * APART < usual.rate or pair.latency_s > APART * usual.latency_s > 50e-6:
                 yield Finding(
                     WARN,
                     f"messages between rank {pair.a} on {pair.hosts[0]} and rank {pair.b} on {pair.hosts[1]} are "
                     f"slower: {_time(pair.latency_s)}, {_rate(pair.rate)}",
-                    f"Look at its interface with ethtool, or leave a host out: srun --exclude={pair.hosts[1]}.",
+                    f"Look at its interface with ethtool, or leave a host out: srun --exclude={pair.hosts[1]}."
+                    if between
+                    else f"Look with top on {pair.hosts[0]} for what else uses its cores.",
                     about=f"{pair.hosts[0]},{pair.hosts[1]}",
                 )
     yield from _under_speed(facts)
@@ -89,7 +94,7 @@ def sums(facts: Facts) -> Iterator[Finding]:
         bound = bound_s(one.n_bytes, n_ranks, n_hosts, within, between)
         shown.append(f"{_size(one)} {_time(one.seconds)}" + (f" (bound {_time(bound)})" if bound else ""))
         allowed = next((times for least, times in FAR.items() if one.n_bytes >= least), math.inf)
-        if n_hosts > 1 and bound and one.seconds > allowed * bound:
+        if n_hosts > 1 and not wait_for_cores(facts) and bound and one.seconds > allowed * bound:
             far.append((one, one.seconds / bound))
     if shown and n_ranks > 1:
         yield Finding(OK, f"MPI_Allreduce of {n_ranks:,} ranks: {', '.join(shown)}")
