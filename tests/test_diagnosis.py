@@ -436,6 +436,8 @@ def test_a_sum_far_from_its_bound() -> None:
     one = worst(transfer.sums, found)
     assert (one.state, "times its bound" in one.text) == (WARN, True)
     assert "OMPI_MCA_coll_tuned_allreduce_algorithm=4" in one.remedy
+    found.ranks[0] = replace(found.ranks[0], choices={transfer.ALGORITHM: "4"})
+    assert worst(transfer.sums, found).state == NOTE
     assert worst(transfer.sums, facts(sums_right=False)).state == FAIL
 
 

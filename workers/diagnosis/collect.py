@@ -11,7 +11,8 @@ from workers.diagnosis import interfaces, kernels, run_folder
 from workers.diagnosis.facts import Facts, HostFacts, RankFacts
 from workers.diagnosis.shared_memory import PLACE
 
-VARIABLES = ("SLURM_STEP_ID", "OMPI_COMM_WORLD_SIZE", "OPENBLAS_CORETYPE", "MPI4PY_RC_THREAD_LEVEL")
+VARIABLES = ("SLURM_STEP_ID", "OMPI_COMM_WORLD_SIZE", "OPENBLAS_CORETYPE", "MPI4PY_RC_THREAD_LEVEL",
+             "OMPI_MCA_coll_tuned_allreduce_algorithm")  # fmt: skip
 """Variables that checks read."""
 LAUNCHERS = {"slurmstepd": "srun", "prterun": "mpirun", "orterun": "mpirun", "hydra_pmi_proxy": "mpirun"}
 """What people call the programs that start ranks on a node."""

@@ -62,7 +62,7 @@ def interfaces(facts: Facts) -> Iterator[Finding]:
     for one in joining:
         carried = ", and carried the messages" if one is used else ""
         yield Finding(OK, f"network {_named(one)} joins all hosts{carried}")
-    yield from _not_joining(facts, [one for one in known if not one.joins])
+    yield from _not_joining(facts, known, used or next(iter(joining), None))
     if not joining:
         yield Finding(
             NOTE,
@@ -88,11 +88,11 @@ def interfaces(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def _not_joining(facts: Facts, others: Sequence[Network]) -> Iterator[Finding]:
-    total = sum(one.sent for one in networks(facts.hosts))
-    for one in others:
+def _not_joining(facts: Facts, known: Sequence[Network], mend: Network | None) -> Iterator[Finding]:
+    """Yield networks that lead nowhere. ``mend``: the one to use instead."""
+    total = sum(one.sent for one in known)
+    for one in known:
         if one.repeated:
-            mend = next((other for other in networks(facts.hosts) if other.joins), None)
             yield Finding(
                 WARN if one.sent > NOISE * total else NOTE,
                 f"{_named(one)} is the same on {named_hosts(one.repeated)}, so it leads to none of them: a library "
