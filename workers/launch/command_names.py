@@ -15,7 +15,7 @@ COMMANDS = {
     "bench": "Measure a model and sync modes on this machine or cluster.",
     "supervise": "Train, and start the job again from its last checkpoint when it dies.",
     "submit": "Train as a job of Slurm: rankwise submit --nodes 2 --time 02:00:00 -- --mode shared",
-    "doctor": "Look at Python, MPI, cores and memory, and say what to do.",
+    "doctor": "Look at MPI, hosts, cores, memory, files and network, and say what to do.",
     "examples": "Copy the example files to a folder: rankwise examples DIR",
     "completion": 'Make bash, zsh or fish complete this command: eval "$(rankwise completion bash)"',
 }

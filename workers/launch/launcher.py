@@ -120,7 +120,7 @@ def find(library: Library, asked: str = "") -> Launcher:
     Raises ConfigError if there is none of that name, LaunchError if none belongs to the library.
     """
     if asked:
-        found = shutil.which(Path(asked).expanduser())
+        found = shutil.which(os.path.expanduser(asked))  # which would take Path("./mpirun") for one on the PATH
         if found is None:
             raise ConfigError(f"mpirun: {asked} is not there or not a program; give its path with --mpirun")
         if starts(kind := kind_of(found), library):

@@ -1,0 +1,57 @@
+"""What a check has found, in words for people and as an object for programs."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from common.wording import count
+
+OK, NOTE, WARN, FAIL = "ok", "note", "warn", "fail"
+"""Well; worth knowing; training works, but slower or with a risk; training does not work, or cannot be resumed."""
+STATES = (OK, NOTE, WARN, FAIL)
+FORMAT, VERSION = "rankwise-doctor", 1
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was looked at, and how it is.
+
+    ``remedy``: what to do, a command or variables if there are any; nothing where all is well. ``check``: the name in
+    ``checks.py``, filled in there. ``about``: hosts or ranks that it holds for, if not for all.
+    """
+
+    state: str
+    text: str
+    remedy: str = ""
+    check: str = ""
+    about: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.state:<4}  {self.text}" + (f"\n      {self.remedy}" if self.remedy else "")
+
+
+def failed(findings: Iterable[Finding]) -> bool:
+    """Say whether one of them fails."""
+    return any(finding.state == FAIL for finding in findings)
+
+
+def closing_line(findings: Sequence[Finding], next_command: str) -> str:
+    """Return the last line for people: how many checks failed, or what to begin with."""
+    states = [finding.state for finding in findings]
+    n_fail, n_warn = states.count(FAIL), states.count(WARN)
+    if n_fail:
+        return f"{count(n_fail, 'check')} failed: do what is said there, and run rankwise doctor again."
+    hint = f" ({count(n_warn, 'warning')} above)" if n_warn else ""
+    return f"Ready{hint}. Begin with: {next_command}"
+
+
+def as_object(findings: Sequence[Finding], job: dict[str, Any], measured: dict[str, Any]) -> dict[str, Any]:
+    """Return the object that ``--json`` prints; see docs/doctor.md."""
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "ok": not failed(findings),
+        "findings": [asdict(finding) for finding in findings],
+        "job": job,
+        "measured": measured,
+    }

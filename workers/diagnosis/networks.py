@@ -1,0 +1,121 @@
+"""Which networks join the hosts, which of them the MPI library used, and what chooses another."""
+
+import ipaddress
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from common.ranges import named_hosts
+from common.wording import listed
+from workers.diagnosis.facts import Facts, HostFacts, Interface
+from workers.diagnosis.finding import NOTE, OK, WARN, Finding
+from workers.diagnosis.interfaces import network
+from workers.diagnosis.remedies import choose_interface
+
+MOST_SHOWN = 6
+NOISE = 0.01
+"""So little of the bytes is what hosts send by themselves, to say that they are there."""
+USED_SHARE = 0.5
+"""An interface that carried more of the bytes between hosts is the one that is used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """Interfaces of hosts with addresses in one network. ``joins``: whether all hosts have one of their own there."""
+
+    address: str
+    names: tuple[str, ...]
+    joins: bool
+    mbit: int
+    sent: int
+    repeated: tuple[str, ...] = ()
+    """Hosts that have an address in it which another one has, too."""
+
+
+def networks(hosts: Sequence[HostFacts]) -> list[Network]:
+    """Return the networks that hosts have addresses in, those that join all hosts first."""
+    members: dict[str, list[tuple[str, Interface]]] = {}
+    for host in hosts:
+        for interface in host.interfaces:
+            if interface.up and interface.address:
+                members.setdefault(network(interface.address), []).append((host.host, interface))
+    found = []
+    for address, all_of in members.items():
+        addresses = [interface.address for _, interface in all_of]
+        repeated = tuple(name for name, interface in all_of if addresses.count(interface.address) > 1)
+        joins = len({name for name, _ in all_of}) == len(hosts) and not repeated
+        names = tuple(dict.fromkeys(interface.name for _, interface in all_of))
+        mbit = min(interface.mbit for _, interface in all_of)
+        found.append(Network(address, names, joins, mbit, sum(i.sent for _, i in all_of), repeated))
+    return sorted(found, key=lambda one: not one.joins)
+
+
+def interfaces(facts: Facts) -> Iterator[Finding]:
+    """Name the interfaces, and say which one the MPI library uses between hosts."""
+    if len(facts.hosts) == 1 or len({host.machine or host.host for host in facts.hosts}) == 1:
+        shown = [_shown(one) for one in facts.hosts[0].interfaces if one.up and one.address]
+        if shown:
+            yield Finding(OK, f"interfaces: {', '.join(shown[:MOST_SHOWN])}; one machine needs none")
+        return
+    known = networks(facts.hosts)
+    joining = [one for one in known if one.joins]
+    used = _used(known)
+    for one in joining:
+        carried = ", and carried the messages" if one is used else ""
+        yield Finding(OK, f"network {_named(one)} joins all hosts{carried}")
+    yield from _not_joining(facts, known, used or next(iter(joining), None))
+    if not joining:
+        yield Finding(
+            NOTE,
+            "no network has an address of each host: they reach each other through routers, or by addresses that are "
+            "not IPv4",
+            f"To choose one: {_choice(facts, known[0]) if known else 'ask who runs the network'}",
+        )
+    if used is None and joining and any(pair.between for pair in facts.pairs):
+        yield Finding(NOTE, "no interface counted the messages between hosts: they went over another kind of network")
+    faster = max(joining, key=lambda one: one.mbit, default=None)
+    if used is not None and faster is not None and used is not faster and faster.mbit > used.mbit > 0:
+        yield Finding(
+            WARN,
+            f"messages between hosts go over {_named(used)}, but {_named(faster)} is faster",
+            _choice(facts, faster),
+        )
+    elif len(joining) > 1:
+        others = [one for one in joining if one is not used]
+        yield Finding(
+            NOTE,
+            f"several networks join the hosts: {listed(one.address for one in joining)}",
+            f"If another is the fast one: {_choice(facts, others[0])}",
+        )
+
+
+def _not_joining(facts: Facts, known: Sequence[Network], mend: Network | None) -> Iterator[Finding]:
+    """Yield networks that lead nowhere. ``mend``: the one to use instead."""
+    total = sum(one.sent for one in known)
+    for one in known:
+        if one.repeated:
+            yield Finding(
+                WARN if one.sent > NOISE * total else NOTE,
+                f"{_named(one)} is the same on {named_hosts(one.repeated)}, so it leads to none of them: a library "
+                "that tries it waits for an answer",
+                f"If a job hangs at its start: {_choice(facts, mend)}" if mend else "",
+                about=named_hosts(one.repeated),
+            )
+
+
+def _used(known: Sequence[Network]) -> Network | None:
+    total = sum(one.sent for one in known)
+    return next((one for one in known if total and one.sent > USED_SHARE * total), None)
+
+
+def _choice(facts: Facts, one: Network) -> str:
+    several = one.address if len(one.names) > 1 else ""
+    return choose_interface(facts.vendor, facts.library_text, one.names[0], several)
+
+
+def _named(one: Network) -> str:
+    speed = f" at {one.mbit:,} Mbit/s" if one.mbit else ""
+    return f"{'/'.join(one.names)} ({one.address}{speed})"
+
+
+def _shown(interface: Interface) -> str:
+    return f"{interface.name} {ipaddress.ip_interface(interface.address).ip}" + " (bridge)" * interface.bridge

@@ -1,0 +1,63 @@
+"""Prints findings: lines for people, or the object for programs."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from common.ranges import ranges
+from common.wording import printable
+from workers.diagnosis.facts import Facts
+from workers.diagnosis.finding import Finding, as_object, closing_line
+
+
+def lines(findings: Sequence[Finding], next_command: str) -> None:
+    """Print a line for each finding, and one that sums them up, in one write."""
+    _write([*map(str, findings), closing_line(findings, next_command)])
+
+
+def line(finding: Finding) -> None:
+    """Print one of them."""
+    _write([str(finding)])
+
+
+def last_line(findings: Sequence[Finding], next_command: str) -> None:
+    """Print the line that sums them up."""
+    _write([closing_line(findings, next_command)])
+
+
+def _write(texts: Sequence[str]) -> None:
+    sys.stdout.write("".join(f"{printable(text)}\n" for text in texts))
+    sys.stdout.flush()
+
+
+def json_object(findings: Sequence[Finding], job: dict[str, Any], measured: dict[str, Any]) -> None:
+    """Print the object in one line."""
+    sys.stdout.write(f"{json.dumps(as_object(findings, job, measured))}\n")
+    sys.stdout.flush()
+
+
+def job_of(facts: Facts) -> dict[str, Any]:
+    """Return ``job`` of the object: what ran where."""
+    return {
+        "ranks": len(facts.ranks),
+        "library": facts.ranks[0].library,
+        "launcher": facts.launcher,
+        "hosts": [
+            {"host": host.host, "ranks": ranges(host.ranks), "cores": host.physical, "quota": host.quota}
+            for host in facts.hosts
+        ],
+    }
+
+
+def measured_of(facts: Facts) -> dict[str, Any]:
+    """Return ``measured`` of the object: messages, sums, BLAS, files, clocks."""
+    folder = facts.hosts[0].folder
+    return {
+        "pairs": [asdict(pair) for pair in facts.pairs],
+        "sums": [asdict(one) for one in facts.sums],
+        "blas_gflops": facts.kernel_rates,
+        "write_bytes_per_s": folder.write_rate if folder else 0.0,
+        "clocks_s": {host.host: host.clock_s for host in facts.hosts},
+    }
