@@ -55,7 +55,7 @@ class WatchdogHandle:
         self._name = PROGRESS_NAME
         self._orders: dict[str, Any] = {}
         self._hosts: list[str] = []
-        self._listener: "socket.socket | None" = None
+        self._listener: socket.socket | None = None
         self._may_log = threading.Event()
         self._closing = False
 
