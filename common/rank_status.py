@@ -24,15 +24,19 @@ FINAL_PHASES = ("final test", "writing the model", "saving", "closing")
 LOADING_PHASES = ("reading the checkpoint", "reading data", "preparing data")
 """Phases that may take very long without a tick: using the CPU counts as progress there."""
 
-EPOCH, AT, TICK, REPORTED, SIGNAL, FINISHED, EXPENDABLE, STOPPING = range(8)
+EPOCH, AT, TICK, REPORTED, SIGNAL, FINISHED, EXPENDABLE, STOPPING, ASKED = range(9)
 """Cells of a row, which the rank writes; see StatusRow."""
-CELLS = slice(0, 64)
+CELLS = slice(0, 72)
 PHASE_NAME_AT = CELLS.stop
+NOT_SHARED_AT = 248
+"""A byte: whether this host has the run folder's path, but not that folder; only in the rank's own memory."""
 FOLDER = slice(256, 4096)
 """The run folder, once there is one, padded with zeros; only in the rank's own memory."""
+FAILURE_AT, MOST_FAILURE_BYTES = 1 << 26, 1 << 16
+"""Where in the rank's memory its message is, and its length, if it has reported its own failure."""
 PAGE_BYTES = 4096
 """A page a row: nodes must not write to the same page of a file on a network file system."""
-LAYOUT = struct.Struct("=8q64s5q")
+LAYOUT = struct.Struct("=9q64s5q")
 COPY_HEAD = struct.Struct("=3q")
 """At the beginning of the file in which a checkpoint is held: where its description lies, 0 while there is none, how
 long that is, and of a job that stops with this checkpoint ``TO_SAVE``, or ``SAVED`` once it has written all."""
@@ -51,6 +55,7 @@ class StatusRow:
     signs of progress outside of the loop. ``reported``: the rank wrote its own failure to failure.txt. ``signal``: the
     one at which the rank ends itself. ``finished``: it has left MPI, so its end is no failure. ``expendable``: if it
     dies, the others continue without it (``--elastic``). ``stopping``: all ranks have agreed to stop, on a signal.
+    ``asked``: when a signal last asked for a stop, in ms on this host's monotonic clock.
     ``phase_name``: the phase outside of the loop.
     ``beat`` counts looks. ``age_ms``: since the rank's last progress. ``longest_ms``: its longest step, 0 before the
     first has ended. ``state``: of its process. ``aborting``: the ranks of this node are being ended.
@@ -64,6 +69,7 @@ class StatusRow:
     finished: int = 0
     expendable: int = 0
     stopping: int = 0
+    asked: int = 0
     phase_name: bytes = b""
     beat: int = 0
     age_ms: int = 0
@@ -175,6 +181,16 @@ class RankStatus:
             buffer[1 : len(path)] = path[1:]
             buffer[:1] = path[:1]  # last: a path is complete once it begins with a slash
 
+    def note_not_shared(self) -> None:
+        """Remember that this host does not see the run folder; neither this rank nor the watchdog writes there."""
+        self.folder = None
+        self._page[NOT_SHARED_AT] = 1
+
+    def keep_failure(self, message: str) -> None:
+        """Keep this rank's message on why it failed where the watchdog of its node finds it."""
+        if self.handle >= 0:
+            os.pwrite(self.handle, message.encode(errors="replace")[-MOST_FAILURE_BYTES:], FAILURE_AT)
+
     @property
     def row(self) -> StatusRow:
         """The row as it is now."""
@@ -201,8 +217,15 @@ def read_row(memory: int) -> StatusRow:
     return StatusRow.unpack(os.pread(memory, LAYOUT.size, 0))
 
 
+def read_failure_kept(memory: int) -> str:
+    """Read a rank's own message from its memory, an open file; nothing if there is none."""
+    return os.pread(memory, MOST_FAILURE_BYTES, FAILURE_AT).decode(errors="replace")
+
+
 def read_folder(memory: int) -> Path | None:
-    """Read the run folder from a rank's memory, an open file; None if the rank has none yet."""
+    """Read the run folder from a rank's memory, an open file; None if the rank has none, or does not see it."""
+    if os.pread(memory, 1, NOT_SHARED_AT) == b"\1":
+        return None
     path = os.pread(memory, FOLDER.stop - FOLDER.start, FOLDER.start).rstrip(b"\0")
     return Path(os.fsdecode(path)) if path.startswith(b"/") else None
 

@@ -158,13 +158,13 @@ def death_notes(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
         for path in [folder / entry.name for entry in entries if NOTE_NAME.fullmatch(entry.name)]:
             with contextlib.suppress(OSError, ValueError, RecursionError):
                 event = json.loads(read_small(path, own=True))
-                if _is_death(event):
+                if is_death(event):
                     found.append((path, event))
     return sorted(found, key=lambda note: float(note[1]["noticed"]))
 
 
-def _is_death(event: Any) -> bool:
-    """Say whether a note holds what a watchdog writes."""
+def is_death(event: Any) -> bool:
+    """Say whether a value is the event of a death, as a watchdog makes it."""
     kinds = {"what": str, "rank": int, "host": str, "epoch": int, "step": int, "phase": str, "message": str,
              "noticed": float}  # fmt: skip
     return isinstance(event, dict) and {name: type(value) for name, value in event.items()} == kinds

@@ -4,9 +4,11 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from common.files import do_nothing
 from common.rank_status import (
     AT,
     EPOCH,
@@ -27,10 +29,14 @@ from tests.ranks import MPIRUN, PROGRAMS, Result, epochs, finish, popen, records
 from tests.synthetic import write_run
 from tests.watched import SHORT, events, run_job
 from workers.checkpoint import checkpoint_file
-from workers.watchdog import rank_process, watchdog
+from workers.watchdog import rank_process
+from workers.watchdog.death_reports import DeathReports
+from workers.watchdog.failure import Failure
 from workers.watchdog.launcher_process import Launcher
 from workers.watchdog.log_events import append_events
+from workers.watchdog.peers import Peers
 from workers.watchdog.rank_process import RankProcess
+from workers.watchdog.silence import Silence
 
 HOST = os.uname().nodename
 GONE_S = 60
@@ -128,13 +134,14 @@ def test_the_first_of_several_is_named_though_others_are_looked_into_sooner(
     monkeypatch.setattr(rank_process, "killed_by", late)
     status = RankStatus()
     status.cells[EPOCH], status.cells[AT] = 3, 0
-    first = object.__new__(watchdog.Watchdog)
-    vars(first).update(hosts=["a", "b"], _folder=tmp_path, memory_kills=rank_process.memory_kills(), events=[],
-                       launcher=Launcher(0, "of another node"), _failure_reserved=False)  # fmt: skip
+    peers, said = Peers([0], [0], [StatusRow()], None, 0.0), do_nothing
+    silence, events = Silence(60, 300, 0, peers.nodes, ["a"], said, said), list[dict[str, Any]]()
+    first = DeathReports(["a", "b"], peers, silence, Failure(lambda: tmp_path), Launcher(0, "of another node"), events,
+                         time.monotonic, rank_process.memory_kills())  # fmt: skip
     rank = RankProcess(0, os.getpid(), status.handle, status.pipe, status.copy)
-    first._note_death(rank)
+    first.note(rank, time.monotonic())
     assert failure.read_text() == "rankwise: rank 0 on a died (killed by SIGKILL) at epoch 3, step 1, phase: input\n"
-    assert [event["rank"] for event in first.events] == [0]
+    assert [event["rank"] for event in events] == [0]
 
 
 @pytest.mark.parametrize(("fault", "cause"), [("raise", "ValueError: this is the cause"), ("leave", "SystemExit: 0")])

@@ -96,3 +96,19 @@ def test_a_suspended_one_is_left_alone(tmp_path: Path, monkeypatch: pytest.Monke
         assert process.wait(5) == -signal.SIGUSR1  # SIGKILL would have ended it before
     finally:
         end(process)
+
+
+@pytest.mark.parametrize(("name", "ends"), [("mpirun", True), ("prted", True), ("slurmstepd", False)])
+def test_one_that_waits_for_a_lost_host_is_ended_whatever_is_below_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, ends: bool
+) -> None:
+    monkeypatch.setattr(launcher_process, "FORCED_S", 0.3)
+    process = waiting(name, "subprocess.Popen(['sleep', '60'])", tmp_path)
+    try:
+        Launcher(process.pid, name).end_if_idle(forced=True)
+        if ends:
+            assert process.wait(5) == -signal.SIGKILL  # never 0, which would tell a script that all is well
+        else:
+            assert process.poll() is None
+    finally:
+        end(process)

@@ -204,8 +204,8 @@ def test_watchdogs_write_through_no_link(kind: str, planted: tuple[Path, Path]) 
     stalls._collect_stacks([1], folder)
     assert read_small(folder / "stack-1.txt", own=True) == b"a stack"
     LINKS[kind](precious, folder / "progress-01234567")
-    exchange = RowExchange({}, [StatusRow()], set())
+    exchange = RowExchange([StatusRow()])
     with pytest.raises(OSError, match="link"):
-        exchange.exchange(folder / "progress-01234567", 0.0)
+        exchange.exchange(folder / "progress-01234567", 0.0, [], [0])
     membership._mark_lost(folder, {0})
     assert precious.read_text() == "precious"

@@ -65,11 +65,13 @@ def _train(context: process.Context) -> int:
         watchdog.open(topology, config)
         # nothing here holds the origin: a checkpoint in it is as large as the model
         job = prepare(context, topology, config, find_origin(comm, config, rank_status), seat)
-        watchdog.report_to(seat.coordinator, comm.size)
+        watchdog.report_to(seat.coordinator, topology)
         code = survivors.train(job) if config.elastic else job.train()
     except JobError as error:
         _fail(context, seat, job, error)
         code = error.exit_code
+    if job is not None and job.config.elastic:
+        watchdog.tidy()
     _close(context, topology, job, code)
     watchdog.close()
     if seat.coordinator is not None:

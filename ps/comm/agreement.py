@@ -61,6 +61,7 @@ def abort_on_error(comm: MPI.Comm, rank_status: RankStatus) -> Iterator[None]:
 
 def _first_to_fail(rank_status: RankStatus, message: str) -> bool:
     """Keep the message in the run folder; only the rank that creates the file also prints it."""
+    rank_status.keep_failure(message)
     first = rank_status.folder is None or write_failure_once(rank_status.folder, message)
     rank_status.cells[REPORTED] = first
     return first

@@ -11,7 +11,7 @@ from common import start_guard
 from common.errors import EXIT_ERROR
 from common.files import do_nothing
 from common.job_signals import ABORT_SIGNAL, REPEATED_SIGNALS, STOP_SIGNALS
-from common.rank_status import SIGNAL
+from common.rank_status import ASKED, SIGNAL
 
 ECHO_S = 1.0
 """A launcher forwards Ctrl-C while the terminal sends it too: that is one request, not two."""
@@ -91,6 +91,8 @@ class StopFlag(StopRequest):
             if number == ABORT_SIGNAL:
                 self._abort(EXIT_ERROR)
                 os._exit(EXIT_ERROR)  # abort may return
+            if number in STOP_SIGNALS:
+                self._cells[ASKED] = int(1000 * time.monotonic())
             self._listener(number)
             if number in STOP_SIGNALS and requests.insist(number, time.monotonic()):
                 self._cells[SIGNAL] = number

@@ -12,10 +12,14 @@ from workers.watchdog.rank_process import killed_by
 
 FOREGROUND = ("mpirun", "mpiexec", "mpiexec.hydra", "prterun", "orterun")
 """Launchers that a user or a script waits for."""
+HELPERS = ("prted", "orted", "hydra_pmi_proxy")
+"""What launchers start on each node, and who ends with them; slurmd looks after its own."""
 PROXY = "hydra_"
 """How the names of MPICH's own helpers on each node begin, which end with the launcher."""
 IDLE_S = 5.0
 """How long a launcher may take to end when its job has failed and nothing runs below it any more."""
+FORCED_S = 1.0
+"""The same, where it would wait for a host that no longer answers."""
 IDLE_LOOK_S = 0.2
 TERMINATE_S = 3.0
 
@@ -45,26 +49,44 @@ class Launcher:
         """Note that the process has ended."""
         self.ended = True
 
-    def end_if_idle(self) -> None:
+    def kill(self) -> None:
+        """End the process at once, if a user or a script waits for it."""
+        if self.process >= 0 and self.name in FOREGROUND:
+            with suppress(OSError):
+                signal.pidfd_send_signal(self.process, signal.SIGKILL)
+
+    def is_gone(self) -> bool:
+        """Say whether the process was watched and has ended."""
+        return self.process >= 0 and self.name in FOREGROUND and self._has_ended(0)
+
+    def end_if_idle(self, *, forced: bool = False) -> None:
         """End the launcher of a failed job if it stays though nothing is left for it to wait for.
 
         Open MPI's was seen to, rarely, after a rank had died: it keeps its user and the allocation waiting.
         One that has anything below it, on this node or through ssh or srun on another, or is stopped, is left alone.
+        ``forced``: not that either, nor its helpers on each node: a host no longer answers, and they would wait for it.
         """
-        if self.process < 0 or self.name not in FOREGROUND:
+        if self.process < 0 or self.name not in (*FOREGROUND, *(HELPERS if forced else ())):
             return
-        until = time.monotonic() + IDLE_S
+        patience = FORCED_S if forced else IDLE_S
+        until = time.monotonic() + patience
         while time.monotonic() < until:
-            if self._has_ended(IDLE_LOOK_S) or not self._is_idle():
+            if self._has_ended(IDLE_LOOK_S) or not (forced or self._is_idle()):
                 return
-        print_past_launcher(
-            f"rankwise: {self.name} (process {self.pid}) was still there {IDLE_S:.0f} s after all its ranks were gone; "
-            "the watchdog ended it\n"
-        )
+        if self.name in FOREGROUND:
+            print_past_launcher(
+                f"rankwise: {self.name} (process {self.pid}) was still there {patience:.0f} s after all its ranks were "
+                "gone; the watchdog ended it\n"
+            )
+        helpers = _helpers_below(self.pid) if self.name in HELPERS else []
         with suppress(OSError):
-            signal.pidfd_send_signal(self.process, signal.SIGTERM)
-            if not self._has_ended(TERMINATE_S):
+            if not forced:  # to which it might answer by an exit code of 0
+                signal.pidfd_send_signal(self.process, signal.SIGTERM)
+            if forced or not self._has_ended(TERMINATE_S):
                 signal.pidfd_send_signal(self.process, signal.SIGKILL)
+        for helper in helpers:  # one may have another of its kind below it
+            with suppress(OSError):
+                signal.pidfd_send_signal(helper, signal.SIGKILL)
 
     def _has_ended(self, wait_s: float) -> bool:
         return bool(select.select([self.process], [], [], wait_s)[0])
@@ -85,3 +107,13 @@ class Launcher:
         name = f"{self.name} (process {self.pid}), which started the ranks,"
         why = f"its standard output cannot be written ({fault})"
         return fault and f"{name} ended and took them along: {why}; that was {where}"
+
+
+def _helpers_below(pid: int) -> list[int]:
+    """Return pidfds of the launcher's helpers below a process."""
+    found = []
+    for process in descendants(pid).values():
+        if process.name in HELPERS:
+            with suppress(OSError):
+                found.append(os.pidfd_open(process.pid))
+    return found

@@ -26,7 +26,7 @@ class RankProcess:
 
     ``process``: a pidfd. ``memory``, ``copy``, ``pipe``: open files, see RankStatus. ``row``: as of the last look.
     ``ended``: the process is gone. ``stopped``: by a signal or a debugger, as of the last look. ``lost``: it died, and
-    the others continue without it.
+    the others continue without it. ``cause``: the signal it died of, once ``death`` has looked for it.
     """
 
     def __init__(self, rank: int, pid: int, handle: int, pipe: int, copy: int) -> None:
@@ -38,6 +38,7 @@ class RankProcess:
         )
         fcntl.flock(self.memory, fcntl.LOCK_SH)  # by which the rank sees whether it is watched
         self.row = StatusRow()
+        self.cause = ""
         self.ended = self.stopped = self.lost = self._end_noticed = False
         self._progress_at = time.monotonic()
         self._cpu_ticks = self._longest_ms = 0
@@ -104,7 +105,7 @@ class RankProcess:
     def death(self, host: str, memory_kills_before: int) -> dict[str, Any]:
         """Return the event of the rank's death, with the cause in its message."""
         row = read_row(self.memory)
-        by = signal_name(row.signal) if row.signal else killed_by(self.process)
+        by = self.cause = signal_name(row.signal) if row.signal else killed_by(self.process)
         cause = f"ended by a second {by}" if row.signal else f"killed by {by}" if by else "its process is gone"
         if by == "SIGKILL" and memory_kills() > memory_kills_before:
             cause += "; this machine has run out of memory"

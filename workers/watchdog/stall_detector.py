@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,18 @@ STACKS_S = 5.0
 """How long to wait for the stacks of ranks on other nodes."""
 MAX_STACKS, MAX_ASKED = 8, 64
 """Of a job where all ranks wait for each other: stacks that are shown, and those that are looked at."""
+MAX_STACK = 1 << 16
+"""Characters of one that comes from another node."""
 Act = Callable[[str, dict[str, Any]], None]
 """Is called with a message and an event."""
 UNKNOWN = StatusRow(finished=1)
-"""In place of the row of a rank on another node, before there is a run folder."""
+"""In place of the row of a rank on another node of which nothing is known yet."""
 
 
 class StallDetector:
-    """Notices stalls. All watchdogs see the same; that of the lowest node that answers reports.
+    """Notices stalls: at the hub, or in all watchdogs where they see the same in a file.
 
-    ``began``: when the stall was noticed, 0 if there is none.
+    ``began``: when the stall was noticed, 0 if there is none. ``late``: whose stacks are of interest then.
     """
 
     def __init__(
@@ -39,24 +41,28 @@ class StallDetector:
         self.stall_s, self.abort_s = float(orders["stall_s"]), float(orders["abort_s"])
         self.ranks, self.rows, self.tell, self.end = ranks, rows, tell, end
         self.began = 0.0
+        self.late: list[int] = []
         self._reported: dict[str, Any] = {}
         """The event of the stall, once this watchdog has reported it."""
         self._stacks: dict[int, str] = {}
         """Of late ranks: those of this node, and what has been read of others."""
 
-    def look(self, now: float, folder: Path | None, silent: set[int]) -> None:
-        """Look at the rows. ``folder``: the run folder, once there is one. ``silent``: see ``find_stall``."""
-        rows = self.rows if folder else [row if n in self.ranks else UNKNOWN for n, row in enumerate(self.rows)]
+    def look(self, now: float, folder: Path | None, silent: set[int], known: set[int], *, leads: bool) -> None:
+        """Look at the rows. ``folder``: the run folder, once there is one. ``silent``: see ``find_stall``.
+
+        ``known``: ranks of which one knows; others may be what all of these wait for. ``leads``: whether to report.
+        """
+        all_known = len(known) == len(self.rows)
+        rows = self.rows if all_known else [row if n in known else UNKNOWN for n, row in enumerate(self.rows)]
         stall = find_stall(rows, self.stall_s, silent) if self.stall_s else None
-        # before there is a folder nobody knows of other nodes, for which all ranks of this one may wait
-        if stall is None or not (folder or stall.ranks or len(self.ranks) == len(rows)):
+        if stall is None or not (all_known or stall.ranks):
             self._end_stall(now, folder)
             return
         late = list(stall.ranks)[:MAX_STACKS] or list(range(len(rows)))[:MAX_ASKED]
-        self.began = self.began or now
+        self.began, self.late = self.began or now, late
         if not self._reported:
             self._collect_stacks(late, folder)
-        if folder and min(self.ranks) != min(set(self.leaders) - silent, default=-1):
+        if not leads:
             return
         hangs = {} if stall.ranks else who_hangs(self._stacks)
         if hangs:
@@ -91,7 +97,28 @@ class StallDetector:
         for rank in self._stacks.keys() & self.ranks.keys():
             with contextlib.suppress(OSError):
                 _stack_file(folder, rank).unlink()
-        self.began, self._reported, self._stacks = 0.0, {}, {}
+        self.began, self.late, self._reported, self._stacks = 0.0, [], {}, {}
+
+    def take_stacks(self, late: list[int]) -> dict[int, str]:
+        """Return the stacks of those late ranks that are here, each once."""
+        asked = {
+            rank: self.ranks[rank].ask_for_stack() for rank in late if rank in self.ranks and rank not in self._stacks
+        }
+        if asked:
+            time.sleep(STACK_S)
+        stacks = {rank: self.ranks[rank].read_stack(start) for rank, start in asked.items()}
+        self._stacks |= stacks
+        return stacks
+
+    def forget_stacks(self) -> None:
+        """Forget what was taken, where the hub says that there is no stall any more."""
+        self._stacks = {}
+
+    def add_stacks(self, stacks: Any, allowed: Collection[int]) -> None:
+        """Take stacks of ranks on another node, by rank, as its watchdog has sent them."""
+        for rank in allowed if isinstance(stacks, dict) else ():
+            if isinstance(stack := stacks.get(str(rank)), str):
+                self._stacks.setdefault(rank, stack[:MAX_STACK])
 
     def _collect_stacks(self, late: list[int], folder: Path | None) -> None:
         """Take the stacks of this node's late ranks, and show them to the other watchdogs in files; read theirs.
@@ -99,10 +126,7 @@ class StallDetector:
         That of a process that is stopped or does not answer is empty.
         """
         new = [rank for rank in late if rank not in self._stacks]
-        asked = {rank: self.ranks[rank].ask_for_stack() for rank in new if rank in self.ranks}
-        if asked:
-            time.sleep(STACK_S)
-        self._stacks |= {rank: self.ranks[rank].read_stack(start) for rank, start in asked.items()}
+        self.take_stacks(new)
         for rank in new:
             with contextlib.suppress(OSError):
                 if rank in self.ranks:

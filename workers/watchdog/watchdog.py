@@ -14,34 +14,44 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import run_files
 from common.job_signals import ABORT_SIGNAL, STOP_SIGNALS
-from common.launcher_output import print_past_launcher
-from common.rank_status import ENDED, LOST, STOPPED, TO_SAVE, StatusRow, read_folder, read_row
-from common.run_files import FAILURE_NAME, LOG_NAME, leave_death_note, write_failure_once
+from common.launcher_output import print_past_launcher, wait_until_read
+from common.rank_status import ENDED, LOST, TO_SAVE, StatusRow, read_folder, read_row
+from common.run_files import is_death
 from common.status_line import launcher_terminal
-from workers.watchdog.console import release_output, say
+from workers.watchdog.console import say
+from workers.watchdog.death_reports import DeathReports
+from workers.watchdog.deaths import Death
+from workers.watchdog.ending import Ending
+from workers.watchdog.failure import Failure
 from workers.watchdog.job_clock import JobClock
 from workers.watchdog.launcher_process import Launcher
-from workers.watchdog.log_events import append_events, take_death_notes
-from workers.watchdog.rank_process import LOOK_S, RankProcess, held_by, memory_kills, stops
-from workers.watchdog.row_exchange import SILENT_S, UNSEEN_S, RowExchange
-from workers.watchdog.stall_detector import StallDetector
+from workers.watchdog.peers import Peers
+from workers.watchdog.rank_process import LOOK_S, RankProcess, memory_kills, stops
+from workers.watchdog.silence import Silence, name_hosts
+from workers.watchdog.stall_detector import MAX_STACK, StallDetector
+from workers.watchdog.whole import Whole, runs
 
 STALLED_LOOK_S = 0.2
 GRACE_S = 3.0
 """How long a launcher has to end the other ranks before the watchdog does."""
+LATE_S = 1.5
+"""A node that says something every second may be so late, not more, when a death is looked into."""
 KILLED_S = 5.0
 """How long a killed process may take to be gone; longer takes only one that waits for a dead disk."""
-LOG_S = 8.0
-"""How long to wait for rank 0, perhaps on another node, to be gone before the log is written to."""
+SETTLE_S, SETTLE_LOOK_S = 5.0, 0.05
+"""How long a watchdog whose ranks are gone waits to know what the job ended of."""
+READ_S = 1.0
+"""How long the launcher may take to print the last message."""
+MUTE_S = 5.0
+"""A node that says something every second is silent after so long."""
 
 
 class Watchdog:
     """Looks at the ranks of its node once a second, and at once when a process ends.
 
     ``rows``: of all ranks. ``clock``: of all times here but those in events. ``events``: those that rank 0 may not live
-    to write to the log.
+    to write to the log. On several nodes the hub decides, and writes; see Peers.
     """
 
     def __init__(self, orders: dict[str, Any]) -> None:
@@ -61,28 +71,32 @@ class Watchdog:
         self.launcher = Launcher(*orders["launcher"])
         self.launcher.register(self.epoll)
         self.rows = [StatusRow(finished=LOST * (number in orders["lost"])) for number in range(len(self.hosts))]
-        self.exchange = RowExchange(self.ranks, self.rows, set(orders["lost"]))
+        self.peers = Peers(orders["leaders"], list(self.ranks), self.rows, orders["star"], self.clock.now())
+        if self.peers.star is not None:
+            self.epoll.register(self.peers.star.epoll, select.EPOLLIN)
         self.stalls = StallDetector(orders, self.ranks, self.rows, self.tell, self.end)
+        limits = float(orders["stall_s"]), float(orders["abort_s"])
+        self.silence = Silence(*limits, self.peers.node, self.peers.nodes, self.hosts, self.tell, self.end_cut,
+                               elastic=self.elastic)  # fmt: skip
         self._folder: Path | None = None
         self._gone: list[int] = orders["gone"]
         self.events: list[dict[str, Any]] = []
+        self.failure = Failure(lambda: self.folder)
         self.memory_kills = memory_kills()
+        self.reports = DeathReports(self.hosts, self.peers, self.silence, self.failure, self.launcher, self.events,
+                                    self.clock.now, self.memory_kills)  # fmt: skip
+        self.ending = Ending(lambda: self.folder, self.ranks, self.rows, self.peers, self.events, self.progress_name,
+                             elastic=self.elastic)  # fmt: skip
         self.beat = 0
         self.kill_at: float | None = None
-        self.aborting = self._failure_reserved = False
+        self.aborting = self.cut = self.stopped = False
 
     @property
     def folder(self) -> Path | None:
-        """The run folder, once the ranks know it; before, a watchdog sees its own node only and writes nothing."""
+        """The run folder, once the ranks know it, and if this host sees it; else nothing is written."""
         if self._folder is None:
             self._folder = next(filter(None, (read_folder(rank.memory) for rank in self.ranks.values())), None)
         return self._folder
-
-    def _file(self, name: str) -> Path:
-        """Return a file of the run folder. Raises FileNotFoundError before there is one."""
-        if self.folder is None:
-            raise FileNotFoundError("no run folder yet")
-        return self.folder / name
 
     @property
     def live(self) -> list[RankProcess]:
@@ -95,30 +109,43 @@ class Watchdog:
             self._report_gone(gone)
         look_at = 0.0
         while self.live:
-            for source, _ in self.clock.poll(self.epoll, look_at):
+            sources = [source for source, _ in self.clock.poll(self.epoll, look_at)]
+            for source in sources:
                 self._note_end(source)
             now = self.clock.now()
+            if self.peers.star is not None and self.peers.star.epoll.fileno() in sources:
+                self._listen(now)
             if now >= look_at:
                 self._look()
                 self._act(self.clock.now())
-                look_at = self.clock.now() + (STALLED_LOOK_S if self.stalls.began else LOOK_S)
+                look_at = self.clock.now() + (STALLED_LOOK_S if self._in_haste() else LOOK_S)
             if self.kill_at is not None and now > self.kill_at:
                 for rank in self.live:
                     rank.send(signal.SIGKILL)
                 if now > self.kill_at + KILLED_S:
                     break
         self._look()
-        if not self._close():
-            self.launcher.end_if_idle()
+        self._settle()
+        good = self.ending.close(ending=self.kill_at is not None, cut=self._is_cut, look=self._look)
+        self.peers.leave(self._whole(), self.clock.now())
+        self.peers.close()
+        if not good:
+            self.launcher.end_if_idle(forced=self._is_cut)
+
+    @property
+    def _is_cut(self) -> bool:
+        """Whether the job ends since hosts no longer answer."""
+        return self.cut or self.reports.cut or self.peers.whole.cut
+
+    def _in_haste(self) -> bool:
+        return self.stalls.began > 0 or self.peers.whole.stalled or self.reports.pending
 
     def _report_gone(self, rank: int) -> None:
         """Report a rank that died before this watchdog took the place of another, and end the job."""
         host = self.hosts[rank]
         message = f"rank {rank} on {host} died (its process is gone) while nobody watched it"
         event = {"what": "death", "rank": rank, "host": host, "message": message, "noticed": time.time()}
-        if self._reserve_failure():
-            self._report_failure(message)
-            self.events.append(event)
+        self.reports.hand_in(Death(time.monotonic(), event))
         self._end_soon()
 
     def tell(self, message: str, event: dict[str, Any]) -> None:
@@ -131,75 +158,70 @@ class Watchdog:
 
     def end(self, message: str, event: dict[str, Any]) -> None:
         """End the job with an error, and report it unless another failure was reported before."""
-        if self._reserve_failure():
-            self._report_failure(message)
+        if self.failure.reserve():
+            self.failure.report(message)
             self.events.append({**event, "message": message, "noticed": time.time()})
         self._abort()
+
+    def end_cut(self, message: str, event: dict[str, Any]) -> None:
+        """End the job since hosts no longer answer; first of all, for the run folder may be on one of them.
+
+        Not through MPI: Open MPI's launcher would wait for those hosts, or end with an exit code of 0.
+        """
+        self.cut = self.aborting = True
+        say(message)
+        wait_until_read(2, READ_S)
+        self.launcher.kill()
+        self._kill_now()
+        others_report = 0 not in self.ranks and self.silence.is_cut_off(self.silence.reported)
+        if not others_report and self.failure.reserve():
+            self.failure.report(message, aloud=False)
+            self.events.append({**event, "message": message, "noticed": time.time()})
+
+    def _kill_now(self) -> None:
+        self.kill_at = self.clock.now()
+        for rank in self.live:
+            rank.send(signal.SIGKILL)
+        self.peers.tell_whole(self._whole(), beat=False)
 
     def _abort(self) -> None:
         """End the job through MPI in one rank of this node, if one still can; other watchdogs see that and do so."""
         self.aborting = True
-        self._look()
+        for rank in self.ranks.values():
+            rank.look_for_stop()
         if self.live:
-            rank = max(self.live, key=lambda rank: (rank.row.is_waiting, rank.row.state != STOPPED, rank.rank))
+            rank = max(self.live, key=lambda rank: (rank.row.is_waiting, not rank.stopped, rank.rank))
             rank.send(ABORT_SIGNAL)
             rank.send(signal.SIGCONT)
         self._end_soon()
+        self._look()
 
     def _end_soon(self) -> None:
         self.kill_at = self.kill_at or self.clock.now() + GRACE_S
-
-    def _reserve_failure(self) -> bool:
-        """Return whether to report why the job ends, because nobody has done so."""
-        first = not self._failure_reserved and (self.folder is None or write_failure_once(self.folder))
-        self._failure_reserved = True
-        return first
-
-    def _report_failure(self, message: str) -> None:
-        """Say why the job ends, on the console and in the run folder."""
-        say(message)
-        with contextlib.suppress(OSError):
-            run_files.fill_failure(self._file(FAILURE_NAME).parent, f"rankwise: {message}")
+        self.peers.tell_whole(self._whole(), beat=False)
 
     def _note_end(self, source: int) -> None:
         if source == self.launcher.process:
             self.launcher.note_end()
             return
-        rank = next(rank for rank in self.ranks.values() if source in (rank.process, rank.pipe))
-        row = read_row(rank.memory)
+        rank = next((rank for rank in self.ranks.values() if source in (rank.process, rank.pipe)), None)
+        if rank is None:
+            return
+        at, row = time.monotonic(), read_row(rank.memory)
         if not rank.note_end(source) or row.finished:
             return
         ending = row.reported or row.signal or self.kill_at is not None
-        expendable = self.elastic and row.expendable and not ending
-        if expendable and self.folder is not None and not self._file(FAILURE_NAME).exists():
+        if self.elastic and row.expendable and not ending and self.ending.may_continue():
             rank.note_lost()
             event = rank.death(self.hosts[rank.rank], self.memory_kills)
             say(event["message"])
-            if not leave_death_note(self.folder, event):
-                self.events.append(event)
+            self.ending.leave_note(event)
             return
         if not row.reported and (any(stops(self.ranks)) or (row.stopping and 0 not in self.ranks)):
             self._note_cut_stop(rank)  # what is missing is written by the watchdog that has it
-        elif row.reported or self.kill_at is None:
-            self._note_death(rank)
+        elif row.reported or self.kill_at is None or self.reports.pending:
+            self.reports.note(rank, at)
         self._end_soon()
-
-    def _note_death(self, rank: RankProcess) -> None:
-        """Report what a rank died of. Where it has reported its own failure, that message is better."""
-        row = read_row(rank.memory)
-        reported = row.reported
-        first = not reported and self._reserve_failure()  # before anything that takes time: others may end meanwhile
-        event = rank.death(self.hosts[rank.rank], self.memory_kills)
-        if not reported and (message := self.launcher.describe_end(row.where)):
-            event |= {"what": "launcher-gone", "message": message}
-        if first:
-            self._report_failure(event["message"])
-        elif reported:
-            with contextlib.suppress(OSError):
-                text = run_files.read_failure(self._file(FAILURE_NAME).parent)
-                event["message"] = text.rpartition("\n")[2].removeprefix("rankwise: ")
-        if first or reported:
-            self.events.append(event)
 
     def _note_cut_stop(self, rank: RankProcess) -> None:
         """Report that ranks which were stopping are gone, if they had not saved all."""
@@ -209,77 +231,123 @@ class Watchdog:
             print_past_launcher(f"rankwise: {message}; the watchdog saves the checkpoint in {self.folder}\n")
             self.events.append({"what": "saved-by-watchdog", "message": message, "noticed": time.time()})
 
+    def _listen(self, now: float) -> None:
+        """Take what other watchdogs say, and act on it at once."""
+        self.peers.receive(now)
+        for node, news in self.peers.take_news():
+            if "death" in news and self.peers.decides:
+                if self.reports.take(node, news["death"]):
+                    self._end_soon()
+            elif "note" in news and self.folder is not None and is_death(news["note"]):
+                self.ending.leave_note(news["note"])
+            elif "stacks" in news:
+                self.stalls.add_stacks(news["stacks"], self.peers.nodes[node])
+        if self.peers.asked:
+            for source, _ in self.epoll.poll(0):
+                self._note_end(source)
+            self.peers.answer()
+        if self.peers.is_leaf:
+            self._act(now)
+        self.reports.decide()
+        if self.peers.changed:
+            self.peers.tell_whole(self._whole(), beat=False)
+
+    def _whole(self) -> Whole:
+        """Return what the others have to know, as the hub."""
+        rows = self.rows
+        return Whole(
+            aborting=self.aborting or any(row.aborting for row in rows),
+            ended=self.kill_at is not None or any(row.state == ENDED and not row.finished for row in rows),
+            stopped=self.stopped, stalled=self.stalls.began > 0, cut=self._is_cut, late=self.stalls.late,
+            over=runs(rows),
+        )  # fmt: skip
+
     def _look(self) -> None:
         """Read all rows, and show those of this node to the others."""
         self.beat += 1
         for rank in self.ranks.values():
             rank.look_for_stop()
-        seconds = self.clock.look(all_stopped=self._all_stopped())
-        if seconds and min(self.ranks) == min(self.stalls.leaders):
+        now = self.clock.now()
+        self.stopped = self._all_stopped(now)
+        seconds = self.clock.look(all_stopped=self.stopped)
+        if seconds and self.peers.decides and min(self.ranks) == min(self.stalls.leaders):
             message = f"the job was suspended for {seconds:.0f} s; that time does not count as a stall"
             self.tell(message, {"what": "suspended", "seconds": seconds, "message": message})
         now = self.clock.now()
+        stalled = self._in_haste()
         for rank in self.ranks.values():
-            self.rows[rank.rank] = rank.look(now, self.beat, aborting=self.aborting, stalled=self.stalls.began > 0)
-        with contextlib.suppress(OSError):  # a full disk or a folder that is gone: this node is still watched
-            self.exchange.exchange(self._file(self.progress_name), now)
+            self.rows[rank.rank] = rank.look(now, self.beat, aborting=self.aborting, stalled=stalled)
+        if self.peers.several:
+            with contextlib.suppress(OSError):  # a full disk or a folder that is gone: this node is still watched
+                said = self.peers.exchange(now, self.beat, self.folder, self.progress_name, elastic=self.elastic)
+                if said:
+                    self._tell_of_files(said)
+            self._listen(now)
+            self.peers.tell_whole(self._whole(), beat=True)
 
-    def _all_stopped(self) -> bool:
+    def _tell_of_files(self, nodes: list[int]) -> None:
+        named = name_hosts(nodes, self.peers.nodes, self.hosts)
+        message = (
+            f"the watchdogs of {named} cannot call that of {self.hosts[min(self.ranks)]} (TCP port {self.peers.port}): "
+            "a firewall, perhaps; what they see they show each other in the run folder"
+        )
+        self.tell(message, {"what": "watchdog-files", "message": message})
+
+    def _all_stopped(self, now: float) -> bool:
         """Say whether all processes of the job are stopped, except where no watchdog answers."""
         if self.kill_at is not None or not self.live or not all(rank.stopped for rank in self.live):
             return False
-        silent = self.exchange.silent(self.clock.now(), UNSEEN_S)
-        others = [row for number, row in enumerate(self.rows) if number not in self.ranks and number not in silent]
-        known = self.folder is not None or len(self.ranks) == len(self.rows)
-        return known and all(row.state == STOPPED or row.finished for row in others)
+        return self.peers.all_stopped(now, self.folder)
 
     def _act(self, now: float) -> None:
         """Act on what the rows say."""
+        self.reports.decide()
         if self.kill_at is not None:
+            return
+        whole = self.peers.whole
+        if self.peers.is_leaf:
+            if whole.cut:
+                self._kill_now()
+            elif whole.aborting:
+                self._abort()
+            elif whole.ended:
+                self._end_soon()
+            elif whole.late:
+                self._send_stacks(whole.late)
+            else:
+                self.stalls.forget_stacks()
             return
         others = [row for number, row in enumerate(self.rows) if number not in self.ranks]
         if any(row.aborting for row in others):
             self._abort()
         elif any(row.state == ENDED and not row.finished for row in others):
             self._end_soon()
-        else:
-            self.stalls.look(now, self.folder, self.exchange.silent(now, SILENT_S))
+        elif self.peers.decides and not self.silence.look(now, self.rows, self.peers.mute(now, MUTE_S)):
+            self.stalls.look(
+                now, self.folder, self.peers.silent(now), self.peers.known(now, self.folder), leads=self._leads(now)
+            )
 
-    def _close(self) -> bool:
-        """Tidy up, and append those events to the log that rank 0 did not live to write; return whether all is well."""
-        lost = all(row.finished == LOST for row in self.rows)  # nobody is left to continue
-        finished = all(rank.row.finished for rank in self.ranks.values())
-        good = finished and not lost and self.kill_at is None
-        if not good:
-            release_output()
-            self._take_notes()
-            if self.folder is not None and (self.events or held_by(self.ranks) >= 0):
-                if lost:
-                    deaths = [event["message"] for event in self.events if event["what"] == "death"]
-                    write_failure_once(self.folder, f"rankwise: {deaths[-1]}")
-                self._write_to_log()
-        # Notes of deaths stay for the survivors. Of several watchdogs the last sees that all ranks have finished.
-        last = all(row.finished for row in self.rows) if self.elastic else 0 in self.ranks
-        if (lost and self.events) or (good and last):
-            with contextlib.suppress(OSError):
-                self._file(self.progress_name).unlink(missing_ok=True)
-            self._take_notes()
-        return good
+    def _leads(self, now: float) -> bool:
+        """Say whether this watchdog reports stalls: as the hub, or as the lowest that is seen in the file."""
+        if self.peers.is_hub:
+            return True
+        lowest = min(set(self.stalls.leaders) - self.peers.silent(now), default=-1)
+        return self.folder is None or min(self.ranks) == lowest
 
-    def _take_notes(self) -> None:
-        if self.elastic and self.folder is not None:
-            take_death_notes(self.folder, self.events)
+    def _send_stacks(self, late: list[int]) -> None:
+        """Send the hub the stacks of those of its late ranks that are here, once."""
+        stacks = self.stalls.take_stacks(late)
+        if stacks:
+            self.peers.report({"stacks": {str(rank): stack[:MAX_STACK] for rank, stack in stacks.items()}})
 
-    def _write_to_log(self) -> None:
-        until = time.monotonic() + LOG_S
-        writers = slice(None if self.elastic else 1)  # rank 0, or any where the others continue without it
-        while not all(row.state == ENDED for row in self.rows[writers]) and time.monotonic() < until:
-            time.sleep(LOOK_S / 4)
-            with contextlib.suppress(OSError):
-                self.exchange.exchange(self._file(self.progress_name), self.clock.now())
-        if all(row.state == ENDED and row.finished in (0, LOST) for row in self.rows[writers]):
-            self._take_notes()
-            append_events(self._file(LOG_NAME), self.events, until, held_by(self.ranks))
+    def _settle(self) -> None:
+        """Wait until it is clear what the job ended of, or the hub knows what is known here."""
+        until = time.monotonic() + SETTLE_S
+        while time.monotonic() < until and (self.reports.pending or self.peers.unsent):
+            time.sleep(SETTLE_LOOK_S)
+            self._listen(self.clock.now())
+            self.reports.decide()
+        self.reports.decide_at_last()
 
 
 def main() -> None:

@@ -1,0 +1,100 @@
+"""What the watchdogs of a job say of ranks that have died: one of them decides, and names one rank or host."""
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from common.rank_status import read_failure_kept, read_row
+from workers.watchdog.deaths import ASKED_S, Death, Deaths
+from workers.watchdog.failure import Failure
+from workers.watchdog.launcher_process import Launcher
+from workers.watchdog.peers import Peers
+from workers.watchdog.rank_process import RankProcess
+from workers.watchdog.silence import Silence
+
+LATE_S = 1.5
+"""A node that says something every second may be so late, not more, when a death is looked into."""
+
+
+class DeathReports:
+    """Takes note of deaths, here and on nodes that this watchdog decides for; reports the first.
+
+    ``cut``: what was reported is that a host no longer answers.
+    """
+
+    def __init__(
+        self, hosts: Sequence[str], peers: Peers, silence: Silence, failure: Failure, launcher: Launcher,
+        events: list[dict[str, Any]], now: Callable[[], float], memory_kills: int,
+    ) -> None:  # fmt: skip
+        """``events``: to which that of the death is added. ``memory_kills``: before the job."""
+        self._hosts, self._peers, self._silence, self._failure = hosts, peers, silence, failure
+        self._launcher, self._events, self._now, self._memory_kills = launcher, events, now, memory_kills
+        self._deaths = Deaths()
+        self.cut = False
+
+    @property
+    def pending(self) -> bool:
+        """Whether there is a death to decide on."""
+        return bool(self._deaths)
+
+    def note(self, rank: RankProcess, at: float) -> None:
+        """Take note of what a rank died of. Where it has reported its own failure, that message is better."""
+        row = read_row(rank.memory)
+        if not row.reported and self._peers.decides:
+            self._failure.reserve()  # before anything that takes time: others may end meanwhile
+        event = rank.death(self._hosts[rank.rank], self._memory_kills)
+        text = read_failure_kept(rank.memory) if row.reported else ""
+        text = text.strip("\0\n").rpartition("\n")[2].removeprefix("rankwise: ")
+        if not row.reported and (message := self._launcher.describe_end(row.where)):
+            event |= {"what": "launcher-gone", "message": message}
+        asked = row.asked > 0 and 1000 * at - row.asked < 1000 * ASKED_S
+        self.hand_in(Death(at, event, rank.cause, text if row.reported else "", asked))
+
+    def hand_in(self, death: Death) -> None:
+        """Decide on a death here, if this watchdog is the one that decides; else tell the hub."""
+        if not self._peers.decides:
+            self._peers.report({"death": asdict(death)})
+        elif self._failure.reserve() or self._failure.is_ours or death.reported:  # else somebody has said why
+            self._deaths.add(death, self._now())
+            self.decide()
+
+    def decide(self) -> None:
+        """Report the first of the deaths once it is clear which it was, or the host whose loss they follow from."""
+        if not self._deaths:
+            return
+        now = self._now()
+        mute = self._peers.mute(now, max(LATE_S, now - self._deaths.began)) if self._peers.several else {}
+        if not self._peers.several or self._deaths.decided(now, mute, answered=self._peers.all_answered):
+            self._report_first(mute)
+
+    def _report_first(self, mute: dict[int, float]) -> None:
+        first = self._deaths.take()
+        if mute and not first.by_itself:
+            self.cut = True
+            event = {**self._silence.event(mute, self._now()), "noticed": time.time()}
+        else:
+            event = first.event | ({"message": first.reported} if first.reported else {})
+        if self._failure.is_ours:
+            self._failure.report(event["message"], aloud=not first.reported, past_launcher=self._launcher.is_gone())
+        if self._failure.is_ours or first.reported:
+            self._events.append(event)
+
+    def take(self, node: int, news: Any) -> bool:
+        """Take the end of a rank on another node, as its watchdog tells it; return whether it does."""
+        with contextlib.suppress(TypeError, KeyError, ValueError):
+            death = Death(**news)
+            if death.event["rank"] in self._peers.nodes[node] and isinstance(death.event["message"], str):
+                self.hand_in(replace(death, at=self._peers.when(node, float(death.at))))
+                return True
+        return False
+
+    def decide_at_last(self) -> None:
+        """Decide without those who might know more, and on what no hub could be told."""
+        unsent = [news["death"] for news in self._peers.unsent if "death" in news]
+        told = self._peers.whole.ended or self._peers.whole.aborting
+        if unsent and not told and self._failure.reserve():
+            self._deaths.add(Death(**unsent[0]), self._now())
+        if self._deaths:
+            self._report_first({})
