@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-DECIDE_S = 0.7
+DECIDE_S = 1.5
 """How long after the first death is known others are waited for that were before it."""
 HOST_S = 4.0
 """How long a node may say nothing after that, which says something every second, before it counts as gone."""

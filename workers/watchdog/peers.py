@@ -217,7 +217,10 @@ class Peers:
     @property
     def all_answered(self) -> bool:
         """Whether all nodes have told this hub what they had seen when it said that a rank has ended."""
-        return self.star is None or (self.star.links.keys() <= self._answered and not self.star.unanswering)
+        if self.star is None:
+            return True
+        others = set(range(len(self.nodes))) - {self.node} - self.star.left  # also those that have yet to call
+        return others <= self._answered
 
     def when(self, node: int, at: float) -> float:
         """Return a time of a node's monotonic clock on this one's."""

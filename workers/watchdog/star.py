@@ -90,11 +90,6 @@ class Star:
         """Return those of them that have not closed their link."""
         return {node: at for node, at in self.unheard(now, seconds).items() if node not in self._closed}
 
-    @property
-    def unanswering(self) -> bool:
-        """Whether there is a node that was heard before, has not said that it ends, and has no link."""
-        return bool(self.heard.keys() - self.links.keys() - self.left)
-
     def send(self, kind: int, content: bytes) -> bool:
         """Send a message to the hub; return whether there is a link to it."""
         link = self.links.get(self.hub)
