@@ -173,7 +173,8 @@ def start(folder: Path, count: int, rate: str, clocks: Mapping[int, int]) -> Hos
     for number, process in _bridges().items():  # of a run that was killed
         if not Path(f"/proc/{process}").exists():
             stop(number)
-    for number in random.sample(range(1, 250), 20):
+    devices = _do("ip", "-brief", "link", "show")  # those of a set that ended go a moment later
+    for number in (n for n in random.sample(range(1, 250), 40) if f"rw{n}v" not in devices):
         with contextlib.suppress(RuntimeError):  # one of that number is there
             _do("ip", "link", "add", f"rwb{number}", "type", "bridge")
             break
