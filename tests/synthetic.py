@@ -88,6 +88,7 @@ def header(
         "steps_per_epoch": STEPS,
         "bound": True,
         "memory_nodes": 1,
+        "time_limit": None,
         "packet_bytes": 4 * (16 + sum((n_in + 1) * n_out for n_in, n_out in layers)),
         "sync": {"mode": mode, "phases": 1, "factored": [], "trials": None},
         "timing": {"method": "made up", "clock": "none", "offset_error_s": 0.0},

@@ -332,7 +332,7 @@ def test_a_log_that_was_not_begun_is_refused_with_what_to_do(tmp_path: Path, lef
 def test_a_forged_verdict_is_an_error_of_the_log(tmp_path: Path, forged: dict[str, object]) -> None:
     log = tmp_path / LOG_NAME
     verdict = {"kind": "verdict", "seq": 1, "t": 1.0}
-    findings = Findings({**HEADER, "config": {}, "nodes": [], "threads": {"set_by": ""}})
+    findings = Findings({**HEADER, "config": {"epochs": 1}, "nodes": [], "threads": {"set_by": ""}})
     log.write_bytes(encode(HEADER) + encode({**verdict, "code": "straggler", "ranks": [1]}))
     findings.recall(log)
     assert findings.reported == {("straggler", (1,))}

@@ -80,7 +80,7 @@ class Findings:
                 if not isinstance(code := record.get("code"), str):
                     raise reader.error("verdict without a code; by another program? start a new run")
                 ranks = _ranks(reader, kind, record.get("ranks"))
-                if code not in OF_A_JOB or self.header.get("time_limit", {}).get("restarts"):
+                if code not in OF_A_JOB or (self.header.get("time_limit") or {}).get("restarts"):
                     self.note(code, ranks)
             elif kind == "header" or what == "resume":
                 (world,) = _ranks(reader, kind, [record.get("world" if kind == "header" else "ranks")])

@@ -44,8 +44,8 @@ PROCESSES = {
     "boot_id": optional(nullable(TEXT)),
     "launch_s": optional(nullable(NUMBER)),
     "cores": by_rank(list_of(WHOLE)),
-    "bound": optional(FLAG),
-    "memory_nodes": optional(WHOLE),
+    "bound": optional(nullable(FLAG)),
+    "memory_nodes": optional(nullable(WHOLE)),
     "threads": table(per_rank=by_rank(WHOLE), set_by=TEXT),
     "blas": nullable(table(each(nullable(TEXT), "internal_api version architecture"))),
     "mpi": table(each(TEXT, "vendor library standard")),
@@ -53,7 +53,7 @@ PROCESSES = {
     "system": TEXT,
     "packet_bytes": WHOLE,
     "time_limit": optional(
-        table(ends=TIME, limit_s=nullable(NUMBER), requeues=nullable(WHOLE), restarts=WHOLE, source=TEXT)
+        nullable(table(ends=TIME, limit_s=nullable(NUMBER), requeues=nullable(WHOLE), restarts=WHOLE, source=TEXT))
     ),
 }
 """What the header says of the job's processes, and again each event after which other ones continue."""

@@ -1,7 +1,7 @@
 """Mode ``allreduce``: one in-place ``MPI_Allreduce`` of the packet, or what is faster across nodes."""
 
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from mpi4py import MPI
@@ -11,11 +11,13 @@ from common.errors import JobError
 from common.flat import Array
 from ps.comm.topology import Topology
 from ps.sync.mode import HALVING, CostFormula, Mode, halving, rounds
-from ps.sync.node_sum import NodeMemory, NodeSum
 from ps.sync.reducer import Reducer
 from ps.sync.replicated import ReplicatedSync
 from ps.sync.sum_ways import AUTO, MOST_BYTES, WAYS, Chosen, Way, choose, possible
 from ps.sync.wire import LIBRARY, RING, make_wire
+
+if TYPE_CHECKING:
+    from ps.sync.node_sum import NodeMemory
 
 
 class Allreduce(Reducer):
@@ -47,19 +49,21 @@ class Allreduce(Reducer):
 class ChosenSum(Reducer):
     """MPI_Allreduce by the algorithm, or sums of nodes, that were the fastest at the start; or what the user wants."""
 
-    def __init__(self, topology: Topology, packet: Array, memory: NodeMemory | None, chosen: Chosen) -> None:
+    def __init__(self, topology: Topology, packet: Array, memory: "NodeMemory | None", chosen: Chosen) -> None:
         self._inner, self._chosen = _make(topology, packet, memory, chosen.way), chosen
         super().__init__(self._inner.comm, packet)
         self.sum, self.close = self._inner.sum, self._inner.close  # type: ignore[method-assign]
         self.sent_bytes, self.between_bytes = self._inner.sent_bytes, self._inner.between_bytes  # type: ignore[method-assign]
 
     @classmethod
-    def allocate(cls, topology: Topology, config: RunConfig, n: int, dtype: np.dtype[Any]) -> NodeMemory | None:
+    def allocate(cls, topology: Topology, config: RunConfig, n: int, dtype: np.dtype[Any]) -> "NodeMemory | None":
         """See Reducer: ranks of a node can add in memory that they share, if they may want to. Collective."""
         wanted, network = config.sum_algorithm, topology.count > 1 and not topology.pretended
         in_memory = network if wanted == AUTO else WAYS[wanted].streams != "ranks"
         if not in_memory or topology.largest == 1 or config.elastic:  # who waits in memory would not see a death
             return None
+        from ps.sync.node_sum import NodeMemory  # where there are several nodes
+
         try:
             return NodeMemory(topology, n, dtype)
         except JobError:  # no room for it, on all ranks
@@ -88,9 +92,11 @@ class ChosenSum(Reducer):
         return self._chosen.facts()
 
 
-def _make(topology: Topology, packet: Array, memory: NodeMemory | None, way: Way) -> Reducer:
+def _make(topology: Topology, packet: Array, memory: "NodeMemory | None", way: Way) -> Reducer:
     if way.streams != "ranks":
         assert memory is not None
+        from ps.sync.node_sum import NodeSum
+
         return NodeSum(topology, memory, way)
     return Allreduce(topology.comm, packet, way.algorithm)
 

@@ -43,7 +43,7 @@ def sum_lines(chosen: Record | None) -> list[str]:
 
 def binding_lines(header: Record) -> list[str]:
     """Say in a line that ranks may move between cores, on machines where their memory is then far away."""
-    if header.get("bound", True) or header.get("memory_nodes", 1) < 2:
+    if header.get("bound") is not False or (header.get("memory_nodes") or 1) < 2:
         return []
     return [
         f"Ranks are not bound to cores, though the memory has {header['memory_nodes']} parts, each near some of them: "

@@ -18,7 +18,6 @@ from ps.comm.collectives import gather
 from ps.comm.topology import Topology
 from ps.metrics.sync_timer import SyncTimer
 from workers.training.task import Task
-from workers.training.time_limit import time_limit
 
 MOST_LISTED = 1000
 """Classes or targets that the header lists; model.npz has all."""
@@ -30,16 +29,14 @@ def header_facts(topology: Topology, task: Task, flat: Flat, threads: tuple[int,
     ``threads``: BLAS threads of this rank, and who set them.
     """
     comm, data, model = topology.comm, task.data, task.model
-    own: dict[str, Any] = {
-        "host": host(), "pid": os.getpid(), "cores": affinity(), "threads": threads[0], "threads_by": threads[1],
-        "memory_nodes": memory_nodes(),
-    }  # fmt: skip
-    if comm.rank == 0 and (limit := time_limit()):
-        own["time_limit"] = limit
+    own = {"host": host(), "pid": os.getpid(), "cores": affinity(), "threads": threads[0], "threads_by": threads[1],
+           "memory_nodes": memory_nodes()}  # fmt: skip
     ranks = gather(comm, own)
     if comm.rank:
         return {}
     from importlib import metadata  # on rank 0 only
+
+    from workers.training.time_limit import time_limit
 
     members: dict[int, list[int]] = {}
     for rank, leader in enumerate(topology.leaders):
@@ -78,7 +75,7 @@ def header_facts(topology: Topology, task: Task, flat: Flat, threads: tuple[int,
             "initial_fingerprint": fingerprint(flat.param_vector),
         },
         "packet_bytes": flat.packet.nbytes,
-        **({"time_limit": ranks[0]["time_limit"]} if "time_limit" in ranks[0] else {}),
+        "time_limit": time_limit(),
     }
 
 

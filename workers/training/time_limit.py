@@ -23,8 +23,8 @@ def time_limit(
     variables: Mapping[str, str] = os.environ,
     ask: Callable[[str], str] | None = None,
     clock: Callable[[], float] = time.time,
-) -> dict[str, Any]:
-    """Return what the log says of the job's time limit; nothing if there is none, or nobody says it.
+) -> dict[str, Any] | None:
+    """Return what the log says of the job's time limit; None if there is none, or nobody says it.
 
     ``ends``: Unix time. ``limit_s``: of the whole job, None if only its end is known. ``requeues``: how often the job
     may still be queued again, None if it will not be. ``restarts``: how often it was. ``source``: who says so.
@@ -40,7 +40,7 @@ def time_limit(
         ends, limit = _asked(variables, ask or _squeue, clock)
         source = "squeue"
     if not math.isfinite(ends) or ends <= 0:
-        return {}
+        return None
     requeues = _number(variables, REQUEUES)
     return {
         "ends": ends,
