@@ -221,7 +221,7 @@ def test_the_log_can_be_read(tmp_path: Path, start: Callable[..., Result], capsy
     assert sorted(e["rank"] for e in events(tmp_path, "death")) == [0, 1, 3, 4]
     commands: dict[str, Callable[[], int]] = {
         "6, then 4, then 2 ranks": lambda: show(run),
-        "Event shrink: rank 0-1 on": lambda: watch(run),
+        "Event shrink: rank 0, 1 on": lambda: watch(run),
         "6, then 4, then 2": lambda: list_runs(tmp_path),
         "of 6, then 4, then 2 ranks": lambda: trace(run, output=run / "trace.json"),
         "Wrote": lambda: report(run, output=run / "report.html"),
