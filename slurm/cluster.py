@@ -6,9 +6,9 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from common import slurm_time
 from common.errors import ConfigError, RankwiseError
 from common.option import nearest
-from common import slurm_time
 from common.wording import count, listed, printable
 from slurm.options import megabytes
 

@@ -6,8 +6,8 @@ import shlex
 import sys
 from pathlib import Path
 
-from common.errors import EXIT_OK, ConfigError
 from common import slurm_time
+from common.errors import EXIT_OK, ConfigError
 from common.wording import count, duration, printable
 from ps.sync import mode_names
 from slurm import cluster, options
