@@ -35,7 +35,10 @@ class Nodes:
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """A partition. ``minutes``: its time limit; ``most``: nodes of one job; both may be infinite. ``state``: up, down, ..."""
+    """A partition. ``minutes``: its time limit; ``most``: nodes of one job; both may be infinite.
+
+    ``state``: up, down, drain or inact.
+    """
 
     name: str
     minutes: float

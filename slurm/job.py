@@ -104,7 +104,8 @@ def follow(job: Job, say: Say) -> int:
 
 
 def fields(line: str, job: Job) -> dict[str, str]:
-    """Return what a line of scontrol's says of the job: the job's name and the paths at its end may look like fields."""
+    """Return what a line of scontrol's says of the job."""
+    # its name, and the paths behind all that is read here, may look like fields
     line = line.replace(f"JobName={job.config.job_name or NAME} ", "", 1)
     return dict(reversed(FIELDS.findall(line)))  # of several of a name the first counts
 
