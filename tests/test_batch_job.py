@@ -12,11 +12,11 @@ import pytest
 
 from common.errors import ConfigError
 from tests.conftest import ROOT
-from tests.ranks import Result, environment, finish, popen, wait_until
+from tests.ranks import Result, environment, finish, mpirun, popen, wait_until
 from workers.batch.batch_id import BatchId
 from workers.batch.option_lines import options_of_task
 from workers.batch.options import BatchConfig, own_options
-from workers.batch.rank_start import find_mpi_type, find_start
+from workers.batch.rank_start import ON_A_NODE, find_mpi_type, find_start
 from workers.launch.launcher import Library
 from workers.launch.srun_mpi import remedy
 
@@ -62,6 +62,12 @@ def test_srun_gets_the_mpi_that_the_library_needs(vendor: str, listed: str, tria
 
     kind, reason = find_mpi_type(Library(vendor, (5, 0), ""), ask, {"SLURM_TASKS_PER_NODE": "1,2(x3)"})
     assert (kind, reason.startswith(why)) == (found, True)
+
+
+@pytest.mark.slow
+def test_ranks_of_the_trial_say_how_many_are_on_their_node() -> None:
+    result = mpirun(2, "-c", ON_A_NODE)
+    assert (result.code, result.out.splitlines()) == (0, ["found 2 2"] * 2), result.err
 
 
 def test_a_single_rank_on_each_node_need_not_know_of_others_there() -> None:

@@ -14,8 +14,8 @@ from workers.launch.srun_mpi import BY_MPIRUN, PMIX, wanted
 
 ANSWER_S = 60.0
 ON_A_NODE = (
-    "import mpi4py; mpi4py.rc.finalize = True; from mpi4py import MPI; "
-    "print('found', MPI.COMM_WORLD.size, MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED).size)"
+    "from workers.launch.mpi import start_mpi; comm = start_mpi(); from mpi4py import MPI; "
+    "print('found', comm.size, comm.Split_type(MPI.COMM_TYPE_SHARED).size)"
 )
 """A rank that says how many there are, and how many of them on its node to its knowledge."""
 MPI_TYPE = "SLURM_MPI_TYPE"
