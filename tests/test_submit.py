@@ -60,7 +60,7 @@ def test_the_script_is_a_function_of_the_options(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MADE)
-def test_bash_and_shellcheck_take_the_script(name: str) -> None:
+def test_bash_takes_the_script(name: str) -> None:
     text = script.batch_script(script.template(MADE[name]), MADE[name], "/opt/my venv")
     assert subprocess.run(["bash", "-n"], input=text, text=True, check=False).returncode == 0
 

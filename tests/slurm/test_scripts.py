@@ -125,7 +125,7 @@ def test_a_job_near_its_time_limit_is_queued_again(
     assert same_bits(undisturbed, batch.run)
 
 
-@pytest.mark.parametrize("ends", [("-K1",), ()], ids=["K1", "plain"])
+@pytest.mark.parametrize("ends", [("-K1",), pytest.param((), marks=pytest.mark.slow)], ids=["K1", "plain"])
 def test_ranks_that_do_not_find_each_other_are_told_once(
     any_mpi: Cluster, mpi: str, tmp_path: Path, ends: tuple[str, ...]
 ) -> None:
