@@ -43,8 +43,11 @@ class Job:
     @property
     def output(self) -> Path:
         """The file of what it, or its first task, prints."""
-        first = str(self.config.tasks[0]) if self.config.tasks else ""
-        meant = {"%": "%", "j": self.number, "A": self.number, "a": first, "x": self.config.job_name or NAME}
+        return self.output_of(str(self.config.tasks[0]) if self.config.tasks else "")
+
+    def output_of(self, task: str) -> Path:
+        """The file of what a task of an array prints, or with none the job."""
+        meant = {"%": "%", "j": self.number, "A": self.number, "a": task, "x": self.config.job_name or NAME}
         return Path.cwd() / PLACES.sub(lambda place: meant[place[1]], self.prints)
 
     @property
@@ -77,7 +80,6 @@ class _Task:
     shown: int = 0
     over: bool = False
     code: int = EXIT_OK
-    path: Path | None = None
     torn: bytes = field(default=b"")
 
 
@@ -129,7 +131,13 @@ def _look(job: Job, record: dict[str, str], task: _Task, say: Say) -> bool:
     news = line != task.said
     if news and not task.over:
         say(line)
-    news |= _show(record.get("StdOut", ""), task, f"{of.removeprefix(' task ')}: " if of else "", say)
+    path = job.output_of(record.get("ArrayTaskId", ""))
+    news |= _show(
+        str(path) if path.exists() else record.get("StdOut", ""),
+        task,
+        f"{of.removeprefix(' task ')}: " if of else "",
+        say,
+    )
     if task.over and line != task.said:
         say(line)
     task.said = line
