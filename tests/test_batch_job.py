@@ -162,7 +162,9 @@ def test_the_supervisor_gets_its_folder_behind_its_own_options(monkeypatch: pyte
     assert own_options(BatchConfig(program=program), BatchId(JOB)) == [*program, "--output", "runs/slurm-7"]
 
 
-@pytest.mark.parametrize(("tasks", "each", "ranks"), [("6", "2", "4"), ("3", "2", "3"), ("2", "1", "2"), ("5", "", "5")])
+@pytest.mark.parametrize(
+    ("tasks", "each", "ranks"), [("6", "2", "4"), ("3", "2", "3"), ("2", "1", "2"), ("5", "", "5")]
+)
 def test_the_supervisor_starts_no_more_ranks_than_the_nodes_that_are_left_have_tasks(
     tmp_path: Path, tasks: str, each: str, ranks: str
 ) -> None:
