@@ -35,7 +35,12 @@ class LauncherPlace:
             self.local_rank, self.local_size = _number(variables, "SLURM_LOCALID"), _slurm_tasks(variables)
         if "MPI_LOCALNRANKS" in variables and self.local_size >= 0:
             self.pmi = _number(variables, "PMI_FD")
-        step = [variables.get(name, "") for name in ("SLURM_JOB_ID", "SLURM_STEP_ID")]
+        # of an array, one task may have the array's own number
+        array = [variables.get(name, "") for name in ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID")]
+        step = [
+            "_".join(array) if all(array) else variables.get("SLURM_JOB_ID", ""),
+            variables.get("SLURM_STEP_ID", ""),
+        ]
         self.step = ".".join(step) if slurm and all(step) else ""
 
     @property

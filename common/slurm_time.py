@@ -7,6 +7,11 @@ TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", re.ASCII)
 NO_LIMIT = ("infinite", "unlimited")
 
 
+def limit(text: str) -> float:
+    """Return a time limit that is asked for, in minutes; to Slurm zero is none. Raises ValueError."""
+    return minutes(text) or math.inf
+
+
 def minutes(text: str) -> float:
     """Return a time in minutes. Raises ValueError.
 

@@ -42,6 +42,8 @@ GONE_S, ABSENT_S = 2.0, 3.0
 rank's own guard comes first, and a launcher takes time to start many."""
 PAUSE_S, ABORT_S = 0.05, 1.5
 """How long a launcher has to end the job before this node's ranks are killed."""
+USAGE = 2
+"""``common.errors.EXIT_USAGE``, which loads more than may be loaded here: of what most likely all ranks find out."""
 SIGNALLED = 128
 """An exit code above is this and a signal's number."""
 
@@ -288,13 +290,23 @@ class StartWatch:
         while time.monotonic() < until and (present := self._others()):
             time.sleep(PAUSE_S)
         if self.place.step and (present or self.place.local_size < self.place.size):
-            from subprocess import DEVNULL, SubprocessError, run
-
-            with suppress(OSError, SubprocessError):
-                run(["scancel", self.place.step], stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, timeout=5, check=False)
+            if code == USAGE and all(state_of(tree) == ENDING for tree in present.values()):
+                self._cancel("--signal=TERM")  # at which ranks that fail for this reason, too, end with this code
+                until = time.monotonic() + ABORT_S
+                while (present := self._others()) and time.monotonic() < until:
+                    time.sleep(PAUSE_S)
+            self._cancel()
         for process in [process for tree in present.values() for process in tree]:
             with suppress(OSError):
                 os.kill(process.pid, signal.SIGKILL)
+
+    def _cancel(self, *options: str) -> None:
+        """Have Slurm end the ranks of all nodes."""
+        from subprocess import DEVNULL, SubprocessError, run
+
+        command = ["scancel", *options, self.place.step]
+        with suppress(OSError, SubprocessError):
+            run(command, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, timeout=5, check=False)
 
     def _others(self) -> dict[int, list[Process]]:
         """Return the other ranks of this node that are there."""

@@ -6,9 +6,9 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from common import slurm_time
 from common.errors import ConfigError, RankwiseError
 from common.option import nearest
-from common.slurm_time import minutes
 from common.wording import count, listed, printable
 from slurm.options import megabytes
 
@@ -16,6 +16,8 @@ PATIENCE_S = 60.0
 """For an answer of Slurm's: a busy controller may take long."""
 FORMAT = "%P|%a|%l|%s|%D|%c|%m"
 MOST_SHOWN = 20
+CLOSED = ("drain", "inact")
+"""States of a partition, as sinfo has them, in which it takes no jobs."""
 
 
 class SlurmError(RankwiseError):
@@ -33,7 +35,10 @@ class Nodes:
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """A partition. ``minutes``: its time limit; ``most``: nodes of one job; both may be infinite."""
+    """A partition. ``minutes``: its time limit; ``most``: nodes of one job; both may be infinite.
+
+    ``state``: up, down, drain or inact.
+    """
 
     name: str
     minutes: float
@@ -41,7 +46,7 @@ class Partition:
     most: float
     kinds: tuple[Nodes, ...]
     default: bool = False
-    up: bool = True
+    state: str = "up"
 
     @property
     def nodes(self) -> int:
@@ -49,7 +54,7 @@ class Partition:
         return sum(kind.number for kind in self.kinds)
 
     def __str__(self) -> str:
-        marks = ", ".join(filter(None, ["default" * self.default, "down" * (not self.up)]))
+        marks = ", ".join(filter(None, ["default" * self.default, self.state * (self.state != "up")]))
         sizes = [f"{kind.number} x {count(kind.cpus, 'CPU')} {_size(kind.mb)}" for kind in self.kinds]
         most = f", at most {self.most:g} of them a job" * (self.most < self.nodes)
         marked = f" ({marks})" if marks else ""
@@ -81,7 +86,7 @@ def partitions() -> list[Partition]:
 
 def read(text: str) -> list[Partition]:
     """Return the partitions of a text as sinfo prints it."""
-    facts: dict[str, tuple[bool, str, str]] = {}
+    facts: dict[str, tuple[str, str, str]] = {}
     kinds: dict[str, dict[tuple[int, int], int]] = {}
     default = ""
     for line in text.splitlines():
@@ -91,14 +96,14 @@ def read(text: str) -> list[Partition]:
         name, available, limit, size, number, cpus, mb = words
         if name.endswith("*"):
             name = default = name[:-1]
-        facts[name] = (available == "up", limit, size)
+        facts[name] = (available, limit, size)
         of_kind, kind = kinds.setdefault(name, {}), (_whole(cpus), _whole(mb))
         of_kind[kind] = of_kind.get(kind, 0) + _whole(number)
     found = []
-    for name, (up, limit, size) in facts.items():
+    for name, (state, limit, size) in facts.items():
         of = tuple(Nodes(number, *kind) for kind, number in kinds[name].items() if number)
         most = _whole(size.rpartition("-")[2]) or math.inf
-        found.append(Partition(name, _minutes(limit), limit, most, of, default=name == default, up=up))
+        found.append(Partition(name, _minutes(limit), limit, most, of, name == default, state))
     return found
 
 
@@ -107,8 +112,8 @@ def check(wanted: Mapping[str, str], there: Sequence[Partition]) -> None:
 
     ``wanted``: what the script's lines ask for, by option.
     """
-    if not there:
-        return  # sinfo may hide all partitions; sbatch will say
+    if not there or wanted.get("clusters"):
+        return  # sinfo may hide all partitions, or it is about another cluster; sbatch will say
     names = wanted.get("partition", "").split(",") if wanted.get("partition") else []
     known = {partition.name: partition for partition in there}
     unknown = [name for name in names if name not in known]
@@ -137,10 +142,11 @@ def _faults(wanted: Mapping[str, str], partition: Partition) -> list[str]:
         max(1, _whole(wanted.get(name, ""))) for name in ("nodes", "ntasks-per-node", "cpus-per-task")
     )
     name, faults = partition.name, []
-    if nodes > (most := min(partition.nodes, partition.most)):
+    free = bool(wanted.get("qos"))  # which may allow more than the partition does
+    if nodes > (most := partition.nodes if free else min(partition.nodes, partition.most)):
         faults.append(f"nodes: got {nodes}; allowed is at most {most:g} in {name}")
     elif partition.kinds:
-        enough = [kind for kind in partition.kinds if kind.cpus >= tasks * each]
+        enough = [kind for kind in partition.kinds if "overcommit" in wanted or kind.cpus >= tasks * each]
         if (n := sum(kind.number for kind in enough)) < nodes:
             cpus = max(kind.cpus for kind in partition.kinds)
             have = f"only {n} of {partition.nodes} nodes have so many" if n else f"its nodes have {count(cpus, 'CPU')}"
@@ -149,10 +155,10 @@ def _faults(wanted: Mapping[str, str], partition: Partition) -> list[str]:
             faults.append(f"{option}: got {count(tasks, 'task')} a node{cpus_each}; in {name} {have}")
         faults += _memory_faults(wanted.get("mem", ""), nodes, partition)
     time = wanted.get("time", "")
-    if time and _minutes(time) > partition.minutes:
+    if time and not free and _minutes(time) > partition.minutes:
         faults.append(f"time: got {time}; allowed is at most {partition.limit} in {name}")
-    if not partition.up:
-        faults.append(f"partition: {name} is down")
+    if partition.state in CLOSED:  # one that is down takes jobs, and starts them later
+        faults.append(f"partition: {name} takes no jobs now ({partition.state})")
     return faults
 
 
@@ -173,7 +179,7 @@ def _size(mb: int) -> str:
 
 def _minutes(text: str) -> float:
     try:
-        return minutes(text)
+        return slurm_time.limit(text)
     except ValueError:
         return math.inf
 

@@ -11,7 +11,7 @@ from common.run_files import RUNS
 from common.wording import printable
 from slurm.cluster import Partition, SlurmError, ask, shown
 from slurm.options import SubmitConfig
-from slurm.script import TASK
+from slurm.script import TASK, asked
 from workers.batch.batch_id import BatchId
 from workers.batch.options import BatchConfig, own_options
 from workers.launch.run_arguments import take_option
@@ -23,22 +23,32 @@ OVER = {
 }  # fmt: skip
 PATIENCE = 5
 """So many looks in a row may fail, since a controller may be restarted."""
-FIELDS = re.compile(r"(\w+)=(\S*)")
+NAME = "rankwise"
+"""What the scripts call a job."""
+FIELDS = re.compile(r"(\w+)=(.*?)(?= \w+=|\s*$)")
+"""Of a job in a line of scontrol's: a value may have spaces."""
+PLACES = re.compile(r"%([%jAax])")
+"""In the name of an output file: % itself, the job's number, the array's, the task's, the job's name."""
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job that Slurm has taken. ``number``: as squeue has it."""
+    """A job that Slurm has taken. ``number``: as squeue has it; ``prints``: the pattern of its output file's name."""
 
     number: str
     config: SubmitConfig
+    prints: str
 
     @property
     def output(self) -> Path:
         """The file of what it, or its first task, prints."""
-        first = f"_{self.config.tasks[0]}" if self.config.tasks else ""
-        return Path.cwd() / f"rankwise-{self.number}{first}.out"
+        return self.output_of(str(self.config.tasks[0]) if self.config.tasks else "")
+
+    def output_of(self, task: str) -> Path:
+        """The file of what a task of an array prints, or with none the job."""
+        meant = {"%": "%", "j": self.number, "A": self.number, "a": task, "x": self.config.job_name or NAME}
+        return Path.cwd() / PLACES.sub(lambda place: meant[place[1]], self.prints)
 
     @property
     def run(self) -> Path:
@@ -59,7 +69,7 @@ def submit(script: str, config: SubmitConfig, there: Sequence[Partition] = ()) -
     if answer.returncode:
         said = printable(" ".join(answer.stderr.replace("sbatch: error: ", "").split()), 600)
         raise ConfigError(f"submit: sbatch does not take the job: {said}{shown(there)}")
-    return Job(answer.stdout.strip().partition(";")[0], config)
+    return Job(answer.stdout.strip().partition(";")[0], config, asked(script).get("output", "slurm-%j.out"))
 
 
 @dataclass(slots=True)
@@ -70,7 +80,6 @@ class _Task:
     shown: int = 0
     over: bool = False
     code: int = EXIT_OK
-    path: Path | None = None
     torn: bytes = field(default=b"")
 
 
@@ -80,7 +89,7 @@ def follow(job: Job, say: Say) -> int:
     wait, failed = POLL_S[0], 0
     while True:
         answer = ask("scontrol", "--oneliner", "show", "job", job.number)
-        records = [dict(FIELDS.findall(line)) for line in answer.stdout.splitlines() if line.startswith("JobId=")]
+        records = [fields(line, job) for line in answer.stdout.splitlines() if line.startswith("JobId=")]
         failed = 0 if records else failed + 1
         if failed > PATIENCE:
             why = printable(answer.stderr.strip(), 300) or "no answer"
@@ -94,6 +103,13 @@ def follow(job: Job, say: Say) -> int:
             return max(task.code for task in tasks.values())
         wait = POLL_S[0] if news else min(POLL_S[1], 1.2 * wait)
         time.sleep(wait)
+
+
+def fields(line: str, job: Job) -> dict[str, str]:
+    """Return what a line of scontrol's says of the job."""
+    # its name, and the paths behind all that is read here, may look like fields
+    line = line.replace(f"JobName={job.config.job_name or NAME} ", "", 1)
+    return dict(reversed(FIELDS.findall(line)))  # of several of a name the first counts
 
 
 def _look(job: Job, record: dict[str, str], task: _Task, say: Say) -> bool:
@@ -115,7 +131,13 @@ def _look(job: Job, record: dict[str, str], task: _Task, say: Say) -> bool:
     news = line != task.said
     if news and not task.over:
         say(line)
-    news |= _show(record.get("StdOut", ""), task, f"{of.removeprefix(' task ')}: " if of else "", say)
+    path = job.output_of(record.get("ArrayTaskId", ""))
+    news |= _show(
+        str(path) if path.exists() else record.get("StdOut", ""),
+        task,
+        f"{of.removeprefix(' task ')}: " if of else "",
+        say,
+    )
     if task.over and line != task.said:
         say(line)
     task.said = line

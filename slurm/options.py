@@ -10,6 +10,7 @@ from common.option import OUTPUT, RANKS, is_text, option, options_of
 from common.slurm_time import NO_LIMIT, TIME
 from workers.batch.option_lines import read_lines
 from workers.launch import cli
+from workers.launch.srun_mpi import BY_MPIRUN
 
 HELP = (
     "Submit a training job to Slurm: python -m slurm.submit --nodes 2 --ntasks-per-node 4 --time 02:00:00 -- "
@@ -20,6 +21,8 @@ NAME = re.compile(r"[\w@][\w@.,:+/-]*", re.ASCII)
 """Of a partition, an account or a quality of service; several with commas between."""
 MEMORY = re.compile(r"(\d+)([KMGT]?)B?", re.ASCII | re.IGNORECASE)
 ARRAY = re.compile(r"\d+(?:-\d+(?::\d+)?)?(?:,\d+(?:-\d+(?::\d+)?)?)*(?:%\d+)?", re.ASCII)
+MOST_TASK = 4_000_000
+"""The highest number of a task that Slurm can be set up for."""
 FLAG = re.compile(r"--[a-z][a-z-]*(?:=.+)?", re.ASCII | re.DOTALL)
 UNITS = {"K": 1 / 1024, "": 1, "M": 1, "G": 1024, "T": 1024**2}
 """In MB, which Slurm takes a number without a unit for."""
@@ -61,7 +64,7 @@ class SubmitConfig:
         for name in ("partition", "account", "qos", "mpi"):
             _must_match(name, getattr(self, name), NAME, "letters, digits and . , _ - + : @ /")
         for name, pattern, allowed in (
-            ("time", TIME, "minutes, MINUTES:SS, HOURS:MM:SS, DAYS-HH, DAYS-HH:MM:SS, or infinite"),
+            ("time", TIME, "minutes, MINUTES:SS, HOURS:MM:SS, DAYS-HH, DAYS-HH:MM, DAYS-HH:MM:SS, or infinite"),
             ("mem", MEMORY, "a number with K, M, G or T"),
             ("array", ARRAY, "numbers as 0-7, 1,3,5 or 0-30:10, with %2 behind them for two at a time"),
         ):
@@ -70,6 +73,8 @@ class SubmitConfig:
                 _must_match(name, value, pattern, allowed)
         if not self.job_name.isprintable():  # a new line would be one more line of the script
             raise ConfigError(f"job_name: got {self.job_name[:80]!r}; allowed is a text without control characters")
+        if self.supervise and self.mpi not in ("", BY_MPIRUN):
+            raise ConfigError(f"mpi: got {self.mpi!r}; the supervisor starts ranks by mpirun, so leave --mpi out")
         if sum([bool(self.lines), self.compare, self.supervise]) > 1:
             raise ConfigError("lines, compare and supervise: exclude each other; give one of them")
         for text in (*self.arguments, self.lines):
@@ -103,11 +108,17 @@ class SubmitConfig:
     def tasks(self) -> list[int]:
         """The numbers of ``array``, or of the lines if only these are given. Raises ConfigError."""
         if self.lines and not self.array:
-            return list(range(1, len(read_lines(self.lines)) + 1))
+            if not (n := len(read_lines(self.lines))):
+                raise ConfigError(f"lines: {self.lines} has no line of options; write one for each task")
+            return list(range(1, n + 1))
         numbers: list[int] = []
         for part in self.array.partition("%")[0].split(",") if self.array else ():
             first, _, rest = part.partition("-")
             last, _, step = rest.partition(":")
+            if not int(first) <= int(last or first) <= MOST_TASK:
+                raise ConfigError(
+                    f"array: got {part[:80]!r}; allowed is from a number to a higher one up to {MOST_TASK:,}"
+                )
             numbers += range(int(first), int(last or first) + 1, max(1, int(step or 1)))
         return numbers
 

@@ -1,12 +1,13 @@
 """Submitting: options checked, script made, handed to sbatch, and what to do next."""
 
+import math
 import os
 import shlex
 import sys
 from pathlib import Path
 
+from common import slurm_time
 from common.errors import EXIT_OK, ConfigError
-from common.slurm_time import NO_LIMIT, minutes
 from common.wording import count, duration, printable
 from ps.sync import mode_names
 from slurm import cluster, options
@@ -32,10 +33,10 @@ def run(arguments: list[str], described: cli.Command) -> int:
     if config.dry_run:
         _say(script.rstrip("\n"))
         return EXIT_OK
-    wanted = asked(script)
+    _forget_variables(config)
+    wanted = asked(script) | of_variables()
     there = cluster.partitions()
     cluster.check(wanted, there)
-    _forget_variables(config)
     job = submit(script, config, there)
     for line in told(job, wanted):
         _say(line)
@@ -54,7 +55,8 @@ def told(job: Job, wanted: dict[str, str]) -> list[str]:
     nodes, tasks = int(wanted.get("nodes", "1")), int(wanted.get("ntasks-per-node", "1"))
     many = f"{count(len(config.tasks), 'task')} of an array, each " if config.tasks else ""
     time = wanted.get("time", "")
-    limit = f", at most {duration(60 * minutes(time))}" * (bool(time) and time.lower() not in NO_LIMIT)
+    most = slurm_time.limit(time) if time else math.inf
+    limit = f", at most {duration(60 * most)}" if math.isfinite(most) else ""
     size = f"{many}{count(nodes, 'node')} with {count(tasks, 'rank')} each{limit}"
     first = " of the first task" * bool(config.tasks)
     lines = [
@@ -105,13 +107,22 @@ def leaves_folder_out() -> bool:
 
 
 def _forget_variables(config: SubmitConfig) -> None:
-    """Take sbatch's own variables away for what was given here."""
+    """Take sbatch's own variables away for what was given here, and for where the output is, which is told."""
     for name in options.GIVEN:
         if getattr(config, name):
-            os.environ.pop("SBATCH_" + (VARIABLES.get(name) or name.upper()), None)
-    if config.tasks:
-        for name in ("ARRAY_INX", "OUTPUT"):
-            os.environ.pop(f"SBATCH_{name}", None)
+            os.environ.pop(_variable(name), None)
+    for name in ("ARRAY_INX" if config.tasks else "", "OUTPUT"):
+        os.environ.pop(f"SBATCH_{name}", None)
+
+
+def of_variables() -> dict[str, str]:
+    """Return what sbatch's own variables ask for, by option."""
+    names = (*options.GIVEN, "clusters", "overcommit")
+    return {name.replace("_", "-"): os.environ[_variable(name)] for name in names if _variable(name) in os.environ}
+
+
+def _variable(name: str) -> str:
+    return "SBATCH_" + (VARIABLES.get(name) or name.upper())
 
 
 def _say(text: str) -> None:

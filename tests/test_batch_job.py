@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from common.errors import ConfigError
-from tests.ranks import Result, environment, finish, popen, wait_until
+from tests.conftest import ROOT
+from tests.ranks import Result, environment, finish, mpirun, popen, wait_until
 from workers.batch.batch_id import BatchId
 from workers.batch.option_lines import options_of_task
 from workers.batch.options import BatchConfig, own_options
-from workers.batch.rank_start import find_mpi_type, find_start
+from workers.batch.rank_start import ON_A_NODE, find_mpi_type, find_start
 from workers.launch.launcher import Library
 from workers.launch.srun_mpi import remedy
 
@@ -35,22 +36,45 @@ def test_a_task_of_an_array_is_not_called_by_the_number_of_the_array() -> None:
         BatchId({})
 
 
+KNOWN, ALONE, BROKEN = "found 2 2\nfound 2 2\n", "found 2 1\nfound 2 1\n", "srun: error: cannot load"
+"""What two ranks of a trial say: they know of each other; not that they share a node; nothing."""
+
+
 @pytest.mark.parametrize(
-    ("vendor", "listed", "pmix_works", "found"),
+    ("vendor", "listed", "trial", "found", "why"),
     [
-        ("MPICH", LISTED, False, "pmi2"),
-        ("Open MPI", LISTED, True, "pmix"),
-        ("Open MPI", LISTED, False, ""),
-        ("Open MPI", "srun: MPI types are...\nsrun: none\nsrun: pmi2\n", True, ""),
-        ("MPICH", "srun: MPI types are...\nsrun: none\n", True, ""),
-        ("Cray MPICH", LISTED, True, "cray_shasta"),
+        ("MPICH", LISTED, BROKEN, "pmi2", ""),
+        ("Open MPI", LISTED, KNOWN, "pmix", ""),
+        ("Open MPI", LISTED, ALONE, "", "under srun --mpi=pmix ranks do not know which of them share a node"),
+        ("Open MPI", LISTED, "found 1 1\nfound 1 1\n", "", "srun --mpi=pmix does not work here"),
+        ("Open MPI", LISTED, BROKEN, "", "srun --mpi=pmix does not work here"),
+        ("Open MPI", "srun: MPI types are...\nsrun: none\nsrun: pmi2\n", KNOWN, "", "srun --mpi=list has nothing"),
+        ("MPICH", "srun: MPI types are...\nsrun: none\n", KNOWN, "", "srun --mpi=list has nothing"),
+        ("Cray MPICH", LISTED, KNOWN, "cray_shasta", ""),
     ],
 )
-def test_srun_gets_the_mpi_that_the_library_needs(vendor: str, listed: str, pmix_works: bool, found: str) -> None:
+def test_srun_gets_the_mpi_that_the_library_needs(vendor: str, listed: str, trial: str, found: str, why: str) -> None:
     def ask(*command: str) -> tuple[int, str]:
-        return (0, listed) if command[1] == "--mpi=list" else (int(not pmix_works), "")
+        if command[1] == "--mpi=list":
+            return 0, listed
+        assert command[1:4] == ("--mpi=pmix", "-N1", "-n2")
+        return int(trial == BROKEN), trial
 
-    assert find_mpi_type(Library(vendor, (5, 0), ""), ask) == found
+    kind, reason = find_mpi_type(Library(vendor, (5, 0), ""), ask, {"SLURM_TASKS_PER_NODE": "1,2(x3)"})
+    assert (kind, reason.startswith(why)) == (found, True)
+
+
+@pytest.mark.slow
+def test_ranks_of_the_trial_say_how_many_are_on_their_node() -> None:
+    result = mpirun(2, "-c", ON_A_NODE)
+    assert (result.code, result.out.splitlines()) == (0, ["found 2 2"] * 2), result.err
+
+
+def test_a_single_rank_on_each_node_need_not_know_of_others_there() -> None:
+    def ask(*command: str) -> tuple[int, str]:
+        return (0, LISTED) if command[1] == "--mpi=list" else (0, "found 1 1\n") if command[3] == "-n1" else (1, "")
+
+    assert find_mpi_type(Library("Open MPI", (5, 0), ""), ask, {"SLURM_TASKS_PER_NODE": "1(x3)"}) == ("pmix", "")
 
 
 def test_what_was_used_already_is_no_remedy() -> None:
@@ -78,6 +102,12 @@ def test_a_task_takes_its_line(tmp_path: Path) -> None:
     for task, said in ((0, "none for task 0; submit with --array=1-3"), (4, "task 4"), (3, "No closing quotation")):
         with pytest.raises(ConfigError, match=said):
             options_of_task(str(file), task)
+    with pytest.raises(ConfigError, match="this job is no task of an array; submit it with --array=1-3"):
+        options_of_task(str(file), -1)
+    file.write_text("\ufeff--data 'a\u2028b.csv'\r\n", newline="")
+    assert options_of_task(str(file), 1) == ["--data", "a\u2028b.csv"]
+    with pytest.raises(ConfigError, match="has 1 line of options, none for task 2"):
+        options_of_task(str(file), 2)
     with pytest.raises(ConfigError, match="no-such-file cannot be read"):
         options_of_task("no-such-file", 1)
     file.write_text("")
@@ -132,6 +162,23 @@ def test_the_supervisor_gets_its_folder_behind_its_own_options(monkeypatch: pyte
     assert own_options(BatchConfig(program=program), BatchId(JOB)) == [*program, "--output", "runs/slurm-7"]
 
 
+@pytest.mark.parametrize(
+    ("tasks", "each", "ranks"), [("6", "2", "4"), ("3", "2", "3"), ("2", "1", "2"), ("5", "", "5")]
+)
+def test_the_supervisor_starts_no_more_ranks_than_the_nodes_that_are_left_have_tasks(
+    tmp_path: Path, tasks: str, each: str, ranks: str
+) -> None:
+    for name, text in (("python", 'printf "%s\\n" "$@"'), ("scontrol", "echo n1; echo n2")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    variables = {"SLURM_JOB_NODELIST": "n[1-2]", "SLURM_JOB_NUM_NODES": "2", "SLURM_NTASKS": tasks}
+    variables |= {"SLURM_NTASKS_PER_NODE": each, "PATH": f"{tmp_path}:{os.environ['PATH']}", "VIRTUAL_ENV": "x"}
+    result = finish(popen(["bash", str(ROOT / "slurm" / "supervise.sbatch"), "--data", "a b"], env=variables))
+    assert (result.code, result.err) == (0, "")
+    words = ["-m", "workers.supervise", "-np", ranks, "--hosts", "n1,n2", "--", "--data", "a b"]
+    assert result.out.splitlines()[-len(words) :] == words
+
+
 class FakeSlurm:
     """A folder with an srun that runs a program as one task, and a scontrol that only notes what it is told."""
 
@@ -140,10 +187,11 @@ class FakeSlurm:
         self.variables = environment(
             PATH=f"{folder}:{os.environ['PATH']}", SLURM_MPI_TYPE="pmi2", SLURM_EXPORT_ENV="NONE", **TASK
         )
-        self._tool("srun", 'while [ "${1#-}" != "$1" ]; do shift; done; exec "$@"')
-        self._tool("scontrol", 'echo "$@" >> scontrol.log; kill -TERM $PPID')
+        self.tool("srun", 'while [ "${1#-}" != "$1" ]; do shift; done; exec "$@"')
+        self.tool("scontrol", 'echo "$@" >> scontrol.log; kill -TERM $PPID')
 
-    def _tool(self, name: str, text: str) -> None:
+    def tool(self, name: str, text: str) -> None:
+        """Put one of Slurm's commands there."""
         path = self.folder / name
         path.write_text(f"#!/bin/sh\n{text}\n")
         path.chmod(0o755)
@@ -203,6 +251,36 @@ def test_a_time_limit_queues_this_task_again(slurm: FakeSlurm) -> None:
 def test_a_job_that_is_not_queued_again(slurm: FakeSlurm, number: int, code: int, options: tuple[str, ...]) -> None:
     assert stopped(slurm, (number,), code, *options).code == code
     assert slurm.queued_again() == []
+
+
+def test_a_request_before_the_program_listens_costs_nothing(slurm: FakeSlurm) -> None:
+    asks = "import os, signal, time; os.kill(os.getppid(), signal.SIGUSR1); time.sleep(20)"
+    result = finish(slurm.start(asks, "--requeue"))
+    assert result.code == -signal.SIGTERM, result.err
+    assert slurm.queued_again() == ["requeue 7_2"]
+
+
+def test_a_request_before_the_program_is_started_leaves_it_out(slurm: FakeSlurm) -> None:
+    slurm.variables.pop("SLURM_MPI_TYPE")
+    slurm.tool("srun", "kill -USR1 $PPID; echo pmi2")
+    result = finish(slurm.start("print('started')", "--ranks", "--requeue"))
+    assert (result.code, result.out) == (-signal.SIGTERM, "Asked to stop before anything was started.\n"), result.err
+    assert slurm.queued_again() == ["requeue 7_2"]
+
+
+@pytest.mark.parametrize(
+    "tool", ["echo 'Requested operation not permitted' >&2; exit 1", None], ids=["refused", "none"]
+)
+def test_a_job_that_slurm_does_not_queue_again_is_told_so(slurm: FakeSlurm, tool: str | None) -> None:
+    if tool:
+        slurm.tool("scontrol", tool)
+    else:
+        (slurm.folder / "scontrol").unlink()
+        slurm.variables["PATH"] = str(slurm.folder)
+    result = stopped(slurm, (signal.SIGUSR1,), 75, "--requeue")
+    assert result.code == 75
+    assert result.err.count("rankwise: not queued again: scontrol requeue 7_2 ended with ") == 1
+    assert "Traceback" not in result.err
 
 
 def test_after_a_hundred_restarts_it_is_told_why_it_ends(slurm: FakeSlurm) -> None:

@@ -21,8 +21,24 @@ def test_the_recipe_installs_this_checkout_and_leaves_no_path_of_the_host() -> N
     sections = dict(re.findall(r"^%(\w+)\n(.*?)(?=^%|\Z)", RECIPE.read_text(), re.MULTILINE | re.DOTALL))
     assert set(sections) == {"files", "post", "environment", "runscript", "test", "help"}
     assert sections["files"].split() == ["dist", "/opt/dist"]
-    assert "--find-links /opt/dist 'rankwise[mpich]'" in sections["post"]
     assert 'exec rankwise "$@"' in sections["runscript"]
+
+
+@pytest.mark.parametrize(("wheels", "installed"), [(("rankwise-1.whl",), 1), (("rankwise-1.whl", "rankwise-2.whl"), 0)])
+def test_the_wheel_of_the_checkout_is_installed_not_one_of_that_name(
+    tmp_path: Path, wheels: tuple[str, ...], installed: int
+) -> None:
+    post = re.search(r"^%post\n(.*?)^%", RECIPE.read_text(), re.MULTILINE | re.DOTALL)
+    assert post
+    pip = tmp_path / "venv" / "bin" / "pip"
+    for path in (pip, *(tmp_path / "dist" / wheel for wheel in wheels)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text('#!/bin/sh\necho "pip $@"\n')
+        path.chmod(0o755)
+    steps = post[1].replace("/opt/", f"{tmp_path}/").replace("python3 -m venv", "test -d")
+    result = finish(popen(["sh", "-e", "-c", steps], env=environment()))
+    assert result.out.count(f"pip install --no-cache-dir {tmp_path}/dist/rankwise-1.whl[mpich]") == installed
+    assert result.code == (0 if installed else 1), result.err
 
 
 @pytest.mark.slow

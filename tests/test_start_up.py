@@ -285,6 +285,7 @@ def test_the_launcher_s_variables() -> None:
     assert found({}) == (0, 0, -1, -1, -1, "")
     assert found(ompi) == (3, 4, 1, 2, -1, "")
     assert found(slurm) == (4, 7, 0, 2, -1, "9.0")
+    assert found({**slurm, "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"})[-1] == "7_2.0"
     assert found(hydra) == (1, 3, 1, 3, 9, "")
     assert found({**slurm, "SLURM_STEP_NUM_TASKS": "2", **hydra}) == (1, 3, 1, 3, 9, "")  # mpirun in a batch job
     assert found({**slurm, "PMI_RANK": "4", "PMI_SIZE": "7", "PMI_FD": "9"}) == (4, 7, 0, 2, -1, "9.0")  # srun

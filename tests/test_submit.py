@@ -1,5 +1,6 @@
 """Submitting to Slurm: the script as a function of its options, what cannot be had, and jobs on a real Slurm."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,9 @@ import pytest
 from common.errors import ConfigError
 from common.slurm_time import minutes
 from common.wording import duration
-from slurm import cluster, script
+from slurm import cluster, script, submitting
 from slurm.job import Job
+from slurm.job import fields as job_fields
 from slurm.options import SubmitConfig
 from tests.conftest import ROOT
 from tests.ranks import Result, environment, finish, popen
@@ -34,7 +36,8 @@ SINFO = """\
 debug*|up|1:00:00|1-2|2|2|4000
 long|up|7-00:00:00|1-infinite|8|64|257000
 long|up|7-00:00:00|1-infinite|2|128+|1000000
-old|down|infinite|1-infinite|1|8|16000
+old|drain|infinite|1-infinite|1|8|16000
+later|down|infinite|1-infinite|1|8|16000
 """
 
 
@@ -57,7 +60,7 @@ def test_the_script_is_a_function_of_the_options(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MADE)
-def test_bash_and_shellcheck_take_the_script(name: str) -> None:
+def test_bash_takes_the_script(name: str) -> None:
     text = script.batch_script(script.template(MADE[name]), MADE[name], "/opt/my venv")
     assert subprocess.run(["bash", "-n"], input=text, text=True, check=False).returncode == 0
 
@@ -103,6 +106,9 @@ def test_so_do_paths_of_python_and_types_of_mpi(tmp_path: Path) -> None:
         ({"time": "soon"}, "time: got 'soon'; allowed is minutes,"),
         ({"mem": "much"}, "mem: got"),
         ({"array": "1-"}, "array: got"),
+        ({"array": "5-3"}, "array: got '5-3'; allowed is from a number to a higher one up to 4,000,000"),
+        ({"array": "0-99999999999999999999"}, "array: got '0-99999999999999999999'"),
+        ({"supervise": True, "mpi": "pmix"}, "mpi: got 'pmix'; the supervisor starts ranks by mpirun"),
         ({"nodes": -1}, "nodes: got -1; allowed is at least 1"),
         ({"sbatch_args": "--wrap=x\ny"}, "sbatch_args: got 'y'"),
         ({"sbatch_args": "'--x=a\n#SBATCH --y'"}, "sbatch_args: got"),
@@ -151,7 +157,8 @@ def refused(**wanted: str) -> str:
         ({"cpus_per_task": "4"}, "cpus-per-task: got 1 task a node with 4 CPUs each; in debug its nodes have 2 CPUs"),
         ({"time": "2:00:00"}, "time: got 2:00:00; allowed is at most 1:00:00 in debug"),
         ({"mem": "8G"}, "mem: got 8G; the nodes of debug have 4000 MB"),
-        ({"partition": "old"}, "partition: old is down"),
+        ({"partition": "old"}, "partition: old takes no jobs now (drain)"),
+        ({"time": "0"}, "time: got 0; allowed is at most 1:00:00 in debug"),
         ({"nodes": "9", "time": "infinite"}, "nodes: got 9; allowed is at most 2 in debug; time: got infinite;"),
     ],
 )  # fmt: skip
@@ -167,6 +174,8 @@ def test_what_no_node_can_give_is_told_with_what_there_is(wanted: dict[str, str]
     [
         {}, {"nodes": "2", "ntasks_per_node": "2", "time": "60", "mem": "4000M"},
         {"partition": "long", "ntasks_per_node": "128", "nodes": "2"}, {"partition": "debug,long", "nodes": "10"},
+        {"partition": "later"}, {"clusters": "other", "nodes": "99"}, {"overcommit": "", "ntasks_per_node": "8"},
+        {"qos": "long", "time": "9:00:00"},
     ],
 )  # fmt: skip
 def test_what_can_be_had_is_not_refused(wanted: dict[str, str]) -> None:
@@ -179,11 +188,37 @@ def test_the_run_folder_is_found_in_the_arguments() -> None:
         ("--epochs", "2"): "runs/slurm-7",
     }  # fmt: skip
     for arguments, folder in given.items():
-        assert Job("7", SubmitConfig(arguments=arguments)).run == Path(folder)
-    assert Job("7", SubmitConfig(arguments=("-o", "a-%a"), array="3-4")).run == Path("a-3/3")
-    assert Job("7", SubmitConfig()).output == Path.cwd() / "rankwise-7.out"
-    assert Job("7", SubmitConfig(array="3-4")).output == Path.cwd() / "rankwise-7_3.out"
-    assert Job("7", SubmitConfig(array="3-4")).run == Path("runs/slurm-7_3")
+        assert Job("7", SubmitConfig(arguments=arguments), "").run == Path(folder)
+    assert Job("7", SubmitConfig(arguments=("-o", "a-%a"), array="3-4"), "").run == Path("a-3/3")
+    assert Job("7", SubmitConfig(), "rankwise-%j.out").output == Path.cwd() / "rankwise-7.out"
+    assert Job("7", SubmitConfig(array="3-4"), "%A_%a.out").output == Path.cwd() / "7_3.out"
+    assert Job("7", SubmitConfig(job_name="a"), "/tmp/%x %%%j%u").output == Path("/tmp/a %7%u")
+    assert Job("7", SubmitConfig(array="3-4"), "").run == Path("runs/slurm-7_3")
+
+
+def test_a_job_is_read_from_scontrol_whatever_its_name_and_folder_are() -> None:
+    job = Job("7", SubmitConfig(job_name="x JobState=FAILED "), "")
+    line = (
+        "JobId=7 JobName=x JobState=FAILED  UserId=me(0) JobState=RUNNING Reason=None NodeList=n[1-2] ExitCode=0:0 "
+        "WorkDir=/a JobState=COMPLETED b StdOut=/a JobState=COMPLETED b/my file.out Power= "
+    )
+    found = job_fields(line, job)
+    assert (found["JobState"], found["NodeList"], found["Power"]) == ("RUNNING", "n[1-2]", "")
+    assert job_fields("JobId=7 StdOut=/a b/my file.out\n", job)["StdOut"] == "/a b/my file.out"
+
+
+def test_variables_of_sbatch_are_heeded_unless_an_option_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"PARTITION": "long", "TIMELIMIT": "30", "MEM_PER_NODE": "5G", "OUTPUT": "x"}.items():
+        monkeypatch.setenv(f"SBATCH_{name}", value)
+    submitting._forget_variables(SubmitConfig(time="20"))
+    assert submitting.of_variables() == {"partition": "long", "mem": "5G"}
+    assert "SBATCH_OUTPUT" not in os.environ
+
+
+def test_a_file_without_a_line_of_options_is_no_array(tmp_path: Path) -> None:
+    (tmp_path / "options.txt").write_text("# nothing yet\n")
+    with pytest.raises(ConfigError, match="has no line of options"):
+        SubmitConfig(lines=str(tmp_path / "options.txt"))
 
 
 def test_a_line_of_options_is_a_task(tmp_path: Path) -> None:
@@ -193,8 +228,8 @@ def test_a_line_of_options_is_a_task(tmp_path: Path) -> None:
     text = script.batch_script(script.template(config), config)
     assert f"\nset -- '{file}' --epochs 2\n" in text
     assert "\n#SBATCH --array=1-2\n" in text
-    assert Job("7", config).run == Path("runs/slurm-7_1")
-    assert Job("7", SubmitConfig(lines=str(file), array="2", arguments=("--epochs", "2"))).run == Path("mine")
+    assert Job("7", config, "").run == Path("runs/slurm-7_1")
+    assert Job("7", SubmitConfig(lines=str(file), array="2", arguments=("--epochs", "2")), "").run == Path("mine")
     file.write_text("--seed 3\n--sede 4\n")
     wrong = submit("--dry-run", "--lines", str(file), folder=tmp_path)
     assert (wrong.code, wrong.out) == (2, "")

@@ -34,7 +34,7 @@ from tests.watched import insist
 from workers.launch import hosts, run_arguments
 from workers.launch.hosts import LaunchHost
 from workers.supervisor import options, run_monitor, supervisor
-from workers.supervisor.patience import Patience
+from workers.supervisor.patience import Patience, ranks_start
 from workers.supervisor.policy import AttemptPlan, Outcome, Policy
 
 SUPERVISE = (sys.executable, "-m", "workers.supervise")
@@ -293,6 +293,26 @@ def test_a_launcher_that_waits_for_a_lost_host_is_ended_at_once(tmp_path: Path) 
     assert waits.reason == "b: down, or does not answer any more, and no rank has started"
     waits.over()
     assert not list(tmp_path.iterdir())
+
+
+def test_ranks_that_are_slow_to_start_are_left_to_their_guards(tmp_path: Path) -> None:
+    guarded = [True]
+    waits = Patience(tmp_path, (), lambda _, never: (), lambda: guarded[0])
+    assert not any(waits.overdue(100.0) for _ in range(10))
+    guarded[0] = False
+    assert waits.overdue(1.0)
+    assert waits.reason.startswith("no rank had started after 1001 s (3 times RANKWISE_START_SECONDS")
+
+
+def test_guards_are_seen_below_the_supervisor() -> None:
+    assert not ranks_start()
+    name = "import sys, time; open('/proc/self/comm', 'w').write('rankwise-wait'); print(flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", name], stdout=subprocess.PIPE) as guard:
+        assert guard.stdout
+        guard.stdout.readline()
+        assert ranks_start()
+        guard.kill()
+    assert not ranks_start()
 
 
 def test_ranks_that_train_have_no_limit_until_the_job_has_failed(tmp_path: Path) -> None:

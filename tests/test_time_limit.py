@@ -56,6 +56,12 @@ def test_a_job_that_is_queued_again_is_told_how_often(clock: Clock) -> None:
     assert found.evidence["needed_s"] == 9.5 * HOUR
     (found,) = watch(clock, HOUR / 2, limit={"requeues": 3})
     assert "would have to be requeued 10 times, but will be only 3 times" in found.text
+    assert found.severity == "warning"
+    (found,) = watch(clock, HOUR / 2, limit={"requeues": 0})
+    assert (found.severity, found.remedy.count("train.sbatch")) == ("warning", 0)
+    assert (
+        found.text == "needs 9 h 30 min more, limit in 30 min: will be ended about epoch 1 of 20, and not queued again"
+    )
 
 
 def test_a_job_that_is_not_is_told_where_it_ends(clock: Clock) -> None:
@@ -96,6 +102,7 @@ def test_what_fits_or_is_not_certain_is_not_reported(clock: Clock) -> None:
 def test_a_time_limit_too_short_to_get_on_is_told(clock: Clock) -> None:
     (found,) = watch(clock, 10.0, epochs=1000, limit={"ends": clock.now + 100, "limit_s": 110.0})
     assert "too short to be requeued 2 min before its end and get on" in found.text
+    assert found.severity == "warning"
 
 
 @pytest.mark.parametrize(("restarts", "again"), [(0, True), (2, False)])

@@ -19,7 +19,7 @@ def main() -> int:
 def _work() -> int:
     from workers.batch.batch_id import BatchId
     from workers.batch.options import own_options, parse
-    from workers.batch.rank_start import RankStart, find_start
+    from workers.batch.rank_start import TO_RANKS, RankStart, find_start
     from workers.batch.runner import MOST_RESTARTS, Runner
 
     try:
@@ -27,19 +27,19 @@ def _work() -> int:
         if isinstance(config, int):
             return config
         batch = BatchId()
+        runner = Runner(batch, requeue=config.requeue)  # which listens to signals from here on
         program = own_options(config, batch)
         start = find_start() if config.ranks else RankStart((), {})
         variables = {
             **os.environ,
             **start.changes,
-            # sbatch --export=NONE is for this script: ranks would not even find Python
-            "SLURM_EXPORT_ENV": "ALL",
+            **TO_RANKS,
             # one BLAS thread for each CPU of a task: with more, ranks slow each other down
             "OMP_NUM_THREADS": os.environ.get("SLURM_CPUS_PER_TASK", "1"),
         }
         if config.requeue:
             variables[REQUEUES] = str(max(0, MOST_RESTARTS - batch.restarts))
-        return Runner(batch, requeue=config.requeue).run([*start.words, *program], variables)
+        return runner.run([*start.words, *program], variables)
     except RankwiseError as error:
         complain(f"rankwise: {error}")
         return error.exit_code

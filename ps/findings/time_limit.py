@@ -53,10 +53,10 @@ class TimeLimit(Detector):
         usable = max(0.0, left - (0.0 if requeues is None else STOP_BEFORE_S))
         if needed <= (SURE if n > 1 else AT_ONCE) * usable:
             return None
-        text, remedy = self._said(needed, left, usable, each, number)
+        gets_done, text, remedy = self._said(needed, left, usable, each, number)
         return Verdict(
             code=self.code,
-            severity="warning" if requeues is None else "info",
+            severity="info" if gets_done else "warning",
             ranks=[],
             text=text,
             remedy=remedy,
@@ -66,26 +66,28 @@ class TimeLimit(Detector):
             },
         )  # fmt: skip
 
-    def _said(self, needed: float, left: float, usable: float, each: float, number: int) -> tuple[str, str]:
-        """Return what will happen, and what to do."""
+    def _said(self, needed: float, left: float, usable: float, each: float, number: int) -> tuple[bool, str, str]:
+        """Return whether the run gets done all the same, what will happen, and what to do."""
         most = "up to " if self.patience else ""
         text = f"needs {most}{duration(needed)} more, limit in {duration(left)}: "
         whole = self.limit["limit_s"]
         longer = f"a time limit of at least {duration(1.1 * needed + (whole or left) - left)}"
         longer += " (--patience may stop it before)" if self.patience else ""
         allowed = self.limit["requeues"]
-        if allowed is None:
+        if not allowed:
             reached = min(self.epochs - 1, number + int(usable / each))
+            other = ", or submit it with slurm/train.sbatch, which queues it again" * (allowed is None)
             return (
+                False,
                 f"{text}will be ended about epoch {reached:,} of {self.epochs:,}, and not queued again",
-                f"give it {longer}, or submit it with slurm/train.sbatch, which queues it again; what is saved by then "
-                "continues with --resume",
+                f"give it {longer}{other}; what is saved by then continues with --resume",
             )
         # each start takes as long as this one took, from the job's begin to its first epoch
         begin = max(0.0, self.began - ((self.limit["ends"] or 0.0) - whole)) if whole else 0.0
         a_job = (whole or left) - STOP_BEFORE_S - begin
         if a_job <= 0:
             return (
+                False,
                 f"{text}too short to be requeued {duration(STOP_BEFORE_S)} before its end and get on",
                 f"give it {longer}, or at least some minutes more",
             )
@@ -94,7 +96,8 @@ class TimeLimit(Detector):
             will = count(int(allowed), "time")
             each_job = duration(a_job * times / max(1, allowed) + STOP_BEFORE_S + begin)
             return (
+                False,
                 f"{text}would have to be requeued {count(times, 'time')}, but will be only {will}",
                 f"give it {longer}, or at least one of {each_job}",
             )
-        return f"{text}will be requeued {count(times, 'time')}", f"to do without, give it {longer}"
+        return True, f"{text}will be requeued {count(times, 'time')}", f"to do without, give it {longer}"

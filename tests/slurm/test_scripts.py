@@ -125,9 +125,12 @@ def test_a_job_near_its_time_limit_is_queued_again(
     assert same_bits(undisturbed, batch.run)
 
 
-def test_ranks_that_do_not_find_each_other_are_told_once(any_mpi: Cluster, mpi: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ends", [("-K1",), pytest.param((), marks=pytest.mark.slow)], ids=["K1", "plain"])
+def test_ranks_that_do_not_find_each_other_are_told_once(
+    any_mpi: Cluster, mpi: str, tmp_path: Path, ends: tuple[str, ...]
+) -> None:
     wrong, right = ("none", "pmi2") if mpi == "mpich" else ("pmi2", "pmix")
-    command = ["srun", "-K1", f"--mpi={wrong}", "-N2", "-n4", "python", "-m", "workers.run"]
+    command = ["srun", *ends, f"--mpi={wrong}", "-N2", "-n4", "python", "-m", "workers.run"]
     # -K1 ends a rank that is still loading Python with 143
     result = next(r for k in range(3) if (r := any_mpi.run(*command, folder=tmp_path)).code == 2 or k == 2)
     assert result.code == 2, result.err

@@ -3,17 +3,25 @@
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from common.standard_streams import complain
 from workers.launch import launcher
 from workers.launch.launcher import Library
-from workers.launch.srun_mpi import BY_MPIRUN, wanted
+from workers.launch.srun_mpi import BY_MPIRUN, PMIX, wanted
 
 ANSWER_S = 60.0
+ON_A_NODE = (
+    "from workers.launch.mpi import start_mpi; comm = start_mpi(); from mpi4py import MPI; "
+    "print('found', comm.size, comm.Split_type(MPI.COMM_TYPE_SHARED).size)"
+)
+"""A rank that says how many there are, and how many of them on its node to its knowledge."""
 MPI_TYPE = "SLURM_MPI_TYPE"
 """Slurm's own variable for srun's --mpi."""
+TO_RANKS = {"SLURM_EXPORT_ENV": "ALL"}
+"""``sbatch --export=NONE`` is for the script: ranks would not even find Python."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,23 +37,41 @@ def _answer(*command: str) -> tuple[int, str]:
     try:
         asked = subprocess.run(
             command, capture_output=True, text=True, errors="replace", check=False, timeout=ANSWER_S,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL, env={**os.environ, **TO_RANKS},
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
         return 127, ""
     return asked.returncode, asked.stdout + asked.stderr
 
 
-def find_mpi_type(library: Library, ask: Callable[..., tuple[int, str]] = _answer) -> str:
-    """Return the ``--mpi`` with which srun starts ranks of a library, or nothing where only mpirun can.
-
-    Slurm lists PMIx also where it cannot load it, so that is tried.
-    """
+def find_mpi_type(
+    library: Library, ask: Callable[..., tuple[int, str]] = _answer, variables: Mapping[str, str] = os.environ
+) -> tuple[str, str]:
+    """Return the ``--mpi`` with which srun starts ranks of a library; or nothing where mpirun does better, and why."""
     listed = set(re.findall(r"\w+", ask("srun", "--mpi=list")[1]))
+    why = f"srun --mpi=list has nothing that works for {library.vendor}"
     for name in wanted(library.vendor):
-        if name in listed and (name != "pmix" or not ask("srun", "--mpi=pmix", "-N1", "-n1", "true")[0]):
-            return name
-    return ""
+        if name not in listed:
+            continue
+        if name != PMIX or not (why := _fault_of_pmix(ask, variables)):
+            return name, ""
+    return "", why
+
+
+def _fault_of_pmix(ask: Callable[..., tuple[int, str]], variables: Mapping[str, str]) -> str:
+    """Start ranks through PMIx on one node; return what is wrong with that, nothing if all is well.
+
+    Slurm lists PMIx also where it cannot load it; and one that does not fit the library lets ranks find each other, but
+    not who is on their node.
+    """
+    counts = re.findall(r"(\d+)(?:\(x\d+\))?", variables.get("SLURM_TASKS_PER_NODE", ""))
+    n = min(2, max(map(int, counts), default=1))
+    code, said = ask("srun", f"--mpi={PMIX}", "-N1", f"-n{n}", sys.executable, "-c", ON_A_NODE)
+    found = re.findall(r"^found (\d+) (\d+)$", said, re.MULTILINE)
+    if code or not found or {int(size) for size, _ in found} != {n}:
+        return f"srun --mpi={PMIX} does not work here"
+    alone = any(int(here) != n for _, here in found)
+    return f"under srun --mpi={PMIX} ranks do not know which of them share a node" * alone
 
 
 def number_of_tasks(variables: Mapping[str, str]) -> str:
@@ -64,7 +90,7 @@ def find_start(variables: Mapping[str, str] = os.environ) -> RankStart:
     if kind in ("", BY_MPIRUN):
         library = launcher.loaded_library()
         if not kind:
-            kind, why = find_mpi_type(library), f"srun --mpi=list has nothing that works for {library.vendor}"
+            kind, why = find_mpi_type(library, variables=variables)
         if kind in ("", BY_MPIRUN):
             mpirun = launcher.find(library)
             complain(f"rankwise: ranks are started by {mpirun.path}: {why}")

@@ -17,23 +17,39 @@ TIME_LIMIT = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU, signal.SIGURG)
 OTHERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """These ask for a stop, too, after which the job is not queued again."""
 MOST_RESTARTS = 100
-"""After so many the time limit must be too short for the job to get started."""
+"""So that a job whose time limit is too short to get on does not come back for ever."""
 END_S = 30.0
 """How long Slurm may take to end a job that it queues again."""
+NOT_LISTENING = (128 + signal.SIGUSR1, 128 + signal.SIGTERM)
+"""How a program ends that is asked before it listens: by the request itself, or since srun -K1 ends the other ranks."""
 
 
 class Runner:
-    """Runs a program once; ``requeue`` says whether to queue the job again when it has stopped near its time limit."""
+    """Runs a program once; ``requeue`` says whether to queue the job again when it has stopped near its time limit.
+
+    It listens to signals from when it is made.
+    """
 
     def __init__(self, batch: BatchId, *, requeue: bool) -> None:
         self.batch, self.requeue = batch, requeue
         self._process: subprocess.Popen[bytes] | None = None
         self._asked = self._near_limit = False
+        for number in (*TIME_LIMIT, *OTHERS):
+            signal.signal(number, self._handle)
 
     def run(self, command: Sequence[str], variables: Mapping[str, str]) -> int:
         """Return the exit code, 128 + n for a signal. Raises ConfigError if the program cannot be started."""
-        for number in (*TIME_LIMIT, *OTHERS):
-            signal.signal(number, self._handle)
+        if self._asked:
+            sys.stdout.write("Asked to stop before anything was started.\n")
+            sys.stdout.flush()
+            code = EXIT_STOPPED
+        else:
+            code = self._run(command, variables)
+        if self._near_limit and self.requeue and code in (EXIT_STOPPED, *NOT_LISTENING):
+            self._queue_again()
+        return code
+
+    def _run(self, command: Sequence[str], variables: Mapping[str, str]) -> int:
         sys.stdout.write(f"Starting: {shlex.join(command)}\n")
         sys.stdout.flush()
         try:
@@ -43,10 +59,7 @@ class Runner:
         if self._asked:  # while it was being started
             self._pass_on()
         code = self._process.wait()
-        code = code if code >= 0 else 128 - code
-        if code == EXIT_STOPPED and self._near_limit and self.requeue:
-            self._queue_again()
-        return code
+        return code if code >= 0 else 128 - code
 
     def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """Ask the program for a stop, once: a second request would end it at once."""
@@ -64,10 +77,19 @@ class Runner:
         """Queue this job, or this one task of an array, and wait to be ended by that."""
         if self.batch.restarts >= MOST_RESTARTS:
             complain(
-                f"rankwise: not queued again after {MOST_RESTARTS} restarts: the time limit is too short for the job "
-                "to get started; submit it with a longer --time"
+                f"rankwise: not queued again after {MOST_RESTARTS} restarts, which is the limit; if the run does not "
+                "get on, give it a longer --time; to continue it, submit it again with its run folder as --output"
             )
             return
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # by which Slurm ends this start of the job
-        if subprocess.run(["scontrol", "requeue", self.batch.job], check=False).returncode == 0:
-            time.sleep(END_S)
+        try:
+            code = subprocess.run(["scontrol", "requeue", self.batch.job], check=False).returncode
+        except OSError:
+            code = 127
+        if code:
+            complain(
+                f"rankwise: not queued again: scontrol requeue {self.batch.job} ended with {code}; to continue the "
+                "run, submit it again with its run folder as --output"
+            )
+            return
+        time.sleep(END_S)

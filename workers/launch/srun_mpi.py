@@ -6,10 +6,13 @@ BY_MPIRUN = "none"
 """With this one srun starts processes that do not know of each other: ranks need an mpirun then."""
 
 
+PMIX = "pmix"
+
+
 def wanted(vendor: str) -> tuple[str, ...]:
     """Return what a library's ranks take, the likeliest first."""
     if vendor == OPEN_MPI:
-        return ("pmix",)
+        return (PMIX,)
     return ("cray_shasta", "pmi2") if "Cray" in vendor else ("pmi2",)
 
 

@@ -5,28 +5,42 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from common.process_table import descendants
 from common.run_files import FAILURE_NAME, STARTING_NAME
+from common.start_state import GUARD
 from common.start_words import DEFAULT_LIMIT_S, LIMIT, read_limit
 from workers.launch.hosts import LaunchHost
 
 PROBE_S = 10.0
 """Between two questions whether the hosts are still there, until ranks have started."""
 TIMES = 3.0
-"""Ranks that run end a start that takes too long by themselves; where none runs, after so many times their limit."""
+"""Where no rank runs on this machine, a start may take so many times as long as a rank without a sign of life."""
 FAILED_S = 60.0
 """What a launcher may take to end once the job has said of what it died."""
+
+
+def ranks_start() -> bool:
+    """Say whether ranks below this process are being started: their guards end a start that takes too long."""
+    return any(process.name.startswith(GUARD) and not process.ended for process in descendants(os.getpid()).values())
 
 
 class Patience:
     """Watches one attempt through its run folder; ``reason`` says why it was given up, if it was.
 
-    ``lost``: returns those of the attempt's hosts that are no longer there.
+    ``lost``: returns those of the attempt's hosts that are no longer there. ``guarded``: whether ranks here see to
+    their start themselves.
     """
 
-    def __init__(self, folder: Path, hosts: Sequence[LaunchHost], lost: Callable[..., Sequence[LaunchHost]]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        hosts: Sequence[LaunchHost],
+        lost: Callable[..., Sequence[LaunchHost]],
+        guarded: Callable[[], bool] = ranks_start,
+    ) -> None:
         """Leave the file that rank 0 takes away; without it, where none can be written, there is no limit."""
         self._mark, self._failure = folder / STARTING_NAME, folder / FAILURE_NAME
-        self._hosts, self._lost = hosts, lost
+        self._hosts, self._lost, self._guarded = hosts, lost, guarded
         self._waited_s = self._failed_s = 0.0
         self._asked_at_s = PROBE_S
         self._before = self._failed()
@@ -60,7 +74,7 @@ class Patience:
             self._asked_at_s = self._waited_s + PROBE_S
             if names := ", ".join(host.name for host in self._lost(self._hosts, never=False)):
                 return f"{names}: down, or does not answer any more, and no rank has started"
-        if self._limit_s and self._waited_s >= TIMES * self._limit_s:
+        if self._limit_s and self._waited_s >= TIMES * self._limit_s and not self._guarded():
             return f"no rank had started after {self._waited_s:.0f} s ({TIMES:g} times {LIMIT})"
         return ""
 
