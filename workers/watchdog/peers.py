@@ -136,10 +136,20 @@ class Peers:
         if self.star is None:
             return {}
         found = self.star.silent(now, seconds)
-        if self.decides and now - self._began > FIRST_LOOK_S:  # the cable was pulled before they could call
-            seen = self._heard_by_files(now)
-            found |= {n: self._began for n in self.never_heard() if not seen.intersection(self.nodes[n])}
-        return {n: at for n, at in found.items() if not all(self.rows[rank].finished for rank in self.nodes[n])}
+        if self.star.heard or self.files.heard:
+            found |= self.unreached(now)
+        return {node: at for node, at in found.items() if not self._is_over(node)}
+
+    def _is_over(self, node: int) -> bool:
+        return all(self.rows[rank].finished for rank in self.nodes[node])
+
+    def unreached(self, now: float) -> dict[int, float]:
+        """Return the nodes that were never heard, and since when; where nobody was, that may be a firewall as well."""
+        if self.star is None or not self.decides or now - self._began <= FIRST_LOOK_S:
+            return {}
+        seen = self._heard_by_files(now)
+        away = [node for node in self.never_heard() if not seen.intersection(self.nodes[node])]
+        return {node: self._began for node in away if not self._is_over(node)}
 
     def all_stopped(self, now: float, folder: Path | None) -> bool:
         """Say whether all processes of other nodes are stopped, except where no watchdog answers."""
@@ -180,9 +190,7 @@ class Peers:
             before = self.rows[rank]
             self._base[rank] = row, now
             if before.finished != LOST:
-                self.changed |= (row.state, row.aborting, row.finished) != (
-                    before.state, before.aborting, before.finished
-                )  # fmt: skip
+                self.changed |= _ends_job(row) and not _ends_job(before)
                 self.rows[rank] = row
 
     def _take(self, node: int, news: dict[str, Any]) -> None:
@@ -313,11 +321,15 @@ class Peers:
                 self.receive(now)
         elif self.star.is_hub:
             self.star.send_all(wire.NEWS, wire.pack_news({"whole": plain(whole), "bye": True}))
-            while any(link.waits for link in self.star.links.values()) and time.monotonic() < until:
+            while not self.star.flush() and time.monotonic() < until:
                 time.sleep(PAUSE_S)
-                self.star.tick(now)
 
     def close(self) -> None:
         """End all links."""
         if self.star is not None:
             self.star.close()
+
+
+def _ends_job(row: StatusRow) -> bool:
+    """Say whether others must know at once what this row says."""
+    return bool(row.aborting) or row.finished == LOST or (row.state == ENDED and not row.finished)

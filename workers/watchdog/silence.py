@@ -34,10 +34,10 @@ class Silence:
         self._places: dict[int, tuple[Any, ...]] = {}
         self._moved_at = -1.0
 
-    def look(self, now: float, rows: Sequence[StatusRow], heard: Mapping[int, float]) -> bool:
+    def look(self, now: float, rows: Sequence[StatusRow], heard: Mapping[int, float], *, patience: int = 1) -> bool:
         """Look at the rows of those who are heard; return whether silent nodes explain that nobody makes progress.
 
-        ``heard``: when silent nodes were last heard.
+        ``heard``: when silent nodes were last heard. ``patience``: how many times longer than else to wait.
         """
         mute = {rank for node in heard for rank in self.ranks[node]}
         live = {rank: row for rank, row in enumerate(rows) if rank not in mute and not row.finished}
@@ -49,8 +49,8 @@ class Silence:
             return False
         if any(not waits(row) for row in live.values()):
             return False  # who computes for too long is a stall like any other
-        silent = now - min(heard.values())
-        still, longest = now - self._moved_at, max((row.longest_ms for row in rows), default=0) / 1000
+        silent = (now - min(heard.values())) / patience
+        still, longest = (now - self._moved_at) / patience, max((row.longest_ms for row in rows), default=0) / 1000
         if self.stall_s and silent >= self.stall_s and still >= max(self.stall_s / 2, FEW_STEPS * longest):
             if frozenset(heard) != self.reported:
                 self.reported = frozenset(heard)

@@ -94,7 +94,7 @@ class WatchdogHandle:
         if topology.count == 1 or topology.local.rank:
             return None
         from common.addresses import own_addresses
-        from workers.watchdog.star import listen
+        from workers.watchdog.listener import listen
 
         here = topology.here == topology.comm.size  # nodes are pretended
         try:

@@ -29,14 +29,13 @@ from workers.watchdog.launcher_process import Launcher
 from workers.watchdog.peers import Peers
 from workers.watchdog.rank_process import LOOK_S, RankProcess, memory_kills, stops
 from workers.watchdog.silence import Silence, name_hosts
+from workers.watchdog.stall import OUTSIDE_FACTOR
 from workers.watchdog.stall_detector import MAX_STACK, StallDetector
 from workers.watchdog.whole import Whole, runs
 
 STALLED_LOOK_S = 0.2
 GRACE_S = 3.0
 """How long a launcher has to end the other ranks before the watchdog does."""
-LATE_S = 1.5
-"""A node that says something every second may be so late, not more, when a death is looked into."""
 KILLED_S = 5.0
 """How long a killed process may take to be gone; longer takes only one that waits for a dead disk."""
 SETTLE_S, SETTLE_LOOK_S = 5.0, 0.05
@@ -113,7 +112,7 @@ class Watchdog:
             for source in sources:
                 self._note_end(source)
             now = self.clock.now()
-            if self.peers.star is not None and self.peers.star.epoll.fileno() in sources:
+            if self.peers.star is not None and sources:  # also before a death is decided on: others may have been first
                 self._listen(now)
             if now >= look_at:
                 self._look()
@@ -138,7 +137,7 @@ class Watchdog:
         return self.cut or self.reports.cut or self.peers.whole.cut
 
     def _in_haste(self) -> bool:
-        return self.stalls.began > 0 or self.peers.whole.stalled or self.reports.pending
+        return self.stalls.began > 0 or (self.peers.is_leaf and self.peers.whole.stalled) or self.reports.pending
 
     def _report_gone(self, rank: int) -> None:
         """Report a rank that died before this watchdog took the place of another, and end the job."""
@@ -322,10 +321,18 @@ class Watchdog:
             self._abort()
         elif any(row.state == ENDED and not row.finished for row in others):
             self._end_soon()
-        elif self.peers.decides and not self.silence.look(now, self.rows, self.peers.mute(now, MUTE_S)):
+        elif self.peers.decides and not self._is_silence(now):
             self.stalls.look(
                 now, self.folder, self.peers.silent(now), self.peers.known(now, self.folder), leads=self._leads(now)
             )
+
+    def _is_silence(self, now: float) -> bool:
+        """Say whether hosts that no one hears from explain that nobody makes progress."""
+        mute = self.peers.mute(now, MUTE_S)
+        if mute:
+            return self.silence.look(now, self.rows, mute)
+        # a firewall, perhaps, and until there is a run folder nobody sees that the others still read data
+        return self.silence.look(now, self.rows, self.peers.unreached(now), patience=OUTSIDE_FACTOR)
 
     def _leads(self, now: float) -> bool:
         """Say whether this watchdog reports stalls: as the hub, or as the lowest that is seen in the file."""
@@ -343,7 +350,7 @@ class Watchdog:
     def _settle(self) -> None:
         """Wait until it is clear what the job ended of, or the hub knows what is known here."""
         until = time.monotonic() + SETTLE_S
-        while time.monotonic() < until and (self.reports.pending or self.peers.unsent):
+        while time.monotonic() < until and (self.reports.pending or self.reports.unanswered or self.peers.unsent):
             time.sleep(SETTLE_LOOK_S)
             self._listen(self.clock.now())
             self.reports.decide()
