@@ -241,8 +241,6 @@ def stop(number: int) -> None:
             break
         time.sleep(0.02)
     for space in spaces:
-        with contextlib.suppress(RuntimeError):  # now: with its namespace it would go a moment later than the bridge
-            _do("ip", "link", "del", space.replace("n", "v"))
         _do("ip", "netns", "del", space)
     with contextlib.suppress(RuntimeError):
         _do("ip", "link", "del", f"rwb{number}")
