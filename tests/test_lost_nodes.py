@@ -1,11 +1,12 @@
 """Which of several deaths is named, and when hosts that say nothing are."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from common.rank_status import StatusRow
+from common.rank_status import RankStatus, StatusRow
 from workers.watchdog.death_reports import DeathReports
 from workers.watchdog.deaths import DECIDE_S, HOST_S, Death, Deaths
 from workers.watchdog.silence import Silence, name_hosts
@@ -130,3 +131,16 @@ def test_a_death_told_to_a_hub_that_is_gone_is_not_lost() -> None:
     assert not answered.reports.unanswered
     answered.reports.decide_at_last()
     assert not answered.said
+
+
+def test_a_folder_that_turns_out_not_to_be_shared_is_left_alone(tmp_path: Path) -> None:
+    """The path is known before it is known that this host's folder of that name is another one."""
+    status = RankStatus()
+    watchdog: Any = SimpleNamespace(ranks={0: SimpleNamespace(memory=status.handle)}, _folder=None)
+    folder: Any = vars(Watchdog)["folder"].fget
+    assert folder(watchdog) is None
+    status.set_folder(tmp_path)
+    assert folder(watchdog) == tmp_path
+    status.note_not_shared()
+    assert folder(watchdog) is None
+    status.close()

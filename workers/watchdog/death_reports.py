@@ -53,6 +53,13 @@ class DeathReports:
         asked = row.asked > 0 and 1000 * at - row.asked < 1000 * ASKED_S
         self.hand_in(Death(at, event, rank.cause, text if row.reported else "", asked))
 
+    def note_gone(self, rank: int) -> None:
+        """Take note of a rank that died before this watchdog took the place of another."""
+        host = self._hosts[rank]
+        message = f"rank {rank} on {host} died (its process is gone) while nobody watched it"
+        event = {"what": "death", "rank": rank, "host": host, "message": message, "noticed": time.time()}
+        self.hand_in(Death(time.monotonic(), event))
+
     def hand_in(self, death: Death) -> None:
         """Decide on a death here, if this watchdog is the one that decides; else tell the hub."""
         if not self._peers.decides:

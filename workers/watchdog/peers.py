@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from common.rank_status import ENDED, LOST, STOPPED, StatusRow
 from workers.watchdog.clock_offset import Offset
+from workers.watchdog.row_ages import ReceivedRows, SentRows
 from workers.watchdog.row_exchange import SILENT_S, UNSEEN_S, RowExchange, read_lost
 from workers.watchdog.whole import Whole, plain, runs
 
 if TYPE_CHECKING:
     from workers.watchdog.star import Star
 
-DRIFT_MS = 500
-"""A row whose age is by so much another than it would be by itself is sent again."""
 LEAVE_S = 2.0
 """How long a watchdog that ends waits until the hub has heard that."""
 PAUSE_S = 0.02
@@ -47,14 +46,12 @@ class Peers:
         self.files = RowExchange(rows)
         self._told_of_files = self._alone = False
         self._began = now
-        self._base: dict[int, tuple[StatusRow, float]] = {}
-        self._sent: dict[int, tuple[StatusRow, int]] = {}
+        self._received, self._sent = ReceivedRows(rows), SentRows()
         self._unsent: list[dict[str, Any]] = []
         self._offsets: dict[int, Offset] = {}
         self._clocks: list[str] = star["clocks"] if star is not None else []
         self._answered: set[int] = set()
         self._acknowledged = False
-        self._link: Any = None
         self._told = Whole()
         self.star: Star | None = None
         if star is not None:
@@ -116,7 +113,7 @@ class Peers:
 
     def known(self, now: float, folder: Path | None) -> set[int]:
         """Return the ranks of whose rows something is known."""
-        known = set(self.own) | self._base.keys()
+        known = set(self.own) | set(self._received.ranks)
         if folder is not None:
             known.update(rank for node in self.by_files(now) for rank in self.nodes[node])
         return known
@@ -169,7 +166,7 @@ class Peers:
         for node, kind, content in self.star.receive(now):
             try:
                 if kind == wire.ROWS:
-                    self._take_rows(wire.unpack_rows(content, self.nodes[node]), now)
+                    self.changed |= self._received.take(wire.unpack_rows(content, self.nodes[node]), now)
                 elif kind == wire.NEWS:
                     self._take(node, wire.unpack_news(content))
             except wire.WireError:
@@ -184,14 +181,6 @@ class Peers:
         assert self.star is not None
         while self._unsent and self.is_leaf and self.star.send(wire.NEWS, wire.pack_news(self._unsent[0])):
             del self._unsent[0]
-
-    def _take_rows(self, rows: dict[int, StatusRow], now: float) -> None:
-        for rank, row in rows.items():
-            before = self.rows[rank]
-            self._base[rank] = row, now
-            if before.finished != LOST:
-                self.changed |= _ends_job(row) and not _ends_job(before)
-                self.rows[rank] = row
 
     def _take(self, node: int, news: dict[str, Any]) -> None:
         assert self.star is not None
@@ -211,11 +200,6 @@ class Peers:
             self._answered.add(node)
         if news.keys() - {"t", "whole", "bye", "ack", "seen", "least"}:
             self._news.append((node, news))
-
-    def _refresh(self, now: float) -> None:
-        for rank, (row, came) in self._base.items():
-            if self.rows[rank].finished != LOST:
-                self.rows[rank] = replace(row, age_ms=row.age_ms + int(1000 * (now - came)))
 
     def answer(self) -> None:
         """Tell the hub that it has been told of all that was seen here before it said that a rank has ended."""
@@ -247,14 +231,14 @@ class Peers:
         ``name``: of the file. Raises OSError.
         """
         self.receive(now)
-        self._refresh(now)
+        self._received.age(now)
         if self.is_leaf:
             self._send_rows(now)
         told: list[int] = []
         by_files = [rank for node in self.by_files(now) for rank in self.nodes[node]]
         if by_files and folder is not None:
-            own = [rank for rank in range(len(self.rows)) if rank in self.own or rank in self._base]
-            for rank in self._base:  # those who read it there must see that it is new
+            own = [rank for rank in range(len(self.rows)) if rank in self.own or rank in self._received.ranks]
+            for rank in self._received.ranks:  # those who read it there must see that it is new
                 self.rows[rank] = replace(self.rows[rank], beat=beat)
             self.files.exchange(folder / name, now, own, by_files)
             if self.is_hub and not self._told_of_files:
@@ -269,18 +253,7 @@ class Peers:
         from workers.watchdog import wire
 
         assert self.star is not None
-        link = self.star.links[self.star.hub]
-        if link is not self._link:
-            self._link = link
-            self._sent.clear()
-        new = []
-        for rank in self.own:
-            row = self.rows[rank]
-            plain, since = replace(row, beat=0, age_ms=0), int(1000 * now) - row.age_ms
-            before = self._sent.get(rank)
-            if before is None or before[0] != plain or abs(since - before[1]) > DRIFT_MS:
-                new.append((rank, row))
-                self._sent[rank] = plain, since
+        new = self._sent.new(self.star.links[self.star.hub], [(rank, self.rows[rank]) for rank in self.own], now)
         if new:
             self.star.send(wire.ROWS, wire.pack_rows(new))
         offset = self._offsets.setdefault(self.star.hub, Offset())
@@ -328,8 +301,3 @@ class Peers:
         """End all links."""
         if self.star is not None:
             self.star.close()
-
-
-def _ends_job(row: StatusRow) -> bool:
-    """Say whether others must know at once what this row says."""
-    return bool(row.aborting) or row.finished == LOST or (row.state == ENDED and not row.finished)
