@@ -133,6 +133,14 @@ def test_a_death_told_to_a_hub_that_is_gone_is_not_lost() -> None:
     assert not answered.said
 
 
+def test_who_takes_the_place_of_a_hub_decides_on_what_it_had_told_that() -> None:
+    told = Told({})
+    told.peers.decides, told.peers.all_answered = True, True
+    told.reports.decide()
+    assert told.said == ["rank 1 on n2 died"]
+    assert not told.reports.unanswered
+
+
 def test_a_folder_that_turns_out_not_to_be_shared_is_left_alone(tmp_path: Path) -> None:
     """The path is known before it is known that this host's folder of that name is another one."""
     status = RankStatus()

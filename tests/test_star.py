@@ -241,6 +241,23 @@ def test_the_offset_of_a_clock_is_free_of_the_delay(monkeypatch: pytest.MonkeyPa
     assert abs(here.seconds + ahead) < 1e-6
 
 
+@pytest.mark.parametrize("gain", [1e-4, -1e-4])
+def test_the_offset_of_a_clock_that_drifts_is_that_of_late(monkeypatch: pytest.MonkeyPatch, gain: float) -> None:
+    """A second in three hours, as a quartz that nobody corrects."""
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    here, there = Offset(), Offset()
+    for second in range(10_000):
+        clock[0] = second * (1 + gain)
+        stamp = there.stamp()
+        clock[0] = float(second)
+        here.note(stamp)
+        back = here.stamp()
+        clock[0] = second * (1 + gain)
+        there.note(back)
+    assert abs(here.seconds + gain * 10_000) < 0.01
+
+
 def test_own_addresses_are_such() -> None:
     for address in own_addresses():
         family = socket.AF_INET6 if ":" in address else socket.AF_INET

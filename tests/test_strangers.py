@@ -122,6 +122,22 @@ def test_who_could_not_listen_does_not_call_others_silent() -> None:
         assert nodes.all[0].mute(nodes.now, SILENT_S).keys() == {2}
 
 
+def test_what_no_hub_could_be_told_is_its_own_business_who_becomes_the_hub() -> None:
+    with closing(Nodes(2, 1)) as nodes:
+        for _ in range(3):
+            nodes.second()
+        nodes.all[0].close()
+        nodes.second(awake=[1])
+        assert not nodes.all[1].is_leaf
+        nodes.all[1].report({"note": 1})
+        assert nodes.all[1].unsent
+        for _ in range(10):
+            nodes.second(awake=[1])
+        assert nodes.all[1].is_hub
+        assert nodes.all[1].take_news() == [(1, {"note": 1})]
+        assert not nodes.all[1].unsent
+
+
 def test_a_job_of_one_host_opens_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object, **options: object) -> None:
         raise AssertionError("a socket")

@@ -78,6 +78,10 @@ class DeathReports:
 
     def decide(self) -> None:
         """Report the first of the deaths once it is clear which it was, or the host whose loss they follow from."""
+        if self._peers.decides and self.unanswered:  # the hub is gone, and this watchdog has taken its place
+            told, self._told = self._told, []
+            for death in told:
+                self.hand_in(death)
         if not self._deaths:
             return
         now = self._now()

@@ -179,6 +179,9 @@ class Peers:
         from workers.watchdog import wire
 
         assert self.star is not None
+        if self.decides:  # deaths are kept by who has reported them
+            self._news += [(self.node, news) for news in self._unsent if "death" not in news]
+            self._unsent.clear()
         while self._unsent and self.is_leaf and self.star.send(wire.NEWS, wire.pack_news(self._unsent[0])):
             del self._unsent[0]
 
