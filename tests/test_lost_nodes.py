@@ -58,7 +58,7 @@ def test_a_host_is_named_with_its_ranks() -> None:
     assert not silence.look(100, waiting, {})
     for now in (105, 109, 111, 125):
         assert silence.look(now, waiting, {2: 100})
-    assert said == [("host-lost", "host n3 (ranks 3-4) no longer answers, for 11 s: down, or cut off from the network")]
+    assert said == [("host-lost", "host n3 (ranks 3-4) has not answered for 11 s: down, or cut off from the network")]
     assert silence.look(130, waiting, {2: 100})
     assert said[1][0] == "end"
     assert not silence.look(131, waiting, {})
@@ -125,7 +125,7 @@ def test_a_death_told_to_a_hub_that_is_gone_is_not_lost() -> None:
     assert [event["what"] for event in told.events] == ["death"]
     lost = Told({0: 10.0})  # the hub's host is what it died of
     lost.reports.decide_at_last()
-    assert "host n1 (rank 0) no longer answers" in lost.said[0]
+    assert "host n1 (rank 0) has not answered n2 for 10 s" in lost.said[0]
     answered = Told({})
     answered.peers.whole = Whole(ended=True)
     assert not answered.reports.unanswered

@@ -17,6 +17,7 @@ from workers.watchdog.link import READ_UNKNOWN, Link
 from workers.watchdog.peers import Peers
 from workers.watchdog.spawn import WatchdogHandle
 from workers.watchdog.star import FULL_S, GREETING_S, MOST_STRANGERS, SILENT_S
+from workers.watchdog.whole import Whole
 from workers.watchdog.wire import WireError
 
 
@@ -136,6 +137,22 @@ def test_what_no_hub_could_be_told_is_its_own_business_who_becomes_the_hub() -> 
         assert nodes.all[1].is_hub
         assert nodes.all[1].take_news() == [(1, {"note": 1})]
         assert not nodes.all[1].unsent
+
+
+def test_who_reaches_only_another_node_hears_what_the_hub_says() -> None:
+    """Else its ranks would go on when the job is ended."""
+    with closing(Nodes(3, 1)) as nodes:
+        for _ in range(3):
+            nodes.second()
+        nodes.all[2].star._places = [[], ["127.0.0.1"], []]
+        nodes.all[2].star.hang_up(0)
+        for _ in range(10):
+            nodes.second()
+        assert nodes.all[2].star.links.keys() == {1}
+        nodes.all[0].tell_whole(Whole(cut=True), beat=False)
+        for peers in nodes.all[1:]:
+            peers.receive(nodes.now)
+            assert peers.whole.cut
 
 
 def test_a_job_of_one_host_opens_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -186,11 +186,14 @@ class Peers:
             del self._unsent[0]
 
     def _take(self, node: int, news: dict[str, Any]) -> None:
+        from workers.watchdog import wire
+
         assert self.star is not None
         self._offsets.setdefault(node, Offset()).note(news)
         if "whole" in news and node == self.star.hub:
             before, self.whole = self.whole, Whole.from_news(news["whole"]) or self.whole
             self.asked = self.asked or (self.whole.ended and not before.ended)
+            self.star.pass_on(wire.NEWS, wire.pack_news({"t": time.monotonic(), "whole": plain(self.whole)}))
             for first, last, finished in self.whole.over:
                 for rank in set(range(max(0, first), min(last + 1, len(self.rows)))) - set(self.own):
                     state = ENDED if finished == LOST else self.rows[rank].state

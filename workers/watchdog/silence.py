@@ -76,12 +76,12 @@ class Silence:
     def describe(self, heard: Mapping[int, float], now: float) -> str:
         """Return the message about silent nodes."""
         seconds = now - min(heard.values())
-        verb = "no longer answers" if len(heard) == 1 else "no longer answer"
+        verb = "has not answered" if len(heard) == 1 else "have not answered"
         named = name_hosts(heard, self.ranks, self.hosts)
         if self.is_cut_off(heard):
             own = self.hosts[self.ranks[self.node][0]]
-            return f"{named} {verb} to {own}, for {seconds:.0f} s: the network of {own} is down, perhaps"
-        return f"{named} {verb}, for {seconds:.0f} s: down, or cut off from the network"
+            return f"{named} {verb} {own} for {seconds:.0f} s: the network of {own} may be down"
+        return f"{named} {verb} for {seconds:.0f} s: down, or cut off from the network"
 
     def is_cut_off(self, silent: Collection[int]) -> bool:
         """Say whether it is rather this node that the others do not hear: they are more, or have rank 0."""

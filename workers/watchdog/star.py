@@ -103,6 +103,12 @@ class Star:
         for link in self.links.values():
             link.send(kind, content)
 
+    def pass_on(self, kind: int, content: bytes) -> None:
+        """Send what the hub says to nodes that have called this one instead, since they cannot reach the hub."""
+        for link in self.links.values():
+            if not link.called:
+                link.send(kind, content)
+
     def receive(self, now: float) -> list[Message]:
         """Return what has come from known nodes, and take calls."""
         deaf_s, self._listened_at = now - self._listened_at, now
@@ -279,5 +285,8 @@ def make_star(orders: dict[str, Any], node: int, now: float) -> Star:
     listener = None
     with suppress(OSError):
         handle = orders["listener"]
-        listener = socket.socket(fileno=handle) if handle >= 0 else listen(orders["ports"][node], here=orders["here"])
+        if handle >= 0:
+            listener = socket.socket(fileno=handle)
+        elif port := orders["ports"][node]:  # of the watchdog that was here before
+            listener = listen(port, here=orders["here"])
     return Star(node, orders["places"], orders["ports"], bytes.fromhex(orders["token"]), listener, now)
