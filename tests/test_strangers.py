@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from common.rank_status import StatusRow
+from common.rank_status import ENDED, LOST, STOPPED, StatusRow
 from tests.watchdog_nodes import TOKEN, Nodes
 from workers.watchdog import wire
 from workers.watchdog.link import READ_UNKNOWN, Link
@@ -106,6 +106,28 @@ def test_what_a_message_costs_does_not_grow_with_the_nodes(monkeypatch: pytest.M
             hub.receive(nodes.now)
         assert len(hub.take_news()) == 50
         assert looked_at <= 50 + 32
+
+
+@pytest.mark.parametrize(
+    ("row", "urgent"),
+    [
+        (StatusRow(finished=1), False),  # as each host says when a job is over
+        (StatusRow(finished=1, state=ENDED), False),
+        (StatusRow(state=STOPPED), False),
+        (StatusRow(state=ENDED), True),
+        (StatusRow(aborting=1), True),
+        (StatusRow(finished=LOST, state=ENDED), True),
+    ],
+)
+def test_only_what_ends_a_job_or_a_rank_is_told_to_all_at_once(row: StatusRow, urgent: bool) -> None:
+    with closing(Nodes(2, 1)) as nodes:
+        for _ in range(3):
+            nodes.second()
+        nodes.rows[1][1] = row
+        nodes.second(awake=[1])
+        nodes.all[0].receive(nodes.now)
+        assert nodes.rows[0][1].finished == row.finished
+        assert nodes.all[0].changed is urgent
 
 
 def test_who_could_not_listen_does_not_call_others_silent() -> None:
