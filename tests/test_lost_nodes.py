@@ -81,6 +81,11 @@ def test_nobody_is_missed_while_training_goes_on() -> None:
 def test_the_smaller_part_takes_itself_for_cut_off(node: int, silent: list[int], cut: bool) -> None:
     silence = Silence(10, 30, node, [[0], [1], [2]], ["n1", "n2", "n3"], print, print)
     assert silence.is_cut_off(silent) is cut
+    event = silence.event(dict.fromkeys(silent, 10.0), 20.0)
+    lost = sorted({0, 1, 2} - set(silent)) if cut else silent
+    assert event["ranks"] == lost
+    assert event["hosts"] == [f"n{rank + 1}" for rank in lost]
+    assert event["message"].startswith(name_hosts(lost, silence.ranks, silence.hosts))
     two = Silence(10, 30, node % 2, [[0], [1]], ["n1", "n2"], print, print)
     assert (two.is_cut_off([1]), two.is_cut_off([0])) == (False, True)
 
@@ -125,7 +130,7 @@ def test_a_death_told_to_a_hub_that_is_gone_is_not_lost() -> None:
     assert [event["what"] for event in told.events] == ["death"]
     lost = Told({0: 10.0})  # the hub's host is what it died of
     lost.reports.decide_at_last()
-    assert "host n1 (rank 0) has not answered n2 for 10 s" in lost.said[0]
+    assert "host n2 (rank 1) has not heard from any other host for 10 s" in lost.said[0]
     answered = Told({})
     answered.peers.whole = Whole(ended=True)
     assert not answered.reports.unanswered
