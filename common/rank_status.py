@@ -1,7 +1,7 @@
 """Where a rank is in training, in memory that another process of its node reads while the rank runs and after its end.
 
 A rank writes its row in place, with a few stores a step. The watchdog of its node (``workers/watchdog/watchdog.py``)
-reads it, adds what it sees from outside, and copies the rows of its node into a file for the watchdogs of other nodes.
+reads it, adds what it sees from outside, and tells it to the watchdogs of other nodes.
 """
 
 import mmap

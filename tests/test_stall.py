@@ -398,7 +398,7 @@ def test_nobody_is_blamed_for_being_slow(ended: Ended, name: str) -> None:
 
 
 def test_a_watchdog_leaves_when_it_cannot_see_the_ranks(tmp_path: Path) -> None:
-    program = "from workers.watchdog.watchdog import main; main()"
+    program = "from workers.watchdog.process import main; main()"
     orders = '{"ranks": [[0, 4194305, 3, 4, 5]], "hosts": ["x"], "leaders": [0], "progress": "p", "elastic": false, '
     result = subprocess.run(
         [sys.executable, "-c", program],

@@ -1,5 +1,6 @@
 """The star by which watchdogs of several nodes tell each other what they see, with nodes that are not there."""
 
+import contextlib
 import json
 import socket
 import time
@@ -11,71 +12,22 @@ from typing import Any
 import pytest
 
 from common.addresses import own_addresses
-from common.rank_status import ENDED, LOST, N_PHASES, PAGE_BYTES, STOPPED, StatusRow
+from common.rank_status import ENDED, LOST, PAGE_BYTES, STOPPED, StatusRow
+from tests.watchdog_nodes import Nodes
 from workers.watchdog import star as star_module
 from workers.watchdog import wire
 from workers.watchdog.clock_offset import Offset
-from workers.watchdog.deaths import DECIDE_S, HOST_S, Death, Deaths
 from workers.watchdog.link import Link
-from workers.watchdog.peers import FIRST_LOOK_S, Peers
-from workers.watchdog.silence import Silence, name_hosts
-from workers.watchdog.star import FIRST_S, GREETING_S, PATIENCE_S, RECALL_S, SILENT_S, listen
+from workers.watchdog.peers import FIRST_LOOK_S
+from workers.watchdog.star import FIRST_S, GREETING_S, PATIENCE_S, RECALL_S, SILENT_S
 from workers.watchdog.whole import Whole, plain, runs
 from workers.watchdog.wire import WireError
-
-TOKEN = bytes(32)
-
-
-class Nodes:
-    """Watchdogs of nodes with so many ranks each, all in this process, on one clock."""
-
-    def __init__(self, n_nodes: int, n_ranks: int) -> None:
-        self.now, self.beat, self.n_ranks = 100.0, 0, n_ranks
-        self.folder: Path | None = None
-        listeners = [listen(0, here=True) for _ in range(n_nodes)]
-        self.ports = [listener.getsockname()[1] for listener in listeners]
-        leaders = [rank // n_ranks * n_ranks for rank in range(n_nodes * n_ranks)]
-        self.rows = [[StatusRow() for _ in leaders] for _ in listeners]
-        self.all: list[Peers] = []
-        for node, listener in enumerate(listeners):
-            orders = {"places": [["127.0.0.1"]] * n_nodes, "ports": self.ports, "token": TOKEN.hex(),
-                      "listener": listener.detach(), "here": True, "clocks": [""] * n_nodes}  # fmt: skip
-            own = leaders[node * n_ranks : (node + 1) * n_ranks]
-            self.all.append(Peers(leaders, own, self.rows[node], orders, self.now))
-
-    def step(self, node: int, rank: int, step: int) -> None:
-        row = StatusRow(epoch=1, at=N_PHASES * step, beat=self.beat, longest_ms=1)
-        self.rows[node][node * self.n_ranks + rank] = row
-
-    def second(self, awake: Any = None, seconds: float = 1.0) -> None:
-        """Have these nodes look once; a second passes."""
-        self.now += seconds
-        self.beat += 1
-        for _ in range(3):  # what one sends another takes at once
-            for node, peers in enumerate(self.all):
-                if awake is None or node in awake:
-                    peers.receive(self.now)
-        for node, peers in enumerate(self.all):
-            if awake is None or node in awake:
-                peers.exchange(self.now, self.beat, self.folder, "progress-0", elastic=False)
-                peers.tell_whole(Whole(over=runs(self.rows[node])), beat=True)
-
-    def close(self) -> None:
-        for peers in self.all:
-            peers.close()
 
 
 @pytest.fixture
 def start() -> Iterator[Any]:
-    started: list[Nodes] = []
-
-    def begin(n_nodes: int, n_ranks: int) -> Nodes:
-        started.append(Nodes(n_nodes, n_ranks))
-        return started[-1]
-
-    yield begin
-    for nodes in started:
-        nodes.close()
+    with contextlib.ExitStack() as stack:
+        yield lambda *sizes: stack.enter_context(contextlib.closing(Nodes(*sizes)))
 
 
 def hubs(nodes: Nodes, of: Any) -> set[int]:
@@ -222,7 +174,8 @@ def test_a_hub_that_cannot_be_called_is_done_without(
         nodes.second()
     assert [peers.by_files(nodes.now) for peers in nodes.all] == [[1], [0]]
     assert all(peers.decides for peers in nodes.all)
-    assert nodes.all[0].mute(nodes.now, SILENT_S).keys() == {1}  # nothing in the file either
+    assert not nodes.all[0].mute(nodes.now, SILENT_S)
+    assert nodes.all[0].unreached(nodes.now).keys() == {1}  # nothing in the file either
     nodes.folder = tmp_path
     (tmp_path / "progress-0").write_bytes(bytes(2 * PAGE_BYTES))
     for second in range(3):
@@ -231,6 +184,7 @@ def test_a_hub_that_cannot_be_called_is_done_without(
         nodes.second()
     assert [[row.step for row in rows] for rows in nodes.rows] == [[3, 7], [3, 8]]  # the other has not looked since
     assert not nodes.all[0].mute(nodes.now, SILENT_S)
+    assert not nodes.all[0].unreached(nodes.now)
     assert nodes.all[0].known(nodes.now, tmp_path) == {0, 1}
 
 
@@ -287,74 +241,21 @@ def test_the_offset_of_a_clock_is_free_of_the_delay(monkeypatch: pytest.MonkeyPa
     assert abs(here.seconds + ahead) < 1e-6
 
 
-def death(rank: int, at: float, cause: str = "SIGKILL", **more: Any) -> Death:
-    return Death(at, {"rank": rank}, cause, **more)
-
-
-@pytest.mark.parametrize(
-    ("found", "rank"),
-    [
-        ([death(0, 10.1), death(4, 10.0), death(5, 10.05)], 4),
-        ([death(0, 9.9, asked=True), death(4, 10.0)], 4),  # Open MPI's launcher asks before it kills
-        ([death(0, 9.9), death(4, 10.0, "SIGSEGV")], 4),  # no launcher does that
-        ([death(0, 9.8), death(2, 9.9, "SIGSEGV"), death(4, 10.0, reported="ValueError: x")], 4),
-    ],
-)
-def test_the_first_death_is_named_whoever_tells_first(found: list[Death], rank: int) -> None:
-    deaths = Deaths()
-    for one in found:
-        deaths.add(one, 20.0)
-    assert deaths.first().event["rank"] == rank
-    by_itself = any(one.by_itself for one in found)
-    assert deaths.decided(20.0, (), answered=False) is by_itself
-    assert deaths.decided(20.0, (), answered=True)
-    assert deaths.decided(20.01 + DECIDE_S, (), answered=False)
-    assert deaths.decided(20.01 + DECIDE_S, [2], answered=False) is by_itself  # a node may yet know better
-    assert deaths.decided(20.01 + HOST_S, [2], answered=False)
-    assert deaths.take().event["rank"] == rank
-    deaths.add(found[0], 21.0)
-    assert not deaths
-
-
-def test_a_host_is_named_with_its_ranks() -> None:
-    hosts = ["n1", "n1", "n2", "n3", "n3"]
-    nodes = [[0, 1], [2], [3, 4]]
-    assert name_hosts([1], nodes, hosts) == "host n2 (rank 2)"
-    assert name_hosts([2, 1], nodes, hosts) == "hosts n2 (rank 2), n3 (ranks 3-4)"
-    many = [[2 * node, 2 * node + 1] for node in range(9)]
-    assert name_hosts(range(1, 9), many, [f"n{rank // 2}" for rank in range(18)]) == "hosts n[1-8] (ranks 2-17)"
-    said: list[tuple[str, str]] = []
-    silence = Silence(10, 30, 0, nodes, hosts, lambda text, event: said.append((event["what"], text)),
-                      lambda text, event: said.append(("end", text)))  # fmt: skip
-    waiting = [StatusRow(epoch=1, at=2, longest_ms=10)] * 5
-    assert not silence.look(100, waiting, {})
-    for now in (105, 109, 111, 125):
-        assert silence.look(now, waiting, {2: 100})
-    assert said == [("host-lost", "host n3 (ranks 3-4) no longer answers, for 11 s: down, or cut off from the network")]
-    assert silence.look(130, waiting, {2: 100})
-    assert said[1][0] == "end"
-    assert not silence.look(131, waiting, {})
-    assert said[2] == ("host-back", "host n3 (ranks 3-4) answers again")
-
-
-def test_nobody_is_missed_while_training_goes_on() -> None:
-    nodes, hosts = [[0], [1], [2]], ["n1", "n2", "n3"]
-    said: list[Any] = []
-    silence = Silence(10, 30, 0, nodes, hosts, lambda *event: said.append(event), lambda *event: said.append(event))
-    for now in range(100, 200):
-        silence.look(now, [StatusRow(epoch=1, at=3 * now + 2)] * 3, {2: 100.0})
-        assert not silence.look(now, [StatusRow(epoch=1, at=3 * now)] * 3, {2: 100.0})  # and who computes is no riddle
-    assert not said
-
-
-@pytest.mark.parametrize(
-    ("node", "silent", "cut"), [(0, [2], False), (2, [0, 1], True), (0, [1, 2], True), (1, [0], False)]
-)
-def test_the_smaller_part_takes_itself_for_cut_off(node: int, silent: list[int], cut: bool) -> None:
-    silence = Silence(10, 30, node, [[0], [1], [2]], ["n1", "n2", "n3"], print, print)
-    assert silence.is_cut_off(silent) is cut
-    two = Silence(10, 30, node % 2, [[0], [1]], ["n1", "n2"], print, print)
-    assert (two.is_cut_off([1]), two.is_cut_off([0])) == (False, True)
+@pytest.mark.parametrize("gain", [1e-4, -1e-4])
+def test_the_offset_of_a_clock_that_drifts_is_that_of_late(monkeypatch: pytest.MonkeyPatch, gain: float) -> None:
+    """A second in three hours, as a quartz that nobody corrects."""
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    here, there = Offset(), Offset()
+    for second in range(10_000):
+        clock[0] = second * (1 + gain)
+        stamp = there.stamp()
+        clock[0] = float(second)
+        here.note(stamp)
+        back = here.stamp()
+        clock[0] = second * (1 + gain)
+        there.note(back)
+    assert abs(here.seconds + gain * 10_000) < 0.01
 
 
 def test_own_addresses_are_such() -> None:

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from common.rank_status import read_failure_kept, read_row
-from workers.watchdog.deaths import ASKED_S, Death, Deaths
+from workers.watchdog.deaths import ASKED_S, HOST_S, Death, Deaths
 from workers.watchdog.failure import Failure
 from workers.watchdog.launcher_process import Launcher
 from workers.watchdog.peers import Peers
@@ -32,6 +32,7 @@ class DeathReports:
         self._hosts, self._peers, self._silence, self._failure = hosts, peers, silence, failure
         self._launcher, self._events, self._now, self._memory_kills = launcher, events, now, memory_kills
         self._deaths = Deaths()
+        self._told: list[Death] = []
         self.cut = False
 
     @property
@@ -52,16 +53,35 @@ class DeathReports:
         asked = row.asked > 0 and 1000 * at - row.asked < 1000 * ASKED_S
         self.hand_in(Death(at, event, rank.cause, text if row.reported else "", asked))
 
+    def note_gone(self, rank: int) -> None:
+        """Take note of a rank that died before this watchdog took the place of another."""
+        host = self._hosts[rank]
+        message = f"rank {rank} on {host} died (its process is gone) while nobody watched it"
+        event = {"what": "death", "rank": rank, "host": host, "message": message, "noticed": time.time()}
+        self.hand_in(Death(time.monotonic(), event))
+
     def hand_in(self, death: Death) -> None:
         """Decide on a death here, if this watchdog is the one that decides; else tell the hub."""
         if not self._peers.decides:
+            self._told.append(death)
             self._peers.report({"death": asdict(death)})
         elif self._failure.reserve() or self._failure.is_ours or death.reported:  # else somebody has said why
             self._deaths.add(death, self._now())
-            self.decide()
+            if not self._peers.several:  # else once the others have been listened to
+                self.decide()
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether the hub has not said yet that the job ends, though it was told of a death: it may be gone itself."""
+        whole = self._peers.whole
+        return bool(self._told) and not (whole.ended or whole.aborting or whole.cut)
 
     def decide(self) -> None:
         """Report the first of the deaths once it is clear which it was, or the host whose loss they follow from."""
+        if self._peers.decides and self.unanswered:  # the hub is gone, and this watchdog has taken its place
+            told, self._told = self._told, []
+            for death in told:
+                self.hand_in(death)
         if not self._deaths:
             return
         now = self._now()
@@ -91,10 +111,11 @@ class DeathReports:
         return False
 
     def decide_at_last(self) -> None:
-        """Decide without those who might know more, and on what no hub could be told."""
-        unsent = [news["death"] for news in self._peers.unsent if "death" in news]
-        told = self._peers.whole.ended or self._peers.whole.aborting
-        if unsent and not told and self._failure.reserve():
-            self._deaths.add(Death(**unsent[0]), self._now())
+        """Decide without those who might know more, and on what no hub has answered to."""
+        mute: dict[int, float] = {}
+        if self.unanswered and self._failure.reserve():
+            mute = self._peers.mute(self._now(), HOST_S)
+            for death in self._told:
+                self._deaths.add(death, self._now())
         if self._deaths:
-            self._report_first({})
+            self._report_first(mute)

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.rank_status import ENDED, LOST, StatusRow
+from common.launcher_output import print_past_launcher
+from common.rank_status import ENDED, LOST, TO_SAVE, StatusRow, read_row
 from common.run_files import FAILURE_NAME, LOG_NAME, leave_death_note, write_failure_once
 from workers.watchdog.console import release_output
 from workers.watchdog.log_events import append_events, take_death_notes
 from workers.watchdog.peers import Peers
-from workers.watchdog.rank_process import LOOK_S, RankProcess, held_by
+from workers.watchdog.rank_process import LOOK_S, RankProcess, held_by, stops
 
 LOG_S = 8.0
 """How long to wait for rank 0, perhaps on another node, to be gone before the log is written to."""
@@ -47,6 +48,14 @@ class Ending:
             self._peers.report({"note": event})
         else:
             self._events.append(event)
+
+    def note_cut_stop(self, rank: RankProcess, host: str) -> None:
+        """Report that ranks which were stopping are gone, if they had not saved all."""
+        if TO_SAVE in stops(self._ranks):
+            where = f"{host} {read_row(rank.memory).where}"
+            message = f"the job was stopping on request, but rank {rank.rank} on {where} was ended before all was saved"
+            print_past_launcher(f"rankwise: {message}; the watchdog saves the checkpoint in {self._folder()}\n")
+            self._events.append({"what": "saved-by-watchdog", "message": message, "noticed": time.time()})
 
     def close(self, *, ending: bool, cut: bool, look: Callable[[], object]) -> bool:
         """Tidy up, and append those events to the log that rank 0 did not live to write; return whether all is well.

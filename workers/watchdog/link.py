@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from workers.watchdog import wire
 from workers.watchdog.wire import MOST_BYTES, WireError
 
-READ_BYTES = 1 << 16
+READ_BYTES, READ_UNKNOWN = 1 << 16, 256
+"""At a time, and from who has not proved yet to be of this job: a greeting is shorter."""
 MOST_UNSENT = 2 * MOST_BYTES
 """Bytes that wait to be sent; who takes so little is no longer there."""
 ACCEPTS, CONNECTS = b"hub", b"leaf"
@@ -60,10 +61,10 @@ class Link:
         """Yield the messages that have come from a known peer. Raises WireError for what is none."""
         try:
             while not self.ended:
-                data = self.socket.recv(READ_BYTES)
+                data = self.socket.recv(READ_BYTES if self.known else READ_UNKNOWN)
                 self._in += data
                 self.ended = not data
-                if len(self._in) > MOST_BYTES:
+                if not self.known or len(self._in) > MOST_BYTES:
                     break
         except (BlockingIOError, InterruptedError):
             pass

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from common.rank_status import ENDED, LOST, STOPPED, StatusRow
 from workers.watchdog.clock_offset import Offset
+from workers.watchdog.row_ages import ReceivedRows, SentRows
 from workers.watchdog.row_exchange import SILENT_S, UNSEEN_S, RowExchange, read_lost
 from workers.watchdog.whole import Whole, plain, runs
 
 if TYPE_CHECKING:
     from workers.watchdog.star import Star
 
-DRIFT_MS = 500
-"""A row whose age is by so much another than it would be by itself is sent again."""
 LEAVE_S = 2.0
 """How long a watchdog that ends waits until the hub has heard that."""
 PAUSE_S = 0.02
@@ -47,14 +46,12 @@ class Peers:
         self.files = RowExchange(rows)
         self._told_of_files = self._alone = False
         self._began = now
-        self._base: dict[int, tuple[StatusRow, float]] = {}
-        self._sent: dict[int, tuple[StatusRow, int]] = {}
+        self._received, self._sent = ReceivedRows(rows), SentRows()
         self._unsent: list[dict[str, Any]] = []
         self._offsets: dict[int, Offset] = {}
         self._clocks: list[str] = star["clocks"] if star is not None else []
         self._answered: set[int] = set()
         self._acknowledged = False
-        self._link: Any = None
         self._told = Whole()
         self.star: Star | None = None
         if star is not None:
@@ -116,7 +113,7 @@ class Peers:
 
     def known(self, now: float, folder: Path | None) -> set[int]:
         """Return the ranks of whose rows something is known."""
-        known = set(self.own) | self._base.keys()
+        known = set(self.own) | set(self._received.ranks)
         if folder is not None:
             known.update(rank for node in self.by_files(now) for rank in self.nodes[node])
         return known
@@ -136,10 +133,20 @@ class Peers:
         if self.star is None:
             return {}
         found = self.star.silent(now, seconds)
-        if self.decides and now - self._began > FIRST_LOOK_S:  # the cable was pulled before they could call
-            seen = self._heard_by_files(now)
-            found |= {n: self._began for n in self.never_heard() if not seen.intersection(self.nodes[n])}
-        return {n: at for n, at in found.items() if not all(self.rows[rank].finished for rank in self.nodes[n])}
+        if self.star.heard or self.files.heard:
+            found |= self.unreached(now)
+        return {node: at for node, at in found.items() if not self._is_over(node)}
+
+    def _is_over(self, node: int) -> bool:
+        return all(self.rows[rank].finished for rank in self.nodes[node])
+
+    def unreached(self, now: float) -> dict[int, float]:
+        """Return the nodes that were never heard, and since when; where nobody was, that may be a firewall as well."""
+        if self.star is None or not self.decides or now - self._began <= FIRST_LOOK_S:
+            return {}
+        seen = self._heard_by_files(now)
+        away = [node for node in self.never_heard() if not seen.intersection(self.nodes[node])]
+        return {node: self._began for node in away if not self._is_over(node)}
 
     def all_stopped(self, now: float, folder: Path | None) -> bool:
         """Say whether all processes of other nodes are stopped, except where no watchdog answers."""
@@ -159,7 +166,7 @@ class Peers:
         for node, kind, content in self.star.receive(now):
             try:
                 if kind == wire.ROWS:
-                    self._take_rows(wire.unpack_rows(content, self.nodes[node]), now)
+                    self.changed |= self._received.take(wire.unpack_rows(content, self.nodes[node]), now)
                 elif kind == wire.NEWS:
                     self._take(node, wire.unpack_news(content))
             except wire.WireError:
@@ -172,25 +179,21 @@ class Peers:
         from workers.watchdog import wire
 
         assert self.star is not None
+        if self.decides:  # deaths are kept by who has reported them
+            self._news += [(self.node, news) for news in self._unsent if "death" not in news]
+            self._unsent.clear()
         while self._unsent and self.is_leaf and self.star.send(wire.NEWS, wire.pack_news(self._unsent[0])):
             del self._unsent[0]
 
-    def _take_rows(self, rows: dict[int, StatusRow], now: float) -> None:
-        for rank, row in rows.items():
-            before = self.rows[rank]
-            self._base[rank] = row, now
-            if before.finished != LOST:
-                self.changed |= (row.state, row.aborting, row.finished) != (
-                    before.state, before.aborting, before.finished
-                )  # fmt: skip
-                self.rows[rank] = row
-
     def _take(self, node: int, news: dict[str, Any]) -> None:
+        from workers.watchdog import wire
+
         assert self.star is not None
         self._offsets.setdefault(node, Offset()).note(news)
         if "whole" in news and node == self.star.hub:
             before, self.whole = self.whole, Whole.from_news(news["whole"]) or self.whole
             self.asked = self.asked or (self.whole.ended and not before.ended)
+            self.star.pass_on(wire.NEWS, wire.pack_news({"t": time.monotonic(), "whole": plain(self.whole)}))
             for first, last, finished in self.whole.over:
                 for rank in set(range(max(0, first), min(last + 1, len(self.rows)))) - set(self.own):
                     state = ENDED if finished == LOST else self.rows[rank].state
@@ -203,11 +206,6 @@ class Peers:
             self._answered.add(node)
         if news.keys() - {"t", "whole", "bye", "ack", "seen", "least"}:
             self._news.append((node, news))
-
-    def _refresh(self, now: float) -> None:
-        for rank, (row, came) in self._base.items():
-            if self.rows[rank].finished != LOST:
-                self.rows[rank] = replace(row, age_ms=row.age_ms + int(1000 * (now - came)))
 
     def answer(self) -> None:
         """Tell the hub that it has been told of all that was seen here before it said that a rank has ended."""
@@ -239,14 +237,14 @@ class Peers:
         ``name``: of the file. Raises OSError.
         """
         self.receive(now)
-        self._refresh(now)
+        self._received.age(now)
         if self.is_leaf:
             self._send_rows(now)
         told: list[int] = []
         by_files = [rank for node in self.by_files(now) for rank in self.nodes[node]]
         if by_files and folder is not None:
-            own = [rank for rank in range(len(self.rows)) if rank in self.own or rank in self._base]
-            for rank in self._base:  # those who read it there must see that it is new
+            own = [rank for rank in range(len(self.rows)) if rank in self.own or rank in self._received.ranks]
+            for rank in self._received.ranks:  # those who read it there must see that it is new
                 self.rows[rank] = replace(self.rows[rank], beat=beat)
             self.files.exchange(folder / name, now, own, by_files)
             if self.is_hub and not self._told_of_files:
@@ -261,18 +259,7 @@ class Peers:
         from workers.watchdog import wire
 
         assert self.star is not None
-        link = self.star.links[self.star.hub]
-        if link is not self._link:
-            self._link = link
-            self._sent.clear()
-        new = []
-        for rank in self.own:
-            row = self.rows[rank]
-            plain, since = replace(row, beat=0, age_ms=0), int(1000 * now) - row.age_ms
-            before = self._sent.get(rank)
-            if before is None or before[0] != plain or abs(since - before[1]) > DRIFT_MS:
-                new.append((rank, row))
-                self._sent[rank] = plain, since
+        new = self._sent.new(self.star.links[self.star.hub], [(rank, self.rows[rank]) for rank in self.own], now)
         if new:
             self.star.send(wire.ROWS, wire.pack_rows(new))
         offset = self._offsets.setdefault(self.star.hub, Offset())
@@ -313,9 +300,8 @@ class Peers:
                 self.receive(now)
         elif self.star.is_hub:
             self.star.send_all(wire.NEWS, wire.pack_news({"whole": plain(whole), "bye": True}))
-            while any(link.waits for link in self.star.links.values()) and time.monotonic() < until:
+            while not self.star.flush() and time.monotonic() < until:
                 time.sleep(PAUSE_S)
-                self.star.tick(now)
 
     def close(self) -> None:
         """End all links."""

@@ -34,10 +34,10 @@ class Silence:
         self._places: dict[int, tuple[Any, ...]] = {}
         self._moved_at = -1.0
 
-    def look(self, now: float, rows: Sequence[StatusRow], heard: Mapping[int, float]) -> bool:
+    def look(self, now: float, rows: Sequence[StatusRow], heard: Mapping[int, float], *, patience: int = 1) -> bool:
         """Look at the rows of those who are heard; return whether silent nodes explain that nobody makes progress.
 
-        ``heard``: when silent nodes were last heard.
+        ``heard``: when silent nodes were last heard. ``patience``: how many times longer than else to wait.
         """
         mute = {rank for node in heard for rank in self.ranks[node]}
         live = {rank: row for rank, row in enumerate(rows) if rank not in mute and not row.finished}
@@ -49,8 +49,8 @@ class Silence:
             return False
         if any(not waits(row) for row in live.values()):
             return False  # who computes for too long is a stall like any other
-        silent = now - min(heard.values())
-        still, longest = now - self._moved_at, max((row.longest_ms for row in rows), default=0) / 1000
+        silent = (now - min(heard.values())) / patience
+        still, longest = (now - self._moved_at) / patience, max((row.longest_ms for row in rows), default=0) / 1000
         if self.stall_s and silent >= self.stall_s and still >= max(self.stall_s / 2, FEW_STEPS * longest):
             if frozenset(heard) != self.reported:
                 self.reported = frozenset(heard)
@@ -69,19 +69,24 @@ class Silence:
 
     def _say_over(self) -> None:
         if self.reported:
-            what = f"{name_hosts(self.reported, self.ranks, self.hosts)} answers again"
-            self.tell(what, {"what": "host-back", "hosts": self._names(self.reported), "message": what})
+            back = self._lost(self.reported)
+            verb = "answers" if len(back) == 1 else "answer"
+            what = f"{name_hosts(back, self.ranks, self.hosts)} {verb} again"
+            self.tell(what, {"what": "host-back", "hosts": self._names(back), "message": what})
         self.reported = frozenset()
 
     def describe(self, heard: Mapping[int, float], now: float) -> str:
         """Return the message about silent nodes."""
         seconds = now - min(heard.values())
-        verb = "no longer answers" if len(heard) == 1 else "no longer answer"
-        named = name_hosts(heard, self.ranks, self.hosts)
+        lost = self._lost(heard)
+        named, verb = name_hosts(lost, self.ranks, self.hosts), "has" if len(lost) == 1 else "have"
         if self.is_cut_off(heard):
-            own = self.hosts[self.ranks[self.node][0]]
-            return f"{named} {verb} to {own}, for {seconds:.0f} s: the network of {own} is down, perhaps"
-        return f"{named} {verb}, for {seconds:.0f} s: down, or cut off from the network"
+            return f"{named} {verb} not heard from any other host for {seconds:.0f} s: the network there may be down"
+        return f"{named} {verb} not answered for {seconds:.0f} s: down, or cut off from the network"
+
+    def _lost(self, silent: Collection[int]) -> set[int]:
+        """Return the nodes to be named: the silent ones, or those here if it is these that are cut off."""
+        return set(range(len(self.ranks))) - set(silent) if self.is_cut_off(silent) else set(silent)
 
     def is_cut_off(self, silent: Collection[int]) -> bool:
         """Say whether it is rather this node that the others do not hear: they are more, or have rank 0."""
@@ -90,8 +95,9 @@ class Silence:
 
     def event(self, heard: Mapping[int, float], now: float) -> dict[str, Any]:
         """Return the event for the log."""
-        ranks = sorted(rank for node in heard for rank in self.ranks[node])
-        return {"what": "host-lost", "hosts": self._names(heard), "ranks": ranks,
+        lost = self._lost(heard)
+        ranks = sorted(rank for node in lost for rank in self.ranks[node])
+        return {"what": "host-lost", "hosts": self._names(lost), "ranks": ranks,
                 "seconds": now - min(heard.values()), "message": self.describe(heard, now)}  # fmt: skip
 
     def _names(self, nodes: Collection[int]) -> list[str]:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ps.coordinator.coordinator import Coordinator
 
 ROOT = Path(__file__).parent.parent.parent
-PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from workers.watchdog.watchdog import main; main()"
+PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from workers.watchdog.process import main; main()"
 MOST_ENDED = 5
 """Watchdogs of a node: who ends so many means it."""
 START_S = 60.0
@@ -94,7 +94,7 @@ class WatchdogHandle:
         if topology.count == 1 or topology.local.rank:
             return None
         from common.addresses import own_addresses
-        from workers.watchdog.star import listen
+        from workers.watchdog.listener import listen
 
         here = topology.here == topology.comm.size  # nodes are pretended
         try:

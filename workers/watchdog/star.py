@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from workers.watchdog.link import Link
+from workers.watchdog.listener import listen, make_room
 from workers.watchdog.wire import WireError
 
 SILENT_S = 5.0
@@ -26,19 +27,16 @@ MOST_CALLED = 8
 """Nodes that are called at a time."""
 MOST_STRANGERS = 64
 """Connections of nobody known that are held, besides those that the job's nodes may make."""
+SWEEP_S = 0.5
+"""Between two looks at all links."""
+DEAF_S = 2.0
+"""Who did not listen for so long, stopped or busy with a slow disk, cannot call others silent."""
+FULL_S = 1.0
+"""How long no call is taken after one that could not be, for want of descriptors or memory."""
+SPARE_FILES = 512
+"""Descriptors that a watchdog may need besides those of links."""
 Message = tuple[int, int, bytes]
 """Which node it comes from, its kind and its content."""
-
-
-def listen(port: int, *, here: bool) -> socket.socket:
-    """Return a socket on which watchdogs can be called; ``port`` 0: a free one. Raises OSError.
-
-    ``here``: only from this machine.
-    """
-    if socket.has_ipv6 and not here:
-        with suppress(OSError):
-            return socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=1024)
-    return socket.create_server(("127.0.0.1" if here else "", port), backlog=1024)
 
 
 class Star:
@@ -62,7 +60,10 @@ class Star:
         self._closed: set[int] = set()
         """Nodes that have closed their link: their host is there, only its watchdog is not."""
         self._unknown: dict[int, tuple[Link, float]] = {}
+        self._by_handle: dict[int, Link] = {}
         self._looking_since, self._called_at = now, now - RECALL_S
+        self._listened_at = self._swept_at = now
+        self._full_until: float | None = None
         self._listener = listener
         if listener is not None:
             listener.setblocking(False)
@@ -102,29 +103,43 @@ class Star:
         for link in self.links.values():
             link.send(kind, content)
 
+    def pass_on(self, kind: int, content: bytes) -> None:
+        """Send what the hub says to nodes that have called this one instead, since they cannot reach the hub."""
+        for link in self.links.values():
+            if not link.called:
+                link.send(kind, content)
+
     def receive(self, now: float) -> list[Message]:
         """Return what has come from known nodes, and take calls."""
-        ready = {handle for handle, _ in self.epoll.poll(0)}
-        if self._listener is not None and self._listener.fileno() in ready:
-            self._accept(now)
+        deaf_s, self._listened_at = now - self._listened_at, now
+        if deaf_s > DEAF_S:
+            self.heard = {node: at + deaf_s - DEAF_S for node, at in self.heard.items()}
         messages: list[Message] = []
-        for link in [*(link for link, _ in self._unknown.values()), *self.links.values()]:
-            if link.socket.fileno() in ready:
-                messages += self._read(link, now)
+        for handle, _ in self.epoll.poll(0):
+            if handle in self._by_handle:
+                messages += self._read(self._by_handle[handle], now)
+            elif self._listener is not None:
+                self._accept(now)
         return messages
 
     def _accept(self, now: float) -> None:
         assert self._listener is not None
-        with suppress(OSError):
+        try:
             for _ in range(MOST_STRANGERS + len(self.ports)):
                 sock, _ = self._listener.accept()
-                if len(self._unknown) < MOST_STRANGERS + len(self.ports):
-                    self._add(Link(sock, self._token, self.node), now)
-                else:
-                    sock.close()
+                oldest = next((link for link, _ in self._unknown.values() if not link.called), None)
+                if oldest is not None and len(self._unknown) >= MOST_STRANGERS + len(self.ports):
+                    self._drop(oldest)  # who belongs to the job is known soon after it has called
+                self._add(Link(sock, self._token, self.node), now)
+        except (BlockingIOError, InterruptedError, ConnectionError):
+            pass
+        except OSError:  # it would be reported again and again
+            self._full_until = now + FULL_S
+            self.epoll.modify(self._listener, 0)
 
     def _add(self, link: Link, now: float) -> None:
         self._unknown[link.socket.fileno()] = link, now
+        self._by_handle[link.socket.fileno()] = link
         self.epoll.register(link.socket, select.EPOLLIN)
 
     def _read(self, link: Link, now: float) -> list[Message]:
@@ -167,6 +182,7 @@ class Star:
         if link.socket.fileno() < 0:
             return
         self._unknown.pop(link.socket.fileno(), None)
+        del self._by_handle[link.socket.fileno()]
         if self.links.get(link.peer) is link:
             del self.links[link.peer]
             if not silent:
@@ -186,13 +202,9 @@ class Star:
 
     def tick(self, now: float) -> None:
         """Send what is left, end links of which nothing is heard, and call the hub if that is necessary."""
-        for link in [*self.links.values()]:
-            link.flush()
-            if link.ended or now - self.heard[link.peer] > SILENT_S:
-                self._drop(link, silent=not link.ended)
-        for link, since in [*self._unknown.values()]:
-            if link.ended or now - since > GREETING_S:
-                self._drop(link)
+        if abs(now - self._swept_at) >= SWEEP_S:  # not for every message: of 1,000 nodes there are 1,000 a second
+            self._swept_at = now
+            self._sweep(now)
         if self.connected:
             self._looking_since = now
             for link in [*self.links.values()]:
@@ -203,6 +215,24 @@ class Star:
             self._look_for_hub(now)
         elif self._given_up and now - self._called_at > RECALL_S:  # who is heard again is listened to again
             self._call(sorted(self._given_up - self.left)[:MOST_CALLED], now)
+
+    def _sweep(self, now: float) -> None:
+        self.flush()
+        for link in [*self.links.values()]:
+            if link.ended or now - self.heard[link.peer] > SILENT_S:
+                self._drop(link, silent=not link.ended)
+        for link, since in [*self._unknown.values()]:
+            if link.ended or now - since > GREETING_S:
+                self._drop(link)
+        if self._listener is not None and self._full_until is not None and now > self._full_until:
+            self._full_until = None
+            self.epoll.modify(self._listener, select.EPOLLIN)
+
+    def flush(self) -> bool:
+        """Send what could not be sent before; return whether all is."""
+        for link in self.links.values():
+            link.flush()
+        return not any(link.waits and not link.ended for link in self.links.values())
 
     def _look_for_hub(self, now: float) -> None:
         """Call the hub; if it was heard before and is not now, others too, until the lowest that answers is known."""
@@ -251,8 +281,12 @@ class Star:
 
 def make_star(orders: dict[str, Any], node: int, now: float) -> Star:
     """Return the star of a node; ``orders``: see ``workers/watchdog/spawn.py``."""
+    make_room(2 * len(orders["ports"]) + MOST_STRANGERS + SPARE_FILES)
     listener = None
     with suppress(OSError):
         handle = orders["listener"]
-        listener = socket.socket(fileno=handle) if handle >= 0 else listen(orders["ports"][node], here=orders["here"])
+        if handle >= 0:
+            listener = socket.socket(fileno=handle)
+        elif port := orders["ports"][node]:  # of the watchdog that was here before
+            listener = listen(port, here=orders["here"])
     return Star(node, orders["places"], orders["ports"], bytes.fromhex(orders["token"]), listener, now)

@@ -23,8 +23,6 @@ ROW_HEAD = struct.Struct("!I")
 ROW_BYTES = ROW_HEAD.size + LAYOUT.size
 MOST_BYTES = 4 << 20
 """Of one message."""
-MOST_TEXT = 1 << 16
-"""Characters of a stack or a message that are sent."""
 
 
 class WireError(Exception):
