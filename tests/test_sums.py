@@ -4,12 +4,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+from mpi4py import MPI
 
-from common.config import SUM_ALGORITHMS
-from common.errors import JobError
-from ps.sync import sum_ways
+from common.config import SUM_ALGORITHMS, RunConfig
+from common.errors import JobError, RankwiseError
+from ps.sync import allreduce, shared_memory, sum_ways, wire
+from ps.sync.shared_memory import Windows
 from ps.sync.sum_ways import AUTO, WAYS, Chosen, Way, possible, worth_trying
+from ps.sync.wire import MpichWire
 from ps.text.run_facts import sum_lines
 from tests.ranks import SharedStart, program, records
 from tests.test_modes import ORACLE, same_parameters
@@ -17,12 +21,12 @@ from workers.training.environment import are_bound
 
 
 def on(nodes: int, largest: int) -> Any:
-    return SimpleNamespace(count=nodes, largest=largest, pretended=False, chosen={})
+    return SimpleNamespace(comm=None, count=nodes, largest=largest, pretended=False, chosen={})
 
 
 @pytest.fixture
 def all_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sum_ways, "known_here", lambda: ["library", "ring", "rabenseifner"])
+    monkeypatch.setattr(sum_ways, "known_everywhere", lambda comm: ["library", "ring", "rabenseifner"])
 
 
 def names(ways: list[Way]) -> list[str]:
@@ -102,6 +106,70 @@ def test_who_decides(monkeypatch: pytest.MonkeyPatch) -> None:
         sum_ways.choose(lone, "node-one-ring", possible(lone, in_memory=False, apart=True), never, kind="").way
         == (WAYS["ring"])
     )
+
+
+def test_without_room_nothing_is_summed_in_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless it is asked for: then the message is that of the memory."""
+    topology, freed = on(2, 2), []
+    topology.free = lambda: freed.append(True)
+
+    def no_room(*_: Any) -> None:
+        raise JobError("shared memory: this node needs more")
+
+    monkeypatch.setattr(allreduce, "NodeMemory", no_room)
+
+    def allocate(**options: Any) -> Any:
+        return allreduce.ChosenSum.allocate(topology, RunConfig(**options), 100, np.dtype(np.float64))
+
+    assert allocate() is None
+    assert freed
+    with pytest.raises(JobError, match="this node needs more"):
+        allocate(sum_algorithm="node-all-ring")
+
+
+def test_memory_that_the_library_refuses_is_no_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise MPI.Exception(MPI.ERR_NO_MEM)
+
+    windows = object.__new__(Windows)
+    windows.local, windows._windows, windows._instead = None, [], "--sum-algorithm auto"  # type: ignore[assignment]
+    fake = SimpleNamespace(Win=SimpleNamespace(Allocate_shared=refuse), Exception=MPI.Exception, INFO_NULL=None)
+    monkeypatch.setattr(shared_memory, "MPI", fake)
+    with pytest.raises(RankwiseError, match=r"cannot make it.*choose --sum-algorithm auto"):
+        windows._window(4096)
+
+
+def test_an_algorithm_is_set_for_a_sum_alone_even_if_it_fails() -> None:
+    """A rank may die in it, and what the others agree on then must not be summed in the same way."""
+
+    class Variable:
+        value = 0
+
+        def read(self) -> int:
+            return self.value
+
+        def write(self, value: int) -> None:
+            self.value = value
+
+    variable: Any = Variable()
+
+    def fail(*_: Any) -> None:
+        assert variable.value == 8
+        raise RuntimeError("died")
+
+    with pytest.raises(RuntimeError, match="died"):
+        MpichWire(SimpleNamespace(Allreduce=fail), {variable: 8}).sum(np.zeros(1))  # type: ignore[arg-type]
+    assert variable.value == 0
+
+
+def test_only_what_all_ranks_know_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    def summed(_: Any, values: np.ndarray, op: Any) -> None:
+        assert op == MPI.MIN
+        np.minimum(values, [1, 0, 1], out=values)  # of a rank whose environment rules one out
+
+    comm: Any = SimpleNamespace(Allreduce=summed)
+    monkeypatch.setattr(wire, "known_here", lambda: ["library", "ring"])
+    assert wire.known_everywhere(comm) == ["library"]
 
 
 def test_ranks_that_share_a_core_are_not_bound() -> None:

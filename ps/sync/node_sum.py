@@ -12,7 +12,7 @@ from ps.comm.topology import Topology
 from ps.sync.reducer import Reducer
 from ps.sync.shared_memory import PAUSE_S, FlagBarrier, Windows
 from ps.sync.slices import LINE, Layout, SummedBlock, cut
-from ps.sync.sum_ways import Way
+from ps.sync.sum_ways import AUTO, Way
 from ps.sync.wire import make_wire
 
 
@@ -70,7 +70,7 @@ class NodeMemory:
 
     def __init__(self, topology: Topology, n: int, dtype: np.dtype[Any]) -> None:
         """``n``: numbers in a packet. Collective; raises JobError if there is no room for them."""
-        windows = Windows(topology, n * dtype.itemsize)
+        windows = Windows(topology, n * dtype.itemsize, f"--sum-algorithm {AUTO}")
         self.barrier = FlagBarrier(windows)
         self.packets = windows.allocate(n, dtype)
         slices = node_layout(topology, n).slices

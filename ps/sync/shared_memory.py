@@ -30,9 +30,12 @@ SPINS = 2000
 class Windows:
     """Shared memory of one node, freed together: each ``allocate`` is one MPI window."""
 
-    def __init__(self, topology: Topology, expected: int) -> None:
-        """``expected``: bytes this rank will ask for, checked before any is touched. Collective; raises JobError."""
-        self.topology, self.local = topology, topology.local
+    def __init__(self, topology: Topology, expected: int, instead: str = "--mode allreduce") -> None:
+        """``expected``: bytes this rank will ask for, checked before any is touched. Collective; raises JobError.
+
+        ``instead``: the option that does without.
+        """
+        self.topology, self.local, self._instead = topology, topology.local, instead
         self._windows: list[MPI.Win] = []
         total = np.array([expected], np.int64)
         self.local.Allreduce(MPI.IN_PLACE, total)
@@ -50,8 +53,7 @@ class Windows:
         lengths = np.empty((self.local.size, 2), np.int64)
         self.local.Allgather(np.array([own, n_bytes], np.int64), lengths)
         together(self.topology.comm, lambda: self._check_room(int(lengths[:, 1].sum())))
-        window = MPI.Win.Allocate_shared(n_bytes, 1, MPI.INFO_NULL, self.local)
-        self._windows.append(window)
+        window = together(self.topology.comm, lambda: self._window(n_bytes))
         window.Lock_all(MPI.MODE_NOCHECK)
         vectors = []
         for rank, (n, _) in enumerate(lengths.tolist()):
@@ -82,6 +84,17 @@ class Windows:
             window.Free()
         self._windows.clear()
 
+    def _window(self, n_bytes: int) -> MPI.Win:
+        """Return a window of so many bytes of this rank. Collective on the node, whose ranks all fail if one does."""
+        try:
+            window = MPI.Win.Allocate_shared(n_bytes, 1, MPI.INFO_NULL, self.local)
+        except MPI.Exception as error:
+            raise RankwiseError(
+                f"shared memory: the MPI library cannot make it ({error}); choose {self._instead}"
+            ) from error
+        self._windows.append(window)
+        return window
+
     def _check_room(self, n_bytes: int) -> None:
         if not SHM.is_dir() or self.local.size == 1:  # alone, a rank gets private memory
             return
@@ -89,7 +102,7 @@ class Windows:
         if n_bytes > free:
             raise RankwiseError(
                 f"shared memory: this node needs {n_bytes / 1e6:.1f} MB in {SHM}, {free / 1e6:.1f} MB are free; give "
-                "it more room, or choose --mode allreduce"
+                f"it more room, or choose {self._instead}"
             )
 
 

@@ -11,7 +11,7 @@ from mpi4py import MPI
 
 from common.errors import EXIT_USAGE, JobError
 from ps.comm.topology import Topology
-from ps.sync.wire import ALGORITHMS, LIBRARY, RABENSEIFNER, RING, known_here
+from ps.sync.wire import ALGORITHMS, LIBRARY, RABENSEIFNER, RING, known_everywhere
 
 AUTO = "auto"
 Streams = Literal["ranks", "one", "all"]
@@ -80,12 +80,12 @@ class Chosen:
 
 
 def possible(topology: Topology, *, in_memory: bool, apart: bool, wanted: str = AUTO) -> list[Way]:
-    """Return the ways that there are here, those that need not be beaten clearly first; one alone if nothing differs.
+    """Return the ways that all ranks have, those that need not be beaten clearly first; one alone if nothing differs.
 
     On one node the library is asked for its algorithms only if one is ``wanted``. ``in_memory``: whether ranks of a
-    node can add in shared memory; ``apart``: whether they can do without it.
+    node can add in shared memory; ``apart``: whether they can do without it. Collective.
     """
-    known = known_here() if topology.count > 1 or wanted != AUTO else [LIBRARY]
+    known = known_everywhere(topology.comm) if topology.count > 1 or wanted != AUTO else [LIBRARY]
     if topology.largest == 1:
         return [Way("ranks", name) for name in known]
     found = [Way("ranks", LIBRARY)] if apart else []
