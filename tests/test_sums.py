@@ -1,5 +1,8 @@
 """Ways to sum across nodes: which ones there are, how one is chosen, and that all give the sum of one rank."""
 
+import os
+import shutil
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +18,8 @@ from ps.sync.shared_memory import Windows
 from ps.sync.sum_ways import AUTO, WAYS, Chosen, Way, possible, worth_trying
 from ps.sync.wire import MpichWire
 from ps.text.run_facts import sum_lines
-from tests.ranks import SharedStart, program, records
+from tests.conftest import need
+from tests.ranks import MPIRUN, PROGRAMS, SharedStart, finish, popen, program, records
 from tests.test_modes import ORACLE, same_parameters
 from workers.training.environment import are_bound
 
@@ -222,3 +226,17 @@ def test_a_way_that_is_not_possible_is_told_with_those_that_are(job: Any, tmp_pa
 def test_a_choice_by_measuring(tmp_path: Path) -> None:
     """Two nodes that are not marked as pretended; what was measured is kept for the next packet of that length."""
     assert program(4, "chosen_sum.py").out == "ok\n"
+
+
+@pytest.mark.slow
+def test_memory_that_others_take_meanwhile_ends_nothing() -> None:
+    """It would by a signal where a page is written that is not there. ``auto`` sums without; else it is said."""
+    need(os.geteuid() == 0 and shutil.which("unshare"), "root and unshare (util-linux)")
+    ranks = [MPIRUN, "-np", "4", sys.executable, str(PROGRAMS / "little_room.py")]
+    mounted = 'mount -t tmpfs -o size=48m tmpfs /dev/shm && exec "$@"'
+    result = finish(popen(["unshare", "--mount", "sh", "-c", mounted, "sh", *ranks]))
+    assert result.code == 0, result.err
+    assert result.out == (
+        "shared memory: no room is left in /dev/shm; end what else uses it, give it more room, or choose "
+        "--sum-algorithm auto\n"
+    )

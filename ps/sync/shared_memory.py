@@ -1,6 +1,8 @@
 """Memory that the ranks of a node share, and the barrier in it that they wait at."""
 
 import ctypes
+import errno
+import mmap
 import os
 import platform
 import shutil
@@ -19,6 +21,8 @@ from ps.comm.topology import Topology
 
 PAGE = 4096
 HUGE_PAGE, MADV_HUGEPAGE = 2 << 20, 14
+MADV_POPULATE_WRITE = 23
+"""From Linux 5.14 on."""
 SHM = Path("/dev/shm")
 """Where MPI libraries on Linux put memory that processes share."""
 PAUSE_S = 5e-5
@@ -59,9 +63,10 @@ class Windows:
         for rank, (n, _) in enumerate(lengths.tolist()):
             memory, _ = window.Shared_query(rank)
             vectors.append(np.asarray(memory, np.uint8)[: n * dtype.itemsize].view(dtype))
-        _ask_for_huge_pages(vectors[self.local.rank if touch is None else 0])
-        for where in (slice(None),) if touch is None else touch:
-            vectors[self.local.rank if touch is None else 0][where] = 0
+        mine = vectors[self.local.rank if touch is None else 0]
+        _ask_for_huge_pages(mine)
+        own_parts = [mine[where] for where in ((slice(None),) if touch is None else touch)]
+        together(self.topology.comm, lambda: self._touch(own_parts))
         window.Sync()
         self.local.Barrier()
         return vectors
@@ -95,6 +100,16 @@ class Windows:
         self._windows.append(window)
         return window
 
+    def _touch(self, parts: Sequence[Array]) -> None:
+        """Write to memory that nobody has touched. Another job may have taken what was free when it was looked at."""
+        for part in parts:
+            if not _take_pages(part):
+                raise RankwiseError(
+                    f"shared memory: no room is left in {SHM}; end what else uses it, give it more room, or choose "
+                    f"{self._instead}"
+                )
+            part[...] = 0
+
     def _check_room(self, n_bytes: int) -> None:
         if not SHM.is_dir() or self.local.size == 1:  # alone, a rank gets private memory
             return
@@ -116,6 +131,17 @@ def _ask_for_huge_pages(vector: Array) -> None:
     length = (vector.ctypes.data + vector.nbytes - start) // HUGE_PAGE * HUGE_PAGE
     if madvise is not None and length >= 2 * HUGE_PAGE:
         madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), MADV_HUGEPAGE)
+
+
+def _take_pages(vector: Array) -> bool:
+    """Say whether there is memory for a vector; where the system cannot tell, a write to it tells by a signal."""
+    if not vector.nbytes:
+        return True
+    libc = ctypes.CDLL(None, use_errno=True)
+    start = vector.ctypes.data // mmap.PAGESIZE * mmap.PAGESIZE
+    length = vector.ctypes.data + vector.nbytes - start
+    failed = libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), MADV_POPULATE_WRITE)
+    return not failed or ctypes.get_errno() not in (errno.EFAULT, errno.ENOMEM)
 
 
 class FlagBarrier:
