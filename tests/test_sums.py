@@ -76,6 +76,33 @@ def test_a_way_must_be_clearly_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sum_lines(None) == []
 
 
+@pytest.mark.parametrize(
+    ("seconds", "most", "sums"),
+    [
+        ([0.01, 0.0004], 0.0016, 8),  # a first short sum says nothing
+        ([0.2, 0.1], 0.05, 1),  # a long one does
+        ([0.2, 0.1], 1.0, 3),
+        ([0.6, 0.5], 9.0, 1),
+        ([1e-5, 1e-5], 1.0, 21),
+    ],
+)
+def test_how_often_a_way_is_tried(
+    seconds: list[float], most: float, sums: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, done = [0.0], list[Any]()
+
+    def add() -> None:
+        clock[0] += seconds[min(len(done), 1)]
+        done.append(1)
+
+    summing = SimpleNamespace(sum=add, close=lambda: done.append("closed"))
+    comm: Any = SimpleNamespace(Barrier=lambda: None, Allreduce=lambda *_: None)
+    monkeypatch.setattr(sum_ways, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    times = sum_ways._measure(comm, lambda way: summing, WAYS["ring"], 0.075, most)
+    assert times == pytest.approx([seconds[0], *[seconds[1]] * (sums - 1)], rel=1e-3)
+    assert done == [*[1] * sums, "closed"]
+
+
 @pytest.mark.usefixtures("all_known")
 def test_who_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     """The option, then the run that is resumed, then a measurement, which is taken once for each kind of packet."""

@@ -183,8 +183,8 @@ def _measure(
 ) -> list[float]:
     """Return the seconds of each sum on the slowest rank: as many as fit in a time, and at least three.
 
-    The first takes longer, since it takes memory for messages. Long ones, and where it takes more than ``most_s``, are
-    done once.
+    The first takes longer, since it takes memory for messages: of short sums many times as long, which says nothing of
+    the others. Long ones, and where it takes more than ``most_s`` and than the time for all, are done once.
     """
     summing, slowest = make(way), np.zeros(1)
 
@@ -197,7 +197,7 @@ def _measure(
         return float(slowest[0])
 
     times = [once()]
-    if times[0] < min(LONG_S, most_s):
+    if times[0] < min(LONG_S, max(most_s, budget_s)):
         times += [once() for _ in range(max(2, min(MOST_SUMS, int(budget_s / max(times[0], 1e-6)))))]
     summing.close()
     return times
