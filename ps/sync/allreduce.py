@@ -67,7 +67,6 @@ class ChosenSum(Reducer):
         try:
             return NodeMemory(topology, n, dtype)
         except JobError:  # no room for it, on all ranks
-            topology.free()  # what there was room for
             if wanted == AUTO:
                 return None
             raise

@@ -58,7 +58,6 @@ class Windows:
         self.local.Allgather(np.array([own, n_bytes], np.int64), lengths)
         together(self.topology.comm, lambda: self._check_room(int(lengths[:, 1].sum())))
         window = together(self.topology.comm, lambda: self._window(n_bytes))
-        window.Lock_all(MPI.MODE_NOCHECK)
         vectors = []
         for rank, (n, _) in enumerate(lengths.tolist()):
             memory, _ = window.Shared_query(rank)
@@ -97,6 +96,7 @@ class Windows:
             raise RankwiseError(
                 f"shared memory: the MPI library cannot make it ({error}); choose {self._instead}"
             ) from error
+        window.Lock_all(MPI.MODE_NOCHECK)
         self._windows.append(window)
         return window
 
