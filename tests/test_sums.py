@@ -13,7 +13,7 @@ from mpi4py import MPI
 
 from common.config import SUM_ALGORITHMS, RunConfig
 from common.errors import JobError, RankwiseError
-from ps.sync import allreduce, shared_memory, sum_ways, wire
+from ps.sync import allreduce, node_sum, shared_memory, sum_ways, wire
 from ps.sync.shared_memory import Windows
 from ps.sync.sum_ways import AUTO, WAYS, Chosen, Way, possible, worth_trying
 from ps.sync.wire import MpichWire
@@ -146,7 +146,7 @@ def test_without_room_nothing_is_summed_in_shared_memory(monkeypatch: pytest.Mon
     def no_room(*_: Any) -> None:
         raise JobError("shared memory: this node needs more")
 
-    monkeypatch.setattr(allreduce, "NodeMemory", no_room)
+    monkeypatch.setattr(node_sum, "NodeMemory", no_room)
 
     def allocate(**options: Any) -> Any:
         return allreduce.ChosenSum.allocate(topology, RunConfig(**options), 100, np.dtype(np.float64))
