@@ -33,6 +33,7 @@ from workers.launch import examples, launcher, start
 from workers.launch.launch_options import LaunchConfig, number_of_ranks, slurm_cpus, split
 from workers.launch.launcher import Launcher, Library, starts
 from workers.launch.launcher_kind import Kind, read_kind
+from workers.launch.site_files import loaded_from
 
 ROOT = Path(__file__).parent.parent
 RANKWISE = [sys.executable, "-P", "-m", "workers.rankwise"]
@@ -212,8 +213,8 @@ def test_the_library_of_this_process_is_known(tmp_path: Path) -> None:
         "7f00-7f01 r--p 0 08:01 1   /opt/site/python/mpi4py/MPI.mpich.so\n"
         "7f02-7f03 r-xp 0 08:01 2   /opt/mpi/lib/libmpi.so.40.30.4\n7f04-7f05 rw-p 0 00:00 0 [heap]\n"
     )
-    assert launcher.loaded_from(str(maps)) == "/opt/mpi/lib/libmpi.so.40.30.4"
-    assert launcher.loaded_from(str(tmp_path / "none")) == ""
+    assert loaded_from(str(maps)) == "/opt/mpi/lib/libmpi.so.40.30.4"
+    assert loaded_from(str(tmp_path / "none")) == ""
 
 
 @pytest.mark.parametrize(

@@ -236,3 +236,4 @@ def test_what_auto_measured_is_said() -> None:
         "Mode auto measured (1 to 20 steps each): shared 1.2 ms, allreduce 3500 ms; "
         "allreduce: judged by its first step; send-recv: not tried"
     )
+    assert trials_line(trials[2:]) == "Mode auto measured nothing: send-recv: not tried"

@@ -1,28 +1,36 @@
 """Ways to sum across nodes: which ones there are, how one is chosen, and that all give the sum of one rank."""
 
+import os
+import shutil
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+from mpi4py import MPI
 
-from common.config import SUM_ALGORITHMS
-from common.errors import JobError
-from ps.sync import sum_ways
+from common.config import SUM_ALGORITHMS, RunConfig
+from common.errors import JobError, RankwiseError
+from ps.sync import allreduce, node_sum, shared_memory, sum_ways, wire
+from ps.sync.shared_memory import Windows
 from ps.sync.sum_ways import AUTO, WAYS, Chosen, Way, possible, worth_trying
+from ps.sync.wire import MpichWire
 from ps.text.run_facts import sum_lines
-from tests.ranks import SharedStart, program, records
+from tests.conftest import need
+from tests.ranks import MPIRUN, PROGRAMS, SharedStart, finish, popen, program, records
 from tests.test_modes import ORACLE, same_parameters
 from workers.training.environment import are_bound
 
 
 def on(nodes: int, largest: int) -> Any:
-    return SimpleNamespace(count=nodes, largest=largest, pretended=False, chosen={})
+    return SimpleNamespace(comm=None, count=nodes, largest=largest, pretended=False, chosen={})
 
 
 @pytest.fixture
 def all_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sum_ways, "known_here", lambda: ["library", "ring", "rabenseifner"])
+    monkeypatch.setattr(sum_ways, "known_everywhere", lambda comm: ["library", "ring", "rabenseifner"])
 
 
 def names(ways: list[Way]) -> list[str]:
@@ -68,6 +76,33 @@ def test_a_way_must_be_clearly_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sum_lines(None) == []
 
 
+@pytest.mark.parametrize(
+    ("seconds", "most", "sums"),
+    [
+        ([0.01, 0.0004], 0.0016, 8),  # a first short sum says nothing
+        ([0.2, 0.1], 0.05, 1),  # a long one does
+        ([0.2, 0.1], 1.0, 3),
+        ([0.6, 0.5], 9.0, 1),
+        ([1e-5, 1e-5], 1.0, 21),
+    ],
+)
+def test_how_often_a_way_is_tried(
+    seconds: list[float], most: float, sums: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, done = [0.0], list[Any]()
+
+    def add() -> None:
+        clock[0] += seconds[min(len(done), 1)]
+        done.append(1)
+
+    summing = SimpleNamespace(sum=add, close=lambda: done.append("closed"))
+    comm: Any = SimpleNamespace(Barrier=lambda: None, Allreduce=lambda *_: None)
+    monkeypatch.setattr(sum_ways, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    times = sum_ways._measure(comm, lambda way: summing, WAYS["ring"], 0.075, most)
+    assert times == pytest.approx([seconds[0], *[seconds[1]] * (sums - 1)], rel=1e-3)
+    assert done == [*[1] * sums, "closed"]
+
+
 @pytest.mark.usefixtures("all_known")
 def test_who_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     """The option, then the run that is resumed, then a measurement, which is taken once for each kind of packet."""
@@ -102,6 +137,68 @@ def test_who_decides(monkeypatch: pytest.MonkeyPatch) -> None:
         sum_ways.choose(lone, "node-one-ring", possible(lone, in_memory=False, apart=True), never, kind="").way
         == (WAYS["ring"])
     )
+
+
+def test_without_room_nothing_is_summed_in_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless it is asked for: then the message is that of the memory."""
+    topology = on(2, 2)
+
+    def no_room(*_: Any) -> None:
+        raise JobError("shared memory: this node needs more")
+
+    monkeypatch.setattr(node_sum, "NodeMemory", no_room)
+
+    def allocate(**options: Any) -> Any:
+        return allreduce.ChosenSum.allocate(topology, RunConfig(**options), 100, np.dtype(np.float64))
+
+    assert allocate() is None
+    with pytest.raises(JobError, match="this node needs more"):
+        allocate(sum_algorithm="node-all-ring")
+
+
+def test_memory_that_the_library_refuses_is_no_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise MPI.Exception(MPI.ERR_NO_MEM)
+
+    windows = object.__new__(Windows)
+    windows.local, windows._windows, windows._instead = None, [], "--sum-algorithm auto"  # type: ignore[assignment]
+    fake = SimpleNamespace(Win=SimpleNamespace(Allocate_shared=refuse), Exception=MPI.Exception, INFO_NULL=None)
+    monkeypatch.setattr(shared_memory, "MPI", fake)
+    with pytest.raises(RankwiseError, match=r"cannot make it.*choose --sum-algorithm auto"):
+        windows._window(4096)
+
+
+def test_an_algorithm_is_set_for_a_sum_alone_even_if_it_fails() -> None:
+    """A rank may die in it, and what the others agree on then must not be summed in the same way."""
+
+    class Variable:
+        value = 0
+
+        def read(self) -> int:
+            return self.value
+
+        def write(self, value: int) -> None:
+            self.value = value
+
+    variable: Any = Variable()
+
+    def fail(*_: Any) -> None:
+        assert variable.value == 8
+        raise RuntimeError("died")
+
+    with pytest.raises(RuntimeError, match="died"):
+        MpichWire(SimpleNamespace(Allreduce=fail), {variable: 8}).sum(np.zeros(1))  # type: ignore[arg-type]
+    assert variable.value == 0
+
+
+def test_only_what_all_ranks_know_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    def summed(_: Any, values: np.ndarray, op: Any) -> None:
+        assert op == MPI.MIN
+        np.minimum(values, [1, 0, 1], out=values)  # of a rank whose environment rules one out
+
+    comm: Any = SimpleNamespace(Allreduce=summed)
+    monkeypatch.setattr(wire, "known_here", lambda: ["library", "ring"])
+    assert wire.known_everywhere(comm) == ["library"]
 
 
 def test_ranks_that_share_a_core_are_not_bound() -> None:
@@ -154,3 +251,17 @@ def test_a_way_that_is_not_possible_is_told_with_those_that_are(job: Any, tmp_pa
 def test_a_choice_by_measuring(tmp_path: Path) -> None:
     """Two nodes that are not marked as pretended; what was measured is kept for the next packet of that length."""
     assert program(4, "chosen_sum.py").out == "ok\n"
+
+
+@pytest.mark.slow
+def test_memory_that_others_take_meanwhile_ends_nothing() -> None:
+    """It would by a signal where a page is written that is not there. ``auto`` sums without; else it is said."""
+    need(os.geteuid() == 0 and shutil.which("unshare"), "root and unshare (util-linux)")
+    ranks = [MPIRUN, "-np", "4", sys.executable, str(PROGRAMS / "little_room.py")]
+    mounted = 'mount -t tmpfs -o size=48m tmpfs /dev/shm && exec "$@"'
+    result = finish(popen(["unshare", "--mount", "sh", "-c", mounted, "sh", *ranks]))
+    assert result.code == 0, result.err
+    assert result.out == (
+        "shared memory: no room is left in /dev/shm; end what else uses it, give it more room, or choose "
+        "--sum-algorithm auto\n"
+    )

@@ -7,7 +7,6 @@ from typing import Any
 from mpi4py import MPI
 
 NAME_BYTES = 256
-THREAD_SINGLE = 0
 
 
 class ControlVariable:
@@ -62,10 +61,13 @@ def _done(code: int) -> None:
 
 @functools.cache
 def _library() -> Any:
-    """Return the MPI library that mpi4py has loaded, ready for these calls. Raises OSError, AttributeError."""
+    """Return the MPI library that mpi4py has loaded, ready for these calls. Raises OSError, AttributeError.
+
+    Open MPI takes the thread level that is asked for here for that of all its calls, so MPI's own must be kept.
+    """
     library = ctypes.CDLL(MPI.__file__)
     provided = ctypes.c_int()
-    _done(library.MPI_T_init_thread(THREAD_SINGLE, ctypes.byref(provided)))
+    _done(library.MPI_T_init_thread(MPI.Query_thread(), ctypes.byref(provided)))
     return library
 
 

@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
+from common.errors import JobError
 from common.flat import Array, blocks
 from ps.comm.collectives import MAX_BYTES
 from ps.comm.topology import Topology
 from ps.sync.reducer import Reducer
 from ps.sync.shared_memory import PAUSE_S, FlagBarrier, Windows
 from ps.sync.slices import LINE, Layout, SummedBlock, cut
-from ps.sync.sum_ways import Way
+from ps.sync.sum_ways import AUTO, Way
 from ps.sync.wire import make_wire
 
 
@@ -70,9 +71,13 @@ class NodeMemory:
 
     def __init__(self, topology: Topology, n: int, dtype: np.dtype[Any]) -> None:
         """``n``: numbers in a packet. Collective; raises JobError if there is no room for them."""
-        windows = Windows(topology, n * dtype.itemsize)
-        self.barrier = FlagBarrier(windows)
-        self.packets = windows.allocate(n, dtype)
+        windows = Windows(topology, n * dtype.itemsize, f"--sum-algorithm {AUTO}")
+        try:
+            self.barrier = FlagBarrier(windows)
+            self.packets = windows.allocate(n, dtype)
+        except JobError:
+            windows.close()  # those that there was room for; other modes may have theirs
+            raise
         slices = node_layout(topology, n).slices
         self.between = connect(topology, {s.number for s in slices if s.owner == topology.local.rank})
 

@@ -42,11 +42,9 @@ class Reducer:
     def between_bytes(self, topology: Topology) -> int:
         """Return the payload that this rank sends to other nodes in one step, where there are several.
 
-        Here: as much as any algorithm for long vectors sends over each of K links, 2 (K-1)/K m, by the ranks of a node
-        in equal parts.
+        Here: see ``shared_out``.
         """
-        nodes, here = topology.count, topology.local.size
-        return round(2 * (nodes - 1) / nodes * self.sent_bytes / here)
+        return shared_out(topology, self.sent_bytes)
 
     def facts(self) -> dict[str, Any] | None:
         """Return what the log says of how it sums, if there was a choice."""
@@ -61,3 +59,13 @@ class Reducer:
 
     def close(self) -> None:
         """Give back what MPI holds; nothing may be under way."""
+
+
+def shared_out(topology: Topology, n_bytes: int) -> int:
+    """Return what a rank sends to other nodes in a sum by the MPI library.
+
+    As much as any algorithm for long vectors sends over each of K links, 2 (K-1)/K m, by the ranks of a node in equal
+    parts.
+    """
+    nodes, here = topology.count, topology.local.size
+    return round(2 * (nodes - 1) / nodes * n_bytes / here)

@@ -19,7 +19,7 @@ from ps.metrics.contribution import MEASURED_BLOCK
 from ps.sync.checksum import is_finite, long_norm
 from ps.sync.reducer import Reducer
 from ps.sync.replica_check import RotatingChecksum, agree
-from ps.sync.synchronizer import Synchronizer, SyncSetup, own_rows
+from ps.sync.synchronizer import Synchronizer, SyncSetup, of_a_plain_sum, own_rows
 from ps.sync.training_state import TrainingState
 
 # plain numbers: an IntEnum as an index takes three times as long
@@ -82,6 +82,7 @@ class ReplicatedSync(Synchronizer):
         self._gradients.clear()
         self.meter.rebind(topology)
         self.state.rebind(topology.comm)
+        self._plain_bytes, self._sent_plain = of_a_plain_sum(topology, self.flat), 0
         self._join(topology, counts)
 
     def recount(self, counts: RowTable) -> None:

@@ -1,6 +1,8 @@
 """Memory that the ranks of a node share, and the barrier in it that they wait at."""
 
 import ctypes
+import errno
+import mmap
 import os
 import platform
 import shutil
@@ -19,6 +21,8 @@ from ps.comm.topology import Topology
 
 PAGE = 4096
 HUGE_PAGE, MADV_HUGEPAGE = 2 << 20, 14
+MADV_POPULATE_WRITE = 23
+"""From Linux 5.14 on."""
 SHM = Path("/dev/shm")
 """Where MPI libraries on Linux put memory that processes share."""
 PAUSE_S = 5e-5
@@ -30,9 +34,12 @@ SPINS = 2000
 class Windows:
     """Shared memory of one node, freed together: each ``allocate`` is one MPI window."""
 
-    def __init__(self, topology: Topology, expected: int) -> None:
-        """``expected``: bytes this rank will ask for, checked before any is touched. Collective; raises JobError."""
-        self.topology, self.local = topology, topology.local
+    def __init__(self, topology: Topology, expected: int, instead: str = "--mode allreduce") -> None:
+        """``expected``: bytes this rank will ask for, checked before any is touched. Collective; raises JobError.
+
+        ``instead``: the option that does without.
+        """
+        self.topology, self.local, self._instead = topology, topology.local, instead
         self._windows: list[MPI.Win] = []
         total = np.array([expected], np.int64)
         self.local.Allreduce(MPI.IN_PLACE, total)
@@ -50,16 +57,15 @@ class Windows:
         lengths = np.empty((self.local.size, 2), np.int64)
         self.local.Allgather(np.array([own, n_bytes], np.int64), lengths)
         together(self.topology.comm, lambda: self._check_room(int(lengths[:, 1].sum())))
-        window = MPI.Win.Allocate_shared(n_bytes, 1, MPI.INFO_NULL, self.local)
-        self._windows.append(window)
-        window.Lock_all(MPI.MODE_NOCHECK)
+        window = together(self.topology.comm, lambda: self._window(n_bytes))
         vectors = []
         for rank, (n, _) in enumerate(lengths.tolist()):
             memory, _ = window.Shared_query(rank)
             vectors.append(np.asarray(memory, np.uint8)[: n * dtype.itemsize].view(dtype))
-        _ask_for_huge_pages(vectors[self.local.rank if touch is None else 0])
-        for where in (slice(None),) if touch is None else touch:
-            vectors[self.local.rank if touch is None else 0][where] = 0
+        mine = vectors[self.local.rank if touch is None else 0]
+        _ask_for_huge_pages(mine)
+        own_parts = [mine[where] for where in ((slice(None),) if touch is None else touch)]
+        together(self.topology.comm, lambda: self._touch(own_parts))
         window.Sync()
         self.local.Barrier()
         return vectors
@@ -82,6 +88,28 @@ class Windows:
             window.Free()
         self._windows.clear()
 
+    def _window(self, n_bytes: int) -> MPI.Win:
+        """Return a window of so many bytes of this rank. Collective on the node, whose ranks all fail if one does."""
+        try:
+            window = MPI.Win.Allocate_shared(n_bytes, 1, MPI.INFO_NULL, self.local)
+        except MPI.Exception as error:
+            raise RankwiseError(
+                f"shared memory: the MPI library cannot make it ({error}); choose {self._instead}"
+            ) from error
+        window.Lock_all(MPI.MODE_NOCHECK)
+        self._windows.append(window)
+        return window
+
+    def _touch(self, parts: Sequence[Array]) -> None:
+        """Write to memory that nobody has touched. Another job may have taken what was free when it was looked at."""
+        for part in parts:
+            if not _take_pages(part):
+                raise RankwiseError(
+                    f"shared memory: no room is left in {SHM}; end what else uses it, give it more room, or choose "
+                    f"{self._instead}"
+                )
+            part[...] = 0
+
     def _check_room(self, n_bytes: int) -> None:
         if not SHM.is_dir() or self.local.size == 1:  # alone, a rank gets private memory
             return
@@ -89,7 +117,7 @@ class Windows:
         if n_bytes > free:
             raise RankwiseError(
                 f"shared memory: this node needs {n_bytes / 1e6:.1f} MB in {SHM}, {free / 1e6:.1f} MB are free; give "
-                "it more room, or choose --mode allreduce"
+                f"it more room, or choose {self._instead}"
             )
 
 
@@ -103,6 +131,17 @@ def _ask_for_huge_pages(vector: Array) -> None:
     length = (vector.ctypes.data + vector.nbytes - start) // HUGE_PAGE * HUGE_PAGE
     if madvise is not None and length >= 2 * HUGE_PAGE:
         madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), MADV_HUGEPAGE)
+
+
+def _take_pages(vector: Array) -> bool:
+    """Say whether there is memory for a vector; where the system cannot tell, a write to it tells by a signal."""
+    if not vector.nbytes:
+        return True
+    libc = ctypes.CDLL(None, use_errno=True)
+    start = vector.ctypes.data // mmap.PAGESIZE * mmap.PAGESIZE
+    length = vector.ctypes.data + vector.nbytes - start
+    failed = libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), MADV_POPULATE_WRITE)
+    return not failed or ctypes.get_errno() not in (errno.EFAULT, errno.ENOMEM)
 
 
 class FlagBarrier:

@@ -11,7 +11,7 @@ from mpi4py import MPI
 
 from common.errors import EXIT_USAGE, JobError
 from ps.comm.topology import Topology
-from ps.sync.wire import ALGORITHMS, LIBRARY, RABENSEIFNER, RING, known_here
+from ps.sync.wire import ALGORITHMS, LIBRARY, RABENSEIFNER, RING, known_everywhere
 
 AUTO = "auto"
 Streams = Literal["ranks", "one", "all"]
@@ -80,12 +80,12 @@ class Chosen:
 
 
 def possible(topology: Topology, *, in_memory: bool, apart: bool, wanted: str = AUTO) -> list[Way]:
-    """Return the ways that there are here, those that need not be beaten clearly first; one alone if nothing differs.
+    """Return the ways that all ranks have, those that need not be beaten clearly first; one alone if nothing differs.
 
     On one node the library is asked for its algorithms only if one is ``wanted``. ``in_memory``: whether ranks of a
-    node can add in shared memory; ``apart``: whether they can do without it.
+    node can add in shared memory; ``apart``: whether they can do without it. Collective.
     """
-    known = known_here() if topology.count > 1 or wanted != AUTO else [LIBRARY]
+    known = known_everywhere(topology.comm) if topology.count > 1 or wanted != AUTO else [LIBRARY]
     if topology.largest == 1:
         return [Way("ranks", name) for name in known]
     found = [Way("ranks", LIBRARY)] if apart else []
@@ -183,8 +183,8 @@ def _measure(
 ) -> list[float]:
     """Return the seconds of each sum on the slowest rank: as many as fit in a time, and at least three.
 
-    The first takes longer, since it takes memory for messages. Long ones, and where it takes more than ``most_s``, are
-    done once.
+    The first takes longer, since it takes memory for messages: of short sums many times as long, which says nothing of
+    the others. Long ones, and where it takes more than ``most_s`` and than the time for all, are done once.
     """
     summing, slowest = make(way), np.zeros(1)
 
@@ -197,7 +197,7 @@ def _measure(
         return float(slowest[0])
 
     times = [once()]
-    if times[0] < min(LONG_S, most_s):
+    if times[0] < min(LONG_S, max(most_s, budget_s)):
         times += [once() for _ in range(max(2, min(MOST_SUMS, int(budget_s / max(times[0], 1e-6)))))]
     summing.close()
     return times

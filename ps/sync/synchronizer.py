@@ -21,6 +21,7 @@ from ps.comm.topology import Topology
 from ps.metrics.contribution import MEASURED_BLOCK, GradBlock, StepRows
 from ps.metrics.step_meter import StepMeter
 from ps.metrics.sync_timer import SyncTimer
+from ps.sync.reducer import shared_out
 from ps.sync.training_state import TrainingState
 
 
@@ -79,10 +80,16 @@ class Synchronizer(TrainingStep):
         self._factor, self._scale = 1.0, 1.0
         self._gradients: dict[int, Gradient] = {}
         self._measured: list[GradBlock] = []
+        self._plain_bytes, self._sent_plain = of_a_plain_sum(setup.topology, self.flat), 0
 
     def facts(self) -> dict[str, Any]:
         """Return what the log says of it: phases of an update, layers formed from factors, how it sums."""
         return {"phases": 1, "factored": [], "sum": None}
+
+    def sent_in(self, steps: int) -> int:
+        """Return the payload bytes of so many steps and of the sums that measured them, and begin again."""
+        sent, self._sent_plain = self.sent_bytes * steps + self._sent_plain, 0
+        return sent
 
     def allocate_rows(self, rows: int, columns: int) -> Array:
         """Return memory for the features of the steps: private, unless a mode shares it. Collective."""
@@ -135,8 +142,15 @@ class Synchronizer(TrainingStep):
         vector = own_vector()
         np.multiply(vector, 1 / (self._scale * batch.n) if batch.n and self._scale else 0, out=vector)
         self.comm.Allreduce(MPI.IN_PLACE, vector)
+        self._sent_plain += self._plain_bytes
         for i, where in enumerate(self.flat.slices.values()):
             contributions.measure_plain((i, block) for block in blocks(vector[where], MEASURED_BLOCK))
+
+
+def of_a_plain_sum(topology: Topology, flat: Flat) -> int:
+    """Return the payload bytes that this rank sends in a sum of gradients apart from the step's."""
+    n_bytes = flat.grad_vector.nbytes
+    return n_bytes if topology.count == 1 else shared_out(topology, n_bytes)
 
 
 def own_rows(counts: RowTable, rank: int) -> RowCounts:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from mpi4py import MPI
 
 from common.flat import Array
@@ -64,9 +65,11 @@ class MpichWire(Wire):
         """See Wire."""
         for variable, _, value in self._settings:
             variable.write(value)
-        self.comm.Allreduce(MPI.IN_PLACE, vector)
-        for variable, before, _ in self._settings:
-            variable.write(before)
+        try:
+            self.comm.Allreduce(MPI.IN_PLACE, vector)
+        finally:  # a rank may have died (--elastic)
+            for variable, before, _ in self._settings:
+                variable.write(before)
 
 
 def _settings(algorithm: str) -> tuple[type[Any], dict[ControlVariable, int]] | None:
@@ -99,6 +102,17 @@ def _may_write(variable: ControlVariable) -> bool:
 def known_here() -> list[str]:
     """Return the algorithms that this MPI library can be told to take."""
     return [LIBRARY, *(name for name in ALGORITHMS if name != LIBRARY and _settings(name) is not None)]
+
+
+def known_everywhere(comm: MPI.Comm) -> list[str]:
+    """Return the algorithms that the MPI library of every rank can be told to take. Collective.
+
+    Environments of ranks may differ, and ranks that sum in different ways would wait for each other.
+    """
+    known = known_here()
+    on_all = np.array([name in known for name in ALGORITHMS], np.int32)
+    comm.Allreduce(MPI.IN_PLACE, on_all, MPI.MIN)
+    return [name for name, has in zip(ALGORITHMS, on_all.tolist(), strict=True) if has]
 
 
 def make_wire(comm: MPI.Comm, algorithm: str) -> Wire:

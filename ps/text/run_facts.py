@@ -55,8 +55,10 @@ def trials_line(trials: list[Record]) -> str:
     """Return what mode auto has measured of each mode, fastest first."""
     measured = [f"{t['mode']} {milliseconds(t['median_s'])} ms" for t in trials if t["median_s"] is not None]
     steps = [t["steps"] for t in trials if t["steps"]]
-    of = f"medians of {count(min(steps), 'step')}" if len(set(steps)) == 1 else f"{min(steps)} to {max(steps)} steps"
     left = [f"{t['mode']}: {t['reason']}" for t in trials if t["reason"]]
+    if not steps:
+        return f"Mode auto measured nothing: {'; '.join(left)}"
+    of = f"medians of {count(min(steps), 'step')}" if len(set(steps)) == 1 else f"{min(steps)} to {max(steps)} steps"
     return f"Mode auto measured ({of} each): {'; '.join((', '.join(measured), *left))}"
 
 

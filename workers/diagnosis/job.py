@@ -21,8 +21,8 @@ from workers.diagnosis.facts import Facts, FolderFacts, HostFacts, Interface, Ra
 from workers.diagnosis.finding import failed
 from workers.diagnosis.options import DoctorConfig, parse
 from workers.launch.blas_threads import limit_threads
-from workers.launch.launcher import loaded_from
 from workers.launch.process import Context
+from workers.launch.site_files import loaded_from
 
 LEVELS = {
     MPI.THREAD_SINGLE: "MPI_THREAD_SINGLE",

@@ -1,7 +1,6 @@
 """The launcher of the MPI library that Python loads: which program it is, and what starts ranks with it."""
 
 import os
-import re
 import shlex
 import shutil
 import sys
@@ -13,8 +12,8 @@ from common.errors import ConfigError, LaunchError
 from common.host import usable_cores
 from workers.launch.hosts import LaunchHost, launcher_options
 from workers.launch.launcher_kind import INTEL, MPICH, OPEN_MPI, Kind, kind_of
+from workers.launch.site_files import loaded_from
 
-LIBRARY = re.compile(r"/lib(?:p?mpi|mpich|mpi_\w+)[\w.-]*\.so[\w.]*$")
 NAMES = ("mpirun", "mpiexec", "mpiexec.hydra", "mpirun.mpich", "mpirun.openmpi")
 """What launchers are called; Debian has several, with a name for each."""
 
@@ -81,16 +80,6 @@ def loaded_library() -> Library:
 
     vendor, version = load_mpi().get_vendor()
     return Library(vendor, tuple(version), loaded_from())
-
-
-def loaded_from(maps: str = "/proc/self/maps") -> str:
-    """Return the file of the MPI library in this process; nothing where the system does not tell."""
-    try:
-        lines = Path(maps).read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ""
-    files = (line[line.index("/") :] for line in lines if "/" in line)
-    return next((file for file in files if LIBRARY.search(file)), "")
 
 
 def starts(kind: Kind, library: Library) -> bool:

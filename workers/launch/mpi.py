@@ -25,6 +25,8 @@ SEARCH_S = 4.0
 """How long rank 0 may look for a library to name."""
 FAULT_TOLERANT = "OMPI_MCA_mpi_ft_enable"
 """Set by ``mpirun --with-ft ulfm``."""
+QUIET = {"OMPI_MCA_osc": "^ucx"}
+"""For Open MPI: that component of the wheel complains on every rank when memory is shared."""
 FASTER = {"OMPI_MCA_mpi_yield_when_idle": "1", "OMPI_MCA_btl_tcp_eager_limit": str(1 << 20)}
 """For Open MPI: waiting gives way where other processes want the core, and messages up to 1 MiB go by TCP before the
 receiver asks for them. That makes sums over hosts up to twice as fast (docs/benchmarks.md). Chunks of mode send-recv
@@ -85,18 +87,14 @@ def start_mpi() -> "MPI.Intracomm":
 
     Raises LaunchError if no MPI library loads or each process would be rank 0 of 1.
     """
-    os.environ.setdefault("OMPI_MCA_osc", "^ucx")  # the wheel's complains on every rank when memory is shared
     os.environ.setdefault("UCX_DEBUG_SIGNO", "0")  # else it takes SIGHUP for itself, and a stop request is lost
-    for name, value in FASTER.items():
-        os.environ.setdefault(name, value)
     for name, value in REPORTS_DEATHS.items() if FAULT_TOLERANT in os.environ else ():
         os.environ.setdefault(name, value)
     MPI = load_mpi()
     for name in LIBRARIES:  # here, and not when they are needed: a rank that has none must not let others wait in MPI
         import_module(name)
     vendor = MPI.get_vendor()[0]
-    for name, value in SMALLER.items() if vendor == "MPICH" else ():
-        os.environ.setdefault(name, value)
+    _set_for(vendor)
     if "OMPI_COMM_WORLD_SIZE" in os.environ and vendor != "Open MPI":
         raise LaunchError(
             f"started by Open MPI's mpirun, but the MPI library is {vendor}'s; start with {_fitting(vendor)}"
@@ -124,6 +122,19 @@ def start_mpi() -> "MPI.Intracomm":
             f"start with {use}"
         )
     return MPI.COMM_WORLD  # type: ignore[no-any-return]
+
+
+def _set_for(vendor: str) -> None:
+    """Set what helps a library, unless the environment does, or a file that the library reads."""
+    ours = {"Open MPI": {**QUIET, **FASTER}, "MPICH": SMALLER}.get(vendor, {})
+    theirs: set[str] = set()
+    if vendor == "Open MPI":
+        from workers.launch.site_files import loaded_from, set_in_files
+
+        theirs = set_in_files(loaded_from())
+    for name, value in ours.items():
+        if name not in theirs:
+            os.environ.setdefault(name, value)
 
 
 def thread_level(MPI: Any) -> int:

@@ -158,7 +158,7 @@ class Job:
         checksum, finite = self.sync.state.checksum()
         figures = {
             **sums.figures(), **evaluated, **measures.figures, **self.trainer.loader.close_epoch(),
-            **self.checkpointing.close_epoch(), "sent_bytes": self.sync.sent_bytes * (sums.steps - sums.first),
+            **self.checkpointing.close_epoch(), "sent_bytes": self.sync.sent_in(sums.steps - sums.first),
             "fingerprint": checksum, "finite": finite, "signal": self.stop.signal,
             "watchdogs": self.rank_status.new_watchdogs(),
         }  # fmt: skip
