@@ -58,14 +58,15 @@ class FolderFacts:
 class HostFacts:
     """A host, as its first rank sees it.
 
-    ``cpus``: hardware threads of the machine; ``physical``: its cores among those that ranks may use; ``quota``: whole
-    cores that its control group allows, 0 without a limit. ``machine``: the same for hosts that are one machine.
+    ``may_use``: hardware threads that processes may choose there; ``physical``: cores among those that its ranks run
+    on; ``quota``: whole cores that its control group allows at a time, 0 without a limit. ``machine``: the same for
+    hosts that are one machine.
     ``clock_s``: how far its clock is ahead of rank 0's; ``clock_error_s``: the most by which that may be wrong.
     """
 
     host: str
     ranks: list[int]
-    cpus: int
+    may_use: list[int]
     physical: int
     quota: int = 0
     machine: str = ""

@@ -20,6 +20,7 @@ from workers.diagnosis.deadline import Deadline
 from workers.diagnosis.facts import Facts, FolderFacts, HostFacts, Interface, RankFacts
 from workers.diagnosis.finding import failed
 from workers.diagnosis.options import DoctorConfig, parse
+from workers.diagnosis.remedies import start
 from workers.launch.blas_threads import limit_threads
 from workers.launch.launcher import loaded_from
 from workers.launch.process import Context
@@ -62,10 +63,8 @@ def report(facts: Facts, config: DoctorConfig) -> int:
 
 
 def start_line(facts: Facts) -> str:
-    """Return a command that starts training as this job was started."""
-    launcher = facts.launcher if facts.launcher in ("mpirun", "mpiexec") else "mpirun"
-    started = "srun ..." if facts.launcher == "srun" else f"{launcher} -np {len(facts.ranks)}"
-    return f"{started} python -m workers.run"
+    """Return a command that starts training on as many ranks as this job has."""
+    return start(len(facts.ranks), facts.launcher)
 
 
 def examine(topology: Topology, config: DoctorConfig, deadline: Deadline) -> Facts | None:

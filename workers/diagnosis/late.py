@@ -28,10 +28,11 @@ def finding(step: str, limit_s: float, vendor: str, library_text: str, found: li
         FAIL,
         f"no answer for {limit_s:g} s in step '{step}': a rank has died or hangs, or messages take a way that leads "
         f"nowhere; interfaces of {host()}: {shown}",
-        (f"If the hosts reach each other by {first.name}: " + choose_interface(vendor, library_text, first.name))
+        f"If the hosts reach each other by {first.name}:"
         if first
         else "Look whether the hosts reach each other: ping.",
         check=CHECK,
+        command=choose_interface(vendor, library_text, first.name) if first else "",
     )
 
 

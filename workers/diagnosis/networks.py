@@ -20,13 +20,17 @@ USED_SHARE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """Interfaces of hosts with addresses in one network. ``joins``: whether all hosts have one of their own there."""
+    """Interfaces of hosts with addresses in one network.
+
+    ``joins``: whether all hosts have one of their own there; ``bridge``: whether one is for containers of its host.
+    """
 
     address: str
     names: tuple[str, ...]
     joins: bool
     mbit: int
     sent: int
+    bridge: bool = False
     repeated: tuple[str, ...] = ()
     """Hosts that have an address in it which another one has, too."""
 
@@ -45,7 +49,8 @@ def networks(hosts: Sequence[HostFacts]) -> list[Network]:
         joins = len({name for name, _ in all_of}) == len(hosts) and not repeated
         names = tuple(dict.fromkeys(interface.name for _, interface in all_of))
         mbit = min(interface.mbit for _, interface in all_of)
-        found.append(Network(address, names, joins, mbit, sum(i.sent for _, i in all_of), repeated))
+        bridge = any(interface.bridge for _, interface in all_of)
+        found.append(Network(address, names, joins, mbit, sum(i.sent for _, i in all_of), bridge, repeated))
     return sorted(found, key=lambda one: not one.joins)
 
 
@@ -62,13 +67,15 @@ def interfaces(facts: Facts) -> Iterator[Finding]:
     for one in joining:
         carried = ", and carried the messages" if one is used else ""
         yield Finding(OK, f"network {_named(one)} joins all hosts{carried}")
-    yield from _not_joining(facts, known, used or next(iter(joining), None))
+    routed = [one for one in known if not one.repeated and not one.bridge]
+    yield from _not_joining(facts, known, used or next(iter([*joining, *routed]), None))
     if not joining:
         yield Finding(
             NOTE,
             "no network has an address of each host: they reach each other through routers, or by addresses that are "
             "not IPv4",
-            f"To choose one: {_choice(facts, known[0]) if known else 'ask who runs the network'}",
+            "To choose one:" if routed else "Ask who runs the network.",
+            command=_choice(facts, routed[0]) if routed else "",
         )
     if used is None and joining and any(pair.between for pair in facts.pairs):
         yield Finding(NOTE, "no interface counted the messages between hosts: they went over another kind of network")
@@ -77,14 +84,15 @@ def interfaces(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             WARN,
             f"messages between hosts go over {_named(used)}, but {_named(faster)} is faster",
-            _choice(facts, faster),
+            command=_choice(facts, faster),
         )
     elif len(joining) > 1:
         others = [one for one in joining if one is not used]
         yield Finding(
             NOTE,
             f"several networks join the hosts: {listed(one.address for one in joining)}",
-            f"If another is the fast one: {_choice(facts, others[0])}",
+            "If another is the fast one:",
+            command=_choice(facts, others[0]),
         )
 
 
@@ -97,8 +105,9 @@ def _not_joining(facts: Facts, known: Sequence[Network], mend: Network | None) -
                 WARN if one.sent > NOISE * total else NOTE,
                 f"{_named(one)} is the same on {named_hosts(one.repeated)}, so it leads to none of them: a library "
                 "that tries it waits for an answer",
-                f"If a job hangs at its start: {_choice(facts, mend)}" if mend else "",
+                "If a job hangs at its start:" if mend else "",
                 about=named_hosts(one.repeated),
+                command=_choice(facts, mend) if mend else "",
             )
 
 
