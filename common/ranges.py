@@ -19,12 +19,12 @@ SMALL = 16
 _NUMBERED = re.compile(r"([^.]*?)(\d{1,18})(\D*)", re.ASCII)
 
 
-def ranges(numbers: Sequence[int], most: int = PIECES) -> str:
+def ranges(numbers: Sequence[int], most: int = PIECES, *, strided: bool = True) -> str:
     """Return rising numbers as ``2``, ``0-3, 7``, ``0-960:64``, and how many there are of lists that are longer still.
 
-    ``most``: how many pieces the list may have; at least 2.
+    ``most``: how many pieces the list may have; at least 2. ``strided``: whether steps may be in it.
     """
-    pieces = _pieces(numbers)
+    pieces = _pieces(numbers, strided=strided)
     if len(pieces) <= most:
         return ", ".join(pieces)
     return f"{', '.join(pieces[: most - 1])}, ... and {pieces[-1]} ({len(numbers):,} in all)"

@@ -175,16 +175,27 @@ def test_hosts_that_are_one_machine() -> None:
 
 def test_more_threads_than_cores() -> None:
     found = facts(1, 2)
-    found.ranks = [replace(rank, threads=8, threads_by="OMP_NUM_THREADS") for rank in found.ranks]
+    by: Any = {"choices": {"OMP_NUM_THREADS": "8"}}
+    found.ranks = [replace(rank, threads=8, **by) for rank in found.ranks]
     one = worst(placement.threads, found)
-    assert (one.state, "8 BLAS threads a rank, set by OMP_NUM_THREADS: 16 on 2 cores" in one.text) == (WARN, True)
+    assert one.state == WARN
+    assert one.text == "n1: 8 BLAS threads a rank, set by OMP_NUM_THREADS=8: 16 threads on 2 cores"
     assert one.command == "unset OMP_NUM_THREADS"
-    both = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "8")
+    both = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "8"}
     found.ranks[0] = replace(found.ranks[0], choices=both)
     assert worst(placement.threads, found).command == "unset OMP_NUM_THREADS OPENBLAS_NUM_THREADS"
     found = on_host(facts(1, 2), 0, may_use=list(range(16)), physical=16, quota=2)
-    found.ranks = [replace(rank, threads=8, threads_by="OMP_NUM_THREADS") for rank in found.ranks]
-    assert "16 on 2 cores" in worst(placement.threads, found).text
+    found.ranks = [replace(rank, threads=8, **by) for rank in found.ranks]
+    assert "16 threads on 2 cores" in worst(placement.threads, found).text
+
+
+def test_threads_that_were_asked_for_though_blas_starts_fewer() -> None:
+    found = on_host(facts(1, 1), 0, may_use=[0, 1], physical=2)
+    found.ranks[0] = replace(found.ranks[0], threads=2, choices={"OMP_NUM_THREADS": "8"})
+    one = worst(placement.threads, found)
+    assert one.text == "n1: 2 BLAS threads a rank, set by OMP_NUM_THREADS=8: 8 threads on 2 cores"
+    found.ranks[0] = replace(found.ranks[0], threads=2, choices={"OMP_NUM_THREADS": "2"})
+    assert worst(placement.threads, found).state == OK
 
 
 # ---- libraries
@@ -603,7 +614,7 @@ def test_the_object_and_the_last_line() -> None:
     assert (host["host"], host["ranks"], host["affinity"], host["cores"], host["quota"]) == (
         "n2",
         [2, 3],
-        [[0], [1]],
+        ["0", "1"],
         2,
         0,
     )

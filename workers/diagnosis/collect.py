@@ -32,7 +32,6 @@ def rank_facts(rank: int, node: int, threads: int, library: str, library_path: s
         node=node,
         cores=affinity(),
         threads=threads,
-        threads_by=THREADS_SET_BY_USER,
         versions={
             "Python": platform.python_version(),
             "rankwise": VERSION,
@@ -41,8 +40,14 @@ def rank_facts(rank: int, node: int, threads: int, library: str, library_path: s
         },
         library=library,
         library_path=library_path,
-        choices={name: os.environ[name] for name in VARIABLES if name in os.environ},
+        choices=choices(),
     )
+
+
+def choices() -> dict[str, str]:
+    """Return the variables that checks read, as the user has set them."""
+    ours = () if THREADS_SET_BY_USER else THREAD_VARIABLES  # set by this command when it began
+    return {name: os.environ[name] for name in VARIABLES if name in os.environ and name not in ours}
 
 
 def host_facts(ranks: list[int], cores: set[int], output: str) -> HostFacts:

@@ -4,17 +4,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from common.ranges import ranges
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankFacts:
-    """A rank. ``node``: the lowest rank of its node. ``threads_by``: the variable that set its BLAS threads, if any."""
+    """A rank. ``node``: the lowest rank of its node. ``threads``: of BLAS."""
 
     rank: int
     host: str
     node: int
     cores: list[int]
     threads: int = 1
-    threads_by: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     library: str = ""
     library_path: str = ""
@@ -132,6 +133,11 @@ class Facts:
     def of_host(self, host: HostFacts) -> list[RankFacts]:
         """Return the ranks of a host."""
         return [self.ranks[rank] for rank in host.ranks]
+
+
+def cpu_list(cpus: Sequence[int]) -> str:
+    """Return rising numbers of hardware threads as taskset and Slurm write them: ``0-3,8``."""
+    return ranges(cpus, len(cpus) + 2, strided=False).replace(", ", ",")
 
 
 def grouped(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, list[Any]]:

@@ -6,7 +6,7 @@ from typing import TypeVar
 from common.ranges import named_hosts, named_ranks, ranges
 from common.wording import count, listed
 from workers import THREAD_VARIABLES
-from workers.diagnosis.facts import Facts, HostFacts, RankFacts, grouped
+from workers.diagnosis.facts import Facts, HostFacts, RankFacts, cpu_list, grouped
 from workers.diagnosis.finding import NOTE, OK, WARN, Finding
 from workers.diagnosis.remedies import SRUN, bind, start
 
@@ -60,10 +60,12 @@ def cores(facts: Facts) -> Iterator[Finding]:
             continue
         if 0 < quota < physical:
             why = f", but its control group allows {quota} at a time: ranks wait for cores"
-            remedy = f"Or give the container more: docker run --cpus={n_ranks}."
+            remedy = f"Give the container more with docker run --cpus={n_ranks}, or start fewer ranks:"
         elif beyond:
-            why = f": ranks wait for cores, for they are bound to so few of {count(beyond, 'hardware thread')}"
-            remedy = "taskset, a job's options or the launcher have bound them."
+            why = (
+                f": ranks wait for cores, for they are bound to so few of the {count(beyond, 'hardware thread')} there"
+            )
+            remedy = "The launcher, the options of the job, or taskset has bound them so:"
         else:
             why, remedy = ": ranks wait for cores", f"Start at most {count(fair, 'rank')} on such a host:"
         yield Finding(WARN, f"{text}{why}", remedy, command=_fewer(facts, fair, beyond if not quota else 0))
@@ -72,7 +74,7 @@ def cores(facts: Facts) -> Iterator[Finding]:
 def _fewer(facts: Facts, fair: int, beyond: int) -> str:
     """Return the line for the next start. ``fair``: ranks of a host that there are cores for."""
     if beyond and len(facts.hosts) == 1 and facts.launcher != SRUN:
-        return f"taskset -c {_list(facts.hosts[0].may_use)} {start(len(facts.ranks), facts.launcher)}"
+        return f"taskset -c {cpu_list(facts.hosts[0].may_use)} {start(len(facts.ranks), facts.launcher)}"
     if facts.launcher == SRUN:
         return f"srun --ntasks-per-node={fair} python -m workers.run"
     return start(sum(min(len(host.ranks), _room(host)) for host in facts.hosts), facts.launcher)
@@ -80,11 +82,6 @@ def _fewer(facts: Facts, fair: int, beyond: int) -> str:
 
 def _room(host: HostFacts) -> int:
     return min(host.physical, host.quota or MANY)
-
-
-def _list(cpus: list[int]) -> str:
-    """Return numbers as taskset takes them: ``0-3,8``."""
-    return ranges(cpus, len(cpus) + 1).replace(", ", ",")
 
 
 def _numbers(facts: Facts, host: HostFacts) -> tuple[int, int, int, int, int]:
@@ -149,23 +146,30 @@ def crowded_cores(ranks: list[RankFacts]) -> list[tuple[list[int], list[int]]]:
 
 def threads(facts: Facts) -> Iterator[Finding]:
     """Say how many BLAS threads the ranks have, and whether together they are more than the cores."""
-    for names, (most, least, by, n_ranks, fair) in _alike(facts, lambda host: _threads(facts, host)):
+    for names, (most, least, set_by, asked, n_ranks, fair) in _alike(facts, lambda host: _threads(facts, host)):
         number = count(most, "BLAS thread") if most == least else f"{least} to {most} BLAS threads"
-        many = by and most > 1 and most * n_ranks > max(fair, n_ranks)
-        sum_of = f": {most * n_ranks} on {count(fair, 'core')}" if many else ""
-        who = f"set by {by}" if by else "as many as its share of the cores"
-        text = f"{names}: {number} a rank, {who}{sum_of}"
-        if many:
-            set_too = [name for name in THREAD_VARIABLES if name in facts.environment] or [by]
-            yield Finding(WARN, text, "Ranks then share the cores:", command=f"unset {' '.join(set_too)}")
+        who = f"set by {' and '.join(set_by)}" if set_by else "as many as its share of the cores"
+        text = f"{names}: {number} a rank, {who}"
+        if asked > 1 and asked * n_ranks > max(fair, n_ranks):
+            text = f"{text}: {asked * n_ranks} threads on {count(fair, 'core')}"
+            unset = f"unset {' '.join(one.partition('=')[0] for one in set_by)}"
+            yield Finding(WARN, text, "Ranks then share the cores:", command=unset)
         else:
             yield Finding(OK, text)
 
 
-def _threads(facts: Facts, host: HostFacts) -> tuple[int, int, str, int, int]:
+def _threads(facts: Facts, host: HostFacts) -> tuple[int, int, tuple[str, ...], int, int, int]:
+    """Return most and fewest threads of a rank, the variables that set them, how many were asked for, ranks, cores.
+
+    BLAS starts no more than there are cores, whatever is asked for; other libraries do.
+    """
     ranks = facts.of_host(host)
     numbers = [rank.threads for rank in ranks]
-    return max(numbers), min(numbers), ranks[0].threads_by, len(ranks), _room(host)
+    values = {name: ranks[0].choices[name] for name in THREAD_VARIABLES if ranks[0].choices.get(name)}
+    firsts = [value.partition(",")[0].strip() for value in values.values()]
+    asked = max([*numbers, *(int(one) for one in firsts if one.isdecimal())]) if values else 0
+    set_by = tuple(f"{name}={value}" for name, value in values.items())
+    return max(numbers), min(numbers), set_by, asked, len(ranks), _room(host)
 
 
 def _alike(facts: Facts, figures_of: Callable[[HostFacts], T]) -> Iterator[tuple[str, T]]:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from common.wording import printable
-from workers.diagnosis.facts import Facts, HostFacts
+from workers.diagnosis.facts import Facts, HostFacts, cpu_list
 from workers.diagnosis.finding import Finding, as_object, closing_line
 from workers.diagnosis.transfer import bound_of
 
@@ -54,10 +54,10 @@ def _host(facts: Facts, host: HostFacts) -> dict[str, Any]:
     return {
         "host": host.host,
         "ranks": [rank.rank for rank in ranks],
-        "affinity": [rank.cores for rank in ranks],
+        "affinity": [cpu_list(rank.cores) for rank in ranks],
         "threads": [rank.threads for rank in ranks],
         "cores": host.physical,
-        "may_use": host.may_use,
+        "may_use": cpu_list(host.may_use),
         "quota": host.quota,
         "machine": host.machine,
         "processor": host.processor,

@@ -62,7 +62,7 @@ def shared_memory(facts: Facts) -> Iterator[Finding]:
             yield Finding(
                 WARN,
                 text,
-                f"Or --mode allreduce for large models; of a container: docker run --shm-size={gib}g. As root:",
+                f"For a container docker run --shm-size={gib}g; or --mode allreduce for large models; or as root:",
                 about=where,
                 command=f"mount -o remount,size={gib}G {PLACE}",
             )
