@@ -104,28 +104,25 @@ def binding(facts: Facts) -> Iterator[Finding]:
     for host in facts.hosts:
         found.setdefault(_binding_of(facts, host), []).append(host.host)
     for (state, text), names in found.items():
-        if text:
-            mend = command if state != OK else ""
-            yield Finding(state, f"{named_hosts(names)}: {text}", about=named_hosts(names), command=mend)
+        mend = command if state != OK else ""
+        yield Finding(state, f"{named_hosts(names)}: {text}", about=named_hosts(names), command=mend)
 
 
 def _binding_of(facts: Facts, host: HostFacts) -> tuple[str, str]:
-    """Return state and text; no text where there are too few cores, which ``cores`` says."""
+    """Return state and text; where there are too few cores, ``cores`` says what to do."""
     ranks = facts.of_host(host)
     masks = [set(rank.cores) for rank in ranks]
     together = set.union(*masks)
     if len(ranks) == 1:
         return OK, f"one rank, which may run on {count(len(together), 'hardware thread')}"
-    if len(ranks) > len(together):
-        return OK, ""
+    if len(ranks) > min(len(together), host.physical):
+        return OK, f"ranks take turns on {count(len(together), 'hardware thread')}"
     if crowded := crowded_cores(ranks):
         shown = "; ".join(f"{named_ranks(members)} on {ranges(cores)}" for members, cores in crowded[:MOST_GROUPS])
         more = f"; and {len(crowded) - MOST_GROUPS} more" if len(crowded) > MOST_GROUPS else ""
         return WARN, f"ranks share hardware threads though there are enough: {shown}{more}"
     if sum(map(len, masks)) == len(together):
         return OK, f"each rank has cores of its own, {_each(masks)}"
-    if len(ranks) > host.physical:
-        return OK, ""
     least, most = min(map(len, masks)), max(map(len, masks))
     number = count(most, "hardware thread") if least == most else f"{least} to {most} hardware threads"
     return NOTE, f"ranks are not bound to a core each: they may run on {number}, and the system may move them"
