@@ -22,6 +22,7 @@ from workers.diagnosis import (
     networks,
     placement,
     publish,
+    remedies,
     run_folder,
     shared_memory,
     software,
@@ -563,7 +564,7 @@ def test_a_sum_far_from_its_bound() -> None:
     found = facts(4, 1, sums=[Sum(n_bytes=4 << 20, seconds=1.0)], vendor=OPEN_MPI)
     one = worst(transfer.sums, found)
     assert (one.state, "times its bound" in one.text) == (NOTE, True)
-    assert one.command == "mpirun -np 4 python -m workers.compare --sync-only"
+    assert one.command == "mpirun -np 4 python -m workers.bench --sync-only"
     assert worst(transfer.sums, facts(sums_right=False)).state == FAIL
 
 
@@ -589,6 +590,22 @@ def test_pairs_cover_all_hosts_in_two_rounds() -> None:
     assert within == [[(0, 1), (4, 5), (6, 7)], [(0, 2), (6, 9)]]
     assert between == [[(0, 3), (4, 6)], [(3, 4), (6, 10)]]
     assert measure.pair_rounds([[0]]) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("line", "by_us"),
+    [
+        (remedies.start(2, "mpirun"), "rankwise train -n 2"),
+        (remedies.start(2, "mpirun", "--bind-to core"), "rankwise train -n 2 --launcher-args='--bind-to core'"),
+        (remedies.start(4, "", door="workers.bench --sync-only"), "rankwise bench -n 4 --sync-only"),
+        (f"taskset -c 0-1 {remedies.start(2, '')}", "taskset -c 0-1 rankwise train -n 2"),
+        (remedies.start(2, "srun"), "srun -n 2 python -m workers.run"),
+        ("PYTHONPATH=x /opt/mpirun -np 2 python -P -m workers.doctor --json",) * 2,
+        ("export A=1",) * 2,
+    ],
+)
+def test_lines_for_those_who_start_without_a_launcher(line: str, by_us: str) -> None:
+    assert remedies.by_rankwise(line) == by_us
 
 
 def test_how_to_start_training_is_as_this_job_was_started() -> None:

@@ -1,22 +1,35 @@
 """Variables and options that mend what is off, by MPI library and launcher; each was tried with that library."""
 
 import re
+import shlex
 
 from workers.launch.launcher_kind import INTEL, OPEN_MPI
 
 OLD_OPEN_MPI = re.compile(r"Open MPI v[1-4]\.")
+STARTS = re.compile(r"mpirun (?:(\S.*) )?-np (\d+) python -m workers\.(\w+)(.*)$")
 SRUN = "srun"
 MPICH_DEVICE = re.compile(r"ch4:(.*)")
 
 
-def start(ranks: int, launcher: str, *options: str) -> str:
+def start(ranks: int, launcher: str, options: str = "", door: str = "workers.run") -> str:
     """Return the line that starts training on so many ranks.
 
-    ``launcher``: what has started those that are there. ``options``: for mpirun.
+    ``launcher``: what has started those that are there. ``options``: for mpirun. ``door``: what to start instead.
     """
     if launcher == SRUN:
-        return f"srun -n {ranks} python -m workers.run"
-    return " ".join(["mpirun", *options, "-np", str(ranks), "python -m workers.run"])
+        return f"srun -n {ranks} python -m {door}"
+    return f"mpirun {options}{' ' * bool(options)}-np {ranks} python -m {door}"
+
+
+def by_rankwise(command: str) -> str:
+    """Return a line that ``start`` has made as one that finds the launcher itself; other lines as they are."""
+    found = STARTS.search(command)
+    if found is None:
+        return command
+    options, ranks, door, more = found.groups()
+    for_launcher = f" --launcher-args={shlex.quote(options)}" if options else ""
+    verb = "train" if door == "run" else door
+    return f"{command[: found.start()]}rankwise {verb} -n {ranks}{more}{for_launcher}"
 
 
 def bind(vendor: str, ranks: int, launcher: str) -> str:

@@ -140,7 +140,7 @@ def sums(facts: Facts) -> Iterator[Finding]:
             NOTE,
             f"a sum of {_size(one)} by the library alone takes {times:.1f} times its bound",
             "Training tries other ways to sum between hosts, too, and takes the fastest. This measures all modes here:",
-            command=f"{start(n_ranks, facts.launcher).removesuffix('workers.run')}workers.compare --sync-only",
+            command=start(n_ranks, facts.launcher, door="workers.bench --sync-only"),
         )
 
 
