@@ -59,9 +59,10 @@ def facts(n_hosts: int = 2, per_host: int = 2, **changes: Any) -> Facts:
             )
         )  # fmt: skip
     between = [
-        Pair(a=0, b=h * per_host, hosts=("n1", f"n{h + 1}"), latency_s=30e-6, rate=118e6) for h in range(1, n_hosts)
+        Pair(a=0, b=h * per_host, hosts=("n1", f"n{h + 1}"), latency_s=30e-6, rate=118e6, between=True)
+        for h in range(1, n_hosts)
     ]
-    within = [Pair(a=0, b=1, hosts=("n1", "n1"), latency_s=1e-6, rate=9e9)] if per_host > 1 else []
+    within = [Pair(a=0, b=1, hosts=("n1", "n1"), latency_s=1e-6, rate=9e9, between=False)] if per_host > 1 else []
     sums = [Sum(n_bytes=4 << 20, seconds=0.040 * (n_hosts > 1) or 0.001)]
     found = Facts(
         ranks=ranks, hosts=hosts, vendor=MPICH, library_text="ch4:ucx ofi", launcher="mpirun", pairs=within + between,
@@ -172,6 +173,26 @@ def test_hosts_that_are_one_machine() -> None:
     assert worst(transfer.sums, found).state == OK  # it is known why
     on_host(found, 0, physical=2)
     assert worst(placement.ranks_and_hosts, found).state == NOTE
+
+
+def test_hosts_that_have_the_same_name() -> None:
+    """As containers may: they are hosts all the same."""
+    found = facts(2, 2)
+    for number in (0, 1):
+        on_host(found, number, host="localhost")
+    found.pairs = [replace(pair, hosts=("localhost", "localhost")) for pair in found.pairs]
+    one = worst(placement.ranks_and_hosts, found)
+    assert (one.state, "2 hosts have the name localhost" in one.text) == (NOTE, True)
+    assert (
+        worst(networks.interfaces, found).text
+        == "network eth0 (10.0.0.0/24 at 1,000 Mbit/s) joins all hosts, and carried the messages"
+    )
+    texts = [pair.text for pair in transfer.pairs(found)]
+    assert [text.partition(":")[0] for text in texts] == ["messages within a host", "messages between hosts"]
+    assert publish.measured_of(found)["clocks_s"] == [0.0, 0.0]
+    on_host(found, 1, machine="boot-0")
+    one = worst(placement.ranks_and_hosts, found)
+    assert (one.state, "MPI takes localhost for 2 hosts" in one.text) == (WARN, True)
 
 
 def test_more_threads_than_cores() -> None:
@@ -507,7 +528,7 @@ def chain(n_hosts: int, *slow: int) -> Facts:
     pairs = [
         Pair(
             a=h, b=h + 1, hosts=(f"n{h + 1}", f"n{h + 2}"), latency_s=30e-6,
-            rate=10e6 if {h, h + 1} & {*slow} else 118e6,
+            rate=10e6 if {h, h + 1} & {*slow} else 118e6, between=True,
         )
         for h in range(n_hosts - 1)
     ]  # fmt: skip

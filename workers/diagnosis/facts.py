@@ -84,18 +84,17 @@ class HostFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """Two ranks that exchanged messages. ``latency_s``: of a short one, one way; ``rate``: bytes/s of a long one."""
+    """Two ranks that exchanged messages. ``latency_s``: of a short one, one way; ``rate``: bytes/s of a long one.
+
+    ``between``: whether they are on two hosts, which may have the same name.
+    """
 
     a: int
     b: int
     hosts: tuple[str, str]
     latency_s: float
     rate: float
-
-    @property
-    def between(self) -> bool:
-        """Whether they are on two hosts."""
-        return self.hosts[0] != self.hosts[1]
+    between: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -92,10 +92,10 @@ def examine(topology: Topology, config: DoctorConfig, deadline: Deadline) -> Fac
     names = allgather(comm, own.host)
     rounds = measure.pair_rounds(_by_host(topology.leaders))
     deadline.tick("messages within hosts")
-    pairs = measure.run_rounds(comm, rounds[0], names)
+    pairs = measure.run_rounds(comm, rounds[0], names, between=False)
     before = interfaces.sent_bytes()
     deadline.tick("messages between hosts")
-    pairs += measure.run_rounds(comm, rounds[1], names)
+    pairs += measure.run_rounds(comm, rounds[1], names, between=True)
     if mine:
         sent = interfaces.with_sent(mine.interfaces, before, interfaces.sent_bytes())
         mine = replace(mine, interfaces=sent, clock_s=-offset, clock_error_s=error)

@@ -1,6 +1,7 @@
 """Which networks join the hosts, which of them the MPI library used, and what chooses another."""
 
 import ipaddress
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -37,16 +38,17 @@ class Network:
 
 def networks(hosts: Sequence[HostFacts]) -> list[Network]:
     """Return the networks that hosts have addresses in, those that join all hosts first."""
-    members: dict[str, list[tuple[str, Interface]]] = {}
-    for host in hosts:
+    members: dict[str, list[tuple[int, Interface]]] = {}
+    for place, host in enumerate(hosts):  # names may be alike
         for interface in host.interfaces:
             if interface.up and interface.address:
-                members.setdefault(network(interface.address), []).append((host.host, interface))
+                members.setdefault(network(interface.address), []).append((place, interface))
     found = []
     for address, all_of in members.items():
         addresses = [interface.address for _, interface in all_of]
-        repeated = tuple(name for name, interface in all_of if addresses.count(interface.address) > 1)
-        joins = len({name for name, _ in all_of}) == len(hosts) and not repeated
+        number = Counter(addresses)
+        repeated = tuple(hosts[place].host for place, interface in all_of if number[interface.address] > 1)
+        joins = len({place for place, _ in all_of}) == len(hosts) and not repeated
         names = tuple(dict.fromkeys(interface.name for _, interface in all_of))
         mbit = min(interface.mbit for _, interface in all_of)
         bridge = any(interface.bridge for _, interface in all_of)

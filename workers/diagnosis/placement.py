@@ -23,15 +23,36 @@ def ranks_and_hosts(facts: Facts) -> Iterator[Finding]:
         f"{ranks} on {'each of ' * (len(names) > 1)}{named_hosts(names)}" for ranks, names in by_number.items()
     )
     yield Finding(OK, f"{count(n, 'rank')} on {count(len(facts.hosts), 'host')}: {where}")
+    for name, machines in grouped((host.machine, host.host) for host in facts.hosts).items():
+        if len({*machines}) > 1:
+            yield Finding(
+                NOTE,
+                f"{len({*machines})} hosts have the name {name}: messages cannot tell them apart",
+                "Give each its own: hostnamectl set-hostname NAME, or docker run --hostname NAME.",
+                about=name,
+            )
     for hosts in _machines(facts):
         if len(hosts) > 1:
-            names = named_hosts(host.host for host in hosts)
-            enough = _ranks_of(hosts) <= hosts[0].physical
-            yield Finding(
-                NOTE if enough else WARN,
-                f"{names} are one machine: they share its {count(hosts[0].physical, 'core')} and its memory",
-                "" if enough else f"Start at most {count(hosts[0].physical, 'rank')} there, or take another machine.",
-            )
+            yield _one_machine(facts, hosts)
+
+
+def _one_machine(facts: Facts, hosts: list[HostFacts]) -> Finding:
+    """Say that MPI takes a machine for several hosts: it has several names, or MPI does not know better."""
+    names, room = named_hosts(host.host for host in hosts), hosts[0].physical
+    if len({host.host for host in hosts}) == 1:
+        return Finding(
+            WARN,
+            f"MPI takes {names} for {len(hosts):,} hosts: ranks there do not share memory",
+            "Open MPI does so under some versions of srun; its own launcher knows better:",
+            about=names,
+            command=start(len(facts.ranks), ""),
+        )
+    enough = _ranks_of(hosts) <= room
+    return Finding(
+        NOTE if enough else WARN,
+        f"{names} are one machine: they share its {count(room, 'core')} and its memory",
+        "" if enough else f"Start at most {count(room, 'rank')} there, or take another machine.",
+    )
 
 
 def _machines(facts: Facts) -> list[list[HostFacts]]:

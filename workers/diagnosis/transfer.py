@@ -4,6 +4,7 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from workers.diagnosis.facts import Facts, Pair, Sum
 from workers.diagnosis.finding import FAIL, NOTE, OK, WARN, Finding
@@ -50,7 +51,7 @@ def typical(pairs: Sequence[Pair], *, between: bool) -> Pair | None:
     if not some:
         return None
     latency, rate = (statistics.median(getattr(pair, name) for pair in some) for name in ("latency_s", "rate"))
-    return Pair(a=some[0].a, b=some[0].b, hosts=some[0].hosts, latency_s=latency, rate=rate)
+    return replace(some[0], latency_s=latency, rate=rate)
 
 
 def pairs(facts: Facts) -> Iterator[Finding]:
