@@ -1,9 +1,11 @@
 """Each check of the doctor finds what is planted in its facts, and is content with what is well."""
 
 import json
+import os
 import socket
 import sys
 import tempfile
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 
 from workers.diagnosis import (
     clocks,
+    deadline,
     finding,
     interfaces,
     job,
@@ -604,6 +607,20 @@ def test_how_long_to_wait_is_known_before_options_are_checked() -> None:
     assert late._limit_s(["--json", "--stall-seconds", "5"]) == 5
     assert late._limit_s(["--stall-seconds=0.1"]) == 1
     assert late._limit_s(["--stall-seconds", "x"]) == late._limit_s([]) == STALL_S
+
+
+def test_a_step_that_takes_long_by_itself_has_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = threading.Event()
+    told: list[tuple[int, str, float]] = []
+    monkeypatch.setattr(deadline, "LOOK_S", 0.01)
+    monkeypatch.setattr(os, "_exit", lambda _: ended.set())
+    clock = deadline.Deadline(0, 0.05, lambda *said: told.append(said))
+    clock.tick("kernels", 60.0)
+    assert not ended.wait(0.3)
+    clock.tick("clocks")
+    assert ended.wait(10)
+    clock.over()
+    assert told[0] == (0, "clocks", 0.05)
 
 
 def test_pairs_cover_all_hosts_in_two_rounds() -> None:

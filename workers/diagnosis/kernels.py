@@ -21,6 +21,8 @@ FASTER = 1.15
 """Kernels that are faster by less are no finding: so much two runs on a busy machine differ."""
 LIMIT_S = 10.0
 ROUNDS = 3
+MOST_S = 20.0
+"""What all of it may take."""
 WIDE = {"SkylakeX", "Cooperlake", "SapphireRapids", "Sapphirerapids"}
 MIDDLE = {"Haswell", "Zen", *WIDE}
 """OpenBLAS's kernels for x86-64 that use AVX-512, and those that use AVX2 at least."""

@@ -23,6 +23,8 @@ LEAST = 1 << 16
 """Bytes that there must be room for: a small run writes as much."""
 SEEN_S = 5.0
 """How long a host waits for rank 0's file: NFS clients keep what a folder held for some seconds."""
+MOST_S = 60.0
+"""What a slow disk may take to keep the sample: 0.5 MB/s."""
 ROOM = 1 << 30
 SLOW = 20e6
 """Bytes/s: below that checkpoints take long."""
