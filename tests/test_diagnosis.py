@@ -469,6 +469,17 @@ def test_a_bridge_that_each_host_has() -> None:
     assert worst(networks.interfaces, found).state == WARN
 
 
+def test_many_bridges_take_one_line() -> None:
+    found = facts(2, 1)
+    bridges = [Interface(name=f"br-{i}", address=f"172.{i}.0.1/16", bridge=True) for i in range(17, 31)]
+    for number in (0, 1):
+        on_host(found, number, interfaces=[*bridges, eth(0, number + 1, sent=99)])
+    (one,) = not_ok(networks.interfaces, found)
+    assert "br-22 (172.22.0.0/16) and 8 more are the same on n1, n2" in one.text
+    text = late.finding("messages", 30, OPEN_MPI, "", [*bridges, eth(0, 1)]).text
+    assert text.endswith("br-22 172.22.0.1/16 (bridge) and 9 more")
+
+
 def test_messages_over_the_slow_network() -> None:
     found = facts(2, 1)
     for number in (0, 1):

@@ -61,7 +61,8 @@ def interfaces(facts: Facts) -> Iterator[Finding]:
     if len(facts.hosts) == 1 or len({host.machine or host.host for host in facts.hosts}) == 1:
         shown = [_shown(one) for one in facts.hosts[0].interfaces if one.up and one.address]
         if shown:
-            yield Finding(OK, f"interfaces: {', '.join(shown[:MOST_SHOWN])}; one machine needs none")
+            more = f" and {len(shown) - MOST_SHOWN} more" if len(shown) > MOST_SHOWN else ""
+            yield Finding(OK, f"interfaces: {', '.join(shown[:MOST_SHOWN])}{more}; one machine needs none")
         return
     known = networks(facts.hosts)
     joining = [one for one in known if one.joins]
@@ -99,16 +100,21 @@ def interfaces(facts: Facts) -> Iterator[Finding]:
 
 
 def _not_joining(facts: Facts, known: Sequence[Network], mend: Network | None) -> Iterator[Finding]:
-    """Yield networks that lead nowhere. ``mend``: the one to use instead."""
+    """Yield networks that lead nowhere, together. ``mend``: the one to use instead."""
     total = sum(one.sent for one in known)
-    for one in known:
-        if one.repeated:
+    used = [one for one in known if one.repeated and one.sent > NOISE * total]
+    unused = [one for one in known if one.repeated and one not in used]
+    for state, several in ((WARN, used), (NOTE, unused)):
+        if several:
+            shown = [_named(one) for one in several[:MOST_SHOWN]]
+            more = f" and {len(several) - MOST_SHOWN} more" if len(several) > MOST_SHOWN else ""
+            names = named_hosts(name for one in several for name in one.repeated)
             yield Finding(
-                WARN if one.sent > NOISE * total else NOTE,
-                f"{_named(one)} is the same on {named_hosts(one.repeated)}, so it leads to none of them: a library "
-                "that tries it waits for an answer",
+                state,
+                f"{', '.join(shown)}{more} {'is' if len(several) == 1 else 'are'} the same on {names}, so a message "
+                "sent there reaches none of them: a library that tries it waits for an answer",
                 "If a job hangs at its start:" if mend else "",
-                about=named_hosts(one.repeated),
+                about=names,
                 command=_choice(facts, mend) if mend else "",
             )
 
