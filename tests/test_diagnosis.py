@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import sys
 import tempfile
@@ -36,6 +37,8 @@ from workers.diagnosis.checks import JOB, of_job, of_process
 from workers.diagnosis.facts import Facts, FolderFacts, HostFacts, Interface, Pair, RankFacts, Sum
 from workers.diagnosis.finding import FAIL, NOTE, OK, WARN, Finding
 from workers.diagnosis.options import STALL_S
+from workers.launch import launcher
+from workers.launch.launcher_kind import Kind
 
 MPICH, OPEN_MPI = "MPICH", "Open MPI"
 GB = 10**9
@@ -234,6 +237,19 @@ def test_another_library_on_one_host() -> None:
     assert one.command == "export MPI4PY_LIBMPI=/opt/libmpi.so.12"
     found.ranks = [replace(rank, library_path="/my libs/libmpi.so") for rank in found.ranks]
     assert worst(library.libraries_of_ranks, found).command == "export MPI4PY_LIBMPI='/my libs/libmpi.so'"
+
+
+def test_another_mpirun_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = launcher.Library(MPICH, (5, 0), "/my env/lib/libmpi.so")
+    monkeypatch.setattr(launcher, "loaded_library", lambda: own)
+    monkeypatch.setattr(launcher, "find", lambda *_: launcher.Launcher("/my env/bin/mpirun", own))
+    monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/mpirun")
+    for vendor, state in ((MPICH, OK), (OPEN_MPI, WARN)):
+        monkeypatch.setattr(library, "kind_of", lambda _, vendor=vendor: Kind(vendor, (5, 0)))
+        one = max(library.library_and_launcher(), key=lambda one: finding.STATES.index(one.state))
+        assert one.state == state
+    assert one.text == "mpirun on the PATH is another one, /usr/bin/mpirun (Open MPI 5.0)"
+    assert one.command == "export PATH='/my env/bin':$PATH"
 
 
 def test_why_a_library_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

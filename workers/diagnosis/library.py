@@ -54,7 +54,8 @@ def library_and_launcher(asked: str = "") -> Iterator[Finding]:
         yield Finding(
             WARN,
             f"mpirun on the PATH is another one, {on_path} ({kind})",
-            f"Start with rankwise train, or with {found.path}.",
+            "Start with rankwise train, which finds the right one, or have it found first:",
+            command=f"export PATH={shlex.quote(os.path.dirname(found.path))}:$PATH",
         )
 
 
