@@ -149,6 +149,8 @@ def _look_at_folder(topology: Topology, mine: HostFacts | None, deadline: Deadli
     if comm.rank == 0 and folder and not folder.fault:
         folder = replace(folder, write_rate=run_folder.write_rate(folder.path))
         place = run_folder.put_nonce(folder.path, nonce)
+    if comm.rank == 0:  # from here on it waits for others
+        deadline.tick("the folder of runs")
     nonce, place = bcast(comm, [nonce, place])
     deadline.tick("the folder of runs", run_folder.SEEN_S)
     if folder and place and comm.rank:
