@@ -93,12 +93,20 @@ def usable_cores() -> int:
 
 def cpu_quota(groups: Path = CGROUPS, own: Path = Path("/proc/self/cgroup")) -> int:
     """Return how many whole cores the control groups of this process, a container's say, may use; 0: no limit."""
-    line = next((line for line in _text(own).splitlines() if line.startswith("0::/")), "0::/")
-    folder = groups / line.removeprefix("0::/")
-    limits = [_text(place / "cpu.max").split() for place in (folder, *folder.parents) if place.is_relative_to(groups)]
-    limits.append([_text(groups / f"cpu/cpu.cfs_{name}_us") for name in ("quota", "period")])  # the first version's
+    paths = {"": "/", "cpu": "/"}  # by controller: that of all in version 2, and of version 1
+    for _, controllers, path in (line.split(":", 2) for line in _text(own).splitlines() if line.count(":") > 1):
+        paths |= dict.fromkeys(controllers.split(","), path)
+    limits = [_text(place / "cpu.max").split() for place in _and_above(groups, paths[""])]
+    for place in _and_above(groups / "cpu", paths["cpu"]):
+        limits += [[_text(place / f"cpu.cfs_{name}_us") for name in ("quota", "period")]]
     whole = [list(map(int, limit)) for limit in limits if len(limit) == 2 and all(part.isdigit() for part in limit)]
     return min((max(1, quota // period) for quota, period in whole if period), default=0)
+
+
+def _and_above(root: Path, path: str) -> list[Path]:
+    """Return the folder of a control group and those above it, up to the root of all."""
+    folder = root / path.lstrip("/")
+    return [place for place in (folder, *folder.parents) if place.is_relative_to(root)]
 
 
 def _text(path: Path) -> str:

@@ -16,15 +16,15 @@ FEW = 4
 SMALL = 16
 """So many ranks of a table are listed one by one."""
 
-_NUMBERED = re.compile(r"([^.]*?)(\d{1,18})(\D*)", re.ASCII)
+_NUMBERED = re.compile(r"(.*?)(\d{1,18})(\D*)", re.ASCII)
 
 
-def ranges(numbers: Sequence[int], most: int = PIECES) -> str:
+def ranges(numbers: Sequence[int], most: int = PIECES, *, strided: bool = True) -> str:
     """Return rising numbers as ``2``, ``0-3, 7``, ``0-960:64``, and how many there are of lists that are longer still.
 
-    ``most``: how many pieces the list may have; at least 2.
+    ``most``: how many pieces the list may have; at least 2. ``strided``: whether steps may be in it.
     """
-    pieces = _pieces(numbers)
+    pieces = _pieces(numbers, strided=strided)
     if len(pieces) <= most:
         return ", ".join(pieces)
     return f"{', '.join(pieces[: most - 1])}, ... and {pieces[-1]} ({len(numbers):,} in all)"
@@ -75,7 +75,7 @@ def named_hosts(names: Iterable[str]) -> str:
 
 
 def node_ranges(names: Iterable[str], most: int = PIECES) -> str:
-    """Return hosts as Slurm does, each once: ``n[01-16,20]``, ``login1,gpu[3-5].cluster``.
+    """Return hosts as Slurm does, each once: ``n[01-16,20]``, ``login1, gpu[3-5].cluster``, ``10.0.0.[1-4]``.
 
     ``most``: how many numbers and ranges there may be; of more it is said how many hosts they are.
     """
@@ -103,12 +103,13 @@ def node_ranges(names: Iterable[str], most: int = PIECES) -> str:
         left -= max(1, len(kept))
         shown += sum(_size(piece) for piece in kept) or 1
     more = len(several) - shown
-    return ",".join(texts) + (f" and {more:,} more" if more else "")
+    return ", ".join(texts) + (f" and {more:,} more" if more else "")
 
 
 def _label(name: str) -> str:
-    """Return a host's name without its domain."""
-    return name.partition(".")[0]
+    """Return the part of a host's name that its number is in: not the domain, unless only that has one."""
+    label = name.partition(".")[0]
+    return label if any(map(str.isdecimal, label)) and not label.isdecimal() else name
 
 
 def _size(piece: str) -> int:

@@ -44,6 +44,8 @@ PAUSE_S, ABORT_S = 0.05, 1.5
 """How long a launcher has to end the job before this node's ranks are killed."""
 USAGE = 2
 """``common.errors.EXIT_USAGE``, which loads more than may be loaded here: of what most likely all ranks find out."""
+NO_ROOM = "; MPI may lack room in /dev/shm: df -h /dev/shm"
+"""Of a rank that died of SIGBUS: the kernel's way to say that memory in a file cannot be had."""
 SIGNALLED = 128
 """An exit code above is this and a signal's number."""
 
@@ -128,7 +130,8 @@ class StartWatch:
         if code is not None and code > SIGNALLED:  # it ended itself at a signal
             self._abort(code)
         elif exists(self.launcher) and not self._lower_one_ends():
-            self._end_with(f"rank {self.place.rank} on {self.place.host} {cause} before the job had started", 1)
+            hint = NO_ROOM if "SIGBUS" in cause else ""
+            self._end_with(f"rank {self.place.rank} on {self.place.host} {cause} before the job had started{hint}", 1)
 
     def _rank_failed(self, text: str, code: int) -> None:
         """Say why the rank fails, unless a lower one ends too: for the same reason, most likely."""

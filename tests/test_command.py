@@ -121,6 +121,12 @@ def test_usable_cores_are_no_more_than_the_quota(tmp_path: Path) -> None:
     (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("200000\n")
     (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
     assert host.cpu_quota(tmp_path, tmp_path / "none") == 2
+    below = tmp_path / "cpu" / "job"
+    below.mkdir()
+    (below / "cpu.cfs_quota_us").write_text("100000\n")
+    (below / "cpu.cfs_period_us").write_text("100000\n")
+    own.write_text("3:memory:/other\n2:cpuacct,cpu:/job\n0::/\n")
+    assert host.cpu_quota(tmp_path, own) == 1
 
 
 def test_two_threads_of_a_core_are_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

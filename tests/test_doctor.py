@@ -64,11 +64,9 @@ def test_on_ranks_it_prints_one_object(n: int, tmp_path: Path) -> None:
     result = mpirun(n, *DOCTOR, "--json", "--output", str(tmp_path / "runs" / "new"), cwd=tmp_path)
     assert result.code == 0, result.out + result.err
     (found,) = (json.loads(line) for line in result.out.splitlines())
-    assert (found["ok"], found["job"]["ranks"], found["job"]["hosts"][0]["ranks"]) == (
-        True,
-        n,
-        {1: "0", 2: "0-1", 4: "0-3"}[n],
-    )
+    (host,) = found["job"]["hosts"]
+    assert (found["ok"], found["job"]["ranks"], host["ranks"]) == (True, n, list(range(n)))
+    assert len(host["affinity"]) == len(host["threads"]) == n
     checks = {one["check"] for one in found["findings"]}
     assert checks <= {*PROCESS, *OF_ONE_HOST}
     assert {"library", "versions", "cores", "binding", "threads", "blas", "shared memory", "run folder"} <= checks
@@ -87,7 +85,7 @@ def test_a_launcher_starts_it_by_its_other_name(tmp_path: Path) -> None:
     result = mpirun(2, "-P", "-m", "workers.rankwise", "doctor", cwd=tmp_path, env=env)
     assert result.code == 0, result.out + result.err
     assert "warn" in result.out
-    assert "      unset OMP_NUM_THREADS: ranks then share the cores" in result.out
+    assert "\n      unset OMP_NUM_THREADS\n" in result.out
     assert result.out.count("2 ranks on 1 host") == 1
 
 
@@ -133,7 +131,7 @@ def test_ranks_that_do_not_work(tmp_path: Path, script: str, limit_s: float, wor
     outcome = trial_job.run([str(path)], {}, os.environ, 2, limit_s)
     (one,) = outcome.findings
     assert (one.state, words in one.text) == ("fail", True), one
-    assert str(path) in one.remedy
+    assert str(path) in one.command
     assert "cannot be run" in trial_job.run([str(tmp_path / "none")], {}, os.environ, 2, limit_s).findings[0].text
 
 
@@ -150,7 +148,7 @@ def test_a_rank_that_does_not_answer(tmp_path: Path) -> None:
     assert result.code != 0
     assert time.monotonic() - begin < WAIT_S / 2
     assert re.search(
-        r"^fail  no answer for 2 s in step '(clocks|the folder of runs)': a rank has died or hangs",
+        r"^fail  no answer for [27] s in step '(clocks|the folder of runs)': a rank has died or hangs",
         result.out,
         re.MULTILINE,
     )

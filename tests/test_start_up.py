@@ -117,6 +117,7 @@ def test_a_rank_that_never_begins_is_named(waited: Waited, mpi: str, instead: st
         ("numpy", "raise ImportError('libfoo.so.0: cannot open')", "ImportError: libfoo.so.0: cannot open"),
         ("numpy", "raise SystemExit(3)", "SystemExit: 3"),
         ("numpy", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", " died ("),
+        ("numpy", "import os, signal; os.kill(os.getpid(), signal.SIGBUS)", "in /dev/shm: df -h /dev/shm"),
         ("numpy", "import os; os._exit(7)", "before the job had started"),
         ("mpi4py", "raise RuntimeError('a\\n' * 9000)", "mpi4py cannot be imported (RuntimeError: a a a"),
         ("msgpack", "x = (", "SyntaxError: '(' was never closed"),

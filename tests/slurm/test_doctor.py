@@ -16,7 +16,7 @@ def test_ranks_that_srun_starts_are_examined(cluster: Cluster, tmp_path: Path) -
     started = ("srun", "--mpi=pmi2", "-N2", "-n4", *DOCTOR, "--json", "--output", str(tmp_path))
     result = cluster.run(*started, folder=tmp_path)
     found = json.loads(next(line for line in result.out.splitlines() if line.startswith("{")))
-    assert [(host["ranks"]) for host in found["job"]["hosts"]] == ["0-1", "2-3"]
+    assert [host["ranks"] for host in found["job"]["hosts"]] == [[0, 1], [2, 3]]
     assert found["job"]["launcher"] == "srun"
     assert result.code == (0 if found["ok"] else 1)
     assert {"messages", "sums", "clocks", "binding"} <= {one["check"] for one in found["findings"]}

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from importlib import util
 
@@ -14,6 +14,7 @@ from common.standard_streams import as_result, complain, flush, open_closed
 from workers.diagnosis import checks, publish, trial_job
 from workers.diagnosis.finding import Finding, failed
 from workers.diagnosis.options import NAME, TEXT, DoctorConfig, as_arguments
+from workers.diagnosis.remedies import by_rankwise
 from workers.launch import cli, launcher
 from workers.launch.launch_options import LaunchConfig, number_of_ranks
 from workers.launch.start import environment, path_of_this_copy, program
@@ -86,7 +87,8 @@ class Told:
 
     def add(self, findings: Iterable[Finding]) -> None:
         """Keep findings, and print them."""
-        for finding in findings:
+        for found in findings:
+            finding = replace(found, command=by_rankwise(found.command))
             self.findings.append(finding)
             if self._as_lines:
                 publish.line(finding)

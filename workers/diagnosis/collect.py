@@ -4,17 +4,20 @@ import os
 import platform
 import shutil
 
-from common.host import affinity, boot_id, cpu_quota, eldest_launcher, host
+from common.host import affinity, boot_id, cpu_quota, host
+from common.launcher_place import LAUNCHERS
+from common.process_table import read_process
 from common.version import VERSION
-from workers import THREADS_SET_BY_USER
+from workers import THREAD_VARIABLES, THREADS_SET_BY_USER
 from workers.diagnosis import interfaces, kernels, run_folder
 from workers.diagnosis.facts import Facts, HostFacts, RankFacts
 from workers.diagnosis.shared_memory import PLACE
 
-VARIABLES = ("SLURM_STEP_ID", "OMPI_COMM_WORLD_SIZE", "OPENBLAS_CORETYPE", "MPI4PY_RC_THREAD_LEVEL",
-             "OMPI_MCA_coll_tuned_allreduce_algorithm")  # fmt: skip
+VARIABLES = (*THREAD_VARIABLES, "OPENBLAS_CORETYPE", "MPI4PY_RC_THREAD_LEVEL")
 """Variables that checks read."""
-LAUNCHERS = {"slurmstepd": "srun", "prterun": "mpirun", "orterun": "mpirun", "hydra_pmi_proxy": "mpirun"}
+MOST_CPUS = 8192
+"""Hardware threads of a machine, at most: as many as Linux can be built for."""
+CALLED = {"slurmstepd": "srun", **dict.fromkeys(("prterun", "prted", "orterun", "orted", "hydra_pmi_proxy"), "mpirun")}
 """What people call the programs that start ranks on a node."""
 
 
@@ -29,7 +32,6 @@ def rank_facts(rank: int, node: int, threads: int, library: str, library_path: s
         node=node,
         cores=affinity(),
         threads=threads,
-        threads_by=THREADS_SET_BY_USER,
         versions={
             "Python": platform.python_version(),
             "rankwise": VERSION,
@@ -38,8 +40,14 @@ def rank_facts(rank: int, node: int, threads: int, library: str, library_path: s
         },
         library=library,
         library_path=library_path,
-        choices={name: os.environ[name] for name in VARIABLES if name in os.environ},
+        choices=choices(),
     )
+
+
+def choices() -> dict[str, str]:
+    """Return the variables that checks read, as the user has set them."""
+    ours = () if THREADS_SET_BY_USER else THREAD_VARIABLES  # set by this command when it began
+    return {name: os.environ[name] for name in VARIABLES if name in os.environ and name not in ours}
 
 
 def host_facts(ranks: list[int], cores: set[int], output: str) -> HostFacts:
@@ -57,7 +65,7 @@ def host_facts(ranks: list[int], cores: set[int], output: str) -> HostFacts:
     return HostFacts(
         host=host(),
         ranks=ranks,
-        cpus=os.cpu_count() or 1,
+        may_use=reachable(),
         physical=physical_cores(cores),
         quota=cpu_quota(),
         machine=boot_id() or "",
@@ -69,6 +77,20 @@ def host_facts(ranks: list[int], cores: set[int], output: str) -> HostFacts:
         interfaces=interfaces.look(),
         folder=run_folder.look(output),
     )
+
+
+def reachable() -> list[int]:
+    """Return the hardware threads that this process may choose: all of its control group, whatever it is bound to."""
+    bound = affinity()
+    if not hasattr(os, "sched_setaffinity"):
+        return bound
+    try:
+        os.sched_setaffinity(0, range(MOST_CPUS))
+        return affinity()
+    except OSError:
+        return bound
+    finally:
+        os.sched_setaffinity(0, bound)
 
 
 def physical_cores(cpus: set[int]) -> int:
@@ -84,9 +106,14 @@ def physical_cores(cpus: set[int]) -> int:
 
 
 def used_launcher() -> str:
-    """Return the program that started this rank, as people call it."""
-    _, name = eldest_launcher()
-    return LAUNCHERS.get(name, name)
+    """Return the program that started this rank, as people call it; nothing if none is known.
+
+    It is the nearest one: Hydra and Open MPI have Slurm start their own programs on other nodes.
+    """
+    process = read_process(os.getppid())
+    while process is not None and not process.name.startswith(LAUNCHERS):
+        process = read_process(process.parent) if process.parent > 1 else None
+    return CALLED.get(process.name, process.name) if process else ""
 
 
 def without_job(output: str) -> Facts:
@@ -94,14 +121,11 @@ def without_job(output: str) -> Facts:
     return Facts(
         ranks=[rank_facts(0, 0, 1, "", "")],
         hosts=[host_facts([0], set(affinity()), output)],
-        kernel_rates=kernels.timed(*_kernels()),
+        kernel_rates=kernel_rates(),
     )
 
 
-def _kernels() -> tuple[str, set[str]]:
-    return kernels.loaded()[1], kernels.processor()[1]
-
-
 def kernel_rates() -> dict[str, float]:
-    """Return the rates of BLAS kernels that may be better here than those in use, and of these."""
-    return kernels.timed(*_kernels())
+    """Return the rates of OpenBLAS's kernels that may be better here than those in use, and of these."""
+    library, architecture = kernels.loaded()
+    return kernels.timed(architecture, kernels.processor()[1]) if library.startswith("openblas") else {}

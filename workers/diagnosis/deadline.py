@@ -25,13 +25,13 @@ class Deadline:
     def __init__(self, rank: int, limit_s: float, late: Callable[[int, str, float], None]) -> None:
         """``late``: called with rank, step and limit, at rank 0, or at others if that has not ended the job."""
         self._rank, self._late, self.limit_s = rank, late, limit_s
-        self._step, self._waited_s = "the first messages", 0.0
+        self._step, self._more_s, self._waited_s = "the first messages", 0.0, 0.0
         self._over = threading.Event()
         threading.Thread(target=self._look, daemon=True).start()
 
-    def tick(self, step: str) -> None:
-        """Say what begins now."""
-        self._step, self._waited_s = step, 0.0
+    def tick(self, step: str, more_s: float = 0.0) -> None:
+        """Say what begins now. ``more_s``: what it may take besides, without anything being wrong."""
+        self._step, self._more_s, self._waited_s = step, more_s, 0.0
 
     def over(self) -> None:
         """Look no more."""
@@ -43,9 +43,10 @@ class Deadline:
             now = time.monotonic()
             self._waited_s += min(now - before, MOST_S)
             before = now
-            if self._waited_s > self.limit_s + (OTHERS_S if self._rank else 0):
+            limit_s = self.limit_s + self._more_s
+            if self._waited_s > limit_s + (OTHERS_S if self._rank else 0):
                 try:
-                    self._late(self._rank, self._step, self.limit_s)
+                    self._late(self._rank, self._step, limit_s)
                     flush()
                 finally:
                     os._exit(1)

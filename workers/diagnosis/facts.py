@@ -4,17 +4,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from common.ranges import ranges
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankFacts:
-    """A rank. ``node``: the lowest rank of its node. ``threads_by``: the variable that set its BLAS threads, if any."""
+    """A rank. ``node``: the lowest rank of its node. ``threads``: of BLAS."""
 
     rank: int
     host: str
     node: int
     cores: list[int]
     threads: int = 1
-    threads_by: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     library: str = ""
     library_path: str = ""
@@ -58,14 +59,15 @@ class FolderFacts:
 class HostFacts:
     """A host, as its first rank sees it.
 
-    ``cpus``: hardware threads of the machine; ``physical``: its cores among those that ranks may use; ``quota``: whole
-    cores that its control group allows, 0 without a limit. ``machine``: the same for hosts that are one machine.
+    ``may_use``: hardware threads that processes may choose there; ``physical``: cores among those that its ranks run
+    on; ``quota``: whole cores that its control group allows at a time, 0 without a limit. ``machine``: the same for
+    hosts that are one machine.
     ``clock_s``: how far its clock is ahead of rank 0's; ``clock_error_s``: the most by which that may be wrong.
     """
 
     host: str
     ranks: list[int]
-    cpus: int
+    may_use: list[int]
     physical: int
     quota: int = 0
     machine: str = ""
@@ -82,18 +84,17 @@ class HostFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """Two ranks that exchanged messages. ``latency_s``: of a short one, one way; ``rate``: bytes/s of a long one."""
+    """Two ranks that exchanged messages. ``latency_s``: of a short one, one way; ``rate``: bytes/s of a long one.
+
+    ``between``: whether they are on two hosts, which may have the same name.
+    """
 
     a: int
     b: int
     hosts: tuple[str, str]
     latency_s: float
     rate: float
-
-    @property
-    def between(self) -> bool:
-        """Whether they are on two hosts."""
-        return self.hosts[0] != self.hosts[1]
+    between: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +132,11 @@ class Facts:
     def of_host(self, host: HostFacts) -> list[RankFacts]:
         """Return the ranks of a host."""
         return [self.ranks[rank] for rank in host.ranks]
+
+
+def cpu_list(cpus: Sequence[int]) -> str:
+    """Return rising numbers of hardware threads as taskset and Slurm write them: ``0-3,8``."""
+    return ranges(cpus, len(cpus) + 2, strided=False).replace(", ", ",")
 
 
 def grouped(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, list[Any]]:

@@ -16,8 +16,8 @@ FORMAT, VERSION = "rankwise-doctor", 1
 class Finding:
     """What was looked at, and how it is.
 
-    ``remedy``: what to do, a command or variables if there are any; nothing where all is well. ``check``: the name in
-    ``checks.py``, filled in there. ``about``: hosts or ranks that it holds for, if not for all.
+    ``remedy``: what to do, in words. ``command``: a line for a shell that does it, as it stands, if there is one.
+    ``check``: the name in ``checks.py``, filled in there. ``about``: hosts or ranks that it holds for, if not for all.
     """
 
     state: str
@@ -25,14 +25,20 @@ class Finding:
     remedy: str = ""
     check: str = ""
     about: str = ""
+    command: str = ""
 
     def __str__(self) -> str:
-        return f"{self.state:<4}  {self.text}" + (f"\n      {self.remedy}" if self.remedy else "")
+        return "\n      ".join(filter(None, [f"{self.state:<4}  {self.text}", self.remedy, self.command]))
 
 
 def failed(findings: Iterable[Finding]) -> bool:
     """Say whether one of them fails."""
     return any(finding.state == FAIL for finding in findings)
+
+
+def size(n_bytes: float) -> str:
+    """Return bytes in a unit that suits them: ``64 MB``, ``25.3 GB``."""
+    return f"{n_bytes / 1e9:,.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:,.0f} MB"
 
 
 def closing_line(findings: Sequence[Finding], next_command: str) -> str:

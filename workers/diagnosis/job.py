@@ -1,5 +1,6 @@
 """The examination on the ranks of a job: collects facts, measures, and has rank 0 say what the checks find in them."""
 
+import contextlib
 import os
 import signal
 import time
@@ -15,11 +16,12 @@ from ps.comm.agreement import at_root
 from ps.comm.collectives import allgather, bcast, gather
 from ps.comm.topology import Topology
 from ps.metrics.clock_offset import clock_offset
-from workers.diagnosis import checks, collect, interfaces, measure, publish, run_folder
+from workers.diagnosis import checks, collect, interfaces, kernels, measure, publish, run_folder
 from workers.diagnosis.deadline import Deadline
 from workers.diagnosis.facts import Facts, FolderFacts, HostFacts, Interface, RankFacts
 from workers.diagnosis.finding import failed
 from workers.diagnosis.options import DoctorConfig, parse
+from workers.diagnosis.remedies import start
 from workers.launch.blas_threads import limit_threads
 from workers.launch.process import Context
 from workers.launch.site_files import loaded_from
@@ -62,10 +64,8 @@ def report(facts: Facts, config: DoctorConfig) -> int:
 
 
 def start_line(facts: Facts) -> str:
-    """Return a command that starts training as this job was started."""
-    launcher = facts.launcher if facts.launcher in ("mpirun", "mpiexec") else "mpirun"
-    started = "srun ..." if facts.launcher == "srun" else f"{launcher} -np {len(facts.ranks)}"
-    return f"{started} python -m workers.run"
+    """Return a command that starts training on as many ranks as this job has."""
+    return start(len(facts.ranks), facts.launcher)
 
 
 def examine(topology: Topology, config: DoctorConfig, deadline: Deadline) -> Facts | None:
@@ -83,20 +83,22 @@ def examine(topology: Topology, config: DoctorConfig, deadline: Deadline) -> Fac
     mine = collect.host_facts(members, cores, config.output or str(RUNS)) if leads else None
     deadline.tick("clocks")
     offset, error = clock_offset(topology, time.time)
-    deadline.tick("the folder of runs")
-    mine = _look_at_folder(topology, mine)
-    deadline.tick("kernels of BLAS")
+    deadline.tick("the folder of runs", run_folder.MOST_S)
+    mine = _look_at_folder(topology, mine, deadline)
+    deadline.tick("kernels of BLAS", kernels.MOST_S)
     rates = collect.kernel_rates() if comm.rank == 0 else {}
+    if comm.rank == 0:
+        deadline.tick("kernels of BLAS")
     measure.quiet_barrier(comm)
     deadline.tick("shared memory")
     shares = measure.shares_memory(topology)
     names = allgather(comm, own.host)
     rounds = measure.pair_rounds(_by_host(topology.leaders))
     deadline.tick("messages within hosts")
-    pairs = measure.run_rounds(comm, rounds[0], names)
+    pairs = measure.run_rounds(comm, rounds[0], names, between=False)
     before = interfaces.sent_bytes()
     deadline.tick("messages between hosts")
-    pairs += measure.run_rounds(comm, rounds[1], names)
+    pairs += measure.run_rounds(comm, rounds[1], names, between=True)
     if mine:
         sent = interfaces.with_sent(mine.interfaces, before, interfaces.sent_bytes())
         mine = replace(mine, interfaces=sent, clock_s=-offset, clock_error_s=error)
@@ -139,7 +141,7 @@ def _by_host(leaders: list[int]) -> list[list[int]]:
     return list(members.values())
 
 
-def _look_at_folder(topology: Topology, mine: HostFacts | None) -> HostFacts | None:
+def _look_at_folder(topology: Topology, mine: HostFacts | None, deadline: Deadline) -> HostFacts | None:
     """Have rank 0 write a file that all hosts look for, and measure how fast it can write. Collective."""
     comm = topology.comm
     folder = mine.folder if mine else None
@@ -147,10 +149,14 @@ def _look_at_folder(topology: Topology, mine: HostFacts | None) -> HostFacts | N
     if comm.rank == 0 and folder and not folder.fault:
         folder = replace(folder, write_rate=run_folder.write_rate(folder.path))
         place = run_folder.put_nonce(folder.path, nonce)
+    if comm.rank == 0:  # from here on it waits for others
+        deadline.tick("the folder of runs")
     nonce, place = bcast(comm, [nonce, place])
+    deadline.tick("the folder of runs", run_folder.SEEN_S)
     if folder and place and comm.rank:
         folder = replace(folder, nonce=run_folder.sees(place, nonce))
     measure.quiet_barrier(comm)
     if comm.rank == 0 and place:
-        os.unlink(place)
+        with contextlib.suppress(OSError):
+            os.unlink(place)
     return replace(mine, folder=folder) if mine else None

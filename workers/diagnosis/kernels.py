@@ -5,6 +5,7 @@ Other kernels are timed in a process of their own, since a library chooses them 
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,8 @@ FASTER = 1.15
 """Kernels that are faster by less are no finding: so much two runs on a busy machine differ."""
 LIMIT_S = 10.0
 ROUNDS = 3
+MOST_S = 20.0
+"""What all of it may take."""
 WIDE = {"SkylakeX", "Cooperlake", "SapphireRapids", "Sapphirerapids"}
 MIDDLE = {"Haswell", "Zen", *WIDE}
 """OpenBLAS's kernels for x86-64 that use AVX-512, and those that use AVX2 at least."""
@@ -92,6 +95,8 @@ def timed(kernels: str, flags: set[str]) -> dict[str, float]:
     best: dict[str, float] = {}
     for change in ({}, changes) * ROUNDS:  # in turn, for others may use the processor meanwhile
         name, number = rate(change)
+        if not number:  # it cannot be tried here, or takes too long
+            break
         best[name] = max(number, best.get(name, 0.0))
     best.pop("", None)
     return best
@@ -107,7 +112,8 @@ def blas(facts: Facts) -> Iterator[Finding]:
             yield Finding(
                 WARN,
                 f"{where}: NumPy uses no BLAS library that is known, so matrices may be multiplied slowly",
-                "pip install --force-reinstall numpy brings a NumPy with OpenBLAS.",
+                "A NumPy of PyPI comes with OpenBLAS:",
+                command=f"{shlex.quote(sys.executable)} -m pip install --force-reinstall --no-deps numpy",
                 about=where,
             )
             continue
@@ -126,7 +132,7 @@ def _faster(facts: Facts) -> Iterator[Finding]:
             WARN,
             f"BLAS multiplies {best / own:.1f} times as fast with its kernels for {name}: {best:.0f} instead of "
             f"{own:.0f} GFLOP/s on a core{f', but {VARIABLE}={set_to} is set' if set_to else ''}",
-            f"unset {VARIABLE}" if set_to else f"export {VARIABLE}={name}",
+            command=f"unset {VARIABLE}" if set_to else f"export {VARIABLE}={name}",
         )
     elif set_to:
         yield Finding(NOTE, f"{VARIABLE}={set_to} is set; without it BLAS is no faster here")

@@ -12,6 +12,7 @@ from workers.diagnosis import interfaces
 from workers.diagnosis.deadline import Deadline
 from workers.diagnosis.facts import Interface
 from workers.diagnosis.finding import FAIL, Finding
+from workers.diagnosis.networks import MOST_SHOWN
 from workers.diagnosis.options import STALL_S
 from workers.diagnosis.publish import json_object, lines
 from workers.diagnosis.remedies import choose_interface
@@ -23,15 +24,18 @@ def finding(step: str, limit_s: float, vendor: str, library_text: str, found: li
     """Return what to say. ``found``: this host's interfaces."""
     usable = [one for one in found if one.up and one.address]
     first = next((one for one in usable if not one.bridge), None)
-    shown = ", ".join(f"{one.name} {one.address}{' (bridge)' * one.bridge}" for one in usable) or "none"
+    texts = [f"{one.name} {one.address}{' (bridge)' * one.bridge}" for one in usable]
+    more = f" and {len(texts) - MOST_SHOWN} more" if len(texts) > MOST_SHOWN else ""
+    shown = f"{', '.join(texts[:MOST_SHOWN])}{more}" or "none"
     return Finding(
         FAIL,
         f"no answer for {limit_s:g} s in step '{step}': a rank has died or hangs, or messages take a way that leads "
         f"nowhere; interfaces of {host()}: {shown}",
-        (f"If the hosts reach each other by {first.name}: " + choose_interface(vendor, library_text, first.name))
+        f"If the hosts reach each other by {first.name}:"
         if first
         else "Look whether the hosts reach each other: ping.",
         check=CHECK,
+        command=choose_interface(vendor, library_text, first.name) if first else "",
     )
 
 

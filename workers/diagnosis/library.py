@@ -1,6 +1,7 @@
 """The MPI library that Python loads, why that one, and the launcher that belongs to it; MPI is not started."""
 
 import os
+import shlex
 import shutil
 import site
 import sys
@@ -53,7 +54,8 @@ def library_and_launcher(asked: str = "") -> Iterator[Finding]:
         yield Finding(
             WARN,
             f"mpirun on the PATH is another one, {on_path} ({kind})",
-            f"Start with rankwise train, or with {found.path}.",
+            "Start with rankwise train, which finds the right one, or have it found first:",
+            command=f"export PATH={shlex.quote(os.path.dirname(found.path))}:$PATH",
         )
 
 
@@ -70,7 +72,8 @@ def libraries_of_ranks(facts: Facts) -> Iterator[Finding]:
             WARN if one[0] == library else FAIL,
             f"{named_ranks([rank.rank for rank in ranks])} on {named_hosts(rank.host for rank in ranks)} "
             f"{'has' if len(ranks) == 1 else 'have'} another one, {one[0]}, {one[1]}",
-            f"export {VARIABLE}={path} before the start, on all hosts, if the file is on all of them.",
+            "Before the start, if all hosts have the file:",
+            command=f"export {VARIABLE}={shlex.quote(path)}" if path else "",
         )
 
 

@@ -45,8 +45,13 @@ def pair_rounds(hosts: Sequence[Sequence[int]]) -> tuple[list[list[tuple[int, in
     return [pairs for pairs in within if pairs], [pairs for pairs in between if pairs]
 
 
-def run_rounds(comm: MPI.Intracomm, rounds: Sequence[Sequence[tuple[int, int]]], names: Sequence[str]) -> list[Pair]:
-    """Return what the pairs of these rounds measured, at rank 0. ``names``: the host of each rank."""
+def run_rounds(
+    comm: MPI.Intracomm, rounds: Sequence[Sequence[tuple[int, int]]], names: Sequence[str], *, between: bool
+) -> list[Pair]:
+    """Return what the pairs of these rounds measured, at rank 0.
+
+    ``names``: the host of each rank; ``between``: whether each pair is on two hosts.
+    """
     own = []
     for pairs in rounds:
         quiet_barrier(comm)
@@ -57,7 +62,7 @@ def run_rounds(comm: MPI.Intracomm, rounds: Sequence[Sequence[tuple[int, int]]],
                 _pong(comm, a)
     quiet_barrier(comm)
     return [
-        Pair(a=a, b=b, hosts=(names[a], names[b]), latency_s=latency, rate=rate)
+        Pair(a=a, b=b, hosts=(names[a], names[b]), latency_s=latency, rate=rate, between=between)
         for some in gather(comm, own)
         for a, b, latency, rate in some
     ]

@@ -1,6 +1,7 @@
 """Which networks join the hosts, which of them the MPI library used, and what chooses another."""
 
 import ipaddress
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -20,32 +21,38 @@ USED_SHARE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """Interfaces of hosts with addresses in one network. ``joins``: whether all hosts have one of their own there."""
+    """Interfaces of hosts with addresses in one network.
+
+    ``joins``: whether all hosts have one of their own there; ``bridge``: whether one is for containers of its host.
+    """
 
     address: str
     names: tuple[str, ...]
     joins: bool
     mbit: int
     sent: int
+    bridge: bool = False
     repeated: tuple[str, ...] = ()
     """Hosts that have an address in it which another one has, too."""
 
 
 def networks(hosts: Sequence[HostFacts]) -> list[Network]:
     """Return the networks that hosts have addresses in, those that join all hosts first."""
-    members: dict[str, list[tuple[str, Interface]]] = {}
-    for host in hosts:
+    members: dict[str, list[tuple[int, Interface]]] = {}
+    for place, host in enumerate(hosts):  # names may be alike
         for interface in host.interfaces:
             if interface.up and interface.address:
-                members.setdefault(network(interface.address), []).append((host.host, interface))
+                members.setdefault(network(interface.address), []).append((place, interface))
     found = []
     for address, all_of in members.items():
         addresses = [interface.address for _, interface in all_of]
-        repeated = tuple(name for name, interface in all_of if addresses.count(interface.address) > 1)
-        joins = len({name for name, _ in all_of}) == len(hosts) and not repeated
+        number = Counter(addresses)
+        repeated = tuple(hosts[place].host for place, interface in all_of if number[interface.address] > 1)
+        joins = len({place for place, _ in all_of}) == len(hosts) and not repeated
         names = tuple(dict.fromkeys(interface.name for _, interface in all_of))
         mbit = min(interface.mbit for _, interface in all_of)
-        found.append(Network(address, names, joins, mbit, sum(i.sent for _, i in all_of), repeated))
+        bridge = any(interface.bridge for _, interface in all_of)
+        found.append(Network(address, names, joins, mbit, sum(i.sent for _, i in all_of), bridge, repeated))
     return sorted(found, key=lambda one: not one.joins)
 
 
@@ -54,7 +61,8 @@ def interfaces(facts: Facts) -> Iterator[Finding]:
     if len(facts.hosts) == 1 or len({host.machine or host.host for host in facts.hosts}) == 1:
         shown = [_shown(one) for one in facts.hosts[0].interfaces if one.up and one.address]
         if shown:
-            yield Finding(OK, f"interfaces: {', '.join(shown[:MOST_SHOWN])}; one machine needs none")
+            more = f" and {len(shown) - MOST_SHOWN} more" if len(shown) > MOST_SHOWN else ""
+            yield Finding(OK, f"interfaces: {', '.join(shown[:MOST_SHOWN])}{more}; one machine needs none")
         return
     known = networks(facts.hosts)
     joining = [one for one in known if one.joins]
@@ -62,13 +70,15 @@ def interfaces(facts: Facts) -> Iterator[Finding]:
     for one in joining:
         carried = ", and carried the messages" if one is used else ""
         yield Finding(OK, f"network {_named(one)} joins all hosts{carried}")
-    yield from _not_joining(facts, known, used or next(iter(joining), None))
+    routed = [one for one in known if not one.repeated and not one.bridge]
+    yield from _not_joining(facts, known, used or next(iter([*joining, *routed]), None))
     if not joining:
         yield Finding(
             NOTE,
             "no network has an address of each host: they reach each other through routers, or by addresses that are "
             "not IPv4",
-            f"To choose one: {_choice(facts, known[0]) if known else 'ask who runs the network'}",
+            "To choose one:" if routed else "Ask who runs the network.",
+            command=_choice(facts, routed[0]) if routed else "",
         )
     if used is None and joining and any(pair.between for pair in facts.pairs):
         yield Finding(NOTE, "no interface counted the messages between hosts: they went over another kind of network")
@@ -77,28 +87,35 @@ def interfaces(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             WARN,
             f"messages between hosts go over {_named(used)}, but {_named(faster)} is faster",
-            _choice(facts, faster),
+            command=_choice(facts, faster),
         )
     elif len(joining) > 1:
         others = [one for one in joining if one is not used]
         yield Finding(
             NOTE,
             f"several networks join the hosts: {listed(one.address for one in joining)}",
-            f"If another is the fast one: {_choice(facts, others[0])}",
+            "If another is the fast one:",
+            command=_choice(facts, others[0]),
         )
 
 
 def _not_joining(facts: Facts, known: Sequence[Network], mend: Network | None) -> Iterator[Finding]:
-    """Yield networks that lead nowhere. ``mend``: the one to use instead."""
+    """Yield networks that lead nowhere, together. ``mend``: the one to use instead."""
     total = sum(one.sent for one in known)
-    for one in known:
-        if one.repeated:
+    used = [one for one in known if one.repeated and one.sent > NOISE * total]
+    unused = [one for one in known if one.repeated and one not in used]
+    for state, several in ((WARN, used), (NOTE, unused)):
+        if several:
+            shown = [_named(one) for one in several[:MOST_SHOWN]]
+            more = f" and {len(several) - MOST_SHOWN} more" if len(several) > MOST_SHOWN else ""
+            names = named_hosts(name for one in several for name in one.repeated)
             yield Finding(
-                WARN if one.sent > NOISE * total else NOTE,
-                f"{_named(one)} is the same on {named_hosts(one.repeated)}, so it leads to none of them: a library "
-                "that tries it waits for an answer",
-                f"If a job hangs at its start: {_choice(facts, mend)}" if mend else "",
-                about=named_hosts(one.repeated),
+                state,
+                f"{', '.join(shown)}{more} {'is' if len(several) == 1 else 'are'} the same on {names}, so a message "
+                "sent there reaches none of them: a library that tries it waits for an answer",
+                "If a job hangs at its start:" if mend else "",
+                about=names,
+                command=_choice(facts, mend) if mend else "",
             )
 
 

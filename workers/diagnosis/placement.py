@@ -5,9 +5,10 @@ from typing import TypeVar
 
 from common.ranges import named_hosts, named_ranks, ranges
 from common.wording import count, listed
-from workers.diagnosis.facts import Facts, HostFacts, RankFacts, grouped
+from workers import THREAD_VARIABLES
+from workers.diagnosis.facts import Facts, HostFacts, RankFacts, cpu_list, grouped
 from workers.diagnosis.finding import NOTE, OK, WARN, Finding
-from workers.diagnosis.remedies import bind
+from workers.diagnosis.remedies import SRUN, bind, start
 
 T = TypeVar("T")
 MOST_GROUPS = 4
@@ -22,15 +23,36 @@ def ranks_and_hosts(facts: Facts) -> Iterator[Finding]:
         f"{ranks} on {'each of ' * (len(names) > 1)}{named_hosts(names)}" for ranks, names in by_number.items()
     )
     yield Finding(OK, f"{count(n, 'rank')} on {count(len(facts.hosts), 'host')}: {where}")
+    for name, machines in grouped((host.machine, host.host) for host in facts.hosts).items():
+        if len({*machines}) > 1:
+            yield Finding(
+                NOTE,
+                f"{len({*machines})} hosts have the name {name}: messages cannot tell them apart",
+                "Give each its own: hostnamectl set-hostname NAME, or docker run --hostname NAME.",
+                about=name,
+            )
     for hosts in _machines(facts):
         if len(hosts) > 1:
-            names = named_hosts(host.host for host in hosts)
-            enough = _ranks_of(hosts) <= hosts[0].physical
-            yield Finding(
-                NOTE if enough else WARN,
-                f"{names} are one machine: they share its {count(hosts[0].physical, 'core')} and its memory",
-                "" if enough else f"Start at most {count(hosts[0].physical, 'rank')} there.",
-            )
+            yield _one_machine(facts, hosts)
+
+
+def _one_machine(facts: Facts, hosts: list[HostFacts]) -> Finding:
+    """Say that MPI takes a machine for several hosts: it has several names, or MPI does not know better."""
+    names, room = named_hosts(host.host for host in hosts), hosts[0].physical
+    if len({host.host for host in hosts}) == 1:
+        return Finding(
+            WARN,
+            f"MPI takes {names} for {len(hosts):,} hosts: ranks there do not share memory",
+            "Open MPI does so under some versions of srun; its own launcher knows better:",
+            about=names,
+            command=start(len(facts.ranks), ""),
+        )
+    enough = _ranks_of(hosts) <= room
+    return Finding(
+        NOTE if enough else WARN,
+        f"{names} are one machine: they share its {count(room, 'core')} and its memory",
+        "" if enough else f"Start at most {count(room, 'rank')} there, or take another machine.",
+    )
 
 
 def _machines(facts: Facts) -> list[list[HostFacts]]:
@@ -44,69 +66,87 @@ def _ranks_of(hosts: list[HostFacts]) -> int:
 
 def wait_for_cores(facts: Facts) -> bool:
     """Say whether more ranks than cores run somewhere."""
-    return any(_ranks_of(hosts) > min(hosts[0].physical, hosts[0].quota or MANY) for hosts in _machines(facts))
+    return any(_ranks_of(hosts) > _room(hosts[0]) for hosts in _machines(facts))
 
 
 def cores(facts: Facts) -> Iterator[Finding]:
     """Say how many cores the ranks of each host may use, and whether there are enough."""
-    for names, (n_ranks, n_cores, physical, quota) in _alike(facts, lambda host: _numbers(facts, host)):
+    for names, (n_ranks, n_cores, physical, quota, beyond) in _alike(facts, lambda host: _numbers(facts, host)):
         threads = f" ({n_cores} hardware threads)" if n_cores > physical else ""
         text = f"{names}: {count(physical, 'core')}{threads} for {count(n_ranks, 'rank')}"
         fair = min(physical, quota or physical)
-        crowded = n_ranks > fair
-        why = f", but its control group allows {quota} at a time" if 0 < quota < physical else ""
-        yield Finding(
-            WARN if crowded else OK,
-            f"{text}{why}{': ranks wait for cores' if crowded else ''}",
-            f"Start at most {count(fair, 'rank')} on such a host: -np {fair}, or --ntasks-per-node={fair} with Slurm"
-            f"{'; or give the container more: docker run --cpus=' + str(n_ranks) if quota and n_ranks > quota else ''}."
-            if crowded
-            else "",
-        )
+        if n_ranks <= fair:
+            limit = f", of which its control group allows {quota} at a time" if 0 < quota < physical else ""
+            yield Finding(OK, f"{text}{limit}")
+            continue
+        if 0 < quota < physical:
+            why = f", but its control group allows {quota} at a time: ranks wait for cores"
+            remedy = f"Give the container more with docker run --cpus={n_ranks}, or start fewer ranks:"
+        elif beyond:
+            why = (
+                f": ranks wait for cores, for they are bound to so few of the {count(beyond, 'hardware thread')} there"
+            )
+            remedy = "The launcher, the options of the job, or taskset has bound them so:"
+        else:
+            why, remedy = ": ranks wait for cores", f"Start at most {count(fair, 'rank')} on such a host:"
+        yield Finding(WARN, f"{text}{why}", remedy, command=_fewer(facts, fair, beyond if not quota else 0))
 
 
-def _numbers(facts: Facts, host: HostFacts) -> tuple[int, int, int, int]:
-    """Return of a host its ranks, hardware threads they may use, cores among these, and the quota."""
-    return (
-        len(host.ranks),
-        len({core for rank in facts.of_host(host) for core in rank.cores}),
-        host.physical,
-        host.quota,
-    )
+def _fewer(facts: Facts, fair: int, beyond: int) -> str:
+    """Return the line for the next start. ``fair``: ranks of a host that there are cores for."""
+    if beyond and len(facts.hosts) == 1 and facts.launcher != SRUN:
+        return f"taskset -c {cpu_list(facts.hosts[0].may_use)} {start(len(facts.ranks), facts.launcher)}"
+    if facts.launcher == SRUN:
+        return f"srun --ntasks-per-node={fair} python -m workers.run"
+    return start(sum(min(len(host.ranks), _room(host)) for host in facts.hosts), facts.launcher)
+
+
+def _room(host: HostFacts) -> int:
+    return min(host.physical, host.quota or MANY)
+
+
+def _numbers(facts: Facts, host: HostFacts) -> tuple[int, int, int, int, int]:
+    """Return of a host its ranks, hardware threads they may use, cores among these, and the quota.
+
+    Last comes how many threads they could use if nobody had bound them; 0 if these are all.
+    """
+    used = {core for rank in facts.of_host(host) for core in rank.cores}
+    beyond = len(host.may_use) if set(host.may_use) - used else 0
+    return len(host.ranks), len(used), host.physical, host.quota, beyond
 
 
 def binding(facts: Facts) -> Iterator[Finding]:
-    """Say which ranks are bound to cores of their own, which share some, and which may run on all."""
+    """Say which ranks are bound to cores of their own, which crowd on some, and which may run on all."""
     if len(facts.ranks) == 1:
         yield Finding(OK, f"rank 0 may run on {count(len(facts.ranks[0].cores), 'hardware thread')}")
         return
-    found: dict[tuple[str, str, str], list[str]] = {}
+    command = bind(facts.vendor, len(facts.ranks), facts.launcher)
+    found: dict[tuple[str, str], list[str]] = {}
     for host in facts.hosts:
-        state, text, remedy = _binding_of(facts, host)
-        found.setdefault((state, text, remedy), []).append(host.host)
-    for (state, text, remedy), names in found.items():
-        yield Finding(state, f"{named_hosts(names)}: {text}", remedy, about=named_hosts(names))
+        found.setdefault(_binding_of(facts, host), []).append(host.host)
+    for (state, text), names in found.items():
+        mend = command if state != OK else ""
+        yield Finding(state, f"{named_hosts(names)}: {text}", about=named_hosts(names), command=mend)
 
 
-def _binding_of(facts: Facts, host: HostFacts) -> tuple[str, str, str]:
+def _binding_of(facts: Facts, host: HostFacts) -> tuple[str, str]:
+    """Return state and text; where there are too few cores, ``cores`` says what to do."""
     ranks = facts.of_host(host)
     masks = [set(rank.cores) for rank in ranks]
     together = set.union(*masks)
     if len(ranks) == 1:
-        return OK, f"one rank, which may run on {count(len(together), 'hardware thread')}", ""
-    sharing = shared_cores(ranks)
-    if not sharing:
-        return OK, f"each rank has cores of its own, {_each(masks)}", ""
-    if all(mask == together for mask in masks):
-        text = f"ranks are not bound: each may run on all {count(len(together), 'hardware thread')}"
-        if len(ranks) <= host.physical:
-            return NOTE, f"{text}, and the system may move them", bind(facts.vendor, facts.environment)
-        return NOTE, text, ""  # more ranks than cores: binding would fix who waits for whom
-    shown = "; ".join(f"{named_ranks(members)} on {ranges(sorted(cores))}" for members, cores in sharing[:MOST_GROUPS])
-    more = f"; and {len(sharing) - MOST_GROUPS} more" if len(sharing) > MOST_GROUPS else ""
-    enough = len(ranks) <= len(together)
-    text = f"ranks share hardware threads{' though there are enough' if enough else ''}: {shown}{more}"
-    return WARN if enough else NOTE, text, bind(facts.vendor, facts.environment) if enough else ""
+        return OK, f"one rank, which may run on {count(len(together), 'hardware thread')}"
+    if len(ranks) > min(len(together), host.physical):
+        return OK, f"ranks take turns on {count(len(together), 'hardware thread')}"
+    if crowded := crowded_cores(ranks):
+        shown = "; ".join(f"{named_ranks(members)} on {ranges(cores)}" for members, cores in crowded[:MOST_GROUPS])
+        more = f"; and {len(crowded) - MOST_GROUPS} more" if len(crowded) > MOST_GROUPS else ""
+        return WARN, f"ranks share hardware threads though there are enough: {shown}{more}"
+    if sum(map(len, masks)) == len(together):
+        return OK, f"each rank has cores of its own, {_each(masks)}"
+    least, most = min(map(len, masks)), max(map(len, masks))
+    number = count(most, "hardware thread") if least == most else f"{least} to {most} hardware threads"
+    return NOTE, f"ranks are not bound to a core each: they may run on {number}, and the system may move them"
 
 
 def _each(masks: list[set[int]]) -> str:
@@ -114,38 +154,40 @@ def _each(masks: list[set[int]]) -> str:
     return " or ".join(count(size, "hardware thread") for size in sizes)
 
 
-def shared_cores(ranks: list[RankFacts]) -> list[tuple[list[int], set[int]]]:
-    """Return groups of ranks that share cores, with the cores that more than one of them may use."""
-    users: dict[int, list[int]] = {}
-    for rank in ranks:
-        for core in rank.cores:
-            users.setdefault(core, []).append(rank.rank)
-    groups: dict[tuple[int, ...], set[int]] = {}
-    for core, members in users.items():
-        if len(members) > 1:
-            groups.setdefault(tuple(sorted(members)), set()).add(core)
-    return [(list(members), cores) for members, cores in groups.items()]
+def crowded_cores(ranks: list[RankFacts]) -> list[tuple[list[int], list[int]]]:
+    """Return groups of ranks that are bound to fewer cores than they are, with these cores."""
+    masks = {frozenset(rank.cores) for rank in ranks}
+    inside = {mask: [rank.rank for rank in ranks if mask.issuperset(rank.cores)] for mask in masks}
+    groups = [(members, sorted(mask)) for mask, members in inside.items() if len(members) > len(mask)]
+    return sorted(groups)
 
 
 def threads(facts: Facts) -> Iterator[Finding]:
     """Say how many BLAS threads the ranks have, and whether together they are more than the cores."""
-    for names, (most, least, by, n_ranks, physical) in _alike(facts, lambda host: _threads(facts, host)):
+    for names, (most, least, set_by, asked, n_ranks, fair) in _alike(facts, lambda host: _threads(facts, host)):
         number = count(most, "BLAS thread") if most == least else f"{least} to {most} BLAS threads"
-        many = by and most > 1 and most * n_ranks > max(physical, n_ranks)
-        fair = max(1, physical // n_ranks)
-        sum_of = f": {most * n_ranks} on {count(physical, 'core')}" if many else ""
-        who = f"set by {by}" if by else "as many as its share of the cores"
-        yield Finding(
-            WARN if many else OK,
-            f"{names}: {number} a rank, {who}{sum_of}",
-            f"unset {by}: ranks then share the cores; or export {by}={fair}" if many else "",
-        )
+        who = f"set by {' and '.join(set_by)}" if set_by else "as many as its share of the cores"
+        text = f"{names}: {number} a rank, {who}"
+        if asked > 1 and asked * n_ranks > max(fair, n_ranks):
+            text = f"{text}: {asked * n_ranks} threads on {count(fair, 'core')}"
+            unset = f"unset {' '.join(one.partition('=')[0] for one in set_by)}"
+            yield Finding(WARN, text, "Ranks then share the cores:", command=unset)
+        else:
+            yield Finding(OK, text)
 
 
-def _threads(facts: Facts, host: HostFacts) -> tuple[int, int, str, int, int]:
+def _threads(facts: Facts, host: HostFacts) -> tuple[int, int, tuple[str, ...], int, int, int]:
+    """Return most and fewest threads of a rank, the variables that set them, how many were asked for, ranks, cores.
+
+    BLAS starts no more than there are cores, whatever is asked for; other libraries do.
+    """
     ranks = facts.of_host(host)
     numbers = [rank.threads for rank in ranks]
-    return max(numbers), min(numbers), ranks[0].threads_by, len(ranks), host.physical
+    values = {name: ranks[0].choices[name] for name in THREAD_VARIABLES if ranks[0].choices.get(name)}
+    firsts = [value.partition(",")[0].strip() for value in values.values()]
+    asked = max([*numbers, *(int(one) for one in firsts if one.isdecimal())]) if values else 0
+    set_by = tuple(f"{name}={value}" for name, value in values.items())
+    return max(numbers), min(numbers), set_by, asked, len(ranks), _room(host)
 
 
 def _alike(facts: Facts, figures_of: Callable[[HostFacts], T]) -> Iterator[tuple[str, T]]:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from common.ranges import ranges
 from common.wording import printable
-from workers.diagnosis.facts import Facts
+from workers.diagnosis.facts import Facts, HostFacts, cpu_list
 from workers.diagnosis.finding import Finding, as_object, closing_line
+from workers.diagnosis.transfer import bound_of
 
 
 def lines(findings: Sequence[Finding], next_command: str) -> None:
@@ -44,10 +44,29 @@ def job_of(facts: Facts) -> dict[str, Any]:
         "ranks": len(facts.ranks),
         "library": facts.ranks[0].library,
         "launcher": facts.launcher,
-        "hosts": [
-            {"host": host.host, "ranks": ranges(host.ranks), "cores": host.physical, "quota": host.quota}
-            for host in facts.hosts
-        ],
+        "thread_level": facts.thread_level,
+        "hosts": [_host(facts, host) for host in facts.hosts],
+    }
+
+
+def _host(facts: Facts, host: HostFacts) -> dict[str, Any]:
+    ranks = facts.of_host(host)
+    return {
+        "host": host.host,
+        "ranks": [rank.rank for rank in ranks],
+        "affinity": [cpu_list(rank.cores) for rank in ranks],
+        "threads": [rank.threads for rank in ranks],
+        "cores": host.physical,
+        "may_use": cpu_list(host.may_use),
+        "quota": host.quota,
+        "machine": host.machine,
+        "processor": host.processor,
+        "blas": host.blas,
+        "blas_kernels": host.blas_kernels,
+        "shm_free": host.shm_free,
+        "shm_total": host.shm_total,
+        "interfaces": [asdict(one) for one in host.interfaces],
+        "folder": asdict(host.folder) if host.folder else None,
     }
 
 
@@ -56,8 +75,8 @@ def measured_of(facts: Facts) -> dict[str, Any]:
     folder = facts.hosts[0].folder
     return {
         "pairs": [asdict(pair) for pair in facts.pairs],
-        "sums": [asdict(one) for one in facts.sums],
+        "sums": [{**asdict(one), "bound_s": bound_of(facts, one)} for one in facts.sums],
         "blas_gflops": facts.kernel_rates,
         "write_bytes_per_s": folder.write_rate if folder else 0.0,
-        "clocks_s": {host.host: host.clock_s for host in facts.hosts},
+        "clocks_s": [host.clock_s for host in facts.hosts],
     }

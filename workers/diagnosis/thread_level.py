@@ -21,7 +21,7 @@ def thread_level(facts: Facts) -> Iterator[Finding]:
             WARN,
             f"MPI thread level {facts.thread_level}, as {VARIABLE}={facts.environment[VARIABLE]} says: ranks that wait "
             "do not give way to others",
-            f"unset {VARIABLE}",
+            command=f"unset {VARIABLE}",
         )
     else:
         yield Finding(NOTE, f"MPI thread level {facts.thread_level}: this library has no higher one")

@@ -11,12 +11,16 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, NoReturn
 
+from common.wording import count
 from workers.diagnosis.finding import FAIL, FORMAT, Finding
 from workers.launch.launcher import shown
 
 CHECK = "job"
 KEPT_LINES = 6
 MOST_CHARACTERS = 600
+MORE = "To see more:"
+END_S = 3.0
+"""How long a launcher has to end its ranks, before it is killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,7 @@ def run(
     command: list[str], settings: Mapping[str, str], environment: Mapping[str, str], ranks: int, limit_s: float
 ) -> Outcome:
     """Start a command whose rank 0 prints the object, and wait for its end, at most ``limit_s``."""
-    again = f"To see more, run: {shown(command, settings)}"
+    again = shown(command, settings)
     try:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -45,7 +49,8 @@ def run(
             out, errors = process.communicate(timeout=limit_s)
     except subprocess.TimeoutExpired:
         _end(process)
-        return failure(f"{ranks} ranks did not end within {limit_s:.0f} s", f"They may wait for a network. {again}")
+        text = f"{count(ranks, 'rank')} did not end within {limit_s:.0f} s"
+        return failure(text, "They may wait for a network. To see more:", again)
     except BaseException:  # a signal: the job is in a session of its own, and does not hear it
         _end(process)
         raise
@@ -54,8 +59,8 @@ def run(
     if process.returncode:
         said = (errors.strip() or out.strip()).splitlines()[:KEPT_LINES]
         words = " | ".join(said)[:MOST_CHARACTERS]
-        return failure(f"{ranks} ranks ended with exit code {process.returncode}: {words}", again)
-    return failure(f"{ranks} ranks were started, but none answered", again)
+        return failure(f"{count(ranks, 'rank')} ended with exit code {process.returncode}: {words}", MORE, again)
+    return failure(f"{count(ranks, 'rank')} started, but none answered", MORE, again)
 
 
 @contextlib.contextmanager
@@ -75,14 +80,18 @@ def _leave(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
 
 
 def _end(process: "subprocess.Popen[str]") -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    """End a launcher with all that it has started; asked first, for its ranks may be in sessions of their own."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=END_S)
+            return
 
 
-def failure(text: str, remedy: str) -> Outcome:
+def failure(text: str, remedy: str, command: str = "") -> Outcome:
     """Return the outcome of a job that did not tell any."""
-    return Outcome([Finding(FAIL, text, remedy, check=CHECK)])
+    return Outcome([Finding(FAIL, text, remedy, check=CHECK, command=command)])
 
 
 def result(out: str) -> dict[str, Any]:
@@ -100,5 +109,5 @@ def read(found: Mapping[str, Any], ranks: int, again: str) -> Outcome:
     findings = [Finding(**one) for one in found["findings"]]
     answered = found["job"].get("ranks", ranks)
     if answered != ranks:
-        findings += failure(f"{ranks} ranks were started, but {answered} answered", again).findings
+        findings += failure(f"{count(ranks, 'rank')} started, but {answered} answered", MORE, again).findings
     return Outcome(findings, found["job"], found["measured"])
