@@ -99,6 +99,14 @@ def start_mpi() -> "MPI.Intracomm":
         raise LaunchError(
             f"started by Open MPI's mpirun, but the MPI library is {vendor}'s; start with {_fitting(vendor)}"
         )
+    if vendor == "MPICH" and _speaks_pmix() and "pmix" not in MPI.Get_library_version().lower():
+        from workers.launch.srun_mpi import PMIX, remedy
+
+        # by itself it would abort in MPI_Init, on every rank
+        raise LaunchError(
+            f"the launcher speaks PMIx, which this MPI library ({vendor}) was built without; "
+            f"start with {remedy(vendor, PMIX)}"
+        )
     # MULTIPLE, unless MPI4PY_RC_THREAD_LEVEL says otherwise. Not for threads of ours: at this level MPICH's waiting
     # gives way to other processes. Without it, 4 ranks on 2 cores took 24 ms instead of 0.3 ms for a sum of 5,000
     # floats, and 2 ranks twice as long for 100,000 (docs/benchmarks.md). It must be the same on all ranks of a node,
@@ -151,6 +159,11 @@ def _launched() -> int:
     # PMI_ is of MPICH's mpirun and of srun --mpi=pmi2; PMIX_ also of srun --mpi=pmix, which says nothing of the number
     slurm = () if any(name.startswith("PMI_") for name in os.environ) else ("SLURM_STEP_NUM_TASKS",)
     return _first_number(("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", *slurm), 1)
+
+
+def _speaks_pmix() -> bool:
+    """Say whether the launcher offers PMIx and nothing else: ``srun --mpi=pmix``."""
+    return "PMIX_NAMESPACE" in os.environ and not any(name.startswith("PMI_") for name in os.environ)
 
 
 def ranks_around() -> "MPI.Intracomm | None":
