@@ -519,8 +519,10 @@ def test_no_mpi_library_is_one_message(tmp_path: Path) -> None:
 )
 def test_a_foreign_launcher_is_named_once(tmp_path: Path, variables: dict[str, str], message: str, mpi: str) -> None:
     """What another library's launcher leaves in the environment, and each rank finds itself alone."""
-    if mpi == "openmpi" and "PMI_SIZE" in variables:
+    if mpi == "openmpi" and {"PMI_SIZE", "PMIX_NAMESPACE"} & variables.keys():
         pytest.skip("Open MPI's own start-up refuses here")
+    if mpi == "openmpi":
+        message = message.replace("pmi2", "pmix")
     if mpi == "openmpi" and "OMPI_COMM_WORLD_SIZE" in variables:
         message = "each is rank 0 of 1"
     starts = []
