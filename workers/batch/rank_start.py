@@ -2,13 +2,12 @@
 
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from common.standard_streams import complain
-from workers.launch import launcher
+from workers.launch import answer, launcher
 from workers.launch.launcher import Library
 from workers.launch.srun_mpi import BY_MPIRUN, PMIX, wanted
 
@@ -34,14 +33,8 @@ class RankStart:
 
 def _answer(*command: str) -> tuple[int, str]:
     """Return the exit code of a command of Slurm's, 127 if there is none, and what it says."""
-    try:
-        asked = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", check=False, timeout=ANSWER_S,
-            stdin=subprocess.DEVNULL, env={**os.environ, **TO_RANKS},
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        return 127, ""
-    return asked.returncode, asked.stdout + asked.stderr
+    asked = answer.ask(command, ANSWER_S, TO_RANKS)
+    return (asked.returncode, asked.stdout + asked.stderr) if asked else (127, "")
 
 
 def find_mpi_type(

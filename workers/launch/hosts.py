@@ -4,7 +4,6 @@ import errno
 import os
 import re
 import socket
-import subprocess
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from common.errors import ConfigError
 from common.files import read_small
+from workers.launch.answer import ask
 from workers.launch.launcher_kind import OPEN_MPI, kind_of
 
 SSH_PORT = 22
@@ -84,12 +84,8 @@ def broken_nodes(hosts: Sequence[LaunchHost]) -> set[LaunchHost]:
         return set()
     names = ",".join(host.name for host in hosts)
     command = ["sinfo", "--noheader", "--Node", "--format=%N %t", f"--nodes={names}"]
-    try:
-        asked = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", check=False, timeout=SLURM_S,
-            stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
+    asked = ask(command, SLURM_S)
+    if asked is None:
         return set()
     states = dict(line.split() for line in asked.stdout.splitlines() if len(line.split()) == 2)
     return {host for host in hosts if BROKEN.fullmatch(states.get(host.name, ""))}

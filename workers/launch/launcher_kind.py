@@ -1,8 +1,9 @@
 """Whose launcher a program is, and of which version, by what it says itself."""
 
 import re
-import subprocess
 from dataclasses import dataclass
+
+from workers.launch.answer import ask
 
 ANSWER_S = 20.0
 OPEN_MPI, MPICH, INTEL = "Open MPI", "MPICH", "Intel MPI"
@@ -23,14 +24,8 @@ class Kind:
 
 def kind_of(launcher: str) -> Kind:
     """Ask a launcher what it is."""
-    try:
-        asked = subprocess.run(
-            [launcher, "--version"], capture_output=True, text=True, errors="replace", check=False, timeout=ANSWER_S,
-            stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        return Kind("", ())
-    return read_kind(asked.stdout + asked.stderr)
+    asked = ask([launcher, "--version"], ANSWER_S)
+    return read_kind(asked.stdout + asked.stderr) if asked else Kind("", ())
 
 
 def read_kind(text: str) -> Kind:

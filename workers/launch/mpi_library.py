@@ -7,13 +7,13 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from workers.launch.answer import ask
 from workers.launch.launcher_kind import MPICH, OPEN_MPI, kind_of
 
 ANSWER_S = 10.0
@@ -125,14 +125,8 @@ def _loads(launcher: UsedLauncher, variables: Mapping[str, str]) -> str:
 
 def _answer(command: Sequence[str], variables: Mapping[str, str] | None = None) -> str:
     """Return what a program prints; nothing if it fails."""
-    try:
-        asked = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", check=True, timeout=ANSWER_S,
-            stdin=subprocess.DEVNULL, env={**os.environ, **(variables or {})},
-        )  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return asked.stdout
+    asked = ask(command, ANSWER_S, variables)
+    return asked.stdout if asked and asked.returncode == 0 else ""
 
 
 def _system(name: str) -> str:

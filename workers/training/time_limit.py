@@ -2,7 +2,6 @@
 
 import math
 import os
-import subprocess
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,6 +10,7 @@ from common.errors import ConfigError
 from common.slurm_time import minutes
 from common.start_words import JOB_ENDS, REQUEUES
 from workers.batch.batch_id import BatchId
+from workers.launch import answer
 
 ENDS, BEGAN = "SLURM_JOB_END_TIME", "SLURM_JOB_START_TIME"
 """Unix times that newer versions of Slurm set."""
@@ -71,11 +71,5 @@ def _asked(variables: Mapping[str, str], ask: Callable[[str], str], clock: Calla
 
 def _squeue(job: str) -> str:
     command = ["squeue", "--noheader", f"--jobs={job}", "--format=%L|%l"]
-    try:
-        asked = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", check=False, timeout=ANSWER_S,
-            stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return asked.stdout
+    asked = answer.ask(command, ANSWER_S)
+    return asked.stdout if asked else ""
