@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -182,3 +182,32 @@ def records(run: Path) -> list[Record]:
 def epochs(run: Path) -> list[Record]:
     """Return the epoch records of a run's log."""
     return [r for r in records(run) if r["kind"] == "epoch"]
+
+
+@contextlib.contextmanager
+def held(module: str, *arguments: str) -> Iterator[str]:
+    """Hold what a module of the tests starts until this ends, or we do; give the line it prints when all is there.
+
+    Raises RuntimeError with what it says if it prints none.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=PROGRAMS.parent.parent,
+        start_new_session=True,
+    )
+    assert process.stdout
+    try:
+        if not (ready := process.stdout.readline().strip()):
+            raise RuntimeError(process.communicate()[1])
+        yield ready
+    finally:
+        try:
+            out, err = process.communicate(timeout=WAIT_S)  # closes its input, so it ends
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            out, err = process.communicate(timeout=WAIT_S)
+    assert (process.returncode, out, err) == (0, "", "")

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.conftest import ROOT
-from tests.ranks import WAIT_S
+from tests.ranks import held
 
 SEARCH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 TOOLS = {"ip": "iproute2", "tc": "iproute2", "nsenter": "util-linux", "unshare": "util-linux"}
@@ -253,24 +253,8 @@ def running(folder: Path, count: int, rate: str = "", clocks: Mapping[int, int] 
     Raises RuntimeError if they cannot be had.
     """
     ahead = [f"{host}={seconds}" for host, seconds in (clocks or {}).items()]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.hosts.machines", str(folder), str(count), rate, *ahead],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        start_new_session=True,
-    )
-    assert process.stdin
-    assert process.stdout
-    try:
-        ready = process.stdout.readline().split()
-        if not ready:
-            raise RuntimeError(process.communicate()[1])
-        yield Hosts(folder, int(ready[0]), count)
-    finally:
-        process.communicate(timeout=WAIT_S)
+    with held("tests.hosts.machines", str(folder), str(count), rate, *ahead) as ready:
+        yield Hosts(folder, int(ready.split()[0]), count)
 
 
 def main() -> int:

@@ -1,17 +1,15 @@
 """The Slurm that all tests of this folder use."""
 
 import contextlib
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, need
+from tests.conftest import need
 from tests.hosts import machines
-from tests.ranks import WAIT_S, mpirun
+from tests.ranks import held, mpirun
 from tests.slurm.batch import Cluster
 from tests.slurm.cluster import NODES, missing
 
@@ -29,28 +27,8 @@ def any_mpi() -> Iterator[Cluster]:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="hosts-", ignore_cleanup_errors=True))
             hosts = stack.enter_context(machines.running(Path(folder), NODES))
             places = [folder, str(hosts.number)]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.slurm.cluster", *places],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-            start_new_session=True,
-        )
-        assert process.stdin
-        assert process.stdout
-        try:
-            ready = process.stdout.readline().strip()
-            assert ready, process.communicate()[1]
-            yield Cluster(ready.removeprefix("export SLURM_CONF="), apart=bool(places))
-        finally:
-            try:
-                out, err = process.communicate(timeout=WAIT_S)  # closes its input, so it ends
-            except subprocess.TimeoutExpired:
-                process.terminate()
-                out, err = process.communicate(timeout=WAIT_S)
-    assert (process.returncode, out, err) == (0, "", "")
+        ready = stack.enter_context(held("tests.slurm.cluster", *places))
+        yield Cluster(ready.removeprefix("export SLURM_CONF="), apart=bool(places))
 
 
 @pytest.fixture
