@@ -42,10 +42,10 @@ def listed_ranks(numbers: Iterable[int]) -> str:
 
 
 def ranks_on(numbers: Sequence[int], hosts: Sequence[str]) -> str:
-    """Return ``3 on n1, 5 on n2``, or of more than four ``3-18 on n[1-2]``; ``hosts``: of each of these ranks."""
+    """Return ``rank 3 on n1, 5 on n2``, or of more than four ``ranks 3-18 on n[1-2]``; ``hosts``: of each of these."""
     if len(numbers) <= FEW:
-        return ", ".join(f"{rank} on {name}" for rank, name in zip(numbers, hosts, strict=True))
-    return f"{ranges(sorted(numbers))} on {node_ranges(hosts)}"
+        return "rank " + ", ".join(f"{rank} on {name}" for rank, name in zip(numbers, hosts, strict=True))
+    return f"{named_ranks(sorted(numbers))} on {node_ranges(hosts)}"
 
 
 def first_of(texts: Iterable[str]) -> str:

@@ -68,7 +68,7 @@ def test_hosts_are_ranges_as_slurm_has_them(names: list[str], text: str) -> None
 
 def test_few_are_named_one_by_one() -> None:
     assert [named_ranks([2]), named_ranks([0, 1, 2, 3, 7])] == ["rank 2", "ranks 0-3, 7"]
-    assert ranks_on([3, 5], ["n1", "n2"]) == "3 on n1, 5 on n2"
-    assert ranks_on(range(16, 48), [f"n{r // 16}" for r in range(16, 48)]) == "16-47 on n[1-2]"
+    assert ranks_on([3, 5], ["n1", "n2"]) == "rank 3 on n1, 5 on n2"
+    assert ranks_on(range(16, 48), [f"n{r // 16}" for r in range(16, 48)]) == "ranks 16-47 on n[1-2]"
     assert named_hosts(["b", "a", "b"]) == "b, a"
     assert named_hosts(f"n{i}" for i in range(5)) == "n[0-4]"

@@ -117,8 +117,8 @@ def test_lost_ranks_are_named_in_ranges(
     runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = " ".join(printed("show shrunk", runs, capsys, monkeypatch))
-    assert "lost rank 16-47" in text
-    assert "rank 16-47 on node0 died; 992 of 1024 ranks continued" in text
+    assert "lost ranks 16-47" in text
+    assert "ranks 16-47 on node0 died; 992 of 1024 ranks continued" in text
 
 
 def test_watching_a_pipe_has_short_lines(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -121,7 +121,7 @@ def same_everywhere(comm: MPI.Comm, content: bytes, what: str, remedy: str) -> N
         odd = odd_ranks(allgather(comm, digest))
         hosts = allgather(comm, host())
         named = ranks_on(odd, [hosts[rank] for rank in odd])
-        raise JobError(f"{what}: not the same on all ranks; different on rank {named}; {remedy}")
+        raise JobError(f"{what}: not the same on all ranks; different on {named}; {remedy}")
 
 
 def at_root(comm: MPI.Comm, act: Callable[[], Any]) -> Any:

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Callable
 
 from common.limits import TABLE_ROWS
-from common.ranges import first_of, listed_ranks, named_hosts, signals
+from common.ranges import SMALL, first_of, listed_ranks, named_hosts, signals
 from common.wording import count
 from ps.logfile.records import Record
 from ps.reader.run_view import RunView, TrainingSession
@@ -41,7 +41,7 @@ def _ended(view: RunView, job: TrainingSession, later: TrainingSession | None) -
     if later is None:
         return view.state
     if later.began["what"] == "shrink":
-        text = f"lost rank {listed_ranks(later.began['dead'])}"
+        text = f"lost {_named(later.began['dead'])}"
     elif job.end:
         epoch, step = job.end.get("stopped_epoch"), job.end.get("stopped_step")
         text = ("done" if job.end["status"] == "ok" else str(job.end["status"])) + (
@@ -110,9 +110,14 @@ def _changes(event: Record) -> str:
     return f"; changed: {text}" + ", so that the result is another" * other
 
 
+def _named(ranks: list[int]) -> str:
+    """Return ``rank 0, 1``, or ``ranks 0-31`` of many."""
+    return f"{'rank' if len(ranks) <= SMALL else 'ranks'} {listed_ranks(ranks)}"
+
+
 def _shrink(event: Record) -> str:
     return (
-        f"rank {listed_ranks(event['dead'])} on {named_hosts(event['hosts'])} died; {event['ranks']} of "
+        f"{_named(event['dead'])} on {named_hosts(event['hosts'])} died; {event['ranks']} of "
         f"{event['ranks_before']} ranks continued at {_place(event)}, {number(event['seconds'])} s later"
     )
 

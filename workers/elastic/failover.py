@@ -62,7 +62,7 @@ def _note(job: Job, dead: list[int], facts: dict[str, Any]) -> None:
     last = state.over or epoch > job.config.epochs or (state.decision is not None and state.decision["stop"])
     where = "the final test" if last else f"epoch {epoch}, after step {step}"
     left = f"{count(after, 'rank')} at {where}"
-    say(f"Continuing without rank {named}: {left}; recovered in {1000 * seconds:.0f} ms.")
+    say(f"Continuing without {named}: {left}; recovered in {1000 * seconds:.0f} ms.")
     job.seat.here().display.open()
 
 

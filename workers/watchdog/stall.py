@@ -96,10 +96,10 @@ def describe_stall(stall: Stall, rows: Sequence[StatusRow], hosts: Sequence[str]
     verb = "has" if len(stall.ranks) == 1 else "have"
     phase = rows[stall.ranks[0]].phase
     if stall.front is None:
-        text = f"rank {named} {verb} made no progress for {stall.seconds:.0f} s, phase: {phase}"
+        text = f"{named} {verb} made no progress for {stall.seconds:.0f} s, phase: {phase}"
     else:
         goal = _goal(stall.front)
-        text = f"rank {named} {verb} not arrived at {goal}, last phase: {phase}, {stall.seconds:.0f} s ago"
+        text = f"{named} {verb} not arrived at {goal}, last phase: {phase}, {stall.seconds:.0f} s ago"
     if stopped := [rank for rank in stall.ranks if rows[rank].state == STOPPED]:
         text += f"; the process of rank {ranges(stopped)} is stopped by a signal (state T; kill -CONT continues it)"
     mute = sorted({hosts[rank] for rank in stall.ranks if rank in silent})
