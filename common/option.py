@@ -53,6 +53,7 @@ _TYPES: dict[Any, tuple[str, Callable[[Any], bool]]] = {
     bool: ("true or false", lambda value: isinstance(value, bool)),
     bool | None: ("true or false", lambda value: value is None or isinstance(value, bool)),
     int: ("a whole number", _is_whole),
+    int | None: ("a whole number", lambda value: value is None or _is_whole(value)),
     float: ("a number", lambda value: isinstance(value, float) or _is_whole(value)),
     tuple[int, ...]: ("a list of whole numbers", lambda value: isinstance(value, tuple) and all(map(_is_whole, value))),
 }

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.errors import ConfigError
-from common.option import OUTPUT, RANKS, is_text, option, options_of
+from common.option import OUTPUT, RANKS, check_options, is_text, option
 from common.slurm_time import NO_LIMIT, TIME
 from workers.batch.option_lines import read_lines
 from workers.launch import cli
@@ -16,7 +16,6 @@ HELP = (
     "Submit a training job to Slurm: python -m slurm.submit --nodes 2 --ntasks-per-node 4 --time 02:00:00 -- "
     "--mode shared --epochs 50. What is not given stays as it is in slurm/train.sbatch."
 )
-UNSAID = 0
 NAME = re.compile(r"[\w@][\w@.,:+/-]*", re.ASCII)
 """Of a partition, an account or a quality of service; several with commas between."""
 MEMORY = re.compile(r"(\d+)([KMGT]?)B?", re.ASCII | re.IGNORECASE)
@@ -32,15 +31,15 @@ UNITS = {"K": 1 / 1024, "": 1, "M": 1, "G": 1024, "T": 1024**2}
 class SubmitConfig:
     """All options of submitting; checked when made. ``arguments``: those of workers.run, which stand after --."""
 
-    nodes: int = option(UNSAID, "nodes; default: the script's, 2", low=1, high=1_000_000, group=RANKS)
-    ntasks_per_node: int = option(
-        UNSAID, "ranks on each node; default: the script's, 2", low=1, high=100_000, group=RANKS
+    nodes: int | None = option(None, "nodes; default: the script's, 2", low=1, high=1_000_000, group=RANKS)
+    ntasks_per_node: int | None = option(
+        None, "ranks on each node; default: the script's, 2", low=1, high=100_000, group=RANKS
     )
-    cpus_per_task: int = option(
-        UNSAID, "CPUs, and BLAS threads, of each rank; default: 1", low=1, high=100_000, group=RANKS
+    cpus_per_task: int | None = option(
+        None, "CPUs, and BLAS threads, of each rank; default: 1", low=1, high=100_000, group=RANKS
     )
     mpi: str = option("", "how srun starts ranks, as srun --mpi=list has it; default: found out", group=RANKS)
-    time: str = option("", "the time limit: minutes, HOURS:MM:SS or DAYS-HH:MM:SS ; default: 1 h")
+    time: str = option("", "the time limit: minutes, HOURS:MM:SS or DAYS-HH:MM:SS; default: 1 h")
     partition: str = option("", "where to run; default: the cluster's choice", flags=("--partition", "-p"))
     account: str = option("", "whom to charge; default: yours", flags=("--account", "-A"))
     qos: str = option("", "the quality of service", flags=("--qos", "-q"))
@@ -58,9 +57,7 @@ class SubmitConfig:
     arguments: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name, one in options_of(SubmitConfig).items():
-            if getattr(self, name) != one.default:
-                one.check(getattr(self, name))
+        check_options(self)
         for name in ("partition", "account", "qos", "mpi"):
             _must_match(name, getattr(self, name), NAME, "letters, digits and . , _ - + : @ /")
         for name, pattern, allowed in (

@@ -110,6 +110,7 @@ def test_so_do_paths_of_python_and_types_of_mpi(tmp_path: Path) -> None:
         ({"array": "0-99999999999999999999"}, "array: got '0-99999999999999999999'"),
         ({"supervise": True, "mpi": "pmix"}, "mpi: got 'pmix'; the supervisor starts ranks by mpirun"),
         ({"nodes": -1}, "nodes: got -1; allowed is at least 1"),
+        ({"cpus_per_task": 0}, "cpus_per_task: got 0; allowed is at least 1"),
         ({"sbatch_args": "--wrap=x\ny"}, "sbatch_args: got 'y'"),
         ({"sbatch_args": "'--x=a\n#SBATCH --y'"}, "sbatch_args: got"),
         ({"sbatch_args": "--nodes=3"}, "sbatch_args: got '--nodes=3'; give --nodes to this command"),
