@@ -113,14 +113,14 @@ def fitted(results: dict[str, Any], rate: str) -> StepModel:
         turn_s = max(0.0, over) / crowd.waiting
         turns_s = turn_s * spread.waiting
         sums = {n: max(seconds - turns_s, 0.1 * seconds) for n, seconds in of(f"network {rate}", spread).items()}
-        modes[mode] = ModeCosts(inner, fit_line(cost.between(HOSTS, HOSTS), sums), turn_s)
+        modes[mode] = ModeCosts(inner, fit_line(cost.between(HOSTS, HOSTS - 1), sums), turn_s)
     return StepModel(fixed_s, row_s, modes)
 
 
 def after_a_pause(model: StepModel, mode: str, place: Place, rows: float, n_bytes: int, rate: str) -> float:
     """Return the seconds of a step over a link that has saved up a burst while nothing was sent."""
     step_s = model.step_s(mode, MODES[mode].cost, place, rows, n_bytes)
-    between = model.modes[mode].network.seconds(MODES[mode].cost.between(place.ranks, place.nodes), n_bytes)
+    between = model.modes[mode].network.seconds(MODES[mode].cost.between(place.nodes, place.elsewhere), n_bytes)
     return step_s - min(between, step_s - between, 8 * BURST_BYTES / (1e6 * MBIT[rate]))
 
 
