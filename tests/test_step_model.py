@@ -17,7 +17,6 @@ def test_messages_and_packets_between_nodes() -> None:
     for mode in ("allreduce", "shared", "factors"):  # whatever the ranks of a node
         assert MODES[mode].cost.between(4, 3) == MODES[mode].cost.between(4, 192) == (4, 1.5)
     assert MODES["send-recv"].cost.between(4, 6) == (12, 6)
-    assert MODES["reduce-bcast"].cost.between(4, 6) == MODES["reduce-bcast"].cost.terms(4, 1)
     plain = CostFormula(lambda ranks, nodes: (ranks, nodes), "P a + K m b")
     assert plain.between(4, 48) == (4, 1), "as many ranks as nodes"
 
