@@ -1,7 +1,6 @@
 """The name of this node, its cores, and the processes on it."""
 
 import os
-import socket
 import time
 from pathlib import Path
 
@@ -14,7 +13,7 @@ CPUS, CGROUPS = Path("/sys/devices/system/cpu"), Path("/sys/fs/cgroup")
 
 def host() -> str:
     """Return the node's name: Slurm's, where it runs several nodes on one host, else the system's."""
-    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+    return os.environ.get("SLURMD_NODENAME") or os.uname().nodename
 
 
 def memory_nodes() -> int:

@@ -17,6 +17,7 @@ from ps.text.tables import of_fit, of_modes, of_sizes
 from workers.benchmark import cost_model
 from workers.benchmark.options import parse_compare as parse
 from workers.benchmark.runner import order
+from workers.benchmark.step_model import Line, ModeCosts, Place
 from workers.benchmark.trials import curve
 
 BYTES = [4e3, 4e5, 4e7]
@@ -238,15 +239,17 @@ def test_two_sizes_have_no_error_to_tell() -> None:
 
 def test_predictions_follow_the_formula() -> None:
     times = [(int(m), 2 * ALPHA_S + m * BETA_S) for m in BYTES]  # allreduce on 2 ranks
-    found = cost_model.report(MODES["allreduce"], 2, 1, times, 10**6)
+    found = cost_model.report(MODES["allreduce"], Place(2), times, 10**6)
     assert [p["ranks"] for p in found["predicted"]] == [16, 256, 4096]
     assert found["predicted"][0]["seconds"] == pytest.approx(8 * ALPHA_S + 2 * 15 / 16 * 1e6 * BETA_S)
     assert all(abs(p["error"]) < 1e-6 for p in found["points"])
     assert "within one node" in cost_model.warning(1)
     assert "within one node" not in cost_model.warning(2)
-    spread = cost_model.report(MODES["shared"], 4, 2, [(int(m), 4 * ALPHA_S + 2 * m * BETA_S) for m in BYTES], 10**6)
+    spread = cost_model.report(
+        MODES["shared"], Place(4, 2), [(int(m), 4 * ALPHA_S + 2 * m * BETA_S) for m in BYTES], 10**6
+    )
     assert [p["nodes"] for p in spread["predicted"]] == [8, 128, 2048]
-    alone = cost_model.report(MODES["allreduce"], 1, 1, times, 10**6)
+    alone = cost_model.report(MODES["allreduce"], Place(1), times, 10**6)
     assert alone["predicted"] == []
     assert "one rank" in alone["note"]
 
@@ -255,7 +258,7 @@ def test_sums_within_and_between_nodes_are_fitted_apart() -> None:
     inner, between = (4e-6, 1e-10), (5e-5, 8e-9)
     within = [(int(m), 4 * inner[0] + 5 / 4 * m * inner[1]) for m in BYTES]  # shared on 4 ranks
     sizes = [(int(m), t + 2 * between[0] + m * between[1]) for m, (_, t) in zip(BYTES, within, strict=True)]  # 2 nodes
-    found = cost_model.report(MODES["shared"], 8, 2, sizes, 10**6, within)
+    found = cost_model.report(MODES["shared"], Place(8, 2), sizes, 10**6, within)
     assert (found["alpha_s"], found["beta_s_per_byte"]) == pytest.approx(inner)
     assert (found["network_alpha_s"], found["network_beta_s_per_byte"]) == pytest.approx(between)
     assert [(p["ranks"], p["nodes"]) for p in found["predicted"]] == [(16, 4), (256, 64), (4096, 1024)]
@@ -267,6 +270,22 @@ def test_sums_within_and_between_nodes_are_fitted_apart() -> None:
     assert efficiency.rows[0][:2] == ["shared", "50.00"]
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("first", [3, 1])
+def test_nodes_with_different_numbers_of_ranks(mode: str, first: int) -> None:
+    cost, place = MODES[mode].cost, Place(7, 3, largest=3, first=first)  # 3 + 3 + 1, and 1 + 3 + 3
+    true = ModeCosts(Line(4e-6, 1e-10), Line(5e-5, 8e-9))
+    within = [(int(m), true.inner.seconds(cost.terms(3, 1), m)) for m in BYTES]
+    sizes = [(int(m), true.sum_s(cost, place, m)) for m in BYTES]
+    found = cost_model.report(MODES[mode], place, sizes, 10**6, within)
+    assert (found["alpha_s"], found["beta_s_per_byte"]) == pytest.approx((4e-6, 1e-10))
+    assert (found["network_alpha_s"], found["network_beta_s_per_byte"]) == pytest.approx((5e-5, 8e-9))
+    assert [(p["ranks"], p["nodes"]) for p in found["predicted"]] == [(16, 6), (256, 86), (4096, 1366)]
+    assert max(abs(p["error"]) for p in found["points"]) < 1e-6
+    if mode == "send-recv":
+        assert sizes[-1][1] > within[-1][1] + 2 * (7 - first) * 5e-5
+
+
 def test_tables_have_a_cell_for_every_column() -> None:
     found = summarise(trials({"fast": FAST}, bus_bytes_per_s=None) + trials({"slow": SLOW}), "float64")
     sums = {"bytes": 8, "median_s": 1e-6, "low_s": 1e-7, "high_s": math.pi}
@@ -274,8 +293,8 @@ def test_tables_have_a_cell_for_every_column() -> None:
         {"n": 10, "rounds": 5, "modes": [{"mode": "fast", **sums}, {"mode": "slow", **sums}]},
         {"n": 100, "rounds": 5, "modes": [{"mode": "slow", **sums}]},
     ]
-    good = cost_model.report(MODES["allreduce"], 2, 1, [(int(m), 2 * ALPHA_S + m * BETA_S) for m in BYTES], 10)
-    fit = {"packet_bytes": 10, "modes": [good, cost_model.report(MODES["shared"], 1, 1, [(10, 1.0)], 10)]}
+    good = cost_model.report(MODES["allreduce"], Place(2), [(int(m), 2 * ALPHA_S + m * BETA_S) for m in BYTES], 10)
+    fit = {"packet_bytes": 10, "modes": [good, cost_model.report(MODES["shared"], Place(1), [(10, 1.0)], 10)]}
     tables = [*of_modes(found, 10), *of_sizes(sweeps), *of_fit(fit)]
     assert len(tables) == 7
     for table in tables:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from ps.text.layout import NO_LIMIT
 from workers.diagnosis import (
     clocks,
     deadline,
@@ -102,9 +103,9 @@ def test_output_of_a_thousand_ranks_is_readable() -> None:
     found = facts(64, 16, vendor=OPEN_MPI)
     for number in range(0, 64, 2):  # half of the hosts with other figures
         on_host(found, number, quota=8, shm_free=GB, shm_total=GB)
-    texts = [str(one) for one in of_job(found)]
-    assert len(texts) < 30
-    assert max(len(line) for text in texts for line in text.splitlines()) < 200
+    texts = [line for one in of_job(found) for line in one.lines(NO_LIMIT)]
+    assert len(texts) < 60
+    assert max(map(len, texts)) < 200
     assert any("n[1-64]" in text for text in texts) or any("64 hosts" in text for text in texts)
 
 
@@ -394,6 +395,17 @@ def test_nonce_and_speed(tmp_path: Path) -> None:
     assert run_folder.write_rate(str(tmp_path)) > 0
     assert run_folder.write_rate(str(tmp_path / "none")) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == [".rankwise-doctor-abc"]
+    killed = tmp_path / ".rankwise-doctor-killed"
+    killed.touch()
+    os.utime(killed, (0, 0))
+    run_folder.put_nonce(str(tmp_path), "next")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".rankwise-doctor-abc", ".rankwise-doctor-next"]
+
+
+def test_a_folder_that_will_be_made_is_named() -> None:
+    folder = FolderFacts(path="/shared", output="/shared/runs", kind="nfs4", free=GB)
+    (one,) = (one for one in run_folder.run_folder(on_host(facts(1, 1), 0, folder=folder)) if one.state == OK)
+    assert one.text.startswith("runs go to /shared/runs, which will be made in /shared: NFS")
 
 
 def test_file_systems_are_told_apart(tmp_path: Path) -> None:
@@ -687,8 +699,11 @@ def test_the_object_and_the_last_line() -> None:
     told = finding.as_object(findings, {"ranks": 2}, {})
     assert (told["ok"], told["format"], len(told["findings"])) == (False, "rankwise-doctor", 3)
     assert Finding(**told["findings"][2]) == findings[2]
-    assert str(findings[1]) == "warn  b\n      mend b"
-    assert str(Finding(WARN, "b", "Enter:", command="unset B")) == "warn  b\n      Enter:\n      unset B"
+    assert findings[1].lines(NO_LIMIT) == ["warn  b", "      mend b"]
+    long = Finding(WARN, "one two three", "four five six", command="a line that is copied")
+    folded = ["warn  one two", "      three", "      four five", "      six", "      a line that is copied"]
+    assert long.lines(16) == folded
+    assert Finding(WARN, "b", "Enter:").lines(NO_LIMIT) == ["warn  b", "      Enter:"]
     assert finding.closing_line(findings, "x").startswith("1 check failed")
     assert finding.closing_line(findings[:2], "x") == "Ready (1 warning above). Begin with: x"
     whole = publish.job_of(facts(2, 2))

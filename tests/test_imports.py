@@ -73,7 +73,7 @@ ROOMS: dict[str, set[str]] = {
         "workers/training",
     },
     "workers/preparation": {*_COMMON, "ps/comm", "ps/text", "workers/launch"},
-    "workers/diagnosis": {"common", "ps/comm", "ps/metrics", "workers", "workers/launch"},
+    "workers/diagnosis": {"common", "ps/comm", "ps/metrics", "ps/text", "workers", "workers/launch"},
     "workers/exporting": {*_COMMON, "workers/launch", "workers/prediction"},
     "workers/batch": {"common", "workers/launch"},
     "workers/supervisor": {"common", "ps/coordinator", "ps/logfile", "workers", "workers/launch"},

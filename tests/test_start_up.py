@@ -1,6 +1,7 @@
 """A job whose ranks do not all come into MPI: it ends with one message that names them, and signals end it quietly."""
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -18,7 +19,7 @@ from common.process_table import Process, find_launcher, processes
 from common.start_state import ranks
 from common.start_watch import StartWatch
 from common.start_words import LIMIT, read_limit
-from tests.conftest import ROOT
+from tests.conftest import ROOT, need
 from tests.ranks import MPIRUN, Result, environment, epochs, finish, popen
 from workers.launch.run_options import parse
 
@@ -129,6 +130,18 @@ def test_a_rank_with_a_broken_library_says_why(tmp_path: Path, name: str, code: 
     assert reason in said
     assert len(said) < 1200
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("door", ["run", "doctor"])
+def test_too_little_shared_memory_is_told_before_it_kills_all_ranks(tmp_path: Path, mpi: str, door: str) -> None:
+    need(os.geteuid() == 0 and shutil.which("unshare"), "root and unshare (util-linux)")
+    if mpi != "mpich":
+        pytest.skip("Open MPI does with less room, and says so itself")
+    ranks = [MPIRUN, "-np", "4", sys.executable, "-m", f"workers.{door}", "--output", str(tmp_path / "run")]
+    mounted = 'mount -t tmpfs -o size=1m tmpfs /dev/shm && exec "$@"'
+    result = finish(popen(["unshare", "--mount", "sh", "-c", mounted, "sh", *ranks]))
+    assert result.code == 2
+    assert "1.0 MB are free in /dev/shm, and MPI needs more than 4.2 MB there for 4 ranks" in told(result, None)
 
 
 def test_what_all_ranks_lack_is_told_once(tmp_path: Path) -> None:

@@ -13,13 +13,18 @@ MODEL = StepModel(1e-4, 1e-5, dict.fromkeys(MODES, COSTS))
 
 
 def test_messages_and_packets_between_nodes() -> None:
-    assert MODES["allreduce"].cost.between(8, 1) == (0, 0)
+    assert MODES["allreduce"].cost.between(1, 0) == (0, 0)
     for mode in ("allreduce", "shared", "factors"):  # whatever the ranks of a node
-        assert MODES[mode].cost.between(4, 4) == MODES[mode].cost.between(256, 4) == (4, 1.5)
-    assert MODES["send-recv"].cost.between(8, 4) == (12, 6)
-    assert MODES["reduce-bcast"].cost.between(8, 4) == MODES["reduce-bcast"].cost.terms(4, 1)
+        assert MODES[mode].cost.between(4, 3) == MODES[mode].cost.between(4, 192) == (4, 1.5)
+    assert MODES["send-recv"].cost.between(4, 6) == (12, 6)
     plain = CostFormula(lambda ranks, nodes: (ranks, nodes), "P a + K m b")
-    assert plain.between(64, 4) == (4, 1), "as many ranks as nodes"
+    assert plain.between(4, 48) == (4, 1), "as many ranks as nodes"
+
+
+def test_nodes_may_differ() -> None:
+    assert (Place(8, 4).per_node, Place(8, 4).elsewhere) == (2, 6)
+    first, last = Place(7, 3, largest=3, first=3), Place(7, 3, largest=3, first=1)
+    assert (first.per_node, first.elsewhere, last.elsewhere) == (3, 4, 6)
 
 
 def test_a_step_is_work_and_the_two_parts_of_its_sum() -> None:

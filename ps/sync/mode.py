@@ -11,9 +11,10 @@ class CostFormula:
     """Seconds of a sum of m bytes on P ranks, L of them on each of K nodes: latency a, seconds per byte b.
 
     ``terms(ranks, nodes)``: how often the sum takes a, and how often m b; adding is part of b, being as frequent.
-    ``text``: the same for people. ``network(ranks, nodes)``: of a sum whose costs between nodes are apart, how many
+    ``text``: the same for people. ``network(nodes, elsewhere)``: of a sum whose costs between nodes are apart, how many
     messages follow each other there, and how many packets go through the interface of the node that has most to send
-    or receive; ``terms(L, 1)`` is then what the ranks of a node do. Not given: as ``terms`` of so many ranks as nodes.
+    or receive, if so many ranks are not on rank 0's node; ``terms(L, 1)`` is then what the ranks of a node do. Not
+    given: as ``terms`` of so many ranks as nodes.
     ``network_text``: the same for people, with A and B for messages and bytes between nodes.
     """
 
@@ -22,11 +23,11 @@ class CostFormula:
     network: Callable[[int, int], tuple[float, float]] | None = None
     network_text: str = "the same of K, A and B"
 
-    def between(self, ranks: int, nodes: int) -> tuple[float, float]:
+    def between(self, nodes: int, elsewhere: int) -> tuple[float, float]:
         """Return messages and packets between nodes; none on one node."""
         if nodes == 1:
             return 0.0, 0.0
-        return self.network(ranks, nodes) if self.network else self.terms(nodes, 1)
+        return self.network(nodes, elsewhere) if self.network else self.terms(nodes, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +52,7 @@ class Mode:
 HALVING = "2 lg K A + 2 (K-1)/K m B"
 
 
-def halving(ranks: int, nodes: int) -> tuple[float, float]:  # noqa: ARG001
+def halving(nodes: int, elsewhere: int) -> tuple[float, float]:  # noqa: ARG001
     """Return messages and packets where nodes sum as one each: a reduce-scatter and an allgather, whatever L is."""
     return 2 * rounds(nodes), 2 * (nodes - 1) / nodes
 

@@ -9,6 +9,8 @@ from ps.sync.mode import CostFormula, Mode, rounds
 from ps.sync.reducer import Reducer
 from ps.sync.replicated import ReplicatedSync
 
+_WHOLE_PACKETS, _FEW_NODES = MPI.get_vendor()[0] == "Open MPI", 8
+
 
 class ReduceBcast(Reducer):
     """MPI_Reduce to the coordinator, then MPI_Bcast of the result."""
@@ -36,9 +38,22 @@ def _terms(ranks: int, nodes: int) -> tuple[float, float]:  # noqa: ARG001
     return 3 * rounds(ranks) + ranks - 1, 4 * (ranks - 1) / ranks
 
 
+def _network(nodes: int, elsewhere: int) -> tuple[float, float]:  # noqa: ARG001
+    """Open MPI 5 hands whole packets to rank 0 and on, of few nodes one after the other, else in a tree (counted)."""
+    if not _WHOLE_PACKETS:
+        return _terms(nodes, 1)
+    times = 2 * (nodes - 1 if nodes <= _FEW_NODES else rounds(nodes))
+    return times, times
+
+
 MODE = Mode(
     name="reduce-bcast",
     help="MPI_Reduce to rank 0, MPI_Bcast back",
     build=partial(ReplicatedSync, ReduceBcast),
-    cost=CostFormula(_terms, "(3 lg P + P - 1) a + 4 (P-1)/P m b"),
+    cost=CostFormula(
+        _terms,
+        "(3 lg P + P - 1) a + 4 (P-1)/P m b",
+        _network,
+        f"2 (K-1) (A + m B) up to {_FEW_NODES}, else 2 lg K (A + m B)" if _WHOLE_PACKETS else "the same of K, A and B",
+    ),
 )

@@ -133,9 +133,8 @@ def _terms(ranks: int, nodes: int) -> tuple[float, float]:  # noqa: ARG001
     return 2 * (ranks - 1), 2 * (ranks - 1)
 
 
-def _network(ranks: int, nodes: int) -> tuple[float, float]:
+def _network(nodes: int, elsewhere: int) -> tuple[float, float]:  # noqa: ARG001
     """All other nodes' packets come in through rank 0's interface, while sums go out."""
-    elsewhere = ranks - ranks // nodes
     return 2 * elsewhere, elsewhere
 
 

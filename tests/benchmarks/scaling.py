@@ -1,8 +1,8 @@
 """``python -m tests.benchmarks.scaling``: what a step's model predicts for 2 to 64 ranks on hosts, and what it takes.
 
 Hosts are namespaces with shaped links (tests/hosts/machines.py), which share this machine's cores: needs root and Open
-MPI. The model is fitted to one rank's steps, to sums of two and of eight ranks on one host, and of one rank on each of
-four; what more ranks on the hosts take is predicted.
+MPI. The model is fitted to one rank's steps, and to the sums in those of 2 and 32 ranks on one host and of one rank on
+each of four; what more ranks on the hosts take is predicted.
 """
 
 import argparse
@@ -28,13 +28,13 @@ STRONG_BATCH, WEAK_ROWS = 8192, 256
 SMALL = 1000
 """Numbers of a sum that is nothing but latency."""
 HOSTS = 4
-CROWD = 8
-"""Ranks on one host, more than cores, whose sums show what a turn takes."""
+CROWD = 32
+"""Ranks on one host, more than cores, whose steps show what a turn takes."""
 LIMIT_S = 230
 BEFORE_OTHERS = ("nice", "-n", "-15")
-BURST_BYTES = 256_000
-"""What a link passes at once after a pause (tests/hosts/machines.py): it hides some of the work."""
 MBIT = {"100mbit": 100, "1gbit": 1000}
+BURST_KB = {"100mbit": 64, "1gbit": 256}
+"""What a link passes at once after a pause: the shaping needs some of it, and it hides some of the work."""
 AHEAD = {"weak": (256, 4096), "strong": (8192, 262_144)}
 """Rows of the predictions: of each rank, and of all together."""
 
@@ -72,7 +72,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     plans: dict[str, tuple[str, list[int], dict[str, Any]]] = {
         "work": ("", [1], {"batches": batches, "modes": ["allreduce"]}),
         "inner": ("", [2], {"numbers": [SMALL], "batches": [2]}),
-        "crowd": ("", [CROWD], {"numbers": [SMALL], "batches": [CROWD]}),
+        "crowd": ("", [CROWD], {"batches": [CROWD]}),
     }
     for rate in options.rates:
         plans[f"network {rate}"] = rate, [1] * HOSTS, {"numbers": [SMALL], "batches": [HOSTS]}
@@ -84,7 +84,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         for name, (rate, per_host, task) in plans.items():
             if name in results:
                 continue
-            hosts.set_rate(rate)
+            hosts.set_rate(rate, burst=f"{BURST_KB.get(rate, 0)}kb")
             results[name] = launch(hosts, per_host, **{**common, **task})
             path.write_text(json.dumps(results))
             print(f"{name}: measured", file=sys.stderr, flush=True)
@@ -96,32 +96,35 @@ def fitted(results: dict[str, Any], rate: str) -> StepModel:
     work, cores = results["work"]["steps"], results["cores"]
     fixed_s, row_s = fit_work({int(batch): times["allreduce"] for batch, times in work.items()})
     alone, crowd, spread = Place(2, 1, cores), Place(CROWD, 1, cores), Place(HOSTS, HOSTS, cores, HOSTS)
-    model = StepModel(fixed_s, row_s, {})
+    model, packet_bytes = StepModel(fixed_s, row_s, {}), 4 * packet_numbers()
     modes: dict[str, ModeCosts] = {}
     for mode in results["inner"]["sums"][str(SMALL)]:
         cost = MODES[mode].cost
 
-        def of(name: str, place: Place, mode: str = mode) -> dict[int, float]:
-            """Return seconds by bytes: a small sum, and a step of one row for each rank without its work."""
-            found = results[name]
-            (step,) = found["steps"].values()
-            packet_s = max(step[mode] - model.work_s(1, place), 0.1 * step[mode])  # it may be little but work
-            return {4 * SMALL: found["sums"][str(SMALL)][mode], 4 * packet_numbers(): packet_s}
+        def packet_s(name: str, place: Place, mode: str = mode) -> float:
+            """Return seconds of the packet's sum: a step of one row for each rank without its work."""
+            step: float = next(iter(results[name]["steps"].values()))[mode]
+            return max(step - model.work_s(1, place), 0.1 * step)  # it may be little but work
 
-        inner = fit_line(cost.terms(2, 1), of("inner", alone))
-        over = of("crowd", crowd)[4 * SMALL] - ModeCosts(inner).sum_s(cost, crowd, 4 * SMALL)
+        def sums_of(name: str, place: Place, mode: str = mode) -> dict[int, float]:
+            """Return seconds by bytes: of a small sum, and of the packet's."""
+            found = results[name]["sums"][str(SMALL)]
+            return {4 * SMALL: found[mode], packet_bytes: packet_s(name, place, mode)}
+
+        inner = fit_line(cost.terms(2, 1), sums_of("inner", alone))
+        over = packet_s("crowd", crowd) - ModeCosts(inner).sum_s(cost, crowd, packet_bytes)
         turn_s = max(0.0, over) / crowd.waiting
         turns_s = turn_s * spread.waiting
-        sums = {n: max(seconds - turns_s, 0.1 * seconds) for n, seconds in of(f"network {rate}", spread).items()}
-        modes[mode] = ModeCosts(inner, fit_line(cost.between(HOSTS, HOSTS), sums), turn_s)
+        sums = {n: max(seconds - turns_s, 0.1 * seconds) for n, seconds in sums_of(f"network {rate}", spread).items()}
+        modes[mode] = ModeCosts(inner, fit_line(cost.between(HOSTS, HOSTS - 1), sums), turn_s)
     return StepModel(fixed_s, row_s, modes)
 
 
 def after_a_pause(model: StepModel, mode: str, place: Place, rows: float, n_bytes: int, rate: str) -> float:
     """Return the seconds of a step over a link that has saved up a burst while nothing was sent."""
     step_s = model.step_s(mode, MODES[mode].cost, place, rows, n_bytes)
-    between = model.modes[mode].network.seconds(MODES[mode].cost.between(place.ranks, place.nodes), n_bytes)
-    return step_s - min(between, step_s - between, 8 * BURST_BYTES / (1e6 * MBIT[rate]))
+    between = model.modes[mode].network.seconds(MODES[mode].cost.between(place.nodes, place.elsewhere), n_bytes)
+    return step_s - min(between, step_s - between, 8 * BURST_KB[rate] / (1e3 * MBIT[rate]))
 
 
 def compared(results: dict[str, Any], rate: str, draw: Any) -> list[str]:
@@ -189,9 +192,10 @@ def page(rows: list[list[str]]) -> list[str]:
 def main() -> None:
     """Measure or read, predict, print."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.scaling", description=__doc__)
-    parser.add_argument("--rates", nargs="+", choices=MBIT, default=list(MBIT))
+    parser.add_argument("--rates", nargs="+", choices=MBIT, default=["100mbit"])
     parser.add_argument("--ranks", nargs="+", type=int, default=[2, 4, 8, 16, 32, 64])
-    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
+    modes = [mode for mode in MODES if mode != "factors"]  # which sums as shared
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=modes)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
         "--json", type=Path, required=True, help="where results are kept; what it holds is not measured"

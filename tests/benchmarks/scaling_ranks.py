@@ -29,12 +29,15 @@ def main() -> None:
     bench = BenchConfig(layers=tuple(task["layers"]), mode=",".join(task["modes"]), rounds=task["rounds"])
     found: dict[str, Any] = {"nodes": topology.count, "steps": {}, "sums": {}}
     for batch in task["batches"]:
-        own = dataclasses.replace(bench, batch=batch)
-        result = in_turn(prepare(topology, own, batch, stop), own)
-        found["steps"][batch] = {mode: m["median_s"] for mode, m in result["modes"].items()}
+        work = prepare(topology, dataclasses.replace(bench, batch=batch), batch, stop)
+        steps = found["steps"][batch] = {}
+        for mode in task["modes"]:  # each by itself: the slowest would leave the others a step or two
+            own = dataclasses.replace(bench, batch=batch, mode=mode)
+            steps[mode] = in_turn(work, own)["modes"][mode]["median_s"]
     sums = VectorSums(topology, stop, task["modes"], bench.dtype, task["rounds"], task["sums"])
     for n in task["numbers"]:
         found["sums"][n] = {mode: m["median_s"] for mode, m in sums.measure(n)["modes"].items()}
+    found["ways"] = {kind: chosen.way.name for kind, chosen in topology.chosen.items()}
     if comm.rank == 0:
         Path(task["out"]).write_text(json.dumps(found))
     stop.over()

@@ -76,6 +76,7 @@ def memory(marks: Marks) -> dict[str, tuple[float, float]]:
 def main() -> int:
     """Measure and print."""
     options = arguments()
+    start(options, 2, memory=False)  # Python compiles what no process has loaded before
     for n in options.ranks:
         rounds = [seconds(*start(options, n, memory=False)) for _ in range(options.rounds)]
         held = memory(start(options, n, memory=True)[1])

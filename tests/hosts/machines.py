@@ -113,14 +113,14 @@ class Hosts:
         """Return what mpirun's ``--host`` takes, with so many ranks on the first host, the second, ..."""
         return ",".join(f"{self.address(i)}:{n}" for i, n in enumerate(ranks, 1) if n)
 
-    def set_rate(self, rate: str, hosts: Sequence[int] = ()) -> None:
+    def set_rate(self, rate: str, hosts: Sequence[int] = (), burst: str = BURST) -> None:
         """Shape both directions of the links of these hosts, or all: ``"100mbit"``; ``""`` for no limit."""
         for host in hosts or range(1, self.count + 1):
             ends = [("tc", "-n", self._space(host)), ("tc",)]
             for tc, device in zip(ends, ("eth0", f"rw{self.number}v{host}"), strict=True):
                 with contextlib.suppress(RuntimeError):
                     _do(*tc, "qdisc", "del", "dev", device, "root")
-                limit = ("root", "tbf", "rate", rate, "burst", BURST, "latency", "400ms")
+                limit = ("root", "tbf", "rate", rate, "burst", burst, "latency", "400ms")
                 if rate:
                     _do(*tc, "qdisc", "add", "dev", device, *limit)
 

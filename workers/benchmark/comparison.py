@@ -1,9 +1,10 @@
 """A comparison as every rank runs it: warm-up, rounds of trials, sums of vectors, and the log of the results."""
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from mpi4py import MPI
 
@@ -29,6 +30,7 @@ from workers.benchmark import cost_model, machine
 from workers.benchmark.options import CompareConfig
 from workers.benchmark.runner import Workload, order
 from workers.benchmark.scaling import among
+from workers.benchmark.step_model import Place
 from workers.benchmark.trials import DROPPED, Trials, trial_steps, warm_up
 from workers.benchmark.vectors import VectorSums
 from workers.launch.blas_threads import limit_threads
@@ -193,25 +195,33 @@ class Comparison:
         return sweeps
 
     def _within_node(self, lengths: list[int]) -> dict[str, list[tuple[int, float]]]:
-        """Return bytes and seconds of sums among the ranks of the first of several nodes, by mode. Collective."""
+        """Return bytes and seconds of sums among the ranks of the largest of several nodes, by mode. Collective."""
         work, comm = self.work, self.work.topology.comm
         if work.topology.count == 1 or work.topology.largest == 1:
             return {}
+        leaders = work.topology.leaders
+        takes_part = leaders[comm.rank] == Counter(leaders).most_common(1)[0][0]
+        # the first rank hands on what was found
+        ordered = cast("MPI.Intracomm", comm.Split(0, comm.rank if takes_part else comm.size))
 
         def act(topology: Topology) -> dict[str, Any]:
             sums = VectorSums(topology, work.stop, self.modes, work.config.dtype, self.options.trials)
             found = [sums.measure(n)["modes"] for n in lengths]
             return {mode: [(own[mode]["bytes"], own[mode]["median_s"]) for own in found] for mode in self.modes}
 
-        return among(comm, act, takes_part=work.topology.leaders[comm.rank] == work.topology.leaders[0])
+        found = among(ordered, act, takes_part=takes_part)
+        ordered.Free()
+        return found
 
     def _fit(self, sweeps: list[Record]) -> Record:
         """Return the fields of the ``fit`` record."""
-        ranks, nodes = self.work.topology.comm.size, self.work.topology.count
+        topology = self.work.topology
+        leaders, nodes = topology.leaders, topology.count
+        place = Place(len(leaders), nodes, largest=topology.largest, first=leaders.count(leaders[0]))
         packet_bytes, modes, within = self.facts["packet_bytes"], [], self._within_node([one["n"] for one in sweeps])
         for mode in self.modes:
             sizes = [(m["bytes"], m["median_s"]) for sweep in sweeps for m in sweep["modes"] if m["mode"] == mode]
-            modes.append(cost_model.report(MODES[mode], ranks, nodes, sizes, packet_bytes, within.get(mode, ())))
+            modes.append(cost_model.report(MODES[mode], place, sizes, packet_bytes, within.get(mode, ())))
         return {"packet_bytes": packet_bytes, "warning": cost_model.warning(nodes), "modes": modes}
 
 

@@ -64,19 +64,18 @@ def fit(terms: tuple[float, float], n_bytes: Sequence[float], seconds: Sequence[
 
 def report(
     mode: Mode,
-    ranks: int,
-    nodes: int,
+    place: Place,
     sizes: list[tuple[int, float]],
     packet_bytes: int,
     within: Sequence[tuple[int, float]] = (),
 ) -> dict[str, Any]:
     """Return a mode's entry of the ``fit`` record.
 
-    ``sizes``: bytes and measured seconds; ``within``: those among the ranks of one of several nodes.
+    ``sizes``: bytes and measured seconds; ``within``: those among the ranks of the largest of several nodes.
     """
-    if nodes > 1:
-        return _of_nodes(mode, ranks, nodes, dict(sizes), packet_bytes, dict(within))
-    terms = mode.cost.terms(ranks, nodes)
+    if place.nodes > 1:
+        return _of_nodes(mode, place, dict(sizes), packet_bytes, dict(within))
+    terms = mode.cost.terms(place.ranks, 1)
     found = fit(terms, [n for n, _ in sizes], [t for _, t in sizes])
     points = []
     for n_bytes, measured in sizes:
@@ -92,14 +91,17 @@ def report(
 
 
 def _of_nodes(
-    mode: Mode, ranks: int, nodes: int, sizes: dict[int, float], packet_bytes: int, within: dict[int, float]
+    mode: Mode, place: Place, sizes: dict[int, float], packet_bytes: int, within: dict[int, float]
 ) -> dict[str, Any]:
-    """Return the entry of a mode that summed on several nodes: latency and bandwidth within them and between them."""
-    cost, place = mode.cost, Place(ranks, nodes)
+    """Return the entry of a mode that summed on several nodes: latency and bandwidth within them and between them.
+
+    Predictions are for nodes with as many ranks each as the largest has.
+    """
+    cost = mode.cost
     inner = fit_line(cost.terms(place.per_node, 1), within) if within else Line()
     alone = ModeCosts(inner)
     rest = {n: max(t - alone.sum_s(cost, place, n), LEAST_BETWEEN * t) for n, t in sizes.items()}
-    costs = ModeCosts(inner, fit_line(cost.between(ranks, nodes), rest))
+    costs = ModeCosts(inner, fit_line(cost.between(place.nodes, place.elsewhere), rest))
     points = []
     for n_bytes, measured in sizes.items():
         predicted = costs.sum_s(cost, place, n_bytes)
@@ -111,7 +113,7 @@ def _of_nodes(
         note = "one size does not separate latency from bandwidth; give at least two --sizes"
     predictions = []
     for more in PREDICTED_RANKS if len(sizes) > 1 else ():
-        ahead = Place(more, math.ceil(more * nodes / ranks))
+        ahead = Place(more, math.ceil(more / place.per_node), largest=place.per_node)
         predictions.append({"ranks": more, "nodes": ahead.nodes, "seconds": costs.sum_s(cost, ahead, packet_bytes)})
     return {
         "mode": mode.name,

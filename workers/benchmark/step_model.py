@@ -25,20 +25,28 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where ranks run: ``nodes`` with equally many, of which ``sharing`` ranks share ``cores``.
+    """Where ranks run: on ``nodes`` with equally many, unless ``largest`` and ``first`` are given.
 
-    These are the ranks of a node and its cores, unless several nodes are parts of one machine.
+    ``largest``: ranks of the largest node; ``first``: of that of rank 0. ``sharing`` ranks share ``cores``: the ranks
+    of a node and its cores, unless several nodes are parts of one machine.
     """
 
     ranks: int
     nodes: int = 1
     cores: int = 0
     sharing: int = 0
+    largest: int = 0
+    first: int = 0
 
     @property
     def per_node(self) -> int:
         """Ranks of the largest node."""
-        return -(-self.ranks // self.nodes)
+        return self.largest or -(-self.ranks // self.nodes)
+
+    @property
+    def elsewhere(self) -> int:
+        """Ranks that are not on rank 0's node."""
+        return self.ranks - (self.first or self.ranks // self.nodes)
 
     @property
     def crowd(self) -> float:
@@ -66,7 +74,7 @@ class ModeCosts:
         """Return the seconds of a sum. Between nodes the wire takes its time, whoever has a core."""
         messages, packets = cost.terms(place.per_node, 1) if place.per_node > 1 else (0.0, 0.0)
         inner = self.inner.seconds((messages, packets * place.crowd), n_bytes)
-        between = self.network.seconds(cost.between(place.ranks, place.nodes), n_bytes)
+        between = self.network.seconds(cost.between(place.nodes, place.elsewhere), n_bytes)
         return inner + between + self.turn_s * place.waiting
 
 

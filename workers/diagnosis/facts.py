@@ -40,13 +40,14 @@ class Interface:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FolderFacts:
-    """The folder of runs, as a host sees it.
+    """The folder of runs, or the nearest above it that is there, as a host sees it.
 
-    ``kind``: of its file system. ``free``: bytes. ``fault``: why it cannot be written. ``write_rate``: bytes/s with
+    ``output``: the one asked for. ``kind``: of its file system. ``free``: bytes. ``fault``: why it cannot be written. ``write_rate``: bytes/s with
     ``fsync``, 0 where it was not measured. ``nonce``: whether this host reads there what rank 0 wrote.
     """
 
     path: str
+    output: str = ""
     kind: str = ""
     source: str = ""
     free: int = 0

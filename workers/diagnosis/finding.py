@@ -5,10 +5,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from common.wording import count
+from ps.text.layout import fold
 
 OK, NOTE, WARN, FAIL = "ok", "note", "warn", "fail"
 """Well; worth knowing; training works, but slower or with a risk; training does not work, or cannot be resumed."""
 STATES = (OK, NOTE, WARN, FAIL)
+INDENT = " " * 6
 FORMAT, VERSION = "rankwise-doctor", 1
 
 
@@ -27,8 +29,14 @@ class Finding:
     about: str = ""
     command: str = ""
 
-    def __str__(self) -> str:
-        return "\n      ".join(filter(None, [f"{self.state:<4}  {self.text}", self.remedy, self.command]))
+    def lines(self, width: int) -> list[str]:
+        """Return it for people, folded to so many columns; the command stays in one line, as it is to be copied."""
+        words = [
+            *fold(self.text, width - len(INDENT)),
+            *(fold(self.remedy, width - len(INDENT)) if self.remedy else ()),
+        ]
+        first, *rest = filter(None, [*words, self.command])
+        return [f"{self.state:<{len(INDENT)}}{first}", *(INDENT + line for line in rest)]
 
 
 def failed(findings: Iterable[Finding]) -> bool:

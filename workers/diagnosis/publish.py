@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from common.status_line import launcher_width
 from common.wording import printable
+from ps.text.layout import NO_LIMIT, output_width
 from workers.diagnosis.facts import Facts, HostFacts, cpu_list
 from workers.diagnosis.finding import Finding, as_object, closing_line
 from workers.diagnosis.transfer import bound_of
@@ -14,17 +16,23 @@ from workers.diagnosis.transfer import bound_of
 
 def lines(findings: Sequence[Finding], next_command: str) -> None:
     """Print a line for each finding, and one that sums them up, in one write."""
-    _write([*map(str, findings), closing_line(findings, next_command)])
+    width = _width()
+    _write([*(line for one in findings for line in one.lines(width)), closing_line(findings, next_command)])
 
 
 def line(finding: Finding) -> None:
     """Print one of them."""
-    _write([str(finding)])
+    _write(finding.lines(_width()))
 
 
 def last_line(findings: Sequence[Finding], next_command: str) -> None:
     """Print the line that sums them up."""
     _write([closing_line(findings, next_command)])
+
+
+def _width() -> int:
+    """Return how many columns people see; nothing is folded that goes to a file or a program."""
+    return output_width() if sys.stdout.isatty() or launcher_width() else NO_LIMIT
 
 
 def _write(texts: Sequence[str]) -> None:

@@ -21,6 +21,8 @@ PIECE = 1 << 20
 LIMIT_S = 1.0
 LEAST = 1 << 16
 """Bytes that there must be room for: a small run writes as much."""
+NONCE, KILLED_S = ".rankwise-doctor-", 600
+"""The name of rank 0's file before its random digits, and seconds after which no doctor needs it any more."""
 SEEN_S = 5.0
 """How long a host waits for rank 0's file: NFS clients keep what a folder held for some seconds."""
 MOST_S = 60.0
@@ -66,7 +68,7 @@ def look(output: str) -> FolderFacts:
     fault, free = "", 0
     if os.path.lexists(output) and not os.path.isdir(output):
         fault = "it is a link to nothing" if os.path.islink(output) else "it is a file"
-        return FolderFacts(path=output, kind=kind, source=source, fault=fault)
+        return FolderFacts(path=output, output=output, kind=kind, source=source, fault=fault)
     try:
         free = shutil.disk_usage(path).free
         with tempfile.TemporaryFile(dir=path, buffering=0) as file:  # which may also be made where nothing has room
@@ -74,7 +76,7 @@ def look(output: str) -> FolderFacts:
                 fault = os.strerror(errno.ENOSPC)
     except OSError as error:
         fault = error.strerror or str(error)
-    return FolderFacts(path=str(path), kind=kind, source=source, free=free, fault=fault)
+    return FolderFacts(path=str(path), output=output, kind=kind, source=source, free=free, fault=fault)
 
 
 def write_rate(path: str) -> float:
@@ -92,8 +94,15 @@ def write_rate(path: str) -> float:
 
 
 def put_nonce(path: str, nonce: str) -> str:
-    """Write a file that the other hosts look for; return its path, nothing if it cannot be written."""
-    place = os.path.join(path, f".rankwise-doctor-{nonce}")
+    """Write a file that the other hosts look for; return its path, nothing if it cannot be written.
+
+    Those of doctors that were killed meanwhile are removed.
+    """
+    for old in Path(path).glob(f"{NONCE}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - old.stat().st_mtime > KILLED_S:
+                old.unlink()
+    place = os.path.join(path, NONCE + nonce)
     try:
         with open(place, "x", encoding="ascii") as file:
             file.write(nonce)
@@ -134,7 +143,9 @@ def run_folder(facts: Facts) -> Iterator[Finding]:
         return
     kind = NETWORK.get(folder.kind) or LOST.get(folder.kind) or folder.kind or "unknown"
     speed = f", written at {folder.write_rate / 1e6:,.0f} MB/s" if folder.write_rate else ""
-    yield Finding(OK, f"runs go to {folder.path}: {kind}, {size(folder.free)} free{speed}")
+    asked = Path(folder.output or folder.path).expanduser().absolute()
+    where = folder.path if asked == Path(folder.path) else f"{asked}, which will be made in {folder.path}"
+    yield Finding(OK, f"runs go to {where}: {kind}, {size(folder.free)} free{speed}")
     if folder.free < ROOM:
         yield Finding(
             WARN,

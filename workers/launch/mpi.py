@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from common import start_guard
 from common.errors import EXIT_OK, LaunchError, NoLibraryError, RankwiseError
+from common.host import host
+from common.launcher_place import LauncherPlace
 from common.shadowed import launcher_rank
 from common.start_words import MESSAGE_FIRST_S
 
@@ -34,6 +36,8 @@ are just longer with their header, so that they do not pile up at rank 0."""
 SMALLER = {"UCX_MM_FIFO_SIZE": "32", "UCX_MM_RX_BUFS_GROW": "32"}
 """For MPICH over UCX: ranks of a node exchange through MPICH's own shared memory, and UCX's, which nearly nothing goes
 through, takes 3 MB less of each rank's memory."""
+SHM, SHM_BYTES = "/dev/shm", 1 << 20
+"""Where MPICH lets ranks of a node exchange, and what it takes there for each before anything is sent."""
 REPORTS_DEATHS = {
     "OMPI_MCA_coll": "^han,cuda,hcoll,portals4",
     "OMPI_MCA_coll_tuned_use_dynamic_rules": "1",
@@ -107,6 +111,8 @@ def start_mpi() -> "MPI.Intracomm":
             f"the launcher speaks PMIx, which this MPI library ({vendor}) was built without; "
             f"start with {remedy(vendor, PMIX)}"
         )
+    if vendor == "MPICH":
+        _check_shared_memory(LauncherPlace(os.environ).local_size)
     # MULTIPLE, unless MPI4PY_RC_THREAD_LEVEL says otherwise. Not for threads of ours: at this level MPICH's waiting
     # gives way to other processes. Without it, 4 ranks on 2 cores took 24 ms instead of 0.3 ms for a sum of 5,000
     # floats, and 2 ranks twice as long for 100,000 (docs/benchmarks.md). It must be the same on all ranks of a node,
@@ -130,6 +136,21 @@ def start_mpi() -> "MPI.Intracomm":
             f"start with {use}"
         )
     return MPI.COMM_WORLD  # type: ignore[no-any-return]
+
+
+def _check_shared_memory(ranks: int) -> None:
+    """Raise LaunchError where MPI would die of SIGBUS, and where all ranks do at once, without a word of anybody."""
+    try:
+        there = os.statvfs(SHM)
+    except OSError:
+        return
+    free, needed = there.f_bavail * there.f_frsize, ranks * SHM_BYTES
+    if ranks > 1 and free < needed:
+        raise LaunchError(
+            f"{host()}: {free / 1e6:.1f} MB are free in {SHM}, and MPI needs more than {needed / 1e6:.1f} MB there for "
+            f"{ranks} ranks; see what fills it: ls -lS {SHM}; or make it larger: mount -o remount,size=1G {SHM}, for a "
+            f"container docker run --shm-size=1g"
+        )
 
 
 def _set_for(vendor: str) -> None:
