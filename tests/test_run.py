@@ -1,6 +1,5 @@
 """The command as a user meets it: options, output, saved files, own data."""
 
-import math
 import os
 import re
 import sys
