@@ -174,6 +174,11 @@ class RunConfig:
         choices=SUM_ALGORITHMS,
         group=SYNC,
     )
+    measure_sums: bool = per_job(
+        False,
+        "with --resume: measure again how ranks sum, as --sum-algorithm auto on the command line asks for",
+        group=INTERNAL,
+    )
     cache: str = changeable(
         "auto",
         "where a table is kept once it is prepared: auto: in a folder beside it; a folder; off: not kept; numpy: not "

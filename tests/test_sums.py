@@ -13,7 +13,8 @@ from mpi4py import MPI
 
 from common.config import SUM_ALGORITHMS, RunConfig
 from common.errors import JobError, RankwiseError
-from ps.sync import chosen_sum, node_sum, shared_memory, sum_ways, wire
+from ps.sync import chosen_sum, mode_names, node_sum, shared_memory, sum_ways, wire
+from ps.sync.modes import MODES
 from ps.sync.shared_memory import Windows
 from ps.sync.sum_ways import AUTO, WAYS, Chosen, Way, possible, worth_trying
 from ps.sync.wire import MpichWire
@@ -21,7 +22,10 @@ from ps.text.run_facts import sum_lines
 from tests.conftest import need
 from tests.ranks import MPIRUN, PROGRAMS, SharedStart, finish, popen, program, records
 from tests.test_modes import ORACLE, same_parameters
+from workers.checkpoint.origin import Origin
+from workers.launch import run_options
 from workers.training.environment import are_bound
+from workers.training.setup import check_fit
 
 
 def on(nodes: int, largest: int) -> Any:
@@ -169,6 +173,43 @@ def test_who_decides(monkeypatch: pytest.MonkeyPatch) -> None:
         ).way
         == (WAYS["ring"])
     )
+
+
+def test_a_mode_has_its_own_algorithms() -> None:
+    two_by_two = on(2, 2)
+    found = possible(two_by_two, in_memory=True, apart=True, algorithms=MODES["reduce-bcast"].algorithms)
+    assert names(found) == ["library", "node-all-library", "node-one-library"]
+
+
+def test_an_algorithm_that_has_no_effect_is_refused_if_it_was_given() -> None:
+    """Not the default, not for modes of which the fastest is taken, and not if the run that is resumed had it."""
+
+    def check(mode: str, way: str, **origin: Any) -> None:
+        check_fit(RunConfig(mode=mode, sum_algorithm=way), Origin(**origin), 2)
+
+    said = "ring has no effect in mode {}; leave it out, or choose one of --mode allreduce, shared, factors"
+    for mode in ("send-recv", "reduce-bcast"):
+        with pytest.raises(JobError, match=said.format(mode)):
+            check(mode, "ring")
+    with pytest.raises(JobError, match="no effect in mode send-recv"):
+        check("send-recv", "ring", folder="run", changes=[{"name": "sum_algorithm"}])
+    check("send-recv", AUTO)
+    check("reduce-bcast", "node-one-library")
+    check("auto", "ring")
+    check("send-recv", "ring", folder="run", changes=[{"name": "mode"}])
+
+
+def test_who_asks_on_resume_for_auto_has_it_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_options, "saved_config", lambda resume, output: {"sum_algorithm": AUTO})
+
+    def asked(*more: str) -> bool:
+        config = run_options.parse(["--resume", "run", *more], mode_names.read())
+        assert isinstance(config, RunConfig)
+        return config.measure_sums
+
+    assert not asked()
+    assert asked("--sum-algorithm", AUTO)
+    assert not asked("--sum-algorithm", "ring")
 
 
 def test_without_room_nothing_is_summed_in_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:

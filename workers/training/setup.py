@@ -145,8 +145,8 @@ def prepare(context: Context, topology: Topology, config: RunConfig, origin: Ori
     mode, trials = _mode(topology, task, origin, rank_status)
     copies = comm.size if MODES[mode].replicas else topology.count
     together(comm, lambda: fault_injection.check(faults, config, make_sampler(config, data, comm.size), copies))
-    same = origin.world == comm.size and origin.mode == mode and not _has_changed(origin, "sum_algorithm")
-    kept_way = origin.sum_way if same else ""
+    anew = config.measure_sums or _has_changed(origin, "sum_algorithm")
+    kept_way = origin.sum_way if origin.world == comm.size and origin.mode == mode and not anew else ""
     parts = assemble(mode, topology, task, origin.state.shares, kept_way, rank_status.tick)
     _load(comm, parts, task, origin, rank_status)
     job = Job(context, task, parts, origin.state, seat, threads)
