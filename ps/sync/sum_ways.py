@@ -24,9 +24,9 @@ LONG_S = 0.5
 """From so long a sum on, what else the first one takes does not matter."""
 HOPELESS = 4
 """Times the least time of the ways before: then a way is not tried again."""
-FIRST_BYTES, MORE, MOST_BYTES, ENOUGH_S = 256 << 10, 4, 16 << 20, 0.25
+FIRST_BYTES, MORE, MOST_BYTES, ENOUGH_S = 4 << 20, 4, 16 << 20, 0.25
 """Of a packet, what is summed to measure: at first so much, and four times as much again while the first way takes less
-than ``ENOUGH_S``, up to all, or the most. Whole packets would take minutes on a slow network."""
+than ``ENOUGH_S``, up to all, or the most. Whole packets would take minutes on a slow network, and less says little of them."""
 CLEARLY = 0.9
 """A later candidate is taken if its time is at most so much of an earlier one's: equal ones do not take turns."""
 
