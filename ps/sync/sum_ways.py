@@ -26,7 +26,8 @@ HOPELESS = 4
 """Times the least time of the ways before: then a way is not tried again."""
 FIRST_BYTES, MORE, MOST_BYTES, ENOUGH_S = 4 << 20, 4, 16 << 20, 0.25
 """Of a packet, what is summed to measure: at first so much, and four times as much again while the first way takes less
-than ``ENOUGH_S``, up to all, or the most. Whole packets would take minutes on a slow network, and less says little of them."""
+than ``ENOUGH_S``, up to all, or the most. Whole packets would take minutes on a slow network, and of less an algorithm
+may be chosen that is slow for more."""
 CLEARLY = 0.9
 """A later candidate is taken if its time is at most so much of an earlier one's: equal ones do not take turns."""
 
