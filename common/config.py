@@ -170,9 +170,14 @@ class RunConfig:
     )
     sum_algorithm: str = affects(
         "auto",
-        "how modes allreduce, shared and factors sum across nodes; auto: the fastest of all, measured at the start",
+        "how ranks sum across nodes, but for mode send-recv; auto: the fastest way, measured at the start",
         choices=SUM_ALGORITHMS,
         group=SYNC,
+    )
+    measure_sums: bool = per_job(
+        False,
+        "with --resume: measure again how ranks sum, as --sum-algorithm auto on the command line asks for",
+        group=INTERNAL,
     )
     cache: str = changeable(
         "auto",

@@ -107,8 +107,8 @@ def check(run: Path, undisturbed: Path, dead: list[list[int]]) -> None:
 @pytest.mark.parametrize(
     ("n", "mode", "deaths", "dead"),
     [
-        # one after the other, down to one
-        (4, "allreduce", "3:2:5:compute,1:3:0:evaluation,2:4:13:compute", [[3], [1], [2]]),
+        # one after the other, down to one, and the way to sum that was named stays
+        (4, "allreduce --sum-algorithm ring", "3:2:5:compute,1:3:0:evaluation,2:4:13:compute", [[3], [1], [2]]),
         # one has the sum already and another has not; and one dies while the others put the job in order
         (5, "reduce-bcast", "2:2:5:exchange,4:2:0:moving,1:6:1:exchange", [[2, 4], [1]]),
         # the coordinator, twice, with messages under way, and two at once
@@ -135,7 +135,7 @@ def test_the_others_go_on(
     deaths: str,
     dead: list[list[int]],
 ) -> None:
-    result = start(n, deaths, "--mode", mode, "--checkpoint-every", "1")
+    result = start(n, deaths, "--mode", *mode.split(), "--checkpoint-every", "1")
     assert result.code == 0, result.out + result.err
     check(tmp_path / "run", undisturbed, dead)
     assert result.out.count("Continuing without rank") == len(dead)
@@ -148,6 +148,7 @@ def test_the_others_go_on(
     assert snapshot is not None
     assert not faults
     assert snapshot.about["position"]["epoch"] == 7
+    assert snapshot.about["sum_way"] == ("ring" if "ring" in mode else "")
 
 
 def where(death: str) -> tuple[int, str, int, int, str]:

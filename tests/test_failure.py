@@ -507,6 +507,17 @@ def test_no_mpi_library_is_one_message(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_ranks_with_different_thread_levels_are_told(tmp_path: Path) -> None:
+    """Before they meet in a collective of MPICH's, which would hang."""
+    command = [sys.executable, "-m", "workers.run", *SHORT]
+    other = ["env", "MPI4PY_RC_THREAD_LEVEL=funneled", *command]
+    result = finish(popen([MPIRUN, "-np", "2", *command, ":", "-np", "1", *other], cwd=tmp_path))
+    assert result.code == 2, result.err
+    assert result.err.count("rankwise:") == 1, result.err
+    assert "different thread levels: rank 2 funneled, rank 0 multiple; set MPI4PY_RC_THREAD_LEVEL" in result.err
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variables", "message"),
     [

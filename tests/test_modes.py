@@ -190,7 +190,7 @@ def free_bytes() -> float:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("reducer", ["Allreduce", "ReduceBcast", "SendRecv"])
+@pytest.mark.parametrize("reducer", ["allreduce", "reduce-bcast", "send-recv"])
 def test_beyond_two_gib(reducer: str) -> None:
     """Two ranks with two such packets each, and what MPI takes."""
     if free_bytes() < 10 << 30:

@@ -5,7 +5,7 @@ import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -13,7 +13,8 @@ from mpi4py import MPI
 
 from common.config import SUM_ALGORITHMS, RunConfig
 from common.errors import JobError, RankwiseError
-from ps.sync import allreduce, node_sum, shared_memory, sum_ways, wire
+from ps.sync import chosen_sum, mode_names, node_sum, shared_memory, sum_ways, wire
+from ps.sync.modes import MODES
 from ps.sync.shared_memory import Windows
 from ps.sync.sum_ways import AUTO, WAYS, Chosen, Way, possible, worth_trying
 from ps.sync.wire import MpichWire
@@ -21,7 +22,10 @@ from ps.text.run_facts import sum_lines
 from tests.conftest import need
 from tests.ranks import MPIRUN, PROGRAMS, SharedStart, finish, popen, program, records
 from tests.test_modes import ORACLE, same_parameters
+from workers.checkpoint.origin import Origin
+from workers.launch import run_options
 from workers.training.environment import are_bound
+from workers.training.setup import check_fit
 
 
 def on(nodes: int, largest: int) -> Any:
@@ -61,12 +65,13 @@ def test_what_is_tried_where() -> None:
 def test_a_way_must_be_clearly_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     ways = [WAYS["library"], WAYS["ring"], WAYS["rabenseifner"]]
     monkeypatch.setattr(sum_ways, "_open_connections", lambda comm: None)
+    comm: Any = None
 
     def chosen(**seconds: float) -> Chosen:
         monkeypatch.setattr(
-            sum_ways, "_measure", lambda comm, make, way, budget, most: [seconds[way.name] * 9, seconds[way.name]]
+            sum_ways, "_measure", lambda comm, name, budget, most, tick: [seconds[name] * 9, seconds[name]]
         )
-        return sum_ways._fastest(None, ways, None)  # type: ignore[arg-type]
+        return sum_ways._fastest(comm, ways, lambda way, most: cast("Any", way.name), 1000, print)
 
     found = chosen(library=1.0, ring=0.95, rabenseifner=1.2)
     assert found.way.name == "library"
@@ -89,7 +94,7 @@ def test_a_way_must_be_clearly_faster(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_how_often_a_way_is_tried(
     seconds: list[float], most: float, sums: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock, done = [0.0], list[Any]()
+    clock, done, ticks = [0.0], list[Any](), list[int]()
 
     def add() -> None:
         clock[0] += seconds[min(len(done), 1)]
@@ -98,9 +103,37 @@ def test_how_often_a_way_is_tried(
     summing = SimpleNamespace(sum=add, close=lambda: done.append("closed"))
     comm: Any = SimpleNamespace(Barrier=lambda: None, Allreduce=lambda *_: None)
     monkeypatch.setattr(sum_ways, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
-    times = sum_ways._measure(comm, lambda way: summing, WAYS["ring"], 0.075, most)
+    times = sum_ways._measure(comm, summing, 0.075, most, lambda: ticks.append(1))
     assert times == pytest.approx([seconds[0], *[seconds[1]] * (sums - 1)], rel=1e-3)
     assert done == [*[1] * sums, "closed"]
+    assert len(ticks) == sums
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "bytes_per_s", "measured", "trials"),
+    [
+        (1000, 1e9, 4 << 20, 0),  # as it is
+        (5 << 20, 1e9, 16 << 20, 1),  # all of it
+        (1 << 30, 1e9, 16 << 20, 1),
+        (1 << 30, 10e6, 4 << 20, 1),  # 0.42 s
+    ],
+)
+def test_how_much_is_summed_to_measure(
+    n_bytes: int, bytes_per_s: float, measured: int, trials: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Little on a slow network, where whole packets would take minutes; each sum is a sign of life."""
+    clock, ticks = [0.0], list[int]()
+    comm: Any = SimpleNamespace(Barrier=lambda: None, Allreduce=lambda *_: None)
+    monkeypatch.setattr(sum_ways, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+
+    def make(most_bytes: int) -> Any:
+        def add() -> None:
+            clock[0] += min(most_bytes, n_bytes) / bytes_per_s
+
+        return SimpleNamespace(sum=add, close=lambda: None)
+
+    assert sum_ways._enough(comm, make, n_bytes, lambda: ticks.append(1)) == measured
+    assert len(ticks) == trials
 
 
 @pytest.mark.usefixtures("all_known")
@@ -110,7 +143,7 @@ def test_who_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     topology.comm, measured = None, []
     ways = possible(topology, in_memory=True, apart=True)
 
-    def fastest(comm: Any, tried: list[Way], make: Any) -> Chosen:
+    def fastest(comm: Any, tried: list[Way], *_: Any) -> Chosen:
         measured.append(names(tried))
         return Chosen(WAYS["ring"], choice=True)
 
@@ -119,7 +152,7 @@ def test_who_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     never: Any = None
 
     def took(wanted: str, kept: str = "", **about: Any) -> str:
-        return sum_ways.choose(topology, wanted, ways, never, kind="packet", kept=kept, **about).way.name
+        return sum_ways.choose(topology, wanted, ways, never, kind="packet", n_bytes=8, kept=kept, **about).way.name
 
     assert took("node-one-ring", kept="ring") == "node-one-ring"
     assert took(AUTO, kept="node-all-ring") == "node-all-ring"
@@ -131,12 +164,51 @@ def test_who_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     assert took(AUTO) == "library"
     without = possible(topology, in_memory=False, apart=True)
     with pytest.raises(JobError, match=r"node-all-ring is not possible here.*choose one of auto, library, ring"):
-        sum_ways.choose(topology, "node-all-ring", without, never, kind="packet")
+        sum_ways.choose(topology, "node-all-ring", without, never, kind="packet", n_bytes=8)
     lone = on(3, 1)  # where each node has one rank, who sends is the same
     assert (
-        sum_ways.choose(lone, "node-one-ring", possible(lone, in_memory=False, apart=True), never, kind="").way
+        sum_ways.choose(
+            lone, "node-one-ring", possible(lone, in_memory=False, apart=True), never, kind="", n_bytes=8
+        ).way
         == (WAYS["ring"])
     )
+
+
+def test_a_mode_has_its_own_algorithms() -> None:
+    two_by_two = on(2, 2)
+    found = possible(two_by_two, in_memory=True, apart=True, algorithms=MODES["reduce-bcast"].algorithms)
+    assert names(found) == ["library", "node-all-library", "node-one-library"]
+
+
+def test_an_algorithm_that_has_no_effect_is_refused_if_it_was_given() -> None:
+    """Not the default, not for modes of which the fastest is taken, and not if the run that is resumed had it."""
+
+    def check(mode: str, way: str, **origin: Any) -> None:
+        check_fit(RunConfig(mode=mode, sum_algorithm=way), Origin(**origin), 2)
+
+    said = "ring has no effect in mode {}; leave it out, or choose one of --mode allreduce, shared, factors"
+    for mode in ("send-recv", "reduce-bcast"):
+        with pytest.raises(JobError, match=said.format(mode)):
+            check(mode, "ring")
+    with pytest.raises(JobError, match="no effect in mode send-recv"):
+        check("send-recv", "ring", folder="run", changes=[{"name": "sum_algorithm"}])
+    check("send-recv", AUTO)
+    check("reduce-bcast", "node-one-library")
+    check("auto", "ring")
+    check("send-recv", "ring", folder="run", changes=[{"name": "mode"}])
+
+
+def test_who_asks_on_resume_for_auto_has_it_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_options, "saved_config", lambda resume, output: {"sum_algorithm": AUTO})
+
+    def asked(*more: str) -> bool:
+        config = run_options.parse(["--resume", "run", *more], mode_names.read())
+        assert isinstance(config, RunConfig)
+        return config.measure_sums
+
+    assert not asked()
+    assert asked("--sum-algorithm", AUTO)
+    assert not asked("--sum-algorithm", "ring")
 
 
 def test_without_room_nothing_is_summed_in_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +221,7 @@ def test_without_room_nothing_is_summed_in_shared_memory(monkeypatch: pytest.Mon
     monkeypatch.setattr(node_sum, "NodeMemory", no_room)
 
     def allocate(**options: Any) -> Any:
-        return allreduce.ChosenSum.allocate(topology, RunConfig(**options), 100, np.dtype(np.float64))
+        return chosen_sum.ChosenSum.allocate(topology, RunConfig(**options), 100, np.dtype(np.float64))
 
     assert allocate() is None
     with pytest.raises(JobError, match="this node needs more"):
@@ -187,7 +259,7 @@ def test_an_algorithm_is_set_for_a_sum_alone_even_if_it_fails() -> None:
         raise RuntimeError("died")
 
     with pytest.raises(RuntimeError, match="died"):
-        MpichWire(SimpleNamespace(Allreduce=fail), {variable: 8}).sum(np.zeros(1))  # type: ignore[arg-type]
+        MpichWire(SimpleNamespace(Allreduce=fail), "ring", {variable: 8}).sum(np.zeros(1))  # type: ignore[arg-type]
     assert variable.value == 0
 
 
@@ -261,7 +333,6 @@ def test_memory_that_others_take_meanwhile_ends_nothing() -> None:
     mounted = 'mount -t tmpfs -o size=48m tmpfs /dev/shm && exec "$@"'
     result = finish(popen(["unshare", "--mount", "sh", "-c", mounted, "sh", *ranks]))
     assert result.code == 0, result.err
-    assert result.out == (
-        "shared memory: no room is left in /dev/shm; end what else uses it, give it more room, or choose "
-        "--sum-algorithm auto\n"
-    )
+    said = "shared memory: no room is left in /dev/shm; end what else uses it, give it more room, or choose"
+    assert result.out.count("\n") == 1  # which names the ranks, if others have got what there was
+    assert result.out.endswith(f"{said} --sum-algorithm auto\n")

@@ -130,7 +130,7 @@ EPOCH_FIELDS: list[EpochField] = [
     EpochField("sent_bytes", by_rank(WHOLE), "bytes", "payload of gradients that it hands to MPI, or writes in shared "
         "memory for others; on several nodes what it sends to other nodes, as the interfaces count it (where the MPI "
         "library chooses the algorithm: 2 (K-1)/K of the packet over K nodes, in equal parts for the ranks of a node); "
-        "with the sum of a sampled step that measures contributions where ranks had unequal rows",
+        "a sampled step whose ranks had unequal rows takes two sums, the second to measure contributions",
         gathered=True, column="sent_bytes"),
     _by_rank("share_all", "`share` over all parameters together"),
     _interval("share_low", "the ends of the 95 % interval of `share_all` over the epoch's steps, by the scatter of the "

@@ -16,6 +16,7 @@ from ps.sync.mode import HALVING, CostFormula, Mode, halving
 from ps.sync.shared import SharedSync, Work, shared_terms
 from ps.sync.slices import LINE, Layout, Slice, cut, row_blocks
 from ps.sync.synchronizer import Synchronizer, SyncSetup
+from ps.sync.wire import ALGORITHMS
 
 WORTH = 1.0
 """A layer's gradient is formed from factors if these have at most so many times its numbers (docs/modes.md)."""
@@ -202,4 +203,5 @@ MODE = Mode(
     replicas=False,
     elastic=False,
     in_place=True,
+    algorithms=ALGORITHMS,
 )

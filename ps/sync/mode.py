@@ -37,6 +37,7 @@ class Mode:
     ``build``: makes its synchroniser, once per run; collective, raises JobError on all ranks.
     ``replicas``: each rank has parameters of its own; else the ranks of a node share one copy.
     ``elastic``: the other ranks can continue when one has died; only of modes that build a ``ReplicatedSync``.
+    ``algorithms``: those of ``wire.ALGORITHMS`` that may carry its sums between nodes; none if it has no choice.
     ``in_place``: ranks sum and update slices in shared memory, so its sum is no call of MPI within a node.
     """
 
@@ -47,6 +48,7 @@ class Mode:
     replicas: bool = True
     elastic: bool = True
     in_place: bool = False
+    algorithms: tuple[str, ...] = ()
 
 
 HALVING = "2 lg K A + 2 (K-1)/K m B"

@@ -14,7 +14,7 @@ from ps.sync.reducer import Reducer
 from ps.sync.shared_memory import PAUSE_S, FlagBarrier, Windows
 from ps.sync.slices import LINE, Layout, SummedBlock, cut
 from ps.sync.sum_ways import AUTO, Way
-from ps.sync.wire import make_wire
+from ps.sync.wire import MakeWire, make_wire
 
 
 class NodeWire:
@@ -31,25 +31,27 @@ class NodeWire:
         between: dict[int, MPI.Comm],
         barrier: FlagBarrier,
         way: Way,
+        make: MakeWire = make_wire,
         most_bytes: int = 0,
     ) -> None:
         """``vectors``: of all ranks of the node; ``between``: see ``connect``.
 
-        ``most_bytes``: for a trial, of the whole vector; 0: all of it.
+        ``make``: of a communicator and an algorithm, what sums. ``most_bytes``: for a trial, of the whole vector; 0:
+        all of it.
         """
         item = vectors[0].itemsize
         most = most_bytes // len(layout.slices) // item if most_bytes else None
         me, self.alone, self._barrier = topology.local.rank, way.streams == "one", barrier
         of_number = between if not self.alone else {number: between[number] for number in between if number == 0}
-        self._wires = {number: make_wire(comm, way.algorithm) for number, comm in of_number.items()}
+        self._wires = {number: make(comm, way.algorithm) for number, comm in of_number.items()}
         self._parts = [
             (self._wires[0 if self.alone else s.number], chunk)
             for s in layout.slices
             if self._wires and (s.owner == me or self.alone)
             for chunk in blocks(vectors[s.owner][s.start : s.stop][:most], MAX_BYTES // item)
         ]
-        nodes = topology.count
-        self.sent_bytes = round(2 * (nodes - 1) / nodes * sum(chunk.nbytes for _, chunk in self._parts))
+        each = range(topology.count)  # a rank of each node
+        self.sent_bytes = sum(wire.between_bytes(chunk.nbytes, each) for wire, chunk in self._parts)
 
     def sum(self) -> None:
         """Sum what this rank carries, once it is complete; with one stream, once all ranks' slices are."""
@@ -91,8 +93,8 @@ class NodeMemory:
 class NodeSum(Reducer):
     """Each rank adds its slice of all packets of the node in rank order; sums travel between nodes, and are copied."""
 
-    def __init__(self, topology: Topology, memory: NodeMemory, way: Way) -> None:
-        """Collective."""
+    def __init__(self, topology: Topology, memory: NodeMemory, way: Way, make: MakeWire = make_wire) -> None:
+        """``make``: see NodeWire. Collective."""
         packets, local, n = memory.packets, topology.local, len(memory.packets[0])
         super().__init__(topology.comm, packets[local.rank])
         layout, me = node_layout(topology, n), local.rank
@@ -103,7 +105,7 @@ class NodeSum(Reducer):
             (packets[me][s.start : s.stop], packets[s.owner][s.start : s.stop]) for s in layout.slices if s.owner != me
         ]
         self._barrier = memory.barrier
-        self._wire = NodeWire(topology, layout, packets, memory.between, memory.barrier, way)
+        self._wire = NodeWire(topology, layout, packets, memory.between, memory.barrier, way, make)
 
     def between_bytes(self, topology: Topology) -> int:  # noqa: ARG002
         """See Reducer."""
@@ -114,9 +116,7 @@ class NodeSum(Reducer):
         wait = self._barrier.wait
         wait()  # all gradients are written
         for block in self._blocks:
-            total = block.total()
-            if total is not block.own:
-                np.copyto(block.own, total)
+            block.keep(block.total())
         self._wire.sum()
         wait(PAUSE_S)
         for own, sums in self._copies:

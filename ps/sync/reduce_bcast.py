@@ -1,36 +1,48 @@
-"""Mode ``reduce-bcast``: ``MPI_Reduce`` to rank 0, then ``MPI_Bcast`` of the result."""
+"""Mode ``reduce-bcast``: ``MPI_Reduce`` to rank 0, then ``MPI_Bcast`` of the result; between nodes as is faster."""
 
+from collections.abc import Sequence
 from functools import partial
 
 from mpi4py import MPI
 
-from ps.comm.topology import Topology
+from common.flat import Array
+from ps.sync.chosen_sum import ChosenSum
 from ps.sync.mode import CostFormula, Mode, rounds
-from ps.sync.reducer import Reducer
 from ps.sync.replicated import ReplicatedSync
+from ps.sync.wire import LIBRARY, Wire, shared_out
 
 _WHOLE_PACKETS, _FEW_NODES = MPI.get_vendor()[0] == "Open MPI", 8
 
 
-class ReduceBcast(Reducer):
-    """MPI_Reduce to the coordinator, then MPI_Bcast of the result."""
+class ReduceBcastWire(Wire):
+    """MPI_Reduce to rank 0 of a communicator, then MPI_Bcast of the result."""
 
-    def between_bytes(self, topology: Topology) -> int:
-        """See Reducer. Open MPI passes long vectors along a chain of ranks: down to rank 0, and back up."""
-        if MPI.get_vendor()[0] != "Open MPI":
-            return super().between_bytes(topology)
-        rank, leaders = topology.comm.rank, topology.leaders
-        beside = [other for other in (rank - 1, rank + 1) if 0 <= other < len(leaders)]
-        return self.sent_bytes * sum(leaders[other] != leaders[rank] for other in beside)
-
-    def sum(self) -> None:
+    def sum(self, vector: Array) -> None:
         """Sum at rank 0, which sends the result to the others."""
-        for chunk in self.chunks:
-            if self.comm.rank == 0:
-                self.comm.Reduce(MPI.IN_PLACE, chunk)
-            else:
-                self.comm.Reduce(chunk, None)
-            self.comm.Bcast(chunk)
+        if self.comm.rank == 0:
+            self.comm.Reduce(MPI.IN_PLACE, vector)
+        else:
+            self.comm.Reduce(vector, None)
+        self.comm.Bcast(vector)
+
+    def between_bytes(self, n_bytes: int, leaders: Sequence[int]) -> int:
+        """See Wire. Open MPI passes long vectors along a chain of ranks: down to rank 0, and back up."""
+        rank = self.comm.rank
+        if not _WHOLE_PACKETS:
+            return shared_out(n_bytes, leaders, rank)
+        beside = [other for other in (rank - 1, rank + 1) if 0 <= other < len(leaders)]
+        return n_bytes * sum(leaders[other] != leaders[rank] for other in beside)
+
+
+class ChosenReduceBcast(ChosenSum):
+    """Over all ranks alike, or over those of a node in shared memory and by these calls between nodes."""
+
+    algorithms = (LIBRARY,)
+
+    @staticmethod
+    def wire(comm: MPI.Comm, algorithm: str) -> Wire:
+        """See ChosenSum."""
+        return ReduceBcastWire(comm, algorithm)
 
 
 def _terms(ranks: int, nodes: int) -> tuple[float, float]:  # noqa: ARG001
@@ -49,11 +61,12 @@ def _network(nodes: int, elsewhere: int) -> tuple[float, float]:  # noqa: ARG001
 MODE = Mode(
     name="reduce-bcast",
     help="MPI_Reduce to rank 0, MPI_Bcast back",
-    build=partial(ReplicatedSync, ReduceBcast),
+    build=partial(ReplicatedSync, ChosenReduceBcast),
     cost=CostFormula(
         _terms,
         "(3 lg P + P - 1) a + 4 (P-1)/P m b",
         _network,
         f"2 (K-1) (A + m B) up to {_FEW_NODES}, else 2 lg K (A + m B)" if _WHOLE_PACKETS else "the same of K, A and B",
     ),
+    algorithms=ChosenReduceBcast.algorithms,
 )

@@ -1,5 +1,6 @@
 """What a way to sum a packet over the ranks is, for modes in which every rank then updates all parameters."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from common.config import RunConfig
 from common.flat import Array, blocks
 from ps.comm.collectives import MAX_BYTES
 from ps.comm.topology import Topology
+from ps.sync.wire import shared_out
 
 
 class Reducer:
@@ -32,8 +34,16 @@ class Reducer:
         return None
 
     @classmethod
-    def make(cls, topology: Topology, packet: Array, config: RunConfig, memory: Any, kept: str) -> "Reducer":  # noqa: ARG003
-        """Return the reducer that a run takes. ``memory``: see ``allocate``; ``kept``: see ``sum_ways.choose``.
+    def make(
+        cls,
+        topology: Topology,
+        packet: Array,
+        config: RunConfig,  # noqa: ARG003
+        memory: Any,  # noqa: ARG003
+        kept: str = "",  # noqa: ARG003
+        tick: Callable[[], object] = lambda: None,  # noqa: ARG003
+    ) -> "Reducer":
+        """Return the reducer that a run takes. ``memory``: see ``allocate``; ``kept``, ``tick``: see ``choose``.
 
         Collective; raises JobError.
         """
@@ -44,7 +54,7 @@ class Reducer:
 
         Here: see ``shared_out``.
         """
-        return shared_out(topology, self.sent_bytes)
+        return shared_out(self.sent_bytes, topology.leaders, topology.comm.rank)
 
     def facts(self) -> dict[str, Any] | None:
         """Return what the log says of how it sums, if there was a choice."""
@@ -54,18 +64,8 @@ class Reducer:
         """Take notice that ``packet[start:]`` is final for this step; later calls never have a larger start."""
 
     def sum(self) -> None:
-        """Sum the packet, which is now final as a whole."""
+        """Sum the packet, which is now final as a whole; ``ready`` may not have been called for it."""
         raise NotImplementedError
 
     def close(self) -> None:
         """Give back what MPI holds; nothing may be under way."""
-
-
-def shared_out(topology: Topology, n_bytes: int) -> int:
-    """Return what a rank sends to other nodes in a sum by the MPI library.
-
-    As much as any algorithm for long vectors sends over each of K links, 2 (K-1)/K m, by the ranks of a node in equal
-    parts.
-    """
-    nodes, here = topology.count, topology.local.size
-    return round(2 * (nodes - 1) / nodes * n_bytes / here)

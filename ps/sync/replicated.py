@@ -2,6 +2,8 @@
 
 import math
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from ps.metrics.contribution import MEASURED_BLOCK
 from ps.sync.checksum import is_finite, long_norm
 from ps.sync.reducer import Reducer
 from ps.sync.replica_check import RotatingChecksum, agree
-from ps.sync.synchronizer import Synchronizer, SyncSetup, of_a_plain_sum, own_rows
+from ps.sync.synchronizer import Synchronizer, SyncSetup, own_rows
 from ps.sync.training_state import TrainingState
 
 # plain numbers: an IntEnum as an index takes three times as long
@@ -53,19 +55,23 @@ class ReplicatedSync(Synchronizer):
         self._work: dict[Batch, Gradient] = {}
         self._kind, self._checked, self._config = kind, config.init == "broadcast", config
         self._left: list[Reducer] = []
-        self._join(setup.topology, setup.counts, setup.kept_way)
+        self._reducer = self._join(setup.topology, setup.counts, setup.kept_way, setup.tick)
         self._ready = self._send_early if kind.early else None
 
-    def _join(self, topology: Topology, counts: RowTable, kept: str = "") -> None:
+    def _join(
+        self, topology: Topology, counts: RowTable, kept: str, tick: Callable[[], object] = lambda: None
+    ) -> Reducer:
+        """Return what sums among these ranks; ``kept``: the way in which it was done before."""
         comm = topology.comm
         self.comm, self.row_counts, self._topology = comm, own_rows(counts, comm.rank), topology
         checked = comm.size > 1 and self._checked
         self._checksum = (
             RotatingChecksum(self.flat.param_vector, comm.rank, comm.size, counts.shape[1]) if checked else None
         )
-        self._reducer = self._kind.make(topology, self.flat.packet, self._config, self._memory, kept)
-        reducer = self._reducer
+        reducer = self._kind.make(topology, self.flat.packet, self._config, self._memory, kept, tick)
         self.sent_bytes = reducer.sent_bytes if topology.count == 1 else reducer.between_bytes(topology)
+        self.plain_bytes = self.sent_bytes
+        return reducer
 
     @property
     def exchanges_in(self) -> MPI.Comm:
@@ -82,8 +88,8 @@ class ReplicatedSync(Synchronizer):
         self._gradients.clear()
         self.meter.rebind(topology)
         self.state.rebind(topology.comm)
-        self._plain_bytes, self._sent_plain = of_a_plain_sum(topology, self.flat), 0
-        self._join(topology, counts)
+        self._plain_sums = 0
+        self._reducer = self._join(topology, counts, (self._reducer.facts() or {}).get("way", ""))
 
     def recount(self, counts: RowTable) -> None:
         """See Synchronizer."""
@@ -123,7 +129,7 @@ class ReplicatedSync(Synchronizer):
                 raise NotFiniteError
         if sample:
             begin = time.perf_counter()
-            self._measure(batch, lambda: self._own)
+            self._measure(batch)
             measured = time.perf_counter()
             meter.sampling_s += measured - begin
             meter.step_times.now[ARRIVED : MEASURED + 1] = arrived, left, measured
@@ -165,6 +171,20 @@ class ReplicatedSync(Synchronizer):
             raise NotFiniteError
         if norm > most:
             np.multiply(self.flat.grad_vector, most / norm, out=self.flat.grad_vector)
+
+    @contextmanager
+    def _plain_sum(self, factor: float) -> Iterator[None]:
+        """See Synchronizer. The step's sums lie where this rank's gradient was meanwhile."""
+        flat, status = self.flat, self.flat.status.tolist()
+        for _, own, sums in self._measured:
+            scaled = own * factor
+            np.copyto(own, sums)
+            np.copyto(sums, scaled)
+        self._reducer.sum()
+        yield
+        np.copyto(flat.grad_vector, self._own)
+        for i, value in enumerate(status):
+            flat.status[i] = value
 
     def _keep_own(self) -> None:
         """Keep this rank's gradient before it is summed in place."""

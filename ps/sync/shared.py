@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,9 +24,10 @@ from ps.sync.replica_check import NodeChecksum
 from ps.sync.shared_memory import PAUSE_S, FlagBarrier, Windows
 from ps.sync.shared_state import SharedState
 from ps.sync.slices import Layout, SummedBlock, summed_layout
-from ps.sync.sum_ways import MOST_BYTES, Way, choose, possible
+from ps.sync.sum_ways import Way, choose, possible
 from ps.sync.synchronizer import Synchronizer, SyncSetup
 from ps.sync.training_state import TrainingState
+from ps.sync.wire import ALGORITHMS, make_wire
 
 NOT_FINITE = 4
 """A note of a rank to the others in a step, besides ASK_STOP and ASK_SAVE."""
@@ -77,13 +79,16 @@ class SharedSync(Synchronizer):
             topology,
             config.sum_algorithm,
             possible(topology, in_memory=True, apart=False, wanted=config.sum_algorithm),
-            lambda way: self._make_wire(way, MOST_BYTES),
+            self._make_wire,
             kind=f"slices of {n * dtype.itemsize} bytes",
+            n_bytes=n * dtype.itemsize,
             kept=setup.kept_way,
+            tick=setup.tick,
         )
         self._wire = self._make_wire(self._chosen.way)
-        written = (n - sum(b - a for a, b, _ in self.ranges)) * dtype.itemsize
-        self.sent_bytes = self._wire.sent_bytes if topology.count > 1 else written
+        own_bytes = sum(b - a for a, b, _ in self.ranges) * dtype.itemsize
+        self.sent_bytes = self._wire.sent_bytes if topology.count > 1 else n * dtype.itemsize - own_bytes
+        self.plain_bytes = self._wire.sent_bytes if topology.count > 1 else own_bytes
         self.exchanged_bytes = self.flat.grad_vector.nbytes
         self._two_phases = bool(self.clip) or bool(self.between) or config.nonfinite == "skip"
         self._checksums = {
@@ -92,7 +97,7 @@ class SharedSync(Synchronizer):
         }
         self._work: dict[Batch, Work] = {}
         self._captured: dict[int, Array] = {}
-        self._plain = np.empty(0, dtype)
+        self._sums_aside: dict[int, Array] = {}
         self._step = 0
         self._apart: list[int] = []
         self._changed = False
@@ -107,7 +112,7 @@ class SharedSync(Synchronizer):
         return {"phases": 2 if self._two_phases else 1, "factored": list(self.layout.factored), "sum": chosen}
 
     def _make_wire(self, way: Way, most_bytes: int = 0) -> NodeWire:
-        return NodeWire(self.topology, self.layout, self.grads, self.between, self.barrier, way, most_bytes)
+        return NodeWire(self.topology, self.layout, self.grads, self.between, self.barrier, way, make_wire, most_bytes)
 
     def recount(self, counts: RowTable) -> None:
         """See Synchronizer. Who updates what stays."""
@@ -206,9 +211,7 @@ class SharedSync(Synchronizer):
             self._keep_own()
             self._count_sampling(time.perf_counter() - begin)
         for block, total in zip(self.blocks, totals, strict=True):
-            grad = total()
-            if grad is not block.own:
-                np.copyto(block.own, grad.reshape(-1))
+            block.keep(total())
         begin = time.perf_counter()
         self._wire.sum()
         self._exchange_s += time.perf_counter() - begin
@@ -223,7 +226,7 @@ class SharedSync(Synchronizer):
         if sample:
             now = meter.step_times.now
             now[LEFT] = time.perf_counter()
-            self._measure(batch, self._own_vector)
+            self._measure(batch)
             self.barrier.wait()
             now[MEASURED] = time.perf_counter()
             self._count_sampling(now[MEASURED] - now[LEFT])
@@ -257,11 +260,26 @@ class SharedSync(Synchronizer):
                 sums = blocks(self.grads[s.owner][a:b], MEASURED_BLOCK)
                 yield from ((i, *pair) for pair in zip(blocks(own, MEASURED_BLOCK), sums, strict=True))
 
-    def _own_vector(self) -> Array:
-        """Return a copy of this rank's gradient."""
-        if not len(self._plain):
-            self._plain = np.empty(self.flat.n, self.flat.dtype)
-        return np.concatenate([own for _, own, _ in self._measured], out=self._plain)
+    @contextmanager
+    def _plain_sum(self, factor: float) -> Iterator[None]:
+        """See Synchronizer. Each rank sums its slices, as in the step."""
+        mine = self.grads[self.me]
+        if not self._sums_aside:
+            self._sums_aside = {i: np.empty_like(own) for i, own in self._captured.items()}
+        self.barrier.wait()  # all have measured: sums may change
+        for i, s in self.own:
+            np.copyto(self._sums_aside[i], mine[s.start : s.stop])
+            np.copyto(mine[s.start : s.stop], self._captured[i])
+        np.multiply(mine, factor, out=mine)
+        self.barrier.wait()
+        for block in self.blocks:
+            block.keep(block.total())
+        self._wire.sum()
+        self.barrier.wait(PAUSE_S if self.between else 0.0)
+        yield
+        self.barrier.wait()  # all have measured these
+        for i, s in self.own:
+            np.copyto(mine[s.start : s.stop], self._sums_aside[i])
 
 
 def _notes(windows: Windows) -> tuple[list[memoryview], list[memoryview], memoryview]:
@@ -298,4 +316,5 @@ MODE = Mode(
     replicas=False,
     elastic=False,
     in_place=True,
+    algorithms=ALGORITHMS,
 )

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -23,8 +24,10 @@ LONG_S = 0.5
 """From so long a sum on, what else the first one takes does not matter."""
 HOPELESS = 4
 """Times the least time of the ways before: then a way is not tried again."""
-MOST_BYTES = 16 << 20
-"""Of a packet, what is summed to measure: longer ones take in proportion, and could take minutes."""
+FIRST_BYTES, MORE, MOST_BYTES, ENOUGH_S = 4 << 20, 4, 16 << 20, 0.25
+"""Of a packet, what is summed to measure: at first so much, and four times as much again while the first way takes less
+than ``ENOUGH_S``, up to all, or the most. Whole packets would take minutes on a slow network, and of less an algorithm
+may be chosen that is slow for more."""
 CLEARLY = 0.9
 """A later candidate is taken if its time is at most so much of an earlier one's: equal ones do not take turns."""
 
@@ -48,6 +51,11 @@ class Way:
 
 WAYS = {way.name: way for way in (Way(streams, algorithm) for streams in PREFIX for algorithm in ALGORITHMS)}
 """A new way is a line here, or an algorithm in ``wire.py``."""
+
+
+def has_effect(wanted: str, algorithms: Sequence[str]) -> bool:
+    """Say whether a mode with these algorithms can take the way that is ``wanted``, or has nothing to do for it."""
+    return wanted == AUTO or WAYS[wanted].algorithm in algorithms
 
 
 class Summing(Protocol):
@@ -79,13 +87,17 @@ class Chosen:
         return {"way": self.way.name, "measured": self.measured}
 
 
-def possible(topology: Topology, *, in_memory: bool, apart: bool, wanted: str = AUTO) -> list[Way]:
+def possible(
+    topology: Topology, *, in_memory: bool, apart: bool, wanted: str = AUTO, algorithms: Sequence[str] = ALGORITHMS
+) -> list[Way]:
     """Return the ways that all ranks have, those that need not be beaten clearly first; one alone if nothing differs.
 
     On one node the library is asked for its algorithms only if one is ``wanted``. ``in_memory``: whether ranks of a
-    node can add in shared memory; ``apart``: whether they can do without it. Collective.
+    node can add in shared memory; ``apart``: whether they can do without it; ``algorithms``: the mode's. Collective.
     """
-    known = known_everywhere(topology.comm) if topology.count > 1 or wanted != AUTO else [LIBRARY]
+    known = [LIBRARY]
+    if len(algorithms) > 1 and (topology.count > 1 or wanted != AUTO):
+        known = [name for name in known_everywhere(topology.comm) if name in algorithms]
     if topology.largest == 1:
         return [Way("ranks", name) for name in known]
     found = [Way("ranks", LIBRARY)] if apart else []
@@ -99,17 +111,20 @@ def choose(
     topology: Topology,
     wanted: str,
     ways: Sequence[Way],
-    make: Callable[[Way], Summing],
+    make: Callable[[Way, int], Summing],
     *,
     kind: str,
+    n_bytes: int,
     kept: str = "",
     measure: bool = True,
+    tick: Callable[[], object] = lambda: None,
 ) -> Chosen:
     """Return the way that is wanted, or for ``auto`` the fastest of ``ways``. Collective; raises JobError.
 
     Among nodes that are pretended, on a single one, and without ``measure``, it is the first: there is no network to
     measure. What was found for a ``kind`` of packet among these ranks is taken again for the next one of that kind.
-    ``kept``: of the run that is resumed, whose sums must be added in the same order, if this is possible.
+    ``make``: of a way and how many of the packet's ``n_bytes`` are summed at most. ``kept``: of the run that is
+    resumed, whose sums must be added in the same order, if this is possible. ``tick`` is called after each sum.
     """
     names = {way.name: way for way in ways}
     if wanted == AUTO and kept in names:
@@ -127,7 +142,7 @@ def choose(
     if len(ways) == 1 or topology.count == 1 or topology.pretended or not measure:
         return Chosen(ways[0], choice=topology.count > 1)
     if kind not in topology.chosen:
-        topology.chosen[kind] = _fastest(topology.comm, worth_trying(topology, ways), make)
+        topology.chosen[kind] = _fastest(topology.comm, worth_trying(topology, ways), make, n_bytes, tick)
     found: Chosen = topology.chosen[kind]
     return found
 
@@ -153,13 +168,20 @@ def worth_trying(topology: Topology, ways: Sequence[Way]) -> list[Way]:
     ]
 
 
-def _fastest(comm: MPI.Intracomm, ways: Sequence[Way], make: Callable[[Way], Summing]) -> Chosen:
+def _fastest(
+    comm: MPI.Intracomm,
+    ways: Sequence[Way],
+    make: Callable[[Way, int], Summing],
+    n_bytes: int,
+    tick: Callable[[], object],
+) -> Chosen:
     """Measure each way; all ranks see the same times, those of the slowest."""
     _open_connections(comm)
+    most_bytes = _enough(comm, partial(make, ways[0]), n_bytes, tick)
     seconds: dict[Way, list[float]] = {}
     for way in ways:
         most = HOPELESS * min(map(min, seconds.values()), default=math.inf)
-        seconds[way] = _measure(comm, make, way, MEASURE_S / len(ways), most)
+        seconds[way] = _measure(comm, make(way, most_bytes), MEASURE_S / len(ways), most, tick)
     least = {way: min(times) for way, times in seconds.items()}  # other load only adds
     best = ways[0]
     for way in ways[1:]:
@@ -178,23 +200,44 @@ def _open_connections(comm: MPI.Comm) -> None:
         distance *= 2
 
 
+def _enough(comm: MPI.Intracomm, make: Callable[[int], Summing], n_bytes: int, tick: Callable[[], object]) -> int:
+    """Return of how many bytes a sum takes long enough to be measured."""
+    most_bytes = FIRST_BYTES
+    while most_bytes < min(n_bytes, MOST_BYTES):
+        summing = make(most_bytes)
+        seconds = _once(comm, summing)
+        summing.close()
+        tick()
+        if seconds >= ENOUGH_S:
+            break
+        most_bytes *= MORE
+    return min(most_bytes, MOST_BYTES)
+
+
+def _once(comm: MPI.Intracomm, summing: Summing) -> float:
+    """Sum once, all ranks at the same time; return the seconds of the slowest."""
+    slowest = np.zeros(1)
+    comm.Barrier()
+    begin = time.perf_counter()
+    summing.sum()
+    slowest[0] = time.perf_counter() - begin
+    comm.Allreduce(MPI.IN_PLACE, slowest, MPI.MAX)
+    return float(slowest[0])
+
+
 def _measure(
-    comm: MPI.Intracomm, make: Callable[[Way], Summing], way: Way, budget_s: float, most_s: float
+    comm: MPI.Intracomm, summing: Summing, budget_s: float, most_s: float, tick: Callable[[], object]
 ) -> list[float]:
     """Return the seconds of each sum on the slowest rank: as many as fit in a time, and at least three.
 
     The first takes longer, since it takes memory for messages: of short sums many times as long, which says nothing of
     the others. Long ones, and where it takes more than ``most_s`` and than the time for all, are done once.
     """
-    summing, slowest = make(way), np.zeros(1)
 
     def once() -> float:
-        comm.Barrier()
-        begin = time.perf_counter()
-        summing.sum()
-        slowest[0] = time.perf_counter() - begin
-        comm.Allreduce(MPI.IN_PLACE, slowest, MPI.MAX)
-        return float(slowest[0])
+        seconds = _once(comm, summing)
+        tick()
+        return seconds
 
     times = [once()]
     if times[0] < min(LONG_S, max(most_s, budget_s)):

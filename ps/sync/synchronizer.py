@@ -2,26 +2,25 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from mpi4py import MPI
 
 from common.config import RunConfig
 from common.data.loader import Batch, RowCounts
 from common.data.row_table import RowTable
-from common.flat import Array, Flat, blocks
+from common.flat import Array, Flat
 from common.nn import models, optimizers
 from common.nn.mlp import Mlp
 from common.nn.models import Gradient, Model
 from common.nn.optimizers import Optimizer
 from common.step_times import BACKWARD, FORWARD
 from ps.comm.topology import Topology
-from ps.metrics.contribution import MEASURED_BLOCK, GradBlock, StepRows
+from ps.metrics.contribution import GradBlock, StepRows
 from ps.metrics.step_meter import StepMeter
 from ps.metrics.sync_timer import SyncTimer
-from ps.sync.reducer import shared_out
 from ps.sync.training_state import TrainingState
 
 
@@ -30,7 +29,8 @@ class SyncSetup:
     """What a synchroniser is made of.
 
     ``counts``: the rows of each rank in each step of an epoch. ``make_optimizer``: of the configuration and the blocks
-    of parameters that this rank updates. ``kept_way``: how the run that is resumed summed.
+    of parameters that this rank updates. ``kept_way``: how the run that is resumed summed. ``tick`` is called while the
+    way to sum is found out, which may take long.
     """
 
     topology: Topology
@@ -40,6 +40,7 @@ class SyncSetup:
     counts: RowTable
     make_optimizer: Callable[[RunConfig, Sequence[Array]], Optimizer] = optimizers.build
     kept_way: str = ""
+    tick: Callable[[], object] = lambda: None
 
 
 class TrainingStep(Protocol):
@@ -62,11 +63,13 @@ class Synchronizer(TrainingStep):
     """How a mode makes one training out of many: made once per run, with the memory training happens in.
 
     This class has what the modes share: the gradient of this rank, and how it is measured. A mode adds ``backward``,
-    ``step``, ``seek`` and ``close``.
+    ``step``, ``_plain_sum``, ``seek`` and ``close``.
     """
 
     sent_bytes: int
     """Payload bytes this rank hands to MPI, or writes to memory for others, in one step."""
+    plain_bytes: int
+    """The same of the sum that measures a step."""
     exchanged_bytes: int
     """Bytes of the vector that a step sums."""
 
@@ -80,7 +83,8 @@ class Synchronizer(TrainingStep):
         self._factor, self._scale = 1.0, 1.0
         self._gradients: dict[int, Gradient] = {}
         self._measured: list[GradBlock] = []
-        self._plain_bytes, self._sent_plain = of_a_plain_sum(setup.topology, self.flat), 0
+        self._plain_sums = 0
+        """So many since ``sent_in``."""
 
     def facts(self) -> dict[str, Any]:
         """Return what the log says of it: phases of an update, layers formed from factors, how it sums."""
@@ -88,8 +92,8 @@ class Synchronizer(TrainingStep):
 
     def sent_in(self, steps: int) -> int:
         """Return the payload bytes of so many steps and of the sums that measured them, and begin again."""
-        sent, self._sent_plain = self.sent_bytes * steps + self._sent_plain, 0
-        return sent
+        plain, self._plain_sums = self._plain_sums, 0
+        return self.sent_bytes * steps + self.plain_bytes * plain
 
     def allocate_rows(self, rows: int, columns: int) -> Array:
         """Return memory for the features of the steps: private, unless a mode shares it. Collective."""
@@ -129,28 +133,25 @@ class Synchronizer(TrainingStep):
         now[BACKWARD] = time.perf_counter()
         return loss_sum
 
-    def _measure(self, batch: Batch, own_vector: Callable[[], Array]) -> None:
+    def _measure(self, batch: Batch) -> None:
         """Compare this rank's gradient with the sum. Collective where ranks had unequal rows.
 
-        S, the sum of all ranks' mean gradients, then takes a sum of its own, for which ``own_vector`` returns this
-        rank's gradient in memory that may be overwritten.
+        S, the sum of all ranks' mean gradients, then takes a sum of its own.
         """
         contributions, rows = self.meter.contributions, StepRows(batch.n, batch.total, batch.active)
         contributions.measure(self._measured, rows, self._scale, self.comm.size if batch.equal else 0)
         if batch.equal:
             return
-        vector = own_vector()
-        np.multiply(vector, 1 / (self._scale * batch.n) if batch.n and self._scale else 0, out=vector)
-        self.comm.Allreduce(MPI.IN_PLACE, vector)
-        self._sent_plain += self._plain_bytes
-        for i, where in enumerate(self.flat.slices.values()):
-            contributions.measure_plain((i, block) for block in blocks(vector[where], MEASURED_BLOCK))
+        with self._plain_sum(1 / (self._scale * batch.n) if batch.n and self._scale else 0.0):
+            contributions.measure_plain((i, sums) for i, _, sums in self._measured)
+        self._plain_sums += 1
 
+    def _plain_sum(self, factor: float) -> AbstractContextManager[None]:
+        """Put the sum of the ranks' own gradients, each times its factor, in place of the step's, and that back.
 
-def of_a_plain_sum(topology: Topology, flat: Flat) -> int:
-    """Return the payload bytes that this rank sends in a sum of gradients apart from the step's."""
-    n_bytes = flat.grad_vector.nbytes
-    return n_bytes if topology.count == 1 else shared_out(topology, n_bytes)
+        It is summed in the mode's own way. Collective.
+        """
+        raise NotImplementedError
 
 
 def own_rows(counts: RowTable, rank: int) -> RowCounts:

@@ -1,6 +1,6 @@
 """Algorithms by which the MPI library sums a vector over a communicator: its own choice, or one that we name."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,15 +19,36 @@ MPICH_VERSIONS = (4, 3), (5, 0)
 """Its numbers for ``ring`` and ``reduce_scatter_allgather``, which it does not tell, and versions that have these."""
 
 
+def shared_out(n_bytes: int, leaders: Sequence[int], rank: int) -> int:
+    """Return what a rank sends to other nodes in a sum by the MPI library; ``leaders``: see Topology.
+
+    As much as any algorithm for long vectors sends over each of K links, 2 (K-1)/K m, by the ranks of a node in equal
+    parts.
+    """
+    nodes = len(set(leaders))
+    return round(2 * (nodes - 1) / nodes * n_bytes / leaders.count(leaders[rank]))
+
+
 class Wire:
     """Sums vectors in place over a communicator, as the MPI library does by itself."""
 
-    def __init__(self, comm: MPI.Comm) -> None:
-        self.comm = comm
+    def __init__(self, comm: MPI.Comm, algorithm: str = LIBRARY) -> None:
+        self.comm, self.algorithm = comm, algorithm
 
     def sum(self, vector: Array) -> None:
         """Sum on all ranks."""
         self.comm.Allreduce(MPI.IN_PLACE, vector)
+
+    def between_bytes(self, n_bytes: int, leaders: Sequence[int]) -> int:
+        """Return what this rank sends to other nodes in a sum of so many bytes; ``leaders``: see Topology.
+
+        In a ring a rank sends to the next one alone; else see ``shared_out``.
+        """
+        rank, size = self.comm.rank, self.comm.size
+        if self.algorithm != RING:
+            return shared_out(n_bytes, leaders, rank)
+        leaves = leaders[(rank + 1) % size] != leaders[rank]
+        return round(2 * (size - 1) / size * n_bytes) if leaves else 0
 
     def close(self) -> None:
         """Give back what this holds. Collective."""
@@ -36,14 +57,14 @@ class Wire:
 class OpenMpiWire(Wire):
     """By an algorithm of Open MPI's component ``tuned``, which a communicator keeps from when it is made."""
 
-    def __init__(self, comm: MPI.Comm, settings: Mapping[ControlVariable, int]) -> None:
+    def __init__(self, comm: MPI.Comm, algorithm: str, settings: Mapping[ControlVariable, int]) -> None:
         before = {variable: variable.read() for variable in settings}
         info = MPI.Info.Create()
         info.Set("ompi_comm_coll_preference", "tuned,^han")  # else han, which is for several nodes, comes first
         try:
             for variable, value in settings.items():
                 variable.write(value)
-            super().__init__(comm.Dup(info))
+            super().__init__(comm.Dup(info), algorithm)
         finally:
             info.Free()
             for variable, value in before.items():
@@ -57,8 +78,8 @@ class OpenMpiWire(Wire):
 class MpichWire(Wire):
     """By an algorithm that MPICH looks up at each call: set for the sum alone, since small messages need another."""
 
-    def __init__(self, comm: MPI.Comm, settings: Mapping[ControlVariable, int]) -> None:
-        super().__init__(comm)
+    def __init__(self, comm: MPI.Comm, algorithm: str, settings: Mapping[ControlVariable, int]) -> None:
+        super().__init__(comm, algorithm)
         self._settings = [(variable, variable.read(), value) for variable, value in settings.items()]
 
     def sum(self, vector: Array) -> None:
@@ -121,5 +142,9 @@ def make_wire(comm: MPI.Comm, algorithm: str) -> Wire:
     if found is None:
         return Wire(comm)
     kind, settings = found
-    wire: Wire = kind(comm, settings)
+    wire: Wire = kind(comm, algorithm, settings)
     return wire
+
+
+MakeWire = Callable[[MPI.Comm, str], Wire]
+"""``make_wire``, or what makes wires that sum by other calls than MPI_Allreduce."""

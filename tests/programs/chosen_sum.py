@@ -7,7 +7,7 @@ from common.config import RunConfig
 from ps.comm.collectives import allgather
 from ps.comm.control_variables import find
 from ps.comm.topology import Topology
-from ps.sync.allreduce import ChosenSum
+from ps.sync.chosen_sum import ChosenSum
 from ps.sync.sum_ways import possible, worth_trying
 from workers.launch.mpi import start_mpi
 

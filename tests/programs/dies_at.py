@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from common.data.loader import Batch
+from common.flat import Array
 from common.nn.mlp import Backprop
 from common.rank_status import RankStatus
 from ps.comm import topology as grouping
@@ -19,7 +20,7 @@ from ps.comm.topology import Topology
 from ps.coordinator.coordinator import Coordinator
 from ps.logfile.records import Record
 from ps.metrics.sync_timer import SyncTimer
-from ps.sync.reduce_bcast import ReduceBcast
+from ps.sync.reduce_bcast import ReduceBcastWire
 from ps.sync.send_recv import SendRecv
 from workers import run
 from workers.training.step_faults import StepFaults
@@ -55,17 +56,16 @@ def forward(self: Backprop, batch: Batch, scale: float) -> float:
     return plain_forward(self, batch, scale)
 
 
-def reduced(self: ReduceBcast) -> None:
+def reduced(self: ReduceBcastWire, vector: Array) -> None:
     """Sum as the mode does, and die when others may have the sum."""
     from mpi4py import MPI
 
-    for chunk in self.chunks:
-        if self.comm.rank == 0:
-            self.comm.Reduce(MPI.IN_PLACE, chunk)
-        else:
-            self.comm.Reduce(chunk, None)
-        here("exchange")
-        self.comm.Bcast(chunk)
+    if self.comm.rank == 0:
+        self.comm.Reduce(MPI.IN_PLACE, vector)
+    else:
+        self.comm.Reduce(vector, None)
+    here("exchange")
+    self.comm.Bcast(vector)
 
 
 def served(self: SendRecv) -> None:
@@ -122,5 +122,5 @@ RankStatus.enter = enter  # type: ignore[method-assign]
 Backprop.forward, SendRecv.sum, SyncTimer.rebind = forward, served, moved  # type: ignore[method-assign]
 vars(grouping)["affinity"] = cores
 StepFaults._note = noted  # type: ignore[method-assign]
-ReduceBcast.sum, Coordinator.judge, WatchdogHandle.open = reduced, judged, opened  # type: ignore[method-assign,assignment]
+ReduceBcastWire.sum, Coordinator.judge, WatchdogHandle.open = reduced, judged, opened  # type: ignore[method-assign,assignment]
 sys.exit(run.main())

@@ -5,15 +5,20 @@ import sys
 import numpy as np
 from mpi4py import MPI
 
-from ps.sync.allreduce import Allreduce
-from ps.sync.reduce_bcast import ReduceBcast
+from ps.sync.chosen_sum import WireSum
+from ps.sync.reduce_bcast import ReduceBcastWire
+from ps.sync.reducer import Reducer
 from ps.sync.send_recv import SendRecv
+from ps.sync.wire import Wire
 
 comm = MPI.COMM_WORLD.Dup()
 n = (2**31 + 2**20) // 4
 packet = np.full(n, comm.rank + 1, np.float32)
 packet[-1] = 10 * (comm.rank + 1)
-reducer = {kind.__name__: kind for kind in (Allreduce, ReduceBcast, SendRecv)}[sys.argv[1]](comm, packet)
+if sys.argv[1] == "send-recv":
+    reducer: Reducer = SendRecv(comm, packet)
+else:
+    reducer = WireSum({"allreduce": Wire, "reduce-bcast": ReduceBcastWire}[sys.argv[1]](comm), packet)
 reducer.sum()
 total = comm.size * (comm.size + 1) // 2
 assert packet.nbytes > 2**31

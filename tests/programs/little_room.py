@@ -14,7 +14,7 @@ comm = start_mpi().Dup()
 from common.config import RunConfig
 from common.errors import JobError
 from ps.comm.topology import Topology
-from ps.sync.allreduce import ChosenSum
+from ps.sync.chosen_sum import ChosenSum
 
 N = 2_000_000
 topology = Topology(comm, ranks_per_node=2)

@@ -1,20 +1,21 @@
 """On every rank: each reducer sums exactly, repeats its bits, and takes any length and order of ``ready`` calls."""
 
 import hashlib
+from typing import Any
 
 import numpy as np
 from mpi4py import MPI
 
-from ps.sync.allreduce import Allreduce
-from ps.sync.reduce_bcast import ReduceBcast
-from ps.sync.reducer import Reducer
+from ps.sync.chosen_sum import WireSum
+from ps.sync.reduce_bcast import ReduceBcastWire
 from ps.sync.send_recv import SendRecv
+from ps.sync.wire import Wire
 
 comm = MPI.COMM_WORLD.Dup()
 rank, size = comm.rank, comm.size
 
 
-def check_sums(make: type[Reducer], n: int, dtype: str) -> None:
+def check_sums(make: type[Any], n: int, dtype: str) -> None:
     """Small whole numbers, whose sum every dtype holds exactly; three steps, to catch what is set up lazily."""
     packet = np.zeros(n, dtype)
     reducer = make(comm, packet)
@@ -28,7 +29,7 @@ def check_sums(make: type[Reducer], n: int, dtype: str) -> None:
     reducer.close()
 
 
-def bits(make: type[Reducer], n: int) -> list[str]:
+def bits(make: type[Any], n: int) -> list[str]:
     """Return the digests of repeated sums of the same random packets, after checking all ranks have the same."""
     packet = np.empty(n, np.float32)
     reducer = make(comm, packet)
@@ -52,7 +53,21 @@ class SmallChunks(SendRecv):
         super().__init__(comm, packet, chunk_bytes=64)
 
 
-KINDS: list[type[Reducer]] = [Allreduce, ReduceBcast, SendRecv, SmallChunks]
+class Allreduce(WireSum):
+    """By MPI_Allreduce."""
+
+    def __init__(self, comm: MPI.Comm, packet: np.ndarray) -> None:
+        super().__init__(Wire(comm), packet)
+
+
+class ReduceBcast(WireSum):
+    """By MPI_Reduce and MPI_Bcast."""
+
+    def __init__(self, comm: MPI.Comm, packet: np.ndarray) -> None:
+        super().__init__(ReduceBcastWire(comm), packet)
+
+
+KINDS: list[type[Any]] = [Allreduce, ReduceBcast, SendRecv, SmallChunks]
 for make in KINDS:
     for n in (1, 16, 17, 33, 1000):
         for dtype in ("float32", "float64"):

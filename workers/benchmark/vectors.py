@@ -23,9 +23,10 @@ from ps.comm.topology import Topology
 from ps.metrics.median_intervals import interval
 from ps.metrics.step_meter import StepMeter
 from ps.metrics.sync_timer import SyncTimer
-from ps.sync.allreduce import Allreduce
+from ps.sync.chosen_sum import WireSum
 from ps.sync.modes import MODES
 from ps.sync.synchronizer import SyncSetup
+from ps.sync.wire import Wire
 from workers.benchmark import machine
 from workers.benchmark.options import BenchConfig
 from workers.benchmark.runner import Runner, closing, order, steps_in
@@ -178,7 +179,7 @@ class VectorSums:
     def _start_raw(self, n: int) -> SumRunner:
         """Return steps that write a vector and sum it by MPI_Allreduce in place, as one would by hand."""
         timer, vector = SyncTimer(self.topology, MOST), np.ones(n, self.dtype)
-        reducer, now = Allreduce(self.topology.comm, vector), time.perf_counter
+        reducer, now = WireSum(Wire(self.topology.comm), vector), time.perf_counter
 
         def backward(*_: object, **__: object) -> float:
             vector.fill(1)

@@ -60,12 +60,12 @@ class Checkpointing:
         data_sha256: str,
         target: dict[str, list[float]],
         scaling: Mapping[str, Array],
-        sum_way: str = "",
+        sum_way: Callable[[], str] = str,
     ) -> None:
         """``tick`` is called while a checkpoint is waited for, as long as its writing progresses.
 
-        ``held``: has the memory of the copies. ``target``, ``sum_way``: see CheckpointContent. ``scaling``: what a
-        checkpoint says of how the features are scaled.
+        ``held``: has the memory of the copies. ``target``: see CheckpointContent, also for what ``sum_way`` returns.
+        ``scaling``: what a checkpoint says of how the features are scaled.
         """
         self.comm, self.config, self.state, self.steps_per_epoch = comm, config, state, steps_per_epoch
         self.job_state, self.seat, self.tick, self.held = job_state, seat, tick, held
@@ -235,7 +235,7 @@ class Checkpointing:
             config=self.config.as_dict(),
             data_sha256=self.data_sha256,
             target=self.target,
-            sum_way=self.sum_way,
+            sum_way=self.sum_way(),
         )
 
     def _has_memory(self) -> bool:

@@ -120,6 +120,7 @@ def start_mpi() -> "MPI.Intracomm":
     start_guard.waits()
     if not MPI.Is_initialized():
         MPI.Init_thread(thread_level(MPI))
+    _check_levels(MPI)
     expected = _launched()
     if MPI.COMM_WORLD.size == 1 and expected > 1:
         MPI.Finalize()
@@ -172,6 +173,34 @@ def thread_level(MPI: Any) -> int:
     if name not in THREAD_LEVELS:
         raise LaunchError(f"{THREAD_LEVEL}: got {name!r}; choose one of {', '.join(THREAD_LEVELS)}")
     return int(getattr(MPI, f"THREAD_{name.upper()}"))
+
+
+def _check_levels(MPI: Any) -> None:
+    """Raise LaunchError, on all ranks, if they have started MPI at different thread levels.
+
+    MPICH's collectives then do not fit together: they hang, or fail by messages of wrong length. So ranks tell each
+    other one to one, in lg P rounds: the lowest level and the highest, each with a rank that has it.
+    """
+    comm = MPI.COMM_WORLD
+    if comm.size == 1:
+        return
+    import numpy as np
+
+    level, distance = MPI.Query_thread(), 1
+    own, heard = np.array([level, -level, comm.rank, comm.rank], np.int64), np.zeros(4, np.int64)
+    while distance < comm.size:
+        comm.Sendrecv(own, (comm.rank + distance) % comm.size, 0, heard, (comm.rank - distance) % comm.size)
+        for i in (0, 1):
+            if (heard[i], heard[2 + i]) < (own[i], own[2 + i]):
+                own[i], own[2 + i] = heard[i], heard[2 + i]
+        distance *= 2
+    lowest, highest = int(own[0]), int(-own[1])
+    if lowest != highest:
+        names = {int(getattr(MPI, f"THREAD_{name.upper()}")): name for name in THREAD_LEVELS}
+        raise LaunchError(
+            f"ranks have started MPI at different thread levels: rank {own[2]} {names.get(lowest, lowest)}, rank "
+            f"{own[3]} {names.get(highest, highest)}; set {THREAD_LEVEL} alike for all ranks, or for none"
+        )
 
 
 def _launched() -> int:

@@ -65,6 +65,9 @@ def parse_with(
         if other and not sources.has_named_columns(again["data"]):  # what is taken over says how to read another file
             again |= {name: values[name] for name in ("target", "header", "index_column")}
         values = again
+    if saved and values["sum_algorithm"] == "auto":  # by whom?
+        named = cli.parse(command, arguments, {"sum_algorithm": "library"})
+        values["measure_sums"] = not isinstance(named, int) and named["sum_algorithm"] == "auto"
     config = _checked({name: values.pop(name) for name in OPTIONS}, modes)
     _check_same(saved, config)
     for name in OF_CODE:

@@ -40,7 +40,7 @@ def pick_fastest(topology: Topology, task: Task, tick: Callable[[], object]) -> 
     A trial has parameters of its own, so nothing of it is left. Its figure is the median over the steps of the
     slowest rank's time; a mode that cannot start here (no room in /dev/shm) is left out, with the reason. What is
     clearly slower is left early, and all trials take a bounded time, so the most promising modes come first.
-    ``tick`` is called before each mode and after each step: those of a large model take long.
+    ``tick`` is called before each mode and after each sum and step: those of a large model take long.
     """
     best_s, spent_s = math.inf, 0.0
     measured: list[dict[str, Any]] = []
@@ -54,7 +54,7 @@ def pick_fastest(topology: Topology, task: Task, tick: Callable[[], object]) -> 
             trial["reason"] = f"not tried: steps of the other modes took {spent_s:.0f} s"
             continue
         try:
-            parts = assemble(name, topology, task)
+            parts = assemble(name, topology, task, tick=tick)
         except JobError as error:
             trial["reason"] = str(error)
             topology.free()

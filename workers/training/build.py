@@ -1,6 +1,7 @@
 """A mode with the memory, rows and clock it trains with; for a run, and for the trials that choose its mode."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from common.config import RunConfig
 from common.data.dataset import Dataset
@@ -17,6 +18,7 @@ from ps.comm.agreement import at_root, same_everywhere, together
 from ps.comm.topology import Topology
 from ps.metrics.sync_timer import SyncTimer
 from ps.sync.modes import MODES
+from ps.sync.sum_ways import AUTO, has_effect
 from ps.sync.synchronizer import Synchronizer, SyncSetup
 from workers.training.memory_need import check_memory
 from workers.training.task import Task
@@ -39,17 +41,25 @@ def make_sampler(
 
 
 def assemble(
-    mode: str, topology: Topology, task: Task, shares: tuple[float, ...] = (), kept_way: str = ""
+    mode: str,
+    topology: Topology,
+    task: Task,
+    shares: tuple[float, ...] = (),
+    kept_way: str = "",
+    tick: Callable[[], object] = lambda: None,
 ) -> TrainingParts:
-    """Build a mode and fill its parameters. ``shares``: see RowSampler; ``kept_way``: see SyncSetup.
+    """Build a mode and fill its parameters. ``shares``: see RowSampler; ``kept_way``, ``tick``: see SyncSetup.
 
+    An algorithm that this mode cannot sum by is passed over, so that several modes may have one configuration.
     Collective; raises JobError.
     """
     config, rank = task.config, topology.comm.rank
+    if not has_effect(config.sum_algorithm, MODES[mode].algorithms):
+        config = replace(config, sum_algorithm=AUTO)
     check_memory(topology, task, mode)
     sampler = make_sampler(config, task.data, topology.comm.size, task.joint, shares)
     timer = SyncTimer(topology, sampler.steps_per_epoch)
-    setup = SyncSetup(topology, task.model, config, timer, RowTable.of(sampler), kept_way=kept_way)
+    setup = SyncSetup(topology, task.model, config, timer, RowTable.of(sampler), kept_way=kept_way, tick=tick)
     sync = MODES[mode].build(setup)
     _initialise(topology, task, sync)
     return TrainingParts(mode, sync, make_loader(task, sync, sampler, rank))

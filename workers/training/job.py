@@ -67,7 +67,7 @@ class Job:
         self.checkpointing = Checkpointing(
             comm, config, saved, steps, state, seat, self.rank_status.tick, HeldCopy(self.rank_status.copy),
             mode=parts.mode, data_sha256=self.data.sha256, target=self.data.target_facts(),
-            scaling=self.data.x_scaling.arrays(), sum_way=(parts.sync.facts()["sum"] or {}).get("way", ""),
+            scaling=self.data.x_scaling.arrays(), sum_way=lambda: (parts.sync.facts()["sum"] or {}).get("way", ""),
         )  # fmt: skip
         self.step_faults = StepFaults(comm, config, saved, steps, state, seat, self.rank_status)
         self.trainer = Trainer(

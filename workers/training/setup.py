@@ -20,6 +20,7 @@ from ps.findings import row_balance
 from ps.findings.starting import before_training
 from ps.findings.verdict import TrainingStart
 from ps.sync.modes import AUTO, MODES
+from ps.sync.sum_ways import has_effect
 from ps.text.contributions import NORM_RATIO
 from ps.text.terminal import say
 from workers.checkpoint.origin import Origin
@@ -64,6 +65,14 @@ def check_fit(config: RunConfig, origin: Origin, n_ranks: int) -> None:
         raise JobError(
             f'init = "per-rank": mode {config.mode} keeps one copy of the parameters a node, so ranks cannot start '
             "apart; use --init broadcast or --mode allreduce",
+            EXIT_USAGE,
+        )
+    given = not origin.folder or _has_changed(origin, "sum_algorithm")  # for this job, not for the run it resumes
+    if given and config.mode != AUTO and not has_effect(config.sum_algorithm, MODES[config.mode].algorithms):
+        modes = [name for name, mode in MODES.items() if has_effect(config.sum_algorithm, mode.algorithms)]
+        raise JobError(
+            f"sum_algorithm: {config.sum_algorithm} has no effect in mode {config.mode}; leave it out, or choose "
+            f"one of --mode {', '.join(modes)}",
             EXIT_USAGE,
         )
     if origin.mode and kind_of(config) == BY_RANK and origin.world != n_ranks:
@@ -136,8 +145,9 @@ def prepare(context: Context, topology: Topology, config: RunConfig, origin: Ori
     mode, trials = _mode(topology, task, origin, rank_status)
     copies = comm.size if MODES[mode].replicas else topology.count
     together(comm, lambda: fault_injection.check(faults, config, make_sampler(config, data, comm.size), copies))
-    kept_way = origin.sum_way if origin.world == comm.size and origin.mode == mode else ""
-    parts = assemble(mode, topology, task, origin.state.shares, kept_way)
+    anew = config.measure_sums or _has_changed(origin, "sum_algorithm")
+    kept_way = origin.sum_way if origin.world == comm.size and origin.mode == mode and not anew else ""
+    parts = assemble(mode, topology, task, origin.state.shares, kept_way, rank_status.tick)
     _load(comm, parts, task, origin, rank_status)
     job = Job(context, task, parts, origin.state, seat, threads)
     of_sync = {"mode": mode, "in_place": MODES[mode].in_place, **parts.sync.facts(), "trials": trials}
@@ -152,6 +162,10 @@ def prepare(context: Context, topology: Topology, config: RunConfig, origin: Ori
     return job
 
 
+def _has_changed(origin: Origin, option: str) -> bool:
+    return any(change["name"] == option for change in origin.changes)
+
+
 def _saved_transformer(comm: MPI.Comm, origin: Origin) -> "Saved | None":
     from workers.preparation.transforming import saved_of_run
 
@@ -164,7 +178,7 @@ def _mode(
     """Return the mode to train in, and what was measured to choose it, if anything was. Collective."""
     if task.config.mode != AUTO:
         return task.config.mode, None
-    if origin.mode and not any(change["name"] == "mode" for change in origin.changes):
+    if origin.mode and not _has_changed(origin, "mode"):
         return origin.mode, None
     from workers.training.auto_mode import pick_fastest
 
