@@ -2,32 +2,18 @@
 
 import sys
 
-from common import start_guard
-from common.errors import EXIT_INTERRUPTED, RankwiseError
-from common.packages import needed
-from common.standard_streams import as_result, complain, flush, open_closed
+from common import one_process
 
 
 def main() -> int:
     """Submit a job; return the exit code."""
-    start_guard.over()
-    open_closed()
-    with needed(), as_result():
-        return _submit()
+    return one_process.run(_submit)
 
 
 def _submit() -> int:
     from slurm import options, submitting
 
-    try:
-        return submitting.run(sys.argv[1:], options.command())
-    except RankwiseError as error:
-        complain(f"rankwise: {error}")
-        return error.exit_code
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    finally:
-        flush()
+    return submitting.run(sys.argv[1:], options.command())
 
 
 if __name__ == "__main__":

@@ -2,28 +2,18 @@
 
 import sys
 
-from common.errors import RankwiseError
-from common.packages import needed
-from common.standard_streams import as_result, complain, flush, open_closed
+from common import one_process
 
 
 def main() -> int:
     """Export a model; return the exit code."""
-    open_closed()
-    with needed(), as_result():
-        return _export()
+    return one_process.run(_export)
 
 
 def _export() -> int:
     from workers.exporting import exporting, options
 
-    try:
-        return exporting.run(sys.argv[1:], options.command())
-    except RankwiseError as error:
-        complain(f"rankwise: {error}")
-        return error.exit_code
-    finally:
-        flush()
+    return exporting.run(sys.argv[1:], options.command())
 
 
 if __name__ == "__main__":

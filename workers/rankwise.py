@@ -7,14 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from common import start_guard
+from common import one_process
 from common.config import MODELS
-from common.errors import EXIT_INTERRUPTED, EXIT_OK, ConfigError, LaunchError, RankwiseError
+from common.errors import EXIT_OK, ConfigError, LaunchError
 from common.given_paths import given_folder
 from common.option import option
-from common.packages import needed
 from common.shadowed import launcher_rank
-from common.standard_streams import as_result, complain, flush, open_closed
 from common.version import version_line
 from common.wording import printable
 from workers.launch import cli, command_names, completion, examples, launch_options, launcher, start, words
@@ -42,19 +40,7 @@ class NoConfig:
 
 def main() -> int:
     """Run a command; return its exit code, unless another program takes the place of this one."""
-    start_guard.over()
-    open_closed()
-    code = EXIT_OK
-    try:
-        with needed(), as_result():
-            code = _run(sys.argv[1:])
-    except RankwiseError as error:
-        complain(f"rankwise: {error}")
-        code = error.exit_code
-    except KeyboardInterrupt:
-        code = EXIT_INTERRUPTED
-    flush()
-    return code
+    return one_process.run(lambda: _run(sys.argv[1:]))
 
 
 def _run(arguments: list[str]) -> int:

@@ -2,16 +2,12 @@
 
 import sys
 
-from common.errors import RankwiseError
-from common.packages import needed
-from common.standard_streams import complain, flush, open_closed
+from common import one_process
 
 
 def main() -> int:
     """Run the job until it is done or given up; return the exit code."""
-    open_closed()
-    with needed():
-        return _supervise()
+    return one_process.run(_supervise, result=False)
 
 
 def _supervise() -> int:
@@ -19,17 +15,11 @@ def _supervise() -> int:
     from workers.supervisor.run_monitor import RunMonitor, run_folder_of
     from workers.supervisor.supervisor import Supervisor
 
-    try:
-        chosen = options.parse(sys.argv[1:])
-        if isinstance(chosen, int):
-            return chosen
-        with run_folder_of(chosen.arguments) as path:
-            return Supervisor(chosen, RunMonitor(path)).run()
-    except RankwiseError as error:
-        complain(f"rankwise: {error}")
-        return error.exit_code
-    finally:
-        flush()
+    chosen = options.parse(sys.argv[1:])
+    if isinstance(chosen, int):
+        return chosen
+    with run_folder_of(chosen.arguments) as path:
+        return Supervisor(chosen, RunMonitor(path)).run()
 
 
 if __name__ == "__main__":

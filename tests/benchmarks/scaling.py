@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from ps.sync.modes import MODES
 from ps.text.layout import Table, lines_of
 from tests.hosts.machines import Hosts, running
 from tests.ranks import MPIRUN, environment
-from workers.benchmark.step_model import ModeCosts, Place, StepModel, fit_line, fit_work
+from workers.benchmark.step_model import Line, ModeCosts, Place, StepModel, fit_line, fit_work
 
 LAYERS = (784, 128, 10)
 STRONG_BATCH, WEAK_ROWS = 8192, 256
@@ -30,6 +31,8 @@ SMALL = 1000
 HOSTS = 4
 CROWD = 32
 """Ranks on one host, more than cores, whose steps show what a turn takes."""
+EFFICIENCIES = (6, 7, 11, 12)
+"""Columns of the comparison."""
 LIMIT_S = 230
 BEFORE_OTHERS = ("nice", "-n", "-15")
 MBIT = {"100mbit": 100, "1gbit": 1000}
@@ -37,6 +40,10 @@ BURST_KB = {"100mbit": 64, "1gbit": 256}
 """What a link passes at once after a pause: the shaping needs some of it, and it hides some of the work."""
 AHEAD = {"weak": (256, 4096), "strong": (8192, 262_144)}
 """Rows of the predictions: of each rank, and of all together."""
+AHEAD_RANKS, PER_NODE = (16, 256, 1024, 4096), 16
+"""For which numbers of ranks, and how many a node has."""
+FASTER = (1, 100)
+"""Predictions are made for the links that were measured, and for faster ones."""
 
 
 def packet_numbers() -> int:
@@ -150,7 +157,10 @@ def compared(results: dict[str, Any], rate: str, draw: Any) -> list[str]:
     head = [
         f"{kind}: {what}" for kind in kinds for what in ("predicted ms", "measured ms", "error %", "eff. %", "was %")
     ]
-    table = draw([["mode", "ranks", "hosts", *head], *sorted(rows, key=lambda row: (row[0], int(row[1])))])
+    rows = [["mode", "ranks", "hosts", *head], *sorted(rows, key=lambda row: (row[0], int(row[1])))]
+    if draw is page:  # which is narrower
+        rows = [[text for at, text in enumerate(row) if at not in EFFICIENCIES] for row in rows]
+    table = draw(rows)
     size = [abs(error) for error, _, _ in errors]
     within = sum(error <= 0.25 for error in size)
     by_mode = {mode: [abs(e) for e, m, _ in errors if m == mode] for mode in {m for _, m, _ in errors}}
@@ -162,21 +172,28 @@ def compared(results: dict[str, Any], rate: str, draw: Any) -> list[str]:
             f"% by mode, median (largest): {each}."]  # fmt: skip
 
 
-def predicted(results: dict[str, Any], rate: str, per_node: int, draw: Any) -> list[str]:
-    """Return the table of predicted efficiency up to 4,096 ranks, on nodes of so many ranks with a core each."""
-    model, n_bytes, rows = fitted(results, rate), 4 * packet_numbers(), []
-    sizes = [per_node * k for k in (1, 2, 4, 16, 64) if per_node * k <= 4096]
-    sizes += [4096] * (sizes[-1] < 4096)
-    for (kind, several), mode in itertools.product(AHEAD.items(), model.modes):
+def predicted(results: dict[str, Any], rate: str, faster: int, draw: Any) -> list[str]:
+    """Return the table of predicted efficiency up to 4,096 ranks, on links whose bytes take ``faster`` times less."""
+    fit, n_bytes, rows = fitted(results, rate), 4 * packet_numbers(), []
+    modes = {
+        mode: replace(costs, network=Line(costs.network.latency_s, costs.network.s_per_byte / faster))
+        for mode, costs in fit.modes.items()
+    }
+    model = StepModel(fit.fixed_s, fit.row_s, modes)
+    for (kind, several), mode in itertools.product(AHEAD.items(), modes):
         for n in several:
             found = []
-            for ranks in sizes:
-                place, own = Place(ranks, ranks // per_node), n if kind == "weak" else n / ranks
+            for ranks in AHEAD_RANKS:
+                place, own = Place(ranks, ranks // PER_NODE), n if kind == "weak" else n / ranks
                 weak, strong = model.efficiency(mode, MODES[mode].cost, place, own, n_bytes)
                 found.append(100 * (weak if kind == "weak" else strong))
             rows.append([kind, f"{n:,}", mode, *(f"{value:.0f}" if value >= 10 else f"{value:.2g}" for value in found)])
-    head = ["scaling", "rows", "mode", *(f"{ranks:,} ranks" for ranks in sizes)]
-    return [f"Predicted efficiency, %: {per_node} ranks a node, links of {rate}", "", *draw([head, *rows])]
+    head = ["scaling", "rows", "mode", *(f"{ranks:,} ranks" for ranks in AHEAD_RANKS)]
+    return [
+        f"Predicted efficiency, %: {PER_NODE} ranks a node, links of {faster * MBIT[rate]:,} Mbit/s",
+        "",
+        *draw([head, *rows]),
+    ]
 
 
 def lines(rows: list[list[str]]) -> list[str]:
@@ -200,12 +217,13 @@ def main() -> None:
     parser.add_argument(
         "--json", type=Path, required=True, help="where results are kept; what it holds is not measured"
     )
-    parser.add_argument("--per-node", type=int, default=64, help="ranks of a node, of the predictions")
     parser.add_argument("--markdown", action="store_true", help="draw the tables for a page")
     options = parser.parse_args()
     results, draw = measure(options), page if options.markdown else lines
     for rate in options.rates:
-        print("\n".join([*compared(results, rate, draw), "", *predicted(results, rate, options.per_node, draw), ""]))
+        print("\n".join(compared(results, rate, draw)))
+        for faster in FASTER:
+            print("\n".join(["", *predicted(results, rate, faster, draw)]))
 
 
 if __name__ == "__main__":

@@ -6,11 +6,9 @@ from dataclasses import fields, replace
 from functools import partial
 from importlib import util
 
-from common import start_guard
-from common.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, RankwiseError
-from common.packages import needed
+from common import one_process
+from common.errors import EXIT_ERROR, EXIT_OK
 from common.run_files import RUNS
-from common.standard_streams import as_result, complain, flush, open_closed
 from workers.diagnosis import checks, publish, trial_job
 from workers.diagnosis.finding import Finding, failed
 from workers.diagnosis.options import NAME, TEXT, DoctorConfig, as_arguments
@@ -33,19 +31,7 @@ def command(name: str = NAME, text: str = TEXT) -> cli.Command:
 
 def main(arguments: list[str]) -> int:
     """Do it as a command; return the exit code."""
-    start_guard.over()
-    open_closed()
-    code = EXIT_OK
-    try:
-        with needed(), as_result():
-            code = run(arguments, command())
-    except RankwiseError as error:
-        complain(f"rankwise: {error}")
-        code = error.exit_code
-    except KeyboardInterrupt:
-        code = EXIT_INTERRUPTED
-    flush()
-    return code
+    return one_process.run(lambda: run(arguments, command()))
 
 
 def run(arguments: list[str], given: cli.Command) -> int:

@@ -42,8 +42,9 @@ class Interface:
 class FolderFacts:
     """The folder of runs, or the nearest above it that is there, as a host sees it.
 
-    ``output``: the one asked for. ``kind``: of its file system. ``free``: bytes. ``fault``: why it cannot be written. ``write_rate``: bytes/s with
-    ``fsync``, 0 where it was not measured. ``nonce``: whether this host reads there what rank 0 wrote.
+    ``output``: the one asked for. ``kind``: of its file system. ``free``: bytes. ``fault``: why it cannot be written.
+    ``write_rate``: bytes/s with ``fsync``, 0 where it was not measured. ``nonce``: whether this host reads there what
+    rank 0 wrote.
     """
 
     path: str

@@ -31,10 +31,7 @@ class Finding:
 
     def lines(self, width: int) -> list[str]:
         """Return it for people, folded to so many columns; the command stays in one line, as it is to be copied."""
-        words = [
-            *fold(self.text, width - len(INDENT)),
-            *(fold(self.remedy, width - len(INDENT)) if self.remedy else ()),
-        ]
+        words = [line for text in (self.text, self.remedy) if text for line in fold(text, width - len(INDENT))]
         first, *rest = filter(None, [*words, self.command])
         return [f"{self.state:<{len(INDENT)}}{first}", *(INDENT + line for line in rest)]
 
