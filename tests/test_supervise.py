@@ -63,8 +63,8 @@ class Fake:
         command = [*SUPERVISE, *np, *quick, "--mpirun", str(self.path), *own, "--", "--output", str(self.run)]
         return popen(command, cwd=self.place, env=environment(**variables))
 
-    def __call__(self, plan: Sequence[dict[str, Any]], *own: str) -> Result:
-        return finish(self.start(plan, *own))
+    def __call__(self, plan: Sequence[dict[str, Any]], *own: str, **variables: str) -> Result:
+        return finish(self.start(plan, *own, **variables))
 
     def calls(self) -> list[list[str]]:
         """Return the arguments of each call."""
@@ -464,9 +464,9 @@ def test_a_killed_rank_costs_no_bits(tmp_path: Path, deaths: int) -> None:
     assert mpirun(3, "-m", "workers.run", *SMALL, "--output", str(whole)).code == 0
     launcher, real, faulty = tmp_path / "mpirun", shlex.quote(MPIRUN), shlex.quote(str(PROGRAMS / "faulty.py"))
     launcher.write_text(
-        "#!/bin/bash\necho >> attempts\n"  # arguments: -np 3 python -m workers.run ...
+        "#!/bin/bash\necho >> attempts\n"  # arguments: -np 3 python -X ... -m workers.run ...
         f'[ "$(wc -l < attempts)" -gt {deaths} ] && exec {real} "$@"\n'
-        f'exec {real} "${{@:1:3}}" {faulty} kill 1 3 20 "${{@:6}}"\n'
+        f'exec {real} "${{@:1:3}}" {faulty} kill 1 3 20 "${{@:8}}"\n'
     )
     launcher.chmod(0o755)
     command = [*SUPERVISE, "-np", "3", *QUICK, "--mpirun", str(launcher), "--", *SMALL, "--output", str(run)]
