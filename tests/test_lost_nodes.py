@@ -112,13 +112,13 @@ def test_behind_a_firewall_one_waits_longer_for_who_may_read_data() -> None:
 class Told:
     """A node that tells a hub of a death, and has its end reported where the hub does not answer."""
 
-    def __init__(self, mute: dict[int, float], elsewhere: Collection[int] = (), *, unlinked: bool = False) -> None:
+    def __init__(self, mute: dict[int, float], elsewhere: Collection[int] = ()) -> None:
         """``mute``: when nodes were last heard; the rank dies at -5, and now is 0."""
         self.said: list[str] = []
         now = time.monotonic()
         mute = {node: now + at for node, at in mute.items()}
         peers: Any = SimpleNamespace(
-            decides=False, unlinked=unlinked, several=True, whole=Whole(), report=lambda news: None,
+            decides=False, several=True, whole=Whole(), report=lambda news: None,
             mute=lambda now, seconds: mute, heard_elsewhere=lambda now: elsewhere,
         )  # fmt: skip
         self.peers = peers
@@ -208,16 +208,6 @@ def test_where_only_the_way_between_two_hosts_is_broken_both_are_named() -> None
     for now in range(200, 212):  # but one that nobody hears is what is wrong
         silence.look(now, waiting, {1: 200, 2: 200}, elsewhere={2})
     assert said[0][1:] == (["n2"], "host n2 (rank 1) has not answered for 10 s: down, or cut off from the network")
-
-
-def test_a_death_that_nobody_can_be_told_is_decided_on_where_it_was_seen() -> None:
-    """In the first seconds, perhaps behind a firewall: the hub sees only what its own ranks make of it."""
-    told = Told({}, unlinked=True)
-    assert told.reports.pending
-    assert not told.reports.unanswered
-    told.peers.all_answered = True
-    told.reports.decide()
-    assert told.said == ["rank 1 on n2 died"]
 
 
 def test_who_takes_the_place_of_a_hub_decides_on_what_it_had_told_that() -> None:

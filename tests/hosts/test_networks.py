@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,12 +39,14 @@ def strike(hosts: Hosts, rank: int, number: int) -> None:
 
 @pytest.mark.slow
 def test_behind_a_firewall_the_rank_that_dies_is_named(start_hosts: Start, tmp_path: Path) -> None:
-    """No watchdog can call another, and it is too early to have found that out."""
+    """No watchdog can call another; once they have found that out, they see each other's ranks in the run folder."""
     need(not firewall.missing(), f"a firewall: {firewall.missing()}")
     hosts, run = start_hosts(2), tmp_path / "run"
     firewall.drop(hosts, firewall.WATCHDOGS)
     process = start(hosts, run, **firewall.LAUNCHER)
     wait_for_epochs(process, run, 1)
+    wait_until(lambda: any(event.get("what") == "watchdog-files" for event in records(run)), "not noticed", process)
+    time.sleep(2)  # a look at the folder on either side
     strike(hosts, 3, signal.SIGKILL)
     result = finish(process)
     wait_until(lambda: not hosts.processes(1) + hosts.processes(2), "processes are left")

@@ -43,7 +43,7 @@ class DeathReports:
     def note(self, rank: RankProcess, at: float) -> None:
         """Take note of what a rank died of. Where it has reported its own failure, that message is better."""
         row = read_row(rank.memory)
-        if not row.reported and (self._peers.decides or self._peers.unlinked):
+        if not row.reported and self._peers.decides:
             self._failure.reserve()  # before anything that takes time: others may end meanwhile
         event = rank.death(self._hosts[rank.rank], self._memory_kills)
         text = read_failure_kept(rank.memory) if row.reported else ""
@@ -61,13 +61,8 @@ class DeathReports:
         self.hand_in(Death(time.monotonic(), event))
 
     def hand_in(self, death: Death) -> None:
-        """Decide on a death here, if this watchdog is the one that decides, or can tell nobody; else tell the hub.
-
-        Behind a firewall the hub may see only what other ranks make of it. Who sees the death first has the file.
-        """
-        if not self._peers.decides and not (
-            self._peers.unlinked and (self._failure.reserve() or self._failure.is_ours)
-        ):
+        """Decide on a death here, if this watchdog is the one that decides; else tell the hub."""
+        if not self._peers.decides:
             self._told.append(death)
             self._peers.report({"death": asdict(death)})
         elif self._failure.reserve() or self._failure.is_ours or death.reported:  # else somebody has said why

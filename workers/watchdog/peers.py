@@ -82,11 +82,6 @@ class Peers:
         return self.is_hub or self.star is None or self._alone
 
     @property
-    def unlinked(self) -> bool:
-        """Whether no other watchdog was heard so far: this one has yet to call the hub, or a firewall prevents it."""
-        return self.star is not None and not self.star.is_hub and not self.star.heard
-
-    @property
     def port(self) -> int:
         """Where this watchdog can be called."""
         return self.star.ports[self.node] if self.star is not None else 0
