@@ -112,7 +112,7 @@ class DeathReports:
         """Take the end of a rank on another node, as its watchdog tells it; return whether it does."""
         with contextlib.suppress(TypeError, KeyError, ValueError):
             death = Death(**news)
-            if death.event["rank"] in self._peers.told_by(node) and isinstance(death.event["message"], str):
+            if death.event["rank"] in self._peers.nodes[node] and isinstance(death.event["message"], str):
                 self.hand_in(replace(death, at=self._peers.when(node, float(death.at))))
                 return True
         return False

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.rank_status import ENDED, LOST, STOPPED, StatusRow
-from workers.watchdog.callers import Callers
 from workers.watchdog.clock_offset import Offset
 from workers.watchdog.row_ages import ReceivedRows, SentRows
 from workers.watchdog.row_exchange import SILENT_S, UNSEEN_S, RowExchange, read_lost
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
 LEAVE_S = 2.0
 """How long a watchdog that ends waits until the hub has heard that."""
 PAUSE_S = 0.02
+ELSEWHERE_S = 5.0
+"""How long it counts that another node hears one; it says so every second."""
 FIRST_LOOK_S = 12.0
 """How long a hub waits for calls before it looks for those who do not call in the file; they give up sooner."""
 
@@ -52,7 +53,8 @@ class Peers:
         self._offsets: dict[int, Offset] = {}
         self._clocks: list[str] = star["clocks"] if star is not None else []
         self._answered: set[int] = set()
-        self._callers = Callers()
+        self._elsewhere: dict[int, float] = {}
+        """Nodes that call another one than the hub, and when that was last said."""
         self._acknowledged = False
         self._told = Whole()
         self.star: Star | None = None
@@ -128,7 +130,7 @@ class Peers:
         from workers.watchdog.star import SILENT_S as UNHEARD_S
 
         nodes = self.star.unheard(now, UNHEARD_S) if self.star is not None else ()
-        return {rank for node in set(nodes) - self.heard_elsewhere(now) for rank in self.nodes[node]}
+        return {rank for node in nodes for rank in self.nodes[node]}
 
     def mute(self, now: float, seconds: float) -> dict[int, float]:
         """Return the nodes from which no one hears though they should have something to say, and since when."""
@@ -141,7 +143,7 @@ class Peers:
 
     def heard_elsewhere(self, now: float) -> set[int]:
         """Return the nodes that others hear, whether this one does or not: the network may be broken in part."""
-        return self._callers.heard(now)
+        return {node for node, at in self._elsewhere.items() if now - at <= ELSEWHERE_S}
 
     def _is_over(self, node: int) -> bool:
         return all(self.rows[rank].finished for rank in self.nodes[node])
@@ -172,7 +174,7 @@ class Peers:
         for node, kind, content in self.star.receive(now):
             try:
                 if kind == wire.ROWS:
-                    self.changed |= self._received.take(wire.unpack_rows(content, self.told_by(node)), now)
+                    self.changed |= self._received.take(wire.unpack_rows(content, self.nodes[node]), now)
                 elif kind == wire.NEWS:
                     self._take(node, wire.unpack_news(content), now)
             except wire.WireError:
@@ -204,8 +206,8 @@ class Peers:
                 for rank in set(range(max(0, first), min(last + 1, len(self.rows)))) - set(self.own):
                     state = ENDED if finished == LOST else self.rows[rank].state
                     self.rows[rank] = replace(self.rows[rank], finished=finished, state=state)
-        others = range(self.node + 1, len(self.nodes))
-        self._callers.note(node, news.get("called_by"), others, self.star.links, now)
+        if isinstance(called := news.get("called_by"), list):
+            self._elsewhere |= {other: now for other in called if isinstance(other, int)}
         if news.get("bye"):
             self.star.leave(node)
             self._tell_whole(node)
@@ -214,15 +216,6 @@ class Peers:
             self._answered.add(node)
         if news.keys() - {"t", "whole", "bye", "ack", "seen", "least", "called_by"}:
             self._news.append((node, news))
-
-    def told_by(self, node: int) -> list[int]:
-        """Return the ranks that a node may tell of: its own, and those of nodes that cannot call the hub."""
-        return [rank for one in (node, *self._callers.of(node)) for rank in self.nodes[one]]
-
-    def pass_death(self, node: int, death: Any) -> None:
-        """Tell the hub of a death of which a node has told that cannot call it."""
-        if isinstance(death, dict) and isinstance(at := death.get("at"), int | float):
-            self.report({"death": {**death, "at": self.when(node, at)}})
 
     def answer(self) -> None:
         """Tell the hub that it has been told of all that was seen here before it said that a rank has ended."""
@@ -272,17 +265,16 @@ class Peers:
         return told
 
     def _send_rows(self, now: float) -> None:
-        """Send a sign of life, and rows that do not follow from what was sent before: of this node, and callers."""
+        """Send those rows of this node that do not follow from what was sent before, and a sign of life."""
         from workers.watchdog import wire
 
         assert self.star is not None
-        callers = self.star.callers()
-        stamp = self._offsets.setdefault(self.star.hub, Offset()).stamp()
-        self.star.send(wire.NEWS, wire.pack_news(stamp | self._callers.news(callers)))
-        ranks = [rank for node in (self.node, *callers) for rank in self.nodes[node]]
-        known = [(rank, self.rows[rank]) for rank in ranks if rank in self.own or rank in self._received.ranks]
-        if new := self._sent.new(self.star.links[self.star.hub], known, now):
+        new = self._sent.new(self.star.links[self.star.hub], [(rank, self.rows[rank]) for rank in self.own], now)
+        if new:
             self.star.send(wire.ROWS, wire.pack_rows(new))
+        offset = self._offsets.setdefault(self.star.hub, Offset())
+        callers = {"called_by": callers} if (callers := self.star.callers()) else {}
+        self.star.send(wire.NEWS, wire.pack_news(offset.stamp() | callers))
 
     def tell_whole(self, whole: Whole, *, beat: bool) -> None:
         """As the hub, tell all nodes how the job is: with each ``beat``, and when something new is to be said."""

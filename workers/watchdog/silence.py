@@ -46,7 +46,7 @@ class Silence:
         """
         self._elsewhere = frozenset(elsewhere)
         heard = {node: at for node, at in heard.items() if node not in self._elsewhere} or heard
-        mute = {rank for node in heard if node not in self._elsewhere for rank in self.ranks[node]}
+        mute = {rank for node in heard for rank in self.ranks[node]}
         live = {rank: row for rank, row in enumerate(rows) if rank not in mute and not row.finished}
         places = {rank: row.place for rank, row in live.items()}
         if places != self._places or self._moved_at < 0:

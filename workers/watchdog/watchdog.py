@@ -190,8 +190,6 @@ class Watchdog:
             if "death" in news and self.peers.decides:
                 if self.reports.take(node, news["death"]):
                     self.killing.soon()
-            elif "death" in news:
-                self.peers.pass_death(node, news["death"])
             elif "note" in news and self.folder is not None and is_death(news["note"]):
                 self.ending.leave_note(news["note"])
             elif "stacks" in news:
