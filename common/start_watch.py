@@ -46,6 +46,7 @@ USAGE = 2
 """``common.errors.EXIT_USAGE``, which loads more than may be loaded here: of what most likely all ranks find out."""
 NO_ROOM = "; MPI may lack room in /dev/shm: df -h /dev/shm"
 """Of a rank that died of SIGBUS: the kernel's way to say that memory in a file cannot be had."""
+UNREACHED = ": a firewall, or a network that leads nowhere, which rankwise doctor finds"
 SIGNALLED = 128
 """An exit code above is this and a signal's number."""
 
@@ -130,8 +131,15 @@ class StartWatch:
         if code is not None and code > SIGNALLED:  # it ended itself at a signal
             self._abort(code)
         elif exists(self.launcher) and not self._lower_one_ends():
-            hint = NO_ROOM if "SIGBUS" in cause else ""
+            hint = NO_ROOM if "SIGBUS" in cause else self._network_hint() if cause.startswith("ended") else ""
             self._end_with(f"rank {self.place.rank} on {self.place.host} {cause} before the job had started{hint}", 1)
+
+    def _network_hint(self) -> str:
+        """Return what to look at where MPI ended the rank in its first messages to other nodes."""
+        from common.start_network import network_hint
+
+        in_mpi, several = self.state == READY, 0 < self.place.local_size < self.place.size
+        return network_hint(self.place.host) if in_mpi and several else ""
 
     def _rank_failed(self, text: str, code: int) -> None:
         """Say why the rank fails, unless a lower one ends too: for the same reason, most likely."""
@@ -268,12 +276,14 @@ class StartWatch:
             told = in_words([f"rank {rank} ({what(present[rank])})" for rank in sorted(late)])
             return f"{told} on {self.place.host} did not start in time; {limit}"
         self._waited_s = 0.0 if not_ready else self._waited_s + seconds
-        if self._waited_s < max(self.limit_s, OWN_START * self._own_start_s) + OTHERS_FIRST_S:
+        later_s = OTHERS_FIRST_S if 0 in present else OTHERS_FIRST_S + MESSAGE_FIRST_S  # one message is enough
+        if self._waited_s < max(self.limit_s, OWN_START * self._own_start_s) + later_s:
             return ""
         waited = f"{ranks(sorted(present))} on {self.place.host} waited {self._waited_s:.0f} s"
         others = sorted(set(range(self.place.size)) - present.keys())
         if others:
-            return f"{waited} for {ranks(others)}{' on other nodes' * self.complete}, not all of which came; {limit}"
+            where = " on other nodes" * self.complete
+            return f"{waited} for {ranks(others)}{where}, not all of which came, or can be reached{UNREACHED}; {limit}"
         return f"{waited} in MPI_Init, though all ranks are there; {limit}"
 
     # The end of the job

@@ -14,7 +14,12 @@ REQUEUES = "RANKWISE_REQUEUES"
 """How often a batch job may still be queued again near its time limit: set by what does that."""
 JOB_ENDS = "RANKWISE_JOB_ENDS"
 """When the job is ended from outside, in Unix time: for batch systems that do not say so themselves."""
-OF_THE_JOB = (REQUEUES, JOB_ENDS)
+STOP_BEFORE = "RANKWISE_STOP_BEFORE"
+"""How many seconds before its time limit a batch job is stopped that is queued again then."""
+SUPERVISED = "rankwise_supervised"
+"""``python -X`` with this, on a rank's command line: a supervisor reads its standard error, and waits for the next."""
+ALL_STARTED = b"rankwise-all-started\n"
+OF_THE_JOB = (REQUEUES, JOB_ENDS, STOP_BEFORE)
 DEFAULT_LIMIT_S = 120.0
 
 

@@ -11,7 +11,7 @@ from common.run_files import RUNS
 from common.wording import printable
 from slurm.cluster import Partition, SlurmError, ask, shown
 from slurm.options import SubmitConfig
-from slurm.script import TASK, asked
+from slurm.script import TASK, asked, parted
 from workers.batch.batch_id import BatchId
 from workers.batch.options import BatchConfig, own_options
 from workers.launch.run_arguments import take_option
@@ -48,7 +48,12 @@ class Job:
     def output_of(self, task: str) -> Path:
         """The file of what a task of an array prints, or with none the job."""
         meant = {"%": "%", "j": self.number, "A": self.number, "a": task, "x": self.config.job_name or NAME}
-        return Path.cwd() / PLACES.sub(lambda place: meant[place[1]], self.prints)
+        return Path.cwd() / self._start / PLACES.sub(lambda place: meant[place[1]], self.prints)
+
+    @property
+    def _start(self) -> str:
+        """The folder in which it starts, as --chdir names it; empty: the current one."""
+        return dict(parted(word) for word in self.config.more).get("chdir") or ""
 
     @property
     def run(self) -> Path:
@@ -60,7 +65,8 @@ class Job:
             variables |= {"SLURM_ARRAY_JOB_ID": self.number, "SLURM_ARRAY_TASK_ID": first}
         program = ("-m", "workers.run", *words)
         batch = BatchConfig(lines=config.lines, resume=not config.compare, program=program)
-        return Path((take_option("output", own_options(batch, BatchId(variables)))[0] or [str(RUNS / "latest")])[-1])
+        named = take_option("output", own_options(batch, BatchId(variables)))[0] or [str(RUNS / "latest")]
+        return Path(self._start) / named[-1]
 
 
 def submit(script: str, config: SubmitConfig, there: Sequence[Partition] = ()) -> Job:

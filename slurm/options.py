@@ -72,6 +72,8 @@ class SubmitConfig:
             raise ConfigError(f"job_name: got {self.job_name[:80]!r}; allowed is a text without control characters")
         if self.supervise and self.mpi not in ("", BY_MPIRUN):
             raise ConfigError(f"mpi: got {self.mpi!r}; the supervisor starts ranks by mpirun, so leave --mpi out")
+        if self.watch and any(word.startswith("--clusters") for word in self.more):
+            raise ConfigError("watch: a job on another cluster (--clusters) cannot be followed; leave --watch out")
         if sum([bool(self.lines), self.compare, self.supervise]) > 1:
             raise ConfigError("lines, compare and supervise: exclude each other; give one of them")
         for text in (*self.arguments, self.lines):

@@ -2,12 +2,17 @@
 
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
+from common.start_words import STOP_BEFORE
 from slurm.options import GIVEN, SubmitConfig
 
 FOLDER = Path(__file__).parent
 LINE = re.compile(r"#SBATCH\s+--([a-z-]+)(?:=(.*))?")
+SIGNAL = re.compile(r"(?:[BR]+:)?\w+(?:@(\d+))?", re.ASCII)
+SIGNAL_S = 60
+"""What sbatch takes for a signal without a time."""
 PLAIN = re.compile(r"[\w@%+=:,./-]*", re.ASCII)
 TASK = "%a"
 """In an argument of an array's task, its number; as in the names of Slurm's own files."""
@@ -32,7 +37,7 @@ def batch_script(shipped: str, config: SubmitConfig, python: str = "", *, safe_p
     if config.tasks:
         wanted["array"] = config.array or f"1-{len(config.tasks)}"
         wanted["output"] = "rankwise-%A_%a.out"
-    wanted |= dict(_parted(word) for word in config.more)
+    wanted |= dict(parted(word) for word in config.more)
     there = [_name(line) for line in lines]
     head = [_line(name, wanted[name]) if name in wanted else line for name, line in zip(there, lines, strict=True)]
     head += [_line(name, value) for name, value in wanted.items() if name not in there]
@@ -43,9 +48,18 @@ def batch_script(shipped: str, config: SubmitConfig, python: str = "", *, safe_p
         first.append(f'export VIRTUAL_ENV={shlex.quote(python)} PATH={shlex.quote(f"{python}/bin")}:"$PATH"')
     if safe_path:
         first.append("export PYTHONSAFEPATH=1")
+    if (before := stop_before(head)) not in (None, stop_before(lines)):
+        first.append(f"export {STOP_BEFORE}={before}")  # else what the verdict on the time limit takes for granted
     if config.mpi:
         first.append(f"export SLURM_MPI_TYPE={shlex.quote(config.mpi)}")
     return "\n".join([*head, "", "# What was submitted: the arguments, and where Python is.", *first, *rest]) + "\n"
+
+
+def stop_before(lines: Sequence[str]) -> int | None:
+    """Return how many seconds before the time limit these #SBATCH lines ask for a signal; None if they do not."""
+    asked_for = [match[2] for line in lines if (match := LINE.fullmatch(line.strip())) and match[1] == "signal"]
+    found = SIGNAL.fullmatch((asked_for[-1] or "").strip('"')) if asked_for else None
+    return int(found[1] or SIGNAL_S) if found else None
 
 
 def asked(script: str) -> dict[str, str]:
@@ -66,7 +80,8 @@ def _name(line: str) -> str:
     return match[1] if match else ""
 
 
-def _parted(word: str) -> tuple[str, str | None]:
+def parted(word: str) -> tuple[str, str | None]:
+    """Return the name of an option of sbatch's, and its value if it has one."""
     name, equals, value = word.removeprefix("--").partition("=")
     return name, value if equals else None
 

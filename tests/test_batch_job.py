@@ -6,17 +6,22 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from common.errors import ConfigError
+from common.run_files import LOG_NAME
+from ps.logfile.records import FORMAT, VERSION
+from ps.logfile.writer import RunLog
 from tests.conftest import ROOT
 from tests.ranks import Result, environment, finish, mpirun, popen, wait_until
 from workers.batch.batch_id import BatchId
 from workers.batch.option_lines import options_of_task
 from workers.batch.options import BatchConfig, own_options
 from workers.batch.rank_start import ON_A_NODE, find_mpi_type, find_start
+from workers.batch.run_end import RunEnd
 from workers.launch.launcher import Library
 from workers.launch.srun_mpi import remedy
 
@@ -188,7 +193,7 @@ class FakeSlurm:
             PATH=f"{folder}:{os.environ['PATH']}", SLURM_MPI_TYPE="pmi2", SLURM_EXPORT_ENV="NONE", **TASK
         )
         self.tool("srun", 'while [ "${1#-}" != "$1" ]; do shift; done; exec "$@"')
-        self.tool("scontrol", 'echo "$@" >> scontrol.log; kill -TERM $PPID')
+        self.tool("scontrol", '[ "$1" = requeue ] || exit; echo "$@" >> scontrol.log; kill -TERM $PPID')
 
     def tool(self, name: str, text: str) -> None:
         """Put one of Slurm's commands there."""
@@ -266,6 +271,62 @@ def test_a_request_before_the_program_is_started_leaves_it_out(slurm: FakeSlurm)
     result = finish(slurm.start("print('started')", "--ranks", "--requeue"))
     assert (result.code, result.out) == (-signal.SIGTERM, "Asked to stop before anything was started.\n"), result.err
     assert slurm.queued_again() == ["requeue 7_2"]
+
+
+@pytest.mark.parametrize(
+    ("shown", "queued"),
+    [
+        ("COMPLETING Reason=TimeLimit", True),
+        ("COMPLETING Reason=None", False),
+        ("RUNNING Reason=None", False),
+        ("", True),
+    ],
+    ids=["limit", "scancel", "TERM", "no answer"],
+)
+def test_a_job_that_is_cancelled_while_it_saves_does_not_come_back(
+    slurm: FakeSlurm, shown: str, *, queued: bool
+) -> None:
+    show = f'[ "$1" = --oneliner ] && echo "JobId=9 JobState={shown} Dependency=(null)" && exit\n'
+    slurm.tool("scontrol", show + 'echo "$@" >> scontrol.log; kill -TERM $PPID')
+    result = stopped(slurm, (signal.SIGUSR1, signal.SIGTERM), 75, "--requeue")
+    assert result.code == (-signal.SIGTERM if queued else 75)
+    assert slurm.queued_again() == ["requeue 7_2"] * queued
+
+
+LEAVE = (
+    "import pathlib, sys; pathlib.Path('run/2/coordinator.msgpack').open('ab').write(pathlib.Path('new').read_bytes())"
+)
+
+
+@pytest.mark.parametrize(("ends", "code"), [(["stopped"], 75), (["ok"], 0), (["stopped", "ok"], 0), ([], 0)], ids=str)
+def test_a_stop_that_the_launcher_keeps_to_itself_is_read_off_the_log(
+    slurm: FakeSlurm, ends: list[str], code: int
+) -> None:
+    """Open MPI's mpirun ends with 0 when a signal has killed its daemon on another node."""
+    for name in ("run/2", "other"):
+        (slurm.folder / name).mkdir(parents=True)
+        log = RunLog(slurm.folder / name / LOG_NAME, new=True)
+        log.append("header", format=FORMAT, v=VERSION)
+        log.append("end", status="stopped")  # of the job before
+        before = (slurm.folder / name / LOG_NAME).stat().st_size
+        if name == "other":
+            for status in ends:
+                log.append("end", status=status)
+    (slurm.folder / "new").write_bytes((slurm.folder / "other" / LOG_NAME).read_bytes()[before:])
+    command = [sys.executable, "-m", "workers.batch_job", "--", sys.executable, "-c", LEAVE, "--output", "run"]
+    result = finish(popen(command, cwd=slurm.folder, env=slurm.variables))
+    assert result.code == code, result.err
+
+
+def test_ranks_that_go_on_saving_are_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    end = RunEnd(["python", "--output", str(tmp_path)])
+    assert not end.is_stopped(0.0)  # nothing was written
+    log = RunLog(tmp_path / LOG_NAME, new=True)
+    log.append("header", format=FORMAT, v=VERSION)
+    assert not end.is_stopped(0.0)
+    monkeypatch.setattr(time, "sleep", lambda seconds: log.append("end", status="stopped"))
+    assert end.is_stopped()
+    assert not RunEnd(["python", "--resume", str(tmp_path)]).is_stopped(0.0)  # that was the job before
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ def test_the_first_of_several_is_named_though_others_are_looked_into_sooner(
     peers, said = Peers([0], [0], [StatusRow()], None, 0.0), do_nothing
     silence, events = Silence(60, 300, 0, peers.nodes, ["a"], said, said), list[dict[str, Any]]()
     first = DeathReports(["a", "b"], peers, silence, Failure(lambda: tmp_path), Launcher(0, "of another node"), events,
-                         time.monotonic, rank_process.memory_kills())  # fmt: skip
+                         time.monotonic, rank_process.MemoryKills())  # fmt: skip
     rank = RankProcess(0, os.getpid(), status.handle, status.pipe, status.copy)
     first.note(rank, time.monotonic())
     assert failure.read_text() == "rankwise: rank 0 on a died (killed by SIGKILL) at epoch 3, step 1, phase: input\n"

@@ -560,6 +560,8 @@ def test_ranks_that_do_not_answer() -> None:
     assert (one.state, "docker0 172.17.0.1/16 (bridge), eth0 10.0.0.1/24" in one.text) == (FAIL, True)
     assert one.command == "export OMPI_MCA_btl_tcp_if_include=eth0 PRTE_MCA_prte_if_include=eth0"
     assert "ping" in late.finding("messages", 30, OPEN_MPI, "", []).remedy
+    only = late.finding("messages", 30, OPEN_MPI, "", [eth(0, 1)])  # nothing to choose from
+    assert ("firewall" in only.remedy, only.command) == (True, "")
 
 
 # ---- messages and sums

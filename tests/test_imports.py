@@ -75,7 +75,7 @@ ROOMS: dict[str, set[str]] = {
     "workers/preparation": {*_COMMON, "ps/comm", "ps/text", "workers/launch"},
     "workers/diagnosis": {"common", "ps/comm", "ps/metrics", "ps/text", "workers", "workers/launch"},
     "workers/exporting": {*_COMMON, "workers/launch", "workers/prediction"},
-    "workers/batch": {"common", "workers/launch"},
+    "workers/batch": {"common", "ps/logfile", "workers/launch"},
     "workers/supervisor": {"common", "ps/coordinator", "ps/logfile", "workers", "workers/launch"},
     "slurm": {"common", "ps/sync", "workers", "workers/batch", "workers/benchmark", "workers/launch"},
 }

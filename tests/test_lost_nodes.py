@@ -1,5 +1,8 @@
 """Which of several deaths is named, and when hosts that say nothing are."""
 
+import threading
+import time
+from collections.abc import Collection
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -7,8 +10,9 @@ from typing import Any
 import pytest
 
 from common.rank_status import RankStatus, StatusRow
+from workers.watchdog import failure, rank_process
 from workers.watchdog.death_reports import DeathReports
-from workers.watchdog.deaths import DECIDE_S, HOST_S, Death, Deaths
+from workers.watchdog.deaths import DECIDE_S, HOST_S, OUT_OF_MEMORY, Death, Deaths
 from workers.watchdog.silence import Silence, name_hosts
 from workers.watchdog.stall import OUTSIDE_FACTOR
 from workers.watchdog.watchdog import Watchdog
@@ -108,18 +112,24 @@ def test_behind_a_firewall_one_waits_longer_for_who_may_read_data() -> None:
 class Told:
     """A node that tells a hub of a death, and has its end reported where the hub does not answer."""
 
-    def __init__(self, mute: dict[int, float]) -> None:
+    def __init__(self, mute: dict[int, float], elsewhere: Collection[int] = ()) -> None:
+        """``mute``: when nodes were last heard; the rank dies at -5, and now is 0."""
         self.said: list[str] = []
-        peers: Any = SimpleNamespace(decides=False, several=True, whole=Whole(), report=lambda news: None,
-                                          mute=lambda now, seconds: mute)  # fmt: skip
+        now = time.monotonic()
+        mute = {node: now + at for node, at in mute.items()}
+        peers: Any = SimpleNamespace(
+            decides=False, several=True, whole=Whole(), report=lambda news: None,
+            mute=lambda now, seconds: mute, heard_elsewhere=lambda now: elsewhere,
+        )  # fmt: skip
         self.peers = peers
         silence = Silence(10, 30, 1, [[0], [1]], ["n1", "n2"], print, print)
-        failure: Any = SimpleNamespace(reserve=lambda: True, is_ours=True,
-                                       report=lambda message, **how: self.said.append(message))  # fmt: skip
+        report: Any = SimpleNamespace(reserve=lambda: True, is_ours=True,
+                                      report=lambda message, **how: self.said.append(message))  # fmt: skip
         launcher: Any = SimpleNamespace(is_gone=lambda: False)
         self.events: list[Any] = []
-        self.reports = DeathReports(["n1", "n2"], peers, silence, failure, launcher, self.events, lambda: 20.0, 0)
-        self.reports.hand_in(Death(10.0, {"what": "death", "rank": 1, "message": "rank 1 on n2 died"}, "SIGKILL"))
+        kills: Any = None
+        self.reports = DeathReports(["n1", "n2"], peers, silence, report, launcher, self.events, lambda: now, kills)
+        self.reports.hand_in(Death(now - 5, {"what": "death", "rank": 1, "message": "rank 1 on n2 died"}, "SIGKILL"))
 
 
 def test_a_death_told_to_a_hub_that_is_gone_is_not_lost() -> None:
@@ -128,7 +138,7 @@ def test_a_death_told_to_a_hub_that_is_gone_is_not_lost() -> None:
     told.reports.decide_at_last()
     assert told.said == ["rank 1 on n2 died"]
     assert [event["what"] for event in told.events] == ["death"]
-    lost = Told({0: 10.0})  # the hub's host is what it died of
+    lost = Told({0: -10.0})  # the hub's host is what it died of
     lost.reports.decide_at_last()
     assert "host n2 (rank 1) has not heard from any other host for 10 s" in lost.said[0]
     answered = Told({})
@@ -136,6 +146,68 @@ def test_a_death_told_to_a_hub_that_is_gone_is_not_lost() -> None:
     assert not answered.reports.unanswered
     answered.reports.decide_at_last()
     assert not answered.said
+
+
+@pytest.mark.parametrize(
+    ("mute", "elsewhere"), [({0: -5.8}, ()), ({0: -4.5}, ()), ({0: -10.0}, (0,))], ids=["just then", "after", "heard"]
+)
+def test_a_host_that_falls_silent_at_a_death_is_not_what_the_rank_died_of(
+    mute: dict[int, float], elsewhere: tuple[int, ...]
+) -> None:
+    """It is stopped for some seconds just then, or there is a way to it that is not broken."""
+    told = Told(mute, elsewhere)
+    told.reports.decide_at_last()
+    assert told.said == ["rank 1 on n2 died"]
+    assert not told.reports.cut
+
+
+def test_a_death_by_lack_of_memory_is_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert death(2, 10.0, OUT_OF_MEMORY).by_itself
+    assert not death(2, 10.0, "SIGKILL").by_itself
+    count = [7]
+    monkeypatch.setattr(rank_process, "memory_kills", lambda: count[0])
+    kills = rank_process.MemoryKills()
+    count[0] += 1  # of another job, before
+    for _ in range(rank_process.MEMORY_LOOKS):
+        assert kills.has_risen()
+        kills.look()
+    assert not kills.has_risen()
+    count[0] += 1
+    assert kills.has_risen()
+
+
+def test_a_folder_that_does_not_answer_keeps_nobody_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a file server that is gone: who asks waits for ever."""
+    dead = threading.Event()
+    monkeypatch.setattr(failure, "FOLDER_S", 0.05)
+    monkeypatch.setattr(failure, "write_failure_once", lambda folder: dead.wait(60))
+    monkeypatch.setattr(failure, "fill_failure", lambda folder, text: dead.wait(60))
+    monkeypatch.setattr(failure, "say", lambda text: None)
+    begin = time.monotonic()
+    ours = failure.Failure(lambda: tmp_path)
+    assert ours.reserve()
+    ours.report("rank 1 on n2 died")
+    dead.set()
+    assert time.monotonic() - begin < 30
+    monkeypatch.setattr(failure, "write_failure_once", lambda folder: False)
+    assert not failure.Failure(lambda: tmp_path).reserve()
+
+
+def test_where_only_the_way_between_two_hosts_is_broken_both_are_named() -> None:
+    said: list[tuple[str, list[str], str]] = []
+    silence = Silence(10, 30, 0, [[0], [1], [2, 3]], ["n1", "n2", "n3", "n3"],
+                      lambda text, event: said.append((event["what"], event["hosts"], text)), print)  # fmt: skip
+    waiting = [StatusRow(epoch=1, at=2, longest_ms=10)] * 4
+    for now in range(100, 112):
+        silence.look(now, waiting, {2: 100}, elsewhere={2})
+    silence.look(112, waiting, {}, elsewhere={2})
+    both = "host n1 (rank 0) and host n3 (ranks 2-3) have not heard each other for 10 s, though others hear both"
+    assert said[0] == ("host-lost", ["n1", "n3"], f"{both}: the network between them is broken")
+    assert said[1][2] == "host n3 (ranks 2-3) answers again"
+    del said[:]
+    for now in range(200, 212):  # but one that nobody hears is what is wrong
+        silence.look(now, waiting, {1: 200, 2: 200}, elsewhere={2})
+    assert said[0][1:] == (["n2"], "host n2 (rank 1) has not answered for 10 s: down, or cut off from the network")
 
 
 def test_who_takes_the_place_of_a_hub_decides_on_what_it_had_told_that() -> None:

@@ -171,6 +171,8 @@ def test_who_reaches_only_another_node_hears_what_the_hub_says() -> None:
         for _ in range(10):
             nodes.second()
         assert nodes.all[2].star.links.keys() == {1}
+        assert nodes.all[0].heard_elsewhere(nodes.now) == {2}
+        assert nodes.all[0].mute(nodes.now, SILENT_S).keys() == set()  # it has closed its link
         nodes.all[0].tell_whole(Whole(cut=True), beat=False)
         for peers in nodes.all[1:]:
             peers.receive(nodes.now)

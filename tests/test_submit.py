@@ -115,6 +115,7 @@ def test_so_do_paths_of_python_and_types_of_mpi(tmp_path: Path) -> None:
         ({"sbatch_args": "'--x=a\n#SBATCH --y'"}, "sbatch_args: got"),
         ({"sbatch_args": "--nodes=3"}, "sbatch_args: got '--nodes=3'; give --nodes to this command"),
         ({"sbatch_args": "'"}, "sbatch_args: got"),
+        ({"sbatch_args": "--clusters=b", "watch": True}, "watch: a job on another cluster"),
         ({"arguments": ("\udc80",)}, "command line: got"),
     ],
 )
@@ -195,6 +196,8 @@ def test_the_run_folder_is_found_in_the_arguments() -> None:
     assert Job("7", SubmitConfig(array="3-4"), "%A_%a.out").output == Path.cwd() / "7_3.out"
     assert Job("7", SubmitConfig(job_name="a"), "/tmp/%x %%%j%u").output == Path("/tmp/a %7%u")
     assert Job("7", SubmitConfig(array="3-4"), "").run == Path("runs/slurm-7_3")
+    elsewhere = Job("7", SubmitConfig(sbatch_args="--chdir='/a b'"), "%j.out")
+    assert (elsewhere.run, elsewhere.output) == (Path("/a b/runs/slurm-7"), Path("/a b/7.out"))
 
 
 def test_a_job_is_read_from_scontrol_whatever_its_name_and_folder_are() -> None:

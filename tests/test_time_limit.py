@@ -105,6 +105,13 @@ def test_a_time_limit_too_short_to_get_on_is_told(clock: Clock) -> None:
     assert found.severity == "warning"
 
 
+def test_a_job_that_is_stopped_earlier_than_the_scripts_ask_for_has_less_time(clock: Clock) -> None:
+    (found,) = watch(clock, HOUR / 2, limit={"stop_before_s": 600.0})  # 20 min, and each of the next jobs 50
+    assert found.text == "needs 9 h 30 min more, limit in 30 min: will be requeued 11 times"
+    (found,) = watch(clock, 10.0, epochs=1000, limit={"ends": clock.now + 500, "limit_s": 510.0, "stop_before_s": 600})
+    assert "too short to be requeued 10 min before its end and get on" in found.text
+
+
 @pytest.mark.parametrize(("restarts", "again"), [(0, True), (2, False)])
 def test_another_job_is_told_again_but_not_one_that_was_queued_again(
     restarts: int, again: bool, tmp_path: Path
@@ -127,7 +134,8 @@ def test_where_the_limit_is_found() -> None:
 
     new = {"SLURM_JOB_ID": "7", "SLURM_JOB_END_TIME": "2000", "SLURM_JOB_START_TIME": "500"}
     assert time_limit(new, never) == {
-        "ends": 2000.0, "limit_s": 1500.0, "requeues": None, "restarts": 0, "source": "SLURM_JOB_END_TIME",
+        "ends": 2000.0, "limit_s": 1500.0, "requeues": None, "stop_before_s": None, "restarts": 0,
+        "source": "SLURM_JOB_END_TIME",
     }  # fmt: skip
     asked = []
 
@@ -136,8 +144,10 @@ def test_where_the_limit_is_found() -> None:
         return "1:00:00|2:00:00\n"
 
     old = {"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2", "RANKWISE_REQUEUES": "98"}
-    found = time_limit({**old, "SLURM_RESTART_COUNT": "2"}, squeue, lambda: 100.0)
-    assert found == {"ends": 3700.0, "limit_s": 7200.0, "requeues": 98, "restarts": 2, "source": "squeue"}
+    found = time_limit({**old, "SLURM_RESTART_COUNT": "2", "RANKWISE_STOP_BEFORE": "300"}, squeue, lambda: 100.0)
+    assert found == {
+        "ends": 3700.0, "limit_s": 7200.0, "requeues": 98, "stop_before_s": 300.0, "restarts": 2, "source": "squeue",
+    }  # fmt: skip
     assert asked == ["7_2"]
     assert (time_limit({**old, "RANKWISE_JOB_ENDS": "5000"}, never) or {})["ends"] == 5000.0
     assert time_limit({"SLURM_JOB_END_TIME": "2000"}, never) is None  # no job: a shell that has kept a variable

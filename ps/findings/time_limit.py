@@ -17,7 +17,7 @@ SURE, AT_ONCE = 1.1, 2.0
 LONG_S = 10.0
 """An epoch so long says enough alone."""
 STOP_BEFORE_S = 120.0
-"""So long before its limit a job is stopped that is to be queued again, as the batch scripts ask for."""
+"""So long before its limit a job is stopped that is to be queued again, as the batch scripts ask for; else it says."""
 
 
 class TimeLimit(Detector):
@@ -31,6 +31,8 @@ class TimeLimit(Detector):
         config = header["config"]
         self.epochs, self.patience = config["epochs"], config.get("patience", 0)
         self.limit: dict[str, float | None] = header.get("time_limit") or {}
+        said = self.limit.get("stop_before_s")
+        self.stop_before_s = STOP_BEFORE_S if said is None else said
         self.durations: deque[float] = deque(maxlen=RECENT)
         self.last = self.began = header.get("t") or self.clock()
 
@@ -50,7 +52,7 @@ class TimeLimit(Detector):
         left = (self.limit["ends"] or math.inf) - now
         if left <= 0:  # that of an earlier job, in a log that is read
             return None
-        usable = max(0.0, left - (0.0 if requeues is None else STOP_BEFORE_S))
+        usable = max(0.0, left - (0.0 if requeues is None else self.stop_before_s))
         if needed <= (SURE if n > 1 else AT_ONCE) * usable:
             return None
         gets_done, text, remedy = self._said(needed, left, usable, each, number)
@@ -84,17 +86,17 @@ class TimeLimit(Detector):
             )
         # each start takes as long as this one took, from the job's begin to its first epoch
         begin = max(0.0, self.began - ((self.limit["ends"] or 0.0) - whole)) if whole else 0.0
-        a_job = (whole or left) - STOP_BEFORE_S - begin
+        a_job = (whole or left) - self.stop_before_s - begin
         if a_job <= 0:
             return (
                 False,
-                f"{text}too short to be requeued {duration(STOP_BEFORE_S)} before its end and get on",
+                f"{text}too short to be requeued {duration(self.stop_before_s)} before its end and get on",
                 f"give it {longer}, or at least some minutes more",
             )
         times = max(1, math.ceil((needed - usable) / a_job))
         if times > allowed:
             will = count(int(allowed), "time")
-            each_job = duration(a_job * times / max(1, allowed) + STOP_BEFORE_S + begin)
+            each_job = duration(a_job * times / max(1, allowed) + self.stop_before_s + begin)
             return (
                 False,
                 f"{text}would have to be requeued {count(times, 'time')}, but will be only {will}",

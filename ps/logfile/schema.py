@@ -53,7 +53,16 @@ PROCESSES = {
     "system": TEXT,
     "packet_bytes": WHOLE,
     "time_limit": optional(
-        nullable(table(ends=TIME, limit_s=nullable(NUMBER), requeues=nullable(WHOLE), restarts=WHOLE, source=TEXT))
+        nullable(
+            table(
+                ends=TIME,
+                limit_s=nullable(NUMBER),
+                requeues=nullable(WHOLE),
+                restarts=WHOLE,
+                source=TEXT,
+                stop_before_s=optional(nullable(NUMBER)),
+            )
+        )
     ),
 }
 """What the header says of the job's processes, and again each event after which other ones continue."""

@@ -132,6 +132,15 @@ class Hosts:
         """Put the cable back."""
         _do("ip", "link", "set", f"rw{self.number}v{host}", "up")
 
+    def add_network(self) -> None:
+        """Give all hosts a second interface, eth1, with addresses of one network, whose switch is dead."""
+        for host in range(1, self.count + 1):
+            device, space = f"rwx{self.number}v{host}", self._space(host)
+            _do("ip", "link", "add", device, "type", "veth", "peer", "name", "eth1", "netns", space)
+            _do("ip", "link", "set", device, "up")
+            _do("ip", "-n", space, "addr", "add", f"10.78.{self.number}.{host}/24", "dev", "eth1")
+            _do("ip", "-n", space, "link", "set", "eth1", "up")
+
     def hide(self, host: int, folder: Path) -> None:
         """Give the host an empty folder of its own in this place."""
         self.run(host, "mount", "-t", "tmpfs", "tmpfs", str(folder))

@@ -16,14 +16,16 @@ from tests.ranks import MPIRUN, Result, environment, finish, popen, records, wai
 
 Start = Callable[..., Hosts]
 STALL_S, ABORT_S = 4, 8
-OPTIONS = ("--hidden", "8", "--epochs", "1000000", "--stall-seconds", str(STALL_S), "--abort-stall", str(ABORT_S))
+OPTIONS = ("--hidden", "8", "--epochs", "1000000")
+LIMITS = ("--stall-seconds", str(STALL_S), "--abort-stall", str(ABORT_S))
 
 
 @contextlib.contextmanager
 def job(hosts: Hosts, run: Path, *options: str, ft: bool = False) -> Iterator["subprocess.Popen[str]"]:
     """Start a job of two ranks on each of three hosts."""
     command = [MPIRUN, *(("--with-ft", "ulfm") if ft else ()), "--host", hosts.places(2, 2, 2), "-np", "6"]
-    command += [sys.executable, "-m", "workers.run", *OPTIONS, "--output", str(run), *options]
+    command += [sys.executable, "-m", "workers.run", *(options if "--abort-stall" in options else LIMITS + options)]
+    command += [*OPTIONS, "--output", str(run)]
     process = popen(hosts.command(1, *command), env={**environment(), **hosts.environment()})
     try:
         yield process
@@ -82,7 +84,8 @@ def test_a_host_whose_cable_is_pulled_is_named(start_hosts: Start, tmp_path: Pat
 @pytest.mark.slow
 def test_so_is_one_that_is_cut_off_before_training(start_hosts: Start, tmp_path: Path) -> None:
     hosts, run = start_hosts(3), tmp_path / "run"
-    with job(hosts, run) as process:
+    # one that never had a link waits 5 times as long, n3 itself too
+    with job(hosts, run, "--stall-seconds", "2", "--abort-stall", "3") as process:
         wait_until(lambda: running(hosts, 3, "watchdog"), "no watchdog", process)
         hosts.unplug(3)
         result = end_of(process, hosts)

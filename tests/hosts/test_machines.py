@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,13 +64,22 @@ def test_cables_clocks_and_folders_are_each_hosts_own(start_hosts: Callable[...,
 
 @pytest.mark.slow
 def test_a_job_trains_on_several_hosts(start_hosts: Callable[..., Hosts], tmp_path: Path) -> None:
-    hosts = start_hosts(2)
-    before = hosts.sent(2)
+    hosts = start_hosts(2, "", {2: 5000})  # and their clocks are far apart
+    before, begin = hosts.sent(2), time.time()
     command = [MPIRUN, "--host", hosts.places(2, 2), "-np", "4", sys.executable, "-m", "workers.run"]
     options = ["--epochs", "2", "--output", str(tmp_path / "run")]
     result = finish(popen(hosts.command(1, *command, *options), env={**environment(), **hosts.environment()}))
     assert result.code == 0, result.err
     assert "4 ranks on 2 nodes (n1 and n2)" in result.out
-    assert records(tmp_path / "run")[0]["nodes"] == [{"host": "n1", "ranks": [0, 1]}, {"host": "n2", "ranks": [2, 3]}]
+    header, *rest = records(tmp_path / "run")
+    assert header["nodes"] == [{"host": "n1", "ranks": [0, 1]}, {"host": "n2", "ranks": [2, 3]}]
+    times = [record["t"] for record in (header, *rest)]
+    assert times == sorted(times)
+    assert begin < times[0] < times[-1] < time.time()
+    assert 0 < header["timing"]["offset_error_s"] < 1
+    for epoch in (record for record in rest if record["kind"] == "epoch"):
+        # if the offset were not known, all time in sums would be waiting on the hosts whose clock is behind
+        assert min(epoch["transfer_s"]) > 0
+        assert all(0 <= wait < loop for wait, loop in zip(epoch["wait_s"], epoch["loop_s"], strict=True))
     assert hosts.sent(2) - before > 40 * 19_210 * 4, "less than the gradients of one rank"
     assert not hosts.processes(1) + hosts.processes(2)

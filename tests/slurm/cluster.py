@@ -1,7 +1,8 @@
-"""A real Slurm of three nodes on this machine: ``python -m tests.slurm.cluster [HOSTS NUMBER]``; end of input stops it.
+"""A real Slurm of three nodes on this machine: ``python -m tests.slurm.cluster [HOSTS NUMBER [pmix]]``.
 
 With the folder and the number of hosts that ``tests.hosts.machines`` holds, each node is one of these; without, all
-three are daemons on this host.
+three are daemons on this host. Hosts see Debian's PMIx with ``pmix`` only: without, ranks are started the same way
+whether it is installed or not. End of input stops them.
 """
 
 import ctypes
@@ -57,6 +58,10 @@ PartitionName=debug Nodes=n[1-3] Default=YES MaxTime=INFINITE State=UP
 """
 
 
+PMIX = Path("/usr/lib/x86_64-linux-gnu/pmix2")
+"""Where Debian's Slurm looks for PMIx: libpmix-dev has it there."""
+
+
 def find(daemon: str) -> str | None:
     """Return the path of a daemon."""
     return shutil.which(daemon, path=SEARCH)
@@ -93,7 +98,7 @@ def mount_control_groups(hosts: Hosts, node: int) -> None:
         hosts.run(node, "mount", "-t", kind, *(("-o", ",".join(own)) if own else ()), device, place)
 
 
-def start(folder: Path, hosts: Hosts | None) -> None:
+def start(folder: Path, hosts: Hosts | None, *, pmix: bool = False) -> None:
     """Start all daemons with their files in ``folder``; return when all nodes take jobs. Raises RuntimeError."""
     (folder / "state").mkdir()
     numbers = range(1, NODES + 1)
@@ -124,6 +129,10 @@ def start(folder: Path, hosts: Hosts | None) -> None:
     if hosts:
         for i in numbers:
             mount_control_groups(hosts, i)
+            if not pmix and PMIX.exists():
+                hosts.hide(i, PMIX)
+    if pmix:  # each host has files of its own there alone
+        (folder / "mpi.conf").write_text("PMIxCliTmpDirBase=/dev/shm\n")
     with (folder / "start.log").open("w") as output:
         for node, (name, *arguments) in daemons:
             command = [find(name) or name, *arguments]
@@ -190,7 +199,7 @@ def main() -> int:
     hosts = Hosts(Path(sys.argv[1]), int(sys.argv[2]), NODES) if len(sys.argv) > 2 else None
     with tempfile.TemporaryDirectory(prefix="slurm-", ignore_cleanup_errors=True) as name:
         try:
-            start(Path(name), hosts)
+            start(Path(name), hosts, pmix=sys.argv[3:] == ["pmix"])
             print(f"export SLURM_CONF={name}/slurm.conf", flush=True)
             while not select.select([0], [], [], 0.5)[0] or os.read(0, 4096):
                 reap()

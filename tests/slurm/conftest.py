@@ -17,8 +17,8 @@ REQUEUED = ("--epochs", "80", "--hidden", "300", "--dtype", "float64")
 """A job that takes long enough to be interrupted, and is the same on any number of ranks."""
 
 
-@pytest.fixture(scope="package")
-def any_mpi() -> Iterator[Cluster]:
+@contextlib.contextmanager
+def started(*options: str) -> Iterator[Cluster]:
     """Start a Slurm, over hosts of their own where this machine lets us make them; no process of it outlives us."""
     need(not missing(), f"Slurm and munge: {', '.join(missing())}")
     with contextlib.ExitStack() as stack:
@@ -26,9 +26,16 @@ def any_mpi() -> Iterator[Cluster]:
         if not machines.missing():
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="hosts-", ignore_cleanup_errors=True))
             hosts = stack.enter_context(machines.running(Path(folder), NODES))
-            places = [folder, str(hosts.number)]
+            places = [folder, str(hosts.number), *options]
         ready = stack.enter_context(held("tests.slurm.cluster", *places))
         yield Cluster(ready.removeprefix("export SLURM_CONF="), apart=bool(places))
+
+
+@pytest.fixture(scope="package")
+def any_mpi() -> Iterator[Cluster]:
+    """Start the Slurm."""
+    with started() as cluster:
+        yield cluster
 
 
 @pytest.fixture

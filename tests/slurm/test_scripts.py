@@ -97,6 +97,17 @@ def test_a_signal_to_the_script_alone_stops_the_job(cluster: Cluster, tmp_path: 
 
 
 @pytest.mark.slow
+def test_a_stop_that_mpirun_keeps_to_itself_is_told_to_slurm(any_mpi: Cluster, mpi: str, tmp_path: Path) -> None:
+    if mpi != "openmpi":
+        pytest.skip("srun starts MPICH's ranks, and tells how they end")
+    batch = any_mpi.submit(tmp_path, *LONG, options=("--ntasks-per-node=1",))
+    batch.wait_for_epochs(2)
+    assert any_mpi.run("scancel", "--signal=USR1", batch.number).code == 0  # to mpirun's daemon on the other node, too
+    assert batch.wait() == ("FAILED", 75, 0), batch.output()
+    assert records(batch.run)[-1]["status"] == "stopped"
+
+
+@pytest.mark.slow
 def test_a_killed_rank_ends_the_job(cluster: Cluster, tmp_path: Path) -> None:
     batch = cluster.submit(tmp_path, *LONG)
     header = batch.wait_for_epochs(1)

@@ -81,7 +81,8 @@ def test_a_job_of_slurm_says_so_in_log_console_show_and_report(any_mpi: Cluster,
     assert batch.wait() == ("FAILED", 75, 0), batch.output()
     header = records(batch.run)[0]
     assert header["time_limit"] | {"ends": 0.0} == {
-        "ends": 0.0, "limit_s": 300.0, "requeues": 100, "restarts": 0, "source": "squeue",
+        "ends": 0.0, "limit_s": 300.0, "requeues": 100, "stop_before_s": None, "restarts": 0,
+        "source": "squeue",
     }  # fmt: skip
     assert header["t"] < header["time_limit"]["ends"] < header["t"] + 310
     (found,) = [r for r in records(batch.run) if r["kind"] == "verdict" and r["code"] == "time-limit"]

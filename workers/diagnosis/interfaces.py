@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from common.addresses import BRIDGES
 from workers.diagnosis.facts import Interface
 
 SIOCGIFFLAGS, SIOCGIFADDR, SIOCGIFNETMASK = 0x8913, 0x8915, 0x891B
 """Requests of linux/sockios.h; they ask the network namespace of the process, where /sys may show another one."""
 IFF_UP = 1
-BRIDGES = ("docker", "br-", "virbr", "cni", "lxcbr", "podman")
-"""How names of bridges begin that containers and virtual machines of one host are on."""
 
 
 def look() -> list[Interface]:

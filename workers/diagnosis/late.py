@@ -18,6 +18,10 @@ from workers.diagnosis.publish import json_object, lines
 from workers.diagnosis.remedies import choose_interface
 
 CHECK = "answers"
+FIREWALL = (
+    "A firewall may keep closed what MPI's ranks listen to: allow TCP from each host to the others, on all ports above "
+    "1023, or those that the library is told to use."
+)
 
 
 def finding(step: str, limit_s: float, vendor: str, library_text: str, found: list[Interface]) -> Finding:
@@ -27,15 +31,16 @@ def finding(step: str, limit_s: float, vendor: str, library_text: str, found: li
     texts = [f"{one.name} {one.address}{' (bridge)' * one.bridge}" for one in usable]
     more = f" and {len(texts) - MOST_SHOWN} more" if len(texts) > MOST_SHOWN else ""
     shown = f"{', '.join(texts[:MOST_SHOWN])}{more}" or "none"
+    remedy = "Look whether the hosts reach each other: ping."
+    if first:
+        remedy = f"If the hosts reach each other by {first.name}:" if len(usable) > 1 else FIREWALL
     return Finding(
         FAIL,
         f"no answer for {limit_s:g} s in step '{step}': a rank has died or hangs, or messages take a way that leads "
         f"nowhere; interfaces of {host()}: {shown}",
-        f"If the hosts reach each other by {first.name}:"
-        if first
-        else "Look whether the hosts reach each other: ping.",
+        remedy,
         check=CHECK,
-        command=choose_interface(vendor, library_text, first.name) if first else "",
+        command=choose_interface(vendor, library_text, first.name) if first and len(usable) > 1 else "",
     )
 
 

@@ -12,7 +12,7 @@ from common.start_words import DEFAULT_LIMIT_S, LIMIT, read_limit
 from workers.launch.hosts import LaunchHost
 
 PROBE_S = 10.0
-"""Between two questions whether the hosts are still there, until ranks have started."""
+"""Between two questions whether the hosts are still there, until ranks have started; two in a row must say no."""
 TIMES = 3.0
 """Where no rank runs on this machine, a start may take so many times as long as a rank without a sign of life."""
 FAILED_S = 60.0
@@ -28,7 +28,7 @@ class Patience:
     """Watches one attempt through its run folder; ``reason`` says why it was given up, if it was.
 
     ``lost``: returns those of the attempt's hosts that are no longer there. ``guarded``: whether ranks here see to
-    their start themselves.
+    their start themselves. ``started``: whether rank 0 has said otherwise that all have: it may see another folder.
     """
 
     def __init__(
@@ -37,12 +37,14 @@ class Patience:
         hosts: Sequence[LaunchHost],
         lost: Callable[..., Sequence[LaunchHost]],
         guarded: Callable[[], bool] = ranks_start,
+        started: Callable[[], bool] = bool,
     ) -> None:
         """Leave the file that rank 0 takes away; without it, where none can be written, there is no limit."""
         self._mark, self._failure = folder / STARTING_NAME, folder / FAILURE_NAME
-        self._hosts, self._lost, self._guarded = hosts, lost, guarded
+        self._hosts, self._lost, self._guarded, self._started = hosts, lost, guarded, started
         self._waited_s = self._failed_s = 0.0
         self._asked_at_s = PROBE_S
+        self._missed: set[LaunchHost] = set()
         self._before = self._failed()
         self.reason = ""
         self._limit_s = DEFAULT_LIMIT_S
@@ -55,7 +57,7 @@ class Patience:
 
     def overdue(self, seconds: float) -> bool:
         """Say whether to end the attempt, ``seconds`` after the last look."""
-        if self._mark.exists():
+        if self._mark.exists() and not self._started():
             self._waited_s += seconds
             self.reason = self._not_started()
         elif (failed := self._failed()) and failed != self._before:
@@ -72,7 +74,9 @@ class Patience:
     def _not_started(self) -> str:
         if self._waited_s >= self._asked_at_s:
             self._asked_at_s = self._waited_s + PROBE_S
-            if names := ", ".join(host.name for host in self._lost(self._hosts, never=False)):
+            lost = self._lost(self._hosts, never=False)
+            again, self._missed = [host for host in lost if host in self._missed], set(lost)
+            if names := ", ".join(host.name for host in again):
                 return f"{names}: down, or does not answer any more, and no rank has started"
         if self._limit_s and self._waited_s >= TIMES * self._limit_s and not self._guarded():
             return f"no rank had started after {self._waited_s:.0f} s ({TIMES:g} times {LIMIT})"

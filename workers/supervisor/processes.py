@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from common.process_table import processes
+from common.start_words import ALL_STARTED
 
 LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 PR_SET_PDEATHSIG = 1
@@ -43,11 +44,15 @@ def _tie_to(parent: int) -> None:
 
 
 class Attempt:
-    """One start of the job. Its standard error passes through here, for its last message is kept."""
+    """One start of the job. Its standard error passes through here, for its last message is kept.
+
+    ``started``: rank 0 has said there that all ranks have.
+    """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         """Start it in a process group of its own: a terminal's Ctrl-C is for the supervisor. Raises OSError."""
         self._tail = b""
+        self.started = False
         self._grace_s = GRACE_S
         # nothing else runs in this process now that could hold a lock, which is what makes preexec_fn a danger
         self.process = subprocess.Popen(
@@ -105,6 +110,8 @@ class Attempt:
         assert self.process.stderr is not None
         source = self.process.stderr.fileno()
         while data := os.read(source, TAIL_BYTES):
+            if ALL_STARTED in self._tail[-len(ALL_STARTED) :] + data:
+                self.started, data = True, data.replace(ALL_STARTED, b"")
             self._tail = (self._tail + data)[-TAIL_BYTES:]
             with contextlib.suppress(OSError):  # nobody reads it any more
                 os.write(2, data)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from common.errors import LogError
+from common.errors import EXIT_OK, EXIT_STOPPED, LogError
 from common.files import open_own
 from common.run_files import CONFIG_NAME, LOG_NAME, checkpoints_in, read_failure
 from ps.coordinator import run_folder
@@ -46,7 +46,7 @@ class RunMonitor:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.done = False
+        self.done = self._stopped = False
         self._known: set[tuple[str, float]] = set()
         self._read_log()
         self.done = False
@@ -72,7 +72,10 @@ class RunMonitor:
 
         That file gets a number, so that the next attempt can leave its own.
         """
+        self._stopped = False
         deaths, message = self._read_log(), ""
+        if code == EXIT_OK and self._stopped:  # as Open MPI's launcher ends whose daemons a signal has killed
+            code = EXIT_STOPPED
         with contextlib.suppress(OSError):  # none is there, it is none of ours, or the file system is in trouble
             message = (read_failure(self.path).splitlines() or [""])[-1].removeprefix("rankwise: ")
         with contextlib.suppress(OSError):  # the next attempt will meet it
@@ -99,7 +102,7 @@ class RunMonitor:
                     continue
                 self._known.add((what, record["t"]))
                 if what == "end":
-                    self.done = record.get("status") == "ok"
+                    self.done, self._stopped = (record.get("status") == status for status in ("ok", "stopped"))
                 else:
                     rank, host, message = record.get("rank"), record.get("host"), record.get("message")
                     # a rank that raised an error of its own has an event, too, but its process did not die

@@ -10,6 +10,7 @@ from types import FrameType
 import workers
 from common.errors import EXIT_ERROR, EXIT_OK, EXIT_STOPPED, EXIT_USAGE, ConfigError
 from common.standard_streams import complain, drop
+from common.start_words import SUPERVISED
 from common.wording import MOST_CHARACTERS, MOST_LINES, printable
 from workers.launch.hosts import HostProbe, launcher_options
 from workers.launch.run_arguments import take_option
@@ -88,14 +89,19 @@ class Supervisor:
         self.run_monitor.clear()
         command = [
             self.mpirun, *launcher_options(self.mpirun, self.plan.hosts), "-np", str(self.plan.ranks),
-            sys.executable, *["-P"] * sys.flags.safe_path, "-m", "workers.run",
+            sys.executable, "-X", SUPERVISED, *["-P"] * sys.flags.safe_path, "-m", "workers.run",
             *take_option("output", self.options.arguments)[1],
             "--resume", "auto", "--output", str(self.run_monitor.path),
         ]  # fmt: skip
         # without the thread limit that importing ``workers`` set here: the job sets its own
         own = () if workers.THREADS_SET_BY_USER else workers.THREAD_VARIABLES
         self.sizes.append(self.plan.ranks)
-        patience = Patience(self.run_monitor.path, self.plan.hosts, self.probe.lost)
+        patience = Patience(
+            self.run_monitor.path,
+            self.plan.hosts,
+            self.probe.lost,
+            started=lambda: self._attempt is not None and self._attempt.started,
+        )
         try:
             self._attempt = Attempt(command, {name: v for name, v in os.environ.items() if name not in own})
         except OSError as error:

@@ -8,7 +8,7 @@ from typing import Any
 
 from common.errors import ConfigError
 from common.slurm_time import minutes
-from common.start_words import JOB_ENDS, REQUEUES
+from common.start_words import JOB_ENDS, REQUEUES, STOP_BEFORE
 from workers.batch.batch_id import BatchId
 from workers.launch import answer
 
@@ -27,7 +27,8 @@ def time_limit(
     """Return what the log says of the job's time limit; None if there is none, or nobody says it.
 
     ``ends``: Unix time. ``limit_s``: of the whole job, None if only its end is known. ``requeues``: how often the job
-    may still be queued again, None if it will not be. ``restarts``: how often it was. ``source``: who says so.
+    may still be queued again, None if it will not be. ``stop_before_s``: how long before its end it is stopped for
+    that, None if nobody says so. ``restarts``: how often it was. ``source``: who says so.
 
     ``ask``: returns what squeue says of a job, as ``LEFT|LIMIT``.
     """
@@ -41,11 +42,12 @@ def time_limit(
         source = "squeue"
     if not math.isfinite(ends) or ends <= 0:
         return None
-    requeues = _number(variables, REQUEUES)
+    requeues, before = _number(variables, REQUEUES), _number(variables, STOP_BEFORE)
     return {
         "ends": ends,
         "limit_s": limit if math.isfinite(limit) and limit > 0 else None,
         "requeues": int(requeues) if requeues >= 0 else None,
+        "stop_before_s": before if before >= 0 else None,
         "restarts": int(_number(variables, RESTARTS)) if _number(variables, RESTARTS) >= 0 else 0,
         "source": source,
     }

@@ -7,11 +7,11 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from common.rank_status import read_failure_kept, read_row
-from workers.watchdog.deaths import ASKED_S, HOST_S, Death, Deaths
+from workers.watchdog.deaths import ASKED_S, HOST_S, QUIET_S, Death, Deaths
 from workers.watchdog.failure import Failure
 from workers.watchdog.launcher_process import Launcher
 from workers.watchdog.peers import Peers
-from workers.watchdog.rank_process import RankProcess
+from workers.watchdog.rank_process import MemoryKills, RankProcess
 from workers.watchdog.silence import Silence
 
 LATE_S = 1.5
@@ -26,9 +26,9 @@ class DeathReports:
 
     def __init__(
         self, hosts: Sequence[str], peers: Peers, silence: Silence, failure: Failure, launcher: Launcher,
-        events: list[dict[str, Any]], now: Callable[[], float], memory_kills: int,
+        events: list[dict[str, Any]], now: Callable[[], float], memory_kills: MemoryKills,
     ) -> None:  # fmt: skip
-        """``events``: to which that of the death is added. ``memory_kills``: before the job."""
+        """``events``: to which that of the death is added."""
         self._hosts, self._peers, self._silence, self._failure = hosts, peers, silence, failure
         self._launcher, self._events, self._now, self._memory_kills = launcher, events, now, memory_kills
         self._deaths = Deaths()
@@ -91,15 +91,22 @@ class DeathReports:
 
     def _report_first(self, mute: dict[int, float]) -> None:
         first = self._deaths.take()
-        if mute and not first.by_itself:
+        lost = {} if first.by_itself else self._silent_before(first, mute)
+        if lost:
             self.cut = True
-            event = {**self._silence.event(mute, self._now()), "noticed": time.time()}
+            event = {**self._silence.event(lost, self._now()), "noticed": time.time()}
         else:
             event = first.event | ({"message": first.reported} if first.reported else {})
         if self._failure.is_ours:
             self._failure.report(event["message"], aloud=not first.reported, past_launcher=self._launcher.is_gone())
         if self._failure.is_ours or first.reported:
             self._events.append(event)
+
+    def _silent_before(self, death: Death, mute: dict[int, float]) -> dict[int, float]:
+        """Return the nodes that had been silent for a while when a rank died, of whose loss it may have died."""
+        at = death.at + self._now() - time.monotonic()  # on the job's clock, as theirs
+        elsewhere = self._peers.heard_elsewhere(self._now())
+        return {node: heard for node, heard in mute.items() if at - heard > QUIET_S and node not in elsewhere}
 
     def take(self, node: int, news: Any) -> bool:
         """Take the end of a rank on another node, as its watchdog tells it; return whether it does."""

@@ -12,6 +12,12 @@ ASKED_S = 10.0
 """A process that a launcher ends has been asked to end by a signal at most so long before."""
 
 
+QUIET_S = 2.0
+"""A host of whose loss a rank has died was silent for so long by then: launchers and libraries take longer to notice.
+
+One that fell silent later may be stopped for a moment, or a packet was lost.
+"""
+OUT_OF_MEMORY = "lack of memory"
 OF_LAUNCHERS = ("", "SIGKILL", "SIGTERM")
 """How launchers end processes, and what is not known."""
 
@@ -21,8 +27,8 @@ class Death:
     """The end of a rank, as the watchdog of its node saw it.
 
     ``at``: when, in seconds on the clock of who decides. ``event``: what the log is to say. ``cause``: the name of the
-    signal that ended it, if that is known. ``reported``: the rank's own words on why it failed. ``asked``: a signal had
-    asked it to stop, as some launchers do before they kill.
+    signal that ended it, or lack of memory, if that is known. ``reported``: the rank's own words on why it failed.
+    ``asked``: a signal had asked it to stop, as some launchers do before they kill.
     """
 
     at: float

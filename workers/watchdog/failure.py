@@ -1,12 +1,16 @@
 """The one message that a job ends with: reserved before anything else is done, and said once."""
 
 import contextlib
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 from common.launcher_output import print_past_launcher
 from common.run_files import fill_failure, write_failure_once
 from workers.watchdog.console import say
+
+FOLDER_S = 2.0
+"""How long the run folder may take to answer: a dead file server holds who asks for ever, and ranks are to be ended."""
 
 
 class Failure:
@@ -22,8 +26,17 @@ class Failure:
         if self._tried:
             return False
         folder = self._folder()
-        self._tried, self.is_ours = True, folder is None or write_failure_once(folder)
+        self._tried, self.is_ours = True, folder is None or self._within(lambda: write_failure_once(folder))
         return self.is_ours
+
+    @staticmethod
+    def _within(do: Callable[[], object]) -> bool:
+        """Do something with the run folder; return whether it says yes, or has not answered in time."""
+        answers: list[object] = []
+        thread = threading.Thread(target=lambda: answers.append(do()), daemon=True)
+        thread.start()
+        thread.join(FOLDER_S)
+        return bool(answers[0]) if answers else True
 
     def report(self, message: str, *, aloud: bool = True, past_launcher: bool = False) -> None:
         """Say why the job ends, on the console and in the run folder; not ``aloud``: the rank itself has printed it.
@@ -35,5 +48,9 @@ class Failure:
         elif aloud:
             say(message)
         if (folder := self._folder()) is not None:
-            with contextlib.suppress(OSError):
-                fill_failure(folder, f"rankwise: {message}")
+
+            def fill(folder: Path = folder) -> None:
+                with contextlib.suppress(OSError):
+                    fill_failure(folder, f"rankwise: {message}")
+
+            self._within(fill)

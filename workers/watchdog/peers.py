@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 LEAVE_S = 2.0
 """How long a watchdog that ends waits until the hub has heard that."""
 PAUSE_S = 0.02
+ELSEWHERE_S = 5.0
+"""How long it counts that another node hears one; it says so every second."""
 FIRST_LOOK_S = 12.0
 """How long a hub waits for calls before it looks for those who do not call in the file; they give up sooner."""
 
@@ -51,6 +53,8 @@ class Peers:
         self._offsets: dict[int, Offset] = {}
         self._clocks: list[str] = star["clocks"] if star is not None else []
         self._answered: set[int] = set()
+        self._elsewhere: dict[int, float] = {}
+        """Nodes that call another one than the hub, and when that was last said."""
         self._acknowledged = False
         self._told = Whole()
         self.star: Star | None = None
@@ -137,6 +141,10 @@ class Peers:
             found |= self.unreached(now)
         return {node: at for node, at in found.items() if not self._is_over(node)}
 
+    def heard_elsewhere(self, now: float) -> set[int]:
+        """Return the nodes that others hear, whether this one does or not: the network may be broken in part."""
+        return {node for node, at in self._elsewhere.items() if now - at <= ELSEWHERE_S}
+
     def _is_over(self, node: int) -> bool:
         return all(self.rows[rank].finished for rank in self.nodes[node])
 
@@ -168,7 +176,7 @@ class Peers:
                 if kind == wire.ROWS:
                     self.changed |= self._received.take(wire.unpack_rows(content, self.nodes[node]), now)
                 elif kind == wire.NEWS:
-                    self._take(node, wire.unpack_news(content))
+                    self._take(node, wire.unpack_news(content), now)
             except wire.WireError:
                 self.star.hang_up(node)
         self.star.tick(now)
@@ -185,7 +193,7 @@ class Peers:
         while self._unsent and self.is_leaf and self.star.send(wire.NEWS, wire.pack_news(self._unsent[0])):
             del self._unsent[0]
 
-    def _take(self, node: int, news: dict[str, Any]) -> None:
+    def _take(self, node: int, news: dict[str, Any], now: float) -> None:
         from workers.watchdog import wire
 
         assert self.star is not None
@@ -198,13 +206,15 @@ class Peers:
                 for rank in set(range(max(0, first), min(last + 1, len(self.rows)))) - set(self.own):
                     state = ENDED if finished == LOST else self.rows[rank].state
                     self.rows[rank] = replace(self.rows[rank], finished=finished, state=state)
+        if isinstance(called := news.get("called_by"), list):
+            self._elsewhere |= {other: now for other in called if isinstance(other, int)}
         if news.get("bye"):
             self.star.leave(node)
             self._tell_whole(node)
         self._acknowledged = self._acknowledged or bool(news.get("ack"))
         if news.get("seen"):
             self._answered.add(node)
-        if news.keys() - {"t", "whole", "bye", "ack", "seen", "least"}:
+        if news.keys() - {"t", "whole", "bye", "ack", "seen", "least", "called_by"}:
             self._news.append((node, news))
 
     def answer(self) -> None:
@@ -263,7 +273,8 @@ class Peers:
         if new:
             self.star.send(wire.ROWS, wire.pack_rows(new))
         offset = self._offsets.setdefault(self.star.hub, Offset())
-        self.star.send(wire.NEWS, wire.pack_news(offset.stamp()))
+        callers = {"called_by": callers} if (callers := self.star.callers()) else {}
+        self.star.send(wire.NEWS, wire.pack_news(offset.stamp() | callers))
 
     def tell_whole(self, whole: Whole, *, beat: bool) -> None:
         """As the hub, tell all nodes how the job is: with each ``beat``, and when something new is to be said."""

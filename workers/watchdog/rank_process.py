@@ -5,6 +5,7 @@ import fcntl
 import os
 import signal
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +14,14 @@ from typing import Any
 from common.job_signals import STACK_SIGNAL, signal_name
 from common.process_table import SYSTEM_TICKS, USER_TICKS, exit_status, read_process, stat_fields
 from common.rank_status import ENDED, LOADING_PHASES, LOST, STOPPED, StatusRow, holds_copy, read_row, read_stop
+from workers.watchdog.deaths import OUT_OF_MEMORY
 
 LOOK_S = 1.0
 """Between two looks at a row."""
 STACK_S = 0.5
 """How long a rank may take to write its stack."""
 MAX_STACK_BYTES = 1 << 20
+MEMORY_LOOKS = 30
 
 
 class RankProcess:
@@ -26,7 +29,7 @@ class RankProcess:
 
     ``process``: a pidfd. ``memory``, ``copy``, ``pipe``: open files, see RankStatus. ``row``: as of the last look.
     ``ended``: the process is gone. ``stopped``: by a signal or a debugger, as of the last look. ``lost``: it died, and
-    the others continue without it. ``cause``: the signal it died of, once ``death`` has looked for it.
+    the others continue without it. ``cause``: what it died of, as Death has it, once ``death`` has looked for it.
     """
 
     def __init__(self, rank: int, pid: int, handle: int, pipe: int, copy: int) -> None:
@@ -102,12 +105,13 @@ class RankProcess:
         """Return the stack that was asked for; empty if there is none."""
         return os.pread(self.memory, MAX_STACK_BYTES, start).decode(errors="replace").strip() if start >= 0 else ""
 
-    def death(self, host: str, memory_kills_before: int) -> dict[str, Any]:
+    def death(self, host: str, kills: "MemoryKills") -> dict[str, Any]:
         """Return the event of the rank's death, with the cause in its message."""
         row = read_row(self.memory)
         by = self.cause = signal_name(row.signal) if row.signal else killed_by(self.process)
         cause = f"ended by a second {by}" if row.signal else f"killed by {by}" if by else "its process is gone"
-        if by == "SIGKILL" and memory_kills() > memory_kills_before:
+        if by == "SIGKILL" and kills.has_risen():
+            self.cause = OUT_OF_MEMORY
             cause += "; this machine has run out of memory"
         message = f"rank {self.rank} on {host} died ({cause}) {row.where}"
         return {"what": "death", "rank": self.rank, "host": host, "epoch": row.epoch, "step": row.step,
@@ -140,6 +144,21 @@ def killed_by(process: int) -> str:
     """Return the name of the signal that ended a process, where the system tells."""
     status = exit_status(process)
     return signal_name(os.WTERMSIG(status)) if status is not None and os.WIFSIGNALED(status) else ""
+
+
+class MemoryKills:
+    """Whether this machine's kernel has killed a process for lack of memory in the last half minute or so."""
+
+    def __init__(self) -> None:
+        self._counts = deque([memory_kills()], MEMORY_LOOKS)
+
+    def look(self) -> None:
+        """Count, once a second."""
+        self._counts.append(memory_kills())
+
+    def has_risen(self) -> bool:
+        """Say whether there are more than some looks ago: a large process takes a while to be gone."""
+        return memory_kills() > self._counts[0]
 
 
 def memory_kills() -> int:

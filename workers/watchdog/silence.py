@@ -31,14 +31,21 @@ class Silence:
         self.stall_s, self.abort_s, self.node, self.ranks, self.hosts = stall_s, abort_s, node, ranks, hosts
         self.tell, self.end, self.elastic = tell, end, elastic
         self.reported: frozenset[int] = frozenset()
+        self._elsewhere: frozenset[int] = frozenset()
         self._places: dict[int, tuple[Any, ...]] = {}
         self._moved_at = -1.0
 
-    def look(self, now: float, rows: Sequence[StatusRow], heard: Mapping[int, float], *, patience: int = 1) -> bool:
+    def look(
+        self, now: float, rows: Sequence[StatusRow], heard: Mapping[int, float], *, patience: int = 1,
+        elsewhere: Collection[int] = (),
+    ) -> bool:  # fmt: skip
         """Look at the rows of those who are heard; return whether silent nodes explain that nobody makes progress.
 
         ``heard``: when silent nodes were last heard. ``patience``: how many times longer than else to wait.
+        ``elsewhere``: nodes that others hear.
         """
+        self._elsewhere = frozenset(elsewhere)
+        heard = {node: at for node, at in heard.items() if node not in self._elsewhere} or heard
         mute = {rank for node in heard for rank in self.ranks[node]}
         live = {rank: row for rank, row in enumerate(rows) if rank not in mute and not row.finished}
         places = {rank: row.place for rank, row in live.items()}
@@ -69,7 +76,7 @@ class Silence:
 
     def _say_over(self) -> None:
         if self.reported:
-            back = self._lost(self.reported)
+            back = self._lost(self.reported) - ({self.node} if self._is_between(self.reported) else set())
             verb = "answers" if len(back) == 1 else "answer"
             what = f"{name_hosts(back, self.ranks, self.hosts)} {verb} again"
             self.tell(what, {"what": "host-back", "hosts": self._names(back), "message": what})
@@ -78,6 +85,12 @@ class Silence:
     def describe(self, heard: Mapping[int, float], now: float) -> str:
         """Return the message about silent nodes."""
         seconds = now - min(heard.values())
+        if self._is_between(heard):
+            here, there = (name_hosts(nodes, self.ranks, self.hosts) for nodes in ([self.node], heard))
+            return (
+                f"{here} and {there} have not heard each other for {seconds:.0f} s, though others hear both: the "
+                "network between them is broken"
+            )
         lost = self._lost(heard)
         named, verb = name_hosts(lost, self.ranks, self.hosts), "has" if len(lost) == 1 else "have"
         if self.is_cut_off(heard):
@@ -85,8 +98,14 @@ class Silence:
         return f"{named} {verb} not answered for {seconds:.0f} s: down, or cut off from the network"
 
     def _lost(self, silent: Collection[int]) -> set[int]:
-        """Return the nodes to be named: the silent ones, or those here if it is these that are cut off."""
+        """Return the nodes to be named: the silent ones, or those here if it is these that are cut off, or both."""
+        if self._is_between(silent):
+            return {self.node, *silent}
         return set(range(len(self.ranks))) - set(silent) if self.is_cut_off(silent) else set(silent)
+
+    def _is_between(self, silent: Collection[int]) -> bool:
+        """Say whether others hear all of these, and so only the way between them and this node is broken."""
+        return set(silent) <= self._elsewhere
 
     def is_cut_off(self, silent: Collection[int]) -> bool:
         """Say whether it is rather this node that the others do not hear: they are more, or have rank 0."""

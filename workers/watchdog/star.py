@@ -103,6 +103,10 @@ class Star:
         for link in self.links.values():
             link.send(kind, content)
 
+    def callers(self) -> list[int]:
+        """Return the nodes that have called this one."""
+        return sorted(node for node, link in self.links.items() if not link.called)
+
     def pass_on(self, kind: int, content: bytes) -> None:
         """Send what the hub says to nodes that have called this one instead, since they cannot reach the hub."""
         for link in self.links.values():

@@ -24,7 +24,7 @@ from workers.watchdog.job_clock import JobClock
 from workers.watchdog.killing import Killing
 from workers.watchdog.launcher_process import Launcher
 from workers.watchdog.peers import Peers
-from workers.watchdog.rank_process import LOOK_S, RankProcess, memory_kills, stops
+from workers.watchdog.rank_process import LOOK_S, MemoryKills, RankProcess, stops
 from workers.watchdog.silence import Silence, name_hosts
 from workers.watchdog.stall import OUTSIDE_FACTOR
 from workers.watchdog.stall_detector import MAX_STACK, StallDetector
@@ -74,7 +74,7 @@ class Watchdog:
         self._gone: list[int] = orders["gone"]
         self.events: list[dict[str, Any]] = []
         self.failure = Failure(lambda: self.folder)
-        self.memory_kills = memory_kills()
+        self.memory_kills = MemoryKills()
         self.reports = DeathReports(self.hosts, self.peers, self.silence, self.failure, self.launcher, self.events,
                                     self.clock.now, self.memory_kills)  # fmt: skip
         self.ending = Ending(lambda: self.folder, self.ranks, self.rows, self.peers, self.events, self.progress_name,
@@ -217,6 +217,7 @@ class Watchdog:
     def _look(self) -> None:
         """Read all rows, and show those of this node to the others."""
         self.beat += 1
+        self.memory_kills.look()
         for rank in self.ranks.values():
             rank.look_for_stop()
         now = self.clock.now()
@@ -284,7 +285,7 @@ class Watchdog:
         """Say whether hosts that no one hears from explain that nobody makes progress."""
         mute = self.peers.mute(now, MUTE_S)
         if mute:
-            return self.silence.look(now, self.rows, mute)
+            return self.silence.look(now, self.rows, mute, elsewhere=self.peers.heard_elsewhere(now))
         # a firewall, perhaps, and until there is a run folder nobody sees that the others still read data
         return self.silence.look(now, self.rows, self.peers.unreached(now), patience=OUTSIDE_FACTOR)
 
