@@ -50,12 +50,15 @@ def _terms(ranks: int, nodes: int) -> tuple[float, float]:  # noqa: ARG001
     return 3 * rounds(ranks) + ranks - 1, 4 * (ranks - 1) / ranks
 
 
-def _network(nodes: int, elsewhere: int) -> tuple[float, float]:  # noqa: ARG001
-    """Open MPI 5 hands whole packets to rank 0 and on, of few nodes one after the other, else in a tree (counted)."""
+def _network(nodes: int, elsewhere: int) -> tuple[float, float]:
+    """Open MPI 5 hands whole packets to rank 0 and on, of few nodes one after the other, else in a tree (counted).
+
+    Each of the L ranks of a node carries a part of its own: one goes out while the next still comes in.
+    """
     if not _WHOLE_PACKETS:
         return _terms(nodes, 1)
-    times = 2 * (nodes - 1 if nodes <= _FEW_NODES else rounds(nodes))
-    return times, times
+    times = nodes - 1 if nodes <= _FEW_NODES else rounds(nodes)
+    return 2 * times, times * (1 + (nodes - 1) / elsewhere)
 
 
 MODE = Mode(
@@ -66,7 +69,9 @@ MODE = Mode(
         _terms,
         "(3 lg P + P - 1) a + 4 (P-1)/P m b",
         _network,
-        f"2 (K-1) (A + m B) up to {_FEW_NODES}, else 2 lg K (A + m B)" if _WHOLE_PACKETS else "the same of K, A and B",
+        f"(K-1) (2 A + (1+1/L) m B) up to {_FEW_NODES} nodes, else lg K for K-1"
+        if _WHOLE_PACKETS
+        else "the same of K, A and B",
     ),
     algorithms=ChosenReduceBcast.algorithms,
 )
