@@ -5,8 +5,9 @@ from common.addresses import BRIDGES, own_interfaces
 MOST_SHOWN = 6
 VARIABLES = (
     ("Open MPI", "OMPI_MCA_btl_tcp_if_include={0} PRTE_MCA_prte_if_include={0}"),
-    ("MPICH", "FI_TCP_IFACE={0} HYDRA_IFACE={0}"),
+    ("MPICH", "FI_TCP_IFACE={0} UCX_NET_DEVICES={0} HYDRA_IFACE={0}"),
 )
+"""Of MPICH those for OFI and for UCX: which of them it was built with is not known here."""
 
 
 def network_hint(host: str) -> str:

@@ -12,12 +12,10 @@ from contextlib import suppress
 
 from common.job_signals import STOP_SIGNALS
 from common.launcher_place import LauncherPlace
+from common.node_ranks import NodeRanks
 from common.process_table import (
     Process,
-    below,
-    by_parent,
     children_of,
-    descendants,
     exists,
     find_launcher,
     how_ended,
@@ -61,25 +59,21 @@ def run(pipe: int, rank: int, place: LauncherPlace) -> None:
 class StartWatch:
     """Sees the ranks of one node start, beside one of them.
 
-    ``known``: rank and number on the node of those that were seen. ``complete``: whether all ranks of the node can be
-    seen, so that one which is not there is missing; in a container of its own, say, a rank sees itself only. Times are
-    counted in looks, so that a suspended job's clock stands still.
+    Times are counted in looks, so that a suspended job's clock stands still.
     """
 
     def __init__(self, pipe: int, rank: int, place: LauncherPlace) -> None:
         self.pipe, self.pidfd, self.place, self.parent = pipe, rank, place, os.getppid()
-        self.launcher, self.complete = find_launcher(self.parent)
+        self.launcher, complete = find_launcher(self.parent)
+        self.node = NodeRanks(self.launcher, place, complete=complete)
         self.limit_s = DEFAULT_LIMIT_S
         with suppress(ValueError):  # rank 0 refuses it when it reads the options
             self.limit_s = read_limit(os.environ.get(LIMIT, str(DEFAULT_LIMIT_S)))
         self.state = STARTING
-        self.known: dict[int, int] = {place.rank: place.local_rank}
-        self._ranks: dict[int, tuple[int, int]] = {}
-        """Of processes below the launcher: the rank, and its number on the node."""
         self._idle_s: dict[int, float] = {}
         self._activity: dict[int, int] = {}
         self._gone_s = self._absent_s = self._waited_s = self._started_s = self._own_start_s = 0.0
-        self._n_present = self._strange = self._speaker = 0
+        self._n_present = self._speaker = 0
         self._set_state(STARTING)
 
     def run(self) -> None:
@@ -158,41 +152,11 @@ class StartWatch:
 
     def _lower_one_ends(self) -> bool:
         """Say whether a rank below this one, on this node, is gone or fails: its guard speaks for both."""
-        present = self._present(descendants(self.launcher))
-        lower = [rank for rank in {*self.known, *self._expected()} if rank < self.place.rank]
+        present = self.node.present()
+        lower = [rank for rank in {*self.node.known, *self.node.expected()} if rank < self.place.rank]
         return any(rank not in present or state_of(present[rank]) == ENDING for rank in lower)
 
     # What the others do
-
-    def _present(self, table: dict[int, Process]) -> dict[int, list[Process]]:
-        """Return the processes of each rank of this node that is there."""
-        found: dict[int, list[Process]] = {}
-        self._strange, children = 0, by_parent(table)
-        for top in [process for process in children.get(self.launcher, ()) if not process.ended]:
-            if top.pid not in self._ranks:
-                place = LauncherPlace(variables(top.pid))
-                if place.kind != self.place.kind:  # not begun yet, or it may not be looked into
-                    self._strange += 1
-                    continue
-                self._ranks[top.pid] = place.rank, place.local_rank
-            rank, local_rank = self._ranks[top.pid]
-            found[rank] = [top, *below(children, top.pid)]
-            self.known[rank] = local_rank
-        return found
-
-    def _expected(self) -> set[int]:
-        """Return the ranks of this node, as far as they are known or follow from the numbers of others."""
-        size = self.place.local_size
-        if size == self.place.size:
-            return set(range(size))
-        pairs = sorted((local, rank) for rank, local in self.known.items() if local >= 0)
-        if size < 0 or not pairs:
-            return set(self.known)
-        (first, rank), (last, other) = pairs[0], pairs[-1]
-        step = (other - rank) // (last - first) if last > first else 1  # node by node, as launchers do unless told
-        if any(rank + step * (local - first) != real for local, real in pairs):
-            return set(self.known)
-        return {rank + step * (local - first) for local in range(size)}
 
     def _look(self, seconds: float) -> None:
         """Look at all ranks of this node once, ``seconds`` after the last look; end the job if it cannot start."""
@@ -201,7 +165,7 @@ class StartWatch:
         if self._another_looks():
             self._started_s += seconds
             return
-        present = self._present(descendants(self.launcher))
+        present = self.node.present()
         if not present or any(state_of(tree) == ENDING for tree in present.values()):
             return
         if all(stopped(tree) for tree in present.values()):  # the job is suspended
@@ -229,7 +193,7 @@ class StartWatch:
 
         So few look at all ranks for the first time, where each would, at the same moment.
         """
-        rank = next(iter(children_of(self.launcher)), 0) if self.complete else 0
+        rank = next(iter(children_of(self.launcher)), 0) if self.node.complete else 0
         if not rank or rank == self.parent or LauncherPlace(variables(rank)).kind != self.place.kind:
             return 0
         if LauncherPlace(variables(rank)).rank >= self.place.rank:
@@ -247,14 +211,15 @@ class StartWatch:
 
     def _missing(self, present: dict[int, list[Process]], seconds: float) -> str:
         """Return what to say of ranks that are not there, once they have had their time; else nothing."""
-        gone = sorted(self.known.keys() - present.keys())
-        absent = max(0, self.place.local_size - len(present) - len(gone) - self._strange) if self.complete else 0
+        gone = sorted(self.node.known.keys() - present.keys())
+        seen = len(present) + len(gone) + self.node.strange
+        absent = max(0, self.place.local_size - seen) if self.node.complete else 0
         self._gone_s = self._gone_s + seconds if gone else 0.0
         self._absent_s = self._absent_s + seconds if absent and len(present) == self._n_present else 0.0
         self._n_present = len(present)
         if self._gone_s < GONE_S and self._absent_s < ABSENT_S:
             return ""
-        named = sorted(self._expected() - present.keys())
+        named = sorted(self.node.expected() - present.keys())
         n = absent + len(gone)
         who = ranks(named) if len(named) == n else f"{n} of {self.place.local_size} ranks"
         its = "its process has" if n == 1 else "their processes have"
@@ -282,7 +247,7 @@ class StartWatch:
         waited = f"{ranks(sorted(present))} on {self.place.host} waited {self._waited_s:.0f} s"
         others = sorted(set(range(self.place.size)) - present.keys())
         if others:
-            where = " on other nodes" * self.complete
+            where = " on other nodes" * self.node.complete
             return f"{waited} for {ranks(others)}{where}, not all of which came, or can be reached{UNREACHED}; {limit}"
         return f"{waited} in MPI_Init, though all ranks are there; {limit}"
 
@@ -323,9 +288,7 @@ class StartWatch:
 
     def _others(self) -> dict[int, list[Process]]:
         """Return the other ranks of this node that are there."""
-        return {
-            rank: tree for rank, tree in self._present(descendants(self.launcher)).items() if rank != self.place.rank
-        }
+        return {rank: tree for rank, tree in self.node.present().items() if rank != self.place.rank}
 
     def _end_by_signal(self, number: int) -> None:
         """End the job without a word, with 128 + the number; the rank ends itself unless it hangs in MPI."""

@@ -109,6 +109,16 @@ def test_behind_a_firewall_one_waits_longer_for_who_may_read_data() -> None:
     assert said == [("told", 10 * OUTSIDE_FACTOR), ("end", 30 * OUTSIDE_FACTOR)]
 
 
+@pytest.mark.parametrize("is_leaf", [True, False], ids=["in a star", "between two hubs"])
+def test_where_hosts_no_longer_answer_all_ranks_are_killed_at_once(*, is_leaf: bool) -> None:
+    done: list[str] = []
+    peers = SimpleNamespace(whole=Whole(ended=True, cut=True), is_hub=False, is_leaf=is_leaf)
+    killing = SimpleNamespace(begun=False, at_once=lambda: done.append("killed"))
+    watchdog: Any = SimpleNamespace(reports=SimpleNamespace(decide=lambda: None), killing=killing, peers=peers)
+    Watchdog._act(watchdog, 0.0)
+    assert done == ["killed"]
+
+
 class Told:
     """A node that tells a hub of a death, and has its end reported where the hub does not answer."""
 
@@ -168,9 +178,9 @@ def test_a_death_by_lack_of_memory_is_nobody_elses(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(rank_process, "memory_kills", lambda: count[0])
     kills = rank_process.MemoryKills()
     count[0] += 1  # of another job, before
-    for _ in range(rank_process.MEMORY_LOOKS):
+    for i in range(5 * (rank_process.MEMORY_LOOKS - 1) + 1):  # of a job that stands still, five times a second
         assert kills.has_risen()
-        kills.look()
+        kills.look(100 + i / 5)
     assert not kills.has_risen()
     count[0] += 1
     assert kills.has_risen()

@@ -136,6 +136,23 @@ def test_the_lowest_node_that_lives_becomes_the_hub(start: Any) -> None:
     assert not nodes.all[0].mute(nodes.now, SILENT_S)
 
 
+def test_who_has_lost_the_way_to_the_hub_learns_from_another_that_the_job_ends(start: Any) -> None:
+    """At once: those whom it takes for its hub later have ended by then."""
+    nodes = start(3, 1)
+    for _ in range(2):
+        nodes.second()
+    hub, between, away = nodes.all
+    away.star._places = [[], ["127.0.0.1"], []]  # nothing gets from it to the hub
+    hub.star.hang_up(2)
+    for _ in range(2):
+        nodes.second()
+    assert (away.star.hub, away.star.connected, away.star.links.keys()) == (0, False, {1})
+    hub.tell_whole(Whole(cut=True), beat=True)
+    for peers in (between, away):
+        peers.receive(nodes.now)
+    assert away.whole.cut
+
+
 def test_one_that_is_cut_off_decides_for_itself(start: Any) -> None:
     nodes = start(3, 2)
     for _ in range(2):

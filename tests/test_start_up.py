@@ -12,15 +12,18 @@ from pathlib import Path
 
 import pytest
 
+from common import start_network
 from common.errors import ConfigError
 from common.host import host
 from common.launcher_place import LauncherPlace
+from common.node_ranks import NodeRanks
 from common.process_table import Process, find_launcher, processes
 from common.start_state import ranks
 from common.start_watch import StartWatch
 from common.start_words import LIMIT, read_limit
 from tests.conftest import ROOT, need
 from tests.ranks import MPIRUN, Result, environment, epochs, finish, popen
+from workers.diagnosis.remedies import choose_interface
 from workers.launch.run_options import parse
 
 RANK = "r=${OMPI_COMM_WORLD_RANK-$PMI_RANK}"
@@ -308,6 +311,17 @@ def test_the_launcher_s_variables() -> None:
     assert found({"PMI_RANK": "x", "PMI_SIZE": "²"})[1] == 0
 
 
+def test_the_networks_of_a_host_are_named_with_the_variables_that_choose_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [("docker0", "172.17.0.1"), ("ib0", "10.1.0.1"), ("eth0", "10.0.0.1")]
+    monkeypatch.setattr(start_network, "own_interfaces", lambda: found)
+    said = start_network.network_hint("n1")
+    assert "n1 has docker0 172.17.0.1, ib0 10.1.0.1, eth0 10.0.0.1; if the hosts reach each other by ib0: " in said
+    for vendor, of_library in (("Open MPI", "Open MPI v5.0.8"), ("MPICH", "MPICH Device: ch4:ofi,ucx")):
+        assert f"with {vendor} {choose_interface(vendor, of_library, 'ib0')}" in said
+    del found[1:]
+    assert "a firewall may be between the hosts" in start_network.network_hint("n1")
+
+
 @pytest.mark.parametrize(
     ("size", "local_size", "known", "expected"),
     [
@@ -322,10 +336,11 @@ def test_the_launcher_s_variables() -> None:
 def test_ranks_that_were_never_seen_follow_from_the_others(
     size: int, local_size: int, known: dict[int, int], expected: set[int]
 ) -> None:
-    watch = object.__new__(StartWatch)
-    watch.place, watch.known = LauncherPlace({}), known
-    watch.place.size, watch.place.local_size = size, local_size
-    assert watch._expected() == expected
+    place = LauncherPlace({})
+    place.size, place.local_size = size, local_size
+    node = NodeRanks(0, place, complete=True)
+    node.known = known
+    assert node.expected() == expected
 
 
 def test_one_guard_of_a_node_looks_at_all_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,12 +351,12 @@ def test_one_guard_of_a_node_looks_at_all_ranks(monkeypatch: pytest.MonkeyPatch)
     lower = Process(os.getppid(), f"{os.getppid()} (rankwise-wait) S 1 {' '.join('0' * 40)}")
     rank = Process(7, f"7 (python) S 1 {' '.join('0' * 40)}")
 
-    def present(_: object) -> dict[int, list[Process]]:
+    def present() -> dict[int, list[Process]]:
         looks.append(0)
         return {0: [rank, lower], 1: [rank]}
 
     found: dict[int, Process | None] = {lower.pid: lower}
-    monkeypatch.setattr(watch, "_present", present)
+    monkeypatch.setattr(watch.node, "present", present)
     monkeypatch.setattr("common.start_watch.read_process", found.get)
     for _ in range(5):
         watch._look(1.0)

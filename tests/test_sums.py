@@ -1,5 +1,6 @@
 """Ways to sum across nodes: which ones there are, how one is chosen, and that all give the sum of one rank."""
 
+import itertools
 import os
 import shutil
 import sys
@@ -15,7 +16,9 @@ from common.config import SUM_ALGORITHMS, RunConfig
 from common.errors import JobError, RankwiseError
 from ps.sync import chosen_sum, mode_names, node_sum, shared_memory, sum_ways, wire
 from ps.sync.modes import MODES
+from ps.sync.node_sum import NodeWire
 from ps.sync.shared_memory import Windows
+from ps.sync.slices import Layout, Slice
 from ps.sync.sum_ways import AUTO, WAYS, Chosen, Way, possible, worth_trying
 from ps.sync.wire import MpichWire
 from ps.text.run_facts import sum_lines
@@ -174,6 +177,22 @@ def test_who_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def test_a_trial_takes_the_same_share_of_each_slice() -> None:
+    """Of a model of many small layers and a large one, too; nodes agree, as they cut alike."""
+    edges = [0, 8, 16, 24, 1024]
+    slices = [Slice(a, b, i, 0, ()) for i, (a, b) in enumerate(itertools.pairwise(edges))]
+    alone: Any = SimpleNamespace(local=SimpleNamespace(rank=0), count=2)
+    summed: list[int] = []
+    wire: Any = SimpleNamespace(between_bytes=lambda n, _: n, sum=lambda chunk: summed.append(len(chunk)))
+    between: dict[int, Any] = dict.fromkeys(range(4))
+    never: Any = None
+    for most_bytes, parts in ((4096, [4, 4, 4, 500]), (8192, [8, 8, 8, 1000]), (1 << 20, [8, 8, 8, 1000])):
+        way, make = WAYS["node-all-library"], lambda *_: wire
+        del summed[:]
+        NodeWire(alone, Layout(slices), [np.zeros(1024)], between, never, way, make, most_bytes).sum()
+        assert summed == parts
+
+
 def test_a_mode_has_its_own_algorithms() -> None:
     two_by_two = on(2, 2)
     found = possible(two_by_two, in_memory=True, apart=True, algorithms=MODES["reduce-bcast"].algorithms)
@@ -201,14 +220,15 @@ def test_an_algorithm_that_has_no_effect_is_refused_if_it_was_given() -> None:
 def test_who_asks_on_resume_for_auto_has_it_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_options, "saved_config", lambda resume, output: {"sum_algorithm": AUTO})
 
-    def asked(*more: str) -> bool:
-        config = run_options.parse(["--resume", "run", *more], mode_names.read())
+    def asked(*more: str, resume: str = "run") -> bool:
+        config = run_options.parse(["--resume", resume, *more], mode_names.read())
         assert isinstance(config, RunConfig)
         return config.measure_sums
 
     assert not asked()
     assert asked("--sum-algorithm", AUTO)
     assert not asked("--sum-algorithm", "ring")
+    assert not asked("--sum-algorithm", AUTO, resume="auto"), "a job that is queued again would have other bits"
 
 
 def test_without_room_nothing_is_summed_in_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,11 +36,11 @@ class NodeWire:
     ) -> None:
         """``vectors``: of all ranks of the node; ``between``: see ``connect``.
 
-        ``make``: of a communicator and an algorithm, what sums. ``most_bytes``: for a trial, of the whole vector; 0:
-        all of it.
+        ``make``: of a communicator and an algorithm, what sums. ``most_bytes``: for a trial, of the whole vector, the
+        same share of each slice; 0: all of it.
         """
         item = vectors[0].itemsize
-        most = most_bytes // len(layout.slices) // item if most_bytes else None
+        share = min(1.0, most_bytes / (layout.slices[-1].stop * item)) if most_bytes else 1.0
         me, self.alone, self._barrier = topology.local.rank, way.streams == "one", barrier
         of_number = between if not self.alone else {number: between[number] for number in between if number == 0}
         self._wires = {number: make(comm, way.algorithm) for number, comm in of_number.items()}
@@ -48,7 +48,9 @@ class NodeWire:
             (self._wires[0 if self.alone else s.number], chunk)
             for s in layout.slices
             if self._wires and (s.owner == me or self.alone)
-            for chunk in blocks(vectors[s.owner][s.start : s.stop][:most], MAX_BYTES // item)
+            for chunk in blocks(
+                vectors[s.owner][s.start : s.start + round(share * (s.stop - s.start))], MAX_BYTES // item
+            )
         ]
         each = range(topology.count)  # a rank of each node
         self.sent_bytes = sum(wire.between_bytes(chunk.nbytes, each) for wire, chunk in self._parts)

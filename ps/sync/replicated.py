@@ -70,7 +70,6 @@ class ReplicatedSync(Synchronizer):
         )
         reducer = self._kind.make(topology, self.flat.packet, self._config, self._memory, kept, tick)
         self.sent_bytes = reducer.sent_bytes if topology.count == 1 else reducer.between_bytes(topology)
-        self.plain_bytes = self.sent_bytes
         return reducer
 
     @property

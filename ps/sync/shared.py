@@ -86,9 +86,8 @@ class SharedSync(Synchronizer):
             tick=setup.tick,
         )
         self._wire = self._make_wire(self._chosen.way)
-        own_bytes = sum(b - a for a, b, _ in self.ranges) * dtype.itemsize
-        self.sent_bytes = self._wire.sent_bytes if topology.count > 1 else n * dtype.itemsize - own_bytes
-        self.plain_bytes = self._wire.sent_bytes if topology.count > 1 else own_bytes
+        written = (n - sum(b - a for a, b, _ in self.ranges)) * dtype.itemsize
+        self.sent_bytes = self._wire.sent_bytes if topology.count > 1 else written
         self.exchanged_bytes = self.flat.grad_vector.nbytes
         self._two_phases = bool(self.clip) or bool(self.between) or config.nonfinite == "skip"
         self._checksums = {

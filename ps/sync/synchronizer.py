@@ -68,8 +68,6 @@ class Synchronizer(TrainingStep):
 
     sent_bytes: int
     """Payload bytes this rank hands to MPI, or writes to memory for others, in one step."""
-    plain_bytes: int
-    """The same of the sum that measures a step."""
     exchanged_bytes: int
     """Bytes of the vector that a step sums."""
 
@@ -93,7 +91,7 @@ class Synchronizer(TrainingStep):
     def sent_in(self, steps: int) -> int:
         """Return the payload bytes of so many steps and of the sums that measured them, and begin again."""
         plain, self._plain_sums = self._plain_sums, 0
-        return self.sent_bytes * steps + self.plain_bytes * plain
+        return self.sent_bytes * (steps + plain)
 
     def allocate_rows(self, rows: int, columns: int) -> Array:
         """Return memory for the features of the steps: private, unless a mode shares it. Collective."""

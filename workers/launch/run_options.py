@@ -65,7 +65,8 @@ def parse_with(
         if other and not sources.has_named_columns(again["data"]):  # what is taken over says how to read another file
             again |= {name: values[name] for name in ("target", "header", "index_column")}
         values = again
-    if saved and values["sum_algorithm"] == "auto":  # by whom?
+    # asked for now? Not where a job that is started again by itself repeats what it was given at first
+    if saved and values["resume"] != "auto" and values["sum_algorithm"] == "auto":
         named = cli.parse(command, arguments, {"sum_algorithm": "library"})
         values["measure_sums"] = not isinstance(named, int) and named["sum_algorithm"] == "auto"
     config = _checked({name: values.pop(name) for name in OPTIONS}, modes)

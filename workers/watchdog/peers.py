@@ -198,7 +198,8 @@ class Peers:
 
         assert self.star is not None
         self._offsets.setdefault(node, Offset()).note(news)
-        if "whole" in news and node == self.star.hub:
+        # who has lost the hub and still looks for another learns from any node what the hub has said
+        if "whole" in news and (node == self.star.hub or not (self.star.connected or self.star.is_hub)):
             before, self.whole = self.whole, Whole.from_news(news["whole"]) or self.whole
             self.asked = self.asked or (self.whole.ended and not before.ended)
             self.star.pass_on(wire.NEWS, wire.pack_news({"t": time.monotonic(), "whole": plain(self.whole)}))

@@ -151,10 +151,13 @@ class MemoryKills:
 
     def __init__(self) -> None:
         self._counts = deque([memory_kills()], MEMORY_LOOKS)
+        self._looked_at = 0.0
 
-    def look(self) -> None:
-        """Count, once a second."""
-        self._counts.append(memory_kills())
+    def look(self, now: float) -> None:
+        """Count, once a second at most: a job that stands still is looked at more often."""
+        if now - self._looked_at >= LOOK_S:
+            self._looked_at = now
+            self._counts.append(memory_kills())
 
     def has_risen(self) -> bool:
         """Say whether there are more than some looks ago: a large process takes a while to be gone."""

@@ -217,10 +217,10 @@ class Watchdog:
     def _look(self) -> None:
         """Read all rows, and show those of this node to the others."""
         self.beat += 1
-        self.memory_kills.look()
         for rank in self.ranks.values():
             rank.look_for_stop()
         now = self.clock.now()
+        self.memory_kills.look(now)
         self.stopped = self._all_stopped(now)
         seconds = self.clock.look(all_stopped=self.stopped)
         if seconds and self.peers.decides and min(self.ranks) == min(self.stalls.leaders):
@@ -259,10 +259,11 @@ class Watchdog:
         if self.killing.begun:
             return
         whole = self.peers.whole
+        if whole.cut and not self.peers.is_hub:
+            self.killing.at_once()
+            return
         if self.peers.is_leaf:
-            if whole.cut:
-                self.killing.at_once()
-            elif whole.aborting:
+            if whole.aborting:
                 self._abort()
             elif whole.ended:
                 self.killing.soon()
