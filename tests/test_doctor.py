@@ -74,7 +74,7 @@ def test_on_ranks_it_prints_one_object(n: int, tmp_path: Path) -> None:
     assert all(one["seconds"] > 0 for one in found["measured"]["sums"])
     assert len(found["measured"]["pairs"]) == {1: 0, 2: 1, 4: 2}[n]
     folder = next(one["text"] for one in found["findings"] if one["check"] == "run folder")
-    assert f"runs go to {tmp_path}:" in folder
+    assert f"runs go to {tmp_path}/runs/new, which will be made in {tmp_path}:" in folder
     assert list(tmp_path.iterdir()) == []
 
 
