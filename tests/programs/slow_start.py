@@ -27,8 +27,8 @@ def tables(data: Dataset, rank: int, size: int) -> Array:
     return found
 
 
-def assemble(*arguments: Any) -> Any:
-    parts = plain["assemble"](*arguments)
+def assemble(*arguments: Any, **more: Any) -> Any:
+    parts = plain["assemble"](*arguments, **more)
     step = parts.sync.step
 
     def slow(*given: Any, **named: Any) -> Any:
