@@ -31,8 +31,11 @@ def last_line(findings: Sequence[Finding], next_command: str) -> None:
 
 
 def _width() -> int:
-    """Return how many columns people see; nothing is folded that goes to a file or a program."""
-    return output_width() if sys.stdout.isatty() or launcher_width() else NO_LIMIT
+    """Return how many columns people see; nothing is folded that goes to a file or a program.
+
+    It is the launcher's terminal that counts: Open MPI gives rank 0 one, wherever its own output goes.
+    """
+    return output_width() if launcher_width() else NO_LIMIT
 
 
 def _write(texts: Sequence[str]) -> None:
