@@ -34,6 +34,7 @@ SUM_ALGORITHMS = (
     "auto",
     *(nodes + name for nodes in ("", "node-all-", "node-one-") for name in ("library", "ring", "rabenseifner")),
 )
+WIRES = ("float32", "bf16", "int8", "topk")
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw")
 SCHEDULES = ("constant", "step", "cosine", "warmup", "warmup-step", "warmup-cosine")
 
@@ -173,6 +174,16 @@ class RunConfig:
         "how ranks sum across nodes, but for mode send-recv; auto: the fastest way, measured at the start",
         choices=SUM_ALGORITHMS,
         group=SYNC,
+    )
+    wire: str = affects(
+        "float32",
+        "how the numbers of a sum travel in mode ring: float32: as they are; bf16: 2 bytes of each; int8: about 1; "
+        "topk: the largest alone, and what was not sent is added to the next step's",
+        choices=WIRES,
+        group=SYNC,
+    )
+    wire_keep: float = affects(
+        0.01, "with --wire topk: the share of the numbers that are sent", high=1, excluded="low", group=SYNC
     )
     measure_sums: bool = per_job(
         False,
