@@ -41,6 +41,7 @@ class Mode:
     ``exact``: the update is that of one rank with all rows, but for rounding; ``auto`` takes no other mode.
     ``apart``: ranks may begin with parameters of their own (``init = "per-rank"``), and keep them.
     ``divides_state``: each rank has the optimizer's state of its slice of the parameters only.
+    ``wires``: ``--wire`` says in what form its sums travel.
     ``in_place``: ranks sum and update slices in shared memory, so its sum is no call of MPI within a node.
     """
 
@@ -55,6 +56,7 @@ class Mode:
     divides_state: bool = False
     in_place: bool = False
     algorithms: tuple[str, ...] = ()
+    wires: bool = False
 
 
 HALVING = "2 lg K A + 2 (K-1)/K m B"
