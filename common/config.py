@@ -35,6 +35,7 @@ SUM_ALGORITHMS = (
     "auto",
     *(nodes + name for nodes in ("", "node-all-", "node-one-") for name in ("library", "ring", "rabenseifner")),
 )
+WIRES = ("float32", "bf16", "int8", "topk")
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw")
 COMPENSATIONS = ("off", "constant", "adaptive")
 DELAY_RATES = ("constant", "inverse", "root")
@@ -198,6 +199,16 @@ class RunConfig:
         choices=COMPENSATIONS,
         modes=("async",),
         group=SYNC,
+    )
+    wire: str = affects(
+        "float32",
+        "how the numbers of a sum travel in mode ring: float32: as they are; bf16: 2 bytes of each; int8: about 1; "
+        "topk: the largest alone, and what was not sent is added to the next step's",
+        choices=WIRES,
+        group=SYNC,
+    )
+    wire_keep: float = affects(
+        0.01, "with --wire topk: the share of the numbers that are sent", high=1, excluded="low", group=SYNC
     )
     measure_sums: bool = per_job(
         False,
