@@ -178,7 +178,7 @@ def prepare(context: Context, topology: Topology, config: RunConfig, origin: Ori
     rank_status.enter("building the model")
     model = scale_target(comm, config, data, make_model(comm, config, data), rank_status, origin.scaling)
     joint = resumed.find_joint(config, origin)
-    task = Task(config, fault_injection.skew(faults, data), model, joint)
+    task = Task(config, fault_injection.skew(faults, data, config, comm.size), model, joint)
     check_fit(config, origin, comm.size)
     if config.balance == "off" or len(origin.state.shares) != comm.size:
         origin.state.shares = ()
