@@ -28,8 +28,8 @@ class ServerRules:
     """Applies pushes to the parameters of an optimizer, which are the server's.
 
     A push is the gradient of the sum of some rows' losses, divided by the rows of a global batch: their mean gradient
-    times their share of it. It comes in blocks, each of the shape of the optimizer's, which are overwritten. ``rows``
-    of a push or of several are at least 1, and so are the ``total`` rows of the global batch.
+    times their ``share`` of it, which is above 0. It comes in blocks, each of the shape of the optimizer's, which are
+    overwritten.
     """
 
     def __init__(self, config: RunConfig, optimizer: Optimizer, ranks: int) -> None:
@@ -51,7 +51,7 @@ class ServerRules:
         """Set for the next epoch what follows from this one."""
         self._max_delay.close_epoch()
 
-    def apply(self, grads: Sequence[Array], lr: float, rows: int, total: int, rank: int, delay: int) -> None:
+    def apply(self, grads: Sequence[Array], lr: float, share: float, rank: int, delay: int) -> None:
         """Apply one push of ``rank`` as an update of its own, ``delay`` versions after its pull.
 
         Its rate is ``lr``, that of a synchronous update, times its share of rows, so that pushes of a whole global
@@ -59,14 +59,13 @@ class ServerRules:
         and Adam count each push as a step. The rate scales weight decay with it. The norm bound of the push is its
         share of ``clip``; then it is compensated for its delay.
         """
-        share = rows / total
-        self._max_delay.note(grads, share, rows)
+        self._max_delay.note(grads, share)
         rate = lr * share * delay_factor(self._delay_rate, delay)
         self._update(grads, rate, share, self._compensation, rank)
 
-    def apply_together(self, grads: Sequence[Array], lr: float, rows: int, total: int) -> None:
-        """Apply the sum of several pushes, ``rows`` together, as one synchronous update by the mean of their rows."""
-        self._update(grads, lr, rows / total, None, 0)
+    def apply_together(self, grads: Sequence[Array], lr: float, share: float) -> None:
+        """Apply the sum of several pushes, which are ``share`` together, as one synchronous update by their mean."""
+        self._update(grads, lr, share, None, 0)
 
     def _update(
         self, grads: Sequence[Array], rate: float, share: float, compensation: Compensation | None, rank: int
