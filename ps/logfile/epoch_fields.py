@@ -32,7 +32,8 @@ class EpochField:
     ``unit``: empty for plain numbers. ``gathered``: each rank hands it in, and the record lists it by rank.
     ``column``: its title in the CSV export, with the key or the parameter appended where it is a map; empty: none.
     ``derive(rows)``: makes it of the rows of all ranks, a structured array (ranks,) of what is gathered; without it,
-    and unless gathered, the coordinator supplies it.
+    and unless gathered, the coordinator supplies it. ``loose``: only modes that do not do the same as ``allreduce``
+    give it (``Synchronizer.epoch_figures``); the record has it if any rank did, nil for the others.
     """
 
     name: str
@@ -42,6 +43,7 @@ class EpochField:
     gathered: bool = False
     column: str = ""
     derive: Callable[[Any], Any] | None = None
+    loose: bool = False
 
 
 def _one(name: str, spec: FieldSpec, unit: str, meaning: str, *, csv: bool = False) -> EpochField:
@@ -63,6 +65,11 @@ def _interval(name: str, meaning: str) -> EpochField:
 
 def _by_parameter(name: str, meaning: str) -> EpochField:
     return EpochField(name, by_parameter(by_rank(_NUMBER)), "", meaning, column=name)
+
+
+def _loose(name: str, of: FieldSpec, unit: str, meaning: str) -> EpochField:
+    """Return a figure of the modes that do not keep all ranks in step."""
+    return EpochField(name, optional(by_rank(nullable(of))), unit, meaning, gathered=True, column=name, loose=True)
 
 
 _NUMBER = nullable(NUMBER)
@@ -150,6 +157,16 @@ EPOCH_FIELDS: list[EpochField] = [
         "during the training loop. Linux counts a rank that gives up its core while it waits as well", gathered=True),
     EpochField("preempted_s", optional(by_rank(NUMBER)), "s", "how long it stood in a core's queue during the training "
         "loop, ready to run while another process ran", gathered=True),
+    _loose("pushes", WHOLE, "", "gradients that it handed to the server, or differences at averages"),
+    _loose("staleness_mean", NUMBER, "updates", "the parameters' age, averaged over its pushes: how many updates lay "
+        "between its taking them and its gradient's part in an update"),
+    _loose("staleness_most", NUMBER, "updates", "the largest age of its pushes"),
+    _loose("clock_gap", NUMBER, "steps", "the most that it was ahead of the slowest rank"),
+    _loose("late", WHOLE, "", "gradients of it that were added to a later update than the one they were computed for"),
+    _loose("dropped", WHOLE, "", "gradients of it that are in no update"),
+    _loose("drift", NUMBER, "", r"\|x_i - w\| / \|w\|, how far its parameters were from the common ones before an "
+        "average or at a push, averaged over the epoch"),
+    _loose("update_share", NUMBER, "", "its share of the updates of the epoch; adds up to 1 over the ranks"),
     EpochField("fingerprint", by_rank(TEXT), "", "a 48-bit checksum of its parameters after the epoch (weighted sums "
         "of their 32-bit words, `ps/sync/checksum.py`); it finds faults, not forgers", gathered=True),
     _by_parameter("gradient_mean", "mean entry of the rank's mean gradient, averaged over the sampled steps"),

@@ -1,7 +1,9 @@
 """The fields of an epoch's record, from the rows that the ranks hand in."""
 
+import math
 from collections.abc import Mapping
 from statistics import fmean
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -38,7 +40,7 @@ def epoch_record(table: Array, facts: Mapping[str, Any], names: list[str], gradi
         "bus_bytes_per_s": epoch_metrics.bus_bandwidth(gradient_bytes, len(table), exchange_s),
     }
     for field in EPOCH_FIELDS:
-        if field.gathered:
+        if field.gathered and not (field.loose and np.isnan(table[field.name]).all()):
             known[field.name] = _listed(table[field.name], field.spec.of)
         elif field.derive:
             known[field.name] = field.derive(table)
@@ -46,9 +48,15 @@ def epoch_record(table: Array, facts: Mapping[str, Any], names: list[str], gradi
 
 
 def _listed(values: Array, kind: FieldSpec | None) -> list[Any]:
-    """Return one value for each rank, of the type that the record has: fingerprints as 12 hexadecimal digits."""
+    """Return one value for each rank, of the type that the record has: fingerprints as 12 hexadecimal digits.
+
+    Of a figure that only some modes give, nil for a rank that did not.
+    """
     if kind == TEXT:
         return [f"{int(value):012x}" for value in values]
+    if kind is not None and NoneType in kind.types:
+        convert: type[int | float] = float if float in kind.types else int
+        return [convert(value) if math.isfinite(value) else None for value in values]
     listed: list[Any] = (values.astype(int) if kind == WHOLE else values).tolist()
     return listed
 

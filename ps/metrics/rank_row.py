@@ -1,6 +1,5 @@
 """The row every rank hands to the coordinator at an epoch's end, gathered in one call."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,8 @@ from ps.metrics.contribution import GROUPS, SAMPLE_FIELDS, ContributionMeter
 
 UNLOGGED = ("weight", "loss_sum", "validation_loss_sum", "validation_score", "signal", "finite", "watchdogs")
 """Of a rank, what the coordinator needs and the record does not list by rank."""
+_LOOSE = dict.fromkeys((field.name for field in EPOCH_FIELDS if field.loose), np.nan)
+"""What a mode need not give; NaN stands for what it did not."""
 
 
 def row_type(n_parameters: int) -> np.dtype[Any]:
@@ -37,13 +38,14 @@ class RankRow:
     def __init__(self, n_parameters: int) -> None:
         self._row: Array = np.zeros(1, row_type(n_parameters))
 
-    def gather(self, comm: MPI.Comm, figures: Mapping[str, Any]) -> Array | None:
+    def gather(self, comm: MPI.Comm, figures: dict[str, Any]) -> Array | None:
         """Return all ranks' rows at rank 0, (size,) of ``row_type`` in rank order; None elsewhere. Collective.
 
         ``figures``: this rank's, by name; names that the row has not are left out.
         """
+        known = _LOOSE | figures
         for name in self._row.dtype.fields or ():
-            self._row[name] = figures[name]
+            self._row[name] = known[name]
         table = np.zeros(comm.size, self._row.dtype) if comm.rank == 0 else None
         comm.Gather(self._row.view("f8"), None if table is None else table.view("f8"))
         return table

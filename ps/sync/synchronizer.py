@@ -93,6 +93,13 @@ class Synchronizer(TrainingStep):
         plain, self._plain_sums = self._plain_sums, 0
         return self.sent_bytes * (steps + plain)
 
+    def epoch_figures(self) -> dict[str, float]:
+        """Return this rank's figures of the epoch that has ended, and begin again: nothing where ranks keep in step.
+
+        They are the ``loose`` ones of ``ps/logfile/epoch_fields.py``, by name; those left out are not logged.
+        """
+        return {}
+
     def allocate_rows(self, rows: int, columns: int) -> Array:
         """Return memory for the features of the steps: private, unless a mode shares it. Collective."""
         return np.empty((rows, columns), self.flat.dtype)

@@ -13,6 +13,7 @@ from common.config import RunConfig
 from common.step_times import SAMPLE_MOST
 from ps.coordinator.coordinator import Coordinator
 from ps.coordinator.metric import Metric
+from ps.logfile.epoch_fields import EPOCH_FIELDS
 from ps.logfile.reader import read
 from ps.metrics.rank_row import row_type
 from tests.synthetic import header
@@ -28,6 +29,8 @@ def rows(n: int, parameters: int, rng: np.random.Generator) -> np.ndarray:
         table[name] = 1 + 0.1 * rng.standard_normal(table[name].shape)
     for name in ("fingerprint", "finite", "signal", "watchdogs"):
         table[name] = {"fingerprint": 123456789, "finite": 1}.get(name, 0)
+    for name in (field.name for field in EPOCH_FIELDS if field.loose):
+        table[name] = np.nan
     table["rows"] = table["weight"] = 1024
     table["timestamps"] = np.cumsum(table["timestamps"], axis=-1) * 1e-3 + np.arange(SAMPLE_MOST)[:, None] * 0.1
     return table

@@ -158,9 +158,9 @@ class Job:
         checksum, finite = self.sync.state.checksum()
         figures = {
             **sums.figures(), **evaluated, **measures.figures, **self.trainer.loader.close_epoch(),
-            **self.checkpointing.close_epoch(), "sent_bytes": self.sync.sent_in(sums.steps - sums.first),
-            "fingerprint": checksum, "finite": finite, "signal": self.stop.signal,
-            "watchdogs": self.rank_status.new_watchdogs(),
+            **self.checkpointing.close_epoch(), **self.sync.epoch_figures(),
+            "sent_bytes": self.sync.sent_in(sums.steps - sums.first), "fingerprint": checksum, "finite": finite,
+            "signal": self.stop.signal, "watchdogs": self.rank_status.new_watchdogs(),
         }  # fmt: skip
         apart = ("sync_s", "sampling_s", "input_s", "checkpoint_in_loop_s")
         figures["compute_s"] = figures["loop_s"] - sum(figures[name] for name in apart)
