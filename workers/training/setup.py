@@ -74,6 +74,12 @@ def check_fit(config: RunConfig, origin: Origin, n_ranks: int) -> None:
             EXIT_USAGE,
         )
     _check_mode_options(config, origin)
+    if config.simulate_delay and n_ranks > 1:
+        raise JobError(
+            f"simulate_delay: {config.simulate_delay} is for one process, but there are {n_ranks} ranks, whose delays "
+            "are real; leave it out, or start one rank",
+            EXIT_USAGE,
+        )
     if (
         _is_given(origin, "sum_algorithm")
         and config.mode != AUTO
@@ -183,7 +189,7 @@ def prepare(context: Context, topology: Topology, config: RunConfig, origin: Ori
     rank_status.enter("building the model")
     model = scale_target(comm, config, data, make_model(comm, config, data), rank_status, origin.scaling)
     joint = resumed.find_joint(config, origin)
-    task = Task(config, fault_injection.skew(faults, data), model, joint)
+    task = Task(config, fault_injection.skew(faults, data, config, comm.size), model, joint)
     check_fit(config, origin, comm.size)
     if config.balance == "off" or len(origin.state.shares) != comm.size:
         origin.state.shares = ()
