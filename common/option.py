@@ -84,7 +84,7 @@ class Option:
     ``before``: what runs did that are older than the option, if not its default; for resuming them.
     ``command_line_only``: no file and no environment may set it, so that nobody gets it without naming it.
     ``group``: the head under which the help shows it. ``listed``: a text with commas, which on the command line may
-    also be several words.
+    also be several words. ``modes``: the sync modes in which it has an effect; all, if none is named.
     """
 
     name: str
@@ -102,6 +102,7 @@ class Option:
     command_line_only: bool = False
     group: str = ""
     listed: bool = False
+    modes: tuple[str, ...] = ()
 
     @property
     def flag(self) -> str:

@@ -39,7 +39,8 @@ def _vectors(topology: Topology, config: RunConfig, mode: str, n: int) -> int:
     states = len(RULES[config.optimizer].names) + bool(config.patience)  # and the best parameters so far
     shared = n * (1 + states)
     own = shared if MODES[mode].replicas else shared // topology.local.size
-    return (own + N_SLOTS + n) * np.dtype(config.dtype).itemsize
+    more = n * MODES[mode].more_vectors(config)
+    return (own + N_SLOTS + n + more) * np.dtype(config.dtype).itemsize
 
 
 def _of_step(topology: Topology, task: Task) -> int:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpi4py import MPI
 
-from common.config import RunConfig
+from common.config import OPTIONS, RunConfig
 from common.data.dataset import Dataset
 from common.data.sampler import BY_RANK, SHARD, kind_of
 from common.data.shards import SHARDS
@@ -61,12 +61,22 @@ def find_origin(comm: MPI.Comm, config: RunConfig, rank_status: RankStatus) -> O
 
 def check_fit(config: RunConfig, origin: Origin, n_ranks: int) -> None:
     """Raise JobError, on all ranks, where options, ranks and the run to resume do not fit together."""
-    if config.init == "per-rank" and config.mode != AUTO and not MODES[config.mode].replicas:
+    if (
+        config.init == "per-rank"
+        and config.mode != AUTO
+        and not (MODES[config.mode].replicas and MODES[config.mode].apart)
+    ):
+        why = (
+            "keeps parameters that are those of all ranks"
+            if MODES[config.mode].replicas
+            else "keeps one copy of the parameters a node"
+        )
         raise JobError(
-            f'init = "per-rank": mode {config.mode} keeps one copy of the parameters a node, so ranks cannot start '
+            f'init = "per-rank": mode {config.mode} {why}, so ranks cannot start '
             "apart; use --init broadcast or --mode allreduce",
             EXIT_USAGE,
         )
+    _check_options(config, origin)
     given = not origin.folder or _has_changed(origin, "sum_algorithm")  # for this job, not for the run it resumes
     if given and config.mode != AUTO and not has_effect(config.sum_algorithm, MODES[config.mode].algorithms):
         modes = [name for name, mode in MODES.items() if has_effect(config.sum_algorithm, mode.algorithms)]
@@ -93,6 +103,19 @@ def check_fit(config: RunConfig, origin: Origin, n_ranks: int) -> None:
             "use --rows shuffle",
             EXIT_USAGE,
         )
+
+
+def _check_options(config: RunConfig, origin: Origin) -> None:
+    """Raise JobError, on all ranks, for an option that the mode has no use for, unless the resumed run has it."""
+    for name, one in OPTIONS.items():
+        value = getattr(config, name)
+        asked = value != one.default and (not origin.folder or _has_changed(origin, name))
+        if asked and one.modes and config.mode not in one.modes:
+            raise JobError(
+                f"{name}: {value} has no effect in mode {config.mode}; leave it out, or choose "
+                f"{'one of ' * (len(one.modes) > 1)}--mode {', '.join(one.modes)}",
+                EXIT_USAGE,
+            )
 
 
 def check_data(config: RunConfig, origin: Origin, data: Dataset) -> None:
