@@ -1,6 +1,5 @@
 """Mode ``local``: steps on a rank's own rows, and averages of parameters."""
 
-
 import pytest
 
 from common.config import RunConfig

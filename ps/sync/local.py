@@ -24,8 +24,10 @@ from ps.sync.mode import Mode
 from ps.sync.reducer import Reducer
 from ps.sync.replica_check import RotatingChecksum, agree
 from ps.sync.replicated import ReplicatedSync
+from ps.sync.ring import WiredSum
 from ps.sync.synchronizer import SyncSetup
 from ps.sync.training_state import TrainingState
+from ps.sync.wires import EXACT
 
 LOSS_SUM, STOP, SAVE = int(Slot.LOSS_SUM), int(Slot.STOP), int(Slot.SAVE)
 RESET, AVERAGE, KEEP = "reset", "average", "keep"
@@ -53,7 +55,7 @@ class LocalSync(ReplicatedSync):
         self._moments = moments_at_averages(config)
         self._at = self._steps = 0
         """Steps of the epoch that are done, and all."""
-        super().__init__(ChosenSum, setup)
+        super().__init__(ChosenSum if config.wire == EXACT else WiredSum, setup)
         state = self.state
         state.repaired = self._repaired
         self.meter.samples = False
@@ -181,6 +183,7 @@ class LocalSync(ReplicatedSync):
         if not math.isfinite(status[LOSS_SUM]) or not all(map(is_finite, self._grads)):
             self._drop_round()
             raise NotFiniteError(steps)
+        self._reducer.accept()
         self._timer.add(arrived, left)
         self._move(share, square)
         self._begin_round()
@@ -225,8 +228,8 @@ class LocalSync(ReplicatedSync):
         for own_blocks in self._optimizer.state().values():
             for block, part in zip(own_blocks, self._grads, strict=True):
                 np.multiply(block, share, out=part)
-            self._reducer.sum()
-            self._sent += self.sent_bytes
+            self._reducer.sum_exactly()
+            self._sent += round(self.sent_bytes * self._reducer.exact_ratio)
             for block, part in zip(own_blocks, self._grads, strict=True):
                 np.copyto(block, part)
 
@@ -295,5 +298,6 @@ MODE = Mode(
     exact=False,
     apart=False,
     algorithms=ChosenSum.algorithms,
+    wires=True,
     more_vectors=lambda config: 1 + (config.outer_momentum > 0),
 )

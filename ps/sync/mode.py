@@ -44,6 +44,7 @@ class Mode:
     ``divides_state``: each rank has the optimizer's state of its slice of the parameters only.
     ``more_vectors(config)``: of the length of the parameters, that a rank has besides them, their gradient and the
     optimizer's state.
+    ``wires``: ``--wire`` says in what form its sums travel.
     ``in_place``: ranks sum and update slices in shared memory, so its sum is no call of MPI within a node.
     """
 
@@ -59,6 +60,7 @@ class Mode:
     in_place: bool = False
     algorithms: tuple[str, ...] = ()
     more_vectors: Callable[[RunConfig], int] = lambda config: 0  # noqa: ARG005
+    wires: bool = False
 
 
 HALVING = "2 lg K A + 2 (K-1)/K m B"

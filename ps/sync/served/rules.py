@@ -36,12 +36,14 @@ class ServerRules:
         """``ranks``: how many may push."""
         self._optimizer, self._clip, self._delay_rate = optimizer, config.clip, config.delay_rate
         self._compensation = Compensation.of(config, optimizer, ranks)
+        self._factor = 1.0
+        """Of a gradient that has been compensated."""
         self._max_delay = MaxDelay(config, [block.size for block in optimizer.params])
 
-    def pulled(self, rank: int) -> None:
-        """Take notice that a rank is given the parameters as they are now: what it pushes next is of these."""
+    def pulled(self, rank: int, params: Sequence[Array] | None = None) -> None:
+        """Take notice that what a rank pushes next is of these parameters: if none are named, of those of now."""
         if self._compensation is not None:
-            self._compensation.pulled(rank)
+            self._compensation.pulled(rank, params)
 
     def accepts(self, delay: int) -> bool:
         """Say whether a push is applied that is so many versions old; if not, its rows are to be dealt again."""
@@ -59,29 +61,40 @@ class ServerRules:
         and Adam count each push as a step. The rate scales weight decay with it. The norm bound of the push is its
         share of ``clip``; then it is compensated for its delay.
         """
-        self._max_delay.note(grads, share)
-        rate = lr * share * delay_factor(self._delay_rate, delay)
-        self._update(grads, rate, share, self._compensation, rank)
-
-    def apply_together(self, grads: Sequence[Array], lr: float, share: float) -> None:
-        """Apply the sum of several pushes, which are ``share`` together, as one synchronous update by their mean."""
-        self._update(grads, lr, share, None, 0)
-
-    def _update(
-        self, grads: Sequence[Array], rate: float, share: float, compensation: Compensation | None, rank: int
-    ) -> None:
-        optimizer = self._optimizer
-        factor, scale = optimizer.begin(rate), self._clipped(grads, share) / share
-        if compensation is None:
-            scale *= factor
+        self.note(grads, share)
+        scale = self.begin(lr, share, delay) * self._clipped(grads, share) / share
         for i, grad in enumerate(grads):
             if scale != 1:
                 np.multiply(grad, scale, out=grad)
-            if compensation is not None:
-                compensation.correct(i, grad, rank)
-                if factor != 1:
-                    np.multiply(grad, factor, out=grad)
-            optimizer.update(i, grad)
+            self.update(i, grad, rank)
+
+    def apply_together(self, grads: Sequence[Array], lr: float, share: float) -> None:
+        """Apply the sum of several pushes, which are ``share`` together, as one synchronous update by their mean."""
+        scale = self._optimizer.begin(lr) * self._clipped(grads, share) / share
+        for i, grad in enumerate(grads):
+            if scale != 1:
+                np.multiply(grad, scale, out=grad)
+            self._optimizer.update(i, grad)
+
+    def note(self, grads: Sequence[Array], share: float) -> None:
+        """Look at a push that is about to be applied, block by block."""
+        self._max_delay.note(grads, share)
+
+    def begin(self, lr: float, share: float, delay: int) -> float:
+        """Begin an update by one push; return what its mean gradient comes multiplied by, as ``Optimizer.begin``."""
+        factor = self._optimizer.begin(lr * share * delay_factor(self._delay_rate, delay))
+        if self._compensation is None:
+            return factor
+        self._factor = factor
+        return 1.0
+
+    def update(self, block: int, grad: Array, rank: int) -> None:
+        """Change a block by the push of a rank."""
+        if self._compensation is not None:
+            self._compensation.correct(block, grad, rank)
+            if self._factor != 1:
+                np.multiply(grad, self._factor, out=grad)
+        self._optimizer.update(block, grad)
 
     def _clipped(self, grads: Sequence[Array], share: float) -> float:
         """Return what a gradient is multiplied by to have at most the norm allowed."""
