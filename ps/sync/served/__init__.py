@@ -1,0 +1,1 @@
+"""The parameter server: rank 0 serves parameters, workers push gradients."""
