@@ -24,6 +24,7 @@ from common.option import (
     options_of,
     per_job,
     shown,
+    whole_or,
 )
 
 MODELS = ("linear", "logistic", "softmax", "mlp")
@@ -35,6 +36,8 @@ SUM_ALGORITHMS = (
     *(nodes + name for nodes in ("", "node-all-", "node-one-") for name in ("library", "ring", "rabenseifner")),
 )
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw")
+COMPENSATIONS = ("off", "constant", "adaptive")
+DELAY_RATES = ("constant", "inverse", "root")
 SCHEDULES = ("constant", "step", "cosine", "warmup", "warmup-step", "warmup-cosine")
 
 
@@ -174,6 +177,41 @@ class RunConfig:
         choices=SUM_ALGORITHMS,
         group=SYNC,
     )
+    wait_for: int = affects(
+        0,
+        "k-of-n: so many gradients make an update; 0: all but one rank's",
+        high=10**6,
+        modes=("k-of-n",),
+        group=SYNC,
+    )
+    staleness: str = affects(
+        "3",
+        "async: the most gradients that a rank may be ahead of the slowest; 0: none, as in synchronous modes; inf: any",
+        modes=("async",),
+        group=SYNC,
+    )
+    max_delay: str = affects(
+        "off",
+        "leave out gradients that are so many updates old, or more, and deal their rows again; auto: by the noise of "
+        "the gradients",
+        modes=("async",),
+        group=SYNC,
+    )
+    delay_rate: str = affects(
+        "constant",
+        "inverse, root: take the rate of an update by a gradient that is d updates old 1/d or 1/sqrt(1+d) times",
+        choices=DELAY_RATES,
+        modes=("async",),
+        group=SYNC,
+    )
+    delay_compensation: str = option(
+        "off",
+        "correct old gradients for how far the parameters have moved since (DC-ASGD), by a constant or an adaptive "
+        "factor",
+        choices=COMPENSATIONS,
+        modes=("async",),
+        group=SYNC,
+    )
     measure_sums: bool = per_job(
         False,
         "with --resume: measure again how ranks sum, as --sum-algorithm auto on the command line asks for",
@@ -264,6 +302,8 @@ class RunConfig:
         check_options(self)
         if self.max_memory:
             memory.size(self.max_memory)
+        whole_or("staleness", self.staleness, ("inf",), 0)
+        whole_or("max_delay", self.max_delay, ("off", "auto"), 1)
         if self.test_fraction + self.validation_fraction > 0.95:
             raise ConfigError(
                 f"test_fraction + validation_fraction: got {self.test_fraction + self.validation_fraction:g}; "

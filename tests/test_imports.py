@@ -46,6 +46,7 @@ ROOMS: dict[str, set[str]] = {
     "ps/text": {"common", "ps/logfile"},
     "ps/metrics": {"common", "ps/comm", "ps/logfile", "ps/text"},
     "ps/sync": {*_COMMON, "ps/comm", "ps/metrics"},
+    "ps/sync/served": {*_COMMON, "ps/comm", "ps/metrics", "ps/sync"},
     "ps/findings": {"common", "common/data", "ps/comm", "ps/logfile", "ps/metrics"},
     "ps/coordinator": _COORDINATOR,
     "ps/reader": _READER,

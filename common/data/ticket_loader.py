@@ -1,14 +1,13 @@
 """Rows of any rank's part of any step, one at a time, for modes in which a rank takes whichever part is next."""
 
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.data.features import Features, HeldFeatures
-from common.data.loader import Batch
+from common.data.loader import Batch, BatchLoader
 from common.data.sampler import RowSampler
 from common.data.scaling import Rows
 from common.flat import Array
@@ -18,7 +17,7 @@ class TicketLoader:
     """Gives the batch of a ticket: number k P + r is the part of rank r in step k, of P ranks.
 
     ``x``, ``y``, ``encode``, ``n_out``, ``weight``: see BatchLoader. ``rows``: the numbers of the training rows.
-    ``total``: (steps,), rows of all ranks in each step. ``rank``: whose this is.
+    ``total``: (steps,), rows of all ranks in each step. ``rank``: whose this is. ``filled``: see BatchLoader.
     """
 
     def __init__(
@@ -36,8 +35,8 @@ class TicketLoader:
         self.x = HeldFeatures(x) if isinstance(x, np.ndarray) else x
         self.y, self._encode, self._n_out, self._rows, self._sampler = y, encode, n_out, rows, sampler
         self._rank, self._total = rank, total.tolist()
-        self.steps = sampler.steps_per_epoch
-        self.input_s = 0.0
+        self.steps, self.ahead = sampler.steps_per_epoch, 1
+        self.input_s = self.filled = 0.0
         self._epoch = 0
         most = max(sampler.most_rows(), 1)
         self._x = np.empty((most, self.x.shape[1] + 1), self.x.dtype)
@@ -48,6 +47,12 @@ class TicketLoader:
         self._weights = np.empty(0 if weight is None else most, self.x.dtype)
         self._batches: dict[tuple[int, int], Batch] = {}
 
+    def epoch(self, epoch: int, done: int = 0) -> Iterator[Batch]:
+        """Yield the batches of this rank's own tickets, for those who take steps together."""
+        self.begin(epoch)
+        for step in range(done, self.steps):
+            yield self.batch(step * self._sampler.size + self._rank)
+
     def begin(self, epoch: int) -> None:
         """Be in an epoch: its order is drawn."""
         start = time.perf_counter()
@@ -56,11 +61,15 @@ class TicketLoader:
 
     def batch(self, ticket: int) -> Batch:
         """Return the rows of a ticket; good until the next is asked for."""
-        start = time.perf_counter()
+        self.filled = start = time.perf_counter()
         step, part = divmod(ticket, self._sampler.size)
         joint = self._sampler.joint
         total = self._total[step]
-        if joint is not None and self._sampler.splits_step and (self._epoch, step) == (joint.epoch, self._sampler.joint_step):
+        if (
+            joint is not None
+            and self._sampler.splits_step
+            and (self._epoch, step) == (joint.epoch, self._sampler.joint_step)
+        ):
             places, total = self._sampler.joint_rows(part), self._total[-1]
         else:
             places = self._sampler.part_of(self._drawn, step, part)
@@ -89,3 +98,6 @@ class TicketLoader:
         size = self._sampler.size
         batch = self._batches[n, total] = Batch(x, x.T, y, target, total, n * size == total, x, 0, 0, size, weight)
         return batch
+
+
+Loader = BatchLoader | TicketLoader

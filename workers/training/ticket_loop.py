@@ -1,6 +1,9 @@
 """The training loop of a rank that takes tickets: modes in which each goes on as soon as its own part is done."""
 
 import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from common.data.loader import Batch
 from common.data.ticket_loader import TicketLoader
@@ -12,6 +15,7 @@ from ps.metrics.preemption import Preemption
 from ps.sync.served.messages import NO_TICKET
 from ps.sync.served.server import ASK_FAULT
 from ps.sync.served.synchronizer import ServedSync
+from ps.sync.synchronizer import Synchronizer
 from workers.training.loop import Trainer
 
 
@@ -22,8 +26,14 @@ class TicketTrainer(Trainer):
     follows. ``served``: the synchroniser itself, which deals the tickets; ``sync`` may be what stands before it.
     """
 
-    loader: TicketLoader  # type: ignore[assignment]
-    served: ServedSync
+    loader: TicketLoader
+
+    def __init__(self, served: ServedSync, *parts: Any) -> None:
+        """``parts``: see Trainer."""
+        super().__init__(*parts)
+        self.served = served
+        self._culprit: list[str] = []
+        """What was not finite in a push of this rank in the round."""
 
     def run_epoch(self, epoch: int, done: int = 0) -> EpochSums:
         """See Trainer."""
@@ -71,8 +81,6 @@ class TicketTrainer(Trainer):
         cells[AT] = N_PHASES * served.steps_done
         return asked
 
-    _culprit: list[str] = []
-
     def _add(self, batch: Batch, loss: float) -> None:
         sums, n = self.sums, batch.n
         sums.loss_sum += loss
@@ -86,3 +94,8 @@ class TicketTrainer(Trainer):
         self.status.cells[AT] = N_PHASES * (self.served.fault - 1)
         self.step_faults.leave_out(culprit)
         self.sums.skipped += 1
+
+
+def trainer_for(sync: Synchronizer) -> Callable[..., Trainer]:
+    """Return what makes the training loop of a mode."""
+    return partial(TicketTrainer, sync) if isinstance(sync, ServedSync) else Trainer

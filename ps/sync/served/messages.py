@@ -11,18 +11,30 @@ CHUNK_BYTES = 56 << 10
 """Below what MPI libraries send at once, without asking the receiver first: 0.7 of the time that 1 MiB takes."""
 HEAD_BYTES = 64
 
-TICKET, VERSION, ASKED = range(3)
-"""Places in both heads, of 8 float64: a push says for which ticket it is, by which version of the parameters, and what
-its rank asks all for; a reply gives the next ticket (NO_TICKET: the round is over), the version of the parameters that
-it brings, and what was asked for by any rank."""
-CLOCK, LOSS_SUM, ROWS, TOTAL, FINITE = range(3, 8)
-"""Places in the head of a push: pushes of its rank in this round, with this one; sum of losses; rows, those of the
-global batch that they belong to, and whether loss and gradient are finite."""
-LEAST, PARKED_S, STALENESS, STEPS, FAULT = range(3, 8)
-"""Places in the head of a reply: the least clock; how long the push was parked; updates between its pull and its
-application (``NOT_APPLIED``: it was left out); steps of the epoch that are done; at a round's end, the step of a push
-that was not finite, from 1, or 0."""
 NO_TICKET, NOT_APPLIED = -1, -1
+
+
+class Push:
+    """Places in the head of a push.
+
+    ``TICKET``: for which it is. ``VERSION``: of the parameters it was computed with. ``ASKED``: what its rank asks all
+    for, as bits. ``CLOCK``: pushes of its rank in this round, with this one. ``LOSS_SUM``, ``ROWS``: of its rows;
+    ``TOTAL``: rows of the global batch they belong to. ``FINITE``: whether loss and gradient are.
+    """
+
+    TICKET, VERSION, ASKED, CLOCK, LOSS_SUM, ROWS, TOTAL, FINITE = range(8)
+
+
+class Reply:
+    """Places in the head of a reply.
+
+    ``TICKET``: the next one; ``NO_TICKET``: the round is over. ``VERSION``: of the parameters that it brings.
+    ``ASKED``: what any rank asked for. ``LEAST``: the least clock. ``PARKED_S``: how long the push was parked.
+    ``STALENESS``: updates between its pull and its application; ``NOT_APPLIED``: it was left out. At a round's end,
+    ``STEPS``: of the epoch that are done, ``FAULT``: the step of a push that was not finite, from 1, or 0.
+    """
+
+    TICKET, VERSION, ASKED, LEAST, PARKED_S, STALENESS, STEPS, FAULT = range(8)
 
 
 def head_of(message: Array) -> "memoryview[float]":

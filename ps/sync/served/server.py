@@ -8,10 +8,7 @@ import numpy as np
 from mpi4py import MPI
 
 from common.flat import BLOCK, N_SLOTS, Array, Flat, blocks
-from ps.sync.served.messages import (
-    ASKED, FAULT, FINITE, LEAST, NO_TICKET, NOT_APPLIED, PARKED_S, PUSH, REPLY, ROWS, STALENESS, STEPS, TICKET, TOTAL,
-    VERSION, Incoming, Outgoing, head_of,
-)  # fmt: skip
+from ps.sync.served.messages import NO_TICKET, NOT_APPLIED, PUSH, REPLY, Incoming, Outgoing, Push, Reply, head_of
 from ps.sync.served.order import Group, Order
 from ps.sync.served.rules import ServerRules
 from ps.sync.served.tickets import Dealer, InStep
@@ -124,10 +121,10 @@ class Server:
     def _take(self, rank: int) -> None:
         push, now = self._pushes[rank], self._round
         self._came[rank] = time.perf_counter()
-        now.asked |= int(push[ASKED])
-        if not push[FINITE]:
+        now.asked |= int(push[Push.ASKED])
+        if not push[Push.FINITE]:
             now.asked |= ASK_FAULT
-            now.fault = now.fault or int(push[TICKET]) // self.comm.size + 1
+            now.fault = now.fault or int(push[Push.TICKET]) // self.comm.size + 1
         if now.asked:
             now.tickets.end_early(at_once=self._stops and bool(now.asked & ASK_FAULT))
         self._settle(now.order.arrived(rank))
@@ -160,23 +157,25 @@ class Server:
         now, used = self._round, []
         for rank in group:
             push = self._pushes[rank]
-            applied = push[FINITE] and push[ROWS]
-            self._replies[rank][STALENESS] = now.version - push[VERSION] if push[FINITE] else NOT_APPLIED
+            applied = push[Push.FINITE] and push[Push.ROWS]
+            self._replies[rank][Reply.STALENESS] = (
+                now.version - push[Push.VERSION] if push[Push.FINITE] else NOT_APPLIED
+            )
             if applied:
                 used.append(rank)
         if not used or (now.fault and isinstance(now.tickets, InStep)):
             return
         first = used[0]
-        grads, total, rows = self._grads[first], self._pushes[first][TOTAL], 0
+        grads, total, rows = self._grads[first], self._pushes[first][Push.TOTAL], 0
         for rank in used:
             push = self._pushes[rank]
-            rows += int(push[ROWS])
+            rows += int(push[Push.ROWS])
             if rank != first:
-                self._add(grads, self._grads[rank], push[TOTAL] / total)
+                self._add(grads, self._grads[rank], push[Push.TOTAL] / total)
         if now.one_by_one:
-            self.rules.apply(grads, now.rate, rows / total, first, int(self._replies[first][STALENESS]))
+            self.rules.apply(grads, now.rate, rows, int(total), first, int(self._replies[first][Reply.STALENESS]))
         else:
-            self.rules.apply_together(grads, now.rate, rows / total)
+            self.rules.apply_together(grads, now.rate, rows, int(total))
         now.rows += rows
         now.version += 1
 
@@ -195,9 +194,9 @@ class Server:
             self._outboxes[rank].wait()
         np.copyto(self._bodies[rank], self._master)
         self.rules.pulled(rank)
-        reply[TICKET], reply[VERSION], reply[ASKED] = ticket, now.version, now.asked
-        reply[LEAST], reply[PARKED_S] = now.order.least, time.perf_counter() - self._came[rank]
-        reply[STEPS], reply[FAULT] = now.tickets.limit, now.fault
+        reply[Reply.TICKET], reply[Reply.VERSION], reply[Reply.ASKED] = ticket, now.version, now.asked
+        reply[Reply.LEAST], reply[Reply.PARKED_S] = now.order.least, time.perf_counter() - self._came[rank]
+        reply[Reply.STEPS], reply[Reply.FAULT] = now.tickets.limit, now.fault
         if not rank:
             self._replied = True
             return

@@ -1,4 +1,4 @@
-"""What a parameter server trains: its optimizer's state is at rank 0 alone, its parameters between rounds everywhere."""
+"""What a parameter server trains: parameters, which all ranks have, and an optimizer's state at rank 0."""
 
 import numpy as np
 

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from mpi4py import MPI
 
 from common.config import RunConfig
 from common.data.loader import Batch
@@ -16,11 +15,8 @@ from common.flat import BLOCK, N_SLOTS, Flat, aligned, blocks
 from ps.comm.agreement import together
 from ps.metrics.sync_timer import ParkedTimer
 from ps.sync.checksum import is_finite
-from ps.sync.served.messages import (
-    ASKED, CLOCK, FAULT, FINITE, LEAST, LOSS_SUM, NO_TICKET, PARKED_S, PUSH, REPLY, ROWS, STALENESS, STEPS, TICKET,
-    TOTAL, VERSION, Incoming, Outgoing, head_of,
-)  # fmt: skip
 from ps.sync.served.figures import PushFigures
+from ps.sync.served.messages import NO_TICKET, PUSH, REPLY, Incoming, Outgoing, Push, Reply, head_of
 from ps.sync.served.order import KOfN, Order
 from ps.sync.served.rules import ServerRules
 from ps.sync.served.server import LOOK_S, Round, Server
@@ -38,7 +34,7 @@ class ServedSync(Synchronizer):
     In a round (``begin_round``) ranks take as many tickets as they can; it ends for all of them when all that were
     dealt are used, and then all have the same parameters. Outside of rounds each ``step`` is one of all ranks, as
     benchmarks take them. ``ticket``: the one to take now. ``steps_done``: of the epoch, when the round is over.
-    ``not_finite_now``: what was not finite in the last push. ``fault``: see ``messages.FAULT``.
+    ``not_finite_now``: what was not finite in the last push. ``fault``: see ``Reply``.
     """
 
     def __init__(self, make_order: MakeOrder, setup: SyncSetup) -> None:
@@ -47,8 +43,8 @@ class ServedSync(Synchronizer):
         n = sum(math.prod(shape) for shape in shapes.values())
 
         def allocate() -> ServedState:
-            self._reply = aligned(N_SLOTS + (n if comm.rank else 0), dtype)
-            flat = Flat(shapes, dtype, params=self._reply[N_SLOTS:] if comm.rank else None)
+            self._message = aligned(N_SLOTS + (n if comm.rank else 0), dtype)
+            flat = Flat(shapes, dtype, params=self._message[N_SLOTS:] if comm.rank else None)
             ranges = [slice(start, min(start + BLOCK, flat.n)) for start in range(0, flat.n, BLOCK)]
             self._master = aligned(0 if comm.rank else n, dtype)
             owned = [] if comm.rank else [self._master[where] for where in ranges]
@@ -56,24 +52,23 @@ class ServedSync(Synchronizer):
 
         state = together(comm, allocate)
         super().__init__(setup, state)
-        self._timer = self.meter.timer = ParkedTimer(setup.topology, setup.counts.shape[1] * comm.size)
+        self._parked = self._timer = self.meter.timer = ParkedTimer(setup.topology, setup.counts.shape[1] * comm.size)
         self._config, self._make_order = config, make_order
         self._by_rank = kind_of(config) != SHUFFLE
         self._inner = comm.Dup()  # its own: receives wait here for a next push, and must catch nothing else
         self.exchanged_bytes = self.flat.packet.nbytes
         self.sent_bytes = self.exchanged_bytes * (1 if comm.rank else comm.size - 1)
         self._grads = blocks(self.flat.grad_vector)
-        self._push = head_of(self.flat.packet)
+        self._head = head_of(self.flat.packet)
         self._server: Server | None = None
         if comm.rank:
             self._outgoing = Outgoing(self._inner, 0, PUSH, self.flat.packet)
-            self._incoming = Incoming(self._inner, 0, REPLY, self._reply)
+            self._incoming = Incoming(self._inner, 0, REPLY, self._message)
         else:
             rules = ServerRules(config, state.optimizer, comm.size)
             stops = config.nonfinite == "stop"
             self._server = Server(self._inner, self.flat, self._master, rules, stops=stops)
-            self._reply = self._server.own_reply
-        self._told = head_of(self._reply)
+        self._told = self._server.own_reply if self._server is not None else head_of(self._message)
         self._ready = self._serve if self._server and comm.size > 1 else None
         self._in_step = False
         self.ticket, self.steps_done, self.fault = NO_TICKET, 0, 0
@@ -82,8 +77,9 @@ class ServedSync(Synchronizer):
         self._figures = PushFigures()
 
     def begin_round(self, rates: Sequence[float], first: int) -> None:
-        """Begin to take tickets of an epoch's steps from ``first`` on, if there are any. All ranks have the same
-        parameters. ``rates``: of each step of the epoch.
+        """Begin to take tickets of an epoch's steps from ``first`` on, if there are any. On all ranks.
+
+        They have the same parameters. ``rates``: of each step of the epoch.
         """
         comm, steps = self.comm, len(rates)
         self._in_step, self._clock, self._version, self.fault = False, 0, 0, 0
@@ -106,28 +102,33 @@ class ServedSync(Synchronizer):
 
     def step(self, batch: Batch, loss_sum: float, *, stop: bool, sample: bool, save: bool = False) -> int:  # noqa: ARG002
         """See Synchronizer. Returns what was asked for once the round is over; in a step of all ranks, at once."""
-        push, told = self._push, self._told
+        push, told = self._head, self._told
         self.not_finite_now = [] if math.isfinite(loss_sum) else ["loss"]
         if not all(map(is_finite, self._grads)):
             self.not_finite_now += self._not_finite()
         self._clock += 1
-        push[TICKET], push[VERSION], push[ASKED] = self.ticket, self._version, stop + 2 * save
-        push[CLOCK], push[LOSS_SUM], push[ROWS], push[TOTAL] = self._clock, loss_sum, batch.n, batch.total
-        push[FINITE] = not self.not_finite_now
+        push[Push.TICKET], push[Push.VERSION], push[Push.ASKED] = self.ticket, self._version, stop + 2 * save
+        push[Push.CLOCK], push[Push.LOSS_SUM], push[Push.ROWS], push[Push.TOTAL] = (
+            self._clock,
+            loss_sum,
+            batch.n,
+            batch.total,
+        )
+        push[Push.FINITE] = not self.not_finite_now
         arrived = time.perf_counter()
         self._exchange()
         left = time.perf_counter()
-        self._timer.add_parked(arrived, left, told[PARKED_S])
-        self.ticket, self._version = int(told[TICKET]), int(told[VERSION])
-        self._figures.add(told[STALENESS], self._clock - told[LEAST], batch.n)
-        asked = int(told[ASKED])
+        self._parked.add_parked(arrived, left, told[Reply.PARKED_S])
+        self.ticket, self._version = int(told[Reply.TICKET]), int(told[Reply.VERSION])
+        self._figures.add(told[Reply.STALENESS], self._clock - told[Reply.LEAST], batch.n)
+        asked = int(told[Reply.ASKED])
         if self._in_step:
-            if told[FAULT]:
+            if told[Reply.FAULT]:
                 raise NotFiniteError
             return asked
         if self.ticket != NO_TICKET:
             return 0
-        self.steps_done, self.fault = int(told[STEPS]), int(told[FAULT])
+        self.steps_done, self.fault = int(told[Reply.STEPS]), int(told[Reply.FAULT])
         return asked
 
     def epoch_figures(self) -> dict[str, float]:

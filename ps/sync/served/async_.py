@@ -14,7 +14,11 @@ from ps.sync.served.synchronizer import ServedSync
 def _order(config: RunConfig, ranks: int) -> tuple[Order, bool]:
     """Where no clock may be ahead, one update of all pushes is what a synchronous mode makes."""
     bound = whole_or("staleness", config.staleness, ("inf",), 0)
-    return (KOfN(ranks, ranks), False) if bound == 0 else (BoundedClocks(ranks, math.inf if bound is None else bound), True)
+    return (
+        (KOfN(ranks, ranks), False)
+        if bound == 0
+        else (BoundedClocks(ranks, math.inf if bound is None else bound), True)
+    )
 
 
 MODE = Mode(
