@@ -177,6 +177,19 @@ class RunConfig:
         choices=SUM_ALGORITHMS,
         group=SYNC,
     )
+    wait_for: int = affects(
+        0,
+        "k-of-n: so many gradients make an update; 0: all but one rank's",
+        high=10**6,
+        modes=("k-of-n",),
+        group=SYNC,
+    )
+    staleness: str = affects(
+        "3",
+        "async: the most gradients that a rank may be ahead of the slowest; 0: none, as in synchronous modes; inf: any",
+        modes=("async",),
+        group=SYNC,
+    )
     max_delay: str = affects(
         "off",
         "leave out gradients that are so many updates old, or more, and deal their rows again; auto: by the noise of "
@@ -297,6 +310,7 @@ class RunConfig:
         check_options(self)
         if self.max_memory:
             memory.size(self.max_memory)
+        whole_or("staleness", self.staleness, ("inf",), 0)
         whole_or("max_delay", self.max_delay, ("off", "auto"), 1)
         if self.test_fraction + self.validation_fraction > 0.95:
             raise ConfigError(

@@ -38,6 +38,7 @@ class Mode:
     ``replicas``: each rank has parameters of its own; else the ranks of a node share one copy.
     ``elastic``: the other ranks can continue when one has died; only of modes that build a ``ReplicatedSync``.
     ``algorithms``: those of ``wire.ALGORITHMS`` that may carry its sums between nodes; none if it has no choice.
+    ``exact``: it computes what one rank would, but for rounding; ``auto`` chooses no other.
     ``in_place``: ranks sum and update slices in shared memory, so its sum is no call of MPI within a node.
     """
 
@@ -48,6 +49,7 @@ class Mode:
     replicas: bool = True
     elastic: bool = True
     in_place: bool = False
+    exact: bool = True
     algorithms: tuple[str, ...] = ()
 
 

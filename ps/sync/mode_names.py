@@ -11,7 +11,7 @@ AUTO_HELP = "tries them at the start and takes the fastest"
 def read() -> dict[str, str]:
     """Return name and help line of everything ``--mode`` takes."""
     found = {}
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "MODE":
                 assert isinstance(node.value, ast.Call)
