@@ -212,6 +212,14 @@ class RunConfig:
         modes=("async",),
         group=SYNC,
     )
+    simulate_delay: int = option(
+        0,
+        "one process: compute gradients with parameters up to so many updates old, drawn from the seed, for study; 0: "
+        "with those of now",
+        high=1000,
+        modes=("async",),
+        group=SYNC,
+    )
     measure_sums: bool = per_job(
         False,
         "with --resume: measure again how ranks sum, as --sum-algorithm auto on the command line asks for",

@@ -68,6 +68,12 @@ def check_fit(config: RunConfig, origin: Origin, n_ranks: int) -> None:
             EXIT_USAGE,
         )
     _check_mode_options(config, origin)
+    if config.simulate_delay and n_ranks > 1:
+        raise JobError(
+            f"simulate_delay: {config.simulate_delay} is for one process, but there are {n_ranks} ranks, whose delays "
+            "are real; leave it out, or start one rank",
+            EXIT_USAGE,
+        )
     if (
         _is_given(origin, "sum_algorithm")
         and config.mode != AUTO
