@@ -1,17 +1,16 @@
 """The parameter server: what it computes where nobody may be ahead, and that each row is used once everywhere."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from common.config import OPTIMIZERS
 from tests.ranks import SharedStart, epochs
-from tests.test_modes import RANKS, parameters, same_parameters
+from tests.test_modes import RANKS, same_parameters
 
 COMMON = ["--dtype", "float64", "--hidden", "9", "5", "--batch-size", "10", "--weight-decay", "0.001", "--clip", "1.0",
           "--schedule", "warmup-cosine", "--test-fraction", "0", "--validation-fraction", "0.1", "--epochs", "2",
           "--learning-rate", "0.05"]  # fmt: skip
+SOME = [n if n in (2, 3) else pytest.param(n, marks=pytest.mark.slow) for n in RANKS]
 EXACT = {"async": ["--mode", "async", "--staleness", "0"], "k-of-n": ["--mode", "k-of-n", "--wait-for"]}
 
 
@@ -40,7 +39,7 @@ def batch(tmp_path_factory: pytest.TempPathFactory) -> SharedStart:
     return SharedStart(tmp_path_factory.mktemp("served"), jobs)
 
 
-@pytest.mark.parametrize("n", RANKS)
+@pytest.mark.parametrize("n", SOME)
 @pytest.mark.parametrize("mode", EXACT)
 def test_equals_one_rank_where_all_wait_for_all(batch: SharedStart, mode: str, n: int) -> None:
     run, oracle = batch.run(f"{mode}-{n}"), batch.run("one-momentum")
@@ -58,7 +57,7 @@ def test_shards_equal_one_rank(batch: SharedStart, mode: str) -> None:
     same_parameters(batch.run(f"shard-{mode}"), batch.run("one-shard"))
 
 
-@pytest.mark.parametrize("n", RANKS)
+@pytest.mark.parametrize("n", SOME)
 @pytest.mark.parametrize("mode", ["loose", "async-loose"])
 def test_each_row_is_used_once(batch: SharedStart, mode: str, n: int) -> None:
     for epoch in epochs(batch.run(f"{mode}-{n}")):

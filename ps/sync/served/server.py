@@ -173,9 +173,9 @@ class Server:
             if rank != first:
                 self._add(grads, self._grads[rank], push[Push.TOTAL] / total)
         if now.one_by_one:
-            self.rules.apply(grads, now.rate, rows, int(total), first, int(self._replies[first][Reply.STALENESS]))
+            self.rules.apply(grads, now.rate, rows / total, first, int(self._replies[first][Reply.STALENESS]))
         else:
-            self.rules.apply_together(grads, now.rate, rows, int(total))
+            self.rules.apply_together(grads, now.rate, rows / total)
         now.rows += rows
         now.version += 1
 
