@@ -35,6 +35,7 @@ SUM_ALGORITHMS = (
     "auto",
     *(nodes + name for nodes in ("", "node-all-", "node-one-") for name in ("library", "ring", "rabenseifner")),
 )
+WIRES = ("float32", "bf16", "int8", "topk")
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw")
 COMPENSATIONS = ("off", "constant", "adaptive")
 DELAY_RATES = ("constant", "inverse", "root")
@@ -220,6 +221,16 @@ class RunConfig:
         modes=("async",),
         group=SYNC,
     )
+    wire: str = affects(
+        "float32",
+        "how the numbers of a sum travel in mode ring: float32: as they are; bf16: 2 bytes of each; int8: about 1; "
+        "topk: the largest alone, and what was not sent is added to the next step's",
+        choices=WIRES,
+        group=SYNC,
+    )
+    wire_keep: float = affects(
+        0.01, "with --wire topk: the share of the numbers that are sent", high=1, excluded="low", group=SYNC
+    )
     measure_sums: bool = per_job(
         False,
         "with --resume: measure again how ranks sum, as --sum-algorithm auto on the command line asks for",
@@ -295,9 +306,10 @@ class RunConfig:
     ranks_per_node: int = affects(0, "pretend that so many ranks share a node (for tests); 0: as it is", group=INTERNAL)
     inject: str = per_job(
         "",
-        "faults on purpose, for demonstrations and tests, with ; between them: slow:rank=2,x=3 or skew (makes rows "
-        "shard) or nan, diverge, hang or die:rank=1,step=50; without a rank the last one, without a step the first; "
-        "not from a file or the environment",
+        "faults on purpose, for demonstrations and tests, with ; between them: slow:rank=2,x=3 or "
+        "stall:rank=2,every=50,seconds=0.2 or skew (makes rows shard; skew:alpha=0.3: Dirichlet shares of labels) or "
+        "nan, diverge, hang or die:rank=1,step=50; without a rank the last one, without a step the first; not from a "
+        "file or the environment",
         command_line_only=True,
         group=FAULTS,
     )

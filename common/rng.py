@@ -11,6 +11,7 @@ class Stream(IntEnum):
     INIT = 0
     SPLIT = 1
     ORDER = 2
+    SKEW = 3
     DELAY = 4
 
 

@@ -39,6 +39,7 @@ class Mode:
     ``elastic``: the other ranks can continue when one has died; only of modes that build a ``ReplicatedSync``.
     ``algorithms``: those of ``wire.ALGORITHMS`` that may carry its sums between nodes; none if it has no choice.
     ``exact``: the update is that of one rank with all rows, but for rounding; ``auto`` takes no other mode.
+    ``wires``: ``--wire`` says in what form its sums travel.
     ``in_place``: ranks sum and update slices in shared memory, so its sum is no call of MPI within a node.
     """
 
@@ -51,6 +52,7 @@ class Mode:
     in_place: bool = False
     exact: bool = True
     algorithms: tuple[str, ...] = ()
+    wires: bool = False
 
 
 HALVING = "2 lg K A + 2 (K-1)/K m B"

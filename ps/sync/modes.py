@@ -46,7 +46,7 @@ def mode_name(file: str) -> str:
     return file.rpartition(".")[2].rstrip("_").replace("_", "-")
 
 
-MODES = Modes("allreduce", "reduce_bcast", "send_recv", "shared", "factors", "served.k_of_n", "served.async_")
+MODES = Modes("allreduce", "reduce_bcast", "send_recv", "ring", "shared", "factors", "served.k_of_n", "served.async_")
 
 
 def help_lines() -> dict[str, str]:
