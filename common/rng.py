@@ -11,6 +11,7 @@ class Stream(IntEnum):
     INIT = 0
     SPLIT = 1
     ORDER = 2
+    FACTORS = 3
 
 
 def generator(seed: int, stream: Stream, *index: int) -> np.random.Generator:

@@ -49,6 +49,10 @@ class PacketWire:
         self.error = ErrorBuffer(len(self.numbers), self.packet.dtype) if self.feeds_back else None
         self.exact = self._exact(setup) if self.lossy else self
 
+    @classmethod
+    def check(cls, shapes: Mapping[str, tuple[int, ...]], config: RunConfig) -> None:
+        """Raise JobError where it can do nothing for parameters of these shapes; ranks look before they make one."""
+
     def sum(self) -> None:
         """Sum the packet on all ranks. What a wire with errors has not sent counts once ``accept`` is called."""
         if self.comm.size > 1:
