@@ -24,6 +24,7 @@ from common.option import (
     options_of,
     per_job,
     shown,
+    whole_or,
 )
 
 MODELS = ("linear", "logistic", "softmax", "mlp")
@@ -36,6 +37,8 @@ SUM_ALGORITHMS = (
 )
 WIRES = ("float32", "bf16", "int8", "powersgd", "topk")
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw")
+COMPENSATIONS = ("off", "constant", "adaptive")
+DELAY_RATES = ("constant", "inverse", "root")
 SCHEDULES = ("constant", "step", "cosine", "warmup", "warmup-step", "warmup-cosine")
 
 
@@ -189,6 +192,28 @@ class RunConfig:
     wire_keep: float = affects(
         0.01, "with --wire topk: the share of the numbers that are sent", high=1, excluded="low", group=SYNC
     )
+    max_delay: str = affects(
+        "off",
+        "leave out gradients that are so many updates old, or more, and deal their rows again; auto: by the noise of "
+        "the gradients",
+        modes=("async",),
+        group=SYNC,
+    )
+    delay_rate: str = affects(
+        "constant",
+        "inverse, root: take the rate of an update by a gradient that is d updates old 1/d or 1/sqrt(1+d) times",
+        choices=DELAY_RATES,
+        modes=("async",),
+        group=SYNC,
+    )
+    delay_compensation: str = option(
+        "off",
+        "correct old gradients for how far the parameters have moved since (DC-ASGD), by a constant or an adaptive "
+        "factor",
+        choices=COMPENSATIONS,
+        modes=("async",),
+        group=SYNC,
+    )
     measure_sums: bool = per_job(
         False,
         "with --resume: measure again how ranks sum, as --sum-algorithm auto on the command line asks for",
@@ -279,6 +304,7 @@ class RunConfig:
         check_options(self)
         if self.max_memory:
             memory.size(self.max_memory)
+        whole_or("max_delay", self.max_delay, ("off", "auto"), 1)
         if self.test_fraction + self.validation_fraction > 0.95:
             raise ConfigError(
                 f"test_fraction + validation_fraction: got {self.test_fraction + self.validation_fraction:g}; "

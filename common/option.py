@@ -84,7 +84,7 @@ class Option:
     ``before``: what runs did that are older than the option, if not its default; for resuming them.
     ``command_line_only``: no file and no environment may set it, so that nobody gets it without naming it.
     ``group``: the head under which the help shows it. ``listed``: a text with commas, which on the command line may
-    also be several words.
+    also be several words. ``modes``: those in which it has an effect; empty: all.
     """
 
     name: str
@@ -102,6 +102,7 @@ class Option:
     command_line_only: bool = False
     group: str = ""
     listed: bool = False
+    modes: tuple[str, ...] = ()
 
     @property
     def flag(self) -> str:
@@ -129,6 +130,15 @@ class Option:
             lower = "above" if self.excluded == "low" else "at least"
             upper = "below" if self.excluded == "high" else "at most"
             raise ConfigError(f"{self.name}: got {shown(number)}; allowed is {lower} {low} and {upper} {high}")
+
+
+def whole_or(name: str, text: str, words: tuple[str, ...], least: int) -> int | None:
+    """Return the whole number that an option's text is, None if it is one of ``words``. Raises ConfigError."""
+    if text in words:
+        return None
+    if text.isascii() and text.isdigit() and least <= int(text[:12]) <= MANY:
+        return int(text)
+    raise ConfigError(f"{name}: got {shown(text)}; allowed is {', '.join(words)} or a whole number from {least}")
 
 
 def option(default: Any, text: str, **about: Any) -> Any:

@@ -153,7 +153,7 @@ def test_what_may_not_change_is_refused_with_a_way_out(tmp_path: Path, name: str
     other: Any = {bool: not default, int: 7, float: 0.3, str: "per-rank", tuple[int, ...]: (7,)}[option.type]
     choices = {"rows": "shard", "model": "softmax", "dtype": "float64", "optimizer": "sgd", "activation": "tanh",
                "loss": "mse", "class_weight": "balanced", "shards": "by-rank",
-               "prepare": "own:transformer"}  # fmt: skip
+               "prepare": "own:transformer", "delay_compensation": "constant"}  # fmt: skip
     other = choices.get(name, other)
     if name == "start_from":
         return  # which is refused before: it and --resume exclude each other

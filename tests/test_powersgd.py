@@ -1,13 +1,14 @@
 """PowerSGD: what is summed, what is kept as an error, and that all ranks get the same bits."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
 from common.flat import N_SLOTS, Array, Flat
-from ps.sync.wires.fixed_order import Orthonormaliser
 from ps.sync.wires.error_buffer import ErrorBuffer
+from ps.sync.wires.fixed_order import Orthonormaliser
 from ps.sync.wires.low_rank import LowRank, compresses
 
 SHAPES = {"W0": (40, 24), "b0": (24,), "W1": (24, 30), "b1": (30,), "W2": (30, 3), "b2": (3,)}
@@ -91,11 +92,12 @@ def test_full_rank_is_the_sum(n: int) -> None:
 
 
 def test_errors_and_what_was_sent_are_the_gradients() -> None:
-    rng, ranks, sent, given = np.random.default_rng(2), Ranks(3, 2), 0.0, 0.0
+    rng, ranks = np.random.default_rng(2), Ranks(3, 2)
+    sent, given = (np.zeros(ranks.flats[0].n) for _ in range(2))
     for _ in range(9):
         own = gradients(3, rng, rows=20)
-        given = given + sum(own)
-        sent = sent + ranks.step(own)
+        given += sum(own)
+        sent += ranks.step(own)
     left = sum(ranks.errors)
     assert np.linalg.norm(left) > 0.1 * np.linalg.norm(given)  # rank 2 of 20 leaves much
     np.testing.assert_allclose(sent + left, given, rtol=1e-10, atol=1e-10)
@@ -180,7 +182,5 @@ def test_the_same_bits_as_sums_one_by_one() -> None:
     lanes = [0.0] * 64
     for k, value in enumerate(row.tolist()):
         lanes[k % 64] += value * value
-    import math
-
     norm = math.sqrt(math.fsum(lanes))
     assert np.array_equal(rows[0], (row.astype(np.float64) / norm).astype(np.float32))

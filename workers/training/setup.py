@@ -68,8 +68,12 @@ def check_fit(config: RunConfig, origin: Origin, n_ranks: int) -> None:
             "apart; use --init broadcast or --mode allreduce",
             EXIT_USAGE,
         )
-    given = not origin.folder or _has_changed(origin, "sum_algorithm")  # for this job, not for the run it resumes
-    if given and config.mode != AUTO and not has_effect(config.sum_algorithm, MODES[config.mode].algorithms):
+    _check_mode_options(config, origin)
+    if (
+        _is_given(origin, "sum_algorithm")
+        and config.mode != AUTO
+        and not has_effect(config.sum_algorithm, MODES[config.mode].algorithms)
+    ):
         modes = [name for name, mode in MODES.items() if has_effect(config.sum_algorithm, mode.algorithms)]
         raise JobError(
             f"sum_algorithm: {config.sum_algorithm} has no effect in mode {config.mode}; leave it out, or choose "
@@ -115,6 +119,23 @@ def check_wire(config: RunConfig) -> None:
                     f"{' or '.join(takes)}",
                     EXIT_USAGE,
                 )
+
+
+def _check_mode_options(config: RunConfig, origin: Origin) -> None:
+    """Raise JobError, on all ranks, where an option is given that the mode does nothing with."""
+    for name, one in OPTIONS.items():
+        value = getattr(config, name)
+        if one.modes and value != one.default and config.mode not in one.modes and _is_given(origin, name):
+            raise JobError(
+                f"{name}: {value} has no effect in mode {config.mode}; leave it out, or choose "
+                f"--mode {' or '.join(one.modes)}",
+                EXIT_USAGE,
+            )
+
+
+def _is_given(origin: Origin, option: str) -> bool:
+    """Say whether an option is meant for this job, not for the run that it resumes."""
+    return not origin.folder or _has_changed(origin, option)
 
 
 def check_data(config: RunConfig, origin: Origin, data: Dataset) -> None:

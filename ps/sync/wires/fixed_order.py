@@ -35,9 +35,9 @@ class Orthonormaliser:
     def __call__(self, rows: Array, draw: Callable[[int], Array]) -> int:
         """Make ``rows``, (r, n) of float32 or float64, orthonormal in place; return how many were drawn anew.
 
-        By classical Gram-Schmidt, repeated where a row loses much. A row of which the rows before it leave no more than rounding, or which is zero, is
-        replaced by ``draw(n)`` before it is orthogonalised; it becomes zero if there is no room for it (r > n). Rows
-        with a number that is not finite give some that are not.
+        By classical Gram-Schmidt, repeated where a row loses much. A row that is zero, or of which the rows before it
+        leave no more than rounding, is replaced by ``draw(n)`` before it is orthogonalised; it becomes zero if there is
+        no room for it (r > n). Rows with a number that is not finite give some that are not.
         """
         (r, n), least, drawn = rows.shape, ROUNDING * float(np.finfo(rows.dtype).eps), 0
         padded = -(-n // LANES) * LANES

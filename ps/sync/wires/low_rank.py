@@ -60,7 +60,7 @@ class LowRank:
         seed: int,
         saving: float = SAVING,
     ) -> None:
-        """``packet``: (16 + n,), with the gradients of these ``shapes``; ``seed``: of the first Q, as of later draws."""
+        """``packet``: (16 + n,), with the gradients of these ``shapes``; ``seed``: of all draws."""
         compressed = {name: shape for name, shape in shapes.items() if compresses(shape, rank, saving)}
         self.compressed = tuple(compressed)
         layout, dtype = Flat.layout(shapes), packet.dtype
@@ -73,7 +73,10 @@ class LowRank:
         starts = itertools.accumulate(map(len, plain), initial=0)
         self._plain = [(part, self.factors[at : at + len(part)]) for part, at in zip(plain, starts, strict=False)]
         views = zip(
-            *([v[layout[m]].reshape(s) for m, s in compressed.items()] for v in (packet[N_SLOTS:], error.now, error.next)),
+            *(
+                [v[layout[m]].reshape(s) for m, s in compressed.items()]
+                for v in (packet[N_SLOTS:], error.now, error.next)
+            ),
             _views(self.factors[n_plain:], lefts),
             _views(self.right_factors, rights),
             strict=True,
@@ -104,7 +107,7 @@ class LowRank:
             np.copyto(matrix.right, matrix.own)
 
     def finish(self) -> None:
-        """Take the sum of ``right_factors``: put G in the place of the gradients, and what is left into ``error.next``."""
+        """Take the sum of ``right_factors``: put G in the gradients' place, and what is left into ``error.next``."""
         for matrix in self._matrices:
             left = matrix.errors[1 - self._turn]
             np.matmul(matrix.left.T, matrix.own, out=left)
