@@ -178,20 +178,6 @@ class RunConfig:
         choices=SUM_ALGORITHMS,
         group=SYNC,
     )
-    wire: str = affects(
-        "float32",
-        "how the numbers of a sum travel in mode ring: float32: as they are; bf16: 2 bytes of each; int8: about 1; "
-        "powersgd: matrices as two narrow factors; topk: the largest alone; what these two leave out is added to the "
-        "next step's",
-        choices=WIRES,
-        group=SYNC,
-    )
-    wire_rank: int = affects(
-        4, "with --wire powersgd: columns of the two factors that a matrix travels as", low=1, high=1024, group=SYNC
-    )
-    wire_keep: float = affects(
-        0.01, "with --wire topk: the share of the numbers that are sent", high=1, excluded="low", group=SYNC
-    )
     max_delay: str = affects(
         "off",
         "leave out gradients that are so many updates old, or more, and deal their rows again; auto: by the noise of "
@@ -211,6 +197,28 @@ class RunConfig:
         "correct old gradients for how far the parameters have moved since (DC-ASGD), by a constant or an adaptive "
         "factor",
         choices=COMPENSATIONS,
+        modes=("async",),
+        group=SYNC,
+    )
+    wire: str = affects(
+        "float32",
+        "how the numbers of a sum travel in mode ring: float32: as they are; bf16: 2 bytes of each; int8: about 1; "
+        "powersgd: matrices as two narrow factors; topk: the largest alone; what these two leave out is added to the "
+        "next step's",
+        choices=WIRES,
+        group=SYNC,
+    )
+    wire_rank: int = affects(
+        4, "with --wire powersgd: columns of the two factors that a matrix travels as", low=1, high=1024, group=SYNC
+    )
+    wire_keep: float = affects(
+        0.01, "with --wire topk: the share of the numbers that are sent", high=1, excluded="low", group=SYNC
+    )
+    simulate_delay: int = option(
+        0,
+        "one process: compute gradients with parameters up to so many updates old, drawn from the seed, for study; 0: "
+        "with those of now",
+        high=1000,
         modes=("async",),
         group=SYNC,
     )
@@ -289,9 +297,10 @@ class RunConfig:
     ranks_per_node: int = affects(0, "pretend that so many ranks share a node (for tests); 0: as it is", group=INTERNAL)
     inject: str = per_job(
         "",
-        "faults on purpose, for demonstrations and tests, with ; between them: slow:rank=2,x=3 or skew (makes rows "
-        "shard) or nan, diverge, hang or die:rank=1,step=50; without a rank the last one, without a step the first; "
-        "not from a file or the environment",
+        "faults on purpose, for demonstrations and tests, with ; between them: slow:rank=2,x=3 or "
+        "stall:rank=2,every=50,seconds=0.2 or skew (makes rows shard; skew:alpha=0.3: Dirichlet shares of labels) or "
+        "nan, diverge, hang or die:rank=1,step=50; without a rank the last one, without a step the first; not from a "
+        "file or the environment",
         command_line_only=True,
         group=FAULTS,
     )

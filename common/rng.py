@@ -11,7 +11,9 @@ class Stream(IntEnum):
     INIT = 0
     SPLIT = 1
     ORDER = 2
-    FACTORS = 3
+    SKEW = 3
+    DELAY = 4
+    FACTORS = 5
 
 
 def generator(seed: int, stream: Stream, *index: int) -> np.random.Generator:

@@ -312,7 +312,7 @@ def test_tables_have_a_cell_for_every_column() -> None:
         (["--trials", "0"], "trials: got 0; allowed is at least 1"),
         (["--trials", "2.5"], 'trials: got "2.5"; allowed is a whole number'),
         (["--sizes", "1e3,-1"], "sizes: got '1e3,-1'; allowed are whole numbers"),
-        (["--inject", "slow:rank=1,x=3"], "inject: a comparison trains without faults"),
+        (["--inject", "slow:rank=1,x=3"], "inject: a comparison of steps trains without faults"),
         (["--stepz", "3"], "--steps"),
     ],
 )
@@ -335,7 +335,7 @@ def test_help_has_its_options_and_not_those_it_refuses(capsys: pytest.CaptureFix
     text = capsys.readouterr().out
     assert "--modes" in text
     assert "--mode " not in text
-    assert "--inject" not in text
+    assert "--from PATH" not in text
 
 
 def test_options_of_a_run_and_its_own() -> None:

@@ -1,5 +1,6 @@
 """Faults brought in on purpose: read, refused where they cannot be, and doing what they say."""
 
+import itertools
 import os
 import signal
 import statistics
@@ -16,17 +17,20 @@ import pytest
 
 from common.config import RunConfig
 from common.data.sampler import RowSampler
+from common.data.shards import shard_starts
 from common.errors import ConfigError
 from ps.sync.modes import MODES
 from tests.ranks import MPIRUN, Result, SharedStart, epochs, popen, records, wait_for_epochs
 from tests.watched import insist
 from workers.launch.fault_spec import Fault, of_job, parse
 from workers.launch.run_options import parse as parse_options
+from workers.training import dirichlet_skew
 from workers.training.fault_injection import FaultySync, check, place
 
 Job = Callable[..., Result]
 SHORT = ("--epochs", "2", "--hidden", "8")
 HELP = dict.fromkeys(MODES, "")
+RANKS_BEGIN = [shard_starts(1000)[64 * rank // 3] for rank in (1, 2)]
 STEPS = 20
 """Of an epoch of the digits' 1,259 training rows, 64 at a time."""
 
@@ -46,6 +50,9 @@ def test_a_text_becomes_faults() -> None:
     assert shown.startswith("slow:rank=2,x=3; skew; nan:rank=1,step=50; diverge:rank=3,step=1; ")
     assert parse(shown) == parse(text)
     assert parse("") == parse(" ") == ()
+    lasting = "stall:rank=1,every=20,seconds=0.5; skew:alpha=0.3"
+    assert parse(lasting) == (Fault("stall", 1, every=20, seconds=0.5), Fault("skew", alpha=0.3))
+    assert "; ".join(str(fault) for fault in parse(lasting)) == lasting
 
 
 @pytest.mark.parametrize(
@@ -53,7 +60,7 @@ def test_a_text_becomes_faults() -> None:
     [
         (
             "slwo:rank=1",
-            r"unknown value 'slwo' \(did you mean 'slow'\?\); choose one of slow, skew, nan, diverge, hang",
+            r"unknown value 'slwo' \(did you mean 'slow'\?\); choose one of slow, stall, skew, nan, diverge",
         ),
         ("slow:rank=1;", "unknown value ''; choose one of slow"),
         ("SKEW", "unknown value 'SKEW'; choose one of"),
@@ -62,7 +69,9 @@ def test_a_text_becomes_faults() -> None:
         ("slow:rank=1,step=3", "slow: unknown value 'step'; choose one of rank, x"),
         ("hang:rnk=1", r"hang: unknown value 'rnk' \(did you mean 'rank'\?\); choose one of rank, step"),
         ("die:rank=1,rank=2", "die: rank is given twice; give it once"),
-        ("skew:rank=1", "skew: got 'rank=1'; it takes no parameters, write skew"),
+        ("skew:rank=1", "skew: unknown value 'rank'; choose one of alpha"),
+        ("skew:alpha=0", "skew: alpha: got '0'; allowed is a number above 0, at most 1000"),
+        ("stall:every=0", "stall: every: got '0'; allowed is a whole number from 1"),
         ("slow:rank=1,x=1", "slow: x: got '1'; allowed is a number above 1, at most 1000"),
         ("slow:rank=1,x=nan", "slow: x: got 'nan'; allowed is a number above 1"),
         ("slow:rank=1,x=inf", "slow: x: got 'inf'; allowed is a number above 1"),
@@ -119,6 +128,35 @@ def test_ranks_without_a_fault_train_as_ever() -> None:
     for text, rank in (("", 0), ("skew", 0), ("slow:rank=1;die:rank=2", 0)):
         assert place(parse(text), sync, rank, 0) is sync
     assert isinstance(place(parse("slow:rank=1"), sync, 1, 0), FaultySync)
+
+
+def test_a_stall_comes_every_so_many_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    inner: Any = SimpleNamespace(flat=None, meter=SimpleNamespace(reduce_s=0.0), backward=lambda *_, **__: 0.0)
+    sync = FaultySync(inner, list(parse("stall:rank=0,every=3,seconds=0.5")), 1)
+    counts = []
+    for _ in range(8):  # steps 2 to 9
+        sync.backward(cast("Any", None), 0.1, sample=False)
+        counts.append(len(slept))
+    assert counts == [0, 1, 1, 1, 2, 2, 2, 3]
+    assert set(slept) == {0.5}
+
+
+@pytest.mark.parametrize("n_ranks", [1, 3, 70])
+def test_dirichlet_skew_deals_each_row_once_and_shares_as_it_is_told(n_ranks: int) -> None:
+    target = np.repeat(np.arange(10), 100)
+    order = dirichlet_skew.order(target, n_ranks, 0.3, seed=4)
+    assert np.array_equal(np.sort(order), np.arange(1000))
+    assert np.array_equal(order, dirichlet_skew.order(target, n_ranks, 0.3, seed=4))
+    if n_ranks == 3:
+        parts = [target[order[first:end]] for first, end in itertools.pairwise([0, *RANKS_BEGIN, 1000])]
+        counts = np.array([np.bincount(part, minlength=10) for part in parts])
+        assert (counts.max(axis=1) > 90).all()
+        even = dirichlet_skew.order(target, 3, 900.0, seed=4)
+        assert np.bincount(target[even[: RANKS_BEGIN[0]]]).max() < 45
+    numbers = dirichlet_skew.order(np.random.default_rng(0).standard_normal(1000), 3, 0.3, seed=4)
+    assert np.array_equal(np.sort(numbers), np.arange(1000))
 
 
 @pytest.mark.parametrize(

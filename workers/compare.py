@@ -30,7 +30,10 @@ def _compare(context: process.Context) -> int:
         return agreed
     config, options = agreed
     # After the options: --help and a wrong option need none of these.
-    from workers.benchmark.comparison import Comparison
+    if options.until_loss:
+        from workers.benchmark.until_loss import LossComparison as Comparison
+    else:
+        from workers.benchmark.comparison import Comparison  # type: ignore[assignment]
 
     return context.on_nodes(
         config, lambda topology: Comparison(topology, config, options, context.stop, context.rank_status).run()

@@ -70,12 +70,18 @@ PROCESSES = {
 _MODE_TRIALS = list_of(table(mode=TEXT, steps=WHOLE, median_s=nullable(NUMBER), reason=nullable(TEXT)))
 _SUM = table(way=TEXT, measured=nullable(list_of(table(way=TEXT, sums=WHOLE, least_s=NUMBER))))
 _COMPARED = table(each(WHOLE, "trials steps dropped_steps"), modes=list_of(TEXT), sizes=list_of(WHOLE),
-                  left_out=list_of(table(mode=TEXT, reason=TEXT)))  # fmt: skip
+                  until_loss=optional(NUMBER), left_out=list_of(table(mode=TEXT, reason=TEXT)))  # fmt: skip
 _COMPARED_MODE = table(
     each(TEXT, "mode outcome"), dict.fromkeys((*TRIAL_SECONDS, "time_to_loss_s"), INTERVAL),
     each(WHOLE, "sent_bytes_most sent_bytes_all rank_peak_bytes node_bytes"),
     each(NUMBER, "loss parameter_difference ratio"),
     bus_bytes_per_s=nullable(INTERVAL), agrees=FLAG, p=nullable(NUMBER),
+)  # fmt: skip
+_TO_LOSS = each(nullable(NUMBER), "rows_to_loss host_bytes_to_loss rows_per_s metric")
+_LOSS_MODE = table(
+    each(TEXT, "mode outcome"), each(WHOLE, "reached diverged epochs"), each(nullable(NUMBER), "loss ratio p"),
+    _TO_LOSS,
+    seconds_to_loss=table(each(nullable(NUMBER), "median low high")),
 )  # fmt: skip
 _POINT = table(bytes=WHOLE, measured_s=NUMBER, predicted_s=nullable(NUMBER), error=nullable(NUMBER))
 _FITTED_MODE = table(
@@ -136,6 +142,13 @@ RECORDS = {
     ),
     "comparison": table(each(TEXT, "method fastest"), each(NUMBER, "confidence loss tolerance"), trials=WHOLE,
                         modes=list_of(_COMPARED_MODE), sentences=list_of(TEXT)),
+    "loss-trial": table(
+        each(WHOLE, "round place epochs"), each(NUMBER, "seconds loss"), _TO_LOSS, mode=TEXT,
+        seconds_to_loss=nullable(NUMBER), diverged=FLAG, sent_bytes=by_rank(WHOLE),
+        curve_s=list_of(NUMBER), curve_rows=list_of(WHOLE), curve_loss=list_of(NUMBER),
+    ),
+    "loss-comparison": table(each(TEXT, "method fastest"), each(NUMBER, "confidence loss"), trials=WHOLE,
+                             modes=list_of(_LOSS_MODE), sentences=list_of(TEXT)),
     "sweep": table(each(WHOLE, "n rounds sums"),
                    modes=list_of(table(each(NUMBER, "median_s low_s high_s"), mode=TEXT, bytes=WHOLE))),
     "fit": table(packet_bytes=WHOLE, warning=TEXT, modes=list_of(_FITTED_MODE)),

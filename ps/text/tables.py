@@ -52,6 +52,30 @@ def of_modes(found: Record, steps: int) -> list[Table]:
     ]
 
 
+def of_losses(found: Record) -> list[Table]:
+    """Return the table of a ``loss-comparison`` record."""
+    goal, rounds = f"{found['loss']:.4g}", count(found["trials"], "trial")
+    rows = []
+    for m in found["modes"]:
+        seconds = m["seconds_to_loss"]
+        ends = [number(seconds[key]) if seconds[key] is not None else "never" for key in ("low", "high")]
+        rows.append([
+            m["mode"], "-" if seconds["median"] is None else number(seconds["median"]), f"{ends[0]} to {ends[1]}",
+            *("-" if m[key] is None else number(m[key], digits) for key, digits in (("ratio", 3), ("p", 2))),
+            m["outcome"], *("-" if m[key] is None else f"{m[key]:,.0f}" for key in ("rows_to_loss", "rows_per_s")),
+            "-" if m["host_bytes_to_loss"] is None else megabytes(m["host_bytes_to_loss"]), number(m["loss"]),
+            "-" if m["metric"] is None else number(m["metric"]),
+        ])  # fmt: skip
+    title = (
+        f"Until the validation loss is {goal}, least median first: {rounds}, modes in turn; median and its "
+        f"{100 * found['confidence']:.0f} % interval by order statistics; evaluations are not on the clock; bytes are "
+        "what the busiest host sends until then; last loss and metric are medians where trials ended"
+    )
+    columns = ["mode", "s to loss", "interval", "ratio", "p", "outcome", "rows to loss", "rows/s", "sent MB, host",
+               "last loss", "metric"]  # fmt: skip
+    return [Table(title, columns, rows, text=("outcome",), split=True)]
+
+
 def of_sizes(sweeps: Sequence[Record]) -> list[Table]:
     """Return the table of ``sweep`` records: sums of vectors, from the last rank's arrival to the slowest's end."""
     if not sweeps:

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -69,6 +69,24 @@ class ComparisonLog:
 
         at_root(self.comm, act)
 
+    def begin(
+        self,
+        config: RunConfig,
+        facts: dict[str, Any],
+        job: dict[str, Any],
+        notes: Iterable[str],
+        left_out: Mapping[str, str],
+    ) -> None:
+        """Print what is compared. ``job``: of ``machine.summary``; ``left_out``: modes, and why. Collective."""
+        of, rows = facts["model"], facts["data"]["rows"]["train"]
+        line = (
+            f"Model {of['kind']} {'-'.join(map(str, of['sizes']))}, {of['n_parameters']:,} parameters, "
+            f"{config.optimizer}, {config.dtype}; data {facts['data']['name']}, {count(rows, 'row')}, "
+            f"{config.batch_size or 'all'} a step"
+        )
+        left = (f"Left out: {mode}: {reason}" for mode, reason in left_out.items())
+        self.write(lines=(line, machine.job_line(job), *notes, *left))
+
     def end(self, status: str) -> None:
         """Write the last record and close the log. Collective."""
         nothing = dict.fromkeys(("best_epoch", "loss", "validation_loss", "validation_metric"))
@@ -86,6 +104,15 @@ class ComparisonLog:
         return JobError(text, EXIT_STOPPED) if stopped else error
 
 
+def load_work(topology: Topology, config: RunConfig, stop: StopRequest, rank_status: RankStatus) -> Workload:
+    """Return the data and the model of a comparison, checked. Collective; raises JobError."""
+    comm = topology.comm
+    data = load(comm, config, rank_status, asked_to_stop=stop.asked)
+    model = scale_target(comm, config, data, make_model(comm, config, data), rank_status)
+    check_model(comm, config, data, model)
+    return Workload(topology, stop, config, data, model)
+
+
 class Comparison:
     """A comparison whose modes have each started once and whose log is open."""
 
@@ -94,11 +121,8 @@ class Comparison:
     ) -> None:
         """Collective; raises JobError."""
         comm, threads = topology.comm, limit_threads(topology)
-        data = load(comm, config, rank_status, asked_to_stop=stop.asked)
-        model = scale_target(comm, config, data, make_model(comm, config, data), rank_status)
-        self.work = work = Workload(topology, stop, config, data, model)
+        self.work = work = load_work(topology, config, stop, rank_status)
         self.options, self.rank_status = options, rank_status
-        check_model(comm, config, data, model)
         rank_status.enter("warming up")
         modes = options.modes.split(",")
         self.facts, step_s, left_out = warm_up(work, modes, threads)
@@ -110,14 +134,7 @@ class Comparison:
                    "left_out": [{"mode": mode, "reason": reason} for mode, reason in left_out.items()]}  # fmt: skip
         self.log = ComparisonLog(comm, config, self.facts, planned)
         rank_status.set_folder(self.log.folder)
-        of, rows = self.facts["model"], self.facts["data"]["rows"]["train"]
-        line = (
-            f"Model {of['kind']} {'-'.join(map(str, of['sizes']))}, {of['n_parameters']:,} parameters, "
-            f"{config.optimizer}, {config.dtype}; data {data.name}, {count(rows, 'row')}, "
-            f"{config.batch_size or 'all'} a step"
-        )
-        left = (f"Left out: {mode}: {reason}" for mode, reason in left_out.items())
-        self.log.write(lines=(line, machine.job_line(job), *data.notes, *left))
+        self.log.begin(config, self.facts, job, work.data.notes, left_out)
 
     def run(self) -> int:
         """Measure everything; return the exit code. Collective; raises JobError."""
@@ -137,11 +154,13 @@ class Comparison:
         trials, sweeps = self._trials(), self._sweeps()
         dtype = self.work.config.dtype
         found = summarise(trials, dtype)  # the same on all ranks, as the trials are
-        self.log.write(("comparison", found), lines=(*_lines(of_modes(found, self.steps)), "", *found["sentences"]))
+        self.log.write(
+            ("comparison", found), lines=(*table_lines(of_modes(found, self.steps)), "", *found["sentences"])
+        )
         if self.options.vector_sizes:
             fitted = self._fit(sweeps)
             tables = [*of_sizes(sweeps), *of_fit(fitted, found)]
-            self.log.write(("fit", fitted), lines=(*_lines(tables), fitted["warning"]))
+            self.log.write(("fit", fitted), lines=(*table_lines(tables), fitted["warning"]))
         odd = {m["mode"]: m["parameter_difference"] for m in found["modes"] if not m["agrees"]}
         if not odd:
             return ""
@@ -225,7 +244,7 @@ class Comparison:
         return {"packet_bytes": packet_bytes, "warning": cost_model.warning(nodes), "modes": modes}
 
 
-def _lines(tables: Iterable[Table]) -> Iterator[str]:
+def table_lines(tables: Iterable[Table]) -> Iterator[str]:
     """Yield the lines of tables, each after an empty line."""
     for one in tables:
         yield from ("", *lines_of(one, output_width()))

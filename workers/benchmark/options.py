@@ -21,7 +21,8 @@ from common.option import (  # fmt: skip
     option,
     unknown_value,
 )
-from workers.launch import cli
+from workers.benchmark import variants
+from workers.launch import cli, fault_spec
 from workers.launch.run_options import command, parse_with
 
 BENCH_NAME, COMPARE_NAME = "python -m workers.bench", "python -m workers.compare"
@@ -117,10 +118,22 @@ class BenchConfig:
 class CompareConfig:
     """The options a comparison has besides those of a run; checked when made."""
 
-    modes: str = option("", "sync modes with commas between them; default: all: {names}", listed=True, group=USUAL)
+    modes: str = option(
+        "",
+        "sync modes with commas between them; default: all: {names}; with --until-loss also with options of a run: "
+        "allreduce,allreduce:momentum=0.5",
+        listed=True,
+        group=USUAL,
+    )
     trials: int = option(5, "trainings of each mode, over which medians are taken", low=1, high=1000, group=MEASURING)
     steps: int = option(
         0, "timed steps of a trial; 0: an epoch, or what takes 0.25 to 2 seconds", high=MOST_STEPS, group=MEASURING
+    )
+    until_loss: float = option(
+        0.0,
+        "train each mode until the loss over the validation rows is at most this, for at most --epochs; 0: time steps",
+        high=1e30,
+        group=MEASURING,
     )
     sizes: str = option(
         "",
@@ -132,6 +145,9 @@ class CompareConfig:
     def __post_init__(self) -> None:
         check_options(self)
         _ = self.vector_sizes
+        given = [f"--{name}" for name in ("steps", "sizes") if getattr(self, name)]
+        if self.until_loss and given:
+            raise ConfigError(f"until_loss: trains as long as it takes; leave {' and '.join(given)} out")
 
     @property
     def vector_sizes(self) -> tuple[int, ...]:
@@ -148,7 +164,7 @@ def compare_command(
     known: Mapping[str, str], modes: Iterable[str], name: str = COMPARE_NAME, text: str = COMPARE
 ) -> cli.Command:
     """Return the command line of a comparison of these modes. ``known``: name and help line of what a run's may be."""
-    made = command(known, name, text, CompareConfig, hidden=("mode", "inject", "start_from"))
+    made = command(known, name, text, CompareConfig, hidden=("mode", "start_from"))
     return dataclasses.replace(made, texts={**made.texts, "names": ", ".join(modes)})
 
 
@@ -177,18 +193,40 @@ def parse_compare(
     if isinstance(parsed, int):
         return parsed
     config, own = parsed
-    compare = CompareConfig(**{**own, "modes": _names("modes", own["modes"], modes)})
-    if config.inject:
-        raise ConfigError("inject: a comparison trains without faults; leave it out")
+    modes = list(modes)
+    if own["until_loss"]:
+        compare = CompareConfig(**{**own, "modes": _variants(own["modes"], config, modes)})
+        _check_faults(config.inject)
+    else:
+        compare = CompareConfig(**{**own, "modes": _names("modes", own["modes"], modes)})
+        if config.inject:
+            raise ConfigError("inject: a comparison of steps trains without faults; leave it out, or give --until-loss")
     if config.start_from:
         raise ConfigError("from: a comparison starts from new parameters; leave it out")
     return dataclasses.replace(config, mode=compare.modes), compare
+
+
+def _variants(text: str, config: RunConfig, known: Sequence[str]) -> str:
+    """Return modes, perhaps with options of their own, between commas, each once; all modes if there are none."""
+    names = dict.fromkeys(text.split(",") if text else known)
+    return ",".join(variants.read(name, config, known).name for name in names)
+
+
+def _check_faults(text: str) -> None:
+    """Raise ConfigError for faults that leave nothing to compare."""
+    for fault in fault_spec.parse(text):
+        if fault.kind not in fault_spec.LASTING:
+            raise ConfigError(
+                f"inject: {fault}: ends or spoils a training; a comparison takes {', '.join(fault_spec.LASTING)}"
+            )
 
 
 def _names(option: str, text: str, known: Iterable[str]) -> str:
     """Return the modes between commas, each once; all if there are none. Raises ConfigError for an unknown one."""
     names = dict.fromkeys(text.split(",") if text else known)
     for name in names:
+        if name.partition(":")[0] in known and ":" in name:
+            raise ConfigError(f"{option}: got {name[:80]!r}; options of a mode go with workers.compare --until-loss")
         if name not in known:
             raise ConfigError(unknown_value(option, name, known))
     return ",".join(names)

@@ -14,6 +14,7 @@ from ps.metrics.epoch_metrics import bus_bandwidth
 from ps.sync.modes import MODES
 from workers.benchmark import machine
 from workers.benchmark.runner import Runner, Workload, closing, steps_in
+from workers.training.build import TrainingParts
 from workers.training.environment import header_facts, timing
 from workers.training.task import Task
 
@@ -46,7 +47,7 @@ def warm_up(
                 work.topology.free()
                 left_out[mode] = str(error)
                 continue
-            facts = facts or _facts(work, runner, threads)
+            facts = facts or facts_of(work, runner.parts, threads)
             steps = steps_in(WARM_UP_S, runner.run(DROPPED))
             step_s = max(step_s, runner.run(steps))
     if not facts:
@@ -59,15 +60,15 @@ def trial_steps(steps_per_epoch: int, step_s: float) -> int:
     return min(max(steps_per_epoch, steps_in(SHORTEST_S, step_s)), steps_in(LONGEST_S, step_s))
 
 
-def _facts(work: Workload, runner: Runner, threads: tuple[int, str]) -> dict[str, Any]:
+def facts_of(work: Workload, parts: TrainingParts, threads: tuple[int, str]) -> dict[str, Any]:
     """Return what the log's header says of the job. Collective."""
     topology, task = work.topology, Task(work.config, work.data, work.model)
-    known = header_facts(topology, task, runner.parts.sync.flat, threads)
+    known = header_facts(topology, task, parts.sync.flat, threads)
     return {
         **at_root(topology.comm, lambda: known),
-        "steps_per_epoch": runner.parts.loader.steps,
-        "sync": {"mode": work.config.mode, **runner.parts.sync.facts(), "trials": None},
-        "timing": timing(runner.parts.sync.meter.timer),
+        "steps_per_epoch": parts.loader.steps,
+        "sync": {"mode": work.config.mode, **parts.sync.facts(), "trials": None},
+        "timing": timing(parts.sync.meter.timer),
         "contribution": {"method": "not measured in a comparison"},
     }
 

@@ -8,15 +8,21 @@ from typing import Any
 from common.errors import ConfigError
 from common.option import MANY, unknown_value
 
-SLOW, SKEW, NAN, DIVERGE, HANG, DIE = "slow", "skew", "nan", "diverge", "hang", "die"
+SLOW, STALL, SKEW, NAN, DIVERGE, HANG, DIE = "slow", "stall", "skew", "nan", "diverge", "hang", "die"
 PARAMETERS: dict[str, tuple[str, ...]] = {
     SLOW: ("rank", "x"),
-    SKEW: (),
+    STALL: ("rank", "every", "seconds"),
+    SKEW: ("alpha",),
     **dict.fromkeys((NAN, DIVERGE, HANG, DIE), ("rank", "step")),
 }
-EXAMPLES = {"rank": "1", "step": "50", "x": "3"}
-LOWEST = {"rank": 0, "step": 1}
-SLOWEST = 1000.0
+LASTING = (SLOW, STALL, SKEW)
+"""Those under which training goes on to a result."""
+EXAMPLES = {"rank": "1", "step": "50", "x": "3", "every": "50", "seconds": "0.2", "alpha": "0.3"}
+LOWEST = {"rank": 0, "step": 1, "every": 1}
+ABOVE = {"x": 1, "seconds": 0, "alpha": 0}
+"""What other numbers must be above."""
+LARGEST = 1000.0
+"""Of those, the most allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +30,18 @@ class Fault:
     """One fault.
 
     ``rank``: whose it is; None where it is all ranks' or, before the job is known, the last rank's. ``step``: when,
-    counted over the whole run from 1. ``x``: how many times as long computing takes.
+    counted over the whole run from 1. ``x``: how many times as long computing takes. ``every``: in each step whose
+    number it divides, the rank sleeps for ``seconds``. ``alpha``: of the Dirichlet distribution that each rank's
+    shares of labels are drawn from; None: rows are sorted by their target.
     """
 
     kind: str
     rank: int | None = None
     step: int = 1
     x: float = 2.0
+    every: int = 50
+    seconds: float = 0.2
+    alpha: float | None = None
 
     def __str__(self) -> str:
         given = ((name, getattr(self, name)) for name in PARAMETERS[self.kind])
@@ -82,8 +93,6 @@ def _fault(text: str) -> Fault:
         raise ConfigError(unknown_value("inject", kind[:80], PARAMETERS))
     names, what = PARAMETERS[kind], f"inject: {kind}"
     usage = f"{kind}:{','.join(f'{name}={EXAMPLES[name]}' for name in names)}"
-    if colon and not names:
-        raise ConfigError(f"{what}: got {rest[:80]!r}; it takes no parameters, write {kind}")
     values: dict[str, Any] = {}
     for one in rest.split(",") if colon else ():
         name, equals, value = (word.strip() for word in one.partition("="))
@@ -98,15 +107,16 @@ def _fault(text: str) -> Fault:
 
 
 def _number(what: str, name: str, text: str) -> float:
-    """Return a parameter's value: whole from its lowest on, or a factor above 1."""
+    """Return a parameter's value: whole from its lowest on, or a number above its bound."""
+    whole = name in LOWEST
     try:
-        number = float(text) if name == "x" else int(text) if text.isascii() and text.isdigit() else math.nan
+        number = float(text) if not whole else int(text) if text.isascii() and text.isdigit() else math.nan
     except ValueError:  # int() also refuses thousands of digits
         number = math.nan
-    if name == "x":
-        fits, allowed = 1 < number <= SLOWEST, f"a number above 1, at most {SLOWEST:g}"
-    else:
+    if whole:
         fits, allowed = LOWEST[name] <= number <= MANY, f"a whole number from {LOWEST[name]} to {MANY}"
+    else:
+        fits, allowed = ABOVE[name] < number <= LARGEST, f"a number above {ABOVE[name]}, at most {LARGEST:g}"
     if not fits:
         raise ConfigError(f"{what}: got {text[:80]!r}; allowed is {allowed}")
     return number

@@ -16,7 +16,8 @@ from common.errors import ConfigError
 from common.step_times import BACKWARD
 from ps.sync.synchronizer import TrainingStep
 from ps.text.terminal import say
-from workers.launch.fault_spec import DIE, DIVERGE, HANG, NAN, SKEW, SLOW, Fault, check_steps
+from workers.launch.fault_spec import DIE, DIVERGE, HANG, NAN, SKEW, SLOW, STALL, Fault, check_steps
+from workers.training import dirichlet_skew
 
 if TYPE_CHECKING:
     from ps.coordinator.coordinator import Coordinator
@@ -35,6 +36,7 @@ class FaultySync:
         self.inner = inner
         self.flat, self.meter = inner.flat, inner.meter
         self.slower = next((fault.x - 1 for fault in faults if fault.kind == SLOW), 0.0)
+        self.stall = next((fault for fault in faults if fault.kind == STALL), None)
         self.due = {(fault.kind, fault.step) for fault in faults}
         self.steps = done
         """Taken or begun since the run began."""
@@ -62,6 +64,8 @@ class FaultySync:
                 pass
             if sample:
                 meter.step_times.now[BACKWARD] = time.perf_counter()
+        if self.stall is not None and self.steps % self.stall.every == 0:
+            time.sleep(self.stall.seconds)
         while (HANG, self.steps) in self.due:  # before it says that it is at the exchange
             time.sleep(HANG_S)
         return loss_sum
@@ -117,12 +121,20 @@ def place(faults: tuple[Fault, ...], sync: TrainingStep, rank: int, done: int) -
     return FaultySync(sync, own, done) if own else sync
 
 
-def skew(faults: tuple[Fault, ...], data: Dataset) -> Dataset:
-    """Return the data, for ``skew`` with training rows by (first) target: fixed shards then see parts of its range."""
-    if not any(fault.kind == SKEW for fault in faults):
+def skew(faults: tuple[Fault, ...], data: Dataset, config: RunConfig, n_ranks: int) -> Dataset:
+    """Return the data, for ``skew`` with training rows in an order in which fixed shards see parts of the target.
+
+    That is by (first) target, or with ``alpha`` each rank's own shares of its labels.
+    """
+    fault = next((fault for fault in faults if fault.kind == SKEW), None)
+    if fault is None:
         return data
     target = data.y[data.train].reshape(len(data.train), -1)[:, 0]
-    return dataclasses.replace(data, train=data.train[np.argsort(target, kind="stable")])
+    if fault.alpha is None:
+        order = np.argsort(target, kind="stable")
+    else:
+        order = dirichlet_skew.order(target, n_ranks, fault.alpha, config.seed)
+    return dataclasses.replace(data, train=data.train[order])
 
 
 def announce(coordinator: "Coordinator", faults: tuple[Fault, ...]) -> None:

@@ -69,6 +69,12 @@ def check_fit(config: RunConfig, origin: Origin, n_ranks: int) -> None:
             EXIT_USAGE,
         )
     _check_mode_options(config, origin)
+    if config.simulate_delay and n_ranks > 1:
+        raise JobError(
+            f"simulate_delay: {config.simulate_delay} is for one process, but there are {n_ranks} ranks, whose delays "
+            "are real; leave it out, or start one rank",
+            EXIT_USAGE,
+        )
     if (
         _is_given(origin, "sum_algorithm")
         and config.mode != AUTO
@@ -101,6 +107,23 @@ def check_fit(config: RunConfig, origin: Origin, n_ranks: int) -> None:
         )
 
 
+def _check_mode_options(config: RunConfig, origin: Origin) -> None:
+    """Raise JobError, on all ranks, where an option is given that the mode does nothing with."""
+    for name, one in OPTIONS.items():
+        value = getattr(config, name)
+        if one.modes and value != one.default and config.mode not in one.modes and _is_given(origin, name):
+            raise JobError(
+                f"{name}: {value} has no effect in mode {config.mode}; leave it out, or choose "
+                f"--mode {' or '.join(one.modes)}",
+                EXIT_USAGE,
+            )
+
+
+def _is_given(origin: Origin, option: str) -> bool:
+    """Say whether an option is meant for this job, not for the run that it resumes."""
+    return not origin.folder or _has_changed(origin, option)
+
+
 def check_wire(config: RunConfig) -> None:
     """Raise JobError, on all ranks, where a wire or an option of one has no effect."""
     if config.wire != wires.EXACT and (config.mode == AUTO or not MODES[config.mode].wires):
@@ -119,23 +142,6 @@ def check_wire(config: RunConfig) -> None:
                     f"{' or '.join(takes)}",
                     EXIT_USAGE,
                 )
-
-
-def _check_mode_options(config: RunConfig, origin: Origin) -> None:
-    """Raise JobError, on all ranks, where an option is given that the mode does nothing with."""
-    for name, one in OPTIONS.items():
-        value = getattr(config, name)
-        if one.modes and value != one.default and config.mode not in one.modes and _is_given(origin, name):
-            raise JobError(
-                f"{name}: {value} has no effect in mode {config.mode}; leave it out, or choose "
-                f"--mode {' or '.join(one.modes)}",
-                EXIT_USAGE,
-            )
-
-
-def _is_given(origin: Origin, option: str) -> bool:
-    """Say whether an option is meant for this job, not for the run that it resumes."""
-    return not origin.folder or _has_changed(origin, option)
 
 
 def check_data(config: RunConfig, origin: Origin, data: Dataset) -> None:
@@ -178,7 +184,7 @@ def prepare(context: Context, topology: Topology, config: RunConfig, origin: Ori
     rank_status.enter("building the model")
     model = scale_target(comm, config, data, make_model(comm, config, data), rank_status, origin.scaling)
     joint = resumed.find_joint(config, origin)
-    task = Task(config, fault_injection.skew(faults, data), model, joint)
+    task = Task(config, fault_injection.skew(faults, data, config, comm.size), model, joint)
     check_fit(config, origin, comm.size)
     if config.balance == "off" or len(origin.state.shares) != comm.size:
         origin.state.shares = ()

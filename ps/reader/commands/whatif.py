@@ -19,6 +19,7 @@ from common.wording import count, listed
 from ps.logfile.header import host_names
 from ps.logfile.records import Record
 from ps.reader.commands.cli import LATEST, Run, Salvage
+from ps.reader.comparison_view import until_loss
 from ps.reader.console import WIDE, Paper
 from ps.reader.downsample import Downsampler
 from ps.reader.many_ranks import ALL_RANKS, MORE, most_ranks
@@ -213,6 +214,8 @@ def _exchanges(other: Path, header: Record, *, salvage: bool) -> Iterator[tuple[
     theirs = view.header
     if not theirs:
         raise RankwiseError(f"other: {view.path} has no record yet; give a run with at least one epoch")
+    if until_loss(theirs):
+        raise RankwiseError(f"other: {view.path} trained to a loss and timed no steps; compare without --until-loss")
     measured = (("world", "ranks"), ("packet_bytes", "bytes"))
     differs = " and ".join(f"{theirs[key]:,} {what}" for key, what in measured if theirs[key] != header[key])
     note = f" (measured with {differs}, unlike this run)" if differs else ""

@@ -3,6 +3,7 @@
 import numpy as np
 
 from common.flat import Array
+from ps.reader.comparison_view import until_loss
 from ps.reader.report.charts import Chart, PageTable, Section, axis, bars, clip, label, line, number_table, scaled
 from ps.reader.report.colours import SHARED_TRANSFER
 from ps.reader.report.data import RunData
@@ -10,7 +11,7 @@ from ps.reader.report.differences import STEP, differences
 from ps.reader.report.findings import n_found
 from ps.text.formatting import metric, microseconds, mode_name, number, percent
 from ps.text.layout import Table
-from ps.text.tables import of_fit, of_modes, of_sizes
+from ps.text.tables import of_fit, of_losses, of_modes, of_sizes
 
 EXCHANGE = ("summing", "wait", "transfer")
 OF_MODE = ("input", "compute", "wait", "transfer")
@@ -80,12 +81,12 @@ def _step_chart(names: list[str], parts: dict[str, Array], totals: list[float]) 
     )
 
 
-def _loss_chart(curves: dict[str, tuple[Array, Array]]) -> Chart:
-    """Return the loss over seconds; ``curves``: both by name."""
+def _loss_chart(curves: dict[str, tuple[Array, Array]], of: str = "Training") -> Chart:
+    """Return the loss over seconds; ``curves``: both by name; ``of``: which rows."""
     ends = "; ".join(f"{name} reached {y[-1]:.4g} after {x[-1]:.4g} s" for name, (x, y) in curves.items())
     return Chart(
         "Loss over time",
-        f"Training loss: {ends}.",
+        f"{of} loss: {ends}.",
         [[line(name, x, y, i) for i, (name, (x, y)) in enumerate(curves.items())]],
         {"xaxis": axis("seconds since the start"), "yaxis": scaled("loss", *(y for _, y in curves.values()))},
         number_table(
@@ -105,27 +106,28 @@ def _loss_chart(curves: dict[str, tuple[Array, Array]]) -> Chart:
 def modes(data: RunData) -> Section:
     """Return the tables and charts of a comparison of modes, as far as it got."""
     measured, lead, notes, charts, tables = data.measured, None, [], [], list[PageTable]()
-    found = measured.result(data.header["config"]["dtype"])
+    found = measured.result(data.header)
     if not found:
         notes.append("The comparison has no result: it was ended before all its trials were done.")
     else:
         if not measured.comparison:
             notes.append(f"No result was written; this is what the {len(measured.trials)} trials in the log say.")
         notes += [clip(sentence, 1000) for sentence in found["sentences"]]
-        if compared := found["modes"]:
+        goal = until_loss(data.header)
+        if (compared := found["modes"]) and not goal:
             parts = {part: np.array([m[f"{part}_s"]["median"] for m in compared]) for part in OF_MODE}
             if data.sharing:
                 parts[SHARED_TRANSFER] = parts.pop("transfer")
             totals = [m["step_s"]["median"] for m in compared]
             charts.append(_step_chart([m["mode"] for m in compared], parts, totals))
         steps = data.header.get("comparison", {}).get("steps", 0)
-        lead, *tables = _tables(of_modes(found, steps))
+        lead, *tables = _tables(of_losses(found) if goal else of_modes(found, steps))
     curves: dict[str, tuple[Array, Array]] = {}  # of the first trial of each mode
     for trial in measured.trials:
         if len(trial["curve_s"]) == len(trial["curve_loss"]) > 0:
             curves.setdefault(trial["mode"], (np.array(trial["curve_s"], float), np.array(trial["curve_loss"], float)))
     if curves:
-        charts.append(_loss_chart(curves))
+        charts.append(_loss_chart(curves, "Validation" if until_loss(data.header) else "Training"))
     tables += _tables(of_sizes(measured.sweeps))
     if measured.fit:
         tables += _tables(of_fit(measured.fit, found))
