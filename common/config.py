@@ -35,7 +35,7 @@ SUM_ALGORITHMS = (
     "auto",
     *(nodes + name for nodes in ("", "node-all-", "node-one-") for name in ("library", "ring", "rabenseifner")),
 )
-WIRES = ("float32", "bf16", "int8", "topk")
+WIRES = ("float32", "bf16", "int8", "powersgd", "topk")
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw")
 COMPENSATIONS = ("off", "constant", "adaptive")
 DELAY_RATES = ("constant", "inverse", "root")
@@ -250,9 +250,13 @@ class RunConfig:
     wire: str = affects(
         "float32",
         "how the numbers of a sum travel in mode ring: float32: as they are; bf16: 2 bytes of each; int8: about 1; "
-        "topk: the largest alone, and what was not sent is added to the next step's",
+        "powersgd: matrices as two narrow factors; topk: the largest alone; what these two leave out is added to the "
+        "next step's",
         choices=WIRES,
         group=SYNC,
+    )
+    wire_rank: int = affects(
+        4, "with --wire powersgd: columns of the two factors that a matrix travels as", low=1, high=1024, group=SYNC
     )
     wire_keep: float = affects(
         0.01, "with --wire topk: the share of the numbers that are sent", high=1, excluded="low", group=SYNC

@@ -87,6 +87,18 @@ def test_more_ranks_than_cores_are_a_friendly_note(ranks: int, cores: int, note:
     assert [verdict_line(verdict.fields()) for verdict in found] == [note] * bool(note)
 
 
+@pytest.mark.parametrize(
+    ("ranks", "options", "warns"),
+    [(2, {"wire": "powersgd", "wire_rank": 1}, True), (2, {"wire": "powersgd", "wire_rank": 2}, False),
+     (1, {"wire": "powersgd", "wire_rank": 1}, False), (2, {"wire": "bf16", "wire_rank": 4}, False)],
+)  # fmt: skip
+def test_factors_of_one_column(ranks: int, options: dict[str, Any], warns: bool) -> None:
+    header = head(ranks)
+    header["config"] |= options
+    found = Findings(header).start()
+    assert codes(found) == ["low-wire-rank"] * warns
+
+
 def test_a_crowded_host_among_others_is_named() -> None:
     header = {**head(6, nodes=2), "cores": [[0, 1]] * 3 + [[0, 1, 2, 3]] * 3}
     (found,) = Findings(header).start()
@@ -647,7 +659,7 @@ def test_the_documentation_has_every_code() -> None:
     sources = "".join(path.read_text() for path in (ROOT / "ps" / "findings").glob("*.py"))
     said = set(re.findall(r'(?:code=|    code = |CODE = )"([a-z-]+)"', sources))
     assert set(re.findall(r"^\| `([a-z-]+)` \|", page, re.MULTILINE)) == said
-    assert len(said) == 14
+    assert len(said) == 15
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -7,6 +7,7 @@ from typing import Any
 from ps.findings.communication_bound import CommunicationBound
 from ps.findings.local_loss_misleads import LocalLossMisleads
 from ps.findings.loss_stalled import LossStalled
+from ps.findings.low_wire_rank import low_wire_rank
 from ps.findings.more_ranks_than_cores import more_ranks_than_cores
 from ps.findings.noise_scale_exceeded import NoiseScaleExceeded
 from ps.findings.oversubscribed_threads import oversubscribed_threads
@@ -25,6 +26,7 @@ FROM_HEADER: dict[Callable[[Record], Verdict | None], Sequence[str]] = {
     oversubscribed_threads: (),
     more_ranks_than_cores: (),
     shared_core: (),
+    low_wire_rank: (),
 }
 OVER_EPOCHS: dict[type[Detector], Sequence[str]] = {
     Straggler: (),
