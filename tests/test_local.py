@@ -1,6 +1,7 @@
 """Mode ``local``: steps on a rank's own rows, and averages of parameters."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from ps.reader.commands.export import export
 from ps.reader.commands.report import report
 from ps.reader.commands.show import show
 from ps.sync.local import moments_at_averages
-from tests.ranks import PROGRAMS, SharedStart, epochs, mpirun, program, records
+from tests.ranks import MPIRUN, PROGRAMS, SharedStart, environment, epochs, finish, mpirun, popen, program, records
 
 RANKS = [1, 2, 3, pytest.param(4, marks=pytest.mark.slow), pytest.param(7, marks=pytest.mark.slow)]
 EVERY, STEPS = 7, 20
@@ -145,6 +146,27 @@ def test_early_stopping_keeps_the_best_average(batch: SharedStart) -> None:
 
 def test_rows_go_where_ranks_are_fast(batch: SharedStart) -> None:
     assert [sum(epoch["rows"]) for epoch in epochs(batch.run("balance"))] == [1259] * 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [(), ("--optimizer", "adam", "--wire", "topk")], ids=["reset", "kept"])
+def test_the_others_go_on_from_the_last_average(tmp_path: Path, mpi: str, more: tuple[str, ...]) -> None:
+    """Ranks die in the middle of rounds, which are begun again: each row counts once all the same."""
+    if mpi != "openmpi":
+        pytest.skip("needs Open MPI")
+    deaths = "3:2:5:compute,1:3:0:evaluation,0:4:13:compute"
+    options = (*LOCAL[: -8 if more else None], "--epochs", "5", "--elastic", "--output", "run", *more)
+    command = [MPIRUN, "--with-ft", "ulfm", "-np", "4", sys.executable, str(PROGRAMS / "dies_at.py"), deaths, *options]
+    result = finish(popen(command, cwd=tmp_path, env=environment(TEST_JOB=str(tmp_path))), 90)
+    assert result.code == 0, result.out + result.err
+    run = tmp_path / "run"
+    assert [r["dead"] for r in records(run) if r.get("what") == "shrink"] == [[3], [1], [0]]
+    for epoch in epochs(run):
+        assert sum(epoch["rows"]) + (epoch["before"] or {"rows": 0})["rows"] == 1259
+        assert len(set(epoch["fingerprint"])) == 1
+    assert [(epoch["before"] or {"steps": 0})["steps"] for epoch in epochs(run)] == [0, 0, 20, 7, 0]
+    losses = [epoch["loss"] for epoch in epochs(run)]
+    assert losses == sorted(losses, reverse=True)
 
 
 @pytest.mark.parametrize(
