@@ -173,7 +173,10 @@ def test_the_others_go_on_from_the_last_average(tmp_path: Path, mpi: str, more: 
     ("name", "message"),
     [
         ("no-effect", "sync_every: 7 has no effect in mode allreduce; leave it out, or choose --mode local"),
-        ("apart", 'init = "per-rank": mode local gives all ranks the same parameters, so ranks cannot start apart'),
+        (
+            "apart",
+            'init = "per-rank": mode local keeps parameters that are those of all ranks, so ranks cannot start apart',
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused(batch: SharedStart, name: str, message: str) -> None:
