@@ -35,6 +35,7 @@ SUM_ALGORITHMS = (
     "auto",
     *(nodes + name for nodes in ("", "node-all-", "node-one-") for name in ("library", "ring", "rabenseifner")),
 )
+WIRES = ("float32", "bf16", "int8", "topk")
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw")
 COMPENSATIONS = ("off", "constant", "adaptive")
 DELAY_RATES = ("constant", "inverse", "root")
@@ -196,6 +197,24 @@ class RunConfig:
         "correct old gradients for how far the parameters have moved since (DC-ASGD), by a constant or an adaptive "
         "factor",
         choices=COMPENSATIONS,
+        modes=("async",),
+        group=SYNC,
+    )
+    wire: str = affects(
+        "float32",
+        "how the numbers of a sum travel in mode ring: float32: as they are; bf16: 2 bytes of each; int8: about 1; "
+        "topk: the largest alone, and what was not sent is added to the next step's",
+        choices=WIRES,
+        group=SYNC,
+    )
+    wire_keep: float = affects(
+        0.01, "with --wire topk: the share of the numbers that are sent", high=1, excluded="low", group=SYNC
+    )
+    simulate_delay: int = option(
+        0,
+        "one process: compute gradients with parameters up to so many updates old, drawn from the seed, for study; 0: "
+        "with those of now",
+        high=1000,
         modes=("async",),
         group=SYNC,
     )

@@ -12,6 +12,7 @@ class Stream(IntEnum):
     SPLIT = 1
     ORDER = 2
     SKEW = 3
+    DELAY = 4
 
 
 def generator(seed: int, stream: Stream, *index: int) -> np.random.Generator:

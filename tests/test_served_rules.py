@@ -34,10 +34,10 @@ class Server:
         return [block for block in (vector[: self.cut], vector[self.cut :]) if block.size]
 
     def push(self, mean: Array, rows: int = ROWS, rank: int = 0, delay: int = 0) -> None:
-        self.rules.apply(self.blocks(mean * rows / ROWS), LR, rows, ROWS, rank, delay)
+        self.rules.apply(self.blocks(mean * rows / ROWS), LR, rows / ROWS, rank, delay)
 
     def push_together(self, mean: Array, rows: int = ROWS) -> None:
-        self.rules.apply_together(self.blocks(mean * rows / ROWS), LR, rows, ROWS)
+        self.rules.apply_together(self.blocks(mean * rows / ROWS), LR, rows / ROWS)
 
 
 def drawn(n: int = 7, seed: int = 0) -> Array:
@@ -225,23 +225,23 @@ def test_noise_scale_of_pairs() -> None:
     for _ in range(8 * 400):  # |G|^2 = 9, tr(S) = 100 * 4: 44.4 rows
         rows = int(rng.integers(4, 12))
         gradient = (mean + rng.normal(size=100) * 2 / math.sqrt(rows)) * rows / ROWS
-        noise.note([gradient[:60], gradient[60:]], rows / ROWS, rows)
-    scale, rows_of_push = noise.take()
-    assert scale == pytest.approx(400 / 9, rel=0.1)
-    assert rows_of_push == pytest.approx(7.5, rel=0.05)
+        noise.note([gradient[:60], gradient[60:]], rows / ROWS)
+    scale, share = noise.take()
+    assert scale == pytest.approx(400 / 9 / ROWS, rel=0.1)
+    assert share == pytest.approx(7.5 / ROWS, rel=0.05)
     assert noise.take() == (None, 0)
 
 
 def test_max_delay_follows_the_noise_at_an_epochs_end() -> None:
     chosen = limit(max_delay="auto")
     for _ in range(2):
-        chosen.note([np.array([1.0, 2.0, 0.0])], 1.0, 2)
-    chosen.note([np.zeros(3)], 1.0, 2)
+        chosen.note([np.array([1.0, 2.0, 0.0]) / 4], 0.25)
+    chosen.note([np.zeros(3)], 0.25)
     assert chosen.accepts(99)
     chosen.close_epoch()
     assert chosen.accepts(99)  # pushes that are alike have no noise
-    chosen.note([np.array([1.0, 2.0, 0.0])], 1.0, 2)  # |G|^2 is 1, and the squares are 5: noise of 4 times 2 rows
-    chosen.note([np.array([1.0, 0.0, 2.0])], 1.0, 2)
+    chosen.note([np.array([1.0, 2.0, 0.0]) / 4], 0.25)  # |G|^2 is 1, and the squares are 5: the noise is 4 pushes
+    chosen.note([np.array([1.0, 0.0, 2.0]) / 4], 0.25)
     chosen.close_epoch()
     assert chosen.limit == 4
     chosen.close_epoch()

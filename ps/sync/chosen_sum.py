@@ -1,6 +1,6 @@
 """Reducers that take the way which was the fastest at the start, or that the user wants, to sum across nodes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -75,6 +75,7 @@ class ChosenSum(Reducer):
         memory: Any,
         kept: str = "",
         tick: Callable[[], object] = lambda: None,
+        shapes: Mapping[str, tuple[int, ...]] | None = None,  # noqa: ARG003
     ) -> Reducer:
         """See Reducer."""
 

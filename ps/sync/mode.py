@@ -38,6 +38,7 @@ class Mode:
     ``replicas``: each rank has parameters of its own; else the ranks of a node share one copy.
     ``elastic``: the other ranks can continue when one has died; only of modes that build a ``ReplicatedSync``.
     ``algorithms``: those of ``wire.ALGORITHMS`` that may carry its sums between nodes; none if it has no choice.
+    ``wires``: ``--wire`` says in what form its sums travel.
     ``in_place``: ranks sum and update slices in shared memory, so its sum is no call of MPI within a node.
     """
 
@@ -49,6 +50,7 @@ class Mode:
     elastic: bool = True
     in_place: bool = False
     algorithms: tuple[str, ...] = ()
+    wires: bool = False
 
 
 HALVING = "2 lg K A + 2 (K-1)/K m B"

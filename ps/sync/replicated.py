@@ -68,7 +68,10 @@ class ReplicatedSync(Synchronizer):
         self._checksum = (
             RotatingChecksum(self.flat.param_vector, comm.rank, comm.size, counts.shape[1]) if checked else None
         )
-        reducer = self._kind.make(topology, self.flat.packet, self._config, self._memory, kept, tick)
+        reducer = self._kind.make(topology, self.flat.packet, self._config, self._memory, kept, tick, self.flat.shapes)
+        before, self.state.error = self.state.error, reducer.error
+        if before is not None and reducer.error is not None:
+            np.copyto(reducer.error.now, before.now)  # as long as before: with --elastic each rank has one
         self.sent_bytes = reducer.sent_bytes if topology.count == 1 else reducer.between_bytes(topology)
         return reducer
 
@@ -134,6 +137,7 @@ class ReplicatedSync(Synchronizer):
             meter.step_times.now[ARRIVED : MEASURED + 1] = arrived, left, measured
         if self.clip:
             self._clip()
+        self._reducer.accept()
         self._timer.add(arrived, left)
         update = self._optimizer.update
         for i, grad in enumerate(self._grads):
@@ -147,6 +151,11 @@ class ReplicatedSync(Synchronizer):
         """See Synchronizer."""
         if self._checksum:
             self._checksum.seek(step)
+
+    def sent_in(self, steps: int) -> int:
+        """See Synchronizer. The sums that measure do not take a wire's short form."""
+        plain, self._plain_sums = self._plain_sums, 0
+        return round(self.sent_bytes * (steps + self._reducer.exact_ratio * plain))
 
     def facts(self) -> dict[str, Any]:
         """See Synchronizer."""
@@ -179,7 +188,7 @@ class ReplicatedSync(Synchronizer):
             scaled = own * factor
             np.copyto(own, sums)
             np.copyto(sums, scaled)
-        self._reducer.sum()
+        self._reducer.sum_exactly()
         yield
         np.copyto(flat.grad_vector, self._own)
         for i, value in enumerate(status):

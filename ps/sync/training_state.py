@@ -12,19 +12,23 @@ from common.nn.optimizers import Optimizer
 from ps.comm.collectives import MAX_BYTES, bcast
 from ps.sync.checksum import check
 from ps.sync.replica_check import compare
+from ps.sync.wires.error_buffer import ErrorBuffer
 
 Allocate = Callable[[int, np.dtype[Any]], Array]
 WHILE_BLOCK = 1 << 18
 """Elements that are copied between two looks whether they may have changed."""
 BEST = "kept"
 """The name of the best parameters among the vectors of a checkpoint."""
+ERROR = "wire_error"
+"""That of the sum of what the ranks have not sent of their gradients."""
 
 
 @dataclass(slots=True)
 class SavedState:
     """Parameters and what goes with them, whole: (n,) vectors laid out like the parameters, and whole numbers.
 
-    ``vectors``: the optimizer's by name, and the best parameters under ``BEST``, if there are any.
+    ``vectors``: the optimizer's by name, and the best parameters under ``BEST``, and what ranks have not sent under
+    ``ERROR``, if there are any.
     """
 
     params: Array
@@ -40,6 +44,8 @@ class TrainingState:
         self.comm, self.flat, self.optimizer, self.ranges = comm, flat, optimizer, list(ranges)
         self.copies = list(range(comm.size))
         """By rank: which rank's copy of the parameters it has; its own, or that of its node."""
+        self.error: ErrorBuffer | None = None
+        """What this rank has not sent of its gradients; on all ranks, with a wire that feeds it back."""
         self._best: list[Array] = []
 
     def rebind(self, comm: MPI.Intracomm) -> None:
@@ -94,12 +100,17 @@ class TrainingState:
 
         ``allocate``: gives the memory of a vector, by its length and dtype.
         """
-        return None if self.comm.rank else self.capture_while(lambda: True, allocate)
+        saved = None if self.comm.rank else self.capture_while(lambda: True, allocate)
+        if self.error is not None:
+            total = None if saved is None else saved.vectors.setdefault(ERROR, allocate(self.flat.n, self.flat.dtype))
+            self.error.total(self.comm, total)
+        return saved
 
     def capture_while(self, unchanged: Callable[[], bool], allocate: Allocate) -> SavedState | None:
         """Return a copy at rank 0 that is made while nothing may change, None if that does not last.
 
-        Not collective, and for another thread than the one that trains. The counts are those of now.
+        Without what ranks have not sent, which each keeps to itself. Not collective, and for another thread than the
+        one that trains. The counts are those of now.
         """
         n, dtype = self.flat.n, self.flat.dtype
         copies = {name: allocate(n, dtype) for name, _ in self.vectors()}
@@ -127,6 +138,8 @@ class TrainingState:
             send_vectors(self.comm, [whole], 0)
             for block, where in zip(own_blocks, self.ranges, strict=True):
                 np.copyto(block, whole[where].reshape(block.shape))
+        if self.error is not None:
+            self.error.deal(self.comm, None if saved is None else saved.vectors.get(ERROR))
         self.optimizer.restore(bcast(self.comm, None if saved is None else saved.counts))
 
 

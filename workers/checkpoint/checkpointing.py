@@ -244,7 +244,8 @@ class Checkpointing:
             return True
         self.look(wait=True)  # whose copy is then free
         try:
-            np.empty((1 + len(self.state.vectors()), self.state.flat.n), self.state.flat.dtype)
+            n_vectors = 1 + len(self.state.vectors()) + (self.state.error is not None)
+            np.empty((n_vectors, self.state.flat.n), self.state.flat.dtype)
         except MemoryError:
             return False
         return True

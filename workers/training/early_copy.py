@@ -27,7 +27,8 @@ LOOK_S = 0.002
 
 def is_possible(state: TrainingState, init: str) -> bool:
     """Say whether this rank can copy the whole state by itself, and saves checkpoints."""
-    return type(state) is TrainingState and state.comm.rank == 0 and init == "broadcast"
+    alone = type(state) is TrainingState and state.error is None
+    return alone and state.comm.rank == 0 and init == "broadcast"
 
 
 class EarlyCopy:

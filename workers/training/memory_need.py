@@ -13,6 +13,7 @@ from common.nn.mlp import Mlp
 from common.nn.optimizers import RULES
 from ps.comm.agreement import together
 from ps.comm.topology import Topology
+from ps.sync import wires
 from ps.sync.modes import MODES
 from workers.training.loop import EVALUATION_ROWS
 from workers.training.task import Task
@@ -39,7 +40,8 @@ def _vectors(topology: Topology, config: RunConfig, mode: str, n: int) -> int:
     states = len(RULES[config.optimizer].names) + bool(config.patience)  # and the best parameters so far
     shared = n * (1 + states)
     own = shared if MODES[mode].replicas else shared // topology.local.size
-    return (own + N_SLOTS + n) * np.dtype(config.dtype).itemsize
+    wired = round(n * wires.find(config.wire).vectors) if MODES[mode].wires else 0
+    return (own + N_SLOTS + n + wired) * np.dtype(config.dtype).itemsize
 
 
 def _of_step(topology: Topology, task: Task) -> int:

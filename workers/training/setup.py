@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpi4py import MPI
 
-from common.config import OPTIONS, RunConfig
+from common.config import OPTIONS, WIRES, RunConfig
 from common.data.dataset import Dataset
 from common.data.sampler import BY_RANK, SHARD, kind_of
 from common.data.shards import SHARDS
@@ -19,6 +19,7 @@ from ps.coordinator.seat import CoordinatorSeat
 from ps.findings import row_balance
 from ps.findings.starting import before_training
 from ps.findings.verdict import TrainingStart
+from ps.sync import wires
 from ps.sync.modes import AUTO, MODES
 from ps.sync.sum_ways import has_effect
 from ps.text.contributions import NORM_RATIO
@@ -68,6 +69,12 @@ def check_fit(config: RunConfig, origin: Origin, n_ranks: int) -> None:
             EXIT_USAGE,
         )
     _check_mode_options(config, origin)
+    if config.simulate_delay and n_ranks > 1:
+        raise JobError(
+            f"simulate_delay: {config.simulate_delay} is for one process, but there are {n_ranks} ranks, whose delays "
+            "are real; leave it out, or start one rank",
+            EXIT_USAGE,
+        )
     if (
         _is_given(origin, "sum_algorithm")
         and config.mode != AUTO
@@ -79,6 +86,7 @@ def check_fit(config: RunConfig, origin: Origin, n_ranks: int) -> None:
             f"one of --mode {', '.join(modes)}",
             EXIT_USAGE,
         )
+    check_wire(config)
     if origin.mode and kind_of(config) == BY_RANK and origin.world != n_ranks:
         raise JobError(
             f"resume: {origin.folder} was begun by an earlier version with --rows shard, where each rank has rows of "
@@ -114,6 +122,26 @@ def _check_mode_options(config: RunConfig, origin: Origin) -> None:
 def _is_given(origin: Origin, option: str) -> bool:
     """Say whether an option is meant for this job, not for the run that it resumes."""
     return not origin.folder or _has_changed(origin, option)
+
+
+def check_wire(config: RunConfig) -> None:
+    """Raise JobError, on all ranks, where a wire or an option of one has no effect."""
+    if config.wire != wires.EXACT and (config.mode == AUTO or not MODES[config.mode].wires):
+        able = [name for name, mode in MODES.items() if mode.wires]
+        raise JobError(
+            f"wire: {config.wire} has no effect in mode {config.mode}; use --wire {wires.EXACT}, or choose one of "
+            f"--mode {', '.join(able)}",
+            EXIT_USAGE,
+        )
+    for name, one in OPTIONS.items():
+        if name.startswith("wire_") and getattr(config, name) != one.default:
+            takes = [wire for wire in WIRES if name in wires.find(wire).options]
+            if config.wire not in takes:
+                raise JobError(
+                    f"{name}: has no effect with --wire {config.wire}; leave it out, or choose --wire "
+                    f"{' or '.join(takes)}",
+                    EXIT_USAGE,
+                )
 
 
 def check_data(config: RunConfig, origin: Origin, data: Dataset) -> None:

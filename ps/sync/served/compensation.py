@@ -1,5 +1,7 @@
 """Delay compensation: a gradient of older parameters is corrected for how far they have moved since."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from common.config import RunConfig
@@ -39,9 +41,9 @@ class Compensation:
             return None
         return cls(config.delay_compensation == "adaptive", optimizer, ranks, config.dtype)
 
-    def pulled(self, rank: int) -> None:
-        """Take notice that a rank is given the parameters as they are now."""
-        for kept, block in zip(self._pulled[rank], self._params, strict=True):
+    def pulled(self, rank: int, params: Sequence[Array] | None = None) -> None:
+        """Take notice that a rank is given these parameters, in blocks: if none are named, those of now."""
+        for kept, block in zip(self._pulled[rank], self._params if params is None else params, strict=True):
             np.copyto(kept, block)
 
     def correct(self, block: int, grad: Array, rank: int) -> None:

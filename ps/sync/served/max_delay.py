@@ -29,24 +29,24 @@ class MaxDelay:
         """Say whether a push is applied that is so many versions old."""
         return self.limit is None or delay < self.limit
 
-    def note(self, grads: Sequence[Array], share: float, rows: int) -> None:
+    def note(self, grads: Sequence[Array], share: float) -> None:
         """Look at a push that is applied; see ``PairNoise``."""
         if self._noise is not None:
-            self._noise.note(grads, share, rows)
+            self._noise.note(grads, share)
 
     def close_epoch(self) -> None:
         """Set the limit for the next epoch."""
         if self._noise is not None:
-            scale, rows = self._noise.take()
+            scale, share = self._noise.take()
             if scale is not None:
-                self.limit = max(1, math.ceil(scale / rows))
+                self.limit = max(1, math.ceil(scale / share))
 
 
 class PairNoise:
-    """The noise scale of gradients, tr(S) / |G|^2 in rows (McCandlish et al. 2018), of pushes one after another.
+    """The noise scale of gradients, tr(S) / |G|^2 (McCandlish et al. 2018), of pushes one after another.
 
     Two mean gradients g, h of b and c rows that are independent: E g.h = |G|^2, E |g|^2 = |G|^2 + tr(S) / b. Both sums
-    are taken over pairs, one in every so many pushes, and then divided.
+    are taken over pairs, one in every so many pushes, and then divided. Rows are counted in global batches.
     """
 
     every = 8
@@ -56,32 +56,32 @@ class PairNoise:
         self._begin()
 
     def _begin(self) -> None:
-        self._pushes, self._rows, self._trace, self._square, self._before = 0, 0, 0.0, 0.0, (0.0, 0)
+        self._pushes, self._shares, self._trace, self._square, self._before = 0, 0.0, 0.0, 0.0, (0.0, 0.0)
 
-    def note(self, grads: Sequence[Array], share: float, rows: int) -> None:
-        """Look at a push: its mean gradient times ``share``."""
+    def note(self, grads: Sequence[Array], share: float) -> None:
+        """Look at a push: its mean gradient times ``share``, its rows as a share of a global batch."""
         turn = self._pushes % self.every
         self._pushes += 1
-        self._rows += rows
+        self._shares += share
         if turn > 1:
             return
         own = _dot(grads, grads) / share**2
         if turn == 0:
             for kept, grad in zip(self._kept, grads, strict=True):
                 np.divide(grad.ravel(), share, out=kept)
-            self._before = own, rows
+            self._before = own, share
             return
         product = _dot(self._kept, grads) / share
-        before, rows_before = self._before
-        self._trace += rows * (own - product) + rows_before * (before - product)
+        before, share_before = self._before
+        self._trace += share * (own - product) + share_before * (before - product)
         self._square += 2 * product
 
     def take(self) -> tuple[float | None, float]:
-        """Return the noise scale, None if it is not known, and the rows of a mean push; begin again."""
-        trace, square, rows = self._trace, self._square, self._rows / max(self._pushes, 1)
+        """Return the noise scale, None if it is not known, and the share of a mean push; begin again."""
+        trace, square, share = self._trace, self._square, self._shares / max(self._pushes, 1)
         self._begin()
         known = square > 0 and trace > 0 and math.isfinite(trace / square)
-        return trace / square if known else None, rows
+        return trace / square if known else None, share
 
 
 def _dot(one: Sequence[Array], other: Sequence[Array]) -> float:

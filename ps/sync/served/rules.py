@@ -28,20 +28,22 @@ class ServerRules:
     """Applies pushes to the parameters of an optimizer, which are the server's.
 
     A push is the gradient of the sum of some rows' losses, divided by the rows of a global batch: their mean gradient
-    times their share of it. It comes in blocks, each of the shape of the optimizer's, which are overwritten. ``rows``
-    of a push or of several are at least 1, and so are the ``total`` rows of the global batch.
+    times their ``share`` of it, which is above 0. It comes in blocks, each of the shape of the optimizer's, which are
+    overwritten.
     """
 
     def __init__(self, config: RunConfig, optimizer: Optimizer, ranks: int) -> None:
         """``ranks``: how many may push."""
         self._optimizer, self._clip, self._delay_rate = optimizer, config.clip, config.delay_rate
         self._compensation = Compensation.of(config, optimizer, ranks)
+        self._factor = 1.0
+        """Of a gradient that has been compensated."""
         self._max_delay = MaxDelay(config, [block.size for block in optimizer.params])
 
-    def pulled(self, rank: int) -> None:
-        """Take notice that a rank is given the parameters as they are now: what it pushes next is of these."""
+    def pulled(self, rank: int, params: Sequence[Array] | None = None) -> None:
+        """Take notice that what a rank pushes next is of these parameters: if none are named, of those of now."""
         if self._compensation is not None:
-            self._compensation.pulled(rank)
+            self._compensation.pulled(rank, params)
 
     def accepts(self, delay: int) -> bool:
         """Say whether a push is applied that is so many versions old; if not, its rows are to be dealt again."""
@@ -51,7 +53,7 @@ class ServerRules:
         """Set for the next epoch what follows from this one."""
         self._max_delay.close_epoch()
 
-    def apply(self, grads: Sequence[Array], lr: float, rows: int, total: int, rank: int, delay: int) -> None:
+    def apply(self, grads: Sequence[Array], lr: float, share: float, rank: int, delay: int) -> None:
         """Apply one push of ``rank`` as an update of its own, ``delay`` versions after its pull.
 
         Its rate is ``lr``, that of a synchronous update, times its share of rows, so that pushes of a whole global
@@ -59,30 +61,40 @@ class ServerRules:
         and Adam count each push as a step. The rate scales weight decay with it. The norm bound of the push is its
         share of ``clip``; then it is compensated for its delay.
         """
-        share = rows / total
-        self._max_delay.note(grads, share, rows)
-        rate = lr * share * delay_factor(self._delay_rate, delay)
-        self._update(grads, rate, share, self._compensation, rank)
-
-    def apply_together(self, grads: Sequence[Array], lr: float, rows: int, total: int) -> None:
-        """Apply the sum of several pushes, ``rows`` together, as one synchronous update by the mean of their rows."""
-        self._update(grads, lr, rows / total, None, 0)
-
-    def _update(
-        self, grads: Sequence[Array], rate: float, share: float, compensation: Compensation | None, rank: int
-    ) -> None:
-        optimizer = self._optimizer
-        factor, scale = optimizer.begin(rate), self._clipped(grads, share) / share
-        if compensation is None:
-            scale *= factor
+        self.note(grads, share)
+        scale = self.begin(lr, share, delay) * self._clipped(grads, share) / share
         for i, grad in enumerate(grads):
             if scale != 1:
                 np.multiply(grad, scale, out=grad)
-            if compensation is not None:
-                compensation.correct(i, grad, rank)
-                if factor != 1:
-                    np.multiply(grad, factor, out=grad)
-            optimizer.update(i, grad)
+            self.update(i, grad, rank)
+
+    def apply_together(self, grads: Sequence[Array], lr: float, share: float) -> None:
+        """Apply the sum of several pushes, which are ``share`` together, as one synchronous update by their mean."""
+        scale = self._optimizer.begin(lr) * self._clipped(grads, share) / share
+        for i, grad in enumerate(grads):
+            if scale != 1:
+                np.multiply(grad, scale, out=grad)
+            self._optimizer.update(i, grad)
+
+    def note(self, grads: Sequence[Array], share: float) -> None:
+        """Look at a push that is about to be applied, block by block."""
+        self._max_delay.note(grads, share)
+
+    def begin(self, lr: float, share: float, delay: int) -> float:
+        """Begin an update by one push; return what its mean gradient comes multiplied by, as ``Optimizer.begin``."""
+        factor = self._optimizer.begin(lr * share * delay_factor(self._delay_rate, delay))
+        if self._compensation is None:
+            return factor
+        self._factor = factor
+        return 1.0
+
+    def update(self, block: int, grad: Array, rank: int) -> None:
+        """Change a block by the push of a rank."""
+        if self._compensation is not None:
+            self._compensation.correct(block, grad, rank)
+            if self._factor != 1:
+                np.multiply(grad, self._factor, out=grad)
+        self._optimizer.update(block, grad)
 
     def _clipped(self, grads: Sequence[Array], share: float) -> float:
         """Return what a gradient is multiplied by to have at most the norm allowed."""
