@@ -105,7 +105,7 @@ def test_the_report_has_a_section(runs: tuple[Path, Path]) -> None:
     assert "most rank 2, 4." in section.charts[0].summary
     assert section.notes == ["In the epochs shown 20 late and 4 dropped gradients."]
     (by_rank,) = section.tables
-    assert by_rank.rows[2] == ["2", "10", "4", "9", "0", "9", "2", "3.10", "20.0"]
+    assert by_rank.rows[2] == ["2", "10", "4", "9", "0", "9", "2", "3.10", "20.00"]
 
 
 def test_the_curve_of_k_by_hand() -> None:

@@ -42,9 +42,9 @@ def known(record: Record, name: str) -> list[float]:
 def summary(record: Record) -> str:
     """Return an epoch's figures of all ranks as a line; nothing where they keep in step."""
     parts = []
-    if means := known(record, "staleness_mean"):
+    if known(record, "staleness_mean"):
         most = known(record, "staleness_most")
-        parts.append(f"staleness {number(_mean_push(record, means), 3)}" + (f" (most {max(most):g})" if most else ""))
+        parts.append(f"staleness {number(mean_staleness(record), 3)}" + (f" (most {max(most):g})" if most else ""))
     if gaps := known(record, "clock_gap"):
         parts.append(f"{max(gaps):g} steps ahead at most")
     parts += [f"{sum(own):,.0f} {name}" for name in ("late", "dropped") if any(own := known(record, name))]
@@ -53,8 +53,12 @@ def summary(record: Record) -> str:
     return ", ".join(parts)
 
 
-def _mean_push(record: Record, means: list[float]) -> float:
-    """Return the staleness of the mean push; of the mean rank, where the log does not say how many each made."""
+def mean_staleness(record: Record) -> float:
+    """Return the staleness of the mean push; of the mean rank, where the log does not say how many each made.
+
+    At least one rank must have one.
+    """
+    means = known(record, "staleness_mean")
     pairs: list[Any] = list(zip(record.get("pushes") or (), record["staleness_mean"], strict=False))
     weighted = [(n, mean) for n, mean in pairs if n is not None and mean is not None]
     total = sum(n for n, _ in weighted)
