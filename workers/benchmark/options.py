@@ -21,6 +21,7 @@ from common.option import (  # fmt: skip
     option,
     unknown_value,
 )
+from ps.sync.mode_names import AUTO
 from workers.benchmark import variants
 from workers.launch import cli, fault_spec
 from workers.launch.run_options import command, parse_with
@@ -185,7 +186,8 @@ def parse_compare(
 ) -> tuple[RunConfig, CompareConfig] | int:
     """Return both parts of the options, or the exit code after printing help or version.
 
-    ``known``: name and help line of what a run's mode may be; ``modes``: those to compare. Raises ConfigError.
+    ``known``: name and help line of what a run's mode may be; ``modes``: those whose steps can be compared, because
+    they train the same. Raises ConfigError.
     """
     if any(text == "--mode" or text.startswith("--mode=") for text in arguments):
         raise ConfigError("mode: is an option of runs; a comparison takes --modes, with commas between them")
@@ -195,9 +197,16 @@ def parse_compare(
     config, own = parsed
     modes = list(modes)
     if own["until_loss"]:
-        compare = CompareConfig(**{**own, "modes": _variants(own["modes"], config, modes)})
+        names = own["modes"] or ",".join(modes)
+        compare = CompareConfig(**{**own, "modes": _variants(names, config, [name for name in known if name != AUTO])})
         _check_faults(config.inject)
     else:
+        loose = [name for name in own["modes"].split(",") if name in known and name not in (*modes, AUTO)]
+        if loose:
+            raise ConfigError(
+                f"modes: {loose[0]} trains something else, so that its steps say little; compare seconds to a loss: "
+                "--until-loss"
+            )
         compare = CompareConfig(**{**own, "modes": _names("modes", own["modes"], modes)})
         if config.inject:
             raise ConfigError("inject: a comparison of steps trains without faults; leave it out, or give --until-loss")
@@ -207,9 +216,8 @@ def parse_compare(
 
 
 def _variants(text: str, config: RunConfig, known: Sequence[str]) -> str:
-    """Return modes, perhaps with options of their own, between commas, each once; all modes if there are none."""
-    names = dict.fromkeys(text.split(",") if text else known)
-    return ",".join(variants.read(name, config, known).name for name in names)
+    """Return modes, perhaps with options of their own, between commas, each once."""
+    return ",".join(variants.read(name, config, known).name for name in dict.fromkeys(text.split(",")))
 
 
 def _check_faults(text: str) -> None:
