@@ -38,6 +38,9 @@ class Mode:
     ``replicas``: each rank has parameters of its own; else the ranks of a node share one copy.
     ``elastic``: the other ranks can continue when one has died; only of modes that build a ``ReplicatedSync``.
     ``algorithms``: those of ``wire.ALGORITHMS`` that may carry its sums between nodes; none if it has no choice.
+    ``exact``: the update is that of one rank with all rows, but for rounding; ``auto`` takes no other mode.
+    ``apart``: ranks may begin with parameters of their own (``init = "per-rank"``), and keep them.
+    ``divides_state``: each rank has the optimizer's state of its slice of the parameters only.
     ``wires``: ``--wire`` says in what form its sums travel.
     ``in_place``: ranks sum and update slices in shared memory, so its sum is no call of MPI within a node.
     """
@@ -48,6 +51,9 @@ class Mode:
     cost: CostFormula
     replicas: bool = True
     elastic: bool = True
+    exact: bool = True
+    apart: bool = True
+    divides_state: bool = False
     in_place: bool = False
     algorithms: tuple[str, ...] = ()
     wires: bool = False

@@ -40,7 +40,7 @@ class Modes(MutableMapping[str, Mode]):
         return name in self._modes
 
 
-MODES = Modes("allreduce", "reduce_bcast", "send_recv", "ring", "shared", "factors")
+MODES = Modes("allreduce", "reduce_bcast", "send_recv", "ring", "shared", "factors", "sharded")
 
 
 def help_lines() -> dict[str, str]:
