@@ -197,8 +197,7 @@ def parse_compare(
     config, own = parsed
     modes = list(modes)
     if own["until_loss"]:
-        names = own["modes"] or ",".join(modes)
-        compare = CompareConfig(**{**own, "modes": _variants(names, config, [name for name in known if name != AUTO])})
+        compare = CompareConfig(**{**own, "modes": _variants(own["modes"], config, modes, known)})
         _check_faults(config.inject)
     else:
         loose = [name for name in own["modes"].split(",") if name in known and name not in (*modes, AUTO)]
@@ -215,9 +214,11 @@ def parse_compare(
     return dataclasses.replace(config, mode=compare.modes), compare
 
 
-def _variants(text: str, config: RunConfig, known: Sequence[str]) -> str:
-    """Return modes, perhaps with options of their own, between commas, each once."""
-    return ",".join(variants.read(name, config, known).name for name in dict.fromkeys(text.split(",")))
+def _variants(text: str, config: RunConfig, modes: Sequence[str], known: Iterable[str]) -> str:
+    """Return modes, perhaps with options of their own, between commas, each once; ``modes`` if there are none."""
+    names = dict.fromkeys(text.split(",") if text else modes)
+    known = [name for name in known if name != AUTO]
+    return ",".join(variants.read(name, config, known).name for name in names)
 
 
 def _check_faults(text: str) -> None:
