@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from common.config import RunConfig
 from ps.sync.synchronizer import Synchronizer, SyncSetup
 
 
@@ -41,6 +42,8 @@ class Mode:
     ``exact``: the update is that of one rank with all rows, but for rounding; ``auto`` takes no other mode.
     ``apart``: ranks may begin with parameters of their own (``init = "per-rank"``), and keep them.
     ``divides_state``: each rank has the optimizer's state of its slice of the parameters only.
+    ``more_vectors(config)``: of the length of the parameters, that a rank has besides them, their gradient and the
+    optimizer's state.
     ``wires``: ``--wire`` says in what form its sums travel.
     ``in_place``: ranks sum and update slices in shared memory, so its sum is no call of MPI within a node.
     """
@@ -56,6 +59,7 @@ class Mode:
     divides_state: bool = False
     in_place: bool = False
     algorithms: tuple[str, ...] = ()
+    more_vectors: Callable[[RunConfig], int] = lambda config: 0  # noqa: ARG005
     wires: bool = False
 
 

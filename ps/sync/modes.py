@@ -40,7 +40,12 @@ class Modes(MutableMapping[str, Mode]):
         return name in self._modes
 
 
-MODES = Modes("allreduce", "reduce_bcast", "send_recv", "ring", "shared", "factors", "sharded")
+MODES = Modes("allreduce", "reduce_bcast", "send_recv", "ring", "shared", "factors", "sharded", "local")
+
+
+def exact() -> list[str]:
+    """Return the names of the modes whose result is that of one rank."""
+    return [name for name, mode in MODES.items() if mode.exact]
 
 
 def help_lines() -> dict[str, str]:
