@@ -51,7 +51,8 @@ class TrainingState:
         """By rank: which rank's copy of the parameters it has; its own, or that of its node."""
         self.error: ErrorBuffer | None = None
         """What this rank has not sent of its gradients; on all ranks, with a wire that feeds it back."""
-        self._best: list[Array] = []
+        self._best: list[Array] | None = None
+        """Once there are any; no blocks on a rank that updates none."""
 
     def rebind(self, comm: MPI.Intracomm) -> None:
         """Belong to other ranks from here on."""
@@ -64,14 +65,14 @@ class TrainingState:
     def snapshot_best(self) -> None:
         """Remember the parameters as they are now; the memory is taken when it is first needed."""
         own = self._own_parameters()
-        if not self._best:
+        if self._best is None:
             self._best = [np.empty_like(block) for block in own]
         for best, block in zip(self._best, own, strict=True):
             np.copyto(best, block)
 
     def restore_best(self) -> None:
         """Put back what ``snapshot_best`` remembered. Collective."""
-        for best, block in zip(self._best, self._own_parameters(), strict=True):
+        for best, block in zip(self._best or (), self._own_parameters(), strict=True):
             np.copyto(block, best)
 
     def _own_parameters(self) -> list[Array]:
@@ -102,7 +103,7 @@ class TrainingState:
 
     def vectors(self) -> list[tuple[str, list[Array]]]:
         """Return this rank's blocks of what goes with the parameters, by name, the same on all ranks."""
-        return [*sorted(self.optimizer.state().items()), *([(BEST, self._best)] if self._best else [])]
+        return [*sorted(self.optimizer.state().items()), *([] if self._best is None else [(BEST, self._best)])]
 
     def capture(self, allocate: Allocate = np.empty) -> SavedState | None:
         """Return a copy of the state of training at rank 0, None elsewhere. Collective.
