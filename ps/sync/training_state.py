@@ -51,8 +51,9 @@ class TrainingState:
         """By rank: which rank's copy of the parameters it has; its own, or that of its node."""
         self.error: ErrorBuffer | None = None
         """What this rank has not sent of its gradients; on all ranks, with a wire that feeds it back."""
-        self._best: list[Array] | None = None
-        """Once there are any; no blocks on a rank that updates none."""
+        self._best: list[Array] = []
+        self._has_best = False
+        """The same on all ranks, of which some may update nothing and have no blocks."""
 
     def rebind(self, comm: MPI.Intracomm) -> None:
         """Belong to other ranks from here on."""
@@ -65,14 +66,15 @@ class TrainingState:
     def snapshot_best(self) -> None:
         """Remember the parameters as they are now; the memory is taken when it is first needed."""
         own = self._own_parameters()
-        if self._best is None:
+        if not self._has_best:
+            self._has_best = True
             self._best = [np.empty_like(block) for block in own]
         for best, block in zip(self._best, own, strict=True):
             np.copyto(best, block)
 
     def restore_best(self) -> None:
         """Put back what ``snapshot_best`` remembered. Collective."""
-        for best, block in zip(self._best or (), self._own_parameters(), strict=True):
+        for best, block in zip(self._best, self._own_parameters(), strict=True):
             np.copyto(block, best)
 
     def _own_parameters(self) -> list[Array]:
@@ -103,7 +105,7 @@ class TrainingState:
 
     def vectors(self) -> list[tuple[str, list[Array]]]:
         """Return this rank's blocks of what goes with the parameters, by name, the same on all ranks."""
-        return [*sorted(self.optimizer.state().items()), *([] if self._best is None else [(BEST, self._best)])]
+        return [*sorted(self.optimizer.state().items()), *([(BEST, self._best)] if self._has_best else [])]
 
     def capture(self, allocate: Allocate = np.empty) -> SavedState | None:
         """Return a copy of the state of training at rank 0, None elsewhere. Collective.
