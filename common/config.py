@@ -213,14 +213,6 @@ class RunConfig:
         modes=("async",),
         group=SYNC,
     )
-    simulate_delay: int = option(
-        0,
-        "one process: compute gradients with parameters up to so many updates old, drawn from the seed, for study; 0: "
-        "with those of now",
-        high=1000,
-        modes=("async",),
-        group=SYNC,
-    )
     wire: str = affects(
         "float32",
         "how the numbers of a sum travel in mode ring: float32: as they are; bf16: 2 bytes of each; int8: about 1; "
@@ -230,6 +222,14 @@ class RunConfig:
     )
     wire_keep: float = affects(
         0.01, "with --wire topk: the share of the numbers that are sent", high=1, excluded="low", group=SYNC
+    )
+    simulate_delay: int = option(
+        0,
+        "one process: compute gradients with parameters up to so many updates old, drawn from the seed, for study; 0: "
+        "with those of now",
+        high=1000,
+        modes=("async",),
+        group=SYNC,
     )
     measure_sums: bool = per_job(
         False,
