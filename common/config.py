@@ -191,6 +191,32 @@ class RunConfig:
         modes=("async",),
         group=SYNC,
     )
+    sync_every: int = affects(
+        16, "steps that a rank takes by itself before parameters are averaged", low=1, modes=("local",), group=SYNC
+    )
+    outer_momentum: float = affects(
+        0.0,
+        "of what averages move parameters by, which then takes Nesterov's form; 0: parameters are the average",
+        high=1,
+        excluded="high",
+        modes=("local",),
+        group=SYNC,
+    )
+    outer_rate: float = affects(
+        1.0,
+        "how much of the way to the average parameters go",
+        high=1e30,
+        excluded="low",
+        modes=("local",),
+        group=SYNC,
+    )
+    local_momentum: str = affects(
+        "auto",
+        "what becomes of a rank's momentum, or Adam's moments, at an average; auto: reset, but Adam's are kept",
+        choices=("auto", "reset", "average", "keep"),
+        modes=("local",),
+        group=SYNC,
+    )
     max_delay: str = affects(
         "off",
         "leave out gradients that are so many updates old, or more, and deal their rows again; auto: by the noise of "

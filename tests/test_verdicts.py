@@ -16,7 +16,7 @@ from ps.findings.verdict import Verdict
 from ps.logfile.header import confined
 from ps.logfile.records import Record
 from ps.metrics.epoch_metrics import RUN_TIME, useful_s
-from ps.sync.modes import MODES
+from ps.sync.modes import exact
 from ps.text.formatting import verdict_line
 from tests import synthetic
 from tests.ranks import Result, environment, epochs, records
@@ -650,7 +650,7 @@ def test_the_documentation_has_every_code() -> None:
     assert len(said) == 14
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", exact())
 def test_a_healthy_job_has_no_verdict(job: Job, tmp_path: Path, mode: str) -> None:
     """In one of three runs at least: where other programs keep a core busy, a rank may be a straggler indeed.
 

@@ -46,7 +46,14 @@ def mode_name(file: str) -> str:
     return file.rpartition(".")[2].rstrip("_").replace("_", "-")
 
 
-MODES = Modes("allreduce", "reduce_bcast", "send_recv", "ring", "shared", "factors", "served.k_of_n", "served.async_")
+MODES = Modes(
+    "allreduce", "reduce_bcast", "send_recv", "ring", "shared", "factors", "local", "served.k_of_n", "served.async_"
+)
+
+
+def exact() -> list[str]:
+    """Return the names of the modes whose result is that of one rank."""
+    return [name for name, mode in MODES.items() if mode.exact]
 
 
 def help_lines() -> dict[str, str]:

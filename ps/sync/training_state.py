@@ -37,7 +37,12 @@ class SavedState:
 
 
 class TrainingState:
-    """Parameters and optimizer where every rank has all of both."""
+    """Parameters and optimizer where every rank has all of both.
+
+    ``optional``: vectors that a checkpoint, perhaps of another mode, may lack.
+    """
+
+    optional: frozenset[str] = frozenset()
 
     def __init__(self, comm: MPI.Intracomm, flat: Flat, optimizer: Optimizer, ranges: Sequence[slice]) -> None:
         """``ranges``: where the optimizer's blocks, which are those that this rank updates, lie in the vector."""

@@ -40,8 +40,9 @@ def _vectors(topology: Topology, config: RunConfig, mode: str, n: int) -> int:
     states = len(RULES[config.optimizer].names) + bool(config.patience)  # and the best parameters so far
     shared = n * (1 + states)
     own = shared if MODES[mode].replicas else shared // topology.local.size
+    more = n * MODES[mode].more_vectors(config)
     wired = round(n * wires.find(config.wire).vectors) if MODES[mode].wires else 0
-    return (own + N_SLOTS + n + wired) * np.dtype(config.dtype).itemsize
+    return (own + N_SLOTS + n + more + wired) * np.dtype(config.dtype).itemsize
 
 
 def _of_step(topology: Topology, task: Task) -> int:

@@ -62,9 +62,18 @@ def find_origin(comm: MPI.Comm, config: RunConfig, rank_status: RankStatus) -> O
 
 def check_fit(config: RunConfig, origin: Origin, n_ranks: int) -> None:
     """Raise JobError, on all ranks, where options, ranks and the run to resume do not fit together."""
-    if config.init == "per-rank" and config.mode != AUTO and not MODES[config.mode].replicas:
+    if (
+        config.init == "per-rank"
+        and config.mode != AUTO
+        and not (MODES[config.mode].replicas and MODES[config.mode].apart)
+    ):
+        why = (
+            "keeps parameters that are those of all ranks"
+            if MODES[config.mode].replicas
+            else "keeps one copy of the parameters a node"
+        )
         raise JobError(
-            f'init = "per-rank": mode {config.mode} keeps one copy of the parameters a node, so ranks cannot start '
+            f'init = "per-rank": mode {config.mode} {why}, so ranks cannot start '
             "apart; use --init broadcast or --mode allreduce",
             EXIT_USAGE,
         )
