@@ -83,7 +83,7 @@ def test_all_modes_and_sizes_on_two_ranks(tmp_path: Path) -> None:
     assert fit["packet_bytes"] == header["packet_bytes"]
     for mode in fit["modes"]:
         assert [point["bytes"] for point in mode["points"]][-1] == 8 * (
-            100_000 + (16 if MODES[mode["mode"]].replicas else 0)
+            100_000 + (16 if MODES[mode["mode"]].replicas and not MODES[mode["mode"]].divides_state else 0)
         )
         assert (mode["alpha_s"] is None) == (mode["predicted"] == [])
         assert mode["alpha_s"] is not None or mode["note"]

@@ -47,7 +47,7 @@ STOPPED = [(mode, 2, 0) for mode in exact()] + [
     (mode, *at) for mode in ("shared", "factors") for at in ((1, 0), (3, 0), (3, 2))
 ]
 SLICES = dict(zip(OPTIMIZERS, ["tanh", "relu", "sigmoid", "gelu", "tanh"], strict=True))
-SLICED = [("shared", 3, 0), ("factors", 3, 0), ("factors", 4, 2)]
+SLICED = [("shared", 3, 0), ("factors", 3, 0), ("factors", 4, 2), ("sharded", 3, 0)]
 
 
 def slices(optimizer: str) -> list[str]:
@@ -134,7 +134,7 @@ def test_updates_of_slices_equal_updates_of_the_whole(
     facts = records(run)[0]["sync"]
     assert facts["mode"] == mode
     assert facts["factored"] == (["W1", "W2"] if mode == "factors" else [])
-    assert facts["phases"] == (2 if per_node else 1)
+    assert facts["phases"] == (2 if per_node or mode == "sharded" else 1)
     assert records(whole)[0]["sync"]["factored"] == []
     assert records(whole)[0]["sync"]["phases"] == 1
     same_parameters(run, whole)

@@ -47,7 +47,16 @@ def mode_name(file: str) -> str:
 
 
 MODES = Modes(
-    "allreduce", "reduce_bcast", "send_recv", "ring", "shared", "factors", "local", "served.k_of_n", "served.async_"
+    "allreduce",
+    "reduce_bcast",
+    "send_recv",
+    "ring",
+    "shared",
+    "factors",
+    "sharded",
+    "local",
+    "served.k_of_n",
+    "served.async_",
 )
 
 

@@ -91,6 +91,10 @@ class TrainingState:
         root = next(rank for rank in range(self.comm.size) if rank not in odd_ranks)
         send_vectors(self.comm, self.live_vectors(), root)
 
+    def optimizer_bytes(self) -> int:
+        """Return the bytes of the optimizer's state on this rank."""
+        return sum(block.nbytes for own_blocks in self.optimizer.state().values() for block in own_blocks)
+
     def live_vectors(self) -> list[Array]:
         """Return the memory of the parameters and of the optimizer's state on this rank."""
         state = self.optimizer.state().values()

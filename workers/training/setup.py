@@ -62,11 +62,7 @@ def find_origin(comm: MPI.Comm, config: RunConfig, rank_status: RankStatus) -> O
 
 def check_fit(config: RunConfig, origin: Origin, n_ranks: int) -> None:
     """Raise JobError, on all ranks, where options, ranks and the run to resume do not fit together."""
-    if (
-        config.init == "per-rank"
-        and config.mode != AUTO
-        and not (MODES[config.mode].replicas and MODES[config.mode].apart)
-    ):
+    if config.init == "per-rank" and config.mode != AUTO and not MODES[config.mode].apart:
         why = (
             "keeps parameters that are those of all ranks"
             if MODES[config.mode].replicas
@@ -95,7 +91,7 @@ def check_fit(config: RunConfig, origin: Origin, n_ranks: int) -> None:
             f"one of --mode {', '.join(modes)}",
             EXIT_USAGE,
         )
-    check_wire(config)
+    check_wire(config, origin)
     if origin.mode and kind_of(config) == BY_RANK and origin.world != n_ranks:
         raise JobError(
             f"resume: {origin.folder} was begun by an earlier version with --rows shard, where each rank has rows of "
@@ -133,7 +129,7 @@ def _is_given(origin: Origin, option: str) -> bool:
     return not origin.folder or _has_changed(origin, option)
 
 
-def check_wire(config: RunConfig) -> None:
+def check_wire(config: RunConfig, origin: Origin) -> None:
     """Raise JobError, on all ranks, where a wire or an option of one has no effect."""
     if config.wire != wires.EXACT and (config.mode == AUTO or not MODES[config.mode].wires):
         able = [name for name, mode in MODES.items() if mode.wires]
@@ -143,7 +139,8 @@ def check_wire(config: RunConfig) -> None:
             EXIT_USAGE,
         )
     for name, one in OPTIONS.items():
-        if name.startswith("wire_") and getattr(config, name) != one.default:
+        given = not origin.folder or _has_changed(origin, name)
+        if name.startswith("wire_") and given and getattr(config, name) != one.default:
             takes = [wire for wire in WIRES if name in wires.find(wire).options]
             if config.wire not in takes:
                 raise JobError(
@@ -208,7 +205,14 @@ def prepare(context: Context, topology: Topology, config: RunConfig, origin: Ori
     parts = assemble(mode, topology, task, origin.state.shares, kept_way, rank_status.tick)
     _load(comm, parts, task, origin, rank_status)
     job = Job(context, task, parts, origin.state, seat, threads)
-    of_sync = {"mode": mode, "in_place": MODES[mode].in_place, **parts.sync.facts(), "trials": trials}
+    of_sync = {
+        "mode": mode,
+        "in_place": MODES[mode].in_place,
+        "divides_state": MODES[mode].divides_state,
+        "state_bytes": parts.sync.state.optimizer_bytes(),
+        **parts.sync.facts(),
+        "trials": trials,
+    }
     try:
         open_log(job, topology, origin, of_sync)
     except JobError:  # the caller does not have the job yet

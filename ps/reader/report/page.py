@@ -18,6 +18,7 @@ from ps.reader.report.contribution import contribution
 from ps.reader.report.data import RunData
 from ps.reader.report.findings import findings, not_judged, nothing_found, passed
 from ps.reader.report.learning import learning
+from ps.reader.report.loose import has_any, loose
 from ps.reader.report.predictions import predictions
 from ps.reader.report.tiles import tiles
 from ps.reader.report.timing import timing
@@ -106,6 +107,7 @@ def _sections(data: RunData) -> Iterator[Section]:
         yield from [predictions(scores)] if (scores := data.view.end.get("test")) else []
         yield from [contribution(data)] if data.ranks > 1 else []
         yield timing(data)
+        yield from [loose(data)] if has_any(data) else []
     if data.view.balance and data.ranks > 1:
         yield balance(data)
     yield facts.history(data)

@@ -6,7 +6,7 @@ from common.config import RunConfig
 from common.option import whole_or
 from ps.sync.mode import CostFormula, Mode
 from ps.sync.served.cost import star_network, star_terms
-from ps.sync.served.order import BoundedClocks, KOfN, Order
+from ps.sync.served.order import BoundedClocks, InClockOrder, KOfN, Order
 from ps.sync.served.simulated import SimulatedDelaySync
 from ps.sync.served.synchronizer import ServedSync
 from ps.sync.synchronizer import Synchronizer, SyncSetup
@@ -17,7 +17,8 @@ def _order(config: RunConfig, ranks: int) -> tuple[Order, bool]:
     bound = whole_or("staleness", config.staleness, ("inf",), 0)
     if bound == 0:
         return KOfN(ranks, ranks), False
-    return BoundedClocks(ranks, math.inf if bound is None else bound), True
+    in_order = config.order == "clock"
+    return InClockOrder(ranks) if in_order else BoundedClocks(ranks, math.inf if bound is None else bound), True
 
 
 def _build(setup: SyncSetup) -> Synchronizer:
@@ -29,5 +30,6 @@ MODE = Mode(
     help="push and pull at each rank's own pace, within --staleness: for Adam, for study",
     build=_build,
     cost=CostFormula(star_terms, "2 (P-1) (a + m b)", star_network, "(P-L) (2 A + m B)"),
+    elastic=False,
     exact=False,
 )

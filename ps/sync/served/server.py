@@ -180,8 +180,6 @@ class Server:
                 self._update(group)
             groups = []
             released = now.order.released()
-            if not released:
-                break
             for rank in released:
                 ticket = now.tickets.deal(rank)
                 if ticket == NO_TICKET:
@@ -189,20 +187,22 @@ class Server:
                     groups += now.order.leave(rank)
                 else:
                     self._reply(rank, ticket)
-            if isinstance(now.tickets, InStep):
+            if released and isinstance(now.tickets, InStep):
                 now.asked = now.fault = 0
+            if not released and not (groups := now.order.further()):
+                break
         if len(self._idle) == len(self._alive):
             idle, self._idle = self._idle, []
             for rank in idle:
                 self._reply(rank, NO_TICKET)
 
     def _update(self, group: Group) -> None:
-        """Apply the pushes of some ranks as one update, by the mean of their rows."""
+        """Apply the pushes of some ranks as one update, by the mean of their rows; see which are left out."""
         now, used = self._round, []
         for rank in group:
             push = self._pushes[rank]
             delay, finite = now.version - int(push[Push.VERSION]), bool(push[Push.FINITE])
-            accepted = not now.one_by_one or self.rules.accepts(delay)
+            accepted = not finite or not now.one_by_one or self.rules.accepts(delay)
             if not accepted:
                 now.tickets.give_back(self._tickets[rank])
             self._tickets[rank] = NO_TICKET

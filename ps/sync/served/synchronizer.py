@@ -167,6 +167,8 @@ class ServedSync(Synchronizer):
 
     def epoch_figures(self) -> dict[str, float]:
         """See Synchronizer."""
+        if self._server is not None:
+            self._server.rules.close_epoch()
         return self._figures.close_epoch(self.comm)
 
     def sent_in(self, steps: int) -> int:  # noqa: ARG002
