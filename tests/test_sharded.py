@@ -72,7 +72,7 @@ def test_ranks_cannot_start_apart(job: Job, tmp_path: Path) -> None:
     result = job(2, "--mode", "sharded", "--init", "per-rank")
     assert result.code == 2
     assert result.err.count("rankwise:") == 1
-    assert "mode sharded takes each parameter from one rank" in result.err
+    assert "mode sharded keeps parameters that are those of all ranks" in result.err
     assert not (tmp_path / "run").exists()
 
 

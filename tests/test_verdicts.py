@@ -16,7 +16,7 @@ from ps.findings.verdict import Verdict
 from ps.logfile.header import confined
 from ps.logfile.records import Record
 from ps.metrics.epoch_metrics import RUN_TIME, useful_s
-from ps.sync.modes import MODES
+from ps.sync.modes import exact
 from ps.text.formatting import verdict_line
 from tests import synthetic
 from tests.ranks import Result, environment, epochs, records
@@ -188,6 +188,18 @@ def test_oversubscribed_threads(ranks: int, cores: int, threads: int, said: str)
 def test_more_ranks_than_cores_are_a_friendly_note(ranks: int, cores: int, note: str) -> None:
     found = Findings(head(ranks, cores=cores)).start()
     assert [verdict_line(verdict.fields()) for verdict in found] == [note] * bool(note)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "options", "warns"),
+    [(2, {"wire": "powersgd", "wire_rank": 1}, True), (2, {"wire": "powersgd", "wire_rank": 2}, False),
+     (1, {"wire": "powersgd", "wire_rank": 1}, False), (2, {"wire": "bf16", "wire_rank": 4}, False)],
+)  # fmt: skip
+def test_factors_of_one_column(ranks: int, options: dict[str, Any], warns: bool) -> None:
+    header = head(ranks)
+    header["config"] |= options
+    found = Findings(header).start()
+    assert codes(found) == ["low-wire-rank"] * warns
 
 
 def test_a_crowded_host_among_others_is_named() -> None:
@@ -750,10 +762,10 @@ def test_the_documentation_has_every_code() -> None:
     sources = "".join(path.read_text() for path in (ROOT / "ps" / "findings").glob("*.py"))
     said = set(re.findall(r'(?:code=|    code = |CODE = )"([a-z-]+)"', sources))
     assert set(re.findall(r"^\| `([a-z-]+)` \|", page, re.MULTILINE)) == said
-    assert len(said) >= 17
+    assert len(said) == 18
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", exact())
 def test_a_healthy_job_has_no_verdict(job: Job, tmp_path: Path, mode: str) -> None:
     """In one of three runs at least: where other programs keep a core busy, a rank may be a straggler indeed.
 

@@ -8,6 +8,7 @@ from ps.findings.bound_parks import BoundParks
 from ps.findings.communication_bound import CommunicationBound
 from ps.findings.local_loss_misleads import LocalLossMisleads
 from ps.findings.loss_stalled import LossStalled
+from ps.findings.low_wire_rank import low_wire_rank
 from ps.findings.more_ranks_than_cores import more_ranks_than_cores
 from ps.findings.noise_scale_exceeded import NoiseScaleExceeded
 from ps.findings.oversubscribed_threads import oversubscribed_threads
@@ -28,6 +29,7 @@ FROM_HEADER: dict[Callable[[Record], Verdict | None], Sequence[str]] = {
     oversubscribed_threads: (),
     more_ranks_than_cores: (),
     shared_core: (),
+    low_wire_rank: (),
     wire_within_host: (),
     stale_momentum: (),
 }

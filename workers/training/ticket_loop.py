@@ -76,7 +76,7 @@ class TicketTrainer(Trainer):
             asked = step(batch, loss, stop=stop.signal != 0, save=checkpointing.due, sample=False)
             if served.not_finite_now:
                 self._culprit = served.not_finite_now
-            else:
+            elif served.applied:  # else another rank has been dealt these rows
                 self._add(batch, loss)
         cells[AT] = N_PHASES * served.steps_done
         return asked

@@ -137,8 +137,6 @@ class Server:
                 self._update(group)
             groups = []
             released = now.order.released()
-            if not released:
-                break
             for rank in released:
                 ticket = now.tickets.deal(rank)
                 if ticket == NO_TICKET:
@@ -146,23 +144,25 @@ class Server:
                     groups += now.order.leave(rank)
                 else:
                     self._reply(rank, ticket)
-            if isinstance(now.tickets, InStep):
+            if released and isinstance(now.tickets, InStep):
                 now.asked = now.fault = 0
+            if not released and not (groups := now.order.further()):
+                break
         if len(self._idle) == self.comm.size:
             for rank in self._idle:
                 self._reply(rank, NO_TICKET)
 
     def _update(self, group: Group) -> None:
-        """Apply the pushes of some ranks as one update, by the mean of their rows."""
+        """Apply the pushes of some ranks as one update, by the mean of their rows; see which are left out."""
         now, used = self._round, []
         for rank in group:
-            push = self._pushes[rank]
-            applied = push[Push.FINITE] and push[Push.ROWS]
-            self._replies[rank][Reply.STALENESS] = (
-                now.version - push[Push.VERSION] if push[Push.FINITE] else NOT_APPLIED
-            )
-            if applied:
+            push, staleness = self._pushes[rank], now.version - self._pushes[rank][Push.VERSION]
+            if push[Push.FINITE] and now.one_by_one and not self.rules.accepts(int(staleness)):
+                staleness = NOT_APPLIED
+                now.tickets.give_back(int(push[Push.TICKET]))
+            elif push[Push.FINITE] and push[Push.ROWS]:
                 used.append(rank)
+            self._replies[rank][Reply.STALENESS] = staleness if push[Push.FINITE] else NOT_APPLIED
         if not used or (now.fault and isinstance(now.tickets, InStep)):
             return
         first = used[0]

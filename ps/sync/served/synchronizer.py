@@ -16,7 +16,7 @@ from ps.comm.agreement import together
 from ps.metrics.sync_timer import ParkedTimer
 from ps.sync.checksum import is_finite
 from ps.sync.served.figures import PushFigures
-from ps.sync.served.messages import NO_TICKET, PUSH, REPLY, Incoming, Outgoing, Push, Reply, head_of
+from ps.sync.served.messages import NO_TICKET, NOT_APPLIED, PUSH, REPLY, Incoming, Outgoing, Push, Reply, head_of
 from ps.sync.served.order import KOfN, Order
 from ps.sync.served.rules import ServerRules
 from ps.sync.served.server import LOOK_S, Round, Server
@@ -34,7 +34,8 @@ class ServedSync(Synchronizer):
     In a round (``begin_round``) ranks take as many tickets as they can; it ends for all of them when all that were
     dealt are used, and then all have the same parameters. Outside of rounds each ``step`` is one of all ranks, as
     benchmarks take them. ``ticket``: the one to take now. ``steps_done``: of the epoch, when the round is over.
-    ``not_finite_now``: what was not finite in the last push. ``fault``: see ``Reply``.
+    ``not_finite_now``: what was not finite in the last push; ``applied``: whether it is in an update.
+    ``fault``: see ``Reply``.
     """
 
     def __init__(self, make_order: MakeOrder, setup: SyncSetup) -> None:
@@ -73,6 +74,7 @@ class ServedSync(Synchronizer):
         self._in_step = False
         self.ticket, self.steps_done, self.fault = NO_TICKET, 0, 0
         self.not_finite_now: list[str] = []
+        self.applied = True
         self._clock = self._version = self._messages = 0
         self._figures = PushFigures()
 
@@ -120,6 +122,7 @@ class ServedSync(Synchronizer):
         left = time.perf_counter()
         self._parked.add_parked(arrived, left, told[Reply.PARKED_S])
         self.ticket, self._version = int(told[Reply.TICKET]), int(told[Reply.VERSION])
+        self.applied = told[Reply.STALENESS] != NOT_APPLIED
         self._figures.add(told[Reply.STALENESS], self._clock - told[Reply.LEAST], batch.n)
         asked = int(told[Reply.ASKED])
         if self._in_step:
@@ -133,6 +136,8 @@ class ServedSync(Synchronizer):
 
     def epoch_figures(self) -> dict[str, float]:
         """See Synchronizer."""
+        if self._server is not None:
+            self._server.rules.close_epoch()
         return self._figures.close_epoch(self.comm)
 
     def sent_in(self, steps: int) -> int:  # noqa: ARG002
