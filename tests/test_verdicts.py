@@ -89,6 +89,15 @@ def test_momentum_on_gradients_as_old_as_measured() -> None:
     def aged(age: float) -> Change:
         return lambda _, record: record.update(pushes=[10, 30], staleness_mean=[2 * age, 2 * age / 3])
 
+    def unsampled(_: int, record: Record) -> None:
+        record.update(sampled_steps=[], share_all=[None] * 2)
+
+    findings, rng = Findings(header), random.Random(1)
+    for number in range(1, 5):
+        record = synthetic.epoch(header, number, rng, {})
+        unsampled(number, record)
+        findings.add(record)
+    assert "not measured" in findings.not_judged()["pulls-against"]
     (found,) = watch(header, 3, aged(2.0))
     assert (found.code, found.evidence["staleness"]) == ("stale-momentum", 2.0)
     assert watch(header, 3, aged(0.1)) == []

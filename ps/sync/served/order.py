@@ -16,6 +16,9 @@ class Order(Protocol):
     def leave(self, rank: int) -> list[Group]:
         """Wait for a rank no longer: it has no ticket, or is dead. Return the updates that can be made now."""
 
+    def join(self, rank: int) -> None:
+        """Wait for a rank again that had left."""
+
     def released(self) -> Group:
         """Return the ranks that may go on, once each, when their pushes have been applied."""
 
@@ -52,6 +55,11 @@ class KOfN:
         if rank in self._pending:  # it is dead
             self._pending.remove(rank)
         return self._close()
+
+    def join(self, rank: int) -> None:
+        """See Order."""
+        self._clocks[rank] = start_clock(self.least)
+        self._active.add(rank)
 
     def released(self) -> Group:
         """See Order."""
@@ -97,6 +105,10 @@ class BoundedClocks:
         self._parked.discard(rank)
         return []
 
+    def join(self, rank: int) -> None:
+        """See Order."""
+        self._clocks[rank] = start_clock(self.least)
+
     def released(self) -> Group:
         """See Order."""
         free = sorted(rank for rank in self._parked if self._clocks[rank] - self.least <= self._bound)
@@ -137,6 +149,10 @@ class InClockOrder:
         self._held.discard(rank)
         return []
 
+    def join(self, rank: int) -> None:
+        """See Order."""
+        self._clocks[rank] = start_clock(self.least)
+
     def released(self) -> Group:
         """See Order."""
         free, self._free = self._free, []
@@ -156,3 +172,8 @@ class InClockOrder:
     def least(self) -> float:
         """See Order."""
         return min(self._clocks)
+
+
+def start_clock(least: float) -> float:
+    """Return the clock of a rank that joins those of whom the slowest has this."""
+    return least if math.isfinite(least) else 0.0
