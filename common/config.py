@@ -178,6 +178,45 @@ class RunConfig:
         choices=SUM_ALGORITHMS,
         group=SYNC,
     )
+    sync_every: int = affects(
+        16, "steps that a rank takes by itself before parameters are averaged", low=1, modes=("local",), group=SYNC
+    )
+    outer_momentum: float = affects(
+        0.0,
+        "of what averages move parameters by, which then takes Nesterov's form; 0: parameters are the average",
+        high=1,
+        excluded="high",
+        modes=("local",),
+        group=SYNC,
+    )
+    outer_rate: float = affects(
+        1.0,
+        "how much of the way to the average parameters go",
+        high=1e30,
+        excluded="low",
+        modes=("local",),
+        group=SYNC,
+    )
+    local_momentum: str = affects(
+        "auto",
+        "what becomes of a rank's momentum, or Adam's moments, at an average; auto: reset, but Adam's are kept",
+        choices=("auto", "reset", "average", "keep"),
+        modes=("local",),
+        group=SYNC,
+    )
+    wait_for: int = affects(
+        0,
+        "k-of-n: so many gradients make an update; 0: all but one rank's",
+        high=10**6,
+        modes=("k-of-n",),
+        group=SYNC,
+    )
+    staleness: str = affects(
+        "3",
+        "async: the most gradients that a rank may be ahead of the slowest; 0: none, as in synchronous modes; inf: any",
+        modes=("async",),
+        group=SYNC,
+    )
     max_delay: str = affects(
         "off",
         "leave out gradients that are so many updates old, or more, and deal their rows again; auto: by the noise of "
@@ -200,6 +239,14 @@ class RunConfig:
         modes=("async",),
         group=SYNC,
     )
+    simulate_delay: int = option(
+        0,
+        "one process: compute gradients with parameters up to so many updates old, drawn from the seed, for study; 0: "
+        "with those of now",
+        high=1000,
+        modes=("async",),
+        group=SYNC,
+    )
     wire: str = affects(
         "float32",
         "how the numbers of a sum travel in mode ring: float32: as they are; bf16: 2 bytes of each; int8: about 1; "
@@ -213,14 +260,6 @@ class RunConfig:
     )
     wire_keep: float = affects(
         0.01, "with --wire topk: the share of the numbers that are sent", high=1, excluded="low", group=SYNC
-    )
-    simulate_delay: int = option(
-        0,
-        "one process: compute gradients with parameters up to so many updates old, drawn from the seed, for study; 0: "
-        "with those of now",
-        high=1000,
-        modes=("async",),
-        group=SYNC,
     )
     measure_sums: bool = per_job(
         False,
@@ -313,6 +352,7 @@ class RunConfig:
         check_options(self)
         if self.max_memory:
             memory.size(self.max_memory)
+        whole_or("staleness", self.staleness, ("inf",), 0)
         whole_or("max_delay", self.max_delay, ("off", "auto"), 1)
         if self.test_fraction + self.validation_fraction > 0.95:
             raise ConfigError(

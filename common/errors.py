@@ -80,7 +80,14 @@ class BrokenFileError(Exception):
 
 
 class StepError(Exception):
-    """What is wrong with a step; raised on every rank in the same one, before it changed anything."""
+    """What is wrong with a step; raised on every rank in the same one, before it changed anything.
+
+    ``steps``: how many steps come to nothing with it, itself included: those since the ranks last exchanged.
+    """
+
+    def __init__(self, steps: int = 1) -> None:
+        super().__init__()
+        self.steps = steps
 
 
 class NotFiniteError(StepError):

@@ -77,8 +77,7 @@ def check_arguments(config: SubmitConfig) -> int | None:
     """
     modes = mode_names.read()
     if config.compare:
-        own = [mode for mode in modes if mode != mode_names.AUTO]
-        compared = measuring.parse_compare(list(config.arguments), modes, own)
+        compared = measuring.parse_compare(list(config.arguments), modes, mode_names.exact())
         return compared if isinstance(compared, int) else None
     tasks: list[int | None] = [*config.tasks] or [None]
     for task in tasks:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ps.sync.modes import MODES
+from ps.sync.modes import exact
 from tests.ranks import Result, finish, mpirun, popen
 from workers.benchmark.scaling import counts, karp_flatt
 
@@ -24,7 +24,7 @@ def bench(n: int, path: Path, *arguments: str) -> tuple[str, dict[str, Any]]:
 @pytest.mark.parametrize("n", [1, 3])
 def test_steps_of_all_modes(n: int, tmp_path: Path) -> None:
     text, found = bench(n, tmp_path, *QUICK, "--dtype", "float64")
-    assert list(found["modes"]) == list(MODES)
+    assert list(found["modes"]) == exact()
     assert found["job"]["ranks"] == n
     assert found["steps"] == 20
     assert found["flops"] == 2 * 24 * (2 * 12 * 16 + 3 * 16 * 3)
@@ -44,14 +44,14 @@ def test_steps_of_all_modes(n: int, tmp_path: Path) -> None:
         assert 10e6 < figures["node_bytes"] < n * 1e9
     losses = list(found["losses"].values())
     assert losses[1] < losses[0]
-    assert losses[1:] == pytest.approx([losses[1]] * len(MODES), rel=1e-10)
+    assert losses[1:] == pytest.approx([losses[1]] * len(exact()), rel=1e-10)
 
 
 def test_sums_of_all_modes(tmp_path: Path) -> None:
     text, found = bench(3, tmp_path, "--sync-only", "--sizes", "1e1..1e3", "--rounds", "2", "--steps", "5")
     assert [size["n"] for size in found["sizes"]] == [10, 100, 1000]
     for size in found["sizes"]:
-        assert list(size["modes"]) == list(MODES)
+        assert list(size["modes"]) == exact()
         for figures in size["modes"].values():
             assert figures["median_s"] > 0
             assert figures["ratio"] == pytest.approx(size["raw"]["median_s"] / figures["median_s"])

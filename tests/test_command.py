@@ -450,9 +450,10 @@ def test_help_of_small_commands_says_what_they_take(tmp_path: Path, name: str, u
 
 def test_names_of_modes_without_mpi_are_the_same() -> None:
     from ps.sync import mode_names
-    from ps.sync.modes import help_lines
+    from ps.sync.modes import exact, help_lines
 
     assert mode_names.read() == help_lines()
+    assert sorted(mode_names.exact()) == sorted(exact())
 
 
 def test_versions_are_of_this_copy(tmp_path: Path) -> None:

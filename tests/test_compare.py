@@ -16,7 +16,7 @@ from ps.reader.commands.show_comparison import print_comparison
 from ps.reader.comparison_view import ComparisonView
 from ps.reader.console import Paper
 from ps.reader.run_view import RunView
-from ps.sync.modes import MODES
+from ps.sync.modes import MODES, exact
 from tests.ranks import MPIRUN, Result, finish, mpirun, popen, records, wait_until
 from workers.benchmark.runner import order
 
@@ -70,27 +70,27 @@ def test_all_modes_and_sizes_on_two_ranks(tmp_path: Path) -> None:
     found = checked(tmp_path)
     header, end = found[0], found[-1]
     assert header["purpose"] == "comparison"
-    assert header["comparison"]["modes"] == list(MODES)
+    assert header["comparison"]["modes"] == exact()
     assert (header["comparison"]["steps"], header["steps_per_epoch"], header["world"]) == (20, 20, 2)
     assert (end["kind"], end["status"], end["epochs"]) == ("end", "ok", 0)
-    check_trials(found, list(MODES), 2)
-    assert len(of_kind(found, "trial")) == 3 * len(MODES)
+    check_trials(found, exact(), 2)
+    assert len(of_kind(found, "trial")) == 3 * len(exact())
     (comparison,) = of_kind(found, "comparison")
-    assert {m["mode"] for m in comparison["modes"]} == set(MODES)
+    assert {m["mode"] for m in comparison["modes"]} == set(exact())
     assert all(m["agrees"] for m in comparison["modes"])
     assert [sweep["n"] for sweep in of_kind(found, "sweep")] == [100, 10_000, 100_000]
     (fit,) = of_kind(found, "fit")
     assert fit["packet_bytes"] == header["packet_bytes"]
     for mode in fit["modes"]:
         assert [point["bytes"] for point in mode["points"]][-1] == 8 * (
-            100_000 + (16 if MODES[mode["mode"]].replicas else 0)
+            100_000 + (16 if MODES[mode["mode"]].replicas and not MODES[mode["mode"]].divides_state else 0)
         )
         assert (mode["alpha_s"] is None) == (mode["predicted"] == [])
         assert mode["alpha_s"] is not None or mode["note"]
     read = show(tmp_path)
     assert read.code == 0, read.err
     for text in (result.out, read.out):
-        assert all(mode in text for mode in MODES)
+        assert all(mode in text for mode in exact())
         for words in (
             "Modes, least median first: 3 trials of 20 steps",
             "ms a step",

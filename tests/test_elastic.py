@@ -264,6 +264,7 @@ def test_it_is_refused_where_it_cannot_be(tmp_path: Path, mpi: str, more: tuple[
     ("options", "words"),
     [
         ({"mode": "factors"}, "in mode factors a dead rank may take parameters along"),
+        ({"mode": "sharded"}, "in mode sharded a dead rank takes its part of the optimizer's state along"),
         ({"mode": "auto"}, "in mode auto"),
         ({"rows": "shard", "shards": "by-rank"}, "an earlier version began with --rows shard"),
         ({"init": "per-rank"}, "goes with init broadcast"),

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ps.sync.modes import MODES
+from ps.sync.modes import exact
 from tests.ranks import (
     MPIRUN,
     PROGRAMS,
@@ -70,7 +70,7 @@ def batch(tmp_path_factory: pytest.TempPathFactory) -> SharedStart:
 
 def _struck() -> dict[str, tuple[int, list[str]]]:
     jobs: dict[str, tuple[int, list[str]]] = {}
-    for mode in MODES:
+    for mode in exact():
         for fault, _ in NOT_FINITE:
             jobs[f"{fault}-{mode}"] = (3, [fault, "1", "2", "4", "--mode", mode])
         for rank in STOPPED_RANKS:
@@ -91,7 +91,7 @@ def _refused(folder: Path) -> dict[str, tuple[int, list[str]]]:
     bad = ["--data", str(folder / "bad.npz"), "--loss", "mse", "--no-standardize", "--batch-size", "0", "--epochs", "2",
            "--test-fraction", "0", "--validation-fraction", "0", "--optimizer", "sgd", "--learning-rate", "10",
            "--hidden", "30"]  # fmt: skip
-    jobs = {f"bad-row-{mode}": (2, [*bad, "--mode", mode]) for mode in MODES}
+    jobs = {f"bad-row-{mode}": (2, [*bad, "--mode", mode]) for mode in exact()}
     jobs["rate"] = (2, [*SHORT, "--optimizer", "sgd", "--learning-rate", "1e30"])
     for size, _ in OVERFLOWS:
         data = str(folder / f"{size}.npz")
@@ -123,7 +123,7 @@ def _refused(folder: Path) -> dict[str, tuple[int, list[str]]]:
     return {name: (n, ["-m", "workers.run", *options]) for name, (n, options) in jobs.items()}
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", exact())
 @pytest.mark.parametrize("rank", [0, 2])
 def test_an_exception_ends_the_job_with_one_message(faulty: Job, tmp_path: Path, rank: int, mode: str) -> None:
     result = faulty(3, "raise", rank, 2, 7, "--mode", mode)
@@ -153,7 +153,7 @@ def test_a_rank_that_vanishes_ends_the_job(faulty: Job, tmp_path: Path, fault: s
     assert [e["epoch"] for e in epochs(tmp_path / "run")] == [1]
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", exact())
 @pytest.mark.parametrize(("fault", "what"), NOT_FINITE)
 def test_what_is_not_finite_stops_all_ranks_and_is_named(batch: SharedStart, fault: str, what: str, mode: str) -> None:
     result, run = batch[f"{fault}-{mode}"], batch.folder / "3" / f"{fault}-{mode}"
@@ -166,7 +166,7 @@ def test_what_is_not_finite_stops_all_ranks_and_is_named(batch: SharedStart, fau
     assert "rank 1" in event["message"]
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", exact())
 def test_the_rank_with_the_bad_row_is_blamed_and_no_other(batch: SharedStart, mode: str) -> None:
     """Many blocks: those before the bad one may be updated already when it is found."""
     result = batch[f"bad-row-{mode}"]
@@ -205,7 +205,7 @@ def test_other_arguments_on_one_rank_are_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", exact())
 @pytest.mark.parametrize("rank", STOPPED_RANKS)
 def test_sigterm_on_any_rank_stops_all_after_the_same_step(batch: SharedStart, rank: int, mode: str) -> None:
     result, run = batch[f"term-{rank}-{mode}"], batch.folder / "3" / f"term-{rank}-{mode}"

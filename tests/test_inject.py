@@ -19,7 +19,7 @@ from common.config import RunConfig
 from common.data.sampler import RowSampler
 from common.data.shards import shard_starts
 from common.errors import ConfigError
-from ps.sync.modes import MODES
+from ps.sync.modes import MODES, exact
 from tests.ranks import MPIRUN, Result, SharedStart, epochs, popen, records, wait_for_epochs
 from tests.watched import insist
 from workers.launch.fault_spec import Fault, of_job, parse
@@ -242,7 +242,7 @@ def batch(tmp_path_factory: pytest.TempPathFactory) -> SharedStart:
     slow = ("--epochs", "12", "--batch-size", "300", "--inject", "slow:rank=1,x=6")
     for mode in ("allreduce", "shared"):
         jobs[f"slow-{mode}"] = (2, [*slow, "--mode", mode])
-    for mode in MODES:
+    for mode in exact():
         jobs[f"nan-{mode}"] = (3, [*SHORT, "--mode", mode, "--inject", f"nan:rank=1,step={STEPS + 4}"])
     for mode, (_, more) in DIVERGING.items():
         jobs[f"diverge-{mode}"] = (4, [*SHORT, "--mode", mode, *more, "--inject", f"diverge:rank=2,step={STEPS + 3}"])
@@ -276,7 +276,7 @@ def test_skewed_shards_hold_parts_of_the_classes(batch: SharedStart) -> None:
     assert of_skewed < of_even - 0.1
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", exact())
 def test_a_nan_is_found_and_its_rank_named(batch: SharedStart, mode: str) -> None:
     result = batch[f"nan-{mode}"]
     assert result.code == 1

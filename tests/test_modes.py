@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from common.config import OPTIMIZERS, RunConfig
-from ps.sync.modes import MODES
+from ps.sync.modes import exact
 from ps.text.run_facts import trials_line
 from tests.ranks import SharedStart, mpirun, program, records
 from tests.shared_memory import SHM
@@ -43,11 +43,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 NODES = [(mode, n, per_node) for mode in ("shared", "factors") for n, per_node in ((3, 2), (4, 2), (7, 3))]
-STOPPED = [(mode, 2, 0) for mode in MODES] + [
+STOPPED = [(mode, 2, 0) for mode in exact()] + [
     (mode, *at) for mode in ("shared", "factors") for at in ((1, 0), (3, 0), (3, 2))
 ]
 SLICES = dict(zip(OPTIMIZERS, ["tanh", "relu", "sigmoid", "gelu", "tanh"], strict=True))
-SLICED = [("shared", 3, 0), ("factors", 3, 0), ("factors", 4, 2)]
+SLICED = [("shared", 3, 0), ("factors", 3, 0), ("factors", 4, 2), ("sharded", 3, 0)]
 
 
 def slices(optimizer: str) -> list[str]:
@@ -64,7 +64,7 @@ def batch(tmp_path_factory: pytest.TempPathFactory, data: str) -> SharedStart:
         ("oracle", 1, 0, "allreduce", ORACLE),
         ("best", 1, 0, "allreduce", EARLY),
         *((f"whole-{optimizer}", 1, 0, "allreduce", slices(optimizer)) for optimizer in OPTIMIZERS),
-        *((f"equal-{mode}-{n}", n, 0, mode, ORACLE) for mode in MODES for n in RANKS),
+        *((f"equal-{mode}-{n}", n, 0, mode, ORACLE) for mode in exact() for n in RANKS),
         *((f"nodes-{mode}-{n}", n, per_node, mode, ORACLE) for mode, n, per_node in NODES),
         *((f"early-{mode}-{n}-{per_node}", n, per_node, mode, EARLY) for mode, n, per_node in STOPPED),
         *((f"slices-{o}-{mode}-{n}", n, per_node, mode, slices(o)) for o in OPTIMIZERS for mode, n, per_node in SLICED),
@@ -90,7 +90,7 @@ def need_room(mode: str, n: int) -> None:
 
 
 @pytest.mark.parametrize("n", RANKS)
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", exact())
 def test_equals_one_rank(batch: SharedStart, mode: str, n: int) -> None:
     need_room(mode, n)
     oracle, run = batch.run("oracle"), batch.run(f"equal-{mode}-{n}")
@@ -134,7 +134,7 @@ def test_updates_of_slices_equal_updates_of_the_whole(
     facts = records(run)[0]["sync"]
     assert facts["mode"] == mode
     assert facts["factored"] == (["W1", "W2"] if mode == "factors" else [])
-    assert facts["phases"] == (2 if per_node else 1)
+    assert facts["phases"] == (2 if per_node or mode == "sharded" else 1)
     assert records(whole)[0]["sync"]["factored"] == []
     assert records(whole)[0]["sync"]["phases"] == 1
     same_parameters(run, whole)
@@ -149,7 +149,7 @@ def test_auto_takes_the_fastest_and_leaves_no_trace(tmp_path: Path, data: str) -
     options = ["--data", data, "--dtype", "float64", "--epochs", "2", "--output"]
     assert mpirun(2, "-m", "workers.run", "--mode", "auto", *options, str(tmp_path / "auto")).code == 0
     facts = records(tmp_path / "auto")[0]["sync"]
-    assert {trial["mode"] for trial in facts["trials"]} == set(MODES)
+    assert {trial["mode"] for trial in facts["trials"]} == set(exact())
     medians = [trial["median_s"] for trial in facts["trials"]]
     assert medians == sorted(medians)
     assert facts["mode"] == facts["trials"][0]["mode"]
@@ -163,11 +163,11 @@ def test_auto_takes_the_fastest_and_leaves_no_trace(tmp_path: Path, data: str) -
 def twins(tmp_path_factory: pytest.TempPathFactory, data: str) -> list[SharedStart]:
     """Return the same runs in all modes, from two starts of the ranks."""
     options = ["--data", data, "--epochs", "2"]
-    named = {mode: (3, ["-m", "workers.run", "--mode", mode, *options]) for mode in MODES}
+    named = {mode: (3, ["-m", "workers.run", "--mode", mode, *options]) for mode in exact()}
     return [SharedStart(tmp_path_factory.mktemp("twin"), named) for _ in range(2)]
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", exact())
 def test_equal_runs_end_with_equal_bits(twins: list[SharedStart], mode: str) -> None:
     one, other = (records(twin.run(mode))[-1]["fingerprint"] for twin in twins)
     assert one == other
@@ -199,8 +199,8 @@ def test_beyond_two_gib(reducer: str) -> None:
 
 
 def test_allreduce_is_the_default_of_a_complete_table() -> None:
-    assert RunConfig().mode == next(iter(MODES)) == "allreduce"
-    assert {"reduce-bcast", "send-recv"} < set(MODES)
+    assert RunConfig().mode == next(iter(exact())) == "allreduce"
+    assert {"reduce-bcast", "send-recv"} < set(exact())
 
 
 @pytest.mark.parametrize(

@@ -104,9 +104,9 @@ SAME = {
         ("send-recv", "momentum", ("--clip", "0.1")),
     )
 }
-OTHERS = [("allreduce", 1), ("allreduce", 2), ("shared", 4), ("factors", 1)]
+OTHERS = [("allreduce", 1), ("allreduce", 2), ("shared", 4), ("factors", 1), ("sharded", 2)]
 OTHER_SHARDS = [("allreduce", 2), ("factors", 4)]
-BEST = [("allreduce", "64"), ("shared", "64"), ("factors", "0")]
+BEST = [("allreduce", "64"), ("shared", "64"), ("sharded", "64"), ("factors", "0")]
 
 
 def cases() -> dict[str, Case]:

@@ -10,7 +10,7 @@ from common.step_times import BEGIN, END, NUMBER, SAMPLE_MOST, TIMESTAMPS, n_sam
 from ps.logfile.records import Record
 from ps.metrics.sampling_budget import SamplingBudget
 from ps.metrics.step_meter import cost_of_sampling
-from ps.sync.modes import MODES
+from ps.sync.modes import exact
 from tests.ranks import Result, SharedStart, epochs, program, records
 
 Job = Callable[..., Result]
@@ -74,10 +74,10 @@ def test_no_parameter_depends_on_what_is_sampled(n: int) -> None:
 def batch(tmp_path_factory: pytest.TempPathFactory) -> SharedStart:
     """Return a run in each mode."""
     options = ["-m", "workers.run", "--epochs", "6", "--hidden", "8", "--mode"]
-    return SharedStart(tmp_path_factory.mktemp("sampling"), {mode: (2, [*options, mode]) for mode in MODES})
+    return SharedStart(tmp_path_factory.mktemp("sampling"), {mode: (2, [*options, mode]) for mode in exact()})
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", exact())
 def test_a_run_measures_what_it_may(batch: SharedStart, mode: str) -> None:
     """20 steps an epoch: never fewer than 8 samples, no more than the costs before allowed, and 8 with timestamps."""
     run = batch.run(mode)

@@ -15,14 +15,14 @@ def _parse(arguments: list[str]) -> object:
     from ps.sync import mode_names
     from workers.benchmark.options import parse_bench
 
-    return parse_bench(arguments, [mode for mode in mode_names.read() if mode != mode_names.AUTO])
+    return parse_bench(arguments, mode_names.exact())
 
 
 def _bench(context: process.Context) -> int:
-    from ps.sync.modes import MODES
+    from ps.sync.modes import exact
     from workers.benchmark.options import BenchConfig, parse_bench
 
-    agreed = context.agree(lambda: parse_bench(context.arguments, list(MODES)), BenchConfig)
+    agreed = context.agree(lambda: parse_bench(context.arguments, exact()), BenchConfig)
     if isinstance(agreed, int):
         return agreed
     (config,) = agreed

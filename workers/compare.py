@@ -15,16 +15,15 @@ def _parse(arguments: list[str]) -> object:
     from ps.sync import mode_names
     from workers.benchmark.options import parse_compare
 
-    modes = mode_names.read()
-    return parse_compare(arguments, modes, [mode for mode in modes if mode != mode_names.AUTO])
+    return parse_compare(arguments, mode_names.read(), mode_names.exact())
 
 
 def _compare(context: process.Context) -> int:
     from common.config import RunConfig
-    from ps.sync.modes import MODES, help_lines
+    from ps.sync.modes import exact, help_lines
     from workers.benchmark.options import CompareConfig, parse_compare
 
-    parsed = partial(parse_compare, context.arguments, help_lines(), MODES)
+    parsed = partial(parse_compare, context.arguments, help_lines(), exact())
     agreed = context.agree(parsed, RunConfig, CompareConfig, environment=True)
     if isinstance(agreed, int):
         return agreed

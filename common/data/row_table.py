@@ -15,12 +15,14 @@ if TYPE_CHECKING:
 class RowTable:
     """Rows by rank and step. Steps in which every rank takes as many as in another are one kind, counted once.
 
-    ``of_step``: (steps,), the kind of each step of an epoch, and last of the one after a joint, if that splits a step.
+    ``of_step``: (steps,), the kind of each step of an epoch, and last of the one after a joint, if that splits a step;
+    ``steps``: without that one.
     ``of_rank(rank)``: (kinds,), the rows of a rank. Nothing is kept by rank: sums over ranks are taken one by one.
     """
 
-    def __init__(self, size: int, of_step: Rows, of_rank: Callable[[int], Rows]) -> None:
+    def __init__(self, size: int, of_step: Rows, of_rank: Callable[[int], Rows], steps: int | None = None) -> None:
         self.size, self.of_step, self.of_rank = size, of_step, of_rank
+        self.steps = len(of_step) if steps is None else steps
 
     @classmethod
     def of(cls, sampler: "RowSampler") -> "RowTable":
@@ -32,7 +34,7 @@ class RowTable:
         def of_rank(rank: int) -> Rows:
             return np.append(sampler.counts_of(rank, first), sampler.joint_count(rank))
 
-        return cls(sampler.size, np.append(of_step, len(first)), of_rank)
+        return cls(sampler.size, np.append(of_step, len(first)), of_rank, len(of_step))
 
     @classmethod
     def of_counts(cls, counts: Rows) -> "RowTable":

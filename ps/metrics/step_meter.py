@@ -32,7 +32,9 @@ class StepMeter:
     """Filled by the synchroniser in each step, emptied at the end of an epoch.
 
     ``reduce_s``: seconds spent on summing and updating this rank's slices, where that is not a call of MPI.
-    ``sampling_s``: seconds spent on measuring contributions, apart from synchronising.
+    ``sampling_s``: seconds spent on measuring contributions, apart from synchronising. ``open_steps``: steps that this
+    rank has taken since the ranks last exchanged; 0 after each step where all are exchanges. ``samples``: whether
+    contributions are measured in steps.
     """
 
     def __init__(self, timer: SyncTimer, sizes: list[int]) -> None:
@@ -41,6 +43,8 @@ class StepMeter:
         self.contributions = ContributionMeter(sizes)
         self.step_times = StepTimes()
         self.reduce_s = self.sampling_s = 0.0
+        self.open_steps = 0
+        self.samples = True
 
     def close_epoch(self) -> EpochMeasures:
         """Compare arrivals with the other ranks, return this epoch's figures and begin again. Collective."""

@@ -202,6 +202,7 @@ MODE = Mode(
     cost=CostFormula(shared_terms, "as shared: a vector has no factors", halving, HALVING),
     replicas=False,
     elastic=False,
+    apart=False,
     in_place=True,
     algorithms=ALGORITHMS,
 )

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from common.config import RunConfig
 from ps.sync.synchronizer import Synchronizer, SyncSetup
 
 
@@ -38,6 +39,11 @@ class Mode:
     ``replicas``: each rank has parameters of its own; else the ranks of a node share one copy.
     ``elastic``: the other ranks can continue when one has died; only of modes that build a ``ReplicatedSync``.
     ``algorithms``: those of ``wire.ALGORITHMS`` that may carry its sums between nodes; none if it has no choice.
+    ``exact``: the update is that of one rank with all rows, but for rounding; ``auto`` takes no other mode.
+    ``apart``: ranks may begin with parameters of their own (``init = "per-rank"``), and keep them.
+    ``divides_state``: each rank has the optimizer's state of its slice of the parameters only.
+    ``more_vectors(config)``: of the length of the parameters, that a rank has besides them, their gradient and the
+    optimizer's state.
     ``wires``: ``--wire`` says in what form its sums travel.
     ``in_place``: ranks sum and update slices in shared memory, so its sum is no call of MPI within a node.
     """
@@ -48,8 +54,12 @@ class Mode:
     cost: CostFormula
     replicas: bool = True
     elastic: bool = True
+    exact: bool = True
+    apart: bool = True
+    divides_state: bool = False
     in_place: bool = False
     algorithms: tuple[str, ...] = ()
+    more_vectors: Callable[[RunConfig], int] = lambda config: 0  # noqa: ARG005
     wires: bool = False
 
 

@@ -1,6 +1,7 @@
 """Names and help lines of the modes, read from the text of their files: for help on machines without an MPI library."""
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 AUTO = "auto"
@@ -10,11 +11,22 @@ AUTO_HELP = "tries them at the start and takes the fastest"
 
 def read() -> dict[str, str]:
     """Return name and help line of everything ``--mode`` takes."""
-    found = {}
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    return {**{_text(values["name"]): _text(values["help"]) for values in _modes()}, AUTO: AUTO_HELP}
+
+
+def exact() -> list[str]:
+    """Return the names of the modes whose result is that of one rank; see ``Mode``."""
+    return [_text(values["name"]) for values in _modes() if ast.literal_eval(values.get("exact", ast.Constant(True)))]
+
+
+def _modes() -> Iterator[dict[str | None, ast.expr]]:
+    """Yield what the modes are made with, by keyword."""
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "MODE":
                 assert isinstance(node.value, ast.Call)
-                values = {word.arg: word.value for word in node.value.keywords}
-                found[str(ast.literal_eval(values["name"]))] = str(ast.literal_eval(values["help"]))
-    return {**found, AUTO: AUTO_HELP}
+                yield {word.arg: word.value for word in node.value.keywords}
+
+
+def _text(value: ast.expr) -> str:
+    return str(ast.literal_eval(value))

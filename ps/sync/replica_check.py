@@ -50,6 +50,26 @@ def _ranges(vector: Array, steps: int) -> list[memoryview]:
     return [vector[a:b].view(np.uint8).data for a, b in pairwise(edges)]
 
 
+class WholeChecksum:
+    """A checksum of all parameters in every step, as two numbers that add up to 0 if all ranks have the same.
+
+    The sum of the 64-bit words modulo 2^64, in halves of 32 bits, times w_i as above: whole numbers that float64 holds
+    exactly, also when added over a million ranks. It is read from memory in a third of the time of an update, and finds
+    any single flip; several may cancel out.
+    """
+
+    def __init__(self, params: Array, rank: int, size: int) -> None:
+        words = params.view(np.uint32)
+        even = len(words) // 2 * 2
+        self._words, self._rest = words[:even].view(np.uint64), words[even:]
+        self._weight = weight(rank, size)
+
+    def numbers(self) -> tuple[int, int]:
+        """Return this rank's numbers for the parameters as they are."""
+        total = (int(np.add.reduce(self._words)) + int(self._rest.sum())) % 2**64
+        return self._weight * (total & 0xFFFFFFFF), self._weight * (total >> 32)
+
+
 class NodeChecksum:
     """The same between nodes, each of which has one copy: checksums of ranges of some slices, compared by bitwise or.
 

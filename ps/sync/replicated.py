@@ -42,13 +42,7 @@ class ReplicatedSync(Synchronizer):
         self._memory = kind.allocate(setup.topology, config, n, dtype)
         packet = None if self._memory is None else self._memory.packets[setup.topology.local.rank]
 
-        def allocate() -> TrainingState:
-            flat = Flat(shapes, dtype, packet=packet)
-            ranges = [slice(start, min(start + BLOCK, flat.n)) for start in range(0, flat.n, BLOCK)]
-            optimizer = setup.make_optimizer(config, [flat.param_vector[where] for where in ranges])
-            return TrainingState(comm, flat, optimizer, ranges)
-
-        super().__init__(setup, together(comm, allocate))
+        super().__init__(setup, together(comm, lambda: self._state(setup, Flat(shapes, dtype, packet=packet))))
         self.exchanged_bytes = self.flat.packet.nbytes
         self._grads = blocks(self.flat.grad_vector)
         self._own = np.empty(0, self.flat.dtype)
@@ -58,22 +52,28 @@ class ReplicatedSync(Synchronizer):
         self._reducer = self._join(setup.topology, setup.counts, setup.kept_way, setup.tick)
         self._ready = self._send_early if kind.early else None
 
+    def _state(self, setup: SyncSetup, flat: Flat) -> TrainingState:
+        """Return what is trained: every rank updates all of it."""
+        ranges = [slice(start, min(start + BLOCK, flat.n)) for start in range(0, flat.n, BLOCK)]
+        optimizer = setup.make_optimizer(setup.config, [flat.param_vector[where] for where in ranges])
+        return TrainingState(setup.topology.comm, flat, optimizer, ranges)
+
     def _join(
         self, topology: Topology, counts: RowTable, kept: str, tick: Callable[[], object] = lambda: None
     ) -> Reducer:
         """Return what sums among these ranks; ``kept``: the way in which it was done before."""
         comm = topology.comm
         self.comm, self.row_counts, self._topology = comm, own_rows(counts, comm.rank), topology
-        checked = comm.size > 1 and self._checked
-        self._checksum = (
-            RotatingChecksum(self.flat.param_vector, comm.rank, comm.size, counts.shape[1]) if checked else None
-        )
+        self._checksum = self._make_checksum(counts.shape[1]) if comm.size > 1 and self._checked else None
         reducer = self._kind.make(topology, self.flat.packet, self._config, self._memory, kept, tick, self.flat.shapes)
         before, self.state.error = self.state.error, reducer.error
         if before is not None and reducer.error is not None:
             np.copyto(reducer.error.now, before.now)  # as long as before: with --elastic each rank has one
         self.sent_bytes = reducer.sent_bytes if topology.count == 1 else reducer.between_bytes(topology)
         return reducer
+
+    def _make_checksum(self, steps: int) -> RotatingChecksum | None:
+        return RotatingChecksum(self.flat.param_vector, self.comm.rank, self.comm.size, steps)
 
     @property
     def exchanges_in(self) -> MPI.Comm:

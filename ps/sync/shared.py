@@ -314,6 +314,7 @@ MODE = Mode(
     cost=CostFormula(shared_terms, "2 (lg L + lg K) a + ((L+1)/L + 2 (K-1)/(K L)) m b", halving, HALVING),
     replicas=False,
     elastic=False,
+    apart=False,
     in_place=True,
     algorithms=ALGORITHMS,
 )

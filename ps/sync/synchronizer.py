@@ -116,6 +116,10 @@ class Synchronizer(TrainingStep):
         """Give back what MPI holds; nothing may be under way. Collective."""
         raise NotImplementedError
 
+    def take_back(self) -> int:
+        """Be where the ranks last exchanged, without the others; return how many steps that takes back."""
+        return 0
+
     def not_finite(self, batch: Batch) -> list[str]:
         """See TrainingStep. The parameters have not changed, so the gradient can be computed again."""
         self._gradient(batch.n).loss_grad(batch, self._scale, None)

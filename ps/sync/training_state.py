@@ -37,7 +37,12 @@ class SavedState:
 
 
 class TrainingState:
-    """Parameters and optimizer where every rank has all of both."""
+    """Parameters and optimizer where every rank has all of both.
+
+    ``optional``: vectors that a checkpoint, perhaps of another mode, may lack.
+    """
+
+    optional: frozenset[str] = frozenset()
 
     def __init__(self, comm: MPI.Intracomm, flat: Flat, optimizer: Optimizer, ranges: Sequence[slice]) -> None:
         """``ranges``: where the optimizer's blocks, which are those that this rank updates, lie in the vector."""
@@ -85,6 +90,10 @@ class TrainingState:
         """Give some ranks the parameters and the optimizer's state of the others. Collective."""
         root = next(rank for rank in range(self.comm.size) if rank not in odd_ranks)
         send_vectors(self.comm, self.live_vectors(), root)
+
+    def optimizer_bytes(self) -> int:
+        """Return the bytes of the optimizer's state on this rank."""
+        return sum(block.nbytes for own_blocks in self.optimizer.state().values() for block in own_blocks)
 
     def live_vectors(self) -> list[Array]:
         """Return the memory of the parameters and of the optimizer's state on this rank."""

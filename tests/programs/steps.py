@@ -14,7 +14,7 @@ from common.nn.functional import LogisticCrossEntropy, Loss, MeanSquaredError, S
 from common.nn.mlp import Mlp
 from ps.comm.topology import Topology
 from ps.sync import factors
-from ps.sync.modes import MODES
+from ps.sync.modes import exact
 from tests.assembly import assemble
 
 comm = MPI.COMM_WORLD.Dup()
@@ -81,7 +81,7 @@ def check_allocation(mode: str, optimizer: str, activation: str) -> None:
 
 
 def check_kept(mode: str, topology: Topology) -> None:
-    """A node remembers one copy of the parameters in the shared modes, else each rank its own; then no more."""
+    """Each rank remembers the parameters that it updates: all, or its slice; then no more."""
     loss, y, n_out = LOSSES["sgd"]
     model, config = Mlp((FEATURES, 20, 15, n_out), "relu", loss), RunConfig(batch_size=500)
     sync, loader, _ = assemble(mode, topology, model, config, x.astype(config.dtype), y, n_out)
@@ -91,12 +91,12 @@ def check_kept(mode: str, topology: Topology) -> None:
         sync.state.snapshot_best()
         taken.append(tracemalloc.get_traced_memory()[0])
         tracemalloc.stop()
-    total = np.array([taken[0]])
+    own = sum(where.stop - where.start for where in sync.state.ranges) * sync.flat.dtype.itemsize
+    total = np.array([taken[0], own])
     topology.local.Allreduce(MPI.IN_PLACE, total)
-    node = int(total[0])
-    copies = topology.local.size if MODES[mode].replicas else 1
+    node, kept = total.tolist()
     allowed = 4000 * topology.local.size  # what Python itself takes
-    assert 0 <= node - copies * sync.flat.param_vector.nbytes < allowed, f"{mode}: {node} bytes"
+    assert 0 <= node - kept < allowed, f"{mode}: {node} bytes"
     assert taken[1] < 2000, f"{mode}: {taken[1]} bytes again"
     before = sync.flat.param_vector.copy()
     batch = next(loader.epoch(1))
@@ -124,7 +124,7 @@ def check_own_model(mode: str) -> None:
 
 
 factors.WORTH = float("inf")  # so that layers are formed from factors, however many rows there are
-for mode in MODES:
+for mode in exact():
     check_allocation(mode, "sgd", "relu")
     check_allocation(mode, "adam", "gelu")
     check_allocation(mode, "momentum", "tanh")

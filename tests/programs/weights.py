@@ -15,7 +15,7 @@ from common.flat import Array
 from common.rank_status import RankStatus
 from ps.comm.topology import Topology
 from ps.sync import factors
-from ps.sync.modes import MODES
+from ps.sync.modes import exact
 from workers.training.build import assemble
 from workers.training.task import Task, new_model, scale_target
 
@@ -96,7 +96,7 @@ def uneven() -> tuple[float, ...]:
 
 
 def in_every_mode() -> Iterable[tuple[str, Topology]]:
-    yield from ((mode, together) for mode in MODES)
+    yield from ((mode, together) for mode in exact())
     yield from ((mode, pairs) for mode in ("shared", "factors") if comm.size in (3, 4))
 
 

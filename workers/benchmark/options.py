@@ -21,6 +21,7 @@ from common.option import (  # fmt: skip
     option,
     unknown_value,
 )
+from ps.sync.mode_names import AUTO
 from workers.benchmark import variants
 from workers.launch import cli, fault_spec
 from workers.launch.run_options import command, parse_with
@@ -185,7 +186,8 @@ def parse_compare(
 ) -> tuple[RunConfig, CompareConfig] | int:
     """Return both parts of the options, or the exit code after printing help or version.
 
-    ``known``: name and help line of what a run's mode may be; ``modes``: those to compare. Raises ConfigError.
+    ``known``: name and help line of what a run's mode may be; ``modes``: those to compare if none is named. Raises
+    ConfigError.
     """
     if any(text == "--mode" or text.startswith("--mode=") for text in arguments):
         raise ConfigError("mode: is an option of runs; a comparison takes --modes, with commas between them")
@@ -195,7 +197,7 @@ def parse_compare(
     config, own = parsed
     modes = list(modes)
     if own["until_loss"]:
-        compare = CompareConfig(**{**own, "modes": _variants(own["modes"], config, modes)})
+        compare = CompareConfig(**{**own, "modes": _variants(own["modes"], config, modes, known)})
         _check_faults(config.inject)
     else:
         compare = CompareConfig(**{**own, "modes": _names("modes", own["modes"], modes)})
@@ -206,9 +208,10 @@ def parse_compare(
     return dataclasses.replace(config, mode=compare.modes), compare
 
 
-def _variants(text: str, config: RunConfig, known: Sequence[str]) -> str:
-    """Return modes, perhaps with options of their own, between commas, each once; all modes if there are none."""
-    names = dict.fromkeys(text.split(",") if text else known)
+def _variants(text: str, config: RunConfig, modes: Sequence[str], known: Iterable[str]) -> str:
+    """Return modes, perhaps with options of their own, between commas, each once; ``modes`` if there are none."""
+    names = dict.fromkeys(text.split(",") if text else modes)
+    known = [name for name in known if name != AUTO]
     return ",".join(variants.read(name, config, known).name for name in names)
 
 

@@ -40,7 +40,7 @@ def warm_up(
     for mode in modes:
         with closing(work.topology) as stack:
             try:
-                if work.config.init == "per-rank" and not MODES[mode].replicas:
+                if work.config.init == "per-rank" and not MODES[mode].apart:
                     raise JobError('init = "per-rank" needs parameters of its own on every rank')
                 runner = work.start(mode, stack)
             except JobError as error:

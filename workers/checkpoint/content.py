@@ -137,7 +137,7 @@ class CheckpointContent:
                 view[...] = array
             return whole
 
-        kinds = {kind for kind, _ in state.vectors()} | {kind.split("/")[0] for kind in self.arrays}
+        kinds = {kind for kind, _ in state.vectors()} - state.optional | {kind.split("/")[0] for kind in self.arrays}
         vectors = {kind: vector(kind) for kind in sorted(kinds - {PARAMETERS, SCALING})}
         return SavedState(vector(PARAMETERS), vectors, self.counts)
 

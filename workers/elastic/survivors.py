@@ -140,6 +140,7 @@ class Survivors:
         job.rebind(cast("MPI.Intracomm", job.comm.Shrink()))
         if totals.abandon_step():
             self.sync.state.optimizer.undo_begin()
+        steps -= self.sync.take_back()
         done = DoneBefore(steps, state.before.rows + totals.rows, state.before.loss_sum + totals.loss_sum)
         own = {**asdict(state), "before": asdict(done)}
         found = allgather(job.comm, [self.own_rank, own, share])

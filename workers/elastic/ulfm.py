@@ -31,7 +31,9 @@ def check_support(config: RunConfig, n_ranks: int) -> None:
         reason = "needs mpirun --with-ft ulfm"
     elif config.mode == AUTO or not MODES[config.mode].elastic:
         modes = ", ".join(name for name, mode in MODES.items() if mode.elastic)
-        reason = f"goes with modes {modes}; in mode {config.mode} a dead rank may take parameters along"
+        divides = config.mode != AUTO and MODES[config.mode].divides_state
+        lost = "takes its part of the optimizer's state" if divides else "may take parameters"
+        reason = f"goes with modes {modes}; in mode {config.mode} a dead rank {lost} along"
     elif kind_of(config) == BY_RANK:
         reason = (
             "goes with no run that an earlier version began with --rows shard; steps of fewer ranks would be others"

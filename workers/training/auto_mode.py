@@ -1,4 +1,4 @@
-"""Mode ``auto``: every mode takes a few steps on the real model and rows, and all ranks agree on the fastest."""
+"""Mode ``auto``: every exact mode takes a few steps on the real model and rows, and all ranks agree on the fastest."""
 
 import itertools
 import math
@@ -45,7 +45,7 @@ def pick_fastest(topology: Topology, task: Task, tick: Callable[[], object]) -> 
     best_s, spent_s = math.inf, 0.0
     measured: list[dict[str, Any]] = []
     for name, mode in sorted(MODES.items(), key=lambda item: (item[0] != FIRST, not item[1].in_place)):
-        if task.config.init == "per-rank" and not mode.replicas:
+        if not mode.exact or (task.config.init == "per-rank" and not mode.apart):
             continue
         tick()
         trial: dict[str, Any] = {"mode": name, "steps": 0, "median_s": None, "reason": None}

@@ -25,10 +25,12 @@ class EpochTotals:
         self.flat, self.meter = inner.flat, inner.meter
         self.begun = False
         self.rows, self.loss_sum = 0, 0.0
+        self._open_rows = 0
+        """Of steps since the ranks last exchanged, whose losses are not known here yet."""
 
     def begin(self) -> None:
         """Begin to add up again."""
-        self.rows, self.loss_sum = 0, 0.0
+        self.rows, self.loss_sum, self._open_rows = 0, 0.0, 0
 
     def abandon_step(self) -> bool:
         """Forget a step that has begun and will not end; return whether there was one."""
@@ -45,11 +47,13 @@ class EpochTotals:
         try:
             asked = self.inner.step(batch, loss_sum, stop=stop, sample=sample, save=save)
         except StepError:
-            self.begun = False  # whoever recovers from it takes back the step's beginning
+            self.begun, self._open_rows = False, 0  # whoever recovers from it takes back the step's beginning
             raise
         self.begun = False
-        self.rows += batch.total
-        self.loss_sum += float(self.flat.status[LOSS_SUM])
+        self._open_rows += batch.total
+        if not self.meter.open_steps:
+            self.rows, self._open_rows = self.rows + self._open_rows, 0
+            self.loss_sum += float(self.flat.status[LOSS_SUM])
         return asked
 
     def not_finite(self, batch: Batch) -> list[str]:

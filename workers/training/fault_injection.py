@@ -75,11 +75,12 @@ class FaultySync:
         if (DIE, self.steps) in self.due:
             os.kill(os.getpid(), signal.SIGKILL)
         meter = self.meter
-        start, apart = time.perf_counter(), meter.sampling_s + meter.reduce_s
+        start, apart, exchanges = time.perf_counter(), meter.sampling_s + meter.reduce_s, meter.timer.steps
         asked = self.inner.step(batch, loss_sum, stop=stop, sample=sample, save=save)
         if self.slower:
             timer, k = meter.timer, meter.timer.steps - 1
-            apart = meter.sampling_s + meter.reduce_s - apart + timer.left[k] - timer.arrived[k]
+            exchange_s = timer.left[k] - timer.arrived[k] if timer.steps > exchanges else 0.0
+            apart = meter.sampling_s + meter.reduce_s - apart + exchange_s
             rest_s = max(0.0, time.perf_counter() - start - apart)
             self.rest_s = min(rest_s, self.rest_s or rest_s)
             self.ended = 0.0 if asked else time.thread_time()  # what was asked for takes time

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from common.data.loader import Batch, BatchLoader
+from common.data.loader import Batch
 from common.data.scaling import Rows
+from common.data.ticket_loader import Loader
 from common.errors import StepError
 from common.files import do_nothing
 from common.flat import ASK_STOP, Array
@@ -36,7 +37,7 @@ class Trainer:
     def __init__(
         self,
         task: "Task",
-        loader: BatchLoader,
+        loader: Loader,
         sync: TrainingStep,
         stop: "StopRequest",
         status: RankStatus,
@@ -56,7 +57,7 @@ class Trainer:
         """By what evaluations judge the model."""
         return self.task.score()
 
-    def rebind(self, loader: BatchLoader) -> None:
+    def rebind(self, loader: Loader) -> None:
         """Continue with the rows that this rank has among other ranks."""
         self.loader = loader
         self.sample_rate = 0.0  # survivors may have had different ones
@@ -84,7 +85,8 @@ class Trainer:
         cells, backward, step = status.cells, self.sync.backward, self.sync.step
         rates = schedules.learning_rates(self.config, epoch, loader.steps)
         sampled = self._sampled_steps()
-        loss_sum, rows, weight = 0.0, 0, 0.0
+        loss_sum, rows, weight = exchanged = 0.0, 0, 0.0
+        meter = self.sync.meter
         cells[EPOCH] = epoch
         preempted = Preemption.now()
         cells[AT] = at = N_PHASES * done
@@ -100,6 +102,8 @@ class Trainer:
                 asked = step(batch, loss, stop=stop.signal != 0, save=checkpointing.due, sample=sample)
                 n = batch.n
             except StepError as fault:
+                loss_sum, rows, weight = exchanged
+                sums.skipped += fault.steps - 1
                 loss, n, asked, skipped = self._recovered(fault, batch, rates[k])
                 sums.skipped += skipped
                 sample = False
@@ -110,8 +114,10 @@ class Trainer:
             if n and batch.weight is not None:
                 weight += float(batch.weight.sum(dtype="f8"))
             if sample:
-                self.sync.meter.step_times.now[END] = time.perf_counter()
-                self.sync.meter.step_times.close_step(k)
+                meter.step_times.now[END] = time.perf_counter()
+                meter.step_times.close_step(k)
+            if not meter.open_steps:
+                exchanged = loss_sum, rows, weight
             if asked:
                 sums.rows, sums.loss_sum, sums.steps = rows, loss_sum, k + 1
                 if asked & ASK_STOP:
@@ -130,7 +136,7 @@ class Trainer:
 
     def _sampled_steps(self) -> frozenset[int]:
         """Return the steps of the next epoch, from 0, whose contributions are measured."""
-        n = self.loader.steps
+        n = self.loader.steps if self.sync.meter.samples else 0
         return frozenset(spread(n, n_samples(n, self.sample_rate)))
 
     def _recovered(self, fault: StepError, batch: Batch, rate: float) -> tuple[float, int, int, int]:

@@ -38,10 +38,13 @@ def check_memory(topology: Topology, task: Task, mode: str) -> None:
 def _vectors(topology: Topology, config: RunConfig, mode: str, n: int) -> int:
     """Return the bytes of ``n`` parameters, packet, and optimizer's state; what ranks share is divided among them."""
     states = len(RULES[config.optimizer].names) + bool(config.patience)  # and the best parameters so far
-    shared = n * (1 + states)
-    own = shared if MODES[mode].replicas else shared // topology.local.size
+    shared, of_mode = n * (1 + states), MODES[mode]
+    own = shared if of_mode.replicas else shared // topology.local.size
+    if of_mode.divides_state:  # and room for the slice that comes from the rank before
+        own = n + n * (states + 1) // topology.comm.size
+    more = n * of_mode.more_vectors(config)
     wired = round(n * wires.find(config.wire).vectors) if MODES[mode].wires else 0
-    return (own + N_SLOTS + n + wired) * np.dtype(config.dtype).itemsize
+    return (own + N_SLOTS + n + more + wired) * np.dtype(config.dtype).itemsize
 
 
 def _of_step(topology: Topology, task: Task) -> int:

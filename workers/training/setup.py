@@ -62,9 +62,14 @@ def find_origin(comm: MPI.Comm, config: RunConfig, rank_status: RankStatus) -> O
 
 def check_fit(config: RunConfig, origin: Origin, n_ranks: int) -> None:
     """Raise JobError, on all ranks, where options, ranks and the run to resume do not fit together."""
-    if config.init == "per-rank" and config.mode != AUTO and not MODES[config.mode].replicas:
+    if config.init == "per-rank" and config.mode != AUTO and not MODES[config.mode].apart:
+        why = (
+            "keeps parameters that are those of all ranks"
+            if MODES[config.mode].replicas
+            else "keeps one copy of the parameters a node"
+        )
         raise JobError(
-            f'init = "per-rank": mode {config.mode} keeps one copy of the parameters a node, so ranks cannot start '
+            f'init = "per-rank": mode {config.mode} {why}, so ranks cannot start '
             "apart; use --init broadcast or --mode allreduce",
             EXIT_USAGE,
         )
@@ -199,7 +204,14 @@ def prepare(context: Context, topology: Topology, config: RunConfig, origin: Ori
     parts = assemble(mode, topology, task, origin.state.shares, kept_way, rank_status.tick)
     _load(comm, parts, task, origin, rank_status)
     job = Job(context, task, parts, origin.state, seat, threads)
-    of_sync = {"mode": mode, "in_place": MODES[mode].in_place, **parts.sync.facts(), "trials": trials}
+    of_sync = {
+        "mode": mode,
+        "in_place": MODES[mode].in_place,
+        "divides_state": MODES[mode].divides_state,
+        "state_bytes": parts.sync.state.optimizer_bytes(),
+        **parts.sync.facts(),
+        "trials": trials,
+    }
     try:
         open_log(job, topology, origin, of_sync)
     except JobError:  # the caller does not have the job yet

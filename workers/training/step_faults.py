@@ -47,7 +47,7 @@ class StepFaults:
         self.state.optimizer.undo_begin()
         # a flipped bit can also make a number that is not finite
         if isinstance(fault, NotFiniteError) and not self._differing()[0]:
-            self._leave_out(not_finite())
+            self.leave_out(not_finite(), fault.steps)
             return False
         self.repair()
         return True
@@ -88,8 +88,10 @@ class StepFaults:
             f"{remedy}"
         )
 
-    def _leave_out(self, own: list[str]) -> None:
+    def leave_out(self, own: list[str], steps: int = 1) -> None:
+        """Note that steps were left out, or end the job. Collective; ``own``: what was not finite on this rank."""
         at = self.rank_status
+        first = at.step - steps + 1
         ranks = {str(rank): names for rank, names in enumerate(allgather(self.comm, own)) if names}
         where = first_of(f"rank {rank}: {', '.join(names)}" for rank, names in ranks.items())
         where = where or "the sum over the ranks, or rate times gradient, though each rank's part is finite"
@@ -102,7 +104,7 @@ class StepFaults:
             )
         epoch, step, in_a_row = self.job_state.skipped
         last = step == self.steps_per_epoch
-        follows = (at.epoch, at.step) in ((epoch, step + 1), *([(epoch + 1, 1)] if last else []))
+        follows = (at.epoch, first) in ((epoch, step + 1), *([(epoch + 1, 1)] if last else []))
         again = (at.epoch, at.step) == (epoch, step)  # ranks died before all had left it out
         in_a_row = in_a_row if again else in_a_row + 1 if follows else 1
         self.job_state.skipped = (at.epoch, at.step, in_a_row)

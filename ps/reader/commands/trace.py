@@ -158,6 +158,8 @@ def _step_events(timeline: Timeline, of_jobs: list[list[Place]]) -> Iterator[Eve
     sync = timeline.view.header["sync"]
     shared = sync.get("in_place", sync["mode"] in IN_PLACE)
     names = [p.replace("transfer", "transfer and summing") for p in PHASES] if shared else PHASES[:-1]
+    if sync.get("divides_state"):  # updated slices are handed out
+        names = [*names, "transfer"]
     last, left = MOMENTS.index("last"), MOMENTS.index("left")
     free = np.zeros(max(map(len, of_jobs)))
     begun = [job.seq for job in timeline.view.sessions]

@@ -8,16 +8,14 @@ import numpy as np
 from common.flat import Array, blocks
 from ps.comm.collectives import MAX_BYTES
 from ps.sync.wires.packet_wire import PacketWire, WireSetup
-
-TAG = 1
+from ps.sync.wires.passing import pass_around, reduce_around
 
 
 class RingWire(PacketWire):
     """Chunk c is added up from rank c on, from each rank to the next, and the sums go around once more.
 
     So the order of addition is the same with every MPI library: x_c + x_(c+1) + ... (Patarasuk & Yuan 2009, Bandwidth
-    optimal all-reduce algorithms for clusters of workstations). Each connection carries data in one direction, which
-    TCP is much faster at than at two.
+    optimal all-reduce algorithms for clusters of workstations).
     """
 
     lossy: ClassVar[bool] = False
@@ -26,23 +24,17 @@ class RingWire(PacketWire):
     def __init__(self, setup: WireSetup) -> None:
         super().__init__(setup)
         rank, size = self.comm.rank, self.comm.size
-        self._right, self._left = (rank + 1) % size, (rank - 1) % size
-        self._parts = [cut(part, size) for part in blocks(self.packet, MAX_BYTES // self.packet.itemsize)]
+        parts = [cut(part, size) for part in blocks(self.packet, MAX_BYTES // self.packet.itemsize)]
+        self._parts = [[*chunks[1:], chunks[0]] for chunks in parts]  # by the rank that has their sum first
         self._inbox = np.empty(max(len(chunk) for chunk in self._parts[0]) if size > 1 else 0, self.packet.dtype)
         if size > 1:
-            kept = [chunks[i % size].nbytes for chunks in self._parts for i in (rank + 1, rank + 2)]
-            self.sent_to = {self._right: 2 * self.packet.nbytes - sum(kept)}
+            kept = [chunks[i % size].nbytes for chunks in self._parts for i in (rank, rank + 1)]
+            self.sent_to = {(rank + 1) % size: 2 * self.packet.nbytes - sum(kept)}
 
     def _sum(self) -> None:
-        comm, left, right, rank, size = self.comm, self._left, self._right, self.comm.rank, self.comm.size
         for chunks in self._parts:
-            for k in range(rank, rank - size + 1, -1):
-                own = chunks[(k - 1) % size]
-                inbox = self._inbox[: len(own)]
-                comm.Sendrecv(chunks[k % size], right, TAG, inbox, left, TAG)
-                np.add(own, inbox, out=own)
-            for k in range(rank + 1, rank - size + 2, -1):
-                comm.Sendrecv(chunks[k % size], right, TAG, chunks[(k - 1) % size], left, TAG)
+            reduce_around(self.comm, chunks, self._inbox)
+            pass_around(self.comm, chunks)
 
 
 def cut(vector: Array, n: int) -> list[Array]:

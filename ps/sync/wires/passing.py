@@ -1,17 +1,35 @@
-"""Gives every rank the messages of all, passed on around a ring, so that each connection carries one direction."""
+"""Messages around a ring of the ranks, each to the next one, so that each connection carries data in one direction.
+
+TCP is much faster at that than at two; and within a node it takes less time than MPI_Reduce_scatter and MPI_Allgatherv.
+"""
 
 from collections.abc import Sequence
 
+import numpy as np
 from mpi4py import MPI
 
 from common.flat import Array
 
-TAG = 2
+REDUCE, PASS = 1, 2  # tags
 
 
-def pass_around(comm: MPI.Comm, messages: Sequence[Array]) -> None:
-    """Fill in the other ranks' messages. ``messages``: of bytes, by rank; this rank's own is ready. Collective."""
+def reduce_around(comm: MPI.Comm, chunks: Sequence[Array], inbox: Array) -> None:
+    """Sum: rank i then has x_(i+1) + x_(i+2) + ... + x_i of chunk i, and of others what is on its way. Collective.
+
+    ``chunks``: one a rank, cut alike on all. ``inbox``: memory for the longest of them.
+    """
+    rank, size = comm.rank, comm.size
+    right, left = (rank + 1) % size, (rank - 1) % size
+    for k in range(rank - 1, rank - size, -1):
+        own = chunks[(k - 1) % size]
+        come = inbox[: len(own)]
+        comm.Sendrecv(chunks[k % size], right, REDUCE, come, left, REDUCE)
+        np.add(come, own, out=own)
+
+
+def pass_around(comm: MPI.Comm, chunks: Sequence[Array]) -> None:
+    """Fill in the chunks of the other ranks. ``chunks``: by rank; this rank's own is ready. Collective."""
     rank, size = comm.rank, comm.size
     right, left = (rank + 1) % size, (rank - 1) % size
     for k in range(rank, rank - size + 1, -1):
-        comm.Sendrecv(messages[k % size], right, TAG, messages[(k - 1) % size], left, TAG)
+        comm.Sendrecv(chunks[k % size], right, PASS, chunks[(k - 1) % size], left, PASS)
