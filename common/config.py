@@ -204,6 +204,19 @@ class RunConfig:
         modes=("local",),
         group=SYNC,
     )
+    wait_for: int = affects(
+        0,
+        "k-of-n: so many gradients make an update; 0: all but one rank's",
+        high=10**6,
+        modes=("k-of-n",),
+        group=SYNC,
+    )
+    staleness: str = affects(
+        "3",
+        "async: the most gradients that a rank may be ahead of the slowest; 0: none, as in synchronous modes; inf: any",
+        modes=("async",),
+        group=SYNC,
+    )
     max_delay: str = affects(
         "off",
         "leave out gradients that are so many updates old, or more, and deal their rows again; auto: by the noise of "
@@ -226,6 +239,14 @@ class RunConfig:
         modes=("async",),
         group=SYNC,
     )
+    simulate_delay: int = option(
+        0,
+        "one process: compute gradients with parameters up to so many updates old, drawn from the seed, for study; 0: "
+        "with those of now",
+        high=1000,
+        modes=("async",),
+        group=SYNC,
+    )
     wire: str = affects(
         "float32",
         "how the numbers of a sum travel in mode ring: float32: as they are; bf16: 2 bytes of each; int8: about 1; "
@@ -235,14 +256,6 @@ class RunConfig:
     )
     wire_keep: float = affects(
         0.01, "with --wire topk: the share of the numbers that are sent", high=1, excluded="low", group=SYNC
-    )
-    simulate_delay: int = option(
-        0,
-        "one process: compute gradients with parameters up to so many updates old, drawn from the seed, for study; 0: "
-        "with those of now",
-        high=1000,
-        modes=("async",),
-        group=SYNC,
     )
     measure_sums: bool = per_job(
         False,
@@ -335,6 +348,7 @@ class RunConfig:
         check_options(self)
         if self.max_memory:
             memory.size(self.max_memory)
+        whole_or("staleness", self.staleness, ("inf",), 0)
         whole_or("max_delay", self.max_delay, ("off", "auto"), 1)
         if self.test_fraction + self.validation_fraction > 0.95:
             raise ConfigError(

@@ -56,8 +56,8 @@ class Flat:
         self.dtype = np.dtype(dtype)
         self.slices = self.layout(shapes)
         self.n = sum(math.prod(shape) for shape in shapes.values())
-        self.param_vector = _aligned(self.n, self.dtype) if params is None else params
-        self.packet = _aligned(N_SLOTS + self.n, self.dtype) if packet is None else packet
+        self.param_vector = aligned(self.n, self.dtype) if params is None else params
+        self.packet = aligned(N_SLOTS + self.n, self.dtype) if packet is None else packet
         self.status = numbers(self.packet[:N_SLOTS])
         self.grad_vector = self.packet[N_SLOTS:]
         self.params = self.views(self.param_vector)
@@ -86,7 +86,7 @@ class Flat:
         return vector[self.slices[w].start : self.slices[b].stop].reshape(-1, n_out)
 
 
-def _aligned(n: int, dtype: np.dtype[Any]) -> Array:
+def aligned(n: int, dtype: np.dtype[Any]) -> Array:
     """Return n zeros that start on a cache line."""
     raw = np.zeros(n * dtype.itemsize + LINE_BYTES, dtype=np.uint8)
     shift = -raw.ctypes.data % LINE_BYTES

@@ -58,7 +58,7 @@ ROOMS: dict[str, set[str]] = {
     "workers/checkpoint": {"common", "ps/comm", "ps/coordinator", "ps/logfile", "ps/metrics", "ps/sync"},
     "workers/watchdog": {"common", "ps/comm", "ps/coordinator", "ps/logfile", "ps/text", "workers/checkpoint"},
     "workers/prediction": {*_TRAINING, "workers/preparation", "workers/training"},
-    "workers/training": _TRAINING,
+    "workers/training": {*_TRAINING, "ps/sync/served"},
     "workers/elastic": {*_TRAINING, "workers/training"},
     "workers/benchmark": {*_TRAINING, "workers/training"},
     "workers/estimators": {

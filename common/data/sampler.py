@@ -152,6 +152,25 @@ class RowSampler:
         rest = order[whole:]
         return np.concatenate([full_batches.reshape(-1), rest[self._part(rank, len(rest))]])
 
+    def drawn(self, epoch: int, rank: int) -> Rows:
+        """Return what ``part_of`` cuts for one rank that takes parts of any: a rank's own where it reads no others."""
+        if self.kind != SHUFFLE:
+            return self.order(epoch, rank)
+        return row_numbers(self.n) if self.fixed else self._shuffled(epoch, rank)
+
+    def part_of(self, drawn: Rows, step: int, rank: int) -> Rows:
+        """Return a rank's places in the training rows for one step; elsewhere than with ``shuffle`` its own alone."""
+        if self.kind == SHUFFLE:
+            rows = drawn[self.used(step) : self.used(step + 1)]
+            return rows[self._part(rank, len(rows))]
+        ends = np.cumsum(self.counts(rank)[: step + 1])
+        return drawn[ends[step] - (ends[step] - ends[step - 1] if step else ends[0]) : ends[step]]
+
+    def most_rows(self) -> int:
+        """Return the most rows that any rank takes in a step."""
+        joint = [self.joint_count(rank) for rank in range(self.size)] if self.splits_step else []
+        return max(*(int(self.counts_of(rank, self.kinds()[0]).max()) for rank in range(self.size)), *joint, 0)
+
     def joint_rows(self, rank: int) -> Rows:
         """Return a rank's places in the training rows for the first step after the joint, which splits a step."""
         assert self.joint is not None

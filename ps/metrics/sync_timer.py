@@ -90,8 +90,7 @@ class SyncTimer:
             return times + begin + slope * (times - begin_at)
 
         aligned = align(arrived)
-        last = aligned.copy()
-        self.topology.comm.Allreduce(MPI.IN_PLACE, last, MPI.MAX)
+        last = self._last(aligned)
         sync = left - arrived
         wait = np.minimum(np.maximum(last - aligned, 0), sync)
         self.offset, self.offset_at, self.steps = offset, now, 0
@@ -100,3 +99,33 @@ class SyncTimer:
             figures[f"{name}_s"] = float(seconds.sum())
             figures[f"{name}_median_s"] = median(seconds) if len(seconds) else 0.0
         return SyncTimes(last=last, align=align, **figures)
+
+    def _last(self, arrived: Array) -> Array:
+        """Return when the last rank arrived at each synchronisation, on rank 0's clock like ``arrived``. Collective."""
+        last = arrived.copy()
+        self.topology.comm.Allreduce(MPI.IN_PLACE, last, MPI.MAX)
+        return last
+
+
+class ParkedTimer(SyncTimer):
+    """Where ranks synchronise with a server, each as often as it does: how long a rank was parked is told by that."""
+
+    def resize(self, max_steps: int) -> None:
+        """See SyncTimer."""
+        super().resize(max_steps)
+        self.parked = np.zeros(max_steps)
+
+    def add_parked(self, arrived: float, left: float, parked_s: float) -> None:
+        """Keep the times of one push and its reply."""
+        if self.steps == len(self.parked):  # rows were dealt again
+            kept = self.arrived, self.left, self.parked
+            self.resize(2 * self.steps + 1)
+            self.steps = len(kept[0])
+            for new, old in zip((self.arrived, self.left, self.parked), kept, strict=True):
+                new[: self.steps] = old
+        self.parked[self.steps] = parked_s
+        self.add(arrived, left)
+
+    def _last(self, arrived: Array) -> Array:
+        """Return when each reply could be sent."""
+        return arrived + self.parked[: len(arrived)]

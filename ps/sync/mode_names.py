@@ -21,7 +21,7 @@ def exact() -> list[str]:
 
 def _modes() -> Iterator[dict[str | None, ast.expr]]:
     """Yield what the modes are made with, by keyword."""
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "MODE":
                 assert isinstance(node.value, ast.Call)

@@ -12,11 +12,12 @@ __all__ = ["AUTO", "MODES", "help_lines"]
 class Modes(MutableMapping[str, Mode]):
     """Modes by name, in the order of ``files``, which are modules of this folder that have a ``MODE``.
 
-    Their names are those of the files, with a hyphen for each underscore.
+    Their names are those of the files, with a hyphen for each underscore but one at the end, which keywords have.
+    Those of a room of its own are named with it.
     """
 
     def __init__(self, *files: str) -> None:
-        self._modes: dict[str, Mode | str] = {name.replace("_", "-"): name for name in files}
+        self._modes: dict[str, Mode | str] = {mode_name(name): name for name in files}
 
     def __getitem__(self, name: str) -> Mode:
         mode = self._modes[name]
@@ -40,7 +41,23 @@ class Modes(MutableMapping[str, Mode]):
         return name in self._modes
 
 
-MODES = Modes("allreduce", "reduce_bcast", "send_recv", "ring", "shared", "factors", "sharded", "local")
+def mode_name(file: str) -> str:
+    """Return the name of the mode that is in a file of this folder."""
+    return file.rpartition(".")[2].rstrip("_").replace("_", "-")
+
+
+MODES = Modes(
+    "allreduce",
+    "reduce_bcast",
+    "send_recv",
+    "ring",
+    "shared",
+    "factors",
+    "sharded",
+    "local",
+    "served.k_of_n",
+    "served.async_",
+)
 
 
 def exact() -> list[str]:

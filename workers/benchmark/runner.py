@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from common.config import RunConfig
 from common.data.dataset import Dataset
-from common.data.loader import Batch, BatchLoader
+from common.data.loader import Batch
+from common.data.ticket_loader import Loader
 from common.errors import JobError, NotFiniteError, StepError
 from common.nn.mlp import Mlp
 from common.nn.models import Model
@@ -69,7 +70,7 @@ class Workload:
         return Runner(self.topology, self.stop, self.config, parts, _endless(parts.loader, self.config))
 
 
-def _endless(loader: BatchLoader, config: RunConfig) -> Iterator[tuple[Batch, float]]:
+def _endless(loader: Loader, config: RunConfig) -> Iterator[tuple[Batch, float]]:
     """Continue after the last epoch, at its rates."""
     for epoch in itertools.count(1):
         rates = learning_rates(config, min(epoch, config.epochs), loader.steps)

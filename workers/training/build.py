@@ -9,6 +9,7 @@ from common.data.loader import BatchLoader
 from common.data.row_table import RowTable
 from common.data.sampler import Joint, RowSampler
 from common.data.stacked import Stacked
+from common.data.ticket_loader import Loader, TicketLoader
 from common.flat import Flat, fingerprint
 from common.nn import custom_model
 from common.nn.mlp import Mlp
@@ -18,6 +19,7 @@ from ps.comm.agreement import at_root, same_everywhere, together
 from ps.comm.topology import Topology
 from ps.metrics.sync_timer import SyncTimer
 from ps.sync.modes import MODES
+from ps.sync.served.synchronizer import ServedSync
 from ps.sync.sum_ways import AUTO, has_effect
 from ps.sync.synchronizer import Synchronizer, SyncSetup
 from workers.training.memory_need import check_memory
@@ -30,7 +32,7 @@ class TrainingParts:
 
     mode: str
     sync: Synchronizer
-    loader: BatchLoader
+    loader: Loader
 
 
 def make_sampler(
@@ -65,16 +67,22 @@ def assemble(
     return TrainingParts(mode, sync, make_loader(task, sync, sampler, rank))
 
 
-def make_loader(task: Task, sync: Synchronizer, sampler: RowSampler, rank: int) -> BatchLoader:
+def make_loader(task: Task, sync: Synchronizer, sampler: RowSampler, rank: int) -> Loader:
     """Return what deals a rank its batches."""
     data, model = task.data, task.model
     assert not isinstance(data.x, Stacked), "features are scaled by now"
+    n_out = model.sizes[-1] if isinstance(model, Mlp) else data.n_classes or data.n_targets
+    if isinstance(sync, ServedSync):
+        total = sync.row_counts.total
+        return TicketLoader(
+            data.x, data.y, model.loss.encode, n_out, data.train, sampler, total, rank, weight=data.weight
+        )
     joint = sampler.joint if sampler.splits_step else None
     return BatchLoader(
         data.x,
         data.y,
         model.loss.encode,
-        model.sizes[-1] if isinstance(model, Mlp) else data.n_classes or data.n_targets,
+        n_out,
         sync.row_counts,
         lambda epoch: data.train[sampler.order(epoch, rank)],
         fixed=sampler.fixed,

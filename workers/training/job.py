@@ -29,10 +29,10 @@ from workers.training.build import TrainingParts, make_loader, make_sampler
 from workers.training.early_copy import EarlyCopy
 from workers.training.epoch_totals import EpochTotals, StepCount
 from workers.training.final_scores import FinalScores
-from workers.training.loop import Trainer
 from workers.training.membership import Membership
 from workers.training.step_faults import StepFaults
 from workers.training.task import Task
+from workers.training.ticket_loop import trainer_for
 
 DEATH_NOTES_S = 1.0
 """How long to wait at the job's end for what the watchdogs have seen of ranks that died."""
@@ -70,7 +70,7 @@ class Job:
             scaling=self.data.x_scaling.arrays(), sum_way=lambda: (parts.sync.facts()["sum"] or {}).get("way", ""),
         )  # fmt: skip
         self.step_faults = StepFaults(comm, config, saved, steps, state, seat, self.rank_status)
-        self.trainer = Trainer(
+        self.trainer = trainer_for(parts.sync)(
             task, parts.loader, self.totals or step, self.stop, self.rank_status, self.step_faults, self.checkpointing
         )
         if count_steps is not None:

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from common.data.loader import Batch, BatchLoader
+from common.data.loader import Batch
 from common.data.scaling import Rows
+from common.data.ticket_loader import Loader
 from common.errors import StepError
 from common.files import do_nothing
 from common.flat import ASK_STOP, Array
@@ -36,7 +37,7 @@ class Trainer:
     def __init__(
         self,
         task: "Task",
-        loader: BatchLoader,
+        loader: Loader,
         sync: TrainingStep,
         stop: "StopRequest",
         status: RankStatus,
@@ -56,7 +57,7 @@ class Trainer:
         """By what evaluations judge the model."""
         return self.task.score()
 
-    def rebind(self, loader: BatchLoader) -> None:
+    def rebind(self, loader: Loader) -> None:
         """Continue with the rows that this rank has among other ranks."""
         self.loader = loader
         self.sample_rate = 0.0  # survivors may have had different ones

@@ -47,7 +47,7 @@ class StepFaults:
         self.state.optimizer.undo_begin()
         # a flipped bit can also make a number that is not finite
         if isinstance(fault, NotFiniteError) and not self._differing()[0]:
-            self._leave_out(not_finite(), fault.steps)
+            self.leave_out(not_finite(), fault.steps)
             return False
         self.repair()
         return True
@@ -88,7 +88,8 @@ class StepFaults:
             f"{remedy}"
         )
 
-    def _leave_out(self, own: list[str], steps: int) -> None:
+    def leave_out(self, own: list[str], steps: int = 1) -> None:
+        """Note that steps were left out, or end the job. Collective; ``own``: what was not finite on this rank."""
         at = self.rank_status
         first = at.step - steps + 1
         ranks = {str(rank): names for rank, names in enumerate(allgather(self.comm, own)) if names}

@@ -1,0 +1,207 @@
+"""Rank 0's part: takes pushes, applies them, deals tickets, replies; while it trains as well, and while it waits."""
+
+import time
+from bisect import bisect_right
+from collections.abc import Sequence
+
+import numpy as np
+from mpi4py import MPI
+
+from common.flat import BLOCK, N_SLOTS, Array, Flat, blocks
+from ps.sync.served.messages import NO_TICKET, NOT_APPLIED, PUSH, REPLY, Incoming, Outgoing, Push, Reply, head_of
+from ps.sync.served.order import Group, Order
+from ps.sync.served.rules import ServerRules
+from ps.sync.served.tickets import Dealer, InStep
+
+ASK_FAULT = 4
+"""Beside ASK_STOP and ASK_SAVE: a push was not finite, and all ranks must be told."""
+LOOK_S = 30e-6
+"""Slept between two looks for messages: short beside a push, and the core is free for ranks that compute."""
+
+
+class Round:
+    """What the server knows of the steps between two moments at which all ranks have the same parameters.
+
+    ``rates``: of each step of the epoch; ``ends``: how many rows the steps up to each have. ``rows``: of pushes applied
+    in the epoch. ``one_by_one``: each push is an update of its own, by its share of a global batch. ``asked``: for what
+    the ranks ask all. ``fault``: step of the first push that was not finite, from 1.
+    """
+
+    def __init__(
+        self,
+        order: Order,
+        tickets: Dealer,
+        rates: Sequence[float],
+        ends: Sequence[int] = (),
+        rows: int = 0,
+        *,
+        one_by_one: bool = False,
+    ) -> None:
+        self.order, self.tickets, self.rates, self.ends, self.rows = order, tickets, rates, ends, rows
+        self.one_by_one = one_by_one
+        self.version = self.asked = self.fault = 0
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of an update now: the schedule goes by the rows that were used."""
+        return self.rates[min(bisect_right(self.ends, self.rows), len(self.rates) - 1)]
+
+
+class Server:
+    """Owns the parameters while ranks train: ``master``. The packets and parameters of ``flat`` are rank 0's own.
+
+    A push is applied from where it was received, and a reply is sent from memory of its own: two messages a rank.
+    """
+
+    def __init__(self, comm: MPI.Comm, flat: Flat, master: Array, rules: ServerRules, *, stops: bool) -> None:
+        """``stops``: whether a push that is not finite ends the round at once."""
+        self.comm, self.rules, self._master, self._params, self._stops = comm, rules, master, flat.param_vector, stops
+        self._remote = range(1, comm.size)
+        pushes = [flat.packet, *(np.zeros_like(flat.packet) for _ in self._remote)]
+        replies = [np.zeros(N_SLOTS, flat.dtype), *(np.zeros_like(flat.packet) for _ in self._remote)]
+        self._pushes, self._replies = [head_of(push) for push in pushes], [head_of(reply) for reply in replies]
+        self._bodies = [flat.param_vector, *(reply[N_SLOTS:] for reply in replies[1:])]
+        """Where a rank's reply carries the parameters; rank 0 waits while it gets its own."""
+        self._grads = [blocks(push[N_SLOTS:], BLOCK) for push in pushes]
+        self._inboxes = {rank: Incoming(comm, rank, PUSH, pushes[rank]) for rank in self._remote}
+        self._outboxes = {rank: Outgoing(comm, rank, REPLY, replies[rank]) for rank in self._remote}
+        self._came = [0.0] * comm.size
+        self._awaited: set[int] = set()
+        """Other ranks whose push is to come."""
+        self._idle: Group = []
+        """Ranks that wait for the end of the round."""
+        self._replied = False
+        self.replies = 0
+        """Sent to other ranks since whoever counts them has set it to 0."""
+        self.own_reply = self._replies[0]
+
+    def begin(self, of: Round) -> None:
+        """Begin a round: all ranks have the same parameters, and the tickets that a new ``Tickets`` deals first."""
+        self._round = of
+        np.copyto(self._master, self._params)
+        for rank in range(self.comm.size):
+            self.rules.pulled(rank)
+            of.tickets.deal(rank)
+        self._idle.clear()
+        for rank, inbox in self._inboxes.items():
+            if rank not in self._awaited:
+                inbox.post()
+        self._awaited.update(self._remote)
+
+    def set_rate(self, rate: float) -> None:
+        """Take a rate for all updates from here on, where no schedule is known."""
+        self._round.rates = [rate]
+
+    def push_own(self) -> None:
+        """Take rank 0's own push, and serve until it has its reply; then its parameters are those of now."""
+        self._replied = False
+        if isinstance(self._round.tickets, InStep):  # what it owns may have been restored meanwhile
+            np.copyto(self._master, self._params)
+        self._take(0)
+        while not self._replied:
+            if not self.serve():
+                time.sleep(LOOK_S)
+
+    def serve(self) -> bool:
+        """Take what has come, without waiting; say whether anything had."""
+        came = [rank for rank in sorted(self._awaited) if self._inboxes[rank].arrived()]
+        for rank in came:
+            self._awaited.discard(rank)
+            self._take(rank)
+        return bool(came)
+
+    def close(self) -> None:
+        """Take back the receives that wait."""
+        for rank in self._awaited:
+            self._inboxes[rank].cancel()
+        self._awaited.clear()
+        for outbox in self._outboxes.values():
+            outbox.wait()
+
+    def _take(self, rank: int) -> None:
+        push, now = self._pushes[rank], self._round
+        self._came[rank] = time.perf_counter()
+        now.asked |= int(push[Push.ASKED])
+        if not push[Push.FINITE]:
+            now.asked |= ASK_FAULT
+            now.fault = now.fault or int(push[Push.TICKET]) // self.comm.size + 1
+        if now.asked:
+            now.tickets.end_early(at_once=self._stops and bool(now.asked & ASK_FAULT))
+        self._settle(now.order.arrived(rank))
+
+    def _settle(self, groups: list[Group]) -> None:
+        """Make updates, and send on the ranks that may go; those without a ticket leave, which may free others."""
+        now = self._round
+        while True:
+            for group in groups:
+                self._update(group)
+            groups = []
+            released = now.order.released()
+            if not released:
+                break
+            for rank in released:
+                ticket = now.tickets.deal(rank)
+                if ticket == NO_TICKET:
+                    self._idle.append(rank)
+                    groups += now.order.leave(rank)
+                else:
+                    self._reply(rank, ticket)
+            if isinstance(now.tickets, InStep):
+                now.asked = now.fault = 0
+        if len(self._idle) == self.comm.size:
+            for rank in self._idle:
+                self._reply(rank, NO_TICKET)
+
+    def _update(self, group: Group) -> None:
+        """Apply the pushes of some ranks as one update, by the mean of their rows."""
+        now, used = self._round, []
+        for rank in group:
+            push = self._pushes[rank]
+            applied = push[Push.FINITE] and push[Push.ROWS]
+            self._replies[rank][Reply.STALENESS] = (
+                now.version - push[Push.VERSION] if push[Push.FINITE] else NOT_APPLIED
+            )
+            if applied:
+                used.append(rank)
+        if not used or (now.fault and isinstance(now.tickets, InStep)):
+            return
+        first = used[0]
+        grads, total, rows = self._grads[first], self._pushes[first][Push.TOTAL], 0
+        for rank in used:
+            push = self._pushes[rank]
+            rows += int(push[Push.ROWS])
+            if rank != first:
+                self._add(grads, self._grads[rank], push[Push.TOTAL] / total)
+        if now.one_by_one:
+            self.rules.apply(grads, now.rate, rows / total, first, int(self._replies[first][Reply.STALENESS]))
+        else:
+            self.rules.apply_together(grads, now.rate, rows / total)
+        now.rows += rows
+        now.version += 1
+
+    @staticmethod
+    def _add(grads: list[Array], others: list[Array], factor: float) -> None:
+        """Add a gradient that was divided by the rows of another global batch, if ``factor`` is not 1."""
+        for grad, other in zip(grads, others, strict=True):
+            if factor != 1:
+                np.multiply(other, factor, out=other)
+            np.add(grad, other, out=grad)
+
+    def _reply(self, rank: int, ticket: int) -> None:
+        """Give a rank its next ticket, or the end of the round, and the parameters as they are now."""
+        now, reply = self._round, self._replies[rank]
+        if rank:
+            self._outboxes[rank].wait()
+        np.copyto(self._bodies[rank], self._master)
+        self.rules.pulled(rank)
+        reply[Reply.TICKET], reply[Reply.VERSION], reply[Reply.ASKED] = ticket, now.version, now.asked
+        reply[Reply.LEAST], reply[Reply.PARKED_S] = now.order.least, time.perf_counter() - self._came[rank]
+        reply[Reply.STEPS], reply[Reply.FAULT] = now.tickets.limit, now.fault
+        if not rank:
+            self._replied = True
+            return
+        self._outboxes[rank].send()
+        self.replies += 1
+        if ticket != NO_TICKET:
+            self._inboxes[rank].post()
+            self._awaited.add(rank)
