@@ -91,7 +91,7 @@ def check_fit(config: RunConfig, origin: Origin, n_ranks: int) -> None:
             f"one of --mode {', '.join(modes)}",
             EXIT_USAGE,
         )
-    check_wire(config)
+    check_wire(config, origin)
     if origin.mode and kind_of(config) == BY_RANK and origin.world != n_ranks:
         raise JobError(
             f"resume: {origin.folder} was begun by an earlier version with --rows shard, where each rank has rows of "
@@ -129,7 +129,7 @@ def _is_given(origin: Origin, option: str) -> bool:
     return not origin.folder or _has_changed(origin, option)
 
 
-def check_wire(config: RunConfig) -> None:
+def check_wire(config: RunConfig, origin: Origin) -> None:
     """Raise JobError, on all ranks, where a wire or an option of one has no effect."""
     if config.wire != wires.EXACT and (config.mode == AUTO or not MODES[config.mode].wires):
         able = [name for name, mode in MODES.items() if mode.wires]
@@ -139,7 +139,8 @@ def check_wire(config: RunConfig) -> None:
             EXIT_USAGE,
         )
     for name, one in OPTIONS.items():
-        if name.startswith("wire_") and getattr(config, name) != one.default:
+        given = not origin.folder or _has_changed(origin, name)
+        if name.startswith("wire_") and given and getattr(config, name) != one.default:
             takes = [wire for wire in WIRES if name in wires.find(wire).options]
             if config.wire not in takes:
                 raise JobError(

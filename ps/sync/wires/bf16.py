@@ -5,10 +5,10 @@ from typing import ClassVar
 import numpy as np
 
 from common.flat import BLOCK, Array
+from ps.sync.checksum import is_finite
 from ps.sync.wires.coded import CodedWire
 
 NAN = np.uint16(0x7FC0)
-_SIGN_OFF, _INFINITE = np.uint32(0x7FFFFFFF), np.uint32(0x7F800000)
 
 
 def to_bf16(numbers: Array, halves: Array, work: Array) -> None:
@@ -23,9 +23,8 @@ def to_bf16(numbers: Array, halves: Array, work: Array) -> None:
         np.add(block, part, out=block)
         np.right_shift(block, 16, out=block)
         np.copyto(out, block, casting="unsafe")
-        np.bitwise_and(part, _SIGN_OFF, out=block)
-        if block.max(initial=0) > _INFINITE:  # of a NaN the digits could carry over, and be an infinity or a zero
-            out[np.isnan(numbers[a : a + BLOCK])] = NAN
+        if not is_finite(numbers[a : a + BLOCK]):
+            out[np.isnan(numbers[a : a + BLOCK])] = NAN  # whose digits could carry over, and leave a zero
 
 
 def from_bf16(halves: Array, numbers: Array) -> None:

@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 import numpy as np
+from mpi4py import MPI
 
 from common.flat import Array
 from ps.sync.wires.packet_wire import PacketWire, WireSetup
@@ -15,7 +16,7 @@ class CodedWire(PacketWire):
     """Rank j gets chunk j of all ranks, adds them in rank order, and passes the coded sum around the ring.
 
     So a number is rounded twice, whatever the number of ranks: once where it is sent, and as a sum. What rank j itself
-    adds to its chunk is not rounded. With its first chunk a rank also sends every other one its status slots as they
+    adds to its chunk is not rounded. A rank also sends every other one its status slots as they
     are, which each adds up by itself. A coding gives ``coded_bytes``, ``encode`` and ``decode``; ``unit``: chunks have
     a multiple of so many numbers.
     """
@@ -68,16 +69,18 @@ class CodedWire(PacketWire):
             np.copyto(chunk, plain)
 
     def _exchange(self) -> None:
-        """Send each rank its chunk, and get those of this rank's."""
+        """Send each rank its chunk, all at the same time, and get those of this rank's."""
         comm, rank, size = self.comm, self.comm.rank, self.comm.size
+        under_way = [comm.Irecv(self._inbox[other], other, TAG) for other in range(size) if other != rank]
         for distance in range(1, size):
-            to, source = (rank + distance) % size, (rank - distance) % size
+            to = (rank + distance) % size
             chunk, box = self._chunks[to], self._outbox[to]
             plain = self._plain[: len(chunk)]
             np.copyto(plain, chunk, casting="same_kind")
             box[: self.status.nbytes] = self.status.view(np.uint8)
             self.encode(plain, box[self.status.nbytes :])
-            comm.Sendrecv(box, to, TAG, self._inbox[source], source, TAG)
+            under_way.append(comm.Isend(box, to, TAG))
+        MPI.Request.Waitall(under_way)
 
     def _add(self) -> None:
         """Add all ranks' status slots, and their numbers of this rank's chunk, which are then coded."""
