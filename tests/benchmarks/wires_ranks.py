@@ -11,6 +11,7 @@ import mpi4py
 mpi4py.rc.initialize, mpi4py.rc.finalize = False, True
 
 import numpy as np
+import threadpoolctl
 from mpi4py import MPI
 
 from common.config import RunConfig
@@ -91,6 +92,7 @@ def measure(topology: Topology, ways: list[str], rounds: int) -> None:
 def main() -> None:
     """Measure the ways that the command line names, with commas between, in so many rounds."""
     topology = Topology(start_mpi().Dup())
+    threadpoolctl.threadpool_limits(1, "blas")  # hosts that share this machine's cores each believe to have them all
     rate = link_rate(topology)
     if topology.comm.rank == 0:
         print(json.dumps({"rate": rate}), flush=True)
