@@ -217,32 +217,40 @@ class RunConfig:
         modes=("async",),
         group=SYNC,
     )
+    order: str = affects(
+        "arrival",
+        "async: apply gradients as they arrive; clock: in the order of steps and ranks, repeatable to the bit, each "
+        "rank at most one gradient ahead",
+        choices=("arrival", "clock"),
+        modes=("async",),
+        group=SYNC,
+    )
     max_delay: str = affects(
         "off",
-        "leave out gradients that are so many updates old, or more, and deal their rows again; auto: by the noise of "
-        "the gradients",
+        "async: leave out gradients that are so many updates old, or more, and deal their rows again; auto: by the "
+        "noise of gradients",
         modes=("async",),
         group=SYNC,
     )
     delay_rate: str = affects(
         "constant",
-        "inverse, root: take the rate of an update by a gradient that is d updates old 1/d or 1/sqrt(1+d) times",
+        "async: inverse, root: take the rate of an update by a gradient that is d updates old 1/d or 1/sqrt(1+d) times",
         choices=DELAY_RATES,
         modes=("async",),
         group=SYNC,
     )
     delay_compensation: str = option(
         "off",
-        "correct old gradients for how far the parameters have moved since (DC-ASGD), by a constant or an adaptive "
-        "factor",
+        "async: correct old gradients for how far the parameters have moved since (DC-ASGD), by a constant or an "
+        "adaptive factor",
         choices=COMPENSATIONS,
         modes=("async",),
         group=SYNC,
     )
     simulate_delay: int = option(
         0,
-        "one process: compute gradients with parameters up to so many updates old, drawn from the seed, for study; 0: "
-        "with those of now",
+        "async in one process: compute gradients with parameters up to so many updates old, drawn from the seed, for "
+        "study; 0: with those of now",
         high=1000,
         modes=("async",),
         group=SYNC,

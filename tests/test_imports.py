@@ -60,7 +60,7 @@ ROOMS: dict[str, set[str]] = {
     "workers/watchdog": {"common", "ps/comm", "ps/coordinator", "ps/logfile", "ps/text", "workers/checkpoint"},
     "workers/prediction": {*_TRAINING, "workers/preparation", "workers/training"},
     "workers/training": {*_TRAINING, "ps/sync/served"},
-    "workers/elastic": {*_TRAINING, "workers/training"},
+    "workers/elastic": {*_TRAINING, "ps/sync/served", "workers/training"},
     "workers/benchmark": {*_TRAINING, "workers/training"},
     "workers/estimators": {
         *_COMMON,
