@@ -5,7 +5,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from common.checksum import is_finite
 from common.flat import BLOCK, Array
 from ps.sync.wires.coded import CodedWire
 
