@@ -35,7 +35,7 @@ SUM_ALGORITHMS = (
     "auto",
     *(nodes + name for nodes in ("", "node-all-", "node-one-") for name in ("library", "ring", "rabenseifner")),
 )
-WIRES = ("float32", "bf16", "int8", "topk")
+WIRES = ("float32", "bf16", "int8", "powersgd", "topk")
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw")
 COMPENSATIONS = ("off", "constant", "adaptive")
 DELAY_RATES = ("constant", "inverse", "root")
@@ -217,32 +217,40 @@ class RunConfig:
         modes=("async",),
         group=SYNC,
     )
+    order: str = affects(
+        "arrival",
+        "async: apply gradients as they arrive; clock: in the order of steps and ranks, repeatable to the bit, each "
+        "rank at most one gradient ahead",
+        choices=("arrival", "clock"),
+        modes=("async",),
+        group=SYNC,
+    )
     max_delay: str = affects(
         "off",
-        "leave out gradients that are so many updates old, or more, and deal their rows again; auto: by the noise of "
-        "the gradients",
+        "async: leave out gradients that are so many updates old, or more, and deal their rows again; auto: by the "
+        "noise of gradients",
         modes=("async",),
         group=SYNC,
     )
     delay_rate: str = affects(
         "constant",
-        "inverse, root: take the rate of an update by a gradient that is d updates old 1/d or 1/sqrt(1+d) times",
+        "async: inverse, root: take the rate of an update by a gradient that is d updates old 1/d or 1/sqrt(1+d) times",
         choices=DELAY_RATES,
         modes=("async",),
         group=SYNC,
     )
     delay_compensation: str = option(
         "off",
-        "correct old gradients for how far the parameters have moved since (DC-ASGD), by a constant or an adaptive "
-        "factor",
+        "async: correct old gradients for how far the parameters have moved since (DC-ASGD), by a constant or an "
+        "adaptive factor",
         choices=COMPENSATIONS,
         modes=("async",),
         group=SYNC,
     )
     simulate_delay: int = option(
         0,
-        "one process: compute gradients with parameters up to so many updates old, drawn from the seed, for study; 0: "
-        "with those of now",
+        "async in one process: compute gradients with parameters up to so many updates old, drawn from the seed, for "
+        "study; 0: with those of now",
         high=1000,
         modes=("async",),
         group=SYNC,
@@ -250,9 +258,13 @@ class RunConfig:
     wire: str = affects(
         "float32",
         "how the numbers of a sum travel in mode ring: float32: as they are; bf16: 2 bytes of each; int8: about 1; "
-        "topk: the largest alone, and what was not sent is added to the next step's",
+        "powersgd: matrices as two narrow factors; topk: the largest alone; what these two leave out is added to the "
+        "next step's",
         choices=WIRES,
         group=SYNC,
+    )
+    wire_rank: int = affects(
+        4, "with --wire powersgd: columns of the two factors that a matrix travels as", low=1, high=1024, group=SYNC
     )
     wire_keep: float = affects(
         0.01, "with --wire topk: the share of the numbers that are sent", high=1, excluded="low", group=SYNC

@@ -13,6 +13,7 @@ class Stream(IntEnum):
     ORDER = 2
     SKEW = 3
     DELAY = 4
+    FACTORS = 5
 
 
 def generator(seed: int, stream: Stream, *index: int) -> np.random.Generator:

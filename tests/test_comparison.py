@@ -305,7 +305,7 @@ def test_tables_have_a_cell_for_every_column() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--modes", "allreduce,sharde"], "modes: unknown value 'sharde' (did you mean 'shared'?); choose one of"),
+        (["--modes", "allreduce,factor"], "modes: unknown value 'factor' (did you mean 'factors'?); choose one of"),
         (["--modes", "auto"], "modes: unknown value 'auto'"),
         (["--mode", "shared"], "mode: is an option of runs; a comparison takes --modes"),
         (["--mode=shared"], "mode: is an option of runs; a comparison takes --modes"),

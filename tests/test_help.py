@@ -13,7 +13,7 @@ from common.errors import ConfigError
 from common.option import GROUPS, INTERNAL, USUAL
 from ps.reader.commands.cli import COMMANDS as LOG
 from ps.reader.commands.cli import make
-from ps.sync.modes import MODES, help_lines
+from ps.sync.modes import exact, help_lines
 from tests.test_readers import log
 from workers.benchmark.options import bench_command, compare_command, parse_bench, parse_compare
 from workers.launch import cli
@@ -22,8 +22,8 @@ from workers.launch.run_options import command, parse
 from workers.supervisor.options import command as supervise_command
 
 RUN = command(help_lines())
-BENCH = bench_command(MODES)
-COMPARE = compare_command(help_lines(), MODES)
+BENCH = bench_command(exact())
+COMPARE = compare_command(help_lines(), exact())
 TRAIN = command(help_lines(), "rankwise train", "Train.", LaunchConfig)
 ALL = {"run": RUN, "bench": BENCH, "compare": COMPARE, "supervise": supervise_command(), "train": TRAIN}
 ALL_NAMES = {name for made in ALL.values() for name in made.options}
@@ -127,8 +127,8 @@ def test_what_writes_a_file_takes_o() -> None:
 Parse = Callable[[list[str]], Any]
 PARSERS: dict[str, Parse] = {
     "run": lambda words: parse(words, help_lines()),
-    "bench": lambda words: parse_bench(words, list(MODES)),
-    "compare": lambda words: parse_compare(words, help_lines(), list(MODES))[0],  # type: ignore[index]
+    "bench": lambda words: parse_bench(words, exact()),
+    "compare": lambda words: parse_compare(words, help_lines(), exact())[0],  # type: ignore[index]
 }
 
 

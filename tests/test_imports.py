@@ -32,8 +32,8 @@ _COMMON = {"common", "common/data", "common/nn", "common/evaluation"}
 _READER = {"common", "ps/logfile", "ps/text", "ps/metrics", "ps/reader"}
 _COORDINATOR = {"common", "common/data", "ps/logfile", "ps/text", "ps/metrics", "ps/findings"}
 _TRAINING = {
-    *_COMMON, *_COORDINATOR, "ps/comm", "ps/sync", "ps/coordinator", "workers", "workers/batch", "workers/launch",
-    "workers/checkpoint", "workers/preparation",
+    *_COMMON, *_COORDINATOR, "ps/comm", "ps/sync", "ps/sync/wires", "ps/coordinator", "workers", "workers/batch",
+    "workers/launch", "workers/checkpoint", "workers/preparation",
 }  # fmt: skip
 ROOMS: dict[str, set[str]] = {
     "common": set(),
@@ -45,9 +45,10 @@ ROOMS: dict[str, set[str]] = {
     "ps/logfile": {"common"},
     "ps/text": {"common", "ps/logfile"},
     "ps/metrics": {"common", "ps/comm", "ps/logfile", "ps/text"},
-    "ps/sync": {*_COMMON, "ps/comm", "ps/metrics"},
+    "ps/sync/wires": {"common", "ps/comm"},
+    "ps/sync": {*_COMMON, "ps/comm", "ps/metrics", "ps/sync/wires"},
     "ps/sync/served": {*_COMMON, "ps/comm", "ps/metrics", "ps/sync"},
-    "ps/findings": {"common", "common/data", "ps/comm", "ps/logfile", "ps/metrics"},
+    "ps/findings": {"common", "common/data", "ps/comm", "ps/logfile", "ps/metrics", "ps/text"},
     "ps/coordinator": _COORDINATOR,
     "ps/reader": _READER,
     "ps/reader/report": _READER,
@@ -59,7 +60,7 @@ ROOMS: dict[str, set[str]] = {
     "workers/watchdog": {"common", "ps/comm", "ps/coordinator", "ps/logfile", "ps/text", "workers/checkpoint"},
     "workers/prediction": {*_TRAINING, "workers/preparation", "workers/training"},
     "workers/training": {*_TRAINING, "ps/sync/served"},
-    "workers/elastic": {*_TRAINING, "workers/training"},
+    "workers/elastic": {*_TRAINING, "ps/sync/served", "workers/training"},
     "workers/benchmark": {*_TRAINING, "workers/training"},
     "workers/estimators": {
         *_COMMON,

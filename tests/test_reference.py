@@ -17,7 +17,7 @@ def verdicts(run: Path) -> list[str]:
     return [r["code"] for r in records(run) if r["kind"] == "verdict"]
 
 
-REPLICAS = [name for name, mode in MODES.items() if mode.replicas]
+REPLICAS = [name for name, mode in MODES.items() if mode.exact and mode.apart and mode.replicas]
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import pytest
 from common.nn.functional import MeanSquaredError
 from common.nn.mlp import Mlp
 from common.rng import Stream, generator
-from ps.sync.modes import MODES
+from ps.sync.modes import exact
 from tests.ranks import MPIRUN, Result, SharedStart, environment, epochs, finish, mpirun, popen, records
 
 Job = Callable[..., Result]
@@ -62,7 +62,7 @@ def batch(tmp_path_factory: pytest.TempPathFactory) -> SharedStart:
             "--validation-fraction", "0", "--no-standardize", "--no-standardize-target", "--dtype", "float64",
             "--epochs", "1", "--optimizer", "sgd", "--learning-rate", "0.5"]  # fmt: skip
     pieces = ["--epochs", "2", "--hidden", "1024", "600", "--batch-size", "256"]
-    for mode in MODES:
+    for mode in exact():
         jobs[f"full-{mode}"] = (3, ["--mode", mode, *full])
         jobs[f"pieces-{mode}"] = (2, ["--mode", mode, *pieces])
     jobs["few"] = (4, [*SHORT, "--batch-size", "3"])
@@ -73,7 +73,7 @@ def test_default_job_reaches_97_percent_in_every_mode(tmp_path: Path) -> None:
     """Started as users do it, each by itself."""
     found = {}
     env = {name: value for name, value in environment().items() if name != "OMPI_MCA_btl"}
-    for mode in MODES:
+    for mode in exact():
         result = mpirun(4, "-m", "workers.run", "--mode", mode, cwd=tmp_path, env=env)
         assert result.code == 0, result.err
         assert result.err == ""
@@ -82,10 +82,10 @@ def test_default_job_reaches_97_percent_in_every_mode(tmp_path: Path) -> None:
         found[mode] = float(accuracy[1])
     assert min(found.values()) >= 97
     assert len(set(found.values())) == 1
-    assert len(list((tmp_path / "runs").iterdir())) == len(MODES) + 1
+    assert len(list((tmp_path / "runs").iterdir())) == len(exact()) + 1
     latest = tmp_path / "runs" / "latest"
     assert latest.is_symlink()
-    assert records(latest)[0]["config"]["mode"] == list(MODES)[-1]
+    assert records(latest)[0]["config"]["mode"] == exact()[-1]
 
 
 def test_one_process_without_a_launcher(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_log_holds_what_every_rank_did(batch: SharedStart) -> None:
     assert end["test_metric"] > 0.2
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", exact())
 def test_shares_add_up_when_the_packet_goes_in_many_pieces(batch: SharedStart, mode: str) -> None:
     """A mode that sends early must not let others' gradients into what counts as this rank's own."""
     run = batch.run(f"pieces-{mode}")
@@ -139,7 +139,7 @@ def test_shares_add_up_when_the_packet_goes_in_many_pieces(batch: SharedStart, m
             assert sum(shares) == pytest.approx(1, abs=1e-4)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", exact())
 def test_contribution_is_what_the_formulas_say(batch: SharedStart, mode: str) -> None:
     """Full batch on uneven shards: the gradients of each rank's rows can be computed here from the saved start."""
     run = batch.run(f"full-{mode}")

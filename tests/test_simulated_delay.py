@@ -1,5 +1,6 @@
 """Delays in one process: what is drawn, what is computed with it, and that it repeats to the bit."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from common.errors import EXIT_USAGE, JobError
 from common.flat import Array
 from common.nn import optimizers
 from ps.sync.served.simulated import DelayedOptimizer
+from tests.ranks import SharedStart, epochs
 from workers.checkpoint.origin import Origin
 from workers.training.setup import check_fit
 
@@ -110,3 +112,33 @@ def test_delays_of_several_ranks_are_not_simulated() -> None:
     with pytest.raises(JobError, match="simulate_delay: 3 is for one process, but there are 2 ranks") as raised:
         check_fit(config, Origin(), 2)
     assert raised.value.exit_code == EXIT_USAGE
+
+
+@pytest.fixture(scope="module")
+def batch(tmp_path_factory: pytest.TempPathFactory) -> SharedStart:
+    folder = tmp_path_factory.mktemp("simulated")
+    given = ["-m", "workers.run", "--mode", "async", "--hidden", "16", "--simulate-delay", "3"]
+    named = {
+        "first": [*given, "--epochs", "3"],
+        "again": [*given, "--epochs", "3"],
+        "parts": [*given, "--epochs", "2"],
+        "rest": ["-m", "workers.run", "--resume", str(folder / "1" / "parts"), "--epochs", "3"],
+    }
+    return SharedStart(folder, {name: (1, job) for name, job in named.items()})
+
+
+def test_a_whole_run_has_the_bits_of_its_repeat(batch: SharedStart) -> None:
+    first, again = batch.run("first"), batch.run("again")
+    assert fingerprints(first) == fingerprints(again)
+    for epoch in epochs(first):
+        assert epoch["staleness_most"] == [3]
+        assert epoch["pushes"] == [epoch["steps"]]
+
+
+def test_a_whole_run_that_is_resumed_has_them_too(batch: SharedStart) -> None:
+    assert batch["rest"].code == 0, batch["rest"].err
+    assert fingerprints(batch.run("parts")) == fingerprints(batch.run("first"))
+
+
+def fingerprints(run: Path) -> list[str]:
+    return [epoch["fingerprint"][0] for epoch in epochs(run)]

@@ -13,7 +13,7 @@ from ps.coordinator.speed_balance import EPOCHS, Shares, SpeedBalance
 from ps.logfile.records import Record
 from ps.logfile.schema import Check
 from ps.logfile.validation import Validator
-from ps.sync.modes import MODES
+from ps.sync.modes import exact
 from tests.ranks import PROGRAMS, SharedStart, epochs, records
 from tests.test_modes import need_room, same_parameters
 from workers.checkpoint.changes import changed_options
@@ -154,7 +154,7 @@ def batch(tmp_path_factory: pytest.TempPathFactory) -> SharedStart:
     for rows in ROWS:
         more = [*data, "--rows", rows]
         jobs[f"oracle-{rows}"] = (1, ["-m", "workers.run", *COMMON, *FOUR, *more])
-        for mode in MODES:
+        for mode in exact():
             for n in (1, 2, 3, 4):
                 jobs[f"{rows}-{mode}-{n}"] = (n, [*UNEVEN, *FOUR, *more, "--mode", mode])
     for mode, n, per_node in NODES:
@@ -166,7 +166,7 @@ def batch(tmp_path_factory: pytest.TempPathFactory) -> SharedStart:
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4])
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", exact())
 @pytest.mark.parametrize("rows", ROWS)
 def test_the_result_is_that_of_one_rank(batch: SharedStart, rows: str, mode: str, n: int) -> None:
     need_room(mode, n)

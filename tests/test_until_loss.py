@@ -129,13 +129,23 @@ def test_two_modes_race_to_a_loss_and_one_diverges(tmp_path: Path) -> None:
         (["--until-loss", "0.5", "--steps", "9"], "until_loss: trains as long as it takes; leave --steps out"),
         (["--until-loss", "0.5", "--inject", "die"], "inject: die:step=1: ends or spoils a training"),
         (["--until-loss", "0.5", "--modes", "shared:clip"], "modes: shared: got 'clip'"),
-        (["--modes", "shared:clip=1"], "options of a mode go with workers.compare --until-loss"),
+        (["--modes", "allreduce,shared"], "modes: shared trains something else, so that its steps say little; compare"),
+        (["--modes", "allreduce:clip=1"], "options of a mode go with workers.compare --until-loss"),
     ],
 )
 def test_what_does_not_go_with_it_is_refused(arguments: list[str], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        parse_compare(arguments, help_lines(), list(MODES))
+        parse_compare(arguments, help_lines(), ["allreduce"])  # as if no other mode were exact
     assert message in str(caught.value)
+
+
+def test_modes_that_train_something_else_are_compared_by_their_loss() -> None:
+    parsed = parse_compare(["--until-loss", "1", "--modes", "shared:clip=1,ring"], help_lines(), ["allreduce"])
+    assert not isinstance(parsed, int)
+    assert parsed[1].modes == "shared:clip=1,ring"
+    parsed = parse_compare(["--until-loss", "1"], help_lines(), ["allreduce"])
+    assert not isinstance(parsed, int)
+    assert parsed[1].modes == "allreduce"
 
 
 def test_a_loss_needs_rows_for_validation(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from ps.findings.verdict import Verdict
 from ps.logfile.header import confined
 from ps.logfile.records import Record
 from ps.metrics.epoch_metrics import RUN_TIME, useful_s
-from ps.sync.modes import MODES
+from ps.sync.modes import exact
 from ps.text.formatting import verdict_line
 from tests import synthetic
 from tests.ranks import Result, environment, epochs, records
@@ -57,6 +57,109 @@ def test_a_healthy_run_has_no_verdict(ranks: int) -> None:
     assert watch(header, 60) == []
 
 
+# ranks that do not keep in step
+
+
+def configured(header: Record, **options: Any) -> Record:
+    return {**header, "config": {**header["config"], **options}}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"staleness": "3", "optimizer": "momentum", "momentum": 0.9}, "--momentum below 0.25"),
+        ({"staleness": "inf", "optimizer": "nesterov", "momentum": 0.5}, "--momentum below 0.25"),
+        ({"staleness": "1", "optimizer": "momentum", "momentum": 0.6}, "--momentum below 0.5"),
+        ({"staleness": "1", "optimizer": "momentum", "momentum": 0.5}, ""),
+        ({"staleness": "3", "optimizer": "momentum", "momentum": 0.2}, ""),
+        ({"staleness": "0", "optimizer": "momentum", "momentum": 0.9}, ""),
+        ({"staleness": "3", "optimizer": "adam", "momentum": 0.9}, ""),
+        ({"staleness": "3", "optimizer": "momentum", "momentum": 0.9, "mode": "allreduce"}, ""),
+    ],
+)
+def test_momentum_on_old_gradients(options: Record, said: str) -> None:
+    found = Findings(configured(head(4), **{"mode": "async", **options})).start()
+    assert codes(found) == ["stale-momentum"] * bool(said)
+    assert not said or said in found[0].remedy
+
+
+def test_momentum_on_gradients_as_old_as_measured() -> None:
+    header = configured(head(2), mode="k-of-n", optimizer="momentum", momentum=0.9)
+
+    def aged(age: float) -> Change:
+        return lambda _, record: record.update(pushes=[10, 30], staleness_mean=[2 * age, 2 * age / 3])
+
+    def unsampled(_: int, record: Record) -> None:
+        record.update(sampled_steps=[], share_all=[None] * 2)
+
+    findings, rng = Findings(header), random.Random(1)
+    for number in range(1, 5):
+        record = synthetic.epoch(header, number, rng, {})
+        unsampled(number, record)
+        findings.add(record)
+    assert "not measured" in findings.not_judged()["pulls-against"]
+    (found,) = watch(header, 3, aged(2.0))
+    assert (found.code, found.evidence["staleness"]) == ("stale-momentum", 2.0)
+    assert watch(header, 3, aged(0.1)) == []
+
+
+def parked(number: int, record: Record) -> None:
+    """Rank 2 computes longest, and the others wait for it once they are 3 steps ahead."""
+    record.update(pushes=[20] * 4, clock_gap=[3, 3, 0, 3], wait_s=[0.05, 0.05, 0.0, 0.05], sync_s=[0.06] * 4)
+
+
+def test_a_bound_that_only_parks() -> None:
+    bound = configured(head(4), mode="async", staleness="3")
+    (found,) = watch(bound, 5, parked)
+    assert (found.code, found.ranks, found.evidence["epochs"]) == ("bound-parks", [2], [1, 2, 3])
+    assert "--mode k-of-n" in found.remedy
+    for options in {"staleness": "0"}, {"staleness": "inf"}, {"mode": "k-of-n"}, {"staleness": "4"}:
+        assert watch(configured(bound, **options), 5, parked) == []
+
+    def in_turn(number: int, record: Record) -> None:
+        parked(number, record)
+        record["wait_s"] = [0.05 * (rank != number % 4) for rank in range(4)]
+
+    assert watch(bound, 10, in_turn) == []
+
+
+def test_a_short_wire_pays_between_hosts_only() -> None:
+    (found,) = Findings(configured(head(4), mode="ring", wire="bf16")).start()
+    assert found.code == "wire-within-host"
+    assert "--wire bf16 saves no time here" in found.text
+    for header in head(4, nodes=2), head(1):
+        assert Findings(configured(header, mode="ring", wire="bf16")).start() == []
+    assert Findings(configured(head(4), mode="ring", wire="float32")).start() == []
+
+
+def test_remedies_name_modes_that_do_not_wait_or_send_less() -> None:
+    (slow,) = watch(head(4), 6, slow={1: 3.0})
+    assert slow.remedy.endswith("or wait for fewer ranks (--mode k-of-n)")
+    (slow,) = watch(configured(head(4), mode="local"), 6, slow={1: 3.0})
+    assert "k-of-n" not in slow.remedy
+    (bound,) = watch(head(4, nodes=2), 6, transferring(0.4))
+    assert "send less (--mode ring --wire bf16, or --mode local)" in bound.remedy
+    (bound,) = watch(configured(head(4, nodes=2), mode="ring", wire="bf16"), 6, transferring(0.4))
+    assert bound.remedy.endswith("or --mode local")
+
+
+def test_ranks_that_nobody_waits_for_are_no_doubt() -> None:
+    """A rank is three times as slow, and the others do not wait: that is what the mode is for."""
+
+    def unwaited(number: int, record: Record) -> None:
+        record["wait_s"] = [0.0] * 4
+        if told:
+            record["pushes"] = [20] * 4
+
+    for told in (False, True):
+        findings, rng, header = Findings(head(4)), random.Random(1), head(4)
+        for number in range(1, 9):
+            record = synthetic.epoch(header, number, rng, {1: 3.0})
+            unwaited(number, record)
+            assert findings.add(record) == []
+        assert ("straggler" in findings.not_judged()) == (not told)
+
+
 # cores
 
 
@@ -85,6 +188,18 @@ def test_oversubscribed_threads(ranks: int, cores: int, threads: int, said: str)
 def test_more_ranks_than_cores_are_a_friendly_note(ranks: int, cores: int, note: str) -> None:
     found = Findings(head(ranks, cores=cores)).start()
     assert [verdict_line(verdict.fields()) for verdict in found] == [note] * bool(note)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "options", "warns"),
+    [(2, {"wire": "powersgd", "wire_rank": 1}, True), (2, {"wire": "powersgd", "wire_rank": 2}, False),
+     (1, {"wire": "powersgd", "wire_rank": 1}, False), (2, {"wire": "bf16", "wire_rank": 4}, False)],
+)  # fmt: skip
+def test_factors_of_one_column(ranks: int, options: dict[str, Any], warns: bool) -> None:
+    header = head(ranks)
+    header["config"] |= options
+    found = Findings(header).start()
+    assert ("low-wire-rank" in codes(found)) == warns
 
 
 def test_a_crowded_host_among_others_is_named() -> None:
@@ -647,10 +762,10 @@ def test_the_documentation_has_every_code() -> None:
     sources = "".join(path.read_text() for path in (ROOT / "ps" / "findings").glob("*.py"))
     said = set(re.findall(r'(?:code=|    code = |CODE = )"([a-z-]+)"', sources))
     assert set(re.findall(r"^\| `([a-z-]+)` \|", page, re.MULTILINE)) == said
-    assert len(said) == 14
+    assert len(said) == 20
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", exact())
 def test_a_healthy_job_has_no_verdict(job: Job, tmp_path: Path, mode: str) -> None:
     """In one of three runs at least: where other programs keep a core busy, a rank may be a straggler indeed.
 

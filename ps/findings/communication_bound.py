@@ -4,6 +4,7 @@ from collections import deque
 from statistics import fmean, median
 
 from common.wording import about
+from ps.findings.straggler import LOOSE_MODES
 from ps.findings.verdict import Detector, Verdict
 from ps.logfile.header import hosts, rows_of
 from ps.logfile.records import Record
@@ -37,6 +38,8 @@ class CommunicationBound(Detector):
         self.mode = config.get("mode", "")
         self.whole = not 0 < config.get("batch_size", 0) < self.train_rows
         """Whether a step takes all rows already."""
+        self.can_send_less = len(header["nodes"]) > 1 and self.mode not in LOOSE_MODES
+        self.wire = config.get("wire", "float32")
         self.unclear: deque[float | None] = deque(maxlen=EPOCHS)
         """Of the epochs that are not judged: seconds in which ranks stood in a core's queue; else None."""
         self.n_epochs = 0
@@ -100,6 +103,10 @@ class CommunicationBound(Detector):
             ways.insert(0, "raise --batch-size")
         if self.mode != "auto":
             ways.append("try --mode auto, which takes the fastest")
+        if self.can_send_less:
+            ways.append(
+                "send less (--mode ring --wire bf16, or --mode local)" if self.wire == "float32" else "--mode local"
+            )
         return " or ".join(filter(None, (", ".join(ways[:-1]), ways[-1])))
 
 

@@ -4,18 +4,24 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ps.findings.bound_parks import BoundParks
 from ps.findings.communication_bound import CommunicationBound
+from ps.findings.drift import Drift
+from ps.findings.few_averages import few_averages
 from ps.findings.local_loss_misleads import LocalLossMisleads
 from ps.findings.loss_stalled import LossStalled
+from ps.findings.low_wire_rank import low_wire_rank
 from ps.findings.more_ranks_than_cores import more_ranks_than_cores
 from ps.findings.noise_scale_exceeded import NoiseScaleExceeded
 from ps.findings.oversubscribed_threads import oversubscribed_threads
 from ps.findings.pulls_against import PullsAgainst
 from ps.findings.shared_core import shared_core
+from ps.findings.stale_momentum import StaleMomentum, stale_momentum
 from ps.findings.starting import Reported, new
 from ps.findings.straggler import Straggler
 from ps.findings.time_limit import TimeLimit
 from ps.findings.verdict import Detector, Verdict
+from ps.findings.wire_within_host import wire_within_host
 from ps.logfile.reader import LogReader
 from ps.logfile.records import Record
 from ps.logfile.salvage import SalvageReader
@@ -25,15 +31,22 @@ FROM_HEADER: dict[Callable[[Record], Verdict | None], Sequence[str]] = {
     oversubscribed_threads: (),
     more_ranks_than_cores: (),
     shared_core: (),
+    few_averages: (),
+    low_wire_rank: (),
+    wire_within_host: (),
+    stale_momentum: (),
 }
 OVER_EPOCHS: dict[type[Detector], Sequence[str]] = {
     Straggler: (),
+    BoundParks: (),
     CommunicationBound: (),
+    StaleMomentum: (),
     PullsAgainst: (),
     LossStalled: (),
     # where ranks hold different rows, the noise scale counts the difference as noise
     NoiseScaleExceeded: ("skewed-labels", "skewed-targets", "targets-differ"),
     LocalLossMisleads: (),
+    Drift: (),
     TimeLimit: (),
 }
 OF_A_JOB = (TimeLimit.code,)

@@ -31,6 +31,8 @@ WAITED = 0.5
 LOST = 0.05
 """Of the others' time, what they must have lost by waiting."""
 ROUNDING = 1e-9
+LOOSE_MODES = ("k-of-n", "async", "local")
+"""Whose ranks need not wait for each other in each step."""
 LEAST_SPREAD = 0.05
 """Of the median: ranks that are equal to the microsecond must not make every other one an outlier."""
 
@@ -115,6 +117,7 @@ class Straggler(Detector):
         self.host_of, self.hosts = host_names(header), hosts(header)
         config = header["config"]
         by_rank = config.get("rows") == "shard" and config.get("shards") != "fixed"
+        self.can_wait_for_fewer = self.n_ranks > 2 and config.get("mode") not in LOOSE_MODES
         self.can_balance = config.get("balance", "off") == "off" and not by_rank
         self.least = np.full(self.n_ranks, MIN_SLOWDOWN)
         self.least_alone = self.least.copy()
@@ -125,9 +128,12 @@ class Straggler(Detector):
         self.reported: set[int] = set()
         self.unclear: set[int] = set()
         """Ranks that stood out lately, but for which nobody waited."""
+        self.in_step = True
+        """Whether ranks wait for each other; those that need not are no fault of the times."""
 
     def add(self, epoch: Record) -> Verdict | None:
         """See Detector."""
+        self.in_step = "pushes" not in epoch
         busy, wait, rows = useful_s(epoch), np.array(epoch["wait_s"]), np.array(epoch["rows"], np.float64)
         slow = outliers(busy, rows, busy, self.least_alone, MIN_EXCESS_S)
         run = np.sum([epoch[name] for name in RUN_TIME], axis=0)
@@ -155,7 +161,7 @@ class Straggler(Detector):
             return ""
         if len(self.recent) < EPOCHS:
             return self.too_few(EPOCHS)
-        if self.unclear - self.reported:
+        if self.unclear - self.reported and self.in_step:
             who = named_ranks(sorted(self.unclear))
             return f"the cores were busy: {who} computed longer, but the others hardly waited"
         if max(np.median(times.busy_s) for times in self.recent) < MIN_EXCESS_OF_SHORTEST_S:
@@ -199,7 +205,9 @@ class Straggler(Detector):
             f"{min(slowdowns):.3g} times as long as the other ranks in epochs {first} to {last} (medians; robust z "
             f"{min(zs):.3g}); the others wait {others:.3g} s an epoch for the last rank, and {named_ranks(ranks)} "
             f"{own:.3g} s",
-            remedy=self._remedy(ranks) + ", or give faster ranks more rows (--balance speed)" * self.can_balance,
+            remedy=self._remedy(ranks)
+            + ", or give faster ranks more rows (--balance speed)" * self.can_balance
+            + ", or wait for fewer ranks (--mode k-of-n)" * self.can_wait_for_fewer,
             evidence=evidence,
         )
 

@@ -37,7 +37,8 @@ class Mode:
 
     ``build``: makes its synchroniser, once per run; collective, raises JobError on all ranks.
     ``replicas``: each rank has parameters of its own; else the ranks of a node share one copy.
-    ``elastic``: the other ranks can continue when one has died; only of modes that build a ``ReplicatedSync``.
+    ``elastic``: the other ranks can continue when one has died; only of modes that build a ``ReplicatedSync`` or
+    a ``ServedSync``.
     ``algorithms``: those of ``wire.ALGORITHMS`` that may carry its sums between nodes; none if it has no choice.
     ``exact``: the update is that of one rank with all rows, but for rounding; ``auto`` takes no other mode.
     ``apart``: ranks may begin with parameters of their own (``init = "per-rank"``), and keep them.

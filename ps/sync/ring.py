@@ -57,6 +57,7 @@ class WiredSum(Reducer):
         shapes: Mapping[str, tuple[int, ...]] | None = None,
     ) -> Reducer:
         """See Reducer."""
+        wires.find(config.wire).check(shapes or {}, config)
         return (
             cls(topology, packet, config, shapes or {})
             if memory is None

@@ -70,6 +70,8 @@ class Synchronizer(TrainingStep):
     """Payload bytes this rank hands to MPI, or writes to memory for others, in one step."""
     exchanged_bytes: int
     """Bytes of the vector that a step sums."""
+    expendable = True
+    """Whether the others have all that this rank has, and can continue without it (``--elastic``)."""
 
     def __init__(self, setup: SyncSetup, state: TrainingState) -> None:
         self.model, self.state, self.flat, self.comm = setup.model, state, state.flat, state.comm

@@ -186,8 +186,8 @@ def parse_compare(
 ) -> tuple[RunConfig, CompareConfig] | int:
     """Return both parts of the options, or the exit code after printing help or version.
 
-    ``known``: name and help line of what a run's mode may be; ``modes``: those to compare if none is named. Raises
-    ConfigError.
+    ``known``: name and help line of what a run's mode may be; ``modes``: those whose steps can be compared, because
+    they train the same. Raises ConfigError.
     """
     if any(text == "--mode" or text.startswith("--mode=") for text in arguments):
         raise ConfigError("mode: is an option of runs; a comparison takes --modes, with commas between them")
@@ -200,6 +200,12 @@ def parse_compare(
         compare = CompareConfig(**{**own, "modes": _variants(own["modes"], config, modes, known)})
         _check_faults(config.inject)
     else:
+        loose = [name for name in own["modes"].split(",") if name in known and name not in (*modes, AUTO)]
+        if loose:
+            raise ConfigError(
+                f"modes: {loose[0]} trains something else, so that its steps say little; compare seconds to a loss: "
+                "--until-loss"
+            )
         compare = CompareConfig(**{**own, "modes": _names("modes", own["modes"], modes)})
         if config.inject:
             raise ConfigError("inject: a comparison of steps trains without faults; leave it out, or give --until-loss")

@@ -4,9 +4,10 @@ Bland et al. 2013, "Post-failure recovery of MPI communication capability" (IJHP
 communicators, so that nobody waits in them any more, shrink them to those alive, agree on where they are, and continue.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import cast
+from typing import NoReturn, cast
 
 import numpy as np
 from mpi4py import MPI
@@ -20,6 +21,7 @@ from ps.comm.collectives import allgather, bcast
 from ps.comm.topology import Topology
 from ps.metrics.epoch_sums import DoneBefore
 from ps.sync.replicated import ReplicatedSync
+from ps.sync.served.synchronizer import ServedSync
 from ps.sync.training_state import send_vectors
 from workers.checkpoint.job_state import JobState
 from workers.elastic.failover import membership_of, take_stock
@@ -30,6 +32,9 @@ from workers.training.job import Job
 
 MOST_IN_VAIN = 3
 """Attempts to continue with the same ranks: an error of MPI need not come from a death."""
+
+SERVER_S = 20.0
+"""How long to wait for the watchdog of a server that died to end the job."""
 
 
 def train(job: Job) -> int:
@@ -64,7 +69,7 @@ class Survivors:
     """
 
     def __init__(self, job: Job) -> None:
-        assert isinstance(job.sync, ReplicatedSync)
+        assert isinstance(job.sync, ReplicatedSync | ServedSync)
         assert job.totals is not None
         self.job, self.sync, self.totals = job, job.sync, job.totals
         self.own_rank = job.comm.rank
@@ -127,13 +132,13 @@ class Survivors:
         Nobody does before all ranks are where ``all_through`` sees to them.
         """
         allgather(self.job.comm, 0)
-        self.job.rank_status.cells[EXPENDABLE] = 1
+        self.job.rank_status.cells[EXPENDABLE] = self.sync.expendable
 
     def shrink(self) -> None:
         """Leave the dead behind, and find out how far each survivor is. Collective among the survivors."""
         job, totals, state = self.job, self.totals, self.job.state
         self.membership.notice_death()
-        job.rank_status.cells[EXPENDABLE] = 1  # a death may come before all ranks are here
+        job.rank_status.cells[EXPENDABLE] = self.sync.expendable  # a death may come before all ranks are here
         steps = job.trainer.leave_loop("continuing without the dead")
         # 0: equal, or not known since somebody has died here before
         share = state.shares[job.comm.rank] if len(state.shares) == job.comm.size else 0.0
@@ -143,11 +148,18 @@ class Survivors:
         steps -= self.sync.take_back()
         done = DoneBefore(steps, state.before.rows + totals.rows, state.before.loss_sum + totals.loss_sum)
         own = {**asdict(state), "before": asdict(done)}
-        found = allgather(job.comm, [self.own_rank, own, share])
+        found = allgather(job.comm, [self.own_rank, own, share, self.sync.expendable])
         self.alive = [rank for rank, *_ in found]
-        self.states = [JobState.from_dict(state) for _, state, _ in found]
-        shares = tuple(share for *_, share in found)
+        self.states = [JobState.from_dict(state) for _, state, *_ in found]
+        shares = tuple(share for *_, share, _ in found)
         state.shares = shares if all(shares) else ()
+        if isinstance(self.sync, ServedSync) and all(expendable for *_, expendable in found):
+            self._end_without_server()
+
+    def _end_without_server(self) -> NoReturn:
+        """End where the parameters are lost with the rank that had them; its watchdog says so, and ends the job."""
+        time.sleep(SERVER_S)
+        raise JobError("elastic: rank 0 died, which had the parameters; continue from a checkpoint with --resume")
 
     def copy_from_furthest(self) -> None:
         """Get the parameters and the optimizer's state from the furthest, if this rank is behind. Collective.

@@ -6,7 +6,9 @@ from common.flat import Slot
 from common.nn.optimizers import Optimizer
 from common.rank_status import AT, N_PHASES
 from ps.metrics.epoch_sums import DoneBefore
-from ps.sync.synchronizer import TrainingStep
+from ps.sync.served.messages import NO_TICKET
+from ps.sync.served.synchronizer import ServedSync
+from ps.sync.synchronizer import Synchronizer, TrainingStep
 from workers.checkpoint.checkpointing import StepsDone
 from workers.checkpoint.job_state import JobState
 
@@ -104,3 +106,25 @@ class StepCount(EpochTotals):
         before, steps = self._state.before, self._cells[AT] // N_PHASES
         done = DoneBefore(steps, before.rows + self.rows, before.loss_sum + self.loss_sum)
         return StepsDone(self._state.epoch, done, dict.fromkeys(self._optimizer.counts(), self._t))
+
+
+class RoundTotals(EpochTotals):
+    """The same where rank 0 serves, and ranks are out of step: rank 0 knows, when a round is over."""
+
+    def __init__(self, inner: TrainingStep, served: ServedSync) -> None:
+        super().__init__(inner)
+        self._served = served
+
+    def step(self, batch: Batch, loss_sum: float, *, stop: bool, sample: bool, save: bool = False) -> int:
+        """See Synchronizer."""
+        asked = self.inner.step(batch, loss_sum, stop=stop, sample=sample, save=save)
+        self.begun = False
+        if self._served.ticket == NO_TICKET:
+            rows, loss = self._served.used
+            self.rows, self.loss_sum = self.rows + rows, self.loss_sum + loss
+        return asked
+
+
+def totals_of(step: TrainingStep, sync: Synchronizer) -> EpochTotals:
+    """Return what adds up an epoch of this mode. ``step``: the synchroniser, or what stands before it."""
+    return RoundTotals(step, sync) if isinstance(sync, ServedSync) else EpochTotals(step)

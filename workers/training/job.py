@@ -27,7 +27,7 @@ from workers.launch.process import Context
 from workers.training import early_copy, fault_injection
 from workers.training.build import TrainingParts, make_loader, make_sampler
 from workers.training.early_copy import EarlyCopy
-from workers.training.epoch_totals import EpochTotals, StepCount
+from workers.training.epoch_totals import StepCount, totals_of
 from workers.training.final_scores import FinalScores
 from workers.training.membership import Membership
 from workers.training.step_faults import StepFaults
@@ -62,7 +62,7 @@ class Job:
         step = fault_injection.place(fault_spec.of_job(config.inject, comm.size), parts.sync, comm.rank, done)
         early = early_copy.is_possible(saved, config.init)
         count_steps = StepCount(step, state, saved.optimizer, self.rank_status.cells) if early else None
-        self.totals = count_steps or (EpochTotals(step) if config.elastic else None)
+        self.totals = count_steps or (totals_of(step, parts.sync) if config.elastic else None)
         self.membership = Membership.of_all(comm) if config.elastic else None
         self.checkpointing = Checkpointing(
             comm, config, saved, steps, state, seat, self.rank_status.tick, HeldCopy(self.rank_status.copy),

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from mpi4py import MPI
+
 from common.data.loader import Batch
 from common.data.ticket_loader import TicketLoader
 from common.flat import ASK_SAVE, ASK_STOP
@@ -13,7 +15,7 @@ from common.rank_status import AT, COMPUTE, EPOCH, EXCHANGE, N_PHASES
 from ps.metrics.epoch_sums import EpochSums
 from ps.metrics.preemption import Preemption
 from ps.sync.served.messages import NO_TICKET
-from ps.sync.served.server import ASK_FAULT
+from ps.sync.served.server import ASK_FAULT, ASK_SHRINK
 from ps.sync.served.synchronizer import ServedSync
 from ps.sync.synchronizer import Synchronizer
 from workers.training.loop import Trainer
@@ -46,6 +48,8 @@ class TicketTrainer(Trainer):
         while sums.steps < loader.steps and not sums.stopped:
             asked = self._round(rates, sums.steps)
             sums.steps = served.steps_done
+            if asked & ASK_SHRINK:
+                raise MPI.Exception(MPI.ERR_PROC_FAILED)  # as all of them would meet it in whatever they do together
             if asked & ASK_FAULT:
                 self._note_fault()
             sums.stopped = bool(asked & ASK_STOP)
@@ -76,7 +80,7 @@ class TicketTrainer(Trainer):
             asked = step(batch, loss, stop=stop.signal != 0, save=checkpointing.due, sample=False)
             if served.not_finite_now:
                 self._culprit = served.not_finite_now
-            else:
+            elif served.applied:  # else another rank has been dealt these rows
                 self._add(batch, loss)
         cells[AT] = N_PHASES * served.steps_done
         return asked

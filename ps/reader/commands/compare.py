@@ -19,6 +19,7 @@ from ps.reader.console import WIDE, Paper
 from ps.reader.output import damage_lines
 from ps.reader.run_summary import MEDIANS, Summary
 from ps.reader.run_view import RunView
+from ps.text import loose
 from ps.text.formatting import metric, microseconds, mode_name, number, points
 from ps.text.layout import Table, cells
 from ps.text.terminal import warn
@@ -60,6 +61,7 @@ def compare(
         [f"seconds to loss {goal:.4g}", *(number(s.time_to(goal)) for s in summaries)],
         *([f"median {name} per step, us", *(_median_us(s, name) for s in summaries)] for name in MEDIANS),
         ["communication, % of the time", *(_communication(s) for s in summaries)],
+        *_loose_lines(views),
         ["most sent by a rank, MB", *(number(s.sent_bytes / 1e6) for s in summaries)],
         ["largest parameter difference from the first", *_differences(views)],
     ]
@@ -72,6 +74,12 @@ def compare(
         out.print(*(f"{view.folder}: {line}" for line in damage_lines(view.damage)))
     out.table(Table(title, ["", *names], lines, text=tuple(names), split=True))
     return 0
+
+
+def _loose_lines(views: list[RunView]) -> list[list[str]]:
+    """Return the line on ranks that do not keep in step, if any run has such."""
+    texts = [loose.summary(view.last) for view in views]
+    return [["out of step, last epoch", *(text or "-" for text in texts)]] if any(texts) else []
 
 
 def _median_us(summary: Summary, name: str) -> str:

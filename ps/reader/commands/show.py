@@ -21,7 +21,7 @@ from ps.reader.history import event_lines, jobs_table
 from ps.reader.many_ranks import ALL_RANKS, MORE, host_table, hosts_line, most_ranks, spread_table
 from ps.reader.row_audit import RowAudit
 from ps.reader.run_view import RunView, check_lines, ending, extremes, mean, torn_lines, verdict_lines
-from ps.text import evaluation
+from ps.text import evaluation, loose
 from ps.text.contributions import ends, sampled
 from ps.text.formatting import (
     aligned,
@@ -177,6 +177,10 @@ def _rank_tables(view: RunView, record: Record, *, every: bool) -> Iterator[Tabl
     }
     title = f"Contribution in {epoch}; the share is signed, below 0 pulls against"
     yield _by_rank(title, ranks, columns, SHARES_DROPPED)
+    if columns := loose.columns(record):
+        yield _by_rank(f"{loose.TITLE} in {epoch}", ranks, columns, loose.DROPPED)
+    if not record["sampled_steps"]:
+        return
     sample = sampled(record)
     if world > 1 and "share_low" in record:
         columns = {"share %": [points(value) for value in record["share_all"]]}

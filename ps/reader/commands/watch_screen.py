@@ -18,6 +18,7 @@ from ps.reader.console import write
 from ps.reader.downsample import Downsampler
 from ps.reader.history import event_line
 from ps.reader.run_view import RunView, ending, extremes, mean
+from ps.text import loose
 from ps.text.formatting import efficiency, epoch_line, losses, mode_name, points, verdict_line
 from ps.text.layout import GAP, blocks, cells
 from ps.text.layout import Table as PlainTable
@@ -103,6 +104,8 @@ class Picture(Lines):
             sparks = ASCII_SPARKS if self.out.options.ascii_only else SPARKS
             curve = sparkline([loss for _, loss in self.losses.kept()], sparks)
             contents += [Text(f"loss {curve} {losses(record, view.metric)}"), Text(efficiency(record))]
+            if line := loose.summary(record):
+                contents.append(Text(line))
             contents.append(self._ranks(view.header_at(record), record))
         if view.end:
             contents.append(Text(printable(ending(view))))
@@ -146,10 +149,11 @@ def _record_line(view: RunView, record: Record) -> str:
     if kind == "epoch":
         waits = record["wait_s"]
         longest = max(range(len(waits)), key=waits.__getitem__)
+        more = loose.summary(record)
         return (
             f"{epoch_line(record, header['config']['epochs'], view.metric)}, "
             f"compute {mean(record['compute_s']):.3f} s, sync {mean(record['sync_s']):.3f} s, "
-            f"longest wait {waits[longest]:.3f} s (rank {longest})"
+            f"longest wait {waits[longest]:.3f} s (rank {longest})" + f", {more}" * bool(more)
         )
     if kind == "end":
         return ending(view)

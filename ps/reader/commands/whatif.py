@@ -18,6 +18,7 @@ from common.run_files import log_path
 from common.wording import count, listed
 from ps.logfile.header import host_names
 from ps.logfile.records import Record
+from ps.reader.commands import waiting_for
 from ps.reader.commands.cli import LATEST, Run, Salvage
 from ps.reader.comparison_view import until_loss
 from ps.reader.console import WIDE, Paper
@@ -25,6 +26,7 @@ from ps.reader.downsample import Downsampler
 from ps.reader.many_ranks import ALL_RANKS, MORE, most_ranks
 from ps.reader.output import warn_of_left_out
 from ps.reader.run_view import RunView, extremes
+from ps.text import loose
 from ps.text.formatting import aligned, mode_name, number
 from ps.text.layout import Table
 
@@ -43,7 +45,7 @@ class Replay:
     ``work_s``, ``rows``: (ranks,), by rank and epoch. Work is input, compute and measuring contributions, without what
     modes ``shared`` and ``factors`` spend on summing: that is exchange in any mode. ``exchange_s``: mean over the
     ranks, an epoch. ``recorded_s``: of the training loop of the slowest rank. ``epochs``: how many are in the medians;
-    ``skipped``: whether the first one, which warms up, is not.
+    ``skipped``: whether the first one, which warms up, is not. ``each_s``: work of each epoch, (epochs, ranks).
     """
 
     work_s: Array
@@ -53,6 +55,7 @@ class Replay:
     steps: float
     epochs: int
     skipped: bool
+    each_s: Array
 
     @property
     def epoch_s(self) -> float:
@@ -66,14 +69,16 @@ def replay(records: list[Record]) -> Replay:
     kept = records[skipped:]
     by_rank = np.array([[r[name] for r in kept] for name in BY_RANK], np.float64).clip(0, MOST)
     inputs, compute, reduce, sampling, transfer, loop, rows = by_rank  # (epochs, ranks) each
+    work = inputs + (compute - reduce).clip(0) + sampling
     return Replay(
-        work_s=np.median(inputs + (compute - reduce).clip(0) + sampling, axis=0),
+        work_s=np.median(work, axis=0),
         rows=np.median(rows, axis=0),
         exchange_s=float(np.median((transfer + reduce).mean(axis=1))),
         recorded_s=float(np.median(loop.max(axis=1))),
         steps=max(1.0, float(np.median([r["steps"] for r in kept]))),
         epochs=len(kept),
         skipped=skipped,
+        each_s=work,
     )
 
 
@@ -172,6 +177,11 @@ def whatif(
     out.print(f": mode {mode_name(header)}, {ranks}, {medians}{first}", head=str(view.folder))
     if note:
         out.print(note)
+    if loose.columns(view.last):
+        out.print(
+            "Ranks did not keep in step here, so the model, in which all wait for the slowest, is that of a mode "
+            "in which they do."
+        )
     out.print(
         f"Replaying the run as it was gives {number(base.epoch_s)} s an epoch, {_off(base)}; the figures below may be "
         "off as far.",
@@ -181,6 +191,8 @@ def whatif(
     out.table(Table("What an epoch would take", ["", "epoch s", "saved s", "times as fast"], _rows(base, exchanges)))
     if len(base.work_s) > 1:
         out.table(_speed_table(header, view.last, base, every=all_ranks))
+    if waiting := waiting_for.table(base.each_s / base.steps, base.exchange_s / base.steps):
+        out.table(waiting)
     return 0
 
 

@@ -13,6 +13,7 @@ from ps.reader.downsample import Downsampler
 from ps.reader.history import jobs_table
 from ps.reader.many_ranks import MORE, host_table, ranks_of_hosts, spread_table
 from ps.reader.run_view import RunView, check_lines, ending, extremes, mean
+from ps.text import loose
 from ps.text.contributions import ends, sampled
 from ps.text.formatting import date_time, metric, mode_name, model_name, number, percent
 from ps.text.layout import LONGEST_CELL, Table
@@ -189,7 +190,11 @@ def _last_epoch(header: Record, record: Record, *, every: bool) -> Iterator[str]
         }
         for rank in ranks
     ]
-    yield from _table(f"Contribution in epoch {record['epoch']}", rows, f"{sample} {note} {more}".strip())
+    if record["sampled_steps"]:
+        yield from _table(f"Contribution in epoch {record['epoch']}", rows, f"{sample} {note} {more}".strip())
+    if columns := loose.columns(record):
+        rows = [{"Rank": str(rank)} | {title: own[rank] for title, own in columns.items()} for rank in ranks]
+        yield from _table(f"{loose.TITLE} in epoch {record['epoch']}", rows, note)
     bandwidth = record["bus_bytes_per_s"]
     scaling = {
         "Gradient diversity": number(record["diversity_all"]),

@@ -7,6 +7,7 @@ import numpy as np
 from common.flat import Array
 from common.limits import EPOCHS_BY_RANK, PAGE_PARAMETERS, PAGE_RANKS
 from common.run_files import log_path
+from ps.logfile.epoch_fields import EPOCH_FIELDS
 from ps.logfile.header import Host, confined, host_names, hosts
 from ps.logfile.records import Record
 from ps.reader.comparison_view import ComparisonView
@@ -29,6 +30,8 @@ EFFICIENCIES = ("load_balance", "communication", "parallel")
 BY_RANK = (*TIMES, "cosine_all", "loss_by_rank")
 INTERVALS = ("share_low", "share_high", "chance_low", "chance_high")
 """By rank, in logs that have them."""
+LOOSE = tuple(field.name for field in EPOCH_FIELDS if field.loose)
+"""By rank, in logs of modes whose ranks do not keep in step."""
 BY_PARAMETER = ("share", "norm_ratio")
 
 
@@ -91,6 +94,7 @@ class RunData:
             **{key: record["efficiency"][key] for key in EFFICIENCIES},
             **{key: record.get(key, [0.0] * world) for key in BY_RANK},
             **{key: record.get(key, [None] * world) for key in INTERVALS},
+            **{key: record.get(key, [None]) for key in LOOSE},
             **{key: [record[f"{key}_all"], *(record[key][name] for name in self.names)] for key in BY_PARAMETER},
         }
         values = {key: np.array(figure, float) for key, figure in figures.items()}  # nil becomes NaN

@@ -18,6 +18,5 @@ MODE = Mode(
     help="an update for every K gradients, late ones in the next: not held up by a slow rank",
     build=partial(ServedSync, _order),
     cost=CostFormula(star_terms, "2 (P-1) (a + m b)", star_network, "(P-L) (2 A + m B)"),
-    elastic=False,
     exact=False,
 )

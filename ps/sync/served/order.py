@@ -16,8 +16,14 @@ class Order(Protocol):
     def leave(self, rank: int) -> list[Group]:
         """Wait for a rank no longer: it has no ticket, or is dead. Return the updates that can be made now."""
 
+    def join(self, rank: int) -> None:
+        """Wait for a rank again that had left."""
+
     def released(self) -> Group:
         """Return the ranks that may go on, once each, when their pushes have been applied."""
+
+    def further(self) -> list[Group]:
+        """Return the updates that were held back until those before them were made, and ranks sent on after them."""
 
     @property
     def least(self) -> float:
@@ -50,10 +56,19 @@ class KOfN:
             self._pending.remove(rank)
         return self._close()
 
+    def join(self, rank: int) -> None:
+        """See Order."""
+        self._clocks[rank] = start_clock(self.least)
+        self._active.add(rank)
+
     def released(self) -> Group:
         """See Order."""
         free, self._free = self._free, []
         return free
+
+    def further(self) -> list[Group]:
+        """See Order."""
+        return []
 
     @property
     def least(self) -> float:
@@ -90,13 +105,75 @@ class BoundedClocks:
         self._parked.discard(rank)
         return []
 
+    def join(self, rank: int) -> None:
+        """See Order."""
+        self._clocks[rank] = start_clock(self.least)
+
     def released(self) -> Group:
         """See Order."""
         free = sorted(rank for rank in self._parked if self._clocks[rank] - self.least <= self._bound)
         self._parked.difference_update(free)
         return free
 
+    def further(self) -> list[Group]:
+        """See Order."""
+        return []
+
     @property
     def least(self) -> float:
         """See Order."""
         return min(self._clocks)
+
+
+class InClockOrder:
+    """Each push is an update, made in the order of clocks, and of ranks within one; those that come early are held.
+
+    A rank goes on when its push is applied, before the next one is: so what it is given does not depend on how fast
+    any rank is, and a run has the bits of its repeat. Clocks differ by one at most.
+    """
+
+    def __init__(self, ranks: int) -> None:
+        self._clocks = [0.0] * ranks
+        """Of the pushes that were applied."""
+        self._held: set[int] = set()
+        self._free: Group = []
+
+    def arrived(self, rank: int) -> list[Group]:
+        """See Order."""
+        self._held.add(rank)
+        return self.further()
+
+    def leave(self, rank: int) -> list[Group]:
+        """See Order. Those that it held up are in ``further``."""
+        self._clocks[rank] = math.inf
+        self._held.discard(rank)
+        return []
+
+    def join(self, rank: int) -> None:
+        """See Order."""
+        self._clocks[rank] = start_clock(self.least)
+
+    def released(self) -> Group:
+        """See Order."""
+        free, self._free = self._free, []
+        return free
+
+    def further(self) -> list[Group]:
+        """See Order."""
+        rank = self._clocks.index(self.least)
+        if rank not in self._held:
+            return []
+        self._held.discard(rank)
+        self._clocks[rank] += 1
+        self._free.append(rank)
+        return [[rank]]
+
+    @property
+    def least(self) -> float:
+        """See Order."""
+        return min(self._clocks)
+
+
+def start_clock(least: float) -> float:
+    """Return the clock of a rank that joins those of whom the slowest has this."""
+    return least if math.isfinite(least) else 0.0

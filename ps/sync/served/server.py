@@ -13,8 +13,8 @@ from ps.sync.served.order import Group, Order
 from ps.sync.served.rules import ServerRules
 from ps.sync.served.tickets import Dealer, InStep
 
-ASK_FAULT = 4
-"""Beside ASK_STOP and ASK_SAVE: a push was not finite, and all ranks must be told."""
+ASK_FAULT, ASK_SHRINK = 4, 8
+"""Beside ASK_STOP and ASK_SAVE: a push was not finite, or a rank is dead, and all ranks must be told."""
 LOOK_S = 30e-6
 """Slept between two looks for messages: short beside a push, and the core is free for ranks that compute."""
 
@@ -23,8 +23,9 @@ class Round:
     """What the server knows of the steps between two moments at which all ranks have the same parameters.
 
     ``rates``: of each step of the epoch; ``ends``: how many rows the steps up to each have. ``rows``: of pushes applied
-    in the epoch. ``one_by_one``: each push is an update of its own, by its share of a global batch. ``asked``: for what
-    the ranks ask all. ``fault``: step of the first push that was not finite, from 1.
+    in the epoch; ``loss_sum``: theirs in this round. ``one_by_one``: each push is an update of its own, by its share of
+    a global batch. ``asked``: for what the ranks ask all. ``fault``: step of the first push that was not finite, from
+    1.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class Round:
         one_by_one: bool = False,
     ) -> None:
         self.order, self.tickets, self.rates, self.ends, self.rows = order, tickets, rates, ends, rows
-        self.one_by_one = one_by_one
+        self.one_by_one, self.first_rows, self.loss_sum = one_by_one, rows, 0.0
         self.version = self.asked = self.fault = 0
 
     @property
@@ -70,6 +71,9 @@ class Server:
         """Other ranks whose push is to come."""
         self._idle: Group = []
         """Ranks that wait for the end of the round."""
+        self._tickets = [NO_TICKET] * comm.size
+        """By rank: what it has been dealt, until that is used."""
+        self._alive = set(range(comm.size))
         self._replied = False
         self.replies = 0
         """Sent to other ranks since whoever counts them has set it to 0."""
@@ -81,7 +85,7 @@ class Server:
         np.copyto(self._master, self._params)
         for rank in range(self.comm.size):
             self.rules.pulled(rank)
-            of.tickets.deal(rank)
+            self._tickets[rank] = of.tickets.deal(rank)
         self._idle.clear()
         for rank, inbox in self._inboxes.items():
             if rank not in self._awaited:
@@ -104,11 +108,18 @@ class Server:
 
     def serve(self) -> bool:
         """Take what has come, without waiting; say whether anything had."""
-        came = [rank for rank in sorted(self._awaited) if self._inboxes[rank].arrived()]
-        for rank in came:
-            self._awaited.discard(rank)
-            self._take(rank)
-        return bool(came)
+        came = False
+        for rank in sorted(self._awaited):
+            try:
+                arrived = self._inboxes[rank].arrived()
+            except MPI.Exception as error:
+                self._lose(rank, error)
+                continue
+            if arrived:
+                self._awaited.discard(rank)
+                self._take(rank)
+                came = True
+        return came
 
     def close(self) -> None:
         """Take back the receives that wait."""
@@ -117,6 +128,38 @@ class Server:
         self._awaited.clear()
         for outbox in self._outboxes.values():
             outbox.wait()
+
+    @property
+    def used(self) -> tuple[int, float]:
+        """Rows of the pushes that were applied in this round, and the sum of their losses."""
+        return self._round.rows - self._round.first_rows, self._round.loss_sum
+
+    def _lose(self, rank: int, error: MPI.Exception) -> None:
+        """Go on to the end of the steps that have begun without a rank; all of them must learn that it is dead.
+
+        Raises the error if it says anything else.
+        """
+        if error.Get_error_class() not in (MPI.ERR_PROC_FAILED, MPI.ERR_PROC_FAILED_PENDING):
+            raise error
+        if rank not in self._alive:
+            return
+        now = self._round
+        self._alive.discard(rank)
+        self._awaited.discard(rank)
+        now.asked |= ASK_SHRINK
+        now.tickets.lose(rank)
+        if self._tickets[rank] != NO_TICKET:
+            now.tickets.give_back(self._tickets[rank])
+        if rank in self._idle:
+            self._idle.remove(rank)
+        groups = now.order.leave(rank)
+        for idle in self._idle.copy():
+            ticket = now.tickets.deal(idle)
+            if ticket != NO_TICKET:
+                self._idle.remove(idle)
+                now.order.join(idle)
+                self._reply(idle, ticket)
+        self._settle(groups)
 
     def _take(self, rank: int) -> None:
         push, now = self._pushes[rank], self._round
@@ -137,8 +180,6 @@ class Server:
                 self._update(group)
             groups = []
             released = now.order.released()
-            if not released:
-                break
             for rank in released:
                 ticket = now.tickets.deal(rank)
                 if ticket == NO_TICKET:
@@ -146,22 +187,27 @@ class Server:
                     groups += now.order.leave(rank)
                 else:
                     self._reply(rank, ticket)
-            if isinstance(now.tickets, InStep):
+            if released and isinstance(now.tickets, InStep):
                 now.asked = now.fault = 0
-        if len(self._idle) == self.comm.size:
-            for rank in self._idle:
+            if not released and not (groups := now.order.further()):
+                break
+        if len(self._idle) == len(self._alive):
+            idle, self._idle = self._idle, []
+            for rank in idle:
                 self._reply(rank, NO_TICKET)
 
     def _update(self, group: Group) -> None:
-        """Apply the pushes of some ranks as one update, by the mean of their rows."""
+        """Apply the pushes of some ranks as one update, by the mean of their rows; see which are left out."""
         now, used = self._round, []
         for rank in group:
             push = self._pushes[rank]
-            applied = push[Push.FINITE] and push[Push.ROWS]
-            self._replies[rank][Reply.STALENESS] = (
-                now.version - push[Push.VERSION] if push[Push.FINITE] else NOT_APPLIED
-            )
-            if applied:
+            delay, finite = now.version - int(push[Push.VERSION]), bool(push[Push.FINITE])
+            accepted = not finite or not now.one_by_one or self.rules.accepts(delay)
+            if not accepted:
+                now.tickets.give_back(self._tickets[rank])
+            self._tickets[rank] = NO_TICKET
+            self._replies[rank][Reply.STALENESS] = delay if accepted and finite else NOT_APPLIED
+            if accepted and finite and push[Push.ROWS]:
                 used.append(rank)
         if not used or (now.fault and isinstance(now.tickets, InStep)):
             return
@@ -170,6 +216,7 @@ class Server:
         for rank in used:
             push = self._pushes[rank]
             rows += int(push[Push.ROWS])
+            now.loss_sum += push[Push.LOSS_SUM]
             if rank != first:
                 self._add(grads, self._grads[rank], push[Push.TOTAL] / total)
         if now.one_by_one:
@@ -190,8 +237,13 @@ class Server:
     def _reply(self, rank: int, ticket: int) -> None:
         """Give a rank its next ticket, or the end of the round, and the parameters as they are now."""
         now, reply = self._round, self._replies[rank]
+        self._tickets[rank] = ticket
         if rank:
-            self._outboxes[rank].wait()
+            try:
+                self._outboxes[rank].wait()
+            except MPI.Exception as error:
+                self._lose(rank, error)
+                return
         np.copyto(self._bodies[rank], self._master)
         self.rules.pulled(rank)
         reply[Reply.TICKET], reply[Reply.VERSION], reply[Reply.ASKED] = ticket, now.version, now.asked
@@ -200,8 +252,11 @@ class Server:
         if not rank:
             self._replied = True
             return
-        self._outboxes[rank].send()
-        self.replies += 1
-        if ticket != NO_TICKET:
-            self._inboxes[rank].post()
-            self._awaited.add(rank)
+        try:
+            self._outboxes[rank].send()
+            self.replies += 1
+            if ticket != NO_TICKET:
+                self._inboxes[rank].post()
+                self._awaited.add(rank)
+        except MPI.Exception as error:
+            self._lose(rank, error)

@@ -6,23 +6,26 @@ import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from mpi4py import MPI
 
+from common.checksum import is_finite
 from common.config import RunConfig
 from common.data.loader import Batch
+from common.data.row_table import RowTable
 from common.data.sampler import SHUFFLE, kind_of
 from common.errors import NotFiniteError
 from common.flat import BLOCK, N_SLOTS, Flat, aligned, blocks
 from ps.comm.agreement import together
+from ps.comm.topology import Topology
 from ps.metrics.sync_timer import ParkedTimer
-from ps.sync.checksum import is_finite
 from ps.sync.served.figures import PushFigures
-from ps.sync.served.messages import NO_TICKET, PUSH, REPLY, Incoming, Outgoing, Push, Reply, head_of
+from ps.sync.served.messages import NO_TICKET, NOT_APPLIED, PUSH, REPLY, Incoming, Outgoing, Push, Reply, head_of
 from ps.sync.served.order import KOfN, Order
 from ps.sync.served.rules import ServerRules
 from ps.sync.served.server import LOOK_S, Round, Server
 from ps.sync.served.state import ServedState
 from ps.sync.served.tickets import InStep, Tickets
-from ps.sync.synchronizer import Synchronizer, SyncSetup
+from ps.sync.synchronizer import Synchronizer, SyncSetup, own_rows
 
 MakeOrder = Callable[[RunConfig, int], tuple[Order, bool]]
 """Of the configuration and the number of ranks: who waits for whom, and whether each push is an update of its own."""
@@ -34,7 +37,8 @@ class ServedSync(Synchronizer):
     In a round (``begin_round``) ranks take as many tickets as they can; it ends for all of them when all that were
     dealt are used, and then all have the same parameters. Outside of rounds each ``step`` is one of all ranks, as
     benchmarks take them. ``ticket``: the one to take now. ``steps_done``: of the epoch, when the round is over.
-    ``not_finite_now``: what was not finite in the last push. ``fault``: see ``Reply``.
+    ``not_finite_now``: what was not finite in the last push. ``fault``: see ``Reply``. ``applied``: whether the last
+    push was.
     """
 
     def __init__(self, make_order: MakeOrder, setup: SyncSetup) -> None:
@@ -55,26 +59,55 @@ class ServedSync(Synchronizer):
         self._parked = self._timer = self.meter.timer = ParkedTimer(setup.topology, setup.counts.shape[1] * comm.size)
         self._config, self._make_order = config, make_order
         self._by_rank = kind_of(config) != SHUFFLE
-        self._inner = comm.Dup()  # its own: receives wait here for a next push, and must catch nothing else
         self.exchanged_bytes = self.flat.packet.nbytes
-        self.sent_bytes = self.exchanged_bytes * (1 if comm.rank else comm.size - 1)
         self._grads = blocks(self.flat.grad_vector)
         self._head = head_of(self.flat.packet)
-        self._server: Server | None = None
-        if comm.rank:
-            self._outgoing = Outgoing(self._inner, 0, PUSH, self.flat.packet)
-            self._incoming = Incoming(self._inner, 0, REPLY, self._message)
-        else:
-            rules = ServerRules(config, state.optimizer, comm.size)
-            stops = config.nonfinite == "stop"
-            self._server = Server(self._inner, self.flat, self._master, rules, stops=stops)
-        self._told = self._server.own_reply if self._server is not None else head_of(self._message)
-        self._ready = self._serve if self._server and comm.size > 1 else None
-        self._in_step = False
-        self.ticket, self.steps_done, self.fault = NO_TICKET, 0, 0
+        self._rules = None if comm.rank else ServerRules(config, state.optimizer, comm.size)
+        self._left: list[object] = []
+        self.ticket, self.steps_done, self.fault, self.applied = NO_TICKET, 0, 0, True
         self.not_finite_now: list[str] = []
         self._clock = self._version = self._messages = 0
         self._figures = PushFigures()
+        self.expendable = comm.rank > 0
+        self._join(comm)
+
+    def _join(self, comm: MPI.Intracomm) -> None:
+        """Be the server of these ranks, or one that it serves."""
+        self.comm, self._in_step = comm, False
+        self._inner = comm.Dup()  # its own: receives wait here for a next push, and must catch nothing else
+        self._server: Server | None = None
+        if self._rules is None:
+            self.sent_bytes = self.exchanged_bytes
+            self._outgoing = Outgoing(self._inner, 0, PUSH, self.flat.packet)
+            self._incoming = Incoming(self._inner, 0, REPLY, self._message)
+            self._told = head_of(self._message)
+        else:
+            self.sent_bytes = self.exchanged_bytes * (comm.size - 1)
+            stops = self._config.nonfinite == "stop"
+            self._server = Server(self._inner, self.flat, self._master, self._rules, stops=stops)
+            self._told = self._server.own_reply
+        self._ready = self._serve if self._server is not None and comm.size > 1 else None
+
+    @property
+    def exchanges_in(self) -> MPI.Comm:
+        """The communicator that pushes are made in."""
+        return self._inner
+
+    @property
+    def used(self) -> tuple[int, float]:
+        """Rows of all ranks' pushes that were applied in the last round, and the sum of their losses; at rank 0."""
+        return self._server.used if self._server is not None else (0, 0.0)
+
+    def rebind(self, topology: Topology, counts: RowTable) -> None:
+        """Continue among other ranks, rank 0 among them. Collective; the old communicator must be revoked."""
+        # MPI may still hold receives, so their memory must stay
+        self._left.append(self._server if self._server is not None else (self._outgoing, self._incoming))
+        self._gradients.clear()
+        self.meter.rebind(topology)
+        self.state.rebind(topology.comm)
+        self.row_counts = own_rows(counts, topology.comm.rank)
+        self.ticket, self._messages, self._figures = NO_TICKET, 0, PushFigures()
+        self._join(topology.comm)
 
     def begin_round(self, rates: Sequence[float], first: int) -> None:
         """Begin to take tickets of an epoch's steps from ``first`` on, if there are any. On all ranks.
@@ -120,6 +153,7 @@ class ServedSync(Synchronizer):
         left = time.perf_counter()
         self._parked.add_parked(arrived, left, told[Reply.PARKED_S])
         self.ticket, self._version = int(told[Reply.TICKET]), int(told[Reply.VERSION])
+        self.applied = told[Reply.STALENESS] != NOT_APPLIED
         self._figures.add(told[Reply.STALENESS], self._clock - told[Reply.LEAST], batch.n)
         asked = int(told[Reply.ASKED])
         if self._in_step:
@@ -133,6 +167,8 @@ class ServedSync(Synchronizer):
 
     def epoch_figures(self) -> dict[str, float]:
         """See Synchronizer."""
+        if self._server is not None:
+            self._server.rules.close_epoch()
         return self._figures.close_epoch(self.comm)
 
     def sent_in(self, steps: int) -> int:  # noqa: ARG002

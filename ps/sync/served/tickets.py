@@ -16,6 +16,9 @@ class Dealer(Protocol):
     def give_back(self, ticket: int) -> None:
         """Deal a ticket again whose rows were not used."""
 
+    def lose(self, rank: int) -> None:
+        """Deal to others what a rank would have been dealt that is dead."""
+
     def end_early(self, *, at_once: bool = False) -> None:
         """Deal no more than what is left of the steps that have begun; ``at_once``: not even that."""
 
@@ -29,36 +32,39 @@ class Tickets:
 
     def __init__(self, first: int, steps: int, parts: int, *, by_rank: bool) -> None:
         self.limit, self._first, self._parts, self._by_rank = steps, first, parts, by_rank
-        self._next = [first * parts]
-        if by_rank:
-            self._next = [first * parts + rank for rank in range(parts)]
+        self._next = [first * parts + rank for rank in range(parts)] if by_rank else [first * parts]
         self._begun = first
-        self._returned: list[list[int]] = [[] for _ in self._next]
+        self._again: list[int] = []
+        """Tickets for whoever asks next."""
 
     def deal(self, rank: int) -> int:
         """See Dealer."""
         whose = rank if self._by_rank else 0
-        if self._returned[whose]:
-            return self._returned[whose].pop(0)
         ticket = self._next[whose]
         step = ticket // self._parts
-        if step >= self.limit:
-            return NO_TICKET
+        if self._again or step >= self.limit:
+            return self._again.pop(0) if self._again else NO_TICKET
         self._next[whose] += self._parts if self._by_rank else 1
         self._begun = max(self._begun, step + 1)
         return ticket
 
     def give_back(self, ticket: int) -> None:
         """See Dealer."""
-        self._returned[ticket % self._parts if self._by_rank else 0].append(ticket)
+        self._again.append(ticket)
+
+    def lose(self, rank: int) -> None:
+        """See Dealer. Of the steps that have begun: the round ends with these."""
+        self.end_early()
+        if self._by_rank:
+            self._again += range(self._next[rank], self.limit * self._parts, self._parts)
+            self._next[rank] = self.limit * self._parts + rank
 
     def end_early(self, *, at_once: bool = False) -> None:
         """See Dealer."""
         self.limit = min(self.limit, self._begun)
         if at_once:
             self.limit = self._first
-            for returned in self._returned:
-                returned.clear()
+            self._again.clear()
 
 
 class InStep:
@@ -71,6 +77,9 @@ class InStep:
         return 0
 
     def give_back(self, ticket: int) -> None:
+        """See Dealer."""
+
+    def lose(self, rank: int) -> None:
         """See Dealer."""
 
     def end_early(self, *, at_once: bool = False) -> None:

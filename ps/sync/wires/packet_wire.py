@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 from mpi4py import MPI
 
 from common.config import RunConfig
 from common.flat import N_SLOTS, Array
+from ps.sync.wires import EXACT, find
 from ps.sync.wires.error_buffer import ErrorBuffer
 
 
@@ -47,12 +49,19 @@ class PacketWire:
         self.status, self.numbers = self.packet[:N_SLOTS], self.packet[N_SLOTS:]
         self.sent_to: dict[int, int] = {}
         self.error = ErrorBuffer(len(self.numbers), self.packet.dtype) if self.feeds_back else None
-        self.exact = self._exact(setup) if self.lossy else self
+        self.exact: PacketWire = find(EXACT)(setup) if self.lossy else self
+
+    @classmethod
+    def check(cls, shapes: Mapping[str, tuple[int, ...]], config: RunConfig) -> None:
+        """Raise JobError where it can do nothing for parameters of these shapes; ranks look before they make one."""
 
     def sum(self) -> None:
         """Sum the packet on all ranks. What a wire with errors has not sent counts once ``accept`` is called."""
         if self.comm.size > 1:
             self._sum()
+        elif self.error is not None:  # what several ranks had not sent before
+            np.add(self.numbers, self.error.now, out=self.numbers)
+            self.error.next.fill(0)
 
     def accept(self) -> None:
         """Keep what the last sum has not sent: its result is applied, on all ranks."""
@@ -64,9 +73,3 @@ class PacketWire:
 
     def _sum(self) -> None:
         raise NotImplementedError
-
-    @staticmethod
-    def _exact(setup: WireSetup) -> "PacketWire":
-        from ps.sync.wires.float32 import RingWire  # a PacketWire
-
-        return RingWire(setup)
