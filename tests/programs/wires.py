@@ -48,7 +48,8 @@ class Counting:
 
 def make(name: str, n: int, dtype: str) -> PacketWire:
     config, counting = RunConfig(mode="ring", wire=name, dtype=dtype, wire_keep=KEEP), Counting()
-    return wires.find(name)(WireSetup(counting, np.zeros(N_SLOTS + n, dtype), {}, config))  # type: ignore[arg-type]
+    made: PacketWire = wires.find(name)(WireSetup(counting, np.zeros(N_SLOTS + n, dtype), {}, config))  # type: ignore[arg-type]
+    return made
 
 
 def packets(n: int, dtype: str, step: int) -> list[Array]:

@@ -4,8 +4,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from common.checksum import is_finite
 from common.flat import BLOCK, Array
-from ps.sync.checksum import is_finite
 from ps.sync.wires.coded import CodedWire
 
 NAN = np.uint16(0x7FC0)
