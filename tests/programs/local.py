@@ -8,7 +8,7 @@ from mpi4py import MPI
 
 from common.config import RunConfig
 from common.data.loader import BatchLoader
-from common.errors import NotFiniteError
+from common.errors import NotFiniteError, ReplicasDivergedError
 from common.flat import ASK_SAVE, ASK_STOP, Array, Flat
 from common.nn import models, optimizers
 from common.nn.functional import SoftmaxCrossEntropy
@@ -145,6 +145,17 @@ def check_a_round_that_is_not_finite() -> None:
                 clean.seek(6)
     same(sync.flat.param_vector, clean.flat.param_vector, "after")
     assert places == [(5, 3)]
+    sync, loader = begin("local", replace(config, optimizer="adam"))
+    for k, batch in enumerate(loader.epoch(1)):
+        if k == 1 and comm.rank == 0:
+            batch.x[0, 0] = np.nan
+        try:
+            with np.errstate(all="ignore"):
+                sync.step(batch, sync.backward(batch, RATE, sample=False), stop=False, sample=False)
+        except NotFiniteError:
+            sync.state.optimizer.undo_begin()
+            places.append((k, sync.state.optimizer.t))
+    assert (places[1:], sync.state.optimizer.t) == ([(2, 0)], 4)  # moments began anew
 
 
 def check_take_back() -> None:
@@ -163,7 +174,38 @@ def check_take_back() -> None:
     for batch in loader.epoch(1, 3):
         sync.step(batch, sync.backward(batch, RATE, sample=False), stop=False, sample=False)
     same(sync.flat.param_vector, whole, "again")
+    sync, loader = begin("local", replace(config, optimizer="adam"))
+    for k, batch in enumerate(loader.epoch(1)):
+        if k == 5:
+            break
+        sync.step(batch, sync.backward(batch, RATE, sample=False), stop=False, sample=False)
     assert isinstance(sync, LocalSync)
+    assert (sync.take_back(), sync.state.optimizer.t) == (2, 3)
+
+
+def check_other_parameters() -> None:
+    """A bit of what ranks have in common flips on one: the round comes to nothing, and the step is taken again."""
+    sync, loader = begin("local", replace(PLAIN, sync_every=3, outer_momentum=0.5))
+    before, faults = sync.flat.param_vector.copy(), 0
+    for k, batch in enumerate(loader.epoch(1)):
+        if k == 1 and comm.rank == comm.size - 1:
+            sync.state.common.view(np.uint8)[3] ^= 8
+        while True:
+            try:
+                sync.step(batch, sync.backward(batch, RATE, sample=False), stop=False, sample=False)
+                break
+            except ReplicasDivergedError:
+                faults += 1
+                sync.state.optimizer.undo_begin()
+                named, majority = sync.state.compare()
+                if majority:
+                    assert list(named) == [comm.size - 1], named
+                sync.state.repair([comm.size - 1])
+                same(sync.flat.param_vector, before, "repaired")
+        assert sync.meter.open_steps == (0 if k in (2, 5, 6) else k % 3 + 1)
+    assert faults == 1
+    same(sync.flat.param_vector, comm.bcast(sync.flat.param_vector), "all ranks")
+    same(sync.flat.param_vector, sync.state.common, "common")
 
 
 check_one_step_a_round_is_allreduce()
@@ -171,6 +213,8 @@ check_rounds()
 check_what_is_asked()
 check_take_back()
 check_a_round_that_is_not_finite()
+if comm.size > 1:
+    check_other_parameters()
 comm.Barrier()
 if comm.rank == 0:
     print("ok", comm.size)
