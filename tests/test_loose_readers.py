@@ -22,6 +22,7 @@ from ps.reader.export.csv_json import csv_lines
 from ps.reader.export.markdown import markdown_lines
 from ps.reader.report.data import RunData
 from ps.reader.report.loose import has_any, loose
+from ps.reader.report.page import _sections as sections
 from ps.reader.run_view import RunView
 from ps.text.loose import summary
 from tests.synthetic import epoch, header
@@ -76,6 +77,17 @@ def test_commands(
     read(exact)
     text = " ".join(capsys.readouterr().out.split())
     assert not any(word in text for word in words)
+
+
+def test_what_was_not_measured_is_no_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nothing = {"sampled_steps": [], "share_all": [None] * 4, "share": {k: [None] * 4 for k in ("W1", "b1", "W2", "b2")}}
+    for name, said in ("measured", True), ("not", False):
+        run = write(tmp_path / name, **LOOSE | ({} if said else nothing))
+        show(run)
+        assert ("How certain the shares are" in capsys.readouterr().out) == said
+        text = "".join(markdown_lines(DeduplicatedReader(run / LOG_NAME, Check())))
+        assert ("## Contribution" in text) == said
+        assert ("Contribution" in {section.title for section in sections(RunData(run))}) == said
 
 
 def test_watch(runs: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:

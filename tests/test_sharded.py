@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from common.config import RunConfig
 from ps.sync.halves import slices_of
 from tests.ranks import Result, SharedStart, program, records
-from workers.training.memory_need import _vectors
+from workers.training.memory_need import vector_bytes
 
 Job = Callable[..., Result]
 RUN = ("-m", "workers.run", "--hidden", "16", "--batch-size", "100", "--dtype", "float64", "--optimizer", "adam",
@@ -81,6 +81,6 @@ def test_the_memory_check_knows_that_the_state_is_divided(optimizer: str, number
     n, ranks = 8_000_000, 4
     topology: Any = SimpleNamespace(comm=SimpleNamespace(size=ranks), local=SimpleNamespace(size=1))
     config = RunConfig(optimizer=optimizer)
-    whole, own = (_vectors(topology, config, mode, n) for mode in ("allreduce", "sharded"))
+    whole, own = (vector_bytes(topology, config, mode, n) for mode in ("allreduce", "sharded"))
     assert whole == 4 * (16 + (2 + numbers) * n)
     assert own == 4 * (16 + 2 * n + (1 + numbers) * n // ranks)  # and what comes from the rank before

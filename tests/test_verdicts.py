@@ -89,6 +89,15 @@ def test_momentum_on_gradients_as_old_as_measured() -> None:
     def aged(age: float) -> Change:
         return lambda _, record: record.update(pushes=[10, 30], staleness_mean=[2 * age, 2 * age / 3])
 
+    def unsampled(_: int, record: Record) -> None:
+        record.update(sampled_steps=[], share_all=[None] * 2)
+
+    findings, rng = Findings(header), random.Random(1)
+    for number in range(1, 5):
+        record = synthetic.epoch(header, number, rng, {})
+        unsampled(number, record)
+        findings.add(record)
+    assert "not measured" in findings.not_judged()["pulls-against"]
     (found,) = watch(header, 3, aged(2.0))
     assert (found.code, found.evidence["staleness"]) == ("stale-momentum", 2.0)
     assert watch(header, 3, aged(0.1)) == []
@@ -190,7 +199,7 @@ def test_factors_of_one_column(ranks: int, options: dict[str, Any], warns: bool)
     header = head(ranks)
     header["config"] |= options
     found = Findings(header).start()
-    assert codes(found) == ["low-wire-rank"] * warns
+    assert ("low-wire-rank" in codes(found)) == warns
 
 
 def test_a_crowded_host_among_others_is_named() -> None:
@@ -753,7 +762,7 @@ def test_the_documentation_has_every_code() -> None:
     sources = "".join(path.read_text() for path in (ROOT / "ps" / "findings").glob("*.py"))
     said = set(re.findall(r'(?:code=|    code = |CODE = )"([a-z-]+)"', sources))
     assert set(re.findall(r"^\| `([a-z-]+)` \|", page, re.MULTILINE)) == said
-    assert len(said) == 18
+    assert len(said) == 20
 
 
 @pytest.mark.parametrize("mode", exact())

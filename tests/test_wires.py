@@ -17,7 +17,7 @@ from workers.checkpoint.checkpoint_file import newest
 from workers.checkpoint.origin import Origin
 from workers.training.setup import check_wire
 
-LOSSY = ("bf16", "int8", "topk")
+LOSSY = ("bf16", "int8", "powersgd", "topk")
 SMALL = ("-m", "workers.run", "--mode", "ring", "--epochs", "3", "--hidden", "32", "--test-fraction", "0")
 
 
@@ -88,7 +88,8 @@ def test_sending_all_numbers_is_exact(batch: SharedStart, name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("wire", "within", "share"), [("bf16", 0.05, 0.251), ("int8", 0.05, 0.14), ("topk", 0.5, 0.23)]
+    ("wire", "within", "share"),
+    [("bf16", 0.05, 0.251), ("int8", 0.05, 0.14), ("topk", 0.5, 0.23), ("powersgd", 0.3, 0.4)],
 )
 def test_a_wire_sends_less_and_trains_as_well(batch: SharedStart, wire: str, within: float, share: float) -> None:
     """In float64, of which bf16 sends a quarter, and int8 an eighth; exact sums of sampled steps come to it."""

@@ -6,6 +6,8 @@ from typing import Any
 
 from ps.findings.bound_parks import BoundParks
 from ps.findings.communication_bound import CommunicationBound
+from ps.findings.drift import Drift
+from ps.findings.few_averages import few_averages
 from ps.findings.local_loss_misleads import LocalLossMisleads
 from ps.findings.loss_stalled import LossStalled
 from ps.findings.low_wire_rank import low_wire_rank
@@ -29,6 +31,7 @@ FROM_HEADER: dict[Callable[[Record], Verdict | None], Sequence[str]] = {
     oversubscribed_threads: (),
     more_ranks_than_cores: (),
     shared_core: (),
+    few_averages: (),
     low_wire_rank: (),
     wire_within_host: (),
     stale_momentum: (),
@@ -43,6 +46,7 @@ OVER_EPOCHS: dict[type[Detector], Sequence[str]] = {
     # where ranks hold different rows, the noise scale counts the difference as noise
     NoiseScaleExceeded: ("skewed-labels", "skewed-targets", "targets-differ"),
     LocalLossMisleads: (),
+    Drift: (),
     TimeLimit: (),
 }
 OF_A_JOB = (TimeLimit.code,)

@@ -61,6 +61,8 @@ class PullsAgainst(Detector):
         self.recent: deque[tuple[int, list[float | None], list[tuple[float, float] | None]]] = deque(maxlen=EPOCHS)
         """Number of an epoch; by rank its shares, None where one does not count, and the ends of the band of chance."""
         self.reported: set[int] = set()
+        self.sampled = True
+        """Whether contributions were measured in the last epoch."""
 
     def note(self, code: str) -> None:
         """See Detector."""
@@ -69,6 +71,7 @@ class PullsAgainst(Detector):
     def add(self, epoch: Record) -> Verdict | None:
         """See Detector."""
         shares, diversity = epoch["share_all"], epoch["diversity_all"]
+        self.sampled = bool(epoch["sampled_steps"])
         unknown = [None] * self.n_ranks
         ends = zip(epoch.get("chance_low", unknown), epoch.get("chance_high", unknown), strict=True)
         bands = [None if low is None or high is None else (low, high) for low, high in ends]
@@ -90,6 +93,8 @@ class PullsAgainst(Detector):
             return ""
         if len(self.recent) < MIN_EPOCHS:
             return self.too_few(MIN_EPOCHS)
+        if not self.sampled:
+            return "contributions are not measured where ranks do not keep in step"
         if not any(share is not None for _, shares, _ in self.recent for share in shares):
             return "the ranks' gradients cancel, or are zero"
         if not any(band for *_, bands in self.recent for band in bands):

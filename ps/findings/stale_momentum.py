@@ -16,9 +16,9 @@ def stale_momentum(header: Record) -> Verdict | None:
     if config.get("mode") != "async":
         return None
     age = min(bound_of(config), n_ranks - 1)
-    return _verdict(
-        momentum_of(config), age, f"up to {config['staleness']} steps apart, gradients are about {age:g} updates old"
-    )
+    apart = "any number of" if age < bound_of(config) == float("inf") else config["staleness"]
+    said = f"ranks may be {apart} steps apart, so that gradients are about {age:g} updates old"
+    return _verdict(momentum_of(config), age, said)
 
 
 class StaleMomentum(Detector):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
+from common.checksum import is_finite, long_norm
 from common.data.loader import Batch
 from common.data.row_table import RowTable
 from common.errors import NotFiniteError, ReplicasDivergedError
@@ -18,7 +19,6 @@ from common.step_times import ARRIVED, MEASURED, NUMBER, UPDATED
 from ps.comm.agreement import together
 from ps.comm.topology import Topology
 from ps.metrics.contribution import MEASURED_BLOCK
-from ps.sync.checksum import is_finite, long_norm
 from ps.sync.reducer import Reducer
 from ps.sync.replica_check import RotatingChecksum, agree
 from ps.sync.synchronizer import Synchronizer, SyncSetup, own_rows

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
+from common.checksum import check
 from common.flat import Array, Flat, blocks
 from common.nn.optimizers import Optimizer
 from ps.comm.collectives import MAX_BYTES, bcast
-from ps.sync.checksum import check
 from ps.sync.replica_check import compare
 from ps.sync.wires.error_buffer import ErrorBuffer
 
@@ -52,6 +52,8 @@ class TrainingState:
         self.error: ErrorBuffer | None = None
         """What this rank has not sent of its gradients; on all ranks, with a wire that feeds it back."""
         self._best: list[Array] = []
+        self._has_best = False
+        """The same on all ranks, of which some may update nothing and have no blocks."""
 
     def rebind(self, comm: MPI.Intracomm) -> None:
         """Belong to other ranks from here on."""
@@ -64,7 +66,8 @@ class TrainingState:
     def snapshot_best(self) -> None:
         """Remember the parameters as they are now; the memory is taken when it is first needed."""
         own = self._own_parameters()
-        if not self._best:
+        if not self._has_best:
+            self._has_best = True
             self._best = [np.empty_like(block) for block in own]
         for best, block in zip(self._best, own, strict=True):
             np.copyto(best, block)
@@ -102,7 +105,7 @@ class TrainingState:
 
     def vectors(self) -> list[tuple[str, list[Array]]]:
         """Return this rank's blocks of what goes with the parameters, by name, the same on all ranks."""
-        return [*sorted(self.optimizer.state().items()), *([(BEST, self._best)] if self._best else [])]
+        return [*sorted(self.optimizer.state().items()), *([(BEST, self._best)] if self._has_best else [])]
 
     def capture(self, allocate: Allocate = np.empty) -> SavedState | None:
         """Return a copy of the state of training at rank 0, None elsewhere. Collective.

@@ -101,4 +101,5 @@ def main() -> None:
         print(json.dumps({"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}), flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()

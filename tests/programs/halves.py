@@ -16,6 +16,7 @@ from ps.comm.collectives import MAX_BYTES
 from ps.comm.topology import Topology
 from ps.sync.halves import Halves, slices_of
 from ps.sync.sharded_state import ShardedState
+from ps.sync.training_state import BEST
 from tests.assembly import assemble
 
 comm = MPI.COMM_WORLD.Dup()
@@ -46,7 +47,7 @@ def check_halves(n: int, dtype: str, most_bytes: int) -> None:
 
 def check_state(optimizer: str) -> None:
     """The ranks' parts of the state make one whole, of whole cache lines each."""
-    sync, _, _ = vector_mode(RunConfig(optimizer=optimizer, batch_size=size), 1.0)
+    sync, _, _ = vector_mode(RunConfig(optimizer=optimizer, batch_size=size), 1.0, 1000)
     state = sync.state
     assert isinstance(state, ShardedState)
     found = np.array([state.optimizer_bytes()])
@@ -55,22 +56,22 @@ def check_state(optimizer: str) -> None:
     sync.close()
 
 
-def vector_mode(config: RunConfig, value: float) -> Any:
-    """Return the mode on a model that is one vector of 1000, whose gradient is ``value`` for each row."""
+def vector_mode(config: RunConfig, value: float, n: int, mode: str = "sharded") -> Any:
+    """Return a mode on a model that is one vector, whose gradient is ``value`` for each row."""
 
     def loss_grad(params: Views, x: Array, y: Array, grads: Views, ready: object) -> float:
         grads["v"].fill(len(x) * value)
         return 0.0
 
-    model: Any = SimpleNamespace(loss=MeanSquaredError(), shapes=lambda: {"v": (1000,)}, loss_grad=loss_grad)
+    model: Any = SimpleNamespace(loss=MeanSquaredError(), shapes=lambda: {"v": (n,)}, loss_grad=loss_grad)
     rows = np.ones((size, 2), config.dtype)
-    return assemble("sharded", topology, model, config, rows, rows[:, :1], 1, start=np.zeros(1000))
+    return assemble(mode, topology, model, config, rows, rows[:, :1], 1, start=np.zeros(n))
 
 
 def check_clip(value: float, dtype: str) -> None:
     """Squares that overflow do not hide the norm, which is the allowed one afterwards."""
     config = RunConfig(optimizer="sgd", batch_size=size, dtype=dtype, clip=1.0)
-    sync, loader, _ = vector_mode(config, value)
+    sync, loader, _ = vector_mode(config, value, 1000)
     batch = next(loader.epoch(1))
     sync.step(batch, sync.backward(batch, 0.5, sample=False), stop=False, sample=False)
     np.testing.assert_allclose(sync.flat.param_vector, np.full(1000, -0.5 / math.sqrt(1000)), rtol=1e-6)
@@ -80,7 +81,7 @@ def check_clip(value: float, dtype: str) -> None:
 def check_not_finite(where: int) -> None:
     """One number that is not finite, in whosever slice, is seen by all ranks before any parameter changes."""
     config = RunConfig(optimizer="adam", batch_size=size)
-    sync, loader, _ = vector_mode(config, 1.0)
+    sync, loader, _ = vector_mode(config, 1.0, 1000)
     batch = next(loader.epoch(1))
     loss = sync.backward(batch, 0.5, sample=False)
     if rank == size - 1:
@@ -95,6 +96,35 @@ def check_not_finite(where: int) -> None:
     sync.close()
 
 
+def check_few(mode: str, n: int) -> None:
+    """Of few parameters some ranks, and rank 0 first, have an empty slice; all is saved and put back none the less."""
+    sync, loader, _ = vector_mode(RunConfig(optimizer="adam", batch_size=size), 1.0, n, mode)
+    batch, state, params = next(loader.epoch(1)), sync.state, sync.flat.param_vector
+
+    def step() -> Array:
+        sync.step(batch, sync.backward(batch, 0.5, sample=False), stop=False, sample=False)
+        comm.Barrier()
+        found: Array = params.copy()
+        comm.Barrier()
+        return found
+
+    best = step()
+    state.snapshot_best()
+    then = step()
+    saved = state.capture()
+    after = step()
+    if saved is not None:
+        np.testing.assert_array_equal(saved.vectors[BEST], best)
+    state.load(saved)
+    np.testing.assert_array_equal(params, then)
+    np.testing.assert_array_equal(step(), after)
+    state.restore_best()
+    np.testing.assert_array_equal(params, best)
+    comm.Barrier()
+    sync.close()
+    topology.free()
+
+
 for n in (0, 1, 16, 17, 100, 1000, 4099):
     for dtype in ("float32", "float64"):
         for most_bytes in (MAX_BYTES, 256):
@@ -107,6 +137,8 @@ with np.errstate(all="ignore"):
     check_clip(1e160, "float64")
     for where in (0, 500, 999):
         check_not_finite(where)
+for mode in ("sharded", "shared", "allreduce"):
+    check_few(mode, 20)
 topology.close()
 if rank == 0:
     print("ok", size)

@@ -15,6 +15,8 @@ from ps.comm.topology import Topology
 from ps.sync import wires
 from ps.sync.replicated import ReplicatedSync
 from ps.sync.training_state import ERROR
+from ps.sync.wires.error_buffer import ErrorBuffer
+from ps.sync.wires.low_rank import LowRank
 from ps.sync.wires.packet_wire import PacketWire, WireSetup
 from tests.assembly import assemble
 
@@ -23,6 +25,7 @@ rank, size = comm.rank, comm.size
 LENGTHS = (1, 2, 1023, 1025, 9001)
 """Fewer numbers than ranks; less and more than a block of int8."""
 KEEP = 0.03
+RANK = 3
 
 
 class Counting:
@@ -47,8 +50,16 @@ class Counting:
 
 
 def make(name: str, n: int, dtype: str) -> PacketWire:
-    config, counting = RunConfig(mode="ring", wire=name, dtype=dtype, wire_keep=KEEP), Counting()
-    return wires.find(name)(WireSetup(counting, np.zeros(N_SLOTS + n, dtype), {}, config))  # type: ignore[arg-type]
+    config, counting = RunConfig(mode="ring", wire=name, dtype=dtype, wire_keep=KEEP, wire_rank=RANK), Counting()
+    setup = WireSetup(counting, np.zeros(N_SLOTS + n, dtype), shapes(n), config)  # type: ignore[arg-type]
+    wire: PacketWire = wires.find(name)(setup)
+    return wire
+
+
+def shapes(n: int) -> dict[str, tuple[int, ...]]:
+    """Return a matrix that PowerSGD compresses, if so many numbers have room for one, and the rest as a vector."""
+    matrix = {"W": (40, 40)} if n >= 1600 else {}
+    return {"a": (n % 7,), **matrix, "b": (n - n % 7 - 1600 * len(matrix),)}
 
 
 def packets(n: int, dtype: str, step: int) -> list[Array]:
@@ -124,9 +135,34 @@ class Sparse:
         return total
 
 
+class InFactors:
+    """PowerSGD with the arithmetic of all ranks in one place; its two sums go around the ring."""
+
+    def __init__(self, n: int, dtype: str) -> None:
+        self.packets = [np.zeros(N_SLOTS + n, dtype) for _ in range(size)]
+        errors = [ErrorBuffer(n, np.dtype(dtype)) for _ in range(size)]
+        self.ranks = [
+            LowRank(p, shapes(n), e, RANK, RunConfig().seed) for p, e in zip(self.packets, errors, strict=True)
+        ]
+
+    def sum(self, vectors: list[Array]) -> Array:
+        for packet, vector in zip(self.packets, vectors, strict=True):
+            packet[N_SLOTS:] = vector
+        for act, exchanged in (("first", "factors"), ("second", "right_factors")):
+            for one in self.ranks:
+                getattr(one, act)()
+            total = around([getattr(one, exchanged) for one in self.ranks])
+            for one in self.ranks:
+                getattr(one, exchanged)[:] = total
+        for one in self.ranks:
+            one.finish()
+            one.accept()
+        return self.packets[0][N_SLOTS:]
+
+
 def check_bits(name: str, n: int, dtype: str) -> None:
     """Three steps against the plain loop; status slots exact, all ranks alike, and as many bytes as are said."""
-    wire, sparse = make(name, n, dtype), Sparse(n, dtype)
+    wire, sparse, factors = make(name, n, dtype), Sparse(n, dtype), InFactors(n, dtype)
     for step in range(3):
         every = packets(n, dtype, step)
         wire.packet[:] = every[rank]
@@ -142,6 +178,7 @@ def check_bits(name: str, n: int, dtype: str) -> None:
             expected = (
                 numbers[0] if size == 1 else
                 sparse.sum(numbers) if name == "topk" else
+                factors.sum(numbers) if name == "powersgd" else
                 coded(numbers, bf16, 1) if name == "bf16" else coded(numbers, int8, 1024)
             )  # fmt: skip
             np.testing.assert_array_equal(wire.numbers, expected, err_msg=f"{name} {n} {dtype}")
@@ -149,9 +186,9 @@ def check_bits(name: str, n: int, dtype: str) -> None:
     wire.close()
 
 
-def check_errors(dtype: str) -> None:
+def check_errors(name: str, dtype: str) -> None:
     """Sent and unsent make up all gradients; a step that is not accepted, and an exact sum, leave the error alone."""
-    wire, n = make("topk", 5000, dtype), 5000
+    wire, n = make(name, 5000, dtype), 5000
     assert wire.error is not None
     given, applied = np.zeros(n), np.zeros(n)
     for step in range(6):
@@ -174,10 +211,10 @@ def check_errors(dtype: str) -> None:
     left = np.zeros(n, dtype) if rank == 0 else None
     wire.error.total(comm, left)
     if left is not None:
-        assert size == 1 or np.count_nonzero(left) > n // 2
+        assert size == 1 or np.count_nonzero(left) > (1500 if name == "powersgd" else n // 2)
         np.testing.assert_allclose(applied + left, given, rtol=1e-4, atol=1e-5 if dtype == "float32" else 1e-12)
     everyone = np.zeros(n, dtype)
-    other = make("topk", n, dtype)
+    other = make(name, n, dtype)
     assert other.error is not None
     other.error.deal(comm, left)
     np.testing.assert_array_equal(other.error.now, comm.bcast(left) / size)
@@ -251,15 +288,14 @@ def check_state(per_node: int) -> None:
 def main() -> None:
     np.seterr(all="ignore")
     for name in WIRES:
-        if name == "powersgd":
-            continue
         for dtype in ("float32", "float64"):
             for n in LENGTHS:
                 check_bits(name, n, dtype)
             for value in (np.nan, np.inf, -np.inf):
                 check_not_finite(name, value, dtype)
     for dtype in ("float32", "float64"):
-        check_errors(dtype)
+        check_errors("topk", dtype)
+        check_errors("powersgd", dtype)
     check_state(0)
     check_state(2)
     if rank == 0:

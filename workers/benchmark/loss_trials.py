@@ -23,6 +23,7 @@ from workers.training import fault_injection
 from workers.training.build import assemble
 from workers.training.loop import Trainer
 from workers.training.task import Task
+from workers.training.ticket_loop import trainer_for
 
 
 class DivergedError(JobError):
@@ -37,6 +38,10 @@ class NoRecovery:
         if isinstance(fault, NotFiniteError):
             raise DivergedError("loss or gradient is not finite")
         raise JobError("parameters differ between ranks; look for a faulty node")
+
+    def leave_out(self, _: list[str], steps: int = 1) -> NoReturn:  # noqa: ARG002
+        """Raise what the trial is to end with."""
+        raise DivergedError("loss or gradient is not finite")
 
 
 class NoCheckpoints:
@@ -67,7 +72,7 @@ class LossTrials:
                 stack.callback(parts.sync.close)
                 comm = self.work.topology.comm
                 sync = fault_injection.place(self.faults, parts.sync, comm.rank, 0)
-                trainer = Trainer(
+                trainer = trainer_for(parts.sync)(
                     task, parts.loader, sync, self.work.stop, self.rank_status, cast("Any", NoRecovery()),
                     cast("Any", NoCheckpoints()),
                 )  # fmt: skip

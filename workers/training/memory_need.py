@@ -14,36 +14,39 @@ from common.nn.optimizers import RULES
 from ps.comm.agreement import together
 from ps.comm.topology import Topology
 from ps.sync import wires
-from ps.sync.modes import MODES
+from ps.sync.modes import AUTO, MODES, exact
 from workers.training.loop import EVALUATION_ROWS
 from workers.training.task import Task
 
-LEAST_MEMORY = "shared"
-"""The mode that takes least: where one is yet to be chosen, a model must fit at least this one."""
-
 
 def check_memory(topology: Topology, task: Task, mode: str) -> None:
-    """Raise JobError, on all ranks, where a mode would take more memory than a process may. Collective."""
+    """Raise JobError, on all ranks, where a mode would take more memory than a process may. Collective.
+
+    ``auto``: where each of the modes that it may choose would.
+    """
 
     def check() -> None:
         n = sum(math.prod(shape) for shape in task.model.shapes().values())
-        vectors, of_step = _vectors(topology, task.config, mode, n), _of_step(topology, task)
-        data = task.data.x.nbytes + task.data.y.nbytes
-        what = f"model of {n:,} parameters, with {task.config.optimizer} in mode {mode}"
+        modes = exact() if mode == AUTO else [mode]
+        needs = {name: vector_bytes(topology, task.config, name, n) for name in modes}
+        least = min(needs, key=lambda name: needs[name])
+        vectors, of_step, data = needs[least], _of_step(topology, task), task.data.x.nbytes + task.data.y.nbytes
+        what = f"model of {n:,} parameters, with {task.config.optimizer} in mode {least}"
         memory.check(what, 0, vectors + of_step + data, "a smaller model or --batch-size")
 
     together(topology.comm, check)
 
 
-def _vectors(topology: Topology, config: RunConfig, mode: str, n: int) -> int:
+def vector_bytes(topology: Topology, config: RunConfig, mode: str, n: int) -> int:
     """Return the bytes of ``n`` parameters, packet, and optimizer's state; what ranks share is divided among them."""
     states = len(RULES[config.optimizer].names) + bool(config.patience)  # and the best parameters so far
-    shared, of_mode = n * (1 + states), MODES[mode]
-    own = shared if of_mode.replicas else shared // topology.local.size
+    of_mode = MODES[mode]
     if of_mode.divides_state:  # and room for the slice that comes from the rank before
         own = n + n * (states + 1) // topology.comm.size
+    else:
+        own = n * (1 + states) // (1 if of_mode.replicas else topology.local.size)
     more = n * of_mode.more_vectors(config)
-    wired = round(n * wires.find(config.wire).vectors) if MODES[mode].wires else 0
+    wired = round(n * wires.find(config.wire).vectors) if of_mode.wires else 0
     return (own + N_SLOTS + n + more + wired) * np.dtype(config.dtype).itemsize
 
 

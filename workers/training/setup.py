@@ -33,7 +33,7 @@ from workers.training.build import TrainingParts, assemble, make_sampler
 from workers.training.environment import facts_of_data, header_facts
 from workers.training.first_look import check_model, note_check
 from workers.training.job import Job
-from workers.training.memory_need import LEAST_MEMORY, check_memory
+from workers.training.memory_need import check_memory
 from workers.training.task import Task, check_labels, load, make_model, scale_target
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ def prepare(context: Context, topology: Topology, config: RunConfig, origin: Ori
     check_fit(config, origin, comm.size)
     if config.balance == "off" or len(origin.state.shares) != comm.size:
         origin.state.shares = ()
-    check_memory(topology, task, LEAST_MEMORY if config.mode == AUTO else config.mode)
+    check_memory(topology, task, config.mode)
     checked = check_model(comm, config, task.data, model)
     resumed.count_anew(origin, make_sampler(config, data, comm.size, joint))
     mode, trials = _mode(topology, task, origin, rank_status)

@@ -179,6 +179,8 @@ def _rank_tables(view: RunView, record: Record, *, every: bool) -> Iterator[Tabl
     yield _by_rank(title, ranks, columns, SHARES_DROPPED)
     if columns := loose.columns(record):
         yield _by_rank(f"{loose.TITLE} in {epoch}", ranks, columns, loose.DROPPED)
+    if not record["sampled_steps"]:
+        return
     sample = sampled(record)
     if world > 1 and "share_low" in record:
         columns = {"share %": [points(value) for value in record["share_all"]]}

@@ -190,7 +190,8 @@ def _last_epoch(header: Record, record: Record, *, every: bool) -> Iterator[str]
         }
         for rank in ranks
     ]
-    yield from _table(f"Contribution in epoch {record['epoch']}", rows, f"{sample} {note} {more}".strip())
+    if record["sampled_steps"]:
+        yield from _table(f"Contribution in epoch {record['epoch']}", rows, f"{sample} {note} {more}".strip())
     if columns := loose.columns(record):
         rows = [{"Rank": str(rank)} | {title: own[rank] for title, own in columns.items()} for rank in ranks]
         yield from _table(f"{loose.TITLE} in epoch {record['epoch']}", rows, note)

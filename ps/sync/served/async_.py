@@ -33,6 +33,5 @@ MODE = Mode(
     help="push and pull at each rank's own pace, within --staleness: for Adam, for study",
     build=_build,
     cost=CostFormula(star_terms, "2 (P-1) (a + m b)", star_network, "(P-L) (2 A + m B)"),
-    elastic=False,
     exact=False,
 )

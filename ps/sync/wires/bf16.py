@@ -1,11 +1,11 @@
 """Wire ``bf16``: the upper half of each float32, rounded to nearest, ties to even: by integer shifts."""
 
+import math
 from typing import ClassVar
 
 import numpy as np
 
 from common.flat import BLOCK, Array
-from ps.sync.checksum import is_finite
 from ps.sync.wires.coded import CodedWire
 
 NAN = np.uint16(0x7FC0)
@@ -23,8 +23,9 @@ def to_bf16(numbers: Array, halves: Array, work: Array) -> None:
         np.add(block, part, out=block)
         np.right_shift(block, 16, out=block)
         np.copyto(out, block, casting="unsafe")
-        if not is_finite(numbers[a : a + BLOCK]):
-            out[np.isnan(numbers[a : a + BLOCK])] = NAN  # whose digits could carry over, and leave a zero
+        own = numbers[a : a + BLOCK]
+        if not math.isfinite(own.dot(own)):
+            out[np.isnan(own)] = NAN  # whose digits could carry over, and leave a zero
 
 
 def from_bf16(halves: Array, numbers: Array) -> None:
