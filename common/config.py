@@ -225,6 +225,14 @@ class RunConfig:
         modes=("async",),
         group=SYNC,
     )
+    servers: str = affects(
+        "one",
+        "async: one: rank 0 serves all parameters; all: each rank serves a slice of them, so that none sends more than "
+        "another",
+        choices=("one", "all"),
+        modes=("async",),
+        group=SYNC,
+    )
     order: str = affects(
         "arrival",
         "async: apply gradients as they arrive; clock: in the order of steps and ranks, repeatable to the bit, each "
