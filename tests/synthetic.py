@@ -95,7 +95,7 @@ def header(
             "phases": 1,
             "factored": [],
             "trials": None,
-            "divides_state": mode == "sharded",
+            **({"divides_state": True} if mode == "sharded" else {}),
         },
         "timing": {"method": "made up", "clock": "none", "offset_error_s": 0.0},
         "contribution": {"method": "made up"},
