@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from common.flat import N_SLOTS, Array, Flat
+from ps.sync.wires import low_rank
 from ps.sync.wires.error_buffer import ErrorBuffer
 from ps.sync.wires.fixed_order import Orthonormaliser
 from ps.sync.wires.low_rank import LowRank, compresses
@@ -18,11 +19,11 @@ SHAPES = {"W0": (40, 24), "b0": (24,), "W1": (24, 30), "b1": (30,), "W2": (30, 3
 class Ranks:
     """PowerSGD on several ranks in this process; sums in rank order."""
 
-    def __init__(self, n: int, rank: int, dtype: str = "float64", saving: float = 2.0) -> None:
+    def __init__(self, n: int, rank: int, dtype: str = "float64") -> None:
         self.flats = [Flat(SHAPES, np.dtype(dtype)) for _ in range(n)]
         self.buffers = [ErrorBuffer(flat.n, flat.dtype) for flat in self.flats]
         pairs = zip(self.flats, self.buffers, strict=True)
-        self.wires = [LowRank(flat.packet, SHAPES, buffer, rank, 5, saving) for flat, buffer in pairs]
+        self.wires = [LowRank(flat.packet, SHAPES, buffer, rank, 5) for flat, buffer in pairs]
 
     @property
     def errors(self) -> list[Array]:
@@ -82,9 +83,10 @@ def test_only_what_gets_smaller_by_half_is_compressed() -> None:
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7])
-def test_full_rank_is_the_sum(n: int) -> None:
+def test_full_rank_is_the_sum(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where gradients have less than full rank, and are others in each step."""
-    rng, ranks = np.random.default_rng(1), Ranks(n, 40, saving=0)
+    monkeypatch.setattr(low_rank, "SAVING", 0)
+    rng, ranks = np.random.default_rng(1), Ranks(n, 40)
     assert ranks.wires[0].compressed == ("W0", "W1", "W2")
     for _ in range(6):
         given = gradients(n, rng)
