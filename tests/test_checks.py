@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.checksum import COLUMNS, WEIGHT, check, is_finite, long_norm
 from common.flat import BLOCK
-from ps.sync.checksum import COLUMNS, WEIGHT, check, is_finite, long_norm
 
 N = 2 * BLOCK + 100
 

@@ -48,7 +48,7 @@ ROOMS: dict[str, set[str]] = {
     "ps/sync/wires": {"common", "ps/comm"},
     "ps/sync": {*_COMMON, "ps/comm", "ps/metrics", "ps/sync/wires"},
     "ps/sync/served": {*_COMMON, "ps/comm", "ps/metrics", "ps/sync"},
-    "ps/findings": {"common", "common/data", "ps/comm", "ps/logfile", "ps/metrics"},
+    "ps/findings": {"common", "common/data", "ps/comm", "ps/logfile", "ps/metrics", "ps/text"},
     "ps/coordinator": _COORDINATOR,
     "ps/reader": _READER,
     "ps/reader/report": _READER,

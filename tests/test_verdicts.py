@@ -199,7 +199,7 @@ def test_factors_of_one_column(ranks: int, options: dict[str, Any], warns: bool)
     header = head(ranks)
     header["config"] |= options
     found = Findings(header).start()
-    assert codes(found) == ["low-wire-rank"] * warns
+    assert ("low-wire-rank" in codes(found)) == warns
 
 
 def test_a_crowded_host_among_others_is_named() -> None:

@@ -168,7 +168,7 @@ EPOCH_FIELDS: list[EpochField] = [
         "average or at a push, averaged over the epoch"),
     _loose("update_share", NUMBER, "", "its share of the updates of the epoch; adds up to 1 over the ranks"),
     EpochField("fingerprint", by_rank(TEXT), "", "a 48-bit checksum of its parameters after the epoch (weighted sums "
-        "of their 32-bit words, `ps/sync/checksum.py`); it finds faults, not forgers", gathered=True),
+        "of their 32-bit words, `common/checksum.py`); it finds faults, not forgers", gathered=True),
     _by_parameter("gradient_mean", "mean entry of the rank's mean gradient, averaged over the sampled steps"),
     _by_parameter("norm_ratio", r"\|g_i\| / \|sum_j g_j\|, g_i the mean gradient of rank i's rows; over several "
         r"sampled steps, the root of the ratio of summed squares"),

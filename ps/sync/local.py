@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from common.checksum import is_finite
 from common.config import RunConfig
 from common.data.loader import Batch
 from common.data.row_table import RowTable
@@ -17,7 +18,6 @@ from common.errors import NotFiniteError, ReplicasDivergedError
 from common.flat import ASK_SAVE, ASK_STOP, BLOCK, Flat, Slot, blocks
 from ps.comm.topology import Topology
 from ps.sync.allreduce import MODE as ALLREDUCE
-from ps.sync.checksum import is_finite
 from ps.sync.chosen_sum import ChosenSum
 from ps.sync.local_state import LocalState
 from ps.sync.mode import Mode

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
+from common.checksum import long_norm
 from common.data.loader import Batch
 from common.errors import NotFiniteError, ReplicasDivergedError
 from common.flat import ASK_SAVE, ASK_STOP, N_SLOTS, Array, Flat, blocks, numbers
 from common.step_times import ARRIVED, LEFT, MEASURED, NUMBER, UPDATED
 from ps.comm.collectives import allgather
 from ps.comm.topology import Topology
-from ps.sync.checksum import long_norm
 from ps.sync.halves import Halves, slices_of
 from ps.sync.mode import CostFormula, Mode, rounds
 from ps.sync.reducer import Reducer

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from common.checksum import is_finite, long_norm
 from common.data.loader import Batch
 from common.data.row_table import RowTable
 from common.errors import NotFiniteError, ReplicasDivergedError
@@ -17,7 +18,6 @@ from common.nn.models import Gradient
 from common.step_times import ARRIVED, LEFT, MEASURED, NUMBER, UPDATED
 from ps.comm.agreement import together
 from ps.metrics.contribution import MEASURED_BLOCK, GradBlock
-from ps.sync.checksum import is_finite, long_norm
 from ps.sync.mode import HALVING, CostFormula, Mode, halving, rounds
 from ps.sync.node_sum import NodeWire, connect
 from ps.sync.replica_check import NodeChecksum

@@ -3,10 +3,10 @@
 import numpy as np
 from mpi4py import MPI
 
+from common.checksum import check
 from common.flat import Flat
 from common.nn.optimizers import Optimizer
 from ps.comm.topology import Topology
-from ps.sync.checksum import check
 from ps.sync.shared_memory import FlagBarrier
 from ps.sync.slices import Layout
 from ps.sync.training_state import Allocate, SavedState, TrainingState

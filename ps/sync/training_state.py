@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
+from common.checksum import check
 from common.flat import Array, Flat, blocks
 from common.nn.optimizers import Optimizer
 from ps.comm.collectives import MAX_BYTES, bcast
-from ps.sync.checksum import check
 from ps.sync.replica_check import compare
 from ps.sync.wires.error_buffer import ErrorBuffer
 

@@ -19,12 +19,12 @@ import dataclasses  # noqa: E402
 import numpy as np  # noqa: E402
 from mpi4py import MPI  # noqa: E402
 
+from common.checksum import is_finite  # noqa: E402
 from common.data.loader import Batch  # noqa: E402
 from common.option import MANY  # noqa: E402
 from common.rank_status import RankStatus  # noqa: E402
 from ps.comm.topology import Topology  # noqa: E402
 from ps.coordinator.seat import CoordinatorSeat  # noqa: E402
-from ps.sync.checksum import is_finite  # noqa: E402
 from ps.sync.replicated import ReplicatedSync  # noqa: E402
 from ps.sync.shared import SharedSync  # noqa: E402
 from workers.benchmark.options import BenchConfig  # noqa: E402

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from common.checksum import long_norm
 from common.config import RunConfig
 from common.flat import Array
 from common.nn.optimizers import Optimizer
-from ps.sync.checksum import long_norm
 from ps.sync.served.compensation import Compensation
 from ps.sync.served.max_delay import MaxDelay
 

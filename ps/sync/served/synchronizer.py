@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from mpi4py import MPI
 
+from common.checksum import is_finite
 from common.config import RunConfig
 from common.data.loader import Batch
 from common.data.row_table import RowTable
@@ -17,7 +18,6 @@ from common.flat import BLOCK, N_SLOTS, Flat, aligned, blocks
 from ps.comm.agreement import together
 from ps.comm.topology import Topology
 from ps.metrics.sync_timer import ParkedTimer
-from ps.sync.checksum import is_finite
 from ps.sync.served.figures import PushFigures
 from ps.sync.served.messages import NO_TICKET, NOT_APPLIED, PUSH, REPLY, Incoming, Outgoing, Push, Reply, head_of
 from ps.sync.served.order import KOfN, Order
