@@ -13,6 +13,7 @@ from ps.reader.commands.report import report
 from ps.reader.commands.show import show
 from ps.sync.local import moments_at_averages
 from tests.ranks import MPIRUN, PROGRAMS, SharedStart, environment, epochs, finish, mpirun, popen, program, records
+from workers.checkpoint.changes import changed_options
 
 RANKS = [1, 2, 3, pytest.param(4, marks=pytest.mark.slow), pytest.param(7, marks=pytest.mark.slow)]
 EVERY, STEPS = 7, 20
@@ -183,3 +184,12 @@ def test_what_does_not_go_together_is_refused(batch: SharedStart, name: str, mes
     assert batch[name].code == 2
     assert batch[name].err.count("rankwise:") == 1
     assert message in batch[name].err
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "effect"),
+    [("allreduce", "shared", "rounding"), ("allreduce", "local", "result"), ("local", "allreduce", "result")],
+)
+def test_what_changes_on_the_way_is_told(before: str, now: str, effect: str) -> None:
+    (found,) = changed_options(RunConfig(mode=before), RunConfig(mode=now), trained=True, anew=False)
+    assert (found.name, found.effect) == ("mode", effect)

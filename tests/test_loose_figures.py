@@ -3,6 +3,7 @@
 from typing import Any, cast
 
 import numpy as np
+import pytest
 from mpi4py import MPI
 
 from common.flat import Array
@@ -46,6 +47,7 @@ def test_what_any_rank_gave_is_listed_and_nil_for_the_others() -> None:
     assert found["pushes"] == [4, None, 3]
     assert [type(value) for value in found["pushes"]] == [int, type(None), int]
     assert found["drift"] == [0.5, None, 0.25]
+    assert found["bus_bytes_per_s"] == pytest.approx(3.5 / 4 * record(rows())["bus_bytes_per_s"])  # of 4 steps
     assert set(LOOSE) & found.keys() == {"pushes", "drift"}
     assert not fault(found)
     assert fault({**found, "pushes": [4, 0.5, 3]}) == ".pushes[1] is 0.5, not a whole number or nil"

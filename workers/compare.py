@@ -2,8 +2,12 @@
 
 import sys
 from functools import partial
+from typing import TYPE_CHECKING
 
 from workers.launch import process
+
+if TYPE_CHECKING:
+    from ps.comm.topology import Topology
 
 
 def main() -> int:
@@ -28,15 +32,18 @@ def _compare(context: process.Context) -> int:
     if isinstance(agreed, int):
         return agreed
     config, options = agreed
-    # After the options: --help and a wrong option need none of these.
-    if options.until_loss:
-        from workers.benchmark.until_loss import LossComparison as Comparison
-    else:
-        from workers.benchmark.comparison import Comparison  # type: ignore[assignment]
 
-    return context.on_nodes(
-        config, lambda topology: Comparison(topology, config, options, context.stop, context.rank_status).run()
-    )
+    def run(topology: "Topology") -> int:
+        # imported after the options: --help and a wrong option need none of these
+        if options.until_loss:
+            from workers.benchmark.until_loss import LossComparison
+
+            return LossComparison(topology, config, options, context.stop, context.rank_status).run()
+        from workers.benchmark.comparison import Comparison
+
+        return Comparison(topology, config, options, context.stop, context.rank_status).run()
+
+    return context.on_nodes(config, run)
 
 
 if __name__ == "__main__":

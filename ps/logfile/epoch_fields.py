@@ -106,7 +106,8 @@ EPOCH_FIELDS: list[EpochField] = [
         "average is kept at an epoch): batches above about so many rows gain little; nil while it cannot be "
         "estimated. Assumes that ranks' rows are random samples", csv=True),
     _one("bus_bytes_per_s", _NUMBER, "bytes/s", "2 (N-1)/N times the gradient's bytes over the mean time of a sum "
-        "(`transfer_s` + `reduce_s` of a step), as nccl-tests counts it; nil with one rank", csv=True),
+        "(`transfer_s` + `reduce_s` of a step, or of one of `pushes`), as nccl-tests counts it; nil with one "
+        "rank", csv=True),
     _one("efficiency", _EFFICIENCY, "", "POP's (co-design.pop-coe.eu/metrics), of an epoch's steps. Useful work of a "
         "rank is `compute_s` + `input_s` - `reduce_s`; its run time `compute_s` + `input_s` + `sync_s`, without "
         "measuring contributions and checkpoints, which are no part of training. `load_balance` = mean / max of useful "

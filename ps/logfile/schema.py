@@ -93,7 +93,7 @@ _FITTED_MODE = table(
 _OF_STEPS = {
     "steps_per_epoch": WHOLE,
     "sync": table(mode=TEXT, phases=WHOLE, factored=list_of(TEXT), in_place=optional(FLAG),
-                  divides_state=optional(FLAG), state_bytes=optional(WHOLE),
+                  divides_state=optional(FLAG), state_bytes=optional(WHOLE), moments=optional(TEXT),
                   trials=nullable(_MODE_TRIALS), sum=optional(nullable(_SUM))),
     "start": optional(table(path=TEXT, sha256=TEXT, epoch=nullable(WHOLE))),
 }  # fmt: skip

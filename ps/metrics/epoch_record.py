@@ -28,7 +28,9 @@ def epoch_record(table: Array, facts: Mapping[str, Any], names: list[str], gradi
     # of whole epochs, whose weights add up to rows, both are the same; where steps were left out, weights are right
     done = before["rows"] + rows.sum() if facts["before"] else table["weight"].sum()
     busy, run = epoch_metrics.useful_s(table), np.sum([table[name] for name in epoch_metrics.RUN_TIME], axis=0)
-    exchange_s = (fmean(table["transfer_s"]) + fmean(table["reduce_s"])) / max(facts["steps"], 1)
+    pushes = table["pushes"][np.isfinite(table["pushes"])]  # where not every step is an exchange
+    exchanges = fmean(pushes) if len(pushes) else facts["steps"]
+    exchange_s = (fmean(table["transfer_s"]) + fmean(table["reduce_s"])) / max(exchanges, 1)
     known: Record = {
         **facts,
         "loss": float((before["loss_sum"] + losses.sum()) / done),

@@ -11,6 +11,7 @@ from common.config import RunConfig
 from common.errors import EXIT_STOPPED, JobError, NotFiniteError
 from common.flat import Array
 from common.rank_status import EPOCH, RankStatus
+from ps.comm.agreement import together
 from ps.comm.collectives import allgather
 from ps.comm.topology import Topology
 from ps.coordinator.metric import Metric
@@ -57,10 +58,11 @@ class LossTrials:
     """
 
     def __init__(self, work: Workload, goal: float, rank_status: RankStatus) -> None:
-        """``goal``: of the mean loss, in the target's unit."""
+        """``goal``: of the mean loss, in the target's unit. Collective; raises JobError."""
         self.work, self.goal, self.rank_status = work, goal, rank_status
-        self.faults = fault_spec.of_job(work.config.inject, work.topology.comm.size)
-        self.data = fault_injection.skew(self.faults, work.data, work.config, work.topology.comm.size)
+        comm = work.topology.comm
+        self.faults = together(comm, lambda: fault_spec.of_job(work.config.inject, comm.size))
+        self.data = fault_injection.skew(self.faults, work.data, work.config, comm.size)
 
     def run(self, variant: Variant) -> dict[str, Any]:
         """Train; return the fields of the record, but for round and place. Collective; raises JobError."""

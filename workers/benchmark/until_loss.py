@@ -39,6 +39,7 @@ class LossComparison:
         self.work = load_work(topology, config, stop, rank_status)
         self.options, self.rank_status = options, rank_status
         check_validation(self.work.data)
+        self.trials = LossTrials(self.work, options.until_loss, rank_status)
         rank_status.enter("building modes")
         asked = [variants.read(name, config, MODES) for name in options.modes.split(",")]
         self.facts, left_out = self._start(asked, threads)
@@ -88,12 +89,12 @@ class LossComparison:
 
     def _trials(self) -> list[Record]:
         """Train every variant in every round, each round in another order. Collective."""
-        trials, train = [], LossTrials(self.work, self.options.until_loss, self.rank_status)
+        trials = []
         for k in range(self.options.trials):
             records = []
             for place, i in enumerate(order(len(self.variants), k), 1):
                 self.rank_status.enter(f"round {k + 1}")
-                records.append({"round": k + 1, "place": place, **train.run(self.variants[i])})
+                records.append({"round": k + 1, "place": place, **self.trials.run(self.variants[i])})
             figures = ", ".join(f"{one['mode']} {_end(one)}" for one in records)
             line = f"Round {k + 1}/{self.options.trials}, seconds to the loss: {figures}"
             self.log.write(*(("loss-trial", one) for one in records), lines=[line])

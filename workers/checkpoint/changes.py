@@ -9,10 +9,12 @@ from common import module_file
 from common.config import OPTIONS, RunConfig
 from common.errors import ConfigError
 from common.option import is_own_model
+from ps.sync import mode_names
+from ps.sync.mode_names import AUTO
 
 Effect = Literal["none", "rounding", "result"]
 ROUNDING = ("mode", "ranks_per_node", "balance", "sum_algorithm")
-"""Options that change the order of additions alone."""
+"""Options that change the order of additions alone, in modes whose result is that of one rank."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +66,14 @@ def changed_options(before: RunConfig | None, now: RunConfig, *, trained: bool, 
     """
     if before is None:
         return []
-    found = []
+    found, exact = [], {before.mode, now.mode} <= {AUTO, *mode_names.exact()}
     for name, option in OPTIONS.items():
         old, new = getattr(before, name), getattr(now, name)
         if option.on_resume in ("same", "own") or old == new:
             continue
         effect: Effect = "none"
         if trained and option.on_resume == "affects":
-            effect = "rounding" if name in ROUNDING else "result"
+            effect = "rounding" if name in ROUNDING and exact else "result"
             if name in CONDITIONS and not CONDITIONS[name](before, now) and not (anew and name == "epochs"):
                 effect = "none"
         found.append(Change(name, old, new, effect))
