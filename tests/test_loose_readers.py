@@ -62,7 +62,7 @@ def test_a_line_says_what_all_ranks_did() -> None:
 @pytest.mark.parametrize(
     ("read", "words"),
     [
-        (show, (TITLE, "most stale", "steps ahead", "update %")),
+        (show, (TITLE, "had no rows left", "most stale", "steps ahead", "update %")),
         (lambda run: compare(run, run), ("out of step, last epoch", "10 late")),
         (whatif, ("did not keep in step",)),
     ],

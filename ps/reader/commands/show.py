@@ -38,6 +38,8 @@ from ps.text.run_facts import job_lines, loss_name
 
 MEGA = 1e6
 WAIT = "wait is idle time until the slowest rank arrives, so the slowest rank shows the smallest wait"
+PARKED = "wait is the time for which a rank was held back or had no rows left, transfer the rest of an exchange"
+"""In modes with a server, where ranks do not meet."""
 EPOCHS_DROPPED = (
     "bus MB/s", "rate", "elapsed s", "transfer s", "efficiency %", "wait s", "compute s", "sync s", "validation loss",
     "accuracy %", "R2",
@@ -166,7 +168,7 @@ def _rank_tables(view: RunView, record: Record, *, every: bool) -> Iterator[Tabl
     for key in ("input", "compute", "wait", "transfer", "sync"):
         columns[f"{key} s"] = aligned(record[f"{key}_s"])
     columns["sent MB"] = aligned(n / MEGA for n in record["sent_bytes"])
-    idle = f"; {WAIT}" if world > 1 else ""
+    idle = f"; {PARKED if 'staleness_mean' in record else WAIT}" if world > 1 else ""
     yield _by_rank(f"Ranks in {epoch}; seconds add up over its steps{idle}", ranks, columns, RANKS_DROPPED)
     columns = {
         "loss": [number(value) for value in record["loss_by_rank"]],

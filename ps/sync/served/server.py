@@ -227,7 +227,10 @@ class Server:
         return self._round.order.leave(rank)
 
     def _update(self, group: Group) -> None:
-        """Apply the pushes of some ranks as one update, by the mean of their rows; see which are left out."""
+        """Apply the pushes of some ranks as one update, by the mean of their rows; see which are left out.
+
+        Its rate is their share of that of a synchronous update: an epoch moves parameters as far, whatever makes one.
+        """
         now, used = self._round, []
         for rank in group:
             push = self._pushes[rank]
@@ -241,28 +244,22 @@ class Server:
                 used.append(rank)
         if not used or (now.fault and isinstance(now.tickets, InStep)):
             return
-        first = used[0]
-        grads, total, rows = self._grads[first], self._pushes[first][Push.TOTAL], 0
+        rate = now.rate
+        first, share = used[0], 0.0
+        grads = self._grads[first]
         for rank in used:
             push = self._pushes[rank]
-            rows += int(push[Push.ROWS])
+            now.rows += int(push[Push.ROWS])
             now.loss_sum += push[Push.LOSS_SUM]
+            share += push[Push.ROWS] / push[Push.TOTAL]
             if rank != first:
-                self._add(grads, self._grads[rank], push[Push.TOTAL] / total)
+                for grad, other in zip(grads, self._grads[rank], strict=True):
+                    np.add(grad, other, out=grad)
         if now.one_by_one:
-            self.rules.apply(grads, now.rate, rows / total, first, int(self._replies[first][Reply.STALENESS]))
+            self.rules.apply(grads, rate, share, first, int(self._replies[first][Reply.STALENESS]))
         else:
-            self.rules.apply_together(grads, now.rate, rows / total)
-        now.rows += rows
+            self.rules.apply_together(grads, rate * share, share)
         now.version += 1
-
-    @staticmethod
-    def _add(grads: list[Array], others: list[Array], factor: float) -> None:
-        """Add a gradient that was divided by the rows of another global batch, if ``factor`` is not 1."""
-        for grad, other in zip(grads, others, strict=True):
-            if factor != 1:
-                np.multiply(other, factor, out=other)
-            np.add(grad, other, out=grad)
 
     def _reply(self, rank: int, ticket: int) -> None:
         """Give a rank its next ticket, or the end of the round, and the parameters as they are now."""
