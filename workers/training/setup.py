@@ -100,6 +100,12 @@ def check_fit(config: RunConfig, origin: Origin, n_ranks: int) -> None:
             f"its own, so that {n_ranks} ranks cannot continue for {origin.world}; start {origin.world} ranks, "
             f"or a new run from its parameters: --from {origin.folder}"
         )
+    if config.balance != "off" and config.mode != AUTO and MODES[config.mode].serves:
+        raise JobError(
+            f"balance: {config.balance} has no effect in mode {config.mode}, where ranks take rows as they come for "
+            "more; leave it out, or choose --mode allreduce",
+            EXIT_USAGE,
+        )
     if config.balance != "off" and kind_of(config) == BY_RANK:
         raise JobError(
             f"balance: {origin.folder} was begun by an earlier version with --rows shard, where each rank has rows of "

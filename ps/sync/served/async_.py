@@ -34,4 +34,6 @@ MODE = Mode(
     build=_build,
     cost=CostFormula(star_terms, "2 (P-1) (a + m b)", star_network, "(P-L) (2 A + m B)"),
     exact=False,
+    apart=False,
+    serves=True,
 )
