@@ -105,6 +105,23 @@ def test_errors_and_what_was_sent_are_the_gradients() -> None:
     assert not any(error[where].any() for error in ranks.errors for where in plain)
 
 
+def test_what_another_wire_left_of_parameters_that_travel_whole_is_sent_once() -> None:
+    """As after resuming a run of ``topk``, or of a lower rank that compressed more matrices."""
+    rng, ranks = np.random.default_rng(8), Ranks(3, 2)
+    left, given = gradients(3, rng), [gradients(3, rng) for _ in range(3)]
+    for error, own in zip(ranks.errors, left, strict=True):
+        error[:] = own
+    ranks.step(given[0], accept=False)
+    sent = [ranks.step(own) for own in given]
+    for name in ("b0", "b1", "W2", "b2"):
+        where = ranks.flats[0].slices[name]
+        for step, own in enumerate(given):
+            expected = sum(own) + (0 if step else sum(left))
+            np.testing.assert_allclose(sent[step][where], expected[where], rtol=1e-10, atol=1e-10)
+    total = sum(sum(own) for own in given) + sum(left)
+    np.testing.assert_allclose(sum(sent) + sum(ranks.errors), total, rtol=1e-10, atol=1e-10)
+
+
 def test_a_repeated_gradient_is_found_by_the_warm_start() -> None:
     """Power iteration: the rank of the gradient is that of the factors, so that a few steps give all of it."""
     rng, ranks = np.random.default_rng(3), Ranks(2, 4)
