@@ -181,6 +181,14 @@ class RunConfig:
     sync_every: int = affects(
         16, "steps that a rank takes by itself before parameters are averaged", low=1, modes=("local",), group=SYNC
     )
+    local_group: str = affects(
+        "rank",
+        "who takes steps together between averages. rank: each by itself; node: the ranks of a node, which sum their "
+        "gradients in every step",
+        choices=("rank", "node"),
+        modes=("local",),
+        group=SYNC,
+    )
     outer_momentum: float = affects(
         0.0,
         "of what averages move parameters by, which then takes Nesterov's form; 0: parameters are the average",
@@ -214,6 +222,14 @@ class RunConfig:
     staleness: str = affects(
         "3",
         "async: the most gradients that a rank may be ahead of the slowest; 0: none, as in synchronous modes; inf: any",
+        modes=("async",),
+        group=SYNC,
+    )
+    servers: str = affects(
+        "one",
+        "async: one: rank 0 serves all parameters; all: each rank serves a slice of them, so that none sends more than "
+        "another",
+        choices=("one", "all"),
         modes=("async",),
         group=SYNC,
     )

@@ -121,10 +121,12 @@ def check(run: Path, undisturbed: Path, dead: list[list[int]]) -> None:
             "0:3:0:writing the log,1:4:0:deciding,3:5:0:checkpoint,2:6:0:checkpoint",
             [[0], [1], [3], [2]],
         ),
+        # next to each other on the ring, whose others wait for ranks that have not died
+        (4, "ring", "1:2:5:exchange,2:4:7:exchange,0:5:3:compute", [[1], [2], [0]]),
         # behind the last epoch
         (4, "reduce-bcast", "1:7:0:final test,0:0:0:writing the model,2:0:0:saving", [[1], [0, 2]]),
     ],
-    ids=["worker", "behind", "coordinator", "epoch", "end"],
+    ids=["worker", "behind", "coordinator", "epoch", "ring", "end"],
 )
 def test_the_others_go_on(
     tmp_path: Path,
@@ -148,7 +150,7 @@ def test_the_others_go_on(
     assert snapshot is not None
     assert not faults
     assert snapshot.about["position"]["epoch"] == 7
-    assert snapshot.about["sum_way"] == ("ring" if "ring" in mode else "")
+    assert snapshot.about["sum_way"] == ("ring" if "algorithm ring" in mode else "")
 
 
 def where(death: str) -> tuple[int, str, int, int, str]:

@@ -47,6 +47,7 @@ def batch(tmp_path_factory: pytest.TempPathFactory) -> SharedStart:
     run, term = ["-m", "workers.run"], [str(PROGRAMS / "faulty.py"), "term", "1", "2", "9"]
     adam = ("--mode", "local", "--sync-every", "7", "--hidden", "8", "--epochs", "2", "--checkpoint-every", "1",
             "--keep", "9")  # fmt: skip
+    # fmt: off
     jobs = {
         "whole": [*run, *LOCAL, "--epochs", "4"],
         "half": [*run, *LOCAL, "--epochs", "2"],
@@ -59,10 +60,13 @@ def batch(tmp_path_factory: pytest.TempPathFactory) -> SharedStart:
         "other-mode": [*run, "--resume", "adam", "--mode", "allreduce", "--wire", "float32", "--epochs", "3"],
         "mode-back": [*run, "--resume", "adam", "--mode", "local", "--outer-momentum", "0.5", "--epochs", "4"],
         "best": [*run, "--mode", "local", "--epochs", "9", "--learning-rate", "0.2", "--patience", "1"],
+        "nodes": [*run, *LOCAL, *NAN, "--epochs", "3", "--local-group", "node", "--ranks-per-node", "2",
+                  "--nonfinite", "skip"],
         "no-effect": [*run, "--sync-every", "7"],
         "apart": [*run, *LOCAL, "--init", "per-rank"],
         "balance": [*run, *LOCAL, "--epochs", "5", "--balance", "speed", "--rows", "shard"],
     }
+    # fmt: on
     named = {name: (3, arguments) for name, arguments in jobs.items()}
     return SharedStart(tmp_path_factory.mktemp("local"), named)
 
@@ -104,6 +108,17 @@ def test_a_round_that_is_not_finite_is_left_out(batch: SharedStart) -> None:
     assert second["pushes"] == [2, 2, 2]
     assert second["loss"] < first["loss"]
     assert len(set(second["fingerprint"])) == 1
+
+
+def test_ranks_of_a_node_take_steps_together(batch: SharedStart) -> None:
+    """Two of three ranks are one node: the NaN of rank 1 is found by both in the same step, and is rank 1's."""
+    run = batch.run("nodes")
+    (skip,) = [r for r in records(run) if r.get("what") == "skip"]
+    assert skip["not_finite"] == {"1": ["loss", "W1", "b1", "W2", "b2 in step 4"]}
+    for epoch in epochs(run):
+        assert epoch["drift"][0] == epoch["drift"][1] != epoch["drift"][2]
+        assert epoch["update_share"][0] == pytest.approx(epoch["update_share"][1], rel=0.1)
+        assert epoch["reduce_s"][0] > epoch["reduce_s"][2] == 0
 
 
 def test_the_log_has_what_averages_did(batch: SharedStart, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from common.config import OPTIMIZERS
-from tests.ranks import MPIRUN, PROGRAMS, SharedStart, epochs, finish, mpirun, popen, records
+from tests.ranks import MPIRUN, PROGRAMS, SharedStart, epochs, finish, mpirun, popen, program, records
 from tests.test_modes import RANKS, parameters, same_parameters
 
 COMMON = ["--dtype", "float64", "--hidden", "9", "5", "--batch-size", "10", "--weight-decay", "0.001", "--clip", "1.0",
@@ -174,3 +174,10 @@ def test_nobody_continues_without_the_server(tmp_path: Path, mpi: str) -> None:
     assert "rank 0" in result.err
     assert "Continuing" not in result.out
     assert not (tmp_path / "run" / "model.npz").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [2, 4])
+def test_random_jobs_end(n: int) -> None:
+    """A campaign of more: python tests/programs/served_campaign.py SEED JOBS under mpirun."""
+    assert program(n, "served_campaign.py", str(n), "20").out.split() == ["ok", "20"]

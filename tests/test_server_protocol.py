@@ -44,7 +44,7 @@ class Ranks:
     """A communicator whose other ranks are played by the test. ``told``: the last reply to each, a copy."""
 
     def __init__(self, size: int) -> None:
-        self.size = size
+        self.size, self.rank = size, 0
         self.posted: dict[int, Request] = {}
         self.told: dict[int, np.ndarray] = {}
 

@@ -4,19 +4,25 @@ import itertools
 import shutil
 import struct
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from common.config import RunConfig
 from common.errors import JobError
+from common.flat import N_SLOTS
 from ps.sync.modes import AUTO, MODES
 from ps.sync.wires.bf16 import from_bf16, to_bf16
+from ps.sync.wires.int8 import UNIT, Int8Wire
+from ps.sync.wires.packet_wire import WireSetup
 from tests.ranks import SharedStart, epochs, mpirun, program, records
 from workers.checkpoint.checkpoint_file import newest
 from workers.checkpoint.origin import Origin
 from workers.training.setup import check_wire
 
+ALONE = SimpleNamespace(rank=0, size=1)
 LOSSY = ("bf16", "int8", "powersgd", "topk")
 SMALL = ("-m", "workers.run", "--mode", "ring", "--epochs", "3", "--hidden", "32", "--test-fraction", "0")
 
@@ -26,6 +32,10 @@ SMALL = ("-m", "workers.run", "--mode", "ring", "--epochs", "3", "--hidden", "32
 )
 def test_wires_sum_to_the_bits_of_a_plain_loop(n: int) -> None:
     assert program(n, "wires.py").out == f"ok {n}\n"
+
+
+def config(**options: object) -> RunConfig:
+    return RunConfig(**options)  # type: ignore[arg-type]
 
 
 def nearest_bf16(x: float) -> int:
@@ -58,6 +68,23 @@ def test_bf16_rounds_to_the_nearest_and_ties_to_even() -> None:
         with np.errstate(all="ignore"):
             to_bf16(np.array([x], np.float32), halves[:1], work)
         assert halves[0] == expected
+
+
+@pytest.mark.parametrize(("factor", "within"), [(0.0, 0.0), (3e-43, 1.0), (1e-30, 1 / 254), (1e30, 1 / 254)])
+def test_int8_keeps_the_sizes_of_blocks_apart(factor: float, within: float) -> None:
+    """Numbers of blocks are right to 1/254 of the block's largest; denormals may become zeros, but nothing else."""
+    numbers = np.random.default_rng(0).standard_normal(2 * UNIT + 5).astype(np.float32)
+    numbers[UNIT : 2 * UNIT] *= np.float32(factor)
+    setup = WireSetup(cast("Any", ALONE), np.zeros(N_SLOTS + len(numbers), np.float32), {}, RunConfig())
+    wire = Int8Wire(setup)
+    codes, back = np.empty(wire.coded_bytes(len(numbers)), np.uint8), np.empty_like(numbers)
+    assert len(codes) == len(numbers) + 3 * 4
+    wire.encode(numbers.copy(), codes)
+    wire.decode(codes, back)
+    for a, most in ((0, 1 / 254), (UNIT, within), (2 * UNIT, 1 / 254)):
+        block = slice(a, a + UNIT)
+        wrong = float(np.abs(back[block] - numbers[block]).max())
+        assert wrong <= 1.0001 * most * float(np.abs(numbers[block]).max())
 
 
 @pytest.fixture(scope="module")
@@ -141,10 +168,6 @@ def test_a_resumed_run_takes_up_what_was_not_sent(batch: SharedStart, tmp_path: 
     after, _ = newest(tmp_path / "run")
     assert after is not None
     assert "wire_error/W1" in after.arrays
-
-
-def config(**options: object) -> RunConfig:
-    return RunConfig(**options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("mode", [AUTO, *(name for name, mode in MODES.items() if not mode.wires)])

@@ -19,6 +19,7 @@ from common.flat import ASK_SAVE, ASK_STOP, BLOCK, Flat, Slot, blocks
 from ps.comm.topology import Topology
 from ps.sync.allreduce import MODE as ALLREDUCE
 from ps.sync.chosen_sum import ChosenSum
+from ps.sync.local_group import NodeGroup
 from ps.sync.local_state import LocalState
 from ps.sync.mode import Mode
 from ps.sync.reducer import Reducer
@@ -65,6 +66,8 @@ class LocalSync(ReplicatedSync):
         self._blocks = list(zip(*parts, velocity, strict=True))
         self._faults: list[str] = []
         """What was not finite on this rank in the round."""
+        self._broken = False
+        """Whether the round will come to nothing, as far as this rank knows."""
         self._dropped = False
         """Whether the last step that began has dropped a round."""
         self._sent = 0
@@ -80,6 +83,9 @@ class LocalSync(ReplicatedSync):
 
     def _join(self, topology: Topology, counts: RowTable, *more: Any) -> Reducer:
         self._steps = counts.steps
+        together = self._config.local_group == "node" and topology.local.size > 1
+        self._group = NodeGroup(topology.local, self.flat.packet) if together else None
+        self._group_sent = self._group.sent_bytes if self._group and topology.count == 1 else 0
         return super()._join(topology, counts, *more)
 
     def _make_checksum(self, steps: int) -> RotatingChecksum:
@@ -105,15 +111,15 @@ class LocalSync(ReplicatedSync):
         return sent
 
     def backward(self, batch: Batch, lr: float, *, sample: bool) -> float:  # noqa: ARG002
-        """See Synchronizer. The gradient is the mean of this rank's rows; without any it has none."""
+        """See Synchronizer. The gradient is the mean of this rank's rows, or of its node's; without any it has none."""
         if self._dropped:
-            self._dropped, self._faults = False, []
+            self._dropped, self._broken, self._faults = False, False, []
         if self._at >= self._steps:
             self._at = 0
         self._factor = self._optimizer.begin(lr)
-        if not batch.n or self._faults:
+        if self._broken or not (batch.n or self._group):
             return 0.0
-        self._scale = self._factor / batch.n
+        self._scale = self._factor / (batch.total if self._group else batch.n)
         gradient = self._work.get(batch)
         if gradient is None:
             gradient = self._work[batch] = self._gradient(batch.n)
@@ -130,8 +136,9 @@ class LocalSync(ReplicatedSync):
     ) -> int:
         """See Synchronizer. Only an average tells what any rank asked for."""
         self._at += 1
-        if batch.n and not self._faults and not self._update_own(loss_sum):
-            self._faults = self._named(loss_sum)
+        rows = 0.0 if self._broken else self._sum_in_group(batch, loss_sum) if self._group else batch.n
+        if rows:
+            self._broken = not (math.isfinite(rows) and self._update_own(loss_sum))
         self._own_rows += batch.n
         self._all_rows += batch.total
         self._loss_sum += loss_sum
@@ -142,24 +149,40 @@ class LocalSync(ReplicatedSync):
 
     def _update_own(self, loss_sum: float) -> bool:
         """Apply this rank's gradient to its parameters; say whether it was finite."""
-        if not math.isfinite(loss_sum):
-            return False
-        if self.clip:
+        fine = math.isfinite(loss_sum)
+        if fine and self.clip:
             try:
                 self._clip()
             except NotFiniteError:
-                return False
+                fine = False
         update = self._optimizer.update
-        for i, grad in enumerate(self._grads):
-            if not is_finite(grad):
-                return False
-            update(i, grad)
-        return True
+        for i, grad in enumerate(self._grads if fine else ()):
+            fine = fine and is_finite(grad)
+            if fine:
+                update(i, grad)
+        if not fine:
+            self._name(loss_sum)
+        return fine
 
-    def _named(self, loss_sum: float) -> list[str]:
-        """Return what is not finite in this step."""
-        names = [*([] if math.isfinite(loss_sum) else ["loss"]), *self._not_finite()] or ["gradient"]
-        return [*names[:-1], f"{names[-1]} in step {self._at}"]
+    def _sum_in_group(self, batch: Batch, loss_sum: float) -> float:
+        """Average the gradients of the ranks that take steps together; return their rows, NaN if one is not finite."""
+        assert self._group is not None
+        begin = time.perf_counter()
+        rows = self._group.sum(batch.n if math.isfinite(loss_sum) else math.nan)
+        self._sent += self._group_sent
+        self.meter.reduce_s += time.perf_counter() - begin
+        if not (math.isfinite(rows) and all(map(is_finite, self._grads))):
+            self._gradient(batch.n).loss_grad(batch, self._scale, None)  # this rank's own once more
+            self._name(loss_sum)
+            return math.nan
+        if rows:
+            np.multiply(self.flat.grad_vector, batch.total / rows, out=self.flat.grad_vector)
+        return rows
+
+    def _name(self, loss_sum: float) -> None:
+        """Keep what is not finite in this rank's gradient."""
+        names = [*([] if math.isfinite(loss_sum) else ["loss"]), *self._not_finite()]
+        self._faults = [*names[:-1], *(f"{name} in step {self._at}" for name in names[-1:])]
 
     def _average(self, *, stop: bool, save: bool) -> int:
         """Bring the ranks together; return what any of them asked for. Raises StepError on all ranks."""
@@ -167,7 +190,7 @@ class LocalSync(ReplicatedSync):
         if self._moments == AVERAGE:  # first: whoever dies meanwhile leaves the parameters as they were
             self._average_moments(share)
         square = self._pack(share)
-        status[LOSS_SUM] = math.nan if self._faults else self._loss_sum
+        status[LOSS_SUM] = math.nan if self._broken else self._loss_sum
         status[STOP] = stop
         status[SAVE] = save
         if self._checksum:
@@ -239,7 +262,7 @@ class LocalSync(ReplicatedSync):
 
     def _drop_round(self) -> None:
         """Be where the round began, on all ranks; moments, which may not be finite, begin anew."""
-        if not self._faults:
+        if not self._broken:
             self._faults = [name for name, own in self.flat.params.items() if not np.isfinite(own).all()]
         self._dropped = True
         np.copyto(self.flat.param_vector, self.state.common)
@@ -255,7 +278,7 @@ class LocalSync(ReplicatedSync):
             self.state.reset_optimizer()
         else:
             self._optimizer.t -= steps
-        self._faults = []
+        self._broken, self._faults = False, []
         self._begin_round()
         return steps
 

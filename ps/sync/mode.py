@@ -45,6 +45,7 @@ class Mode:
     ``divides_state``: each rank has the optimizer's state of its slice of the parameters only.
     ``more_vectors(config)``: of the length of the parameters, that a rank has besides them, their gradient and the
     optimizer's state.
+    ``serves``: rank 0 owns the parameters, and deals rows to ranks as they come for more.
     ``wires``: ``--wire`` says in what form its sums travel.
     ``in_place``: ranks sum and update slices in shared memory, so its sum is no call of MPI within a node.
     """
@@ -56,6 +57,7 @@ class Mode:
     replicas: bool = True
     elastic: bool = True
     exact: bool = True
+    serves: bool = False
     apart: bool = True
     divides_state: bool = False
     in_place: bool = False

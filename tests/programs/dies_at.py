@@ -22,6 +22,7 @@ from ps.logfile.records import Record
 from ps.metrics.sync_timer import SyncTimer
 from ps.sync.reduce_bcast import ReduceBcastWire
 from ps.sync.send_recv import SendRecv
+from ps.sync.wires import float32
 from workers import run
 from workers.training.step_faults import StepFaults
 from workers.watchdog.spawn import WatchdogHandle
@@ -74,6 +75,12 @@ def served(self: SendRecv) -> None:
     plain_serve(self)
 
 
+def passed(comm: Any, chunks: Any) -> None:
+    """Die when each rank has a part of the sum."""
+    here("exchange")
+    plain_pass(comm, chunks)
+
+
 def cores() -> Any:
     """Die when some have some of the groups of a node."""
     if positions:
@@ -117,10 +124,12 @@ plain_enter = RankStatus.enter
 plain_forward, plain_serve, plain_rebind = Backprop.forward, SendRecv.sum, SyncTimer.rebind
 plain_judge: Callable[..., dict[str, bool]] = Coordinator.judge
 plain_affinity: Callable[[], Any] = vars(grouping)["affinity"]
+plain_pass: Callable[[Any, Any], None] = vars(float32)["pass_around"]
 plain_open, plain_note = WatchdogHandle.open, StepFaults._note
 RankStatus.enter = enter  # type: ignore[method-assign]
 Backprop.forward, SendRecv.sum, SyncTimer.rebind = forward, served, moved  # type: ignore[method-assign]
 vars(grouping)["affinity"] = cores
+vars(float32)["pass_around"] = passed
 StepFaults._note = noted  # type: ignore[method-assign]
 ReduceBcastWire.sum, Coordinator.judge, WatchdogHandle.open = reduced, judged, opened  # type: ignore[method-assign,assignment]
 sys.exit(run.main())

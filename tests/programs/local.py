@@ -8,7 +8,7 @@ from mpi4py import MPI
 
 from common.config import RunConfig
 from common.data.loader import BatchLoader
-from common.errors import NotFiniteError
+from common.errors import NotFiniteError, ReplicasDivergedError
 from common.flat import ASK_SAVE, ASK_STOP, Array, Flat
 from common.nn import models, optimizers
 from common.nn.functional import SoftmaxCrossEntropy
@@ -18,7 +18,7 @@ from ps.sync.local import LocalSync
 from tests.assembly import assemble
 
 comm = MPI.COMM_WORLD.Dup()
-topology = Topology(comm)
+topology, pairs = Topology(comm), Topology(comm, ranks_per_node=2)
 FEATURES, CLASSES, ROWS, BATCH, RATE = 5, 3, 61, 10, 0.05
 rng = np.random.default_rng(0)
 x = np.concatenate([rng.standard_normal((ROWS, FEATURES)), np.ones((ROWS, 1))], axis=1)
@@ -28,7 +28,8 @@ PLAIN = RunConfig(mode="local", optimizer="sgd", batch_size=BATCH, dtype="float6
 
 
 def begin(mode: str, config: RunConfig) -> tuple[Any, BatchLoader]:
-    sync, loader, _ = assemble(mode, topology, model, config, x.copy(), y, CLASSES)
+    where = pairs if config.local_group == "node" else topology
+    sync, loader, _ = assemble(mode, where, model, config, x.copy(), y, CLASSES)
     return sync, loader
 
 
@@ -48,14 +49,16 @@ def expected(config: RunConfig, epochs: int = 2) -> Array:
         model.init(flat.params, np.random.default_rng(1))
     comm.Bcast(flat.param_vector)
     rule = optimizers.build(config, [flat.param_vector])
+    group = pairs.local if config.local_group == "node" else MPI.COMM_SELF
     common, velocity, rows, moments = flat.param_vector.copy(), np.zeros(flat.n), 0, config.local_momentum
     for epoch in range(1, epochs + 1):
         for k, batch in enumerate(loader.epoch(epoch), 1):
-            scale = rule.begin(RATE) / max(batch.n, 1)
-            if batch.n:
-                models.gradient(model, flat, batch.n).loss_grad(batch, scale, None)
+            together = group.allreduce(batch.n)
+            models.gradient(model, flat, batch.n).loss_grad(batch, rule.begin(RATE) / max(together, 1), None)
+            group.Allreduce(MPI.IN_PLACE, flat.grad_vector)
+            if together:
                 rule.update(0, flat.grad_vector)
-                rows += batch.n
+            rows += batch.n
             if k % config.sync_every and k < loader.steps:
                 continue
             all_rows = comm.allreduce(rows)
@@ -74,19 +77,21 @@ def same(found: Array, wanted: Array, what: object) -> None:
 
 
 def check_one_step_a_round_is_allreduce() -> None:
-    for decay in (0.0, 0.01):
-        config = replace(PLAIN, weight_decay=decay, sync_every=1)
+    for decay, group in ((0.0, "rank"), (0.01, "rank"), (0.01, "node")):
+        config = replace(PLAIN, weight_decay=decay, sync_every=1, local_group=group)
         same(train("local", config)[0], train("allreduce", config)[0], decay)
 
 
 def check_rounds() -> None:
-    for every, (momentum, rate), moments, optimizer in (
-        (3, (0.0, 1.0), "reset", "momentum"), (4, (0.5, 0.7), "reset", "nesterov"), (3, (0.0, 1.0), "keep", "adam"),
-        (3, (0.9, 1.0), "average", "adamw"), (100, (0.0, 0.5), "average", "momentum"), (2, (0.3, 1.0), "reset", "adam"),
+    for every, (momentum, rate), moments, optimizer, group in (
+        (3, (0.0, 1.0), "reset", "momentum", "rank"), (4, (0.5, 0.7), "reset", "nesterov", "rank"),
+        (3, (0.0, 1.0), "keep", "adam", "rank"), (3, (0.9, 1.0), "average", "adamw", "rank"),
+        (100, (0.0, 0.5), "average", "momentum", "rank"), (2, (0.3, 1.0), "reset", "adam", "rank"),
+        (3, (0.4, 1.0), "reset", "momentum", "node"), (2, (0.0, 1.0), "keep", "adam", "node"),
     ):  # fmt: skip
         config = replace(
             PLAIN, sync_every=every, outer_momentum=momentum, outer_rate=rate, local_momentum=moments,
-            optimizer=optimizer,
+            optimizer=optimizer, local_group=group,
         )  # fmt: skip
         found, sync = train("local", config)
         same(found, expected(config), config)
@@ -96,7 +101,8 @@ def check_rounds() -> None:
         assert abs(comm.allreduce(figures["update_share"]) - 1) < 1e-10
         assert 0 < comm.allreduce(figures["drift"]) < comm.size
         sums = 1 + len(sync.state.optimizer.names) * (moments == "average")
-        assert sync.sent_in(14) == sync.sent_bytes * figures["pushes"] * sums
+        in_steps = 14 * sync.flat.packet.nbytes if group == "node" and pairs.count == 1 < comm.size else 0
+        assert sync.sent_in(14) == sync.sent_bytes * figures["pushes"] * sums + in_steps
         assert sync.epoch_figures() == {}
 
 
@@ -112,9 +118,9 @@ def check_what_is_asked() -> None:
     assert asked == [0, 0, ASK_STOP, 0, 0, ASK_STOP | ASK_SAVE, ASK_STOP | ASK_SAVE], asked
 
 
-def check_a_round_that_is_not_finite() -> None:
+def check_a_round_that_is_not_finite(group: str) -> None:
     """NaN in the round's second step on the last rank: all are back where the round began, and go on as without it."""
-    config = replace(PLAIN, sync_every=3, optimizer="momentum", outer_momentum=0.5)
+    config = replace(PLAIN, sync_every=3, optimizer="momentum", outer_momentum=0.5, local_group=group)
     places = []
     sync, loader = begin("local", config)
     clean, clean_loader = begin("local", config)
@@ -145,6 +151,17 @@ def check_a_round_that_is_not_finite() -> None:
                 clean.seek(6)
     same(sync.flat.param_vector, clean.flat.param_vector, "after")
     assert places == [(5, 3)]
+    sync, loader = begin("local", replace(config, optimizer="adam"))
+    for k, batch in enumerate(loader.epoch(1)):
+        if k == 1 and comm.rank == 0:
+            batch.x[0, 0] = np.nan
+        try:
+            with np.errstate(all="ignore"):
+                sync.step(batch, sync.backward(batch, RATE, sample=False), stop=False, sample=False)
+        except NotFiniteError:
+            sync.state.optimizer.undo_begin()
+            places.append((k, sync.state.optimizer.t))
+    assert (places[1:], sync.state.optimizer.t) == ([(2, 0)], 4)  # moments began anew
 
 
 def check_take_back() -> None:
@@ -163,14 +180,48 @@ def check_take_back() -> None:
     for batch in loader.epoch(1, 3):
         sync.step(batch, sync.backward(batch, RATE, sample=False), stop=False, sample=False)
     same(sync.flat.param_vector, whole, "again")
+    sync, loader = begin("local", replace(config, optimizer="adam"))
+    for k, batch in enumerate(loader.epoch(1)):
+        if k == 5:
+            break
+        sync.step(batch, sync.backward(batch, RATE, sample=False), stop=False, sample=False)
     assert isinstance(sync, LocalSync)
+    assert (sync.take_back(), sync.state.optimizer.t) == (2, 3)
+
+
+def check_other_parameters() -> None:
+    """A bit of what ranks have in common flips on one: the round comes to nothing, and the step is taken again."""
+    sync, loader = begin("local", replace(PLAIN, sync_every=3, outer_momentum=0.5))
+    before, faults = sync.flat.param_vector.copy(), 0
+    for k, batch in enumerate(loader.epoch(1)):
+        if k == 1 and comm.rank == comm.size - 1:
+            sync.state.common.view(np.uint8)[3] ^= 8
+        while True:
+            try:
+                sync.step(batch, sync.backward(batch, RATE, sample=False), stop=False, sample=False)
+                break
+            except ReplicasDivergedError:
+                faults += 1
+                sync.state.optimizer.undo_begin()
+                named, majority = sync.state.compare()
+                if majority:
+                    assert list(named) == [comm.size - 1], named
+                sync.state.repair([comm.size - 1])
+                same(sync.flat.param_vector, before, "repaired")
+        assert sync.meter.open_steps == (0 if k in (2, 5, 6) else k % 3 + 1)
+    assert faults == 1
+    same(sync.flat.param_vector, comm.bcast(sync.flat.param_vector), "all ranks")
+    same(sync.flat.param_vector, sync.state.common, "common")
 
 
 check_one_step_a_round_is_allreduce()
 check_rounds()
 check_what_is_asked()
 check_take_back()
-check_a_round_that_is_not_finite()
+check_a_round_that_is_not_finite("rank")
+check_a_round_that_is_not_finite("node")
+if comm.size > 1:
+    check_other_parameters()
 comm.Barrier()
 if comm.rank == 0:
     print("ok", comm.size)

@@ -131,6 +131,10 @@ for mode in exact():
     check_own_model(mode)
     check_kept(mode, topology)
     check_kept(mode, pairs)
+check_allocation("local", "sgd", "relu")
+check_allocation("local", "adam", "gelu")
+check_allocation("local", "momentum", "tanh")
+check_kept("local", topology)
 pairs.close()
 topology.close()
 if comm.rank == 0:

@@ -46,6 +46,9 @@ def vector_bytes(topology: Topology, config: RunConfig, mode: str, n: int) -> in
     else:
         own = n * (1 + states) // (1 if of_mode.replicas else topology.local.size)
     more = n * of_mode.more_vectors(config)
+    if of_mode.serves and topology.comm.rank == 0:  # the server's own, a push and a reply for each other rank
+        more += n * (1 + 2 * (topology.comm.size - 1))
+        more += n * topology.comm.size * (config.delay_compensation != "off")
     wired = round(n * wires.find(config.wire).vectors) if of_mode.wires else 0
     return (own + N_SLOTS + n + more + wired) * np.dtype(config.dtype).itemsize
 

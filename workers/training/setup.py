@@ -74,6 +74,8 @@ def check_fit(config: RunConfig, origin: Origin, n_ranks: int) -> None:
             EXIT_USAGE,
         )
     _check_mode_options(config, origin)
+    if config.servers == "all":
+        _check_servers(config)
     if config.simulate_delay and n_ranks > 1:
         raise JobError(
             f"simulate_delay: {config.simulate_delay} is for one process, but there are {n_ranks} ranks, whose delays "
@@ -98,6 +100,12 @@ def check_fit(config: RunConfig, origin: Origin, n_ranks: int) -> None:
             f"its own, so that {n_ranks} ranks cannot continue for {origin.world}; start {origin.world} ranks, "
             f"or a new run from its parameters: --from {origin.folder}"
         )
+    if config.balance != "off" and config.mode != AUTO and MODES[config.mode].serves:
+        raise JobError(
+            f"balance: {config.balance} has no effect in mode {config.mode}, where ranks take rows as they come for "
+            "more; leave it out, or choose --mode allreduce",
+            EXIT_USAGE,
+        )
     if config.balance != "off" and kind_of(config) == BY_RANK:
         raise JobError(
             f"balance: {origin.folder} was begun by an earlier version with --rows shard, where each rank has rows of "
@@ -121,6 +129,17 @@ def _check_mode_options(config: RunConfig, origin: Origin) -> None:
                 f"{name}: {value} has no effect in mode {config.mode}; leave it out, or choose "
                 f"--mode {' or '.join(one.modes)}",
                 EXIT_USAGE,
+            )
+
+
+def _check_servers(config: RunConfig) -> None:
+    """Raise JobError, on all ranks, where servers of slices would have to know more than their slice."""
+    whole = "each server has a slice of a gradient alone"
+    reasons = {"clip": whole, "max_delay": whole, "elastic": "with a rank its slice of the optimizer's state is gone"}
+    for name, reason in reasons.items():
+        if getattr(config, name) != OPTIONS[name].default:
+            raise JobError(
+                f"{name}: does not go with --servers all: {reason}; leave it out, or use --servers one", EXIT_USAGE
             )
 
 

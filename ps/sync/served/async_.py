@@ -8,6 +8,7 @@ from ps.sync.mode import CostFormula, Mode
 from ps.sync.served.cost import star_network, star_terms
 from ps.sync.served.order import BoundedClocks, InClockOrder, KOfN, Order
 from ps.sync.served.simulated import SimulatedDelaySync
+from ps.sync.served.spread import SpreadSync
 from ps.sync.served.synchronizer import ServedSync
 from ps.sync.synchronizer import Synchronizer, SyncSetup
 
@@ -22,7 +23,9 @@ def _order(config: RunConfig, ranks: int) -> tuple[Order, bool]:
 
 
 def _build(setup: SyncSetup) -> Synchronizer:
-    return SimulatedDelaySync(setup) if setup.config.simulate_delay else ServedSync(_order, setup)
+    if setup.config.simulate_delay:
+        return SimulatedDelaySync(setup)
+    return (SpreadSync if setup.config.servers == "all" else ServedSync)(_order, setup)
 
 
 MODE = Mode(
@@ -31,4 +34,6 @@ MODE = Mode(
     build=_build,
     cost=CostFormula(star_terms, "2 (P-1) (a + m b)", star_network, "(P-L) (2 A + m B)"),
     exact=False,
+    apart=False,
+    serves=True,
 )

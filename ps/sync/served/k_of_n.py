@@ -19,4 +19,6 @@ MODE = Mode(
     build=partial(ServedSync, _order),
     cost=CostFormula(star_terms, "2 (P-1) (a + m b)", star_network, "(P-L) (2 A + m B)"),
     exact=False,
+    apart=False,
+    serves=True,
 )

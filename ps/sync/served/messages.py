@@ -42,20 +42,27 @@ def head_of(message: Array) -> "memoryview[float]":
     return numbers(message[:N_SLOTS].view(np.uint8)[:HEAD_BYTES].view(np.float64))
 
 
-def _chunks(message: Array) -> list[Array]:
+def chunks(message: Array) -> list[Array]:
+    """Return the parts in which a message travels."""
     return blocks(message, CHUNK_BYTES // message.itemsize)
+
+
+def apart(message: Array) -> list[Array]:
+    """Return the parts in which a message travels whose head and body may lie apart at the other end."""
+    return [message[:N_SLOTS], *chunks(message[N_SLOTS:])]
 
 
 class Outgoing:
     """A message to one rank, sent again and again from the same memory."""
 
-    def __init__(self, comm: MPI.Comm, rank: int, tag: int, message: Array) -> None:
-        self._comm, self._rank, self._tag, self._chunks = comm, rank, tag, _chunks(message)
+    def __init__(self, comm: MPI.Comm, rank: int, tag: int, parts: list[Array]) -> None:
+        """``parts``: see ``chunks`` and ``apart``."""
+        self._comm, self._rank, self._tag, self._parts = comm, rank, tag, parts
         self._requests: list[MPI.Request] = []
 
     def send(self) -> None:
         """Begin to send it."""
-        self._requests = [self._comm.Isend(chunk, self._rank, self._tag) for chunk in self._chunks]
+        self._requests = [self._comm.Isend(part, self._rank, self._tag) for part in self._parts]
 
     def wait(self) -> None:
         """Wait until its memory may be written to again."""
@@ -67,14 +74,15 @@ class Outgoing:
 class Incoming:
     """A message from one rank, received again and again into the same memory."""
 
-    def __init__(self, comm: MPI.Comm, rank: int, tag: int, message: Array) -> None:
-        self._comm, self._rank, self._tag, self._chunks = comm, rank, tag, _chunks(message)
+    def __init__(self, comm: MPI.Comm, rank: int, tag: int, parts: list[Array]) -> None:
+        """``parts``: see ``chunks`` and ``apart``."""
+        self._comm, self._rank, self._tag, self._parts = comm, rank, tag, parts
         self._requests: list[MPI.Request] = []
         self._done = 0
 
     def post(self) -> None:
         """Begin to receive the next one."""
-        self._requests = [self._comm.Irecv(chunk, self._rank, self._tag) for chunk in self._chunks]
+        self._requests = [self._comm.Irecv(part, self._rank, self._tag) for part in self._parts]
         self._done = 0
 
     def arrived(self) -> bool:

@@ -8,7 +8,18 @@ import numpy as np
 from mpi4py import MPI
 
 from common.flat import BLOCK, N_SLOTS, Array, Flat, blocks
-from ps.sync.served.messages import NO_TICKET, NOT_APPLIED, PUSH, REPLY, Incoming, Outgoing, Push, Reply, head_of
+from ps.sync.served.messages import (
+    NO_TICKET,
+    NOT_APPLIED,
+    PUSH,
+    REPLY,
+    Incoming,
+    Outgoing,
+    Push,
+    Reply,
+    chunks,
+    head_of,
+)
 from ps.sync.served.order import Group, Order
 from ps.sync.served.rules import ServerRules
 from ps.sync.served.tickets import Dealer, InStep
@@ -56,16 +67,24 @@ class Server:
 
     def __init__(self, comm: MPI.Comm, flat: Flat, master: Array, rules: ServerRules, *, stops: bool) -> None:
         """``stops``: whether a push that is not finite ends the round at once."""
-        self.comm, self.rules, self._master, self._params, self._stops = comm, rules, master, flat.param_vector, stops
-        self._remote = range(1, comm.size)
-        pushes = [flat.packet, *(np.zeros_like(flat.packet) for _ in self._remote)]
-        replies = [np.zeros(N_SLOTS, flat.dtype), *(np.zeros_like(flat.packet) for _ in self._remote)]
-        self._pushes, self._replies = [head_of(push) for push in pushes], [head_of(reply) for reply in replies]
-        self._bodies = [flat.param_vector, *(reply[N_SLOTS:] for reply in replies[1:])]
-        """Where a rank's reply carries the parameters; rank 0 waits while it gets its own."""
-        self._grads = [blocks(push[N_SLOTS:], BLOCK) for push in pushes]
-        self._inboxes = {rank: Incoming(comm, rank, PUSH, pushes[rank]) for rank in self._remote}
-        self._outboxes = {rank: Outgoing(comm, rank, REPLY, replies[rank]) for rank in self._remote}
+        self.comm, self.rules, self._master, self._stops = comm, rules, master, stops
+        self._own = comm.rank
+        where = self._where(flat)
+        self._remote = [rank for rank in range(comm.size) if rank != self._own]
+        self._params = flat.param_vector[where]
+        pushes = {rank: np.zeros(N_SLOTS + len(master), flat.dtype) for rank in self._remote}
+        replies = {rank: np.zeros_like(push) for rank, push in pushes.items()}
+        everyone, head = range(comm.size), np.zeros(N_SLOTS, flat.dtype)
+        self._pushes = [head_of(pushes.get(rank, flat.packet)) for rank in everyone]
+        self._replies = [head_of(replies.get(rank, head)) for rank in everyone]
+        bodies = {rank: reply[N_SLOTS:] for rank, reply in replies.items()}
+        self._bodies = [bodies.get(rank, self._params) for rank in everyone]
+        """Where a rank's reply carries the parameters; the server waits while it gets its own."""
+        bodies = {rank: push[N_SLOTS:] for rank, push in pushes.items()}
+        self._grads = [blocks(bodies.get(rank, flat.grad_vector[where]), BLOCK) for rank in everyone]
+        cut = self._cut
+        self._inboxes = {rank: Incoming(comm, rank, PUSH, cut(push)) for rank, push in pushes.items()}
+        self._outboxes = {rank: Outgoing(comm, rank, REPLY, cut(reply)) for rank, reply in replies.items()}
         self._came = [0.0] * comm.size
         self._awaited: set[int] = set()
         """Other ranks whose push is to come."""
@@ -77,7 +96,14 @@ class Server:
         self._replied = False
         self.replies = 0
         """Sent to other ranks since whoever counts them has set it to 0."""
-        self.own_reply = self._replies[0]
+        self.own_reply = self._replies[self._own]
+
+    def _where(self, flat: Flat) -> slice:
+        """Return which of the parameters it owns."""
+        return slice(0, flat.n)
+
+    def _cut(self, message: Array) -> list[Array]:
+        return chunks(message)
 
     def begin(self, of: Round) -> None:
         """Begin a round: all ranks have the same parameters, and the tickets that a new ``Tickets`` deals first."""
@@ -97,11 +123,11 @@ class Server:
         self._round.rates = [rate]
 
     def push_own(self) -> None:
-        """Take rank 0's own push, and serve until it has its reply; then its parameters are those of now."""
+        """Take this rank's own push, and serve until it has its reply; then its parameters are those of now."""
         self._replied = False
         if isinstance(self._round.tickets, InStep):  # what it owns may have been restored meanwhile
             np.copyto(self._master, self._params)
-        self._take(0)
+        self._take(self._own)
         while not self._replied:
             if not self.serve():
                 time.sleep(LOOK_S)
@@ -183,8 +209,7 @@ class Server:
             for rank in released:
                 ticket = now.tickets.deal(rank)
                 if ticket == NO_TICKET:
-                    self._idle.append(rank)
-                    groups += now.order.leave(rank)
+                    groups += self._leave(rank)
                 else:
                     self._reply(rank, ticket)
             if released and isinstance(now.tickets, InStep):
@@ -195,6 +220,11 @@ class Server:
             idle, self._idle = self._idle, []
             for rank in idle:
                 self._reply(rank, NO_TICKET)
+
+    def _leave(self, rank: int) -> list[Group]:
+        """Go on without a rank that has no ticket; it gets its reply when all have none."""
+        self._idle.append(rank)
+        return self._round.order.leave(rank)
 
     def _update(self, group: Group) -> None:
         """Apply the pushes of some ranks as one update, by the mean of their rows; see which are left out.
@@ -235,7 +265,7 @@ class Server:
         """Give a rank its next ticket, or the end of the round, and the parameters as they are now."""
         now, reply = self._round, self._replies[rank]
         self._tickets[rank] = ticket
-        if rank:
+        if rank != self._own:
             try:
                 self._outboxes[rank].wait()
             except MPI.Exception as error:
@@ -246,7 +276,7 @@ class Server:
         reply[Reply.TICKET], reply[Reply.VERSION], reply[Reply.ASKED] = ticket, now.version, now.asked
         reply[Reply.LEAST], reply[Reply.PARKED_S] = now.order.least, time.perf_counter() - self._came[rank]
         reply[Reply.STEPS], reply[Reply.FAULT] = now.tickets.limit, now.fault
-        if not rank:
+        if rank == self._own:
             self._replied = True
             return
         try:

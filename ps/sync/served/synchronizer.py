@@ -19,13 +19,25 @@ from ps.comm.agreement import together
 from ps.comm.topology import Topology
 from ps.metrics.sync_timer import ParkedTimer
 from ps.sync.served.figures import PushFigures
-from ps.sync.served.messages import NO_TICKET, NOT_APPLIED, PUSH, REPLY, Incoming, Outgoing, Push, Reply, head_of
+from ps.sync.served.messages import (
+    NO_TICKET,
+    NOT_APPLIED,
+    PUSH,
+    REPLY,
+    Incoming,
+    Outgoing,
+    Push,
+    Reply,
+    chunks,
+    head_of,
+)
 from ps.sync.served.order import KOfN, Order
 from ps.sync.served.rules import ServerRules
 from ps.sync.served.server import LOOK_S, Round, Server
 from ps.sync.served.state import ServedState
-from ps.sync.served.tickets import InStep, Tickets
+from ps.sync.served.tickets import Dealer, InStep, Tickets
 from ps.sync.synchronizer import Synchronizer, SyncSetup, own_rows
+from ps.sync.training_state import TrainingState
 
 MakeOrder = Callable[[RunConfig, int], tuple[Order, bool]]
 """Of the configuration and the number of ranks: who waits for whom, and whether each push is an update of its own."""
@@ -43,18 +55,7 @@ class ServedSync(Synchronizer):
 
     def __init__(self, make_order: MakeOrder, setup: SyncSetup) -> None:
         comm, config = setup.topology.comm, setup.config
-        shapes, dtype = setup.model.shapes(), np.dtype(config.dtype)
-        n = sum(math.prod(shape) for shape in shapes.values())
-
-        def allocate() -> ServedState:
-            self._message = aligned(N_SLOTS + (n if comm.rank else 0), dtype)
-            flat = Flat(shapes, dtype, params=self._message[N_SLOTS:] if comm.rank else None)
-            ranges = [slice(start, min(start + BLOCK, flat.n)) for start in range(0, flat.n, BLOCK)]
-            self._master = aligned(0 if comm.rank else n, dtype)
-            owned = [] if comm.rank else [self._master[where] for where in ranges]
-            return ServedState(comm, flat, setup.make_optimizer(config, owned), ranges)
-
-        state = together(comm, allocate)
+        state = together(comm, lambda: self._allocate(setup))
         super().__init__(setup, state)
         self._parked = self._timer = self.meter.timer = ParkedTimer(setup.topology, setup.counts.shape[1] * comm.size)
         self._config, self._make_order = config, make_order
@@ -62,7 +63,7 @@ class ServedSync(Synchronizer):
         self.exchanged_bytes = self.flat.packet.nbytes
         self._grads = blocks(self.flat.grad_vector)
         self._head = head_of(self.flat.packet)
-        self._rules = None if comm.rank else ServerRules(config, state.optimizer, comm.size)
+        self._rules = ServerRules(config, state.optimizer, comm.size) if self._serves(comm) else None
         self._left: list[object] = []
         self.ticket, self.steps_done, self.fault, self.applied = NO_TICKET, 0, 0, True
         self.not_finite_now: list[str] = []
@@ -71,6 +72,20 @@ class ServedSync(Synchronizer):
         self.expendable = comm.rank > 0
         self._join(comm)
 
+    def _allocate(self, setup: SyncSetup) -> TrainingState:
+        """Make the parameters of this rank and of the server, where it is one."""
+        comm, shapes, dtype = setup.topology.comm, setup.model.shapes(), np.dtype(setup.config.dtype)
+        n = sum(math.prod(shape) for shape in shapes.values())
+        self._message = aligned(N_SLOTS + (n if comm.rank else 0), dtype)
+        flat = Flat(shapes, dtype, params=self._message[N_SLOTS:] if comm.rank else None)
+        ranges = [slice(start, min(start + BLOCK, flat.n)) for start in range(0, flat.n, BLOCK)]
+        self._master = aligned(0 if comm.rank else n, dtype)
+        owned = [] if comm.rank else [self._master[where] for where in ranges]
+        return ServedState(comm, flat, setup.make_optimizer(setup.config, owned), ranges)
+
+    def _serves(self, comm: MPI.Comm) -> bool:
+        return comm.rank == 0
+
     def _join(self, comm: MPI.Intracomm) -> None:
         """Be the server of these ranks, or one that it serves."""
         self.comm, self._in_step = comm, False
@@ -78,8 +93,8 @@ class ServedSync(Synchronizer):
         self._server: Server | None = None
         if self._rules is None:
             self.sent_bytes = self.exchanged_bytes
-            self._outgoing = Outgoing(self._inner, 0, PUSH, self.flat.packet)
-            self._incoming = Incoming(self._inner, 0, REPLY, self._message)
+            self._outgoing = Outgoing(self._inner, 0, PUSH, chunks(self.flat.packet))
+            self._incoming = Incoming(self._inner, 0, REPLY, chunks(self._message))
             self._told = head_of(self._message)
         else:
             self.sent_bytes = self.exchanged_bytes * (comm.size - 1)
@@ -120,9 +135,12 @@ class ServedSync(Synchronizer):
         if self._server is not None and first < steps:
             ends = list(itertools.accumulate(self.row_counts.total[:steps].tolist()))
             order, alone = self._make_order(self._config, comm.size)
-            tickets = Tickets(first, steps, comm.size, by_rank=self._by_rank)
+            tickets = self._dealer(first, steps)
             used = ends[first - 1] if first else 0
             self._server.begin(Round(order, tickets, rates, ends, used, one_by_one=alone))
+
+    def _dealer(self, first: int, steps: int) -> Dealer:
+        return Tickets(first, steps, self.comm.size, by_rank=self._by_rank)
 
     def backward(self, batch: Batch, lr: float, *, sample: bool) -> float:
         """See Synchronizer. Rank 0 serves the others between the layers."""

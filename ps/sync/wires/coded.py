@@ -16,9 +16,9 @@ class CodedWire(PacketWire):
     """Rank j gets chunk j of all ranks, adds them in rank order, and passes the coded sum around the ring.
 
     So a number is rounded twice, whatever the number of ranks: once where it is sent, and as a sum. What rank j itself
-    adds to its chunk is not rounded. A rank also sends every other one its status slots as they
-    are, which each adds up by itself. A coding gives ``coded_bytes``, ``encode`` and ``decode``; ``unit``: chunks have
-    a multiple of so many numbers.
+    adds to its chunk is not rounded. A rank also sends every other one its status slots as they are, which each adds up
+    by itself. A coding gives ``coded_bytes``, ``encode`` and ``decode``; ``unit``: chunks have a multiple of so many
+    numbers.
     """
 
     unit: ClassVar[int] = 1
