@@ -113,13 +113,13 @@ def test_what_another_wire_left_of_parameters_that_travel_whole_is_sent_once() -
         error[:] = own
     ranks.step(given[0], accept=False)
     sent = [ranks.step(own) for own in given]
+    expected = [np.sum(own, axis=0) for own in given]
+    expected[0] += np.sum(left, axis=0)
     for name in ("b0", "b1", "W2", "b2"):
         where = ranks.flats[0].slices[name]
-        for step, own in enumerate(given):
-            expected = sum(own) + (0 if step else sum(left))
-            np.testing.assert_allclose(sent[step][where], expected[where], rtol=1e-10, atol=1e-10)
-    total = sum(sum(own) for own in given) + sum(left)
-    np.testing.assert_allclose(sum(sent) + sum(ranks.errors), total, rtol=1e-10, atol=1e-10)
+        for one, other in zip(sent, expected, strict=True):
+            np.testing.assert_allclose(one[where], other[where], rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(sum(sent) + sum(ranks.errors), sum(expected), rtol=1e-10, atol=1e-10)
 
 
 def test_a_repeated_gradient_is_found_by_the_warm_start() -> None:
