@@ -17,9 +17,9 @@ SAVING = 2
 """A matrix is compressed if it has more than so many times the numbers of its factors."""
 
 
-def compresses(shape: tuple[int, ...], rank: int, saving: float = SAVING) -> bool:
+def compresses(shape: tuple[int, ...], rank: int) -> bool:
     """Say whether a parameter of this shape travels as factors of this rank."""
-    return len(shape) == 2 and shape[0] * shape[1] > saving * rank * (shape[0] + shape[1])
+    return len(shape) == 2 and shape[0] * shape[1] > SAVING * rank * (shape[0] + shape[1])
 
 
 class _Matrix:
@@ -58,10 +58,9 @@ class LowRank:
         error: ErrorBuffer,
         rank: int,
         seed: int,
-        saving: float = SAVING,
     ) -> None:
         """``packet``: (16 + n,), with the gradients of these ``shapes``; ``seed``: of all draws."""
-        compressed = {name: shape for name, shape in shapes.items() if compresses(shape, rank, saving)}
+        compressed = {name: shape for name, shape in shapes.items() if compresses(shape, rank)}
         self.compressed = tuple(compressed)
         layout, dtype = Flat.layout(shapes), packet.dtype
         ranks = [min(rank, *shape) for shape in compressed.values()]
