@@ -107,6 +107,23 @@ def test_errors_and_what_was_sent_are_the_gradients() -> None:
     assert not any(error[where].any() for error in ranks.errors for where in plain)
 
 
+def test_what_another_wire_left_of_parameters_that_travel_whole_is_sent_once() -> None:
+    """As after resuming a run of ``topk``, or of a lower rank that compressed more matrices."""
+    rng, ranks = np.random.default_rng(8), Ranks(3, 2)
+    left, given = gradients(3, rng), [gradients(3, rng) for _ in range(3)]
+    for error, own in zip(ranks.errors, left, strict=True):
+        error[:] = own
+    ranks.step(given[0], accept=False)
+    sent = [ranks.step(own) for own in given]
+    expected = [np.sum(own, axis=0) for own in given]
+    expected[0] += np.sum(left, axis=0)
+    for name in ("b0", "b1", "W2", "b2"):
+        where = ranks.flats[0].slices[name]
+        for one, other in zip(sent, expected, strict=True):
+            np.testing.assert_allclose(one[where], other[where], rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(sum(sent) + sum(ranks.errors), sum(expected), rtol=1e-10, atol=1e-10)
+
+
 def test_the_warm_start_finds_the_best_factors_of_a_repeated_gradient() -> None:
     """Power iteration: what is left comes to what the singular values beyond the rank are."""
     rng, ranks = np.random.default_rng(3), Ranks(2, 4)

@@ -20,7 +20,7 @@ from ps.sync.wires.packet_wire import WireSetup
 from tests.ranks import SharedStart, epochs, mpirun, program, records
 from workers.checkpoint.checkpoint_file import newest
 from workers.checkpoint.origin import Origin
-from workers.training.setup import check_wire
+from workers.training.setup import check_fit, check_wire
 
 ALONE = SimpleNamespace(rank=0, size=1)
 LOSSY = ("bf16", "int8", "powersgd", "topk")
@@ -179,6 +179,13 @@ def test_a_mode_that_no_wire_goes_with_says_so(mode: str) -> None:
         JobError, match=rf"wire: bf16 has no effect in mode {mode}; use --wire float32, or .* ring"
     ) as got:
         check_wire(config(mode=mode, wire="bf16"), Origin())
+    assert got.value.exit_code == 2
+
+
+def test_a_way_to_sum_that_the_wire_does_not_take_is_refused() -> None:
+    check_fit(config(mode="local", sum_algorithm="ring"), Origin(), 2)
+    with pytest.raises(JobError, match=r"ring has no effect in mode local with --wire topk; .* allreduce, .*") as got:
+        check_fit(config(mode="local", sum_algorithm="ring", wire="topk"), Origin(), 2)
     assert got.value.exit_code == 2
 
 

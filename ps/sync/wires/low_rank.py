@@ -65,12 +65,16 @@ class LowRank:
         layout, dtype = Flat.layout(shapes), packet.dtype
         ranks = [min(rank, *shape) for shape in compressed.values()]
         lefts, rights = ([(r, s[k]) for r, s in zip(ranks, compressed.values(), strict=True)] for k in (0, 1))
-        plain = _others(packet, [layout[name] for name in compressed])
+        rest = _others(len(packet) - N_SLOTS, [layout[name] for name in compressed])
+        plain = [packet[:N_SLOTS], *(packet[N_SLOTS:][where] for where in rest)]
         n_plain = sum(map(len, plain))
         self.factors = np.empty(n_plain + _size(lefts), dtype)
         self.right_factors = np.empty(_size(rights), dtype)
         starts = itertools.accumulate(map(len, plain), initial=0)
         self._plain = [(part, self.factors[at : at + len(part)]) for part, at in zip(plain, starts, strict=False)]
+        self._owed = [
+            (place, (error.now[s], error.next[s])) for s, (_, place) in zip(rest, self._plain[1:], strict=True)
+        ]
         views = zip(
             *(
                 [v[layout[m]].reshape(s) for m, s in compressed.items()]
@@ -92,6 +96,8 @@ class LowRank:
         """Add the errors to the gradients, and write this rank's ``factors``."""
         for part, place in self._plain:
             np.copyto(place, part)
+        for place, errors in self._owed:  # another wire, or another rank, may have left some of these
+            np.add(place, errors[self._turn], out=place)
         for matrix in self._matrices:
             np.add(matrix.grad, matrix.errors[self._turn], out=matrix.grad)
             np.matmul(matrix.basis, matrix.grad.T, out=matrix.left)
@@ -107,6 +113,8 @@ class LowRank:
 
     def finish(self) -> None:
         """Take the sum of ``right_factors``: put G in the gradients' place, and what is left into ``error.next``."""
+        for _, errors in self._owed:
+            errors[1 - self._turn].fill(0)
         for matrix in self._matrices:
             rest = matrix.errors[1 - self._turn]
             np.matmul(matrix.left.T, matrix.own, out=rest)
@@ -129,10 +137,10 @@ class LowRank:
         return 2 * generator(self._seed, Stream.FACTORS, self.drawn).random(n) - 1
 
 
-def _others(packet: Array, compressed: Iterable[slice]) -> list[Array]:
-    """Return views of the packet, in its order, that together are all but these parts of the gradient."""
-    ends = [0, *(N_SLOTS + end for where in compressed for end in (where.start, where.stop)), len(packet)]
-    return [packet[start:stop] for start, stop in zip(ends[::2], ends[1::2], strict=True) if stop > start]
+def _others(n: int, compressed: Iterable[slice]) -> list[slice]:
+    """Return the ranges of n numbers, in their order, that together are all but these."""
+    ends = [0, *(end for where in compressed for end in (where.start, where.stop)), n]
+    return [slice(start, stop) for start, stop in zip(ends[::2], ends[1::2], strict=True) if stop > start]
 
 
 def _size(shapes: Iterable[tuple[int, int]]) -> int:
