@@ -21,6 +21,7 @@ import numpy as np
 from common.run_files import LOG_NAME
 from ps.logfile.reader import read
 from ps.logfile.records import Record
+from ps.metrics.loss_comparison import summarise
 from tests.benchmarks.whole_job_data import images
 from tests.hosts import machines
 
@@ -45,6 +46,8 @@ TASK = (
     "--model", "mlp", "--hidden", "256,256", "--batch-size", "512", "--optimizer", "momentum", "--learning-rate", "0.2",
     "--momentum", "0.9", "--epochs", "30",
 )  # fmt: skip
+STOP_S = 30
+"""Until a job that was asked to stop has ended."""
 VALIDATION = 2000
 """Of MNIST's test rows, which loss is taken over; the others are left."""
 
@@ -85,28 +88,32 @@ def place(network: str) -> Iterator[Place]:
 
 
 def run(at: Place, scenario: str, output: Path, options: list[str], limit_s: float) -> Record:
-    """Compare in a scenario; return the last record. Raises RuntimeError if the job failed, with what it said."""
+    """Compare in a scenario; return what the trials say, of whole rounds. Raises RuntimeError with what a job said.
+
+    ``limit_s``: when the job is asked to stop.
+    """
     command = [*at.start, sys.executable, "-m", "workers.compare", *options, *SCENARIOS[scenario], "-o", str(output)]
     before, begin = at.sent(), time.perf_counter()
-    done = subprocess.run(
-        command,
-        env=at.environment,
-        capture_output=True,
-        text=True,
-        timeout=limit_s,
-        check=False,
-        stdin=subprocess.DEVNULL,
+    job = subprocess.Popen(
+        command, env=at.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL
     )
-    if done.returncode:
-        raise RuntimeError(f"exit code {done.returncode}: {done.stdout[-1000:]} {done.stderr[-3000:]}")
+    try:
+        out, err = job.communicate(timeout=limit_s)
+    except subprocess.TimeoutExpired:
+        job.terminate()
+        out, err = job.communicate(timeout=STOP_S)
     counted = [after - first for after, first in zip(at.sent(), before, strict=True)]
-    interfaces = f"; interfaces sent {', '.join(f'{n / 1e6:.0f}' for n in counted)} MB" if counted else ""
-    print(f"  ({time.perf_counter() - begin:.0f} s in all{interfaces})")
-    trials = [record for record in read(output / LOG_NAME) if record["kind"] == "loss-trial"]
+    records = list(read(output / LOG_NAME)) if output.exists() else []
+    trials = [record for record in records if record["kind"] == "loss-trial"]
+    if not trials:
+        raise RuntimeError(f"exit code {job.returncode}: {out[-1000:]} {err[-3000:]}")
+    rounds = max(trial["round"] for trial in trials)
+    print(f"  ({rounds} trials, {time.perf_counter() - begin:.0f} s in all)")
     if at.hosts is not None:
         sent = [sum(trial["sent_bytes"][rank] for trial in trials) / 1e6 for rank in range(RANKS)]
-        print(f"  (formulas: {', '.join(f'{n:.0f}' for n in sent)} MB)")
-    return next(record for record in read(output / LOG_NAME) if record["kind"] == "loss-comparison")
+        shown = (", ".join(f"{n:.0f}" for n in some) for some in ([n / 1e6 for n in counted], sent))
+        print("  (MB: interfaces {}; formulas {})".format(*shown))
+    return summarise(trials, records[0]["comparison"]["until_loss"])
 
 
 def lines(network: str, scenario: str, found: Record) -> Iterator[str]:
@@ -135,7 +142,7 @@ def main() -> None:
     parser.add_argument("--modes", nargs="+", default=list(MODES))
     parser.add_argument("--until-loss", default="0.15")
     parser.add_argument("--trials", default="5")
-    parser.add_argument("--limit", type=float, default=600.0, help="seconds that a comparison may take")
+    parser.add_argument("--limit", type=float, default=600.0, help="seconds after which a comparison is ended")
     parser.add_argument("--logs", default="", help="a folder that keeps the logs")
     parser.add_argument("more", nargs="*", help="options of workers.compare, after --")
     options = parser.parse_args()
