@@ -90,7 +90,13 @@ def header(
         "memory_nodes": 1,
         "time_limit": None,
         "packet_bytes": 4 * (16 + sum((n_in + 1) * n_out for n_in, n_out in layers)),
-        "sync": {"mode": mode, "phases": 1, "factored": [], "trials": None},
+        "sync": {
+            "mode": mode,
+            "phases": 1,
+            "factored": [],
+            "trials": None,
+            **({"divides_state": True} if mode == "sharded" else {}),
+        },
         "timing": {"method": "made up", "clock": "none", "offset_error_s": 0.0},
         "contribution": {"method": "made up"},
     }

@@ -90,6 +90,8 @@ def test_steps_after_a_joint_are_those_of_any_epoch() -> None:
         ({"batch_size": 64}, {"batch_size": 32}, "result"),
         ({"schedule": "constant"}, {"schedule": "cosine"}, "result"),
         ({"mode": "allreduce"}, {"mode": "shared"}, "rounding"),
+        ({"mode": "ring"}, {"mode": "ring", "ranks_per_node": 2}, "rounding"),
+        ({"mode": "ring", "wire": "topk"}, {"mode": "ring", "wire": "topk", "ranks_per_node": 2}, "result"),
         ({"momentum": 0.9}, {"momentum": 0.5}, "none"),
         ({"momentum": 0.9, "optimizer": "nesterov"}, {"momentum": 0.5, "optimizer": "nesterov"}, "result"),
         ({"step_epochs": 3}, {"step_epochs": 4}, "none"),

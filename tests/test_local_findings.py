@@ -56,3 +56,19 @@ def test_drift(of_epoch: Callable[[int], tuple[float, float]], at: int) -> None:
         record = {**synthetic.epoch(header, number, rng, {}), "drift": [drift, None, drift, drift], "loss": loss}
         found += [(number, verdict.code, verdict.evidence["drift"]) for verdict in findings.add(record)]
     assert [one for one in found if one[1] == "drift"] == [(at, "drift", 0.3)] * bool(at)
+
+
+def test_the_exchange_of_averages_counts_once_a_round() -> None:
+    """Two averages of 0.1 s in ten steps: with a median of 0.1 s a step it would look as if they were not rare."""
+    header, rng = head(sync_every=5), random.Random(1)
+    findings, found = Findings(header), []
+    for number in range(1, 8):
+        record = synthetic.epoch(header, number, rng, {})
+        n = record["steps"]
+        averages = {"pushes": [2] * 4, "transfer_s": [0.5] * 4, "transfer_median_s": [0.25] * 4}
+        found += findings.add(
+            {**record, "compute_s": [0.3] * 4, "input_s": [0.0] * 4, "reduce_s": [0.0] * 4, **averages}
+        )
+    (bound,) = [verdict for verdict in found if verdict.code == "communication-bound"]
+    assert bound.evidence["exchange_s_per_step"] == pytest.approx(0.5 / n)
+    assert "raise --sync-every above 5" in bound.remedy

@@ -42,7 +42,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
-NODES = [(mode, n, per_node) for mode in ("shared", "factors") for n, per_node in ((3, 2), (4, 2), (7, 3))]
+NODES = [(mode, n, per_node) for mode in ("ring", "shared", "factors") for n, per_node in ((3, 2), (4, 2), (7, 3))]
 STOPPED = [(mode, 2, 0) for mode in exact()] + [
     (mode, *at) for mode in ("shared", "factors") for at in ((1, 0), (3, 0), (3, 2))
 ]

@@ -35,7 +35,9 @@ def test_slices_cover_the_vector_in_whole_lines(n: int, size: int) -> None:
     assert max(lengths) - min(lengths) < 32
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize(
+    "n", [1, 2, 3, pytest.param(4, marks=pytest.mark.slow), pytest.param(7, marks=pytest.mark.slow)]
+)
 def test_halves_have_the_bits_of_their_order(n: int) -> None:
     assert program(n, "halves.py").out == f"ok {n}\n"
 
@@ -51,6 +53,7 @@ def batch(tmp_path_factory: pytest.TempPathFactory) -> SharedStart:
     return SharedStart(folder, named)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("old", "new"), CHANGES)
 def test_a_run_goes_on_in_another_mode_on_other_ranks(batch: SharedStart, old: str, new: str) -> None:
     """The state is collected for a checkpoint, and divided anew."""

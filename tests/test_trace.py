@@ -114,13 +114,14 @@ def changed(folder: Path, change: Callable[[Record], object], mode: str = "allre
     return write_run(folder, epochs=0, ranks=3, mode=mode, more=more)
 
 
-def test_the_second_wait_of_modes_that_share_the_parameters(tmp_path: Path) -> None:
+def test_what_follows_the_update_in_modes_with_slices(tmp_path: Path) -> None:
     def delay(record: Record) -> None:
         record["moments_us"]["end"][0] = [t + 70 for t in record["moments_us"]["updated"][0]]
 
     for mode, names in (
         ("shared", ["transfer and summing", "measure", "update", "wait"]),
         ("allreduce", ["transfer", "measure", "update"]),
+        ("sharded", ["transfer", "measure", "update", "transfer"]),
     ):
         events = traced(changed(tmp_path / mode, delay, mode), tmp_path)
         assert [event["name"] for event in of_rank(events, 0)][-len(names) :] == names

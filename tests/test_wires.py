@@ -20,7 +20,7 @@ from ps.sync.wires.packet_wire import WireSetup
 from tests.ranks import SharedStart, epochs, mpirun, program, records
 from workers.checkpoint.checkpoint_file import newest
 from workers.checkpoint.origin import Origin
-from workers.training.setup import check_wire
+from workers.training.setup import check_fit, check_wire
 
 ALONE = SimpleNamespace(rank=0, size=1)
 LOSSY = ("bf16", "int8", "powersgd", "topk")
@@ -124,9 +124,11 @@ def test_a_wire_sends_less_and_trains_as_well(batch: SharedStart, wire: str, wit
     assert ours[-1]["loss"] < ours[0]["loss"]
     assert ours[-1]["loss"] != exact[-1]["loss"]
     assert ours[-1]["loss"] == pytest.approx(exact[-1]["loss"], rel=within)
+    for record in ours:  # measured with the exact sums
+        assert sum(record["share_all"]) == pytest.approx(1, abs=1e-6)
     steps, n_bytes = ours[0]["steps"], 8 * 2 * (64 * 32 + 32 + 32 * 10 + 10)
     ranks = 2 if wire == "int8" else 3  # of those that have a wire
-    sent = max(ours[0]["sent_bytes"]) - len(ours[0]["sampled_steps"]) * n_bytes * (ranks - 1) / ranks
+    sent = max(ours[0]["sent_bytes"]) - len(ours[0]["sampled_steps"]) * 2 * n_bytes * (ranks - 1) / ranks
     assert sent / steps <= share * n_bytes * (ranks - 1) / ranks + 300 * (ranks - 1)
 
 
@@ -177,6 +179,13 @@ def test_a_mode_that_no_wire_goes_with_says_so(mode: str) -> None:
         JobError, match=rf"wire: bf16 has no effect in mode {mode}; use --wire float32, or .* ring"
     ) as got:
         check_wire(config(mode=mode, wire="bf16"), Origin())
+    assert got.value.exit_code == 2
+
+
+def test_a_way_to_sum_that_the_wire_does_not_take_is_refused() -> None:
+    check_fit(config(mode="local", sum_algorithm="ring"), Origin(), 2)
+    with pytest.raises(JobError, match=r"ring has no effect in mode local with --wire topk; .* allreduce, .*") as got:
+        check_fit(config(mode="local", sum_algorithm="ring", wire="topk"), Origin(), 2)
     assert got.value.exit_code == 2
 
 

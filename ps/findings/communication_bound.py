@@ -39,7 +39,7 @@ class CommunicationBound(Detector):
         self.whole = not 0 < config.get("batch_size", 0) < self.train_rows
         """Whether a step takes all rows already."""
         self.can_send_less = len(header["nodes"]) > 1 and self.mode not in LOOSE_MODES
-        self.wire = config.get("wire", "float32")
+        self.wire, self.every = config.get("wire", "float32"), config.get("sync_every", 1)
         self.unclear: deque[float | None] = deque(maxlen=EPOCHS)
         """Of the epochs that are not judged: seconds in which ranks stood in a core's queue; else None."""
         self.n_epochs = 0
@@ -53,7 +53,9 @@ class CommunicationBound(Detector):
             return None
         all_busy = float(useful_s(epoch).sum())
         busy = all_busy / n_ranks / steps
-        transfer, middle = fmean(epoch["transfer_s"]) / steps, fmean(epoch["transfer_median_s"])
+        exchanges = [n for n in epoch.get("pushes") or [steps] if n is not None]
+        transfer = fmean(epoch["transfer_s"]) / steps
+        middle = fmean(epoch["transfer_median_s"]) * fmean(exchanges) / steps
         reduce = fmean(epoch["reduce_s"]) / steps
         queued_s = queued(epoch)
         most = min(transfer, middle) + reduce
@@ -101,7 +103,9 @@ class CommunicationBound(Detector):
         ways = [f"start {'fewer ranks' if self.n_ranks > 2 else 'one rank'}"]
         if not self.whole and even <= self.train_rows:
             ways.insert(0, "raise --batch-size")
-        if self.mode != "auto":
+        if self.mode == "local":
+            ways.append(f"raise --sync-every above {self.every}")
+        elif self.mode != "auto":
             ways.append("try --mode auto, which takes the fastest")
         if self.can_send_less:
             ways.append(

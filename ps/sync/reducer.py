@@ -20,12 +20,13 @@ class Reducer:
     Here: once the packet is complete, in as few chunks as MPI can count. ``comm``: where it exchanges. ``early``:
     whether ``ready`` does anything. ``sent_bytes``: payload this rank hands to MPI in one step, and
     ``exact_ratio`` times as much in ``sum_exactly``. ``error``: what this rank has not sent, with a wire that feeds it
-    back, on all ranks. Making and closing one are collective.
+    back, on all ranks. ``lossy``: its sums are not exact. Making and closing one are collective.
     """
 
     early = False
     error: ErrorBuffer | None = None
     exact_ratio = 1.0
+    lossy = False
 
     def __init__(self, comm: MPI.Comm, packet: Array) -> None:
         self.comm = comm

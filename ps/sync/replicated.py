@@ -45,7 +45,7 @@ class ReplicatedSync(Synchronizer):
         super().__init__(setup, together(comm, lambda: self._state(setup, Flat(shapes, dtype, packet=packet))))
         self.exchanged_bytes = self.flat.packet.nbytes
         self._grads = blocks(self.flat.grad_vector)
-        self._own = np.empty(0, self.flat.dtype)
+        self._own = self._applied = np.empty(0, self.flat.dtype)
         self._work: dict[Batch, Gradient] = {}
         self._kind, self._checked, self._config = kind, config.init == "broadcast", config
         self._left: list[Reducer] = []
@@ -179,6 +179,23 @@ class ReplicatedSync(Synchronizer):
             raise NotFiniteError
         if norm > most:
             np.multiply(self.flat.grad_vector, most / norm, out=self.flat.grad_vector)
+
+    def _measure(self, batch: Batch) -> None:
+        """See Synchronizer. Where the step's sum is not exact, one that is takes its place meanwhile."""
+        if not self._reducer.lossy:
+            super()._measure(batch)
+            return
+        flat, status = self.flat, self.flat.status.tolist()
+        if not len(self._applied):
+            self._applied = np.empty_like(flat.grad_vector)
+        np.copyto(self._applied, flat.grad_vector)
+        np.copyto(flat.grad_vector, self._own)
+        self._reducer.sum_exactly()
+        self._plain_sums += 1
+        super()._measure(batch)
+        np.copyto(flat.grad_vector, self._applied)
+        for i, value in enumerate(status):
+            flat.status[i] = value
 
     @contextmanager
     def _plain_sum(self, factor: float) -> Iterator[None]:

@@ -30,7 +30,7 @@ class WiredSum(Reducer):
     ) -> None:
         super().__init__(topology.comm, packet)
         self._wire = wires.find(config.wire)(WireSetup(topology.comm, packet, shapes, config))
-        self.error = self._wire.error
+        self.error, self.lossy = self._wire.error, self._wire.lossy
         self.sum, self.sum_exactly, self.accept = self._wire.sum, self._wire.exact.sum, self._wire.accept  # type: ignore[method-assign]
         self.close = self._wire.close  # type: ignore[method-assign]
         self.sent_bytes, self.exact_ratio = sent(self._wire)
@@ -83,6 +83,7 @@ class NodeWiredSum(Reducer):
         self._blocks = [SummedBlock(packets, 0, a, b, buffer) for a, b, _ in ranges]
         self._own, self._sums, self._barrier = packets[me], packets[0], memory.barrier
         kind = wires.find(config.wire)
+        self.lossy = kind.lossy
         leaders = cast("MPI.Intracomm", memory.between[0]) if me == 0 else None
         self._wire = None if leaders is None else kind(WireSetup(leaders, packets[0], shapes, config))
         if self._wire is not None:

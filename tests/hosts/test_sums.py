@@ -23,9 +23,11 @@ def test_ranks_send_what_the_interfaces_count(start_hosts: Callable[..., Hosts],
     for mode, way, places in (
         ("allreduce", "ring", (1, 1, 1)), ("reduce-bcast", "node-all-library", (2, 2)), ("allreduce", "ring", (2, 2)),
         ("shared", "node-one-library", (2, 1)), ("send-recv", "auto", (2, 1)),
+        ("ring --wire bf16", "auto", (1, 1, 1)), ("ring --wire topk", "auto", (2, 1)),
     ):  # fmt: skip
         folder, before = tmp_path / f"{mode}-{way}-{len(places)}", [hosts.sent(i) for i in (1, 2, 3)]
-        train(hosts, places, folder, "--mode", mode, "--sum-algorithm", way, "--hidden", "512", "512", *short)
+        options = ("--mode", *mode.split(), "--sum-algorithm", way, "--hidden", "512", "512")
+        train(hosts, places, folder, *options, *short)
         counted = [hosts.sent(i) - n for i, n in zip((1, 2, 3), before, strict=True)]
         log = records(folder)
         by_rank = [sum(n) for n in zip(*(r["sent_bytes"] for r in log if r["kind"] == "epoch"), strict=True)]

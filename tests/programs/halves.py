@@ -96,8 +96,8 @@ def check_not_finite(where: int) -> None:
     sync.close()
 
 
-def check_few(mode: str, n: int) -> None:
-    """Of few parameters some ranks, and rank 0 first, have an empty slice; all is saved and put back none the less."""
+def check_kept(mode: str, n: int) -> None:
+    """All is saved and put back, though of few parameters some ranks, and rank 0 first, have an empty slice."""
     sync, loader, _ = vector_mode(RunConfig(optimizer="adam", batch_size=size), 1.0, n, mode)
     batch, state, params = next(loader.epoch(1)), sync.state, sync.flat.param_vector
 
@@ -138,7 +138,8 @@ with np.errstate(all="ignore"):
     for where in (0, 500, 999):
         check_not_finite(where)
 for mode in ("sharded", "shared", "allreduce"):
-    check_few(mode, 20)
+    check_kept(mode, 20)
+    check_kept(mode, 1000)
 topology.close()
 if rank == 0:
     print("ok", size)

@@ -15,6 +15,7 @@ from ps.comm.topology import Topology
 from ps.sync import wires
 from ps.sync.replicated import ReplicatedSync
 from ps.sync.training_state import ERROR
+from ps.sync.wires import low_rank
 from ps.sync.wires.error_buffer import ErrorBuffer
 from ps.sync.wires.low_rank import LowRank
 from ps.sync.wires.packet_wire import PacketWire, WireSetup
@@ -285,6 +286,23 @@ def check_state(per_node: int) -> None:
     topology.close()
 
 
+def check_full_rank(per_node: int) -> None:
+    """Factors of full rank carry everything, so training ends with the parameters of exact sums."""
+    low_rank.SAVING = 0
+    x, y = np.random.default_rng(2).standard_normal((97, 13)), np.arange(97) % 3
+    x[:, -1] = 1
+    model, topology, ends = Mlp((12, 20, 3), "tanh", SoftmaxCrossEntropy()), Topology(comm, per_node), []
+    for wire in ("float32", "powersgd"):
+        config = RunConfig(mode="ring", wire=wire, wire_rank=64, dtype="float64", batch_size=10, optimizer="momentum")
+        sync, loader, _ = assemble("ring", topology, model, config, x, y, 3)
+        for step, batch in enumerate(loader.epoch(1)):
+            sync.step(batch, sync.backward(batch, 0.1, sample=step == 4), stop=False, sample=step == 4)
+        ends.append(sync.flat.param_vector.copy())
+        sync.close()
+    np.testing.assert_allclose(ends[1], ends[0], rtol=1e-10, atol=1e-13)
+    topology.close()
+
+
 def main() -> None:
     np.seterr(all="ignore")
     for name in WIRES:
@@ -298,6 +316,8 @@ def main() -> None:
         check_errors("powersgd", dtype)
     check_state(0)
     check_state(2)
+    check_full_rank(0)
+    check_full_rank(2)
     if rank == 0:
         print("ok", size)
 

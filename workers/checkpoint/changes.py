@@ -11,6 +11,7 @@ from common.errors import ConfigError
 from common.option import is_own_model
 from ps.sync import mode_names
 from ps.sync.mode_names import AUTO
+from ps.sync.wires import EXACT
 
 Effect = Literal["none", "rounding", "result"]
 ROUNDING = ("mode", "ranks_per_node", "balance", "sum_algorithm")
@@ -28,6 +29,11 @@ class Change:
 
     def __str__(self) -> str:
         return f"{self.name} {_shown(self.before)} -> {_shown(self.now)}"
+
+
+def _is_exact(config: RunConfig) -> bool:
+    """Say whether the result is that of one rank, but for rounding."""
+    return config.mode in (AUTO, *mode_names.exact()) and config.wire == EXACT
 
 
 def _momentum(before: RunConfig, now: RunConfig) -> bool:
@@ -66,7 +72,7 @@ def changed_options(before: RunConfig | None, now: RunConfig, *, trained: bool, 
     """
     if before is None:
         return []
-    found, exact = [], {before.mode, now.mode} <= {AUTO, *mode_names.exact()}
+    found, exact = [], _is_exact(before) and _is_exact(now)
     for name, option in OPTIONS.items():
         old, new = getattr(before, name), getattr(now, name)
         if option.on_resume in ("same", "own") or old == new:

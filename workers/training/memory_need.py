@@ -40,15 +40,20 @@ def check_memory(topology: Topology, task: Task, mode: str) -> None:
 def vector_bytes(topology: Topology, config: RunConfig, mode: str, n: int) -> int:
     """Return the bytes of ``n`` parameters, packet, and optimizer's state; what ranks share is divided among them."""
     states = len(RULES[config.optimizer].names) + bool(config.patience)  # and the best parameters so far
-    of_mode = MODES[mode]
-    if of_mode.divides_state:  # and room for the slice that comes from the rank before
-        own = n + n * (states + 1) // topology.comm.size
+    of_mode, size = MODES[mode], topology.comm.size
+    spread = of_mode.serves and config.servers == "all"
+    if of_mode.divides_state or spread:  # and room for the slice that comes from the rank before
+        own = n + n * (states + 1) // size
     else:
         own = n * (1 + states) // (1 if of_mode.replicas else topology.local.size)
     more = n * of_mode.more_vectors(config)
-    if of_mode.serves and topology.comm.rank == 0:  # the server's own, a push and a reply for each other rank
-        more += n * (1 + 2 * (topology.comm.size - 1))
-        more += n * topology.comm.size * (config.delay_compensation != "off")
+    compensated = config.delay_compensation != "off"
+    if of_mode.serves and config.simulate_delay:  # those before, and the one that the gradient is of
+        more += n * (config.simulate_delay + 1 + compensated)
+    elif spread or (of_mode.serves and topology.comm.rank == 0):
+        served = n // size if spread else n
+        # the server's own, a push and a reply for each other rank, and what each rank was given
+        more += served * (1 + 2 * (size - 1) + size * compensated)
     wired = round(n * wires.find(config.wire).vectors) if of_mode.wires else 0
     return (own + N_SLOTS + n + more + wired) * np.dtype(config.dtype).itemsize
 

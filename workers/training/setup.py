@@ -82,17 +82,7 @@ def check_fit(config: RunConfig, origin: Origin, n_ranks: int) -> None:
             "are real; leave it out, or start one rank",
             EXIT_USAGE,
         )
-    if (
-        _is_given(origin, "sum_algorithm")
-        and config.mode != AUTO
-        and not has_effect(config.sum_algorithm, MODES[config.mode].algorithms)
-    ):
-        modes = [name for name, mode in MODES.items() if has_effect(config.sum_algorithm, mode.algorithms)]
-        raise JobError(
-            f"sum_algorithm: {config.sum_algorithm} has no effect in mode {config.mode}; leave it out, or choose "
-            f"one of --mode {', '.join(modes)}",
-            EXIT_USAGE,
-        )
+    _check_sum_algorithm(config, origin)
     check_wire(config, origin)
     if origin.mode and kind_of(config) == BY_RANK and origin.world != n_ranks:
         raise JobError(
@@ -141,6 +131,22 @@ def _check_servers(config: RunConfig) -> None:
             raise JobError(
                 f"{name}: does not go with --servers all: {reason}; leave it out, or use --servers one", EXIT_USAGE
             )
+
+
+def _check_sum_algorithm(config: RunConfig, origin: Origin) -> None:
+    """Raise JobError, on all ranks, where a way to sum is given that the mode, or its wire, does not take."""
+    if config.mode == AUTO or not _is_given(origin, "sum_algorithm"):
+        return
+    mode, way = MODES[config.mode], config.sum_algorithm
+    of_wire = mode.wires and config.wire != wires.EXACT
+    if has_effect(way, () if of_wire else mode.algorithms):
+        return
+    at = f"mode {config.mode}{f' with --wire {config.wire}' if of_wire else ''}"
+    modes = [name for name, one in MODES.items() if has_effect(way, one.algorithms) and name != config.mode]
+    raise JobError(
+        f"sum_algorithm: {way} has no effect in {at}; leave it out, or choose one of --mode {', '.join(modes)}",
+        EXIT_USAGE,
+    )
 
 
 def _is_given(origin: Origin, option: str) -> bool:

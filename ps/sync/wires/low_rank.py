@@ -17,9 +17,9 @@ SAVING = 2
 """A matrix is compressed if it has more than so many times the numbers of its factors."""
 
 
-def compresses(shape: tuple[int, ...], rank: int, saving: float = SAVING) -> bool:
+def compresses(shape: tuple[int, ...], rank: int) -> bool:
     """Say whether a parameter of this shape travels as factors of this rank."""
-    return len(shape) == 2 and shape[0] * shape[1] > saving * rank * (shape[0] + shape[1])
+    return len(shape) == 2 and shape[0] * shape[1] > SAVING * rank * (shape[0] + shape[1])
 
 
 class _Matrix:
@@ -58,20 +58,23 @@ class LowRank:
         error: ErrorBuffer,
         rank: int,
         seed: int,
-        saving: float = SAVING,
     ) -> None:
         """``packet``: (16 + n,), with the gradients of these ``shapes``; ``seed``: of all draws."""
-        compressed = {name: shape for name, shape in shapes.items() if compresses(shape, rank, saving)}
+        compressed = {name: shape for name, shape in shapes.items() if compresses(shape, rank)}
         self.compressed = tuple(compressed)
         layout, dtype = Flat.layout(shapes), packet.dtype
         ranks = [min(rank, *shape) for shape in compressed.values()]
         lefts, rights = ([(r, s[k]) for r, s in zip(ranks, compressed.values(), strict=True)] for k in (0, 1))
-        plain = _others(packet, [layout[name] for name in compressed])
+        rest = _others(len(packet) - N_SLOTS, [layout[name] for name in compressed])
+        plain = [packet[:N_SLOTS], *(packet[N_SLOTS:][where] for where in rest)]
         n_plain = sum(map(len, plain))
         self.factors = np.empty(n_plain + _size(lefts), dtype)
         self.right_factors = np.empty(_size(rights), dtype)
         starts = itertools.accumulate(map(len, plain), initial=0)
         self._plain = [(part, self.factors[at : at + len(part)]) for part, at in zip(plain, starts, strict=False)]
+        self._owed = [
+            (place, (error.now[s], error.next[s])) for s, (_, place) in zip(rest, self._plain[1:], strict=True)
+        ]
         views = zip(
             *(
                 [v[layout[m]].reshape(s) for m, s in compressed.items()]
@@ -93,6 +96,8 @@ class LowRank:
         """Add the errors to the gradients, and write this rank's ``factors``."""
         for part, place in self._plain:
             np.copyto(place, part)
+        for place, errors in self._owed:  # another wire, or another rank, may have left some of these
+            np.add(place, errors[self._turn], out=place)
         for matrix in self._matrices:
             np.add(matrix.grad, matrix.errors[self._turn], out=matrix.grad)
             np.matmul(matrix.basis, matrix.grad.T, out=matrix.left)
@@ -108,6 +113,8 @@ class LowRank:
 
     def finish(self) -> None:
         """Take the sum of ``right_factors``: put G in the gradients' place, and what is left into ``error.next``."""
+        for _, errors in self._owed:
+            errors[1 - self._turn].fill(0)
         for matrix in self._matrices:
             left = matrix.errors[1 - self._turn]
             np.matmul(matrix.left.T, matrix.own, out=left)
@@ -130,10 +137,10 @@ class LowRank:
         return 2 * generator(self._seed, Stream.FACTORS, self.drawn).random(n) - 1
 
 
-def _others(packet: Array, compressed: Iterable[slice]) -> list[Array]:
-    """Return views of the packet, in its order, that together are all but these parts of the gradient."""
-    ends = [0, *(N_SLOTS + end for where in compressed for end in (where.start, where.stop)), len(packet)]
-    return [packet[start:stop] for start, stop in zip(ends[::2], ends[1::2], strict=True) if stop > start]
+def _others(n: int, compressed: Iterable[slice]) -> list[slice]:
+    """Return the ranges of n numbers, in their order, that together are all but these."""
+    ends = [0, *(end for where in compressed for end in (where.start, where.stop)), n]
+    return [slice(start, stop) for start, stop in zip(ends[::2], ends[1::2], strict=True) if stop > start]
 
 
 def _size(shapes: Iterable[tuple[int, int]]) -> int:
