@@ -82,6 +82,12 @@ def check_fit(config: RunConfig, origin: Origin, n_ranks: int) -> None:
             "are real; leave it out, or start one rank",
             EXIT_USAGE,
         )
+    if config.wait_for > n_ranks and _is_given(origin, "wait_for"):
+        raise JobError(
+            f"wait_for: {config.wait_for} gradients are more than {n_ranks} ranks have at a time; give {n_ranks} at "
+            "most, or start more ranks",
+            EXIT_USAGE,
+        )
     _check_sum_algorithm(config, origin)
     check_wire(config, origin)
     if origin.mode and kind_of(config) == BY_RANK and origin.world != n_ranks:
@@ -125,7 +131,8 @@ def _check_mode_options(config: RunConfig, origin: Origin) -> None:
 def _check_servers(config: RunConfig) -> None:
     """Raise JobError, on all ranks, where servers of slices would have to know more than their slice."""
     whole = "each server has a slice of a gradient alone"
-    reasons = {"clip": whole, "max_delay": whole, "elastic": "with a rank its slice of the optimizer's state is gone"}
+    gone, single = "with a rank its slice of the optimizer's state is gone", "that is for one process"
+    reasons = {"clip": whole, "max_delay": whole, "elastic": gone, "simulate_delay": single}
     for name, reason in reasons.items():
         if getattr(config, name) != OPTIONS[name].default:
             raise JobError(

@@ -165,6 +165,9 @@ class Server:
 
         Raises the error if it says anything else.
         """
+        over = self._tickets[rank] == NO_TICKET and self._round.asked & ASK_SHRINK
+        if over and error.Get_error_class() == MPI.ERR_REVOKED:  # one that has its reply knows of the death already
+            return
         if error.Get_error_class() not in (MPI.ERR_PROC_FAILED, MPI.ERR_PROC_FAILED_PENDING):
             raise error
         if rank not in self._alive:
@@ -217,7 +220,7 @@ class Server:
             if not released and not (groups := now.order.further()):
                 break
         if len(self._idle) == len(self._alive):
-            idle, self._idle = self._idle, []
+            idle, self._idle = sorted(self._idle), []  # its own first: then the steps are done here, come what may
             for rank in idle:
                 self._reply(rank, NO_TICKET)
 
