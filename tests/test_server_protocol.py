@@ -56,6 +56,10 @@ class Ranks:
         self.posted[rank] = Request(chunk)
         return self.posted[rank]
 
+    def Send(self, nothing: Any, rank: int, tag: int) -> None:  # noqa: N802
+        if self.revoked:
+            raise MPI.Exception(MPI.ERR_REVOKED)
+
     def Isend(self, chunk: Any, rank: int, tag: int) -> Request:  # noqa: N802
         if self.revoked:
             raise MPI.Exception(MPI.ERR_REVOKED)
