@@ -113,6 +113,8 @@ class Option:
         """Raise ConfigError unless ``value`` keeps the type and the limits."""
         allowed, is_allowed = _TYPES[self.type]
         if not is_allowed(value):
+            if self.type is str and type(value) in (int, float):
+                allowed = f"a text, as in {self.name} = {shown(str(value))}"
             raise ConfigError(f"{self.name}: got {shown(value)}; allowed is {allowed}")
         if self.choices and value not in self.choices and not (OWN_MODEL in self.choices and is_own_model(value)):
             raise ConfigError(unknown_value(self.name, value, self.choices))

@@ -70,6 +70,7 @@ def test_defaults_survive_the_round_trip() -> None:
             r"warmup_epochs: got 1e\+308; allowed is at least 0.0 and at most",
         ),
         ({"output": "a\0b"}, r"output: got 'a\\x00b'; allowed is a text of valid characters"),
+        ({"staleness": 3}, "staleness: got 3; allowed is a text, as in staleness = '3'"),
         ({"output": "\udcff"}, r"output: got '\\udcff'; allowed is a text of valid characters"),
     ],
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 AUTO = "auto"
 """Stands for the fastest of the table, tried at the start (workers/training/auto_mode.py)."""
-AUTO_HELP = "tries them at the start and takes the fastest"
+AUTO_HELP = "tries those that train as one rank would, and takes the fastest"
 
 
 def read() -> dict[str, str]:
