@@ -554,7 +554,7 @@ def completed(shell: str, path: Path, words: str, cwd: Path) -> set[str]:
     ("words", "offered"),
     [
         ("rankwise tra", {"train"}),
-        ("rankwise train --mode s", {"send-recv", "shared"}),
+        ("rankwise train --mode s", {"send-recv", "shared", "sharded"}),
         ("rankwise train --optimizer adam", {"adam", "adamw"}),
         ("rankwise train -n 2 --model lo", {"logistic"}),
         ("rankwise bench --dtype float3", {"float32"}),

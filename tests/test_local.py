@@ -64,6 +64,7 @@ def batch(tmp_path_factory: pytest.TempPathFactory) -> SharedStart:
                   "--nonfinite", "skip"],
         "no-effect": [*run, "--sync-every", "7"],
         "apart": [*run, *LOCAL, "--init", "per-rank"],
+        "diverge": [*run, *LOCAL, "--inject", "diverge:rank=1"],
         "balance": [*run, *LOCAL, "--epochs", "5", "--balance", "speed", "--rows", "shard"],
     }
     # fmt: on
@@ -188,6 +189,7 @@ def test_the_others_go_on_from_the_last_average(tmp_path: Path, mpi: str, more: 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
+        ("diverge", "start equal and are compared; here they differ between exchanges (mode local); use --mode"),
         ("no-effect", "sync_every: 7 has no effect in mode allreduce; leave it out, or choose --mode local"),
         (
             "apart",

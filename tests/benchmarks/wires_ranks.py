@@ -35,6 +35,8 @@ WAYS: dict[str, dict[str, Any]] = {
     "powersgd 4": {"mode": "ring", "wire": "powersgd"},
     "topk": {"mode": "ring", "wire": "topk"},
     "sharded": {"mode": "sharded"},
+    "server": {"mode": "async", "staleness": "0"},
+    "servers all": {"mode": "async", "staleness": "0", "servers": "all"},
 }
 """Options of each way; the first is what the others are compared with."""
 LAYERS = (784, 512, 512, 10)

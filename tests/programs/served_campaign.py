@@ -37,12 +37,14 @@ y = data.integers(0, 3, ROWS)
 def case() -> tuple[RunConfig, float, float, int]:
     """Draw options, the longest sleep, the chance of one, and in which of a rank's pushes it asks for a stop."""
     mode = cases.choice(["k-of-n", "async"])
+    servers = cases.choice(["one", "one", "all"]) if mode == "async" else "one"
     config = RunConfig(
         mode=mode,
         wait_for=cases.randint(0, comm.size) if mode == "k-of-n" else 0,
         staleness=cases.choice(["0", "1", "2", "5", "inf"]) if mode == "async" else "3",
         order=cases.choice(["arrival", "arrival", "clock"]) if mode == "async" else "arrival",
-        max_delay=cases.choice(["off", "off", "2"]) if mode == "async" else "off",
+        max_delay=cases.choice(["off", "off", "2"]) if mode == "async" and servers == "one" else "off",
+        servers=servers,
         rows=cases.choice(["shuffle", "shard"]),
         batch_size=cases.choice([7, 20, 0]),
         hidden=(cases.choice([4, 3000]),),

@@ -1,5 +1,6 @@
 """On every rank: each wire sums to the very bits of a plain loop over the ranks, and loses nothing that it may not."""
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -137,7 +138,7 @@ class Sparse:
 
 
 class InFactors:
-    """PowerSGD with the arithmetic of all ranks in one place; its two sums go around the ring."""
+    """PowerSGD with the arithmetic of all ranks in one place; its two sums are in rank order."""
 
     def __init__(self, n: int, dtype: str) -> None:
         self.packets = [np.zeros(N_SLOTS + n, dtype) for _ in range(size)]
@@ -152,7 +153,7 @@ class InFactors:
         for act, exchanged in (("first", "factors"), ("second", "right_factors")):
             for one in self.ranks:
                 getattr(one, act)()
-            total = around([getattr(one, exchanged) for one in self.ranks])
+            total = functools.reduce(np.add, [getattr(one, exchanged) for one in self.ranks])
             for one in self.ranks:
                 getattr(one, exchanged)[:] = total
         for one in self.ranks:

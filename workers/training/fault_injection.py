@@ -14,6 +14,7 @@ from common.data.loader import Batch
 from common.data.sampler import RowSampler
 from common.errors import ConfigError
 from common.step_times import BACKWARD
+from ps.sync.modes import AUTO, MODES
 from ps.sync.synchronizer import TrainingStep
 from ps.text.terminal import say
 from workers.launch.fault_spec import DIE, DIVERGE, HANG, NAN, SKEW, SLOW, STALL, Fault, check_steps
@@ -103,12 +104,18 @@ def check(faults: tuple[Fault, ...], config: RunConfig, sampler: RowSampler, cop
     ``copies``: how often the parameters exist in the job.
     """
     check_steps(faults, config.epochs * sampler.steps_per_epoch)
+    in_step = config.mode == AUTO or MODES[config.mode].exact
+    lacks = (
+        "exist once" if copies == 1 else
+        "start different" if config.init != "broadcast" else
+        "" if in_step else f"differ between exchanges (mode {config.mode})"
+    )  # fmt: skip
     for fault in faults:
-        if fault.kind == DIVERGE and (copies == 1 or config.init != "broadcast"):
+        if fault.kind == DIVERGE and lacks:
             raise ConfigError(
                 f"inject: {fault}: needs copies of the parameters that start equal and are compared; here they "
-                f"{'exist once' if copies == 1 else 'start different'}; use --mode allreduce on at least 2 ranks, "
-                "or --mode shared on several nodes, with --init broadcast"
+                f"{lacks}; use --mode allreduce on at least 2 ranks, or --mode shared on several nodes, with "
+                "--init broadcast"
             )
         if fault.kind == NAN and fault.rank is not None:
             rows = sampler.counts(fault.rank)

@@ -7,9 +7,13 @@ from ps.sync.served.messages import NOT_APPLIED
 
 
 class PushFigures:
-    """Adds up what the replies to a rank's pushes say. ``pushes``: of the epoch so far."""
+    """Adds up what the replies to a rank's pushes say. ``pushes``: of the epoch so far.
 
-    def __init__(self) -> None:
+    ``grouped``: whether an update is of several pushes, of which some may come late; else each is one of its own.
+    """
+
+    def __init__(self, *, grouped: bool) -> None:
+        self._grouped = grouped
         self._begin()
 
     def _begin(self) -> None:
@@ -37,7 +41,7 @@ class PushFigures:
             "staleness_mean": self._staleness / max(self._applied, 1),
             "staleness_most": self._most,
             "clock_gap": self._gap,
-            "late": self._late,
+            **({"late": self._late} if self._grouped else {}),
             "dropped": self.pushes - self._applied,
             "update_share": self._rows / max(float(rows[0]), 1.0),
         }

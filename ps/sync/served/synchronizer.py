@@ -59,6 +59,7 @@ class ServedSync(Synchronizer):
         super().__init__(setup, state)
         self._parked = self._timer = self.meter.timer = ParkedTimer(setup.topology, setup.counts.shape[1] * comm.size)
         self._config, self._make_order = config, make_order
+        self._grouped = not make_order(config, comm.size)[1]
         self._by_rank = kind_of(config) != SHUFFLE
         self.exchanged_bytes = self.flat.packet.nbytes
         self._grads = blocks(self.flat.grad_vector)
@@ -68,7 +69,7 @@ class ServedSync(Synchronizer):
         self.ticket, self.steps_done, self.fault, self.applied = NO_TICKET, 0, 0, True
         self.not_finite_now: list[str] = []
         self._clock = self._version = self._messages = 0
-        self._figures = PushFigures()
+        self._figures = PushFigures(grouped=self._grouped)
         self.expendable = comm.rank > 0
         self._join(comm)
 
@@ -121,7 +122,7 @@ class ServedSync(Synchronizer):
         self.meter.rebind(topology)
         self.state.rebind(topology.comm)
         self.row_counts = own_rows(counts, topology.comm.rank)
-        self.ticket, self._messages, self._figures = NO_TICKET, 0, PushFigures()
+        self.ticket, self._messages, self._figures = NO_TICKET, 0, PushFigures(grouped=self._grouped)
         self._join(topology.comm)
 
     def begin_round(self, rates: Sequence[float], first: int) -> None:

@@ -116,9 +116,9 @@ class LowRank:
         for _, errors in self._owed:
             errors[1 - self._turn].fill(0)
         for matrix in self._matrices:
-            left = matrix.errors[1 - self._turn]
-            np.matmul(matrix.left.T, matrix.own, out=left)
-            np.subtract(matrix.grad, left, out=left)
+            rest = matrix.errors[1 - self._turn]
+            np.matmul(matrix.left.T, matrix.own, out=rest)
+            np.subtract(matrix.grad, rest, out=rest)
             for where in matrix.blocks:
                 grad = matrix.grad[where]
                 outer_product(matrix.left, matrix.right, where, grad, self._scratch[: grad.size].reshape(grad.shape))

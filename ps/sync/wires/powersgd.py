@@ -1,18 +1,17 @@
 """Wire ``powersgd``: each matrix travels as two narrow factors; what they lack is added to the next step's gradient."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import ClassVar
 
 from common.config import RunConfig
 from common.errors import EXIT_USAGE, JobError
-from ps.sync.wires.float32 import RingWire
+from ps.sync.wires.direct import DirectSum
 from ps.sync.wires.low_rank import SAVING, LowRank, compresses
 from ps.sync.wires.packet_wire import PacketWire, WireSetup
 
 
 class PowerSgdWire(PacketWire):
-    """Two small sums a step around the ring: status, biases, small matrices and left factors; then right factors.
+    """Two small sums a step: status, biases, small matrices and left factors; then right factors.
 
     See LowRank. The right factors that a step starts from are not saved: they are drawn from the seed at the start, on
     resuming, and where ranks go on without a dead one.
@@ -28,10 +27,9 @@ class PowerSgdWire(PacketWire):
         config = setup.config
         self._low_rank = LowRank(self.packet, setup.shapes, self.error, config.wire_rank, config.seed)
         vectors = (self._low_rank.factors, self._low_rank.right_factors)
-        self._rings = [RingWire(replace(setup, packet=vector)) for vector in vectors if len(vector)]
-        for ring in self._rings:
-            for rank, n_bytes in ring.sent_to.items():
-                self.sent_to[rank] = self.sent_to.get(rank, 0) + n_bytes
+        self._sums = [DirectSum(self.comm, vector) for vector in vectors]
+        first, second = (one.sent_to for one in self._sums)
+        self.sent_to = {rank: n_bytes + second[rank] for rank, n_bytes in first.items()}
 
     @classmethod
     def check(cls, shapes: Mapping[str, tuple[int, ...]], config: RunConfig) -> None:
@@ -52,10 +50,9 @@ class PowerSgdWire(PacketWire):
 
     def _sum(self) -> None:
         self._low_rank.first()
-        self._rings[0].sum()
+        self._sums[0].sum()
         self._low_rank.second()
-        for ring in self._rings[1:]:
-            ring.sum()
+        self._sums[1].sum()
         self._low_rank.finish()
 
 
