@@ -8,12 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.config import OPTIMIZERS, RunConfig
-from common.errors import EXIT_USAGE, JobError
+from common.config import OPTIMIZERS
 from tests.ranks import MPIRUN, PROGRAMS, SharedStart, epochs, finish, mpirun, popen, program, records
 from tests.test_modes import RANKS, parameters, same_parameters
-from workers.checkpoint.origin import Origin
-from workers.training.setup import check_fit
 
 COMMON = ["--dtype", "float64", "--hidden", "9", "5", "--batch-size", "10", "--weight-decay", "0.001", "--clip", "1.0",
           "--schedule", "warmup-cosine", "--test-fraction", "0", "--validation-fraction", "0.1", "--epochs", "2",
@@ -76,15 +73,6 @@ def test_each_row_is_used_once(batch: SharedStart, mode: str, n: int) -> None:
         assert sum(epoch["rows"]) == 97
         assert sum(epoch["update_share"]) == pytest.approx(1)
         assert sum(epoch["dropped"]) == 0
-
-
-def test_to_wait_for_more_gradients_than_there_are_ranks_is_refused() -> None:
-    config = RunConfig(mode="k-of-n", wait_for=3)
-    check_fit(config, Origin(), 3)
-    with pytest.raises(JobError, match=r"wait_for: 3 gradients .* give 2 at most, or start more ranks") as raised:
-        check_fit(config, Origin(), 2)
-    assert raised.value.exit_code == EXIT_USAGE
-    check_fit(config, Origin(folder="runs/of-more-ranks", mode="k-of-n", world=3), 2)
 
 
 SMALL = ["--hidden", "16", "--batch-size", "50", "--epochs", "4", "--dtype", "float64"]
