@@ -43,13 +43,15 @@ class Request:
 class Ranks:
     """A communicator whose other ranks are played by the test.
 
-    ``told``: the last reply to each, a copy. ``revoked``: whether nothing can be sent any more.
+    ``told``: the last reply to each, a copy. ``let_go``: those told that all have replies. ``revoked``: whether nothing
+    can be sent any more.
     """
 
     def __init__(self, size: int) -> None:
         self.size, self.rank = size, 0
         self.posted: dict[int, Request] = {}
         self.told: dict[int, np.ndarray] = {}
+        self.let_go: list[int] = []
         self.revoked = False
 
     def Irecv(self, chunk: Any, rank: int, tag: int) -> Request:  # noqa: N802
@@ -59,6 +61,7 @@ class Ranks:
     def Send(self, nothing: Any, rank: int, tag: int) -> None:  # noqa: N802
         if self.revoked:
             raise MPI.Exception(MPI.ERR_REVOKED)
+        self.let_go.append(rank)
 
     def Isend(self, chunk: Any, rank: int, tag: int) -> Request:  # noqa: N802
         if self.revoked:
@@ -176,9 +179,21 @@ def test_nobody_waits_for_ever(
     assert sorted(play.used) == list(range(play.steps * size))
     assert play.server.used == (play.steps * size, play.steps * size)
     assert bool(play.asked & ASK_SHRINK) == bool(dead)
+    assert sorted(play.ranks.let_go) == (sorted(set(play.ended) - {0}) if dead else [])
     if stop_at > 30 and not dead:
         assert play.steps == steps
     np.testing.assert_allclose(play.master, -float(play.steps))  # as far as synchronous steps, whatever the order
+
+
+def test_a_rank_goes_on_until_it_is_further_ahead_than_the_bound() -> None:
+    play = Play(2, BoundedClocks(2, 2), 9, by_rank=True, alone=True)
+    play.push(0)
+    play.push(0)
+    assert 0 in play.tickets
+    play.push(0)
+    assert 0 not in play.tickets
+    play.push(1)
+    assert set(play.tickets) == {0, 1}
 
 
 def test_late_pushes_are_in_the_next_update() -> None:
