@@ -182,15 +182,15 @@ def test_what_cannot_happen_in_a_run_is_refused(text: str, options: dict[str, An
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("mode", "text", "message"),
     [
-        ("slow:rank=2", "slow:rank=2,x=2: there is no rank 2; this job's ranks are 0 to 1"),
-        ("diverge", "diverge:rank=1,step=1: needs copies"),
-        ("diverge:rank=1", "diverge:rank=1,step=1: needs copies"),
+        ("shared", "slow:rank=2", "slow:rank=2,x=2: there is no rank 2; this job's ranks are 0 to 1"),
+        ("shared", "diverge", "diverge:rank=1,step=1: needs copies"),
+        ("async", "diverge:rank=1", "diverge:rank=1,step=1: needs copies"),
     ],
 )
-def test_what_the_job_does_not_allow_is_told_once(job: Job, tmp_path: Path, text: str, message: str) -> None:
-    result = job(2, *SHORT, "--mode", "shared", "--inject", text)
+def test_what_the_job_does_not_allow_is_told_once(job: Job, tmp_path: Path, mode: str, text: str, message: str) -> None:
+    result = job(2, *SHORT, "--mode", mode, "--inject", text)
     assert result.code == 2
     assert result.err.startswith(f"rankwise: inject: {message}")
     assert result.err.count("rankwise:") == 1

@@ -210,6 +210,20 @@ def test_a_max_delay_that_is_none(given: str) -> None:
         RunConfig(max_delay=given)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mode": "k-of-n", "wait_for": 4}, "wait_for: got 4, but only 3 ranks have gradients"),
+        ({"mode": "async", "heal": True}, "heal: has no effect in mode async"),
+    ],
+)
+def test_what_says_nothing_to_a_server_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(JobError, match=message) as raised:
+        check_fit(RunConfig(**options), Origin(), 3)
+    assert raised.value.exit_code == EXIT_USAGE
+    check_fit(RunConfig(mode="k-of-n", wait_for=3), Origin(), 3)
+
+
 def test_rules_of_a_server_are_refused_where_none_serves() -> None:
     config = RunConfig(max_delay="3")
     with pytest.raises(

@@ -93,6 +93,7 @@ W = at(117, EXCHANGE)
     ("rows", "ranks"),
     [
         ([W, W, at(117, COMPUTE), W], (2,)),
+        ([at(116, EXCHANGE), W, at(115, COMPUTE), W], (2,)),  # out of step: rank 0 waits as well
         ([W, W, at(117, INPUT), W], (2,)),
         ([W, at(117, INPUT), at(117, COMPUTE), W], (1, 2)),
         ([W, W, at(116, EXCHANGE), W], (2,)),  # has not come out of the last exchange

@@ -14,6 +14,7 @@ from common.config import RunConfig
 from common.errors import JobError
 from common.flat import N_SLOTS
 from ps.sync.modes import AUTO, MODES
+from ps.sync.ring import WiredSum
 from ps.sync.wires.bf16 import from_bf16, to_bf16
 from ps.sync.wires.int8 import UNIT, Int8Wire
 from ps.sync.wires.packet_wire import WireSetup
@@ -180,6 +181,12 @@ def test_a_mode_that_no_wire_goes_with_says_so(mode: str) -> None:
     ) as got:
         check_wire(config(mode=mode, wire="bf16"), Origin())
     assert got.value.exit_code == 2
+
+
+def test_bytes_to_ranks_of_other_nodes_are_counted_alone() -> None:
+    reducer: Any = SimpleNamespace(comm=SimpleNamespace(rank=1), _wire=SimpleNamespace(sent_to={0: 7, 2: 20, 3: 4}))
+    topology: Any = SimpleNamespace(leaders=[0, 0, 2, 2])
+    assert WiredSum.between_bytes(reducer, topology) == 24
 
 
 def test_a_way_to_sum_that_the_wire_does_not_take_is_refused() -> None:

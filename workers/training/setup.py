@@ -82,6 +82,18 @@ def check_fit(config: RunConfig, origin: Origin, n_ranks: int) -> None:
             "are real; leave it out, or start one rank",
             EXIT_USAGE,
         )
+    if config.wait_for > n_ranks and _is_given(origin, "wait_for"):
+        raise JobError(
+            f"wait_for: got {config.wait_for}, but only {n_ranks} ranks have gradients; allowed is at most as many, "
+            "and 0 for all but one",
+            EXIT_USAGE,
+        )
+    if config.heal and config.mode != AUTO and MODES[config.mode].serves and _is_given(origin, "heal"):
+        raise JobError(
+            f"heal: has no effect in mode {config.mode}, where each rank gets its parameters anew from those that "
+            "serve them; leave it out",
+            EXIT_USAGE,
+        )
     _check_sum_algorithm(config, origin)
     check_wire(config, origin)
     if origin.mode and kind_of(config) == BY_RANK and origin.world != n_ranks:
@@ -230,7 +242,7 @@ def prepare(context: Context, topology: Topology, config: RunConfig, origin: Ori
     checked = check_model(comm, config, task.data, model)
     resumed.count_anew(origin, make_sampler(config, data, comm.size, joint))
     mode, trials = _mode(topology, task, origin, rank_status)
-    copies = comm.size if MODES[mode].replicas else topology.count
+    copies = 1 if MODES[mode].serves else comm.size if MODES[mode].replicas else topology.count
     together(comm, lambda: fault_injection.check(faults, config, make_sampler(config, data, comm.size), copies))
     anew = config.measure_sums or _has_changed(origin, "sum_algorithm")
     kept_way = origin.sum_way if origin.world == comm.size and origin.mode == mode and not anew else ""

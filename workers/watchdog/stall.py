@@ -53,6 +53,8 @@ def find_stall(rows: Sequence[StatusRow], stall_s: float, silent: Container[int]
     arrived = {rank for rank in waiting if front is not None and _place(rows[rank]) == _place(front)}
     late = [r for r in running if r not in arrived or rows[r].state == STOPPED or r in silent]
     late = [rank for rank in late if rank not in silent] or late
+    # out of step (ps/sync/served/) ranks wait in several steps: not for each other, where one computes
+    late = [rank for rank in late if not rows[rank].is_waiting or rows[rank].state == STOPPED] or late
     # a stopped process is reason enough: others may wait for it without saying so, or in the step before
     late = [rank for rank in late if rows[rank].state == STOPPED] or late
     judged = late or running

@@ -7,7 +7,7 @@ from mpi4py import MPI
 
 from common.flat import Array
 from ps.sync.wires.packet_wire import PacketWire, WireSetup
-from ps.sync.wires.passing import pass_around
+from ps.sync.wires.passing import edges, pass_around
 
 TAG = 3
 
@@ -98,8 +98,3 @@ class CodedWire(PacketWire):
                 self.decode(codes, plain)
             np.add(total, plain, out=total)
         self.encode(total, self._sums[rank])
-
-
-def edges(n: int, parts: int) -> list[tuple[int, int]]:
-    """Return where so many parts of n begin and end, of nearly the same length."""
-    return [(n * i // parts, n * (i + 1) // parts) for i in range(parts)]

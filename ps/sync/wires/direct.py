@@ -4,7 +4,7 @@ import numpy as np
 from mpi4py import MPI
 
 from common.flat import Array
-from ps.sync.wires.float32 import cut
+from ps.sync.wires.passing import edges
 
 CHUNKS, SUMS = 4, 5  # tags
 
@@ -16,7 +16,7 @@ class DirectSum:
     """
 
     def __init__(self, comm: MPI.Intracomm, vector: Array) -> None:
-        self.comm, self._chunks = comm, cut(vector, comm.size)
+        self.comm, self._chunks = comm, [vector[a:b] for a, b in edges(len(vector), comm.size)]
         self._own = self._chunks[comm.rank]
         self._inbox = np.empty((comm.size, len(self._own)), vector.dtype)
         self._others = [(comm.rank + distance) % comm.size for distance in range(1, comm.size)]

@@ -1,14 +1,13 @@
 """Wire ``float32``: numbers as they are, reduced and gathered around a ring of the ranks."""
 
-import itertools
 from typing import ClassVar
 
 import numpy as np
 
-from common.flat import Array, blocks
+from common.flat import blocks
 from ps.comm.collectives import MAX_BYTES
 from ps.sync.wires.packet_wire import PacketWire, WireSetup
-from ps.sync.wires.passing import pass_around, reduce_around
+from ps.sync.wires.passing import edges, pass_around, reduce_around
 
 
 class RingWire(PacketWire):
@@ -24,7 +23,8 @@ class RingWire(PacketWire):
     def __init__(self, setup: WireSetup) -> None:
         super().__init__(setup)
         rank, size = self.comm.rank, self.comm.size
-        parts = [cut(part, size) for part in blocks(self.packet, MAX_BYTES // self.packet.itemsize)]
+        most = MAX_BYTES // self.packet.itemsize
+        parts = [[part[a:b] for a, b in edges(len(part), size)] for part in blocks(self.packet, most)]
         self._parts = [[*chunks[1:], chunks[0]] for chunks in parts]  # by the rank that has their sum first
         self._inbox = np.empty(max(len(chunk) for chunk in self._parts[0]) if size > 1 else 0, self.packet.dtype)
         if size > 1:
@@ -35,12 +35,6 @@ class RingWire(PacketWire):
         for chunks in self._parts:
             reduce_around(self.comm, chunks, self._inbox)
             pass_around(self.comm, chunks)
-
-
-def cut(vector: Array, n: int) -> list[Array]:
-    """Cut a vector into n chunks of nearly the same length, some of them perhaps empty."""
-    edges = [len(vector) * i // n for i in range(n + 1)]
-    return [vector[a:b] for a, b in itertools.pairwise(edges)]
 
 
 WIRE = RingWire

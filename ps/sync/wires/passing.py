@@ -13,6 +13,11 @@ from common.flat import Array
 REDUCE, PASS = 1, 2  # tags
 
 
+def edges(n: int, parts: int) -> list[tuple[int, int]]:
+    """Return where so many parts of n begin and end, of nearly the same length."""
+    return [(n * i // parts, n * (i + 1) // parts) for i in range(parts)]
+
+
 def reduce_around(comm: MPI.Comm, chunks: Sequence[Array], inbox: Array) -> None:
     """Sum: rank i then has x_(i+1) + x_(i+2) + ... + x_i of chunk i, and of others what is on its way. Collective.
 
