@@ -91,7 +91,11 @@ def train(options: dict[str, Any], dtype: str) -> None:
     sync.close()
 
 
-CASES: tuple[dict[str, Any], ...] = ({"mode": "k-of-n"}, {"mode": "async", "staleness": "0"}, {"mode": "async", "staleness": "0", "servers": "all"})
+CASES: tuple[dict[str, Any], ...] = (
+    {"mode": "k-of-n"},
+    {"mode": "async", "staleness": "0"},
+    {"mode": "async", "staleness": "0", "servers": "all"},
+)
 for options, dtype in itertools.product(CASES, ("float32", "float64")):
     train(options, dtype)
 topology.close()
