@@ -41,18 +41,28 @@ class Request:
 
 
 class Ranks:
-    """A communicator whose other ranks are played by the test. ``told``: the last reply to each, a copy."""
+    """A communicator whose other ranks are played by the test.
+
+    ``told``: the last reply to each, a copy. ``revoked``: whether nothing can be sent any more.
+    """
 
     def __init__(self, size: int) -> None:
         self.size, self.rank = size, 0
         self.posted: dict[int, Request] = {}
         self.told: dict[int, np.ndarray] = {}
+        self.revoked = False
 
     def Irecv(self, chunk: Any, rank: int, tag: int) -> Request:  # noqa: N802
         self.posted[rank] = Request(chunk)
         return self.posted[rank]
 
+    def Send(self, nothing: Any, rank: int, tag: int) -> None:  # noqa: N802
+        if self.revoked:
+            raise MPI.Exception(MPI.ERR_REVOKED)
+
     def Isend(self, chunk: Any, rank: int, tag: int) -> Request:  # noqa: N802
+        if self.revoked:
+            raise MPI.Exception(MPI.ERR_REVOKED)
         self.told[rank] = chunk.copy()
         return Request(chunk)
 
@@ -184,3 +194,15 @@ def test_late_pushes_are_in_the_next_update() -> None:
     play.push(1)
     np.testing.assert_allclose(play.master, -4 / 3)
     assert play.tickets == {0: 3, 1: 5, 2: 6}
+
+
+def test_the_server_ends_its_round_though_a_rank_told_of_a_death_has_left_the_others() -> None:
+    play = Play(3, BoundedClocks(3, math.inf), 1, by_rank=False, alone=True)
+    play.push(0)
+    play.die(2)
+    assert play.tickets == {0: 2, 1: 1}
+    play.push(1)
+    play.ranks.revoked = True
+    play.push(0)
+    assert list(play.ended) == [0]
+    assert play.server.used == (3, 3)

@@ -90,10 +90,10 @@ def test_or_ends_the_job_with_its_rank_named(batch: SharedStart) -> None:
     assert "rank 1: " in batch["nan"].err
 
 
-@pytest.mark.parametrize("options", [{"clip": 1.0}, {"max_delay": "2"}, {"elastic": True}])
+@pytest.mark.parametrize("options", [{"clip": 1.0}, {"max_delay": "2"}, {"elastic": True}, {"simulate_delay": 2}])
 def test_what_needs_whole_gradients_or_all_ranks_is_refused(options: dict[str, Any]) -> None:
     (name,) = options
     with pytest.raises(JobError, match=f"{name}: does not go with --servers all: .* use --servers one") as raised:
-        check_fit(RunConfig(mode="async", servers="all", **options), Origin(), 2)
+        check_fit(RunConfig(mode="async", servers="all", **options), Origin(), 1)
     assert raised.value.exit_code == EXIT_USAGE
-    check_fit(RunConfig(mode="async", **options), Origin(), 2)
+    check_fit(RunConfig(mode="async", **options), Origin(), 1)

@@ -137,7 +137,8 @@ def _check_mode_options(config: RunConfig, origin: Origin) -> None:
 def _check_servers(config: RunConfig) -> None:
     """Raise JobError, on all ranks, where servers of slices would have to know more than their slice."""
     whole = "each server has a slice of a gradient alone"
-    reasons = {"clip": whole, "max_delay": whole, "elastic": "with a rank its slice of the optimizer's state is gone"}
+    gone, single = "with a rank its slice of the optimizer's state is gone", "that is for one process"
+    reasons = {"clip": whole, "max_delay": whole, "elastic": gone, "simulate_delay": single}
     for name, reason in reasons.items():
         if getattr(config, name) != OPTIONS[name].default:
             raise JobError(

@@ -5,8 +5,11 @@ from mpi4py import MPI
 
 from common.flat import N_SLOTS, Array, blocks, numbers
 
-PUSH, REPLY = 1, 2
-"""Tags. A rank has one push or one reply under way, and chunks of one tag keep their order."""
+PUSH, REPLY, GO = 1, 2, 4
+"""Tags. A rank has one push or one reply under way, and chunks of one tag keep their order.
+
+GO is empty: after a death all others have their replies, so whoever stops what is under way stops nothing.
+"""
 CHUNK_BYTES = 56 << 10
 """Below what MPI libraries send at once, without asking the receiver first: 0.7 of the time that 1 MiB takes."""
 HEAD_BYTES = 64

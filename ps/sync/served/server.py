@@ -10,6 +10,7 @@ from mpi4py import MPI
 from common.config import RunConfig
 from common.flat import BLOCK, N_SLOTS, Array, Flat, blocks
 from ps.sync.served.messages import (
+    GO,
     NO_TICKET,
     NOT_APPLIED,
     PUSH,
@@ -177,6 +178,9 @@ class Server:
 
         Raises the error if it says anything else.
         """
+        over = self._tickets[rank] == NO_TICKET and self._round.asked & ASK_SHRINK
+        if over and error.Get_error_class() == MPI.ERR_REVOKED:  # one that has its reply knows of the death already
+            return
         if error.Get_error_class() not in (MPI.ERR_PROC_FAILED, MPI.ERR_PROC_FAILED_PENDING):
             raise error
         if rank not in self._alive:
@@ -229,9 +233,23 @@ class Server:
             if not released and not (groups := now.order.further()):
                 break
         if len(self._idle) == len(self._alive):
-            idle, self._idle = self._idle, []
+            idle, self._idle = sorted(self._idle), []  # its own first: then the steps are done here, come what may
             for rank in idle:
                 self._reply(rank, NO_TICKET)
+            if now.asked & ASK_SHRINK:
+                self._see_off([rank for rank in idle if rank != self._own])
+
+    def _see_off(self, ranks: Group) -> None:
+        """Let ranks that know of a death go when all have their replies: the first that goes revokes communicators."""
+        for going in False, True:
+            for rank in ranks:
+                try:
+                    if going:
+                        self.comm.Send(bytearray(), rank, GO)
+                    else:
+                        self._outboxes[rank].wait()
+                except MPI.Exception as error:
+                    self._lose(rank, error)
 
     def _leave(self, rank: int) -> list[Group]:
         """Go on without a rank that has no ticket; it gets its reply when all have none."""

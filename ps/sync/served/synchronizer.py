@@ -20,6 +20,7 @@ from ps.comm.topology import Topology
 from ps.metrics.sync_timer import ParkedTimer
 from ps.sync.served.figures import PushFigures
 from ps.sync.served.messages import (
+    GO,
     NO_TICKET,
     NOT_APPLIED,
     PUSH,
@@ -34,7 +35,7 @@ from ps.sync.served.messages import (
 from ps.sync.served.order import KOfN, Order
 from ps.sync.served.rounded import RoundedGradient
 from ps.sync.served.rules import ServerRules
-from ps.sync.served.server import LOOK_S, Round, Server
+from ps.sync.served.server import ASK_SHRINK, LOOK_S, Round, Server
 from ps.sync.served.state import ServedState
 from ps.sync.served.tickets import Dealer, InStep, Tickets
 from ps.sync.synchronizer import Synchronizer, SyncSetup, own_rows
@@ -192,6 +193,8 @@ class ServedSync(Synchronizer):
         if self.ticket != NO_TICKET:
             return 0
         self.steps_done, self.fault = int(told[Reply.STEPS]), int(told[Reply.FAULT])
+        if asked & ASK_SHRINK and self._server is None:
+            self._inner.Recv(bytearray(), 0, GO)
         return asked
 
     def epoch_figures(self) -> dict[str, float]:
