@@ -273,9 +273,9 @@ class RunConfig:
     )
     wire: str = affects(
         "float32",
-        "how the numbers of a sum travel in mode ring: float32: as they are; bf16: 2 bytes of each; int8: about 1; "
-        "powersgd: matrices as two narrow factors; topk: the largest alone; what these two leave out is added to the "
-        "next step's",
+        "how the numbers of a sum travel in modes ring and local: float32: as they are; bf16: 2 bytes of each; int8: "
+        "about 1; powersgd: matrices as two narrow factors; topk: the largest alone; what these two leave out is added "
+        "to the next step's. k-of-n, async: how gradients travel to rank 0, float32 or bf16",
         choices=WIRES,
         group=SYNC,
     )

@@ -47,7 +47,7 @@ ROOMS: dict[str, set[str]] = {
     "ps/metrics": {"common", "ps/comm", "ps/logfile", "ps/text"},
     "ps/sync/wires": {"common", "ps/comm"},
     "ps/sync": {*_COMMON, "ps/comm", "ps/metrics", "ps/sync/wires"},
-    "ps/sync/served": {*_COMMON, "ps/comm", "ps/metrics", "ps/sync"},
+    "ps/sync/served": {*_COMMON, "ps/comm", "ps/metrics", "ps/sync", "ps/sync/wires"},
     "ps/findings": {"common", "common/data", "ps/comm", "ps/logfile", "ps/metrics", "ps/text"},
     "ps/coordinator": _COORDINATOR,
     "ps/reader": _READER,

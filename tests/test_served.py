@@ -4,13 +4,19 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from common.config import OPTIMIZERS
+from common.config import OPTIMIZERS, RunConfig
+from common.errors import JobError
 from tests.ranks import MPIRUN, PROGRAMS, SharedStart, epochs, finish, mpirun, popen, program, records
 from tests.test_modes import RANKS, parameters, same_parameters
+from workers.checkpoint.origin import Origin
+from workers.training.memory_need import vector_bytes
+from workers.training.setup import check_wire
 
 COMMON = ["--dtype", "float64", "--hidden", "9", "5", "--batch-size", "10", "--weight-decay", "0.001", "--clip", "1.0",
           "--schedule", "warmup-cosine", "--test-fraction", "0", "--validation-fraction", "0.1", "--epochs", "2",
@@ -181,3 +187,34 @@ def test_nobody_continues_without_the_server(tmp_path: Path, mpi: str) -> None:
 def test_random_jobs_end(n: int) -> None:
     """A campaign of more: python tests/programs/served_campaign.py SEED JOBS under mpirun."""
     assert program(n, "served_campaign.py", str(n), "20").out.split() == ["ok", "20"]
+
+
+@pytest.mark.parametrize("n", [2, 3, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 4, 7))])
+def test_rounded_pushes_move_the_server_by_their_sum(n: int) -> None:
+    """Parameters themselves are not rounded; a push has half of the bytes; what bf16 cannot hold is seen by all."""
+    assert program(n, "served_bf16.py").out == "ok\n"
+
+
+@pytest.mark.parametrize("mode", ["k-of-n", "async"])
+@pytest.mark.parametrize("wire", ["int8", "powersgd", "topk"])
+def test_wires_that_pushes_do_not_take_are_refused(mode: str, wire: str) -> None:
+    check_wire(RunConfig(mode=mode, wire="bf16"), Origin())
+    said = f"wire: {wire} is not one that mode {mode} takes; use --wire float32 or bf16, or .* --mode ring, local"
+    with pytest.raises(JobError, match=said) as got:
+        check_wire(RunConfig(mode=mode, wire=wire), Origin())
+    assert got.value.exit_code == 2
+
+
+def test_nothing_is_rounded_where_nothing_is_sent() -> None:
+    with pytest.raises(JobError, match="bf16 has no effect with --simulate-delay") as got:
+        check_wire(RunConfig(mode="async", wire="bf16", simulate_delay=2), Origin())
+    assert got.value.exit_code == 2
+
+
+def test_memory_for_rounded_pushes_is_counted() -> None:
+    """At rank 0 its own halves and those of each other rank's push; elsewhere its own."""
+    n = 1000
+    for rank, vectors in ((0, 4), (1, 1)):
+        topology: Any = SimpleNamespace(comm=SimpleNamespace(rank=rank, size=4), local=SimpleNamespace(size=4))
+        plain, half = (vector_bytes(topology, RunConfig(mode="async", wire=w), "async", n) for w in ("float32", "bf16"))
+        assert half - plain == vectors * 2 * n

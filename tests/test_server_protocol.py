@@ -78,9 +78,9 @@ class Play:
         self.ranks = Ranks(size)
         self.flat = Flat({"w": (N,)}, np.dtype("f8"))
         self.master = np.zeros(N)
-        config = RunConfig(optimizer="sgd", dtype="float64")
+        config = RunConfig(optimizer="sgd", dtype="float64", nonfinite="skip")
         self.rules = ServerRules(config, optimizers.build(config, [self.master]), size)
-        self.server = Server(self.ranks, self.flat, self.master, self.rules, stops=False)  # type: ignore[arg-type]
+        self.server = Server(self.ranks, self.flat, self.master, self.rules, config)  # type: ignore[arg-type]
         self.order = order
         tickets = Tickets(0, steps, size, by_rank=by_rank)
         ends = [size * (k + 1) for k in range(steps)]

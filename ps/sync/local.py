@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from common.checksum import is_finite
-from common.config import RunConfig
+from common.config import WIRES, RunConfig
 from common.data.loader import Batch
 from common.data.row_table import RowTable
 from common.errors import NotFiniteError, ReplicasDivergedError
@@ -321,6 +321,6 @@ MODE = Mode(
     exact=False,
     apart=False,
     algorithms=ChosenSum.algorithms,
-    wires=True,
+    wires=WIRES,
     more_vectors=lambda config: 1 + (config.outer_momentum > 0),
 )

@@ -46,7 +46,7 @@ class Mode:
     ``more_vectors(config)``: of the length of the parameters, that a rank has besides them, their gradient and the
     optimizer's state.
     ``serves``: rank 0 owns the parameters, and deals rows to ranks as they come for more.
-    ``wires``: ``--wire`` says in what form its sums travel.
+    ``wires``: those of ``--wire`` in which its sums or pushes may travel; none if it has no choice.
     ``in_place``: ranks sum and update slices in shared memory, so its sum is no call of MPI within a node.
     """
 
@@ -63,7 +63,7 @@ class Mode:
     in_place: bool = False
     algorithms: tuple[str, ...] = ()
     more_vectors: Callable[[RunConfig], int] = lambda config: 0  # noqa: ARG005
-    wires: bool = False
+    wires: tuple[str, ...] = ()
 
 
 HALVING = "2 lg K A + 2 (K-1)/K m B"

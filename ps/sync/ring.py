@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 from mpi4py import MPI
 
-from common.config import RunConfig
+from common.config import WIRES, RunConfig
 from common.errors import JobError
 from common.flat import N_SLOTS, Array
 from ps.comm.topology import Topology
@@ -144,5 +144,5 @@ MODE = Mode(
     help="around a ring of the ranks, added in the same order everywhere; --wire makes it shorter",
     build=partial(ReplicatedSync, WiredSum),
     cost=CostFormula(_terms, "2 (P-1) a + 2 (P-1)/P m b"),
-    wires=True,
+    wires=WIRES,
 )

@@ -51,6 +51,7 @@ def case() -> tuple[RunConfig, float, float, int]:
         optimizer=cases.choice(["sgd", "momentum", "adam"]),
         learning_rate=0.01,
         dtype=cases.choice(["float32", "float64"]),
+        wire=cases.choice(["float32", "bf16"]),
     )
     return config, cases.choice([0.0, 0.001, 0.01]), cases.random(), cases.choice([0, 0, 3])
 

@@ -15,6 +15,7 @@ from ps.comm.agreement import together
 from ps.comm.topology import Topology
 from ps.sync import wires
 from ps.sync.modes import AUTO, MODES, exact
+from ps.sync.served.rounded import HALF_BYTES
 from workers.training.loop import EVALUATION_ROWS
 from workers.training.task import Task
 
@@ -47,15 +48,18 @@ def vector_bytes(topology: Topology, config: RunConfig, mode: str, n: int) -> in
     else:
         own = n * (1 + states) // (1 if of_mode.replicas else topology.local.size)
     more = n * of_mode.more_vectors(config)
+    rounded = 0
     compensated = config.delay_compensation != "off"
     if of_mode.serves and config.simulate_delay:  # those before, and the one that the gradient is of
         more += n * (config.simulate_delay + 1 + compensated)
-    elif spread or (of_mode.serves and topology.comm.rank == 0):
-        served = n // size if spread else n
+    elif of_mode.serves:
+        served = n // size if spread else n * (topology.comm.rank == 0)
         # the server's own, a push and a reply for each other rank, and what each rank was given
         more += served * (1 + 2 * (size - 1) + size * compensated)
-    wired = round(n * wires.find(config.wire).vectors) if of_mode.wires else 0
-    return (own + N_SLOTS + n + more + wired) * np.dtype(config.dtype).itemsize
+        rounded = (n + served * (size - 1)) * HALF_BYTES if config.wire != wires.EXACT else 0
+    elif of_mode.wires:
+        more += round(n * wires.find(config.wire).vectors)
+    return (own + N_SLOTS + n + more) * np.dtype(config.dtype).itemsize + rounded
 
 
 def _of_step(topology: Topology, task: Task) -> int:

@@ -151,7 +151,7 @@ def _check_sum_algorithm(config: RunConfig, origin: Origin) -> None:
     if config.mode == AUTO or not _is_given(origin, "sum_algorithm"):
         return
     mode, way = MODES[config.mode], config.sum_algorithm
-    of_wire = mode.wires and config.wire != wires.EXACT
+    of_wire = config.wire in mode.wires and config.wire != wires.EXACT
     if has_effect(way, () if of_wire else mode.algorithms):
         return
     at = f"mode {config.mode}{f' with --wire {config.wire}' if of_wire else ''}"
@@ -169,11 +169,18 @@ def _is_given(origin: Origin, option: str) -> bool:
 
 def check_wire(config: RunConfig, origin: Origin) -> None:
     """Raise JobError, on all ranks, where a wire or an option of one has no effect."""
-    if config.wire != wires.EXACT and (config.mode == AUTO or not MODES[config.mode].wires):
-        able = [name for name, mode in MODES.items() if mode.wires]
+    taken = () if config.mode == AUTO else MODES[config.mode].wires
+    if config.wire not in (wires.EXACT, *taken):
+        able = [name for name, mode in MODES.items() if config.wire in mode.wires]
+        problem = f"is not one that mode {config.mode} takes" if taken else f"has no effect in mode {config.mode}"
         raise JobError(
-            f"wire: {config.wire} has no effect in mode {config.mode}; use --wire {wires.EXACT}, or choose one of "
+            f"wire: {config.wire} {problem}; use --wire {' or '.join(taken or [wires.EXACT])}, or choose one of "
             f"--mode {', '.join(able)}",
+            EXIT_USAGE,
+        )
+    if config.wire != wires.EXACT and config.simulate_delay:
+        raise JobError(
+            f"wire: {config.wire} has no effect with --simulate-delay, where nothing is sent; leave one of them out",
             EXIT_USAGE,
         )
     for name, one in OPTIONS.items():

@@ -7,6 +7,7 @@ from common.option import whole_or
 from ps.sync.mode import CostFormula, Mode
 from ps.sync.served.cost import star_network, star_terms
 from ps.sync.served.order import BoundedClocks, InClockOrder, KOfN, Order
+from ps.sync.served.rounded import PUSH_WIRES
 from ps.sync.served.simulated import SimulatedDelaySync
 from ps.sync.served.spread import SpreadSync
 from ps.sync.served.synchronizer import ServedSync
@@ -36,4 +37,5 @@ MODE = Mode(
     exact=False,
     apart=False,
     serves=True,
+    wires=PUSH_WIRES,
 )

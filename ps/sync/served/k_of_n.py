@@ -6,6 +6,7 @@ from common.config import RunConfig
 from ps.sync.mode import CostFormula, Mode
 from ps.sync.served.cost import star_network, star_terms
 from ps.sync.served.order import KOfN, Order
+from ps.sync.served.rounded import PUSH_WIRES
 from ps.sync.served.synchronizer import ServedSync
 
 
@@ -21,4 +22,5 @@ MODE = Mode(
     exact=False,
     apart=False,
     serves=True,
+    wires=PUSH_WIRES,
 )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from mpi4py import MPI
 
+from common.config import RunConfig
 from common.flat import BLOCK, N_SLOTS, Array, Flat, blocks
 from ps.sync.served.messages import (
     GO,
@@ -22,8 +23,10 @@ from ps.sync.served.messages import (
     head_of,
 )
 from ps.sync.served.order import Group, Order
+from ps.sync.served.rounded import RoundedGradient
 from ps.sync.served.rules import ServerRules
 from ps.sync.served.tickets import Dealer, InStep
+from ps.sync.wires import EXACT
 
 ASK_FAULT, ASK_SHRINK = 4, 8
 """Beside ASK_STOP and ASK_SAVE: a push was not finite, or a rank is dead, and all ranks must be told."""
@@ -66,9 +69,10 @@ class Server:
     A push is applied from where it was received, and a reply is sent from memory of its own: two messages a rank.
     """
 
-    def __init__(self, comm: MPI.Comm, flat: Flat, master: Array, rules: ServerRules, *, stops: bool) -> None:
-        """``stops``: whether a push that is not finite ends the round at once."""
-        self.comm, self.rules, self._master, self._stops = comm, rules, master, stops
+    def __init__(self, comm: MPI.Comm, flat: Flat, master: Array, rules: ServerRules, config: RunConfig) -> None:
+        self.comm, self.rules, self._master = comm, rules, master
+        self._stops = config.nonfinite == "stop"
+        """Whether a push that is not finite ends the round at once."""
         self._own = comm.rank
         where = self._where(flat)
         self._remote = [rank for rank in range(comm.size) if rank != self._own]
@@ -84,7 +88,13 @@ class Server:
         bodies = {rank: push[N_SLOTS:] for rank, push in pushes.items()}
         self._grads = [blocks(bodies.get(rank, flat.grad_vector[where]), BLOCK) for rank in everyone]
         cut = self._cut
-        self._inboxes = {rank: Incoming(comm, rank, PUSH, cut(push)) for rank, push in pushes.items()}
+        parts = {rank: cut(push) for rank, push in pushes.items()}
+        self._rounded: dict[int, RoundedGradient] = {}
+        """By other rank: the body of its push, where that travels as bf16."""
+        if config.wire != EXACT:
+            self._rounded = {rank: RoundedGradient(body) for rank, body in bodies.items()}
+            parts = {rank: [pushes[rank][:N_SLOTS], *chunks(it.halves)] for rank, it in self._rounded.items()}
+        self._inboxes = {rank: Incoming(comm, rank, PUSH, own) for rank, own in parts.items()}
         self._outboxes = {rank: Outgoing(comm, rank, REPLY, cut(reply)) for rank, reply in replies.items()}
         self._came = [0.0] * comm.size
         self._awaited: set[int] = set()
@@ -144,6 +154,8 @@ class Server:
                 continue
             if arrived:
                 self._awaited.discard(rank)
+                if rank in self._rounded:
+                    self._rounded[rank].unpack()
                 self._take(rank)
                 came = True
         return came

@@ -5,6 +5,7 @@ import time
 import numpy as np
 from mpi4py import MPI
 
+from common.config import RunConfig
 from common.flat import N_SLOTS, Array, Flat, aligned
 from ps.sync.halves import slices_of
 from ps.sync.served.messages import NO_TICKET, PUSH, REPLY, Incoming, Outgoing, apart, chunks, head_of
@@ -50,11 +51,11 @@ class SliceServer(Server):
     """
 
     def __init__(
-        self, comm: MPI.Comm, flat: Flat, master: Array, rules: ServerRules, slices: list[slice], *, stops: bool
+        self, comm: MPI.Comm, flat: Flat, master: Array, rules: ServerRules, config: RunConfig, slices: list[slice]
     ) -> None:
         """``slices``: by rank, what its server owns."""
         self._slices = slices
-        super().__init__(comm, flat, master, rules, stops=stops)
+        super().__init__(comm, flat, master, rules, config)
         self._byes = {rank: Incoming(comm, rank, BYE, [np.zeros(1)]) for rank in self._remote if comm.rank}
         self._staying: set[int] = set()
         """Other ranks of which a BYE is to come."""
@@ -149,20 +150,18 @@ class SpreadSync(ServedSync):
     def _join(self, comm: MPI.Intracomm) -> None:
         self.comm, self._in_step, flat, slices = comm, False, self.flat, self._slices
         self._inner = inner = comm.Dup()  # see ServedSync
-        stops = self._config.nonfinite == "stop"
-        self._server = SliceServer(inner, flat, self._master, self._rules, slices, stops=stops)
+        self._server = SliceServer(inner, flat, self._master, self._rules, self._config, slices)
         others = [rank for rank in range(comm.size) if rank != comm.rank]
         head = flat.packet[:N_SLOTS]
         heads = {rank: np.zeros_like(head) for rank in others}
-        self._outgoings = [
-            Outgoing(inner, rank, PUSH, [head, *chunks(flat.grad_vector[slices[rank]])]) for rank in others
-        ]
+        body = flat.grad_vector if self._rounded is None else self._rounded.halves
+        self._outgoings = [Outgoing(inner, rank, PUSH, [head, *chunks(body[slices[rank]])]) for rank in others]
         self._incomings = [
             Incoming(inner, rank, REPLY, [heads[rank], *chunks(flat.param_vector[slices[rank]])]) for rank in others
         ]
         self._byes = [Outgoing(inner, rank, BYE, [np.zeros(1)]) for rank in others if rank]
         self._told = head_of(heads[0]) if comm.rank else self._server.own_reply
-        self._push_bytes = sum(flat.grad_vector[slices[rank]].nbytes + head.nbytes for rank in others)
+        self._push_bytes = sum(body[slices[rank]].nbytes + head.nbytes for rank in others)
         self._reply_bytes = self._master.nbytes + head.nbytes
         self.sent_bytes = self._push_bytes + len(others) * self._reply_bytes
         self._ready = self._serve if others else None

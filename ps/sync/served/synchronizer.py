@@ -33,12 +33,14 @@ from ps.sync.served.messages import (
     head_of,
 )
 from ps.sync.served.order import KOfN, Order
+from ps.sync.served.rounded import RoundedGradient
 from ps.sync.served.rules import ServerRules
 from ps.sync.served.server import ASK_SHRINK, LOOK_S, Round, Server
 from ps.sync.served.state import ServedState
 from ps.sync.served.tickets import Dealer, InStep, Tickets
 from ps.sync.synchronizer import Synchronizer, SyncSetup, own_rows
 from ps.sync.training_state import TrainingState
+from ps.sync.wires import EXACT
 
 MakeOrder = Callable[[RunConfig, int], tuple[Order, bool]]
 """Of the configuration and the number of ranks: who waits for whom, and whether each push is an update of its own."""
@@ -65,6 +67,7 @@ class ServedSync(Synchronizer):
         self.exchanged_bytes = self.flat.packet.nbytes
         self._grads = blocks(self.flat.grad_vector)
         self._head = head_of(self.flat.packet)
+        self._rounded = None if config.wire == EXACT else RoundedGradient(self.flat.grad_vector)
         self._rules = ServerRules(config, state.optimizer, comm.size) if self._serves(comm) else None
         self._left: list[object] = []
         self.ticket, self.steps_done, self.fault, self.applied = NO_TICKET, 0, 0, True
@@ -94,14 +97,17 @@ class ServedSync(Synchronizer):
         self._inner = comm.Dup()  # its own: receives wait here for a next push, and must catch nothing else
         self._server: Server | None = None
         if self._rules is None:
-            self.sent_bytes = self.exchanged_bytes
-            self._outgoing = Outgoing(self._inner, 0, PUSH, chunks(self.flat.packet))
+            parts = chunks(self.flat.packet)
+            if self._rounded is not None:
+                parts = [self.flat.packet[:N_SLOTS], *chunks(self._rounded.halves)]
+            self.sent_bytes = self._message_bytes = sum(part.nbytes for part in parts)
+            self._outgoing = Outgoing(self._inner, 0, PUSH, parts)
             self._incoming = Incoming(self._inner, 0, REPLY, chunks(self._message))
             self._told = head_of(self._message)
         else:
-            self.sent_bytes = self.exchanged_bytes * (comm.size - 1)
-            stops = self._config.nonfinite == "stop"
-            self._server = Server(self._inner, self.flat, self._master, self._rules, stops=stops)
+            self._message_bytes = self.exchanged_bytes
+            self.sent_bytes = self._message_bytes * (comm.size - 1)
+            self._server = Server(self._inner, self.flat, self._master, self._rules, self._config)
             self._told = self._server.own_reply
         self._ready = self._serve if self._server is not None and comm.size > 1 else None
 
@@ -156,6 +162,10 @@ class ServedSync(Synchronizer):
     def step(self, batch: Batch, loss_sum: float, *, stop: bool, sample: bool, save: bool = False) -> int:  # noqa: ARG002
         """See Synchronizer. Returns what was asked for once the round is over; in a step of all ranks, at once."""
         push, told = self._head, self._told
+        begin = time.perf_counter()
+        if self._rounded is not None:
+            self._rounded.round()
+        rounding_s = time.perf_counter() - begin
         self.not_finite_now = [] if math.isfinite(loss_sum) else ["loss"]
         if not all(map(is_finite, self._grads)):
             self.not_finite_now += self._not_finite()
@@ -168,7 +178,7 @@ class ServedSync(Synchronizer):
             batch.total,
         )
         push[Push.FINITE] = not self.not_finite_now
-        arrived = time.perf_counter()
+        arrived = time.perf_counter() - rounding_s  # which is part of the exchange
         self._exchange()
         left = time.perf_counter()
         self._parked.add_parked(arrived, left, told[Reply.PARKED_S])
@@ -198,7 +208,7 @@ class ServedSync(Synchronizer):
         sent, self._messages = self._messages, 0
         if self._server is not None:
             sent, self._server.replies = self._server.replies, 0
-        return sent * self.exchanged_bytes
+        return sent * self._message_bytes
 
     def seek(self, step: int) -> None:
         """See Synchronizer. A round begins where it is told to."""
