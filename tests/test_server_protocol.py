@@ -73,12 +73,12 @@ class Ranks:
 class Play:
     """One round: ranks that have a ticket push in any order."""
 
-    def __init__(self, size: int, order: Order, steps: int, *, by_rank: bool, alone: bool) -> None:
+    def __init__(self, size: int, order: Order, steps: int, *, by_rank: bool, alone: bool, **options: Any) -> None:
         self.size = size
         self.ranks = Ranks(size)
         self.flat = Flat({"w": (N,)}, np.dtype("f8"))
         self.master = np.zeros(N)
-        config = RunConfig(optimizer="sgd", dtype="float64", nonfinite="skip")
+        config = RunConfig(optimizer="sgd", dtype="float64", nonfinite="skip", **options)
         self.rules = ServerRules(config, optimizers.build(config, [self.master]), size)
         self.server = Server(self.ranks, self.flat, self.master, self.rules, config)  # type: ignore[arg-type]
         self.order = order
@@ -88,6 +88,8 @@ class Play:
         self.tickets = {rank: rank for rank in range(size)}
         """Of those who compute."""
         self.clocks = dict.fromkeys(range(size), 0)
+        self.versions = dict.fromkeys(range(size), 0)
+        """Of the parameters that they have."""
         self.used: list[int] = []
         self.ended: dict[int, np.ndarray] = {}
         self.asked = 0
@@ -99,7 +101,8 @@ class Play:
         self.used.append(ticket)
         message = self.flat.packet if rank == 0 else np.zeros(N_SLOTS + N)
         head = head_of(message)
-        head[Push.TICKET], head[Push.VERSION], head[Push.ASKED], head[Push.CLOCK] = ticket, 0, stop, self.clocks[rank]
+        head[Push.TICKET], head[Push.VERSION], head[Push.ASKED] = ticket, self.versions[rank], stop
+        head[Push.CLOCK] = self.clocks[rank]
         head[Push.LOSS_SUM], head[Push.ROWS], head[Push.TOTAL], head[Push.FINITE] = 1, 1, self.size, True
         message[N_SLOTS:] = 1 / self.size
         if rank == 0:
@@ -127,7 +130,7 @@ class Play:
             self.take(0, self.server.own_reply, self.flat.param_vector.copy())
 
     def take(self, rank: int, head: Any, params: np.ndarray) -> None:
-        self.asked = int(head[Reply.ASKED])
+        self.asked, self.versions[rank] = int(head[Reply.ASKED]), int(head[Reply.VERSION])
         if head[Reply.TICKET] == NO_TICKET:
             self.ended[rank] = params.copy()
             self.steps = int(head[Reply.STEPS])
@@ -221,3 +224,22 @@ def test_the_server_ends_its_round_though_a_rank_told_of_a_death_has_left_the_ot
     play.push(0)
     assert list(play.ended) == [0]
     assert play.server.used == (3, 3)
+
+
+def test_a_push_is_taken_for_as_old_as_the_parameters_of_its_own_rank() -> None:
+    order = BoundedClocks(2, math.inf)
+    play = Play(2, order, 9, by_rank=True, alone=True, delay_compensation="constant", delay_rate="inverse")
+    play.push(0)
+    play.push(0)
+    np.testing.assert_allclose(play.master, -1)  # nobody else moved them meanwhile
+    play.push(1)  # two updates old: half the rate
+    np.testing.assert_allclose(play.master, -1 - 0.25 * (1 - 0.04))
+
+
+def test_the_rows_of_a_push_that_is_too_old_are_dealt_again() -> None:
+    play = Play(2, BoundedClocks(2, math.inf), 2, by_rank=False, alone=True, max_delay="2")
+    play.push(0)
+    play.push(0)
+    play.push(1)
+    assert play.tickets == {0: 3, 1: 1}
+    np.testing.assert_allclose(play.master, -1)
