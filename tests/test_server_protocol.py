@@ -43,13 +43,15 @@ class Request:
 class Ranks:
     """A communicator whose other ranks are played by the test.
 
-    ``told``: the last reply to each, a copy. ``revoked``: whether nothing can be sent any more.
+    ``told``: the last reply to each, a copy. ``let_go``: those told that all have replies. ``revoked``: whether nothing
+    can be sent any more.
     """
 
     def __init__(self, size: int) -> None:
         self.size, self.rank = size, 0
         self.posted: dict[int, Request] = {}
         self.told: dict[int, np.ndarray] = {}
+        self.let_go: list[int] = []
         self.revoked = False
 
     def Irecv(self, chunk: Any, rank: int, tag: int) -> Request:  # noqa: N802
@@ -59,6 +61,7 @@ class Ranks:
     def Send(self, nothing: Any, rank: int, tag: int) -> None:  # noqa: N802
         if self.revoked:
             raise MPI.Exception(MPI.ERR_REVOKED)
+        self.let_go.append(rank)
 
     def Isend(self, chunk: Any, rank: int, tag: int) -> Request:  # noqa: N802
         if self.revoked:
@@ -70,12 +73,12 @@ class Ranks:
 class Play:
     """One round: ranks that have a ticket push in any order."""
 
-    def __init__(self, size: int, order: Order, steps: int, *, by_rank: bool, alone: bool) -> None:
+    def __init__(self, size: int, order: Order, steps: int, *, by_rank: bool, alone: bool, **options: Any) -> None:
         self.size = size
         self.ranks = Ranks(size)
         self.flat = Flat({"w": (N,)}, np.dtype("f8"))
         self.master = np.zeros(N)
-        config = RunConfig(optimizer="sgd", dtype="float64", nonfinite="skip")
+        config = RunConfig(optimizer="sgd", dtype="float64", nonfinite="skip", **options)
         self.rules = ServerRules(config, optimizers.build(config, [self.master]), size)
         self.server = Server(self.ranks, self.flat, self.master, self.rules, config)  # type: ignore[arg-type]
         self.order = order
@@ -85,6 +88,8 @@ class Play:
         self.tickets = {rank: rank for rank in range(size)}
         """Of those who compute."""
         self.clocks = dict.fromkeys(range(size), 0)
+        self.versions = dict.fromkeys(range(size), 0)
+        """Of the parameters that they have."""
         self.used: list[int] = []
         self.ended: dict[int, np.ndarray] = {}
         self.asked = 0
@@ -96,7 +101,8 @@ class Play:
         self.used.append(ticket)
         message = self.flat.packet if rank == 0 else np.zeros(N_SLOTS + N)
         head = head_of(message)
-        head[Push.TICKET], head[Push.VERSION], head[Push.ASKED], head[Push.CLOCK] = ticket, 0, stop, self.clocks[rank]
+        head[Push.TICKET], head[Push.VERSION], head[Push.ASKED] = ticket, self.versions[rank], stop
+        head[Push.CLOCK] = self.clocks[rank]
         head[Push.LOSS_SUM], head[Push.ROWS], head[Push.TOTAL], head[Push.FINITE] = 1, 1, self.size, True
         message[N_SLOTS:] = 1 / self.size
         if rank == 0:
@@ -124,7 +130,7 @@ class Play:
             self.take(0, self.server.own_reply, self.flat.param_vector.copy())
 
     def take(self, rank: int, head: Any, params: np.ndarray) -> None:
-        self.asked = int(head[Reply.ASKED])
+        self.asked, self.versions[rank] = int(head[Reply.ASKED]), int(head[Reply.VERSION])
         if head[Reply.TICKET] == NO_TICKET:
             self.ended[rank] = params.copy()
             self.steps = int(head[Reply.STEPS])
@@ -176,9 +182,21 @@ def test_nobody_waits_for_ever(
     assert sorted(play.used) == list(range(play.steps * size))
     assert play.server.used == (play.steps * size, play.steps * size)
     assert bool(play.asked & ASK_SHRINK) == bool(dead)
+    assert sorted(play.ranks.let_go) == (sorted(set(play.ended) - {0}) if dead else [])
     if stop_at > 30 and not dead:
         assert play.steps == steps
     np.testing.assert_allclose(play.master, -float(play.steps))  # as far as synchronous steps, whatever the order
+
+
+def test_a_rank_goes_on_until_it_is_further_ahead_than_the_bound() -> None:
+    play = Play(2, BoundedClocks(2, 2), 9, by_rank=True, alone=True)
+    play.push(0)
+    play.push(0)
+    assert 0 in play.tickets
+    play.push(0)
+    assert 0 not in play.tickets
+    play.push(1)
+    assert set(play.tickets) == {0, 1}
 
 
 def test_late_pushes_are_in_the_next_update() -> None:
@@ -206,3 +224,22 @@ def test_the_server_ends_its_round_though_a_rank_told_of_a_death_has_left_the_ot
     play.push(0)
     assert list(play.ended) == [0]
     assert play.server.used == (3, 3)
+
+
+def test_a_push_is_taken_for_as_old_as_the_parameters_of_its_own_rank() -> None:
+    order = BoundedClocks(2, math.inf)
+    play = Play(2, order, 9, by_rank=True, alone=True, delay_compensation="constant", delay_rate="inverse")
+    play.push(0)
+    play.push(0)
+    np.testing.assert_allclose(play.master, -1)  # nobody else moved them meanwhile
+    play.push(1)  # two updates old: half the rate
+    np.testing.assert_allclose(play.master, -1 - 0.25 * (1 - 0.04))
+
+
+def test_the_rows_of_a_push_that_is_too_old_are_dealt_again() -> None:
+    play = Play(2, BoundedClocks(2, math.inf), 2, by_rank=False, alone=True, max_delay="2")
+    play.push(0)
+    play.push(0)
+    play.push(1)
+    assert play.tickets == {0: 3, 1: 1}
+    np.testing.assert_allclose(play.master, -1)
