@@ -15,8 +15,8 @@ from common.errors import JobError
 from tests.ranks import MPIRUN, PROGRAMS, SharedStart, epochs, finish, mpirun, popen, program, records
 from tests.test_modes import RANKS, parameters, same_parameters
 from workers.checkpoint.origin import Origin
+from workers.training.fit import check_wire
 from workers.training.memory_need import vector_bytes
-from workers.training.setup import check_wire
 
 COMMON = ["--dtype", "float64", "--hidden", "9", "5", "--batch-size", "10", "--weight-decay", "0.001", "--clip", "1.0",
           "--schedule", "warmup-cosine", "--test-fraction", "0", "--validation-fraction", "0.1", "--epochs", "2",

@@ -14,7 +14,7 @@ from ps.sync.served.compensation import MEAN_SQUARE, Compensation
 from ps.sync.served.max_delay import MaxDelay, PairNoise
 from ps.sync.served.rules import ServerRules, delay_factor
 from workers.checkpoint.origin import Origin
-from workers.training.setup import check_fit
+from workers.training.fit import check_fit
 
 LR, ROWS = 0.1, 12
 DECAYING: dict[str, Any] = {"weight_decay": 0.3}

@@ -11,7 +11,7 @@ from tests.ranks import SharedStart, epochs, records
 from tests.test_clock_order import bits
 from tests.test_modes import RANKS, same_parameters
 from workers.checkpoint.origin import Origin
-from workers.training.setup import check_fit
+from workers.training.fit import check_fit
 
 COMMON = ["--dtype", "float64", "--hidden", "9", "5", "--batch-size", "10", "--weight-decay", "0.001",
           "--test-fraction", "0", "--validation-fraction", "0.1", "--learning-rate", "0.05"]  # fmt: skip

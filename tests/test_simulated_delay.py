@@ -13,7 +13,7 @@ from common.nn import optimizers
 from ps.sync.served.simulated import DelayedOptimizer
 from tests.ranks import SharedStart, epochs
 from workers.checkpoint.origin import Origin
-from workers.training.setup import check_fit
+from workers.training.fit import check_fit
 
 LR, STEPS = 0.1, 40
 START = np.random.default_rng(0).normal(size=7)
@@ -111,6 +111,17 @@ def test_delays_of_several_ranks_are_not_simulated() -> None:
     config = RunConfig(mode="async", simulate_delay=3)
     with pytest.raises(JobError, match="simulate_delay: 3 is for one process, but there are 2 ranks") as raised:
         check_fit(config, Origin(), 2)
+    assert raised.value.exit_code == EXIT_USAGE
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"mode": "async", "simulate_delay": 3, "order": "clock"}, "order: clock has no effect with --simulate-delay"),
+     ({"mode": "local", "optimizer": "sgd", "local_momentum": "keep"}, "local_momentum: keep has no effect with")],
+)  # fmt: skip
+def test_options_without_an_effect_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(JobError, match=message) as raised:
+        check_fit(RunConfig(**options), Origin(), 1)
     assert raised.value.exit_code == EXIT_USAGE
 
 

@@ -20,7 +20,7 @@ from workers.checkpoint.changes import changed_options
 from workers.checkpoint.content import ABOUT
 from workers.checkpoint.job_state import JobState
 from workers.checkpoint.origin import Origin
-from workers.training.setup import check_fit
+from workers.training.fit import check_fit
 
 N = 100_000
 

@@ -28,7 +28,7 @@ from tests.test_modes import ORACLE, same_parameters
 from workers.checkpoint.origin import Origin
 from workers.launch import run_options
 from workers.training.environment import are_bound
-from workers.training.setup import check_fit
+from workers.training.fit import check_fit
 
 
 def on(nodes: int, largest: int) -> Any:

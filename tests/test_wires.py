@@ -21,7 +21,7 @@ from ps.sync.wires.packet_wire import WireSetup
 from tests.ranks import SharedStart, epochs, mpirun, program, records
 from workers.checkpoint.checkpoint_file import newest
 from workers.checkpoint.origin import Origin
-from workers.training.setup import check_fit, check_wire
+from workers.training.fit import check_fit, check_wire
 
 ALONE = SimpleNamespace(rank=0, size=1)
 LOSSY = ("bf16", "int8", "powersgd", "topk")

@@ -24,7 +24,7 @@ from workers.checkpoint.origin import Origin
 from workers.launch.blas_threads import limit_threads
 from workers.launch.signals import StopRequest
 from workers.training.build import assemble
-from workers.training.setup import check_fit
+from workers.training.fit import check_fit
 from workers.training.task import Task
 
 
