@@ -51,6 +51,7 @@ def train(seed: int, ranks: int, n_steps: int, *, shards: bool, odd: bool = Fals
         record = {
             "epoch": epoch,
             "steps": n_steps,
+            "sampled_steps": list(range(1, n_steps + 1)),
             "share_all": (table[..., 0].sum(axis=1) / table[0, :, 2].sum()).tolist(),
             "diversity_all": float(table[..., 1].sum() / table[0, :, 3].sum()),
             **intervals(table, n_steps),

@@ -101,6 +101,17 @@ def check_rows(run: Path, n_epochs: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.any_mpi
+def test_what_compensation_adapts_to_begins_anew_after_another_mode(tmp_path: Path) -> None:
+    folder = run(
+        2, tmp_path / "run", "--mode", "async", "--delay-compensation", "adaptive", *SMALL[:4], "--epochs", "1"
+    )
+    for mode, n_epochs in ("allreduce", 2), ("async", 3):
+        run(2, folder, "--resume", str(folder), "--mode", mode, "--epochs", str(n_epochs))
+    check_rows(folder, 3)
+
+
+@pytest.mark.slow
 def test_a_signal_in_the_middle_of_an_epoch_costs_nothing_where_nobody_is_ahead(tmp_path: Path) -> None:
     options = [*SMALL, *exact("async", 2), "--optimizer", "momentum"]
     whole = run(2, tmp_path / "whole", *options)

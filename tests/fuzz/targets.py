@@ -120,7 +120,9 @@ def _read_checkpoint(folder: Path) -> None:
     """Read it as a job does that goes on with it, on rank 0 and, by what that tells them, on the others."""
     flat = Flat(SHAPES, np.dtype(np.float64))
     adam = optimizers.build(RunConfig(optimizer="adam"), [flat.param_vector])
-    state: Any = SimpleNamespace(flat=flat, optimizer=adam, vectors=lambda: list(adam.state().items()))
+    state: Any = SimpleNamespace(
+        optional=frozenset(), flat=flat, optimizer=adam, vectors=lambda: list(adam.state().items())
+    )
     with own_errors_only():
         checkpoint_file.load(folder / "checkpoint-5.npz")
     with own_errors_only():

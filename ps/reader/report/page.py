@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from importlib import resources
 from typing import Any
 
-import numpy as np
-
 from common.wording import printable
 from ps.reader.output import library
 from ps.reader.report import facts
@@ -107,7 +105,7 @@ def _sections(data: RunData) -> Iterator[Section]:
     if data.n_epochs:
         yield learning(data)
         yield from [predictions(scores)] if (scores := data.view.end.get("test")) else []
-        yield from [contribution(data)] if data.ranks > 1 and np.isfinite(data.series("share")).any() else []
+        yield from [contribution(data)] if data.ranks > 1 and data.view.last["sampled_steps"] else []
         yield timing(data)
         yield from [loose(data)] if has_any(data) else []
     if data.view.balance and data.ranks > 1:

@@ -4,11 +4,17 @@ import numpy as np
 
 from common.flat import Array
 from ps.comm.collectives import bcast
+from ps.sync.served.compensation import MEAN_SQUARE
 from ps.sync.training_state import BEST, SavedState, TrainingState, send_vectors
 
 
 class ServedState(TrainingState):
-    """The optimizer of rank 0 has blocks in the server's own parameters, those of the others have none."""
+    """The optimizer of rank 0 has blocks in the server's own parameters, those of the others have none.
+
+    A checkpoint of a run without adaptive compensation lacks its mean squares, which then begin at 0.
+    """
+
+    optional = frozenset({MEAN_SQUARE})
 
     def vectors(self) -> list[tuple[str, list[Array]]]:
         """See TrainingState. Elsewhere than at rank 0 there is nothing of the optimizer."""
@@ -31,6 +37,8 @@ class ServedState(TrainingState):
                 np.copyto(block, whole[where])
         if saved is not None:
             for name, own_blocks in self.optimizer.state().items():
+                if name not in saved.vectors:
+                    continue
                 for block, where in zip(own_blocks, self.ranges, strict=True):
                     np.copyto(block, saved.vectors[name][where].reshape(block.shape))
             self.optimizer.restore(saved.counts)
