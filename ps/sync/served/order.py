@@ -30,14 +30,38 @@ class Order(Protocol):
         """The least clock of the ranks that take part."""
 
 
-class KOfN:
+class Clocks:
+    """By rank, how many of its pushes were counted; infinite for a rank that is not waited for.
+
+    Without updates that are held back.
+    """
+
+    def __init__(self, ranks: int) -> None:
+        self._clocks = [0.0] * ranks
+
+    def join(self, rank: int) -> None:
+        """See Order."""
+        self._clocks[rank] = self.least if math.isfinite(self.least) else 0.0
+
+    def further(self) -> list[Group]:
+        """See Order."""
+        return []
+
+    @property
+    def least(self) -> float:
+        """See Order."""
+        return min(self._clocks)
+
+
+class KOfN(Clocks):
     """One update for every ``wait_for`` pushes, late ones among them; each rank waits for the update with its own.
 
     Fewer make one where fewer ranks are left.
     """
 
     def __init__(self, ranks: int, wait_for: int) -> None:
-        self._clocks, self._wait_for = [0.0] * ranks, wait_for
+        super().__init__(ranks)
+        self._wait_for = wait_for
         self._active = set(range(ranks))
         self._pending: Group = []
         self._free: Group = []
@@ -58,22 +82,13 @@ class KOfN:
 
     def join(self, rank: int) -> None:
         """See Order."""
-        self._clocks[rank] = start_clock(self.least)
+        super().join(rank)
         self._active.add(rank)
 
     def released(self) -> Group:
         """See Order."""
         free, self._free = self._free, []
         return free
-
-    def further(self) -> list[Group]:
-        """See Order."""
-        return []
-
-    @property
-    def least(self) -> float:
-        """See Order."""
-        return min(self._clocks)
 
     def _close(self) -> list[Group]:
         if not self._pending or len(self._pending) < min(self._wait_for, len(self._active)):
@@ -83,14 +98,15 @@ class KOfN:
         return [group]
 
 
-class BoundedClocks:
+class BoundedClocks(Clocks):
     """Each push is an update; a rank is parked while it is more than ``bound`` pushes ahead of the slowest.
 
     Stale synchronous parallel (Ho et al. 2013, http://papers.nips.cc/paper/4894); ``bound`` may be infinite.
     """
 
     def __init__(self, ranks: int, bound: float) -> None:
-        self._clocks, self._bound = [0.0] * ranks, bound
+        super().__init__(ranks)
+        self._bound = bound
         self._parked: set[int] = set()
 
     def arrived(self, rank: int) -> list[Group]:
@@ -105,27 +121,14 @@ class BoundedClocks:
         self._parked.discard(rank)
         return []
 
-    def join(self, rank: int) -> None:
-        """See Order."""
-        self._clocks[rank] = start_clock(self.least)
-
     def released(self) -> Group:
         """See Order."""
         free = sorted(rank for rank in self._parked if self._clocks[rank] - self.least <= self._bound)
         self._parked.difference_update(free)
         return free
 
-    def further(self) -> list[Group]:
-        """See Order."""
-        return []
 
-    @property
-    def least(self) -> float:
-        """See Order."""
-        return min(self._clocks)
-
-
-class InClockOrder:
+class InClockOrder(Clocks):
     """Each push is an update, made in the order of clocks, and of ranks within one; those that come early are held.
 
     A rank goes on when its push is applied, before the next one is: so what it is given does not depend on how fast
@@ -133,8 +136,7 @@ class InClockOrder:
     """
 
     def __init__(self, ranks: int) -> None:
-        self._clocks = [0.0] * ranks
-        """Of the pushes that were applied."""
+        super().__init__(ranks)  # clocks count the pushes that were applied
         self._held: set[int] = set()
         self._free: Group = []
 
@@ -148,10 +150,6 @@ class InClockOrder:
         self._clocks[rank] = math.inf
         self._held.discard(rank)
         return []
-
-    def join(self, rank: int) -> None:
-        """See Order."""
-        self._clocks[rank] = start_clock(self.least)
 
     def released(self) -> Group:
         """See Order."""
@@ -167,13 +165,3 @@ class InClockOrder:
         self._clocks[rank] += 1
         self._free.append(rank)
         return [[rank]]
-
-    @property
-    def least(self) -> float:
-        """See Order."""
-        return min(self._clocks)
-
-
-def start_clock(least: float) -> float:
-    """Return the clock of a rank that joins those of whom the slowest has this."""
-    return least if math.isfinite(least) else 0.0

@@ -13,7 +13,7 @@ from ps.sync.served.order import Group
 from ps.sync.served.rules import ServerRules
 from ps.sync.served.server import LOOK_S, Round, Server
 from ps.sync.served.synchronizer import ServedSync
-from ps.sync.served.tickets import Dealer
+from ps.sync.served.tickets import Dealer, NoTickets
 from ps.sync.sharded_state import ShardedState
 from ps.sync.slices import cache_blocks
 from ps.sync.synchronizer import SyncSetup
@@ -23,23 +23,8 @@ BYE = 3
 """The tag by which a rank that has no ticket tells the servers that did not deal it."""
 
 
-class Elsewhere:
+class Elsewhere(NoTickets):
     """Stands for the tickets at servers that deal none."""
-
-    limit = 0
-
-    def deal(self, rank: int) -> int:  # noqa: ARG002
-        """See Dealer."""
-        return 0
-
-    def give_back(self, ticket: int) -> None:
-        """See Dealer."""
-
-    def lose(self, rank: int) -> None:
-        """See Dealer."""
-
-    def end_early(self, *, at_once: bool = False) -> None:
-        """See Dealer."""
 
 
 class SliceServer(Server):

@@ -67,8 +67,8 @@ class Tickets:
             self._again.clear()
 
 
-class InStep:
-    """Deals no rows: each rank takes those of its own part, step by step, as in the synchronous modes."""
+class NoTickets:
+    """Deals none, and so has nothing to take back."""
 
     limit = 0
 
@@ -84,3 +84,7 @@ class InStep:
 
     def end_early(self, *, at_once: bool = False) -> None:
         """See Dealer."""
+
+
+class InStep(NoTickets):
+    """Deals no rows: each rank takes those of its own part, step by step, as in the synchronous modes."""
